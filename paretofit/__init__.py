@@ -1,7 +1,7 @@
-"""paretofit: decide how to make an interatomic potential before paying for it.
+"""Choose DFT convergence, training data, model and weights for an interatomic potential from one Pareto front.
 
-Public names are loaded on first use, so that reading results, fronts and plans needs neither
-LAMMPS nor MPI nor torch.
+Public names are imported on first use, so that reading results, fronts and plans requires neither LAMMPS nor MPI nor
+torch.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -10,7 +10,7 @@ import lazy_loader
 
 try:
     __version__ = version("paretofit")
-except PackageNotFoundError:  # used from a source tree that is not installed
+except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
-"""The command line: options, help, progress and exit codes; every verb calls one public function.
+"""Command line with options, help, progress and exit codes; every verb calls one public function.
 
-Exit code 0: done; 1: the work failed; 2: the input is wrong, and the message says why.
+Exit codes: 0 after success, 1 after a failure during the computation, 2 for invalid input (with a message).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from paretofit import __version__
-from paretofit.cli import dataset_verbs, potential_verbs, structure_verbs, study_verbs, validation_verbs  # noqa: F401  (their verbs are registered)
+from paretofit.cli import dataset_verbs, potential_verbs, structure_verbs, study_verbs, validation_verbs  # noqa: F401  (the imports register the verbs)
 from paretofit.cli.options import app
 from paretofit.core import ExecutionError, InputError
 
@@ -22,14 +22,14 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line; wrong input gives one message and exit code 2, work that failed exit code 1."""
+    """Run the command line; an `InputError` becomes a message and exit code 2, an `ExecutionError` exit code 1."""
     try:
         app()
     except InputError as error:
         typer.echo(f"paretofit: {error}", err=True)
         sys.exit(1 if isinstance(error, ExecutionError) else 2)
     finally:
-        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # the result is printed: nothing is left to stop
+        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # the result is printed: ignore late signals
 
 
 def _print_version(value: bool) -> None:
@@ -48,7 +48,7 @@ def _set_up(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    del version  # its callback has exited
+    del version  # handled by its callback
     context.ensure_object(dict)["quiet"] = quiet
     if verbose:
         handler = logging.StreamHandler()

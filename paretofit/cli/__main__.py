@@ -1,4 +1,4 @@
-"""``python -m paretofit.cli``."""
+"""Entry point of ``python -m paretofit.cli``."""
 
 from paretofit.cli import main
 

@@ -49,13 +49,13 @@ MatchOption = Annotated[
     typer.Option(help="How structures of different files are matched: id, geometry or order.", show_default="id"),
 ]
 PublishedOption = Annotated[
-    Path | None, typer.Option(help="Folder with the published data set (Be_structures.h5, Be_prec_1.h5, ...).")
+    Path | None, typer.Option(help="Folder with the published dataset (Be_structures.h5, Be_prec_1.h5, ...).")
 ]
 PickleOption = Annotated[
     bool,
     typer.Option(
         "--allow-pickle",
-        help="Unpickle the published files. Unpickling can run code: use it only for files that you trust.",
+        help="Unpickle the published files. Unpickling can run code, so use this only for files that you trust.",
     ),
 ]
 FormatOption = Annotated[
@@ -66,7 +66,7 @@ LabelKeysOption = Annotated[
 ]
 FitLevelsOption = Annotated[
     list[str] | None,
-    typer.Option(help="Convergence level of the labels. With a dataset it may be repeated.", show_default="all"),
+    typer.Option(help="Convergence level of the labels; may be repeated for a dataset.", show_default="all"),
 ]
 SourceArgument = Annotated[
     Path, typer.Argument(help="Dataset to export (HDF5), or folder of a finished run to export a fit from.")
@@ -77,7 +77,7 @@ SourceArgument = Annotated[
 def info(
     dataset: Annotated[Path, typer.Argument(help="Dataset to describe (HDF5).")], *, as_json: JsonOption = False
 ) -> None:
-    """Describe a dataset, with warnings about labels and structures that deserve a second look."""
+    """Describe a dataset, with warnings about suspicious labels and structures."""
     from paretofit.commands import inspect_dataset
     from paretofit.dataset import format_dataset_info
 
@@ -95,7 +95,7 @@ def import_(
     dataset: Annotated[Path, typer.Argument(help="Dataset to write (HDF5).")],
     *,
     level: LevelPathsOption = None,
-    file: Annotated[Path | None, typer.Option(help="One file that holds the labels of every level.")] = None,
+    file: Annotated[Path | None, typer.Option(help="File that contains the labels of all levels.")] = None,
     level_settings: Annotated[
         Path | None, typer.Option(help="YAML file with the DFT settings of each level, stored with its labels.")
     ] = None,
@@ -121,10 +121,10 @@ def import_(
         from paretofit.published import import_published
 
         if level or file or any(keys.values()) or match or add or level_order:
-            raise InputError("--published can be combined with --allow-pickle and --level-settings only")
+            raise InputError("--published can only be combined with --allow-pickle and --level-settings")
         summary = check_import(import_published(dataset, published, allow_pickle=allow_pickle, settings=settings))
     elif not level:
-        raise InputError("import needs --level NAME=FILE for each level, or --published FOLDER")
+        raise InputError("import requires --level NAME=FILE for each level, or --published FOLDER")
     else:
         source = _parse_level_paths(level) if file is None else file
         summary = import_labels(dataset, source, levels=level, settings=settings, match_by=match, append=add,
@@ -135,10 +135,10 @@ def import_(
 def _parse_level_paths(entries: list[str]) -> dict[str, str]:
     for entry in entries:
         if "=" not in entry:
-            raise InputError(f"--level needs NAME=FILE (or NAME with --file); got '{entry}'")
+            raise InputError(f"--level must be NAME=FILE (or NAME with --file); got '{entry}'")
     sources = dict(entry.split("=", 1) for entry in entries)
     if len(sources) != len(entries):
-        raise InputError("--level names a level twice")
+        raise InputError("--level is given twice for the same level; give each level once")
     return sources
 
 
@@ -174,7 +174,7 @@ def export(
     """Export the levels of a dataset to files that other programs read, or a fit of a run as a LAMMPS potential."""
     if not source.is_dir():
         if committee is not None:
-            raise InputError(f"{source} is a dataset; --committee needs a run, or use 'paretofit fit {source}'")
+            raise InputError(f"--committee requires a run folder; for a dataset, use 'paretofit fit {source}'")
         from paretofit.dataset import export_dataset
 
         summary = export_dataset(source, out, levels=level, format=format_, keys=label_keys)
@@ -196,7 +196,7 @@ def _format_export(summary: ExportSummary) -> str:
     lines = []
     for level, path in summary.paths.items():
         ids = summary.unlabelled_ids[level]
-        shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
-        note = f", {len(ids)} of them without a complete label (ids {shown})" if ids else ""
+        id_list = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+        note = f", {len(ids)} of them without a complete label (ids {id_list})" if ids else ""
         lines.append(f"{path}: {summary.n_configurations} configurations{note}")
-    return "\n".join([*lines, f"{summary.settings_path}: the settings of the levels"])
+    return "\n".join([*lines, f"{summary.settings_path}: settings of the levels"])

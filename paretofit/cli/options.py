@@ -1,4 +1,4 @@
-"""The application, options that several verbs share, and how verbs print their results."""
+"""The application, options that several verbs share, and the output of results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from paretofit.potentials import CommitteeSettings
 app = typer.Typer(
     name="paretofit",
     cls=VerbGroup,
-    help="Decide how to make an interatomic potential: DFT convergence, data, model and weights on one Pareto front.",
+    help="Choose DFT convergence, training data, model and weights for an interatomic potential from one Pareto front.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,7 +51,7 @@ JobsOption = Annotated[
         min=1,
         default_factory=_count_cores,
         help="Number of processes on this machine; results do not depend on it.",
-        show_default="one for each core",
+        show_default="one per core",
     ),
 ]
 ProgressOption = Annotated[
@@ -69,7 +69,7 @@ WeightRatioOption = Annotated[
     typer.Option(
         "--weight-ratio",
         help="Weight ratio w_E/w_F of energies to forces.",
-        show_default="12.25 or the study's; of a run: best",
+        show_default="12.25 or the study's; for a run: best",
     ),
 ]
 RunFolderOption = Annotated[
@@ -97,23 +97,23 @@ CoverageOption = Annotated[
 
 
 def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
-    """Return the settings of the committee that the options ask for, if any."""
+    """Return the committee settings of the options, or None without --committee."""
     from paretofit.potentials import CommitteeSettings
 
     if members is None:
         if method != "bootstrap":
-            raise InputError(f"--committee-method {method} needs a committee; say how many members with --committee")
+            raise InputError(f"--committee-method {method} requires --committee with the number of members")
         return None
     return CommitteeSettings(members, method, coverage, seed)
 
 
 def split_names(text: str) -> list[str]:
-    """Split names that are separated by commas."""
+    """Split comma-separated names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def print_result(result: Any, text: str, *, as_json: bool, exclude: Collection[str] = ()) -> None:
-    """Print the text of a result, or its fields, less some that are not for reading, as JSON."""
+    """Print the text of a result or, with `as_json`, its fields without those in `exclude`."""
     if as_json and dataclasses.is_dataclass(result):
         fields = dataclasses.fields(result)
         result = {field.name: getattr(result, field.name) for field in fields if field.name not in exclude}
@@ -121,7 +121,7 @@ def print_result(result: Any, text: str, *, as_json: bool, exclude: Collection[s
 
 
 def _to_plain(value: Any) -> Any:
-    """Convert a result to what JSON can hold: tables become lists of rows, numbers that are not finite null."""
+    """Convert a result to JSON types: tables become lists of rows, and non-finite numbers become null."""
     if isinstance(value, pd.DataFrame):
         value = value.to_dict("records")
     elif isinstance(value, pd.Series):

@@ -78,13 +78,13 @@ TimedStructureOption = Annotated[
 
 @app.command(
     epilog="Examples:  paretofit fit data/beryllium.h5 --twojmax 6 --committee 8 -o potential   |   paretofit fit "
-    "--fitsnap Ta-example.in -o potential   |   the same with --optimise-weights energy,force"
+    "--fitsnap Ta-example.in -o potential   |   paretofit fit --fitsnap Ta-example.in --optimise-weights energy,force"
 )
 def fit(
     *,
     source: Annotated[
         Path | None,
-        typer.Argument(help="Dataset (HDF5), or study (YAML) that gives dataset, basis and train/test split."),
+        typer.Argument(help="Dataset (HDF5), or study (YAML) with dataset, basis and train/test split."),
     ] = None,
     fitsnap: Annotated[Path | None, typer.Option(help="FitSNAP input file (.in) to fit instead of a dataset.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the potential to.")] = Path("potential"),
@@ -103,18 +103,18 @@ def fit(
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a dataset, or the data of a FitSNAP input, and write a LAMMPS potential, with --committee a committee."""
+    """Fit a potential, or with --committee a committee, to a dataset or the data of a FitSNAP input."""
     from paretofit.commands import fit_dataset, fit_fitsnap
 
     choices = {"level": level, "twojmax": twojmax, "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction}
     options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
-        raise InputError("fit needs a dataset or a study, or --fitsnap INPUT, and not both")
+        raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
-        raise InputError("--optimise-weights and --weight-front go with --fitsnap; a study has 'group_weights'")
+        raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
-        raise InputError("--level, --twojmax, --weight-ratio and --held-out-fraction go with a dataset; a FitSNAP "
-                         "input has its own settings")  # fmt: skip
+        raise InputError("--level, --twojmax, --weight-ratio and --held-out-fraction cannot be combined with "
+                         "--fitsnap; set them in the FitSNAP input")  # fmt: skip
     options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
         result: Any = fit_dataset(source, out, **choices, **options)  # type: ignore[arg-type]
@@ -153,11 +153,11 @@ def evaluate(
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute errors of a potential; of a committee also disagreements, intervals and extrapolation grades."""
+    """Compute the errors of a potential, and for a committee disagreements, intervals and extrapolation grades."""
     from paretofit.commands import evaluate_dataset, evaluate_md_speed
 
     if not md_speed and dataset is None:
-        raise InputError("evaluate needs a dataset, or --md-speed, or both")
+        raise InputError("evaluate requires a dataset, --md-speed, or both")
     if dataset is not None:
         tolerances = {"energy": max_energy, "force": max_force, "stress": max_stress}
         evaluation = evaluate_dataset(
@@ -168,7 +168,7 @@ def evaluate(
     if md_speed:
         speed = evaluate_md_speed(potential, structure)
         text = (
-            f"{speed.us_per_atom_step:.4g} µs for each atom and step, {speed.atom_steps_per_second:.4g} atoms·steps/s "
-            f"on one core ({speed.n_atoms} atoms, slowest of three timings {speed.max_min_ratio:.2f} times the fastest)"
+            f"{speed.us_per_atom_step:.4g} µs per atom and step, {speed.atom_steps_per_second:.4g} atoms·steps/s "
+            f"on one core ({speed.n_atoms} atoms, ratio of the slowest to the fastest timing {speed.max_min_ratio:.2f})"
         )
         print_result(speed, text, as_json=as_json)

@@ -22,16 +22,16 @@ from typer.core import TyperGroup
 from paretofit.core import one_line
 
 RESUME_ADVICE = {
-    "run": "the same command resumes",
-    "learn": "the same command resumes",
-    "label": "finished labels are kept, and the same command resumes",
+    "run": "run the same command again to resume",
+    "learn": "run the same command again to resume",
+    "label": "run the same command again to resume (finished labels are kept)",
 }
 STOP_RETRY_S = 0.01
-RESTART_ADVICE = "earlier files are unchanged; the same command starts again"
+RESTART_ADVICE = "run the same command again to start over (earlier files are unchanged)"
 DISK_ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
-    errno.EROFS: "choose a folder that can be written",
+    errno.EROFS: "choose a writable folder",
     errno.EACCES: "change the permissions, or choose another folder",
     errno.EIO: "check the disk",
     errno.EEXIST: "move the existing file away",

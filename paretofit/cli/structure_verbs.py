@@ -28,17 +28,17 @@ CollectOption = Annotated[
     bool, typer.Option("--collect", help="Write the labels finished so far to the dataset and stop.")
 ]
 RetryOption = Annotated[
-    bool, typer.Option("--retry-failed", help="Compute labels again that failed in an earlier run.")
+    bool, typer.Option("--retry-failed", help="Compute again the labels that failed in an earlier run.")
 ]
 WriteInputsOption = Annotated[
     Path | None,
     typer.Option(help="Write the input files of VASP, Quantum ESPRESSO or ABINIT to this folder instead of computing."),
 ]
 ReadOutputsOption = Annotated[
-    Path | None, typer.Option(help="Read the finished outputs from such a folder instead of computing.")
+    Path | None, typer.Option(help="Read the finished outputs in a folder of --write-inputs instead of computing.")
 ]
 LabelledOption = Annotated[
-    Path | None, typer.Option(help="Structures that are labelled already; they count, but are not selected again.")
+    Path | None, typer.Option(help="Labelled structures: the selection takes them into account but excludes them.")
 ]
 DrawOption = Annotated[
     bool | None,
@@ -51,7 +51,7 @@ DrawOption = Annotated[
 
 
 @app.command(
-    epilog="Example:  paretofit label studies/label_beryllium.yaml --dry-run   |   the same without, to compute"
+    epilog="Examples:  paretofit label studies/label_beryllium.yaml --dry-run   |   paretofit label my_labels.yaml"
 )
 def label(
     study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'labelling'.")],
@@ -69,25 +69,25 @@ def label(
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute the labels that a dataset lacks; each is stored at once, and the same command resumes."""
+    """Compute the missing labels of a dataset; each is stored when finished, and the same command resumes a run."""
     from joblib import cpu_count
 
     from paretofit import commands
 
-    cores = jobs or commands.choose_label_jobs(study, cpu_count())
+    n_jobs = jobs or commands.choose_label_jobs(study, cpu_count())
     if write_inputs is not None:
         typer.echo(commands.write_label_inputs(study, write_inputs, out=out))
         return
     if dry_run:
-        table, model = commands.estimate_label_cost(study, out=out, jobs=cores, progress=progress)
-        print_result(table, commands.format_estimate(table, model, cores), as_json=as_json)
+        table, model = commands.estimate_label_cost(study, out=out, jobs=n_jobs, progress=progress)
+        print_result(table, commands.format_estimate(table, model, n_jobs), as_json=as_json)
         return
     if read_outputs is not None:
         result = commands.read_label_outputs(study, read_outputs, out=out)
     elif collect:
         result = commands.collect_labels(study, out=out)
     else:
-        result = commands.label_study(study, out=out, jobs=cores, progress=progress, retry_failed=retry_failed)
+        result = commands.label_study(study, out=out, jobs=n_jobs, progress=progress, retry_failed=retry_failed)
     print_result(result, commands.format_labels(result), as_json=as_json)
     if result.n_failed:
         raise typer.Exit(1)
@@ -135,7 +135,7 @@ def select(
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Select the structures that are worth labelling, by descriptors alone, and write them in the order of choice."""
+    """Select structures to label by their descriptors, and write them in the order of selection."""
     from paretofit.commands import format_selection, select_structures
     from paretofit.study import load_study
 

@@ -57,7 +57,7 @@ PublishedOption = Annotated[
 ]
 SummariseOption = Annotated[
     str,
-    typer.Option(help="Also print hypervolume, knee point, and the share of the front by the values of these columns."),
+    typer.Option(help="Columns: also print hypervolume, knee point, and the composition of the front by their values."),
 ]
 
 
@@ -71,7 +71,7 @@ def init(
     ] = False,
     schema: Annotated[Path | None, typer.Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
 ) -> None:
-    """Write a commented study for a dataset, and beside it the JSON Schema that editors use for completion."""
+    """Write a commented study for a dataset, and the JSON Schema that editors use for completion."""
     from paretofit.study import tabulate_settings, write_json_schema, write_template
 
     if schema is not None:
@@ -80,10 +80,10 @@ def init(
         for key, default, meaning in tabulate_settings():
             typer.echo(f"{key:<46} {default:<20} {meaning}")
     elif dataset is None:
-        raise InputError("init needs a dataset: paretofit init DATASET.h5")
+        raise InputError("init requires a dataset: paretofit init DATASET.h5")
     else:
         path = write_template(dataset, out)
-        typer.echo(f"{path} is written; check it, then: paretofit run {path}")
+        typer.echo(f"{path} has been written; check it, then run: paretofit run {path}")
 
 
 @app.command(epilog="Example:  paretofit run studies/quick.yaml --jobs 2")
@@ -95,7 +95,7 @@ def run(
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a study: descriptors, sweep, front, report. The same command resumes a run that was stopped."""
+    """Run a study: descriptors, sweep, front and report. The same command resumes a stopped run."""
     from paretofit.study import run_study
 
     result = run_study(study, out=out, jobs=jobs, progress=progress)
@@ -106,7 +106,7 @@ def run(
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], *, as_json: JsonOption = False
 ) -> None:
-    """Write front, figures, tables and report.html of a run again, without fitting."""
+    """Rewrite the front, figures, tables and report.html of a run, without fitting."""
     from paretofit.study import rebuild_report
 
     result = rebuild_report(run)
@@ -131,13 +131,13 @@ def plan_(
     pilot_size: PilotSizeOption = None,
     out: PilotFolderOption = None,
     study: Annotated[
-        bool, typer.Option("--study", help="Print only the keys of a study that fits exactly this choice.")
+        bool, typer.Option("--study", help="Print only the keys of a study for exactly this setting.")
     ] = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend level, configurations, 2Jmax and weights for a budget, with the errors to expect."""
+    """Recommend level, number of configurations, 2Jmax and weights for a budget, with the expected errors."""
     from paretofit.commands import plan
 
     choice = plan(
@@ -152,7 +152,7 @@ def plan_(
     "   |   paretofit pareto published/*.csv --published --figures-folder figures --out front.csv"
 )
 def pareto(
-    tables: Annotated[list[Path], typer.Argument(help="Results table (CSV); with --published one or several.")],
+    tables: Annotated[list[Path], typer.Argument(help="Results table (CSV); with --published, one or more.")],
     *,
     minimize: MinimizeOption = "",
     group_by: Annotated[
@@ -170,7 +170,7 @@ def pareto(
     summarise: SummariseOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Find the rows of a table that no other row beats in every objective."""
+    """Find the Pareto-optimal rows of a table, those that no other row dominates."""
     from paretofit.pareto import describe_front, extract_front_from_csv
 
     objectives = split_names(minimize)
@@ -178,14 +178,14 @@ def pareto(
         from paretofit.commands import analyse_published_tables, format_published
 
         if group_by or aggregate != "median":
-            raise InputError("--published takes medians over repetitions; leave out --group-by and --aggregate")
+            raise InputError("--published always takes medians over repetitions; remove --group-by and --aggregate")
         study = analyse_published_tables(tables, minimize=objectives, out=out, figures_folder=figures_folder)
         typer.echo(format_published(study), err=out is None or as_json)
         front = study.front
         objectives = objectives or ["ref_energy", "ref_force", "label_seconds"]
     elif len(tables) != 1 or not minimize or figures_folder is not None:
-        raise InputError("pareto needs one table and --minimize COLUMN,...; several tables and --figures-folder go "
-                         "with --published")  # fmt: skip
+        raise InputError("pareto requires one table and --minimize COLUMN,...; several tables and --figures-folder "
+                         "require --published")  # fmt: skip
     else:
         front = extract_front_from_csv(
             tables[0], objectives, split_names(group_by), aggregate, out, drop_missing=drop_missing
@@ -200,10 +200,7 @@ def pareto(
     print_result(front, text, as_json=as_json)
 
 
-@app.command(
-    epilog="Examples:  paretofit learn studies/learn_quick.yaml   |   the same command resumes after a stop   |   "
-    "paretofit learn my.yaml --stage explore"
-)
+@app.command(epilog="Examples:  paretofit learn studies/learn_quick.yaml   |   paretofit learn my.yaml --stage explore")
 def learn(
     study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'learning'.")],
     *,
@@ -215,7 +212,7 @@ def learn(
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the active-learning loop: label, train a committee, explore by MD, select uncertain frames, repeat."""
+    """Run or resume the active-learning loop: label, train a committee, explore by MD, select uncertain frames."""
     from paretofit import commands
 
     def notify(message: str) -> None:
@@ -223,5 +220,5 @@ def learn(
 
     result = commands.learn(study, out=out, stage=stage, jobs=jobs, progress=progress, notify=notify)
     print_result(result, result.text, as_json=as_json)
-    if result.failed:
+    if result.has_failed:
         raise typer.Exit(1)

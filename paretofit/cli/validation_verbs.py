@@ -1,4 +1,4 @@
-"""The verb validate."""
+"""Verb for the validation of potentials: validate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PrototypesOption = Annotated[
 ]
 SurfacesOption = Annotated[
     list[str] | None,
-    typer.Option(help="Miller indices of a surface, such as 1,1,1; may be repeated.", show_default="three low ones"),
+    typer.Option(help="Miller indices of a surface, such as 1,1,1; may be repeated.", show_default="low indices"),
 ]
 InterstitialsOption = Annotated[
     list[str] | None,
@@ -51,7 +51,7 @@ InterstitialsOption = Annotated[
 TimeOption = Annotated[
     float | None,
     typer.Option(
-        min=0.1, help="Length of the molecular dynamics with thermostat (ps).", show_default="10, or 0.5 with --quick"
+        min=0.1, help="Length of the dynamics with a thermostat (ps).", show_default="10, or 0.5 with --quick"
     ),
 ]
 
@@ -65,7 +65,7 @@ def validate(
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("validation"),
     against: Annotated[
-        str | None, typer.Option(help="Reference to compare with: another potential, or the validation.csv of one.")
+        str | None, typer.Option(help="Reference to compare with: another potential, or its validation.csv.")
     ] = None,
     structure: StructuresOption = None,
     properties: PropertiesOption = "",
@@ -78,7 +78,7 @@ def validate(
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a potential on physics: crystals, elasticity, phonons, defects, surfaces, dynamics, short distances."""
+    """Compute physical properties of a potential: crystals, elasticity, phonons, defects, surfaces, dynamics."""
     from paretofit.commands import validate_potential
     from paretofit.validation import QUICK_EFFORT, Effort, ValidationSettings
 
@@ -102,5 +102,5 @@ def _parse_triple(option: str, text: str, number_type: type[T]) -> tuple[T, T, T
     try:
         a, b, c = (number_type(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"{option} needs three numbers separated by commas; got '{text}'") from error
+        raise InputError(f"{option} requires three numbers separated by commas; got '{text}'") from error
     return a, b, c

@@ -1,4 +1,4 @@
-"""`paretofit learn`: active learning from the section 'learning' of a study to a potential and a report."""
+"""`paretofit learn`: run the section 'learning' of a study and write the potential and a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from paretofit import learning
 from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, load_start_structures, start_loop
-from paretofit.core import InputError, write_csv, write_text
+from paretofit.core import InputError, check_choice, write_csv, write_text
 from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import open_label_journal
 from paretofit.potentials import format_dispersion_commands
@@ -31,7 +31,7 @@ CALIBRATION_COLUMNS = {
     "threshold": "threshold",
     "tpr": "true_positive_rate",
     "ppv": "positive_predictive_value",
-}  # fmt: skip  (of iterations.csv)
+}  # fmt: skip  (column of iterations.csv: key of a calibration)
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class LearnResult:
     Attributes
     ----------
     folder : Path
+        Run folder.
     potential : Path
         Folder of the last committee.
     iterations : DataFrame
-        The table of ``iterations.csv``.
+        Table of ``iterations.csv``.
     stop_reason : str
-        Why the loop ended.
     report : Path
+        HTML report, or the log if no iteration has trained a committee.
     """
 
     folder: Path
@@ -57,13 +58,13 @@ class LearnResult:
     report: Path
 
     @property
-    def failed(self) -> bool:
-        """Whether the loop ended because it could not continue, not because it was finished."""
+    def has_failed(self) -> bool:
+        """Whether the loop ended because it had no frames to continue with."""
         return self.stop_reason == learning.NO_FRAMES
 
     @property
     def text(self) -> str:
-        """Table of the iterations, reason of the end and paths as plain text."""
+        """Table of the iterations, reason for the end, and paths, as plain text."""
         columns = ["iteration", "n_train", "n_validate", "n_test", "labels", "label_seconds", "level",
                    "test_energy", "test_forces", "test_stress", "selected"]  # fmt: skip
         table = self.iterations[columns].to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
@@ -72,7 +73,7 @@ class LearnResult:
 
 
 def load_learn_study(path: Path | str) -> learning.LearnStudy:
-    """Read what `paretofit learn` needs from a study's YAML file; paths in it are relative to the file.
+    """Read the sections of a study (YAML) that `paretofit learn` uses; paths are relative to the file.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def load_learn_study(path: Path | str) -> learning.LearnStudy:
     """
     study = read_sections(learning.LearnStudy, path)
     if study.labelling.structures:
-        raise InputError(f"{path}: 'labelling.structures' has no meaning here; name files under 'learning.structures'")
+        raise InputError(f"{path}: 'labelling.structures' is not used by 'paretofit learn'; set 'learning.structures'")
     return study
 
 
@@ -100,11 +101,11 @@ def learn(
     ----------
     study : LearnStudy or path-like
     out : path-like, optional
-        Run folder; by default ``runs/<name>-learn`` in the working folder.
+        Run folder; by default ``runs/<name>-learn`` in the working directory.
     stage : {"label", "train", "explore", "select"}, optional
-        Run only this stage of the present iteration.
+        Run only this stage of the current iteration.
     jobs : int
-        Processes.
+        Number of processes.
     progress : bool
         Show progress bars.
     notify : callable
@@ -113,11 +114,11 @@ def learn(
     Raises
     ------
     InputError
-        If the study cannot be used; nothing has been computed then.
+        If the study is invalid; the study is checked before anything is computed.
     """
     settings = study if isinstance(study, learning.LearnStudy) else load_learn_study(study)
-    if stage is not None and stage not in learning.STAGES:
-        raise InputError(f"there is no stage '{stage}'; there are {', '.join(learning.STAGES)}")
+    if stage is not None:
+        check_choice("stage", stage, learning.STAGES)
     _check_study(settings)
     path = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
     with open_run_folder(path, settings.name) as run_path, log_to_file(run_path / "learn.log"):
@@ -135,14 +136,14 @@ def learn(
 def _build_loop(
     settings: learning.LearnStudy, labeller: learning.Labeller, stage: str | None, notify: Callable[[str], object]
 ) -> learning.LearningLoop:
-    """Prepare the first candidates and build the loop; everything is checked before anything is computed."""
+    """Prepare the candidates and build the loop, after checking the input of all its stages."""
     folder, section = labeller.folder, settings.learning
     candidates = start_loop(settings, folder, labeller.context)
     elements = collect_elements(candidates, folder)
     will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
     start_structures = load_start_structures(section, candidates, folder, elements)
-    learning.select_start_structures(start_structures, section.explore.max_atoms)
+    learning.select_start_structures(start_structures, section.explore.max_atoms)  # raises if none can be used
     if section.explore.dispersion != "none":
         format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
 
@@ -166,13 +167,12 @@ def _build_loop(
 def _check_study(settings: learning.LearnStudy) -> None:
     """Check levels and files of a study before anything is computed."""
     section = settings.learning
-    levels, fixed = [level.name for level in settings.labelling.selected_levels], section.level.fixed
-    if fixed is not None and fixed not in levels:
-        raise InputError(f"'learning.level.fixed' is '{fixed}', and 'labelling' has the levels {', '.join(levels)}")
+    levels, fixed_level = [level.name for level in settings.labelling.selected_levels], section.level.fixed
+    if fixed_level is not None and fixed_level not in levels:
+        raise InputError(f"'learning.level.fixed' is '{fixed_level}'; 'labelling' has the levels {', '.join(levels)}")
     if settings.augmentation is None and not section.structures and settings.dataset is None:
         raise InputError(
-            "there are no structures to begin with: give an 'augmentation', 'learning.structures', or a labelled "
-            "'dataset'"
+            "there are no structures to start from; set 'augmentation', 'learning.structures', or a labelled 'dataset'"
         )
     paths = {
         "learning.structures": section.structures,
@@ -185,29 +185,31 @@ def _check_study(settings: learning.LearnStudy) -> None:
         paths |= {f"learning.model.foundation.{key}": [path] for key, path in foundation_files.items()}
     for key, path in ((key, path) for key, key_paths in paths.items() for path in key_paths):
         if not path.exists():
-            raise InputError(f"'{key}': there is no file at {path}")
+            raise InputError(f"'{key}': no file at {path}")
     if settings.dataset is not None and not settings.dataset.exists():
-        raise InputError(f"no dataset at {settings.dataset}; leave 'dataset' out to begin without labels")
+        raise InputError(f"no dataset at {settings.dataset}; remove 'dataset' to start without labels")
 
 
 def _create_model(
-    settings: learning.SnapModelSettings | MaceSettings, elements: Sequence[str], designs: Path
+    settings: learning.SnapModelSettings | MaceSettings, elements: Sequence[str], design_folder: Path
 ) -> learning.Model:
-    """Create the model after a check that its settings name no other elements."""
+    """Create the model, after checking that its settings contain only elements of the structures."""
     for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj"):
-        if foreign := sorted(set(getattr(settings, key)) - set(elements)):
-            raise InputError(f"'learning.model.{key}' names {foreign[0]}; the structures have {', '.join(elements)}")
+        if absent_elements := sorted(set(getattr(settings, key)) - set(elements)):
+            raise InputError(
+                f"'learning.model.{key}' has {absent_elements[0]}; the structures have {', '.join(elements)}"
+            )
     if isinstance(settings, MaceSettings):
         check_foundation(settings, elements)
         return learning.MaceModel(settings, elements)
-    return learning.SnapModel(settings, elements, designs)
+    return learning.SnapModel(settings, elements, design_folder)
 
 
 def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
-    """Tabulate the iterations that have started from the records of their stages.
+    """Tabulate the records of all iterations that have started.
 
     ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential; ``*_members`` and ``*_spread``
-    are mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, meV/Å³. ``slope_*`` is
+    are the mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, meV/Å³. ``slope_*`` is
     the slope of the calibration.
     """
     rows = []
@@ -243,9 +245,9 @@ def _write_result(folder: learning.LearnFolder, reason: str) -> LearnResult:
             table[column] = np.nan
     write_csv(table, folder.path / "iterations.csv", digits=8)
     potential, report = folder.path / "potential", folder.path / "learn.log"
-    if trained := [k for k, _ in folder.read_records("train")]:
+    if trained_iterations := [k for k, _ in folder.read_records("train")]:
         ignore = shutil.ignore_patterns(TRAINING_FOLDER)
-        shutil.copytree(folder.iteration(max(trained)).model, potential, ignore=ignore, dirs_exist_ok=True)
+        shutil.copytree(folder.iteration(max(trained_iterations)).model, potential, ignore=ignore, dirs_exist_ok=True)
         report = learning.write_learn_report(folder, table, reason)
     record = {"study": read_record(folder.path)["study"], "ended": reason,
               "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip

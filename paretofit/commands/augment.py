@@ -41,19 +41,19 @@ GAIN_COLUMNS = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries
 
 @dataclass(frozen=True)
 class AugmentResult:
-    """The candidates of an augmentation, and the files with them.
+    """Candidates of an augmentation, and their files.
 
     Attributes
     ----------
     path : Path
-        The candidates, extended XYZ.
+        Extended XYZ file of the candidates.
     n_requested : int
-        Number of candidates that the study requests, besides the entropy-maximised ones.
+        Number of candidates that the study requests, not counting the entropy-maximised ones.
     figures : list of Path
     candidates : Candidates
     entropy : pandas.DataFrame
         For each entropy-maximised configuration its number of atoms, its ``gain``, the gain of the random
-        configuration that it was started from (``from_random``), and the ``entropy`` of the set with it.
+        configuration that it was started from (``from_random``), and the ``entropy`` of the set including it.
     """
 
     path: Path
@@ -75,7 +75,7 @@ def augment_study(
     out : path-like, optional
         Extended XYZ file to write; by default ``augmentation.output``.
     figures : bool
-        Draw a map of the candidates and histograms of volume and distance, beside the output.
+        Draw a map of the candidates and histograms of volume and distance, next to the output.
     progress : bool
         Show progress bars.
 
@@ -86,7 +86,7 @@ def augment_study(
     Raises
     ------
     InputError
-        If the structures or settings cannot be used; nothing is written then.
+        If the structures or settings cannot be used, or no candidate is left; raised before any file is written.
     """
     settings = (study if isinstance(study, AugmentStudy) else load_augment_study(study)).augmentation
     if out is not None:
@@ -96,14 +96,14 @@ def augment_study(
         check_packing(settings.entropy, settings.filters.radii)
     structures, names = _read_inputs(settings)
     elements = _collect_elements(structures, settings)
-    describe = make_mean_descriptor(elements)
+    compute_descriptors = make_mean_descriptor(elements)
     compute_force = _make_force_function(settings, elements, structures, names)
     candidates, context = Candidates(), RunContext(progress=progress)
     if structures and settings.n_candidates:
         states = generate_candidates(
-            structures, names, settings, compute_descriptors=describe, compute_max_force=compute_force
+            structures, names, settings, compute_descriptors=compute_descriptors, compute_max_force=compute_force
         )
-        for candidates in context.track(states, settings.n_candidates, "candidates"):  # noqa: B007  (the last is all)
+        for candidates in context.track(states, settings.n_candidates, "candidates"):  # noqa: B007  (the last has all)
             pass
     gains = _add_entropy_candidates(settings, candidates, compute_force, context)
     if not candidates.structures:
@@ -112,7 +112,7 @@ def augment_study(
     _write_counts(settings, candidates, gains)
     figure_paths: list[Path] = []
     if figures:
-        table = tabulate_candidates(candidates.structures, describe)
+        table = tabulate_candidates(candidates.structures, compute_descriptors)
         figure_paths = save_candidate_figures(table, add_suffix(settings.output, "_figures"))
     return AugmentResult(settings.output, settings.n_candidates, figure_paths, candidates, gains)
 
@@ -121,33 +121,33 @@ def _check_outputs(settings: AugmentSettings) -> None:
     inputs = {path.resolve() for path in settings.structures}
     for path in (settings.output, *(add_suffix(settings.output, suffix) for suffix in OUTPUT_SUFFIXES)):
         if path.resolve() in inputs:
-            raise InputError(f"'augmentation.output', {settings.output}: {path} is one of 'structures'; rename it")
+            raise InputError(f"'augmentation.output' would overwrite {path}, which is one of 'structures'; rename it")
 
 
 def add_suffix(path: Path, suffix: str) -> Path:
-    """Path of a file or folder beside another file, such as ``candidates_counts.json``."""
+    """Return the path of a file or folder next to `path`, such as ``candidates_counts.json``."""
     return path.with_name(f"{path.stem}{suffix}")
 
 
 def format_candidates(result: AugmentResult) -> str:
-    """Counts by kind, rejections with their reasons, and the files, as plain text."""
+    """Format the counts by kind, the rejections with their reasons, and the files as plain text."""
     candidates = result.candidates
     kinds = _count_kinds(candidates)
     n_atoms = sum(map(len, candidates.structures))
     lines = [f"{result.path}: {len(candidates.structures)} candidates, {n_atoms} atoms"]
     if (n_generated := len(candidates.structures) - kinds["entropy"]) != result.n_requested and n_generated:
         lines.append(
-            f"'n_candidates' is {result.n_requested}, without entropy; the kinds and their counts gave {n_generated}"
+            f"generated {n_generated} candidates (not counting entropy) instead of 'n_candidates', {result.n_requested}"
         )
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
     lines += [f"rejected {count} {kind}: {reason}" for (kind, reason), count in candidates.rejected.most_common()]
     lines += [f"no {kind}: {reason}" for kind, reason in candidates.skipped.items()]
-    lines += [f"gave up {count} {kind}, mostly because: {why}" for (kind, why), count in candidates.given_up.items()]
+    lines += [f"gave up {n} {kind}, most often because: {reason}" for (kind, reason), n in candidates.given_up.items()]
     if len(result.entropy):
         gain, random_gain = result.entropy[["gain", "from_random"]].median()
         lines.append(
-            f"entropy of the maximised set: {result.entropy['entropy'].iloc[-1]:.3f} above random; median gain of a "
-            f"configuration {gain:.3f}, of the random one that it was started from {random_gain:.3f}"
+            f"entropy of the maximised set: {result.entropy['entropy'].iloc[-1]:.3f} above random; median gain per "
+            f"configuration {gain:.3f}, compared with {random_gain:.3f} for the random start configurations"
         )
     return "\n".join([*lines, *map(str, result.figures)])
 
@@ -157,7 +157,7 @@ def _count_kinds(candidates: Candidates) -> Counter[str]:
 
 
 def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
-    """Read the structures to start from, and make a name for each."""
+    """Read the start structures and name each of them."""
     structures: list[Atoms] = []
     names: list[str] = []
     name_counts = Counter(path.name for path in settings.structures)
@@ -172,7 +172,7 @@ def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
             names.append(name if len(frames.atoms) == 1 else f"{name}:{k}")
     if not (structures and settings.n_candidates) and not settings.entropy.count:
         raise InputError(
-            "there is nothing to generate: set 'augmentation.structures' and 'augmentation.n_candidates', or "
+            "there are no candidates to generate; set 'augmentation.structures' and 'augmentation.n_candidates', or "
             "'augmentation.entropy' with 'composition' and 'count'"
         )
     return structures, names
@@ -186,12 +186,12 @@ def _collect_elements(structures: Sequence[Atoms], settings: AugmentSettings) ->
 def _make_force_function(
     settings: AugmentSettings, elements: Sequence[str], structures: Sequence[Atoms], names: Sequence[str]
 ) -> Callable[[Atoms], float] | None:
-    """Make a function for the largest force on an atom (eV/Å), and check that it works for the structures."""
+    """Make a function that computes the largest force on an atom (eV/Å), and test it on the structures."""
     filters = settings.filters
     if filters.max_force is None:
         return None
     if filters.force_engine is None:
-        raise InputError("'augmentation.filters.max_force' needs a 'force_engine': an engine, as under 'labelling'")
+        raise InputError("'augmentation.filters.max_force' requires a 'force_engine' (an engine, as in 'labelling')")
     try:
         engine: Any = TypeAdapter(AnyEngine).validate_python(filters.force_engine)
     except ValidationError as error:
@@ -221,7 +221,7 @@ def _add_entropy_candidates(
     compute_force: Callable[[Atoms], float] | None,
     context: RunContext,
 ) -> pd.DataFrame:
-    """Add entropy-maximised configurations to the candidates; return their gains."""
+    """Add entropy-maximised configurations to the candidates; return the table of their gains."""
     entropy, rows = settings.entropy, []
     if not entropy.count:
         return pd.DataFrame(columns=GAIN_COLUMNS)
@@ -234,7 +234,7 @@ def _add_entropy_candidates(
     generated: Iterable[GeneratedConfiguration] = maximise_entropy(
         entropy, lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
     )
-    for result in context.track(_drop_losses(generated, candidates), entropy.count, "entropy"):
+    for result in context.track(_drop_entropy_losses(generated, candidates), entropy.count, "entropy"):
         if candidate_filter.accept(result.atoms, "entropy"):
             config_id = len(candidates.structures)
             result.atoms.info = {
@@ -250,9 +250,10 @@ def _add_entropy_candidates(
     return pd.DataFrame(rows, columns=GAIN_COLUMNS)
 
 
-def _drop_losses(
+def _drop_entropy_losses(
     generated: Iterable[GeneratedConfiguration], candidates: Candidates
 ) -> Iterator[GeneratedConfiguration]:
+    """Yield the configurations that raise the entropy of the set, and count the others as rejected."""
     for result in generated:
         if result.entropy_gain > 0:
             yield result
@@ -261,7 +262,7 @@ def _drop_losses(
 
 
 def _write_counts(settings: AugmentSettings, candidates: Candidates, gains: pd.DataFrame) -> None:
-    """Write counts and rejections, the settings, and the gains in entropy beside the output."""
+    """Write counts, rejections, settings, and gains in entropy to files next to the output."""
     record = {
         "candidates": dict(_count_kinds(candidates)),
         "rejected": {f"{kind}: {reason}": count for (kind, reason), count in candidates.rejected.items()},

@@ -1,7 +1,7 @@
 """`paretofit evaluate POTENTIAL DATASET`: errors, disagreements, intervals and grades of every configuration.
 
-Configurations of the training set, of the held-out set and new ones are distinguished, because training errors do not
-measure the quality of a potential. Disagreements, intervals and grades do not need labels.
+Results are separate for the training set, the held-out set and new configurations, because training errors do not
+measure the quality of a potential. Disagreements, intervals and grades do not require labels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DATASET_SUFFIXES = {".h5", ".hdf5"}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of a potential on a dataset.
+    """Evaluation of a potential on a dataset.
 
     Attributes
     ----------
@@ -57,15 +57,15 @@ class Evaluation:
     summary : DataFrame
         By ``set`` and ``classify_grade``.
     thresholds : DataFrame
-        For each tolerance: ``quantity, error_limit``, ``spread_limit`` (the disagreement that corresponds to it by the
-        calibration), ``flagged`` (number of configurations above it outside the training set) and, where they have
-        labels, ``true_positive_rate, positive_predictive_value`` (equations 3 and 4).
+        For each tolerance: ``quantity, error_limit``, ``spread_limit`` (the disagreement that corresponds to the error
+        limit), ``flagged`` (number of configurations outside the training set whose disagreement exceeds the spread
+        limit) and, for labelled configurations, ``true_positive_rate, positive_predictive_value`` (equations 3 and 4).
     level : str
         Convergence level of the labels; empty if there are none.
     potential : LinearPotential or MacePotential
     coverage : float
     folder : Path or None
-        The folder of the tables and figures.
+        Folder of the tables and figures.
     """
 
     table: pd.DataFrame
@@ -80,29 +80,29 @@ class Evaluation:
     @property
     def text(self) -> str:
         """The summary as plain text."""
-        shown = self.summary.dropna(axis="columns", how="all")
+        summary = self.summary.dropna(axis="columns", how="all")
         lines = [
             f"{len(self.table)} configurations" + (f", labels: {self.level}" if self.level else ", no labels"),
             "energies in meV/atom, forces in meV/Å, stresses in GPa",
-            shown.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"),
+            summary.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"),
         ]
         if self.potential.uncertainty is None:
-            lines.append("no committee: errors only; fit with --committee to get error bars, intervals and grades")
+            lines.append("errors only; fit a committee (--committee) to get error bars, intervals and grades")
         elif not self.potential.uncertainty.held_out:
             lines.append("the committee is not calibrated: it gives standard deviations and grades, but no intervals")
-        elif not any(str(column).endswith("_inside") for column in shown):
-            lines.append(f"too few configurations were held out for intervals of {self.coverage:.0%}")
+        elif not any(str(column).endswith("_inside") for column in summary):
+            lines.append(f"too few configurations were held out to calibrate intervals of {self.coverage:.0%}")
         else:
             lines.append(
                 f"*_inside: fraction of labels in their intervals, which should be {self.coverage:.0%} for "
                 "configurations like the held-out ones; *_rank: Spearman's rank correlation of disagreement and error"
             )
             if (self.table["set"] == "held out").any():
-                lines.append("the intervals are calibrated on the held-out configurations: only new ones test them")
+                lines.append("the intervals are calibrated on the held-out set; only new configurations test them")
         if len(self.thresholds):
             thresholds = self.thresholds.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–")
             lines.append(
-                f"configurations above the tolerances, without the training set (see evaluation.csv):\n{thresholds}"
+                f"configurations outside the training set above the tolerances (see evaluation.csv):\n{thresholds}"
             )
         return "\n".join([*lines, *([str(self.folder)] if self.folder else [])])
 
@@ -130,9 +130,10 @@ def evaluate_dataset(
         Folder for ``evaluation.csv``, ``summary.csv``, ``evaluation.extxyz`` (standard deviations and grades as
         arrays of atoms) and figures.
     level : str, optional
-        Convergence level of the labels; by default that of the potential's fit, or else the last.
+        Convergence level of the labels; by default the level that the potential was fitted to if the dataset has it,
+        or else the last level.
     coverage : float, optional
-        Coverage of the intervals; by default that of the potential's fit.
+        Coverage of the intervals; by default the coverage of the potential's calibration.
     tolerances : mapping of str to float, optional
         Errors of "energy" (meV/atom), "force" (meV/Å) or "stress" (GPa) above which configurations are flagged.
     calibration : {"slope", "isotonic", "quantile"}
@@ -158,7 +159,7 @@ def evaluate_dataset(
         predictions = predict_all(potential, cases.structures, context)
     else:
         for kind in uncertainty.held_out:
-            uncertainty.fit_interval(kind, coverage)  # raises before anything is computed
+            uncertainty.fit_interval(kind, coverage)  # raises for an impossible coverage, before any prediction
         predictions = assess_all(potential, cases.structures, context, coverage=coverage)
         coverage = uncertainty.coverage if coverage is None else coverage
     table, components = build_evaluation_tables(potential, cases, infos, predictions)
@@ -185,23 +186,23 @@ def _check_options(
 ) -> None:
     uncertainty = potential.uncertainty
     if uncertainty is None and (coverage is not None or tolerances):
-        raise InputError("a coverage and tolerances need a committee; fit the potential with --committee")
+        raise InputError("--coverage and tolerances require a committee; fit the potential with --committee")
     if uncertainty is not None and coverage is not None and not uncertainty.held_out:
         raise InputError(
-            f"intervals of {coverage:g} need a calibration; fit the potential with held-out configurations"
+            f"--coverage {coverage:g} requires a calibrated committee; fit the potential with held-out configurations"
         )
     if calibration != "slope" and not tolerances:
-        raise InputError(f"the calibration '{calibration}' converts tolerances to thresholds; give at least one")
+        raise InputError(f"the calibration '{calibration}' requires a tolerance, such as --max-energy")
 
 
 def _read_cases(
     path: Path, level: str | None, preferred_level: str
 ) -> tuple[LabelledStructures, list[dict[str, Any]], str]:
-    """Read structures with labels, the info of each, and the level."""
+    """Read structures with labels; also return the info of each structure and the level of the labels."""
     if path.suffix in DATASET_SUFFIXES:
         with Dataset(path) as data:
             if level is not None and level not in data.levels:
-                raise InputError(f"{path} has no level '{level}'; it has {', '.join(data.levels) or 'none'}")
+                raise InputError(f"{path} has no level '{level}'; available: {', '.join(data.levels) or 'none'}")
             level = level or (preferred_level if preferred_level in data.levels else (data.levels or [""])[-1])
             infos = [{**record, "id": int(k)} for k, record in zip(data.ids, data.info_records, strict=True)]
             if level:
@@ -209,7 +210,7 @@ def _read_cases(
             structures = list(data)
             return LabelledStructures(structures, [_make_empty_labels(atoms) for atoms in structures]), infos, ""
     if level is not None:
-        raise InputError(f"--level {level} needs a dataset; {path} has one set of labels")
+        raise InputError(f"--level {level} requires a dataset (HDF5); {path} has one set of labels")
     frames = read_frames(path, None)
     records: Sequence[Any] = [None] * len(frames.atoms)
     if _has_labels(frames):
@@ -224,27 +225,28 @@ def _read_cases(
         labels.append(_make_empty_labels(atoms)._replace(**values))
     ids = frames.ids or range(len(frames.atoms))
     for atoms, config_id in zip(frames.atoms, ids, strict=True):
-        atoms.info["config_id"] = int(config_id)  # messages name a configuration by it
+        atoms.info["config_id"] = int(config_id)  # the id in error messages
     infos = [{**atoms.info, "id": int(k)} for atoms, k in zip(frames.atoms, ids, strict=True)]
     return LabelledStructures(frames.atoms, labels), infos, path.name if any(records) else ""
 
 
 def _check_elements(potential: LinearPotential | MacePotential, structures: Sequence[Atoms], path: Path | str) -> None:
-    """Refuse configurations with elements that the potential does not have, or without atoms."""
-    known = set(potential.elements)
+    """Check that all configurations have atoms, and only elements of the potential."""
+    supported_elements = set(potential.elements)
     for atoms in structures:
         name = f"{path}: configuration {atoms.info['config_id']}"
-        foreign = sorted(set(atoms.get_chemical_symbols()) - known)
-        if foreign:
+        foreign_elements = sorted(set(atoms.get_chemical_symbols()) - supported_elements)
+        if foreign_elements:
             raise InputError(
-                f"{name} has {foreign[0]}; the potential is for {', '.join(sorted(known))}: remove the configuration"
+                f"{name} contains {foreign_elements[0]}, but the potential supports only "
+                f"{', '.join(sorted(supported_elements))}; remove the configuration"
             )
         if not len(atoms):
-            raise InputError(f"{name} has no atoms; remove it")
+            raise InputError(f"{name} has no atoms; remove the configuration")
 
 
 def _has_labels(frames: Frames) -> bool:
-    """Whether a structure has anything that may be a label; if it cannot be read that is an error, and not ignored."""
+    """Check whether any structure may have labels; labels that cannot be read must raise an error later."""
     return any(
         atoms.calc is not None
         or any("energy" in key.lower() or "force" in key.lower() for key in [*atoms.info, *atoms.arrays])
@@ -267,19 +269,18 @@ def _write_evaluation(
     for name, table in tables.items():
         write_table(folder, name, table)
     with atomic_path(folder / "evaluation.extxyz") as temporary:
-        annotated = [_annotate(atoms, prediction) for atoms, prediction in zip(structures, predictions, strict=True)]
-        ase.io.write(temporary, annotated, format="extxyz")
+        ase.io.write(temporary, list(map(_annotate_structure, structures, predictions)), format="extxyz")
     uncertainty, calibration = evaluation.potential.uncertainty, {}
     if uncertainty is not None:
-        built = build_calibration_tables(uncertainty, evaluation.table, evaluation.components)
-        calibration = {name: table for name, table in built.items() if len(table)}
+        calibration_tables = build_calibration_tables(uncertainty, evaluation.table, evaluation.components)
+        calibration = {name: table for name, table in calibration_tables.items() if len(table)}
     for name, table in calibration.items():
         write_table(folder / "tables", name, table)
     save_uncertainty_figures(folder / "figures", evaluation.table, evaluation.components, calibration)
 
 
-def _annotate(atoms: Atoms, prediction: Any) -> Atoms:
-    """Copy a structure with predictions, standard deviations and grades as info and arrays."""
+def _annotate_structure(atoms: Atoms, prediction: Any) -> Atoms:
+    """Copy a structure, with predictions, standard deviations and grades in its info and arrays."""
     copy: Atoms = atoms.copy()
     copy.calc = None
     copy.arrays["predicted_forces"] = prediction.forces

@@ -1,4 +1,4 @@
-"""Export of one fit of a finished run: fitted again from its rows, compared with the table, written for LAMMPS."""
+"""Export of a fit of a finished run: the fit is repeated, compared with the results table, and written for LAMMPS."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from paretofit.potentials import CommitteeSettings, LinearPotential
 from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
 from paretofit.sweep import EV_TO_MEV
 
-MAX_ERROR_DIFFERENCE = 1e-6  # relative, between the training errors of a fit and those of its row in the table
-N_CHECKED = 100  # structures of the test set, at most, on which LAMMPS is compared with the model
+MAX_ERROR_DIFFERENCE = 1e-6  # relative difference of training errors between a repeated fit and the results table
+MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
 
 
 @dataclass(frozen=True)
 class ExportedFit(FittedPotential):
-    """A fit of a run that was written as a potential.
+    """Fit of a run that was written as a potential.
 
     Attributes
     ----------
     row : pandas.Series
-        Its row of the results table.
+        Row of the fit in the results table.
     """
 
     row: pd.Series
@@ -57,12 +57,12 @@ def export_potential(
     Parameters
     ----------
     run : path-like
-        The folder of a finished run.
+        Folder of a finished run.
     out : path-like
-        The folder to write to.
+        Folder to write to.
     level, twojmax, weight_ratio, n_train, sampling, repeat, ridge
-        The fit; by default that at the reference level with the largest 2Jmax and training subset, and of those the
-        one with the lowest product of test errors.
+        Setting of the fit. The default is the reference level and the largest 2Jmax and training subset; among the
+        remaining fits, the one with the lowest product of test errors is exported.
     name : str
         Base name of the files.
     committee : CommitteeSettings, optional
@@ -85,31 +85,31 @@ def export_potential(
     ridge_lambda = float(row.get("ridge_lambda", 0.0))
     if committee is not None:
         if ridge_lambda > 0:
-            raise InputError("a committee of a fit with a ridge is not supported; name another fit with --ridge 0")
+            raise InputError("a committee of a fit with a ridge penalty is not supported; choose a fit with --ridge 0")
         check_committee_size(committee, prepared)
     with prepared.dataset:
         data = build_sweep_input(prepared, DesignMatrix.open(folder / "design.h5"))
         weights = float(row["w_energy"]), float(row["w_force"])
-        members = _draw_training_set(prepared, row, folder)
-        fit = DesignFit(prepared, data.design, str(row["level"]), int(row["twojmax"]), members, weights)
-        single = fit.fit_single(ridge_lambda)
-        _check_same_errors(single, row)
-        potential = LinearPotential(fit.basis, np.asarray(single.coefficients))
+        training_set = _draw_training_set(prepared, row, folder)
+        design_fit = DesignFit(prepared, data.design, str(row["level"]), int(row["twojmax"]), training_set, weights)
+        fit = design_fit.fit_single(ridge_lambda)
+        _check_same_errors(fit, row)
+        potential = LinearPotential(design_fit.basis, np.asarray(fit.coefficients))
         if committee is not None:
-            potential = fit.fit_committee(committee, RunContext(jobs, progress), potential.coefficients)
-        files, deviation = fit.write(potential, out, name, N_CHECKED)
+            potential = design_fit.fit_committee(committee, RunContext(jobs, progress), potential.coefficients)
+        files, deviation = design_fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
     errors = f"{row['ref_energy']:.4g} meV/atom and {row['ref_force']:.4g} meV/Å"
     summary = [f"{describe_setting(row)}: test errors against the reference {errors}"]
     return ExportedFit(potential, files, deviation, summary, row)
 
 
 def _select_row(results: pd.DataFrame, choice: dict[str, Any], ratio: float | None) -> pd.Series:
-    """Select the row of a fit; columns without a choice take their default, see `export_potential`."""
+    """Select the row of a fit, with the defaults of `export_potential` for columns without a value in `choice`."""
     table = results.assign(_score=np.sqrt(results["ref_energy"] * results["ref_force"]))
     for column, value in choice.items():
         if column not in table:
             continue
-        if value is None and column in {"level", "twojmax", "n_train"}:  # the default is of the rows that are left
+        if value is None and column in {"level", "twojmax", "n_train"}:  # the default is taken from the remaining rows
             value = table["level"].iloc[-1] if column == "level" else table[column].max()  # noqa: PLW2901  (a default)
         if value is not None:
             table = _filter_rows(table, column, value, table[column] == value, table[column])
@@ -123,14 +123,15 @@ def _select_row(results: pd.DataFrame, choice: dict[str, Any], ratio: float | No
 def _filter_rows(
     table: pd.DataFrame, name: str, value: Any, mask: pd.Series | np.ndarray, values: pd.Series
 ) -> pd.DataFrame:
+    """Return the rows of `mask`; without any, raise an error that lists the available values."""
     if not mask.any():
         available = ", ".join(map(str, dict.fromkeys(values)))
-        raise InputError(f"the run has no fit with {name} {value}; it has {available}")
+        raise InputError(f"the run has no fit with {name} {value}; available: {available}")
     return table.loc[mask]
 
 
 def _draw_training_set(prepared: PreparedStudy, row: pd.Series, folder: Path) -> np.ndarray:
-    """Positions of the configurations in the training subset of a fit, drawn again as in the sweep."""
+    """Draw the training subset of a fit as in the sweep; return the positions of its configurations."""
     train = prepared.split.train
     if int(row["n_train"]) == len(train):
         return train
@@ -143,14 +144,14 @@ def _draw_training_set(prepared: PreparedStudy, row: pd.Series, folder: Path) ->
     for subset in prepared.grid.draw_subsets(scores, len(train)):
         if (subset.sampling, subset.repeat, subset.n_train) == key:
             return np.asarray(train[list(subset.positions)])
-    raise InputError("the study has changed since the run; run it again")
+    raise InputError("the study has changed since the run, so the fit cannot be repeated; run the study again")
 
 
 def _check_same_errors(fit: Fit, row: pd.Series) -> None:
     for kind in ("energy", "force"):
-        error, recorded = EV_TO_MEV * fit.rmse[kind], float(row[f"train_{kind}"])
-        if abs(error - recorded) > MAX_ERROR_DIFFERENCE * max(recorded, 1.0):
+        error, recorded_error = EV_TO_MEV * fit.rmse[kind], float(row[f"train_{kind}"])
+        if abs(error - recorded_error) > MAX_ERROR_DIFFERENCE * max(recorded_error, 1.0):
             raise InputError(
-                f"fitted again, the training {kind} error is {error:.8g}, in the table {recorded:.8g}: the run's files "
-                "do not belong together; run the study again"
+                f"the training {kind} error of the repeated fit is {error:.8g}, but {recorded_error:.8g} in "
+                f"{RESULTS_FILE}: the files of the run are inconsistent; run the study again"
             )

@@ -1,4 +1,4 @@
-"""`paretofit fit DATASET`: one model of a dataset or a study, with held-out configurations, or a committee."""
+"""`paretofit fit DATASET`: fit a model, or a committee, to a dataset or a study, with held-out configurations."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from paretofit.study import (
     prepare_study,
 )
 
-N_CHECKED = 20  # held-out structures, at most, on which LAMMPS is compared with the model
-HELD_OUT_FRACTION = 0.2  # unless the study has another
+MAX_CHECKED_STRUCTURES = 20  # on which LAMMPS is compared with the model
+DEFAULT_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
 MILLI = 1000.0
 
 
 @dataclass(frozen=True)
 class DatasetFit(FittedPotential):
-    """A potential that was fitted to a dataset.
+    """Potential that was fitted to a dataset.
 
     Attributes
     ----------
     n_train, n_held_out : int
+        Numbers of configurations in the training and the held-out set.
     errors : dict
         Root mean square errors, "train energy" and so on, meV/atom and meV/Å.
     """
@@ -45,7 +46,7 @@ class DatasetFit(FittedPotential):
 
     @property
     def description(self) -> str:
-        """Model, weights and level."""
+        """Model, weights and level, as one line of text."""
         return self.summary[0]
 
 
@@ -63,23 +64,25 @@ def fit_dataset(
     jobs: int = 1,
     progress: bool = False,
 ) -> DatasetFit:
-    """Fit one model and write it as a potential.
+    """Fit a model and write it as a potential.
 
     Parameters
     ----------
     source : path-like
-        A dataset (HDF5), or a study (YAML) that gives dataset, basis and train/test split.
+        A dataset (HDF5), or a study (YAML) with dataset, basis and train/test split.
     out : path-like
-        The folder to write to; its ``design.h5`` is used again by the next fit.
+        Folder to write to; its ``design.h5`` is reused by the next fit.
     level : str, optional
-        Convergence level; by default the last that at least half of the configurations have: the reference.
+        Convergence level of the labels; by default the last level of the study, or the last level of the dataset with
+        at least half as many labels as the most complete one.
     twojmax : int, optional
-        By default the study's largest, or the largest for which the dataset has enough rows, up to 8.
+        By default the largest 2Jmax of the study, or the largest for which the dataset has enough rows, up to 8.
     weight_ratio : float, optional
-        w_E/w_F; by default the median of the study's, or 12.25.
+        w_E/w_F; by default the median ratio of the study, or 12.25.
     held_out_fraction : float, optional
         Fraction of the configurations, in whole groups, that is excluded from training and calibrates the committee.
     committee : CommitteeSettings, optional
+        Settings of the committee; by default a single model is fitted.
     seed : int, optional
         Random seed of the split.
     name : str
@@ -94,32 +97,33 @@ def fit_dataset(
     """
     study = _make_single_fit_study(Path(source), level, twojmax, weight_ratio, held_out_fraction, seed)
     prepared, context = prepare_study(study), RunContext(jobs, progress)
-    split, level, (size,) = prepared.split, study.levels[0], study.twojmax
+    split, level, (twojmax,) = prepared.split, study.levels[0], study.twojmax
     if committee is not None:
         check_committee_size(committee, prepared)
-        _check_determined(source, prepared)
+        _check_row_count(source, prepared)
     with prepared.dataset as dataset:
         design = load_or_compute_design(dataset, study.basis, Path(out) / "design.h5", context)
         design = design.with_labels(dataset, [level])
-        fit = DesignFit(prepared, design, level, size, split.train, study.weights[0])
+        fit = DesignFit(prepared, design, level, twojmax, split.train, study.weights[0])
         if committee is None:
             potential = LinearPotential(fit.basis, np.asarray(fit.fit_single().coefficients))
         else:
             potential = fit.fit_committee(committee, context)
         errors = _compute_errors(design, level, potential.mean_coefficients, prepared)
-        files, deviation = fit.write(potential, out, name, N_CHECKED)
-    summary = _summarise(prepared, design.columns_up_to(size), errors)
+        files, deviation = fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
+    summary = _format_summary(prepared, design.columns_up_to(twojmax), errors)
     return DatasetFit(potential, files, deviation, summary, len(split.train), len(split.test), errors)
 
 
-def _check_determined(source: Path | str, prepared: PreparedStudy) -> None:
-    train, size = prepared.split.train, prepared.study.twojmax[0]
+def _check_row_count(source: Path | str, prepared: PreparedStudy) -> None:
+    """Check that a committee has more training rows than coefficients."""
+    train, twojmax = prepared.split.train, prepared.study.twojmax[0]
     n_rows = int(len(train) + 3 * prepared.dataset.n_atoms[train].sum())
-    n_columns = prepared.study.basis.columns_up_to(size)
+    n_columns = prepared.study.basis.columns_up_to(twojmax)
     if n_rows <= n_columns:
         raise InputError(
-            f"{source}: the {n_rows} rows of the training set do not determine the {n_columns} coefficients of 2Jmax "
-            f"{size}; use a smaller --twojmax, or more configurations"
+            f"{source}: the {n_rows} rows of the training set do not determine the {n_columns} coefficients at 2Jmax "
+            f"{twojmax}; use a smaller --twojmax, or more configurations"
         )
 
 
@@ -131,36 +135,36 @@ def _make_single_fit_study(
     held_out_fraction: float | None,
     seed: int | None,
 ) -> Study:
-    """Make a study of one fit from a study or a dataset."""
+    """Make a study with a single fit from a study or a dataset."""
     if is_study_path(source):
         study = load_study(source)
         values = {key: getattr(study, key) for key in Study.model_fields}
         with Dataset(study.dataset) as data:
-            levels, known_levels = study.levels or data.levels, data.levels
+            levels, dataset_levels = study.levels or data.levels, data.levels
     else:
         with Dataset(source) as data:
-            values = {"dataset": source, **infer_default_settings(data, HELD_OUT_FRACTION)}
-            levels, known_levels = values.pop("levels"), data.levels
-    if level is not None and level not in known_levels:
-        raise InputError(f"{source} has no level '{level}'; it has {', '.join(known_levels) or 'none'}")
+            values = {"dataset": source, **infer_default_settings(data, DEFAULT_HELD_OUT_FRACTION)}
+            levels, dataset_levels = values.pop("levels"), data.levels
+    if level is not None and level not in dataset_levels:
+        raise InputError(f"{source} has no level '{level}'; available: {', '.join(dataset_levels) or 'none'}")
     level = levels[-1] if level is None else level
     ratios = sorted(pair[0] / pair[1] for pair in values["weights"])
-    basis, size = dict(values["basis"]), twojmax if twojmax is not None else max(values["twojmax"])
+    basis, twojmax = dict(values["basis"]), twojmax if twojmax is not None else max(values["twojmax"])
     split = dict(values["split"])
     if held_out_fraction is not None:
         if not 0 <= held_out_fraction < 1:
-            raise InputError(f"the held-out fraction must be from 0 to below 1; got {held_out_fraction:g}")
+            raise InputError(f"the held-out fraction must be at least 0 and below 1; got {held_out_fraction:g}")
         split["train_fraction"] = 1 - held_out_fraction
     if seed is not None:
         split["seed"] = seed
-    single = {
+    settings = {
         **values,
-        "basis": {**basis, "twojmax": max(size, basis.get("twojmax", size))},
+        "basis": {**basis, "twojmax": max(twojmax, basis.get("twojmax", twojmax))},
         "split": split,
         "levels": [level],
-        "twojmax": [size],
+        "twojmax": [twojmax],
         "weights": [(ratio if ratio is not None else ratios[len(ratios) // 2], 1.0)],
-        "leave_one_out": split.get("train_fraction") == 1,  # which a study without a test set needs
+        "leave_one_out": split.get("train_fraction") == 1,  # required without a test set
         "missing_labels": "drop",
         "sizes": ["all"],
         "ridge": [0.0],
@@ -169,20 +173,20 @@ def _make_single_fit_study(
         "cost": {"label_seconds": {level: 1.0}},  # the cost is not used
     }
     try:
-        return Study.model_validate(single)
+        return Study.model_validate(settings)
     except ValidationError as error:
         raise InputError(f"{source}: {format_validation_error(error, Study)}") from error
 
 
 def is_study_path(path: Path | str) -> bool:
-    """Whether a path is that of a study, by its suffix."""
+    """Check whether a path has the suffix of a study (YAML)."""
     return Path(path).suffix in {".yaml", ".yml"}
 
 
 def _compute_errors(
     design: DesignMatrix, level: str, coefficients: np.ndarray, prepared: PreparedStudy
 ) -> dict[str, float]:
-    """Root mean square errors of energies per atom and forces, in meV, in one pass over the rows."""
+    """Compute root mean square errors of energies per atom (meV) and forces (meV/Å) in one pass over the rows."""
     sets = {"train": prepared.split.train, "held out": prepared.split.test}
     squares = {(name, kind): [0.0, 0] for name in sets for kind in (RowKind.ENERGY, RowKind.FORCE)}
     for window, rows in design.blocks():
@@ -197,14 +201,15 @@ def _compute_errors(
     }
 
 
-def _summarise(prepared: PreparedStudy, n_columns: int, errors: dict[str, float]) -> list[str]:
+def _format_summary(prepared: PreparedStudy, n_columns: int, errors: dict[str, float]) -> list[str]:
+    """Format the model and the errors of the training and the held-out set as lines."""
     study, split, n_dropped = prepared.study, prepared.split, len(prepared.dropped_ids)
     model = "quadratic SNAP" if study.basis.quadratic else "SNAP"
     note = f"; {n_dropped} configurations without a label at this level are not used" if n_dropped else ""
     if prepared.unconverged_ids:
         note += f"; {len(prepared.unconverged_ids)} configurations whose DFT did not converge are not used"
-    size, ratio = study.twojmax[0], study.weights[0][0]
-    lines = [f"{model}, 2Jmax {size} ({n_columns} columns), w_E/w_F {ratio:g}, level {study.levels[0]}{note}"]
+    twojmax, ratio = study.twojmax[0], study.weights[0][0]
+    lines = [f"{model}, 2Jmax {twojmax} ({n_columns} columns), w_E/w_F {ratio:g}, level {study.levels[0]}{note}"]
     for name, positions in (("train", split.train), ("held out", split.test)):
         if len(positions):
             energy, force = (errors[f"{name} {kind}"] for kind in ("energy", "force"))

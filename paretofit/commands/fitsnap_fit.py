@@ -1,7 +1,7 @@
 """`paretofit fit --fitsnap`: fit a FitSNAP input as FitSNAP does, and write the potential for LAMMPS.
 
-Rows are energies per atom, forces in the frame of LAMMPS, and stresses; the reference potential is subtracted from the
-labels; group weights multiply rows; FitSNAP's table of errors is written.
+The rows are energies per atom, forces in the frame of LAMMPS, and stresses. The reference potential is subtracted from
+the labels, group weights multiply the rows, and FitSNAP's table of errors is written.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from paretofit.fitsnap import (
 from paretofit.linear import OptimisedWeights, fit_wls
 from paretofit.potentials import CommitteeSettings, LinearPotential, check_exported_files
 
-N_CHECKED = 100  # structures, at most, on which LAMMPS is compared with the model
+MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")
 BASIS_LISTS = ("elements", "wj", "radelem")
 BASIS_FLAGS = ("bzeroflag", "chemflag", "switchflag", "bnormflag", "wselfallflag")
@@ -42,18 +42,18 @@ BASIS_FLAGS = ("bzeroflag", "chemflag", "switchflag", "bnormflag", "wselfallflag
 
 @dataclass(frozen=True)
 class FitsnapFit(FittedPotential):
-    """A potential that was fitted to the data of a FitSNAP input.
+    """Potential that was fitted to the data of a FitSNAP input.
 
     Attributes
     ----------
     metrics : DataFrame
-        As FitSNAP's table: ``set``, ``group``, ``weighting``, ``kind``, ``ncount``, ``mae``, ``rmse``, ``rsq``;
-        energies eV/atom, forces eV/Å, stresses bar.
+        Errors as in FitSNAP's table: ``set``, ``group``, ``weighting``, ``kind``, ``ncount``, ``mae``, ``rmse``,
+        ``rsq``; energies in eV/atom, forces in eV/Å, stresses in bar.
     rows : FitRows
     optimised_weights : OptimisedWeights or None
     unseen_error_ratio : float
-        Factor by which the weights change the errors in the objective, as a geometric mean, on configurations that the
-        search did not use.
+        Factor by which the optimised weights change the geometric mean of the errors in the objective, for
+        configurations that the search did not use.
     """
 
     metrics: pd.DataFrame
@@ -81,10 +81,10 @@ def fit_fitsnap(
     path : path-like
         A FitSNAP input (``.in``).
     out : path-like
-        The folder for the potential's files and the tables of errors and weights.
+        Folder for the potential's files and the tables of errors and weights.
     objectives : sequence of str
-        Held-out errors for which group weights are optimised: "energy", "force", "stress", those of one group, such as
-        "Liquid:force", or the difference of the energies per atom of two structures, named by their files, such as
+        Held-out errors for which group weights are optimised: "energy", "force", "stress", the errors of a group, such
+        as "Liquid:force", or the difference in energy per atom between two structures, given by their files, such as
         "difference:A15_1/BCC_1".
     front : bool
         Also compute the Pareto front of two `objectives`, as ``weights_front.csv``.
@@ -93,7 +93,7 @@ def fit_fitsnap(
     seed : int
         Random seed of the held-out sets of the optimisation.
     committee : CommitteeSettings, optional
-        Calibrated on the testing structures, where the input has any.
+        Settings of a committee, which is calibrated on the testing structures if the input has any.
     jobs, progress
         Number of processes, and whether to show a progress bar.
 
@@ -111,45 +111,47 @@ def fit_fitsnap(
     if committee is not None:
         check_fitsnap_committee(committee, settings, grouped.is_training)
     rows = compute_fit_rows(settings, basis, reference, grouped, context)
-    optimum, ratio = None, float("nan")
+    optimum, unseen_ratio = None, float("nan")
     if objectives:
         table = folder / "weights_front.csv" if front else None
-        optimum, ratio = search_weights(rows, count_free_columns(settings), objectives, regulariser, seed, table)
+        optimum, unseen_ratio = search_weights(
+            rows, count_constant_columns(settings), objectives, regulariser, seed, table
+        )
         rows = replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
     potential = LinearPotential(basis, coefficients, reference)
     if committee is not None:
         members = grouped.structures, grouped.is_training
         potential = build_fitsnap_committee(
-            potential, rows, settings, count_free_columns(settings), committee, members, context
+            potential, rows, settings, count_constant_columns(settings), committee, members, context
         )
         if all(grouped.is_training):
-            notes.append("no testing_size: the committee is not calibrated, and has no intervals")
+            notes.append("the input has no testing_size, so the committee is not calibrated and has no intervals")
     if settings.ignored_keys:
-        notes.append(f"without effect on the fit: {', '.join(settings.ignored_keys)}")
+        notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
     files = potential.write(folder, Path(settings.potential_file).name or "potential")
     metrics = compute_fit_metrics(rows, coefficients)
     _write_tables(folder, settings, metrics, optimum)
-    checked = [grouped.structures[k] for k in spread_evenly(len(grouped.structures), N_CHECKED)]
-    deviation = check_exported_files(files, potential, checked)
-    summary = _summarise(metrics, optimum, ratio)
-    return FitsnapFit(potential, files, deviation, summary, metrics, rows, optimum, ratio, notes=notes)
+    positions = spread_evenly(len(grouped.structures), MAX_CHECKED_STRUCTURES)
+    deviation = check_exported_files(files, potential, [grouped.structures[k] for k in positions])
+    summary = _format_summary(metrics, optimum, unseen_ratio)
+    return FitsnapFit(potential, files, deviation, summary, metrics, rows, optimum, unseen_ratio, notes=notes)
 
 
-def _summarise(metrics: pd.DataFrame, optimum: OptimisedWeights | None, ratio: float) -> list[str]:
-    """Errors over all groups, and the result of the optimisation of weights."""
-    whole = metrics[(metrics["group"] == "*ALL") & (metrics["weighting"] == "Unweighted")]
-    table = whole.drop(columns=["group", "weighting"])
+def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, unseen_error_ratio: float) -> list[str]:
+    """Format the errors over all groups, and the result of the weight optimisation, as lines."""
+    table = metrics[(metrics["group"] == "*ALL") & (metrics["weighting"] == "Unweighted")]
+    table = table.drop(columns=["group", "weighting"])
     lines = [table.to_string(index=False, float_format=lambda value: f"{value:.6g}")]
     if optimum is not None:
         before, after = np.exp(optimum.objective)
         lines.append(
             f"weights: the geometric mean of the held-out errors in the objective is {after / before:.3f} of its "
-            f"initial value ({optimum.n_evaluations} fits), and {ratio:.3f} on configurations that the search did "
-            "not use; weights.csv has the weights"
+            f"initial value ({optimum.n_evaluations} fits), and {unseen_error_ratio:.3f} on configurations that the "
+            "search did not use; the weights are in weights.csv"
         )
-        if ratio > 1:
-            lines.append("warning: these weights are overfitted to the held-out configurations; raise --regulariser")
+        if unseen_error_ratio > 1:
+            lines.append("warning: these weights are overfitted to the held-out configurations; increase --regulariser")
     return lines
 
 
@@ -170,21 +172,21 @@ def _make_basis(settings: FitsnapInput) -> SnapBasis:
         raise InputError(f"{settings.path}: [BISPECTRUM] {key}: {problem['msg']}") from error
 
 
-def count_free_columns(settings: FitsnapInput) -> int:
-    """Count the leading columns that a fit does not use: FitSNAP has no constants with bzeroflag."""
+def count_constant_columns(settings: FitsnapInput) -> int:
+    """Count the leading constant columns, which FitSNAP does not fit if bzeroflag is set."""
     return len(settings.bispectrum.elements) if settings.bispectrum.bzeroflag else 0
 
 
 def _fit_rows(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
-    train, n_free = rows.is_training, count_free_columns(settings)
-    X, y, weight, kind = rows.X[train][:, n_free:], rows.y[train], rows.weight[train], rows.kind[train]
+    train, n_constant = rows.is_training, count_constant_columns(settings)
+    X, y, weight, kind = rows.X[train][:, n_constant:], rows.y[train], rows.weight[train], rows.kind[train]
     if settings.solver.name == "RIDGE":
         penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
         X, y = np.vstack([X, penalty]), np.concatenate([y, np.zeros(X.shape[1])])
         weight = np.concatenate([weight, np.ones(len(penalty))])
         kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
     fit = fit_wls(X, y, kind, weights=weight)
-    return np.concatenate([np.zeros(n_free), fit.coefficients])
+    return np.concatenate([np.zeros(n_constant), fit.coefficients])
 
 
 def _write_tables(
@@ -194,7 +196,7 @@ def _write_tables(
     write_text(folder / (Path(settings.metrics_file).stem + ".md"), format_fitsnap_table(metrics))
     if optimum is None:
         return
-    table = [
+    rows = [
         [
             group,
             kind.name.lower(),
@@ -205,4 +207,4 @@ def _write_tables(
         for (group, kind), weight in optimum.weights.items()
     ]
     columns = ["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"]
-    write_csv(pd.DataFrame(table, columns=columns), folder / "weights.csv")
+    write_csv(pd.DataFrame(rows, columns=columns), folder / "weights.csv")

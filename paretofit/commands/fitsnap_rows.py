@@ -1,4 +1,4 @@
-"""Structures, groups and weighted rows of a FitSNAP input, as FitSNAP makes them."""
+"""Structures, groups and weighted rows of a FitSNAP input, computed as in FitSNAP."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from paretofit.descriptors import (
 from paretofit.execution import RunContext
 from paretofit.fitsnap import FitRows, FitsnapInput, Group, list_group_files, split_group
 
-BATCH_SIZE = 8  # structures in a task
+BATCH_SIZE = 8  # structures per task
 MIN_CELL_VOLUME = 1e-9  # Å³
 
 
 class GroupedStructures(NamedTuple):
-    """Structures with the group of each, and whether each is in the training set."""
+    """Structures, their groups, and whether each structure is in the training set."""
 
     structures: list[Atoms]
     groups: list[Group]
@@ -39,7 +39,7 @@ class GroupedStructures(NamedTuple):
 
 
 def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, list[str]]:
-    """Read the structures of all groups and split them into training and testing; also return notes."""
+    """Read the structures of all groups and split each group into training and testing; also return notes."""
     files = list_group_files(settings)
     grouped = GroupedStructures([], [], [])
     counts: Counter[str] = Counter()
@@ -55,7 +55,7 @@ def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, 
             grouped.is_training.extend([is_training] * len(part))
     notes += [f"{count} structures: {note}" for note, count in counts.items()]
     if not any(grouped.is_training):
-        raise InputError(f"{settings.path}: no group has a configuration to train on; give a training_size")
+        raise InputError(f"{settings.path}: no group has training configurations; set a training_size")
     return grouped, notes
 
 
@@ -74,7 +74,7 @@ def _read_structures(file: Path, scraper: str, counts: Counter[str]) -> list[Ato
 
 
 def _rotate_to_lammps_frame(atoms: Atoms) -> None:
-    """Rotate cell, positions and labels as FitSNAP does: the weights of stress components depend on the frame."""
+    """Rotate cell, positions and labels as FitSNAP does, because a fit of stress components depends on the frame."""
     if abs(atoms.cell.volume) < MIN_CELL_VOLUME:
         return
     cell, rotation = atoms.cell.standard_form()
@@ -94,7 +94,7 @@ def compute_fit_rows(
     grouped: GroupedStructures,
     context: RunContext,
 ) -> FitRows:
-    """Compute the weighted rows of all structures, less the reference potential.
+    """Compute the weighted rows of all structures, with labels minus the reference potential.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def compute_fit_rows(
 def _list_kinds(settings: FitsnapInput) -> list[RowKind]:
     calculator = settings.calculator
     flags = (calculator.energy, calculator.force, calculator.stress)
-    kinds = [kind for kind, is_on in zip(RowKind, flags, strict=True) if is_on]
+    kinds = [kind for kind, is_enabled in zip(RowKind, flags, strict=True) if is_enabled]
     if not kinds:
         raise InputError(f"{settings.path}: [CALCULATOR] has no energy, force or stress; set at least one of them to 1")
     return kinds
@@ -143,16 +143,16 @@ def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Se
         unlabelled = [atoms for atoms in structures if atoms.calc is None or names[kind] not in atoms.calc.results]
         if unlabelled and kind != RowKind.STRESS:
             raise InputError(
-                f"{unlabelled[0].info['config_id']} has no {names[kind]} (nor have {len(unlabelled) - 1} others); add "
-                f"it, or set [CALCULATOR] {kind.name.lower()} = 0 in {settings.path}"
+                f"{len(unlabelled)} structures have no {names[kind]}, such as {unlabelled[0].info['config_id']}; add "
+                f"the labels, or set [CALCULATOR] {kind.name.lower()} = 0 in {settings.path}"
             )
 
 
 def _compute_batch(
     structures: Sequence[Atoms], basis_json: str, reference: ReferencePotential, kinds: Sequence[RowKind]
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Compute rows, labels and kinds of structures, in a worker; stress rows without a label are dropped."""
-    basis, computed = SnapBasis.model_validate_json(basis_json), []
+    """Compute rows, labels and kinds of structures in a worker process; stress rows without a label are dropped."""
+    basis, batch = SnapBasis.model_validate_json(basis_json), []
     with threadpool_limits(1):
         for atoms in structures:
             results: dict[str, Any] = atoms.calc.results
@@ -169,12 +169,12 @@ def _compute_batch(
                 parts.append((stress_rows[0], results["stress"] / units.GPa - stress, RowKind.STRESS))
             rows, labels, row_kinds = zip(*parts, strict=True)
             kind = np.repeat([int(row_kind) for row_kind in row_kinds], [len(part) for part in rows]).astype(np.int8)
-            computed.append((np.concatenate(rows), np.concatenate(labels), kind))
-    return computed
+            batch.append((np.concatenate(rows), np.concatenate(labels), kind))
+    return batch
 
 
 def _weight_rows(settings: FitsnapInput, group: Group, atoms: Atoms, kind: np.ndarray, count: int) -> np.ndarray:
-    """Weight of each row; FitSNAP's stress weights are for bar."""
+    """Compute the weight of each row; FitSNAP's stress weights are for stresses in bar."""
     energy, force, stress = group.energy_weight, group.force_weight, group.stress_weight
     if settings.smartweights:
         energy, force, stress = energy / count, force / count / (3 * len(atoms)), stress / count

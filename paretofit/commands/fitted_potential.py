@@ -1,4 +1,4 @@
-"""From labelled rows to a potential and its files: what `fit`, `fit --fitsnap` and `export` have in common."""
+"""Fit of labelled rows and output of the potential, for `fit`, `fit --fitsnap` and `export`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from paretofit.uncertainty import CommitteeFit
 
 @dataclass(frozen=True)
 class FittedPotential:
-    """A potential that was fitted and written for LAMMPS.
+    """Potential that was fitted and written for LAMMPS.
 
     Attributes
     ----------
     potential : LinearPotential
     files : SnapFiles
     deviation : float
-        Largest relative deviation of LAMMPS with these files from the model.
+        Largest relative deviation between LAMMPS with these files and the model.
     summary : list of str
         Lines about the fit and its errors.
     notes : list of str
@@ -54,7 +54,7 @@ class FittedPotential:
             [
                 *self.summary,
                 *([format_committee(self.potential)] if has_committee else []),
-                f"LAMMPS gives the model's energies, forces and stress within {self.deviation:.1e}",
+                f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}",
                 *map(str, (self.files.coefficients, self.files.parameters, self.files.include)),
                 *(f"note: {note}" for note in self.notes),
             ]
@@ -63,17 +63,17 @@ class FittedPotential:
 
 @dataclass(frozen=True)
 class DesignFit:
-    """A model to fit to a design matrix with labels.
+    """Fit of a model to the labelled rows of a design matrix.
 
     Attributes
     ----------
     prepared : PreparedStudy
-        With the basis, the dataset and the groups.
+        Study with the basis, the dataset and the groups.
     design : DesignMatrix
-        With labels.
+        Design matrix with labels.
     level : str
     twojmax : int
-    members : ndarray of int
+    training_set : ndarray of int
         Positions of the configurations in the training set.
     weights : (float, float)
         w_E and w_F.
@@ -83,17 +83,17 @@ class DesignFit:
     design: DesignMatrix
     level: str
     twojmax: int
-    members: Array
+    training_set: Array
     weights: tuple[float, float]
 
     @property
     def basis(self) -> SnapBasis:
-        """The basis at the 2Jmax of the model."""
+        """Basis at the 2Jmax of the model."""
         return SnapBasis(**{**self.prepared.study.basis.model_dump(), "twojmax": self.twojmax})
 
     def fit_single(self, ridge: float = 0.0) -> Fit:
-        """Fit one potential."""
-        rows = np.flatnonzero(np.isin(self.design.configuration, self.members))
+        """Fit a single model."""
+        rows = np.flatnonzero(np.isin(self.design.configuration, self.training_set))
         return fit_wls(
             self.design.take(rows, self.design.columns_up_to(self.twojmax), memory_copies=FIT_COPIES),
             self.design.targets[self.level][rows],
@@ -107,16 +107,17 @@ class DesignFit:
     def fit_committee(
         self, settings: CommitteeSettings, context: RunContext, centre: Array | None = None
     ) -> LinearPotential:
-        """Fit a committee, drawing groups as a whole, and calibrate it on the test set."""
+        """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set."""
         dataset, split = self.prepared.dataset, self.prepared.split
-        parts = partition_training_rows(self.design, self.level, self.members, self.design.columns_up_to(self.twojmax))
+        columns = self.design.columns_up_to(self.twojmax)
+        parts = partition_training_rows(self.design, self.level, self.training_set, columns)
         rng = np.random.default_rng([settings.seed, 0])
         row_weights = np.array([*self.weights, 1.0])
         return build_committee(
             self.basis,
-            CommitteeFit.from_parts(parts, split.groups[self.members], row_weights, rng, threads=context.jobs),
+            CommitteeFit.from_parts(parts, split.groups[self.training_set], row_weights, rng, threads=context.jobs),
             settings,
-            list(dataset.select(self.members)),
+            list(dataset.select(self.training_set)),
             LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
             centre=centre,
             energy_weight=self.weights[0],
@@ -124,11 +125,15 @@ class DesignFit:
             context=context,
         )
 
-    def write(self, potential: LinearPotential, out: Path | str, name: str, limit: int) -> tuple[SnapFiles, float]:
-        """Write a potential; compare it with LAMMPS on test configurations, or without a test set on training ones."""
+    def write(self, potential: LinearPotential, out: Path | str, name: str, n_checked: int) -> tuple[SnapFiles, float]:
+        """Write a potential for LAMMPS; return its files and the largest relative deviation of LAMMPS from the model.
+
+        LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
+        set, of the training set.
+        """
         split = self.prepared.split
         positions = split.test if len(split.test) else split.train
-        structures = list(self.prepared.dataset.select(positions[spread_evenly(len(positions), limit)]))
+        structures = list(self.prepared.dataset.select(positions[spread_evenly(len(positions), n_checked)]))
         files = potential.write(out, name)
         return files, check_exported_files(files, potential, structures)
 
@@ -139,11 +144,11 @@ def check_committee_size(settings: CommitteeSettings, prepared: PreparedStudy) -
     Raises
     ------
     InputError
-        With the number of configurations that are needed.
+        If the test set is too small; the message contains the required number of configurations.
     """
     settings.check(len(np.unique(prepared.split.groups[prepared.split.test])) or None)
 
 
 def spread_evenly(n: int, limit: int) -> Array:
-    """At most `limit` indices below `n`, at equal distances."""
+    """Return at most `limit` evenly spaced indices from 0 to `n` - 1."""
     return np.unique(np.linspace(0, n - 1, limit).astype(int))

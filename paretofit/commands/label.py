@@ -1,4 +1,4 @@
-"""`paretofit label`: from the section 'labelling' of a study to a dataset with all its labels."""
+"""`paretofit label`: compute the labels of the section 'labelling' of a study and write them to its dataset."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from paretofit.study import log_to_file, open_run_folder
 
 log = logging.getLogger(__name__)
 
-LAUNCHERS = {"mpirun", "mpiexec", "srun", "aprun", "orterun", "jsrun"}
-MAX_PROBES = 8
-MAX_PROBE_SECONDS = 60.0  # CPU time of all probes together, by the prior of the cost model
+MPI_LAUNCHERS = {"mpirun", "mpiexec", "srun", "aprun", "orterun", "jsrun"}
+MAX_PROBES = 8  # labels
+MAX_PROBE_SECONDS = 60.0  # CPU time of all probes together, as the cost model estimates it without any data
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,13 @@ class LabelResult:
     ----------
     dataset : Path
     folder : Path
-        With the journal, the log, and the engine's files of failed labels.
+        Run folder, with the journal, the log, and the engine's files of failed labels.
     n_computed, n_failed, n_remaining, n_complete : int
-        Labels computed in this run, failed labels among them, labels that are still missing, and complete labels in
-        the dataset.
+        Numbers of labels: computed in this run, failed in this run, still missing, and complete in the dataset.
     cpu_seconds : float
         CPU time of this run.
     failures : dict
-        Reason by (level, configuration id), of all failed labels of the plan.
+        Reason for each failed label of the plan, by (level, configuration id).
     """
 
     dataset: Path
@@ -79,22 +78,22 @@ def label_study(
     progress: bool = False,
     retry_failed: bool = False,
 ) -> LabelResult:
-    """Compute the labels of a study that its dataset lacks, then write the dataset.
+    """Compute the labels of a study that are missing in its dataset, then write the dataset.
 
-    Every finished label is stored at once, in ``labels.jsonl`` of the run folder; a run that was killed resumes with
-    the missing labels. The dataset is written at the end, and also where the run is interrupted from the keyboard.
+    Every label is stored in ``labels.jsonl`` of the run folder as soon as it is finished, so that a run that was killed
+    resumes with the missing labels. The dataset is written at the end, and also if the run is interrupted.
 
     Parameters
     ----------
     study : LabelStudy or path-like
     out : path-like, optional
-        The run folder; by default ``runs/<name>-labels`` in the working directory.
+        Run folder; by default ``runs/<name>-labels`` in the working directory.
     jobs : int
         Number of processes, each with one thread.
     progress : bool
-        Show the number of labels and their cost, finished and missing.
+        Show the number and the cost of the finished and the missing labels.
     retry_failed : bool
-        Compute labels again that failed in an earlier run.
+        Compute again the labels that failed in an earlier run.
 
     Returns
     -------
@@ -103,9 +102,9 @@ def label_study(
     Raises
     ------
     InputError
-        If the study, its structures or its engine cannot be used; nothing has been computed then.
+        If the study, its structures or its engine cannot be used; raised before anything is computed.
     """
-    settings = _load(study)
+    settings = _load_settings(study)
     labelling, dataset = settings.labelling, settings.dataset
     with (
         open_run_folder(_get_folder(settings, out), settings.name) as folder,
@@ -121,10 +120,10 @@ def label_study(
         n_failed = n_computed = 0
         results = compute_labels(plan, labelling, journal, folder, jobs)
         try:
-            for record in _track(results, plan, tracker, RunContext(jobs, progress)):
+            for record in _track_cost(results, plan, tracker, RunContext(jobs, progress)):
                 n_computed += 1
                 n_failed += record["status"] == "failed"
-        finally:  # also after Ctrl-C, so that the dataset has all finished labels
+        finally:  # also after Ctrl-C, so that the dataset contains all finished labels
             results.close()
             plan = _write_dataset(settings, plan.finished_records)
         seconds = tracker.spent_seconds
@@ -133,18 +132,18 @@ def label_study(
 
 
 def choose_label_jobs(study: LabelStudy | Path | str, cores: int) -> int:
-    """Default number of labels at a time: one for each core, but one alone where labels run by MPI."""
-    command = getattr(_load(study).labelling.engine, "command", None) or ""
-    return 1 if command.split()[:1] and Path(command.split()[0]).name in LAUNCHERS else cores
+    """Choose the number of labels computed at the same time: one per core, or one if each label runs by MPI."""
+    command = getattr(_load_settings(study).labelling.engine, "command", None) or ""
+    return 1 if command.split()[:1] and Path(command.split()[0]).name in MPI_LAUNCHERS else cores
 
 
 def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = None) -> LabelResult:
-    """Write the labels that are finished so far to the dataset; another process may be computing more."""
-    settings = _load(study)
+    """Write the labels finished so far to the dataset, even while another process computes more."""
+    settings = _load_settings(study)
     folder = _get_folder(settings, out)
-    plan = _write_dataset(settings, _read_finished(folder))
+    plan = _write_dataset(settings, _read_finished_records(folder))
     if not settings.dataset.exists():
-        raise InputError(f"no label is finished yet, so that there is no {settings.dataset}; run 'paretofit label'")
+        raise InputError(f"{settings.dataset} does not exist yet, as no label is finished; run 'paretofit label' first")
     return _make_result(settings, folder, plan)
 
 
@@ -156,7 +155,7 @@ def estimate_label_cost(
     progress: bool = False,
     probe: bool = True,
 ) -> tuple[pd.DataFrame, CostModel]:
-    """Estimate the cost of the missing labels; a few are computed first, as probes, and stored.
+    """Estimate the cost of the missing labels, after computing and storing a few of them as probes.
 
     Parameters
     ----------
@@ -164,21 +163,22 @@ def estimate_label_cost(
     out, jobs, progress
         As in `label_study`.
     probe : bool
-        Compute up to eight cheap labels first, unless as many are finished already.
+        Compute up to eight cheap labels first, unless at least eight labels are already finished.
 
     Returns
     -------
     table : pandas.DataFrame
-        By level: labels ``to_do``, ``cpu_hours`` of all of them, ``mean_seconds`` and ``largest_seconds`` of one.
+        By level: number of labels ``to_do``, their total ``cpu_hours``, and ``mean_seconds`` and ``largest_seconds``
+        per label.
     model : CostModel
-        With the spread of the finished labels around it.
+        Cost model that was fitted to the finished labels.
     """
-    settings = _load(study)
+    settings = _load_settings(study)
     folder = _get_folder(settings, out)
-    plan = _plan(settings, folder)
+    plan = _plan_missing_labels(settings, folder)
     if probe and plan.tasks and _fit_cost_model(plan, settings).n_labels < MAX_PROBES:
         _compute_probes(plan, settings, folder, RunContext(jobs, progress))
-        plan = _plan(settings, folder)
+        plan = _plan_missing_labels(settings, folder)
     seconds = _estimate_seconds(plan, settings)
     rows = pd.DataFrame({"level": [task.level.name for task in plan.tasks], "seconds": list(seconds.values())})
     groups = rows.groupby("level", sort=False)["seconds"]
@@ -195,6 +195,7 @@ def estimate_label_cost(
 
 
 def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context: RunContext) -> None:
+    """Compute a few of the cheapest missing labels, and store them in the journal."""
     with (
         open_run_folder(folder, settings.name),
         open_label_journal(folder) as journal,
@@ -205,35 +206,36 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
         probes = LabelPlan(plan.collected, tasks, plan.finished_records, plan.task_keys)
         tracker = CostTracker(_estimate_seconds(probes, settings), context.jobs)
         results = compute_labels(probes, settings.labelling, journal, folder, context.jobs)
-        for _ in _track(results, probes, tracker, context):
+        for _ in _track_cost(results, probes, tracker, context):
             pass
 
 
 def write_label_inputs(
     study: LabelStudy | Path | str, inputs_folder: Path | str, *, out: Path | str | None = None
 ) -> str:
-    """Write the engine's input files of all missing labels, to be computed elsewhere and read later.
+    """Write the engine's input files of all missing labels, for a computation outside of paretofit.
 
     Parameters
     ----------
     study : LabelStudy or path-like
     inputs_folder : path-like
-        Gets a folder ``<level>/<configuration id>`` for each label.
+        Folder to write to, with a folder ``<level>/<configuration id>`` for each label.
     out : path-like, optional
-        The run folder, as in `label_study`: inputs of labels that are finished there are not written.
+        Run folder, as in `label_study`; no inputs are written for labels that are finished there.
 
     Returns
     -------
     str
-        The number of inputs, the files that the user has to add to them, and how to read the results.
+        Message with the number of inputs, the files that the user must add to them, and the command that reads the
+        outputs.
 
     Raises
     ------
     InputError
-        If the engine has no input files, or one of them cannot be written.
+        If the engine does not use input files, or one of them cannot be written.
     """
-    settings = _load(study)
-    plan = _plan(settings, _get_folder(settings, out), require_engine=False)
+    settings = _load_settings(study)
+    plan = _plan_missing_labels(settings, _get_folder(settings, out), require_engine=False)
     missing_files: dict[str, None] = {}
     for task in plan.tasks:
         folder = Path(inputs_folder) / task.level.name / str(task.config_id)
@@ -241,14 +243,14 @@ def write_label_inputs(
             folder.mkdir(parents=True, exist_ok=True)
             missing_files |= dict.fromkeys(settings.labelling.engine.write_inputs(task.atoms, task.level, folder))
         except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error.strerror}; name another folder") from error
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder") from error
     if not plan.tasks:
         return "nothing to do: no label is missing"
     if plan.collected.configurations.keys() - _read_ids(settings.dataset):
-        write_labels(plan, settings.labelling, settings.dataset)  # the structures, with the ids of the folders
-    lines = [f"{inputs_folder}: inputs of {len(plan.tasks)} labels, a folder <level>/<id> for each"]
+        write_labels(plan, settings.labelling, settings.dataset)  # stores the structures under the ids of the folders
+    lines = [f"{inputs_folder}: inputs of {len(plan.tasks)} labels, each in a folder <level>/<id>"]
     if missing_files:
-        lines.append(f"files to add: {'; '.join(missing_files)}")
+        lines.append(f"files that you must add: {'; '.join(missing_files)}")
     lines.append(f"after the computation: paretofit label STUDY.yaml --read-outputs {inputs_folder}")
     return "\n".join(lines)
 
@@ -256,26 +258,26 @@ def write_label_inputs(
 def read_label_outputs(
     study: LabelStudy | Path | str, outputs_folder: Path | str, *, out: Path | str | None = None
 ) -> LabelResult:
-    """Read labels that were computed elsewhere, in the folders of `write_label_inputs`.
+    """Read labels that were computed outside of paretofit, in the folders of `write_label_inputs`.
 
     Parameters
     ----------
     study : LabelStudy or path-like
     outputs_folder : path-like
-        With a folder ``<level>/<configuration id>`` for each label. Labels that have not run remain missing; those
-        that did not converge, or failed, are recorded as failed with the reason.
+        Folder with a folder ``<level>/<configuration id>`` for each label. Labels that have not run remain missing;
+        labels that failed or did not converge are recorded as failed, with the reason.
     out : path-like, optional
-        The run folder, as in `label_study`.
+        Run folder, as in `label_study`.
 
     Raises
     ------
     InputError
-        If there is no such folder, or the engine has no output files.
+        If the folder does not exist, or the engine does not write output files.
     """
-    settings = _load(study)
+    settings = _load_settings(study)
     engine = settings.labelling.engine
     if not Path(outputs_folder).is_dir():
-        raise InputError(f"no folder at {outputs_folder}; name the one that 'paretofit label --write-inputs' has made")
+        raise InputError(f"no folder at {outputs_folder}; specify the folder of 'paretofit label --write-inputs'")
     with open_run_folder(_get_folder(settings, out), settings.name) as folder, open_label_journal(folder) as journal:
         plan = plan_labels(
             settings.labelling, settings.dataset, journal.entries, retry_failed=True, require_engine=False
@@ -308,7 +310,7 @@ def _read_ids(dataset: Path) -> set[int]:
         return set(data.ids.tolist())
 
 
-def _load(study: LabelStudy | Path | str) -> LabelStudy:
+def _load_settings(study: LabelStudy | Path | str) -> LabelStudy:
     return study if isinstance(study, LabelStudy) else load_label_study(study)
 
 
@@ -316,31 +318,31 @@ def _get_folder(settings: LabelStudy, out: Path | str | None) -> Path:
     return Path(out) if out is not None else Path("runs") / f"{settings.name}-labels"
 
 
-def _read_finished(folder: Path) -> dict[str, Record]:
+def _read_finished_records(folder: Path) -> dict[str, Record]:
     path = folder / JOURNAL_FILE
     entries = read_json_lines(path)[0] if path.exists() else []
     return {record["key"]: record for record in entries if is_record(record)}
 
 
-def _plan(settings: LabelStudy, folder: Path, **options: Any) -> LabelPlan:
-    return plan_labels(settings.labelling, settings.dataset, _read_finished(folder).values(), **options)
+def _plan_missing_labels(settings: LabelStudy, folder: Path, **options: Any) -> LabelPlan:
+    return plan_labels(settings.labelling, settings.dataset, _read_finished_records(folder).values(), **options)
 
 
-def _write_dataset(settings: LabelStudy, finished: dict[str, Record], *, require_engine: bool = True) -> LabelPlan:
-    """Write the labels to the dataset as it is now: another command may have added to it; return a new plan."""
+def _write_dataset(settings: LabelStudy, records: dict[str, Record], *, require_engine: bool = True) -> LabelPlan:
+    """Write finished labels to the dataset, which is read again as another command may have changed it; plan again."""
     labelling, dataset = settings.labelling, settings.dataset
-    plan = plan_labels(labelling, dataset, finished.values(), retry_failed=True, require_engine=require_engine)
+    plan = plan_labels(labelling, dataset, records.values(), retry_failed=True, require_engine=require_engine)
     if any(key in plan.finished_records for keys in plan.task_keys.values() for key in keys.values()):
         write_labels(plan, labelling, dataset)
-    return plan_labels(labelling, dataset, finished.values(), require_engine=require_engine)
+    return plan_labels(labelling, dataset, records.values(), require_engine=require_engine)
 
 
-def _track(
+def _track_cost(
     results: Iterator[tuple[Task, Record]], plan: LabelPlan, tracker: CostTracker, context: RunContext
 ) -> Iterator[Record]:
     """Yield the records of finished labels, add their cost to the tracker, and show the progress."""
-    shown = track_cost(results, len(plan.tasks), tracker.report_progress) if context.progress else results
-    for task, record in shown:
+    tracked_results = track_cost(results, len(plan.tasks), tracker.report_progress) if context.progress else results
+    for task, record in tracked_results:
         tracker.add(task.key, record["seconds"] or 0.0)
         yield record
 
@@ -351,7 +353,7 @@ def _compute_terms(tasks: list[Task], settings: LabelStudy) -> Array:
 
 
 def _fit_cost_model(plan: LabelPlan, settings: LabelStudy) -> CostModel:
-    """Fit the cost of labels to the finished ones of this engine, from the journal and the dataset."""
+    """Fit the cost model to the finished labels of this engine in the journal and the dataset."""
     engine = settings.labelling.engine
     terms, seconds = [], []
     for level in settings.labelling.selected_levels:

@@ -12,23 +12,23 @@ from paretofit.labelling import CostModel, format_seconds, format_wall_time
 
 
 def format_labels(result: LabelResult) -> str:
-    """Counts of labels, and of failed labels by reason."""
+    """Format the counts of labels, and of failed labels by reason."""
     cost = format_seconds(result.cpu_seconds, "CPU ")
-    remaining = f"{result.n_remaining} still to compute" if result.n_remaining else "none is left to compute"
+    remaining = f"{result.n_remaining} still missing" if result.n_remaining else "none missing"
     lines = [f"{result.dataset}: {result.n_complete} labels, {result.n_computed} of them new in {cost}, {remaining}"]
     counts = Counter((level, reason) for (level, _), reason in result.failures.items())
     examples = {(level, reason): config_id for (level, config_id), reason in reversed(result.failures.items())}
     for (level, reason), count in counts.items():
-        lines.append(f"level {level}: {count} failed, such as configuration {examples[level, reason]}: {reason}")
+        lines.append(f"level {level}: {count} failed, for example configuration {examples[level, reason]}: {reason}")
     if counts:
         lines.append(
-            f"the engine's files are in {result.folder / 'failed'}; --retry-failed computes these labels again"
+            f"the engine's files are in {result.folder / 'failed'}; use --retry-failed to compute these labels again"
         )
     return "\n".join(lines)
 
 
 def format_estimate(table: pd.DataFrame, model: CostModel, jobs: int) -> str:
-    """Estimated cost of the missing labels: a line for each level, the sum, and the basis of the estimate."""
+    """Format the estimated cost of the missing labels: a line for each level, the sum, and the basis of it."""
     if table.empty:
         return "nothing to do: no label is missing"
     lines = [f"{'level':<10}{'labels':>8}{'CPU hours':>12}{'mean s':>10}{'largest s':>12}"]
@@ -41,8 +41,8 @@ def format_estimate(table: pd.DataFrame, model: CostModel, jobs: int) -> str:
     if model.n_labels:
         factor = np.exp(model.rms_log_residual)
         lines.append(
-            f"from {model.n_labels} finished labels, which the model reproduces within a factor of {factor:.2f}"
+            f"from {model.n_labels} finished labels, which the cost model reproduces within a factor of {factor:.2f}"
         )
     else:
-        lines.append("no label is finished yet: only the order of magnitude is known")
+        lines.append("no label is finished yet, so only the order of magnitude is known")
     return "\n".join(lines)

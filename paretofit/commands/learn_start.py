@@ -28,7 +28,7 @@ def start_loop(settings: LearnStudy, folder: LearnFolder, context: RunContext) -
     Raises
     ------
     InputError
-        If the existing candidates are corrupt, or the study asks for others.
+        If the existing candidates are corrupt, or settings that determine them have changed.
     """
     path = folder.path / CANDIDATES_FILE
     _write_or_check_candidates(settings, folder, path, context)
@@ -52,17 +52,17 @@ def _write_or_check_candidates(settings: LearnStudy, folder: LearnFolder, path: 
         write_json_with_digest(record_path, {**inputs, CANDIDATES_FILE: hash_file(path)})
         return
     record = read_json_with_digest(record_path, RESTART_ADVICE)
-    if changed := [key for key, value in inputs.items() if record.get(key) != value]:
+    if changed_keys := [key for key, value in inputs.items() if record.get(key) != value]:
         raise InputError(
-            f"'{changed[0]}' has changed since {folder.path} was begun with other candidates; name another folder "
-            "with --out, or undo the change"
+            f"'{changed_keys[0]}' has changed since the candidates of {folder.path} were generated; choose another "
+            "folder with --out, or undo the change"
         )
     if not (path.is_file() and record.get(CANDIDATES_FILE) in {None, hash_file(path)}):
-        raise InputError(f"{path} is corrupt or missing: it is not what the run has written; {RESTART_ADVICE}")
+        raise InputError(f"{path} is corrupt or missing; {RESTART_ADVICE}")
 
 
 def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:
-    """Collect what the candidates depend on, files by their hashes, as it is read back from JSON."""
+    """Collect the settings and file hashes that determine the candidates, as JSON types."""
     learning, augmentation = settings.learning, settings.augmentation
     inputs = {
         "dataset": None if settings.dataset is None else hash_file(settings.dataset),
@@ -77,7 +77,7 @@ def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:
 
 
 def _copy_dataset(source: Path, target: Path) -> None:
-    """Copy the labelled dataset without what another loop wrote about its iterations."""
+    """Copy the labelled dataset without the info that another loop wrote about its iterations."""
     with Dataset(source) as data:
         structures = list(data)
         for atoms in structures:
@@ -88,7 +88,7 @@ def _copy_dataset(source: Path, target: Path) -> None:
 
 
 def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> list[Atoms]:
-    """Generate candidates by augmentation, add those of files, and number them after the dataset's configurations."""
+    """Generate candidates by augmentation, add the structures of files, and number them after the dataset's ids."""
     first_id = 0
     if settings.dataset is not None:
         with Dataset(settings.dataset) as data:
@@ -105,9 +105,10 @@ def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: Run
 
 
 def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: str) -> list[Atoms]:
-    """Copy structures with new ids.
+    """Copy structures with consecutive ids from `first_id`.
 
-    Group keys (parent, family, trajectory) are prefixed with the name of the source, so that files do not share groups.
+    The values of group keys (parent, family, trajectory) get the name of the source as a prefix, so that structures of
+    different sources are never in the same group.
     """
     copies = []
     for k, atoms in enumerate(structures):
@@ -121,7 +122,7 @@ def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: 
 
 
 def collect_elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
-    """Collect the symbols of the candidates and of the labelled configurations, sorted."""
+    """Collect the element symbols of the candidates and of the labelled configurations, sorted."""
     elements = set(list_elements(candidates))
     if folder.dataset.exists():
         with Dataset(folder.dataset) as data:
@@ -132,7 +133,7 @@ def collect_elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[s
 def load_start_structures(
     settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder, elements: Sequence[str]
 ) -> list[Atoms]:
-    """Load start structures of the dynamics: those of the settings, the candidates, or the labelled configurations.
+    """Load the start structures of the dynamics: from files, or else the candidates or the labelled configurations.
 
     Raises
     ------
@@ -141,13 +142,13 @@ def load_start_structures(
     """
     if settings.explore.start_structures:
         structures = [atoms for path in settings.explore.start_structures for atoms in read_frames(path, None).atoms]
-        if foreign := sorted(set(list_elements(structures)) - set(elements)):
+        if foreign_elements := sorted(set(list_elements(structures)) - set(elements)):
             raise InputError(
-                f"'learning.explore.start_structures' has {foreign[0]}, which no candidate has; the study is for "
+                f"'learning.explore.start_structures' contains {foreign_elements[0]}; the candidates contain only "
                 f"{', '.join(elements)}"
             )
         for atoms in structures:
-            atoms.info.pop("config_id", None)  # it is not an id of this loop
+            atoms.info.pop("config_id", None)  # an id from outside this loop
         return structures
     if not candidates:
         with Dataset(folder.dataset) as data:

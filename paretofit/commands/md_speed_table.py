@@ -13,23 +13,23 @@ from paretofit.validation import MdSpeed, build_reference_crystal, measure_md_sp
 
 
 def evaluate_md_speed(potential: Path | str, structure: Path | str | None = None) -> MdSpeed:
-    """Time LAMMPS with a potential, or ASE with a member of a MACE committee, on one core.
+    """Measure the MD speed of a potential in LAMMPS, or of a member of a MACE committee in ASE, on one core.
 
     Parameters
     ----------
     potential : path-like
         Files of a SNAP potential, or folder of a MACE committee.
     structure : path-like, optional
-        Structure of the measurement, repeated to some 250 atoms; by default the crystal of the first element.
+        Structure of the measurement, repeated to about 250 atoms; by default the crystal of the first element.
 
     Raises
     ------
     InputError
-        If a file cannot be used, or ASE knows no crystal of the element.
+        If a file cannot be used, or ASE has no reference crystal of the element.
     """
     if is_mace(Path(potential)):
-        networks = MacePotential.read(potential)
-        return measure_network_speed(networks, _load_crystal(structure, networks.elements[0]))
+        committee = MacePotential.read(potential)
+        return measure_network_speed(committee, _load_crystal(structure, committee.elements[0]))
     files = read_snap_files(Path(potential))
     return measure_md_speed(files.commands, files.elements, _load_crystal(structure, files.elements[0]))
 
@@ -38,5 +38,5 @@ def _load_crystal(path: Path | str | None, symbol: str) -> Atoms:
     """Read a structure, or build the crystal of an element."""
     atoms = build_reference_crystal(symbol) if path is None else read_frames(Path(path), None).atoms[0]
     if atoms is None:
-        raise InputError(f"ASE knows no crystal of {symbol}; name a structure with --structure")
+        raise InputError(f"ASE has no reference crystal of {symbol}; specify a structure with --structure")
     return atoms

@@ -1,4 +1,4 @@
-"""The result of `paretofit plan`, as text, as JSON and as a notebook shows it."""
+"""Result of `paretofit plan`, as text, as JSON and as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from paretofit.commands.plan_html import format_plan_html
 from paretofit.pareto import MD_COST_COLUMN, Limits, describe_setting
 from paretofit.report import format_duration, format_number, format_ratio
 
-CHEAPEST = "the cheapest within the limits"
+CHEAPEST = "the cheapest setting within the limits"
 GOALS = {"both": "lowest product of both errors", "energy": "lowest energy error", "force": "lowest force error"}
 UNITS = {"energy": "meV/atom", "force": "meV/Å"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run, and why.
+    """Recommended setting, with its expected errors and the alternatives.
 
     Attributes
     ----------
     choice : pandas.Series
-        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling``, ``label_seconds``, and the
-        expected errors: ``energy`` (meV/atom), ``force`` (meV/Å), each with ``_low`` and ``_high`` (80 % of
-        draws are between); ``beyond`` where they are extrapolated.
+        Recommended setting: ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling``,
+        ``label_seconds``, and the expected errors ``energy`` (meV/atom) and ``force`` (meV/Å), each with the limits
+        ``_low`` and ``_high`` of 80 % of the draws; ``beyond`` is true if they are extrapolated.
     limits : Limits
-    prefer : str
+    prefer : {"both", "energy", "force"}
+        Error that was minimised.
     doubled_budget_choice : pandas.Series or None
-        The choice for twice the budget.
+        Setting for twice the budget.
     by_level, by_twojmax : pandas.DataFrame
-        The best choice of each within the same limits.
+        Best setting for each level and for each 2Jmax within the same limits.
     measurements : pandas.DataFrame
-        The medians of the chosen setting at the measured sizes around it.
+        Median errors of the recommended setting at the measured numbers of configurations next to ``n_train``.
     source : str
+        Name of the run, table or pilot.
     n_settings : int
         Number of settings that were compared.
     reference : str
-        The level that errors are measured against.
+        Level against which errors are measured.
     notes : list of str
     """
 
@@ -58,28 +60,28 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """The choice with its expected errors, the reasons, the choice for twice the budget, and notes."""
+        """The recommended setting, the reasons, the setting for twice the budget, and the notes, as plain text."""
         notes = (f"note: {note}" for note in self.notes)
         return "\n".join([*self._describe_choice(), *self._explain(), *self._describe_doubling(), *notes])
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan for scripts: plain numbers and text, without anything that JSON lacks."""
+        """Convert the plan to JSON types for scripts."""
         tables = {"by_level": self.by_level, "by_twojmax": self.by_twojmax, "measured": self.measurements}
         return {
             "source": self.source,
             "limits": asdict(self.limits),
             "prefer": self.prefer,
             "settings_compared": self.n_settings,
-            "plan": _to_json(self.choice),
-            "doubled": None if self.doubled_budget_choice is None else _to_json(self.doubled_budget_choice),
-            **{name: [_to_json(row) for _, row in table.iterrows()] for name, table in tables.items()},
+            "plan": _convert_row(self.choice),
+            "doubled": None if self.doubled_budget_choice is None else _convert_row(self.doubled_budget_choice),
+            **{name: [_convert_row(row) for _, row in table.iterrows()] for name, table in tables.items()},
             "study": self.study_text,
             "notes": self.notes,
         }
 
     @property
     def study_text(self) -> str:
-        """The keys of a study that fits exactly this choice."""
+        """Keys of a study for exactly the recommended setting."""
         row = self.choice
         lines = [
             f"levels: [{', '.join(dict.fromkeys([str(row['level']), self.reference]))}]    # the last is the reference",
@@ -94,8 +96,8 @@ class Plan:
         goal = CHEAPEST if self.limits.budget is None else format_duration(self.limits.budget)
         options = {"recommended": self.choice}
         if self.doubled_budget_choice is not None:
-            options["for twice that"] = self.doubled_budget_choice
-        best = {"level": compare_choices(self.by_level), "2Jmax": compare_choices(self.by_twojmax)}
+            options["for twice the budget"] = self.doubled_budget_choice
+        best = {"level": format_settings(self.by_level), "2Jmax": format_settings(self.by_twojmax)}
         heading = f"{goal}, the best of {self.n_settings} settings in {self.source}"
         return format_plan_html(heading, options, best, self.notes)
 
@@ -105,12 +107,12 @@ class Plan:
     def _describe_choice(self) -> list[str]:
         row, budget = self.choice, self.limits.budget
         goal = f"{CHEAPEST}:" if budget is None else f"with {format_duration(budget)} of label time:"
-        seconds_each = row["label_seconds"] / row["n_train"]
+        seconds = row["label_seconds"] / row["n_train"]
         md_cost = row[MD_COST_COLUMN]
-        md = f", MD {format_number(md_cost)} µs for each atom and step" if np.isfinite(md_cost) else ""
+        md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
         return [
             f"{goal} {describe_setting(row)}",
-            f"  cost of the labels {format_duration(row['label_seconds'])}, {format_number(seconds_each)} s each{md}",
+            f"  cost of the labels {format_duration(row['label_seconds'])}, {format_number(seconds)} s each{md_text}",
             *(f"  expected {kind} error {_format_with_spread(row, kind)}" for kind in UNITS),
         ]
 
@@ -120,21 +122,21 @@ class Plan:
         lines = [
             f"why: {reason} of {self.n_settings} settings in {self.source}, each at every number of configurations"
         ]
-        measured = [
+        measured_errors = "; ".join(
             f"{int(size['n_train'])} configurations {format_number(size['ref_energy'])} meV/atom, "
             f"{format_number(size['ref_force'])} meV/Å"
             for _, size in self.measurements.iterrows()
-        ]
-        method = "straight lines in log(error) against log(n) between sizes"
+        )
+        origin = "interpolated linearly in log(error) against log(n) between sizes"
         if row["beyond"]:
-            method = "EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the smaller sizes"
+            origin = "EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the smaller sizes"
         if int(row["n_train"]) in set(self.measurements["n_train"].astype(int)):
-            method = "the measured median at this size"
-        lines.append(f"  measured for this setting: {'; '.join(measured)}; the errors above are {method}")
+            origin = "the measured medians at this size"
+        lines.append(f"  measured for this setting: {measured_errors}; the errors above are {origin}")
         for name, table in (("level", self.by_level), ("2Jmax", self.by_twojmax)):
             if len(table) > 1:
-                lines.append(f"  the best of each {name} within the same limits:")
-                lines += [f"    {line}" for line in compare_choices(table).to_string(index=False).splitlines()]
+                lines.append(f"  best setting for each {name} within the same limits:")
+                lines += [f"    {line}" for line in format_settings(table).to_string(index=False).splitlines()]
         return lines
 
     def _describe_doubling(self) -> list[str]:
@@ -149,8 +151,8 @@ class Plan:
         return [f"doubling the budget to {format_duration(cost)} gives {describe_setting(doubled)}: {change}"]
 
 
-def compare_choices(table: pd.DataFrame) -> pd.DataFrame:
-    """Format choices for a table that people read."""
+def format_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """Format settings, with their cost and expected errors, as a table for reading."""
     return pd.DataFrame(
         {
             "level": table["level"],
@@ -168,8 +170,8 @@ def compare_choices(table: pd.DataFrame) -> pd.DataFrame:
 
 def _format_with_spread(row: pd.Series, kind: str) -> str:
     low, high = row[f"{kind}_low"], row[f"{kind}_high"]
-    is_known = np.isfinite(low)
-    spread = f"80 %: {format_number(low)} to {format_number(high)}" if is_known else "a single fit, of unknown spread"
+    has_spread = np.isfinite(low)
+    spread = f"80 %: {format_number(low)} to {format_number(high)}" if has_spread else "a single fit, of unknown spread"
     text = f"{format_number(row[kind])} {UNITS[kind]} ({spread})"
     return text + (", extrapolated" if row["beyond"] else "")
 
@@ -179,7 +181,7 @@ def _format_range(row: pd.Series, kind: str) -> str:
     return format_number(row[kind]) + (f" ({format_number(low)}–{format_number(high)})" if np.isfinite(low) else "")
 
 
-def _to_json(row: pd.Series) -> dict[str, Any]:
-    """Convert a row to plain types; numbers that are not finite become null, as JSON has none of them."""
+def _convert_row(row: pd.Series) -> dict[str, Any]:
+    """Convert a row to JSON types; non-finite numbers become null."""
     values: dict[str, Any] = json.loads(row.to_json())
     return values

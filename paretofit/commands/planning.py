@@ -1,4 +1,4 @@
-"""`paretofit plan`: what to run with a budget, from a finished run, a results table, or a pilot."""
+"""`paretofit plan`: recommend a setting for a budget, from a finished run, a results table, or a pilot."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from paretofit.study import (
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
 TEXT_COLUMNS = ("level", "sampling", "ridge", "solver")
 PILOT_NOTE = (
-    "from a pilot: errors are those of held-out pilot configurations, extrapolated, with the ranges as their "
-    "uncertainty. Label in the order of 'paretofit select', and plan again with the new labels"
+    "the plan is from a pilot: the errors are extrapolated from those of held-out configurations, and the ranges are "
+    "their uncertainty. Label configurations in the order of 'paretofit select', then plan again with the new labels"
 )
 
 
@@ -71,25 +71,25 @@ def plan(
     min_md_speed : float, optional
         Lowest acceptable MD speed of the potential, atom-steps/s on one core.
     prefer : {"both", "energy", "force"}
-        Error to minimise; both: their product.
+        Error to minimise; "both" is the product of the two.
     extrapolation_factor : float, optional
         Largest number of configurations to recommend, as a multiple of the largest measured number; by default 2, for
         a pilot 30.
     n_pilot : int, optional
         With a study: number of configurations to draw at random for the pilot.
     out, jobs, progress
-        With a study: folder for the pilot's results, by default ``runs/<name>-pilot``; number of processes; and whether
-        to show progress bars.
+        With a study: folder for the pilot's results, by default ``runs/<name>-pilot``; number of processes; whether to
+        show progress bars.
 
     Raises
     ------
     InputError
-        If the source cannot be used or a run is not finished, the budget is below the cheapest setting, or the limits
-        cannot be met; the message has the cost that would be needed.
+        If the source cannot be used, a run is not finished, the budget is too small for the cheapest setting, or the
+        limits cannot be met; the message then contains the required cost.
 
     Notes
     -----
-    After section 3.5 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
+    The method follows section 3.5 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
     limits = _parse_limits(budget, max_energy, max_force, min_md_speed)
     results, name = _read_source(source, n_pilot, out, RunContext(jobs, progress))
@@ -122,7 +122,7 @@ def parse_duration(text: float | str) -> float:
     Raises
     ------
     InputError
-        If it is neither, or not positive.
+        If the text is not a duration, or the duration is not positive.
     """
     match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]*)\s*", str(text))
     unit = SECONDS_BY_UNIT.get(match.group(2) or "s") if match else None
@@ -132,7 +132,7 @@ def parse_duration(text: float | str) -> float:
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds > 0):
         raise InputError(
-            f"a budget must be a positive number of seconds, or a text such as 90min, 20h or 3d; got '{text}'"
+            f"a budget must be a positive number of seconds, or text such as 90min, 20h or 3d; got '{text}'"
         )
     return seconds
 
@@ -143,7 +143,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If there is none; for a run folder, with the stage that is missing.
+        If the table cannot be read; for a run folder, the message contains the missing stage.
     """
     path = Path(source)
     if path.is_dir():
@@ -161,7 +161,7 @@ def _parse_limits(
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"'{name}' must be a positive number; got {value}")
     if budget is None and max_energy is None and max_force is None:
-        raise InputError("a plan needs a budget (--budget 20h), or a limit on errors (--max-energy, --max-force)")
+        raise InputError("a plan requires a budget (--budget 20h), or a limit on errors (--max-energy, --max-force)")
     seconds = None if budget is None else parse_duration(budget)
     return Limits(seconds, max_energy, max_force, None if min_md_speed is None else 1e6 / min_md_speed)
 
@@ -169,19 +169,19 @@ def _parse_limits(
 def _read_source(
     source: pd.DataFrame | Study | Path | str, n_pilot: int | None, out: Path | str | None, context: RunContext
 ) -> tuple[pd.DataFrame, str]:
-    """Read or compute the results table of a source, and name the source."""
+    """Read or compute the results table of a source; also return a name of the source."""
     if not isinstance(source, pd.DataFrame) and (isinstance(source, Study) or is_study_path(source)):
         results = run_pilot(source, context, n_configurations=n_pilot, out=out)
         return results, f"the pilot {source.name if isinstance(source, Study) else source}"
     if n_pilot is not None:
-        raise InputError("a pilot is drawn from the dataset of a study; give its YAML file")
+        raise InputError("--pilot-size requires a study with a dataset to draw from; specify its YAML file")
     return (source, "the table") if isinstance(source, pd.DataFrame) else (read_results(source), str(source))
 
 
 def _choose_for_doubled_budget(
     results: pd.DataFrame, choice: pd.Series, limits: Limits, prefer: str, factor: float
 ) -> pd.Series | None:
-    """Choose the best setting for twice the budget, or twice the cost, at the same speed."""
+    """Choose the best setting for twice the budget (or twice the cost of the choice) at the same limit on MD speed."""
     budget = 2 * float(choice["label_seconds"] if limits.budget is None else limits.budget)
     options = tabulate_options(results, budget=budget, extrapolation_factor=factor)
     return choose_option(options, Limits(budget, max_md_cost=limits.max_md_cost), prefer)
@@ -199,8 +199,8 @@ def _collect_notes(
     largest = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
     if limits.budget is not None and choice["n_train"] == largest:
         notes.append(
-            f"this is the largest number of configurations that may be recommended ({factor:g} times the largest "
-            "measured number); the budget may allow more, for which there are no measurements"
+            f"the recommended number of configurations is at its limit ({factor:g} times the largest measured number); "
+            "the budget may allow more, for which there are no measurements"
         )
     if has_folds(results):
         notes += [_format_label_errors(results), PILOT_NOTE]
@@ -208,7 +208,7 @@ def _collect_notes(
 
 
 def _format_label_errors(results: pd.DataFrame) -> str:
-    """Format the errors of each level's labels against the reference in the pilot."""
+    """Format the errors of the pilot's labels at each level against the reference."""
     table = results.drop_duplicates("level").set_index("level")[["label_energy", "label_force"]]
     errors = [
         f"level {level} {format_number(row['label_energy'])} meV/atom and {format_number(row['label_force'])} meV/Å"

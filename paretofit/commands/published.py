@@ -1,7 +1,7 @@
-"""The published results tables as a study: medians, front and the paper's figures, without fits.
+"""Medians, front and the paper's figures of the published results tables, without fits.
 
-The figures are those of a run's report. Columns that the published tables lack (rank, condition, shifted errors, MD
-cost) are NaN, and no figure uses them.
+The figures are drawn as in the report of a run. Columns that the published tables lack (rank, condition, shifted
+errors, MD cost) are NaN, and no figure uses them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,16 +39,16 @@ class PublishedStudy:
     Attributes
     ----------
     results : DataFrame, a row per fit
-        As `paretofit.published.result_tables.read_published` gives it.
+        Results of `paretofit.published.result_tables.read_published`.
     medians : DataFrame, a row per setting
         Median of every error over repetitions, ``label_seconds`` and ``n_repeats``; meV/atom, meV/Å, s.
     front : DataFrame
-        The Pareto front of the medians, sorted by the objectives. ``front.attrs["dropped_rows"]`` is the number of
-        rows without an objective, as where errors are measured against another level than the reference.
+        Pareto front of the medians, sorted by the objectives. ``front.attrs["dropped_rows"]`` is the number of rows
+        without a value of an objective, such as those without errors against the reference level.
     figures : list of Path
-        The PNG files; each has an SVG file beside it.
+        PNG files; each has an SVG file next to it.
     missing_figures : list of str
-        A message for each figure for which the tables have no data.
+        Message for each figure for which the tables contain no data.
     """
 
     results: pd.DataFrame
@@ -66,7 +66,7 @@ def analyse_published_tables(
     out: Path | str | None = None,
     figures_folder: Path | str | None = None,
 ) -> PublishedStudy:
-    """Medians, front and figures of published tables: ``paretofit pareto TABLE... --published``.
+    """Compute medians and front of published tables and draw figures: ``paretofit pareto TABLE... --published``.
 
     Parameters
     ----------
@@ -74,14 +74,14 @@ def analyse_published_tables(
         The published CSV files, see `paretofit.published.result_tables`.
     minimize : sequence of str
         Objectives; by default energy error, force error (both against the reference) and the cost of the labels.
-    cost_per_configuration : mapping of level to float
-        Computing time of one label (s), cheapest level first, the last is the reference.
+    cost_per_configuration : mapping of str to float
+        Computing time of one label (s) by level, cheapest level first and the reference last.
     out : path-like, optional
-        The CSV of the front to write, ten significant digits.
+        CSV file for the front, written with ten significant digits.
     figures_folder : path-like, optional
         Folder for the figures: energy against force errors over weights (the paper's Fig. 4 and 5),
         learning curves by sampling (Fig. 6), the front coloured by cost (Fig. 7) and against cost (Fig. 8), only for
-        the weights in `DRAWN_RATIOS`: others have errors of eV, which would stretch the axes.
+        the weights in `DRAWN_RATIOS`, because errors of several eV at other weights would stretch the axes.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def analyse_published_tables(
     Raises
     ------
     InputError
-        As `read_published` and `pareto_front`; or if `out` is one of the tables or cannot be written.
+        If a table or an objective cannot be used, or `out` is one of the tables or cannot be written.
     """
     if out is not None and Path(out).resolve() in [Path(path).resolve() for path in paths]:
         raise InputError(f"{out} is one of the tables; write the front to another file")
@@ -116,14 +116,14 @@ def format_published(study: PublishedStudy) -> str:
     lines = [f"{counts}, {len(study.front)} of them on the front"]
     if study.figures:
         low, high = DRAWN_RATIOS
-        lines.append(f"figures, of the weights w_E/w_F from {low:g} to {high:g} that the paper draws:")
+        lines.append(f"figures for w_E/w_F from {low:g} to {high:g}, as in the paper:")
         lines += [f"  {path}" for path in study.figures]
-    lines += [f"not drawn: {text}" for text in study.missing_figures]
+    lines += [f"not drawn: {message}" for message in study.missing_figures]
     return "\n".join(lines)
 
 
 def _draw_figures(study: PublishedStudy, levels: list[str], folder: Path) -> None:
-    """Draw the figures; where the tables have no data for one, remove an older figure and note the reason."""
+    """Draw the figures; if the tables have no data for a figure, remove its old files and record the reason."""
     fits = study.results.reindex(columns=RESULT_COLUMNS).assign(solver="published")
     fits = fits[fits["w_energy"].between(*DRAWN_RATIOS)]  # w_F is 1
     plans: dict[str, Draw] = {
@@ -146,34 +146,34 @@ def _draw_figures(study: PublishedStudy, levels: list[str], folder: Path) -> Non
 
 
 def _plot_tradeoff(fits: pd.DataFrame, levels: list[str]) -> Axes | np.ndarray:
-    """Energy against force errors over weights at the largest subset, a panel for each 2Jmax."""
+    """Plot energy against force errors over weights for the largest subset, in a panel for each 2Jmax."""
     if len(set(fits["twojmax"])) > 1:
         return plot_energy_force_by_twojmax(fits, levels)
     return plot_energy_force_tradeoff(fits, levels)
 
 
 def _plot_learning_curves(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
-    """Plot learning curves of one 2Jmax at the reference, at the w_E/w_F with the most sampling methods and sizes.
+    """Plot learning curves of one 2Jmax at the reference level, for the w_E/w_F with the most methods and sizes.
 
-    Errors of the whole training set are horizontal lines: the tables have no sizes between 1,000 and all of it.
+    Errors of the whole training set are horizontal lines, because the tables have no sizes between 1,000 and all.
     """
     rows = fits[fits["level"] == levels[-1]]
-    whole = rows["n_train"] == N_CONFIGURATIONS
-    counts = rows[~whole].drop_duplicates(["w_energy", "sampling", "n_train"])["w_energy"].value_counts()
+    is_whole_set = rows["n_train"] == N_CONFIGURATIONS
+    counts = rows[~is_whole_set].drop_duplicates(["w_energy", "sampling", "n_train"])["w_energy"].value_counts()
     if counts.empty:
         raise CannotDrawError("There are no fits to subsets at the reference level.")
     ratio = counts.index.to_numpy(dtype=float)[0]
     has_ratio = rows["w_energy"] == ratio
-    subsets = rows[has_ratio & ~whole]
+    subsets = rows[has_ratio & ~is_whole_set]
     axes = plot_learning_curves(subsets, levels, twojmax=int(subsets["twojmax"].iloc[0]), weight_ratio=ratio)
     for ax, column in zip(axes, ("ref_energy", "ref_force"), strict=True):
-        for value in rows.loc[has_ratio & whole, column].dropna():
+        for value in rows.loc[has_ratio & is_whole_set, column].dropna():
             _draw_horizontal_line(ax, float(value), f"all {N_CONFIGURATIONS:,}")
     return axes
 
 
 def _draw_horizontal_line(ax: Axes, value: float, text: str) -> None:
-    """Draw a dashed line at `value`, with its name below it at the left; extend the axes where needed."""
+    """Draw a dashed line at `value` with a text below its left end; extend the axes if necessary."""
     bottom, top = ax.get_ylim()
     ax.set_ylim(min(bottom, value - 0.1 * (top - value)), top)
     ax.axhline(value, color="#444444", linestyle="--", linewidth=0.8)

@@ -1,4 +1,4 @@
-"""`paretofit select`: select the structures that are worth labelling, by their descriptors alone."""
+"""`paretofit select`: select structures to label by their descriptors."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ SCORES_SUFFIX = "_scores.csv"
 LEVERAGE_METHODS = ("leverage", "block-leverage")
 SELECTION_METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
 DATASET_SUFFIXES = {".h5", ".hdf5"}
-MIN_DISTANCE_RATIO = 0.3  # to the sum of covalent radii; no two nuclei of a real structure are closer
-MAX_FEATURES = 20_000  # their moments take 3.2 GB
+MIN_DISTANCE_RATIO = 0.3  # of a distance to the sum of covalent radii; atoms of real structures are farther apart
+MAX_FEATURES = 20_000  # the matrix of their second moments takes 3.2 GB
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Selection:
     ----------
     path : Path
     table : pandas.DataFrame
-        A row for each candidate: ``position``, ``config_id``, ``kind``, ``rank`` (1 is the first choice; empty where
-        it is not selected) and ``score``.
+        A row for each candidate: ``position``, ``config_id``, ``kind``, ``rank`` (from 1 in the order of selection;
+        empty if the candidate is not selected) and ``score``.
     figures : list of Path
     n_already_labelled : int
-        Number of candidates that were dropped because they are labelled already.
+        Number of candidates that were dropped because they are already labelled.
     """
 
     path: Path
@@ -79,7 +79,7 @@ def select_structures(
     figures: bool = True,
     progress: bool = False,
 ) -> Selection:
-    """Select structures to label and write them in the order of choice.
+    """Select structures to label and write them in the order of selection.
 
     Parameters
     ----------
@@ -88,12 +88,12 @@ def select_structures(
     n : int
         Number of structures to select.
     method : {"leverage", "block-leverage", "d-optimal", "farthest-point", "random"}
-        By the leverage of the energy row, or of all rows of a configuration; by the determinant of the moments of the
-        energy rows; by distance in descriptor space; or at random.
+        Selection by the leverage of the energy row, by the leverage of all rows of a configuration, by the determinant
+        of the moments of the energy rows, by distance in descriptor space, or at random.
     already_labelled : path-like, optional
-        Structures that are labelled already; they count, but are not selected again.
+        Labelled structures: the selection takes them into account but excludes them.
     out : path-like
-        Extended XYZ file to write; a table of scores is written beside it.
+        Extended XYZ file to write; a table of scores is written next to it.
     basis : SnapBasis, optional
         By default a quadratic SNAP basis at `twojmax` with a cutoff of 4.8 Å.
     twojmax : int
@@ -101,8 +101,8 @@ def select_structures(
     energy_weight : float
         Energy weight w_E of the leverage scores (w_F is 1).
     draw : bool, optional
-        With leverage methods: draw with probabilities proportional to the scores, as in the paper and by default; else
-        take the highest scores, which is no better than a random choice of few (tests/benchmarks/RESULTS.md).
+        With leverage methods: draw with probabilities proportional to the scores, as in the paper and by default; if
+        false, take the highest scores, which is no better than a small random selection (tests/benchmarks/RESULTS.md).
     seed : int
         Random seed of the selection.
     jobs : int
@@ -115,41 +115,41 @@ def select_structures(
     Raises
     ------
     InputError
-        If a file cannot be used, `n` is larger than the number of candidates, or the method is not known.
+        If a file cannot be used, `n` is larger than the number of candidates, or the method does not exist.
     """
     out = Path(out)
     _check_method(method, draw, energy_weight)
     _check_output(out, candidates, already_labelled)
-    structures, labelled, n_known = _load_candidates(candidates, already_labelled)
+    structures, labelled, n_already_labelled = _load_candidates(candidates, already_labelled)
     if not 1 <= n <= len(structures):
-        note = f" ({n_known} more are labelled already)" if n_known else ""
+        note = f" ({n_already_labelled} more are labelled already)" if n_already_labelled else ""
         raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}{note}; got {n}")
     _check_distances(structures, candidates)
     basis = basis or _make_default_basis([*structures, *labelled], twojmax)
     if basis.n_features > MAX_FEATURES:
         raise InputError(
             f"2Jmax {basis.twojmax} with {len(basis.elements)} elements has {basis.n_features} features, "
-            f"more than {MAX_FEATURES}; lower --twojmax"
+            f"more than the maximum of {MAX_FEATURES}; reduce --twojmax"
         )
-    pool = _Pool(structures, labelled, basis, RunContext(jobs, progress))
-    selected, scores = pool.select(method, n, energy_weight, draw, np.random.default_rng(seed))
-    table = _tabulate_scores(structures, selected, scores)
-    _write_selection(out, structures, selected, table, method)
-    figure_paths = _draw_map(structures, selected, out) if figures else []
-    return Selection(out, table, figure_paths, n_known)
+    pool = _CandidatePool(structures, labelled, basis, RunContext(jobs, progress))
+    selected_positions, scores = pool.select(method, n, energy_weight, draw, np.random.default_rng(seed))
+    table = _tabulate_scores(structures, selected_positions, scores)
+    _write_selection(out, structures, selected_positions, table, method)
+    figure_paths = _draw_map(structures, selected_positions, out) if figures else []
+    return Selection(out, table, figure_paths, n_already_labelled)
 
 
 def _check_output(out: Path, *inputs: Path | str | None) -> None:
     if out.suffix not in {".extxyz", ".xyz"}:
-        raise InputError(f"the output is extended XYZ, so that its name must end in .extxyz; got {out}")
+        raise InputError(f"the output is an extended XYZ file, so its name must end in .extxyz or .xyz; got {out}")
     if out.resolve() in {Path(path).resolve() for path in inputs if path is not None}:
-        raise InputError(f"the output, {out}, is one of the files to read; give it a new name")
+        raise InputError(f"the output {out} is one of the input files; choose another file name")
 
 
 def _load_candidates(
     candidates: Path | str, already_labelled: Path | str | None
 ) -> tuple[list[Atoms], list[Atoms], int]:
-    """Read candidates and labelled structures; drop candidates that are labelled already, and count them."""
+    """Read candidates and labelled structures; drop and count the candidates that are already labelled."""
     structures = _read_structures(Path(candidates))
     labelled = _read_structures(Path(already_labelled)) if already_labelled is not None else []
     labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled}
@@ -160,7 +160,7 @@ def _load_candidates(
 def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
     check_choice("method", method, SELECTION_METHODS)
     if draw is not None and method not in LEVERAGE_METHODS:
-        raise InputError(f"--draw and --top need a leverage method; the method is '{method}'")
+        raise InputError(f"--draw and --top require a leverage method; got '{method}'")
     if not (np.isfinite(energy_weight) and energy_weight > 0):
         raise InputError(f"the energy weight must be positive; got {energy_weight}")
 
@@ -169,15 +169,15 @@ def _check_distances(structures: Sequence[Atoms], source: Path | str) -> None:
     for position, atoms in enumerate(structures):
         name = f"configuration {atoms.info.get('config_id', position)} of {source}"
         if not (np.isfinite(atoms.positions).all() and atoms.numbers.all()):
-            raise InputError(f"{name} has positions that are not finite, or an atom X; correct or remove it")
+            raise InputError(f"{name} has non-finite positions, or an atom of element X; correct or remove it")
         if is_too_close(atoms, MIN_DISTANCE_RATIO):
             raise InputError(
-                f"{name} has two atoms within {MIN_DISTANCE_RATIO} of the sum of their covalent radii; correct it"
+                f"{name} has two atoms closer than {MIN_DISTANCE_RATIO} times the sum of the covalent radii; correct it"
             )
 
 
 @dataclass(frozen=True)
-class _Pool:
+class _CandidatePool:
     """Candidates and labelled structures, and the basis that describes them."""
 
     structures: list[Atoms]
@@ -188,7 +188,7 @@ class _Pool:
     def select(
         self, method: str, n: int, energy_weight: float, draw: bool | None, rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Select candidates; return their positions and the scores of all."""
+        """Select `n` candidates; return their positions and the scores of all candidates."""
         if method == "random":
             scores = np.ones(len(self.structures))
             return sample_configurations(scores, n, rng=rng), scores
@@ -200,16 +200,16 @@ class _Pool:
     def select_greedily(
         self, select: Callable[[Array, int, Array], tuple[Array, Array]], n: int
     ) -> tuple[Array, Array]:
-        """Select by energy rows, one after the other; scores are the gain of each choice, NaN for the others."""
+        """Select candidates one by one by their energy rows; the score is the gain of a selection, else NaN."""
         structures, context = [*self.structures, *self.labelled], self.context
         rows = compute_energy_rows(structures, self.basis, jobs=context.jobs, progress=context.progress)
-        selected, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
+        selected_positions, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
         scores = np.full(len(self.structures), np.nan)
-        scores[selected] = gains
-        return selected, scores
+        scores[selected_positions] = gains
+        return selected_positions, scores
 
     def compute_leverage(self, energy_weight: float, method: str) -> Array:
-        """Leverage of the candidates among the rows of candidates and labelled structures together."""
+        """Compute the leverage of the candidates among the rows of all candidates and labelled structures."""
         context = self.context
         with tempfile.TemporaryDirectory(prefix="paretofit-select-") as folder:
             path = Path(folder) / "structures.h5"
@@ -223,7 +223,7 @@ class _Pool:
 
 
 def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> LeverageScores:
-    """Leverage of all configurations, from streamed rows; where these lack full rank, from the rows in memory."""
+    """Compute the leverage of all configurations from streamed rows or, without full rank, from rows in memory."""
 
     def stream_blocks(part: slice) -> Iterator[RowBlock]:
         for window, X in design.blocks(count_rows_per_block(design.n_features), part):
@@ -242,11 +242,11 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
 
 
 def format_selection(selection: Selection) -> str:
-    """Counts of the selected structures by kind, and the files, as plain text."""
+    """Format the counts of the selected structures by kind, and the files, as plain text."""
     selected = selection.table[selection.table["rank"].notna()]
-    lines = [f"{selection.path}: {len(selected)} of {len(selection.table)} candidates, in the order of choice"]
+    lines = [f"{selection.path}: {len(selected)} of {len(selection.table)} candidates, in the order of selection"]
     if selection.n_already_labelled:
-        lines.append(f"{selection.n_already_labelled} more are labelled already and were not considered")
+        lines.append(f"{selection.n_already_labelled} more are already labelled and were excluded")
     counts = selected["kind"].value_counts()
     lines += [f"  {count:>6} {kind}" for kind, count in counts.items()]
     return "\n".join([*lines, str(add_suffix(selection.path, SCORES_SUFFIX)), *map(str, selection.figures)])
@@ -266,9 +266,9 @@ def _make_default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
     return make_comparison_basis(list_elements(structures), twojmax).model_copy(update={"quadratic": True})
 
 
-def _tabulate_scores(structures: Sequence[Atoms], selected: Array, scores: Array) -> pd.DataFrame:
+def _tabulate_scores(structures: Sequence[Atoms], selected_positions: Array, scores: Array) -> pd.DataFrame:
     rank = np.full(len(structures), np.nan)
-    rank[selected] = np.arange(1, len(selected) + 1)
+    rank[selected_positions] = np.arange(1, len(selected_positions) + 1)
     return pd.DataFrame(
         {
             "position": np.arange(len(structures)),
@@ -281,10 +281,10 @@ def _tabulate_scores(structures: Sequence[Atoms], selected: Array, scores: Array
 
 
 def _write_selection(
-    output: Path, structures: Sequence[Atoms], selected: Array, table: pd.DataFrame, method: str
+    output: Path, structures: Sequence[Atoms], selected_positions: Array, table: pd.DataFrame, method: str
 ) -> None:
     ranked = []
-    for rank, position in enumerate(selected.tolist(), start=1):
+    for rank, position in enumerate(selected_positions.tolist(), start=1):
         atoms = structures[position].copy()
         score = float(table["score"].iloc[position])
         atoms.info |= {"selected_by": method, "selected_rank": rank, "selected_score": score}
@@ -293,8 +293,8 @@ def _write_selection(
     write_csv(table, add_suffix(output, SCORES_SUFFIX))
 
 
-def _draw_map(structures: Sequence[Atoms], selected: Array, output: Path) -> list[Path]:
-    marked = np.zeros(len(structures), dtype=bool)
-    marked[selected] = True
-    table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))).assign(chosen=marked)
+def _draw_map(structures: Sequence[Atoms], selected_positions: Array, output: Path) -> list[Path]:
+    is_selected = np.zeros(len(structures), dtype=bool)
+    is_selected[selected_positions] = True
+    table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))).assign(chosen=is_selected)
     return save_candidate_figures(table, add_suffix(output, "_figures"))

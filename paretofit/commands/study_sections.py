@@ -1,4 +1,4 @@
-"""The sections of a study that `paretofit label` and `paretofit augment` read."""
+"""Sections of a study that `paretofit label` and `paretofit augment` read."""
 
 from pathlib import Path
 
@@ -12,28 +12,28 @@ from paretofit.study import read_sections
 
 
 class LabelStudy(StrictSettings):
-    """The sections of a study that `paretofit label` reads."""
+    """Sections of a study that `paretofit label` reads."""
 
     name: FileName = "study"
     dataset: StudyPath = Field(
-        description="dataset (HDF5) to create or complete; the path is relative to the study file"
+        description="Dataset (HDF5) to create or complete; the path is relative to the study file."
     )
-    labelling: LabelSettings = Field(description="configurations to label, the engine, and the convergence levels")
-    cluster: ClusterSettings | None = Field(None, description="cluster that computes the labels")
+    labelling: LabelSettings = Field(description="Configurations to label, the engine, and the convergence levels.")
+    cluster: ClusterSettings | None = Field(None, description="Cluster that computes the labels.")
 
 
 class AugmentStudy(StrictSettings):
-    """The sections of a study that `paretofit augment` reads."""
+    """Sections of a study that `paretofit augment` reads."""
 
     name: str = "study"
-    augmentation: AugmentSettings = Field(description="structures to start from, and the candidates to generate")
+    augmentation: AugmentSettings = Field(description="Start structures, and the candidates to generate.")
 
 
 def load_label_study(path: Path | str) -> LabelStudy:
-    """Read what `paretofit label` needs from a study (YAML), see `paretofit.study.read_sections`."""
+    """Read the sections of a study (YAML) for `paretofit label`; see `paretofit.study.read_sections`."""
     return read_sections(LabelStudy, path)
 
 
 def load_augment_study(path: Path | str) -> AugmentStudy:
-    """Read what `paretofit augment` needs from a study (YAML), see `paretofit.study.read_sections`."""
+    """Read the sections of a study (YAML) for `paretofit augment`; see `paretofit.study.read_sections`."""
     return read_sections(AugmentStudy, path)

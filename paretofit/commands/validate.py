@@ -20,7 +20,7 @@ from paretofit.pareto import read_table
 from paretofit.report import figures
 from paretofit.report.page import PageSection, ReportFigure, render_sections
 
-KEYS = ["property", "structure", "quantity", "unit"]
+KEY_COLUMNS = ["property", "structure", "quantity", "unit"]
 CURVES = (
     "eos", "phonon_bands", "phonon_labels", "phonon_density", "defects", "interlayer", "dimer", "md_energy", "md_rdf",
 )  # fmt: skip
@@ -31,15 +31,18 @@ FIGURES = {
     ),
     "defects": (
         figures.plot_defects,
-        "Formation energies of defects, relaxed with one potential and evaluated with any.",
+        "Formation energies of defects, relaxed with one potential and evaluated with each.",
     ),
     "interlayer": (
         figures.plot_interlayer,
-        "Energy as a function of the distance of layers, without and with dispersion.",
+        "Energy as a function of the interlayer distance, without and with dispersion.",
     ),
-    "dimer": (figures.plot_dimers, "Energy of two atoms down to short distances; logarithmic above 1 eV."),
-    "md_rdf": (figures.plot_radial_distribution, "Radial distribution function of dynamics with a thermostat."),
-    "md_energy": (figures.plot_energy_drift, "Total energy of dynamics without a thermostat."),
+    "dimer": (figures.plot_dimers, "Energy of two atoms down to short distances; the scale is logarithmic above 1 eV."),
+    "md_rdf": (
+        figures.plot_radial_distribution,
+        "Radial distribution function of the dynamics with a thermostat.",
+    ),
+    "md_energy": (figures.plot_energy_drift, "Total energy of the dynamics without a thermostat."),
 }
 TITLES = {
     "lattice": "relaxed crystal",
@@ -48,7 +51,7 @@ TITLES = {
     "phonons": "phonons",
     "defects": "formation energies of defects",
     "surfaces": "surface energies",
-    "interlayer": "distance of layers",
+    "interlayer": "interlayer distance",
     "dimer": "two atoms",
     "md": "molecular dynamics",
 }
@@ -61,15 +64,16 @@ class ValidationResult:
     Attributes
     ----------
     folder : Path
-        With ``validation.csv``, ``validation.md``, ``validation.html``, ``figures/`` and ``tables/``.
+        Folder with ``validation.csv``, ``validation.md``, ``validation.html``, ``figures/`` and ``tables/``.
     table : DataFrame
-        ``property``, ``structure``, ``quantity``, ``unit``, ``potential``, ``reference``, ``difference``.
+        Values, with the columns ``property``, ``structure``, ``quantity``, ``unit``, ``potential``, ``reference``,
+        ``difference``.
     failures : DataFrame
-        ``property``, ``structure``, ``potential``, ``reason``.
+        Properties that failed, with the columns ``property``, ``structure``, ``potential``, ``reason``.
     curves : dict of str to DataFrame
         Data of the figures.
     potential, reference : str
-        Names; the second is empty without a reference.
+        Names of the potential and of the reference; the latter is empty without a reference.
     """
 
     folder: Path
@@ -88,7 +92,7 @@ class ValidationResult:
 
     @property
     def failure_lines(self) -> list[str]:
-        """A line for each failure."""
+        """Failures as lines of text."""
         return [f"{row.property}, {row.structure}, {row.potential}: {row.reason}" for row in self.failures.itertuples()]
 
 
@@ -102,7 +106,7 @@ def validate_potential(
     settings: validation.ValidationSettings | None = None,
     progress: bool = False,
 ) -> ValidationResult:
-    """Compute properties of a potential, optionally beside another one, and write tables, figures and a page.
+    """Compute properties of a potential, optionally with a reference, and write tables, figures and an HTML page.
 
     Parameters
     ----------
@@ -114,29 +118,29 @@ def validate_potential(
         Another potential, a reference calculator, or a ``.csv`` with the columns ``property``, ``structure``,
         ``quantity`` and ``potential``, such as another validation's ``validation.csv``.
     structures : sequence of path-like
-        Files that ASE reads, of which the first structure is used; by default the crystals that ASE knows of the
+        Files that ASE reads, whose first structures are validated; by default ASE's reference crystals of the
         potential's elements.
     properties : sequence of str
-        Some of lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all, interlayer
-        only for layered structures.
+        Names among lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all, with
+        interlayer only for layered structures.
     settings : ValidationSettings, optional
-        Sizes, prototypes, surfaces, interstitials.
+        Sizes, prototypes, surfaces and interstitials.
     progress : bool
         Show a progress bar.
 
     Raises
     ------
     InputError
-        If a potential or a structure cannot be used. A property that fails is recorded, and the others are computed.
+        If a potential or a structure cannot be used. The failure of a property is recorded instead of raised.
     """
     validation.check_validate_extra()
     settings, context = settings or validation.ValidationSettings(), RunContext(progress=progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
-    loaded = _load_structures(structures, potentials)
-    _check_structures(loaded, potentials)
-    values, failures, curves = _measure_all(potentials, loaded, list(properties), settings, context)
+    atoms_by_name = _load_structures(structures, potentials)
+    _check_structures(atoms_by_name, potentials)
+    values, failures, curves = _measure_all(potentials, atoms_by_name, list(properties), settings, context)
     reference_name = potentials[1].name if len(potentials) == 2 else str(against or "")
     table = _tabulate_values(values, reference_table)
     result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name)
@@ -158,21 +162,19 @@ def _parse_potentials(potential: str, against: str | None) -> tuple[list[validat
 def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> None:
     for name in names:
         if name not in choices:
-            raise InputError(
-                f"there is no {kind} '{name}'{suggest_match(name, choices)}; there are {', '.join(choices)}"
-            )
+            raise InputError(f"unknown {kind} '{name}'; available: {', '.join(choices)}{suggest_match(name, choices)}")
 
 
 def _read_reference_table(path: Path) -> pd.DataFrame:
-    needed = {"property", "structure", "quantity", "potential"}
+    columns = {"property", "structure", "quantity", "potential"}
     table = read_table(path)
-    missing = sorted(needed - set(table.columns))
-    if missing:
-        raise InputError(f"{path} has no column '{missing[0]}'; a reference table has {', '.join(sorted(needed))}")
+    missing_columns = sorted(columns - set(table.columns))
+    if missing_columns:
+        raise InputError(f"{path} has no column '{missing_columns[0]}'; required: {', '.join(sorted(columns))}")
     try:
         return table.astype({"potential": float})
     except ValueError as error:
-        raise InputError(f"{path}: the column 'potential' must be numbers: {one_line(error)}") from error
+        raise InputError(f"{path}: the column 'potential' must contain numbers: {one_line(error)}") from error
 
 
 def _load_structures(paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]) -> dict[str, Atoms]:
@@ -187,26 +189,26 @@ def _load_structures(paths: Sequence[Path | str], potentials: Sequence[validatio
         return structures
     elements = next((potential.elements for potential in potentials if potential.elements), ())
     if not elements:
-        raise InputError("a calculator does not say which elements it is for; name a structure with --structure")
+        raise InputError("the elements of a calculator are unknown; specify a structure with --structure")
     crystals = {symbol: validation.build_reference_crystal(symbol) for symbol in elements}
     structures = {symbol: atoms for symbol, atoms in crystals.items() if atoms is not None}
     if not structures:
-        raise InputError(f"ASE knows no crystal of {', '.join(elements)}; name a structure with --structure")
+        raise InputError(f"ASE has no reference crystal of {', '.join(elements)}; specify a structure with --structure")
     return structures
 
 
 def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[validation.PotentialSpec]) -> None:
-    """Compute the energy of each structure with each potential, so that wrong input fails before anything expensive."""
+    """Compute the energy of each structure with each potential, so that invalid input fails before expensive steps."""
     for name, atoms in structures.items():
         if not atoms.pbc.all():
             raise InputError(
-                f"structure '{name}' is not periodic in three directions; give it a cell with vacuum along the others"
+                f"structure '{name}' is not periodic in all directions; make it periodic, with vacuum where needed"
             )
         symbols = atoms.get_chemical_symbols()
         for potential in potentials:
-            if foreign := sorted(set(symbols) - set(potential.elements or symbols)):
+            if foreign_elements := sorted(set(symbols) - set(potential.elements or symbols)):
                 raise InputError(
-                    f"structure '{name}' has {foreign[0]}, which {potential.name} lacks; it has "
+                    f"structure '{name}' contains {foreign_elements[0]}, but {potential.name} supports only "
                     f"{', '.join(potential.elements)}"
                 )
             try:
@@ -218,9 +220,10 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[vali
                     f"{potential.name} cannot compute structure '{name}': {validation.describe_error(error)}"
                 ) from error
             if not np.isfinite(energy):
-                raise InputError(f"{potential.name} gives structure '{name}' no finite energy; is its geometry right?")
+                raise InputError(f"{potential.name}: the energy of '{name}' is not finite; check its geometry")
 
 
+# property, structure, index of the potential, quantity, unit, value
 Values = list[tuple[str, str, int, str, str, float]]
 
 
@@ -231,7 +234,7 @@ def _measure_all(
     settings: validation.ValidationSettings,
     context: RunContext,
 ) -> tuple[Values, pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Compute all properties of all structures with all potentials: values, failures and curves."""
+    """Compute all properties of all structures with all potentials; return values, failures and curves."""
     tasks = [
         (name, structure, k)
         for structure, atoms in structures.items()
@@ -265,19 +268,19 @@ def _relax_or_explain(potential: validation.PotentialSpec, atoms: Atoms) -> Atom
     try:
         return validation.relax_crystal(potential, atoms)
     except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
-        return f"there is no relaxed crystal: {validation.describe_error(error)}"
+        return f"the relaxation of the crystal failed: {validation.describe_error(error)}"
 
 
 def _tabulate_values(values: Values, reference_table: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate each quantity of the two potentials, or of the potential and the reference table, side by side."""
+    """Tabulate each quantity of the potential next to that of the second potential or of the reference table."""
     rows: dict[tuple[str, str, str, str], dict[int, float]] = {}
     for name, structure, k, quantity, unit, value in values:
         rows.setdefault((name, structure, quantity, unit), {})[k] = float(value)
     table = pd.DataFrame([[*key, row.get(0), row.get(1)] for key, row in rows.items()])
-    table = table.reindex(columns=range(6)).set_axis([*KEYS, "potential", "reference"], axis=1)
+    table = table.reindex(columns=range(6)).set_axis([*KEY_COLUMNS, "potential", "reference"], axis=1)
     if not reference_table.empty:
-        known = reference_table.drop_duplicates(KEYS[:3]).set_index(KEYS[:3])["potential"]
-        table["reference"] = known.reindex(pd.MultiIndex.from_frame(table[KEYS[:3]])).to_numpy()
+        reference_values = reference_table.drop_duplicates(KEY_COLUMNS[:3]).set_index(KEY_COLUMNS[:3])["potential"]
+        table["reference"] = reference_values.reindex(pd.MultiIndex.from_frame(table[KEY_COLUMNS[:3]])).to_numpy()
     table = table.astype({"potential": float, "reference": float})
     table["difference"] = table["potential"] - table["reference"]
     return table
@@ -308,7 +311,7 @@ def _write_result(result: ValidationResult, settings: validation.ValidationSetti
 
 
 def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.FigurePlan]:
-    """Plan the figures for which there are curves."""
+    """Plan the figures for which curves exist."""
     for name, (draw, caption) in FIGURES.items():
         if name in curves:
             yield figures.FigurePlan(name, partial(draw, curves[name]), partial(str, caption), wide=False)
@@ -333,7 +336,7 @@ def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFig
 
 
 def _format_opening(result: ValidationResult) -> str:
-    comparison = f" beside {result.reference}" if result.reference else ""
+    comparison = f" compared with {result.reference}" if result.reference else ""
     counts = f"{len(result.table)} numbers, {len(result.failures)} failures"
     return f"Properties of {result.potential}{comparison}: {counts}."
 

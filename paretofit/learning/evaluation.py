@@ -1,4 +1,4 @@
-"""Errors of a committee on all labelled configurations, by set and by member."""
+"""Errors of a committee on the labelled configurations, by set and by member."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paretofit.learning.sets import TEST, TRAIN, VALIDATE
 from paretofit.potentials import LabelledStructures, StructureLabels, tabulate_components
 
 SET_NAMES = (TRAIN, VALIDATE, TEST)
-FIRST_TEST = "first_test"  # the test set of the first iteration, which does not become harder
+FIRST_TEST = "first_test"  # test set of the first iteration: unlike the full test set, it is the same in all iterations
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,14 @@ class CommitteeErrors:
     ----------
     table : DataFrame
         A row per configuration: ``id, set, iteration, n_atoms, extrapolation_grade``, and by property ``*_std``
-        (disagreement), ``*_committee_error`` (equation 2) and ``*_error`` (root mean square error of the mean);
-        meV/atom, meV/Å, meV/Å³; NaN without a label.
+        (disagreement), ``*_committee_error`` (equation 2 of Bidoggia et al., 2025) and ``*_error`` (root mean square
+        error of the mean); meV/atom, meV/Å, meV/Å³; NaN without a label.
     components : DataFrame
-        Of the validation and test sets: ``configuration`` (row of the table), ``quantity, label, prediction, error``.
+        A row per label component of the validation and test sets: ``configuration`` (row of the table), ``quantity,
+        label, prediction, error``.
     rmse : dict of str to dict
-        By set and property: ``value`` of the potential (the mean of the members), and ``members`` and ``spread``, the
-        mean and standard deviation of the errors of the individual members.
+        Root mean square errors by set and property: ``value`` of the potential (the mean of the members), and
+        ``members`` and ``spread``, the mean and standard deviation of the errors of the individual members.
     """
 
     table: pd.DataFrame
@@ -44,9 +45,9 @@ class CommitteeErrors:
 
 
 class _Comparison(NamedTuple):
-    """Comparison of a committee with the labels of one structure; columns are properties."""
+    """Comparison of a committee with the labels of one structure; columns are `PROPERTIES`."""
 
-    squared_errors: Array  # (n_members, 3), mean over components
+    squared_errors: Array  # (n_members, 3), means over components
     counts: list[int]  # (3,) labelled components
     spread: list[float]  # (3,)
     error: list[float]  # (3,)
@@ -60,18 +61,19 @@ def evaluate_committee(
     records: pd.DataFrame,
     context: RunContext,
 ) -> CommitteeErrors:
-    """Compare a committee with labels on the energy scale of the best level.
+    """Compute the errors of a committee on labelled structures.
 
     Parameters
     ----------
     committee : Committee
     labelled : LabelledStructures
+        Structures with labels on the energy scale of the best level.
     records : DataFrame
         ``id, set, iteration`` of each structure.
     context : RunContext
     """
     pairs = list(zip(labelled.structures, labelled.labels, strict=True))
-    comparisons = map_structures(_compare, committee, pairs, "errors", context)
+    comparisons = map_structures(_compare_with_labels, committee, pairs, "errors", context)
     n = len(comparisons)
     squared_errors = np.array([row.squared_errors for row in comparisons]).reshape(n, -1, len(PROPERTIES))
     counts = np.array([row.counts for row in comparisons]).reshape(n, len(PROPERTIES))
@@ -84,10 +86,10 @@ def evaluate_committee(
     errors = table[[f"{name}_error" for name in PROPERTIES]].to_numpy()
     rmse = {}
     for name in (*SET_NAMES, FIRST_TEST):
-        members = (table["set"] == name.removeprefix("first_")).to_numpy()
+        is_in_set = (table["set"] == name.removeprefix("first_")).to_numpy()
         if name == FIRST_TEST:
-            members = members & (table["iteration"] == 1).to_numpy()
-        rmse[name] = _compute_rmse(squared_errors[members], errors[members], counts[members])
+            is_in_set = is_in_set & (table["iteration"] == 1).to_numpy()
+        rmse[name] = _compute_rmse(squared_errors[is_in_set], errors[is_in_set], counts[is_in_set])
     tables = [row.components.assign(configuration=k) for k, row in enumerate(comparisons) if table["set"][k] != TRAIN]
     components = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"quantity": []})
     return CommitteeErrors(table, components, rmse)
@@ -100,40 +102,41 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[s
     ----------
     squared_errors : (n, n_members, 3) float64
     errors : (n, 3) float64
-        Of the mean of the members, meV.
+        Errors of the mean of the members, meV.
     counts : (n, 3) int
+        Numbers of labelled components.
     """
     totals = counts.sum(axis=0)
 
     def average(values: Array, weights: Array) -> Array:
-        weighted = np.nansum(values * weights, axis=0) / np.maximum(totals, 1)
-        return np.where(totals > 0, np.sqrt(weighted), np.nan)
+        mean_square = np.nansum(values * weights, axis=0) / np.maximum(totals, 1)
+        return np.where(totals > 0, np.sqrt(mean_square), np.nan)
 
-    members = 1000 * average(squared_errors, counts[:, None, :])
-    value = average(errors**2, counts)
+    member_rmse = 1000 * average(squared_errors, counts[:, None, :])
+    mean_rmse = average(errors**2, counts)
     return {
-        name: {"value": float(value[k]), "members": float(members[:, k].mean()), "spread": float(members[:, k].std())}
-        for k, name in enumerate(PROPERTIES)
+        name: {"value": float(mean_rmse[k]), "members": float(values.mean()), "spread": float(values.std())}
+        for k, (name, values) in enumerate(zip(PROPERTIES, member_rmse.T, strict=True))
     }
 
 
-def _compare(committee: Committee, pair: tuple[Atoms, StructureLabels]) -> _Comparison:
-    """Compare one structure with its label, in a worker."""
+def _compare_with_labels(committee: Committee, pair: tuple[Atoms, StructureLabels]) -> _Comparison:
+    """Compare the predictions for one structure with its labels, in a worker process."""
     atoms, label = pair
     assessment, members = committee.assess_members(atoms)
     n = len(atoms)
     predictions = (members.energy[:, None] / n, members.forces.reshape(len(members.forces), -1), members.stress)
-    truths = (np.atleast_1d(label.energy) / n, np.ravel(label.forces), np.ravel(label.stress))
+    targets = (np.atleast_1d(label.energy) / n, np.ravel(label.forces), np.ravel(label.stress))
     squared_errors, counts, spread, error = [], [], [], []
-    for predicted, true in zip(predictions, truths, strict=True):
-        finite = np.isfinite(predicted).all(axis=0)
-        labelled = np.isfinite(true) & finite
-        has_label = labelled.any()
-        deviation = (predicted - true)[:, labelled]
-        mean_deviation = (predicted.mean(axis=0) - true)[labelled]
-        counts.append(int(labelled.sum()))
-        squared_errors.append((deviation**2).mean(axis=1) if has_label else np.full(len(predicted), np.nan))
+    for prediction, target in zip(predictions, targets, strict=True):
+        is_finite = np.isfinite(prediction).all(axis=0)
+        is_labelled = np.isfinite(target) & is_finite
+        has_label = is_labelled.any()
+        deviation = (prediction - target)[:, is_labelled]
+        mean_deviation = (prediction.mean(axis=0) - target)[is_labelled]
+        counts.append(int(is_labelled.sum()))
+        squared_errors.append((deviation**2).mean(axis=1) if has_label else np.full(len(prediction), np.nan))
         error.append(1000 * float(np.sqrt(np.mean(mean_deviation**2))) if has_label else np.nan)
-        spread.append(1000 * float(np.sqrt(predicted[:, finite].var(axis=0).mean())) if finite.any() else np.nan)
+        spread.append(1000 * float(np.sqrt(prediction[:, is_finite].var(axis=0).mean())) if is_finite.any() else np.nan)
     components = tabulate_components(label, assessment, n)
     return _Comparison(np.transpose(squared_errors), counts, spread, error, assessment.grade, components)

@@ -1,8 +1,8 @@
-"""Molecular dynamics with one member of a committee, monitored, and stopped when it becomes unphysical.
+"""Monitored molecular dynamics with a committee or one of its members, stopped when it becomes unphysical.
 
-Each trajectory is a task of its own. Structures that are periodic in some direction run at constant pressure, with
-barostats along the periodic directions only, others at constant volume. LAMMPS or ASE integrates (`md_lammps`,
-`md_ase`); checks and frames are the same.
+Each trajectory is a separate task. Structures with periodic directions run at constant pressure, with barostats along
+these directions only; other structures run at constant volume. The integrator is LAMMPS (`md_lammps`) or ASE
+(`md_ase`), with the same checks and frames.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from paretofit.learning.md_run import Dynamics, MdEngine, MdRun, MdSnapshot, Tra
 from paretofit.structures import is_too_close
 
 MAX_CHECK_INTERVAL_STEPS = 20  # between checks of temperature, volume and distances
-GRADE_CHECK_INTERVAL = 5  # checks between evaluations of the extrapolation grade, which cost as much as many steps
-MIN_STOP_TEMPERATURE_K = 3000.0  # never stop below: a strained or cut start structure heats itself
-MIN_MD_DISTANCE_RATIO = 0.4  # of the sum of the covalent radii
+GRADE_CHECK_INTERVAL = 5  # the extrapolation grade, which costs as much as many steps, is part of every fifth check
+MIN_STOP_TEMPERATURE_K = 3000.0  # lower temperatures are allowed, because strained or cut start structures heat up
+MIN_MD_DISTANCE_RATIO = 0.4  # of a distance to the sum of the covalent radii
 GRADE_REASON = "the extrapolation grade reached"
 
 
 def select_start_structures(structures: Sequence[Atoms], max_atoms: int) -> list[Atoms]:
-    """Select the structures that molecular dynamics can start from: 2 to `max_atoms` atoms.
+    """Select the structures of 2 to `max_atoms` atoms, from which molecular dynamics can start.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is no such structure.
     """
     start_structures = [atoms for atoms in structures if 1 < len(atoms) <= max_atoms]
     if not start_structures:
         raise InputError(
-            f"no structure of 2 to {max_atoms} atoms to start the dynamics from; name some under "
-            "'learning.explore.start_structures', or raise 'learning.explore.max_atoms'"
+            f"no structure of 2 to {max_atoms} atoms to start the dynamics from; add files to "
+            "'learning.explore.start_structures', or increase 'learning.explore.max_atoms'"
         )
     return start_structures
 
@@ -48,7 +48,7 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int) -> list
 def plan_runs(start_structures: Sequence[Atoms], settings: ExploreSettings, rng: np.random.Generator) -> list[MdRun]:
     """Draw start structures, temperatures and pressures of the trajectories of an iteration.
 
-    Each start structure is drawn once before any is drawn again; values of a grid are used in turn.
+    All start structures are drawn once before one is drawn again; the values of a grid are used in turn.
     """
     count, n_starts = settings.trajectories, len(start_structures)
     order = np.concatenate([rng.permutation(n_starts) for _ in range(count // n_starts + 1)])[:count]
@@ -62,6 +62,7 @@ def plan_runs(start_structures: Sequence[Atoms], settings: ExploreSettings, rng:
 
 
 def _draw_condition(values: Any, count: int, rng: np.random.Generator) -> Array:
+    """Draw values from a range, or repeat the values of a grid (`RangeOrGridSettings`), ``(count,)``."""
     if values.grid:
         return np.resize(np.asarray(values.grid, dtype=float), count)
     return np.asarray(rng.uniform(values.low, values.high, count))
@@ -73,8 +74,8 @@ def run_md(
     """Run one trajectory until its end, or until it becomes unphysical or extrapolates too far.
 
     A trajectory is stopped if atoms are lost or too close to each other, or if the temperature, the volume or the
-    extrapolation grade is out of bounds. Its last frame is then the last physical structure, or the one whose grade is
-    too high, in addition to the frames at the regular interval.
+    extrapolation grade is out of bounds. In addition to the frames at the regular interval, its last frame is then the
+    last physical structure, or the structure whose grade is too high.
 
     Parameters
     ----------
@@ -84,8 +85,9 @@ def run_md(
     grade_function : callable, optional
         Returns the highest extrapolation grade of the atoms of a structure.
     """
-    if foreign := sorted(set(run.atoms.get_chemical_symbols()) - set(engine.elements)):
-        return Trajectory([], [], f"the start structure contains {foreign[0]}, which the potential does not support")
+    if foreign_elements := sorted(set(run.atoms.get_chemical_symbols()) - set(engine.elements)):
+        reason = f"the start structure contains {foreign_elements[0]}, which the potential does not support"
+        return Trajectory([], [], reason)
     timestep = settings.timestep_fs / 1000
     steps_per_frame = max(1, round(settings.interval_ps / timestep))
     checks_per_frame = -(-steps_per_frame // MAX_CHECK_INTERVAL_STEPS)
@@ -106,29 +108,29 @@ def run_md(
                 break
             if is_frame:
                 _append_frame(trajectory, last_atoms, last_time)
-    except Exception as error:  # noqa: BLE001  (LAMMPS raises a bare Exception, calculators any; it is the reason)
+    except Exception as error:  # noqa: BLE001  (LAMMPS raises Exception, and calculators may raise anything)
         reason = format_lammps_error(error)
     finally:
         dynamics.close()
-    if reason:  # the last structure is the one that most needs a label
+    if reason:  # the last structure is the most important one to label
         _append_frame(trajectory, last_atoms, last_time)
     return Trajectory(trajectory.frames, trajectory.times, reason)
 
 
 def _append_frame(trajectory: Trajectory, atoms: Atoms | None, time: float) -> None:
-    """Append a frame, unless there is none or it is already the last one."""
+    """Append a frame, unless it is None or already the last frame."""
     if atoms is not None and (not trajectory.times or time > trajectory.times[-1]):
         trajectory.frames.append(atoms)
         trajectory.times.append(time)
 
 
 def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
-    """Create the requested MD engine, or the default for the potential, without starting it.
+    """Create the requested MD engine, or the default engine for the potential, without starting it.
 
     Raises
     ------
     InputError
-        If LAMMPS is needed and cannot be loaded.
+        If the engine is LAMMPS and LAMMPS cannot be loaded.
     """
     integrator = settings.integrator or ("lammps" if engine.calculator_factory is None else "ase")
     dynamics_class = LammpsDynamics if integrator == "lammps" else AseDynamics
@@ -138,7 +140,7 @@ def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> 
 def _find_md_problem(
     snapshot: MdSnapshot, run: MdRun, settings: ExploreSettings, grade_function: Callable[[Atoms], float] | None
 ) -> str:
-    """Describe why a trajectory must be stopped; an empty string if it can continue."""
+    """Describe why a trajectory must be stopped; return an empty string if it can continue."""
     if not (np.isfinite(snapshot.temperature + snapshot.energy) and np.isfinite(snapshot.atoms.positions).all()):
         return "the energy is not finite"
     if snapshot.temperature > compute_stop_temperature(run, settings):
@@ -146,7 +148,7 @@ def _find_md_problem(
     if reason := describe_volume_problem(snapshot.volume_ratio):
         return reason
     if is_too_close(snapshot.atoms, MIN_MD_DISTANCE_RATIO):
-        return f"atoms came closer than {MIN_MD_DISTANCE_RATIO:g} of the sum of their covalent radii"
+        return f"atoms came closer than {MIN_MD_DISTANCE_RATIO:g} times the sum of their covalent radii"
     if grade_function is not None and (grade := grade_function(snapshot.atoms)) > settings.stop_grade:
         return f"{GRADE_REASON} {grade:.3g}"
     return ""

@@ -1,4 +1,4 @@
-"""Labelling stage of an iteration: computes missing labels at the level with the best ratio of benefit to cost."""
+"""Labelling stage of an iteration: missing labels are computed at the level with the best ratio of benefit to cost."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from paretofit.learning.learn_settings import LevelSettings
 from paretofit.learning.level_choice import LevelChoice, choose_level, compute_label_seconds, measure_level_noise
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder
 
-N_TRIAL_LABELS = 3  # computed before all others, in case the engine does not work at all
-FIRST_ERROR_RATIO = 0.3  # assumed error of a first model, relative to the spread of the labels
+N_TRIAL_LABELS = 3  # computed first, so that a loop with a broken engine ends early
+FIRST_ERROR_RATIO = 0.3  # assumed ratio of the error of a first model to the spread of the labels
 
 
 class LabelRequest(NamedTuple):
@@ -35,17 +35,17 @@ class LabelRequest(NamedTuple):
     Attributes
     ----------
     iteration : IterationFolder
-        Its structures are labelled.
+        Iteration whose structures are labelled.
     ids : list of int
-        Their ids.
+        Ids of the structures.
     held_out_ids : set of int
-        Ids of the validation and test sets: if the level is chosen, they are labelled at the best one.
+        Ids of the validation and test sets, which are labelled at the best level unless the level is fixed.
     model_error : (float, float) or None
         Validation errors of the previous model, eV/atom and eV/Å; None without a model.
     n_train : int
-        Size of its training set.
+        Size of the training set of the previous model.
     exponent : float
-        Exponent of the learning curve so far.
+        Exponent of the learning curve, fitted to the previous iterations.
     """
 
     iteration: IterationFolder
@@ -58,7 +58,7 @@ class LabelRequest(NamedTuple):
 
 @dataclass(frozen=True)
 class Labeller:
-    """Computes labels, records each in a journal as soon as it is finished, and knows their costs.
+    """Labelling stage of a loop; every label is stored in a journal as soon as it is finished.
 
     Attributes
     ----------
@@ -77,11 +77,11 @@ class Labeller:
 
     @property
     def level_names(self) -> list[str]:
-        """Names of the levels, the best last."""
+        """Names of the levels, with the best level last."""
         return [level.name for level in self.settings.selected_levels]
 
     def check(self, candidates: Path, *, will_compute: bool = True) -> None:
-        """Check engine, levels, structures and a dataset's labels before anything is computed.
+        """Check the engine, the levels, the structures and the labels of a dataset before anything is computed.
 
         Parameters
         ----------
@@ -112,17 +112,17 @@ class Labeller:
         Returns
         -------
         dict
-            ``level``, ``words`` (reason of the level), ``levels`` (table of `LevelChoice`), ``labels`` (their number),
-            ``failed`` (reasons by label) and ``seconds``.
+            ``level``, ``words`` (reason for the level), ``levels`` (table of `LevelChoice`), ``labels`` (number of
+            labels), ``failed`` (reasons by label) and ``seconds``.
         """
         ids_by_level, choice = self._plan_levels(request, rng)
         self._compute_trial_labels(request.iteration, ids_by_level)
-        reasons = collect_failure_reasons(self._compute(request.iteration, ids_by_level))
+        reasons = collect_failure_reasons(self._compute_labels(request.iteration, ids_by_level))
         with Dataset(self.folder.dataset) as data:
-            selected = np.isin(data.ids, request.ids)
+            is_requested = np.isin(data.ids, request.ids)
             labels = [data.labels(name) for name in data.levels]
-            seconds = sum(float(np.nansum(level_labels.seconds[selected])) for level_labels in labels)
-            n_labels = sum(int(level_labels.complete[selected].sum()) for level_labels in labels)
+            seconds = sum(float(np.nansum(level_labels.seconds[is_requested])) for level_labels in labels)
+            n_labels = sum(int(level_labels.complete[is_requested].sum()) for level_labels in labels)
         return {
             "level": next(iter(ids_by_level)),
             "words": choice.description,
@@ -133,15 +133,15 @@ class Labeller:
         }
 
     def _plan_levels(self, request: LabelRequest, rng: np.random.Generator) -> tuple[dict[str, set[int]], LevelChoice]:
-        """Decide the level of each label, after a pilot at all levels if the levels' errors are unknown."""
-        levels, fixed, ids = self.level_names, self.level_settings.fixed, set(request.ids)
-        if fixed is not None:
-            return {fixed: ids}, LevelChoice(fixed, [], f"level {fixed}, as fixed")
+        """Choose the level of each label, after labelling a pilot at all levels if their errors are unknown."""
+        levels, fixed_level, ids = self.level_names, self.level_settings.fixed, set(request.ids)
+        if fixed_level is not None:
+            return {fixed_level: ids}, LevelChoice(fixed_level, [], f"level {fixed_level}, which is fixed")
         if len(levels) == 1:
             return {levels[0]: ids}, LevelChoice(levels[0], [], f"level {levels[0]}")
         if not self._measure_levels()[0]:
-            pilot = set(rng.permutation(np.asarray(request.ids))[: self.level_settings.pilot_size].tolist())
-            self._compute(request.iteration, dict.fromkeys(levels, pilot))
+            pilot_ids = set(rng.permutation(np.asarray(request.ids))[: self.level_settings.pilot_size].tolist())
+            self._compute_labels(request.iteration, dict.fromkeys(levels, pilot_ids))
         error, n_train = request.model_error or self._estimate_first_error(), max(request.n_train, 1)
         noise, seconds = self._measure_levels()
         choice = choose_level(levels, noise, seconds, error, n_train, len(request.ids), request.exponent)
@@ -150,33 +150,33 @@ class Labeller:
         return ids_by_level, choice
 
     def _compute_trial_labels(self, iteration: IterationFolder, ids_by_level: Mapping[str, set[int]]) -> None:
-        """Compute the very first labels of a loop.
+        """Compute a few labels if the loop has none yet, to test the engine.
 
         Raises
         ------
         InputError
-            If all of them fail, with the reason of the first.
+            If all of them fail; the message contains the reason for the first failure.
         """
         if self.folder.dataset.exists():
             return
         level, ids = next(iter(ids_by_level.items()))
         order = sorted(ids)
         trial_ids = {order[k] for k in np.linspace(0, len(order) - 1, N_TRIAL_LABELS).astype(int)} if order else set()
-        reasons = collect_failure_reasons(self._compute(iteration, {level: trial_ids}))
+        reasons = collect_failure_reasons(self._compute_labels(iteration, {level: trial_ids}))
         if trial_ids and len(reasons) == len(trial_ids):
             raise InputError(
-                f"the first {len(trial_ids)} labels all failed: {next(iter(reasons.values()))}; mend 'labelling'"
+                f"the first {len(trial_ids)} labels all failed: {next(iter(reasons.values()))}; correct 'labelling'"
             )
 
     def _measure_levels(self) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
-        """Measure the errors of the levels and the seconds of their labels; empty without a dataset."""
+        """Measure the errors of the levels and the seconds per label; both are empty without a dataset."""
         if not self.folder.dataset.exists():
             return {}, {}
         with Dataset(self.folder.dataset) as data:
             return measure_level_noise(data, self.level_names), compute_label_seconds(data, self.level_names)
 
     def _estimate_first_error(self) -> tuple[float, float]:
-        """Estimate the error of a first model (eV/atom, eV/Å) from the spread of the best labels of the pilot."""
+        """Estimate the error of a first model (eV/atom, eV/Å) from the spread of the labels at the best level."""
         with Dataset(self.folder.dataset) as data:
             labels = data.labels(self.level_names[-1])
             forces = labels.forces[np.repeat(labels.complete, data.n_atoms)]
@@ -185,8 +185,8 @@ class Labeller:
         force_spread = float(np.sqrt(np.mean(forces**2))) if len(forces) else 1.0
         return FIRST_ERROR_RATIO * max(energy_spread, 1e-3), FIRST_ERROR_RATIO * max(force_spread, 1e-2)
 
-    def _compute(self, iteration: IterationFolder, ids_by_level: Mapping[str, set[int]]) -> LabelPlan:
-        """Compute those of the labels that are missing, and write the dataset."""
+    def _compute_labels(self, iteration: IterationFolder, ids_by_level: Mapping[str, set[int]]) -> LabelPlan:
+        """Compute the requested labels that are missing, and write the dataset; return the plan."""
         settings = self.settings.model_copy(update={"structures": [iteration.structures], "levels": list(ids_by_level)})
         plan = plan_labels(settings, self.folder.dataset, self.journal.entries)
         tasks = [task for task in plan.tasks if task.config_id in ids_by_level[task.level.name]]

@@ -1,4 +1,4 @@
-"""Settings of the active-learning loop: the section 'learning' of a study, and the others that the loop needs."""
+"""Settings of the active-learning loop: the section 'learning' of a study, and other sections that the loop uses."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -18,9 +18,9 @@ Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 class RangeOrGridSettings(StrictSettings):
     """Values of a condition of the dynamics: a range to draw from, or a grid of values to use in turn."""
 
-    low: Number | None = Field(None, description="lowest value of the range")
-    high: Number | None = Field(None, description="highest value of the range")
-    grid: list[Number] = Field([], description="values that are used in turn, instead of a range")
+    low: Number | None = Field(None, description="Lowest value of the range.")
+    high: Number | None = Field(None, description="Highest value of the range.")
+    grid: list[Number] = Field([], description="Values that are used in turn, instead of a range.")
 
     @model_validator(mode="before")
     @classmethod
@@ -30,7 +30,7 @@ class RangeOrGridSettings(StrictSettings):
             return {"grid": [value]}
         if isinstance(value, list | tuple):
             if len(value) != 2:
-                raise ValueError(f"a range has two ends; write {{grid: {list(value)}}} for values")
+                raise ValueError(f"a range must have two ends; write {{grid: {list(value)}}} for a list of values")
             return {"low": value[0], "high": value[1]}
         return value
 
@@ -38,9 +38,9 @@ class RangeOrGridSettings(StrictSettings):
     def _check_order(self) -> Self:
         if self.grid:
             if self.low is not None or self.high is not None:
-                raise ValueError("give a range or a grid, not both")
+                raise ValueError("specify either a range or a grid, not both")
         elif self.low is None or self.high is None:
-            raise ValueError("give a range, [lowest, highest], or values, {grid: [...]}")
+            raise ValueError("specify a range, [lowest, highest], or values, {grid: [...]}")
         elif self.low > self.high:
             raise ValueError(f"the range goes from {self.low:g} to {self.high:g}; write the lower end first")
         return self
@@ -49,26 +49,26 @@ class RangeOrGridSettings(StrictSettings):
 class ToleranceSettings(StrictSettings):
     """Largest acceptable errors of a configuration by property."""
 
-    energy: StrictPositiveFloat = Field(1.0, description="error of the energy, meV/atom")
-    forces: StrictPositiveFloat = Field(100.0, description="error of the forces, meV/Å")
-    stress: StrictPositiveFloat = Field(1.0, description="error of the stress, meV/Å³")
+    energy: StrictPositiveFloat = Field(1.0, description="Error of the energy (meV/atom).")
+    forces: StrictPositiveFloat = Field(100.0, description="Error of the forces (meV/Å).")
+    stress: StrictPositiveFloat = Field(1.0, description="Error of the stress (meV/Å³).")
 
 
 class DiscardSettings(ToleranceSettings):
     """Predicted errors above which a frame is discarded as unphysical."""
 
-    energy: StrictPositiveFloat = Field(5000.0, description="predicted error of the energy, meV/atom")
-    forces: StrictPositiveFloat = Field(50_000.0, description="predicted error of the forces, meV/Å")
-    stress: StrictPositiveFloat = Field(5000.0, description="predicted error of the stress, meV/Å³")
+    energy: StrictPositiveFloat = Field(5000.0, description="Predicted error of the energy (meV/atom).")
+    forces: StrictPositiveFloat = Field(50_000.0, description="Predicted error of the forces (meV/Å).")
+    stress: StrictPositiveFloat = Field(5000.0, description="Predicted error of the stress (meV/Å³).")
 
 
 class SetShareSettings(StrictSettings):
     """Shares of the sets; each configuration stays in its set, together with its group."""
 
-    train: Share = Field(0.8, description="share of the training set")
-    validation: Share = Field(0.1, description="share of the validation set, which calibrates the committee")
-    test: Share = Field(0.1, description="share of the test set, which is used for nothing else")
-    group_by: list[str] = Field(["parent", "trajectory"], description="keys whose equal values make a group")
+    train: Share = Field(0.8, description="Share of the training set.")
+    validation: Share = Field(0.1, description="Share of the validation set, which calibrates the committee.")
+    test: Share = Field(0.1, description="Share of the test set, which is only used to measure errors.")
+    group_by: list[str] = Field(["parent", "trajectory"], description="Info keys whose equal values form a group.")
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
@@ -79,47 +79,47 @@ class SetShareSettings(StrictSettings):
 
 
 class SnapModelSettings(StrictSettings):
-    """A committee of quadratic or linear SNAP models."""
+    """Committee of quadratic or linear SNAP models."""
 
-    name: Literal["snap"] = Field("snap", description="selects SNAP")
+    name: Literal["snap"] = Field("snap", description="Kind of model: SNAP.")
     twojmax: Annotated[int, Field(ge=0, le=20, strict=True)] = Field(
-        6, description="largest 2Jmax; a smaller one is used while there are fewer than 8 rows per column"
+        6, description="Largest 2Jmax; it is reduced while there are fewer than 8 rows per column."
     )
-    quadratic: bool = Field(True, description="quadratic SNAP; false for linear SNAP")
-    rcutfac: StrictPositiveFloat = Field(4.812302818, description="cutoff of a pair of elements in Å / (R_i + R_j)")
-    radelem: dict[str, StrictPositiveFloat] = Field({}, description="cutoff radius R by element, 0.5 by default")
-    wj: dict[str, Number] = Field({}, description="weight by element, 1 by default")
-    weight_ratio: StrictPositiveFloat = Field(12.25, description="ratio of energy to force weight, w_E/w_F")
-    members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="number of members of the committee")
+    quadratic: bool = Field(True, description="Quadratic SNAP; false for linear SNAP.")
+    rcutfac: StrictPositiveFloat = Field(4.812302818, description="Cutoff of a pair of elements in Å / (R_i + R_j).")
+    radelem: dict[str, StrictPositiveFloat] = Field({}, description="Cutoff radius R by element; 0.5 by default.")
+    wj: dict[str, Number] = Field({}, description="Weight by element; 1 by default.")
+    weight_ratio: StrictPositiveFloat = Field(12.25, description="Ratio of energy to force weight, w_E/w_F.")
+    members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="Number of members of the committee.")
     committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
-        "bootstrap", description="how the members are generated"
+        "bootstrap", description="Method that generates the members."
     )
 
 
 class ExploreSettings(StrictSettings):
     """Molecular dynamics with a member of the committee."""
 
-    trajectories: Count = Field(20, description="number of trajectories in each iteration")
-    driver: Literal["member", "mean"] = Field("member", description="potential: a random member, or the stabler mean")
+    trajectories: Count = Field(20, description="Number of trajectories in each iteration.")
+    driver: Literal["member", "mean"] = Field("member", description="Potential: a random member, or their mean.")
     integrator: Literal["ase", "lammps"] | None = Field(
-        None, description="program that integrates; by default lammps for SNAP and ase for neural networks"
+        None, description="Program that integrates; by default lammps for SNAP and ase for neural networks."
     )
-    start_structures: StudyPaths = Field([], description="files of start structures; by default the initial candidates")
+    start_structures: StudyPaths = Field([], description="Files of start structures; by default the first candidates.")
     temperature_k: RangeOrGridSettings = Field(
-        RangeOrGridSettings(low=0.0, high=1000.0), description="temperatures in K: [lowest, highest] or {grid: [...]}"
+        RangeOrGridSettings(low=0.0, high=1000.0), description="Temperatures in K: [lowest, highest] or {grid: [...]}."
     )
     pressure_kbar: RangeOrGridSettings = Field(
         RangeOrGridSettings(low=-5.0, high=5.0),
-        description="pressures in kbar along periodic directions: [lowest, highest] or {grid: [...]}",
+        description="Pressures in kbar along periodic directions: [lowest, highest] or {grid: [...]}.",
     )
-    time_ps: StrictPositiveFloat = Field(10.0, description="length of a trajectory in ps")
-    interval_ps: StrictPositiveFloat = Field(1.0, description="time between frames in ps; long enough that they differ")
-    timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="time step in fs")
-    max_atoms: Count = Field(300, description="largest number of atoms of a start structure")
-    dispersion: Literal["none", "d2", "d3"] = Field("none", description="Grimme's dispersion added to the dynamics")
-    time_limit_s: StrictPositiveFloat = Field(3600.0, description="wall time in s after which a trajectory is killed")
-    stop_grade: StrictPositiveFloat = Field(50.0, description="extrapolation grade at which a trajectory is stopped")
-    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="stop above this multiple of the temperature")
+    time_ps: StrictPositiveFloat = Field(10.0, description="Length of a trajectory in ps.")
+    interval_ps: StrictPositiveFloat = Field(1.0, description="Time between frames in ps, so long that they differ.")
+    timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="Time step in fs.")
+    max_atoms: Count = Field(300, description="Largest number of atoms of a start structure.")
+    dispersion: Literal["none", "d2", "d3"] = Field("none", description="Grimme's dispersion added to the dynamics.")
+    time_limit_s: StrictPositiveFloat = Field(3600.0, description="Wall time in s after which a trajectory is killed.")
+    stop_grade: StrictPositiveFloat = Field(50.0, description="Extrapolation grade at which a trajectory is stopped.")
+    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="Stop above this multiple of the temperature.")
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:
@@ -134,20 +134,20 @@ class ExploreSettings(StrictSettings):
 class SelectSettings(StrictSettings):
     """Selection of the frames to label."""
 
-    tolerance: ToleranceSettings = Field(ToleranceSettings(), description="largest acceptable errors")
-    discard_above: DiscardSettings = Field(DiscardSettings(), description="predicted errors of unphysical frames")
+    tolerance: ToleranceSettings = Field(ToleranceSettings(), description="Largest acceptable errors.")
+    discard_above: DiscardSettings = Field(DiscardSettings(), description="Predicted errors of unphysical frames.")
     strategy: Literal["random", "diverse"] = Field(
-        "random", description="choice among frames above tolerance: at random, as in the paper, or for diversity"
+        "random", description="Choice among frames above tolerance: at random, as in the paper, or for diversity."
     )
-    max_selected: Count = Field(1000, description="largest number of frames selected in an iteration")
+    max_selected: Count = Field(1000, description="Largest number of frames selected in an iteration.")
     calibration: Literal["slope", "isotonic", "quantile"] = Field(
-        "slope", description="relation of disagreement and error: tau = a * epsilon, or see 'paretofit evaluate'"
+        "slope", description="Calibration from disagreement to error, as in 'paretofit evaluate'."
     )
     min_distance_ratio: Annotated[float, Field(ge=0, lt=2, strict=True)] = Field(
-        0.6, description="smallest distance of two atoms, relative to the sum of their covalent radii"
+        0.6, description="Smallest distance of two atoms, relative to the sum of their covalent radii."
     )
     duplicate_tolerance: Annotated[float, Field(ge=0, strict=True)] = Field(
-        0.001, description="relative distance of mean descriptors below which two structures are the same"
+        0.001, description="Relative distance of mean descriptors below which two structures are duplicates."
     )
 
     @model_validator(mode="after")
@@ -165,42 +165,42 @@ AnyModel = Annotated[SnapModelSettings | MaceSettings, Field(discriminator="name
 class LevelSettings(StrictSettings):
     """Convergence level of new labels."""
 
-    fixed: Name | None = Field(None, description="level of all new labels; by default the only one, or chosen by cost")
+    fixed: Name | None = Field(None, description="Level of all new labels; by default chosen by benefit and cost.")
     pilot_size: Annotated[int, Field(ge=3, strict=True)] = Field(
-        12, description="number of structures that are first labelled at every level, if the level is chosen"
+        12, description="Number of structures that are first labelled at every level, if the level is not fixed."
     )
 
 
 class LearnSettings(StrictSettings):
-    """The active-learning loop."""
+    """Active-learning loop."""
 
-    structures: StudyPaths = Field([], description="files of candidates, in addition to those of 'augmentation'")
-    n_initial: Count | None = Field(None, description="number of candidates to label first; by default all")
-    max_iterations: Count = Field(10, description="largest number of iterations")
-    seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="random seed of the loop")
-    sets: SetShareSettings = Field(SetShareSettings(), description="training, validation and test set")
-    model: AnyModel = Field(SnapModelSettings(), description="model of the committee: name: snap, or name: mace")
-    explore: ExploreSettings = Field(ExploreSettings(), description="molecular dynamics")
-    select: SelectSettings = Field(SelectSettings(), description="selection of the frames to label")
-    level: LevelSettings = Field(LevelSettings(), description="convergence level of new labels")
+    structures: StudyPaths = Field([], description="Files of candidates, in addition to those of 'augmentation'.")
+    n_initial: Count | None = Field(None, description="Number of candidates to label first; by default all.")
+    max_iterations: Count = Field(10, description="Largest number of iterations.")
+    seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="Random seed of the loop.")
+    sets: SetShareSettings = Field(SetShareSettings(), description="Training, validation and test sets.")
+    model: AnyModel = Field(SnapModelSettings(), description="Model of the committee: 'name: snap' or 'name: mace'.")
+    explore: ExploreSettings = Field(ExploreSettings(), description="Molecular dynamics.")
+    select: SelectSettings = Field(SelectSettings(), description="Selection of the frames to label.")
+    level: LevelSettings = Field(LevelSettings(), description="Convergence level of new labels.")
 
     @field_validator("model", mode="before")
     @classmethod
     def _expand_model(cls, value: Any) -> Any:
-        """Accept a name as a model with its defaults, and keys without a name as those of SNAP."""
+        """Accept a name as a model with default settings, and settings without a name as those of SNAP."""
         if isinstance(value, str):
             return {"name": value}
         return {"name": "snap", **value} if isinstance(value, dict) else value
 
 
 class LearnStudy(StrictSettings):
-    """Sections of a study that `paretofit learn` needs."""
+    """Sections of a study that `paretofit learn` uses."""
 
     name: str = "study"
     dataset: StudyPath | None = Field(
-        None, description="labelled configurations (HDF5) to start from, if there are any"
+        None, description="Dataset (HDF5) of labelled configurations to start from; by default none."
     )
-    labelling: LabelSettings = Field(description="the engine and the levels that compute the labels")
-    augmentation: AugmentSettings | None = Field(None, description="generation of the first candidates")
-    learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
-    cluster: ClusterSettings | None = Field(None, description="where tasks run")
+    labelling: LabelSettings = Field(description="Engine and levels of the labels.")
+    augmentation: AugmentSettings | None = Field(None, description="Generation of the first candidates.")
+    learning: LearnSettings = Field(LearnSettings(), description="Active-learning loop.")
+    cluster: ClusterSettings | None = Field(None, description="Cluster that runs the tasks.")

@@ -1,8 +1,9 @@
-"""Choice of the convergence level of new labels: cheap levels early, better ones when errors come down.
+"""Choice of the convergence level of new labels: cheap levels at first, better levels when the errors are lower.
 
-A model of n labels has the error ε(n) of a learning curve, and m labels of a level whose own error is δ give
-ε² = ε(n + m)² + (m / (n + m)) δ². Of the levels whose error is below the model's, in energies and in forces, choose the
-one with the largest predicted error reduction per second of label cost; the larger of the two relative errors counts.
+The error ε(n) of a model of n labels follows a learning curve. After m further labels of a level whose labels have the
+error δ, it is predicted as ε² = ε(n + m)² + (m / (n + m)) δ². Among the levels with label errors below the errors of
+the model, the level with the largest predicted error reduction per second of label cost is chosen. The larger of the
+relative energy and force errors counts.
 """
 
 from __future__ import annotations
@@ -17,24 +18,25 @@ import numpy as np
 from paretofit.core import Array, InputError
 from paretofit.dataset import Dataset
 
-DEFAULT_EXPONENT = 0.5  # of errors, ε(n) ∝ n^(-1/2), until two sizes of the training set are known
+DEFAULT_EXPONENT = 0.5  # of the learning curve, until errors at two sizes of the training set are known
 EXPONENT_BOUNDS = 0.1, 0.5  # fitted exponents are clipped to this range
-EXPONENT_ITERATIONS = 3  # the exponent is fitted to this many last iterations
+EXPONENT_ITERATIONS = 3  # number of iterations to which the exponent is fitted, counted from the last
 TABLE_COLUMNS = ("level", "seconds", "own_energy", "own_force", "foretold", "gain_per_hour")
-MIN_COMMON_LABELS = 3  # configurations with labels at two levels, for the difference of the levels
+MIN_COMMON_LABELS = 3  # configurations with labels at two levels, to compare the levels
 
 
 @dataclass(frozen=True)
 class LevelChoice:
-    """Level of the next labels, and the reasons.
+    """Level of the next labels, and the reason for it.
 
     Attributes
     ----------
     name : str
     table : list of dict
-        By level: ``level, seconds, own_energy, own_force`` (the level's own errors), ``foretold`` (predicted error
-        relative to the present one), ``gain_per_hour``.
+        By level: ``level, seconds, own_energy, own_force`` (errors of its labels), ``foretold`` (predicted error
+        divided by the current error), ``gain_per_hour``.
     description : str
+        Level and reason as text.
     """
 
     name: str
@@ -48,9 +50,9 @@ def _find_common_labels(dataset: Dataset, level: str, best_level: str) -> Array:
 
 
 def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Measure the errors of each level's labels against those of the best (last) level.
+    """Measure the errors of each level's labels against the labels of the best (last) level.
 
-    Levels that share fewer than three labelled configurations with the best one are left out.
+    Levels that share fewer than three labelled configurations with the best level are omitted.
 
     Returns
     -------
@@ -59,16 +61,16 @@ def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tu
     """
     if not levels or levels[-1] not in dataset.levels:
         return {}
-    best, noise = dataset.labels(levels[-1]), {}
+    best_labels, noise = dataset.labels(levels[-1]), {}
     for name in (name for name in levels[:-1] if name in dataset.levels):
-        common = _find_common_labels(dataset, name, levels[-1])
-        if len(common) < MIN_COMMON_LABELS:
+        common_indices = _find_common_labels(dataset, name, levels[-1])
+        if len(common_indices) < MIN_COMMON_LABELS:
             continue
-        labels = dataset.labels(name)
-        energy = (labels.energy - best.energy)[common] / dataset.n_atoms[common]
-        atoms = np.concatenate([np.arange(best.offsets[k], best.offsets[k + 1]) for k in common])
-        forces = labels.forces[atoms] - best.forces[atoms]
-        noise[name] = float(np.std(energy)), float(np.sqrt(np.mean(forces**2)))
+        labels, offsets = dataset.labels(name), best_labels.offsets
+        energy_errors = (labels.energy - best_labels.energy)[common_indices] / dataset.n_atoms[common_indices]
+        atom_indices = np.concatenate([np.arange(offsets[k], offsets[k + 1]) for k in common_indices])
+        force_errors = labels.forces[atom_indices] - best_labels.forces[atom_indices]
+        noise[name] = float(np.std(energy_errors)), float(np.sqrt(np.mean(force_errors**2)))
     return noise
 
 
@@ -87,40 +89,41 @@ def fit_level_offsets(
     best_level = levels[-1]
     offsets: dict[tuple[str, str], float] = {}
     for name in (name for name in used_levels if name != best_level):
-        common = _find_common_labels(dataset, name, best_level)
-        if not len(common):
+        common_indices = _find_common_labels(dataset, name, best_level)
+        if not len(common_indices):
             raise InputError(
-                f"labels of level '{name}' cannot be put on the energy scale of level '{best_level}': no configuration "
-                "has both; label some at both"
+                f"labels of level '{name}' cannot be shifted to the energy scale of level '{best_level}', because no "
+                "configuration has labels at both levels; label some configurations at both"
             )
-        symbols = [atoms.get_chemical_symbols() for atoms in dataset.select(common)]
+        symbols = [atoms.get_chemical_symbols() for atoms in dataset.select(common_indices)]
         fractions = np.array([[row.count(element) / len(row) for element in elements] for row in symbols])
         difference = dataset.labels(name).energy - dataset.labels(best_level).energy
-        fitted = np.linalg.lstsq(fractions, difference[common] / dataset.n_atoms[common], rcond=None)[0]
-        offsets |= {(name, element): float(value) for element, value in zip(elements, fitted, strict=True)}
+        targets = difference[common_indices] / dataset.n_atoms[common_indices]
+        level_offsets = np.linalg.lstsq(fractions, targets, rcond=None)[0]
+        offsets |= {(name, element): float(value) for element, value in zip(elements, level_offsets, strict=True)}
     return offsets
 
 
 def compute_label_seconds(dataset: Dataset, levels: Sequence[str]) -> dict[str, float]:
-    """Compute the mean seconds of a label by level, where recorded.
+    """Compute the mean seconds per label of each level with recorded seconds.
 
-    The means are over the configurations that are labelled at all of these levels, if there are any.
+    The means are over the configurations with recorded seconds at all of these levels, if there are any.
     """
-    recorded = {name: dataset.labels(name).seconds for name in levels if name in dataset.levels}
-    recorded = {name: seconds for name, seconds in recorded.items() if np.isfinite(seconds).any()}
-    if not recorded:
+    seconds_by_level = {name: dataset.labels(name).seconds for name in levels if name in dataset.levels}
+    seconds_by_level = {name: seconds for name, seconds in seconds_by_level.items() if np.isfinite(seconds).any()}
+    if not seconds_by_level:
         return {}
-    common = np.logical_and.reduce([np.isfinite(seconds) for seconds in recorded.values()])
-    used = common if common.any() else slice(None)
-    return {name: float(np.nanmean(seconds[used])) for name, seconds in recorded.items()}
+    is_common = np.logical_and.reduce([np.isfinite(seconds) for seconds in seconds_by_level.values()])
+    selection = is_common if is_common.any() else slice(None)
+    return {name: float(np.nanmean(seconds[selection])) for name, seconds in seconds_by_level.items()}
 
 
 def fit_learning_exponent(history: Sequence[tuple[int, float]]) -> float:
-    """Fit α of ε ∝ n^(-α) to training-set sizes and errors of the last iterations."""
-    recent = history[-EXPONENT_ITERATIONS:]
-    if len({n for n, _ in recent}) < 2:
+    """Fit the exponent α of ε ∝ n^(-α) to training-set sizes and errors of the last iterations."""
+    points = history[-EXPONENT_ITERATIONS:]
+    if len({n for n, _ in points}) < 2:
         return DEFAULT_EXPONENT
-    n, error = np.log(np.array(recent)).T
+    n, error = np.log(np.array(points)).T
     return float(np.clip(-np.polyfit(n, error, 1)[0], *EXPONENT_BOUNDS))
 
 
@@ -135,43 +138,43 @@ def choose_level(
 ) -> LevelChoice:
     """Choose the level at which `n_new` labels reduce the error most per second of label cost.
 
-    It is the best level if nothing is known of the others, or if no labels would reduce the error.
+    The best level is chosen if nothing is known about other levels, or if labels of no level would reduce the error.
 
     Parameters
     ----------
     levels : sequence of str
-        In order, the best last.
+        Names in order, with the best level last.
     noise, seconds : mapping
-        From `measure_level_noise` and `compute_label_seconds`; levels that lack one are not considered.
+        Results of `measure_level_noise` and `compute_label_seconds`; levels without both are not considered.
     model_error : (float, float)
-        Errors of the present model: energy (eV/atom) and forces (eV/Å).
+        Errors of the current model: energy (eV/atom) and forces (eV/Å).
     n_train : int
-        Size of the present training set.
+        Size of the current training set.
     n_new : int
         Number of structures to label.
     exponent : float
         α of the learning curve.
     """
-    best = levels[-1]
-    noise = {**noise, best: (0.0, 0.0)}
+    best_level = levels[-1]
+    noise = {**noise, best_level: (0.0, 0.0)}
     table: list[dict[str, Any]] = []
     for name in levels:
-        if name not in noise or name not in seconds or best not in seconds:
+        if name not in noise or name not in seconds or best_level not in seconds:
             continue
         if any(d > e for d, e in zip(noise[name], model_error, strict=True)):
-            continue  # the model would learn the level's own error
+            continue  # the model would learn the errors of the labels
         error_ratio = _predict_error_ratio(noise[name], model_error, n_train, n_new, exponent)
         gain_per_hour = 3600 * (1 - error_ratio) / (n_new * seconds[name])
         values = (name, seconds[name], *noise[name], error_ratio, gain_per_hour)
         table.append(dict(zip(TABLE_COLUMNS, values, strict=True)))
     if not table:
-        return LevelChoice(best, [], f"level {best}: nothing is known of others")
+        return LevelChoice(best_level, [], f"level {best_level}, because other levels cannot be evaluated")
     row = max(table, key=itemgetter("gain_per_hour"))
     if row["gain_per_hour"] <= 0:
-        row = next(row for row in table if row["level"] == best)
+        row = next(row for row in table if row["level"] == best_level)
     description = (
         f"level {row['level']}: {n_new} labels of {row['seconds']:.3g} s are predicted to reduce the error to "
-        f"{row['foretold']:.2f} of its present value"
+        f"{row['foretold']:.2f} of its current value"
     )
     return LevelChoice(row["level"], table, description)
 

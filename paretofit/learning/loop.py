@@ -1,7 +1,7 @@
-"""The active-learning loop: label, train, explore, select, repeat; stages communicate through files.
+"""Active-learning loop: label, train, explore, select, repeat; the stages communicate through files.
 
-Every stage of every iteration ends with a record; a new run repeats the stages that have none. Labels and trajectories
-have files of their own, so that a kill at any moment costs only what was running.
+Every stage of every iteration ends by writing a record, and a resumed run repeats the stages without a record. Labels
+and trajectories are stored individually, so that a run that is killed loses only unfinished ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CSV_DIGITS = 8
 
 @dataclass(frozen=True)
 class LearningLoop:
-    """Active learning in a run folder.
+    """Active-learning loop in a run folder.
 
     Attributes
     ----------
@@ -53,11 +53,11 @@ class LearningLoop:
     labeller : Labeller
     model : Model
     start_structures : sequence of ase.Atoms
-        Structures that the dynamics can start from.
+        Structures from which the dynamics can start.
     descriptor_function : callable
         Computes the mean descriptors of a structure, which identify duplicates.
     max_reserved_id : int
-        The highest id of a candidate, labelled or not.
+        Highest id of a candidate, labelled or not.
     context : RunContext
     on_message : callable
         Receives a message after each stage.
@@ -74,24 +74,24 @@ class LearningLoop:
     on_message: Callable[[str], None] = log.info
 
     def run(self, *, only_stage: str | None = None, on_iteration: Callable[[int], object] | None = None) -> str:
-        """Run, or resume, until the loop ends; return the reason why it did.
+        """Run or resume the loop until it ends; return the reason for the end.
 
         Parameters
         ----------
         only_stage : str, optional
-            One of `STAGES`: do only this stage of the present iteration.
+            One of `STAGES`: run only this stage of the current iteration.
         on_iteration : callable, optional
-            Receives the number of each iteration that is followed by another one.
+            Receives the number of each iteration that did not end the loop.
 
         Raises
         ------
         InputError
-            If `only_stage` needs a stage that is not finished, or there is nothing to label or to calibrate with.
+            If `only_stage` requires a stage that is not finished, or there are too few structures or labels.
         """
         iterations = self.folder.list_iterations()
         k = next((k for k in iterations if not self._is_finished(k)), max(iterations))
         for number in iterations:
-            remove_file(self.folder.iteration(number).path / "stopped.json")  # more iterations may be allowed now
+            remove_file(self.folder.iteration(number).path / "stopped.json")  # the maximum number may have been raised
         while k <= self.settings.max_iterations:
             iteration = self.folder.iteration(k)
             for stage in STAGES if only_stage is None else (only_stage,):
@@ -110,19 +110,19 @@ class LearningLoop:
         return all(self.folder.iteration(k).read_record(stage) is not None for stage in STAGES)
 
     def _run_stage(self, stage: str, k: int, iteration: IterationFolder) -> str:
-        """Run a stage unless it is finished; return why the loop ends, or an empty string."""
+        """Run a stage unless it is finished; return the reason if the loop ends, otherwise an empty string."""
         record, digest = iteration.read_record(stage), self._hash_settings(stage)
         if record is not None and record["settings"] != digest and k == max(self.folder.list_iterations()):
-            self.on_message(f"iteration {k}, {stage}: its settings have changed, it is done again")
-            for later in STAGES[STAGES.index(stage) :]:
-                remove_file(iteration.path / f"{later}.json")
+            self.on_message(f"iteration {k}, {stage}: repeated, because its settings have changed")
+            for invalid_stage in STAGES[STAGES.index(stage) :]:
+                remove_file(iteration.path / f"{invalid_stage}.json")
             record = None
         if record is None:
-            for earlier in STAGES[: STAGES.index(stage)]:
-                if iteration.read_record(earlier) is None:
+            for required_stage in STAGES[: STAGES.index(stage)]:
+                if iteration.read_record(required_stage) is None:
                     raise InputError(
-                        f"stage '{stage}' of iteration {k} needs '{earlier}' first: run without --stage, or with "
-                        f"--stage {earlier}"
+                        f"stage '{stage}' of iteration {k} requires '{required_stage}'; run without --stage, or with "
+                        f"--stage {required_stage} first"
                     )
             start = time.perf_counter()
             result = getattr(self, f"_{stage}")(k, iteration)
@@ -137,64 +137,67 @@ class LearningLoop:
         return str(record.get("stop", ""))
 
     def _hash_settings(self, stage: str) -> str:
-        """Hash the settings that the result of a stage depends on, in addition to the results of earlier stages."""
+        """Hash the settings that determine the result of a stage together with the results of earlier stages."""
         settings = self.settings
         sections = dict(zip(STAGES, (settings.level, settings.model, settings.explore, settings.select), strict=True))
         return hash_json([settings.seed, sections[stage].model_dump(mode="json")])
 
     def _create_rng(self, k: int, purpose: int) -> np.random.Generator:
+        """Create the random generator of an iteration for a purpose, so that repeated stages draw the same numbers."""
         return np.random.default_rng([self.settings.seed, k, purpose])
 
     def _label(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
+        """Assign the structures of an iteration to sets and label them; return the record."""
         structures = self.folder.read_iteration_structures(k)
         sets = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
-        previous = self.folder.iteration(k - 1).read_record("train") if k > 1 else None
-        error, n_train = (
-            (None, 0) if previous is None else (training_data.get_validation_error(previous), previous["counts"][TRAIN])
-        )
+        model_error, n_train = None, 0
+        if k > 1 and (record := self.folder.iteration(k - 1).read_record("train")) is not None:
+            model_error, n_train = training_data.get_validation_error(record), record["counts"][TRAIN]
         ids = [int(atoms.info["config_id"]) for atoms in structures]
         held_out_ids = {config_id for config_id in ids if sets[config_id] != TRAIN}
-        result: dict[str, Any] = {"level": "", "words": "all structures have labels already", "labels": 0, "failed": {},
+        result: dict[str, Any] = {"level": "", "words": "there are no structures to label", "labels": 0, "failed": {},
                                   "seconds": 0.0, "levels": []}  # fmt: skip
         if structures:
             exponent = training_data.fit_loop_exponent(self.folder, k)
-            request = LabelRequest(iteration, ids, held_out_ids, error, int(n_train), exponent)
+            request = LabelRequest(iteration, ids, held_out_ids, model_error, int(n_train), exponent)
             result = self.labeller.label(request, self._create_rng(k, 0))
-        failed = f", {len(result['failed'])} failed" if result["failed"] else ""
-        message = f"{result['labels']} labels{failed}, {result['seconds']:.1f} s of CPU; {result['words']}"
+        failures = f", {len(result['failed'])} failed" if result["failed"] else ""
+        message = f"{result['labels']} labels{failures}, {result['seconds']:.1f} CPU seconds; {result['words']}"
         return {**result, "said": message}
 
     def _train(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
+        """Train and evaluate a committee; return the record."""
         data = training_data.load_training_data(self.folder, k, self.labeller.level_names)
         seed = int(self._create_rng(k, 2).integers(2**31))
-        trained = self.model.train(data, iteration.model.absolute(), seed=seed, context=self.context)
-        labelled = data.select_aligned(np.arange(len(data.dataset)), trained.offsets)
+        training = self.model.train(data, iteration.model.absolute(), seed=seed, context=self.context)
+        labelled = data.select_aligned(np.arange(len(data.dataset)), training.offsets)
         columns = {"id": data.dataset.ids, "set": data.sets, "iteration": data.iteration, "level": data.level}
-        errors = evaluate_committee(trained.committee, labelled, pd.DataFrame(columns), self.context)
+        errors = evaluate_committee(training.committee, labelled, pd.DataFrame(columns), self.context)
         write_csv(errors.table, iteration.path / "errors.csv", CSV_DIGITS)
         write_csv(errors.components, iteration.path / "components.csv", CSV_DIGITS)
         counts = {name: int((data.sets == name).sum()) for name in SET_NAMES}
         test_errors = {name: values["value"] for name, values in errors.rmse[TEST].items()}
         test_text = ", ".join(f"{name} {value:.3g}" for name, value in test_errors.items() if np.isfinite(value))
-        description = "; ".join([trained.description, *trained.events])
+        description = "; ".join([training.description, *training.events])
         return {
-            "said": f"training set of {counts[TRAIN]}, {description}; errors on the test set: "
+            "said": f"training set of {counts[TRAIN]} configurations, {description}; errors on the test set: "
             f"{test_text or 'no labels'} (meV/atom, meV/Å, meV/Å³)",
-            "events": list(trained.events),
-            "members": list(trained.member_records),
+            "events": list(training.events),
+            "members": list(training.member_records),
             "counts": counts,
-            "model": trained.description.split(",")[0],
+            "model": training.description.split(",")[0],
             "rmse": errors.rmse,
-            "offsets": {f"{level} {symbol}": value for (level, symbol), value in trained.offsets.items()},
+            "offsets": {f"{level} {symbol}": value for (level, symbol), value in training.offsets.items()},
         }
 
     def _is_accurate(self, rmse: dict[str, dict[str, float]]) -> bool:
-        """Whether all known errors are below tolerance, and at least one is known."""
+        """Check whether there are errors, and all of them are below tolerance."""
         tolerance, errors = self.settings.select.tolerance, {name: rmse[name]["value"] for name in selection.PROPERTIES}
-        known = {name: error for name, error in errors.items() if np.isfinite(error)}
-        return bool(known) and all(error <= getattr(tolerance, name) for name, error in known.items())
+        errors = {name: error for name, error in errors.items() if np.isfinite(error)}
+        return bool(errors) and all(error <= getattr(tolerance, name) for name, error in errors.items())
 
     def _explore(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
+        """Run the molecular dynamics of an iteration; return the record."""
         settings, rng = self.settings.explore, self._create_rng(k, 3)
         committee = self.model.load(iteration.model.absolute())
         start_structures = select_start_structures(self.start_structures, settings.max_atoms)
@@ -215,13 +218,14 @@ class LearningLoop:
         }
 
     def _select(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
+        """Select frames and write them as structures of the next iteration; return the record."""
         settings, committee = self.settings.select, self.model.load(iteration.model.absolute())
         errors = pd.read_csv(iteration.path / "errors.csv")
         calibration, calibration_record = selection.calibrate_on_validation_set(
             errors[errors["set"] == VALIDATE], settings
         )
         result: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
-        remedy = f"remove {iteration.path / 'explore.json'}, and it runs again"
+        remedy = f"remove {iteration.path / 'explore.json'} to repeat the dynamics"
         numbers = range(self.settings.explore.trajectories)
         paths = [iteration.trajectories / f"{number:03d}.extxyz" for number in numbers]
         frames = [atoms for path in paths for atoms in load_frames(path, remedy)]
@@ -229,20 +233,21 @@ class LearningLoop:
             return {**result, "said": NO_FRAMES, "stop": NO_FRAMES}
         assessments = map_structures(Committee.assess, committee, frames, "evaluate", self.context)
         with Dataset(self.folder.dataset) as data:
-            # if the stage is repeated, later iterations may have added configurations
-            earlier = np.array([int(info.get("iteration", 1)) <= k for info in data.info_records])
-            known = np.array([self.descriptor_function(atoms) for atoms in data.select(np.flatnonzero(earlier))])
-            last_id = max(int(data.ids[earlier].max()), self.max_reserved_id)
+            # if the stage is repeated, the dataset may contain configurations of later iterations
+            is_previous = np.array([int(info.get("iteration", 1)) <= k for info in data.info_records])
+            labelled_structures = data.select(np.flatnonzero(is_previous))
+            known_descriptors = np.array([self.descriptor_function(atoms) for atoms in labelled_structures])
+            last_id = max(int(data.ids[is_previous].max()), self.max_reserved_id)
         descriptors = np.array([self.descriptor_function(atoms) for atoms in frames])
-        table = selection.classify_frames(frames, assessments, calibration, settings, descriptors, known)
-        chosen = selection.select_frames(table, descriptors, known, settings, self._create_rng(k, 4))
-        table.loc[chosen, "verdict"] = selection.CHOSEN
+        table = selection.classify_frames(frames, assessments, calibration, settings, descriptors, known_descriptors)
+        selected_rows = selection.select_frames(table, descriptors, known_descriptors, settings, self._create_rng(k, 4))
+        table.loc[selected_rows, "verdict"] = selection.CHOSEN
         origins = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])
         write_csv(pd.concat([origins, table], axis=1), iteration.path / "frames.csv", CSV_DIGITS)
         verdicts = {str(name): int(count) for name, count in table["verdict"].value_counts().items()}
         message = ", ".join(f"{count} {name}" for name, count in verdicts.items())
-        result |= {"said": message, "verdicts": verdicts, "selected": len(chosen)}
-        if not len(chosen):
+        result |= {"said": message, "verdicts": verdicts, "selected": len(selected_rows)}
+        if not len(selected_rows):
             reason = (
                 ALL_BROKEN
                 if selection.BROKEN in verdicts
@@ -252,13 +257,13 @@ class LearningLoop:
             )
             return {**result, "said": f"{message}; nothing to label", "stop": reason}
         path = self.folder.iteration(k + 1).structures
-        write_frames(path, [_to_configuration(frames[frame], last_id + number, k + 1)
-                            for number, frame in enumerate(chosen.tolist(), start=1)])  # fmt: skip
+        write_frames(path, [_make_configuration(frames[frame], last_id + number, k + 1)
+                            for number, frame in enumerate(selected_rows.tolist(), start=1)])  # fmt: skip
         return {**result, "structures": hash_file(path)}
 
 
-def _to_configuration(frame: Atoms, config_id: int, iteration: int) -> Atoms:
-    """Copy a frame as a configuration to label."""
+def _make_configuration(frame: Atoms, config_id: int, iteration: int) -> Atoms:
+    """Copy a frame and add the info of a configuration to label."""
     atoms: Atoms = frame.copy()
     atoms.calc = None
     atoms.info = {**frame.info, "config_id": config_id, "iteration": iteration, "config_type": "md"}

@@ -1,4 +1,4 @@
-"""Files of a loop's run folder; a stage is finished when its record exists under its final name."""
+"""Files in the run folder of a loop; a stage is finished when its record exists under its final name."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class LearnFolder:
 
     @property
     def dataset(self) -> Path:
-        """All labelled configurations of all iterations."""
+        """Dataset of the labelled configurations of all iterations."""
         return self.path / "dataset.h5"
 
     @property
     def sets(self) -> Path:
-        """Set of each configuration by id, and the keys that define groups."""
+        """File with the set of each configuration and the keys that define groups."""
         return self.path / "sets.json"
 
     def read_set_assignment(self) -> dict[str, Any]:
@@ -66,12 +66,12 @@ class LearnFolder:
         """
         path = self.iteration(k).structures
         if k == 1:
-            return load_frames(path, f"remove {path}, and it is made again")
-        previous = self.iteration(k - 1)
-        remedy = f"remove {previous.path / 'select.json'}, and it is made again"
+            return load_frames(path, f"remove {path} to write it again")
+        previous_iteration = self.iteration(k - 1)
+        remedy = f"remove {previous_iteration.path / 'select.json'} to write it again"
         frames = load_frames(path, remedy)
-        if (previous.read_record("select") or {}).get("structures") not in {None, hash_file(path)}:
-            raise InputError(f"{path} is corrupt: it is not what was selected; {remedy}")
+        if (previous_iteration.read_record("select") or {}).get("structures") not in {None, hash_file(path)}:
+            raise InputError(f"{path} is corrupt: it differs from the selection of iteration {k - 1}; {remedy}")
         return frames
 
     def iteration(self, k: int) -> IterationFolder:
@@ -99,7 +99,7 @@ class IterationFolder:
 
     @property
     def structures(self) -> Path:
-        """Structures to label."""
+        """File of the structures to label."""
         return self.path / "structures.extxyz"
 
     @property
@@ -121,7 +121,7 @@ class IterationFolder:
             If the record is corrupt.
         """
         path = self.path / f"{stage}.json"
-        return read_json_with_digest(path, "remove it, and the stage is done again") if path.is_file() else None
+        return read_json_with_digest(path, "remove it to repeat the stage") if path.is_file() else None
 
     def write_record(self, stage: str, record: dict[str, Any]) -> dict[str, Any]:
         """Write the record of a stage with digests of its files, which marks the stage as finished."""
@@ -132,7 +132,7 @@ class IterationFolder:
         return record
 
     def check_files(self, stage: str, suffix: str = "") -> None:
-        """Check that the files of a finished stage, or those with a suffix, are unchanged.
+        """Check that the files of a finished stage with the given suffix, by default all, are unchanged.
 
         Raises
         ------
@@ -143,20 +143,20 @@ class IterationFolder:
             path = self.path / name
             if name.endswith(suffix) and not (path.is_file() and hash_file(path) == digest):
                 raise InputError(
-                    f"{path} is corrupt or missing: it is not what the stage '{stage}' has written; remove "
-                    f"{self.path / stage}.json, and it is done again"
+                    f"{path} is corrupt or missing: it has changed since the stage '{stage}' wrote it; remove "
+                    f"{self.path / stage}.json to repeat the stage"
                 )
 
 
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
-    """Write structures as extended XYZ with all their digits, atomically."""
+    """Write structures atomically as extended XYZ with full precision."""
     with atomic_path(path) as temporary_path, temporary_path.open("w", encoding="utf-8") as stream:
         for atoms in frames:
             stream.write(format_extxyz(atoms))
 
 
 def load_frames(path: Path, remedy: str) -> list[Atoms]:
-    """Read what `write_frames` has written; an empty file holds no frames.
+    """Read structures that `write_frames` has written; an empty file contains no structures.
 
     Parameters
     ----------

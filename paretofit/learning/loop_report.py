@@ -1,4 +1,4 @@
-"""Report of an active-learning loop: iterations, errors, calibration, map of the structures, failures."""
+"""Report of an active-learning loop: iterations, errors, calibration, map of the structures, and failures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from paretofit.report.page import PageSection, render_sections
 from paretofit.structures import list_elements, make_mean_descriptor
 from paretofit.uncertainty import map_detection_scores
 
-N_MAP_LIMITS = 30  # thresholds along each axis of the map of detection rates
+N_MAP_LIMITS = 30  # number of thresholds along each axis of the map of detection rates
 QUANTITY_NAMES = {"energy": "energy", "forces": "force", "stress": "stress"}
 GPA_PER_MEV_A3 = 0.1602176634
 
@@ -35,14 +35,14 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     ----------
     folder : LearnFolder
     iterations : DataFrame
-        The table of ``iterations.csv``.
+        Table of ``iterations.csv``.
     stop_reason : str
-        Why the loop ended.
+        Reason why the loop ended.
 
     Returns
     -------
     Path
-        Path of the page.
+        Path of ``report.html``.
     """
     report_figures = {
         plan.name: render_figure(plan, folder.path / "figures") for plan in _plan_figures(folder, iterations)
@@ -70,7 +70,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
             PageSection(title, table, [report_figures[name] for name in names]) for title, table, names in sections
         ],
         failures=failures,
-        closing="In full: iterations.csv, and errors.csv and frames.csv of each iteration; all labels: dataset.h5.",
+        closing="Complete tables: iterations.csv, and errors.csv and frames.csv of each iteration. Labels: dataset.h5.",
     )
     path = folder.path / "report.html"
     write_text(path, page)
@@ -78,18 +78,19 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
 
 
 def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan]:
-    trained = [k for k, _ in folder.read_records("train")]
-    for k in trained:
+    """Plan the figures of all iterations with a committee."""
+    iteration_numbers = [k for k, _ in folder.read_records("train")]
+    for k in iteration_numbers:
         folder.iteration(k).check_files("train", ".csv")
-    errors = {k: pd.read_csv(folder.iteration(k).path / "errors.csv") for k in trained}
-    last_errors = errors[max(trained)]
-    components = pd.read_csv(folder.iteration(max(trained)).path / "components.csv")
+    errors = {k: pd.read_csv(folder.iteration(k).path / "errors.csv") for k in iteration_numbers}
+    last_errors = errors[max(iteration_numbers)]
+    components = pd.read_csv(folder.iteration(max(iteration_numbers)).path / "components.csv")
     all_errors = pd.concat([table.assign(of=k) for k, table in errors.items()])
-    trained_iterations = iterations[iterations["iteration"].isin(trained)]
+    trained_iterations = iterations[iterations["iteration"].isin(iteration_numbers)]
     plots: dict[str, tuple[Any, str]] = {
         "errors": (
             partial(figures.plot_errors_over_iterations, trained_iterations),
-            "Errors of the potential by iteration; bars: standard deviation of the errors of its members.",
+            "Errors of the potential by iteration. Bars: standard deviation of the errors of its members.",
         ),
         "parity": (
             partial(figures.plot_parity, last_errors, components),
@@ -97,11 +98,11 @@ def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[Fig
         ),
         "disagreement": (
             partial(figures.plot_disagreement_by_iteration, all_errors, _tabulate_calibrations(folder)),
-            "Disagreement against error on the validation and test sets; line: the last calibration.",
+            "Disagreement against error on the validation and test sets. Line: last calibration.",
         ),
         "detection": (
             partial(_plot_detection_map, last_errors),
-            "True-positive rate and positive predictive value of the last committee by both thresholds.",
+            "True-positive rate and positive predictive value of the last committee as functions of both thresholds.",
         ),
         "map": (
             partial(_plot_structure_map, folder),
@@ -131,7 +132,7 @@ def _plot_detection_map(errors: pd.DataFrame) -> np.ndarray:
         points = held_out[error.gt(figures.MIN_RELATIVE_ERROR * error.median()) & spread.gt(0)]
         if len(points) < figures.MIN_MAP_POINTS:
             continue
-        factor = GPA_PER_MEV_A3 if name == "stress" else 1.0  # the unit of the other figures of evaluations
+        factor = GPA_PER_MEV_A3 if name == "stress" else 1.0  # the figure has stresses in GPa
         values = [factor * points[column].to_numpy() for column in columns]
         limits = [np.geomspace(array.min(), array.max(), N_MAP_LIMITS) for array in values]
         rates = map_detection_scores(*values, *limits)
@@ -164,7 +165,7 @@ def _format_iterations(iterations: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_early_stops(folder: LearnFolder) -> pd.DataFrame:
-    """Count why trajectories ended early, by iteration; numbers in the reasons are replaced by "…"."""
+    """Count the reasons for early ends of trajectories by iteration; numbers in a reason are replaced by "…"."""
     counts = Counter(
         (k, re.sub(r"\d[\d.e+-]*", "…", event.split(": ", 1)[1]))
         for k, record in folder.read_records("explore")
@@ -175,7 +176,7 @@ def count_early_stops(folder: LearnFolder) -> pd.DataFrame:
 
 
 def _tabulate_members(folder: LearnFolder) -> pd.DataFrame:
-    """Tabulate how the members of each iteration were trained; empty for models without training records."""
+    """Tabulate the training of the members in each iteration; empty for models without training records."""
     rows = [{"iteration": k, **row} for k, record in folder.read_records("train") for row in record.get("members", [])]
     titles = {"energy": "energy, validate (meV/atom)", "forces": "forces, validate (meV/Å)"}
     table = pd.DataFrame(rows).rename(columns=titles).drop(columns="seed", errors="ignore")
@@ -193,5 +194,5 @@ def _format_opening(folder: LearnFolder, iterations: pd.DataFrame, stop_reason: 
     labels, seconds = iterations["labels"].sum(), iterations["label_seconds"].sum()
     models = [record["model"] for _, record in folder.read_records("train")]
     model = f"Model: {models[-1]}. " if models else ""
-    counts = f"{len(iterations)} iterations, {labels:.0f} labels, {seconds:.3g} s of CPU for them"
-    return f"{model}{counts}. Ended: {stop_reason}."
+    counts = f"{len(iterations)} iterations, {labels:.0f} labels, {seconds:.3g} CPU seconds for labels"
+    return f"{model}{counts}. The loop ended: {stop_reason}."

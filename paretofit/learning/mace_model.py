@@ -1,4 +1,4 @@
-"""Committees of MACE networks as a model of the loop; see `paretofit.learning.model` for the protocol."""
+"""Committee of MACE networks as a model of the loop, see the protocol in `paretofit.learning.model`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from paretofit.potentials import MacePotential
 from paretofit.potentials.mace import MaceData, MaceSettings, train_mace_committee
 from paretofit.structures import list_elements
 
-SHAPE_SETTINGS = ("r_max", "layers", "channels", "max_l", "max_ell", "correlation", "dtype")  # of the parameters
+# settings that determine the parameters of a network; a network is trained further only if they are unchanged
+SHAPE_SETTINGS = ("r_max", "layers", "channels", "max_l", "max_ell", "correlation", "dtype")
 
 
 @dataclass(frozen=True)
 class MaceModel:
-    """A committee of MACE networks that differ in seed.
+    """Committee of MACE networks with different random seeds.
 
-    The validation set monitors the training and calibrates the committee, as in Bidoggia et al., 2025.
+    The validation set is used to monitor the training and to calibrate the committee, as in Bidoggia et al., 2025.
 
     Attributes
     ----------
@@ -46,20 +47,20 @@ class MaceModel:
         Raises
         ------
         InputError
-            If an element is missing in the training set, labels of a level cannot be put on the energy scale of the
-            best one, or too many networks diverge.
+            If an element is missing in the training set, labels of a level cannot be shifted to the energy scale of the
+            best level, or too many networks diverge.
         """
         train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
-        if missing := sorted(set(self.elements) - set(list_elements(data.dataset.select(train)))):
+        if missing_elements := sorted(set(self.elements) - set(list_elements(data.dataset.select(train)))):
             raise InputError(
-                f"no labelled configuration of the training set has {missing[0]}, which a network must have seen; "
-                "label more, or begin with more candidates"
+                f"no labelled configuration of the training set contains {missing_elements[0]}, so that a network "
+                "cannot be trained for it; label more configurations, or start with more candidates"
             )
         offsets = fit_level_offsets(data.dataset, data.levels, sorted(set(data.level.tolist())), self.elements)
         train_set, validation_set = (data.select_aligned(indices, offsets) for indices in (train, validation))
         weights = np.array([compute_level_weights(data, str(name))[:2] for name in data.level[train]]) ** 2
         previous, settings = self._read_previous(data), self.settings
-        if previous is not None:  # a network that is trained further keeps its zero of energy
+        if previous is not None:  # the zero of energy must not change when a network is trained further
             settings = settings.model_copy(update={"isolated_atoms": (previous.record or {})["isolated_atoms"]})
         potential = train_mace_committee(
             settings,
@@ -81,10 +82,10 @@ class MaceModel:
         if not self.settings.warm_start or data.previous_model is None:
             return None
         if foundation is not None and foundation.mode == "multihead":
-            return None  # with several heads the training starts from the foundation model each time
+            return None  # multihead training always starts from the foundation model
         try:
             previous = MacePotential.read(data.previous_model)
-        except InputError:  # another kind of model
+        except InputError:  # the previous model is not a MACE committee
             return None
         if previous.record is None or set(previous.elements) != set(self.elements):
             return None

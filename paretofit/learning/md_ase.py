@@ -1,9 +1,9 @@
-"""Molecular dynamics in ASE with the equations, masses and chains of LAMMPS's ``fix nvt`` and ``fix npt``.
+"""Molecular dynamics in ASE with the equations of motion of LAMMPS's ``fix nvt`` and ``fix npt``.
 
-These are Nosé-Hoover chains and the barostats of Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177 (1994). The
-integrators are ASE's, with two corrections. ASE counts 3N degrees of freedom although the total momentum is zero and
-only 3N - 3 are left: 8 atoms would run 14 % too hot. It also puts barostats along the cell vectors, which cannot
-strain a skewed cell isotropically.
+These are Nosé-Hoover chains and the barostats of Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177 (1994), with the
+same masses as in LAMMPS. ASE's integrators are used with two corrections. First, ASE counts 3N degrees of freedom, but
+there are only 3N - 3 at zero total momentum: 8 atoms would be 14 % too hot. Second, ASE applies barostats along the
+cell vectors, which cannot strain a skewed cell isotropically.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
 
 PS = 1000 * units.fs
 KBAR = 0.1 * units.GPa
-CHAIN_SUBSTEPS = 5  # per time step: with 1 the chains overflow if the start is 1000 times hotter than the target
+CHAIN_SUBSTEPS = 5  # per time step; with 1, the chains overflow if the start is 1000 times hotter than the target
 
 
 class AseDynamics(Dynamics):
-    """A trajectory that ASE integrates."""
+    """Trajectory that is integrated by ASE."""
 
     def start(self) -> None:
         """Set up atoms, potential and ensemble."""
@@ -55,7 +55,7 @@ class AseDynamics(Dynamics):
         self._dynamics = _Npt(self._atoms, mask=np.arange(3) < self._frame.n_periodic, **settings)
 
     def _create_calculator(self) -> Any:
-        """Create the ASE calculator, a calculator of the LAMMPS commands, or the sum of the two."""
+        """Create the ASE calculator, a calculator for the LAMMPS commands, or the sum of the two."""
         calculators = [] if self.engine.calculator_factory is None else [self.engine.calculator_factory()]
         if self.engine.commands:
             self._lammps_calculators.append(lammps_calculator(self.engine.commands, self.engine.elements))
@@ -63,7 +63,7 @@ class AseDynamics(Dynamics):
         return calculators[0] if len(calculators) == 1 else SumCalculator(calculators)
 
     def advance(self, steps: int) -> MdSnapshot:
-        """Integrate; stop early if the temperature or the volume is out of bounds."""
+        """Integrate a number of steps, or fewer if the temperature or the volume is out of bounds."""
         for _ in range(steps):
             self._dynamics.step()
             volume_ratio = self._frame.compute_volume_ratio(self._atoms.cell[:])
@@ -81,12 +81,12 @@ class AseDynamics(Dynamics):
 
 
 def _compute_temperature(atoms: Atoms) -> float:
-    """Compute the temperature (K) of the 3N - 3 degrees of freedom that are left if the total momentum is zero."""
+    """Compute the temperature (K) of the 3N - 3 degrees of freedom at zero total momentum."""
     return float(2 * atoms.get_kinetic_energy() / ((3 * len(atoms) - 3) * units.kB))
 
 
 def _create_thermostat(dynamics: Any, settings: dict[str, Any]) -> NoseHooverChainThermostat:
-    """Create a chain for 3N - 3 degrees of freedom."""
+    """Create a Nosé-Hoover chain for 3N - 3 degrees of freedom."""
     return NoseHooverChainThermostat(
         num_atoms_global=len(dynamics.atoms) - 1,
         masses=dynamics.masses,
@@ -97,7 +97,7 @@ def _create_thermostat(dynamics: Any, settings: dict[str, Any]) -> NoseHooverCha
 
 
 class _Nvt(NoseHooverChainNVT):
-    """Nosé-Hoover chain with 3N - 3 degrees of freedom."""
+    """Dynamics at constant volume, with a Nosé-Hoover chain for 3N - 3 degrees of freedom."""
 
     def __init__(self, atoms: Atoms, **settings: Any) -> None:
         super().__init__(atoms, **settings)
@@ -105,9 +105,9 @@ class _Nvt(NoseHooverChainNVT):
 
 
 class _Npt(MaskedMTKNPT):
-    """Nosé-Hoover chains with 3N - 3 degrees of freedom, and independent barostats along x, y and z.
+    """Dynamics at constant pressure, with chains for 3N - 3 degrees of freedom and barostats along x, y and z.
 
-    The mask must be an array: ASE asks for a tuple, which would index nothing as soon as one of its values is false.
+    The mask must be an array. A tuple, as documented by ASE, would select nothing if one of its values is false.
     """
 
     def __init__(self, atoms: Atoms, **settings: Any) -> None:

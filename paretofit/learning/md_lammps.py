@@ -1,7 +1,6 @@
-"""Molecular dynamics in LAMMPS, with its own pair styles or an ASE calculator through ``fix external``.
+"""Molecular dynamics in LAMMPS, with pair styles or an ASE calculator through ``fix external``.
 
-LAMMPS integrates the ensemble in each case. If a calculator computes the forces, the pair style is either ``zero`` or
-what is added to the calculator (dispersion).
+With a calculator, the pair style is ``zero``, or the dispersion that is added to the calculator.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ LAMMPS_VIRIAL_ORDER = [0, 1, 2, 5, 4, 3]  # from ASE's xx, yy, zz, yz, xz, xy to
 
 @dataclass
 class LammpsDynamics(Dynamics):
-    """A trajectory that LAMMPS integrates.
+    """Trajectory that is integrated by LAMMPS.
 
     Raises
     ------
@@ -43,7 +42,7 @@ class LammpsDynamics(Dynamics):
         lines = [*potential, "neighbor 1.0 bin", "neigh_modify delay 0", f"timestep {self.timestep!r}"]
         self.lammps.commands_string(
             "\n".join(lines) + "\nthermo 1\nthermo_style custom step temp pe\nthermo_modify lost error norm no\n"
-            # checked in every step: atoms that fly apart within one step corrupt the memory of LAMMPS
+            # checked in every step, because LAMMPS corrupts its memory if atoms fly apart within one step
             f"variable hot equal temp\nfix halt all halt 1 v_hot > {self.max_temperature!r} error soft message no\n"
             f"velocity all create {self.temperature!r} {self.run.seed} dist gaussian mom yes rot no\n"
             f"{_format_ensemble_command(self.run.pressure, self._frame.n_periodic, self.temperature)}"
@@ -55,7 +54,7 @@ class LammpsDynamics(Dynamics):
             self.lammps.set_fix_external_callback("ext", self._external.compute, self.lammps)
 
     def advance(self, steps: int) -> MdSnapshot:
-        """Integrate; stop early if the temperature is out of bounds."""
+        """Integrate a number of steps, or fewer if the temperature is out of bounds."""
         self.lammps.command(f"run {steps} pre {'no' if self._is_running else 'yes'} post no")
         self._is_running = True
         if self._external is not None and self._external.error is not None:
@@ -85,10 +84,10 @@ class _External:
         self.atoms = Atoms(numbers, self.frame.positions, cell=self.frame.cell, pbc=True, calculator=self.calculator)
 
     def compute(self, _caller: Any, _step: int, _count: int, tags: Array, x: Array, forces: Array) -> None:
-        """Fill in the forces (eV/Å) of LAMMPS's atoms, which come in any order.
+        """Write the forces (eV/Å) on LAMMPS's atoms, which are in any order, into `forces`.
 
-        ctypes would print an exception and continue. It is stored instead, and LAMMPS integrates without forces until
-        `LammpsDynamics.advance` raises it.
+        An exception must not be raised, because ctypes would print and ignore it. It is stored instead, and LAMMPS
+        integrates without forces until `LammpsDynamics.advance` raises it.
         """
         forces[:] = 0.0
         if self.error is None:
@@ -99,7 +98,7 @@ class _External:
 
     def _compute_forces(self, indices: Array, x: Array) -> Array:
         corner, cell = _read_box(self.lammps)
-        # a collapsed box has more neighbours than fit into memory
+        # in a collapsed box, the neighbour lists would not fit into memory
         if reason := md_run.describe_volume_problem(self.frame.compute_volume_ratio(cell)):
             raise ArithmeticError(reason)
         self.atoms.positions[indices] = x - corner
@@ -122,7 +121,7 @@ def _read_box(lammps: Any) -> tuple[Array, Array]:
 
 
 def _format_ensemble_command(pressure_kbar: float, n_periodic: int, temperature: float) -> str:
-    """Format the fix for NPT along the periodic directions, the first axes of the box, or for NVT if there is none."""
+    """Format the fix for NPT along the periodic directions (the first axes of the box), or for NVT without any."""
     thermostat = f"temp {temperature!r} {temperature!r} {md_run.THERMOSTAT_TIME_PS}"
     if not n_periodic:
         return f"fix motion all nvt {thermostat}"

@@ -1,9 +1,9 @@
-"""Input, state and result of one molecular-dynamics trajectory, and the coordinate frame that all engines share.
+"""Input, state and result of a molecular-dynamics trajectory, and the coordinate frame of all engines.
 
-Every engine runs in the same box. Its first cell vectors are the periodic ones (the first along x, the second in the
-xy plane), and it is periodic in all directions, with vacuum along the directions in which the start structure is not
-periodic. Calculators therefore always have a volume and a stress, and barostats along x, y and z do not change the
-vacuum.
+Every engine uses the same box. Its first cell vectors are the periodic ones (the first along x, the second in the xy
+plane). The box is periodic in all directions, with vacuum along the directions in which the start structure is not
+periodic. Calculators can therefore always compute a volume and a stress, and barostats along x, y and z do not change
+the vacuum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from paretofit.descriptors import build_vacuum_cell
 
 VACUUM_A = 12.0  # Å, along non-periodic directions
 THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0
-MIN_TEMPERATURE_K = 1.0  # lower temperatures are run at this one: a thermostat at 0 K divides by zero
+MIN_TEMPERATURE_K = 1.0  # used instead of lower temperatures, because a thermostat at 0 K divides by zero
 MAX_VOLUME_RATIO = 3.0  # a trajectory is stopped if its volume grows or shrinks by this factor
 
 
@@ -36,9 +36,9 @@ class MdEngine:
     elements : tuple of str
         Elements of the atom types, in order.
     calculator_factory : callable, optional
-        Creates an ASE calculator in the process that runs the trajectory; it must be picklable.
+        Picklable function that creates an ASE calculator, in the process that runs the trajectory.
     digest : str
-        Identifies the calculator's parameters in the record of a finished trajectory.
+        Identifier of the calculator's parameters in the record of a finished trajectory.
     """
 
     commands: tuple[str, ...]
@@ -79,11 +79,11 @@ class Trajectory:
     Attributes
     ----------
     frames : list of ase.Atoms
-        In the coordinate frame and with the periodicity of the start structure.
+        Frames in the coordinate frame and with the periodicity of the start structure.
     times : list of float
-        ps.
+        Times of the frames, ps.
     reason : str
-        Why the trajectory ended early; empty if it did not.
+        Reason why the trajectory ended early; empty if it is complete.
     """
 
     frames: list[Atoms]
@@ -98,9 +98,9 @@ class MdSnapshot:
     Attributes
     ----------
     atoms : ase.Atoms
-        In the coordinate frame and with the periodicity of the start structure.
+        Atoms in the coordinate frame and with the periodicity of the start structure.
     temperature : float
-        K, of 3N - 3 degrees of freedom.
+        Temperature of the 3N - 3 degrees of freedom, K.
     energy : float
         Potential energy, eV.
     volume_ratio : float
@@ -115,16 +115,16 @@ class MdSnapshot:
 
 @dataclass
 class Dynamics(ABC):
-    """An engine that integrates one trajectory.
+    """Integration of one trajectory by a program.
 
     Attributes
     ----------
     run : MdRun
     engine : MdEngine
     timestep : float
-        ps.
+        Time step, ps.
     max_temperature : float
-        K, above which `advance` returns early.
+        Temperature (K) above which `advance` returns early.
     """
 
     run: MdRun
@@ -137,7 +137,7 @@ class Dynamics(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Set up atoms, potential and ensemble; an exception is recorded as the reason for an empty trajectory."""
+        """Set up atoms, potential and ensemble; an exception becomes the reason of an empty trajectory."""
 
     @abstractmethod
     def advance(self, steps: int) -> MdSnapshot:
@@ -156,15 +156,15 @@ class MdFrame:
     ----------
     start_structure : ase.Atoms
     order : list of int
-        Order of the start structure's cell vectors in the box: the periodic ones first.
+        Order of the start structure's cell vectors in the box, periodic vectors first.
     rotation : (3, 3) float64
-        Row vectors of the start structure times this matrix are vectors of the box.
+        Rotation matrix; row vectors of the start structure times this matrix are vectors of the box.
     shift : (3,) float64
-        Å, added after the rotation; it centres the atoms in the box.
+        Translation after the rotation, which centres the atoms in the box, Å.
     cell : (3, 3) float64
-        Å, the initial box; vectors are rows, lower triangular.
+        Initial box, Å; vectors are rows, lower triangular.
     positions : (N, 3) float64
-        Å, from the corner of the box, at the last call of `to_start_frame`; atoms are followed across the box.
+        Unwrapped positions from the corner of the box at the last call of `to_start_frame`, Å.
     """
 
     start_structure: Atoms
@@ -185,7 +185,7 @@ class MdFrame:
         """
         order = [*np.flatnonzero(atoms.pbc).tolist(), *np.flatnonzero(~np.asarray(atoms.pbc)).tolist()]
         cell = build_vacuum_cell(atoms, VACUUM_A)[order]
-        if np.linalg.det(cell) < 0:  # make it right-handed by the last axis: it is vacuum, or any of three
+        if np.linalg.det(cell) < 0:  # make the cell right-handed; the last vector is vacuum, unless all are periodic
             cell[2] *= -1
         q, r = np.linalg.qr(cell.T)
         signs = np.sign(np.diag(r))
@@ -196,7 +196,7 @@ class MdFrame:
 
     @property
     def n_periodic(self) -> int:
-        """Number of periodic directions of the start structure; they are the first of x, y and z."""
+        """Number of periodic directions of the start structure, which are the first axes of the box."""
         return int(np.sum(self.start_structure.pbc))
 
     def compute_volume_ratio(self, cell: Array) -> float:
@@ -206,14 +206,14 @@ class MdFrame:
     def to_start_frame(self, positions: Array, cell: Array) -> Atoms:
         """Transform atoms to the frame of the start structure.
 
-        Atoms are unwrapped along the directions that are not periodic, relative to the previous call.
+        Atoms are unwrapped relative to the previous call along the directions that are not periodic.
 
         Parameters
         ----------
         positions : (N, 3) float64
-            Å, from the corner of the box; any periodic image.
+            Positions from the corner of the box, of any periodic images, Å.
         cell : (3, 3) float64
-            Å, of the box.
+            Current box, Å.
         """
         scaled_steps = np.linalg.solve(cell.T, (positions - self.positions).T).T
         self.positions = self.positions + (scaled_steps - np.round(scaled_steps)) @ cell
@@ -229,7 +229,7 @@ class MdFrame:
 
 
 def describe_volume_problem(volume_ratio: float) -> str:
-    """Describe an unphysical volume ratio; an empty string if the volume is acceptable."""
+    """Describe an unphysical volume ratio; return an empty string if the volume is acceptable."""
     if 1 / MAX_VOLUME_RATIO < volume_ratio < MAX_VOLUME_RATIO:
         return ""
-    return f"the volume reached {volume_ratio:.2g} times that of the start"
+    return f"the volume reached {volume_ratio:.2g} times the start volume"

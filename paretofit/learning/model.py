@@ -1,8 +1,8 @@
-"""Models that the loop trains, behind one small protocol, and the committee of SNAP models.
+"""Protocol of the models that the loop trains, and its implementation by SNAP models.
 
-A training set may contain labels of several convergence levels. Energies of all but the best level then have an offset
-per atom of each element, which is fitted together with the model, and rows have a lower weight if the error of their
-level is large compared to that of the model.
+A training set may contain labels of several convergence levels. The energies of all but the best level then have an
+offset per atom of each element, which is fitted together with the model. The rows of a level have a lower weight if the
+errors of its labels are large compared to the errors of the model.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from paretofit.potentials import (
 )
 from paretofit.uncertainty import Assessment, CommitteeFit
 
-MIN_ROWS_PER_COLUMN = 8.0  # a smaller 2Jmax is used with fewer rows
+MIN_ROWS_PER_COLUMN = 8.0  # with fewer rows, the 2Jmax is reduced
 
 
 @dataclass(frozen=True)
 class Committee:
-    """A trained committee, as the loop uses it."""
+    """Trained committee with the operations of the loop."""
 
     potential: LinearPotential | MacePotential
 
@@ -54,15 +54,15 @@ class Committee:
         return self.potential.assess(atoms)
 
     def assess_members(self, atoms: Atoms) -> tuple[Assessment, Any]:
-        """Predict like `assess`; return the predictions of each member as well."""
+        """Predict like `assess`; also return the predictions of each member."""
         return self.potential.assess_and_predict(atoms)
 
     def compute_max_grade(self, atoms: Atoms) -> float:
-        """Compute the highest extrapolation grade of the atoms, cheaply enough for every few steps."""
+        """Compute the highest extrapolation grade of the atoms, without the cost of a full `assess`."""
         return float(self.potential.compute_grades(atoms).max())
 
     def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
-        """Build an engine for one member, or for their mean; LAMMPS files are written to `folder`."""
+        """Build the MD engine of a member, or of the mean of the members for None; write LAMMPS files to `folder`."""
         potential = self.potential.without_uncertainty() if member is None else self.potential.member(member)
         if isinstance(potential, MacePotential):
             return MdEngine((), potential.elements, potential.calculator_factory(), potential.digest)
@@ -71,7 +71,7 @@ class Committee:
 
 
 class Model(Protocol):
-    """A kind of model that can be trained on labelled structures."""
+    """Kind of model that can be trained on labelled structures."""
 
     def train(self, data: TrainingData, folder: Path, *, seed: int, context: RunContext) -> TrainingResult:
         """Train a committee and write it to a folder."""
@@ -96,11 +96,11 @@ class TrainingData:
     iteration : (n,) int64
         Iteration that added each configuration.
     levels : list of str
-        Names in order, the best last.
+        Names in order, with the best level last.
     level_noise : mapping of str to (float, float)
-        Errors of a level's energies (eV/atom, shifted) and forces (eV/Å) against the best level, where known.
+        Errors of a level's energies (eV/atom, shifted) and forces (eV/Å) against the best level, if known.
     previous_error : (float, float) or None
-        The same errors of the previous model.
+        Validation errors of the previous model, eV/atom and eV/Å.
     previous_model : Path or None
         Folder of the previous model.
     """
@@ -116,7 +116,7 @@ class TrainingData:
     previous_model: Path | None = None
 
     def select_labelled(self, indices: Array) -> LabelledStructures:
-        """Select structures with their labels, each at its own level."""
+        """Select structures with their labels, each at the level in `level`."""
         structures: dict[int, Atoms] = {}
         labels: dict[int, StructureLabels] = {}
         for name in dict.fromkeys(self.level[indices].tolist()):
@@ -128,29 +128,29 @@ class TrainingData:
         return LabelledStructures([structures[k] for k in order], [labels[k] for k in order], self.groups[indices])
 
     def select_aligned(self, indices: Array, offsets: Mapping[tuple[str, str], float]) -> LabelledStructures:
-        """Select labelled structures and shift their energies to the energy scale of the best level."""
-        labelled, aligned = self.select_labelled(indices), []
+        """Select structures with their labels, with energies shifted to the energy scale of the best level."""
+        labelled, aligned_labels = self.select_labelled(indices), []
         for labels, atoms, level in zip(labelled.labels, labelled.structures, self.level[indices], strict=True):
             shift = sum(offsets.get((str(level), symbol), 0.0) for symbol in atoms.get_chemical_symbols())
-            aligned.append(labels._replace(energy=float(labels.energy) - shift))
-        return LabelledStructures(labelled.structures, aligned, labelled.groups)
+            aligned_labels.append(labels._replace(energy=float(labels.energy) - shift))
+        return LabelledStructures(labelled.structures, aligned_labels, labelled.groups)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained committee and its energy offsets.
+    """Trained committee and its energy offsets.
 
     Attributes
     ----------
     committee : Committee
-    offsets : mapping of (str, str) to float
-        By level and element: energy per atom (eV) of the level's labels minus that of the best level.
+    offsets : dict of (str, str) to float
+        Energy offset per atom (eV) of labels relative to the best level, by level and element.
     description : str
         Size of the model and of its training set.
     events : tuple of str
-        Problems during training, and how they were solved.
+        Problems during training, and their solutions.
     member_records : tuple of dict
-        Rows of a table on the training of each member; empty for SNAP.
+        Table rows with the training of each member; empty for SNAP.
     """
 
     committee: Committee
@@ -170,7 +170,7 @@ class SnapModel:
     elements : sequence of str
         All elements of the study.
     design_folder : Path
-        Folder for descriptors, so that those of an iteration are computed once.
+        Folder that stores the descriptors of each iteration.
     """
 
     settings: SnapModelSettings
@@ -178,7 +178,7 @@ class SnapModel:
     design_folder: Path
 
     def build_basis(self, twojmax: int) -> SnapBasis:
-        """Build the basis at a 2Jmax."""
+        """Build the SNAP basis for a 2Jmax."""
         settings = self.settings
         return SnapBasis(
             elements=list(self.elements),
@@ -199,11 +199,11 @@ class SnapModel:
         Raises
         ------
         InputError
-            If the training set is empty, or its rows do not determine the smallest model.
+            If the training set is empty or too small for the smallest model.
         """
         train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
         if not len(train):
-            raise InputError("no labelled configuration is in the training set; label more, or look at what failed")
+            raise InputError("the training set has no labels; see iterations/*/label.json for the labels that failed")
         designs = self._load_or_compute_designs(data, context)
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
         twojmax = self._choose_twojmax(designs[0][1], n_rows)
@@ -230,15 +230,15 @@ class SnapModel:
         return TrainingResult(Committee(potential), offsets, f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows")
 
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
-        """Choose the largest 2Jmax, up to that of the settings, for which there are enough rows."""
+        """Choose the largest 2Jmax, up to the one of the settings, for which there are enough rows."""
         largest = self.settings.twojmax
-        sizes = sorted({int(twojmax) for twojmax in design.column_levels} | {largest})
+        choices = sorted({int(twojmax) for twojmax in design.column_levels} | {largest})
         max_columns = n_rows / MIN_ROWS_PER_COLUMN
-        return max((size for size in sizes if size <= largest and design.columns_up_to(size) <= max_columns),
-                   default=sizes[0])  # fmt: skip
+        return max((value for value in choices if value <= largest and design.columns_up_to(value) <= max_columns),
+                   default=choices[0])  # fmt: skip
 
     def _load_or_compute_designs(self, data: TrainingData, context: RunContext) -> list[tuple[Array, DesignMatrix]]:
-        """Return the indices in the dataset and the rows of the configurations of each iteration."""
+        """Return, for each iteration, the indices of its configurations in the dataset and their design matrix."""
         basis, designs = self.build_basis(self.settings.twojmax), []
         for k in np.unique(data.iteration).tolist():
             indices = np.flatnonzero(data.iteration == k)
@@ -252,7 +252,7 @@ class SnapModel:
 
 
 def _open_design(path: Path, dataset: Dataset, basis: SnapBasis) -> DesignMatrix | None:
-    """Open a design file; None if it does not exist, is corrupt, or is of other structures or another basis."""
+    """Open a design file; return None if it is missing or corrupt, or has other structures or another basis."""
     try:
         design = DesignMatrix.open(path)
     except InputError:
@@ -269,7 +269,7 @@ def _build_parts(
     shifted_levels: Sequence[str],
     n_elements: int,
 ) -> list[Part]:
-    """Build the training rows with columns for the offsets of levels, each row weighted by the error of its level."""
+    """Build the training rows with columns for the offsets of levels, weighted by `compute_level_weights`."""
     train_numbers = np.full(len(data.dataset), -1)
     train_numbers[train] = np.arange(len(train))
     level_numbers = np.array([data.levels.index(name) for name in data.level])
@@ -277,21 +277,21 @@ def _build_parts(
 
     def iterate_blocks(indices: Array, design: DesignMatrix) -> Iterator[RowBlock]:
         for window, rows in design.blocks():
-            owner = indices[design.configuration[window]]
-            level, kind = level_numbers[owner], design.kind[window]
-            used = train_numbers[owner] >= 0
-            if not used.any():
+            configuration = indices[design.configuration[window]]
+            level, kind = level_numbers[configuration], design.kind[window]
+            is_training = train_numbers[configuration] >= 0
+            if not is_training.any():
                 continue
             targets = np.stack([design.targets[name][window] for name in data.levels])
             y = targets[level, np.arange(len(level))]
-            # columns of an offset: the composition, in the energy rows of its level
+            # the columns of an offset contain the composition, in the energy rows of its level
             is_shifted = [(kind == RowKind.ENERGY) & (level == data.levels.index(name)) for name in shifted_levels]
             X = np.hstack([rows[:, :n_columns], *(rows[:, :n_elements] * mask[:, None] for mask in is_shifted)])
             w = level_weights[level, kind]
-            is_complete = np.ones(int(used.sum()), dtype=bool)
-            yield RowBlock(
-                (X * w[:, None])[used], (y * w)[used, None], kind[used], train_numbers[owner][used], is_complete
-            )
+            is_complete = np.ones(int(is_training.sum()), dtype=bool)
+            numbers = train_numbers[configuration][is_training]
+            X, y = (X * w[:, None])[is_training], (y * w)[is_training, None]
+            yield RowBlock(X, y, kind[is_training], numbers, is_complete)
 
     return [partial(iterate_blocks, indices, design) for indices, design in designs]
 

@@ -1,4 +1,4 @@
-"""Selection of the MD frames to label: those whose error, predicted from the disagreement, is above tolerance."""
+"""Selection of the MD frames to label: frames whose error, predicted from the disagreement, is above tolerance."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from paretofit.structures import is_too_close
 from paretofit.uncertainty import CALIBRATIONS, Assessment, score_detection
 
 PROPERTIES = ("energy", "forces", "stress")
-OUTLIER_RATIO = 30.0  # times the tolerance: larger errors are left out of a calibration if enough others remain
+OUTLIER_RATIO = 30.0  # of an error to the tolerance; larger errors are excluded from a calibration if possible
 MIN_CALIBRATION_POINTS = 3  # labelled configurations
 CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Relation of disagreements to errors by property; meV/atom, meV/Å, meV/Å³.
+    """Calibration from disagreements to errors, by property; meV/atom, meV/Å, meV/Å³.
 
     Attributes
     ----------
     curves : dict of str to Slope, Isotonic or QuantileLine
-        The properties that can be calibrated.
+        Curves of the properties that can be calibrated.
     thresholds : dict of str to float
-        Disagreements above which the predicted error is above tolerance.
+        Disagreements above which the predicted errors are above tolerance.
     """
 
     curves: dict[str, Any]
@@ -58,19 +58,19 @@ def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectS
     thresholds: dict[str, float] = {}
     for name in PROPERTIES:
         tolerance = getattr(settings.tolerance, name)
-        labelled = disagreement[name].notna() & error[name].notna()
-        if labelled.sum() < MIN_CALIBRATION_POINTS:
+        is_labelled = disagreement[name].notna() & error[name].notna()
+        if is_labelled.sum() < MIN_CALIBRATION_POINTS:
             continue
-        # a few outliers would dominate the fit far above the tolerance, where its accuracy is irrelevant
-        inliers = labelled & (error[name] <= OUTLIER_RATIO * tolerance)
-        points = inliers if inliers.sum() >= 2 * MIN_CALIBRATION_POINTS else labelled
+        # a few outliers far above the tolerance, where accuracy is irrelevant, would dominate the fit
+        is_inlier = is_labelled & (error[name] <= OUTLIER_RATIO * tolerance)
+        is_point = is_inlier if is_inlier.sum() >= 2 * MIN_CALIBRATION_POINTS else is_labelled
         fit_curve = CALIBRATIONS[settings.calibration]
-        curves[name] = fit_curve(disagreement[name][points].to_numpy(), error[name][points].to_numpy())
+        curves[name] = fit_curve(disagreement[name][is_point].to_numpy(), error[name][is_point].to_numpy())
         thresholds[name] = curves[name].find_threshold(tolerance)
     if not {"energy", "forces"} & set(curves):
         raise InputError(
             f"the validation set has {len(disagreement)} labelled configurations, fewer than the "
-            f"{MIN_CALIBRATION_POINTS} that a calibration needs; label more candidates first, or raise "
+            f"{MIN_CALIBRATION_POINTS} that a calibration needs; label more candidates first, or increase "
             "'learning.sets.validation'"
         )
     return Calibration(curves, thresholds)
@@ -95,8 +95,8 @@ def calibrate_on_validation_set(
     calibration = calibrate(disagreement, error, settings)
     record = {}
     for name, curve in calibration.curves.items():
-        labelled = disagreement[name].notna() & error[name].notna()
-        points = disagreement[name][labelled].to_numpy(), error[name][labelled].to_numpy()
+        is_labelled = disagreement[name].notna() & error[name].notna()
+        points = disagreement[name][is_labelled].to_numpy(), error[name][is_labelled].to_numpy()
         rates = score_detection(*points, calibration.thresholds[name], getattr(settings.tolerance, name))
         true_positive_rate, predictive_value = (None if np.isnan(rate) else rate for rate in rates)
         record[name] = {
@@ -110,7 +110,7 @@ def calibrate_on_validation_set(
 
 
 def tabulate_disagreements(assessments: Sequence[Assessment]) -> pd.DataFrame:
-    """Tabulate the disagreement of each structure: meV/atom, and root mean squares in meV/Å and meV/Å³."""
+    """Tabulate the disagreements of each structure (meV/atom, meV/Å, meV/Å³), as root mean squares of components."""
     rows = [
         [assessment.energy_std, *(np.sqrt(np.mean(std**2)) for std in (assessment.forces_std, assessment.stress_std))]
         for assessment in assessments
@@ -126,7 +126,7 @@ def classify_frames(
     descriptors: Array,
     known_descriptors: Array,
 ) -> pd.DataFrame:
-    """Classify every frame as confident, broken (unphysical), duplicate, or a candidate for labelling.
+    """Classify every frame as confident, broken (unphysical), duplicate, or not drawn (a candidate for labelling).
 
     Parameters
     ----------
@@ -142,24 +142,24 @@ def classify_frames(
     Returns
     -------
     DataFrame
-        ``energy_std, forces_std, stress_std``, ``energy_expected`` and so on (errors predicted from the disagreement),
-        ``extrapolation_grade``, ``above`` (properties above tolerance), ``verdict``.
+        A row per frame: ``energy_std, forces_std, stress_std``, ``energy_expected`` and so on (errors predicted from
+        the disagreement), ``extrapolation_grade``, ``above`` (properties above tolerance), ``verdict``.
     """
     disagreement = tabulate_disagreements(assessments)
     table = disagreement.add_suffix("_std")
-    broken = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
-    above = []
+    is_broken = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
+    names_above = []
     for name, curve in calibration.curves.items():
         predicted_error = curve.predict_error(disagreement[name].to_numpy())
         table[f"{name}_expected"] = predicted_error
-        broken |= predicted_error > getattr(settings.discard_above, name)
-        above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))
+        is_broken |= predicted_error > getattr(settings.discard_above, name)
+        names_above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))
     table["extrapolation_grade"] = [assessment.grade for assessment in assessments]
-    table["above"] = [" ".join(filter(None, names)) for names in zip(*above, strict=True)]
-    table["verdict"] = np.where(broken, BROKEN, np.where(table["above"] == "", CONFIDENT, WAITING))
-    waiting = np.flatnonzero(table["verdict"] == WAITING)
-    duplicates = _find_duplicates(descriptors[waiting], known_descriptors, settings.duplicate_tolerance)
-    table.loc[waiting[duplicates], "verdict"] = DUPLICATE
+    table["above"] = [" ".join(filter(None, names)) for names in zip(*names_above, strict=True)]
+    table["verdict"] = np.where(is_broken, BROKEN, np.where(table["above"] == "", CONFIDENT, WAITING))
+    candidates = np.flatnonzero(table["verdict"] == WAITING)
+    is_duplicate = _find_duplicates(descriptors[candidates], known_descriptors, settings.duplicate_tolerance)
+    table.loc[candidates[is_duplicate], "verdict"] = DUPLICATE
     return table
 
 
@@ -170,25 +170,25 @@ def select_frames(
     settings: SelectSettings,
     rng: np.random.Generator,
 ) -> Array:
-    """Select frames to label among the candidates, at random or for diversity; return their row indices, ascending."""
-    waiting = np.flatnonzero(table["verdict"] == WAITING)
-    count = min(settings.max_selected, len(waiting))
-    if settings.strategy == "random" or count == len(waiting):
-        return np.sort(rng.permutation(waiting)[:count])
-    order, _ = select_d_optimal(descriptors[waiting], count, known_descriptors)
-    return np.sort(waiting[order])
+    """Select frames to label among the candidates, at random or for diversity; return their row indices, sorted."""
+    candidates = np.flatnonzero(table["verdict"] == WAITING)
+    count = min(settings.max_selected, len(candidates))
+    if settings.strategy == "random" or count == len(candidates):
+        return np.sort(rng.permutation(candidates)[:count])
+    order, _ = select_d_optimal(descriptors[candidates], count, known_descriptors)
+    return np.sort(candidates[order])
 
 
 def _find_duplicates(descriptors: Array, known_descriptors: Array, tolerance: float) -> Array:
-    """Flag structures that duplicate a known one, or an earlier one that is not itself a duplicate: ``(n,)`` bool."""
-    duplicates = np.zeros(len(descriptors), dtype=bool)
+    """Flag structures that duplicate a known structure or an earlier one that is not a duplicate: ``(n,)`` bool."""
+    is_duplicate = np.zeros(len(descriptors), dtype=bool)
     if not len(descriptors) or tolerance == 0:
-        return duplicates
+        return is_duplicate
     n_known = len(known_descriptors)
     tree = cKDTree(np.vstack([known_descriptors.reshape(-1, descriptors.shape[1]), descriptors]))
-    near = tree.query_ball_point(descriptors, tolerance * np.linalg.norm(descriptors, axis=1))
-    for k, neighbours in enumerate(near):
-        duplicates[k] = any(
-            index < n_known or (index - n_known < k and not duplicates[index - n_known]) for index in neighbours
+    neighbour_lists = tree.query_ball_point(descriptors, tolerance * np.linalg.norm(descriptors, axis=1))
+    for k, neighbours in enumerate(neighbour_lists):
+        is_duplicate[k] = any(
+            index < n_known or (index - n_known < k and not is_duplicate[index - n_known]) for index in neighbours
         )
-    return duplicates
+    return is_duplicate

@@ -1,4 +1,4 @@
-"""Training, validation and test set: drawn once per group of related configurations, and never changed afterwards."""
+"""Training, validation and test sets, which are drawn once per group of configurations and never changed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ase import Atoms
 from paretofit.dataset import assign_groups
 
 TRAIN, VALIDATE, TEST = "train", "validate", "test"
-TRAINING_CONFIG_TYPES = ("input", "supercell", "molecule", "isolated")  # input structures as they are
-FINER_GROUP_KEYS = ("family", "trajectory")  # used instead of "parent" if nearly all have the same parent
+TRAINING_CONFIG_TYPES = ("input", "supercell", "molecule", "isolated")  # unmodified input structures
+FINER_GROUP_KEYS = ("family", "trajectory")  # used instead of "parent" if most configurations have the same parent
 
 
 def assign_sets(
@@ -23,11 +23,11 @@ def assign_sets(
     group_by: Sequence[str],
     rng: np.random.Generator,
 ) -> dict[int, str]:
-    """Assign a set to every configuration that has none; return all sets by ``config_id``.
+    """Assign a set to every configuration without one; return all sets by ``config_id``.
 
-    Free atoms, cells of one atom and input structures go to the training set. Other configurations follow their group,
-    and MD frames follow the structure that the trajectory started from. New groups, in random order, go to the set that
-    is furthest below its share.
+    Free atoms, cells of one atom and input structures are assigned to the training set, other configurations to the set
+    of their group, and MD frames to the set of the start structure of their trajectory. New groups, in random order,
+    are assigned to the set that is furthest below its share.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def assign_sets(
     shares : mapping of str to float
         Fractions of "train", "validate" and "test".
     group_by : sequence of str
-        Keys whose equal values make a group, from `choose_group_keys`.
+        Keys of `choose_group_keys`; configurations with equal values form a group.
     rng : numpy.random.Generator
     """
     ids = [int(atoms.info["config_id"]) for atoms in structures]
@@ -47,26 +47,26 @@ def assign_sets(
     counts = Counter(sets.values())
     for group in rng.permutation(np.unique(group_numbers)).tolist():
         members = np.flatnonzero(group_numbers == group).tolist()
-        new = [k for k in members if ids[k] not in sets]
-        fixed = {ids[k] for k in new if is_always_training(structures[k])}
-        sets |= dict.fromkeys(fixed, TRAIN)
-        counts[TRAIN] += len(fixed)
-        free = [k for k in new if ids[k] not in fixed]
-        if not free:
+        new_members = [k for k in members if ids[k] not in sets]
+        training_ids = {ids[k] for k in new_members if is_always_training(structures[k])}
+        sets |= dict.fromkeys(training_ids, TRAIN)
+        counts[TRAIN] += len(training_ids)
+        new_members = [k for k in new_members if ids[k] not in training_ids]
+        if not new_members:
             continue
         related_sets = [sets[ids[k]] for k in members if ids[k] in known_sets]
-        start_ids = [int(structures[k].info.get("started_from", -1)) for k in free]
+        start_ids = [int(structures[k].info.get("started_from", -1)) for k in new_members]
         related_sets += [sets[start_id] for start_id in start_ids if start_id in sets]
-        total = counts.total() + len(free)
-        missing = {name: share * total - counts[name] for name, share in shares.items()}
-        name = related_sets[0] if related_sets else max(missing, key=missing.__getitem__)
-        sets |= dict.fromkeys((ids[k] for k in free), name)
-        counts[name] += len(free)
+        total = counts.total() + len(new_members)
+        deficits = {name: share * total - counts[name] for name, share in shares.items()}
+        name = related_sets[0] if related_sets else max(deficits, key=deficits.__getitem__)
+        sets |= dict.fromkeys((ids[k] for k in new_members), name)
+        counts[name] += len(new_members)
     return sets
 
 
 def choose_group_keys(structures: Sequence[Atoms], group_by: Sequence[str]) -> list[str]:
-    """Choose the keys that define groups: ``family`` replaces ``parent`` if more than half have the same parent."""
+    """Choose the keys that define groups; replace ``parent`` if more than half of the structures have the same one."""
     numbers = assign_group_numbers(structures, group_by)
     if "parent" in group_by and len(numbers) > 1 and np.bincount(numbers).max() > len(numbers) / 2:
         return list(dict.fromkeys([*(key for key in group_by if key != "parent"), *FINER_GROUP_KEYS]))
@@ -74,12 +74,12 @@ def choose_group_keys(structures: Sequence[Atoms], group_by: Sequence[str]) -> l
 
 
 def assign_group_numbers(structures: Sequence[Atoms], group_by: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Assign group numbers ``(n,)``; a configuration that is always in the training set is a group of its own."""
+    """Assign group numbers ``(n,)``; a configuration that is always in the training set is a separate group."""
     ids = np.array([int(atoms.info["config_id"]) for atoms in structures])
     records: list[dict[str, Any]] = [{} if is_always_training(atoms) else dict(atoms.info) for atoms in structures]
     return assign_groups(ids, records, group_by)
 
 
 def is_always_training(atoms: Atoms) -> bool:
-    """Whether a configuration is a free atom, a cell of one atom, or an input structure."""
+    """Check whether a configuration is a free atom, a cell of one atom, or an input structure."""
     return len(atoms) == 1 or str(atoms.info.get("config_type", "")) in TRAINING_CONFIG_TYPES

@@ -1,4 +1,4 @@
-"""Labelled configurations of a loop with their sets, as its models are trained on them."""
+"""Labelled configurations of a loop and their sets, for the training of its models."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_group_numbers,
 
 
 def assign_new_sets(
-    folder: LearnFolder, settings: SetShareSettings, new: Sequence[Atoms], rng: np.random.Generator
+    folder: LearnFolder, settings: SetShareSettings, new_structures: Sequence[Atoms], rng: np.random.Generator
 ) -> dict[int, str]:
-    """Assign a set to new configurations, before they are labelled, and write ``sets.json``.
+    """Assign sets to new configurations before they are labelled, and write ``sets.json``; return all sets by id.
 
     Raises
     ------
@@ -30,9 +30,9 @@ def assign_new_sets(
         If the training or the validation set is too small.
     """
     assignment = folder.read_set_assignment()
-    structures = list(new)
+    structures = list(new_structures)
     if folder.dataset.exists():
-        new_ids = {int(atoms.info["config_id"]) for atoms in new}
+        new_ids = {int(atoms.info["config_id"]) for atoms in new_structures}
         with Dataset(folder.dataset) as data:
             structures = [atoms for atoms in data if int(atoms.info["config_id"]) not in new_ids] + structures
     keys = assignment.get("group_by") or choose_group_keys(structures, settings.group_by)
@@ -42,9 +42,9 @@ def assign_new_sets(
     counts = Counter(sets.values())
     if counts[VALIDATE] < MIN_CALIBRATION_POINTS or counts[TRAIN] < 2:
         raise InputError(
-            f"of {len(sets)} configurations {counts[TRAIN]} are in the training set and the validation set has "
-            f"{counts[VALIDATE]}, fewer than the {MIN_CALIBRATION_POINTS} that a calibration needs; begin with more "
-            "candidates, or raise 'learning.sets.validation'"
+            f"of {len(sets)} configurations, the training set has {counts[TRAIN]} and the validation set has "
+            f"{counts[VALIDATE]}; a training needs at least 2 and a calibration at least {MIN_CALIBRATION_POINTS}, so "
+            "start with more candidates, or increase 'learning.sets.validation'"
         )
     write_json_with_digest(folder.sets, {"group_by": keys, "sets": sets})
     return sets
@@ -58,7 +58,7 @@ def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) 
     folder : LearnFolder
     k : int
     level_names : sequence of str
-        The levels of the study, the best last; other levels of the dataset come before them.
+        Levels of the study, with the best level last; other levels of the dataset are assumed to be worse.
 
     Raises
     ------
@@ -73,35 +73,35 @@ def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) 
     for name in levels:
         best_level[dataset.labels(name).complete] = name
     iteration = np.array([int(info.get("iteration", 1)) for info in dataset.info_records])
-    labelled = np.flatnonzero((best_level != "") & (iteration <= k))
-    if not len(labelled):
-        raise InputError("no configuration has a label; look at what failed in iterations/01/label.json")
-    subset = dataset.select(labelled)
-    used_levels = [name for name in levels if (best_level[labelled] == name).any() or name == levels[-1]]
-    previous = folder.iteration(k - 1)
-    previous_record = previous.read_record("train") if k > 1 else None
+    indices = np.flatnonzero((best_level != "") & (iteration <= k))
+    if not len(indices):
+        raise InputError("no configuration has a label; see iterations/01/label.json for the labels that failed")
+    subset = dataset.select(indices)
+    used_levels = [name for name in levels if (best_level[indices] == name).any() or name == levels[-1]]
+    previous_iteration = folder.iteration(k - 1)
+    previous_record = previous_iteration.read_record("train") if k > 1 else None
     return TrainingData(
         subset,
         np.array([assignment["sets"][str(config_id)] for config_id in subset.ids]),
-        best_level[labelled],
+        best_level[indices],
         assign_group_numbers(list(subset), assignment["group_by"]),
-        iteration[labelled],
+        iteration[indices],
         used_levels,
         measure_level_noise(dataset, used_levels),
         None if previous_record is None else get_validation_error(previous_record),
-        None if previous_record is None else previous.model,
+        None if previous_record is None else previous_iteration.model,
     )
 
 
 def get_validation_error(record: dict[str, Any]) -> tuple[float, float] | None:
-    """Return the validation errors in the record of a training, eV/atom and eV/Å; None without labels."""
+    """Return the validation errors (eV/atom, eV/Å) from the record of a training; None if they are not known."""
     rmse = record["rmse"][VALIDATE]
     errors = rmse["energy"]["value"] / 1000, rmse["forces"]["value"] / 1000
     return errors if np.isfinite(errors).all() and min(errors) > 0 else None
 
 
 def fit_loop_exponent(folder: LearnFolder, k: int) -> float:
-    """Fit the exponent of the learning curve to the iterations before `k` whose model is as large as the last one."""
+    """Fit the exponent of the learning curve to the iterations before `k` with a model of the same size as the last."""
     records = [record for number, record in folder.read_records("train") if number < k]
     history = [
         (int(record["counts"][TRAIN]), record["rmse"][VALIDATE]["forces"]["value"])

@@ -1,4 +1,4 @@
-"""Trajectories of an iteration as separate tasks, each with its frames and its record on disk."""
+"""Trajectories of an iteration as separate tasks, each with files for its frames and its record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from paretofit.learning.md_run import MdEngine, MdRun, Trajectory
 from paretofit.learning.model import Committee
 from paretofit.potentials import format_dispersion_commands, overlay_commands
 
-MAX_TRAJECTORY_BYTES = 4 << 30  # memory of a trajectory in LAMMPS
+MAX_TRAJECTORY_BYTES = 4 << 30  # additional memory of a process that runs LAMMPS
 
 
 def run_trajectories(
@@ -32,7 +32,7 @@ def run_trajectories(
     iteration: int,
     context: RunContext,
 ) -> list[dict[str, Any]]:
-    """Run the trajectories that are not finished; return the records of all.
+    """Run the trajectories that are not finished; return the records of all trajectories.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def run_trajectories(
     engine : MdEngine
     settings : ExploreSettings
     committee : Committee
-        Its extrapolation grades stop a trajectory.
+        Committee whose extrapolation grades stop a trajectory.
     folder : Path
         Folder of the trajectories.
     iteration : int
@@ -49,18 +49,18 @@ def run_trajectories(
     folder.mkdir(parents=True, exist_ok=True)
     settings_digest = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
     runner = _TrajectoryRunner(engine, settings, committee, folder, iteration, settings_digest)
-    waiting = [run for run in runs if not runner.is_finished(run)]
-    results = run_tasks(runner.run, waiting, context.jobs, runner.record_crash)
-    for _ in context.track(results, len(waiting), "dynamics"):
+    unfinished_runs = [run for run in runs if not runner.is_finished(run)]
+    results = run_tasks(runner.run, unfinished_runs, context.jobs, runner.record_crash)
+    for _ in context.track(results, len(unfinished_runs), "dynamics"):
         pass
-    remedy = "remove it, and the trajectory runs again"
+    remedy = "remove it to repeat the trajectory"
     return [read_json_with_digest(runner.record_path(run), remedy) for run in runs]
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
-    """List the tokens of an engine's commands, paths replaced by digests of their content, and its calculator's digest.
+    """List the words of an engine's commands, with hashes of files instead of paths, and its calculator's digest.
 
-    The list identifies the potential wherever its files are.
+    The list identifies the potential independently of the location of its files.
     """
     tokens = [word.strip('"') for line in engine.commands for word in line.split()]
     identifiers = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in tokens]
@@ -69,21 +69,21 @@ def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
 
 @dataclass(frozen=True)
 class _TrajectoryRunner:
-    """Runs trajectories of an iteration in workers, and writes the frames and the record of each."""
+    """Runner of an iteration's trajectories in worker processes, which writes their frames and records."""
 
     engine: MdEngine
     settings: ExploreSettings
     committee: Committee
     folder: Path
     iteration: int
-    settings_digest: str  # of what the trajectories depend on
+    settings_digest: str  # hash of the settings and the potential
 
     def record_path(self, run: MdRun) -> Path:
-        """Return the path of a trajectory's record; its frames are beside it."""
+        """Return the path of a trajectory's record; its frames are in the same folder."""
         return self.folder / f"{run.number:03d}.json"
 
     def is_finished(self, run: MdRun) -> bool:
-        """Whether a trajectory is finished, with these settings, and its files are not corrupt."""
+        """Check whether a trajectory is finished with the same settings, and its files are not corrupt."""
         try:
             record = read_json_with_digest(self.record_path(run), "")
             frames_digest = hash_file(self.record_path(run).with_suffix(".extxyz"))
@@ -95,7 +95,7 @@ class _TrajectoryRunner:
         """Run one trajectory and write its files."""
         start = time.process_time()
         engine, settings = add_dispersion(self.engine, self.settings.dispersion), self.settings
-        # No memory limit for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
+        # Calculators have no memory limit, because CUDA reserves far more address space than it uses. Their volume is
         # checked in every step instead.
         with _resource_limits(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
             trajectory = run_md(run, engine, settings, self.committee.compute_max_grade)
@@ -114,7 +114,7 @@ class _TrajectoryRunner:
 
     def record_crash(self, run: MdRun) -> None:
         """Record a trajectory whose process was killed."""
-        self._write(run, Trajectory([], [], "the process died, or took too long"))
+        self._write(run, Trajectory([], [], "the process crashed or exceeded the time limit"))
 
     def _write(self, run: MdRun, trajectory: Trajectory, **details: Any) -> None:
         """Write a trajectory's frames, then its record, which marks it as finished."""
@@ -135,16 +135,16 @@ class _TrajectoryRunner:
 def _resource_limits(seconds: float, *, limit_memory: bool) -> Iterator[None]:
     """Limit the wall time and, optionally, the memory of this process.
 
-    A box that collapses contains more and more images of its atoms: LAMMPS must fail before the machine runs out of
-    memory. The time limit kills the process, because LAMMPS may hang where no exception reaches it.
+    In a collapsing box, the neighbour lists grow without bounds, and LAMMPS must fail before the machine runs out of
+    memory. The time limit kills the process, because an exception would not end a hanging call of LAMMPS.
     """
     original_limits = resource.getrlimit(resource.RLIMIT_AS)
     if limit_memory:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         hard_limit = original_limits[1]
-        allowed = used + MAX_TRAJECTORY_BYTES
-        allowed = allowed if hard_limit == resource.RLIM_INFINITY else min(allowed, hard_limit)
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, hard_limit))
+        max_bytes = used_bytes + MAX_TRAJECTORY_BYTES
+        max_bytes = max_bytes if hard_limit == resource.RLIM_INFINITY else min(max_bytes, hard_limit)
+        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, hard_limit))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -155,7 +155,7 @@ def _resource_limits(seconds: float, *, limit_memory: bool) -> Iterator[None]:
 
 
 def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
-    """Add Grimme's dispersion to an engine: overlaid on a LAMMPS potential, or by LAMMPS beside a calculator.
+    """Add Grimme's dispersion to an engine, as a LAMMPS potential in addition to its potential or calculator.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from .preparation import PreparedStudy as PreparedStudy
 from .preparation import prepare_study as prepare_study
 from .result import SETTING_COLUMNS as SETTING_COLUMNS
 from .result import RunResult as RunResult
-from .result import setting_cells as setting_cells
+from .result import format_setting_cells as format_setting_cells
 from .run_folder import RECORD_FILE as RECORD_FILE
 from .run_folder import RESULTS_FILE as RESULTS_FILE
 from .run_folder import check_digests as check_digests

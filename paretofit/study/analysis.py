@@ -1,4 +1,4 @@
-"""Analyses of a run besides its fits: label errors, their correlation with residuals, and MD speed."""
+"""Further analyses of a run: label errors, their correlation with residuals, and MD speed."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 MD_FILE = "md_speed.csv"
 NOISE_FILE = "label_noise.csv"
 NOISE_POINTS_FILE = "label_noise_points.csv"
-PAPER_RATIOS = (12.25, 150.0)  # w_E/w_F of Tables 4 and 5: higher force weight, higher energy weight
+PAPER_RATIOS = (12.25, 150.0)  # w_E/w_F of Tables 4 and 5 of the paper: emphasis on forces, emphasis on energies
 MD_SECONDS = 0.3  # duration of each of three timings
-N_MD_TRAINING = 40  # configurations that the timed potential is fitted to; its speed does not depend on them
+N_MD_TRAINING = 40  # training configurations of the timed potential; few, because the speed does not depend on them
 MD_COLUMNS = ["twojmax", "md_us_per_atom_step", "spread", "atoms"]
 
 
 def select_paper_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Select two weightings as in Tables 4 and 5: those nearest to the ratios 12.25 and 150, or the two extremes.
+    """Select the two weightings nearest to the paper's ratios 12.25 and 150; if they coincide, the two extremes.
 
     Parameters
     ----------
     weights : sequence of (float, float)
-        Pairs w_E, w_F.
+        Pairs (w_E, w_F).
     """
     ratios = np.array([w_energy / w_force for w_energy, w_force in weights])
     indices = [int(np.argmin(np.abs(np.log(ratios / ratio)))) for ratio in PAPER_RATIOS]
@@ -45,31 +45,29 @@ def select_paper_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[f
 
 
 def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path) -> pd.DataFrame:
-    """Measure the MD cost of each 2Jmax with LAMMPS and an exported potential, once for a run folder.
+    """Measure the MD cost of each 2Jmax with LAMMPS and an exported potential, once per run folder.
 
     Returns
     -------
     DataFrame
-        ``twojmax``, ``md_us_per_atom_step``, ``spread``, ``atoms``; costs in the study's settings are not measured.
+        ``twojmax``, ``md_us_per_atom_step``, ``spread``, ``atoms``; costs given in the study are not measured.
     """
     cost, path = prepared.study.cost, folder / MD_FILE
     table = read_table_or_empty(path, MD_COLUMNS)
     cell = select_md_cell(prepared, errors)
     for twojmax in prepared.grid.twojmax:
-        is_known = twojmax in cost.md_us_per_atom_step or twojmax in set(table["twojmax"])
-        if is_known or not cost.measure_md or cell is None:
+        has_cost = twojmax in cost.md_us_per_atom_step or twojmax in set(table["twojmax"])
+        if has_cost or not cost.measure_md or cell is None:
             continue
         speed = measure_md_speed(*_export_md_potential(prepared, data, twojmax, folder), cell, seconds=MD_SECONDS)
-        log.info(
-            "MD at 2Jmax %d: %.3g µs for each atom and step, %d atoms", twojmax, speed.us_per_atom_step, speed.n_atoms
-        )
+        log.info("MD at 2Jmax %d: %.3g µs per atom and step, %d atoms", twojmax, speed.us_per_atom_step, speed.n_atoms)
         row = [twojmax, speed.us_per_atom_step, speed.max_min_ratio, speed.n_atoms]
         table = pd.concat([table, pd.DataFrame([row], columns=table.columns)], ignore_index=True)
         write_csv(table, path)
     table = table[~table["twojmax"].isin(list(cost.md_us_per_atom_step))]
-    settings = [[twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()]
-    if settings:
-        table = pd.concat([table, pd.DataFrame(settings, columns=table.columns)], ignore_index=True)
+    given_costs = [[twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()]
+    if given_costs:
+        table = pd.concat([table, pd.DataFrame(given_costs, columns=table.columns)], ignore_index=True)
     table = table[table["twojmax"].isin(prepared.grid.twojmax)].astype({"twojmax": int, "atoms": int})
     return table.sort_values("twojmax", ignore_index=True)
 
@@ -77,7 +75,7 @@ def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErro
 def measure_label_noise(
     prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Correlate residuals with label errors at two weightings, see `select_paper_weights`, and write the tables."""
+    """Correlate residuals with label errors at the weights of `select_paper_weights`, and write the tables."""
     if not isinstance(engine, FastEngine) or not len(prepared.split.test) or len(prepared.grid.levels) < 2:
         for name in (NOISE_FILE, NOISE_POINTS_FILE):
             (folder / name).unlink(missing_ok=True)
@@ -88,23 +86,23 @@ def measure_label_noise(
     return table, points
 
 
-def add_md_cost(results: pd.DataFrame, md: pd.DataFrame) -> pd.DataFrame:
-    """Add the MD cost of each 2Jmax to a results table."""
-    costs = dict(zip(md["twojmax"], md["md_us_per_atom_step"], strict=True))
+def add_md_cost(results: pd.DataFrame, md_costs: pd.DataFrame) -> pd.DataFrame:
+    """Add the MD cost of each 2Jmax (table of `measure_md_cost`) to a results table."""
+    costs = dict(zip(md_costs["twojmax"], md_costs["md_us_per_atom_step"], strict=True))
     return results.assign(md_us_per_atom_step=results["twojmax"].map(costs).astype(float))
 
 
 def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a table of an earlier run; it is empty where the file is missing or corrupt."""
+    """Read a table of a run; return an empty table if the file is missing or corrupt."""
     try:
         table = pd.read_csv(path, dtype={"level": str})
-    except (FileNotFoundError, ValueError):  # pandas: an empty or corrupt file
+    except (FileNotFoundError, ValueError):  # pandas raises ValueError for an empty or corrupt file
         return pd.DataFrame(columns=list(columns))
     return table if set(columns) <= set(table.columns) else pd.DataFrame(columns=list(columns))
 
 
 def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None:
-    """Select the cell of the MD timing: the reference configuration, or else the first periodic one."""
+    """Select the cell for the MD timing: the reference configuration if it is periodic, or else the first that is."""
     dataset = prepared.dataset
     order = np.arange(len(dataset))
     if errors.reference_configuration is not None:

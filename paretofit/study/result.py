@@ -1,4 +1,4 @@
-"""The result of a run, as text and as the HTML tables of a notebook; everything that comes from data is escaped."""
+"""Result of a run, as text and as HTML tables for notebooks; all text from data is escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,22 @@ SETTING_COLUMNS = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "m
 
 @dataclass(frozen=True)
 class RunResult:
-    """Result of a run: its folder, results table, front and report."""
+    """Result of a run.
+
+    Attributes
+    ----------
+    folder : Path
+        Run folder.
+    results : DataFrame
+        Table of ``results.csv``, a row per fit.
+    front : DataFrame
+        Front of each 2Jmax, see `paretofit.study.study_front.find_study_front`.
+    report : Path
+        HTML report.
+    warnings : list of str
+    stage_seconds : dict of str to float
+        Wall time of each stage.
+    """
 
     folder: Path
     results: pd.DataFrame
@@ -30,12 +45,12 @@ class RunResult:
 
     @property
     def text(self) -> str:
-        """Warnings, counts, the time of each stage and the path of the report."""
+        """Warnings, counts, the time of each stage and the path of the report, as plain text."""
         seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in self.stage_seconds.items())
         n_overall = int(self.front["overall"].sum())
         counts = (
             f"{len(self.results)} fits; medians over repetitions: {n_overall} points on the front over all 2Jmax, "
-            f"{len(self.front)} on the fronts of each ({seconds})"
+            f"{len(self.front)} on the fronts of the individual 2Jmax ({seconds})"
         )
         return "\n".join([*(f"warning: {warning}" for warning in self.warnings), counts, str(self.report)])
 
@@ -99,27 +114,27 @@ def _list_lowest_errors(front: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def _format_heading(count: int) -> str:
-    shown = f", the {MAX_FRONT_ROWS} with the lowest force errors" if count > MAX_FRONT_ROWS else ""
-    return f"Front of energy error, force error and cost: {format_count(count, 'point')}{shown}:"
+    note = f", of which the {MAX_FRONT_ROWS} with the lowest force errors" if count > MAX_FRONT_ROWS else ""
+    return f"Front of energy error, force error and cost: {format_count(count, 'point')}{note}:"
 
 
 def _format_point(row: pd.Series) -> Sequence[str]:
     return (
-        *setting_cells(row),
+        *format_setting_cells(row),
         format_number(row["ref_energy"]),
         format_number(row["ref_force"]),
         format_duration(row["label_seconds"]),
     )
 
 
-def setting_cells(row: pd.Series) -> Sequence[str]:
+def format_setting_cells(row: pd.Series) -> Sequence[str]:
     """Format level, configurations, 2Jmax, weight ratio and sampling: the first of `SETTING_COLUMNS`."""
     ratio = format_ratio(row["w_energy"] / row["w_force"])
     return (str(row["level"]), f"{int(row['n_train']):,}", f"{int(row['twojmax'])}", ratio, str(row["sampling"]))
 
 
 def _make_report_link(report: Path) -> str:
-    """Make a link: relative where the report is below the working folder, as Jupyter serves it, else a file URI."""
+    """Make a link, relative if the report is below the working directory that Jupyter serves, otherwise a file URI."""
     path = report.resolve()
     is_below = path.is_relative_to(Path.cwd())
     target = Path(os.path.relpath(path)).as_posix() if is_below else path.as_uri()

@@ -1,4 +1,4 @@
-"""Run folders: ownership check, exclusive lock, record, and removal of temporary files that a killed run left."""
+"""Run folders: check of the owner, exclusive lock, record, and removal of the temporary files of killed runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from paretofit.core import (
 
 RECORD_FILE = "run.json"
 RERUN_ADVICE = "run the study again"
-RESUME_ADVICE = "run the same paretofit run again, it resumes"
+RESUME_ADVICE = "run the same command again to resume"
 RESULTS_FILE, FRONT_FILE = "results.csv", "front.csv"
 WEIGHT_PATH_FILE, WEIGHT_KNEES_FILE = "weight_path.csv", "weight_knees.csv"
 NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
@@ -40,7 +40,7 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder cannot be written, holds files that are not of a run, belongs to another study, or is in use.
+        If the folder cannot be written, contains foreign files, belongs to another study, or is in use.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,47 +48,49 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
         lock = (folder / LOCK_FILE_NAME).open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"the run folder {folder} cannot be used: {error.strerror}; name another one with --out"
+            f"the run folder {folder} cannot be used: {error.strerror}; choose another folder with --out"
         ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"another run is using {folder}; wait for it, or name another folder with --out"
+                f"another run is using {folder}; wait until it ends, or choose another folder with --out"
             ) from error
         except OSError as error:  # some network file systems cannot lock
             raise InputError(
-                f"the run folder {folder} cannot be locked: {error.strerror}; name a folder on another disk with --out"
+                f"the run folder {folder} cannot be locked: {error.strerror}; use another disk, with --out"
             ) from error
         if _read_study_name(folder) is None:
             write_text(folder / RECORD_FILE, json.dumps({"study": name}) + "\n")
-        remove_temporary_files(folder)  # the lock proves that the process that wrote them has ended
+        remove_temporary_files(folder)  # safe, because the process that wrote them no longer has the lock
         yield folder
 
 
 def _check_owner(folder: Path, name: str) -> None:
-    others = [path.name for path in folder.iterdir() if path.name not in {LOCK_FILE_NAME, RECORD_FILE}]
+    """Check that a folder is empty or belongs to the study."""
+    files = [path.name for path in folder.iterdir() if path.name not in {LOCK_FILE_NAME, RECORD_FILE}]
     owner = _find_owner(folder)
-    if owner is None and others and (folder / RECORD_FILE).exists():
+    if owner is None and files and (folder / RECORD_FILE).exists():
         raise InputError(
-            f"{folder / RECORD_FILE} is corrupt; if this is a run of '{name}', write "
-            f"{json.dumps({'study': name})} into it"
+            f"{folder / RECORD_FILE} is corrupt; if the folder belongs to the study '{name}', replace the content of "
+            f"this file by {json.dumps({'study': name})}"
         )
-    if owner is None and others:
+    if owner is None and files:
         raise InputError(
-            f"{folder} holds files that are not of a run (such as {min(others)}); name a new or empty folder with --out"
+            f"{folder} contains files that do not belong to a run (such as {min(files)}); choose a new or empty folder "
+            "with --out"
         )
     if owner is not None and owner != name:
         raise InputError(
-            f"{folder} holds a run of the study '{owner}', not of '{name}'; name another folder with --out"
+            f"{folder} contains a run of the study '{owner}', not of '{name}'; choose another folder with --out"
         )
 
 
 def _find_owner(folder: Path) -> str | None:
-    """Find the study that a folder belongs to; where the record is corrupt, from the copy of the study."""
+    """Find the name of the study that a folder belongs to, from its record or, if that is corrupt, its study file."""
     if (folder / RECORD_FILE).exists() and _read_study_name(folder) is None:
-        for name in ("study.yaml", "study.json"):  # JSON is YAML
+        for name in ("study.yaml", "study.json"):  # JSON is valid YAML
             with suppress(InputError, TypeError, KeyError):
                 return str(read_yaml(folder / name)["name"])
     return _read_study_name(folder)
@@ -108,29 +110,29 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read the record of a run; it has only the name of the study where the run is not finished.
+    """Read the record of a run; the record of an unfinished run contains only the name of the study.
 
     Raises
     ------
     InputError
-        If the record is not as the run wrote it.
+        If the record is missing or corrupt.
     """
     record = read_json_with_digest(folder / RECORD_FILE, RERUN_ADVICE)
     if not isinstance(record.get("study"), str):
-        raise InputError(f"{folder / RECORD_FILE} does not name its study; {RERUN_ADVICE}")
+        raise InputError(f"{folder / RECORD_FILE} does not contain the name of its study; {RERUN_ADVICE}")
     return record
 
 
 def check_stages(folder: Path, stage_by_file: Mapping[str, str]) -> dict[str, Any]:
-    """Check that the files of some stages of a run exist; return its record.
+    """Check that files of a run exist, given with the stages that write them; return the record of the run.
 
     Raises
     ------
     InputError
-        If the folder is not a run folder, or with the first stage whose file is missing.
+        If the folder is not a run folder, or a file is missing; the message contains its stage.
     """
     if not (folder / RECORD_FILE).exists():
-        raise InputError(f"{folder} is not a run folder: it has no {RECORD_FILE}; name one that paretofit run has made")
+        raise InputError(f"{folder} is not a run folder (no {RECORD_FILE}); specify a folder of 'paretofit run'")
     for name, stage in stage_by_file.items():
         if not (folder / name).exists():
             raise InputError(f"{folder} is not finished: the stage '{stage}' is missing (no {name}); {RESUME_ADVICE}")
@@ -138,26 +140,26 @@ def check_stages(folder: Path, stage_by_file: Mapping[str, str]) -> dict[str, An
 
 
 def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:
-    """Refuse files of a run whose content has changed since: a changed digit looks like any other.
+    """Check that the content of a run's files has not changed.
 
     Files without a recorded digest (from older versions) and files that do not exist are not checked.
 
     Raises
     ------
     InputError
-        With the first such file.
+        If a file has changed.
     """
     digests: dict[str, str] = record.get("sha256", {})
     for name in digests if names is None else set(names) & set(digests):
         if (folder / name).exists() and hash_file(folder / name) != digests[name]:
             raise InputError(
-                f"{folder / name} is corrupt: its content is not what the run wrote; run the same paretofit run "
-                "again, which writes it from the finished fits"
+                f"{folder / name} is corrupt: it has changed since the run wrote it; run the same command again to "
+                "write it from the finished fits"
             )
 
 
 def link_dataset(source: Path, target: Path) -> None:
-    """Keep the dataset of a run in its folder: as a hard link where the file system allows it, else as a copy."""
+    """Store the dataset of a run in its folder, as a hard link if the file system allows it, otherwise as a copy."""
     if target.exists() and (target.samefile(source) or hash_file(target) == hash_file(source)):
         return
     target.unlink(missing_ok=True)
@@ -169,7 +171,7 @@ def link_dataset(source: Path, target: Path) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that ignores a full disk: writing a result fails with a message of its own."""
+    """Log file that ignores a full disk, because writing the results reports it with a better message."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exception(), OSError):
@@ -182,14 +184,14 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Write the log of this package also to a file."""
+    """Also write the log of this package to a file."""
     try:
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise InputError(f"the log {path} cannot be written: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("paretofit")
-    before = logger.level
+    original_level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -198,6 +200,6 @@ def log_to_file(path: Path) -> Iterator[None]:
         logger.exception("stopped")
         raise
     finally:
-        logger.setLevel(before)
+        logger.setLevel(original_level)
         logger.removeHandler(handler)
         handler.close()

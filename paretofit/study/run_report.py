@@ -1,4 +1,4 @@
-"""The report of a run, written from the files of its stages, at the end of the run or later."""
+"""Report of a run from the files of its stages, written at the end of the run or later."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ OPTIONAL_FILES = (
     WEIGHT_KNEES_FILE,
     NETWORKS_FILE,
     NETWORK_CALIBRATION_FILE,
-)  # a report needs those of them that the run has written
+)  # files that are not part of every run; a report requires those that its run wrote
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS_FILE: "sweep"}
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """A report: its path, the front in it, and its warnings."""
+    """Path, front and warnings of a report."""
 
     path: Path
     front: pd.DataFrame
@@ -84,17 +84,17 @@ class RunReport:
 
 
 def rebuild_report(folder: Path | str) -> RunReport:
-    """Write the report of a finished run again, from its files, without fitting.
+    """Rewrite the report of a finished run from its files, without fitting.
 
     Parameters
     ----------
     folder : path-like
-        A run folder.
+        Run folder.
 
     Raises
     ------
     InputError
-        If the folder is not a run folder, or the run is not finished; the message names the missing stage.
+        If the folder is not a run folder, or the run is not finished; the message contains the missing stage.
     """
     folder = Path(folder)
     record = check_finished(folder)
@@ -112,55 +112,56 @@ def rebuild_report(folder: Path | str) -> RunReport:
 def write_run_report(
     folder: Path, prepared: PreparedStudy, errors: LevelErrors, summary: dict[str, str], warnings: list[str]
 ) -> RunReport:
-    """Write front, figures, tables and page of a run from the tables that are in its folder."""
-    results = _read_whole_results(folder, prepared)
+    """Write the front, figures, tables and page of a run from the tables in its folder."""
+    results = _read_complete_results(folder, prepared)
     warnings = list(warnings)
-    shown = results if len(prepared.split.test) else substitute_loo_errors(results, warnings)
+    if not len(prepared.split.test):
+        results = substitute_loo_errors(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
     warnings += collect_network_warnings(read_table_or_empty(folder / NETWORKS_FILE))
-    front = find_study_front(shown, n_train)
+    front = find_study_front(results, n_train)
     write_csv(front, folder / FRONT_FILE)
     page_front, page_warnings = front, warnings
     extra_tables: dict[str, pd.DataFrame] = {}
     if len(knees := read_table_or_empty(folder / WEIGHT_KNEES_FILE)):
         extra_tables["Best weight ratios of the whole training set"] = knees
-    if "ridge" in shown:
-        first = str(prepared.grid.ridge[0])
-        extra_tables["Effect of a ridge penalty"] = tabulate_ridge_effect(shown, front)
+    if "ridge" in results:
+        first_ridge = str(prepared.grid.ridge[0])
+        extra_tables["Effect of a ridge penalty"] = tabulate_ridge_effect(results, front)
         page_warnings = [
             *warnings,
-            f"Figures and findings are for ridge = {first}; the table shows the other penalties.",
+            f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties.",
         ]
-        shown = shown[shown["ridge"].astype(str) == first]
-        page_front = find_study_front(shown.drop(columns="ridge"), n_train)
+        results = results[results["ridge"].astype(str) == first_ridge]
+        page_front = find_study_front(results.drop(columns="ridge"), n_train)
     paths = read_table_or_empty(folder / WEIGHT_PATH_FILE)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     report = write_report(
-        folder, shown, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
+        folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=_read_settings(folder, prepared),
-        extra_content=_collect_content(folder, prepared, shown, page_front, errors, weight_path),
+        extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path),
     )  # fmt: skip
     return RunReport(report, front, warnings)
 
 
-def _read_whole_results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
+def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
     """Read the results table and check that it is complete."""
     n_fits = prepared.grid.count_fits()
     try:
         results = pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str})
-        is_whole = (
+        is_complete = (
             len(results) == n_fits
             and set(SWEEP_COLUMNS) <= set(results)
             and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
         )
-        is_whole &= (folder / RESULTS_FILE).read_bytes().endswith(b"\n")
-        is_whole &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
-    except (ValueError, KeyError):  # pandas: a line with too many fields, an empty file
-        is_whole = False
-    if not is_whole:
+        is_complete &= (folder / RESULTS_FILE).read_bytes().endswith(b"\n")
+        is_complete &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
+    except (ValueError, KeyError):  # pandas raises these for a line with too many fields, or an empty file
+        is_complete = False
+    if not is_complete:
         raise InputError(
-            f"{folder / RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same paretofit run "
-            "again, which writes it from the finished fits"
+            f"{folder / RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same command again to "
+            "write it from the finished fits"
         )
     return results
 
@@ -210,7 +211,7 @@ def _read_validation(folder: Path) -> tuple[list[ReportTable], list[ReportFigure
     table = read_table_or_empty(folder / "validation.csv")
     if table.empty:
         return [], []
-    note = "Properties of a potential from paretofit validate; those that failed are in validation/failures.csv."
+    note = "Properties of a potential from paretofit validate; failed properties are in validation/failures.csv."
     pictures = [
         ReportFigure(
             f"validation_{path.stem}",
@@ -220,7 +221,7 @@ def _read_validation(folder: Path) -> tuple[list[ReportTable], list[ReportFigure
         )
         for path in sorted((folder / "figures").glob("*.svg"))
     ]
-    return [ReportTable("Validation on physics", note, "validation", table)], pictures
+    return [ReportTable("Physical properties", note, "validation", table)], pictures
 
 
 def _make_finding(name: str, question: str, answer: str) -> Finding:
@@ -228,26 +229,25 @@ def _make_finding(name: str, question: str, answer: str) -> Finding:
 
 
 def _read_settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:
-    """Read the settings of the study, with the path of its dataset instead of that of the copy."""
+    """Read the settings of the study, with the path of the original dataset instead of the copy in the run folder."""
     settings: dict[str, Any] = json.loads(prepared.study.model_dump_json(by_alias=True))
     return {**settings, "dataset": str(load_study(folder / "study.yaml").dataset)}
 
 
 def check_finished(folder: Path) -> dict[str, Any]:
-    """Check that a run is finished and its files are as the run wrote them; return its record.
+    """Check that a run is finished and its files are unchanged; return its record.
 
     Raises
     ------
     InputError
-        If the folder is not a run folder, or the run is not finished; the message names the missing stage.
+        If the folder is not a run folder, a file has changed, or the run is not finished; the message then contains the
+        missing stage.
     """
     record = check_stages(folder, STAGE_BY_FILE)
     for name in record.get("files", ()):
         if not (folder / name).exists():
             stage = "describe" if name == DESIGN_FILE else "analyse"
-            raise InputError(
-                f"{folder} is not complete: {name} of the stage '{stage}' is missing; run the same paretofit run again"
-            )
+            raise InputError(f"{folder} is not complete: {name} of the stage '{stage}' is missing; {RESUME_ADVICE}")
     if "summary" not in record:
         raise InputError(
             f"{folder} is not finished: the stage 'report' is missing ({RECORD_FILE} has no summary); {RESUME_ADVICE}"

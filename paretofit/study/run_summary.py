@@ -18,7 +18,9 @@ from paretofit.sweep import FastEngine, PlainEngine, SweepInput
 log = logging.getLogger(__name__)
 
 
-MIN_LEVERAGE_SPREAD = 0.1  # relative spread of leverage scores below which sampling by them is nearly uniform
+MIN_LEVERAGE_SPREAD = 0.1  # relative standard deviation of the scores; below, leverage sampling is nearly uniform
+MIN_ROWS_PER_FEATURE = 2  # with fewer rows, a fit may follow the noise of the labels
+MAX_BALANCED_WEIGHT_RATIO = 20  # of w_E/w_F to the force components per energy; above, forces are nearly ignored
 
 
 def summarise_run(
@@ -28,11 +30,11 @@ def summarise_run(
     results: pd.DataFrame,
     stage_usage: dict[str, StageUsage],
 ) -> dict[str, str]:
-    """Headings and texts of the section "How this was computed" of the report."""
+    """Write headings and texts for the section "How this was computed" of the report."""
     study, split, grid = prepared.study, prepared.split, prepared.grid
     basis = study.basis
     solvers = results["solver"].value_counts()
-    deficient = int((results["rank"] < results["n_features"]).sum())
+    n_deficient = int((results["rank"] < results["n_features"]).sum())
     summary = {
         "Dataset": f"{study.dataset.name}: {len(prepared.dataset)} configurations, "
         f"{int(prepared.dataset.n_atoms.sum())} atoms, levels {', '.join(grid.levels)} "
@@ -47,22 +49,22 @@ def summarise_run(
         "Factorial": f"{grid.count_fits()} fits: {len(grid.levels)} levels × 2Jmax {list(grid.twojmax)} × "
         f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × sampling methods "
         f"{', '.join(grid.sampling_methods)} × {grid.repetitions} repetitions, seed {grid.seed}",
-        "Solver": f"{', '.join(f'{name} {count}' for name, count in solvers.items())}; {deficient} fits are "
+        "Solver": f"{', '.join(f'{name} {count}' for name, count in solvers.items())}; {n_deficient} fits are "
         "rank-deficient (fewer independent rows than features) and have the minimum-norm solution",
         "Cost of labels": "seconds recorded with each label"
         if study.cost.label_seconds == "recorded"
-        else f"seconds per configuration given in the study: {dict(study.cost.label_seconds)}",
+        else f"seconds per configuration from the study: {dict(study.cost.label_seconds)}",
         "Ridge": f"penalties {list(grid.ridge)} of coefficients in scaled columns"
         if list(grid.ridge) != [0]
         else "none",
-        "Conditioning": "condition numbers are 1-norm estimates: of whitened, weighted moments where the solver is "
-        "'whitened' (trusted up to 1e8, which is 1e4 for the rows) or 'refined' (with the rows, up to 1e12), of the "
-        "weighted rows with columns scaled to unit norm where it is 'qr', 'rrqr' or 'svd'",
+        "Conditioning": "condition numbers are 1-norm estimates: of whitened, weighted moments for the solvers "
+        "'whitened' (used up to 1e8, which is 1e4 for the rows) and 'refined' (with the rows, used up to 1e12), and of "
+        "the weighted rows with columns scaled to unit norm for 'qr', 'rrqr' and 'svd'",
         "Stages": ", ".join(
             f"{stage} {usage.seconds:.1f} s (peak memory so far {usage.peak_memory_mb:.0f} MB)"
             for stage, usage in stage_usage.items()
         )
-        + "; memory is that of the main process",
+        + "; memory of the main process",
     }
     if isinstance(engine, FastEngine):
         summary["Whole training set at equal weight of energies and forces"] = "; ".join(engine.describe_conditioning())
@@ -72,14 +74,14 @@ def summarise_run(
 
 
 def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
-    """Warnings about properties of a study that make its results less reliable than they look."""
+    """Collect warnings about properties of a study that make its results less reliable."""
     dataset_warnings = [f"Dataset: {text}." for text in describe_dataset(prepared.dataset).warnings]
     return [
         *dataset_warnings,
         *_warn_about_columns(engine),
         *_warn_about_costs(prepared, data),
         *_warn_about_group_weights(prepared, data),
-        *_warn_about_dropped(prepared),
+        *_warn_about_dropped_configurations(prepared),
         *_warn_about_leverage(prepared, engine, data),
         *_warn_about_sizes(prepared, data),
     ]
@@ -99,23 +101,20 @@ def _warn_about_costs(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
     for k in range(1, len(levels)):
         if seconds[k] < seconds[k - 1]:
             yield (
-                f"Level {levels[k]} is listed after level {levels[k - 1]} but costs less; levels are listed in order "
-                f"of cost, and the last, {levels[-1]}, is the reference."
+                f"Level {levels[k]} is listed after level {levels[k - 1]} but costs less; levels must be listed in "
+                f"order of cost, with the reference ({levels[-1]}) last."
             )
 
 
 def _warn_about_group_weights(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
     if data.design.row_weights is None:
         return
-    yield (
-        "Training errors (train_*) are those of rows multiplied by the weights of their groups; test errors are not "
-        "weighted."
-    )
+    yield ("Training errors (train_*) are weighted by the weights of groups; test errors are not weighted.")
     if prepared.study.group_weights.objectives:
-        yield f"Weights of groups were optimised: {_format_group_factors(prepared, data)}."
+        yield f"The weights of groups were optimised: {_format_group_factors(prepared, data)}."
 
 
-def _warn_about_dropped(prepared: PreparedStudy) -> Iterator[str]:
+def _warn_about_dropped_configurations(prepared: PreparedStudy) -> Iterator[str]:
     if prepared.dropped_ids:
         yield (
             f"{len(prepared.dropped_ids)} configurations were excluded because they lack a label at one of the levels "
@@ -136,39 +135,39 @@ def _warn_about_leverage(prepared: PreparedStudy, engine: FastEngine | PlainEngi
         columns = data.leverage_columns or data.design.n_features
         yield (
             f"Leverage scores are nearly uniform: with {columns} features for {len(data.train)} training "
-            f"configurations the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (at most 1), so that "
-            "leverage sampling is close to random sampling; lower leverage.twojmax or leverage.energy_weight."
+            f"configurations, the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (at most 1), so leverage "
+            "sampling is close to random sampling; reduce leverage.twojmax or leverage.energy_weight."
         )
 
 
 def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
-    train_rows = np.isin(data.design.configuration, data.train)
-    n_rows = int(train_rows.sum())
+    is_training_row = np.isin(data.design.configuration, data.train)
+    n_rows = int(is_training_row.sum())
     for twojmax in prepared.grid.twojmax:
         n_features = data.design.columns_up_to(twojmax)
-        if n_rows < 2 * n_features:
+        if n_rows < MIN_ROWS_PER_FEATURE * n_features:
             yield (
-                f"At 2Jmax = {twojmax} the whole training set has only {n_rows} rows for {n_features} features: the "
-                "fits may follow the noise of the labels."
+                f"At 2Jmax = {twojmax}, the whole training set has only {n_rows} rows for {n_features} features, so "
+                "the fits may follow the noise of the labels."
             )
-    components = int((data.design.kind[train_rows] == RowKind.FORCE).sum()) / len(data.train)
-    largest = max(w_energy / w_force for w_energy, w_force in prepared.grid.weights)
-    if largest > 20 * components:
+    forces_per_energy = int((data.design.kind[is_training_row] == RowKind.FORCE).sum()) / len(data.train)
+    largest_ratio = max(w_energy / w_force for w_energy, w_force in prepared.grid.weights)
+    if largest_ratio > MAX_BALANCED_WEIGHT_RATIO * forces_per_energy:
         yield (
-            f"The largest weight ratio, {largest:g}, nearly ignores forces: there are {components:.0f} force "
-            "components per energy."
+            f"Fits at the largest weight ratio, {largest_ratio:g}, nearly ignore the forces: there are only "
+            f"{forces_per_energy:.0f} force components per energy."
         )
 
 
 def _format_group_factors(prepared: PreparedStudy, data: SweepInput) -> str:
-    """Format the factors of the rows by group and kind."""
+    """Format the weight factors by group and kind of rows."""
     design, texts = data.design, []
     key = prepared.study.group_weights.group_key
     names = np.array([str(record.get(key)) for record in prepared.dataset.info_records])[design.configuration]
-    train = np.isin(design.configuration, data.train)
-    for name in dict.fromkeys(names[train].tolist()):
+    is_training_row = np.isin(design.configuration, data.train)
+    for name in dict.fromkeys(names[is_training_row].tolist()):
         for kind in (RowKind.ENERGY, RowKind.FORCE):
-            rows = train & (names == name) & (design.kind == kind)
+            rows = is_training_row & (names == name) & (design.kind == kind)
             if rows.any() and design.row_weights is not None:
                 texts.append(f"{name} {kind.name.lower()} {design.row_weights[rows][0]:.3g}")
     return ", ".join(texts)

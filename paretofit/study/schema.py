@@ -1,6 +1,6 @@
-"""The settings of a sweep study: each is declared once, with its type, default, unit and meaning.
+"""Settings of a sweep study, each declared once with its type, default, unit and meaning.
 
-The table of settings, the JSON Schema, the error messages and the checks are all derived from these classes.
+The table of settings, the JSON Schema, the error messages and the checks are derived from these classes.
 """
 
 import re
@@ -32,35 +32,35 @@ from paretofit.study.network_settings import NetworkSettings
 from paretofit.sweep import SAMPLING_METHODS
 
 S = TypeVar("S", bound=StrictSettings)
-INDEPENDENT_KEYS = {"dataset", "labelling", "augmentation", "learning", "cluster"}  # valid without a sweep in the file
+INDEPENDENT_KEYS = {"dataset", "labelling", "augmentation", "learning", "cluster"}  # valid in a file without a sweep
 SAMPLING_TEXT = ", ".join(SAMPLING_METHODS)
 
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
 
 
 class SplitSettings(StrictSettings):
-    """The train/test split."""
+    """Train/test split."""
 
     train_fraction: float = Field(
         0.7,
         gt=0,
         le=1,
-        description="fraction of the configurations in the training set; 1 means no test set and needs leave_one_out",
+        description="Fraction of the configurations in the training set; 1 (no test set) requires leave_one_out.",
     )
-    seed: StrictInt = Field(1, ge=0, description="random seed of the split")
+    seed: StrictInt = Field(1, ge=0, description="Random seed of the split.")
     group_by: list[str] = Field(
         ["parent", "trajectory"],
-        description="info keys; configurations with equal values form a group that stays in one set",
+        description="Info keys; configurations with equal values form a group, which is never split.",
     )
 
 
 class LeverageSettings(StrictSettings):
-    """Leverage scores."""
+    """Computation of leverage scores."""
 
-    energy_weight: Weight = Field(150.0, description="energy weight w_E of the leverage scores; 150 as in the paper")
-    force_weight: Weight = Field(1.0, description="force weight w_F of the leverage scores")
+    energy_weight: Weight = Field(150.0, description="Energy weight w_E of the leverage scores; 150 in the paper.")
+    force_weight: Weight = Field(1.0, description="Force weight w_F of the leverage scores.")
     twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
-        None, description="2Jmax at which the scores are computed; by default the largest of the study"
+        None, description="2Jmax at which the scores are computed; by default the largest of the study."
     )
 
 
@@ -69,18 +69,18 @@ class CostSettings(StrictSettings):
 
     label_seconds: Literal["recorded"] | dict[Name, StrictPositiveFloat] = Field(
         "recorded",
-        description="computing time of labels: 'recorded' takes the seconds stored with each label; or seconds per "
-        "configuration by level",
+        description="Computing time of labels: 'recorded' for the seconds stored with each label, or seconds per "
+        "configuration by level.",
     )
     md_us_per_atom_step: dict[int, StrictPositiveFloat] = Field(
-        {}, description="known MD cost by 2Jmax (µs per atom and step)"
+        {}, description="Known MD cost by 2Jmax (µs per atom and step)."
     )
-    measure_md: bool = Field(True, description="measure the MD cost of every other 2Jmax with LAMMPS on one core")
+    measure_md: bool = Field(True, description="Measure the MD cost of all other 2Jmax with LAMMPS on one core.")
 
     @field_validator("label_seconds", mode="before")
     @classmethod
     def _check_seconds(cls, value: Any) -> Any:
-        """Check both allowed forms here: pydantic's message would list the failures of each."""
+        """Check both forms here, because pydantic's message would list the failures of each form."""
         if value == "recorded":
             return value
         if not isinstance(value, dict):
@@ -95,81 +95,81 @@ class CostSettings(StrictSettings):
 class GroupWeightSettings(StrictSettings):
     """Weights of groups of configurations, applied in training on top of w_E and w_F."""
 
-    group_key: str = Field("config_type", description="info key that names the group of a configuration")
-    energy: dict[Name, Weight] = Field({}, description="factor of the energy weight by group; 1 for other groups")
-    force: dict[Name, Weight] = Field({}, description="factor of the force weight by group; 1 for other groups")
+    group_key: str = Field("config_type", description="Info key with the name of a configuration's group.")
+    energy: dict[Name, Weight] = Field({}, description="Factor of the energy weight by group; 1 for other groups.")
+    force: dict[Name, Weight] = Field({}, description="Factor of the force weight by group; 1 for other groups.")
     objectives: list[str] = Field(
         [],
-        description="held-out errors for which the factors are optimised, at the reference level and starting from the "
-        "factors above: energy, force, or those of a group, such as Liquid:force",
+        description="Held-out errors for which the factors are optimised, at the reference level and starting from the "
+        "factors in 'energy' and 'force': energy, force, or the error of a group, such as Liquid:force.",
     )
     twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
-        None, description="2Jmax of the optimisation; by default the smallest of the study"
+        None, description="2Jmax of the optimisation; by default the smallest of the study."
     )
     regulariser: Annotated[float, Field(ge=0, strict=True)] = Field(
-        0.01, description="strength of the regularisation towards the initial factors"
+        0.01, description="Strength of the regularisation towards the initial factors."
     )
 
 
 class Study(StrictSettings):
     """Settings of a full-factorial study.
 
-    `load_study` reads them from a YAML file; keyword arguments work as well.
+    `load_study` reads them from a YAML file; they can also be given as keyword arguments.
     """
 
-    name: FileName = Field("study", description="name of the study and its run folder: letters, digits, . _ -")
-    dataset: StudyPath = Field(description="dataset (HDF5); the path is relative to the study file")
-    basis: SnapBasis = Field(description="SNAP basis; its 2Jmax is by default the largest of 'twojmax'")
-    split: SplitSettings = Field(SplitSettings(), description="train/test split")
+    name: FileName = Field("study", description="Name of the study and its run folder: letters, digits, '.', '_', '-'.")
+    dataset: StudyPath = Field(description="Dataset (HDF5); the path is relative to the study file.")
+    basis: SnapBasis = Field(description="SNAP basis; its 2Jmax is by default the largest of 'twojmax'.")
+    split: SplitSettings = Field(SplitSettings(), description="Train/test split.")
     levels: list[Name] = Field(
-        [], description="convergence levels in order of cost, the reference last; by default all of the dataset"
+        [], description="Convergence levels in order of cost, the reference last; by default all of the dataset."
     )
     twojmax: list[Annotated[StrictInt, Field(ge=0, le=20)]] = Field(
-        [4, 6, 8], min_length=1, description="values of 2Jmax"
+        [4, 6, 8], min_length=1, description="Values of 2Jmax."
     )
     weights: list[tuple[Weight, Weight]] = Field(
-        [(12.25, 1.0)], min_length=1, description="pairs [w_E, w_F] or ratios w_E/w_F, from 1e-6 to 1e6"
+        [(12.25, 1.0)], min_length=1, description="Pairs [w_E, w_F] or ratios w_E/w_F, from 1e-6 to 1e6."
     )
     sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(
-        ["all"], min_length=1, description="numbers of configurations in the training subset; 'all' is the training set"
+        ["all"], min_length=1, description="Numbers of configurations in the training subset; 'all': the training set."
     )
     sampling_methods: list[str] = Field(
-        ["random"], min_length=1, description=f"sampling methods of the subsets: {SAMPLING_TEXT}"
+        ["random"], min_length=1, description=f"Sampling methods of the subsets: {SAMPLING_TEXT}."
     )
-    repetitions: StrictInt = Field(10, ge=1, le=100_000, description="number of draws of each random sampling method")
-    seed: StrictInt = Field(1, ge=0, description="random seed of the draws")
+    repetitions: StrictInt = Field(10, ge=1, le=100_000, description="Number of draws of each random sampling method.")
+    seed: StrictInt = Field(1, ge=0, description="Random seed of the draws.")
     ridge: list[Annotated[float, Field(ge=0, lt=1e6, strict=True)] | Literal["auto"]] = Field(
         [0.0],
         min_length=1,
-        description="ridge penalties λ in scaled columns: 0 for none, 'auto' to minimise the leave-one-out error",
+        description="Ridge penalties λ in scaled columns: 0 for none, 'auto' to minimise the leave-one-out error.",
     )
-    leave_one_out: bool = Field(False, description="also compute leave-one-out errors, leaving out whole groups")
-    leverage: LeverageSettings = Field(LeverageSettings(), description="settings of the leverage scores")
-    cost: CostSettings = Field(CostSettings(), description="cost of labels and of MD")
-    group_weights: GroupWeightSettings = Field(GroupWeightSettings(), description="weights of groups of configurations")
+    leave_one_out: bool = Field(False, description="Also compute leave-one-out errors, for whole groups.")
+    leverage: LeverageSettings = Field(LeverageSettings(), description="Settings of the leverage scores.")
+    cost: CostSettings = Field(CostSettings(), description="Cost of labels and of MD.")
+    group_weights: GroupWeightSettings = Field(GroupWeightSettings(), description="Weights of configuration groups.")
     engine: Literal["fast", "plain"] = Field(
         "fast",
-        description="'fast' fits from moments; 'plain' fits every cell from its rows, much slower, as a reference",
+        description="'fast' fits from moments; 'plain', much slower, fits each setting from its rows as a reference.",
     )
     device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="device that reduces the rows and fits; 'cuda' is a GPU, in float64 (extra: gpu)"
+        "cpu", description="Device that reduces the rows and fits; 'cuda' is a GPU, in float64 (extra: gpu)."
     )
-    labelling: LabelSettings | None = Field(None, description="computation of labels, for 'paretofit label'")
+    labelling: LabelSettings | None = Field(None, description="Computation of labels, for 'paretofit label'.")
     augmentation: AugmentSettings | None = Field(
-        None, description="generation of new structures, for 'paretofit augment'"
+        None, description="Generation of new structures, for 'paretofit augment'."
     )
-    learning: LearnSettings | None = Field(None, description="active-learning loop, for 'paretofit learn'")
-    mace: NetworkSettings | None = Field(None, description="MACE networks to compare on the same front (extra: mace)")
+    learning: LearnSettings | None = Field(None, description="Active-learning loop, for 'paretofit learn'.")
+    mace: NetworkSettings | None = Field(None, description="MACE networks to compare on the same front (extra: mace).")
     cluster: ClusterSettings | None = Field(
         None,
-        description="cluster that runs the tasks: local (dask), address, slurm, or executorlib; by default none",
+        description="Cluster that runs the tasks: local (dask), address, slurm, or executorlib; by default none.",
     )
     reference_configuration: int | None = Field(
         None,
-        description="id of the configuration to which energies are shifted; by default that of lowest energy",
+        description="Id of the configuration that is the zero of energy; by default the one with the lowest energy.",
     )
     missing_labels: Literal["error", "drop"] = Field(
-        "error", description="'drop' excludes and counts configurations that lack a label at any level"
+        "error", description="'drop' excludes and counts configurations that lack a label at any level."
     )
     unconverged_labels: Literal["drop", "keep"] = Field(
         "drop", description="'drop' excludes and counts configurations whose DFT did not converge at any level"
@@ -178,11 +178,11 @@ class Study(StrictSettings):
     @model_validator(mode="before")
     @classmethod
     def _set_basis_twojmax(cls, values: Any) -> Any:
-        """Descriptors are computed once: the default 2Jmax of the basis is the largest of the study."""
+        """Set the default 2Jmax of the basis to the largest of the study, so that descriptors are computed once."""
         if isinstance(values, dict) and isinstance(values.get("basis"), dict):
-            sizes = values.get("twojmax", cls.model_fields["twojmax"].default)
-            if isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes):
-                values = {**values, "basis": {"twojmax": max(sizes), **values["basis"]}}
+            twojmax = values.get("twojmax", cls.model_fields["twojmax"].default)
+            if isinstance(twojmax, list) and twojmax and all(isinstance(value, int) for value in twojmax):
+                values = {**values, "basis": {"twojmax": max(twojmax), **values["basis"]}}
         return values
 
     @field_validator("weights", mode="before")
@@ -196,19 +196,19 @@ class Study(StrictSettings):
             if len(pair) != 2 or not all(
                 isinstance(number, int | float) and not isinstance(number, bool) for number in pair
             ):
-                raise ValueError(f"each must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
+                raise ValueError(f"each weight must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
         return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
 
     @field_validator("ridge", mode="before")
     @classmethod
     def _check_penalties(cls, values: Any) -> Any:
-        """Check both allowed forms here: pydantic's message would list the failures of each."""
+        """Check both forms here, because pydantic's message would list the failures of each form."""
         if not isinstance(values, list) or not values:
             raise ValueError("must be a list of penalties, such as [0, auto]")
         for value in values:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value != "auto" and not (number and 0 <= value < 1e6):
-                raise ValueError(f"each must be 'auto' or a number from 0 up to 1e6; got {value}")
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value != "auto" and not (is_number and 0 <= value < 1e6):
+                raise ValueError(f"each penalty must be 'auto' or a number from 0 up to 1e6; got {value}")
         return values
 
     @field_validator("sampling_methods")
@@ -235,19 +235,19 @@ class Study(StrictSettings):
         if self.device == "cuda" and self.cluster is not None:
             raise ValueError("'device: cuda' uses the GPU of this machine; remove 'cluster'")
         if self.device == "cuda" and self.engine == "plain":
-            raise ValueError("'device: cuda' needs the engine 'fast'; 'plain' fits on the processor")
+            raise ValueError("'device: cuda' requires 'engine: fast', because 'plain' fits on the CPU")
         if self.split.train_fraction == 1 and not self.leave_one_out:
             raise ValueError(
-                "a train_fraction of 1 leaves no test set; set 'leave_one_out: true' to evaluate fits without one"
+                "a train_fraction of 1 leaves no test set; set 'leave_one_out: true' for errors without a test set"
             )
         if self.leverage.twojmax is not None and self.leverage.twojmax > self.basis.twojmax:
             raise ValueError(
-                f"leverage.twojmax is {self.leverage.twojmax}, larger than the basis's {self.basis.twojmax}"
+                f"leverage.twojmax is {self.leverage.twojmax}, larger than basis.twojmax, {self.basis.twojmax}"
             )
         return self
 
 
-class _Name(StrictSettings):
+class _StudyName(StrictSettings):
     name: FileName
 
 
@@ -257,40 +257,40 @@ def load_study(path: Path | str) -> Study:
     Raises
     ------
     InputError
-        With the file and the key that is wrong.
+        If the file is not valid; the message contains the file and the key.
     """
     path = Path(path)
     return _validate(Study, path, _read_content(path))
 
 
 def read_sections(model: type[S], path: Path | str) -> S:
-    """Read the sections of a study that one verb needs; the file may also have the sections of other verbs.
+    """Read the sections of a study that a verb uses; the file may also contain the sections of other verbs.
 
     Parameters
     ----------
     model : type
-        Settings with the sections of the verb as fields.
+        Settings class with the sections of the verb as fields.
     path : path-like
-        The YAML file; paths in it are relative to the file.
+        YAML file; paths in it are relative to the file.
 
     Raises
     ------
     InputError
-        With the file and the key that is wrong.
+        If the file is not valid; the message contains the file and the key.
     """
     path = Path(path)
     content = _read_content(path)
     other_keys = set(Study.model_fields) - set(model.model_fields)
     if set(content) & other_keys - INDEPENDENT_KEYS:  # a sweep study: all of it is checked
         _validate(Study, path, content)
-    _validate(_Name, path, {"name": content["name"]})
+    _validate(_StudyName, path, {"name": content["name"]})
     return _validate(model, path, {key: value for key, value in content.items() if key not in other_keys})
 
 
 def _read_content(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold keys and values, such as 'dataset: data.h5'")
+        raise InputError(f"{path} must contain keys and values, such as 'dataset: data.h5'")
     return {"name": re.sub(r"[^A-Za-z0-9._-]+|^[._-]+", "-", path.stem).lstrip("-._") or "study", **content}
 
 
@@ -302,5 +302,5 @@ def _validate(model: type[S], path: Path, content: dict[str, Any]) -> S:
 
 
 def tabulate_settings() -> list[tuple[str, str, str]]:
-    """Key, default (YAML) and meaning of every setting."""
+    """List the key, the default (YAML) and the meaning of every setting."""
     return list(list_settings(Study))

@@ -1,4 +1,4 @@
-"""Tables that a study derives from its results: the front, and the effect of a ridge penalty."""
+"""Tables that are derived from the results of a study: the front, and the effect of a ridge penalty."""
 
 import pandas as pd
 
@@ -16,16 +16,17 @@ def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.Da
     Parameters
     ----------
     results : DataFrame
-        A results table.
+        Results table.
     n_train : int, optional
-        Size of the whole training set: all sampling methods give the same fit of it, which is listed once, as
+        Size of the whole training set. Its fit is the same for all sampling methods and is listed once, with the
         sampling "all".
 
     Returns
     -------
     DataFrame
-        The column ``overall`` is true for points that are also on the front over all 2Jmax; ``overall_with_md``, where
-        the MD cost of every 2Jmax is known, for those on the front with MD cost as a fourth objective.
+        Points on the fronts. The column ``overall`` is true for points that are also on the front over all 2Jmax. If
+        the MD cost of every 2Jmax is known, ``overall_with_md`` is true for points on the overall front with MD cost as
+        a fourth objective.
     """
     groups = FRONT_GROUPS + (["ridge"] if "ridge" in results else [])
     has_md_cost = results[MD_COST].notna().all()
@@ -36,16 +37,15 @@ def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.Da
     front = pd.concat(parts, ignore_index=True)
     front = front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
     if has_md_cost:
-        with_md = pareto_front(front, [*FRONT_OBJECTIVES, MD_COST])
-        front = front.assign(overall_with_md=front.index.isin(with_md.index))
+        md_front = pareto_front(front, [*FRONT_OBJECTIVES, MD_COST])
+        front = front.assign(overall_with_md=front.index.isin(md_front.index))
     return front
 
 
 def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
     """Replace the test errors of a study without a test set by leave-one-out errors.
 
-    Fits without leave-one-out errors (too few labels for the model) are dropped; a message with their number is added
-    to `warnings`.
+    Fits without leave-one-out errors (too few labels for the model) are dropped; their number is added to `warnings`.
 
     Raises
     ------
@@ -57,24 +57,24 @@ def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.Data
         for kind in ("test", "ref")
         for name in ("energy", "force")
     }
-    replaced = results.assign(**{test: results[loo] for test, loo in loo_columns.items()})
-    determined = replaced.dropna(subset=list(loo_columns))
-    if determined.empty:
+    results = results.assign(**{test: results[loo] for test, loo in loo_columns.items()})
+    evaluated_results = results.dropna(subset=list(loo_columns))
+    if evaluated_results.empty:
         raise InputError(
-            "without a test set fits are evaluated by leave-one-out errors, and no fit has enough labels for them; "
+            "without a test set, fits are evaluated by leave-one-out errors, but no fit has enough labels for that; "
             "use larger 'sizes', a smaller 'twojmax', or add 'auto' to 'ridge'"
         )
     warnings.append(
         "There is no test set: the errors shown are leave-one-out errors of the training subsets; "
-        f"{len(replaced) - len(determined)} fits whose labels do not determine them are not shown."
+        f"{len(results) - len(evaluated_results)} fits with too few labels are not shown."
     )
-    return determined
+    return evaluated_results
 
 
 def tabulate_ridge_effect(results: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate the lowest errors with each ridge penalty, and its points on the front, by 2Jmax and subset size.
+    """Tabulate the lowest errors and the number of points on the front by 2Jmax, subset size and ridge penalty.
 
-    Errors are medians over repetitions at the reference level (the last in the table), the lowest of all weights and
+    Errors are medians over repetitions at the reference level (the last in the table), minimised over all weights and
     sampling methods; meV/atom and meV/Å.
     """
     reference = results[results["level"] == results["level"].iloc[-1]]

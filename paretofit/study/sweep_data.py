@@ -13,19 +13,19 @@ from paretofit.sweep import SweepInput
 
 
 def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInput:
-    """Build the input of the sweep of a prepared study."""
+    """Build the input of a study's sweep: labelled design matrix, costs, group weights and split."""
     study = prepared.study
-    labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
+    labelled_design = design.with_labels(prepared.dataset, prepared.grid.levels)
     if study.cost.label_seconds != "recorded":
         seconds = {
             level: np.full(design.n_configurations, study.cost.label_seconds[level]) for level in prepared.grid.levels
         }
-        labelled = replace(labelled, seconds=seconds)
-    weights = compute_group_factors(prepared, labelled)
-    labelled = labelled if weights is None else labelled.with_row_weights(weights)
+        labelled_design = replace(labelled_design, seconds=seconds)
+    weights = compute_group_factors(prepared, labelled_design)
+    labelled_design = labelled_design if weights is None else labelled_design.with_row_weights(weights)
     twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax
     return SweepInput(
-        labelled,
+        labelled_design,
         prepared.split.train,
         prepared.split.test,
         (study.leverage.energy_weight, study.leverage.force_weight),

@@ -1,4 +1,4 @@
-"""A commented study for a dataset, as a starting point."""
+"""Commented study for a dataset, and default settings of a fit."""
 
 import json
 import os
@@ -20,7 +20,7 @@ TEMPLATE = """\
 name: {name}
 dataset: {dataset_path}
 
-# The SNAP basis; its 2Jmax is the largest of 'twojmax' below.
+# SNAP basis; its 2Jmax is the largest of 'twojmax' below.
 basis:
   elements: [{elements}]
   rcutfac: 4.812302818    # Å; the cutoff of a pair of elements is rcutfac * (R_i + R_j)
@@ -28,49 +28,49 @@ basis:
   wj: {wj}
   quadratic: true         # false: linear SNAP
 
-# The train/test split. Configurations with the same parent or trajectory stay in one set.
+# Train/test split. Configurations with the same parent or trajectory are in the same set.
 split: {{train_fraction: 0.7, seed: 1{group_by}}}{group_comment}
 
 levels: [{levels}]    # in order of cost; the last is the reference
 {level_comment}twojmax: {twojmax}        # model sizes: accuracy against the cost of MD
-# w_E/w_F. There are about {components:.0f} force components to one energy in this data.
+# w_E/w_F. This dataset has about {components:.0f} force components per energy.
 weights: {weights}
 sizes: {sizes}    # configurations in the training subset
 sampling_methods: [random, leverage, block-leverage]
 repetitions: 5
 seed: 1
 
-# Leverage scores; lower the 2Jmax if the report says that they are nearly uniform.
+# Leverage scores; reduce the 2Jmax if the report warns that they are nearly uniform.
 leverage: {{energy_weight: 150, twojmax: {smallest}}}
 {cost}"""
 
-GROUP_COMMENT = "    # not grouped by parent, which most configurations share: there would be no test set"
+GROUP_COMMENT = "    # not grouped by parent: most configurations have the same one, so there would be no test set"
 SCHEMA_FILE = "study.schema.json"
 DEFAULT_WEIGHT_RATIO = 12.25  # w_E/w_F, from the published study
-NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of smaller groups than the children of one parent
+NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of groups that are smaller than those of "parent"
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set
-FEATURES_BY_TWOJMAX = {2: 21, 4: 120, 6: 496, 8: 1596}  # of quadratic SNAP, one element
+FEATURES_BY_TWOJMAX = {2: 21, 4: 120, 6: 496, 8: 1596}  # quadratic SNAP with one element
 
 COST = """
-# The labels have no recorded computing times: enter the seconds of one configuration at each level.
+# The labels have no recorded computing times; enter the seconds per configuration at each level.
 cost:
   label_seconds: {{{numbers}}}
 """
 
 
 def write_template(dataset: Path | str, out: Path | str) -> Path:
-    """Write a commented study for a dataset, check that it loads, and write the JSON Schema beside it.
+    """Write a commented study for a dataset, check it, and write the JSON Schema next to it.
 
     Parameters
     ----------
     dataset : path-like
     out : path-like
-        The YAML file to write.
+        YAML file to write.
 
     Returns
     -------
     Path
-        The study.
+        Path of the study.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
     """
     path = Path(out)
     if path.exists():
-        raise InputError(f"{path} exists already; name another file, or remove it first")
+        raise InputError(f"{path} already exists; choose another file name, or remove the file first")
     with Dataset(dataset) as data:
         values = _collect_template_values(data)
     write_text(
@@ -103,7 +103,7 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
     settings = infer_default_settings(data, 1 - fraction)
     levels, elements, group_by = settings["levels"], settings["basis"]["elements"], settings["split"].get("group_by")
     components = 3 * info.n_atoms / info.n_configurations
-    recorded = all(np.isfinite(data.labels(level).seconds).any() for level in levels)
+    has_seconds = all(np.isfinite(data.labels(level).seconds).any() for level in levels)
     seconds = ", ".join(f"{_format_scalar(name)}: {10.0 * 2**k}" for k, name in enumerate(levels))
     sizes = _choose_subset_sizes(int(fraction * info.n_configurations))
     return {
@@ -120,12 +120,12 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
         "components": components,
         "weights": _choose_weights(components),
         "sizes": f"[{', '.join(map(str, sizes))}]",
-        "cost": "" if recorded else COST.format(numbers=seconds),
+        "cost": "" if has_seconds else COST.format(numbers=seconds),
     }
 
 
 def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str, Any]:
-    """Default levels, basis, split, 2Jmax and weight ratio of a fit of a dataset, as keys of a study.
+    """Infer default levels, basis, split, 2Jmax and weights for a fit of a dataset, as keys of a study.
 
     Parameters
     ----------
@@ -159,12 +159,15 @@ def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str,
 
 
 def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
-    """Levels with at least half as many complete labels as the best one, and the number of labels of all."""
+    """Select the levels with at least half as many complete labels as the largest number at any level.
+
+    Also return the numbers of complete labels of all levels.
+    """
     counts = {name: int(data.labels(name).complete.sum()) for name in data.levels}
     levels = [name for name, count in counts.items() if 2 * count >= max(counts.values()) and count]
     if not levels:
         raise InputError(
-            f"{data.path} has no complete labels; 'paretofit label' computes labels, 'paretofit import' reads them"
+            f"{data.path} has no complete labels; use 'paretofit label' to compute or 'paretofit import' to read labels"
         )
     return levels, counts
 
@@ -182,7 +185,7 @@ def _describe_excluded_levels(data: Dataset) -> str:
 
 
 def _can_split(data: Dataset) -> bool:
-    """Whether the default groups are small enough for a split near the requested training fraction."""
+    """Check whether the default groups are small enough for a split near the requested training fraction."""
     split = Study.model_fields["split"].default
     groups = assign_groups(data.ids, data.info_records, split.group_by)
     try:
@@ -193,28 +196,28 @@ def _can_split(data: Dataset) -> bool:
 
 
 def _format_scalar(name: str) -> str:
-    """Format a level's name so that YAML reads it as text or a whole number, and not as 0.1 or true."""
+    """Format a level's name so that YAML reads it as text or an integer, not as a decimal number or a boolean."""
     return name if name.isdigit() and str(int(name)) == name else json.dumps(name)
 
 
 def _clean_name(stem: str) -> str:
-    cleaned = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in stem)
-    return cleaned.lstrip("._-") or Study.model_fields["name"].default
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in stem)
+    return name.lstrip("._-") or Study.model_fields["name"].default
 
 
 def _choose_model_sizes(n_rows: float, n_elements: int) -> list[int]:
-    """Choose the model sizes whose features the rows can determine; always the smallest two."""
-    sizes = [twojmax for twojmax, count in FEATURES_BY_TWOJMAX.items() if 1.5 * count * n_elements <= n_rows]
-    return sizes if len(sizes) > 1 else [2, 4]
+    """Choose the 2Jmax for which there are at least 1.5 rows per feature, but always the smallest two."""
+    twojmax = [value for value, count in FEATURES_BY_TWOJMAX.items() if 1.5 * count * n_elements <= n_rows]
+    return twojmax if len(twojmax) > 1 else [2, 4]
 
 
 def _choose_weights(components: float) -> list[float]:
-    """Choose ratios from equal row weights to ten times the balance of energies and force components."""
+    """Choose ratios w_E/w_F from equal weights of all rows to three times the force components per energy."""
     return [float(f"{ratio:.2g}") for ratio in (1, components / 5, components / 3, components, 3 * components)]
 
 
 def _choose_subset_sizes(n_train: int) -> list[int | str]:
     if n_train < 2:
-        raise InputError(f"a study needs at least ten configurations or so; the training set would have {n_train}")
+        raise InputError(f"a study requires about ten configurations; the training set would contain {n_train}")
     sizes = np.unique(np.geomspace(min(max(5, n_train / 16), n_train), n_train, 6).astype(int)[:-1])
     return [*(int(size) for size in sizes if size < n_train), "all"]

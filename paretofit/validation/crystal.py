@@ -1,4 +1,4 @@
-"""Crystals whose properties are computed: relaxed, standardised and repeated cells, and prototypes of an element."""
+"""Crystals for the computation of properties: relaxed, standardised and repeated cells, and prototypes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ase.optimize import BFGS
 from paretofit.core import Array
 from paretofit.validation.quantity import PropertyError, Quantity
 
-CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; of the cell's degrees of freedom as ASE's FrechetCellFilter scales them
-FORCE_TOLERANCE = 0.01  # eV/Å, of large cells and of cells whose positions have little effect
+CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; for the cell, forces as defined by ASE's FrechetCellFilter
+FORCE_TOLERANCE = 0.01  # eV/Å, for large cells and for properties that hardly depend on the positions
 MAX_RELAXATION_STEPS = 400
-MIN_DISTANCE_RATIO = 0.5  # of the sum of the covalent radii
-MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor has left the crystal
-SYMMETRY_TOLERANCE_A = 1e-3  # Å
+MIN_DISTANCE_RATIO = 0.5  # of a distance to the sum of the covalent radii
+MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor no longer describes the crystal
+SYMMETRY_TOLERANCE_A = 1e-3
 HEXAGONAL_SPACE_GROUPS = range(143, 195)  # numbers of the trigonal and hexagonal space groups
 PROTOTYPES = ("fcc", "bcc", "hcp", "sc", "diamond")
 
@@ -38,7 +38,7 @@ def compute_energy(atoms: Atoms, calculator: Any) -> float:
 
 
 def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = CRYSTAL_FORCE_TOLERANCE) -> Atoms:
-    """Relax the positions, and the cell if requested, of a copy; the result keeps its calculator.
+    """Relax the positions and, if requested, the cell of a copy, and return it with its calculator.
 
     Raises
     ------
@@ -47,8 +47,8 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
         closer than half the sum of their covalent radii.
     """
     copy = attach_calculator(atoms, calculator)
-    moving: Any = FrechetCellFilter(copy) if relax_cell else copy
-    optimizer = BFGS(moving, logfile=None)
+    relaxed: Any = FrechetCellFilter(copy) if relax_cell else copy
+    optimizer = BFGS(relaxed, logfile=None)
     for _ in optimizer.irun(fmax=fmax, steps=MAX_RELAXATION_STEPS):
         volume_ratio = copy.get_volume() / atoms.get_volume()
         if not 1 / MAX_RELAXED_VOLUME_RATIO < volume_ratio < MAX_RELAXED_VOLUME_RATIO:
@@ -58,12 +58,12 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
     if not optimizer.converged():
         raise PropertyError(f"the relaxation has not converged to {fmax:g} eV/Å in {MAX_RELAXATION_STEPS} steps")
     if (closest := find_overlap_distance(copy)) is not None:
-        raise PropertyError(f"atoms fall into one another in the relaxation, to {closest:.2g} Å")
+        raise PropertyError(f"atoms overlap after the relaxation: the shortest distance is {closest:.2g} Å")
     return copy
 
 
 def relax_positions_if_needed(calculator: Any, atoms: Atoms, fmax: float) -> Atoms:
-    """Attach a calculator; relax the positions if symmetry does not keep the forces below `fmax` (eV/Å)."""
+    """Copy a structure with a calculator, and relax the positions unless all forces are below `fmax` (eV/Å)."""
     copy = attach_calculator(atoms, calculator)
     if np.abs(copy.get_forces()).max() <= fmax:
         return copy
@@ -71,31 +71,31 @@ def relax_positions_if_needed(calculator: Any, atoms: Atoms, fmax: float) -> Ato
 
 
 def find_overlap_distance(atoms: Atoms) -> float | None:
-    """Find the smallest distance (Å) of two atoms that are closer than half the sum of their covalent radii."""
+    """Find the smallest distance (Å) between atoms closer than half the sum of their covalent radii, if any."""
     radii = covalent_radii[atoms.numbers]
-    i, j, distance = neighbor_list("ijd", atoms, 2 * MIN_DISTANCE_RATIO * float(radii.max()))
-    overlapping = distance < MIN_DISTANCE_RATIO * (radii[i] + radii[j])
-    return float(distance[overlapping].min()) if overlapping.any() else None
+    i, j, distances = neighbor_list("ijd", atoms, 2 * MIN_DISTANCE_RATIO * float(radii.max()))
+    is_overlap = distances < MIN_DISTANCE_RATIO * (radii[i] + radii[j])
+    return float(distances[is_overlap].min()) if is_overlap.any() else None
 
 
 def find_symmetry(atoms: Atoms) -> Any:
-    """Return spglib's symmetry dataset, within 1e-3 Å."""
+    """Return spglib's symmetry dataset, with a tolerance of 1e-3 Å."""
     return _call_spglib("get_symmetry_dataset", atoms, "spglib finds no symmetry, not even the translations")
 
 
 def standardize_cell(atoms: Atoms) -> Atoms:
-    """Return spglib's conventional standard cell, which Miller indices and elastic constants refer to."""
-    cell, scaled, numbers = _call_spglib("standardize_cell", atoms, "spglib finds no standard cell")
-    return Atoms(numbers, cell=cell, scaled_positions=scaled, pbc=True)
+    """Return spglib's conventional standard cell, to which Miller indices and elastic constants refer."""
+    cell, scaled_positions, numbers = _call_spglib("standardize_cell", atoms, "spglib finds no standard cell")
+    return Atoms(numbers, cell=cell, scaled_positions=scaled_positions, pbc=True)
 
 
-def _call_spglib(function: str, atoms: Atoms, failure: str) -> Any:
+def _call_spglib(function: str, atoms: Atoms, error_message: str) -> Any:
     import spglib  # noqa: PLC0415  (an extra)
 
     crystal = atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers
     result = getattr(spglib, function)(crystal, symprec=SYMMETRY_TOLERANCE_A)
     if result is None:
-        raise PropertyError(failure)
+        raise PropertyError(error_message)
     return result
 
 
@@ -105,12 +105,12 @@ def compute_cell_heights(atoms: Atoms) -> Array:
 
 
 def compute_repeats(atoms: Atoms, min_length: float) -> Array:
-    """Compute repetitions, ``(3,)`` int, for distances between opposite faces of at least `min_length` (Å)."""
+    """Compute the repetitions, ``(3,)`` int, for which opposite faces are at least `min_length` (Å) apart."""
     return np.asarray(np.maximum(1, np.ceil(min_length / compute_cell_heights(atoms) - 1e-6)).astype(int))
 
 
 def repeat_to_length(atoms: Atoms, min_length: float) -> Atoms:
-    """Repeat a crystal to `min_length`, see `compute_repeats`."""
+    """Repeat a crystal until opposite faces are at least `min_length` (Å) apart."""
     supercell: Atoms = make_supercell(atoms, np.diag(compute_repeats(atoms, min_length)))
     return supercell
 
@@ -124,7 +124,7 @@ def build_prototype(name: str, symbol: str, volume_per_atom: float) -> Atoms:
 
 
 def build_reference_crystal(symbol: str) -> Atoms | None:
-    """Build the crystal that ASE knows of an element; None if it knows none."""
+    """Build ASE's reference crystal of an element; return None if ASE has none."""
     try:
         return bulk(symbol)
     except (ValueError, KeyError, RuntimeError):
@@ -132,7 +132,7 @@ def build_reference_crystal(symbol: str) -> Atoms | None:
 
 
 def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
-    """List lattice constants of the conventional cell, c/a where a = b ≠ c, unusual angles, and volume per atom."""
+    """List the lattice constants of a conventional cell, c/a if a = b ≠ c, unusual angles, and the volume per atom."""
     a, b, c, *angles = atoms.cell.cellpar()
     quantities = [Quantity("a", "Å", a)]
     quantities += [Quantity(name, "Å", x) for name, x in (("b", b), ("c", c)) if abs(x - a) > SYMMETRY_TOLERANCE_A]

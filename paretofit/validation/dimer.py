@@ -1,4 +1,4 @@
-"""Energy of two atoms down to short distances, where potentials without training data may become attractive."""
+"""Energy of two atoms down to short distances, where potentials without training data may be attractive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import Quantity
 
 BOX_LENGTH_A = 40.0
-MIN_DISTANCE_A, MAX_DISTANCE_A = 0.3, 6.0
+MIN_DISTANCE_A, MAX_DISTANCE_A = 0.3, 6.0  # range of the curve
 
 
 @dataclass(frozen=True)
@@ -34,39 +34,39 @@ class DimerCurve:
 
     @property
     def minimum_index(self) -> int:
-        """Row of the lowest energy at distances above half the sum of the covalent radii."""
-        is_outside = self.curve["distance"].to_numpy() >= self.covalent_distance / 2
-        return int(np.argmin(np.where(is_outside, self.curve["energy"].to_numpy(), np.inf)))
+        """Index of the lowest energy at distances above half the sum of the covalent radii."""
+        is_physical = self.curve["distance"].to_numpy() >= self.covalent_distance / 2
+        return int(np.argmin(np.where(is_physical, self.curve["energy"].to_numpy(), np.inf)))
 
     @property
     def inner_turning_distance(self) -> float:
-        """Distance (Å) inside the minimum below which the energy falls again; 0 if it never does."""
-        inwards = self.curve.iloc[: self.minimum_index + 1].iloc[::-1]
-        falls = np.flatnonzero(np.diff(inwards["energy"].to_numpy()) < 0)
-        return float(inwards["distance"].iloc[falls[0]]) if len(falls) else 0.0
+        """Distance (Å) below the minimum at which the energy starts to decrease again; 0 if it never does."""
+        inner_curve = self.curve.iloc[: self.minimum_index + 1].iloc[::-1]
+        decreases = np.flatnonzero(np.diff(inner_curve["energy"].to_numpy()) < 0)
+        return float(inner_curve["distance"].iloc[decreases[0]]) if len(decreases) else 0.0
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Distance and depth of the minimum, the wall at half the covalent distance, and the turning distance."""
+        """Distance and depth of the minimum, energy at half the covalent distance, and inner turning distance."""
         minimum = self.curve.iloc[self.minimum_index]
-        wall = float(np.interp(self.covalent_distance / 2, self.curve["distance"], self.curve["energy"]))
+        wall_energy = float(np.interp(self.covalent_distance / 2, self.curve["distance"], self.curve["energy"]))
         return [
             Quantity("bond length", "Å", float(minimum["distance"])),
             Quantity("depth", "eV", float(-minimum["energy"])),
-            Quantity("energy at half the covalent distance", "eV", wall),
+            Quantity("energy at half the covalent distance", "eV", wall_energy),
             Quantity("attractive again below", "Å", self.inner_turning_distance),
         ]
 
 
 def compute_dimer_curve(calculator: Any, first: str, second: str, *, n_points: int = 115) -> DimerCurve:
-    """Compute the energy (eV) of two atoms from 0.3 to 6 Å, minus that of each atom, in a periodic box of 40 Å."""
+    """Compute the energy (eV) of two atoms at 0.3 to 6 Å, relative to separated atoms, in a periodic box of 40 Å."""
 
     def compute_energy_in_box(symbols: list[str], distance: float) -> float:
         positions = [[BOX_LENGTH_A / 4 + k * distance, *[BOX_LENGTH_A / 4] * 2] for k in range(len(symbols))]
         return compute_energy(Atoms(symbols, positions=positions, cell=[BOX_LENGTH_A] * 3, pbc=True), calculator)
 
-    separated = sum(compute_energy_in_box([symbol], 0.0) for symbol in (first, second))
+    separated_energy = sum(compute_energy_in_box([symbol], 0.0) for symbol in (first, second))
     distances = np.linspace(MIN_DISTANCE_A, MAX_DISTANCE_A, n_points)
-    energies = [compute_energy_in_box([first, second], distance) - separated for distance in distances]
+    energies = [compute_energy_in_box([first, second], distance) - separated_energy for distance in distances]
     covalent_distance = covalent_radii[[atomic_numbers[first], atomic_numbers[second]]].sum()
     return DimerCurve(pd.DataFrame({"distance": distances, "energy": energies}), float(covalent_distance))

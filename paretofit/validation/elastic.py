@@ -1,4 +1,4 @@
-"""Elastic constants from stress differences of strained cells with relaxed positions."""
+"""Elastic constants from differences of the stresses of strained cells with relaxed positions."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_position
 from paretofit.validation.quantity import Quantity
 
 STRAIN = 0.005
-MIN_CONSTANT_RATIO = 0.01  # of the largest constant: smaller ones are zero by symmetry, or noise
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+MIN_CONSTANT_RATIO = 0.01  # to the largest constant; smaller constants are zero by symmetry, or noise
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # tensor indices of each Voigt index
 ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}
 
 
 @dataclass(frozen=True)
 class ElasticTensor:
-    """The elastic tensor.
+    """Elastic tensor of a crystal.
 
     Attributes
     ----------
     constants : (6, 6) float64
-        GPa, in Voigt's order xx, yy, zz, yz, xz, xy, for engineering shear strains; symmetric.
+        Symmetrised elastic constants in Voigt's order xx, yy, zz, yz, xz, xy, for engineering shear strains, GPa.
     asymmetry : float
-        Largest |C_ij - C_ji| before symmetrisation, GPa: a measure of the accuracy of the differences.
+        Largest |C_ij - C_ji| before symmetrisation, which measures the numerical error, GPa.
     """
 
     constants: Array
@@ -36,21 +36,21 @@ class ElasticTensor:
 
     @property
     def voigt(self) -> tuple[float, float]:
-        """Bulk and shear modulus of Voigt, GPa."""
+        """Voigt averages of the bulk and the shear modulus, GPa."""
         C = self.constants
-        trace, rest, shear = np.trace(C[:3, :3]), C[0, 1] + C[0, 2] + C[1, 2], np.trace(C[3:, 3:])
-        return float((trace + 2 * rest) / 9), float((trace - rest + 3 * shear) / 15)
+        diagonal, coupling, shear = np.trace(C[:3, :3]), C[0, 1] + C[0, 2] + C[1, 2], np.trace(C[3:, 3:])
+        return float((diagonal + 2 * coupling) / 9), float((diagonal - coupling + 3 * shear) / 15)
 
     @property
     def reuss(self) -> tuple[float, float]:
-        """Bulk and shear modulus of Reuss, GPa; the bulk modulus is the one under hydrostatic pressure."""
+        """Reuss averages of the bulk and the shear modulus, GPa; this bulk modulus applies to hydrostatic pressure."""
         S = np.linalg.inv(self.constants)
-        trace, rest, shear = np.trace(S[:3, :3]), S[0, 1] + S[0, 2] + S[1, 2], np.trace(S[3:, 3:])
-        return float(1 / (trace + 2 * rest)), float(15 / (4 * (trace - rest) + 3 * shear))
+        diagonal, coupling, shear = np.trace(S[:3, :3]), S[0, 1] + S[0, 2] + S[1, 2], np.trace(S[3:, 3:])
+        return float(1 / (diagonal + 2 * coupling)), float(15 / (4 * (diagonal - coupling) + 3 * shear))
 
     @property
     def quantities(self) -> list[Quantity]:
-        """The constants that are not zero by symmetry, moduli, and the lowest eigenvalue (Born: it is positive)."""
+        """Constants that are not zero by symmetry, moduli, and the lowest eigenvalue (positive for stable crystals)."""
         C = self.constants
         values = {
             f"C{i + 1}{j + 1}": C[i, j]
@@ -63,16 +63,22 @@ class ElasticTensor:
 
 
 def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = STRAIN) -> ElasticTensor:
-    """Compute C_ij = ∂σ_i/∂ε_j by central differences, with positions relaxed in each strained cell.
+    """Compute C_ij = ∂σ_i/∂ε_j (GPa) by central differences, with positions relaxed in each strained cell.
+
+    The result is symmetrised: C_ij and C_ji come from different strains and are averaged.
 
     Parameters
     ----------
     calculator : ase calculator
-        It must compute stresses.
+        Calculator with stresses.
     atoms : ase.Atoms
-        Crystal with relaxed cell and positions: the constants are those at zero stress.
+        Crystal with relaxed cell and positions, because the constants are defined at zero stress.
     strain : float
-        Strain of each Voigt component in both directions; shear strains are engineering strains, 2ε.
+        Magnitude of each Voigt strain, applied with both signs; shear strains are engineering strains, 2ε.
+
+    Returns
+    -------
+    ElasticTensor
 
     Raises
     ------
@@ -88,7 +94,7 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
 
 
 def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:
-    """Copy a structure under one Voigt strain: cell and positions times 1 + ε, with ε symmetric."""
+    """Copy a structure and multiply cell and positions by 1 + ε, with the symmetric strain ε of a Voigt component."""
     i, j = VOIGT[column]
     deformation = np.eye(3)
     deformation[i, j] = deformation[j, i] = 1 + strain if i == j else strain / 2

@@ -1,4 +1,4 @@
-"""Energy of a layered crystal as a function of the distance of its layers (paper 1, Fig. 6)."""
+"""Energy of a layered crystal as a function of the interlayer distance (paper 1, Fig. 6)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from paretofit.core import Array
 from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import PropertyError, Quantity
 
-MIN_GAP_RATIO = 1.3  # times the sum of the facing atoms' covalent radii: no bond crosses a wider gap between planes
-SEPARATED_DISTANCE_A = 12.0  # the layers do not interact
+MIN_GAP_RATIO = 1.3  # of a gap to the sum of the facing atoms' covalent radii; no bond crosses wider gaps
+SEPARATED_DISTANCE_A = 12.0  # at which layers do not interact
 
 
 @dataclass(frozen=True)
@@ -43,36 +43,36 @@ class InterlayerScan:
 
 
 def find_layer_gaps(atoms: Atoms) -> tuple[Array, Array]:
-    """Find gaps between atomic planes along the third cell vector that no bond crosses.
+    """Find the gaps between atomic planes along the third cell vector that are not crossed by bonds.
 
     Returns
     -------
     layer : (N,) int
-        Layer of each atom, counted upwards; the first is above the first gap.
+        Layer of each atom, counted upwards from the layer above the first gap.
     widths : (n_layers,) float64
         Width of the gap below each layer, Å; empty if the structure is not layered.
     """
     height = float(atoms.cell[2] @ _compute_normal(atoms))
     z = atoms.get_scaled_positions()[:, 2] * height
     order = np.argsort(z)
-    below = np.diff(np.concatenate([[z[order[-1]] - height], z[order]]))
+    spacings = np.diff(np.concatenate([[z[order[-1]] - height], z[order]]))
     radii = covalent_radii[atoms.numbers[order]]
-    is_gap = below > MIN_GAP_RATIO * (radii + np.roll(radii, 1))
+    is_gap = spacings > MIN_GAP_RATIO * (radii + np.roll(radii, 1))
     layer = np.empty(len(atoms), dtype=int)
     layer[order] = (np.cumsum(is_gap) - 1) % max(1, int(is_gap.sum()))
-    return layer, below[is_gap]
+    return layer, spacings[is_gap]
 
 
 def scan_interlayer_distance(calculator: Any, atoms: Atoms, *, n_points: int = 30) -> InterlayerScan:
-    """Compute the energy as a function of the distance of rigid layers.
+    """Compute the energy as a function of the distance between rigid layers.
 
     Parameters
     ----------
     calculator : ase calculator
     atoms : ase.Atoms
-        Its layers are stacked along the third cell vector.
+        Crystal with layers stacked along the third cell vector.
     n_points : int
-        Number of distances between 0.8 and 2.2 times the present one.
+        Number of distances between 0.8 and 2.2 times the mean distance in `atoms`.
 
     Raises
     ------
@@ -84,14 +84,14 @@ def scan_interlayer_distance(calculator: Any, atoms: Atoms, *, n_points: int = 3
         raise PropertyError("the structure has no layers along its third cell vector")
     mean_width = float(widths.mean())
     distances = np.append(np.linspace(0.8, 2.2, n_points) * mean_width, max(SEPARATED_DISTANCE_A, 3 * mean_width))
-    moved = (_set_layer_distance(atoms, layer, widths, distance) for distance in distances)
-    energies = np.array([compute_energy(structure, calculator) for structure in moved])
+    structures = (_set_layer_distance(atoms, layer, widths, distance) for distance in distances)
+    energies = np.array([compute_energy(structure, calculator) for structure in structures])
     energies = 1e3 * (energies - energies[-1]) / len(atoms)
     return InterlayerScan(pd.DataFrame({"distance": distances[:-1], "energy": energies[:-1]}))
 
 
 def _compute_normal(atoms: Atoms) -> Array:
-    """Compute the unit vector ``(3,)`` normal to the first two cell vectors, on the side of the third."""
+    """Compute the unit normal ``(3,)`` of the first two cell vectors, on the side of the third cell vector."""
     normal = np.cross(atoms.cell[0], atoms.cell[1])
     return np.asarray(normal * (np.sign(atoms.cell[2] @ normal) / np.linalg.norm(normal)))
 
@@ -100,11 +100,12 @@ def _set_layer_distance(atoms: Atoms, layer: Array, widths: Array, distance: flo
     """Copy a structure and set the width of every gap to `distance` (Å)."""
     cell, normal = atoms.cell[:], _compute_normal(atoms)
     shift = np.concatenate([[0.0], np.cumsum(distance - widths[1:])])
-    scaled = atoms.get_scaled_positions()
-    # atoms below the first gap belong to the top of the last layer
-    is_wrapped = (scaled[:, 2] < scaled[layer == 0, 2].min() - 1e-9) & (layer == len(widths) - 1)
-    scaled[is_wrapped, 2] += 1.0
+    scaled_positions = atoms.get_scaled_positions()
+    first_z = scaled_positions[layer == 0, 2].min()
+    # atoms below the first gap are periodic images of the top of the last layer
+    is_wrapped = (scaled_positions[:, 2] < first_z - 1e-9) & (layer == len(widths) - 1)
+    scaled_positions[is_wrapped, 2] += 1.0
     copy: Atoms = atoms.copy()
-    copy.positions = scaled @ cell + shift[layer][:, None] * normal
+    copy.positions = scaled_positions @ cell + shift[layer][:, None] * normal
     copy.set_cell(np.array([cell[0], cell[1], cell[2] + (distance * len(widths) - widths.sum()) * normal]))
     return copy

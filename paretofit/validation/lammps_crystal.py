@@ -23,9 +23,9 @@ def create_lammps_crystal(
     symbols : sequence of str
         Element of each atom.
     cell : (3, 3) float64
-        Å; vectors are rows, lower triangular.
+        Cell vectors as rows, lower triangular, Å.
     positions : (N, 3) float64
-        Å, from the corner of the box.
+        Positions from the corner of the box, Å.
     """
     (xx, _, _), (xy, yy, _), (xz, yz, zz) = cell.tolist()
     types = {symbol: number for number, symbol in enumerate(elements, start=1)}

@@ -1,4 +1,4 @@
-"""Measured speed of molecular dynamics with a potential, on a cell of the structure that it will be used for."""
+"""Measurement of the speed of molecular dynamics with a potential, for a given structure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from paretofit.potentials import MacePotential
 from paretofit.potentials.mace import limit_torch_threads
 from paretofit.validation.lammps_crystal import create_lammps_crystal
 
-MIN_ATOMS = 250  # in smaller cells the cost per step that does not depend on the number of atoms matters
+MIN_ATOMS = 250  # in smaller cells, the constant cost of a step is not negligible
 REPETITION_SECONDS = 1.0
 REPETITIONS = 3
-NEIGHBOUR_LIST_STEPS = 10  # between new neighbour lists
+NEIGHBOUR_LIST_STEPS = 10  # steps between rebuilds of the neighbour lists
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class MdSpeed:
     Attributes
     ----------
     us_per_atom_step : float
-        µs per atom and step: the minimum of the repetitions, because other processes can only slow it down.
+        Time per atom and step (µs), the minimum of the repetitions, because other processes can only slow them down.
     max_min_ratio : float
-        Ratio of the largest to the smallest of the repetitions.
+        Ratio of the slowest to the fastest repetition.
     n_atoms : int
         Number of atoms of the cell.
     """
@@ -50,10 +50,10 @@ class MdSpeed:
 def measure_md_speed(
     commands: Sequence[str], elements: Sequence[str], atoms: Atoms, *, seconds: float = REPETITION_SECONDS
 ) -> MdSpeed:
-    """Time microcanonical MD in LAMMPS with a potential on one core.
+    """Measure the speed of microcanonical MD in LAMMPS with a potential on one core.
 
-    The atoms hardly move (a step is 1e-9 ps), so that even a bad potential can be measured; neighbour lists are rebuilt
-    every ten steps, as in a usual run.
+    The atoms hardly move (a time step is 1e-9 ps), so that inaccurate potentials can also be measured. Neighbour lists
+    are rebuilt every ten steps, as in a typical run.
 
     Parameters
     ----------
@@ -62,18 +62,18 @@ def measure_md_speed(
     elements : sequence of str
         Elements of LAMMPS's atom types, in order.
     atoms : ase.Atoms
-        Periodic; repeated to about 250 atoms.
+        Periodic cell, which is repeated to about 250 atoms.
     seconds : float
-        Length of each of three repetitions.
+        Duration of each of three repetitions.
 
     Raises
     ------
     InputError
-        If the cell is not periodic, has an element that the potential lacks, or LAMMPS refuses the potential.
+        If the cell is not periodic or contains other elements than the potential, or LAMMPS rejects the potential.
     """
     supercell = _repeat_cell(atoms)
-    if foreign := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
-        raise InputError(f"the cell has {foreign[0]}, which the potential lacks; it has {', '.join(elements)}")
+    if foreign_elements := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
+        raise InputError(f"the cell contains {foreign_elements[0]}; the potential supports only {', '.join(elements)}")
     lammps = get_shared_lammps()
 
     def run(steps: int) -> None:
@@ -85,7 +85,7 @@ def measure_md_speed(
         lines = [*commands, "neighbor 1.0 bin", f"neigh_modify every {NEIGHBOUR_LIST_STEPS} delay 0 check no"]
         lines += ["timestep 1.0e-9", "fix motion all nve", "thermo 1000000"]
         lammps.commands_string("\n".join(lines))
-        lammps.command("run 5 post no")  # neighbour lists, and whatever is slow the first time
+        lammps.command("run 5 post no")  # build neighbour lists, and exclude initialisation from the timing
         speed = _repeat_timing(run, len(supercell), seconds, time.process_time)
         lammps.command("clear")
     return speed
@@ -98,15 +98,15 @@ def measure_calculator_speed(
     seconds: float = REPETITION_SECONDS,
     clock: Callable[[], float] = time.process_time,
 ) -> MdSpeed:
-    """Time energies and forces of an ASE calculator in this process; a step of MD costs as much.
+    """Measure the speed of MD with an ASE calculator as the time for energies and forces in this process.
 
     Parameters
     ----------
-    calculator : ase Calculator
+    calculator : ase calculator
     atoms : ase.Atoms
-        Periodic; repeated to about 250 atoms, which hardly move.
+        Periodic cell, which is repeated to about 250 atoms.
     seconds : float
-        Length of each of three repetitions.
+        Duration of each of three repetitions.
     clock : callable
         By default the CPU time of this process, which other processes do not affect; use `time.perf_counter` for a GPU.
 
@@ -128,14 +128,14 @@ def measure_calculator_speed(
 
 
 def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = REPETITION_SECONDS) -> MdSpeed:
-    """Call `measure_calculator_speed` for one member of a MACE committee, on one core or its GPU."""
+    """Measure the speed of a member of a MACE committee on one core, or on its GPU; see `measure_calculator_speed`."""
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
     with limit_torch_threads():
         return measure_calculator_speed(potential.member(0).calculator_factory()(), atoms, seconds=seconds, clock=clock)
 
 
 def _repeat_timing(run: Callable[[int], None], n_atoms: int, seconds: float, clock: Callable[[], float]) -> MdSpeed:
-    """Time repetitions of a run whose number of steps is chosen to take the given time."""
+    """Time repetitions of a run, with a number of steps that takes about the given time."""
 
     def measure(steps: int) -> float:
         start = clock()
@@ -148,9 +148,9 @@ def _repeat_timing(run: Callable[[int], None], n_atoms: int, seconds: float, clo
 
 
 def _repeat_cell(atoms: Atoms) -> Atoms:
-    """Repeat a periodic cell along its shortest vectors until it has `MIN_ATOMS` atoms."""
+    """Repeat a periodic cell along its shortest vectors until it has at least `MIN_ATOMS` atoms."""
     if not atoms.pbc.all():
-        raise InputError("MD speed is measured on a cell that is periodic in three directions")
+        raise InputError("a measurement of the MD speed requires a cell that is periodic in three directions")
     repeats = np.ones(3, dtype=int)
     lengths = atoms.cell.lengths()
     while len(atoms) * np.prod(repeats) < MIN_ATOMS:

@@ -1,4 +1,4 @@
-"""Properties by name: each is computed for one potential and one structure, as quantities and curves for the tables."""
+"""Properties by name, computed for one potential and one structure, as quantities and curves for tables."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Effort:
     Attributes
     ----------
     phonon_supercell_length, defect_supercell_length, slab_thickness, md_supercell_length : float
-        Smallest distance between opposite faces of a supercell, or thickness, Å.
+        Smallest distance between opposite faces of a supercell, or smallest thickness of a slab, Å.
     md_protocol : MdProtocol
     n_eos_points : int
-        Number of volumes of an equation of state.
+        Number of volumes of the curve of an equation of state.
     """
 
     phonon_supercell_length: float = 12.0
@@ -58,11 +58,11 @@ class ValidationSettings:
     ----------
     effort : Effort
     prototypes : tuple of str
-        Crystals of an element whose equations of state are compared.
+        Crystal structures of an element whose equations of state are compared.
     surfaces : tuple of (h, k, l)
-        Miller indices that refer to the conventional cell; by default low ones that suit it.
+        Miller indices in the conventional cell; by default three low-index surfaces.
     interstitials : tuple of (3,) float
-        Sites in fractions of the conventional cell.
+        Interstitial sites in fractional coordinates of the conventional cell.
     """
 
     effort: Effort = field(default_factory=Effort)
@@ -73,7 +73,7 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class ValidationCase:
-    """One of the compared potentials and a structure.
+    """One of the compared potentials, and one structure.
 
     Attributes
     ----------
@@ -83,8 +83,7 @@ class ValidationCase:
     structure_name : str
     input_structure : ase.Atoms
     crystal : ase.Atoms
-        Relaxed with this potential, as conventional standard cell; the input structure for properties that need no
-        relaxed crystal.
+        Conventional standard cell relaxed with this potential; the input structure for properties without relaxation.
     settings : ValidationSettings
     """
 
@@ -101,21 +100,22 @@ class ValidationCase:
         return self.potentials[self.potential_index]
 
     def make_calculator(self, potential: PotentialSpec | None = None) -> Any:
-        """Create a calculator of this potential, or of another one, for the elements of the structure."""
+        """Create a calculator for the elements of the structure, of this case's potential or of another potential."""
         return (potential or self.potential).make_calculator(self.input_structure.get_chemical_symbols())
 
 
 @dataclass
 class PropertyResult:
-    """Quantities and curves of a property, and reasons for what is missing.
+    """Quantities and curves of a property, and its failures.
 
     Attributes
     ----------
     values : list of (str, int, Quantity)
         Name of the structure, index of the potential, and quantity.
     curves : dict of str to DataFrame
-        By the name of their table; ``structure`` and ``potential`` are columns.
+        Curves by the name of their table; ``structure`` and ``potential`` are columns.
     failures : list of str
+        Reasons, with the name of the part that failed if other parts were computed.
     """
 
     values: list[tuple[str, int, Quantity]] = field(default_factory=list)
@@ -132,13 +132,13 @@ class PropertyResult:
     def add_curve(
         self, case: ValidationCase, name: str, curve: pd.DataFrame, structure_name: str | None = None, **columns: str
     ) -> None:
-        """Append a curve to a table."""
+        """Append a curve to the table `name`, with columns for the structure and the potential."""
         table = curve.assign(structure=structure_name or case.structure_name, potential=case.potential.name, **columns)
         self.curves[name] = pd.concat([self.curves[name], table]) if name in self.curves else table
 
     @contextmanager
     def record_failure(self, name: str, *fatal: type[Exception]) -> Iterator[None]:
-        """Record an exception as a failure of a part, so that other parts are computed; `fatal` ones are raised."""
+        """Record an exception as a failure of a part, so that other parts are computed; raise `fatal` exceptions."""
         try:
             yield
         except fatal:
@@ -148,7 +148,7 @@ class PropertyResult:
 
 
 def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
-    """Relax cell and positions, and return the conventional standard cell (spglib)."""
+    """Relax the cell and the positions, and return the conventional standard cell of spglib."""
     calculator = potential.make_calculator(atoms.get_chemical_symbols())
     return crystal.standardize_cell(crystal.relax_structure(calculator, atoms, relax_cell=True))
 
@@ -163,13 +163,13 @@ def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
 def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) -> None:
     calculator = case.make_calculator()
 
-    def measure(name: str, atoms: Atoms) -> BirchMurnaghanCurve:
+    def measure_equation(name: str, atoms: Atoms) -> BirchMurnaghanCurve:
         equation = compute_equation_of_state(calculator, atoms, n_points=case.settings.effort.n_eos_points)
         result.add_quantities(case, equation.quantities, name)
         result.add_curve(case, "eos", equation.curve, name)
         return equation
 
-    crystal_energy = measure(case.structure_name, case.crystal).energy
+    crystal_energy = measure_equation(case.structure_name, case.crystal).energy
     symbols = set(case.input_structure.get_chemical_symbols())
     if len(symbols) > 1:
         return
@@ -178,7 +178,7 @@ def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) ->
         name = f"{prototype} {min(symbols)}"
         with result.record_failure(name):
             atoms = scale_to_minimum(calculator, crystal.build_prototype(prototype, min(symbols), volume))
-            energy = 1e3 * (measure(name, atoms).energy - crystal_energy)
+            energy = 1e3 * (measure_equation(name, atoms).energy - crystal_energy)
             result.add_quantities(case, [Quantity(f"E0 above {case.structure_name}", "meV/atom", energy)], name)
 
 
@@ -196,7 +196,7 @@ def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
-    """Evaluate the cells that this potential has relaxed with every potential."""
+    """Relax cells with this potential, and evaluate them with every potential."""
     min_length, interstitials = case.settings.effort.defect_supercell_length, case.settings.interstitials
     calculator = case.make_calculator()
     cells = relax_defect_cells(calculator, case.crystal, min_length=min_length, interstitials=interstitials)
@@ -224,16 +224,16 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
                 energy = compute_surface_energy(calculator, case.crystal, indices, thickness=thickness, relax=relax)
                 result.add_quantities(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
                 if energy < 0:
-                    result.failures.append(f"{name}: a slab is {-energy:.3g} J/m² below the crystal, which is unstable")
+                    result.failures.append(f"{name}: the surface energy is negative ({energy:.3g} J/m²)")
 
 
 def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:
-    """Scan the input structure, as in paper 1, without and with dispersion."""
+    """Scan the interlayer distance of the input structure without and with dispersion, as in paper 1."""
     has_dispersion = case.potential.name.endswith(tuple(f"+{method}" for method in DISPERSION_METHODS))
     for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):
         with result.record_failure(method or "no dispersion", PropertyError):
             potential = case.potential.with_dispersion(method) if method else case.potential
-            calculator = case.make_calculator(potential)  # fails if D2 has no parameters of an element, ...
+            calculator = case.make_calculator(potential)  # fails if an element has no dispersion parameters
             scan = scan_interlayer_distance(calculator, case.input_structure)
             suffix = f", {method.upper()}" if method else ""
             quantities = [quantity._replace(name=f"{quantity.name}{suffix}") for quantity in scan.quantities]
@@ -272,11 +272,11 @@ PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] 
     "dimer": _measure_dimers,
     "md": _measure_dynamics,
 }
-PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # they use the input structure
+PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # computed for the input structure
 
 
 def measure_property(name: str, case: ValidationCase) -> PropertyResult:
-    """Compute one property of one potential for one structure; an exception becomes the reason of a failure."""
+    """Compute a property of one potential for one structure; an exception is recorded as a failure."""
     result = PropertyResult()
     try:
         PROPERTY_FUNCTIONS[name](case, result)

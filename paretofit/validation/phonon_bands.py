@@ -17,14 +17,14 @@ from paretofit.validation.crystal import compute_repeats
 from paretofit.validation.quantity import Quantity
 
 DISPLACEMENT_A = 0.01
-MAX_IMAGINARY_THZ = -0.1  # higher frequencies are noise of the displacements around Γ
-MESH_LENGTH_A = 100.0  # phonopy's measure of the density of a mesh
+MAX_IMAGINARY_THZ = -0.1  # frequencies between this value and zero are numerical noise around Γ
+MESH_LENGTH_A = 100.0  # phonopy's parameter for the density of a mesh
 POINTS_PER_SEGMENT = 40
 
 
 @dataclass(frozen=True)
 class PhononSpectrum:
-    """Frequencies of a crystal, THz; imaginary frequencies are negative.
+    """Phonon frequencies of a crystal, THz; imaginary frequencies are negative.
 
     Attributes
     ----------
@@ -36,8 +36,9 @@ class PhononSpectrum:
     density_of_states : DataFrame
         ``frequency`` and ``density`` (1/THz per primitive cell).
     gamma_frequencies : (3n,) float64
+        Frequencies at Γ.
     min_frequency, max_frequency : float
-        Over the path and the mesh.
+        Lowest and highest frequency of the path and the mesh.
     """
 
     bands: pd.DataFrame
@@ -49,12 +50,12 @@ class PhononSpectrum:
 
     @property
     def has_imaginary_modes(self) -> bool:
-        """Whether a mode is below -0.1 THz: the crystal is dynamically unstable."""
+        """Whether a frequency is below -0.1 THz, so that the crystal is dynamically unstable."""
         return self.min_frequency < MAX_IMAGINARY_THZ
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Lowest and highest frequency, highest frequency at Γ, and whether there are imaginary modes."""
+        """Lowest and highest frequency, highest frequency at Γ, and presence of imaginary modes."""
         return [
             Quantity("lowest frequency", "THz", self.min_frequency),
             Quantity("highest frequency", "THz", self.max_frequency),
@@ -72,7 +73,7 @@ def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> Phon
     atoms : ase.Atoms
         Relaxed crystal; phonopy finds the primitive cell.
     min_length : float
-        Smallest distance between opposite faces of the supercell, Å: twice the cutoff or more.
+        Smallest distance between opposite faces of the supercell, Å; at least twice the cutoff.
     """
     from phonopy import Phonopy  # noqa: PLC0415  (an extra)
     from phonopy.structure.atoms import PhonopyAtoms  # noqa: PLC0415
@@ -109,7 +110,7 @@ def _compute_forces(calculator: Any, cell: Any) -> Array:
 
 
 def _compute_bands(phonopy: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compute frequencies along ASE's path for the primitive cell; return tables of bands and of special points."""
+    """Compute frequencies along ASE's path for the primitive cell; return the tables of bands and special points."""
     primitive = phonopy.primitive
     path = Atoms(primitive.symbols, cell=primitive.cell, pbc=True).cell.bandpath()
     reciprocal = path.cell.reciprocal()[:]

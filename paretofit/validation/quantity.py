@@ -8,7 +8,7 @@ from paretofit.core import InputError
 
 
 class Quantity(NamedTuple):
-    """A named number with its unit, which is empty for dimensionless quantities."""
+    """Named number with its unit, which is empty for dimensionless quantities."""
 
     name: str
     unit: str
@@ -16,7 +16,7 @@ class Quantity(NamedTuple):
 
 
 class PropertyError(RuntimeError):
-    """A property cannot be computed with this potential for this structure; the message is the reason."""
+    """Error for a property that cannot be computed; the message contains the reason."""
 
 
 def check_validate_extra() -> None:
@@ -25,4 +25,4 @@ def check_validate_extra() -> None:
         import phonopy  # noqa: F401, PLC0415  (an extra)
         import spglib  # noqa: F401, PLC0415
     except ImportError as error:
-        raise InputError(f"validate needs {error.name}; install it with: pip install 'paretofit[validate]'") from error
+        raise InputError(f"'validate' requires {error.name}: pip install 'paretofit[validate]'") from error

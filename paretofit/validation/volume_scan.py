@@ -15,12 +15,12 @@ from paretofit.core import Array
 from paretofit.validation.crystal import FORCE_TOLERANCE, compute_energy, relax_positions_if_needed
 from paretofit.validation.quantity import PropertyError, Quantity
 
-SCAN_RANGE = 0.25  # relative change of the volume, in both directions, of the curve that is drawn
-FIT_RANGE = 0.06  # relative change of the volume, in both directions, of the points that are fitted
-FIT_POINTS = 9
-SCAN_POINTS = 21
-SEARCH_RANGE = (0.6, 1.7)  # times the present volume: where the minimum of a prototype is searched
-SEARCH_POINTS = 23
+SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
+FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
+FIT_POINTS = 9  # number of volumes
+SCAN_POINTS = 21  # number of volumes
+SEARCH_RANGE = (0.6, 1.7)  # volumes relative to the initial one in the search for the minimum of a prototype
+SEARCH_POINTS = 23  # number of volumes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class BirchMurnaghanCurve:
     bulk_modulus, bulk_modulus_derivative : float
         B (GPa) and B'.
     curve : DataFrame
-        ``volume`` (Å³/atom) and ``energy`` (eV/atom) of the scan, ±25 %.
+        ``volume`` (Å³/atom) and ``energy`` (eV/atom), within ±25 % of the initial volume.
     """
 
     volume: float
@@ -60,7 +60,7 @@ def fit_birch_murnaghan(volumes: Array, energies: Array) -> tuple[float, float, 
     Raises
     ------
     PropertyError
-        If there is no minimum inside the range of volumes.
+        If the energy has no minimum within the volumes, or the fit fails.
     """
     lowest = int(np.argmin(energies))
     if not np.isfinite(energies).all() or lowest in {0, len(energies) - 1}:
@@ -69,35 +69,38 @@ def fit_birch_murnaghan(volumes: Array, energies: Array) -> tuple[float, float, 
     try:
         volume, energy, modulus = equation.fit(warn=False)
     except (RuntimeError, ValueError) as error:
-        raise PropertyError(f"no equation of state fits: {error}") from error
+        raise PropertyError(f"the fit of the equation of state failed: {error}") from error
     return float(volume), float(energy), float(modulus / units.GPa), float(equation.eos_parameters[2])
 
 
 def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = SCAN_POINTS) -> BirchMurnaghanCurve:
-    """Scan the volume at constant shape, with positions relaxed at each volume, and fit the equation of state.
+    """Fit the equation of state to energies at constant cell shape, with positions relaxed at each volume.
+
+    Nine volumes within ±6 % are fitted; the curve extends to ±25 %.
 
     Parameters
     ----------
     calculator : ase calculator
     atoms : ase.Atoms
-        Near its equilibrium volume.
+        Crystal near its equilibrium volume.
     n_points : int
-        Number of volumes of the scan over ±25 % that is drawn; nine volumes within ±6 % are fitted.
+        Number of evenly spaced volumes within ±25 %; those within ±6 % are replaced by the fitted volumes.
 
     Raises
     ------
     PropertyError
         If there is no minimum, or positions cannot be relaxed.
     """
-    fitted = _scan_volumes(calculator, atoms, np.linspace(1 - FIT_RANGE, 1 + FIT_RANGE, FIT_POINTS))
-    parameters = fit_birch_murnaghan(*fitted.to_numpy().T)
+    fit_points = _scan_volumes(calculator, atoms, np.linspace(1 - FIT_RANGE, 1 + FIT_RANGE, FIT_POINTS))
+    parameters = fit_birch_murnaghan(*fit_points.to_numpy().T)
     factors = np.linspace(1 - SCAN_RANGE, 1 + SCAN_RANGE, n_points)
-    outer = _scan_volumes(calculator, atoms, factors[np.abs(factors - 1) > FIT_RANGE])
-    return BirchMurnaghanCurve(*parameters, pd.concat([fitted, outer]).sort_values("volume", ignore_index=True))
+    outer_points = _scan_volumes(calculator, atoms, factors[np.abs(factors - 1) > FIT_RANGE])
+    curve = pd.concat([fit_points, outer_points]).sort_values("volume", ignore_index=True)
+    return BirchMurnaghanCurve(*parameters, curve)
 
 
 def _scan_volumes(calculator: Any, atoms: Atoms, factors: Array) -> pd.DataFrame:
-    """Tabulate ``volume`` (Å³/atom) and ``energy`` (eV/atom), with relaxed positions, at factors of the volume."""
+    """Tabulate ``volume`` (Å³/atom) and ``energy`` (eV/atom) with relaxed positions at multiples of the volume."""
     rows = []
     for factor in factors:
         relaxed = relax_positions_if_needed(calculator, _scale_volume(atoms, factor), FORCE_TOLERANCE)
@@ -106,10 +109,10 @@ def _scan_volumes(calculator: Any, atoms: Atoms, factors: Array) -> pd.DataFrame
 
 
 def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
-    """Scale a structure to the nearest volume at which the energy has a minimum, at constant shape.
+    """Scale a structure, at constant shape, to the nearest volume at which the energy has a minimum.
 
-    The volume is the centre of a prototype's scan. The nearest minimum is used, not the deepest: far from its training
-    data, a potential may have an energy below that of any crystal.
+    The nearest minimum is used instead of the deepest, because far from its training data, a potential may have an
+    energy below that of any real crystal.
 
     Raises
     ------
@@ -122,8 +125,8 @@ def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
 
     grid = np.linspace(*SEARCH_RANGE, SEARCH_POINTS)
     energies = np.array([compute_energy_at(factor) for factor in grid])
-    middle = energies[1:-1]
-    minima = 1 + np.flatnonzero((middle < energies[:-2]) & (middle <= energies[2:]))
+    inner_energies = energies[1:-1]
+    minima = 1 + np.flatnonzero((inner_energies < energies[:-2]) & (inner_energies <= energies[2:]))
     if not len(minima):
         raise PropertyError("the energy has no minimum between 0.6 and 1.7 times the volume of the structure")
     nearest = int(minima[np.argmin(np.abs(grid[minima] - 1))])

@@ -232,7 +232,7 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  entropy: {count: 1, composition: {Be: 1}, volume_per_atom: [9, 5]}\n", "must be in ascending order"),
         ("  output: candidates\n", "extended XYZ"),
         ("  clusters: {distance: {SiC: 1.9}}\n", "not a pair of elements"),
-        ("  filters: {max_force: 5}\n", "needs a 'force_engine'"),
+        ("  filters: {max_force: 5}\n", "requires a 'force_engine'"),
         ("  filters: {max_force: 5, force_engine: {name: abacus}}\n", "force_engine"),
         (
             "  filters: {max_force: 5, force_engine: {name: ase, calculator: ase.calculators.emt.EMT}}\n",
@@ -269,7 +269,7 @@ def test_nothing_to_begin_from_and_a_file_that_is_not_there(tmp_path):
     (tmp_path / "s.yaml").write_text("augmentation: {n_candidates: 3}\n")
     done = call("augment", "s.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "nothing to generate: set 'augmentation.structures'" in done.stderr
+    assert "no candidates to generate; set 'augmentation.structures'" in done.stderr
     assert "Traceback" not in done.stderr
     (tmp_path / "s.yaml").write_text("augmentation: {structures: [none.cif]}\n")
     with pytest.raises(InputError, match="'augmentation.structures': no file at .*none.cif"):
@@ -310,7 +310,7 @@ def test_no_input_is_overwritten_by_what_is_written_beside_the_output(tmp_path, 
         "slabs: {miller_indices: []}}\n"
     )
     if name != "counts.json":
-        with pytest.raises(InputError, match=f"{name} is one of 'structures'; rename it"):
+        with pytest.raises(InputError, match=f"{name}, which is one of 'structures'"):
             augment_study(tmp_path / "s.yaml", figures=False)
     else:
         augment_study(tmp_path / "s.yaml", figures=False)
@@ -351,6 +351,6 @@ def test_the_output_is_never_an_input(tmp_path):
     write(tmp_path / "be.extxyz", bulk("Be"))
     before = (tmp_path / "be.extxyz").read_bytes()
     (tmp_path / "s.yaml").write_text("augmentation: {structures: [be.extxyz], output: be.extxyz, n_candidates: 20}\n")
-    with pytest.raises(InputError, match=r"is one of 'structures'; rename it"):
+    with pytest.raises(InputError, match=r"which is one of 'structures'"):
         augment_study(tmp_path / "s.yaml")
     assert (tmp_path / "be.extxyz").read_bytes() == before

@@ -234,8 +234,8 @@ class TestPlanner:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"budget": 5}, "too small: the cheapest setting costs 10 s"),
-            ({}, "needs a budget"),
+            ({"budget": 5}, "below the cheapest point, which costs 10 s"),
+            ({}, "requires a budget"),
             ({"budget": "5 parsecs"}, "a budget must be a positive number of seconds"),
             ({"budget": -3}, "a budget must be a positive number"),
             ({"budget": 900, "max_energy": 0.1}, "reaches an energy error of 0.1 meV/atom .the lowest is"),
@@ -270,7 +270,7 @@ class TestPlanner:
         for arguments, text in (
             (("nothing", "--budget", "1h"), "nothing"),
             ((".", "--budget", "1h"), "not a run folder"),
-            (("results.csv",), "needs a budget"),
+            (("results.csv",), "requires a budget"),
         ):
             wrong = call("plan", *arguments, cwd=tmp_path)
             assert wrong.returncode == 2

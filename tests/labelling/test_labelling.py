@@ -218,7 +218,7 @@ def test_a_kill_loses_only_running_labels(folder):
 
 def test_the_dataset_can_be_collected_while_labels_are_missing(folder):
     study = study_of(folder)
-    with pytest.raises(InputError, match="no label is finished yet"):
+    with pytest.raises(InputError, match="as no label is finished"):
         collect_labels(study)
     label_study(study, jobs=1)
     journal = folder / "runs" / "copper-labels" / "labels.jsonl"

@@ -348,7 +348,7 @@ class TestTrained:
         arguments = ["evaluate", str(folder), str(tmp_path / "own.extxyz"), "-o", str(tmp_path / "out"), "--md-speed"]
         result = CliRunner().invoke(app, [*arguments, "--jobs", "1"])
         assert result.exit_code == 0, result.output
-        assert "µs for each atom and step" in result.output
+        assert "µs per atom and step" in result.output
         table = pd.read_csv(tmp_path / "out" / "evaluation.csv")
         assert table["force_std"].gt(0).all()
         assert table["verdict"].notna().all()
@@ -711,13 +711,13 @@ class TestAskedWrongly:
         ("mace_section", "message"),
         [
             ({"models": ["huge"]}, "'mace.models.huge.preset': must be 'published', 'medium', 'small' or 'tiny'"),
-            ({"models": [{"preset": "tiny"}]}, "a list must hold names of presets"),
+            ({"models": [{"preset": "tiny"}]}, "a list must contain names of presets"),
             ({"models": {"a": {"chanels": 3}}}, "did you mean 'channels'"),
-            ({"levels": ["7"]}, "'mace.levels' has '7', which is not a level of this study"),
-            ({"sizes": [41]}, "'mace.sizes' has 41, which is not one of the study's 'sizes'"),
+            ({"levels": ["7"]}, "'mace.levels' contains '7', which is not a level of this study"),
+            ({"sizes": [41]}, "'mace.sizes' contains 41, which is not one of 'sizes'"),
             (
                 {"models": {"a": {"foundation": {"file": "no.model"}}}},
-                "'mace.models.a.foundation.file': there is no file",
+                "'mace.models.a.foundation.file': no file",
             ),
         ],
     )

@@ -77,7 +77,7 @@ class TestUnwritablePaths:
         with read_only(tmp_path / "run"):
             done = call("run", study(tmp_path), "--out", tmp_path / "run")
         assert done.returncode == 2
-        assert "cannot be used: Read-only file system; name another one with --out" in in_one_sentence(done)
+        assert "cannot be used: Read-only file system; choose another folder with --out" in in_one_sentence(done)
 
     def test_a_dataset_in_a_read_only_folder(self, undisturbed, tmp_path):
         data = tmp_path / "data"
@@ -192,7 +192,7 @@ class TestSignals:
         done, pids = stop(process, number, group=group)
         word, code = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
         assert done.returncode == code, done.stderr
-        assert in_one_sentence(done) == f"paretofit: {word}; the same command resumes"
+        assert in_one_sentence(done) == f"paretofit: {word}; run the same command again to resume"
         assert not litter(run)
         assert not (run / "results.csv").exists()
         assert soon(lambda: gone(pids)), "no process is left"
@@ -221,7 +221,7 @@ class TestSignals:
         assert soon(lambda: journal.exists() and journal.read_text().count("\n") > 3)
         done, pids = stop(process, number, group=True)
         assert done.returncode == code, done.stderr
-        assert "finished labels are kept, and the same command resumes" in in_one_sentence(done)
+        assert "run the same command again to resume (finished labels are kept)" in in_one_sentence(done)
         assert (tmp_path / "copper.h5").exists()
         assert soon(lambda: gone(pids))
         text_before = journal.read_text()
@@ -305,7 +305,7 @@ class TestSignals:
         assert soon((tmp_path / "run" / "iterations" / "01").exists)
         done, pids = stop(process, signal.SIGTERM, group=False)
         assert done.returncode == 143, done.stderr
-        assert in_one_sentence(done).endswith("the same command resumes")
+        assert in_one_sentence(done).endswith("run the same command again to resume")
         assert not litter(tmp_path / "run")
         assert soon(lambda: gone(pids))
         assert learn(tmp_path / "s.yaml", out=tmp_path / "run").report.exists()
@@ -357,7 +357,7 @@ class TestCorruption:
     def test_a_flipped_bit_in_the_input_of_a_report(self, undisturbed, run, tmp_path, name):
         flip(run / name, digit(run / name) if name != "dataset.h5" else 0.5)
         for read in (rebuild_report, lambda folder: export_potential(folder, tmp_path / "p")):
-            with pytest.raises(InputError, match=f"{name} is corrupt: its content is not what the run wrote; run "):
+            with pytest.raises(InputError, match=f"{name} is corrupt: it has changed since the run wrote it; run "):
                 read(run)
         run_study(tmp_path / "study.yaml", out=run)
         assert (run / name).read_bytes()[:64] == (undisturbed / name).read_bytes()[:64]
@@ -376,7 +376,7 @@ class TestCorruption:
         assert results(run) == results(undisturbed)
         (run / "run.json").write_bytes(b"\x00" * 100)
         (run / "study.yaml").unlink()
-        with pytest.raises(InputError, match=r"run\.json is corrupt; if this is a run of 'study', write"):
+        with pytest.raises(InputError, match=r"run\.json is corrupt; if the folder belongs to the study 'study'"):
             run_study(tmp_path / "study.yaml", out=run)
 
     @pytest.mark.parametrize("at", [0.2, 0.4, 0.6, 0.8])

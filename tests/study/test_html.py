@@ -183,7 +183,7 @@ def test_a_plan_shows_its_choice_and_alternatives(run):
     row = cells[cells.index("recommended") :][:9]
     assert row[1:4] == [result.choice["level"], f"{int(result.choice['n_train'])}", "2"]
     assert float(row[6].split()[0].replace(",", "")) == pytest.approx(result.choice["energy"], rel=6e-3)
-    assert "for twice that" in cells
+    assert "for twice the budget" in cells
     assert len(result.by_level) == 1 or "extrapolated" in cells
 
 

@@ -91,7 +91,7 @@ class TestRebuilding:
         shutil.copytree(finished.folder, folder)
         text = (folder / "results.csv").read_text()
         (folder / "results.csv").write_text(text[:cut])
-        with pytest.raises(InputError, match=r"results.csv is corrupt: .*run the same paretofit run again"):
+        with pytest.raises(InputError, match=r"results.csv is corrupt: .*run the same command again"):
             rebuild_report(folder)
 
     @pytest.mark.parametrize("change", [{"sampling": "samplings"}, {"ref_force": "force"}, "x"])
@@ -124,7 +124,7 @@ class TestRebuilding:
         shutil.copy(folder / "figures" / "energy_force.svg", folder / "validation" / "figures" / "eos.svg")
         rebuild_report(folder)
         page = (folder / "report.html").read_text()
-        assert "Validation on physics" in page
+        assert "Physical properties" in page
         assert 'id="validation_eos"' in page
 
     def test_the_page_has_every_table_and_figure(self, finished):
@@ -214,7 +214,7 @@ class TestMdSpeed:
             measure_md_speed(files.commands, files.elements, atoms)
         atoms.pbc = True
         atoms.numbers[:] = 74
-        with pytest.raises(InputError, match="has W, which the potential lacks"):
+        with pytest.raises(InputError, match="the cell contains W; the potential supports only"):
             measure_md_speed(files.commands, files.elements, atoms)
 
 

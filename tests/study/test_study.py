@@ -132,7 +132,7 @@ def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
 def test_files_of_others_are_left_alone(tmp_path):
     """A folder that is not a run, another study's run, and a file where a folder should be."""
     study = study_file(tmp_path, name="mine", repetitions=1, sampling_methods=["random"], sizes=[20])
-    with pytest.raises(InputError, match=r"holds files that are not of a run \(such as study.yaml\)"):
+    with pytest.raises(InputError, match=r"contains files that do not belong to a run \(such as study.yaml\)"):
         run_study(study, out=tmp_path)
     mine = tmp_path / "notes"
     mine.mkdir()
@@ -142,7 +142,7 @@ def test_files_of_others_are_left_alone(tmp_path):
     assert (mine / "dataset.h5").read_text() == "precious"
     run_study(study, out=tmp_path / "run")
     other = study_file(tmp_path, name="other", repetitions=1, sampling_methods=["random"], sizes=[20])
-    with pytest.raises(InputError, match="holds a run of the study 'mine', not of 'other'"):
+    with pytest.raises(InputError, match="contains a run of the study 'mine', not of 'other'"):
         run_study(other, out=tmp_path / "run")
     with pytest.raises(InputError, match="cannot be used"):
         run_study(study, out=study)
@@ -260,7 +260,7 @@ def test_weights_of_groups_are_in_both_engines(tmp_path):
     plain = run_study(study_file(tmp_path, **{**keys, "group_weights": None}), out=tmp_path / "without").results
     assert not np.allclose(tables["fast"]["test_energy"], plain["test_energy"], rtol=1e-3)
     wrong = study_file(tmp_path, **{**keys, "group_weights": {"energy": {"liqiud": 2.0}}})
-    with pytest.raises(InputError, match="'group_weights' names the group 'liqiud', but no configuration"):
+    with pytest.raises(InputError, match="'group_weights' contains the group 'liqiud', but no configuration"):
         run_study(wrong, out=tmp_path / "wrong")
 
 
@@ -272,7 +272,7 @@ def test_weights_of_groups_may_be_searched_for(tmp_path):
     study = study_file(tmp_path, **keys, group_weights=requested)
     actual, again = (run_study(study, out=tmp_path / name) for name in ("found", "again"))
     assert actual.results.equals(again.results)
-    assert any("Weights of groups were optimised" in warning for warning in actual.warnings)
+    assert any("weights of groups were optimised" in warning for warning in actual.warnings)
     errors = ["ref_energy", "ref_force"]
     assert not np.allclose(actual.results[errors], plain[errors], rtol=1e-3)
     with pytest.raises(InputError, match="'group_weights.objectives' at 2Jmax = 2: 'speed' is not an objective"):
@@ -327,7 +327,7 @@ WRONG = [
     ({"weights": [0]}, "greater than or equal to 0.000001; got 0"),
     ({"weights": [[12, -1]]}, "greater than or equal to 0.000001; got -1"),
     ({"weights": [1, 1.0]}, "twice"),
-    ({"weights": ["heavy"]}, "'weights': each must be a ratio w_E/w_F or a pair"),
+    ({"weights": ["heavy"]}, "'weights': each weight must be a ratio w_E/w_F or a pair"),
     ({"weights": [[1, 2, 3]]}, "got [1, 2, 3]"),
     ({"weights": [True]}, "got True"),
     ({"weights": [1.0e300]}, "less than or equal to 1000000"),
@@ -341,8 +341,8 @@ WRONG = [
     ({"cost": {"label_seconds": {2: 1.0, 4: 1.0, 5: 2.0, 7: 3.0}}}, "'7', which is not a level of this study"),
     ({"split": {"group_by": ["config_tipe"]}}, "has 'config_tipe' in its info"),
     ({"repetitions": 10**20}, "less than or equal to 100000"),
-    ({"ridge": [-1.0]}, "'ridge': each must be 'auto' or a number from 0 up to 1e6; got -1"),
-    ({"ridge": ["best"]}, "'ridge': each must be 'auto' or a number from 0 up to 1e6; got best"),
+    ({"ridge": [-1.0]}, "'ridge': each penalty must be 'auto' or a number from 0 up to 1e6; got -1"),
+    ({"ridge": ["best"]}, "'ridge': each penalty must be 'auto' or a number from 0 up to 1e6; got best"),
     ({"ridge": []}, "'ridge': must be a list of penalties, such as [0, auto]"),
     ({"split": {"train_fraction": 1}}, "leaves no test set; set 'leave_one_out: true'"),
     ({"leverage": {"twojmax": True}}, "'leverage.twojmax'"),
@@ -355,7 +355,7 @@ WRONG = [
     ({"dataset": __file__}, "not an HDF5 file"),
     ({"sampling_methods": ["levrage"]}, "did you mean 'leverage'?"),
     ({"split": {"train_fraction": 1.5}}, "less than or equal to 1; got 1.5"),
-    ({"cost": {"label_seconds": {2: 1.0}}}, "no number for level '4'"),
+    ({"cost": {"label_seconds": {2: 1.0}}}, "no seconds for level '4'"),
     ({"basis": {"elements": ["Be"], "twojmax": 2}}, "smaller than the largest 'twojmax', 4"),
     ({"repetitions": 0}, "'repetitions'"),
     ({"name": "../escape"}, "'name'"),
@@ -377,7 +377,7 @@ def test_yaml_that_is_none(tmp_path):
     path = tmp_path / "s.yaml"
     for content, message in (
         ("a: b: c", "line 1 is not valid YAML"),
-        ("- 1", "must hold keys"),
+        ("- 1", "must contain keys"),
         ("name: a\nname: b\n", "not valid YAML"),
     ):
         path.write_text(content)
@@ -394,7 +394,7 @@ def test_empty_dataset(tmp_path):
         for name, empty in (("id", np.empty(0, int)), ("offsets", np.zeros(1, int))):
             del file[f"configurations/{name}"]
             file[f"configurations/{name}"] = empty
-    with pytest.raises(InputError, match="holds no configurations"):
+    with pytest.raises(InputError, match="contains no configurations"):
         run_study(study_file(tmp_path, dataset=str(data)))
 
 
@@ -402,7 +402,7 @@ def test_a_template_runs_as_it_is_written(tmp_path, small_dataset):
     path = write_template(small_dataset, tmp_path / "s.yaml")
     study = load_study(path)
     assert study.levels == ["cheap", "good"]
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         write_template(small_dataset, path)
     result = run_study(path, out=tmp_path / "run")
     assert len(result.results) > 0
