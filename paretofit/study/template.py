@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from paretofit.core import InputError, write_text
-from paretofit.dataset import Dataset, assign_groups, describe_dataset, split_configurations
+from paretofit.dataset import Dataset, describe_dataset, split_configurations
+from paretofit.structures import group_configurations
 from paretofit.study.json_schema import write_json_schema
 from paretofit.study.schema import Study, load_study
 
@@ -187,7 +188,7 @@ def _describe_excluded_levels(data: Dataset) -> str:
 def _can_split(data: Dataset) -> bool:
     """Check whether the default groups are small enough for a split near the requested training fraction."""
     split = Study.model_fields["split"].default
-    groups = assign_groups(data.ids, data.info_records, split.group_by)
+    groups = group_configurations(data, split.group_by)
     try:
         train = split_configurations(groups, split.train_fraction, split.seed).train
     except InputError:
