@@ -16,9 +16,9 @@ from ase.data import covalent_radii
 from paretofit.consistency.hypotheses import explain_order, explain_ratio
 from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
 from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
-from paretofit.core import Array, InputError, list_first
+from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
-from paretofit.structures import nearest_distance
+from paretofit.structures import find_shortest_pair_distances
 
 MIN_CONFIGURATIONS = 10
 MAX_CONFIGURATIONS = 400  # in the fit
@@ -26,6 +26,7 @@ MAX_ATOMS = 13_500  # in the fit, which takes a few seconds
 MAX_OTHER_ATOMS = 40_000  # in configurations whose energies only are checked
 MAX_ATOMS_PER_CONFIGURATION = 600
 MAX_DISTANCE_RATIO = 1.45  # nearest distance relative to the sum of covalent radii; bohr for Å gives 1.5 to 2.2
+MAX_DISTANCE = 8.0  # Å, of nearest atoms
 NOBLE_GASES = {2, 10, 18, 36, 54, 86}  # bound by dispersion at distances far above their covalent radii
 MAX_ERROR_WITH_SKILL = 0.5  # of the energies, relative to their spread
 MIN_ERROR_OF_WRONG_ORDER = 0.6  # of the forces, above which other orders of axes and atoms are tried
@@ -60,10 +61,8 @@ def check_labels(dataset: Dataset) -> list[str]:
         warnings.append(f"{BOHR_WARNING}, {_measure_distances(structures):.2f} times the sum of covalent radii apart)")
     fit: LabelFit | None = None
     if len(positions) >= MIN_CONFIGURATIONS:
-        try:
-            fit = LabelFit(structures, 1 / units.Bohr if is_stretched else 1.0)
-        except InputError as error:
-            warnings.append(f"labels were not checked by a fit: {error}")
+        fit = LabelFit(structures, 1 / units.Bohr if is_stretched else 1.0)
+        positions = positions[fit.is_usable]
     for level, level_labels in labels.items():
         problems = list(_find_constant_labels(level_labels, dataset.ids))
         is_labelled = level_labels.complete[positions]
@@ -156,9 +155,9 @@ def _measure_distances(structures: Sequence[Atoms]) -> float:
     """Return the median over structures of the nearest distance relative to the sum of covalent radii."""
     ratios = []
     for atoms in structures:
-        radii = covalent_radii[atoms.numbers]
         if not set(atoms.numbers.tolist()) & NOBLE_GASES:
-            ratios.append(nearest_distance(atoms) / (2 * float(radii.mean())))
+            distances = find_shortest_pair_distances(atoms, MAX_DISTANCE)
+            ratios += [min(d / covalent_radii[list(pair)].sum() for pair, d in distances.items())] if distances else []
     return float(np.median(ratios)) if ratios else 1.0
 
 

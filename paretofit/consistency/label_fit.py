@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, get_shared_lammps
+from paretofit.core import Array, InputError, get_shared_lammps
 from paretofit.descriptors import SnapBasis, compute_configuration_rows, compute_energy_rows
 from paretofit.structures import make_comparison_basis
 
@@ -73,14 +73,19 @@ class LabelFit:
     Parameters
     ----------
     structures : sequence of ase.Atoms
-        At least one element in common is not needed; rows grow with the number of elements.
+        Structures whose descriptors cannot be computed, because atoms overlap or a cell has no volume, are excluded.
     stretch : float
         Factor on the cutoff, for positions that are in another unit of length.
 
-    Raises
-    ------
-    InputError
-        If LAMMPS cannot compute the descriptors of a structure.
+    Attributes
+    ----------
+    is_usable : (n_structures,) bool
+        Structures that are not excluded; all other attributes are those of the `n` usable ones.
+    structures : list of ase.Atoms
+    n_atoms : (n,) int64
+    energy_rows : (n, p) float64
+        Scaled to equal forces.
+    force_rows : list of (3N, p) float64
     """
 
     def __init__(self, structures: Sequence[Atoms], stretch: float = 1.0) -> None:
@@ -88,16 +93,19 @@ class LabelFit:
         twojmax = 6 if len(elements) <= MAX_ELEMENTS_OF_LARGE_BASIS else 4
         basis = make_comparison_basis(elements, twojmax)
         basis = SnapBasis(**{**basis.model_dump(), "rcutfac": basis.rcutfac * stretch})
-        lammps = get_shared_lammps()
-        rows = [compute_configuration_rows(lammps, basis, atoms) for atoms in structures]
-        scales = np.sqrt(np.mean([np.mean(force_rows**2, axis=0) for _, force_rows in rows], axis=0))
+        rows = [_try_to_compute_rows(basis, atoms) for atoms in structures]
+        self.is_usable = np.array([row is not None for row in rows], dtype=bool)
+        self.structures = [atoms for atoms, is_usable in zip(structures, self.is_usable, strict=True) if is_usable]
+        usable_rows = [row for row in rows if row is not None]
+        if not usable_rows:
+            return
+        scales = np.sqrt(np.mean([np.mean(force_rows**2, axis=0) for _, force_rows in usable_rows], axis=0))
         scales = np.where(scales > 0, scales, 1.0)
         self._basis, self._scales = basis, scales
-        self.structures = list(structures)
-        self.n_atoms = np.array([len(atoms) for atoms in structures])
+        self.n_atoms = np.array([len(atoms) for atoms in self.structures])
         self.n_elements = len(elements)
-        self.energy_rows = np.array([energy_row for energy_row, _ in rows]) / scales
-        self.force_rows = [force_rows / scales for _, force_rows in rows]
+        self.energy_rows = np.array([energy_row for energy_row, _ in usable_rows]) / scales
+        self.force_rows = [force_rows / scales for _, force_rows in usable_rows]
         self._energy_products = np.einsum("ki,kj->kij", self.energy_rows, self.energy_rows)
         self._force_products = np.array([matrix.T @ matrix / len(matrix) for matrix in self.force_rows])
 
@@ -201,6 +209,13 @@ class LabelFit:
             composition=composition,
             folds=folds,
         )
+
+
+def _try_to_compute_rows(basis: SnapBasis, atoms: Atoms) -> tuple[Array, Array] | None:
+    try:
+        return compute_configuration_rows(get_shared_lammps(), basis, atoms)
+    except InputError:
+        return None
 
 
 def _contract(matrices: Array, vectors: Array) -> Array:

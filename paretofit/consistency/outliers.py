@@ -133,7 +133,7 @@ def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -
 
 
 def _get_values_of_neighbours(rows: Array, values: Array) -> Array:
-    """Return the values of the `N_NEIGHBOURS` most similar configurations, ``(n, n_neighbours + 1)``, NaN for itself."""
+    """Return the values of the most similar configurations, ``(n, n_neighbours + 1)``, and NaN for itself."""
     scales = rows.std(axis=0)
     descriptors = rows / np.where(scales > 0, scales, 1.0)
     _, neighbours = cKDTree(descriptors).query(descriptors, k=min(N_NEIGHBOURS + 1, len(rows)))

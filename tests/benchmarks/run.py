@@ -28,6 +28,7 @@ BENCHMARKS = {
     "rate": "The reduction's rate against a matrix product",
     "published": "The published study at its real size",
     "front": "The front of a million points",
+    "corruptions": "Mistakes in labels that are found",
     "plan": "Plans from pilots and from small subsets",
     "weights": "Group weights by gradient against a genetic algorithm",
     "structures": "Generated and selected structures against random ones",
