@@ -15,7 +15,7 @@ from paretofit.dataset import Dataset, LevelData, describe_dataset, write_datase
 from paretofit.dataset.io import extract_file_labels, read_frames
 
 sys.path.insert(0, str(ROOT / "tests"))
-from helpers.corruptions import CORRUPTIONS, LabelSet, choose_targets  # noqa: E402  (the path is set above)
+from helpers.corruptions import CORRUPTIONS, LabelSet, choose_targets
 
 SOURCES = {
     "shipped": ROOT / "data" / "beryllium.h5",

@@ -84,5 +84,5 @@ def _scan_vasprun(path: Path) -> Iterator[bool]:
                 n_iterations, energies = 0, []
             elif is_inside and (match := XML_ENERGY.search(line)):
                 energies.append(float(match[1]))
-            elif match := XML_SETTING.search(line):
-                settings[match[1]] = float(match[2])
+            else:
+                settings |= {name: float(value) for name, value in XML_SETTING.findall(line)}
