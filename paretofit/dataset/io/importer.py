@@ -287,7 +287,7 @@ def _find_shared_keys(parts: Sequence[_Part], match: MatchResult) -> list[set[st
     """
     values: list[dict[str, Any]] = [{} for _ in match.atoms]
     all_keys: list[set[str] | None] = [None] * len(match.atoms)
-    varying_keys = set(SECONDS_KEYS)
+    varying_keys = {*SECONDS_KEYS, *LABEL_INFO_KEYS}
     for part, positions in zip(parts, match.positions, strict=True):
         for atoms, position in zip(part.frames.atoms, positions, strict=True):
             if part.info_is_shared and all_keys[position] is None:
