@@ -44,6 +44,8 @@ class Plan:
     reference : str
         Level against which errors are measured.
     notes : list of str
+    assumed_levels : tuple of str
+        Levels whose cost of labels is an assumption of the study.
     """
 
     choice: pd.Series
@@ -57,6 +59,7 @@ class Plan:
     n_settings: int
     reference: str
     notes: list[str] = field(default_factory=list)
+    assumed_levels: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -77,6 +80,7 @@ class Plan:
             **{name: [_convert_row(row) for _, row in table.iterrows()] for name, table in tables.items()},
             "study": self.study_text,
             "notes": self.notes,
+            "assumed_levels": list(self.assumed_levels),
         }
 
     @property
@@ -112,7 +116,8 @@ class Plan:
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
         return [
             f"{goal} {describe_setting(row)}",
-            f"  cost of the labels {format_duration(row['label_seconds'])}, {format_number(seconds)} s each{md_text}",
+            f"  cost of the labels {format_duration(row['label_seconds'])}, {format_number(seconds)} s each"
+            f"{' (assumed)' * (str(row['level']) in self.assumed_levels)}{md_text}",
             *(f"  expected {kind} error {_format_with_spread(row, kind)}" for kind in UNITS),
         ]
 

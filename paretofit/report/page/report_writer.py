@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError, remove_file, write_text
+from paretofit.pareto import ASSUMED_COLUMN
 from paretofit.report.figures import front_figures, sweep_figures
 from paretofit.report.figures.axes import OUTSIDE_NOTE
 from paretofit.report.figures.drawing import FigurePlan, render_figure
@@ -152,6 +153,8 @@ def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
     points = compute_overall_front(front)
     costs = points["label_seconds"]
     cost = f"; its labels cost {format_duration_range(costs.min(), costs.max())}" if len(costs) else ""
+    if ASSUMED_COLUMN in results and results[ASSUMED_COLUMN].any():
+        cost += " (assumed by the study, not measured)" if cost else ""
     return join_sentences(
         settings,
         f"Errors are medians over repetitions of the RMSE on the test set; the reference is level {levels[-1]}.",
