@@ -1,5 +1,6 @@
 from .findings.catalogue import collect_findings as collect_findings
 from .findings.finding import Finding as Finding
+from .findings.single_level_findings import describe_single_level as describe_single_level
 from .page.report_writer import write_report as write_report
 from .wording import format_count as format_count
 from .wording import format_duration as format_duration
