@@ -33,7 +33,9 @@ KEY_HELP = {
 KEY_BY_LEVEL = "LEVEL=KEY for one level; may be repeated."
 EnergyKeyOption = Annotated[
     list[str] | None,
-    typer.Option(help=f"{KEY_HELP['energy']} {KEY_BY_LEVEL}", show_default="the key that ASE reads, REF_energy or {level}_energy"),
+    typer.Option(
+        help=f"{KEY_HELP['energy']} {KEY_BY_LEVEL}", show_default="the key that ASE reads, REF_energy or {level}_energy"
+    ),
 ]
 SecondsKeyOption = Annotated[
     list[str] | None,

@@ -112,12 +112,13 @@ class Plan:
         row, budget = self.choice, self.limits.budget
         goal = f"{CHEAPEST}:" if budget is None else f"with {format_duration(budget)} of label time:"
         seconds = row["label_seconds"] / row["n_train"]
+        assumed = " (assumed)" if str(row["level"]) in self.assumed_levels else ""
+        cost = f"{format_duration(row['label_seconds'])}, {format_number(seconds)} s each{assumed}"
         md_cost = row[MD_COST_COLUMN]
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
         return [
             f"{goal} {describe_setting(row)}",
-            f"  cost of the labels {format_duration(row['label_seconds'])}, {format_number(seconds)} s each"
-            f"{' (assumed)' * (str(row['level']) in self.assumed_levels)}{md_text}",
+            f"  cost of the labels {cost}{md_text}",
             *(f"  expected {kind} error {_format_with_spread(row, kind)}" for kind in UNITS),
         ]
 

@@ -1,6 +1,7 @@
 """Progress of long work: in the log, and on request as a bar on a terminal or as lines elsewhere, as in a batch job."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -49,7 +50,7 @@ class RemainingTime:
 
 def format_remaining(seconds: float) -> str:
     """Format a remaining time in words; empty if it is not known."""
-    if seconds != seconds:  # NaN
+    if math.isnan(seconds):
         return ""
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= size:

@@ -11,7 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
-from paretofit.report import describe_single_level, format_count, format_duration, format_number, format_ratio, join_items
+from paretofit.report import (
+    describe_single_level,
+    format_count,
+    format_duration,
+    format_number,
+    format_ratio,
+    join_items,
+)
 
 MAX_FRONT_ROWS = 8
 SETTING_COLUMNS = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "meV/atom", "meV/Å", "cost of the labels")

@@ -106,8 +106,8 @@ def _warn_about_costs(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
     levels = list(prepared.grid.levels)
     if assumed_levels := prepared.study.cost.assumed_levels:
         yield (
-            f"The cost of labels of {format_levels(assumed_levels)} is assumed (cost.assumed_levels), not measured: all "
-            "DFT times, the fronts against them and plans depend on this assumption."
+            f"The cost of labels of {format_levels(assumed_levels)} is assumed (cost.assumed_levels), not measured: "
+            "all DFT times, the fronts against them and plans depend on this assumption."
         )
     seconds = np.nanmedian(data.stack_label_seconds(levels), axis=0)
     for k in range(1, len(levels)):

@@ -65,7 +65,9 @@ COST = """
 cost:
   label_seconds: {{{seconds}}}    # s per configuration
 {assumed}"""
-ASSUMED_COST = "  assumed_levels: [{levels}]    # not measured: replace the numbers and remove this line; results say so\n"
+ASSUMED_COST = (
+    "  assumed_levels: [{levels}]    # not measured: replace the numbers and remove this line; results say so\n"
+)
 
 
 def write_template(dataset: Path | str, out: Path | str) -> Path:

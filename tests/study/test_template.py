@@ -11,7 +11,7 @@ from helpers.command_line import call
 from paretofit import Dataset
 from paretofit.core import RemainingTime, track
 from paretofit.dataset import LevelData, write_dataset
-from paretofit.study import estimate_study_cost, load_study, prepare_study, write_template
+from paretofit.study import estimate_study_cost, load_study, prepare_study, run_study, write_template
 
 
 def write_levels(path, *, n=24, seconds=(1.0, 4.0), missing=(), unconverged=(), info=None):
@@ -136,6 +136,21 @@ def test_progress_is_logged_and_printed_where_there_is_no_terminal(monkeypatch, 
     assert 3 <= len(caplog.messages) <= 6  # 200 s: one after ten seconds, one a minute, and the last
     assert "fits: 5 of 100, about 3.2 min left" in caplog.messages[0]
     assert capfd.readouterr().err.splitlines() == caplog.messages
+
+
+def test_a_study_with_one_level_has_a_page_of_its_own(tmp_path):
+    write_levels(tmp_path / "d.h5", missing=range(16))
+    study = load_study(write_template(tmp_path / "d.h5", tmp_path / "s.yaml"))
+    small = {"repetitions": 1, "sampling_methods": ["random"], "twojmax": [2, 4], "leverage": {"twojmax": 2}}
+    basis = study.basis.model_dump() | {"twojmax": 4}
+    result = run_study(study.model_validate(study.model_dump() | small | {"basis": basis}), out=tmp_path / "run")
+    page = result.report.read_text()
+    for question in ("What do more configurations gain?", "Which weight ratio", "Which 2Jmax, at which MD speed?"):
+        assert question in page
+    for text in ("not tested", "In the paper", "The paper”", "two levels are required", "Which level does a budget"):
+        assert text not in page
+    assert "atom-steps/s of MD on one core" in result.text
+    assert "doubling their number changes" in result.text
 
 
 def test_a_dataset_of_excluded_levels_keeps_its_labels(tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import InputError, list_first, read_yaml, suggest_match
+from paretofit.core import Array, InputError, list_first, read_yaml, suggest_match
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import (
     SECONDS_KEYS,
@@ -283,15 +283,25 @@ def _merge_columns(parts: Sequence[_Part], match: MatchResult) -> dict[str, list
             column = columns.setdefault(level, [None] * len(match.atoms))
             for k, (position, label) in enumerate(zip(positions, labels, strict=True)):
                 new_label = label
-                if label is not None and k in orders and label.get("forces") is not None:
-                    new_label = label = {**label, "forces": label["forces"][orders[k]]}
-                if label is not None and not part.info_is_shared:
-                    label_info = _drop_keys(part.frames.atoms[k].info, {*shared_keys[position], "seconds"})
-                    new_label = {**label, "info": {**label_info, **label["info"]}}
+                if label is not None:
+                    new_label = _complete_label(label, part, k, orders.get(k), shared_keys[position])
                 column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
     for atoms, keys in zip(match.atoms, shared_keys, strict=True):
         atoms.info = _drop_keys(atoms.info, set(atoms.info) - keys)
     return columns
+
+
+def _complete_label(
+    label: Label, part: _Part, k: int, atom_order: Array | None, shared_keys: set[str]
+) -> dict[str, Any]:
+    """Return a label with its forces in the order of the configuration's atoms, and with the info that describes it."""
+    completed = dict(label)
+    if atom_order is not None and label.get("forces") is not None:
+        completed["forces"] = label["forces"][atom_order]
+    if not part.info_is_shared:
+        label_info = _drop_keys(part.frames.atoms[k].info, {*shared_keys, "seconds"})
+        completed["info"] = {**label_info, **label["info"]}
+    return completed
 
 
 def _drop_keys(info: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:

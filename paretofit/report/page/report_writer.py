@@ -218,9 +218,11 @@ def _plan_figures(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFr
 def _describe_tradeoff(largest: pd.DataFrame, reference: str, *, has_curves: bool) -> str:
     curves = " The lines are fits for all ratios between the points." if has_curves else ""
     lines = f"Solid, filled: against level {reference}; dotted, hollow: against the level trained on. "
+    lines = lines if set(largest["level"]) != {reference} else ""
     return (
         f"Energy against force RMSE on the test set for w_E/w_F {_format_range(largest['weight_ratio'])}, trained on "
-        f"{describe_subset(largest)}. {lines if largest['level'].nunique() > 1 else ''}The ends of a line are the smallest and largest w_E/w_F.{curves} {OUTSIDE_NOTE}"
+        f"{describe_subset(largest)}. {lines}The ends of a line are the smallest and largest w_E/w_F.{curves} "
+        f"{OUTSIDE_NOTE}"
     )
 
 
