@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 FIRST_REPORT_S, REPORT_INTERVAL_S = 10.0, 60.0  # of the lines in a log: after 10 s, then every minute
 
+MIN_TASKS_PER_PROCESS = 3  # finished tasks from which the first ones are left out of the pace
+
 log = logging.getLogger(__name__)
 
 
@@ -30,22 +32,28 @@ class RemainingTime:
     def __init__(self, total_work: float, parallel: int = 1) -> None:
         self._total, self._parallel = total_work, parallel
         self._done, self._count, self._start = 0.0, 0, time.monotonic()
+        self._first: tuple[float, float] | None = None  # time and work when all processes had finished a task
 
     def add(self, work: float) -> None:
         """Record a finished task."""
         self._done += work
         self._count += 1
+        if self._count == self._parallel:
+            self._first = time.monotonic(), self._done
 
     @property
     def seconds(self) -> float:
-        """Remaining wall time in seconds; NaN before the first task has finished."""
-        if not self._done:
+        """Remaining wall time in seconds; NaN before as many tasks as processes have finished."""
+        if self._first is None or not self._done:
             return float("nan")
-        # The tasks that are running are half finished on average, so that the first finished task is not all that was
-        # computed in its time.
+        # The tasks that are running are half finished on average, now and at the first measurement.
         running = self._done / self._count * (self._parallel - 1) / 2
-        done = min(self._done + running, self._total)
-        return (time.monotonic() - self._start) / done * (self._total - done)
+        left = max(0.0, self._total - self._done - running)
+        first_time, first_work = self._first
+        if self._count >= MIN_TASKS_PER_PROCESS * self._parallel and self._done > first_work:
+            # The first tasks are left out, because the start of the processes takes as long as many small tasks.
+            return (time.monotonic() - first_time) / (self._done - first_work) * left
+        return (time.monotonic() - self._start) / (self._done + running) * left
 
 
 def format_remaining(seconds: float) -> str:
@@ -122,7 +130,8 @@ def track(
             remaining.add(1.0 if get_work is None else get_work(item))
             left = format_remaining(remaining.seconds)
             bar.update(task, completed=count, left=left)
-            reporter.report(f"{description}: {count} of {total}, {left}", is_last=count == total)
+            text = f"{description}: {count} of {total}"
+            reporter.report(f"{text}, {left}" if left else text, is_last=count == total)
 
 
 def track_cost(
