@@ -14,7 +14,7 @@ from ase import Atoms, units
 from ase.data import covalent_radii
 
 from paretofit.consistency.hypotheses import explain_order, explain_ratio
-from paretofit.consistency.label_fit import MIN_FORCE_RATIO, HeldOutErrors, LabelFit
+from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
 from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
 from paretofit.core import Array, InputError, list_first
 from paretofit.dataset import Dataset, Labels
@@ -104,7 +104,9 @@ class _LevelCheck:
         if finding is not None:
             yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
             return
-        yield from filter(None, [self._describe_energy_outliers(errors), describe_force_outliers(fit, errors, ids)])
+        yield from filter(
+            None, [self._describe_energy_outliers(force_errors.forces), describe_force_outliers(fit, errors, ids)]
+        )
 
     def _describe_missing_skill(self, force_error: float) -> str:
         energy_errors = self.fit.compute_errors(self.energies, self.forces, force_weight=0.0).energy
@@ -120,7 +122,7 @@ class _LevelCheck:
             "the energies)"
         )
 
-    def _describe_energy_outliers(self, errors: HeldOutErrors) -> str:
+    def _describe_energy_outliers(self, force_errors: Array) -> str:
         dataset, sizes = self.dataset, self.dataset.n_atoms
         elements = {symbol for atoms in self.fit.structures for symbol in atoms.get_chemical_symbols()}
         others = np.setdiff1d(np.flatnonzero(self.labels.complete & (sizes > 1)), self.positions)
@@ -128,14 +130,9 @@ class _LevelCheck:
         structures = list(dataset.select(others))
         usable = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
         others = others[usable]
-        return describe_energy_outliers(
-            self.fit,
-            errors,
-            dataset.ids[self.positions],
-            [structures[k] for k in usable],
-            self.labels.energy[others] / sizes[others],
-            dataset.ids[others],
-        )
+        other_labels = [structures[k] for k in usable], self.labels.energy[others] / sizes[others], dataset.ids[others]
+        ids = dataset.ids[self.positions]
+        return describe_energy_outliers(self.fit, self.energies, self.forces, force_errors, ids, other_labels)
 
 
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:

@@ -187,7 +187,7 @@ class LabelFit:
             force_errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(rms, scale)
             errors = np.stack([np.abs(energy_errors), force_errors], axis=1)
             medians = np.maximum(np.median(errors, axis=0), np.finfo(float).eps)
-            weights = np.minimum(1.0, ROBUST_LIMIT * medians / np.maximum(errors, np.finfo(float).tiny)) ** 2
+            weights = np.minimum(1.0, ROBUST_LIMIT * medians / np.maximum(errors, medians)) ** 2
         inverses = np.array([fit[1] for fit in fits])[folds] / spread**2
         leverage = _contract(inverses, self.energy_rows)
         return HeldOutErrors(

@@ -11,9 +11,13 @@ from scipy.spatial import cKDTree
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
 from paretofit.core import Array, list_first
 
-N_NEIGHBOURS = 8  # similar configurations that an error is compared with
-# Limits of an energy error relative to those of similar configurations, and in eV/atom: either pair is exceeded.
-ENERGY_LIMITS = ((10.0, 0.06), (40.0, 0.01))
+N_NEIGHBOURS = 10  # similar configurations that an error is compared with
+# An energy is an outlier if its error is a large multiple of those of similar configurations; a smaller multiple
+# suffices if the total energy is far off although the model predicts the forces: a large force error shows that the
+# model does not describe the configuration.
+MAX_ENERGY_RATIO, MIN_ENERGY_ERROR = 40.0, 0.02  # eV/atom
+MAX_ENERGY_RATIO_WITH_FORCES, MIN_TOTAL_ERROR, MAX_RELATED_FORCE_ERROR = 7.0, 3.0, 0.7  # eV
+ENERGY_WEIGHT = 30.0  # of the fit, which errors of the forces would dominate otherwise
 MAX_FORCE_RATIO = 5.0
 MAX_INFLATION_RATIO = 1.2  # of the expected error; configurations above it are unlike all others
 MAX_FORCE_ERROR = 0.9  # of the forces; 1 is the error of predicting no force at all
@@ -24,55 +28,67 @@ MAX_LISTED_ITEMS = 5
 
 def describe_energy_outliers(
     fit: LabelFit,
-    errors: HeldOutErrors,
+    energies: Array,
+    forces: Sequence[Array],
+    force_errors: Array,
     ids: Array,
-    others: Sequence[Atoms],
-    other_energies: Array,
-    other_ids: Array,
+    others: tuple[Sequence[Atoms], Array, Array],
 ) -> str:
     """Describe energies that deviate from a model of the other configurations; an empty string if none does.
 
     Parameters
     ----------
     fit : LabelFit
-    errors : HeldOutErrors
+    energies : (n,) float64
+        Energies per atom, eV.
+    forces : sequence of (N, 3) float64
+        eV/Å.
+    force_errors : (n,) float64
+        Relative errors of a fit to the forces only.
     ids : (n,) int64
         Ids of the configurations of the fit.
-    others : sequence of ase.Atoms
-        More configurations with the elements of the fit.
-    other_energies : (n_others,) float64
-        Their energies per atom, eV.
-    other_ids : (n_others,) int64
+    others : (sequence of ase.Atoms, (n_others,) float64, (n_others,) int64)
+        More configurations with the elements of the fit, their energies per atom, and their ids.
     """
-    sizes, inflation, rows = np.abs(errors.energy) * errors.energy_spread, errors.inflation, fit.energy_rows
-    if others:
-        predictions, other_inflation, other_rows = fit.predict_energies(errors, others)
-        sizes = np.concatenate([sizes, np.abs(predictions - other_energies)])
+    errors = fit.compute_errors(energies, forces, energy_weight=ENERGY_WEIGHT)
+    deviations, inflation, rows = errors.energy * errors.energy_spread, errors.inflation, fit.energy_rows
+    sizes = fit.n_atoms
+    structures, other_energies, other_ids = others
+    if len(structures):
+        predictions, other_inflation, other_rows = fit.predict_energies(errors, structures)
+        deviations = np.concatenate([deviations, predictions - other_energies])
         inflation = np.concatenate([inflation, other_inflation])
         rows, ids = np.concatenate([rows, other_rows]), np.concatenate([ids, other_ids])
-    ratios = _compare_with_neighbours(rows, inflation, sizes)
-    is_outlier = np.any([(ratios > ratio) & (sizes > size) for ratio, size in ENERGY_LIMITS], axis=0)
+        sizes = np.concatenate([sizes, [len(atoms) for atoms in structures]])
+        force_errors = np.concatenate([force_errors, np.full(len(structures), np.nan)])
+    ratios, magnitudes = _compare_with_neighbours(rows, inflation, deviations), np.abs(deviations)
+    has_good_forces = np.nan_to_num(force_errors, nan=np.inf) < MAX_RELATED_FORCE_ERROR
+    is_outlier = (ratios > MAX_ENERGY_RATIO) & (magnitudes > MIN_ENERGY_ERROR)
+    is_outlier |= (ratios > MAX_ENERGY_RATIO_WITH_FORCES) & (magnitudes * sizes > MIN_TOTAL_ERROR) & has_good_forces
     outliers = np.flatnonzero(is_outlier)
     if not len(outliers):
         return ""
     outliers = outliers[np.argsort(-ratios[outliers])]
     return (
-        f"the energies of {len(outliers)} configurations deviate from a linear model of the others by up to "
-        f"{sizes[outliers[0]]:.3g} eV/atom ({ratios[outliers[0]]:.0f} times the error of similar configurations): "
-        f"configurations {list_first(ids[outliers], MAX_LISTED_ITEMS)}"
+        f"the energies of {len(outliers)} configurations deviate from a linear model of the others, by up to "
+        f"{(magnitudes * sizes)[outliers].max():.3g} eV ({ratios[outliers[0]]:.0f} times the deviations of similar "
+        f"configurations): configurations {list_first(ids[outliers], MAX_LISTED_ITEMS)}"
     )
 
 
 def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) -> str:
     """Describe forces that contradict a model of the other configurations; an empty string if none does."""
-    ratios = _compare_with_neighbours(fit.energy_rows, errors.inflation, errors.forces)
-    outliers = np.flatnonzero((errors.forces > MAX_FORCE_ERROR) & (ratios > MAX_FORCE_RATIO))
+    median = float(np.nanmedian(errors.forces))
+    others = _get_values_of_neighbours(fit.energy_rows, np.nan_to_num(errors.forces, nan=median))
+    limits = MAX_FORCE_RATIO * np.maximum(np.nanmedian(others, axis=1), median)
+    is_similar = errors.inflation < MAX_INFLATION_RATIO * np.median(errors.inflation)
+    outliers = np.flatnonzero((errors.forces > np.maximum(limits, MAX_FORCE_ERROR)) & is_similar)
     if not len(outliers):
         return ""
     outliers = outliers[np.argsort(-errors.forces[outliers])]
     return (
         f"the forces of {len(outliers)} configurations contradict a linear model of the others (error up to "
-        f"{100 * errors.forces[outliers[0]]:.0f} % of the forces, median {100 * np.nanmedian(errors.forces):.0f} %), "
+        f"{100 * errors.forces[outliers[0]]:.0f} % of the forces, median {100 * median:.0f} %), "
         "as if they belonged to other configurations or to other atoms: configurations "
         f"{list_first(ids[outliers], MAX_LISTED_ITEMS)}"
     )
@@ -95,24 +111,30 @@ def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[
     )
 
 
-def _compare_with_neighbours(rows: Array, inflation: Array, sizes: Array) -> Array:
-    """Return errors relative to those of similar configurations, ``(n,)``; 0 where no configuration is similar.
+def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -> Array:
+    """Return deviations from those of similar configurations, ``(n,)``, relative to the spread of the latter.
 
-    A kind of structure that the model predicts badly is not an outlier, and neither is a structure unlike all others.
+    A kind of structure that the model predicts badly is not an outlier, and neither is a structure unlike all others,
+    for which 0 is returned.
 
     Parameters
     ----------
     rows : (n, p) float64
         Descriptors.
     inflation : (n,) float64
-    sizes : (n,) float64
-        Magnitudes of the errors; NaN where there is none.
+    deviations : (n,) float64
     """
-    typical = float(np.nanmedian(sizes)) if np.isfinite(sizes).any() else np.inf
+    others = _get_values_of_neighbours(rows, deviations)
+    centers = np.nanmedian(others, axis=1)
+    spreads = np.nanquantile(np.abs(others - centers[:, None]), 0.75, axis=1)
+    typical = float(np.median(np.abs(deviations - np.median(deviations))))
+    ratios = np.abs(deviations - centers) / np.maximum(spreads, max(typical, np.finfo(float).tiny))
+    return np.where(inflation < MAX_INFLATION_RATIO * np.median(inflation), ratios, 0.0)
+
+
+def _get_values_of_neighbours(rows: Array, values: Array) -> Array:
+    """Return the values of the `N_NEIGHBOURS` most similar configurations, ``(n, n_neighbours + 1)``, NaN for itself."""
     scales = rows.std(axis=0)
     descriptors = rows / np.where(scales > 0, scales, 1.0)
     _, neighbours = cKDTree(descriptors).query(descriptors, k=min(N_NEIGHBOURS + 1, len(rows)))
-    is_other = neighbours != np.arange(len(rows))[:, None]
-    others = np.where(is_other, np.nan_to_num(sizes, nan=typical)[neighbours], np.nan)
-    ratios = sizes / np.maximum(np.nanmedian(others, axis=1), max(typical, np.finfo(float).tiny))
-    return np.nan_to_num(np.where(inflation < MAX_INFLATION_RATIO * np.median(inflation), ratios, 0.0))
+    return np.where(neighbours != np.arange(len(rows))[:, None], values[neighbours], np.nan)

@@ -4,7 +4,7 @@ Frames of one trajectory and children of one parent are similar: the test error 
 the training set and another in the test set.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,14 @@ def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any
     return np.asarray(np.argsort(np.argsort(appearance))[numbers], dtype=np.int64)
 
 
-def split_configurations(groups: Array, train_fraction: float, seed: int) -> Split:
+def split_configurations(
+    groups: Array, train_fraction: float, seed: int, elements: Sequence[set[int]] | None = None
+) -> Split:
     """Split configurations at random into a training and a test set of whole groups.
 
     Groups are visited in random order. A group joins the training set if this brings the size of the set closer to
-    ``train_fraction * n``; the other groups form the test set.
+    ``train_fraction * n``; the other groups form the test set. Then the smallest group with an element that the
+    training set lacks joins it, because no coefficients of that element could be fitted.
 
     Parameters
     ----------
@@ -79,6 +82,8 @@ def split_configurations(groups: Array, train_fraction: float, seed: int) -> Spl
     train_fraction : float
         Fraction of configurations in the training set, above 0; with 1, the test set is empty.
     seed : int
+    elements : sequence of set of int, optional
+        Atomic numbers in each configuration.
 
     Raises
     ------
@@ -100,6 +105,8 @@ def split_configurations(groups: Array, train_fraction: float, seed: int) -> Spl
             train.extend(positions)
     is_train = np.zeros(n, dtype=bool)
     is_train[train] = True
+    for extra_positions in _find_groups_of_missing_elements(group_members, is_train, elements or ()):
+        is_train[extra_positions] = True
     if is_train.all() or not is_train.any():
         largest = max(map(len, group_members))
         advice = (
@@ -112,3 +119,18 @@ def split_configurations(groups: Array, train_fraction: float, seed: int) -> Spl
         problem = "leaves the training or the test set empty"
         raise InputError(f"a train_fraction of {train_fraction} of {groups_text}, {problem}; {advice}")
     return Split(np.flatnonzero(is_train), np.flatnonzero(~is_train), groups)
+
+
+def _find_groups_of_missing_elements(
+    group_members: Sequence[Sequence[int]], is_train: Array, elements: Sequence[set[int]]
+) -> Iterator[Sequence[int]]:
+    missing = (
+        set().union(*elements) - set().union(*(elements[k] for k in np.flatnonzero(is_train).tolist()))
+        if elements
+        else set()
+    )
+    for positions in sorted(group_members, key=len):
+        found = missing & set().union(*(elements[k] for k in positions)) if missing else set()
+        if found:
+            missing -= found
+            yield positions

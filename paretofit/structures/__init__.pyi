@@ -2,6 +2,8 @@ from .augment_settings import AugmentSettings as AugmentSettings
 from .augmentation import generate_candidates as generate_candidates
 from .candidates import Candidates as Candidates
 from .disorder import check_packing as check_packing
+from .duplicates import assign_duplicates as assign_duplicates
+from .duplicates import group_configurations as group_configurations
 from .entropy import GeneratedConfiguration as GeneratedConfiguration
 from .entropy import maximise_entropy as maximise_entropy
 from .filters import CandidateFilter as CandidateFilter

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from paretofit.core import Array, InputError, suggest_match
-from paretofit.dataset import Dataset, Split, assign_groups, split_configurations
+from paretofit.dataset import Dataset, Split, split_configurations
 from paretofit.linear.reduction import get_device
+from paretofit.structures import group_configurations
 from paretofit.study.schema import SplitSettings, Study
 from paretofit.sweep import SweepGrid
 
@@ -71,8 +72,9 @@ def prepare_study(study: Study) -> PreparedStudy:
         raise InputError(f"{study.dataset}: {problem}{advice}")
     labelled_dataset = dataset.select(np.flatnonzero(is_used))
     _check_group_keys(study, labelled_dataset)
-    groups = assign_groups(labelled_dataset.ids, labelled_dataset.info_records, study.split.group_by)
-    split = split_configurations(groups, study.split.train_fraction, study.split.seed)
+    groups = group_configurations(labelled_dataset, study.split.group_by)
+    elements = [set(atoms.numbers.tolist()) for atoms in labelled_dataset]
+    split = split_configurations(groups, study.split.train_fraction, study.split.seed, elements)
     grid = _make_grid(study, levels, len(split.train))
     grid.check(len(split.train))
     unconverged_ids = dataset.ids[is_unconverged].tolist()

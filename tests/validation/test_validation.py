@@ -496,7 +496,7 @@ def test_wrong_option_is_reported_in_one_line(monkeypatch, capsys):
         main()
     message = capsys.readouterr().err
     assert stopped.value.code == 2
-    assert "--surface needs three numbers" in message
+    assert "--surface requires three numbers" in message
     assert "Traceback" not in message
 
 

@@ -1,0 +1,108 @@
+"""Detection of structures with the same geometry, in whatever order of atoms, orientation or cell they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from paretofit.core import Array, get_shared_lammps
+from paretofit.dataset import Dataset, assign_groups
+from paretofit.descriptors import compute_atom_descriptors
+from paretofit.structures.structure_vectors import DUPLICATE_TWOJMAX, make_comparison_basis
+
+DUPLICATE_KEY = "duplicate of"  # in records of groups
+TOLERANCE = 3e-4  # relative difference of the descriptors of duplicates
+VOLUME_TOLERANCE = 3e-4  # relative difference of the volumes of duplicates
+
+
+def assign_duplicates(structures: Sequence[Atoms]) -> Array:
+    """Assign structures to groups of duplicates.
+
+    The fingerprint of a structure consists of its composition, its volume per atom, and for each element the mean and
+    the standard deviation over the atoms of SNAP's bispectrum components. It does not depend on the order of the atoms,
+    on rotations and translations, or on the choice of the cell, supercells included.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+
+    Returns
+    -------
+    (n,) int64
+        Number of the group of each structure; a structure without duplicate is a group of its own.
+
+    Raises
+    ------
+    InputError
+        If LAMMPS cannot compute the descriptors of a structure.
+    """
+    families: dict[tuple[str, bytes], list[int]] = {}
+    for k, atoms in enumerate(structures):
+        formula = atoms.symbols.formula.reduce()[0].format("hill")
+        families.setdefault((formula, atoms.pbc.tobytes()), []).append(k)
+    links = [np.empty((0, 2), dtype=int)]
+    for members in families.values():
+        candidates = _find_equal_volumes(structures, np.array(members))
+        if len(candidates):
+            fingerprints = _compute_fingerprints([structures[k] for k in candidates])
+            links.append(candidates[cKDTree(fingerprints).query_pairs(TOLERANCE, output_type="ndarray")])
+    pairs = np.concatenate(links)
+    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(structures), len(structures)))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def group_configurations(dataset: Dataset, keys: Sequence[str]) -> Array:
+    """Assign configurations to groups by metadata, as `paretofit.dataset.assign_groups`; duplicates share a group.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    keys : sequence of str
+
+    Returns
+    -------
+    (n,) int64
+    """
+    duplicates = _assign_stored_duplicates(dataset.path, dataset.hash_structures(), tuple(dataset.ids.tolist()))
+    records = [
+        {**record, DUPLICATE_KEY: int(number)} for record, number in zip(dataset.info_records, duplicates, strict=True)
+    ]
+    return assign_groups(dataset.ids, records, [*keys, DUPLICATE_KEY])
+
+
+@lru_cache(maxsize=8)
+def _assign_stored_duplicates(path: Path, digest: str, ids: tuple[int, ...]) -> Array:
+    """Assign duplicates among configurations of a dataset; the digest of their geometries identifies the result."""
+    del digest
+    with Dataset(path) as data:
+        return assign_duplicates(list(data.select_ids(ids)))
+
+
+def _find_equal_volumes(structures: Sequence[Atoms], members: Array) -> Array:
+    """Return those members whose volume per atom equals that of another member; all if they have no volume."""
+    selection = [structures[k] for k in members]
+    volumes = np.array([atoms.cell.volume / len(atoms) if atoms.pbc.all() else 1.0 for atoms in selection])
+    order = np.argsort(volumes, kind="stable")
+    is_equal = np.diff(volumes[order]) <= VOLUME_TOLERANCE * volumes[order][1:]
+    has_equal = np.append(is_equal, False) | np.insert(is_equal, 0, False)
+    return members[np.sort(order[has_equal])]
+
+
+def _compute_fingerprints(structures: Sequence[Atoms]) -> Array:
+    """Return normalized descriptors of structures with the same elements, ``(n, n_descriptors)``."""
+    elements = sorted(set(structures[0].get_chemical_symbols()))
+    basis, lammps = make_comparison_basis(elements, DUPLICATE_TWOJMAX), get_shared_lammps()
+    rows = []
+    for atoms in structures:
+        values, symbols = compute_atom_descriptors(lammps, basis, atoms), np.array(atoms.get_chemical_symbols())
+        parts = [function(values[symbols == element], axis=0) for element in elements for function in (np.mean, np.std)]
+        row = np.concatenate(parts)
+        rows.append(row / np.linalg.norm(row))
+    return np.array(rows)
