@@ -283,9 +283,10 @@ def _relax_or_explain(
     """Relax a crystal, or return the reason why all properties that need it fail."""
     structure, k = key
     try:
-        return validation.relax_crystal(potentials[k], structures[structure]).copy()  # without its calculator
+        relaxed: Atoms = validation.relax_crystal(potentials[k], structures[structure]).copy()  # without its calculator
     except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
         return f"the relaxation of the crystal failed: {validation.describe_error(error)}"
+    return relaxed
 
 
 def _measure(

@@ -178,10 +178,10 @@ def _check_key_levels(
 ) -> None:
     """Check that keys by level are keys of imported levels."""
     names = [str(level) for level in (sources if isinstance(sources, Mapping) else levels or ())]
-    for quantity, key in keys.items():
-        for level in key if isinstance(key, Mapping) else ():
+    for quantity, key_by_level in keys.items():
+        for level, key in key_by_level.items() if isinstance(key_by_level, Mapping) else ():
             if level not in names:
-                problem = f"the {quantity} key '{key[level]}' is for level '{level}', which is not imported"
+                problem = f"the {quantity} key '{key}' is for level '{level}', which is not imported"
                 raise InputError(f"{problem}; imported levels: {', '.join(names)}{suggest_match(level, names)}")
 
 
