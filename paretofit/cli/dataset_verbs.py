@@ -30,12 +30,19 @@ KEY_HELP = {
     "id": "Key of the configuration ids.",
     "seconds": "Key of the computing time of a label (s).",
 }
+KEY_BY_LEVEL = "LEVEL=KEY for one level; may be repeated."
 EnergyKeyOption = Annotated[
-    str | None,
-    typer.Option(help=KEY_HELP["energy"], show_default="the key that ASE reads, REF_energy or {level}_energy"),
+    list[str] | None,
+    typer.Option(
+        help=f"{KEY_HELP['energy']} {KEY_BY_LEVEL}", show_default="the key that ASE reads, REF_energy or {level}_energy"
+    ),
 ]
 SecondsKeyOption = Annotated[
-    str | None, typer.Option(help=KEY_HELP["seconds"], show_default="seconds, cpu_seconds or wall_seconds")
+    list[str] | None,
+    typer.Option(help=f"{KEY_HELP['seconds']} {KEY_BY_LEVEL}", show_default="seconds, cpu_seconds or wall_seconds"),
+]
+IdKeyOption = Annotated[
+    list[str] | None, typer.Option(help=f"{KEY_HELP['id']} {KEY_BY_LEVEL}", show_default="config_id or id")
 ]
 LevelPathsOption = Annotated[
     list[str] | None,
@@ -89,7 +96,8 @@ def info(
     name="import",
     epilog="Examples:  paretofit import data.h5 --level 1=cheap.extxyz --level 2=good.extxyz --level-settings l.yaml"
     "   |   paretofit import data.h5 --level 5=runs/level_5/   |   paretofit import data.h5 --level 6=new.extxyz --add"
-    "   |   paretofit import data.h5 --file all.extxyz --level cheap --level good --energy-key '{level}_energy'",
+    "   |   paretofit import data.h5 --file all.extxyz --level cheap --level good --energy-key '{level}_energy'"
+    "   |   paretofit import data.h5 --level cheap=c.xyz --level good=g.xyz --energy-key cheap=E --forces-key cheap=F",
 )
 def import_(
     dataset: Annotated[Path, typer.Argument(help="Dataset to write (HDF5).")],
@@ -100,9 +108,9 @@ def import_(
         Path | None, typer.Option(help="YAML file with the DFT settings of each level, stored with its labels.")
     ] = None,
     energy_key: EnergyKeyOption = None,
-    forces_key: Annotated[str | None, typer.Option(help=KEY_HELP["forces"])] = None,
-    stress_key: Annotated[str | None, typer.Option(help=KEY_HELP["stress"])] = None,
-    id_key: Annotated[str | None, typer.Option(help=KEY_HELP["id"], show_default="config_id or id")] = None,
+    forces_key: Annotated[list[str] | None, typer.Option(help=f"{KEY_HELP['forces']} {KEY_BY_LEVEL}")] = None,
+    stress_key: Annotated[list[str] | None, typer.Option(help=f"{KEY_HELP['stress']} {KEY_BY_LEVEL}")] = None,
+    id_key: IdKeyOption = None,
     seconds_key: SecondsKeyOption = None,
     match: MatchOption = None,
     add: Annotated[bool, typer.Option("--add", help="Add to the existing dataset instead of replacing it.")] = False,
@@ -115,8 +123,9 @@ def import_(
     from paretofit.dataset import format_import_summary, read_level_settings
 
     settings = read_level_settings(level_settings) if level_settings else None
-    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "id_key": id_key,
-            "seconds_key": seconds_key}  # fmt: skip
+    options = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "id_key": id_key,
+               "seconds_key": seconds_key}  # fmt: skip
+    keys = {name: _parse_keys(f"--{name.replace('_', '-')}", entries or []) for name, entries in options.items()}
     if published is not None:
         from paretofit.published import import_published
 
@@ -130,6 +139,18 @@ def import_(
         summary = import_labels(dataset, source, levels=level, settings=settings, match_by=match, append=add,
                                 level_order=split_names(level_order) or None, **keys)  # fmt: skip
     typer.echo(format_import_summary(summary))
+
+
+def _parse_keys(option: str, entries: list[str]) -> str | dict[str, str] | None:
+    """Parse one key for all levels, or LEVEL=KEY for each level."""
+    if not entries:
+        return None
+    if len(entries) == 1 and "=" not in entries[0]:
+        return entries[0]
+    keys = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    if len(keys) != len(entries):
+        raise InputError(f"{option} must be one KEY, or LEVEL=KEY once for each level; got {', '.join(entries)}")
+    return keys
 
 
 def _parse_level_paths(entries: list[str]) -> dict[str, str]:

@@ -27,7 +27,8 @@ app = typer.Typer(
 )
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
+    """Count the cores that this process may use."""
     from joblib import cpu_count
 
     return int(cpu_count())
@@ -49,7 +50,7 @@ JobsOption = Annotated[
         "--jobs",
         "-j",
         min=1,
-        default_factory=_count_cores,
+        default_factory=count_cores,
         help="Number of processes on this machine; results do not depend on it.",
         show_default="one per core",
     ),

@@ -13,6 +13,7 @@ from paretofit.cli.options import (
     ProgressOption,
     RunFolderOption,
     app,
+    count_cores,
     print_result,
     split_names,
 )
@@ -72,7 +73,7 @@ def init(
     schema: Annotated[Path | None, typer.Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
 ) -> None:
     """Write a commented study for a dataset, and the JSON Schema that editors use for completion."""
-    from paretofit.study import tabulate_settings, write_json_schema, write_template
+    from paretofit.study import estimate_study_cost, tabulate_settings, write_json_schema, write_template
 
     if schema is not None:
         typer.echo(f"{write_json_schema(schema)}")
@@ -84,6 +85,7 @@ def init(
     else:
         path = write_template(dataset, out)
         typer.echo(f"{path} has been written; check it, then run: paretofit run {path}")
+        typer.echo(estimate_study_cost(path, jobs=count_cores()).text)
 
 
 @app.command(epilog="Example:  paretofit run studies/quick.yaml --jobs 2")
@@ -92,12 +94,17 @@ def run(
     *,
     out: RunFolderOption = None,
     jobs: JobsOption,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the study and estimate its cost.")] = False,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study: descriptors, sweep, front and report. The same command resumes a stopped run."""
-    from paretofit.study import run_study
+    from paretofit.study import estimate_study_cost, run_study
 
+    if dry_run:
+        cost = estimate_study_cost(study, jobs=jobs)
+        print_result(cost, cost.text, as_json=as_json)
+        return
     result = run_study(study, out=out, jobs=jobs, progress=progress)
     print_result(result, result.text, as_json=as_json)
 

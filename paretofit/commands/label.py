@@ -341,8 +341,7 @@ def _track_cost(
     results: Iterator[tuple[Task, Record]], plan: LabelPlan, tracker: CostTracker, context: RunContext
 ) -> Iterator[Record]:
     """Yield the records of finished labels, add their cost to the tracker, and show the progress."""
-    tracked_results = track_cost(results, len(plan.tasks), tracker.report_progress) if context.progress else results
-    for task, record in tracked_results:
+    for task, record in track_cost(results, len(plan.tasks), tracker.report_progress, enabled=context.progress):
         tracker.add(task.key, record["seconds"] or 0.0)
         yield record
 

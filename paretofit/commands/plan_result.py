@@ -44,6 +44,8 @@ class Plan:
     reference : str
         Level against which errors are measured.
     notes : list of str
+    assumed_levels : tuple of str
+        Levels whose cost of labels is an assumption of the study.
     """
 
     choice: pd.Series
@@ -57,6 +59,7 @@ class Plan:
     n_settings: int
     reference: str
     notes: list[str] = field(default_factory=list)
+    assumed_levels: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -77,6 +80,7 @@ class Plan:
             **{name: [_convert_row(row) for _, row in table.iterrows()] for name, table in tables.items()},
             "study": self.study_text,
             "notes": self.notes,
+            "assumed_levels": list(self.assumed_levels),
         }
 
     @property
@@ -108,11 +112,13 @@ class Plan:
         row, budget = self.choice, self.limits.budget
         goal = f"{CHEAPEST}:" if budget is None else f"with {format_duration(budget)} of label time:"
         seconds = row["label_seconds"] / row["n_train"]
+        assumed = " (assumed)" if str(row["level"]) in self.assumed_levels else ""
+        cost = f"{format_duration(row['label_seconds'])}, {format_number(seconds)} s each{assumed}"
         md_cost = row[MD_COST_COLUMN]
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
         return [
             f"{goal} {describe_setting(row)}",
-            f"  cost of the labels {format_duration(row['label_seconds'])}, {format_number(seconds)} s each{md_text}",
+            f"  cost of the labels {cost}{md_text}",
             *(f"  expected {kind} error {_format_with_spread(row, kind)}" for kind in UNITS),
         ]
 

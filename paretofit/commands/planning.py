@@ -13,6 +13,7 @@ from paretofit.commands.plan_result import Plan
 from paretofit.core import InputError
 from paretofit.execution import RunContext
 from paretofit.pareto import (
+    ASSUMED_COLUMN,
     DEFAULT_EXTRAPOLATION_FACTOR,
     SETTING_COLUMNS,
     Limits,
@@ -24,7 +25,7 @@ from paretofit.pareto import (
     read_table,
     tabulate_options,
 )
-from paretofit.report import format_number
+from paretofit.report import format_levels, format_number
 from paretofit.study import (
     DEFAULT_PILOT_EXTRAPOLATION_FACTOR,
     RESULTS_FILE,
@@ -113,6 +114,7 @@ def plan(
         len(options.drop_duplicates(_list_setting_columns(options))),
         find_reference_level(results),
         _collect_notes(choice, limits, results, options, factor),
+        _list_assumed_levels(results),
     )
 
 
@@ -194,7 +196,7 @@ def _list_setting_columns(options: pd.DataFrame) -> list[str]:
 def _collect_notes(
     choice: pd.Series, limits: Limits, results: pd.DataFrame, options: pd.DataFrame, factor: float
 ) -> list[str]:
-    notes = []
+    notes = _describe_assumed_costs(results)
     columns = _list_setting_columns(options)
     largest = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
     if limits.budget is not None and choice["n_train"] == largest:
@@ -205,6 +207,19 @@ def _collect_notes(
     if has_folds(results):
         notes += [_format_label_errors(results), PILOT_NOTE]
     return notes
+
+
+def _list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
+    if ASSUMED_COLUMN not in results:
+        return ()
+    is_assumed = results[ASSUMED_COLUMN].astype(str).str.lower() == "true"
+    return tuple(results.loc[is_assumed, "level"].unique())
+
+
+def _describe_assumed_costs(results: pd.DataFrame) -> list[str]:
+    levels = _list_assumed_levels(results)
+    text = "is assumed by the study (cost.assumed_levels), not measured: the plan depends on this assumption"
+    return [f"the cost of labels of {format_levels(levels)} {text}"] if len(levels) else []
 
 
 def _format_label_errors(results: pd.DataFrame) -> str:

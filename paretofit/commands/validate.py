@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,7 @@ def validate_potential(
     structures: Sequence[Path | str] = (),
     properties: Sequence[str] = (),
     settings: validation.ValidationSettings | None = None,
+    jobs: int = 1,
     progress: bool = False,
 ) -> ValidationResult:
     """Compute properties of a potential, optionally with a reference, and write tables, figures and an HTML page.
@@ -125,6 +126,8 @@ def validate_potential(
         interlayer only for layered structures.
     settings : ValidationSettings, optional
         Sizes, prototypes, surfaces and interstitials.
+    jobs : int
+        Number of processes that relax crystals and compute properties; results do not depend on it.
     progress : bool
         Show a progress bar.
 
@@ -134,7 +137,7 @@ def validate_potential(
         If a potential or a structure cannot be used. The failure of a property is recorded instead of raised.
     """
     validation.check_validate_extra()
-    settings, context = settings or validation.ValidationSettings(), RunContext(progress=progress)
+    settings, context = settings or validation.ValidationSettings(), RunContext(jobs, progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
@@ -223,6 +226,7 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[vali
                 raise InputError(f"{potential.name}: the energy of '{name}' is not finite; check its geometry")
 
 
+PropertyTask = tuple[str, str, int]  # property, structure, index of the potential
 # property, structure, index of the potential, quantity, unit, value
 Values = list[tuple[str, str, int, str, str, float]]
 
@@ -235,26 +239,20 @@ def _measure_all(
     context: RunContext,
 ) -> tuple[Values, pd.DataFrame, dict[str, pd.DataFrame]]:
     """Compute all properties of all structures with all potentials; return values, failures and curves."""
-    tasks = [
+    tasks: list[PropertyTask] = [
         (name, structure, k)
         for structure, atoms in structures.items()
         for name in properties or validation.PROPERTY_FUNCTIONS
         if properties or name != "interlayer" or len(validation.find_layer_gaps(atoms)[1])
         for k in range(len(potentials))
     ]
+    crystals = _relax_crystals(potentials, structures, tasks, context)
+    measure = partial(_measure, potentials, structures, crystals, settings)
     values: Values = []
     failures: list[tuple[str, str, str, str]] = []
     curves: dict[str, list[pd.DataFrame]] = {}
-    relax_once = cache(lambda structure, k: _relax_or_explain(potentials[k], structures[structure]))
-    for name, structure, k in context.track(tasks, len(tasks), "properties"):
-        atoms = structures[structure]
-        crystal = atoms if name in validation.PROPERTIES_WITHOUT_RELAXATION else relax_once(structure, k)
-        if isinstance(crystal, str):
-            result = validation.PropertyResult(failures=[crystal])
-        else:
-            result = validation.measure_property(
-                name, validation.ValidationCase(potentials, k, structure, atoms, crystal, settings)
-            )
+    results = context.map_and_track(measure, tasks, "properties")
+    for (name, structure, k), result in zip(tasks, results, strict=True):
         values += [(name, label, j, *quantity) for label, j, quantity in result.values]
         failures += [(name, structure, potentials[k].name, reason) for reason in result.failures]
         for kind, table in result.curves.items():
@@ -263,12 +261,51 @@ def _measure_all(
     return values, failure_table, {kind: pd.concat(tables, ignore_index=True) for kind, tables in curves.items()}
 
 
-def _relax_or_explain(potential: validation.PotentialSpec, atoms: Atoms) -> Atoms | str:
+def _relax_crystals(
+    potentials: Sequence[validation.PotentialSpec],
+    structures: Mapping[str, Atoms],
+    tasks: Sequence[PropertyTask],
+    context: RunContext,
+) -> dict[tuple[str, int], Atoms | str]:
+    """Relax each structure with each potential whose properties need it; the value is the reason if this fails."""
+    keys = list(
+        dict.fromkeys(
+            (structure, k) for name, structure, k in tasks if name not in validation.PROPERTIES_WITHOUT_RELAXATION
+        )
+    )
+    relax = partial(_relax_or_explain, potentials, structures)
+    return dict(zip(keys, context.map_and_track(relax, keys, "relaxations"), strict=True))
+
+
+def _relax_or_explain(
+    potentials: Sequence[validation.PotentialSpec], structures: Mapping[str, Atoms], key: tuple[str, int]
+) -> Atoms | str:
     """Relax a crystal, or return the reason why all properties that need it fail."""
+    structure, k = key
     try:
-        return validation.relax_crystal(potential, atoms)
+        relaxed: Atoms = validation.relax_crystal(potentials[k], structures[structure]).copy()  # without its calculator
     except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
         return f"the relaxation of the crystal failed: {validation.describe_error(error)}"
+    return relaxed
+
+
+def _measure(
+    potentials: Sequence[validation.PotentialSpec],
+    structures: Mapping[str, Atoms],
+    crystals: Mapping[tuple[str, int], Atoms | str],
+    settings: validation.ValidationSettings,
+    task: PropertyTask,
+) -> validation.PropertyResult:
+    """Compute one property of one structure with one potential, in a worker."""
+    name, structure, k = task
+    crystal = crystals.get((structure, k), structures[structure])
+    if name in validation.PROPERTIES_WITHOUT_RELAXATION:
+        crystal = structures[structure]
+    if isinstance(crystal, str):
+        return validation.PropertyResult(failures=[crystal])
+    return validation.measure_property(
+        name, validation.ValidationCase(potentials, k, structure, structures[structure], crystal, settings)
+    )
 
 
 def _tabulate_values(values: Values, reference_table: pd.DataFrame) -> pd.DataFrame:

@@ -40,6 +40,8 @@ from .lammps_library import lammps_calculator as lammps_calculator
 from .memory import FIT_COPIES as FIT_COPIES
 from .memory import get_available_memory as get_available_memory
 from .memory import require_memory as require_memory
+from .progress import RemainingTime as RemainingTime
+from .progress import show_message as show_message
 from .progress import track as track
 from .progress import track_cost as track_cost
 from .row_kinds import RowKind as RowKind

@@ -1,34 +1,143 @@
-"""Progress displays for long work, on standard error and only on request."""
+"""Progress of long work: in the log, and on request as a bar on a terminal or as lines elsewhere, as in a batch job."""
 
+import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 T = TypeVar("T")
 
-REPORT_INTERVAL_S = 60.0
+FIRST_REPORT_S, REPORT_INTERVAL_S = 10.0, 60.0  # of the lines in a log: after 10 s, then every minute
+
+MIN_TASKS_PER_PROCESS = 3  # finished tasks from which the first ones are left out of the pace
+
+log = logging.getLogger(__name__)
 
 
-def track(items: Iterable[T], total: int, description: str, *, enabled: bool) -> Iterator[T]:
-    """Yield `items`; if `enabled`, draw a progress bar with the elapsed and remaining time."""
-    if not enabled:
-        yield from items
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "left", TimeRemainingColumn())
-    with Progress("{task.description}", *columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total)
-        for item in items:
+class RemainingTime:
+    """Estimate of the remaining time from the finished share of the work.
+
+    Parameters
+    ----------
+    total_work : float
+        Work of all tasks, in any unit; work that follows the tracked tasks may be included.
+    parallel : int
+        Number of tasks that run at the same time.
+    """
+
+    def __init__(self, total_work: float, parallel: int = 1) -> None:
+        self._total, self._parallel = total_work, parallel
+        self._done, self._count, self._start = 0.0, 0, time.monotonic()
+        self._first: tuple[float, float] | None = None  # time and work when all processes had finished a task
+
+    def add(self, work: float) -> None:
+        """Record a finished task."""
+        self._done += work
+        self._count += 1
+        if self._count == self._parallel:
+            self._first = time.monotonic(), self._done
+
+    @property
+    def seconds(self) -> float:
+        """Remaining wall time in seconds; NaN before as many tasks as processes have finished."""
+        if self._first is None or not self._done:
+            return float("nan")
+        # The tasks that are running are half finished on average, now and at the first measurement.
+        running = self._done / self._count * (self._parallel - 1) / 2
+        left = max(0.0, self._total - self._done - running)
+        first_time, first_work = self._first
+        if self._count >= MIN_TASKS_PER_PROCESS * self._parallel and self._done > first_work:
+            # The first tasks are left out, because the start of the processes takes as long as many small tasks.
+            return (time.monotonic() - first_time) / (self._done - first_work) * left
+        return (time.monotonic() - self._start) / (self._done + running) * left
+
+
+def format_remaining(seconds: float) -> str:
+    """Format a remaining time in words; empty if it is not known."""
+    if math.isnan(seconds):
+        return ""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"about {seconds / size:.2g} {unit} left"
+    return f"about {seconds:.0f} s left"
+
+
+class _LineReporter:
+    """Lines about the progress, in the log and, with a console, on standard error."""
+
+    def __init__(self, console: Console | None) -> None:
+        self._console, self._next = console, time.monotonic() + FIRST_REPORT_S
+        self._has_reported = False
+
+    def report(self, text: str, *, is_last: bool) -> None:
+        """Write a line if one is due; the last line only after earlier ones."""
+        if time.monotonic() < self._next and not (is_last and self._has_reported):
+            return
+        self._next, self._has_reported = time.monotonic() + REPORT_INTERVAL_S, True
+        log.info(text)
+        if self._console is not None:
+            self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def show_message(text: str, *, enabled: bool) -> None:
+    """Print a line on standard error, if `enabled`."""
+    if enabled:
+        Console(stderr=True).print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def track(
+    items: Iterable[T],
+    total: int,
+    description: str,
+    *,
+    enabled: bool,
+    get_work: Callable[[T], float] | None = None,
+    total_work: float | None = None,
+    parallel: int = 1,
+) -> Iterator[T]:
+    """Yield `items`, and report the progress with the remaining time.
+
+    Lines are logged after ten seconds and then every minute. If `enabled`, a terminal shows a bar, and any other
+    standard error gets the same lines.
+
+    Parameters
+    ----------
+    items : iterable
+    total : int
+        Number of items.
+    description : str
+    enabled : bool
+    get_work : callable, optional
+        Returns the work of an item, in any unit; by default all items are equal.
+    total_work : float, optional
+        Work of all items, and of what follows them; by default `total`.
+    parallel : int
+        Number of items that are computed at the same time.
+    """
+    console = Console(stderr=True)
+    has_bar = enabled and console.is_terminal
+    reporter = _LineReporter(console if enabled and not has_bar else None)
+    remaining = RemainingTime(float(total) if total_work is None else total_work, min(parallel, max(1, total)))
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    with Progress("{task.description}", *columns, console=console, disable=not has_bar) as bar:
+        task = bar.add_task(description, total=total, left="")
+        for count, item in enumerate(items, start=1):
             yield item
-            bar.advance(task)
+            remaining.add(1.0 if get_work is None else get_work(item))
+            left = format_remaining(remaining.seconds)
+            bar.update(task, completed=count, left=left)
+            text = f"{description}: {count} of {total}"
+            reporter.report(f"{text}, {left}" if left else text, is_last=count == total)
 
 
-def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[float, str]]) -> Iterator[T]:
-    """Yield `items`, and show the progress and the cost.
-
-    On a terminal, the progress is a bar; elsewhere, as in the log of a batch job, a line is printed every minute.
+def track_cost(
+    items: Iterable[T], total: int, get_status: Callable[[], tuple[float, str]], *, enabled: bool = True
+) -> Iterator[T]:
+    """Yield `items`, and report the progress and the cost, as `track` does.
 
     Parameters
     ----------
@@ -37,15 +146,16 @@ def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[fl
         Number of items.
     get_status : callable
         Returns the completed share of the work, 0 to 1, and a text about the cost to display.
+    enabled : bool
+        Whether a bar is drawn or lines are printed; lines are always logged.
     """
     console = Console(stderr=True)
-    last_report = time.monotonic()
-    with Progress(BarColumn(), "{task.description}", console=console, disable=not console.is_terminal) as bar:
+    has_bar = enabled and console.is_terminal
+    reporter = _LineReporter(console if enabled and not has_bar else None)
+    with Progress(BarColumn(), "{task.description}", console=console, disable=not has_bar) as bar:
         task = bar.add_task(f"0/{total}: {get_status()[1]}", total=1.0)
         for count, item in enumerate(items, start=1):
             yield item
             share, text = get_status()
             bar.update(task, completed=share, description=f"{count}/{total}: {text}")
-            if bar.disable and (time.monotonic() - last_report > REPORT_INTERVAL_S or count == total):
-                last_report = time.monotonic()
-                console.print(f"{count} of {total}: {text}", highlight=False, soft_wrap=True)
+            reporter.report(f"{count} of {total}: {text}", is_last=count == total)

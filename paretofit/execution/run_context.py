@@ -37,10 +37,35 @@ class RunContext:
         """Yield a function of each task, computed by the processes of the run; options are those of `parallel_map`."""
         return parallel_map(function, tasks, self.jobs, **options)
 
-    def track(self, iterable: Iterable[T], total: int, text: str) -> Iterator[T]:
-        """Yield the items of `iterable`; draw a progress bar with `text` if the run shows progress."""
-        return track(iterable, total, text, enabled=self.progress)
+    def track(
+        self,
+        iterable: Iterable[T],
+        total: int,
+        text: str,
+        *,
+        get_work: Callable[[T], float] | None = None,
+        total_work: float | None = None,
+        parallel: int | None = None,
+    ) -> Iterator[T]:
+        """Yield the items of `iterable` and report the progress, see `paretofit.core.track`.
 
-    def map_and_track(self, function: Callable[[T], R], tasks: Sequence[T], text: str, **options: Any) -> Iterator[R]:
-        """Yield the results of `map`, with the progress bar of `track`."""
-        return self.track(self.map(function, tasks, **options), len(tasks), text)
+        By default, as many items as the run has processes are computed at the same time.
+        """
+        parallel = self.jobs if parallel is None else parallel
+        return track(
+            iterable, total, text, enabled=self.progress, get_work=get_work, total_work=total_work, parallel=parallel
+        )
+
+    def map_and_track(
+        self,
+        function: Callable[[T], R],
+        tasks: Sequence[T],
+        text: str,
+        *,
+        get_work: Callable[[R], float] | None = None,
+        total_work: float | None = None,
+        **options: Any,
+    ) -> Iterator[R]:
+        """Yield the results of `map`, and report the progress, see `track`."""
+        results = self.map(function, tasks, **options)
+        return self.track(results, len(tasks), text, get_work=get_work, total_work=total_work)

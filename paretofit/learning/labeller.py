@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,11 @@ from paretofit.labelling import (
     JOURNAL_FILE,
     LabelPlan,
     LabelSettings,
+    Task,
     collect_failure_reasons,
     compute_labels,
+    cost_terms,
+    fit_cost_model,
     plan_labels,
     write_labels,
 )
@@ -195,14 +198,25 @@ class Labeller:
             for name, keys in plan.task_keys.items()
         }
         plan = replace(plan, tasks=tasks, task_keys=task_keys)
+        work = _estimate_work(tasks, settings)
         results = compute_labels(plan, settings, self.journal, self.folder.path / "labels", self.context.jobs)
+        tracked_results = self.context.track(
+            results, len(tasks), "labels", get_work=lambda result: work[result[0].key], total_work=sum(work.values())
+        )
         try:
-            for _, record in self.context.track(results, len(tasks), "labels") if tasks else results:
+            for _, record in tracked_results if tasks else results:
                 self.journal.entries.append(record)
         finally:
             results.close()
             write_labels(plan, self.settings, self.folder.dataset)
         return plan
+
+
+def _estimate_work(tasks: Sequence[Task], settings: LabelSettings) -> dict[str, float]:
+    """Estimate the relative cost of labels by their keys, for the progress: levels differ by orders of magnitude."""
+    model = fit_cost_model(np.empty((0, 5)), [])
+    terms = [cost_terms(task.atoms, task.level, settings.engine) for task in tasks]
+    return {task.key: float(model.predict_seconds(row)) for task, row in zip(tasks, terms, strict=True)}
 
 
 def journal_path(folder: LearnFolder) -> Path:

@@ -12,6 +12,7 @@ from .front_shape import merge_adjacent_ranges as merge_adjacent_ranges
 from .front_shape import scale_objectives as scale_objectives
 from .front_shape import select_best_by_budget as select_best_by_budget
 from .hypervolume import compute_hypervolume as compute_hypervolume
+from .planner import ASSUMED_COLUMN as ASSUMED_COLUMN
 from .planner import DEFAULT_EXTRAPOLATION_FACTOR as DEFAULT_EXTRAPOLATION_FACTOR
 from .planner import MD_COST_COLUMN as MD_COST_COLUMN
 from .planner import SETTING_COLUMNS as SETTING_COLUMNS

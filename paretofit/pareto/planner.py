@@ -23,6 +23,7 @@ PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
 MD_COST_COLUMN = "md_us_per_atom_step"
+ASSUMED_COLUMN = "cost_is_assumed"  # of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
 # for levels 1 to 3, this share is 0.6 to 0.95 for energies at w_E/w_F = 150 and 0.3 to 0.9 at 12, and for forces 0.7 to
 # 1 and 0.2 to 0.3. On the shipped data, it is 0.9 for energies and 0.6 to 0.8 for forces. Six of the twelve pilots of

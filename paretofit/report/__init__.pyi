@@ -1,8 +1,10 @@
 from .findings.catalogue import collect_findings as collect_findings
 from .findings.finding import Finding as Finding
+from .findings.single_level_findings import describe_single_level as describe_single_level
 from .page.report_writer import write_report as write_report
 from .wording import format_count as format_count
 from .wording import format_duration as format_duration
+from .wording import format_levels as format_levels
 from .wording import format_number as format_number
 from .wording import format_ratio as format_ratio
 from .wording import join_items as join_items

@@ -8,6 +8,8 @@ from .preparation import prepare_study as prepare_study
 from .result import SETTING_COLUMNS as SETTING_COLUMNS
 from .result import RunResult as RunResult
 from .result import format_setting_cells as format_setting_cells
+from .run_cost import RunCost as RunCost
+from .run_cost import estimate_study_cost as estimate_study_cost
 from .run_folder import RECORD_FILE as RECORD_FILE
 from .run_folder import RESULTS_FILE as RESULTS_FILE
 from .run_folder import check_digests as check_digests

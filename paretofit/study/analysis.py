@@ -13,8 +13,10 @@ from ase import Atoms
 from paretofit.core import write_csv
 from paretofit.dataset.quality import LevelErrors
 from paretofit.linear import fit_wls
+from paretofit.pareto import ASSUMED_COLUMN
 from paretofit.potentials import write_snap
 from paretofit.study.preparation import PreparedStudy
+from paretofit.study.schema import Study
 from paretofit.sweep import FastEngine, PlainEngine, SweepInput, correlate_label_noise
 from paretofit.validation import measure_md_speed
 
@@ -90,6 +92,12 @@ def add_md_cost(results: pd.DataFrame, md_costs: pd.DataFrame) -> pd.DataFrame:
     """Add the MD cost of each 2Jmax (table of `measure_md_cost`) to a results table."""
     costs = dict(zip(md_costs["twojmax"], md_costs["md_us_per_atom_step"], strict=True))
     return results.assign(md_us_per_atom_step=results["twojmax"].map(costs).astype(float))
+
+
+def mark_assumed_costs(results: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Add the column ``cost_is_assumed`` to a results table, if the cost of labels of a level is not measured."""
+    assumed_levels = study.cost.assumed_levels
+    return results.assign(**{ASSUMED_COLUMN: results["level"].isin(assumed_levels)}) if assumed_levels else results
 
 
 def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.core import InputError, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.execution import RunContext
-from paretofit.study.analysis import add_md_cost, measure_md_cost
+from paretofit.study.analysis import add_md_cost, mark_assumed_costs, measure_md_cost
 from paretofit.study.pipeline import load_or_compute_design
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.run_folder import RESULTS_FILE, open_run_folder
@@ -89,6 +89,7 @@ def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) 
     tables = context.map_and_track(partial(_fit_fold, folder=folder.absolute()), tasks, "folds of the pilot")
     results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
     results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md_costs)
+    results = mark_assumed_costs(results, study)
     write_csv(results, folder / RESULTS_FILE)
     table: pd.DataFrame = results.astype({"level": str, "ridge": str})
     return table

@@ -15,18 +15,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from paretofit.core import InputError, atomic_path, hash_files, hash_json, write_csv
+from paretofit.core import InputError, atomic_path, hash_files, hash_json, show_message, write_csv
 from paretofit.dataset import Dataset
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.execution import LabelJobSettings, RunContext, use_cluster
 from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
-from paretofit.study.analysis import add_md_cost, measure_label_noise, measure_md_cost
+from paretofit.study.analysis import add_md_cost, mark_assumed_costs, measure_label_noise, measure_md_cost
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.provenance import StageUsage, collect_provenance, measure_peak_memory_mb
 from paretofit.study.result import RunResult
+from paretofit.study.run_cost import estimate_run_cost
 from paretofit.study.run_folder import (
     RESULTS_FILE,
     WEIGHT_KNEES_FILE,
@@ -83,6 +84,9 @@ def run_study(
     basis = settings.basis.model_dump(exclude={"twojmax"})
     digest = hash_json([prepared.dataset.hash_structures(), basis])
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{digest[:8]}"
+    # A folder with descriptors contains a part of the results, whose cost is not spent again.
+    cost_text = "" if (target / DESIGN_FILE).exists() else estimate_run_cost(prepared, jobs=jobs).text
+    show_message(cost_text, enabled=progress and bool(cost_text))
     with (
         prepared.dataset,
         open_run_folder(target, settings.name) as folder,
@@ -90,6 +94,8 @@ def run_study(
         use_cluster(None if isinstance(settings.cluster, LabelJobSettings) else settings.cluster, jobs, folder),
     ):
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.count_fits())
+        if cost_text:
+            log.info(cost_text)
         _write_study(settings, folder)
         link_dataset(settings.dataset, folder / "dataset.h5")
         if settings.engine == "fast":  # fail before the computation of descriptors, which may take hours
@@ -113,6 +119,7 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
             prepared.dataset, grid.levels, reference_configuration=settings.reference_configuration
         )
         results = add_md_cost(results, measure_md_cost(prepared, data, errors, folder))
+        results = mark_assumed_costs(results, settings)
         write_results(results, folder / RESULTS_FILE)
         measure_label_noise(prepared, engine, folder)
         _write_weight_paths(engine, prepared, folder)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from paretofit.core import InputError, suggest_match
+from paretofit.core import Array, InputError, suggest_match
 from paretofit.dataset import Dataset, Split, split_configurations
 from paretofit.linear.reduction import get_device
 from paretofit.structures import group_configurations
@@ -45,27 +46,26 @@ def prepare_study(study: Study) -> PreparedStudy:
     levels = study.levels or dataset.levels
     if not levels:
         raise InputError(f"{study.dataset} has no convergence level; import labels into it")
-    complete_by_level = {level: dataset.labels(level).complete for level in levels}
-    is_complete = np.logical_and.reduce(list(complete_by_level.values()))
+    is_complete, is_unconverged = find_usable_configurations(
+        dataset, levels, drop_unconverged=study.unconverged_labels == "drop"
+    )
+    is_used = is_complete & ~is_unconverged
     for level in levels:
-        _check_cost(study, dataset, level)
+        _check_cost(study, dataset, level, is_used)
     label_seconds = study.cost.label_seconds
     if label_seconds != "recorded" and (unknown_levels := sorted(set(label_seconds) - set(levels))):
         raise InputError(f"'cost.label_seconds' contains '{unknown_levels[0]}', which is not a level of this study")
+    if unknown_levels := sorted(set(study.cost.assumed_levels) - set(levels)):
+        raise InputError(f"'cost.assumed_levels' contains '{unknown_levels[0]}', which is not a level of this study")
     dropped_ids = dataset.ids[~is_complete].tolist()
-    is_unconverged = np.zeros(len(dataset), dtype=bool)
-    if study.unconverged_labels == "drop":
-        is_unconverged = is_complete & np.logical_or.reduce([dataset.find_unconverged(level) for level in levels])
     if dropped_ids and study.missing_labels == "error":
-        missing_counts = ", ".join(
-            f"level {level} {int((~mask).sum())}" for level, mask in complete_by_level.items() if not mask.all()
-        )
+        n_missing = {level: int((~dataset.labels(level).complete).sum()) for level in levels}
+        missing_counts = ", ".join(f"level {level} {count}" for level, count in n_missing.items() if count)
         raise InputError(
             f"{study.dataset}: {len(dropped_ids)} configurations lack a label (or have NaN) at one of the levels "
             f"({missing_counts}), the first with id {dropped_ids[0]}; label them, remove a level from 'levels', or set "
             "'missing_labels: drop'"
         )
-    is_used = is_complete & ~is_unconverged
     if not is_used.any():
         advice = "; label them, or set 'unconverged_labels: keep'" if is_unconverged.any() else ""
         problem = f"no configuration has converged labels at all of the levels {', '.join(levels)}"
@@ -79,6 +79,24 @@ def prepare_study(study: Study) -> PreparedStudy:
     grid.check(len(split.train))
     unconverged_ids = dataset.ids[is_unconverged].tolist()
     return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids, unconverged_ids)
+
+
+def find_usable_configurations(
+    dataset: Dataset, levels: Sequence[str], *, drop_unconverged: bool
+) -> tuple[Array, Array]:
+    """Find the configurations that a study can use.
+
+    Returns
+    -------
+    is_complete, is_unconverged : (n,) bool
+        Whether a configuration has complete labels at all levels; and, if so, whether its DFT did not converge at one
+        of them (never without `drop_unconverged`).
+    """
+    is_complete = np.logical_and.reduce([dataset.labels(level).complete for level in levels])
+    is_unconverged = np.zeros(len(dataset), dtype=bool)
+    if drop_unconverged:
+        is_unconverged = is_complete & np.logical_or.reduce([dataset.find_unconverged(level) for level in levels])
+    return is_complete, is_unconverged
 
 
 def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
@@ -97,10 +115,10 @@ def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
     )
 
 
-def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
+def _check_cost(study: Study, dataset: Dataset, level: str, is_used: Array) -> None:
     if study.cost.label_seconds == "recorded":
         labels = dataset.labels(level)
-        has_no_cost = labels.complete & ~(labels.seconds >= 0)
+        has_no_cost = is_used & ~(labels.seconds >= 0)
         if has_no_cost.any():
             raise InputError(
                 f"{dataset.path}: {int(has_no_cost.sum())} labels of level '{level}' have no (or negative) recorded "

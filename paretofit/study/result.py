@@ -11,7 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
-from paretofit.report import format_count, format_duration, format_number, format_ratio, join_items
+from paretofit.report import (
+    describe_single_level,
+    format_count,
+    format_duration,
+    format_number,
+    format_ratio,
+    join_items,
+)
 
 MAX_FRONT_ROWS = 8
 SETTING_COLUMNS = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "meV/atom", "meV/Å", "cost of the labels")
@@ -52,7 +59,8 @@ class RunResult:
             f"{len(self.results)} fits; medians over repetitions: {n_overall} points on the front over all 2Jmax, "
             f"{len(self.front)} on the fronts of the individual 2Jmax ({seconds})"
         )
-        return "\n".join([*(f"warning: {warning}" for warning in self.warnings), counts, str(self.report)])
+        lines = [*(f"warning: {warning}" for warning in self.warnings), *describe_single_level(self.results), counts]
+        return "\n".join([*lines, str(self.report)])
 
     def __repr__(self) -> str:
         return format_run(self)

@@ -189,12 +189,12 @@ def _collect_content(
             _make_finding("noise", "How much of these errors do models ignore?", describe_label_noise(noise))
         )
         tables.append(build_label_noise_table(noise))
-    findings.append(_make_finding("budget", "Which level does a budget favour?", describe_budget(results, levels)))
-    tables += [
-        *build_error_tables(results, levels, weights),
-        build_model_table(results, levels, md),
-        *build_front_tables(results, front, levels),
-    ]
+    if len(levels) > 1:
+        findings.append(_make_finding("budget", "Which level does a budget favour?", describe_budget(results, levels)))
+        tables += build_error_tables(results, levels, weights)
+    tables.append(build_model_table(results, levels, md))
+    if len(levels) > 1:
+        tables += build_front_tables(results, front, levels)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
     networks = read_table_or_empty(folder / NETWORKS_FILE)
     if len(networks):

@@ -11,6 +11,7 @@ import pandas as pd
 from paretofit.core import RowKind, list_first
 from paretofit.dataset import describe_dataset
 from paretofit.descriptors import DesignMatrix
+from paretofit.report import format_levels
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.provenance import StageUsage
 from paretofit.sweep import FastEngine, PlainEngine, SweepInput
@@ -51,9 +52,7 @@ def summarise_run(
         f"{', '.join(grid.sampling_methods)} × {grid.repetitions} repetitions, seed {grid.seed}",
         "Solver": f"{', '.join(f'{name} {count}' for name, count in solvers.items())}; {n_deficient} fits are "
         "rank-deficient (fewer independent rows than features) and have the minimum-norm solution",
-        "Cost of labels": "seconds recorded with each label"
-        if study.cost.label_seconds == "recorded"
-        else f"seconds per configuration from the study: {dict(study.cost.label_seconds)}",
+        "Cost of labels": _describe_label_cost(prepared),
         "Ridge": f"penalties {list(grid.ridge)} of coefficients in scaled columns"
         if list(grid.ridge) != [0]
         else "none",
@@ -71,6 +70,14 @@ def summarise_run(
     for heading, text in summary.items():
         log.info("%s: %s", heading, text)
     return summary
+
+
+def _describe_label_cost(prepared: PreparedStudy) -> str:
+    cost = prepared.study.cost
+    if cost.label_seconds == "recorded":
+        return "seconds recorded with each label"
+    assumed = f"; assumed, not measured: {format_levels(cost.assumed_levels)}" if cost.assumed_levels else ""
+    return f"seconds per configuration from the study: {dict(cost.label_seconds)}{assumed}"
 
 
 def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
@@ -97,6 +104,11 @@ def _warn_about_columns(engine: FastEngine | PlainEngine) -> Iterator[str]:
 
 def _warn_about_costs(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
     levels = list(prepared.grid.levels)
+    if assumed_levels := prepared.study.cost.assumed_levels:
+        yield (
+            f"The cost of labels of {format_levels(assumed_levels)} is assumed (cost.assumed_levels), not measured: "
+            "all DFT times, the fronts against them and plans depend on this assumption."
+        )
     seconds = np.nanmedian(data.stack_label_seconds(levels), axis=0)
     for k in range(1, len(levels)):
         if seconds[k] < seconds[k - 1]:

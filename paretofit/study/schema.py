@@ -72,6 +72,10 @@ class CostSettings(StrictSettings):
         description="Computing time of labels: 'recorded' for the seconds stored with each label, or seconds per "
         "configuration by level.",
     )
+    assumed_levels: list[Name] = Field(
+        [],
+        description="Levels whose 'label_seconds' are assumptions, not measurements; results, report and plan say so.",
+    )
     md_us_per_atom_step: dict[int, StrictPositiveFloat] = Field(
         {}, description="Known MD cost by 2Jmax (µs per atom and step)."
     )

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 
-from paretofit.core import InputError, write_text
-from paretofit.dataset import Dataset, describe_dataset, split_configurations
-from paretofit.structures import group_configurations
+from paretofit.core import Array, InputError, write_text
+from paretofit.dataset import Dataset, describe_dataset
+from paretofit.descriptors import SnapBasis
+from paretofit.linear.reduction import get_device
 from paretofit.study.json_schema import write_json_schema
+from paretofit.study.preparation import PreparedStudy, find_usable_configurations, prepare_study
+from paretofit.study.run_summary import MIN_ROWS_PER_FEATURE
 from paretofit.study.schema import Study, load_study
+from paretofit.sweep import check_reduction_memory
 
 TEMPLATE = """\
 # yaml-language-server: $schema={schema}
@@ -30,7 +35,7 @@ basis:
   quadratic: true         # false: linear SNAP
 
 # Train/test split. Configurations with the same parent or trajectory are in the same set.
-split: {{train_fraction: 0.7, seed: 1{group_by}}}{group_comment}
+split: {{train_fraction: 0.7, seed: {split_seed}{group_by}}}{group_comment}
 
 levels: [{levels}]    # in order of cost; the last is the reference
 {level_comment}twojmax: {twojmax}        # model sizes: accuracy against the cost of MD
@@ -45,18 +50,24 @@ seed: 1
 leverage: {{energy_weight: 150, twojmax: {smallest}}}
 {cost}"""
 
-GROUP_COMMENT = "    # not grouped by parent: most configurations have the same one, so there would be no test set"
+GROUP_COMMENT = "    # default groups (parent, trajectory) are too large for a test set"
 SCHEMA_FILE = "study.schema.json"
 DEFAULT_WEIGHT_RATIO = 12.25  # w_E/w_F, from the published study
 NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of groups that are smaller than those of "parent"
+SPLIT_SEEDS = (1, 2, 3, 4)  # tried in this order
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set
-FEATURES_BY_TWOJMAX = {2: 21, 4: 120, 6: 496, 8: 1596}  # quadratic SNAP with one element
+MODEL_SIZES = (2, 4, 6, 8)  # 2Jmax
+MIN_TWOJMAX = MODEL_SIZES[0]
+MIN_FORCE = 1e-6  # eV/Å; forces that are zero by symmetry have rows of zeros
 
 COST = """
-# The labels have no recorded computing times; enter the seconds per configuration at each level.
+# {reason}
 cost:
-  label_seconds: {{{numbers}}}
-"""
+  label_seconds: {{{seconds}}}    # s per configuration
+{assumed}"""
+ASSUMED_COST = (
+    "  assumed_levels: [{levels}]    # not measured: replace the numbers and remove this line; results say so\n"
+)
 
 
 def write_template(dataset: Path | str, out: Path | str) -> Path:
@@ -76,7 +87,7 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
     Raises
     ------
     InputError
-        If `out` exists already, or the dataset cannot be used.
+        If `out` exists already, or the dataset cannot be used for a study; then nothing is written.
     """
     path = Path(out)
     if path.exists():
@@ -94,35 +105,65 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
             name=_clean_name(path.stem),
         ),
     )
-    load_study(path)
+    try:
+        prepare_study(load_study(path)).dataset.close()
+    except InputError:
+        path.unlink()
+        raise
     write_json_schema(path.parent / SCHEMA_FILE)
     return path
 
 
 def _collect_template_values(data: Dataset) -> dict[str, Any]:
-    info, fraction = describe_dataset(data), Study.model_fields["split"].default.train_fraction
-    settings = infer_default_settings(data, 1 - fraction)
+    settings = infer_default_settings(data, 1 - Study.model_fields["split"].default.train_fraction)
     levels, elements, group_by = settings["levels"], settings["basis"]["elements"], settings["split"].get("group_by")
-    components = 3 * info.n_atoms / info.n_configurations
-    has_seconds = all(np.isfinite(data.labels(level).seconds).any() for level in levels)
-    seconds = ", ".join(f"{_format_scalar(name)}: {10.0 * 2**k}" for k, name in enumerate(levels))
-    sizes = _choose_subset_sizes(int(fraction * info.n_configurations))
+    prepared = _prepare(data, settings)
+    with prepared.dataset as used:
+        components = 3 * float(used.n_atoms.mean())
+        sizes = _choose_subset_sizes(len(prepared.split.train))
+        cost = _describe_cost(used, levels)
     return {
-        "n": info.n_configurations,
+        "n": len(data),
         "levels": ", ".join(map(_format_scalar, levels)),
         "level_comment": _describe_excluded_levels(data),
         "elements": ", ".join(elements),
         "radelem": [0.5] * len(elements),
         "wj": [1.0] * len(elements),
-        "group_by": "" if group_by is None else f", group_by: [{', '.join(group_by)}]",
+        "split_seed": settings["split"]["seed"],
+        "group_by": "" if group_by is None else f", group_by: [{', '.join(map(_format_scalar, group_by))}]",
         "group_comment": "" if group_by is None else GROUP_COMMENT,
         "twojmax": settings["twojmax"],
         "smallest": settings["twojmax"][0],
         "components": components,
         "weights": _choose_weights(components),
         "sizes": f"[{', '.join(map(str, sizes))}]",
-        "cost": "" if has_seconds else COST.format(numbers=seconds),
+        "cost": cost,
     }
+
+
+def _describe_cost(used: Dataset, levels: list[str]) -> str:
+    """Describe the cost of the labels that a study uses, unless all of them have recorded seconds."""
+    seconds = {level: used.labels(level).seconds for level in levels}
+    if all((values >= 0).all() for values in seconds.values()):
+        return ""
+    medians = {level: float(np.median(values[values > 0])) for level, values in seconds.items() if (values > 0).any()}
+    # Levels without any measurement continue the measured cost, or 10 s, by a factor of two for each level.
+    costs, assumed_levels = {}, [level for level in levels if level not in medians]
+    for k, level in enumerate(levels):
+        costs[level] = medians.get(level) or next(
+            (medians[other] * 2.0 ** (k - levels.index(other)) for other in reversed(levels) if other in medians),
+            10.0 * 2**k,
+        )
+    counts = ", ".join(f"level {level} {int((values >= 0).sum())} of {len(used)}" for level, values in seconds.items())
+    reason = f"Not all labels have recorded computing times ({counts}); medians are used."
+    if not medians:
+        reason = "The labels have no recorded computing times; the seconds below are made up."
+    names = ", ".join(map(_format_scalar, assumed_levels))
+    return COST.format(
+        reason=reason,
+        seconds=", ".join(f"{_format_scalar(level)}: {value:.6g}" for level, value in costs.items()),
+        assumed=ASSUMED_COST.format(levels=names) if assumed_levels else "",
+    )
 
 
 def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str, Any]:
@@ -141,28 +182,69 @@ def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str,
     """
     if not data.levels or not len(data):
         raise InputError(f"{data.path} has no labelled configurations; import labels into it first")
-    info = describe_dataset(data)
-    train_fraction = 1 - held_out_fraction
-    n_rows = train_fraction * (info.n_configurations + 3 * info.n_atoms)
-    elements = list(info.species)
-    split: dict[str, Any] = {"train_fraction": train_fraction}
-    if not _can_split(data):
-        split["group_by"] = [
-            key for key in NARROW_GROUP_KEYS if any(record.get(key) is not None for record in data.info_records)
-        ]
-    return {
-        "levels": _select_levels(data)[0],
-        "basis": {"elements": elements},
-        "split": split,
-        "twojmax": _choose_model_sizes(n_rows, len(elements)),
-        "weights": [(DEFAULT_WEIGHT_RATIO, 1.0)],
-    }
+    levels = _select_levels(data)[0]
+    settings: dict[str, Any] = {"levels": levels, "weights": [(DEFAULT_WEIGHT_RATIO, 1.0)]}
+    is_complete, is_unconverged = find_usable_configurations(data, levels, drop_unconverged=True)
+    used = data.select(np.flatnonzero(is_complete & ~is_unconverged)) if is_complete.any() else data
+    settings["basis"] = {"elements": list(describe_dataset(used if len(used) else data).species)}
+    settings["split"] = _choose_split(data, settings, 1 - held_out_fraction)
+    prepared = _prepare(data, settings)
+    with prepared.dataset as used:
+        n_rows = _count_rows(used, prepared.split.train, levels[-1])
+    return {**settings, "twojmax": _choose_model_sizes(n_rows, settings["basis"]["elements"])}
+
+
+def _prepare(data: Dataset, settings: dict[str, Any]) -> PreparedStudy:
+    """Prepare a study with the smallest model, for its split and its configurations."""
+    levels = settings["levels"]
+    study = Study.model_validate(
+        {
+            "twojmax": [MIN_TWOJMAX],
+            **settings,
+            "basis": {**settings["basis"], "twojmax": max(settings.get("twojmax", [MIN_TWOJMAX]))},
+            "dataset": data.path,
+            "missing_labels": "drop",
+            "cost": {"label_seconds": dict.fromkeys(levels, 1.0)},
+            "leave_one_out": settings["split"]["train_fraction"] == 1,
+        }
+    )
+    return prepare_study(study)
+
+
+def _choose_split(data: Dataset, settings: dict[str, Any], train_fraction: float) -> dict[str, Any]:
+    """Choose the largest groups that leave configurations for a test set, near the requested fraction if possible."""
+    records = data.info_records
+    narrow = [key for key in NARROW_GROUP_KEYS if any(record.get(key) is not None for record in records)]
+    choices: list[dict[str, Any]] = [{}, *([{"group_by": narrow}] if narrow else []), {"group_by": []}]
+    attempts = [(choice, seed) for choice in choices for seed in SPLIT_SEEDS]
+    for choice, seed in attempts:
+        # With few groups, whether both sets have one depends on the order in which groups are drawn.
+        split = {"train_fraction": train_fraction, "seed": seed, **choice}
+        try:
+            prepared = _prepare(data, {**settings, "split": split})
+        except InputError:
+            if (choice, seed) == attempts[-1]:
+                raise
+            continue
+        with prepared.dataset as used:
+            error = abs(len(prepared.split.train) / len(used) - train_fraction)
+        if choice or error <= MAX_FRACTION_ERROR:  # an unequal split of whole trajectories is better than split ones
+            break
+    return split
+
+
+def _count_rows(used: Dataset, train: Array, level: str) -> int:
+    """Count the training rows that can determine coefficients: energies, and forces that are not zero by symmetry."""
+    labels = used.labels(level)
+    is_training_atom = np.repeat(np.isin(np.arange(len(used)), train), used.n_atoms)
+    return len(train) + int((np.abs(labels.forces[is_training_atom]) > MIN_FORCE).sum())
 
 
 def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
-    """Select the levels with at least half as many complete labels as the largest number at any level.
+    """Select the levels with at least half as many usable labels as the largest number at any level.
 
-    Also return the numbers of complete labels of all levels.
+    Levels with the fewest labels are excluded, too, until half as many configurations have labels at all levels. Also
+    return the numbers of complete labels of all levels.
     """
     counts = {name: int(data.labels(name).complete.sum()) for name in data.levels}
     levels = [name for name, count in counts.items() if 2 * count >= max(counts.values()) and count]
@@ -170,30 +252,28 @@ def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
         raise InputError(
             f"{data.path} has no complete labels; use 'paretofit label' to compute or 'paretofit import' to read labels"
         )
+    while len(levels) > 1:
+        is_complete, is_unconverged = find_usable_configurations(data, levels, drop_unconverged=True)
+        if 2 * int((is_complete & ~is_unconverged).sum()) >= min(counts[name] for name in levels):
+            break
+        levels.remove(min(levels, key=lambda name: counts[name]))
     return levels, counts
 
 
 def _describe_excluded_levels(data: Dataset) -> str:
     levels, counts = _select_levels(data)
-    lines = [
-        f"# level {_format_scalar(name)} is excluded: it has {count} of {len(data)} labels\n"
-        for name, count in counts.items()
-        if name not in levels
-    ]
-    if any(counts[name] < len(data) for name in levels):
-        lines.append("missing_labels: drop    # configurations without all of these labels are excluded and counted\n")
-    return "".join(lines)
-
-
-def _can_split(data: Dataset) -> bool:
-    """Check whether the default groups are small enough for a split near the requested training fraction."""
-    split = Study.model_fields["split"].default
-    groups = group_configurations(data, split.group_by)
-    try:
-        train = split_configurations(groups, split.train_fraction, split.seed).train
-    except InputError:
-        return False
-    return bool(abs(len(train) / len(data) - split.train_fraction) <= MAX_FRACTION_ERROR)
+    lines = []
+    for name, count in counts.items():
+        if name not in levels:
+            lines.append(f"# level {_format_scalar(name)} is excluded: it has {count} of {len(data)} labels")
+    is_complete, is_unconverged = find_usable_configurations(data, levels, drop_unconverged=True)
+    if not is_complete.all():
+        text = f"the {int((~is_complete).sum())} configurations without all of these labels are excluded"
+        lines.append(f"missing_labels: drop    # {text}")
+    if is_unconverged.any():
+        text = f"the {int(is_unconverged.sum())} configurations whose DFT did not converge are excluded"
+        lines.append(f"unconverged_labels: drop    # {text}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _format_scalar(name: str) -> str:
@@ -206,10 +286,18 @@ def _clean_name(stem: str) -> str:
     return name.lstrip("._-") or Study.model_fields["name"].default
 
 
-def _choose_model_sizes(n_rows: float, n_elements: int) -> list[int]:
-    """Choose the 2Jmax for which there are at least 1.5 rows per feature, but always the smallest two."""
-    twojmax = [value for value, count in FEATURES_BY_TWOJMAX.items() if 1.5 * count * n_elements <= n_rows]
-    return twojmax if len(twojmax) > 1 else [2, 4]
+def _choose_model_sizes(n_rows: int, elements: list[str]) -> list[int]:
+    """Choose the 2Jmax with enough rows for their features and enough memory, but always the smallest."""
+    sizes = [MIN_TWOJMAX]
+    for twojmax in MODEL_SIZES[1:]:
+        n_features = SnapBasis(elements=elements, twojmax=twojmax).n_features
+        try:
+            check_reduction_memory(n_features, cpu_count(), get_device("cpu"))
+        except InputError:
+            break
+        if MIN_ROWS_PER_FEATURE * n_features <= n_rows:
+            sizes.append(twojmax)
+    return sizes
 
 
 def _choose_weights(components: float) -> list[float]:

@@ -1,6 +1,7 @@
 from .cells import list_draws as list_draws
 from .fast_engine import FastEngine as FastEngine
 from .fast_engine import check_reduction_memory as check_reduction_memory
+from .fast_engine import estimate_reduction_bytes as estimate_reduction_bytes
 from .grid import SAMPLING_METHODS as SAMPLING_METHODS
 from .grid import SweepGrid as SweepGrid
 from .noise import correlate_label_noise as correlate_label_noise
@@ -15,3 +16,7 @@ from .sweep_input import SweepInput as SweepInput
 from .sweep_run import make_engine as make_engine
 from .sweep_run import run_sweep as run_sweep
 from .weight_path_tables import compute_weight_paths as compute_weight_paths
+from .work import count_chain_flops as count_chain_flops
+from .work import count_expected_row_fits as count_expected_row_fits
+from .work import count_reduction_flops as count_reduction_flops
+from .work import measure_flop_rate as measure_flop_rate

@@ -41,6 +41,7 @@ from paretofit.sweep.results import PartialResults, Row
 from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, count_rows_per_block
 from paretofit.sweep.stored_reduction import load_or_compute_reduction
 from paretofit.sweep.sweep_input import SweepInput
+from paretofit.sweep.work import count_chain_flops, count_expected_row_fits
 
 # Memory while the rows are reduced (upper bounds, measured with 1, 2 and 4 threads at P = 1500):
 REDUCTION_COPIES, REDUCTION_COPIES_PER_THREAD = 8, 5  # of a (P, P) matrix
@@ -165,6 +166,23 @@ class FastEngine:
             if ridge != "auto" and not (ridge > 0 and self.dropped_columns):
                 yield from subset.fit(weights, ridge, [model.twojmax for model in models])
 
+    def count_flops(self, task: list[PendingFits]) -> float:
+        """Count the operations of a task."""
+        n_rows = [self.plain.count_rows(pending.configurations) for pending in task]
+        n_weights = [len({(model.weights, model.ridge) for model in pending.models}) for pending in task]
+        columns = [int(self.reduction.sizes[index]) for index in self._size_indices.values()]
+        is_whole = len(task[-1].configurations) == len(self.train)
+        return count_chain_flops(n_rows, n_weights, columns, self.reduction.n_levels, is_whole=is_whole)
+
+    def count_expected_row_flops(self, pending_fits: list[PendingFits]) -> float:
+        """Count the operations of the pending fits that are expected to require the rows of their subsets."""
+        subsets = [
+            (self.plain.count_rows(pending.configurations), len({model.weights for model in pending.models}))
+            for pending in pending_fits
+        ]
+        columns = [int(self.reduction.sizes[index]) for index in self._size_indices.values()]
+        return count_expected_row_fits(subsets, columns, self.reduction.n_levels, len(self.source.test_rows))
+
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Estimate the memory of a task in its process, in bytes."""
         del task
@@ -260,10 +278,15 @@ def check_reduction_memory(columns: int, threads: int, device: Device) -> None:
     description = f"the moments of {columns} columns"
     remedy = "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'"
     threads = threads if device == CPU and get_active_client() is None else 1
-    copies = REDUCTION_COPIES + threads * REDUCTION_COPIES_PER_THREAD
-    require_memory(8 * copies * columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES, description, remedy)
+    require_memory(estimate_reduction_bytes(columns, threads), description, remedy)
     if (free_bytes := device.get_available_memory()) is not None:
         require_memory(8 * GPU_COPIES * columns**2, description, remedy, available_bytes=free_bytes)
+
+
+def estimate_reduction_bytes(columns: int, threads: int) -> float:
+    """Estimate the memory of a reduction on the processor in bytes, an upper bound."""
+    copies = REDUCTION_COPIES + threads * REDUCTION_COPIES_PER_THREAD
+    return 8.0 * copies * columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES
 
 
 def _compute_balanced_ratio(data: SweepInput) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from paretofit.sweep.cells import PendingFits
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.results import SWEEP_COLUMNS, PartialResults, Row
 from paretofit.sweep.sweep_input import SweepInput
+from paretofit.sweep.work import count_row_fit_flops
 
 Rows = tuple[Array, Array, Array]  # X, Y and kind
 EV_TO_MEV = 1000.0  # errors are reported in meV/atom and meV/Å
@@ -171,6 +173,28 @@ class PlainEngine:
         """Fit one task; runs in a worker."""
         with threadpool_limits(1):
             return [row for pending in task for row in partial_results.load_or_fit(pending, self.source.fit)]
+
+    def count_rows(self, configurations: Array) -> int:
+        """Count the rows of some configurations."""
+        return int(self._rows_by_configuration[configurations].sum())
+
+    def count_flops(self, task: list[PendingFits]) -> float:
+        """Count the operations of a task."""
+        return sum(
+            count_row_fit_flops(
+                self.count_rows(pending.configurations),
+                self.source.design.columns_up_to(twojmax),
+                sum(model.twojmax == twojmax for model in pending.models),
+                len(self.source.levels),
+                len(self.source.test_rows),
+            )
+            for pending in task
+            for twojmax in {model.twojmax for model in pending.models}
+        )
+
+    @cached_property
+    def _rows_by_configuration(self) -> Array:
+        return np.bincount(self.source.design.configuration, minlength=self.source.design.n_configurations)
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Estimate the memory of a task in its process, in bytes, from the largest fit."""

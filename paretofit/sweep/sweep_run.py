@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -22,11 +21,8 @@ from paretofit.sweep.plain_engine import PlainEngine
 from paretofit.sweep.results import FitInputs, FitJournal, PartialResults, Row, build_results_table
 from paretofit.sweep.sweep_input import SweepInput
 
-log = logging.getLogger(__name__)
-
 Engine: TypeAlias = FastEngine | PlainEngine
 EngineName = Literal["fast", "plain"]
-N_LOG_LINES = 10  # messages on the progress of a sweep
 
 
 def make_engine(
@@ -125,11 +121,15 @@ def _fit_pending(
         partial_results.merge_into(journal)
         plain_engine = engine if isinstance(engine, PlainEngine) else engine.plain
         if isinstance(engine, FastEngine):
-            tasks = engine.build_chains(list_pending_fits(grid, draws, journal.fits))
+            pending = list_pending_fits(grid, draws, journal.fits)
+            tasks = engine.build_chains(pending)
+            work = [engine.count_flops(task) for task in tasks]
+            later_work = engine.count_expected_row_flops(pending)
             device_context = context if engine.device == CPU else replace(context, jobs=1)  # a GPU serves one process
-            _run_tasks(engine, tasks, journal, partial_results, "fits from moments", device_context)
+            _run_tasks(engine, tasks, journal, partial_results, "fits from moments", device_context, work, later_work)
         tasks = split_into_tasks(list_pending_fits(grid, draws, journal.fits))
-        _run_tasks(plain_engine, tasks, journal, partial_results, "fits from rows", context)
+        work = [plain_engine.count_flops(task) for task in tasks]
+        _run_tasks(plain_engine, tasks, journal, partial_results, "fits from rows", context, work)
         partial_results.merge_into(journal)
         return journal.fits
 
@@ -146,8 +146,10 @@ def _run_tasks(
     partial_results: PartialResults,
     title: str,
     context: RunContext,
+    work: list[float],
+    later_work: float = 0.0,
 ) -> None:
-    """Run tasks in parallel and append the fits of each to the journal."""
+    """Run tasks in parallel and append the fits of each to the journal; `work` is only for the progress."""
     if not tasks:
         return
     if get_active_client() is None:  # otherwise the tasks run on other machines
@@ -157,12 +159,13 @@ def _run_tasks(
         folder.mkdir(exist_ok=True)
     run_task = partial(_run_task, engine, partial_results)
     with dump_function(run_task, None if folder is None else folder.parent) as function:
-        results = context.map_and_track(function, list(enumerate(tasks)), title, ordered=False)
-        for n_done, (number, fits) in enumerate(results, start=1):
+        results = context.map_and_track(
+            function, list(enumerate(tasks)), title, ordered=False, get_work=lambda result: work[result[0]],
+            total_work=sum(work) + later_work,
+        )  # fmt: skip
+        for number, fits in results:
             journal.append(fits)
             partial_results.remove(tasks[number])
-            if n_done % max(1, len(tasks) // N_LOG_LINES) == 0:
-                log.info("%s: %d of %d tasks", title, n_done, len(tasks))
 
 
 def _run_task(

@@ -425,6 +425,15 @@ def test_every_figure_and_table_is_written(comparison):
     assert axes[0].get_ylabel() == "frequency (THz)"
 
 
+def test_results_do_not_depend_on_the_number_of_processes(tmp_path):
+    bulk("Cu").write(tmp_path / "cu.cif")
+    settings = ValidationSettings(effort=QUICK_EFFORT, prototypes=("bcc",))
+    options = {"structures": [tmp_path / "cu.cif"], "properties": ("lattice", "eos", "dimer"), "settings": settings}
+    results = [validate_potential(EMT_PATH, tmp_path / f"{jobs}", jobs=jobs, **options) for jobs in (1, 2)]
+    pd.testing.assert_frame_equal(results[0].table, results[1].table)
+    assert results[0].curves.keys() == results[1].curves.keys()
+
+
 def test_a_table_is_a_reference(tmp_path):
     table = tmp_path / "dft.csv"
     table.write_text("property,structure,quantity,potential\nlattice,Cu,a,3.63\n")

@@ -20,6 +20,7 @@ from paretofit.dataset.io.label_keys import (
     get_results,
     group_keys,
     is_virial,
+    list_candidate_keys,
     list_keys,
 )
 from paretofit.dataset.io.structure_files import Frames
@@ -28,11 +29,12 @@ from paretofit.dataset.writer import Label
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
 
-UserKeys = Mapping[str, str | Mapping[str, str] | None]
+UserKey = str | Mapping[str, str] | None
+UserKeys = Mapping[str, UserKey]
 
 
 def extract_file_labels(
-    frames: Frames, level: str, keys: UserKeys, seconds_key: str | None
+    frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey
 ) -> tuple[list[Label | None], list[str]]:
     """Extract the labels of one level from the structures of its file.
 
@@ -44,7 +46,7 @@ def extract_file_labels(
     keys : mapping of quantity to str, mapping of level to str, or None
         Keys of the energy, forces and stress; ``{level}`` is replaced by the name of the level. If a key is None, the
         results of the calculators are used, or else keys such as ``REF_energy``. Virials (eV) become stresses.
-    seconds_key : str or None
+    seconds_key : str, mapping of level to str, or None
         Key of the cost of a label; by default the first of `SECONDS_KEYS` that a structure has.
 
     Returns
@@ -60,11 +62,12 @@ def extract_file_labels(
         If there are no labels, a key is unknown, a label is not numeric or has the wrong shape, or some structures
         have only free energies and others only energies.
     """
-    patterns = {quantity: _get_pattern(pattern, level) for quantity, pattern in keys.items()}
+    patterns = {quantity: select_level_key(pattern, level) for quantity, pattern in keys.items()}
     user_keys = {q: _format_key(q, pattern, level) for q, pattern in patterns.items() if pattern is not None}
-    label_keys, notes = _choose_keys(frames, user_keys)
+    label_keys, notes = _choose_keys(frames, user_keys, level)
     labels: list[Label | None] = []
-    seconds_keys = SECONDS_KEYS if seconds_key is None else (_format_key("seconds", seconds_key, level),)
+    cost_key = select_level_key(seconds_key, level)
+    seconds_keys = SECONDS_KEYS if cost_key is None else (_format_key("seconds", cost_key, level),)
     stored_keys = set(list_keys(frames.atoms))
     for k, atoms in enumerate(frames.atoms):
         frame_keys = {
@@ -77,14 +80,14 @@ def extract_file_labels(
         label = _parse_label(values, frame_keys, atoms, frames.describe_frame(k))
         labels.append(_restore_metadata(atoms, values, label))
     if not any(labels):
-        raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames)}")
+        raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames, level)}")
     notes += _describe_incomplete_labels(frames, labels)
-    notes += describe_unused_keys(frames.path, frames.atoms, {*label_keys.values(), "energy", "free_energy"})
+    notes += describe_unused_keys(frames.path, frames.atoms, {*label_keys.values(), "energy", "free_energy"}, level)
     return labels, notes
 
 
 def extract_prefixed_labels(
-    frames: Frames, levels: Sequence[str], keys: UserKeys, seconds_key: str | None
+    frames: Frames, levels: Sequence[str], keys: UserKeys, seconds_key: UserKey
 ) -> tuple[dict[str, list[Label | None]], list[str]]:
     """Extract the labels of all levels from the info and arrays of the structures of one file.
 
@@ -96,7 +99,7 @@ def extract_prefixed_labels(
     keys : mapping of quantity to str, mapping of level to str, or None
         Keys of the energy, forces and stress; ``{level}`` is replaced by the name of the level. The default is
         ``{level}_energy`` and so on.
-    seconds_key : str or None
+    seconds_key : str, mapping of level to str, or None
         Key of the cost of a label; by default ``{level}_seconds``.
 
     Returns
@@ -116,7 +119,7 @@ def extract_prefixed_labels(
     patterns = {**keys, "seconds": seconds_key}
     level_keys = {
         level: {
-            q: _format_key(q, _get_pattern(pattern, level) or f"{{level}}_{q}", level)
+            q: _format_key(q, select_level_key(pattern, level) or f"{{level}}_{q}", level)
             for q, pattern in patterns.items()
         }
         for level in levels
@@ -132,26 +135,30 @@ def extract_prefixed_labels(
         if not any(labels[level]):
             raise InputError(
                 f"{frames.path}: no structure has '{level_keys[level]['energy']}' or '{level_keys[level]['forces']}' "
-                f"for level '{level}'; the keys of the first structure are {', '.join(list_keys(frames.atoms[:1]))}"
+                f"for level '{level}'{_suggest_keys(frames, level)}"
             )
         notes += [f"level {level}: {text}" for text in _describe_incomplete_labels(frames, labels[level])]
     return labels, notes + describe_unused_keys(frames.path, frames.atoms, set())
 
 
-def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key: str | None) -> None:
+def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key: UserKey) -> None:
     """Raise an error if no labelled structure has the requested key of the cost."""
-    has_cost = any(label.get("seconds") is not None for column in labels.values() for label in column if label)
-    if seconds_key is not None and not has_cost:
-        raise InputError(f"no labelled structure has the cost key '{seconds_key}'; specify an existing key")
+    keys = seconds_key if isinstance(seconds_key, Mapping) else dict.fromkeys(labels, seconds_key)
+    has_cost = {level: any(label.get("seconds") is not None for label in column if label)
+                for level, column in labels.items()}  # fmt: skip
+    for level, key in keys.items():
+        is_missing = not has_cost[level] if isinstance(seconds_key, Mapping) else not any(has_cost.values())
+        if key is not None and is_missing:
+            raise InputError(f"no labelled structure has the cost key '{key}'; specify an existing key")
 
 
-def _choose_keys(frames: Frames, user_keys: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _choose_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -> tuple[dict[str, str], list[str]]:
     """Return the key of each quantity in the results, info or arrays, and notes on keys that the user omitted."""
     keys = list_keys(frames.atoms)
     results = {key for atoms in frames.atoms for key in get_results(atoms)}
     for quantity, key in user_keys.items():
         if key not in results.union(keys):
-            hint = suggest_match(key, results.union(keys)) or f"; the keys are {', '.join(sorted(results.union(keys)))}"
+            hint = suggest_match(key, results.union(keys)) + _suggest_keys(frames, level, [quantity])
             raise InputError(f"{frames.path}: no structure has the {quantity} key '{key}'{hint}")
     family = choose_family(keys, results, user_keys)
     is_result = {q: not user_keys and ({q, "free_energy"} if q == "energy" else {q}) & results for q in QUANTITIES}
@@ -165,9 +172,8 @@ def _choose_keys(frames: Frames, user_keys: Mapping[str, str]) -> tuple[dict[str
         notes += [f"{frames.path}: {note}"] if note else []
     other = next((family["energy"] for affix, family in group_keys(keys).items() if affix and "energy" in family), None)
     if is_result["energy"] and other:
-        notes.append(
-            f"{frames.path} has '{other}' and 'energy'; 'energy' was used; to use '{other}', add --energy-key {other}"
-        )
+        advice = f"to use '{other}', add --energy-key {level}={other}"
+        notes.append(f"{frames.path} has '{other}' and 'energy'; 'energy' was used; {advice}")
     return label_keys, notes
 
 
@@ -181,9 +187,11 @@ def _describe_incomplete_labels(frames: Frames, labels: Sequence[Label | None]) 
     return notes
 
 
-def _suggest_keys(frames: Frames) -> str:
-    similar = [key for key in list_keys(frames.atoms) if "energy" in key.lower() or "force" in key.lower()]
-    return f"; keys in the file: {', '.join(similar)}; choose with --energy-key and --forces-key" if similar else ""
+def _suggest_keys(frames: Frames, level: str, quantities: Sequence[str] = ("energy", "forces")) -> str:
+    """Name options with keys of the file whose values have the shape of a label, or all keys if there are none."""
+    options = [f"--{q}-key {level}={key}" for q in quantities for key in list_candidate_keys(frames.atoms, q)]
+    keys = list_keys(frames.atoms) + sorted({key for atoms in frames.atoms for key in get_results(atoms)})
+    return f"; choose with {' or '.join(options)}" if options else f"; its keys are {', '.join(keys)}"
 
 
 def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
@@ -207,7 +215,8 @@ def _restore_metadata(atoms: Atoms, values: Mapping[str, Any], label: dict[str, 
     return label
 
 
-def _get_pattern(pattern: str | Mapping[str, str] | None, level: str) -> str | None:
+def select_level_key(pattern: UserKey, level: str) -> str | None:
+    """Select the key of a level from a key for all levels, or from keys by level."""
     return pattern.get(level) if isinstance(pattern, Mapping) else pattern
 
 

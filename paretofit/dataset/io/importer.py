@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import InputError, list_first, read_yaml, suggest_match
+from paretofit.core import Array, InputError, list_first, read_yaml, suggest_match
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import (
     SECONDS_KEYS,
+    UserKey,
     UserKeys,
     check_seconds_key,
     extract_file_labels,
     extract_prefixed_labels,
+    select_level_key,
 )
 from paretofit.dataset.io.frames import read_frames
 from paretofit.dataset.io.matching import MatchResult, match_frames
@@ -76,8 +78,8 @@ def import_dataset(
     energy_key: str | Mapping[str, str] | None = None,
     forces_key: str | Mapping[str, str] | None = None,
     stress_key: str | Mapping[str, str] | None = None,
-    id_key: str | None = None,
-    seconds_key: str | None = None,
+    id_key: str | Mapping[str, str] | None = None,
+    seconds_key: str | Mapping[str, str] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     match_by: str | None = None,
     append: bool = False,
@@ -99,10 +101,10 @@ def import_dataset(
         eV/Å, stress in eV/Å³ (six components in ASE's Voigt order, or nine). For a single file, the default is
         ``{level}_energy`` and so on; for several files, ASE's results or, if there are none, keys such as
         ``REF_energy`` and ``dft_energy``.
-    id_key : str, optional
+    id_key : str or mapping of level to str, optional
         Key of the configuration ids; by default the first of ``config_id``, ``id`` and ``configuration_id`` that all
         structures have.
-    seconds_key : str, optional
+    seconds_key : str or mapping of level to str, optional
         Key of the cost of a label; by default the first of ``seconds``, ``cpu_seconds`` and ``wall_seconds``.
         ``{level}`` is replaced by the name of the level.
     settings : mapping of level to mapping, optional
@@ -151,21 +153,36 @@ def _read_parts(
     sources: Mapping[str, Path | str] | Path | str,
     levels: Sequence[str] | None,
     keys: UserKeys,
-    id_key: str | None,
-    seconds_key: str | None,
+    id_key: UserKey,
+    seconds_key: UserKey,
 ) -> list[_Part]:
     parts = []
+    _check_key_levels({**keys, "id": id_key, "seconds": seconds_key}, sources, levels)
     if isinstance(sources, Mapping):
         for level, path in sources.items():
-            frames = read_frames(Path(path), id_key)
+            frames = read_frames(Path(path), select_level_key(id_key, str(level)))
             labels, notes = extract_file_labels(frames, str(level), keys, seconds_key)
             parts.append(_Part(frames, {str(level): labels}, notes=notes))
     else:
+        if isinstance(id_key, Mapping):
+            raise InputError(f"{sources} is one file for all levels, and can have only one id key; got {dict(id_key)}")
         frames = read_frames(Path(sources), id_key)
         columns, notes = extract_prefixed_labels(frames, [str(level) for level in levels or ()], keys, seconds_key)
         parts.append(_Part(frames, columns, info_is_shared=True, notes=notes))
     check_seconds_key({level: column for part in parts for level, column in part.labels.items()}, seconds_key)
     return parts
+
+
+def _check_key_levels(
+    keys: UserKeys, sources: Mapping[str, Path | str] | Path | str, levels: Sequence[str] | None
+) -> None:
+    """Check that keys by level are keys of imported levels."""
+    names = [str(level) for level in (sources if isinstance(sources, Mapping) else levels or ())]
+    for quantity, key_by_level in keys.items():
+        for level, key in key_by_level.items() if isinstance(key_by_level, Mapping) else ():
+            if level not in names:
+                problem = f"the {quantity} key '{key}' is for level '{level}', which is not imported"
+                raise InputError(f"{problem}; imported levels: {', '.join(names)}{suggest_match(level, names)}")
 
 
 def summarize_import(path: Path, notes: list[str], skipped: Sequence[str] = ()) -> ImportSummary:
@@ -261,18 +278,30 @@ def _merge_columns(parts: Sequence[_Part], match: MatchResult) -> dict[str, list
     """
     shared_keys = _find_shared_keys(parts, match)
     columns: dict[str, list[Label | None]] = {}
-    for part, positions in zip(parts, match.positions, strict=True):
+    for part, positions, orders in zip(parts, match.positions, match.atom_orders, strict=True):
         for level, labels in part.labels.items():
             column = columns.setdefault(level, [None] * len(match.atoms))
             for k, (position, label) in enumerate(zip(positions, labels, strict=True)):
                 new_label = label
-                if label is not None and not part.info_is_shared:
-                    label_info = _drop_keys(part.frames.atoms[k].info, {*shared_keys[position], "seconds"})
-                    new_label = {**label, "info": {**label_info, **label["info"]}}
+                if label is not None:
+                    new_label = _complete_label(label, part, k, orders.get(k), shared_keys[position])
                 column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
     for atoms, keys in zip(match.atoms, shared_keys, strict=True):
         atoms.info = _drop_keys(atoms.info, set(atoms.info) - keys)
     return columns
+
+
+def _complete_label(
+    label: Label, part: _Part, k: int, atom_order: Array | None, shared_keys: set[str]
+) -> dict[str, Any]:
+    """Return a label with its forces in the order of the configuration's atoms, and with the info that describes it."""
+    completed = dict(label)
+    if atom_order is not None and label.get("forces") is not None:
+        completed["forces"] = label["forces"][atom_order]
+    if not part.info_is_shared:
+        label_info = _drop_keys(part.frames.atoms[k].info, {*shared_keys, "seconds"})
+        completed["info"] = {**label_info, **label["info"]}
+    return completed
 
 
 def _drop_keys(info: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -23,6 +24,7 @@ LABEL_PATTERN = re.compile(r"energ|forc|stress|virial", re.IGNORECASE)
 UNIT_PATTERN = re.compile(
     r"(?:^|[_\W])(ha|hartree|ry|rydberg|kcal|kj|mev|bohr|au|gpa|kbar)(?=$|[_\W\d])", re.IGNORECASE
 )
+OTHER_VECTOR_PATTERN = re.compile(r"mom|vel|magn|dipole|pos", re.IGNORECASE)  # vectors that are no forces
 # Keys of ASE's own and of this program, which are no labels.
 IGNORED_KEYS = {
     "numbers", "positions", "spacegroup", "spacegroup_kinds", "unit_cell", "occupancy", "config_type", "source",
@@ -40,6 +42,24 @@ def get_results(atoms: Atoms) -> dict[str, Any]:
 def list_keys(structures: Sequence[Atoms]) -> list[str]:
     """List the keys of the info and the arrays of structures in order of appearance."""
     return list(dict.fromkeys(key for atoms in structures for key in [*atoms.info, *atoms.arrays]))
+
+
+def list_candidate_keys(structures: Sequence[Atoms], quantity: str) -> list[str]:
+    """List the keys, in order of appearance, whose values have the shape of an energy, of forces or of a stress."""
+    keys: dict[str, None] = {}  # an ordered set
+    for atoms in structures:
+        shapes_by_quantity: dict[str, list[tuple[int, ...]]] = {
+            "energy": [()], "forces": [(len(atoms), 3)], "stress": [(6,), (9,), (3, 3)]
+        }  # fmt: skip
+        shapes = shapes_by_quantity[quantity]
+        for key, value in [*get_results(atoms).items(), *atoms.info.items(), *atoms.arrays.items()]:
+            is_number = isinstance(value, float | np.ndarray) and np.asarray(value).dtype.kind == "f"
+            is_other = key in IGNORED_KEYS or OTHER_VECTOR_PATTERN.search(key)
+            if is_number and not is_other and np.shape(value) in shapes:
+                keys[key] = None
+    # Names that contain the quantity are the likely ones; others are listed only if there are none.
+    likely = [key for key in keys if re.search(quantity[:4], key, re.IGNORECASE)]
+    return likely or list(keys)
 
 
 def is_virial(key: str) -> bool:
@@ -62,7 +82,9 @@ def group_keys(keys: Sequence[str], pattern: re.Pattern[str] = KNOWN_PATTERN) ->
     return families
 
 
-def describe_unused_keys(path: object, structures: Sequence[Atoms], used_keys: set[str]) -> list[str]:
+def describe_unused_keys(
+    path: object, structures: Sequence[Atoms], used_keys: set[str], level: str = "LEVEL"
+) -> list[str]:
     """Describe the keys that were not read as labels: those that look like labels, and those that are not stored.
 
     Parameters
@@ -72,12 +94,14 @@ def describe_unused_keys(path: object, structures: Sequence[Atoms], used_keys: s
         Without the labels that were read from their info and arrays.
     used_keys : set of str
         Results of calculators that were read.
+    level : str
+        Level of the file, for the advice.
     """
     info = Counter(key for atoms in structures for key in atoms.info)
     lost = Counter(key for atoms in structures for key in atoms.arrays)
     lost.update(key for atoms in structures for key in get_results(atoms) if key not in used_keys)
     labels = {key: count for key, count in (info + lost).items() if LABEL_PATTERN.search(key)}
-    notes = [f"{path}: '{key}' ({count} structures) was not read{_advise(key)}" for key, count in labels.items()]
+    notes = [f"{path}: '{key}' ({count} structures) was not read{_advise(key, level)}" for key, count in labels.items()]
     others = {key: count for key, count in lost.items() if key not in labels and key not in IGNORED_KEYS}
     for title, counts in (("not stored", others), ("stored as metadata", info)):
         listed = [f"{key} ({count})" for key, count in counts.items() if key not in labels and key not in IGNORED_KEYS]
@@ -86,13 +110,13 @@ def describe_unused_keys(path: object, structures: Sequence[Atoms], used_keys: s
     return notes
 
 
-def _advise(key: str) -> str:
+def _advise(key: str, level: str) -> str:
     unit = UNIT_PATTERN.search(key)
     if unit:
         return f"; its name says {unit[1]}: convert it to eV, eV/Å or eV/Å³ first"
     lowered = key.lower()
     quantity = "forces" if "forc" in lowered else "energy" if "energ" in lowered else "stress"
-    return f"; to read it as the {quantity}, add --{quantity}-key {key}"
+    return f"; to read it as the {quantity}, add --{quantity}-key {level}={key}"
 
 
 def choose_energy_result(structures: Sequence[Atoms]) -> tuple[str, str]:

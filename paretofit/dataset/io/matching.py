@@ -1,8 +1,8 @@
 """Matching of structures from several files to configurations, by id, geometry or order.
 
 A nearest-neighbour search over invariants finds candidates: invariants do not change when atoms are translated by
-lattice vectors, and change little under rounding. Candidates are then compared atom by atom. In contrast to hashes of
-rounded coordinates, this finds equal structures on both sides of a rounding boundary.
+lattice vectors or listed in another order, and change little under rounding. Candidates are then compared atom by
+atom. In contrast to hashes of rounded coordinates, this finds equal structures on both sides of a rounding boundary.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from paretofit.dataset.io.structure_files import Frames
 
 GEOMETRY_TOLERANCE = 1e-4  # Å; extended XYZ is often written with five to eight digits
 INVARIANT_TOLERANCE = 3e-3  # Å; several times the effect of geometry differences below the tolerance
-GOLDEN_RATIO = 0.6180339887498949  # its multiples modulo 1 give all atoms different weights
+GOLDEN_RATIO = 0.6180339887498949  # its multiples modulo 1 give all elements different weights
 
 
 @dataclass
@@ -31,6 +31,8 @@ class MatchResult:
     ids : list of int
     positions : list of list of int
         Position in `atoms` of each frame of each file.
+    atom_orders : list of dict of int to (N,) int64
+        For each file, the frames whose atoms are in another order than in `atoms`, with the indices that reorder them.
     notes : list of str
         Messages for the user.
     """
@@ -38,6 +40,7 @@ class MatchResult:
     atoms: list[Atoms]
     ids: list[int]
     positions: list[list[int]]
+    atom_orders: list[dict[int, Array]]
     notes: list[str]
 
 
@@ -56,6 +59,17 @@ def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchR
     InputError
         If the structures cannot be matched, or the geometry of a configuration differs between files.
     """
+    match = _match_frames(parts, match_by)
+    for part, orders in zip(parts, match.atom_orders, strict=True):
+        if orders:
+            match.notes.append(
+                f"{part.path}: the atoms of {len(orders)} structures are in another order than in the first file with "
+                "these structures; their forces were reordered"
+            )
+    return match
+
+
+def _match_frames(parts: Sequence[Frames], match_by: str | None) -> MatchResult:
     methods = {"id": _match_by_id, "order": _match_by_order, "geometry": _match_by_geometry}
     if match_by is not None:
         check_choice("match", match_by, methods)
@@ -74,33 +88,37 @@ def _match_by_id(parts: Sequence[Frames]) -> MatchResult:
     position_of_id: dict[int, int] = {}
     atoms: list[Atoms] = []
     positions: list[list[int]] = []
+    atom_orders: list[dict[int, Array]] = []
     for part in parts:
         if part.ids is None:
             raise InputError(
                 f"{part.path}: not every structure has an id; match by geometry, or add config_id to the info"
             )
         positions.append([position_of_id.setdefault(config_id, len(position_of_id)) for config_id in part.ids])
+        atom_orders.append({})
         for k, position in enumerate(positions[-1]):
             if position == len(atoms):
                 atoms.append(part.atoms[k])
             else:
-                _check_geometry(atoms[position], part, k)
-    return MatchResult(atoms, list(position_of_id), positions, [])
+                atom_orders[-1].update(_check_geometry(atoms[position], part, k))
+    return MatchResult(atoms, list(position_of_id), positions, atom_orders, [])
 
 
 def _match_by_order(parts: Sequence[Frames]) -> MatchResult:
     first = next((part for part in parts if part.ids is not None), parts[0])
     n = len(first.atoms)
+    atom_orders: list[dict[int, Array]] = []
     for part in parts:
         if len(part.atoms) != n:
             raise InputError(
                 f"{part.path} has {len(part.atoms)} structures and {first.path} has {n}; they cannot be matched by "
                 "order: match by geometry, or by id"
             )
+        atom_orders.append({})
         for k in range(n):
-            _check_geometry(parts[0].atoms[k], part, k)
+            atom_orders[-1].update(_check_geometry(parts[0].atoms[k], part, k))
     ids = list(range(n)) if first.ids is None else first.ids
-    return MatchResult(parts[0].atoms, ids, [list(range(n)) for _ in parts], [])
+    return MatchResult(parts[0].atoms, ids, [list(range(n)) for _ in parts], atom_orders, [])
 
 
 def _match_by_geometry(parts: Sequence[Frames], strict: bool = False) -> MatchResult:
@@ -108,6 +126,7 @@ def _match_by_geometry(parts: Sequence[Frames], strict: bool = False) -> MatchRe
     atoms = list(parts[0].atoms)
     origins: list[tuple[Frames, int]] = [(parts[0], k) for k in range(len(atoms))]  # file and frame
     positions = [list(range(len(atoms)))]
+    atom_orders: list[dict[int, Array]] = [{}]
     notes: list[str] = []
     for part in parts[1:]:
         n_earlier = len(atoms)
@@ -122,24 +141,29 @@ def _match_by_geometry(parts: Sequence[Frames], strict: bool = False) -> MatchRe
             atoms.append(part.atoms[k])
             origins.append((part, k))
         positions.append([position for position in matches if position is not None])
+        atom_orders.append({})
+        for k, position in enumerate(positions[-1]):
+            atom_orders[-1].update(_find_new_order(atoms[position], part, k) or {})
         notes += _note_changed_ids(part, positions[-1], origins[:n_earlier])
     notes.insert(0, "structures were matched by geometry")
-    return MatchResult(atoms, _assign_ids(origins), positions, notes)
+    return MatchResult(atoms, _assign_ids(origins), positions, atom_orders, notes)
 
 
 def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list[int | None]:
     """Return, for each target, the position of an equal structure or None; each structure is used at most once."""
-    members: dict[bytes, list[int]] = {}  # positions of the structures with the same sequence of elements
+    members: dict[bytes, list[int]] = {}  # positions of the structures with the same formula
     for k, atoms in enumerate(structures):
-        members.setdefault(atoms.numbers.tobytes(), []).append(k)
+        members.setdefault(np.sort(atoms.numbers).tobytes(), []).append(k)
     trees = {key: cKDTree([_compute_invariants(structures[k]) for k in group]) for key, group in members.items()}
     matched_positions: set[int] = set()
     matches: list[int | None] = []
     for atoms in targets:
-        key = atoms.numbers.tobytes()
+        key = np.sort(atoms.numbers).tobytes()
         neighbors = trees[key].query_ball_point(_compute_invariants(atoms), INVARIANT_TOLERANCE) if key in trees else []
-        candidates = (members[key][k] for k in sorted(neighbors) if members[key][k] not in matched_positions)
+        candidates = [members[key][k] for k in sorted(neighbors) if members[key][k] not in matched_positions]
         match = next((k for k in candidates if is_same_geometry(structures[k], atoms)), None)
+        if match is None:
+            match = next((k for k in candidates if find_atom_order(structures[k], atoms) is not None), None)
         matches.append(match)
         matched_positions.update([] if match is None else [match])
     return matches
@@ -149,13 +173,13 @@ def _compute_invariants(atoms: Atoms) -> Array:
     """Return ``(15,)`` Å: the right-handed cell, and a weighted mean of the atoms' phases along each cell vector.
 
     The latter is h / (2 pi) times the mean of w_i exp(2 pi i s_i), with the fractional coordinates s, the height h of
-    the cell, and a different weight w for each atom to distinguish permutations. It does not depend on ``pbc``.
+    the cell, and a different weight w for each element. It does not depend on ``pbc``.
     """
     cell = atoms.cell.complete()[:]
     handedness = -1.0 if np.linalg.det(cell) < 0 else 1.0
     inverse = np.linalg.pinv(handedness * cell)
     heights = 1 / np.maximum(np.linalg.norm(inverse, axis=0), 1e-12)
-    weights = (np.arange(1, len(atoms) + 1) * GOLDEN_RATIO % 1)[:, np.newaxis]
+    weights = (atoms.numbers * GOLDEN_RATIO % 1)[:, np.newaxis]
     phases = (weights * np.exp(2j * np.pi * (atoms.positions @ inverse))).mean(axis=0) * heights / (2 * np.pi)
     return np.concatenate([handedness * atoms.cell[:].ravel(), phases.real, phases.imag])
 
@@ -196,15 +220,52 @@ def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
 
 def _have_same_order(parts: Sequence[Frames]) -> bool:
     first = parts[0].atoms
-    return all(len(part.atoms) == len(first) and all(map(is_same_geometry, first, part.atoms)) for part in parts[1:])
+    return all(
+        len(part.atoms) == len(first)
+        and all(find_atom_order(*pair) is not None for pair in zip(first, part.atoms, strict=True))
+        for part in parts[1:]
+    )
 
 
-def _check_geometry(first: Atoms, part: Frames, k: int) -> None:
-    if not is_same_geometry(first, part.atoms[k]):
+def _check_geometry(first: Atoms, part: Frames, k: int) -> dict[int, Array]:
+    """Check that frame `k` has the geometry of `first`; return its atom order by its number if it is another one."""
+    order = _find_new_order(first, part, k)
+    if order is None:
         raise InputError(
             f"{part.describe_frame(k)} differs in geometry from the same configuration in an earlier file; all levels "
             "must be labels of the same atoms"
         )
+    return order
+
+
+def _find_new_order(first: Atoms, part: Frames, k: int) -> dict[int, Array] | None:
+    """Find the atom order of frame `k`: none if it is that of `first`, and None if the geometry differs."""
+    order = find_atom_order(first, part.atoms[k])
+    if order is None or (order == np.arange(len(first))).all():
+        return None if order is None else {}
+    return {k: order}
+
+
+def find_atom_order(first: Atoms, second: Atoms) -> Array | None:
+    """Find the order of the atoms of `second` in which it is the same structure as `first`.
+
+    Returns
+    -------
+    (N,) int64, or None
+        ``second[order]`` has the geometry of `first` (see `is_same_geometry`); None if no order has it.
+    """
+    if is_same_geometry(first, second):
+        return np.arange(len(first))
+    if len(first) != len(second) or (np.sort(first.numbers) != np.sort(second.numbers)).any():
+        return None
+    inverse, is_periodic = np.linalg.pinv(first.cell.complete()[:]), first.pbc | second.pbc
+    # In fractional coordinates the metric differs, but the closest of two atoms farther apart than the tolerance is
+    # the same; displacements are checked in Å afterwards. Rounding can give exactly 1, which the tree rejects.
+    points = [np.where(is_periodic, atoms.positions @ inverse % 1 % 1, atoms.positions @ inverse)
+              for atoms in (first, second)]  # fmt: skip
+    order = np.asarray(cKDTree(points[1], boxsize=is_periodic.astype(float)).query(points[0])[1])
+    is_permutation = len(np.unique(order)) == len(first)
+    return order if is_permutation and is_same_geometry(first, second[order]) else None
 
 
 def is_same_geometry(first: Atoms, second: Atoms) -> bool:

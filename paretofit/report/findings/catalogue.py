@@ -1,6 +1,7 @@
 """All findings of a study, in the order of the report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -8,11 +9,17 @@ from paretofit.report.findings.finding import Finding
 from paretofit.report.findings.front_finding import assess_levels_on_front
 from paretofit.report.findings.level_finding import assess_error_decrease
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
+from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.weight_finding import assess_force_weight
 
 
 def collect_findings(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> list[Finding]:
     """Collect all findings, in the order of the report; the parameters are those of `assess_levels_on_front`."""
+    if len(levels) == 1:
+        # Questions about levels cannot be asked, and results of the published study for beryllium say nothing here.
+        sampling = assess_leverage_sampling(results, levels)
+        sampling_findings = [replace(sampling, published_result="")] if sampling.status != "not tested" else []
+        return [*collect_single_level_findings(results, levels[0]), *sampling_findings]
     return [
         assess_error_decrease(results, levels),
         assess_force_weight(results, levels),

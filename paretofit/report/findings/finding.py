@@ -18,7 +18,7 @@ class Finding:
     question : question that the finding answers
     status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` if yes and no do not apply
     answer : a few sentences with numbers and units
-    published_result : result of the published study
+    published_result : result of the published study; empty if the question is not one of this study
     numbers : table with the numbers of the answer; empty if the question could not be tested
     """
 
@@ -37,7 +37,7 @@ class Finding:
     @property
     def text(self) -> str:
         """Answer, followed by the result of the published study."""
-        return f"{self.answer} {self.published_result}"
+        return f"{self.answer} {self.published_result}".strip()
 
 
 def combine_answers(answers: list[str]) -> FindingStatus:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError, remove_file, write_text
+from paretofit.pareto import ASSUMED_COLUMN
 from paretofit.report.figures import front_figures, sweep_figures
 from paretofit.report.figures.axes import OUTSIDE_NOTE
 from paretofit.report.figures.drawing import FigurePlan, render_figure
@@ -152,9 +153,12 @@ def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
     points = compute_overall_front(front)
     costs = points["label_seconds"]
     cost = f"; its labels cost {format_duration_range(costs.min(), costs.max())}" if len(costs) else ""
+    if ASSUMED_COLUMN in results and results[ASSUMED_COLUMN].any():
+        cost += " (assumed by the study, not measured)" if cost else ""
     return join_sentences(
         settings,
-        f"Errors are medians over repetitions of the RMSE on the test set; the reference is level {levels[-1]}.",
+        f"Errors are medians over repetitions of the RMSE on the test set"
+        f"{f'; the reference is level {levels[-1]}' if len(levels) > 1 else ''}.",
         _describe_lowest_errors(compute_medians(results, levels)),
         f"The front over all 2Jmax has {format_count(len(points), 'point')}{cost}.",
     )
@@ -179,6 +183,13 @@ def _format_range(values: "pd.Series[float]") -> str:
 def _plan_figures(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> Iterator[FigurePlan]:
     largest = select_largest_subset(compute_medians(results, levels))
     fronts = compute_fronts_by_twojmax(compute_medians(results, levels))
+    learning = FigurePlan(
+        "learning_curves",
+        lambda: sweep_figures.plot_learning_curves(results, levels),
+        lambda: _describe_learning_curves(results, levels),
+    )
+    if len(levels) == 1:
+        yield learning
     tradeoff_caption = _describe_tradeoff(largest, levels[-1], has_curves=paths is not None and not paths.empty)
     yield FigurePlan(
         "energy_force", lambda: sweep_figures.plot_energy_force_tradeoff(results, levels, path_table=paths),
@@ -189,11 +200,8 @@ def _plan_figures(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFr
         lambda: _plot_several_models(results, levels, paths),
         lambda: f"Every 2Jmax. {tradeoff_caption}",
     )
-    yield FigurePlan(
-        "learning_curves",
-        lambda: sweep_figures.plot_learning_curves(results, levels),
-        lambda: _describe_learning_curves(results, levels),
-    )
+    if len(levels) > 1:
+        yield learning
     yield FigurePlan(
         "front", lambda: front_figures.plot_front_by_cost(fronts, levels),
         lambda: "The front in energy error, force error and DFT cost, for each 2Jmax separately: test errors against "
@@ -209,10 +217,12 @@ def _plan_figures(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFr
 
 def _describe_tradeoff(largest: pd.DataFrame, reference: str, *, has_curves: bool) -> str:
     curves = " The lines are fits for all ratios between the points." if has_curves else ""
+    lines = f"Solid, filled: against level {reference}; dotted, hollow: against the level trained on. "
+    lines = lines if set(largest["level"]) != {reference} else ""
     return (
         f"Energy against force RMSE on the test set for w_E/w_F {_format_range(largest['weight_ratio'])}, trained on "
-        f"{describe_subset(largest)}. Solid, filled: against level {reference}; dotted, hollow: against the level "
-        f"trained on. The ends of a line are the smallest and largest w_E/w_F.{curves} {OUTSIDE_NOTE}"
+        f"{describe_subset(largest)}. {lines}The ends of a line are the smallest and largest w_E/w_F.{curves} "
+        f"{OUTSIDE_NOTE}"
     )
 
 

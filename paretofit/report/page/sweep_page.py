@@ -84,7 +84,7 @@ def render_report(
         summary=summary,
         warnings=warnings,
         explorer=None if explorer is None else embed_explorer_data(explorer),
-        paper=PAPER,
+        paper=PAPER if any(finding.published_result for finding in findings) else "",
     )
 
 

@@ -1,0 +1,156 @@
+"""Cost of a run before it begins: fits, CPU time, disk and memory.
+
+The time of descriptors is measured with one configuration; that of linear algebra follows from the operations that
+`paretofit.sweep` counts and from the measured speed of this processor; that of figures and tables is constant.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from paretofit.descriptors import compute_design
+from paretofit.labelling import format_seconds
+from paretofit.report import format_count
+from paretofit.study.preparation import PreparedStudy, prepare_study
+from paretofit.study.schema import Study, load_study
+from paretofit.sweep import (
+    count_chain_flops,
+    count_expected_row_fits,
+    count_reduction_flops,
+    estimate_reduction_bytes,
+    measure_flop_rate,
+)
+
+REPORT_SECONDS = 8.0  # of CPU time for figures, tables and the page
+MD_SECONDS_PER_MODEL = 1.5  # of CPU time for a fit and three timings of each 2Jmax
+N_TIMED_CONFIGURATIONS = 6
+PROCESS_BYTES = 250e6  # of a process before it reads any rows
+BYTES_PER_FIT, REPORT_BYTES = 600.0, 10e6  # on the disk: journal and results; figures, tables and the page
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """Estimated cost of a run.
+
+    Attributes
+    ----------
+    n_fits : int
+    stage_seconds : dict of str to float
+        CPU seconds of each stage on one core.
+    disk_bytes, memory_bytes : float
+        Size of the run folder, and largest memory of all processes together.
+    jobs : int
+        Number of processes.
+    """
+
+    n_fits: int
+    stage_seconds: dict[str, float]
+    disk_bytes: float
+    memory_bytes: float
+    jobs: int
+
+    @property
+    def text(self) -> str:
+        """Return the cost as a sentence."""
+        seconds = sum(self.stage_seconds.values())
+        stages = ", ".join(f"{name} {format_seconds(value)}" for name, value in self.stage_seconds.items())
+        parallel = seconds - self.stage_seconds["report"]
+        wall = format_seconds(parallel / self.jobs + self.stage_seconds["report"])
+        cores = format_count(self.jobs, "free core")
+        return (
+            f"estimated cost: {format_count(self.n_fits, 'fit')}, {format_seconds(seconds)} of CPU time "
+            f"({stages}), or {wall} on {cores}; {_format_bytes(self.disk_bytes)} of disk, "
+            f"{_format_bytes(self.memory_bytes)} of memory"
+        )
+
+
+def estimate_study_cost(study: Study | Path | str, *, jobs: int = 1) -> RunCost:
+    """Estimate the cost of a run of a study, without starting it.
+
+    Parameters
+    ----------
+    study : Study or path-like
+    jobs : int
+        Number of processes.
+
+    Raises
+    ------
+    InputError
+        If the study or its dataset cannot be used.
+    """
+    prepared = prepare_study(study if isinstance(study, Study) else load_study(study))
+    with prepared.dataset:
+        return estimate_run_cost(prepared, jobs=jobs)
+
+
+def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:
+    """Estimate the cost of a run, within a factor of about two; networks (``mace``) are not included.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+    jobs : int
+        Number of processes.
+    """
+    study, grid, dataset = prepared.study, prepared.grid, prepared.dataset
+    rows = 1 + 3 * dataset.n_atoms
+    columns = [study.basis.columns_up_to(twojmax) for twojmax in grid.twojmax]
+    n_features, rate = study.basis.n_features, measure_flop_rate()
+    seconds = {
+        "descriptors": _measure_descriptor_seconds(prepared),
+        "reduction": count_reduction_flops(int(rows.sum()), n_features) / rate,
+        "fits": _count_fit_flops(prepared, rows, columns) / rate,
+        "report": REPORT_SECONDS + MD_SECONDS_PER_MODEL * len(grid.twojmax) * study.cost.measure_md,
+    }
+    design_bytes = 8.0 * int(rows.sum()) * n_features
+    memory = (jobs + 1) * PROCESS_BYTES + estimate_reduction_bytes(n_features, jobs) + design_bytes
+    disk = design_bytes + BYTES_PER_FIT * grid.count_fits() + REPORT_BYTES
+    return RunCost(grid.count_fits(), seconds, disk, memory, jobs)
+
+
+def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[int]) -> float:
+    """Count the operations of all fits, with the mean number of rows of a training configuration for each subset."""
+    grid, train = prepared.grid, prepared.split.train
+    rows_per_configuration = float(rows[train].mean())
+    sizes, n_levels = sorted(size for size in grid.sizes if size < len(train)), len(grid.levels)
+    n_rows = [round(size * rows_per_configuration) for size in sizes]
+    n_weights = len(grid.weights) * len(grid.ridge)
+    n_test_rows = int(rows[prepared.split.test].sum())
+    chain = count_chain_flops(n_rows, [n_weights] * len(sizes), columns, n_levels, is_whole=False) if sizes else 0.0
+    chain += count_expected_row_fits(((n, n_weights) for n in n_rows), columns, n_levels, n_test_rows)
+    n_draws = sum(grid.count_repetitions(method) for method in grid.sampling_methods)
+    total = n_draws * chain
+    if len(train) in grid.sizes:
+        n_whole = int(rows[train].sum())
+        total += count_chain_flops([n_whole], [n_weights], columns, n_levels, is_whole=True)
+        total += count_expected_row_fits([(n_whole, n_weights)], columns, n_levels, n_test_rows)
+    return total
+
+
+def _measure_descriptor_seconds(prepared: PreparedStudy) -> float:
+    """Measure the descriptors of a few configurations of all sizes, and scale to all atoms.
+
+    The time of the smallest configuration is subtracted, because most of it is spent once for each call.
+    """
+    dataset = prepared.dataset
+    by_size = np.argsort(dataset.n_atoms, kind="stable")
+    sample = by_size[np.unique(np.linspace(0, len(by_size) - 1, N_TIMED_CONFIGURATIONS).round().astype(int))]
+    seconds = []
+    with TemporaryDirectory() as folder:
+        for k, positions in enumerate((sample[:1], sample[:1], sample)):  # the first call loads LAMMPS
+            start = time.process_time()
+            compute_design(dataset.select(positions), prepared.study.basis, Path(folder) / f"{k}.h5")
+            seconds.append(time.process_time() - start)
+    n_atoms, n_all = int(dataset.n_atoms[sample].sum()), int(dataset.n_atoms.sum())
+    if len(sample) == 1:
+        return seconds[-1]
+    return max(seconds[2] - seconds[1], 0.0) / (n_atoms - int(dataset.n_atoms[sample[0]])) * n_all
+
+
+def _format_bytes(count: float) -> str:
+    return f"{count / 1e9:.2g} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

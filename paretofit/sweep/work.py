@@ -1,0 +1,92 @@
+"""Work of a sweep in floating point operations, for estimates of its duration; results do not depend on it.
+
+The prefactors were chosen by the CPU time of studies of Be, Mo and InP with 21 to 1,596 columns: for example, the fits
+from moments of InP took 17 s with 992 columns, and the reduction of 30,455 rows of Mo took 2.4 s with 496 columns and
+12 s with 1,596. Linear algebra on other processors scales with their measured speed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+ROW_FLOPS_PER_COLUMN = 60.0  # reading a number of the design from the disk costs as much as this
+REDUCTION_PASSES = 3.0  # products of all rows with a (P, P) matrix: two for the moments, one for leverage and whitening
+FACTOR_FLOPS, SOLVE_FLOPS = 2.0, 12.0  # of P³ for a factor of all 2Jmax, of P² for each level and 2Jmax
+ROW_FIT_FLOPS = 8.0  # of m P min(m, P), where m is the number of rows: factorisations are slower than products
+MIN_FIT_FLOPS = 4e7  # a millisecond for each fit, whatever its size
+MIN_ROWS_PER_COLUMN = 1.15  # subsets with fewer rows are fitted from their rows
+
+
+def count_reduction_flops(n_rows: int, columns: int) -> float:
+    """Count the operations of the reduction of all rows."""
+    return n_rows * columns * (2 * REDUCTION_PASSES * columns + ROW_FLOPS_PER_COLUMN) + 10.0 * columns**3
+
+
+def count_chain_flops(
+    n_rows: Sequence[int], n_weights: Sequence[int], columns: Sequence[int], n_levels: int, *, is_whole: bool
+) -> float:
+    """Count the operations of fits from moments to the nested subsets of one draw.
+
+    Parameters
+    ----------
+    n_rows : sequence of int
+        Rows of each subset, ascending.
+    n_weights : sequence of int
+        Weight ratios, times ridge penalties, to be fitted to each subset.
+    columns : sequence of int
+        Columns of each 2Jmax.
+    n_levels : int
+    is_whole : bool
+        Whether the subset is the whole training set, whose moments are known.
+    """
+    p = max(columns)
+    add_rows = 0.0 if is_whole else max(n_rows, default=0) * p * (3.0 * p + ROW_FLOPS_PER_COLUMN)
+    solve = sum(MIN_FIT_FLOPS + SOLVE_FLOPS * size**2 for size in columns) * n_levels
+    return add_rows + sum(n_weights) * (FACTOR_FLOPS * p**3 + solve)
+
+
+def count_row_fit_flops(n_rows: int, columns: int, n_weights: int, n_levels: int, n_test_rows: int) -> float:
+    """Count the operations of fits of one 2Jmax from the rows of a subset.
+
+    The weights share one factorisation of wide rows, and a compression of tall rows to a triangular factor.
+    """
+    small = min(n_rows, columns)
+    shared = ROW_FIT_FLOPS * n_rows * columns * small + (n_rows + n_test_rows) * columns * ROW_FLOPS_PER_COLUMN
+    by_weight = ROW_FIT_FLOPS * small**3 + 2.0 * n_levels * n_test_rows * columns + n_levels * MIN_FIT_FLOPS
+    return shared + n_weights * by_weight
+
+
+def count_expected_row_fits(
+    subsets: Iterable[tuple[int, int]], columns: Sequence[int], n_levels: int, n_test_rows: int
+) -> float:
+    """Count the operations of the fits from rows that are expected, because the subsets have too few rows.
+
+    Parameters
+    ----------
+    subsets : iterable of (int, int)
+        Rows and weight ratios of each subset.
+    columns : sequence of int
+        Columns of each 2Jmax.
+    n_levels, n_test_rows : int
+    """
+    return sum(
+        count_row_fit_flops(n_rows, p, n_weights, n_levels, n_test_rows)
+        for n_rows, n_weights in subsets
+        for p in columns
+        if n_rows < MIN_ROWS_PER_COLUMN * p
+    )
+
+
+def measure_flop_rate(size: int = 700) -> float:
+    """Measure the operations per second of CPU time in products of matrices, in about 0.1 s on one thread."""
+    matrix = np.random.default_rng(1).random((size, size))
+    with threadpool_limits(1):
+        matrix @ matrix  # loads the library
+        start = time.process_time()
+        for _ in range(3):
+            matrix @ matrix
+        return 3 * 2.0 * size**3 / max(time.process_time() - start, 1e-6)
