@@ -49,3 +49,9 @@ def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[fl
             if bar.disable and (time.monotonic() - last_report > REPORT_INTERVAL_S or count == total):
                 last_report = time.monotonic()
                 console.print(f"{count} of {total}: {text}", highlight=False, soft_wrap=True)
+
+
+def announce(text: str, *, enabled: bool) -> None:
+    """Print a line about long work on standard error if `enabled`."""
+    if enabled:
+        Console(stderr=True).print(text, highlight=False, soft_wrap=True, markup=False)
