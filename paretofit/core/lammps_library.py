@@ -21,8 +21,9 @@ from typing import Any
 from paretofit.core.errors import InputError
 
 MPI_LIBRARY = "libmpi.so.12"
-# LAMMPS stops at its default of 2,000 neighbours of an atom, which compressed cells exceed within the 10 Å of a common
-# reference potential. A page must hold ten times as many, which costs nothing: pages are only touched as far as needed.
+# Compressed cells exceed LAMMPS's default of 2,000 neighbours of an atom within the 10 Å of a common reference
+# potential. LAMMPS notices this only after it has written beyond the list, which can corrupt its memory. A page must
+# hold ten times as many neighbours, which costs nothing: pages are touched only as far as they are filled.
 NEIGHBOUR_LIMITS = "neigh_modify one 900000 page 10000000"
 SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH uses)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paretofit.core import InputError, atomic_path, hash_files, hash_json, write_csv
+from paretofit.core import InputError, announce, atomic_path, hash_files, hash_json, write_csv
 from paretofit.dataset import Dataset
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
@@ -163,6 +163,7 @@ def load_or_compute_design(dataset: Dataset, basis: SnapBasis, path: Path | str,
             design = DesignMatrix.open(path)
             if design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis):
                 log.info("design: reusing %s", path)
+                announce(f"the descriptors in {path} are used again", enabled=context.progress)
                 return design
     design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
     log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)
