@@ -67,7 +67,7 @@ def compute_design(
     journal = Path(path).with_suffix(".partial")
     rows = map_with_journal(RunContext(jobs, progress), compute, ids, "descriptors", journal, digest)
     design = DesignMatrix.from_blocks(
-        (DesignBlock(*arrays) for arrays in rows),
+        (DesignBlock(X, kinds, configurations) for X, kinds, configurations in rows),
         path,
         column_levels=basis.column_levels,
         column_names=basis.column_names,
