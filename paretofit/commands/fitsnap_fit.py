@@ -108,13 +108,12 @@ def fit_fitsnap(
         raise InputError(f"a front needs two objectives, such as energy,force; got {', '.join(objectives) or 'none'}")
     settings, folder = read_fitsnap_input(path), Path(out)
     basis = _make_basis(settings)
-    reference, context = settings.reference, RunContext(jobs, progress)
+    context, journal = RunContext(jobs, progress), folder / JOURNAL_FILE
     grouped, notes = read_grouped_structures(settings)
     notes += check_fitted_elements(settings, grouped)
     if committee is not None:
         check_fitsnap_committee(committee, settings, grouped.is_training)
-    journal = folder / JOURNAL_FILE
-    rows = compute_fit_rows(settings, basis, reference, grouped, context, journal)
+    rows = compute_fit_rows(settings, basis, settings.reference, grouped, context, journal)
     optimum, unseen_ratio = None, float("nan")
     if objectives:
         table = folder / "weights_front.csv" if front else None
@@ -123,7 +122,7 @@ def fit_fitsnap(
         )
         rows = replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
-    potential = LinearPotential(basis, coefficients, reference)
+    potential = LinearPotential(basis, coefficients, settings.reference)
     if committee is not None:
         members = grouped.structures, grouped.is_training
         potential = build_fitsnap_committee(

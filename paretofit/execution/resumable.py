@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from paretofit.core import Array, ArrayJournal, announce
+from paretofit.core import Array, ArrayJournal, ExecutionError, InputError, announce
 from paretofit.execution.run_context import RunContext
 
 T = TypeVar("T")
@@ -43,15 +43,24 @@ def map_with_journal(
     InputError
         If the journal cannot be written, or another process uses it.
     """
-    with ArrayJournal(journal, digest) as stored:
-        n_stored = 0
-        for arrays in stored.read():
-            n_stored += 1
-            yield arrays
-        if n_stored:
-            message = f"{text}: {n_stored} of {len(tasks)} parts of a stopped run are in {journal} and are used again"
-            log.info(message)
-            announce(message, enabled=context.progress)
-        for result in context.map_and_track(function, tasks[n_stored:], text):
-            stored.append(result)
-            yield list(result)
+    stored = ArrayJournal(journal, digest)
+    try:
+        with stored:
+            n_stored = 0
+            for arrays in stored.read():
+                n_stored += 1
+                yield arrays
+            if n_stored:
+                message = (
+                    f"{text}: {n_stored} of {len(tasks)} parts of a stopped run are in {journal} and are used again"
+                )
+                log.info(message)
+                announce(message, enabled=context.progress)
+            for result in context.map_and_track(function, tasks[n_stored:], text):
+                stored.append(result)
+                yield list(result)
+    except ExecutionError:
+        raise
+    except InputError:
+        journal.unlink(missing_ok=True)  # the input will change, so that the results will be of no use
+        raise

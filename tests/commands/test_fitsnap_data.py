@@ -197,6 +197,14 @@ def test_a_stopped_fit_resumes(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out" / "descriptors.partial").exists()
 
 
+def test_a_configuration_that_cannot_be_described_leaves_no_partial_file(tmp_path):
+    structures = cells(n=20)
+    structures[17].cell[2] = structures[17].cell[1]
+    with pytest.raises(InputError, match="c17.* no volume"):
+        fit_fitsnap(write_input(tmp_path, structures), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def read_metrics(path):
     """FitSNAP's table: (group, weighting, kind) to count, mae, rmse and rsq."""
     table = {}
