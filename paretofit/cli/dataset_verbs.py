@@ -211,6 +211,7 @@ def export(
         committee=read_committee_options(committee, committee_method, coverage, seed),
     )  # fmt: skip
     print_result(fit, fit.text, as_json=as_json, exclude=("potential",))
+    fit.require_agreement()
 
 
 def _format_export(summary: ExportSummary) -> str:

@@ -122,6 +122,7 @@ def fit(
         result = fit_fitsnap(str(fitsnap), out, objectives=split_names(optimise_weights), front=weight_front,
                              regulariser=regulariser, **options)  # fmt: skip
     print_result(result, result.text, as_json=as_json, exclude=("potential", "rows"))
+    result.require_agreement()
 
 
 @app.command(

@@ -73,7 +73,8 @@ def export_potential(
     Raises
     ------
     InputError
-        If the run is not finished or has no such fit, or LAMMPS disagrees with the model.
+        If the run is not finished or has no such fit. If LAMMPS disagrees with the model, the files are written
+        nevertheless, and the result has a `check_problem`.
     """
     folder = Path(run)
     check_finished(folder)
@@ -97,10 +98,10 @@ def export_potential(
         potential = LinearPotential(design_fit.basis, np.asarray(fit.coefficients))
         if committee is not None:
             potential = design_fit.fit_committee(committee, RunContext(jobs, progress), potential.coefficients)
-        files, deviation = design_fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
+        files, deviation, problem = design_fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
     errors = f"{row['ref_energy']:.4g} meV/atom and {row['ref_force']:.4g} meV/Å"
     summary = [f"{describe_setting(row)}: test errors against the reference {errors}"]
-    return ExportedFit(potential, files, deviation, summary, row)
+    return ExportedFit(potential, files, deviation, summary, row, check_problem=problem)
 
 
 def _select_row(results: pd.DataFrame, choice: dict[str, Any], ratio: float | None) -> pd.Series:

@@ -110,9 +110,10 @@ def fit_dataset(
         else:
             potential = fit.fit_committee(committee, context)
         errors = _compute_errors(design, level, potential.mean_coefficients, prepared)
-        files, deviation = fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
+        files, deviation, problem = fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
     summary = _format_summary(prepared, design.columns_up_to(twojmax), errors)
-    return DatasetFit(potential, files, deviation, summary, len(split.train), len(split.test), errors)
+    sizes = len(split.train), len(split.test)
+    return DatasetFit(potential, files, deviation, summary, *sizes, errors, check_problem=problem)
 
 
 def _check_row_count(source: Path | str, prepared: PreparedStudy) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from paretofit.commands.fitsnap_rows import compute_fit_rows, read_grouped_structures
-from paretofit.commands.fitted_potential import FittedPotential, spread_evenly
-from paretofit.core import InputError, RowKind, write_csv, write_text
+from paretofit.commands.fitsnap_rows import check_fitted_elements, compute_fit_rows, read_grouped_structures
+from paretofit.commands.fitted_potential import FittedPotential, compare_with_lammps, spread_evenly
+from paretofit.core import InputError, RowKind, remove_file, write_csv, write_text
 from paretofit.descriptors import GPA_PER_BAR, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.fitsnap import (
@@ -32,8 +32,9 @@ from paretofit.fitsnap import (
     search_weights,
 )
 from paretofit.linear import OptimisedWeights, fit_wls
-from paretofit.potentials import CommitteeSettings, LinearPotential, check_exported_files
+from paretofit.potentials import CommitteeSettings, LinearPotential
 
+JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")
 BASIS_LISTS = ("elements", "wj", "radelem")
@@ -100,17 +101,19 @@ def fit_fitsnap(
     Raises
     ------
     InputError
-        If the input, a group or a file cannot be used, or LAMMPS disagrees with the model.
+        If the input, a group or a file cannot be used, or an element is in no training configuration. If LAMMPS
+        disagrees with the model, the files are written nevertheless, and the result has a `check_problem`.
     """
     if front and len(objectives) != 2:
         raise InputError(f"a front needs two objectives, such as energy,force; got {', '.join(objectives) or 'none'}")
     settings, folder = read_fitsnap_input(path), Path(out)
     basis = _make_basis(settings)
-    reference, context = settings.reference, RunContext(jobs, progress)
+    context, journal = RunContext(jobs, progress), folder / JOURNAL_FILE
     grouped, notes = read_grouped_structures(settings)
+    notes += check_fitted_elements(settings, grouped)
     if committee is not None:
         check_fitsnap_committee(committee, settings, grouped.is_training)
-    rows = compute_fit_rows(settings, basis, reference, grouped, context)
+    rows = compute_fit_rows(settings, basis, settings.reference, grouped, context, journal)
     optimum, unseen_ratio = None, float("nan")
     if objectives:
         table = folder / "weights_front.csv" if front else None
@@ -119,7 +122,7 @@ def fit_fitsnap(
         )
         rows = replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
-    potential = LinearPotential(basis, coefficients, reference)
+    potential = LinearPotential(basis, coefficients, settings.reference)
     if committee is not None:
         members = grouped.structures, grouped.is_training
         potential = build_fitsnap_committee(
@@ -132,10 +135,13 @@ def fit_fitsnap(
     files = potential.write(folder, Path(settings.potential_file).name or "potential")
     metrics = compute_fit_metrics(rows, coefficients)
     _write_tables(folder, settings, metrics, optimum)
+    remove_file(journal)
     positions = spread_evenly(len(grouped.structures), MAX_CHECKED_STRUCTURES)
-    deviation = check_exported_files(files, potential, [grouped.structures[k] for k in positions])
+    deviation, problem = compare_with_lammps(files, potential, [grouped.structures[k] for k in positions])
     summary = _format_summary(metrics, optimum, unseen_ratio)
-    return FitsnapFit(potential, files, deviation, summary, metrics, rows, optimum, unseen_ratio, notes=notes)
+    return FitsnapFit(
+        potential, files, deviation, summary, metrics, rows, optimum, unseen_ratio, notes=notes, check_problem=problem
+    )
 
 
 def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, unseen_error_ratio: float) -> list[str]:
@@ -179,7 +185,9 @@ def count_constant_columns(settings: FitsnapInput) -> int:
 
 def _fit_rows(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
     train, n_constant = rows.is_training, count_constant_columns(settings)
-    X, y, weight, kind = rows.X[train][:, n_constant:], rows.y[train], rows.weight[train], rows.kind[train]
+    X, y, weight, kind = rows.X[:, n_constant:], rows.y, rows.weight, rows.kind
+    if not train.all():  # a selection copies the rows, which may have gigabytes
+        X, y, weight, kind = X[train], y[train], weight[train], kind[train]
     if settings.solver.name == "RIDGE":
         penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
         X, y = np.vstack([X, penalty]), np.concatenate([y, np.zeros(X.shape[1])])

@@ -12,8 +12,17 @@ import numpy as np
 from ase import Atoms, units
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, RowKind, get_shared_lammps
-from paretofit.dataset.io import load_json, parse_fitsnap_structures, read_frames
+from paretofit.core import (
+    FIT_COPIES,
+    InputError,
+    RowKind,
+    get_shared_lammps,
+    hash_array,
+    hash_json,
+    list_first,
+    require_memory,
+)
+from paretofit.dataset.io import get_fitsnap_unit_factors, load_json, parse_fitsnap_structures, read_frames
 from paretofit.descriptors import (
     GPA_PER_BAR,
     ReferencePotential,
@@ -23,7 +32,7 @@ from paretofit.descriptors import (
     compute_reference_labels,
     rotate_voigt,
 )
-from paretofit.execution import RunContext
+from paretofit.execution import RunContext, map_with_journal
 from paretofit.fitsnap import FitRows, FitsnapInput, Group, list_group_files, split_group
 
 BATCH_SIZE = 8  # structures per task
@@ -46,7 +55,7 @@ def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, 
     notes = []
     rng = np.random.default_rng(settings.random_seed or None) if settings.random_sampling else None
     for group in settings.groups:
-        members = [atoms for file in files[group.name] for atoms in _read_structures(file, settings.scraper, counts)]
+        members = [atoms for file in files[group.name] for atoms in _read_structures(file, settings, counts)]
         split = split_group(members, group, rng)
         notes += [split.note] if split.note else []
         for part, is_training in ((split.training, True), (split.testing, False)):
@@ -59,9 +68,13 @@ def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, 
     return grouped, notes
 
 
-def _read_structures(file: Path, scraper: str, counts: Counter[str]) -> list[Atoms]:
-    if scraper == "JSON":
-        frames = parse_fitsnap_structures(file, load_json(file), counts, keep_zero_stress=True)
+def _read_structures(file: Path, settings: FitsnapInput, counts: Counter[str]) -> list[Atoms]:
+    """Read the structures of a file in LAMMPS's frame, with ESHIFT in their energies."""
+    shift_unit = 1.0
+    if settings.scraper == "JSON":
+        content = load_json(file)
+        frames = parse_fitsnap_structures(file, content, counts, keep_zero_stress=True)
+        shift_unit = get_fitsnap_unit_factors(str(file), content["Dataset"])["Energy"]  # FitSNAP shifts, then converts
     else:
         frames = read_frames(file, None).atoms
         for atoms in frames:  # FitSNAP's XYZ has stress in bar, positive in compression
@@ -70,6 +83,9 @@ def _read_structures(file: Path, scraper: str, counts: Counter[str]) -> list[Ato
     for k, atoms in enumerate(frames):
         atoms.info["config_id"] = str(file) if len(frames) == 1 else f"{file}:{k}"
         _rotate_to_lammps_frame(atoms)
+        if atoms.calc is not None and "energy" in atoms.calc.results:
+            shifts = [settings.eshift.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()]
+            atoms.calc.results["energy"] += shift_unit * sum(shifts)
     return frames
 
 
@@ -93,8 +109,11 @@ def compute_fit_rows(
     reference: ReferencePotential,
     grouped: GroupedStructures,
     context: RunContext,
+    journal: Path,
 ) -> FitRows:
     """Compute the weighted rows of all structures, with labels minus the reference potential.
+
+    Finished rows are stored in `journal`, from which a stopped computation resumes; the caller removes it.
 
     Raises
     ------
@@ -106,26 +125,67 @@ def compute_fit_rows(
     _check_labels(settings, structures, kinds)
     batches = [structures[start : start + BATCH_SIZE] for start in range(0, len(structures), BATCH_SIZE)]
     compute = partial(_compute_batch, basis_json=basis.model_dump_json(), reference=reference, kinds=kinds)
+    digest = hash_json([basis.model_dump_json(), reference.commands, kinds, [_hash_structure(a) for a in structures]])
+    n_rows = sum(1 + 3 * len(atoms) + 6 for atoms in structures)
+    require_memory(
+        8 * FIT_COPIES * n_rows * basis.n_features,
+        f"{settings.path}: the fits of {n_rows} rows by {basis.n_features} columns",
+        "lower 'twojmax', or use fewer or smaller groups",
+    )
     try:
-        parts = [part for batch in context.map_and_track(compute, batches, "descriptors") for part in batch]
+        results = map_with_journal(context, compute, batches, "descriptors", journal, digest)
+        X, y, kind, lengths = (np.concatenate(arrays) for arrays in zip(*results, strict=True))
     except InputError as error:
-        raise InputError(f"{settings.path}: {error}") from error
-    X, y, kind = (np.concatenate([part[k] for part in parts]) for k in range(3))
-    lengths = [len(part[0]) for part in parts]
-    shift = np.array([sum(settings.eshift.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()) / len(atoms)
-                      for atoms in structures])  # fmt: skip
-    y += np.where(kind == RowKind.ENERGY, np.repeat(shift, lengths), 0.0)
+        raise type(error)(f"{settings.path}: {error}") from error
+    kinds_by_structure = np.split(kind, np.cumsum(lengths)[:-1])
     counts = Counter((group.name, training) for group, training in zip(groups, is_training, strict=True))
     weight = np.concatenate(
         [
-            _weight_rows(settings, group, atoms, part[2], counts[group.name, training])
-            for group, training, atoms, part in zip(groups, is_training, structures, parts, strict=True)
+            _weight_rows(settings, group, atoms, row_kinds, counts[group.name, training])
+            for group, training, atoms, row_kinds in zip(
+                groups, is_training, structures, kinds_by_structure, strict=True
+            )
         ]
     )
     names = np.repeat([group.name for group in groups], lengths)
-    configuration = np.repeat(np.arange(len(parts)), lengths)
+    configuration = np.repeat(np.arange(len(structures)), lengths)
     file_names = tuple(Path(str(atoms.info["config_id"])).stem for atoms in structures)
     return FitRows(X, y, kind, names, configuration, weight, np.repeat(is_training, lengths), file_names)
+
+
+def _hash_structure(atoms: Atoms) -> str:
+    """Return a digest of everything in a structure that its rows and labels depend on."""
+    results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
+    labels = [np.asarray(results[name], dtype=float).ravel() for name in sorted(results)]
+    values = [atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel(), *labels]
+    return hash_array(np.concatenate(values).astype(float)) + ",".join(sorted(results))
+
+
+def check_fitted_elements(settings: FitsnapInput, grouped: GroupedStructures) -> list[str]:
+    """Return a note on the elements that no training configuration contains.
+
+    Raises
+    ------
+    InputError
+        If there are such elements, and no reference potential acts on them.
+    """
+    kinds = _list_kinds(settings)
+    trained_symbols = {
+        symbol
+        for atoms, group, is_training in zip(*grouped, strict=True)
+        if is_training and any((group.energy_weight, group.force_weight, group.stress_weight)[kind] for kind in kinds)
+        for symbol in atoms.get_chemical_symbols()
+    }
+    missing = [symbol for symbol in settings.bispectrum.elements if symbol not in trained_symbols]
+    if not missing:
+        return []
+    problem = f"no training configuration with a weight above 0 contains {list_first(missing, 5)}"
+    if settings.reference.is_empty:
+        raise InputError(
+            f"{settings.path}: {problem}, so that its coefficients would be zero; add such configurations, or remove "
+            "the element from [BISPECTRUM] type"
+        )
+    return [f"{problem}: its coefficients are zero, and only the reference potential acts on it"]
 
 
 def _list_kinds(settings: FitsnapInput) -> list[RowKind]:
@@ -150,8 +210,11 @@ def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Se
 
 def _compute_batch(
     structures: Sequence[Atoms], basis_json: str, reference: ReferencePotential, kinds: Sequence[RowKind]
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Compute rows, labels and kinds of structures in a worker process; stress rows without a label are dropped."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Compute rows, labels and kinds of structures in a worker process, and the number of rows of each structure.
+
+    Stress rows without a label are dropped.
+    """
     basis, batch = SnapBasis.model_validate_json(basis_json), []
     with threadpool_limits(1):
         for atoms in structures:
@@ -167,10 +230,11 @@ def _compute_batch(
                 parts.append((force_rows, (results["forces"] - forces).ravel(), RowKind.FORCE))
             if has_stress:
                 parts.append((stress_rows[0], results["stress"] / units.GPa - stress, RowKind.STRESS))
-            rows, labels, row_kinds = zip(*parts, strict=True)
-            kind = np.repeat([int(row_kind) for row_kind in row_kinds], [len(part) for part in rows]).astype(np.int8)
+            rows, labels, part_kinds = zip(*parts, strict=True)
+            kind = np.repeat([int(part_kind) for part_kind in part_kinds], [len(part) for part in rows]).astype(np.int8)
             batch.append((np.concatenate(rows), np.concatenate(labels), kind))
-    return batch
+    X, y, row_kinds = (np.concatenate(arrays) for arrays in zip(*batch, strict=True))
+    return X, y, row_kinds, np.array([len(part[0]) for part in batch])
 
 
 def _weight_rows(settings: FitsnapInput, group: Group, atoms: Atoms, kind: np.ndarray, count: int) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
-from paretofit.core import FIT_COPIES, Array
+from paretofit.core import FIT_COPIES, Array, ExecutionError, InputError
 from paretofit.descriptors import DesignMatrix, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, fit_wls
@@ -34,10 +36,12 @@ class FittedPotential:
     potential : LinearPotential
     files : SnapFiles
     deviation : float
-        Largest relative deviation between LAMMPS with these files and the model.
+        Largest relative deviation between LAMMPS with these files and the model; NaN if the comparison failed.
     summary : list of str
         Lines about the fit and its errors.
     notes : list of str
+    check_problem : str
+        Reason for which the files were written but must not be used unchecked; empty if LAMMPS agrees with the model.
     """
 
     potential: LinearPotential
@@ -45,18 +49,31 @@ class FittedPotential:
     deviation: float
     summary: list[str]
     notes: list[str] = field(default_factory=list, kw_only=True)
+    check_problem: str = field(default="", kw_only=True)
+
+    def require_agreement(self) -> None:
+        """Check that LAMMPS reproduces the model with the written files.
+
+        Raises
+        ------
+        ExecutionError
+            If the comparison failed.
+        """
+        if self.check_problem:
+            raise ExecutionError(self.check_problem)
 
     @property
     def text(self) -> str:
         """The summary, the committee, the check with LAMMPS, the files and the notes, as plain text."""
         has_committee = self.potential.uncertainty is not None
+        check = f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}"
         return "\n".join(
             [
                 *self.summary,
                 *([format_committee(self.potential)] if has_committee else []),
-                f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}",
+                *([] if self.check_problem else [check]),
                 *map(str, (self.files.coefficients, self.files.parameters, self.files.include)),
-                *(f"note: {note}" for note in self.notes),
+                *(f"note: {note}" for note in [*self.notes, *filter(None, [self.check_problem])]),
             ]
         )
 
@@ -125,8 +142,10 @@ class DesignFit:
             context=context,
         )
 
-    def write(self, potential: LinearPotential, out: Path | str, name: str, n_checked: int) -> tuple[SnapFiles, float]:
-        """Write a potential for LAMMPS; return its files and the largest relative deviation of LAMMPS from the model.
+    def write(
+        self, potential: LinearPotential, out: Path | str, name: str, n_checked: int
+    ) -> tuple[SnapFiles, float, str]:
+        """Write a potential for LAMMPS; return its files and the result of `compare_with_lammps`.
 
         LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
         set, of the training set.
@@ -135,7 +154,23 @@ class DesignFit:
         positions = split.test if len(split.test) else split.train
         structures = list(self.prepared.dataset.select(positions[spread_evenly(len(positions), n_checked)]))
         files = potential.write(out, name)
-        return files, check_exported_files(files, potential, structures)
+        return files, *compare_with_lammps(files, potential, structures)
+
+
+def compare_with_lammps(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> tuple[float, str]:
+    """Compare LAMMPS with the model; an error does not hide that the files are written.
+
+    Returns
+    -------
+    deviation : float
+        As in `check_exported_files`; NaN if the comparison failed.
+    problem : str
+        Reason of the failure, or an empty text.
+    """
+    try:
+        return check_exported_files(files, potential, structures), ""
+    except InputError as error:
+        return float("nan"), f"the files of the potential are written, but their check failed: {error}"
 
 
 def check_committee_size(settings: CommitteeSettings, prepared: PreparedStudy) -> None:

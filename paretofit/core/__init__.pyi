@@ -1,3 +1,4 @@
+from .array_journal import ArrayJournal as ArrayJournal
 from .arrays import Array as Array
 from .csv_files import write_csv as write_csv
 from .errors import ExecutionError as ExecutionError
@@ -34,6 +35,7 @@ from .html_tables import render_table as render_table
 from .imported_calculator import import_calculator as import_calculator
 from .journal import JsonLines as JsonLines
 from .journal import read_json_lines as read_json_lines
+from .lammps_library import NEIGHBOUR_LIMITS as NEIGHBOUR_LIMITS
 from .lammps_library import create_lammps as create_lammps
 from .lammps_library import get_shared_lammps as get_shared_lammps
 from .lammps_library import lammps_calculator as lammps_calculator

@@ -21,6 +21,10 @@ from typing import Any
 from paretofit.core.errors import InputError
 
 MPI_LIBRARY = "libmpi.so.12"
+# Compressed cells exceed LAMMPS's default of 2,000 neighbours of an atom within the 10 Å of a common reference
+# potential. LAMMPS notices this only after it has written beyond the list, which can corrupt its memory. A page must
+# hold ten times as many neighbours, which costs nothing: pages are touched only as far as they are filled.
+NEIGHBOUR_LIMITS = "neigh_modify one 900000 page 10000000"
 SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH uses)
 
 
@@ -87,7 +91,7 @@ def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Any:
     if folder.is_dir():
         os.environ.setdefault("LAMMPS_POTENTIALS", str(folder))
     types = {symbol: number for number, symbol in enumerate(elements, start=1)}
-    return LAMMPSlib(lmpcmds=list(commands), atom_types=types, keep_alive=True)
+    return LAMMPSlib(lmpcmds=[*commands, NEIGHBOUR_LIMITS], atom_types=types, keep_alive=True)
 
 
 _instances: "weakref.WeakSet[Any]" = weakref.WeakSet()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import Array, InputError, RowKind, get_shared_lammps
+from paretofit.core import Array, InputError, RowKind, get_shared_lammps, hash_json, remove_file
 from paretofit.dataset import Dataset
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.design import DesignMatrix
@@ -18,7 +18,7 @@ from paretofit.descriptors.rows import (
     compute_configuration_rows,
     compute_configuration_rows_with_stress,
 )
-from paretofit.execution import RunContext
+from paretofit.execution import RunContext, map_with_journal
 
 BATCH_ATOMS = 64  # atoms passed to a worker at once: tens of milliseconds of work, a few MB of rows
 
@@ -37,7 +37,8 @@ def compute_design(
     Parameters
     ----------
     path : path-like
-        HDF5 file, which is written atomically.
+        HDF5 file, which is written atomically. Until it is complete, finished rows are in a file with the suffix
+        ``.partial``, from which the next call with the same arguments resumes.
     stress : bool
         Also compute six stress rows of each configuration, which must be periodic in three directions.
     jobs, progress
@@ -62,8 +63,11 @@ def compute_design(
     batches = _split_batches(dataset)
     compute = partial(_compute_block, path=str(dataset.path.absolute()), basis=basis, stress=stress)
     ids = [dataset.ids[batch].tolist() for batch in batches]
-    return DesignMatrix.from_blocks(
-        RunContext(jobs, progress).map_and_track(compute, ids, "descriptors"),
+    digest = hash_json([basis.model_dump_json(), dataset.hash_structures(), stress, ids])
+    journal = Path(path).with_suffix(".partial")
+    rows = map_with_journal(RunContext(jobs, progress), compute, ids, "descriptors", journal, digest)
+    design = DesignMatrix.from_blocks(
+        (DesignBlock(X, kinds, configurations) for X, kinds, configurations in rows),
         path,
         column_levels=basis.column_levels,
         column_names=basis.column_names,
@@ -73,6 +77,8 @@ def compute_design(
             "constant_columns": str(len(basis.elements)),
         },
     )
+    remove_file(journal)
+    return design
 
 
 def _split_batches(dataset: Dataset) -> list[Array]:
@@ -92,8 +98,8 @@ def _open_dataset(path: str, file_version: tuple[int, ...]) -> Dataset:
     return Dataset(path)
 
 
-def _compute_block(ids: list[int], path: str, basis: SnapBasis, stress: bool) -> DesignBlock:
-    """Compute the rows of a batch of configurations in a worker."""
+def _compute_block(ids: list[int], path: str, basis: SnapBasis, stress: bool) -> tuple[Array, Array, Array]:
+    """Compute the rows of a batch of configurations in a worker, their kinds and their configurations."""
     file = Path(path).stat()
     dataset = _open_dataset(path, (file.st_mtime_ns, file.st_ino, file.st_size))
     compute_rows = compute_configuration_rows_with_stress if stress else compute_configuration_rows
@@ -104,4 +110,4 @@ def _compute_block(ids: list[int], path: str, basis: SnapBasis, stress: bool) ->
             rows += [energy_row[None], *other_rows]
             kinds += [RowKind.ENERGY] + [RowKind.FORCE] * (3 * len(atoms)) + [RowKind.STRESS] * (6 * stress)
             configurations += [config_id] * (1 + 3 * len(atoms) + 6 * stress)
-    return DesignBlock(np.concatenate(rows), np.array(kinds), np.array(configurations))
+    return np.concatenate(rows), np.array(kinds), np.array(configurations)

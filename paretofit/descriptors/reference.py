@@ -40,6 +40,13 @@ class ReferencePotential:
     pair_coeffs: tuple[str, ...]
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the potential has no interactions: its only style is ``zero``."""
+        words = self.pair_style.split()
+        is_hybrid = words[0].startswith("hybrid")
+        return words[0] == "zero" or (is_hybrid and all(not word[0].isalpha() or word == "zero" for word in words[1:]))
+
+    @property
     def commands(self) -> list[str]:
         """Complete ``pair_style`` and ``pair_coeff`` lines."""
         return [f"pair_style {self.pair_style}", *(f"pair_coeff {arguments}" for arguments in self.pair_coeffs)]

@@ -19,7 +19,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell, minkowski_reduce
 
-from paretofit.core import Array, InputError, one_line
+from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, one_line
 from paretofit.descriptors.basis import SnapBasis
 
 MAX_DENSE_GRADIENT_ATOMS = 300
@@ -253,16 +253,9 @@ def create_lammps_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Arra
     lammps.commands_string(
         "mass * 1.0\n"
         f"pair_style zero {basis.cutoff * 1.0001 + 1e-6!r} nocoeff\npair_coeff * *\n"
-        f"neighbor 0.0 bin\nneigh_modify one {_bound_neighbours(cell, n, basis.cutoff)} page 10000000"
+        f"neighbor 0.0 bin\n{NEIGHBOUR_LIMITS}"
     )
     return rotation
-
-
-def _bound_neighbours(cell: Array, n: int, cutoff: float) -> int:
-    """Return an upper bound of the number of neighbours of an atom, for cells that are denser than LAMMPS expects."""
-    volume = float(np.prod(np.diag(cell)))
-    # Eight times the mean number in a sphere of the cutoff (4.19 is 4π/3); LAMMPS allows a tenth of a page at most.
-    return min(900_000, int(2000 + 8 * n / volume * 4.19 * cutoff**3))
 
 
 def format_compute_command(basis: SnapBasis, flags: str, style: str = "snap") -> str:

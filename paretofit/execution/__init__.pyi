@@ -7,6 +7,7 @@ from .executors import TaskExecutor as TaskExecutor
 from .executors import exit_with_parent as exit_with_parent
 from .parallel import parallel_map as parallel_map
 from .parallel import run_tasks as run_tasks
+from .resumable import map_with_journal as map_with_journal
 from .run_context import RunContext as RunContext
 from .shared_function import ClusterRunner as ClusterRunner
 from .shared_function import dump_function as dump_function

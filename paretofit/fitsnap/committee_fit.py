@@ -54,7 +54,7 @@ def build_fitsnap_committee(
         fit,
         committee,
         [atoms for atoms, is_training in pairs if is_training],
-        LabelledStructures(testing, [_read_labels(atoms, settings) for atoms in testing]),
+        LabelledStructures(testing, [_read_labels(atoms, has_stress=settings.calculator.stress) for atoms in testing]),
         centre=potential.coefficients,
         reference=potential.reference,
         energy_weight=float(np.median(energy_weights)) if len(energy_weights) else 1.0,
@@ -62,13 +62,12 @@ def build_fitsnap_committee(
     )
 
 
-def _read_labels(atoms: Atoms, settings: FitsnapInput) -> StructureLabels:
-    """Return the labels of a structure, with the energy shifted as in the fit, and the stress if it is fitted."""
+def _read_labels(atoms: Atoms, *, has_stress: bool) -> StructureLabels:
+    """Return the labels of a structure, whose energy is shifted already, and the stress if it is fitted."""
     results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
-    shift = sum(settings.eshift.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols())
-    stress = results.get("stress") if settings.calculator.stress else None
+    stress = results.get("stress") if has_stress else None
     return StructureLabels(
-        results.get("energy", np.nan) + shift,
+        results.get("energy", np.nan),
         np.asarray(results.get("forces", np.full((len(atoms), 3), np.nan))),
         np.full(6, np.nan) if stress is None else np.asarray(stress),
     )

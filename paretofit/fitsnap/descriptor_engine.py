@@ -39,6 +39,7 @@ from paretofit.descriptors import (
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS
 from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, parse_ini
+from paretofit.fitsnap.input_file import check_atom_style
 
 REFERENCE = "reference"  # level name for the values of the reference potential
 FORBIDDEN_OPTIONS = {  # options with which the rows would not belong to a linear model of configurations
@@ -46,7 +47,6 @@ FORBIDDEN_OPTIONS = {  # options with which the rows would not belong to a linea
     "BISPECTRUM": ("bikflag", "dgradflag"),
     "ACE": ("bikflag", "dgradflag"),
 }
-REQUIRED_REFERENCE = {"units": "metal", "atom_style": "atomic"}  # in [REFERENCE]
 END_TIMEOUT_S = 5.0  # time in which FitSNAP must end after its input is closed
 
 
@@ -196,10 +196,11 @@ def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Pat
 
 def _complete_reference(sections: dict[str, dict[str, str]], source: str) -> dict[str, str]:
     """Add default values to [REFERENCE], including pair_coeff, whose default in FitSNAP does not work."""
-    reference = {**REQUIRED_REFERENCE, "pair_style": "zero 10.0", **sections.get("REFERENCE", {})}
-    for key, value in REQUIRED_REFERENCE.items():
-        if reference[key].lower() != value:
-            raise InputError(f"{source}: [REFERENCE] {key} must be {value}; got '{reference[key]}'")
+    reference = {"units": "metal", "atom_style": "atomic", "pair_style": "zero 10.0", **sections.get("REFERENCE", {})}
+    if reference["units"].lower() != "metal":
+        raise InputError(f"{source}: [REFERENCE] units must be metal; got '{reference['units']}'")
+    check_atom_style(source, reference["atom_style"], reference["pair_style"])
+    reference["atom_style"] = "atomic"  # charges and spins, which no descriptor depends on, are not in a dataset
     if reference["pair_style"].split()[:1] == ["zero"] and not any(key.startswith("pair_coeff") for key in reference):
         reference["pair_coeff"] = "* *"
     return reference

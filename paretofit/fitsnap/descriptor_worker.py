@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from paretofit.core import Array, create_lammps
+from paretofit.core import NEIGHBOUR_LIMITS, Array, create_lammps
 from paretofit.descriptors import BAR_PER_EV_A3, format_lammps_error
 from paretofit.execution import exit_with_parent
 from paretofit.fitsnap.ini import FALSE_VALUES, TRUE_VALUES
@@ -121,6 +121,7 @@ def _create_engine(settings: dict[str, Any]) -> _LinearEngine | _PairEngine:
     if "twojmax" in bispectrum:  # FitSNAP compares the values as text, so that '8' would be larger than '10'
         bispectrum["twojmax"] = " ".join(value.zfill(2) for value in bispectrum["twojmax"].split())
     fitsnap = importlib.import_module("fitsnap3lib.fitsnap").FitSnap(sections, arglist=["--overwrite"])
+    _raise_neighbour_limits(fitsnap.calculator)
     descriptors = fitsnap.config.sections[DESCRIPTOR_SECTIONS[calculator]]
     reference, cutoff = fitsnap.config.sections["REFERENCE"], _get_cutoff(descriptors, calculator)
     if calculator == "LAMMPSCUSTOM":
@@ -130,6 +131,17 @@ def _create_engine(settings: dict[str, Any]) -> _LinearEngine | _PairEngine:
         reference.lmp_pairdecl = [f"pair_style zero {cutoff * 1.0001 + 1e-6!r}", "pair_coeff * *"]
     reference.lmp_pairdecl = [_CasePreservingLine(line) for line in reference.lmp_pairdecl]
     return _LinearEngine(fitsnap, descriptors, cutoff)
+
+
+def _raise_neighbour_limits(calculator: Any) -> None:
+    """Replace FitSNAP's limit of 10,000 neighbours of an atom, which dense cells exceed."""
+    set_neighbour_list = calculator._set_neighbor_list  # noqa: SLF001  (FitSNAP has no public access to it)
+
+    def set_neighbour_list_and_limits() -> None:
+        set_neighbour_list()
+        calculator._lmp.command(NEIGHBOUR_LIMITS)  # noqa: SLF001  (as above)
+
+    calculator._set_neighbor_list = set_neighbour_list_and_limits  # noqa: SLF001  (as above)
 
 
 def _set_potential_folders(folder: str) -> None:

@@ -26,6 +26,14 @@ OTHER_SOLVERS = (
 SCRAPERS = ("JSON", "XYZ")
 OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
 XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
+ATOM_STYLES = ("atomic", "spin", "charge")
+PROPERTY_STYLES = (
+    "spin/",
+    "coul",
+    "qeq",
+    "dipole",
+    "reaxff",
+)  # parts of names of pair styles that need more than positions
 FLAGS = ("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "wselfallflag", "switchinnerflag")
 
 
@@ -138,10 +146,16 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
         data_path=folder / ini.get_text("PATH", "dataPath", "JSON"),
         metrics_file=ini.get_text("OUTFILE", "metrics", "fitsnap_metrics"),
         potential_file=ini.get_text("OUTFILE", "potential", "fitsnap_potential"),
-        ignored_keys=tuple(
-            f"[{section}] {key}" for section, keys in IGNORED_KEYS.items() for key in ini.keys(section) if key in keys
-        ),
+        ignored_keys=_list_ignored_keys(ini),
     )
+
+
+def _list_ignored_keys(ini: IniFile) -> tuple[str, ...]:
+    keys = [
+        f"[{section}] {key}" for section, names in IGNORED_KEYS.items() for key in ini.keys(section) if key in names
+    ]
+    has_properties = ini.get_text("REFERENCE", "atom_style", "atomic").lower() != "atomic"
+    return (*keys, "[REFERENCE] atom_style") if has_properties else tuple(keys)
 
 
 def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
@@ -225,14 +239,34 @@ def _read_shifts(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
 def _read_reference(ini: IniFile) -> ReferencePotential:
     if ini.get_text("REFERENCE", "units", "metal").lower() != "metal":
         raise ini.build_error("REFERENCE", "units", "must be metal (eV, Å, bar)")
-    if ini.get_text("REFERENCE", "atom_style", "atomic").lower() != "atomic":
-        raise ini.build_error("REFERENCE", "atom_style", "must be atomic; charges and spins of atoms are not read")
     pair_style = ini.get_text("REFERENCE", "pair_style", "zero 10.0")
+    check_atom_style(ini.path, ini.get_text("REFERENCE", "atom_style", "atomic"), pair_style)
     keys = [key for key in ini.keys("REFERENCE") if key.startswith("pair_coeff")]
     pair_coeffs = tuple(ini.get_text("REFERENCE", key, "") for key in keys)
     if not pair_coeffs and pair_style.split()[0] == "zero":
         pair_coeffs = ("* *",)  # LAMMPS requires the line
     return ReferencePotential(pair_style, pair_coeffs)
+
+
+def check_atom_style(source: Path | str, atom_style: str, pair_style: str) -> None:
+    """Check that a reference potential needs positions only, so that charges and spins can be ignored.
+
+    Raises
+    ------
+    InputError
+        If the atom style is unknown, or the pair style needs properties that are not read.
+    """
+    if atom_style.lower() not in ATOM_STYLES:
+        raise InputError(
+            f"{source}: [REFERENCE] atom_style must be atomic, or {' or '.join(ATOM_STYLES[1:])}, whose additional "
+            f"properties are ignored; got '{atom_style}'"
+        )
+    for style in pair_style.split():
+        if any(name in style for name in PROPERTY_STYLES):
+            raise InputError(
+                f"{source}: [REFERENCE] pair_style {style} needs charges or spins, which are not read; subtract its "
+                "energies, forces and stresses from the labels, and remove the style"
+            )
 
 
 def _read_seed(ini: IniFile) -> int:

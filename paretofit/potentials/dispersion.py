@@ -12,13 +12,12 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase.data import chemical_symbols
 
-from paretofit.core import InputError, check_choice
+from paretofit.core import NEIGHBOUR_LIMITS, InputError, check_choice
 
 DISPERSION_METHODS = ("d2", "d3")
 D2_S6 = 0.75  # s6 for PBE
 D2_STEEPNESS = 20.0  # d in the equation
 D2_CUTOFF_A = 30.0  # the energy of a pair of carbon atoms at this distance is 1e-8 eV
-NEIGHBOUR_COMMAND = "neigh_modify one 40000 page 800000"  # allows the number of neighbours within these cutoffs
 D3_CUTOFFS_A = "30.0 20.0"  # cutoffs of the energy and of coordination numbers
 EV_A6_PER_J_NM6 = 1e6 / 96485.33212  # J nm⁶/mol in eV Å⁶
 
@@ -56,7 +55,7 @@ def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str
     check_choice("dispersion", method, DISPERSION_METHODS)
     if method == "d3":
         coefficients = f"pair_coeff * * {' '.join(elements)}"
-        return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS_A}", coefficients, NEIGHBOUR_COMMAND]
+        return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS_A}", coefficients, NEIGHBOUR_LIMITS]
     unknown_elements = [symbol for symbol in elements if symbol not in D2_PARAMETERS]
     if unknown_elements:
         raise InputError(f"Grimme's D2 has no parameters for {unknown_elements[0]}; use d3")
@@ -66,7 +65,7 @@ def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str
         lines.append(
             f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2_PARAMETERS[first][1] + D2_PARAMETERS[second][1]:.6g}"
         )
-    return [*lines, NEIGHBOUR_COMMAND]
+    return [*lines, NEIGHBOUR_LIMITS]
 
 
 def overlay_commands(commands: Sequence[str], added_commands: Sequence[str]) -> list[str]:

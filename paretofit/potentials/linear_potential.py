@@ -23,6 +23,7 @@ from paretofit.descriptors import (
     compute_configuration_rows,
     compute_configuration_rows_with_stress,
     compute_reference_labels,
+    translate_lammps_errors,
 )
 from paretofit.potentials.calculator import VACUUM_CUTOFF_A, CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
@@ -203,7 +204,7 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
     Raises
     ------
     InputError
-        If the maximum deviation is above 1e-8, so that the files must not be used.
+        If the maximum deviation is above 1e-8, so that the files must not be used, or LAMMPS fails.
     """
     mean = potential.without_uncertainty()
     calculator = lammps_calculator(files.commands, files.elements)
@@ -212,12 +213,13 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
         expected = mean.predict(atoms)
         copy = atoms.copy()
         copy.calc = calculator
-        pairs = [
-            (expected.energy / len(atoms), copy.get_potential_energy() / len(atoms)),
-            (expected.forces, copy.get_forces()),
-        ]
-        if atoms.pbc.all():
-            pairs.append((expected.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
+        with translate_lammps_errors(atoms):
+            pairs = [
+                (expected.energy / len(atoms), copy.get_potential_energy() / len(atoms)),
+                (expected.forces, copy.get_forces()),
+            ]
+            if atoms.pbc.all():
+                pairs.append((expected.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
         for (model, exported), min_scale in zip(pairs, MIN_SCALES, strict=False):
             deviation = float(np.abs(model - exported).max() / max(min_scale, float(np.abs(model).max())))
             if deviation > max_deviation:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, write_csv
+from paretofit.core import InputError, show_message, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.execution import RunContext
 from paretofit.study.analysis import add_md_cost, mark_assumed_costs, measure_md_cost
@@ -34,6 +34,8 @@ N_SUBSET_SIZES = 5  # within the training set of a fold
 MIN_SUBSET_SIZE = 6  # configurations
 MIN_PILOT_SIZE = 12  # configurations
 DEFAULT_PILOT_EXTRAPOLATION_FACTOR = 30.0
+
+JOURNAL_PATTERN = "sweep-*.jsonl"  # of `build_journal_path`
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,11 @@ def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) 
     )
     md_costs = measure_md_cost(prepared, replace(data, train=np.arange(data.design.n_configurations)), errors, folder)
     tasks = list(_list_tasks(data, prepared.grid, folds))
+    n_journals = len(list(folder.glob(JOURNAL_PATTERN)))
+    if n_journals:
+        message = f"finished fits of a stopped pilot are in {n_journals} files in {folder} and are used again"
+        log.info(message)
+        show_message(message, enabled=context.progress)
     tables = context.map_and_track(partial(_fit_fold, folder=folder.absolute()), tasks, "folds of the pilot")
     results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
     results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md_costs)

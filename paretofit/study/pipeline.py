@@ -170,6 +170,7 @@ def load_or_compute_design(dataset: Dataset, basis: SnapBasis, path: Path | str,
             design = DesignMatrix.open(path)
             if design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis):
                 log.info("design: reusing %s", path)
+                show_message(f"the descriptors in {path} are used again", enabled=context.progress)
                 return design
     design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
     log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)

@@ -7,13 +7,13 @@ from typing import Any
 
 from ase.data import atomic_masses, atomic_numbers
 
-from paretofit.core import Array
+from paretofit.core import NEIGHBOUR_LIMITS, Array
 
 
 def create_lammps_crystal(
     lammps: Any, elements: Sequence[str], symbols: Sequence[str], cell: Array, positions: Array
 ) -> None:
-    """Clear LAMMPS and create a triclinic box with atoms and their masses.
+    """Clear LAMMPS and create a triclinic box with atoms, their masses, and neighbour lists for dense cells.
 
     Parameters
     ----------
@@ -37,4 +37,4 @@ def create_lammps_crystal(
     ids = list(range(1, len(symbols) + 1))
     lammps.create_atoms(len(ids), ids, [types[symbol] for symbol in symbols], positions.ravel().tolist())
     masses = (f"mass {number} {float(atomic_masses[atomic_numbers[symbol]])!r}" for symbol, number in types.items())
-    lammps.commands_string("\n".join(masses))
+    lammps.commands_string("\n".join([*masses, NEIGHBOUR_LIMITS]))

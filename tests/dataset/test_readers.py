@@ -20,7 +20,7 @@ from helpers.file_texts import HEADER, STEP, VASPRUN, fitsnap, outcar
 
 from paretofit import Dataset, InputError
 from paretofit.dataset import import_dataset
-from paretofit.dataset.io import read_frames
+from paretofit.dataset.io import get_fitsnap_unit_factors, read_frames
 
 KBAR = 0.1 * units.GPa
 STRESS = -np.array([100, 200, 300, 50, 60, 40]) * KBAR  # xx, yy, zz, yz, xz, xy; VASP writes xx yy zz xy yz zx
@@ -124,6 +124,12 @@ def test_fitsnap_units_signs_and_order(tmp_path, comment):
         ("ForcesStyle", "hartreeperbohr", "forces", units.Hartree / units.Bohr),
         ("StressStyle", "GPa", "stress", 1e4),
         ("StressStyle", "kbar", "stress", 1e3),
+        ("StressStyle", "kB", "stress", 1e3),
+        ("StressStyle", "kPa", "stress", 0.01),
+        ("StressStyle", "atm", "stress", 1.01325),
+        ("StressStyle", "eV/Angstrom^3", "stress", 1 / units.bar),
+        ("EnergyStyle", "Ry", "energy", units.Rydberg),
+        ("ForcesStyle", "kcal/mol/Angstrom", "forces", units.kcal / units.mol),
     ],
 )
 def test_fitsnap_units_are_converted(tmp_path, style, value, quantity, factor):
@@ -135,9 +141,28 @@ def test_fitsnap_units_are_converted(tmp_path, style, value, quantity, factor):
     np.testing.assert_allclose(columns[1], columns[0] * factor)
 
 
+WRONG_IN_FITSNAP = {"m", "meter", "meters", "cm", "centimeter", "centimeters", "newtons", "Newtons", "N", "dyne",
+                    "dynes", "kg_m_per_s_per_s"}  # fmt: skip
+
+
+@pytest.mark.parametrize("quantity", ["Energy", "Forces", "Positions", "Stress"])
+def test_every_unit_that_fitsnap_knows_has_its_factor(quantity):
+    name = {"Energy": "energy", "Forces": "force", "Positions": "length", "Stress": "pressure"}[quantity]
+    module = pytest.importorskip(f"fitsnap3lib.units.{name}")
+    metal = get_fitsnap_unit_factors("x", {f"{quantity}Style": "metal"})[quantity]
+    for unit, factor in vars(module).items():
+        if unit.startswith("__"):
+            continue
+        for text in (unit, unit.replace("_per_", "/")):
+            actual = get_fitsnap_unit_factors("x", {f"{quantity}Style": text})[quantity] / metal
+            is_wrong = unit in WRONG_IN_FITSNAP or (name, unit) == ("pressure", "atomic")
+            assert is_wrong or actual == pytest.approx(factor, rel=1e-5), (unit, actual, factor)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (fitsnap(StressStyle="eV/Angstrom"), "'StressStyle' is 'eV/Angstrom', which cannot be converted"),
         (fitsnap(EnergyStyle="electronvolts"), "'EnergyStyle' is 'electronvolts', .* did you mean 'electronvolt'"),
         (fitsnap(PositionsStyle="fractional"), "'PositionsStyle' is 'fractional', which cannot be converted"),
         (fitsnap(NumAtoms=3), "'NumAtoms' is 3 but 'AtomTypes' has 2 entries"),

@@ -17,6 +17,7 @@ from paretofit.core import RowKind
 from paretofit.core.lammps_library import SHARED_MEMORY_FOLDER
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.descriptors import DesignBlock, compute_configuration_rows, format_lammps_error
+from paretofit.descriptors import compute as descriptor_compute
 
 
 def cells(symbols):
@@ -209,6 +210,35 @@ def test_design_of_the_shipped_data_is_the_same_for_any_number_of_processes(tmp_
     assert (labelled.targets["1"][~energy] == subset.labels("1").forces.ravel()).all()
     assert labelled.seconds["1"].tolist() == subset.labels("1").seconds.tolist()
     assert not labelled.find_missing_labels("5").any()
+
+
+def test_a_stopped_design_resumes(tmp_path, beryllium, monkeypatch, capsys):
+    basis, subset = SnapBasis(elements=["Be"], twojmax=2), beryllium.select(np.arange(0, 197, 4))
+    expected = compute_design(subset, basis, tmp_path / "whole.h5")
+    compute, ids = descriptor_compute._compute_block, []
+
+    def stop_after_two(batch, **options):
+        if len(ids) == 2:
+            raise KeyboardInterrupt
+        ids.append(batch)
+        return compute(batch, **options)
+
+    monkeypatch.setattr(descriptor_compute, "_compute_block", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        compute_design(subset, basis, tmp_path / "d.h5")
+    assert not (tmp_path / "d.h5").exists()
+
+    def record(batch, **options):
+        ids.append(batch)
+        return compute(batch, **options)
+
+    monkeypatch.setattr(descriptor_compute, "_compute_block", record)
+    design = compute_design(subset, basis, tmp_path / "d.h5", progress=True)
+    assert [config_id for batch in ids for config_id in batch] == subset.ids.tolist()  # none is computed twice
+    assert (design.rows() == expected.rows()).all()
+    assert np.array_equal(design.kind, expected.kind)
+    assert "descriptors: 2 of" in capsys.readouterr().err
+    assert not (tmp_path / "d.partial").exists()
 
 
 def test_design_from_arrays_and_blocks_agree(tmp_path):

@@ -270,7 +270,15 @@ class TestRefused:
 
     def test_units_and_atom_style(self, tmp_path):
         refused(tmp_path, "units", "metal", "'real'", REFERENCE="units = real")
-        refused(tmp_path, "atom_style", "atomic", "'spin'", REFERENCE="atom_style = spin")
+        refused(tmp_path, "atom_style", "atomic", "'sphere'", REFERENCE="atom_style = sphere")
+
+    @pytest.mark.parametrize("style", ["spin", "charge"])
+    def test_spins_and_charges_are_ignored_unless_the_reference_needs_them(self, tmp_path, style):
+        settings = read(tmp_path, REFERENCE=f"atom_style = {style}\npair_style = zbl 4.0 4.8\npair_coeff = * * 73 73")
+        assert "[REFERENCE] atom_style" in settings.ignored_keys
+        needy = {"spin": "spin/exchange/biquadratic 5.0", "charge": "coul/cut 8.0"}[style]
+        body = f"atom_style = {style}\npair_style = hybrid/overlay zero 10.0 {needy}"
+        refused(tmp_path, "pair_style", needy.split()[0], "charges or spins", REFERENCE=body)
 
     def test_missing_sections(self, tmp_path):
         refused(tmp_path, "[PATH]", "dataPath", PATH=None)

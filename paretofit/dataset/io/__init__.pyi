@@ -3,6 +3,7 @@ from .exporter import write_structures as write_structures
 from .extract import extract_file_labels as extract_file_labels
 from .fitsnap_json import load_json as load_json
 from .fitsnap_json import parse_fitsnap_structures as parse_fitsnap_structures
+from .fitsnap_units import get_fitsnap_unit_factors as get_fitsnap_unit_factors
 from .frames import read_frames as read_frames
 from .matching import is_same_geometry as is_same_geometry
 from .stored_labels import read_labels as read_labels

@@ -1,6 +1,6 @@
 """Reader of FitSNAP's JSON files: a comment line, then ``{"Dataset": {"Data": [...], "EnergyStyle": ..., ...}}``.
 
-Keys such as ``EnergyStyle`` specify the units, which are converted to ASE's; unknown units raise an error. FitSNAP's
+Keys such as ``EnergyStyle`` specify the units, see `fitsnap_units`; unknown units raise an error. FitSNAP's
 stress is positive in compression, ASE's is negative. Rows of ``Lattice`` are cell vectors, in the same coordinate
 system as the positions and forces.
 """
@@ -12,31 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
-from paretofit.core import Array, InputError, one_line, read_text, suggest_match
+from paretofit.core import Array, InputError, one_line, read_text
 from paretofit.dataset.checks import abbreviate, as_float_array, convert_to_voigt
+from paretofit.dataset.io.fitsnap_units import get_fitsnap_unit_factors
 
-ENERGIES = {
-    "electronvolt": 1.0, "ev": 1.0, "hartree": units.Hartree, "rydberg": units.Rydberg,
-    "kcal/mol": units.kcal / units.mol, "kj/mol": units.kJ / units.mol,
-}  # fmt: skip
-LENGTHS = {"angstrom": 1.0, "bohr": units.Bohr, "nanometer": units.nm}
-FORCES = {
-    "electronvoltperangstrom": 1.0, "ev/angstrom": 1.0,
-    "hartreeperbohr": units.Hartree / units.Bohr, "rydbergperbohr": units.Rydberg / units.Bohr,
-}  # fmt: skip
-STRESSES = {"bar": units.bar, "kbar": 1e3 * units.bar, "gpa": units.GPa, "pascal": units.Pascal, "pa": units.Pascal}
-STYLES: dict[str, tuple[str, dict[str, float]]] = {
-    "Lattice": ("angstrom", LENGTHS),
-    "Positions": ("angstrom", LENGTHS),
-    "Energy": ("electronvolt", ENERGIES),
-    "Forces": ("electronvoltperangstrom", FORCES),
-    "Stress": ("bar", STRESSES),
-    "AtomType": ("chemicalsymbol", {"chemicalsymbol": 1.0}),
-}
 REQUIRED_KEYS = ("Lattice", "Positions", "AtomTypes")
 PARSED_KEYS = {*REQUIRED_KEYS, "Energy", "Forces", "Stress", "NumAtoms"}
 ZERO_STRESS_NOTE = "stresses that are exactly zero were treated as not computed"
@@ -96,7 +79,7 @@ def parse_fitsnap_structures(
     frames = dataset.get("Data") if isinstance(dataset, Mapping) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, Mapping) for frame in frames):
         raise InputError(f"{path} contains no structures: 'Dataset' needs a list 'Data' of at least one structure")
-    factors = _get_unit_factors(path, dataset)
+    factors = get_fitsnap_unit_factors(str(path), dataset)
     common = {key: value for key, value in dataset.items() if key != "Data" and not key.endswith("Style")}
     if "Label" in common:
         common["comment"] = common.pop("Label")
@@ -104,21 +87,6 @@ def parse_fitsnap_structures(
         _build_structure(f"{path}: structure {k}", frame, factors, common, None if keep_zero_stress else notes)
         for k, frame in enumerate(frames)
     ]
-
-
-def _get_unit_factors(path: Path, dataset: Mapping[str, Any]) -> dict[str, float]:
-    """Return, for each quantity, the factor that converts its unit to ASE's unit."""
-    factors: dict[str, float] = {}
-    for name, (default, unit_factors) in STYLES.items():
-        style = dataset.get(f"{name}Style", default)
-        key = style.strip().lower() if isinstance(style, str) else ""
-        if key not in unit_factors:
-            raise InputError(
-                f"{path}: '{name}Style' is {abbreviate(style)}, which cannot be converted; it must be one of "
-                f"{', '.join(unit_factors)}{suggest_match(key, unit_factors)}"
-            )
-        factors[name] = unit_factors[key]
-    return factors
 
 
 def _build_structure(

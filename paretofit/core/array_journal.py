@@ -1,0 +1,109 @@
+"""Append-only file of arrays, for results that are too large for JSON lines and must survive a kill of the process.
+
+It holds the results of an ordered list of tasks until the file that they belong to is complete; the caller then removes
+it. Every result carries its length and CRC-32, so that an incomplete or changed one ends the readable part.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from paretofit.core.errors import ExecutionError, InputError
+
+FORMAT = b"paretofit arrays 1\n"
+RECORD_HEADER = struct.Struct("<QI")  # length in bytes and CRC-32 of a record
+
+
+class ArrayJournal:
+    """Journal of arrays, opened for reading and appending, and locked for this process.
+
+    Parameters
+    ----------
+    path : path-like
+        Created, with its directory, if it is missing.
+    digest : str
+        Digest of all inputs of the results; a file with another digest is started again.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, or another process uses it.
+    """
+
+    def __init__(self, path: Path | str, digest: str) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self.path.open("a+b")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._stream.close()
+            raise InputError(
+                f"another run is using {self.path.parent}; wait until it ends, or choose another folder"
+            ) from error
+        header = FORMAT + digest.encode() + b"\n"
+        self._stream.seek(0)
+        if self._stream.read(len(header)) != header:
+            self._stream.truncate(0)
+            self._write(header)
+
+    def read(self) -> Iterator[list[np.ndarray[Any, Any]]]:
+        """Yield the arrays of each stored result; what follows the last complete one is removed at the end."""
+        self._stream.seek(0)
+        for _ in range(2):  # format and digest
+            self._stream.readline()
+        end = self._stream.tell()
+        while len(header := self._stream.read(RECORD_HEADER.size)) == RECORD_HEADER.size:
+            length, checksum = RECORD_HEADER.unpack(header)
+            if length > self._stream.seek(0, os.SEEK_END) - end:
+                break
+            self._stream.seek(end + RECORD_HEADER.size)
+            content = self._stream.read(length)
+            if len(content) < length or zlib.crc32(content) != checksum:
+                break
+            with np.load(io.BytesIO(content)) as arrays:
+                yield [arrays[name] for name in arrays.files]
+            end += RECORD_HEADER.size + length
+            self._stream.seek(end)
+        self._stream.truncate(end)
+
+    def append(self, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+        """Append the arrays of a result.
+
+        Raises
+        ------
+        ExecutionError
+            If they cannot be written; earlier results are safe.
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, *arrays)
+        content = buffer.getvalue()
+        self._write(RECORD_HEADER.pack(len(content), zlib.crc32(content)) + content)
+
+    def _write(self, content: bytes) -> None:
+        try:
+            self._stream.write(content)
+            self._stream.flush()
+        except OSError as error:
+            raise ExecutionError(
+                f"{self.path} cannot be written: {error.strerror}; finished results are kept; free disk space, then "
+                "run the same command again to resume"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception_details: object) -> None:
+        self._stream.close()

@@ -1,0 +1,111 @@
+"""Units of FitSNAP's JSON files: every name that FitSNAP 3.1 knows, and common ones that it does not know.
+
+The names are those of ``fitsnap3lib/units``, in any case. The factors are ASE's: those of FitSNAP have 6 to 10 digits,
+and its factors for metres, centimetres, newtons, dynes and atomic units of pressure are wrong by orders of magnitude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ase import units
+
+from paretofit.core import InputError, suggest_match
+from paretofit.dataset.checks import abbreviate
+
+NEWTON = 1e-10 * units.J  # in eV/Å; a joule per metre
+ENERGIES = {
+    **dict.fromkeys(("electronvolt", "ev", "metal"), 1.0),
+    "mev": 1e-3,
+    **dict.fromkeys(("hartree", "ha", "eh", "atomic"), units.Hartree),
+    **dict.fromkeys(("rydberg", "ryd", "ry"), units.Rydberg),
+    "kcal/mol": units.kcal / units.mol,
+    "kj/mol": units.kJ / units.mol,
+}
+LENGTHS = {
+    **dict.fromkeys(("angstrom", "angstroms", "ang", "a", "å", "metal"), 1.0),
+    **dict.fromkeys(("bohr", "au", "atomic"), units.Bohr),
+    **dict.fromkeys(("nanometer", "nanometers", "nm"), units.nm),
+    **dict.fromkeys(("meter", "meters", "m"), 1e10),
+    **dict.fromkeys(("centimeter", "centimeters", "cm"), 1e8),
+}
+FORCES = {
+    **dict.fromkeys(("electronvolt/angstrom", "ev/angstrom", "metal"), 1.0),
+    **dict.fromkeys(("hartree/bohr", "atomic"), units.Hartree / units.Bohr),
+    "rydberg/bohr": units.Rydberg / units.Bohr,
+    **dict.fromkeys(("newton", "newtons", "n", "kgm/s/s"), NEWTON),
+    **dict.fromkeys(("dyne", "dynes"), 1e-5 * NEWTON),
+}
+STRESSES = {
+    **dict.fromkeys(("bar", "bars", "metal"), units.bar),
+    **dict.fromkeys(("kbar", "kbars", "kb"), 1e3 * units.bar),
+    "atm": 1.01325 * units.bar,
+    **dict.fromkeys(("pascal", "pa"), units.Pascal),
+    "kpa": 1e3 * units.Pascal,
+    "mpa": 1e6 * units.Pascal,
+    "gpa": units.GPa,
+    **dict.fromkeys(("hartree/bohr3", "atomic"), units.Hartree / units.Bohr**3),
+    "ev/angstrom3": 1.0,
+}
+STYLES: dict[str, tuple[str, dict[str, float]]] = {
+    "Lattice": ("angstrom", LENGTHS),
+    "Positions": ("angstrom", LENGTHS),
+    "Energy": ("electronvolt", ENERGIES),
+    "Forces": ("electronvolt/angstrom", FORCES),
+    "Stress": ("bar", STRESSES),
+    "AtomType": ("chemicalsymbol", {"chemicalsymbol": 1.0}),
+}
+
+
+def get_fitsnap_unit_factors(context: str, dataset: Mapping[str, Any]) -> dict[str, float]:
+    """Return, for each quantity of `STYLES`, the factor that converts the unit of a file to ASE's unit.
+
+    Parameters
+    ----------
+    context : str
+        Beginning of error messages.
+    dataset : mapping
+        Content of ``Dataset`` with keys such as ``EnergyStyle``; missing keys mean FitSNAP's default, units metal.
+
+    Raises
+    ------
+    InputError
+        If a unit is unknown.
+    """
+    factors: dict[str, float] = {}
+    for name, (default, unit_factors) in STYLES.items():
+        style = dataset.get(f"{name}Style", default)
+        key = _normalise_name(style) if isinstance(style, str) else ""
+        factor = unit_factors.get(key, _compute_quotient(name, key))
+        if factor is None:
+            raise InputError(
+                f"{context}: '{name}Style' is {abbreviate(style)}, which cannot be converted; it must be one of "
+                f"{', '.join(unit_factors)}{suggest_match(key, unit_factors)}"
+            )
+        factors[name] = factor
+    return factors
+
+
+def _normalise_name(name: str) -> str:
+    """Return the name of a unit in lower case, with a slash for "per", and without signs of multiplication."""
+    text = "".join(name.lower().split())
+    for old, new in (("_per_", "/"), ("per", "/"), ("_", ""), ("*", ""), ("^", ""), ("-", "")):
+        text = text.replace(old, new)
+    return text
+
+
+def _compute_quotient(quantity: str, name: str) -> float | None:
+    """Return the factor of a force or stress that is given as an energy per length or per volume; None if unknown."""
+    power = {"Forces": 1, "Stress": 3}.get(quantity)
+    if power is None:
+        return None
+    energy, _, length = name.rpartition("/")
+    if power == 3 and length.endswith("3"):
+        length = length.removesuffix("3")
+    elif power == 3:  # eh/bohr/bohr/bohr
+        energy, divisors = energy.partition("/")[::2]
+        length = length if divisors == f"{length}/{length}" else ""
+    if energy not in ENERGIES or length not in LENGTHS:
+        return None
+    return float(ENERGIES[energy] / LENGTHS[length] ** power)

@@ -1,0 +1,66 @@
+"""Parallel map whose finished results are stored in a journal of arrays, so that a stopped computation resumes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from paretofit.core import Array, ArrayJournal, ExecutionError, InputError, show_message
+from paretofit.execution.run_context import RunContext
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def map_with_journal(
+    context: RunContext,
+    function: Callable[[T], Sequence[Array]],
+    tasks: Sequence[T],
+    text: str,
+    journal: Path,
+    digest: str,
+) -> Iterator[list[Array]]:
+    """Yield the arrays that a function returns for each task, in order; those of a stopped computation are read.
+
+    Parameters
+    ----------
+    context : RunContext
+    function : callable
+        Returns a sequence of arrays; runs in another process if the context has several.
+    tasks : sequence
+    text : str
+        Name of the results in the progress bar and in messages.
+    journal : Path
+        File of the finished results, which the caller removes when they are stored elsewhere.
+    digest : str
+        Digest of all inputs that the results depend on, including the tasks.
+
+    Raises
+    ------
+    InputError
+        If the journal cannot be written, or another process uses it.
+    """
+    stored = ArrayJournal(journal, digest)
+    try:
+        with stored:
+            n_stored = 0
+            for arrays in stored.read():
+                n_stored += 1
+                yield arrays
+            if n_stored:
+                message = (
+                    f"{text}: {n_stored} of {len(tasks)} parts of a stopped run are in {journal} and are used again"
+                )
+                log.info(message)
+                show_message(message, enabled=context.progress)
+            for result in context.map_and_track(function, tasks[n_stored:], text):
+                stored.append(result)
+                yield list(result)
+    except ExecutionError:
+        raise
+    except InputError:
+        journal.unlink(missing_ok=True)  # the input will change, so that the results will be of no use
+        raise
