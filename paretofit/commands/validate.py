@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -74,6 +74,8 @@ class ValidationResult:
         Data of the figures.
     potential, reference : str
         Names of the potential and of the reference; the latter is empty without a reference.
+    notes : list of str
+        What was changed in the input, such as dropped constraints.
     """
 
     folder: Path
@@ -82,13 +84,14 @@ class ValidationResult:
     curves: dict[str, pd.DataFrame]
     potential: str
     reference: str
+    notes: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
         """Table, failures and path of the page as plain text."""
         table = self.table if self.reference else self.table.drop(columns=["reference", "difference"])
         lines = [table.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
-        return "\n".join([*lines, *self.failure_lines, f"{self.folder / 'validation.html'}"])
+        return "\n".join([*lines, *self.failure_lines, *(f"note: {note}" for note in self.notes), f"{self.folder / 'validation.html'}"])
 
     @property
     def failure_lines(self) -> list[str]:
@@ -138,12 +141,12 @@ def validate_potential(
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
-    atoms_by_name = _load_structures(structures, potentials)
+    atoms_by_name, notes = _load_structures(structures, potentials)
     _check_structures(atoms_by_name, potentials)
     values, failures, curves = _measure_all(potentials, atoms_by_name, list(properties), settings, context)
     reference_name = potentials[1].name if len(potentials) == 2 else str(against or "")
     table = _tabulate_values(values, reference_table)
-    result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name)
+    result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name, notes)
     _write_result(result, settings)
     return result
 
@@ -177,16 +180,21 @@ def _read_reference_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: the column 'potential' must contain numbers: {one_line(error)}") from error
 
 
-def _load_structures(paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]) -> dict[str, Atoms]:
-    """Read structures by name, or build the crystals of the potential's elements."""
+def _load_structures(
+    paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]
+) -> tuple[dict[str, Atoms], list[str]]:
+    """Read structures by name, or build the crystals of the potential's elements; also return notes for the user."""
     structures: dict[str, Atoms] = {}
+    notes: list[str] = []
     for path in map(Path, paths):
         name = path.stem
         while name in structures:
             name += "'"
-        structures[name] = read_frames(path, None).atoms[0]
+        frames = read_frames(path, None)
+        structures[name] = frames.atoms[0]
+        notes += frames.notes
     if structures:
-        return structures
+        return structures, notes
     elements = next((potential.elements for potential in potentials if potential.elements), ())
     if not elements:
         raise InputError("the elements of a calculator are unknown; specify a structure with --structure")
@@ -194,7 +202,7 @@ def _load_structures(paths: Sequence[Path | str], potentials: Sequence[validatio
     structures = {symbol: atoms for symbol, atoms in crystals.items() if atoms is not None}
     if not structures:
         raise InputError(f"ASE has no reference crystal of {', '.join(elements)}; specify a structure with --structure")
-    return structures
+    return structures, notes
 
 
 def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[validation.PotentialSpec]) -> None:
@@ -338,7 +346,8 @@ def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFig
 def _format_opening(result: ValidationResult) -> str:
     comparison = f" compared with {result.reference}" if result.reference else ""
     counts = f"{len(result.table)} numbers, {len(result.failures)} failures"
-    return f"Properties of {result.potential}{comparison}: {counts}."
+    notes = "".join(f" Note: {note}." for note in result.notes)
+    return f"Properties of {result.potential}{comparison}: {counts}.{notes}"
 
 
 def _format_markdown(result: ValidationResult, sections: Sequence[PageSection]) -> str:

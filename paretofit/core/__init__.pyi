@@ -1,4 +1,5 @@
 from .arrays import Array as Array
+from .bare_atoms import copy_without_constraints as copy_without_constraints
 from .csv_files import write_csv as write_csv
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.geometry import complete_cell
 
-from paretofit.core import Array, InputError, get_shared_lammps, lammps_calculator, remove_file
+from paretofit.core import Array, InputError, copy_without_constraints, get_shared_lammps, lammps_calculator, remove_file
 from paretofit.descriptors import (
     BAR_PER_EV_A3,
     GPA_PER_EV_A3,
@@ -210,7 +210,7 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
     max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
         expected = mean.predict(atoms)
-        copy = atoms.copy()
+        copy = copy_without_constraints(atoms)
         copy.calc = calculator
         pairs = [
             (expected.energy / len(atoms), copy.get_potential_energy() / len(atoms)),
@@ -242,7 +242,7 @@ class LinearCalculator(CommitteeCalculator):
         self._lammps = lammps_calculator(files.commands, files.elements)
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
-        copy: Atoms = atoms.copy()
+        copy: Atoms = copy_without_constraints(atoms)
         is_periodic = bool(copy.pbc.all())
         if not is_periodic:  # LAMMPS loses atoms that leave the box, so a large periodic box is used
             copy.set_cell(complete_cell(build_vacuum_cell(copy, VACUUM_CUTOFF_A)), scale_atoms=False)

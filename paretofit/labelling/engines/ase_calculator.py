@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
 from pydantic import Field, field_validator
 
-from paretofit.core import import_calculator, one_line
+from paretofit.core import copy_without_constraints, import_calculator, one_line
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, get_installed_version
 from paretofit.labelling.ladder import Level
 
@@ -54,7 +54,7 @@ class AseCalculator(Engine):
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
         """See `Engine.compute`."""
         del attempt
-        atoms = atoms.copy()
+        atoms = copy_without_constraints(atoms)
         atoms.calc = self._create_calculator(level)
         if hasattr(atoms.calc, "directory"):
             atoms.calc.directory = str(folder)  # workers must not overwrite each other's files
