@@ -15,7 +15,7 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, LeverageScores
 from paretofit.pareto import describe_setting
-from paretofit.potentials import CommitteeSettings, LinearPotential
+from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name
 from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
 from paretofit.sweep import EV_TO_MEV
 
@@ -75,6 +75,7 @@ def export_potential(
     InputError
         If the run is not finished or has no such fit, or LAMMPS disagrees with the model.
     """
+    check_potential_name(name)
     folder = Path(run)
     check_finished(folder)
     results = pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str})

@@ -20,7 +20,9 @@ from paretofit.potentials import (
     format_dispersion_commands,
     is_mace,
     overlay_commands,
+    quote_path,
     read_snap_files,
+    split_words,
 )
 from paretofit.potentials.mace import MACE_FILE, read_mace_calculator
 
@@ -131,7 +133,7 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text; specify a LAMMPS script with pair_style lines") from error
     comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
-    lines = [line.partition("#")[0].split() for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
+    lines = [split_words(line) for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
     commands = [tokens for tokens in lines if tokens]
     if not any(tokens[0] == "pair_style" for tokens in commands):
         raise InputError(f"{path} has no pair_style line; specify a LAMMPS script with such lines, or a SNAP potential")
@@ -169,5 +171,6 @@ def _resolve_files(tokens: list[str], folder: Path) -> str:
     for word in tokens:
         candidates = [parent / word for parent in (folder, shipped_potentials) if "/" not in word and "." in word]
         path = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
-        words.append(f'"{path}"' if path else word)
+        needs_quotes = any(character in word for character in " \t#")  # other words may have variables
+        words.append(quote_path(path or word) if path or needs_quotes else word)
     return " ".join(words)
