@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from paretofit.cli.options import (
+    AllowPickleOption,
     JobsOption,
     JsonOption,
     ProgressOption,
@@ -91,6 +92,7 @@ def run(
     study: Annotated[Path, typer.Argument(help="Study to run (YAML).")],
     *,
     out: RunFolderOption = None,
+    allow_pickle: AllowPickleOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -98,7 +100,7 @@ def run(
     """Run a study: descriptors, sweep, front and report. The same command resumes a stopped run."""
     from paretofit.study import run_study
 
-    result = run_study(study, out=out, jobs=jobs, progress=progress)
+    result = run_study(study, out=out, jobs=jobs, progress=progress, allow_pickle=allow_pickle)
     print_result(result, result.text, as_json=as_json)
 
 
@@ -208,6 +210,7 @@ def learn(
     stage: Annotated[
         str | None, typer.Option(help="Run only this stage of the current iteration: label, train, explore or select.")
     ] = None,
+    allow_pickle: AllowPickleOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -218,7 +221,9 @@ def learn(
     def notify(message: str) -> None:
         typer.echo(message, err=as_json)
 
-    result = commands.learn(study, out=out, stage=stage, jobs=jobs, progress=progress, notify=notify)
+    result = commands.learn(
+        study, out=out, stage=stage, jobs=jobs, progress=progress, notify=notify, allow_pickle=allow_pickle
+    )
     print_result(result, result.text, as_json=as_json)
     if result.has_failed:
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from paretofit.core import InputError, one_line, remove_file, suggest_match, wri
 from paretofit.dataset.io import read_frames
 from paretofit.execution import RunContext
 from paretofit.pareto import read_table
+from paretofit.potentials.mace import permit_unpickling
 from paretofit.report import figures
 from paretofit.report.page import PageSection, ReportFigure, render_sections
 
@@ -91,7 +92,14 @@ class ValidationResult:
         """Table, failures and path of the page as plain text."""
         table = self.table if self.reference else self.table.drop(columns=["reference", "difference"])
         lines = [table.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
-        return "\n".join([*lines, *self.failure_lines, *(f"note: {note}" for note in self.notes), f"{self.folder / 'validation.html'}"])
+        return "\n".join(
+            [
+                *lines,
+                *self.failure_lines,
+                *(f"note: {note}" for note in self.notes),
+                f"{self.folder / 'validation.html'}",
+            ]
+        )
 
     @property
     def failure_lines(self) -> list[str]:
@@ -108,6 +116,7 @@ def validate_potential(
     properties: Sequence[str] = (),
     settings: validation.ValidationSettings | None = None,
     progress: bool = False,
+    allow_pickle: bool = False,
 ) -> ValidationResult:
     """Compute properties of a potential, optionally with a reference, and write tables, figures and an HTML page.
 
@@ -130,6 +139,8 @@ def validate_potential(
         Sizes, prototypes, surfaces and interstitials.
     progress : bool
         Show a progress bar.
+    allow_pickle : bool
+        Accept MACE networks that were not trained by this user on this computer. Loading them can run any code.
 
     Raises
     ------
@@ -142,8 +153,9 @@ def validate_potential(
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
     atoms_by_name, notes = _load_structures(structures, potentials)
-    _check_structures(atoms_by_name, potentials)
-    values, failures, curves = _measure_all(potentials, atoms_by_name, list(properties), settings, context)
+    with permit_unpickling(allow_pickle):
+        _check_structures(atoms_by_name, potentials)
+        values, failures, curves = _measure_all(potentials, atoms_by_name, list(properties), settings, context)
     reference_name = potentials[1].name if len(potentials) == 2 else str(against or "")
     table = _tabulate_values(values, reference_table)
     result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name, notes)

@@ -12,7 +12,15 @@ import numpy as np
 from ase import Atoms, units
 from ase.geometry import complete_cell
 
-from paretofit.core import Array, InputError, copy_without_constraints, get_shared_lammps, lammps_calculator, one_line, remove_file
+from paretofit.core import (
+    Array,
+    InputError,
+    copy_without_constraints,
+    get_shared_lammps,
+    lammps_calculator,
+    one_line,
+    remove_file,
+)
 from paretofit.descriptors import (
     BAR_PER_EV_A3,
     GPA_PER_EV_A3,
@@ -224,9 +232,7 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
     return max_deviation
 
 
-def _measure_deviation(
-    files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]
-) -> tuple[float, str]:
+def _measure_deviation(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> tuple[float, str]:
     """Return the maximum relative deviation of LAMMPS from the model, and the configuration that has it."""
     mean = potential.without_uncertainty()
     calculator = lammps_calculator([f"include {quote_path(files.include.name)}"], files.elements)

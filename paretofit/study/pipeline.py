@@ -22,6 +22,7 @@ from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.execution import LabelJobSettings, RunContext, use_cluster
 from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
+from paretofit.potentials.mace import permit_unpickling
 from paretofit.study.analysis import add_md_cost, measure_label_noise, measure_md_cost
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, prepare_study
@@ -54,7 +55,12 @@ log = logging.getLogger(__name__)
 
 
 def run_study(
-    study: Study | Path | str, *, out: Path | str | None = None, jobs: int = 1, progress: bool = False
+    study: Study | Path | str,
+    *,
+    out: Path | str | None = None,
+    jobs: int = 1,
+    progress: bool = False,
+    allow_pickle: bool = False,
 ) -> RunResult:
     """Run a study from its dataset to its report.
 
@@ -69,6 +75,8 @@ def run_study(
         Number of processes; results do not depend on it.
     progress : bool
         Show progress bars.
+    allow_pickle : bool
+        Continue with MACE networks in the run folder that were not trained by this user on this computer.
 
     Returns
     -------
@@ -85,6 +93,7 @@ def run_study(
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{digest[:8]}"
     with (
         prepared.dataset,
+        permit_unpickling(allow_pickle),
         open_run_folder(target, settings.name) as folder,
         log_to_file(folder / "run.log"),
         use_cluster(None if isinstance(settings.cluster, LabelJobSettings) else settings.cluster, jobs, folder),

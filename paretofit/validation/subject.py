@@ -17,6 +17,7 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 from paretofit.core import InputError, import_calculator, lammps_calculator
 from paretofit.potentials import (
     DISPERSION_METHODS,
+    MacePotential,
     format_dispersion_commands,
     is_mace,
     overlay_commands,
@@ -24,7 +25,7 @@ from paretofit.potentials import (
     read_snap_files,
     split_words,
 )
-from paretofit.potentials.mace import MACE_FILE, read_mace_calculator
+from paretofit.potentials.mace import MACE_FILE
 
 SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
 MASS_TOLERANCE_U = 0.05  # between the mass of an atom type and that of its element
@@ -45,6 +46,8 @@ class PotentialSpec:
         Elements of LAMMPS's atom types, in order; empty for an ASE calculator, whose elements are not known in advance.
     import_path, options : str
         Import path and keyword arguments (JSON) of an ASE calculator.
+    mace_folder : str
+        Directory of a MACE committee.
     dispersion : str
         Dispersion that is added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; LAMMPS commands include it.
     """
@@ -54,13 +57,17 @@ class PotentialSpec:
     elements: tuple[str, ...] = ()
     import_path: str = ""
     options: str = field(default="{}", repr=False)
+    mace_folder: str = ""
     dispersion: str = ""
 
     def make_calculator(self, elements: Sequence[str] = ()) -> Any:
         """Create an ASE calculator; `elements` of the structures are required for the dispersion of a calculator."""
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
-        calculator = import_calculator(self.import_path, self.options)
+        if self.mace_folder:
+            calculator = MacePotential.read(self.mace_folder).calculator()
+        else:
+            calculator = import_calculator(self.import_path, self.options)
         if not self.dispersion:
             return calculator
         symbols = sorted(set(elements))
@@ -98,9 +105,7 @@ def parse_potential(text: str) -> PotentialSpec:
     path = Path(text)
     if is_mace(path):
         folder = path if path.is_dir() else path.parent
-        keywords = json.dumps({"folder": str(folder.absolute())})
-        name = f"{read_mace_calculator.__module__}.{read_mace_calculator.__name__}"
-        return PotentialSpec(_format_file_name(folder / MACE_FILE), import_path=name, options=keywords)
+        return PotentialSpec(_format_file_name(folder / MACE_FILE), mace_folder=str(folder.absolute()))
     if path.is_dir() or (path.suffix in SNAP_SUFFIXES and path.with_suffix(".snapcoeff").is_file()):
         files = read_snap_files(path)
         return PotentialSpec(_format_file_name(files.coefficients), tuple(files.commands), tuple(files.elements))

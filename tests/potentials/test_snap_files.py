@@ -13,21 +13,39 @@ from paretofit.descriptors import ReferencePotential, SnapBasis
 from paretofit.potentials import LinearPotential, check_exported_files, read_snap, read_snap_files
 from paretofit.validation import parse_potential
 
-READABLE_NAMES = ["my pot", "a#b", "#", "a & b", "amp&", "a;b", "a*b?", "%s{x}", " lead", "trail ", "-x", "(a)", "~", "v1.2"]
-UNREADABLE_NAMES = ["it's", 'say "x"', '"', "$x", "${x}", "Bé", "Be–pot", "Be\u00a0x", "鉄", "a\nb", "a\tb", "a\\b", "a/b",
-                    "../a", "", ".", "..", ".hidden", "x" * 300, "\ud800"]  # fmt: skip
+READABLE_NAMES = [
+    "my pot",
+    "a#b",
+    "#",
+    "a & b",
+    "amp&",
+    "a;b",
+    "a*b?",
+    "%s{x}",
+    " lead",
+    "trail ",
+    "-x",
+    "(a)",
+    "~",
+    "v1.2",
+]
+UNREADABLE_NAMES = ["it's", 'say "x"', '"', "$x", "${x}", "Bé", "Be–pot", "Be\u00a0x", "鉄", "a\nb", "a\tb", "a\\b",
+                    "a/b", "../a", "", ".", "..", ".hidden", "x" * 300, "\ud800"]  # fmt: skip
 INVALID_PARAMETERS = {
-    "rcutfac 4.0": ["rcutfac -1", "rcutfac nan", "rcutfac inf", "rcutfac 0", "rcutfac 1e6", "rcutfac", "rcutfac 4.0 5.0",
-                    "rcutfac four", "rcutfac 4.0\nrcutfac 5.0", ""],
+    "rcutfac 4.0": ["rcutfac -1", "rcutfac nan", "rcutfac inf", "rcutfac 0", "rcutfac 1e6", "rcutfac",
+                    "rcutfac 4.0 5.0", "rcutfac four", "rcutfac 4.0\nrcutfac 5.0", ""],
     "twojmax 2": ["twojmax -2", "twojmax 200", "twojmax 2.5", "twojmax nan", "twojmax inf", "twojmax 8"],
     "rfac0 0.99363": ["rfac0 0", "rfac0 nan", "rfac0 2"],
     "rmin0 0.0": ["rmin0 -1", "rmin0 nan", "rmin0 9"],
-    "quadraticflag 0": ["quadraticflag 7", "quadraticflag -1", "quadraticflag 0.5", "quadraticflag nan", "quadraticflag 1"],
+    "quadraticflag 0": ["quadraticflag 7", "quadraticflag -1", "quadraticflag 0.5", "quadraticflag nan",
+                        "quadraticflag 1"],
     "bzeroflag 1": ["bzeroflag 2", "diagonalstyle 2", "switchinnerflag 1", "unknown 1"],
 }  # fmt: skip
 INVALID_COEFFICIENTS = {
-    "1 6": ["1 5", "1 7", "2 6", "0 6", "-1 6", "1 -6", "1.5 6", "1 999999999999", "999999999999 6", "1", "1 6 7", "nan 6"],
-    "Cu 0.5 1.0": ["Xx 0.5 1.0", "X 0.5 1.0", "cu 0.5 1.0", "Cu -0.5 1.0", "Cu nan 1.0", "Cu 0.5 nan", "Cu 0.5", "Cu 0.5 1 1"],
+    "1 6": ["1 5", "1 7", "2 6", "0 6", "-1 6", "1 -6", "1.5 6", "1 999999999999", "999999999999 6", "1",
+            "1 6 7", "nan 6"],
+    "Cu 0.5 1.0": ["Xx 0.5 1.0", "X 0.5 1.0", "cu 0.5 1.0", "Cu -0.5 1.0", "Cu nan 1.0", "Cu 0.5 nan", "Cu 0.5",
+                   "Cu 0.5 1 1"],
     "0.125": ["nan", "inf", "-inf", "x", "", "0.125 0.125", "0.125\n0.125"],
 }  # fmt: skip
 
@@ -102,7 +120,9 @@ def test_scripts_may_quote_their_files(tmp_path):
     assert parse_potential(str(script)).commands == tuple(files.commands)
 
 
-@pytest.mark.parametrize(("line", "text"), [(line, text) for line, texts in INVALID_PARAMETERS.items() for text in texts])
+@pytest.mark.parametrize(
+    ("line", "text"), [(line, text) for line, texts in INVALID_PARAMETERS.items() for text in texts]
+)
 def test_parameters_that_no_potential_has_are_refused(line, text, tmp_path):
     files = make_potential().write(tmp_path, "a")
     content = files.parameters.read_text()
@@ -112,7 +132,9 @@ def test_parameters_that_no_potential_has_are_refused(line, text, tmp_path):
         read_snap(files.include)
 
 
-@pytest.mark.parametrize(("line", "text"), [(line, text) for line, texts in INVALID_COEFFICIENTS.items() for text in texts])
+@pytest.mark.parametrize(
+    ("line", "text"), [(line, text) for line, texts in INVALID_COEFFICIENTS.items() for text in texts]
+)
 def test_coefficients_that_no_potential_has_are_refused(line, text, tmp_path):
     files = make_potential().write(tmp_path, "a")
     content = files.coefficients.read_text()
