@@ -17,7 +17,7 @@ from paretofit.cli.options import (
     print_result,
     split_names,
 )
-from paretofit.core import InputError
+from paretofit.core import InputError, escape_formulas
 
 BudgetOption = Annotated[
     str | None, typer.Option(help="Computing time available for labels, such as 600 (s), 90min, 20h or 3d.")
@@ -198,7 +198,7 @@ def pareto(
         typer.echo(f"{n_dropped} rows with missing values were dropped", err=True)
     text = f"{len(front)} rows on the front, written to {out}"
     if out is None:
-        text = front.to_csv(index=False, float_format="%.10g", lineterminator="\n").removesuffix("\n")
+        text = escape_formulas(front).to_csv(index=False, float_format="%.10g", lineterminator="\n").removesuffix("\n")
     print_result(front, text, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
-from paretofit.core import InputError
+from paretofit.core import InputError, restore_formulas
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, LeverageScores
@@ -78,7 +78,7 @@ def export_potential(
     check_potential_name(name)
     folder = Path(run)
     check_finished(folder)
-    results = pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str})
+    results = restore_formulas(pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str}))
     choice = {"level": level, "twojmax": twojmax, "n_train": n_train, "sampling": sampling, "ridge": ridge}
     row = _select_row(results, {**choice, "repeat": repeat}, weight_ratio)
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})

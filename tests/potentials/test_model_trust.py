@@ -112,8 +112,8 @@ def test_key_is_private_and_replaced_by_a_temporary_one_where_it_cannot_be_store
     "changes",
     [{"models": []}, {"models": "member_0.model"}, {"models": None}, {"models": [7]}, {"models": [""]},
      {"models": ["member_0.model"] * 2}, {"elements": []}, {"elements": ["Xx"]}, {"elements": ["X"]},
-     {"elements": "Cu"}, {"elements": [29]}, {"elements": ["Cu", "Cu"]}, {"device": "tpu"}, {"dtype": "float16"}, {"dtype": None},
-     {"version": 2}, {"version": "1"}],
+     {"elements": "Cu"}, {"elements": [29]}, {"elements": ["Cu", "Cu"]}, {"device": "tpu"}, {"dtype": "float16"},
+     {"dtype": None}, {"version": 2}, {"version": "1"}],
 )  # fmt: skip
 def test_records_that_no_committee_has_are_refused(changes, stranger):
     edit_record(stranger, **changes)
