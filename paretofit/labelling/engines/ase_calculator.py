@@ -16,10 +16,10 @@ from paretofit.labelling.ladder import Level
 
 
 class AseCalculator(Engine):
-    """A calculator class (or a function that returns a calculator) and its keywords."""
+    """A calculator class (or a function that is annotated to return a calculator) and its keywords."""
 
     name: Literal["ase"] = Field("ase", description="Any ASE calculator.")
-    calculator: str = Field(description="Import path of the calculator, such as ase.calculators.emt.EMT.")
+    calculator: str = Field(description="Import path of the calculator class, such as ase.calculators.emt.EMT.")
 
     @field_validator("calculator")
     @classmethod
