@@ -325,8 +325,8 @@ def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Arra
         n_lines = 1 + n_elements * (width + 1)
         if min(n_elements, width) < 1 or len(lines) != n_lines:
             raise InputError(
-                f"{path} declares {n_elements} elements with {width} coefficients each, which requires {n_lines} "
-                f"lines, but has {len(lines)}; restore it from a copy"
+                f"{path} is not a complete .snapcoeff: {n_elements} elements with {width} coefficients each require "
+                f"{n_lines} lines, but it has {len(lines)}; restore it from a copy"
             )
         for start in range(1, n_lines, width + 1):
             symbol, radius, weight = lines[start]
