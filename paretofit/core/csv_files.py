@@ -70,5 +70,5 @@ def _map_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame
         cells = [change(cell) if isinstance(cell, str) else cell for cell in old_cells]
         if any(cell is not old_cell for cell, old_cell in zip(cells, old_cells, strict=True)):
             text_type = column.dtype if isinstance(column.dtype, pd.StringDtype) else object
-            result.isetitem(position, pd.Series(cells, index=table.index, dtype=text_type))
+            result.isetitem(position, pd.array(cells, dtype=text_type))
     return result
