@@ -38,6 +38,12 @@ def _one_thread():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _signing_key(tmp_path_factory):
+    """The key that signs networks is not that of the user who runs the tests."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data_home"))
+
+
 FIRST = 197  # configurations of the shipped dataset that tests work with: numbers in them are measured on these
 
 

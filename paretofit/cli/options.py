@@ -92,6 +92,13 @@ CommitteeMethodOption = Annotated[
         help="Method that generates the committee members: bootstrap, subset, posterior or pops. Needs --committee.",
     ),
 ]
+AllowPickleOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Load MACE networks that were not trained by you on this computer. Loading them can run any code.",
+    ),
+]
 CoverageOption = Annotated[
     float, typer.Option("--coverage", help="Fraction of labels that the prediction intervals must contain.")
 ]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from paretofit.cli.options import (
+    AllowPickleOption,
     CommitteeMethodOption,
     CommitteeOption,
     CoverageOption,
@@ -150,6 +151,7 @@ def evaluate(
         bool, typer.Option("--md-speed", help="Measure the speed of molecular dynamics on one core.")
     ] = False,
     structure: TimedStructureOption = None,
+    allow_pickle: AllowPickleOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -164,10 +166,11 @@ def evaluate(
         evaluation = evaluate_dataset(
             potential, dataset, out, level=level, coverage=coverage, calibration=calibration, jobs=jobs,
             tolerances={key: value for key, value in tolerances.items() if value is not None}, progress=progress,
+            allow_pickle=allow_pickle,
         )  # fmt: skip
         print_result(evaluation, evaluation.text, as_json=as_json, exclude=("potential", "components"))
     if md_speed:
-        speed = evaluate_md_speed(potential, structure)
+        speed = evaluate_md_speed(potential, structure, allow_pickle=allow_pickle)
         text = (
             f"{speed.us_per_atom_step:.4g} µs per atom and step, {speed.atom_steps_per_second:.4g} atoms·steps/s "
             f"on one core ({speed.n_atoms} atoms, ratio of the slowest to the fastest timing {speed.max_min_ratio:.2f})"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from paretofit.cli.options import (
+    AllowPickleOption,
     JobsOption,
     JsonOption,
     ProgressOption,
@@ -17,7 +18,7 @@ from paretofit.cli.options import (
     print_result,
     split_names,
 )
-from paretofit.core import InputError
+from paretofit.core import InputError, escape_formulas
 
 BudgetOption = Annotated[
     str | None, typer.Option(help="Computing time available for labels, such as 600 (s), 90min, 20h or 3d.")
@@ -93,6 +94,7 @@ def run(
     study: Annotated[Path, typer.Argument(help="Study to run (YAML).")],
     *,
     out: RunFolderOption = None,
+    allow_pickle: AllowPickleOption = False,
     jobs: JobsOption,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the study and estimate its cost.")] = False,
     progress: ProgressOption = True,
@@ -105,7 +107,7 @@ def run(
         cost = estimate_study_cost(study, jobs=jobs)
         print_result(cost, cost.text, as_json=as_json)
         return
-    result = run_study(study, out=out, jobs=jobs, progress=progress)
+    result = run_study(study, out=out, jobs=jobs, progress=progress, allow_pickle=allow_pickle)
     print_result(result, result.text, as_json=as_json)
 
 
@@ -203,7 +205,7 @@ def pareto(
         typer.echo(f"{n_dropped} rows with missing values were dropped", err=True)
     text = f"{len(front)} rows on the front, written to {out}"
     if out is None:
-        text = front.to_csv(index=False, float_format="%.10g", lineterminator="\n").removesuffix("\n")
+        text = escape_formulas(front).to_csv(index=False, float_format="%.10g", lineterminator="\n").removesuffix("\n")
     print_result(front, text, as_json=as_json)
 
 
@@ -215,6 +217,7 @@ def learn(
     stage: Annotated[
         str | None, typer.Option(help="Run only this stage of the current iteration: label, train, explore or select.")
     ] = None,
+    allow_pickle: AllowPickleOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -225,7 +228,9 @@ def learn(
     def notify(message: str) -> None:
         typer.echo(message, err=as_json)
 
-    result = commands.learn(study, out=out, stage=stage, jobs=jobs, progress=progress, notify=notify)
+    result = commands.learn(
+        study, out=out, stage=stage, jobs=jobs, progress=progress, notify=notify, allow_pickle=allow_pickle
+    )
     print_result(result, result.text, as_json=as_json)
     if result.has_failed:
         raise typer.Exit(1)

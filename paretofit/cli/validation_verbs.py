@@ -8,7 +8,15 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from paretofit.cli.options import JobsOption, JsonOption, ProgressOption, app, print_result, split_names
+from paretofit.cli.options import (
+    AllowPickleOption,
+    JobsOption,
+    JsonOption,
+    ProgressOption,
+    app,
+    print_result,
+    split_names,
+)
 from paretofit.core import InputError
 
 T = TypeVar("T", int, float)
@@ -74,6 +82,7 @@ def validate(
     interstitial: InterstitialsOption = None,
     temperature: Annotated[float, typer.Option(min=1.0, help="Temperature of the molecular dynamics (K).")] = 300.0,
     md_time: TimeOption = None,
+    allow_pickle: AllowPickleOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="Use small cells and short dynamics.")] = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
@@ -94,7 +103,7 @@ def validate(
     )
     result = validate_potential(
         potential, out, against=against, structures=structure or (), properties=split_names(properties),
-        settings=settings, jobs=jobs, progress=progress,
+        settings=settings, jobs=jobs, progress=progress, allow_pickle=allow_pickle,
     )  # fmt: skip
     print_result(result, result.text, as_json=as_json)
 

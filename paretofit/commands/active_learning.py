@@ -20,7 +20,7 @@ from paretofit.core import InputError, check_choice, write_csv, write_text
 from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import open_label_journal
 from paretofit.potentials import format_dispersion_commands
-from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace
+from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace, permit_unpickling
 from paretofit.structures import make_mean_descriptor
 from paretofit.study import log_to_file, open_run_folder, read_record, read_sections, write_record
 
@@ -94,6 +94,7 @@ def learn(
     jobs: int = 1,
     progress: bool = False,
     notify: Callable[[str], object] = str,
+    allow_pickle: bool = False,
 ) -> LearnResult:
     """Run the active-learning loop until it ends, or resume it.
 
@@ -110,6 +111,8 @@ def learn(
         Show progress bars.
     notify : callable
         Receives a message after each stage.
+    allow_pickle : bool
+        Continue with MACE networks in the run folder that were not trained by this user on this computer.
 
     Raises
     ------
@@ -121,7 +124,11 @@ def learn(
         check_choice("stage", stage, learning.STAGES)
     _check_study(settings)
     path = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
-    with open_run_folder(path, settings.name) as run_path, log_to_file(run_path / "learn.log"):
+    with (
+        permit_unpickling(allow_pickle),
+        open_run_folder(path, settings.name) as run_path,
+        log_to_file(run_path / "learn.log"),
+    ):
         folder = learning.LearnFolder(run_path)
         write_text(run_path / "study.json", settings.model_dump_json(indent=1) + "\n")
         with open_label_journal(learning.journal_path(folder).parent) as journal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class AugmentResult:
     entropy : pandas.DataFrame
         For each entropy-maximised configuration its number of atoms, its ``gain``, the gain of the random
         configuration that it was started from (``from_random``), and the ``entropy`` of the set including it.
+    notes : list of str
+        What was changed in the input, such as dropped constraints.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class AugmentResult:
     figures: list[Path]
     candidates: Candidates
     entropy: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
 
 
 def augment_study(
@@ -94,7 +97,7 @@ def augment_study(
     _check_outputs(settings)
     if settings.entropy.count:
         check_packing(settings.entropy, settings.filters.radii)
-    structures, names = _read_inputs(settings)
+    structures, names, notes = _read_inputs(settings)
     elements = _collect_elements(structures, settings)
     compute_descriptors = make_mean_descriptor(elements)
     compute_force = _make_force_function(settings, elements, structures, names)
@@ -114,7 +117,7 @@ def augment_study(
     if figures:
         table = tabulate_candidates(candidates.structures, compute_descriptors)
         figure_paths = save_candidate_figures(table, add_suffix(settings.output, "_figures"))
-    return AugmentResult(settings.output, settings.n_candidates, figure_paths, candidates, gains)
+    return AugmentResult(settings.output, settings.n_candidates, figure_paths, candidates, gains, notes)
 
 
 def _check_outputs(settings: AugmentSettings) -> None:
@@ -149,6 +152,7 @@ def format_candidates(result: AugmentResult) -> str:
             f"entropy of the maximised set: {result.entropy['entropy'].iloc[-1]:.3f} above random; median gain per "
             f"configuration {gain:.3f}, compared with {random_gain:.3f} for the random start configurations"
         )
+    lines += [f"note: {note}" for note in result.notes]
     return "\n".join([*lines, *map(str, result.figures)])
 
 
@@ -156,16 +160,18 @@ def _count_kinds(candidates: Candidates) -> Counter[str]:
     return Counter(str(atoms.info["config_type"]) for atoms in candidates.structures)
 
 
-def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
-    """Read the start structures and name each of them."""
+def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str], list[str]]:
+    """Read the start structures and name each of them; also return notes for the user."""
     structures: list[Atoms] = []
     names: list[str] = []
+    notes: list[str] = []
     name_counts = Counter(path.name for path in settings.structures)
     for path in settings.structures:
         try:
             frames = read_frames(path, None)
         except InputError as error:
             raise InputError(f"'augmentation.structures': {error}") from error
+        notes += frames.notes
         for k, atoms in enumerate(frames.atoms):
             structures.append(atoms)
             name = path.name if name_counts[path.name] == 1 else str(path)
@@ -175,7 +181,7 @@ def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
             "there are no candidates to generate; set 'augmentation.structures' and 'augmentation.n_candidates', or "
             "'augmentation.entropy' with 'composition' and 'count'"
         )
-    return structures, names
+    return structures, names, notes
 
 
 def _collect_elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[str]:

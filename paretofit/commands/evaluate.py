@@ -118,6 +118,7 @@ def evaluate_dataset(
     calibration: str = "slope",
     jobs: int = 1,
     progress: bool = False,
+    allow_pickle: bool = False,
 ) -> Evaluation:
     """Evaluate a potential on configurations with or without labels.
 
@@ -140,6 +141,8 @@ def evaluate_dataset(
         Calibration from tolerances to thresholds of the disagreement.
     jobs, progress
         Number of processes, and whether to show progress bars.
+    allow_pickle : bool
+        Accept MACE networks that were not trained by this user on this computer. Loading them can run any code.
 
     Raises
     ------
@@ -147,7 +150,7 @@ def evaluate_dataset(
         If a file or level cannot be used, or too few configurations were held out for the coverage.
     """
     if isinstance(potential, Path | str):
-        potential = read_potential(potential)
+        potential = read_potential(potential, allow_pickle=allow_pickle)
     uncertainty = potential.uncertainty
     cases, infos, level = _read_cases(Path(dataset), level, uncertainty.level if uncertainty is not None else "")
     _check_options(potential, coverage, tolerances, calibration)

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
-from paretofit.core import InputError
+from paretofit.core import InputError, restore_formulas
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, LeverageScores
 from paretofit.pareto import describe_setting
-from paretofit.potentials import CommitteeSettings, LinearPotential
+from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name
 from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
 from paretofit.sweep import EV_TO_MEV
 
@@ -76,9 +76,10 @@ def export_potential(
         If the run is not finished or has no such fit. If LAMMPS disagrees with the model, the files are written
         nevertheless, and the result has a `check_problem`.
     """
+    check_potential_name(name)
     folder = Path(run)
     check_finished(folder)
-    results = pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str})
+    results = restore_formulas(pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str}))
     choice = {"level": level, "twojmax": twojmax, "n_train": n_train, "sampling": sampling, "ridge": ridge}
     row = _select_row(results, {**choice, "repeat": repeat}, weight_ratio)
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})

@@ -13,7 +13,7 @@ from paretofit.core import InputError, RowKind, format_validation_error
 from paretofit.dataset import Dataset
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
-from paretofit.potentials import CommitteeSettings, LinearPotential
+from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name
 from paretofit.study import (
     PreparedStudy,
     Study,
@@ -95,6 +95,7 @@ def fit_dataset(
     InputError
         If the source, a level or a setting cannot be used.
     """
+    check_potential_name(name)
     study = _make_single_fit_study(Path(source), level, twojmax, weight_ratio, held_out_fraction, seed)
     prepared, context = prepare_study(study), RunContext(jobs, progress)
     split, level, (twojmax,) = prepared.split, study.levels[0], study.twojmax

@@ -32,7 +32,7 @@ from paretofit.fitsnap import (
     search_weights,
 )
 from paretofit.linear import OptimisedWeights, fit_wls
-from paretofit.potentials import CommitteeSettings, LinearPotential
+from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name
 
 JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
@@ -107,6 +107,8 @@ def fit_fitsnap(
     if front and len(objectives) != 2:
         raise InputError(f"a front needs two objectives, such as energy,force; got {', '.join(objectives) or 'none'}")
     settings, folder = read_fitsnap_input(path), Path(out)
+    name = Path(settings.potential_file).name or "potential"
+    check_potential_name(name)
     basis = _make_basis(settings)
     context, journal = RunContext(jobs, progress), folder / JOURNAL_FILE
     grouped, notes = read_grouped_structures(settings)
@@ -132,7 +134,7 @@ def fit_fitsnap(
             notes.append("the input has no testing_size, so the committee is not calibrated and has no intervals")
     if settings.ignored_keys:
         notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
-    files = potential.write(folder, Path(settings.potential_file).name or "potential")
+    files = potential.write(folder, name)
     metrics = compute_fit_metrics(rows, coefficients)
     _write_tables(folder, settings, metrics, optimum)
     remove_file(journal)

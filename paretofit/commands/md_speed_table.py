@@ -12,7 +12,9 @@ from paretofit.potentials import MacePotential, is_mace, read_snap_files
 from paretofit.validation import MdSpeed, build_reference_crystal, measure_md_speed, measure_network_speed
 
 
-def evaluate_md_speed(potential: Path | str, structure: Path | str | None = None) -> MdSpeed:
+def evaluate_md_speed(
+    potential: Path | str, structure: Path | str | None = None, *, allow_pickle: bool = False
+) -> MdSpeed:
     """Measure the MD speed of a potential in LAMMPS, or of a member of a MACE committee in ASE, on one core.
 
     Parameters
@@ -21,6 +23,8 @@ def evaluate_md_speed(potential: Path | str, structure: Path | str | None = None
         Files of a SNAP potential, or folder of a MACE committee.
     structure : path-like, optional
         Structure of the measurement, repeated to about 250 atoms; by default the crystal of the first element.
+    allow_pickle : bool
+        Accept MACE networks that were not trained by this user on this computer. Loading them can run any code.
 
     Raises
     ------
@@ -28,7 +32,7 @@ def evaluate_md_speed(potential: Path | str, structure: Path | str | None = None
         If a file cannot be used, or ASE has no reference crystal of the element.
     """
     if is_mace(Path(potential)):
-        committee = MacePotential.read(potential)
+        committee = MacePotential.read(potential, allow_pickle=allow_pickle)
         return measure_network_speed(committee, _load_crystal(structure, committee.elements[0]))
     files = read_snap_files(Path(potential))
     return measure_md_speed(files.commands, files.elements, _load_crystal(structure, files.elements[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -55,12 +55,15 @@ class Selection:
     figures : list of Path
     n_already_labelled : int
         Number of candidates that were dropped because they are already labelled.
+    notes : list of str
+        What was changed in the input, such as dropped constraints.
     """
 
     path: Path
     table: pd.DataFrame
     figures: list[Path]
     n_already_labelled: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def select_structures(
@@ -120,7 +123,7 @@ def select_structures(
     out = Path(out)
     _check_method(method, draw, energy_weight)
     _check_output(out, candidates, already_labelled)
-    structures, labelled, n_already_labelled = _load_candidates(candidates, already_labelled)
+    structures, labelled, n_already_labelled, notes = _load_candidates(candidates, already_labelled)
     if not 1 <= n <= len(structures):
         note = f" ({n_already_labelled} more are labelled already)" if n_already_labelled else ""
         raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}{note}; got {n}")
@@ -136,7 +139,7 @@ def select_structures(
     table = _tabulate_scores(structures, selected_positions, scores)
     _write_selection(out, structures, selected_positions, table, method)
     figure_paths = _draw_map(structures, selected_positions, out) if figures else []
-    return Selection(out, table, figure_paths, n_already_labelled)
+    return Selection(out, table, figure_paths, n_already_labelled, notes)
 
 
 def _check_output(out: Path, *inputs: Path | str | None) -> None:
@@ -148,13 +151,13 @@ def _check_output(out: Path, *inputs: Path | str | None) -> None:
 
 def _load_candidates(
     candidates: Path | str, already_labelled: Path | str | None
-) -> tuple[list[Atoms], list[Atoms], int]:
-    """Read candidates and labelled structures; drop and count the candidates that are already labelled."""
-    structures = _read_structures(Path(candidates))
-    labelled = _read_structures(Path(already_labelled)) if already_labelled is not None else []
+) -> tuple[list[Atoms], list[Atoms], int, list[str]]:
+    """Read candidates and labelled structures; drop and count those already labelled; also return notes."""
+    structures, notes = _read_structures(Path(candidates))
+    labelled = _read_structures(Path(already_labelled))[0] if already_labelled is not None else []
     labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled}
     unlabelled = [atoms for atoms in structures if fingerprint_geometry(atoms) not in labelled_geometries]
-    return unlabelled, labelled, len(structures) - len(unlabelled)
+    return unlabelled, labelled, len(structures) - len(unlabelled), notes
 
 
 def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
@@ -249,17 +252,18 @@ def format_selection(selection: Selection) -> str:
         lines.append(f"{selection.n_already_labelled} more are already labelled and were excluded")
     counts = selected["kind"].value_counts()
     lines += [f"  {count:>6} {kind}" for kind, count in counts.items()]
+    lines += [f"note: {note}" for note in selection.notes]
     return "\n".join([*lines, str(add_suffix(selection.path, SCORES_SUFFIX)), *map(str, selection.figures)])
 
 
-def _read_structures(path: Path) -> list[Atoms]:
+def _read_structures(path: Path) -> tuple[list[Atoms], list[str]]:
     if path.suffix in DATASET_SUFFIXES:
         with Dataset(path) as data:
-            return list(data)
+            return list(data), []
     frames = read_frames(path, None)
     for atoms, config_id in zip(frames.atoms, frames.ids or (), strict=frames.ids is not None):
         atoms.info["config_id"] = config_id
-    return frames.atoms
+    return frames.atoms, frames.notes
 
 
 def _make_default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:

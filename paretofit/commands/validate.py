@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from paretofit.core import InputError, one_line, remove_file, suggest_match, wri
 from paretofit.dataset.io import read_frames
 from paretofit.execution import RunContext
 from paretofit.pareto import read_table
+from paretofit.potentials.mace import permit_unpickling
 from paretofit.report import figures
 from paretofit.report.page import PageSection, ReportFigure, render_sections
 
@@ -74,6 +75,8 @@ class ValidationResult:
         Data of the figures.
     potential, reference : str
         Names of the potential and of the reference; the latter is empty without a reference.
+    notes : list of str
+        What was changed in the input, such as dropped constraints.
     """
 
     folder: Path
@@ -82,13 +85,21 @@ class ValidationResult:
     curves: dict[str, pd.DataFrame]
     potential: str
     reference: str
+    notes: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
         """Table, failures and path of the page as plain text."""
         table = self.table if self.reference else self.table.drop(columns=["reference", "difference"])
         lines = [table.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
-        return "\n".join([*lines, *self.failure_lines, f"{self.folder / 'validation.html'}"])
+        return "\n".join(
+            [
+                *lines,
+                *self.failure_lines,
+                *(f"note: {note}" for note in self.notes),
+                f"{self.folder / 'validation.html'}",
+            ]
+        )
 
     @property
     def failure_lines(self) -> list[str]:
@@ -106,6 +117,7 @@ def validate_potential(
     settings: validation.ValidationSettings | None = None,
     jobs: int = 1,
     progress: bool = False,
+    allow_pickle: bool = False,
 ) -> ValidationResult:
     """Compute properties of a potential, optionally with a reference, and write tables, figures and an HTML page.
 
@@ -130,6 +142,8 @@ def validate_potential(
         Number of processes that relax crystals and compute properties; results do not depend on it.
     progress : bool
         Show a progress bar.
+    allow_pickle : bool
+        Accept MACE networks that were not trained by this user on this computer. Loading them can run any code.
 
     Raises
     ------
@@ -141,12 +155,13 @@ def validate_potential(
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
-    atoms_by_name = _load_structures(structures, potentials)
-    _check_structures(atoms_by_name, potentials)
-    values, failures, curves = _measure_all(potentials, atoms_by_name, list(properties), settings, context)
+    atoms_by_name, notes = _load_structures(structures, potentials)
+    with permit_unpickling(allow_pickle):
+        _check_structures(atoms_by_name, potentials)
+        values, failures, curves = _measure_all(potentials, atoms_by_name, list(properties), settings, context)
     reference_name = potentials[1].name if len(potentials) == 2 else str(against or "")
     table = _tabulate_values(values, reference_table)
-    result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name)
+    result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name, notes)
     _write_result(result, settings)
     return result
 
@@ -180,16 +195,21 @@ def _read_reference_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: the column 'potential' must contain numbers: {one_line(error)}") from error
 
 
-def _load_structures(paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]) -> dict[str, Atoms]:
-    """Read structures by name, or build the crystals of the potential's elements."""
+def _load_structures(
+    paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]
+) -> tuple[dict[str, Atoms], list[str]]:
+    """Read structures by name, or build the crystals of the potential's elements; also return notes for the user."""
     structures: dict[str, Atoms] = {}
+    notes: list[str] = []
     for path in map(Path, paths):
         name = path.stem
         while name in structures:
             name += "'"
-        structures[name] = read_frames(path, None).atoms[0]
+        frames = read_frames(path, None)
+        structures[name] = frames.atoms[0]
+        notes += frames.notes
     if structures:
-        return structures
+        return structures, notes
     elements = next((potential.elements for potential in potentials if potential.elements), ())
     if not elements:
         raise InputError("the elements of a calculator are unknown; specify a structure with --structure")
@@ -197,7 +217,7 @@ def _load_structures(paths: Sequence[Path | str], potentials: Sequence[validatio
     structures = {symbol: atoms for symbol, atoms in crystals.items() if atoms is not None}
     if not structures:
         raise InputError(f"ASE has no reference crystal of {', '.join(elements)}; specify a structure with --structure")
-    return structures
+    return structures, notes
 
 
 def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[validation.PotentialSpec]) -> None:
@@ -375,7 +395,8 @@ def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFig
 def _format_opening(result: ValidationResult) -> str:
     comparison = f" compared with {result.reference}" if result.reference else ""
     counts = f"{len(result.table)} numbers, {len(result.failures)} failures"
-    return f"Properties of {result.potential}{comparison}: {counts}."
+    notes = "".join(f" Note: {note}." for note in result.notes)
+    return f"Properties of {result.potential}{comparison}: {counts}.{notes}"
 
 
 def _format_markdown(result: ValidationResult, sections: Sequence[PageSection]) -> str:

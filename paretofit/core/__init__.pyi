@@ -1,5 +1,8 @@
 from .array_journal import ArrayJournal as ArrayJournal
 from .arrays import Array as Array
+from .bare_atoms import copy_without_constraints as copy_without_constraints
+from .csv_files import escape_formulas as escape_formulas
+from .csv_files import restore_formulas as restore_formulas
 from .csv_files import write_csv as write_csv
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError

@@ -1,12 +1,22 @@
-"""Writer of all CSV tables."""
+"""Writer of all CSV tables, whose text is never a formula.
+
+Spreadsheets execute cells that begin with ``=``, ``+``, ``-`` or ``@``, and names of levels, groups and files are text
+of other people. Such text gets an apostrophe, which marks it as text; numbers are written as they are.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from paretofit.core.files import atomic_path
+
+FORMULA = re.compile("'*[=+\\-@\t\r＝＋－＠]")  # also the wide signs of Japanese keyboards
+ESCAPED_FORMULA = re.compile("'+[=+\\-@\t\r＝＋－＠]")
 
 
 def write_csv(table: pd.DataFrame, path: Path | str, digits: int | None = 10) -> None:
@@ -26,4 +36,39 @@ def write_csv(table: pd.DataFrame, path: Path | str, digits: int | None = 10) ->
     """
     float_format = None if digits is None else f"%.{digits}g"
     with atomic_path(path) as temporary_path:
-        table.to_csv(temporary_path, index=False, float_format=float_format, lineterminator="\n")
+        escape_formulas(table).to_csv(temporary_path, index=False, float_format=float_format, lineterminator="\n")
+
+
+def escape_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose text cells and column names are not formulas of a spreadsheet, for a CSV file."""
+    return _map_text(table, _escape_text)
+
+
+def restore_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that was read from a CSV file, with the text before `escape_formulas`."""
+    return _map_text(table, lambda text: text[1:] if ESCAPED_FORMULA.match(text) else text)
+
+
+def _escape_text(text: str) -> str:
+    if not FORMULA.match(text) or text == "-":  # a dash stands for an empty cell
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def _map_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """Change the text cells and column names; columns without changes keep their type."""
+    result = table.rename(columns=lambda name: change(name) if isinstance(name, str) else name)
+    for position in range(table.shape[1]):
+        column = table.iloc[:, position]
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            continue
+        old_cells: list[Any] = column.tolist()
+        cells = [change(cell) if isinstance(cell, str) else cell for cell in old_cells]
+        if any(cell is not old_cell for cell, old_cell in zip(cells, old_cells, strict=True)):
+            text_type = column.dtype if isinstance(column.dtype, pd.StringDtype) else object
+            result.isetitem(position, pd.array(cells, dtype=text_type))
+    return result

@@ -3,7 +3,10 @@
 import json
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from types import FunctionType
+from typing import Any, get_type_hints
+
+from ase.calculators.calculator import BaseCalculator
 
 from paretofit.core.errors import InputError
 from paretofit.core.files import one_line
@@ -16,14 +19,15 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     Parameters
     ----------
     dotted_name : str
-        Name of a class or function with its module, such as ``"ase.calculators.emt.EMT"``.
+        Name of an ASE calculator class with its module, such as ``"ase.calculators.emt.EMT"``, or of a function that is
+        annotated to return one. Nothing else is called, because a study could name any function of any module.
     options_json : str
         Its keyword arguments as JSON, because the cache needs an argument that can be hashed.
 
     Raises
     ------
     InputError
-        If the calculator cannot be imported or does not accept the options.
+        If the name cannot be imported, is not that of a calculator, or the calculator does not accept the options.
     """
     module, _, name = dotted_name.rpartition(".")
     try:
@@ -31,8 +35,23 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     except Exception as error:  # the module does not exist, or its code raises any error
         reason = f"{one_line(error)}; install its package, or correct the name"
         raise InputError(f"the calculator '{dotted_name}' cannot be imported: {reason}") from error
+    if not _makes_calculator(factory):
+        raise InputError(
+            f"'{dotted_name}' is not a calculator, so it is not called: it must be a class that inherits from "
+            "ase.calculators.calculator.Calculator, or a function that is annotated to return one"
+        )
     try:
         return factory(**json.loads(options_json))
     except Exception as error:  # the calculator's own checks may raise any error
         reason = f"does not accept the options {options_json}: {one_line(error)}"
         raise InputError(f"the calculator '{dotted_name}' {reason}") from error
+
+
+def _makes_calculator(factory: object) -> bool:
+    """Return whether an object is a calculator class, or a Python function that is annotated to return one."""
+    if isinstance(factory, FunctionType):
+        try:
+            factory = get_type_hints(factory).get("return")
+        except Exception:  # noqa: BLE001  (annotations are evaluated, which may raise anything)
+            return False
+    return isinstance(factory, type) and issubclass(factory, BaseCalculator)

@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ase.calculators.calculator import Calculator
+
 from paretofit.core.errors import InputError
 
 MPI_LIBRARY = "libmpi.so.12"
@@ -67,7 +69,7 @@ def get_shared_lammps() -> Any:
     return create_lammps()
 
 
-def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Any:
+def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Calculator:
     """Create an ASE calculator of a LAMMPS potential, a cheap and deterministic source of labels.
 
     Parameters

@@ -18,7 +18,7 @@ from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.loop_folder import write_frames
 from paretofit.learning.md_run import MdEngine, MdRun, Trajectory
 from paretofit.learning.model import Committee
-from paretofit.potentials import format_dispersion_commands, overlay_commands
+from paretofit.potentials import format_dispersion_commands, overlay_commands, split_words
 
 MAX_TRAJECTORY_BYTES = 4 << 30  # additional memory of a process that runs LAMMPS
 
@@ -62,7 +62,7 @@ def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
 
     The list identifies the potential independently of the location of its files.
     """
-    tokens = [word.strip('"') for line in engine.commands for word in line.split()]
+    tokens = [word for line in engine.commands for word in split_words(line)]
     identifiers = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in tokens]
     return [*identifiers, engine.digest] if engine.digest else identifiers
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paretofit.core import InputError
+from paretofit.core import InputError, restore_formulas
 
 _ADVICE = "a CSV file with a header line is needed"
 _PROBLEMS: dict[type[Exception], str] = {  # the first type that matches is used
@@ -57,6 +57,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
             # With index_col=False, pandas drops surplus fields and only warns about them.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(io.BytesIO(content), dtype={"level": str}, index_col=False, low_memory=False)
+            frame = restore_formulas(frame)
         _check_header(path, content)
         _check_row_lengths(path, content, frame)
     except tuple(_PROBLEMS) as error:

@@ -17,6 +17,9 @@ from .evaluation_tables import compute_spread_limits as compute_spread_limits
 from .evaluation_tables import flag_configurations as flag_configurations
 from .evaluation_tables import summarise_by_set as summarise_by_set
 from .evaluation_tables import tabulate_components as tabulate_components
+from .lammps_words import check_potential_name as check_potential_name
+from .lammps_words import quote_path as quote_path
+from .lammps_words import split_words as split_words
 from .linear_potential import LinearPotential as LinearPotential
 from .linear_potential import check_exported_files as check_exported_files
 from .mace.mace_potential import MacePotential as MacePotential

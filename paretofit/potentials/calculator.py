@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from paretofit.core import copy_without_constraints
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import check_elements
 
@@ -49,8 +50,9 @@ class CommitteeCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Compute energy, forces and stress, and the requested properties of the committee; see ASE."""
-        super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
-        structure: Atoms = self.atoms  # type: ignore[assignment]
+        structure = self.atoms if atoms is None else atoms
+        structure = copy_without_constraints(structure)  # `Atoms.get_forces` applies the constraints of the caller
+        super().calculate(structure, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
         check_elements(structure, self.potential.elements)
         if system_changes:
             self.results = {}

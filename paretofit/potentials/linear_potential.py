@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,15 @@ import numpy as np
 from ase import Atoms, units
 from ase.geometry import complete_cell
 
-from paretofit.core import Array, InputError, get_shared_lammps, lammps_calculator, remove_file
+from paretofit.core import (
+    Array,
+    InputError,
+    copy_without_constraints,
+    get_shared_lammps,
+    lammps_calculator,
+    one_line,
+    remove_file,
+)
 from paretofit.descriptors import (
     BAR_PER_EV_A3,
     GPA_PER_EV_A3,
@@ -27,6 +36,7 @@ from paretofit.descriptors import (
 )
 from paretofit.potentials.calculator import VACUUM_CUTOFF_A, CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
+from paretofit.potentials.lammps_words import quote_path
 from paretofit.potentials.prediction import Prediction
 from paretofit.potentials.snap_format import (
     SnapFiles,
@@ -187,7 +197,7 @@ class LinearPotential(CommitteePotential):
 
 
 def check_exported_files(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:
-    """Compare energies, forces and stresses from LAMMPS with exported files with those of the model.
+    """Compare energies, forces and stresses of LAMMPS, which includes the ``.mod`` file, with those of the model.
 
     Parameters
     ----------
@@ -204,14 +214,33 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
     Raises
     ------
     InputError
-        If the maximum deviation is above 1e-8, so that the files must not be used, or LAMMPS fails.
+        If LAMMPS cannot read the files or the maximum deviation is above 1e-8, so that they must not be used.
     """
+    with contextlib.chdir(files.include.parent):  # the .mod file names the others relative to its directory
+        try:
+            max_deviation, config_id = _measure_deviation(files, potential, structures)
+        except InputError:
+            raise
+        except Exception as error:  # LAMMPS raises its own exceptions
+            raise InputError(
+                f"LAMMPS cannot use {files.include}: {one_line(error)}; the files are written, but do not use them"
+            ) from error
+    if not max_deviation <= MAX_DEVIATION:
+        raise InputError(
+            f"LAMMPS with {files.include} deviates from the model by {max_deviation:.1e} for configuration "
+            f"{config_id}; do not use the file, and report this error"
+        )
+    return max_deviation
+
+
+def _measure_deviation(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> tuple[float, str]:
+    """Return the maximum relative deviation of LAMMPS from the model, and the configuration that has it."""
     mean = potential.without_uncertainty()
-    calculator = lammps_calculator(files.commands, files.elements)
+    calculator = lammps_calculator([f"include {quote_path(files.include.name)}"], files.elements)
     max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
         expected = mean.predict(atoms)
-        copy = atoms.copy()
+        copy = copy_without_constraints(atoms)
         copy.calc = calculator
         with translate_lammps_errors(atoms):
             pairs = [
@@ -222,14 +251,9 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
                 pairs.append((expected.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
         for (model, exported), min_scale in zip(pairs, MIN_SCALES, strict=False):
             deviation = float(np.abs(model - exported).max() / max(min_scale, float(np.abs(model).max())))
-            if deviation > max_deviation:
+            if not deviation <= max_deviation:  # also if it is not a number
                 max_deviation, config_id = deviation, str(atoms.info.get("config_id", k))
-    if max_deviation > MAX_DEVIATION:
-        raise InputError(
-            f"LAMMPS with {files.coefficients} deviates from the model by {max_deviation:.1e} for configuration "
-            f"{config_id}; do not use the file, and report this error"
-        )
-    return max_deviation
+    return max_deviation, config_id
 
 
 class LinearCalculator(CommitteeCalculator):
@@ -244,7 +268,7 @@ class LinearCalculator(CommitteeCalculator):
         self._lammps = lammps_calculator(files.commands, files.elements)
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
-        copy: Atoms = atoms.copy()
+        copy: Atoms = copy_without_constraints(atoms)
         is_periodic = bool(copy.pbc.all())
         if not is_periodic:  # LAMMPS loses atoms that leave the box, so a large periodic box is used
             copy.set_cell(complete_cell(build_vacuum_cell(copy, VACUUM_CUTOFF_A)), scale_atoms=False)

@@ -6,12 +6,20 @@ from paretofit.potentials.linear_potential import LinearPotential
 from paretofit.potentials.mace.mace_potential import MacePotential, is_mace
 
 
-def read_potential(path: Path | str) -> LinearPotential | MacePotential:
+def read_potential(path: Path | str, *, allow_pickle: bool = False) -> LinearPotential | MacePotential:
     """Read a potential or a committee of linear models or MACE networks from its files or their directory.
+
+    Parameters
+    ----------
+    path : path-like
+    allow_pickle : bool
+        Accept networks that were not trained by this user on this computer. Loading them can run any code.
 
     Raises
     ------
     InputError
-        If a file is missing or corrupt.
+        If a file is missing or corrupt, or networks are not trusted.
     """
-    return MacePotential.read(path) if is_mace(Path(path)) else LinearPotential.read(path)
+    if is_mace(Path(path)):
+        return MacePotential.read(path, allow_pickle=allow_pickle)
+    return LinearPotential.read(path)

@@ -6,15 +6,21 @@ paretofit are in nested order, see `SnapBasis`. This module converts between bot
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
+from pydantic import ValidationError
 
-from paretofit.core import Array, InputError, list_first, write_text
+from paretofit.core import Array, InputError, format_validation_error, list_first, read_text, write_text
 from paretofit.descriptors import ReferencePotential, SnapBasis
 from paretofit.potentials.dispersion import overlay_commands
+from paretofit.potentials.lammps_words import check_potential_name, quote_path, split_words
 
 # Keys of a .snapparam file: attribute of the basis, type, and LAMMPS's default value (None if there is no default).
 PARAMETERS: dict[str, tuple[str, type, float | None]] = {
@@ -29,6 +35,8 @@ PARAMETERS: dict[str, tuple[str, type, float | None]] = {
     "bnormflag": ("bnormflag", bool, 0.0),
     "wselfallflag": ("wselfallflag", bool, 0.0),
 }
+# Keys of older versions of LAMMPS, whose only value that is still supported is the list of components of today.
+IGNORED_PARAMETERS = {"diagonalstyle": 3}
 SUFFIXES = (".snapcoeff", ".snapparam", ".mod")
 
 
@@ -55,11 +63,12 @@ class SnapFiles:
     @property
     def commands(self) -> list[str]:
         """``pair_style`` and ``pair_coeff`` lines with absolute paths."""
-        return self.format_commands(f'"{self.coefficients.resolve()}"', f'"{self.parameters.resolve()}"')
+        return self.format_commands(self.coefficients.resolve(), self.parameters.resolve())
 
-    def format_commands(self, coefficients: str, parameters: str) -> list[str]:
-        """Format the lines of a LAMMPS script with the given file names."""
-        snap = ["pair_style snap", f"pair_coeff * * {coefficients} {parameters} {' '.join(self.elements)}"]
+    def format_commands(self, coefficients: Path | str, parameters: Path | str) -> list[str]:
+        """Format the lines of a LAMMPS script with the given file names, in quotes where LAMMPS needs them."""
+        files = f"{quote_path(coefficients)} {quote_path(parameters)}"
+        snap = ["pair_style snap", f"pair_coeff * * {files} {' '.join(self.elements)}"]
         return snap if self.reference is None else overlay_commands(self.reference.commands, snap)
 
 
@@ -88,8 +97,9 @@ def write_snap(
     Raises
     ------
     InputError
-        If no 2Jmax has this number of columns, or a coefficient is not finite.
+        If no 2Jmax has this number of columns, a coefficient is not finite, or LAMMPS cannot read the name.
     """
+    check_potential_name(name)
     model = _select_basis(basis, len(coefficients))
     if not np.isfinite(coefficients).all():
         raise InputError(f"the potential '{name}' has coefficients that are not finite; fit it again with a ridge")
@@ -188,18 +198,22 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     Raises
     ------
     InputError
-        If a file is missing, or does not belong to a SNAP potential.
+        If a file is missing, does not belong to a SNAP potential, or has a value that no potential can have.
     """
     coefficients, parameters, include = resolve_snap_paths(path)
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
-    basis = SnapBasis(
-        elements=[symbol for symbol, _, _ in elements],
-        radelem=[radius for _, radius, _ in elements],
-        wj=[weight for _, _, weight in elements],
-        **{attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()},
-    )
-    width = 1 + (basis.n_features - len(elements)) // len(elements)
+    try:
+        basis = SnapBasis(
+            elements=[symbol for symbol, _, _ in elements],
+            radelem=[radius for _, radius, _ in elements],
+            wj=[weight for _, _, weight in elements],
+            **{attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()},
+        )
+    except ValidationError as error:
+        reason = format_validation_error(error, SnapBasis)
+        raise InputError(f"{coefficients} and {parameters} do not describe a SNAP potential: {reason}") from error
+    width = _count_columns(basis)
     if table.shape[1] != width:
         raise InputError(
             f"{coefficients} has {table.shape[1]} coefficients for each element, but {parameters} requires {width}"
@@ -208,9 +222,25 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
 
 
 def read_snap_files(path: Path) -> SnapFiles:
-    """Find the files of an existing potential; see `read_snap`."""
+    """Find the files of an existing potential; see `read_snap`.
+
+    If the ``.snapparam`` has a key of older versions of LAMMPS, which this version refuses, `SnapFiles.parameters` is a
+    temporary copy without the key.
+    """
     basis, _, reference = read_snap(path)
-    return SnapFiles(*resolve_snap_paths(path), list(basis.elements), reference)
+    coefficients, parameters, include = resolve_snap_paths(path)
+    if IGNORED_PARAMETERS.keys() & {words[0] for words in _split_lines(parameters)}:
+        parameters = _write_temporary_parameters(_format_parameters(basis))
+    return SnapFiles(coefficients, parameters, include, list(basis.elements), reference)
+
+
+@cache
+def _write_temporary_parameters(text: str) -> Path:
+    """Write a ``.snapparam`` that is removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="paretofit-potential-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_text(folder / "potential.snapparam", text)
+    return folder / "potential.snapparam"
 
 
 def to_nested_coefficients(basis: SnapBasis, table: Array) -> Array:
@@ -237,41 +267,79 @@ def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
     return files
 
 
+def _count_columns(basis: SnapBasis) -> int:
+    """Count the coefficients of one element without listing them, because chemflag can make them too many for that."""
+    K = SnapBasis(elements=basis.elements[:1], twojmax=basis.twojmax).n_components
+    K *= len(basis.elements) ** 3 if basis.chemflag else 1
+    return 1 + K + (K * (K + 1) // 2 if basis.quadratic else 0)
+
+
 def _split_lines(path: Path) -> list[list[str]]:
-    """Split each line that is not empty into fields, without comments."""
-    lines = (line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines())
-    return [fields for fields in lines if fields]
+    """Split each line that is not empty into words, without comments."""
+    lines = map(split_words, read_text(path, "file of a SNAP potential").splitlines())
+    return [words for words in lines if words]
 
 
 def _read_parameters(path: Path) -> dict[str, float]:
-    """Read the keys of `PARAMETERS`, with LAMMPS's defaults; other keys must be zero."""
-    texts = dict(fields for fields in _split_lines(path) if len(fields) == 2)
-    settings = {}
-    for key, text in texts.items():
-        try:
-            settings[key] = float(text)
-        except ValueError as error:
-            raise InputError(f"{path}: '{key}' must be a number; got '{text}'") from error
-        if key not in PARAMETERS and settings[key] != 0:
-            raise InputError(f"{path}: '{key} {text}' is not supported; it must be 0")
+    """Read the keys of `PARAMETERS`, with LAMMPS's defaults; other keys must be zero or have their only value."""
+    settings: dict[str, float] = {}
+    for words in _split_lines(path):
+        if len(words) != 2:
+            raise InputError(f"{path}: the line '{' '.join(words)}' must consist of a key and a number")
+        key, text = words
+        if key in settings:
+            raise InputError(f"{path}: '{key}' appears more than once; remove all lines but one")
+        settings[key] = _parse_parameter(path, key, text)
     for key, (_, _, default) in PARAMETERS.items():
         if key not in settings and default is None:
             raise InputError(f"{path} has no '{key}', so it is not a .snapparam; specify another file")
     return {key: default for key, (_, _, default) in PARAMETERS.items() if default is not None} | settings
 
 
-def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Array]:
-    lines = _split_lines(path)
+def _parse_parameter(path: Path, key: str, text: str) -> float:
+    """Parse the value of a key; flags are 0 or 1, and 2Jmax is a whole number."""
     try:
-        n_elements, width = (int(field) for field in lines[0])
-        elements, rows = [], []
-        for k in range(n_elements):
-            head, *block = lines[1 + k * (width + 1) : 1 + (k + 1) * (width + 1)]
-            elements.append((head[0], float(head[1]), float(head[2])))
-            rows.append([float(fields[0]) for fields in block])
-        table = np.array(rows).reshape(n_elements, width)
+        value = float(text)
+    except ValueError as error:
+        raise InputError(f"{path}: '{key}' must be a number; got '{text}'") from error
+    if key not in PARAMETERS:
+        if value != (expected := IGNORED_PARAMETERS.get(key, 0)):
+            raise InputError(f"{path}: '{key} {text}' is not supported; it must be {expected}")
+        return value
+    value_type = PARAMETERS[key][1]
+    if not np.isfinite(value):
+        raise InputError(f"{path}: '{key}' must be a finite number; got '{text}'")
+    if value_type is bool and value not in {0, 1}:
+        raise InputError(f"{path}: '{key}' is a flag, 0 or 1; got '{text}'")
+    if value_type is int and value != int(value):
+        raise InputError(f"{path}: '{key}' must be a whole number; got '{text}'")
+    return value
+
+
+def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Array]:
+    """Read symbol, radius and weight of each element, and the coefficients, ``(n_elements, width)``."""
+    lines = _split_lines(path)
+    elements, rows = [], []
+    try:
+        n_elements, width = (int(word) for word in lines[0])
+        n_lines = 1 + n_elements * (width + 1)
+        if min(n_elements, width) < 1 or len(lines) != n_lines:
+            raise InputError(
+                f"{path} is not a complete .snapcoeff: {n_elements} elements with {width} coefficients each require "
+                f"{n_lines} lines, but it has {len(lines)}; restore it from a copy"
+            )
+        for start in range(1, n_lines, width + 1):
+            symbol, radius, weight = lines[start]
+            elements.append((symbol, float(radius), float(weight)))
+            rows.append([float(text) for (text,) in lines[start + 1 : start + 1 + width]])
     except (ValueError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} is not a complete .snapcoeff: {error}; restore it from a copy") from error
+    table = np.array(rows)
+    if not np.isfinite(table).all():
+        element, k = np.argwhere(~np.isfinite(table))[0]
+        raise InputError(f"{path}: coefficient {k + 1} of {elements[element][0]} is not a finite number; fit it again")
     return elements, table
 
 

@@ -10,7 +10,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError
+from paretofit.core import Array, InputError, copy_without_constraints
 from paretofit.structures import operations as kinds
 from paretofit.structures.augment_settings import AugmentSettings
 from paretofit.structures.candidates import Candidates
@@ -51,6 +51,7 @@ def generate_candidates(
         If there are no structures, one of them has overlapping atoms or a vacuum along a periodic direction, or a
         limit cannot be met.
     """
+    structures = list(map(copy_without_constraints, structures))  # which would hold atoms when a cell is strained
     elements = list_elements(structures)
     _check_structures(structures, names, settings)
     _check_pairs(elements, settings)

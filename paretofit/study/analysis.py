@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from paretofit.core import write_csv
+from paretofit.core import restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors
 from paretofit.linear import fit_wls
 from paretofit.pareto import ASSUMED_COLUMN
@@ -103,7 +103,7 @@ def mark_assumed_costs(results: pd.DataFrame, study: Study) -> pd.DataFrame:
 def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table of a run; return an empty table if the file is missing or corrupt."""
     try:
-        table = pd.read_csv(path, dtype={"level": str})
+        table = restore_formulas(pd.read_csv(path, dtype={"level": str}))
     except (FileNotFoundError, ValueError):  # pandas raises ValueError for an empty or corrupt file
         return pd.DataFrame(columns=list(columns))
     return table if set(columns) <= set(table.columns) else pd.DataFrame(columns=list(columns))

@@ -22,6 +22,7 @@ from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.execution import LabelJobSettings, RunContext, use_cluster
 from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
+from paretofit.potentials.mace import permit_unpickling
 from paretofit.study.analysis import add_md_cost, mark_assumed_costs, measure_label_noise, measure_md_cost
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, prepare_study
@@ -55,7 +56,12 @@ log = logging.getLogger(__name__)
 
 
 def run_study(
-    study: Study | Path | str, *, out: Path | str | None = None, jobs: int = 1, progress: bool = False
+    study: Study | Path | str,
+    *,
+    out: Path | str | None = None,
+    jobs: int = 1,
+    progress: bool = False,
+    allow_pickle: bool = False,
 ) -> RunResult:
     """Run a study from its dataset to its report.
 
@@ -70,6 +76,8 @@ def run_study(
         Number of processes; results do not depend on it.
     progress : bool
         Show progress bars.
+    allow_pickle : bool
+        Continue with MACE networks in the run folder that were not trained by this user on this computer.
 
     Returns
     -------
@@ -89,6 +97,7 @@ def run_study(
     show_message(cost_text, enabled=progress and bool(cost_text))
     with (
         prepared.dataset,
+        permit_unpickling(allow_pickle),
         open_run_folder(target, settings.name) as folder,
         log_to_file(folder / "run.log"),
         use_cluster(None if isinstance(settings.cluster, LabelJobSettings) else settings.cluster, jobs, folder),

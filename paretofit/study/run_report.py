@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from paretofit.core import InputError, write_csv
+from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.report import Finding, write_report
 from paretofit.report.figures import (
@@ -148,7 +148,7 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
     """Read the results table and check that it is complete."""
     n_fits = prepared.grid.count_fits()
     try:
-        results = pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str})
+        results = restore_formulas(pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str}))
         is_complete = (
             len(results) == n_fits
             and set(SWEEP_COLUMNS) <= set(results)

@@ -11,7 +11,16 @@ from typing import Any, Self
 
 import pandas as pd
 
-from paretofit.core import InputError, JsonLines, atomic_path, hash_json, one_line, read_json_lines, write_csv
+from paretofit.core import (
+    InputError,
+    JsonLines,
+    atomic_path,
+    hash_json,
+    one_line,
+    read_json_lines,
+    restore_formulas,
+    write_csv,
+)
 from paretofit.sweep.cells import PendingFits
 
 ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
@@ -176,7 +185,7 @@ def read_results(path: Path | str) -> pd.DataFrame:
         If the file is missing or not a CSV table, or a column is missing.
     """
     try:
-        table = pd.read_csv(path, dtype={"level": str, "ridge": str})
+        table = restore_formulas(pd.read_csv(path, dtype={"level": str, "ridge": str}))
     except FileNotFoundError as error:
         raise InputError(f"there is no results table at {path}; 'paretofit run' writes one") from error
     except (ValueError, OSError) as error:

@@ -12,7 +12,7 @@ from ase.filters import FrechetCellFilter
 from ase.neighborlist import neighbor_list
 from ase.optimize import BFGS
 
-from paretofit.core import Array
+from paretofit.core import Array, copy_without_constraints
 from paretofit.validation.quantity import PropertyError, Quantity
 
 CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; for the cell, forces as defined by ASE's FrechetCellFilter
@@ -26,8 +26,8 @@ PROTOTYPES = ("fcc", "bcc", "hcp", "sc", "diamond")
 
 
 def attach_calculator(atoms: Atoms, calculator: Any) -> Atoms:
-    """Copy a structure and attach a calculator."""
-    copy: Atoms = atoms.copy()
+    """Copy a structure without its constraints, and attach a calculator."""
+    copy: Atoms = copy_without_constraints(atoms)
     copy.calc = calculator
     return copy
 

@@ -17,12 +17,15 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 from paretofit.core import InputError, import_calculator, lammps_calculator
 from paretofit.potentials import (
     DISPERSION_METHODS,
+    MacePotential,
     format_dispersion_commands,
     is_mace,
     overlay_commands,
+    quote_path,
     read_snap_files,
+    split_words,
 )
-from paretofit.potentials.mace import MACE_FILE, read_mace_calculator
+from paretofit.potentials.mace import MACE_FILE
 
 SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
 MASS_TOLERANCE_U = 0.05  # between the mass of an atom type and that of its element
@@ -43,6 +46,8 @@ class PotentialSpec:
         Elements of LAMMPS's atom types, in order; empty for an ASE calculator, whose elements are not known in advance.
     import_path, options : str
         Import path and keyword arguments (JSON) of an ASE calculator.
+    mace_folder : str
+        Directory of a MACE committee.
     dispersion : str
         Dispersion that is added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; LAMMPS commands include it.
     """
@@ -52,13 +57,17 @@ class PotentialSpec:
     elements: tuple[str, ...] = ()
     import_path: str = ""
     options: str = field(default="{}", repr=False)
+    mace_folder: str = ""
     dispersion: str = ""
 
     def make_calculator(self, elements: Sequence[str] = ()) -> Any:
         """Create an ASE calculator; `elements` of the structures are required for the dispersion of a calculator."""
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
-        calculator = import_calculator(self.import_path, self.options)
+        if self.mace_folder:
+            calculator = MacePotential.read(self.mace_folder).calculator()
+        else:
+            calculator = import_calculator(self.import_path, self.options)
         if not self.dispersion:
             return calculator
         symbols = sorted(set(elements))
@@ -96,9 +105,7 @@ def parse_potential(text: str) -> PotentialSpec:
     path = Path(text)
     if is_mace(path):
         folder = path if path.is_dir() else path.parent
-        keywords = json.dumps({"folder": str(folder.absolute())})
-        name = f"{read_mace_calculator.__module__}.{read_mace_calculator.__name__}"
-        return PotentialSpec(_format_file_name(folder / MACE_FILE), import_path=name, options=keywords)
+        return PotentialSpec(_format_file_name(folder / MACE_FILE), mace_folder=str(folder.absolute()))
     if path.is_dir() or (path.suffix in SNAP_SUFFIXES and path.with_suffix(".snapcoeff").is_file()):
         files = read_snap_files(path)
         return PotentialSpec(_format_file_name(files.coefficients), tuple(files.commands), tuple(files.elements))
@@ -131,7 +138,7 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text; specify a LAMMPS script with pair_style lines") from error
     comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
-    lines = [line.partition("#")[0].split() for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
+    lines = [split_words(line) for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
     commands = [tokens for tokens in lines if tokens]
     if not any(tokens[0] == "pair_style" for tokens in commands):
         raise InputError(f"{path} has no pair_style line; specify a LAMMPS script with such lines, or a SNAP potential")
@@ -169,5 +176,6 @@ def _resolve_files(tokens: list[str], folder: Path) -> str:
     for word in tokens:
         candidates = [parent / word for parent in (folder, shipped_potentials) if "/" not in word and "." in word]
         path = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
-        words.append(f'"{path}"' if path else word)
+        needs_quotes = any(character in word for character in " \t#")  # other words may have variables
+        words.append(quote_path(path or word) if path or needs_quotes else word)
     return " ".join(words)

@@ -120,7 +120,7 @@ class TestFiles:
 
     def test_what_is_written_is_what_mace_reads(self, tmp_path):
         data = MaceData(labelled(3, 0), labelled(2, 1), np.array([[1, 1], [0.25, 0.5], [1, 1]]))
-        train, validate = data.write(tmp_path)
+        train, validate = data.write(tmp_path, 4.0)
         frames = ase.io.read(train, index=":")
         assert [item.info["config_energy_weight"] for item in frames] == [1, 0.25, 1]
         assert [item.info["config_stress_weight"] for item in frames] == [1, 0.5, 1]
@@ -144,7 +144,35 @@ class TestFiles:
         data = MaceData(whole, rattled)
         assert estimate_atomic_energies(tiny(), data) == {"Cu": -1.5}
         assert estimate_atomic_energies(tiny(isolated_atoms={"Cu": -2.0}), data) == {"Cu": -2.0}
-        assert len(ase.io.read(data.write(tmp_path)[0], index=":")) == 3
+        assert len(ase.io.read(data.write(tmp_path, 4.0)[0], index=":")) == 3
+
+    @pytest.mark.parametrize(
+        ("cell", "pbc", "config_type", "is_isolated"),
+        [
+            ([15] * 3, True, "IsolatedAtom", True),
+            ([3.0] * 3, True, "isolated_atom", True),
+            ([15, 16, 17], True, "", True),
+            ([5.0] * 3, True, "", True),
+            ([3.9] * 3, True, "", False),
+            ([3.0, 3.0, 20], [True, True, False], "", False),
+            ([20, 20, 3.0], [True, True, False], "", True),
+            ([0, 0, 0], False, "", True),
+            ([[30, 0, 0], [29, 3, 0], [0, 0, 30]], True, "", False),
+        ],
+    )
+    def test_isolated_atoms_in_boxes_give_their_energy_and_stay_out(
+        self, cell, pbc, config_type, is_isolated, tmp_path
+    ):
+        rattled, atom = labelled(3, 0), Atoms("Cu", cell=cell, pbc=pbc, info={"config_type": config_type})
+        labels = [StructureLabels(-1.5, np.zeros((1, 3)), np.full(6, np.nan)), *rattled.labels]
+        data = MaceData(LabelledStructures([atom, *rattled.structures], labels), rattled)
+        assert (estimate_atomic_energies(tiny(), data)["Cu"] == -1.5) == is_isolated
+        assert len(ase.io.read(data.write(tmp_path, 4.0)[0], index=":")) == 4 - is_isolated
+
+    def test_the_largest_box_gives_the_energy_of_an_atom(self):
+        boxes = [Atoms("Cu", cell=[length] * 3, pbc=True) for length in (20, 6, 12)]
+        data = MaceData(of([*boxes, bulk("Cu")], [-1.0, -2.0, -3.0, -4.0]), of([bulk("Cu")], [-4.0]))
+        assert estimate_atomic_energies(tiny(), data)["Cu"] == -1.0
 
     def test_regression_of_energies_on_composition(self):
         cells = [bulk("NaCl", "rocksalt", a=5.6), bulk("Na", cubic=True), bulk("Cl", "fcc", a=4.0)]
@@ -158,7 +186,7 @@ class TestFiles:
         assert energies_by_element["Na"] == pytest.approx((1.0 * -3.0 + 0.5 * (-4.0 + 0.5 * 4.0)) / (1.0 + 0.25))
 
     def test_something_must_be_there(self):
-        with pytest.raises(InputError, match="to validate a network with"):
+        with pytest.raises(InputError, match="at least two atoms to validate a network"):
             MaceData(
                 labelled(2, 0),
                 LabelledStructures([Atoms("Cu")], [StructureLabels(0.0, np.zeros((1, 3)), np.full(6, np.nan))]),
@@ -322,8 +350,10 @@ class TestTrained:
         with pytest.raises(InputError, match=r"member_1.model, which is listed in .*, does not exist"):
             read_potential(tmp_path)
         (tmp_path / "member_1.model").write_bytes(b"no model")
+        with pytest.raises(InputError, match=r"other digests than its networks.*--allow-pickle"):
+            read_potential(tmp_path)
         with pytest.raises(InputError, match="cannot be loaded as a MACE model"):
-            read_potential(tmp_path).member(1).predict(bulk("Cu"))
+            read_potential(tmp_path, allow_pickle=True).member(1).predict(bulk("Cu"))
         (tmp_path / "mace.json").write_text("{")
         with pytest.raises(InputError, match="not a complete MACE committee"):
             read_potential(tmp_path)

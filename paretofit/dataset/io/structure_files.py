@@ -21,6 +21,7 @@ from paretofit.dataset.io.vasp_output import read_vasp_structures
 ID_KEYS = ("config_id", "id", "configuration_id")
 DATABASE_FORMATS = {"db", "json"}
 COLUMN_COUNTS = re.compile(rb":[RILS]:(\d+)")  # number of columns of each property in extended XYZ
+CONSTRAINT_NOTE = "constraints of atoms ({}, such as selective dynamics) were dropped; all atoms are free"
 TRUNCATED_MESSAGE = "it ends in the middle of a structure"
 
 
@@ -73,7 +74,16 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
         raise InputError(f"{path} contains no structures")
     for k, atoms in enumerate(structures):
         check_structure(atoms, f"{path}: structure {k}")
+        _drop_constraints(atoms, notes)
     return structures
+
+
+def _drop_constraints(atoms: Atoms, notes: Counter[str]) -> None:
+    """Remove constraints, which would set forces of fixed atoms to zero and hold them in relaxations."""
+    if atoms.constraints:
+        names = ", ".join(sorted({type(constraint).__name__ for constraint in atoms.constraints}))
+        notes[CONSTRAINT_NOTE.format(names)] += 1
+        atoms.set_constraint()
 
 
 def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:

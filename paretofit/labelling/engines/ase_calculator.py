@@ -10,16 +10,16 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
 from pydantic import Field, field_validator
 
-from paretofit.core import import_calculator, one_line
+from paretofit.core import copy_without_constraints, import_calculator, one_line
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, get_installed_version
 from paretofit.labelling.ladder import Level
 
 
 class AseCalculator(Engine):
-    """A calculator class (or a function that returns a calculator) and its keywords."""
+    """A calculator class (or a function that is annotated to return a calculator) and its keywords."""
 
     name: Literal["ase"] = Field("ase", description="Any ASE calculator.")
-    calculator: str = Field(description="Import path of the calculator, such as ase.calculators.emt.EMT.")
+    calculator: str = Field(description="Import path of the calculator class, such as ase.calculators.emt.EMT.")
 
     @field_validator("calculator")
     @classmethod
@@ -54,7 +54,7 @@ class AseCalculator(Engine):
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
         """See `Engine.compute`."""
         del attempt
-        atoms = atoms.copy()
+        atoms = copy_without_constraints(atoms)
         atoms.calc = self._create_calculator(level)
         if hasattr(atoms.calc, "directory"):
             atoms.calc.directory = str(folder)  # workers must not overwrite each other's files

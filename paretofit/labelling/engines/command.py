@@ -232,7 +232,9 @@ class ProgramEngine(Engine):
         """Read an output file with ASE; the energy is force-consistent (with smearing, the free energy E - TS)."""
         atoms = cast("Atoms", read(path, index=-1, format=file_format))
         energy = atoms.get_potential_energy(force_consistent=True)
-        return Outcome(float(energy), atoms.get_forces(), atoms.get_stress(), info)
+        return Outcome(
+            float(energy), atoms.get_forces(apply_constraint=False), atoms.get_stress(apply_constraint=False), info
+        )
 
     def make_error(self, exit_status: int, log_text: str, pattern: str) -> EngineError:
         """Build the error of a failed run from the last match of `pattern` in the log, or else its last line."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from ase import Atoms
 from pydantic import Field
 
-from paretofit.core import InputError, one_line
+from paretofit.core import InputError, copy_without_constraints, one_line
 from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, get_installed_version, require_cutoff
 from paretofit.labelling.ladder import Level, SmearingSettings
 
@@ -66,7 +66,7 @@ class Gpaw(Engine):
         from gpaw import GPAW, KohnShamConvergenceError  # noqa: PLC0415  (an extra)
 
         kpoints = {"size": level.get_kpoint_mesh(atoms), "gamma": True}
-        atoms = atoms.copy()
+        atoms = copy_without_constraints(atoms)
         atoms.pbc = True  # plane waves are periodic; the k-point mesh has one point along vacuum
         parameters = {**_make_parameters(level, attempt), "kpts": kpoints, **self.options, **level.options}
         atoms.calc = GPAW(**parameters, txt=str(folder / LOG_FILE))

@@ -3,8 +3,8 @@ from .committee_training import train_mace_committee as train_mace_committee
 from .loading import check_mace as check_mace
 from .loading import limit_torch_threads as limit_torch_threads
 from .mace_potential import MACE_FILE as MACE_FILE
-from .mace_potential import read_mace_calculator as read_mace_calculator
 from .mace_settings import PRESETS as PRESETS
 from .mace_settings import MaceSettings as MaceSettings
+from .model_trust import permit_unpickling as permit_unpickling
 from .training_files import MaceData as MaceData
 from .training_files import check_foundation as check_foundation

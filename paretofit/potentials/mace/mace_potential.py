@@ -1,6 +1,7 @@
 """Committees of MACE networks as potentials: predictions, error bars, extrapolation grades and an ASE calculator.
 
-The directory of a potential contains ``mace.json`` (names of the networks, elements and a record of the training),
+The directory of a potential contains ``mace.json`` (names and signed digests of the networks, elements and a record of
+the training),
 ``member_K.model`` (MACE's files) and ``mace.committee.h5`` (calibration and grades, in the format of linear
 potentials). Networks are loaded when they are used.
 """
@@ -15,12 +16,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from paretofit.core import Array, InputError, hash_file, write_text
 from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.mace.loading import compute_results, limit_torch_threads, load_calculator
+from paretofit.potentials.mace.model_trust import check_trust, permit_unpickling, sign_digests
 from paretofit.potentials.prediction import Prediction, check_elements
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Uncertainty, read_uncertainty, write_committee
 
@@ -53,38 +56,46 @@ class MacePotential(CommitteePotential):
     record: dict[str, Any] | None = None
 
     @classmethod
-    def read(cls, path: Path | str) -> MacePotential:
+    def read(cls, path: Path | str, *, allow_pickle: bool = False) -> MacePotential:
         """Read a committee from its directory, or from the ``mace.json`` in it.
+
+        Parameters
+        ----------
+        path : path-like
+        allow_pickle : bool
+            Accept networks that were not trained by this user on this computer. Loading them can run any code.
 
         Raises
         ------
         InputError
-            If a file is missing or corrupt.
+            If a file is missing or corrupt, or networks are not trusted.
         """
         folder = Path(path).parent if Path(path).name == MACE_FILE else Path(path)
         file = folder / MACE_FILE
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            version, models = record["version"], tuple(folder / Path(str(name)).name for name in record["models"])
-            elements, device, dtype = tuple(map(str, record["elements"])), str(record["device"]), str(record["dtype"])
+            _check_record(record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is not a complete MACE committee ({error}); train it again") from error
-        if version != VERSION:
-            raise InputError(f"{file} has version {version}, but this version of paretofit reads version {VERSION}")
+        models = tuple(folder / Path(name).name for name in record["models"])
+        elements, device, dtype = tuple(record["elements"]), record["device"], record["dtype"]
         if missing_files := [str(model) for model in models if not model.is_file()]:
             raise InputError(f"{missing_files[0]}, which is listed in {file}, does not exist; restore it from a copy")
+        with permit_unpickling(allow_pickle):
+            check_trust(file, list(map(hash_file, models)), record.get("sha256"), record.get("signature"))
         committee = folder / COMMITTEE_FILE
         uncertainty = read_uncertainty(committee) if committee.is_file() else None
         return cls(models, elements, device, dtype, uncertainty, record)
 
     def write(self, folder: Path) -> None:
-        """Write ``mace.json`` and the uncertainty; the networks must already be in the directory."""
+        """Write ``mace.json`` and the uncertainty, and sign the networks, which must already be in the directory."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.uncertainty is not None:
             write_committee(folder / COMMITTEE_FILE, None, self.uncertainty)
+        digests = list(map(hash_file, self.models))
         content = {"version": VERSION, "models": [model.name for model in self.models],
                    "elements": list(self.elements), "device": self.device, "dtype": self.dtype,
-                   **(self.record or {})}  # fmt: skip
+                   **(self.record or {}), "sha256": digests, "signature": sign_digests(digests)}  # fmt: skip
         write_text(folder / MACE_FILE, json.dumps(content, indent=1) + "\n")
 
     @property
@@ -201,9 +212,21 @@ def is_mace(path: Path) -> bool:
     return (path / MACE_FILE).is_file() or (path.name == MACE_FILE and path.is_file())
 
 
-def read_mace_calculator(folder: str) -> Any:
-    """Create the ASE calculator for the networks in a directory; used by ``paretofit validate``."""
-    return MacePotential.read(folder).calculator()
+def _check_record(record: dict[str, Any]) -> None:
+    """Raise `ValueError`, `KeyError` or `TypeError` if a record does not describe a committee."""
+    if record["version"] != VERSION:
+        raise ValueError(f"version {record['version']} instead of {VERSION}")
+    for key in ("models", "elements"):
+        values = record[key]
+        if not (isinstance(values, list) and values and all(isinstance(value, str) and value for value in values)):
+            raise ValueError(f"'{key}' must be a list of names that is not empty, not {values!r}")
+        if len(set(values)) != len(values):
+            raise ValueError(f"'{key}' has an entry twice")
+    if unknown_elements := [symbol for symbol in record["elements"] if not atomic_numbers.get(symbol)]:
+        raise ValueError(f"'{unknown_elements[0]}' is not a chemical symbol")
+    for key, choices in {"device": ("cpu", "cuda"), "dtype": ("float32", "float64")}.items():
+        if record[key] not in choices:
+            raise ValueError(f"'{key}' must be one of {', '.join(choices)}, not {record[key]!r}")
 
 
 @cache

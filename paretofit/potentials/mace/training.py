@@ -16,7 +16,8 @@ from paretofit.core import ExecutionError, hash_file
 from paretofit.execution import RunContext, get_active_client
 from paretofit.potentials.mace.loading import build_option_arguments
 from paretofit.potentials.mace.mace_settings import OPTION_KEYS, MaceSettings
-from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies, write_replay
+from paretofit.potentials.mace.model_trust import is_unpickling_permitted
+from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies, measure_isolation, write_replay
 from paretofit.potentials.mace.training_member import MAX_ATTEMPTS, MODEL_NAME, MemberTraining, TrainedMember
 
 POLL_INTERVAL_S = 0.3
@@ -79,14 +80,21 @@ def _prepare_members(
     settings: MaceSettings, data: MaceData, folder: Path, seed: int, warm_start_models: Sequence[Path]
 ) -> list[MemberTraining]:
     """Write the training files, and draw the seeds of the members."""
-    files = data.write(folder)
+    files = data.write(folder, settings.r_max)
     options = _build_options(settings, data, files, folder)
     digests, arguments = [hash_file(file) for file in files], build_option_arguments(settings.options)
     seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, MAX_ATTEMPTS)).tolist()
     models = [*warm_start_models[: settings.members], *[None] * (settings.members - len(warm_start_models))]
     return [
         MemberTraining(
-            settings, folder / f"member_{k}", list(map(str, seeds[k])), options, models[k], digests, arguments
+            settings,
+            folder / f"member_{k}",
+            list(map(str, seeds[k])),
+            options,
+            models[k],
+            digests,
+            arguments,
+            is_unpickling_permitted(),
         )
         for k in range(settings.members)
     ]
@@ -145,7 +153,7 @@ def _train_in_worker(task: tuple[int, MemberTraining]) -> tuple[int, str]:
 
 def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Path], folder: Path) -> dict[str, str]:
     """Build the options of mace_run_train that are common to all members."""
-    is_isolated = [len(atoms) == 1 and not atoms.pbc.any() for atoms in data.training_set.structures]
+    is_isolated = [measure_isolation(atoms, settings.r_max) > 0 for atoms in data.training_set.structures]
     energies = {atomic_numbers[symbol]: energy for symbol, energy in estimate_atomic_energies(settings, data).items()}
     quantities = ("energy", "forces", "stress") if data.has_stress else ("energy", "forces")
     options: dict[str, Any] = {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
+from ase.geometry import minkowski_reduce
 
 from paretofit.core import Array, InputError, atomic_path
 from paretofit.dataset.io import read_frames
@@ -19,6 +23,7 @@ from paretofit.potentials.mace.loading import compute_results, load_calculator
 from paretofit.potentials.mace.mace_settings import MaceSettings
 from paretofit.potentials.prediction import StructureLabels
 
+ISOLATED_NAMES = {"isolatedatom", "isolated"}  # of config_type, in lower case and without other signs
 VOIGT_TO_TENSOR = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # indices for a 3 × 3 tensor, row by row
 
 
@@ -63,15 +68,18 @@ class MaceData:
         pairs = zip(self.training_set.structures, self.training_set.labels, strict=True)
         return any(bool(atoms.pbc.all() and np.isfinite(label.stress).all()) for atoms, label in pairs)
 
-    def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write ``train.extxyz`` and ``validate.extxyz``; isolated atoms, whose energies are options, are omitted."""
+    def write(self, folder: Path, r_max: float) -> tuple[Path, Path]:
+        """Write ``train.extxyz`` and ``validate.extxyz``; isolated atoms, whose energies are options, are omitted.
+
+        `r_max` is the cutoff of the network in Å.
+        """
         paths = folder / "train.extxyz", folder / "validate.extxyz"
         folder.mkdir(parents=True, exist_ok=True)
         sets = (self.training_set, self.sample_weights), (self.validation_set, None)
         for path, (labelled, weights) in zip(paths, sets, strict=True):
             factors = np.ones((len(labelled.structures), 2)) if weights is None else weights
             rows = zip(labelled.structures, labelled.labels, factors, strict=True)
-            _write_frames(path, [build_mace_frame(*row) for row in rows if not _is_isolated(row[0])])
+            _write_frames(path, [build_mace_frame(*row) for row in rows if not measure_isolation(row[0], r_max)])
         return paths
 
 
@@ -116,20 +124,36 @@ def _write_frames(path: Path, frames: Sequence[Atoms]) -> None:
         ase.io.write(temporary_path, frames, format="extxyz")
 
 
-def _is_isolated(atoms: Atoms) -> bool:
-    return len(atoms) == 1 and not atoms.pbc.any()
+def measure_isolation(atoms: Atoms, r_max: float) -> float:
+    """Return the distance (Å) of a single atom to its next image, infinite without images or if it is named isolated.
+
+    The result is 0 for several atoms, and for an atom with an image within the cutoff `r_max` (Å). Plane-wave codes
+    compute isolated atoms in periodic boxes, and files name them by ``config_type=IsolatedAtom``.
+    """
+    if len(atoms) != 1:
+        return 0.0
+    name = re.sub(r"[^a-z]", "", str(atoms.info.get("config_type", "")).lower())
+    if name in ISOLATED_NAMES or not atoms.pbc.any():
+        return math.inf
+    images = np.array([shift for shift in product((-1, 0, 1), repeat=3) if any(shift)]) * atoms.pbc
+    cell = minkowski_reduce(atoms.cell, atoms.pbc)[0]
+    distances = np.linalg.norm(images[images.any(axis=1)] @ cell, axis=1)
+    return float(distances.min()) if distances.min() > r_max else 0.0
 
 
 def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str, float]:
     """Estimate the energy of an isolated atom of each element in eV.
 
-    Energies come from the settings, from labelled isolated atoms or from least squares: after subtraction of the known
-    energies, energies per atom are fitted to the composition, as with MACE's ``--E0s=average``. With a foundation
-    model, the residuals of its predictions are fitted instead, as with ``--E0s=estimated``.
+    Energies come from the settings, from labelled isolated atoms (see `measure_isolation`) or from least squares: after
+    subtraction of the known energies, energies per atom are fitted to the composition, as with MACE's
+    ``--E0s=average``. With a foundation model, the residuals of its predictions are fitted instead, as with
+    ``--E0s=estimated``.
     """
     structures, elements = data.training_set.structures, data.elements
     energies = np.array([float(label.energy) for label in data.training_set.labels])
-    atomic = {a.symbols[0]: float(e) for a, e in zip(structures, energies, strict=True) if _is_isolated(a)}
+    isolation = [measure_isolation(atoms, settings.r_max) for atoms in structures]
+    isolated = sorted((k for k, distance in enumerate(isolation) if distance), key=isolation.__getitem__)
+    atomic = {structures[k].symbols[0]: float(energies[k]) for k in isolated}  # that of the largest box is the last
     atomic = {symbol: energy for symbol, energy in {**atomic, **settings.isolated_atoms}.items() if symbol in elements}
     base = dict.fromkeys(elements, 0.0)
     if len(atomic) < len(elements) and settings.foundation is not None:  # the model has another zero of energies
@@ -137,7 +161,7 @@ def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str
         energies, atomic = energies - predictions, {}
     columns = [k for k, symbol in enumerate(elements) if symbol not in atomic]
     if columns:
-        rows = [k for k, atoms in enumerate(structures) if not _is_isolated(atoms)]
+        rows = [k for k, distance in enumerate(isolation) if not distance]
         counts = np.array([[structures[k].symbols.count(symbol) for symbol in elements] for k in rows])
         fractions = counts / counts.sum(axis=1, keepdims=True)
         residual = energies[rows] / counts.sum(axis=1) - fractions @ [atomic.get(symbol, 0.0) for symbol in elements]

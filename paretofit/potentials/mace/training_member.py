@@ -31,6 +31,7 @@ from paretofit.core import (
 )
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.potentials.mace.mace_settings import MaceSettings
+from paretofit.potentials.mace.model_trust import REMEDY, is_signed, sign_digests
 
 MAX_RELATIVE_LOSS = 10.0  # relative to the initial loss; above it, a network that was trained before has diverged
 MAX_ATTEMPTS = 2  # for each member
@@ -67,6 +68,7 @@ class MemberTraining:
     warm_start_model: Path | None
     input_digests: list[str]
     option_arguments: list[str] = field(default_factory=list)
+    allow_pickle: bool = False
     failure: str = ""
     is_done: bool = False
     attempt: int = 0
@@ -102,20 +104,35 @@ class MemberTraining:
         return hash_json([options, self.seeds, self.input_digests, model_digests])
 
     def check_finished(self) -> bool:
-        """Return whether a trained network exists for the same inputs; delete results of other inputs."""
-        try:
-            stored_digest = json.loads((self.folder / "inputs.json").read_text())
-        except (OSError, ValueError):
-            stored_digest = None
+        """Return whether a trained network exists for the same inputs; delete results of other inputs.
+
+        Raises
+        ------
+        InputError
+            If the network or its checkpoints, which MACE unpickles, are not trusted.
+        """
         digest = self._compute_digest()
+        try:
+            stored_inputs = json.loads((self.folder / "inputs.json").read_text())
+        except (OSError, ValueError):
+            stored_inputs = None
+        if not isinstance(stored_inputs, dict):  # missing or corrupt, or written by an earlier version
+            stored_inputs = {"digest": stored_inputs}
+        stored_digest, is_mine = stored_inputs.get("digest"), is_signed([digest], stored_inputs.get("signature"))
+        if stored_digest == digest and not (is_mine or self.allow_pickle):
+            raise InputError(f"the networks in {self.folder} were not trained by this user on this computer; {REMEDY}")
         if stored_digest != digest:
             shutil.rmtree(self.folder, ignore_errors=True)
             remove_file(self._record_path)
             remove_file(self._model_path)
             self.folder.mkdir(parents=True)
-            write_text(self.folder / "inputs.json", json.dumps(digest) + "\n")
+        if not is_mine:
+            inputs = {"digest": digest, "signature": sign_digests([digest])}
+            write_text(self.folder / "inputs.json", json.dumps(inputs) + "\n")
         try:
-            return self.read_result().record.get("sha256") in {None, hash_file(self._model_path)}
+            record, model_digest = self.read_result().record, hash_file(self._model_path)
+            is_complete = record.get("sha256") in {None, model_digest}
+            return is_complete and (self.allow_pickle or is_signed([model_digest], record.get("signature")))
         except (InputError, OSError):  # missing or corrupt
             return False
 
@@ -292,7 +309,8 @@ class MemberTraining:
             "validation": self.history[best_epoch],
             "replaced": self.replacement_reason,
         }
-        write_json_with_digest(self._record_path, {**record, "sha256": hash_file(self._model_path)})
+        digest = hash_file(self._model_path)
+        write_json_with_digest(self._record_path, {**record, "sha256": digest, "signature": sign_digests([digest])})
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         for path in folder.glob("*.model"):
             path.unlink()

@@ -1,0 +1,16 @@
+"""Copies of structures without constraints, because labels and predictions are forces on every atom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def copy_without_constraints(atoms: Any) -> Any:
+    """Copy an `ase.Atoms` without its constraints and its calculator.
+
+    ASE sets the forces on constrained atoms to zero, holds them when a cell is strained, and copies constraints with
+    ``Atoms.copy``. The copy has the same arrays, such as magnetic moments, and the same info.
+    """
+    copy = type(atoms)(cell=atoms.cell, pbc=atoms.pbc, info=atoms.info, celldisp=atoms.get_celldisp().copy())
+    copy.arrays = {name: values.copy() for name, values in atoms.arrays.items()}
+    return copy

@@ -1,0 +1,72 @@
+"""File names in the lines of LAMMPS scripts: what LAMMPS can read, quotes, and words of lines with quotes."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from paretofit.core import InputError
+
+PLAIN_WORD = re.compile(r"[A-Za-z0-9._/+-]+")
+WORD_OR_COMMENT = re.compile(r""" \"\"\"(.*?)\"\"\" | "([^"]*)" | '([^']*)' | (\#.*) | ([^\s"'\#]+) """, re.VERBOSE)
+UNREADABLE_IN_NAMES = "/\\$\"'"  # LAMMPS's include command substitutes variables and reads quotes in its argument
+MAX_NAME_BYTES = 200  # file systems allow 255, and names get suffixes
+
+
+def check_potential_name(name: str) -> None:
+    """Check that the files of a potential can have a name, before any expensive step.
+
+    Raises
+    ------
+    InputError
+        If the name is empty, hidden, too long or a path, or has characters that LAMMPS cannot read.
+    """
+    reason = ""
+    if not name or name.startswith("."):
+        reason = "it must not be empty or start with a dot"
+    elif bad_characters := [repr(c) for c in name if c in UNREADABLE_IN_NAMES or not _is_readable(c)]:
+        reason = f"LAMMPS cannot read file names with {bad_characters[0]}"
+    elif len(name) > MAX_NAME_BYTES:
+        reason = f"it must have at most {MAX_NAME_BYTES} bytes"
+    if reason:
+        raise InputError(f"the files of a potential cannot have the name {name!r}: {reason}; choose another name")
+
+
+def quote_path(path: Path | str) -> str:
+    """Quote a path for a line of a LAMMPS script unless it consists of letters, digits and simple signs.
+
+    A path with characters that LAMMPS cannot read, such as ``/home/José/x``, becomes relative to the working directory
+    if this avoids them.
+
+    Raises
+    ------
+    InputError
+        If the path has characters that LAMMPS cannot read.
+    """
+    text = str(path)
+    if not all(map(_is_readable, text)) and Path(path).is_absolute():
+        text = os.path.relpath(path)
+    if PLAIN_WORD.fullmatch(text):
+        return text
+    if bad_characters := [repr(character) for character in text if not _is_readable(character)]:
+        raise InputError(f"LAMMPS cannot read the path {text} because of {bad_characters[0]}; move or rename it")
+    if '"' in text and "'" in text:
+        raise InputError(f"LAMMPS cannot read the path {text} with both kinds of quotes; move or rename it")
+    quote = '"' if '"' not in text else "'"  # in quotes, LAMMPS reads # and $ as characters
+    return f"{quote}{text}{quote}"
+
+
+def split_words(line: str) -> list[str]:
+    """Split a line of a LAMMPS script into words without their quotes, up to its comment."""
+    words = []
+    for match in WORD_OR_COMMENT.finditer(line):
+        if match[4] is not None:
+            break
+        words.append(next(group for group in match.groups() if group is not None))
+    return words
+
+
+def _is_readable(character: str) -> bool:
+    """Return whether LAMMPS keeps a character; it replaces or breaks others than ASCII."""
+    return character.isascii() and character.isprintable()
