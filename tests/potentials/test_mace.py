@@ -158,7 +158,7 @@ class TestFiles:
         assert energies_by_element["Na"] == pytest.approx((1.0 * -3.0 + 0.5 * (-4.0 + 0.5 * 4.0)) / (1.0 + 0.25))
 
     def test_something_must_be_there(self):
-        with pytest.raises(InputError, match="to validate a network with"):
+        with pytest.raises(InputError, match="to validate a network; add labels"):
             MaceData(
                 labelled(2, 0),
                 LabelledStructures([Atoms("Cu")], [StructureLabels(0.0, np.zeros((1, 3)), np.full(6, np.nan))]),
