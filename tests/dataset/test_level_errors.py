@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from ase import Atoms
 from conftest import ROOT
+from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
 
 from paretofit import Dataset
@@ -344,7 +345,7 @@ def test_densities_integrate_to_what_lies_inside():
     rng = np.random.default_rng(0)
     grid = np.linspace(-6, 6, 500)
     density = level_figures.compute_kernel_density(rng.normal(size=5001), grid, 0.2)
-    assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-6)
+    assert trapezoid(density, grid) == pytest.approx(1, abs=1e-6)
     assert density[250] == pytest.approx(0.39, abs=0.02)
 
 

@@ -266,7 +266,7 @@ def _draw_medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line: Any) -> None:
     grouped = pd.DataFrame({"x": x, "y": y}).groupby(interval)
     medians = grouped.median()[grouped.size() >= MIN_INTERVAL_POINTS]
     empty_intervals = sorted(set(range(_N_INTERVALS)) - set(interval))
-    medians = pd.concat([medians, pd.DataFrame(np.nan, index=empty_intervals, columns=["x", "y"])]).sort_index()
+    medians = medians.reindex(sorted({*medians.index, *empty_intervals}))
     ax.plot(medians["x"].to_numpy(float), medians["y"].to_numpy(float), path_effects=style.HALO, zorder=3, **line)
 
 
