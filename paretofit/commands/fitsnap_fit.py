@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from paretofit.commands.fitsnap_rows import compute_fit_rows, read_grouped_structures
+from paretofit.commands.fitsnap_rows import GroupedStructures, compute_fit_rows, read_grouped_structures
 from paretofit.commands.fitted_potential import FittedPotential, spread_evenly
 from paretofit.core import InputError, RowKind, write_csv, write_text
 from paretofit.descriptors import GPA_PER_BAR, SnapBasis
@@ -32,7 +32,7 @@ from paretofit.fitsnap import (
     search_weights,
 )
 from paretofit.linear import OptimisedWeights, fit_wls
-from paretofit.potentials import CommitteeSettings, LinearPotential, check_exported_files
+from paretofit.potentials import CommitteeSettings, LinearPotential, TrainingRecord, check_exported_files
 
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")
@@ -119,7 +119,7 @@ def fit_fitsnap(
         )
         rows = replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
-    potential = LinearPotential(basis, coefficients, reference)
+    potential = LinearPotential(basis, coefficients, reference, training=_record_training(grouped))
     if committee is not None:
         members = grouped.structures, grouped.is_training
         potential = build_fitsnap_committee(
@@ -136,6 +136,12 @@ def fit_fitsnap(
     deviation = check_exported_files(files, potential, [grouped.structures[k] for k in positions])
     summary = _format_summary(metrics, optimum, unseen_ratio)
     return FitsnapFit(potential, files, deviation, summary, metrics, rows, optimum, unseen_ratio, notes=notes)
+
+
+def _record_training(grouped: GroupedStructures) -> TrainingRecord:
+    """Record which structures are in the training part and in the testing part of the input."""
+    pairs = list(zip(grouped.structures, grouped.is_training, strict=True))
+    return TrainingRecord.from_structures(*([atoms for atoms, flag in pairs if flag == role] for role in (True, False)))
 
 
 def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, unseen_error_ratio: float) -> list[str]:

@@ -9,7 +9,10 @@ import numpy as np
 
 from paretofit.core import InputError, write_text
 from paretofit.dataset import Dataset, assign_groups, describe_dataset, split_configurations
+from paretofit.dataset.quality import compute_neighbour_distance
+from paretofit.descriptors import SnapBasis
 from paretofit.study.json_schema import write_json_schema
+from paretofit.study.preparation import explain_missing_labels
 from paretofit.study.schema import Study, load_study
 
 TEMPLATE = """\
@@ -23,7 +26,7 @@ dataset: {dataset_path}
 # SNAP basis; its 2Jmax is the largest of 'twojmax' below.
 basis:
   elements: [{elements}]
-  rcutfac: 4.812302818    # Å; the cutoff of a pair of elements is rcutfac * (R_i + R_j)
+  rcutfac: {rcutfac}    # Å; the cutoff of a pair of elements is rcutfac * (R_i + R_j); {cutoff_reason}
   radelem: {radelem}
   wj: {wj}
   quadratic: true         # false: linear SNAP
@@ -46,7 +49,8 @@ leverage: {{energy_weight: 150, twojmax: {smallest}}}
 
 GROUP_COMMENT = "    # not grouped by parent: most configurations have the same one, so there would be no test set"
 SCHEMA_FILE = "study.schema.json"
-DEFAULT_WEIGHT_RATIO = 12.25  # w_E/w_F, from the published study
+MIN_CUTOFF_RATIO = 1.7  # of the cutoff to the distance of nearest neighbours, so that it includes the second shell
+MAX_SAMPLED_STRUCTURES = 100  # for the distance of nearest neighbours
 NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of groups that are smaller than those of "parent"
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set
 FEATURES_BY_TWOJMAX = {2: 21, 4: 120, 6: 496, 8: 1596}  # quadratic SNAP with one element
@@ -118,7 +122,9 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
         "twojmax": settings["twojmax"],
         "smallest": settings["twojmax"][0],
         "components": components,
-        "weights": _choose_weights(components),
+        "weights": [ratio for ratio, _ in settings["weights"]],
+        "rcutfac": settings["basis"]["rcutfac"],
+        "cutoff_reason": propose_cutoff(data)[1],
         "sizes": f"[{', '.join(map(str, sizes))}]",
         "cost": "" if has_seconds else COST.format(numbers=seconds),
     }
@@ -151,11 +157,29 @@ def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str,
         ]
     return {
         "levels": _select_levels(data)[0],
-        "basis": {"elements": elements},
+        "basis": {"elements": elements, "rcutfac": propose_cutoff(data)[0]},
         "split": split,
         "twojmax": _choose_model_sizes(n_rows, len(elements)),
-        "weights": [(DEFAULT_WEIGHT_RATIO, 1.0)],
+        "weights": [(ratio, 1.0) for ratio in propose_weight_ratios(3 * info.n_atoms / info.n_configurations)],
     }
+
+
+def propose_cutoff(data: Dataset) -> tuple[float, str]:
+    """Propose the cutoff of a pair of atoms, Å, and give the reason.
+
+    It is the default of `SnapBasis`, or 1.7 times the distance of nearest neighbours if that is larger, because with
+    fewer shells than the second, large atoms such as alkali metals have too few neighbours.
+    """
+    positions = np.unique(np.linspace(0, len(data) - 1, MAX_SAMPLED_STRUCTURES).astype(int))
+    distances = np.array([compute_neighbour_distance(atoms) for atoms in data.select(positions)])
+    default = float(SnapBasis.model_fields["rcutfac"].default)
+    if not np.isfinite(distances).any():
+        return default, "the default, because no atoms have neighbours"
+    distance = float(np.nanmedian(distances))
+    if MIN_CUTOFF_RATIO * distance <= default:
+        return default, f"the default, {default / distance:.2f} times the distance of nearest neighbours"
+    cutoff = float(f"{MIN_CUTOFF_RATIO * distance:.3g}")
+    return cutoff, f"{MIN_CUTOFF_RATIO:g} times the distance of nearest neighbours, which is {distance:.2f} Å"
 
 
 def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
@@ -166,9 +190,7 @@ def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
     counts = {name: int(data.labels(name).complete.sum()) for name in data.levels}
     levels = [name for name, count in counts.items() if 2 * count >= max(counts.values()) and count]
     if not levels:
-        raise InputError(
-            f"{data.path} has no complete labels; use 'paretofit label' to compute or 'paretofit import' to read labels"
-        )
+        raise InputError(f"{data.path}: {explain_missing_labels(data, data.levels)}")
     return levels, counts
 
 
@@ -211,8 +233,12 @@ def _choose_model_sizes(n_rows: float, n_elements: int) -> list[int]:
     return twojmax if len(twojmax) > 1 else [2, 4]
 
 
-def _choose_weights(components: float) -> list[float]:
-    """Choose ratios w_E/w_F from equal weights of all rows to three times the force components per energy."""
+def propose_weight_ratios(components: float) -> list[float]:
+    """Propose ratios w_E/w_F, from equal weights of all rows to three times the force components per energy.
+
+    At √`components`, the squared residuals of energies and forces have equal total weights; energies have smaller
+    residuals, so that larger ratios are needed, which `fit` and `run` compare.
+    """
     return [float(f"{ratio:.2g}") for ratio in (1, components / 5, components / 3, components, 3 * components)]
 
 

@@ -1,0 +1,93 @@
+"""Choice of 2Jmax, weights and ridge penalty of a single fit by leave-one-out errors of its training set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from paretofit.descriptors import DesignMatrix
+from paretofit.study import PreparedStudy, build_sweep_input
+from paretofit.sweep import FastEngine, SweepGrid, SweepInput, make_engine, run_sweep
+
+# Penalties of scaled columns: below, rounding errors dominate, and above, errors of quadratic models only increase.
+RIDGE_CANDIDATES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Settings of a fit, with their leave-one-out errors.
+
+    Attributes
+    ----------
+    twojmax : int
+    weights : (float, float)
+        w_E and w_F.
+    ridge : float
+        Penalty of scaled coefficients.
+    energy, force : float
+        Leave-one-out errors of the training set, for whole groups, meV/atom and meV/Å; NaN if they are not determined.
+    table : DataFrame
+        The compared settings: ``twojmax, w_energy, w_force, ridge, loo_energy, loo_force``.
+    """
+
+    twojmax: int
+    weights: tuple[float, float]
+    ridge: float
+    energy: float
+    force: float
+    table: pd.DataFrame
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether leave-one-out errors are determined."""
+        return bool(np.isfinite(self.energy) and np.isfinite(self.force))
+
+
+def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: bool, jobs: int = 1) -> ModelChoice:
+    """Choose the 2Jmax and weights of a study's grid with the smallest product of leave-one-out errors.
+
+    The product is the criterion because the same relative improvement of the energy and of the force error counts
+    equally. The test set is not used.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        Study with one level and the candidates for 2Jmax and weights.
+    design : DesignMatrix
+    with_ridge : bool
+        Whether to choose a ridge penalty, too.
+    jobs : int
+        Number of threads.
+    """
+    data = build_sweep_input(prepared, design)
+    grid = replace(prepared.grid, leave_one_out=True, ridge=[0.0], sampling_methods=["random"], repetitions=1)
+    engine = make_engine(data, grid, "fast", jobs=jobs)
+    table = _compute_errors(data, grid, engine)
+    best = _select_best(table)
+    if with_ridge:
+        narrow = replace(
+            grid,
+            twojmax=[int(best["twojmax"])],
+            weights=[(float(best["w_energy"]), float(best["w_force"]))],
+            ridge=RIDGE_CANDIDATES[1:],
+        )
+        table = pd.concat([table, _compute_errors(data, narrow, engine)], ignore_index=True)
+        best = _select_best(table)
+    weights = float(best["w_energy"]), float(best["w_force"])
+    errors = float(best["loo_energy"]), float(best["loo_force"])
+    return ModelChoice(int(best["twojmax"]), weights, float(best["ridge"]), *errors, table)
+
+
+def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine) -> pd.DataFrame:
+    columns = ["twojmax", "w_energy", "w_force", "ridge", "loo_energy", "loo_force"]
+    table = run_sweep(data, grid, engine=engine)
+    table = table.assign(ridge=table["ridge"].astype(float) if "ridge" in table else 0.0)
+    return table[columns].astype(float)
+
+
+def _select_best(table: pd.DataFrame) -> pd.Series:
+    """Select the setting with the smallest product of errors; without any, the smallest model."""
+    product = (table["loo_energy"] * table["loo_force"]).where(np.isfinite)
+    return table.loc[product.idxmin() if product.notna().any() else table["twojmax"].idxmin()]
