@@ -130,14 +130,17 @@ def describe_settings(
     model = "quadratic SNAP" if basis.quadratic else "SNAP"
     first = f"{model}, 2Jmax {choice.twojmax} ({basis.n_features} columns), w_E/w_F {ratio:g}, level {study.levels[0]}"
     lines = [first + note]
-    candidates = {"2Jmax": study.twojmax, "w_E/w_F": [pair[0] / pair[1] for pair in study.weights]}
-    chosen: dict[str, float] = {"2Jmax": choice.twojmax, "w_E/w_F": ratio}
-    for name, values in candidates.items():
-        text = reasons[name]
-        if len(values) > 1:
-            criterion = "smallest product of the leave-one-out errors" if choice.has_errors else "middle or smallest"
-            text = f"{criterion} among {', '.join(f'{value:g}' for value in values)} ({text})"
-        lines.append(f"{name} {chosen[name]:g}: {text}")
+    sizes, ratios = ", ".join(map(str, study.twojmax)), ", ".join(f"{a / b:g}" for a, b in study.weights)
+    texts = dict(reasons)
+    if not choice.has_errors:
+        texts = {name: f"{text}; leave-one-out errors are not determined" for name, text in reasons.items()}
+    else:
+        if len(study.twojmax) > 1:
+            texts["2Jmax"] = f"of {sizes} ({reasons['2Jmax']}), larger ones if they lower leave-one-out errors by 20 %"
+        if len(study.weights) > 1:
+            texts["w_E/w_F"] = f"smallest product of leave-one-out errors near {ratios} ({reasons['w_E/w_F']})"
+    lines.append(f"2Jmax {choice.twojmax}: {texts['2Jmax']}")
+    lines.append(f"w_E/w_F {ratio:g}: {texts['w_E/w_F']}")
     lines.append(f"cutoff {basis.cutoff:.4g} Å: {reasons['cutoff']}")
     if choice.ridge:
         lines.append(f"ridge penalty {choice.ridge:g} of scaled coefficients: the same criterion")

@@ -11,6 +11,10 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.study import PreparedStudy, build_sweep_input
 from paretofit.sweep import FastEngine, SweepGrid, SweepInput, make_engine, run_sweep
 
+# A larger 2Jmax must lower the geometric mean of both errors to this fraction: each step by two multiplies the number
+# of coefficients and the cost of MD by about three, and small improvements do not carry over to other configurations.
+MAX_ERROR_RATIO = 0.8
+WEIGHT_REFINEMENT = 3**0.5  # factor by which the chosen ratio w_E/w_F is varied in the second step
 # Penalties of scaled columns: below, rounding errors dominate, and above, errors of quadratic models only increase.
 RIDGE_CANDIDATES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5)
 
@@ -46,7 +50,7 @@ class ModelChoice:
 
 
 def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: bool, jobs: int = 1) -> ModelChoice:
-    """Choose the 2Jmax and weights of a study's grid with the smallest product of leave-one-out errors.
+    """Choose the 2Jmax and weights of a study's grid by the smallest product of leave-one-out errors.
 
     The product is the criterion because the same relative improvement of the energy and of the force error counts
     equally. The test set is not used.
@@ -61,20 +65,23 @@ def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: b
     jobs : int
         Number of threads.
     """
+    # The weights and the 2Jmax are chosen first, then the weights are refined together with the penalty.
     data = build_sweep_input(prepared, design)
     grid = replace(prepared.grid, leave_one_out=True, ridge=[0.0], sampling_methods=["random"], repetitions=1)
     engine = make_engine(data, grid, "fast", jobs=jobs)
     table = _compute_errors(data, grid, engine)
     best = _select_best(table)
-    if with_ridge:
-        narrow = replace(
-            grid,
-            twojmax=[int(best["twojmax"])],
-            weights=[(float(best["w_energy"]), float(best["w_force"]))],
-            ridge=RIDGE_CANDIDATES[1:],
-        )
-        table = pd.concat([table, _compute_errors(data, narrow, engine)], ignore_index=True)
-        best = _select_best(table)
+    ratio, force_weight = float(best["w_energy"] / best["w_force"]), float(best["w_force"])
+    factors = [1 / WEIGHT_REFINEMENT, 1.0, WEIGHT_REFINEMENT] if len(grid.weights) > 1 else [1.0]
+    refined_grid = replace(
+        grid,
+        twojmax=[int(best["twojmax"])],
+        weights=[(float(f"{force_weight * ratio * factor:.4g}"), force_weight) for factor in factors],
+        ridge=RIDGE_CANDIDATES if with_ridge else [0.0],
+    )
+    if refined_grid.count_fits() > 1:
+        refined = _compute_errors(data, refined_grid, engine)
+        table, best = pd.concat([table, refined], ignore_index=True), _select_best(refined)
     weights = float(best["w_energy"]), float(best["w_force"])
     errors = float(best["loo_energy"]), float(best["loo_force"])
     return ModelChoice(int(best["twojmax"]), weights, float(best["ridge"]), *errors, table)
@@ -88,6 +95,17 @@ def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine) -> pd
 
 
 def _select_best(table: pd.DataFrame) -> pd.Series:
-    """Select the setting with the smallest product of errors; without any, the smallest model."""
+    """Select the setting with the smallest product of errors, and the smallest 2Jmax that is good enough.
+
+    Without any determined errors, it is the middle of the settings with the smallest 2Jmax.
+    """
     product = (table["loo_energy"] * table["loo_force"]).where(np.isfinite)
-    return table.loc[product.idxmin() if product.notna().any() else table["twojmax"].idxmin()]
+    if not product.notna().any():
+        smallest = table[table["twojmax"] == table["twojmax"].min()]
+        return smallest.iloc[len(smallest) // 2]
+    best_by_size = table.loc[product.groupby(table["twojmax"]).idxmin().dropna().astype(int)].sort_values("twojmax")
+    best = best_by_size.iloc[0]
+    for _, row in best_by_size.iterrows():
+        if product[row.name] <= MAX_ERROR_RATIO**2 * product[best.name]:
+            best = row
+    return best
