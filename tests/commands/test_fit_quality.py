@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from paretofit import import_dataset
 from paretofit.commands import evaluate_dataset, fit_dataset
+from paretofit.dataset import import_dataset
 
 MLEARN = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared")) / "data" / "mlearn"
 # Test errors of qSNAP, meV/atom and meV/Å: Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020).

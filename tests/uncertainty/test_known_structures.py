@@ -79,7 +79,7 @@ class TestRecord:
         with Dataset(BERYLLIUM) as data:
             others = list(data.select(np.arange(40, 45)))
         frames = [*others, *(redescribe(atoms, rng) for atoms in reversed(structures))]
-        ase.io.write(folder / "other.extxyz", [frame for frame in frames])
+        ase.io.write(folder / "other.extxyz", frames)
         table = evaluate_dataset(folder / "p", folder / "other.extxyz").table
         assert table["set"].value_counts().to_dict() == {"train": 30, "held out": 10, "new": 5}
 
