@@ -79,7 +79,8 @@ def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: b
         weights=[(float(f"{force_weight * ratio * factor:.4g}"), force_weight) for factor in factors],
         ridge=RIDGE_CANDIDATES if with_ridge else [0.0],
     )
-    if refined_grid.count_fits() > 1:
+    is_determined = np.isfinite(best[["loo_energy", "loo_force"]].to_numpy(dtype=float)).all()
+    if is_determined and refined_grid.count_fits() > 1:
         refined = _compute_errors(data, refined_grid, engine)
         table, best = pd.concat([table, refined], ignore_index=True), _select_best(refined)
     weights = float(best["w_energy"]), float(best["w_force"])

@@ -119,3 +119,14 @@ def test_a_level_without_forces_or_energies_is_named(tmp_path, structures, missi
     write_dataset(tmp_path / "d.h5", structures, {"dft": LevelData(records)})
     with pytest.raises(InputError, match=words):
         fit_dataset(tmp_path / "d.h5", tmp_path / "p")
+
+
+def test_a_choice_without_leave_one_out_errors_is_said_to_be_one(tmp_path):
+    with Dataset(BERYLLIUM) as data:
+        selected = data.select(np.arange(1))
+        labels = selected.labels("5")
+        record = {"energy": labels.energy[0], "forces": labels.forces}
+        write_dataset(tmp_path / "d.h5", list(selected), {"dft": LevelData([record])})
+    text = fit_dataset(tmp_path / "d.h5", tmp_path / "p").text
+    assert "leave-one-out errors are not determined" in text
+    assert "ridge penalty" not in text
