@@ -141,7 +141,8 @@ def fit_fitsnap(
 def _record_training(grouped: GroupedStructures) -> TrainingRecord:
     """Record which structures are in the training part and in the testing part of the input."""
     pairs = list(zip(grouped.structures, grouped.is_training, strict=True))
-    return TrainingRecord.from_structures(*([atoms for atoms, flag in pairs if flag == role] for role in (True, False)))
+    training, testing = ([atoms for atoms, flag in pairs if flag == role] for role in (True, False))
+    return TrainingRecord.from_structures(training, testing)
 
 
 def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, unseen_error_ratio: float) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from paretofit.descriptors import DesignMatrix
 from paretofit.study import PreparedStudy, build_sweep_input
-from paretofit.sweep import FastEngine, SweepGrid, SweepInput, make_engine, run_sweep
+from paretofit.sweep import FastEngine, PlainEngine, SweepGrid, SweepInput, make_engine, run_sweep
 
 # A larger 2Jmax must lower the geometric mean of both errors to this fraction: each step by two multiplies the number
 # of coefficients and the cost of MD by about three, and small improvements do not carry over to other configurations.
@@ -88,7 +89,7 @@ def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: b
     return ModelChoice(int(best["twojmax"]), weights, float(best["ridge"]), *errors, table)
 
 
-def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine) -> pd.DataFrame:
+def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine | PlainEngine) -> pd.DataFrame:
     columns = ["twojmax", "w_energy", "w_force", "ridge", "loo_energy", "loo_force"]
     table = run_sweep(data, grid, engine=engine)
     table = table.assign(ridge=table["ridge"].astype(float) if "ridge" in table else 0.0)
@@ -103,10 +104,10 @@ def _select_best(table: pd.DataFrame) -> pd.Series:
     product = (table["loo_energy"] * table["loo_force"]).where(np.isfinite)
     if not product.notna().any():
         smallest = table[table["twojmax"] == table["twojmax"].min()]
-        return smallest.iloc[len(smallest) // 2]
-    best_by_size = table.loc[product.groupby(table["twojmax"]).idxmin().dropna().astype(int)].sort_values("twojmax")
-    best = best_by_size.iloc[0]
-    for _, row in best_by_size.iterrows():
-        if product[row.name] <= MAX_ERROR_RATIO**2 * product[best.name]:
-            best = row
-    return best
+        return cast("pd.Series", smallest.iloc[len(smallest) // 2])
+    best, lowest = -1, np.inf
+    for _, products in sorted(product.dropna().groupby(table["twojmax"])):
+        position = products.index.tolist()[int(products.argmin())]
+        if best < 0 or products.min() <= MAX_ERROR_RATIO**2 * lowest:
+            best, lowest = position, float(products.min())
+    return cast("pd.Series", table.loc[best])

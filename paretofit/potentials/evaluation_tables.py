@@ -154,7 +154,7 @@ def list_outliers(table: pd.DataFrame) -> list[str]:
             names = [
                 ", ".join(filter(None, [f"{table['id'][k]} ({table['set'][k]}", table["config_type"][k]]))
                 + f", {error:.4g})"
-                for k, error in outliers.head(MAX_LISTED_OUTLIERS).items()
+                for k, error in zip(outliers.index.tolist(), outliers.head(MAX_LISTED_OUTLIERS), strict=False)
             ]
             more = f" and {len(outliers) - len(names)} others" if len(outliers) > len(names) else ""
             lines.append(
