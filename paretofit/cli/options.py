@@ -70,7 +70,7 @@ WeightRatioOption = Annotated[
     typer.Option(
         "--weight-ratio",
         help="Weight ratio w_E/w_F of energies to forces.",
-        show_default="12.25 or the study's; for a run: best",
+        show_default="the one with the smallest leave-one-out errors; for a run: best",
     ),
 ]
 RunFolderOption = Annotated[

@@ -46,11 +46,27 @@ HeldOutOption = Annotated[
     float | None,
     typer.Option(
         help="Fraction of the configurations excluded from training and used to calibrate the committee.",
-        show_default="0.2",
+        show_default="0.2 with --committee, otherwise 0; or the study's",
     ),
 ]
 TwojmaxOption = Annotated[
-    int | None, typer.Option(help="2Jmax of the model.", show_default="the largest, up to 8, that has enough rows")
+    int | None,
+    typer.Option(help="2Jmax of the model.", show_default="up to 8, with the smallest leave-one-out errors"),
+]
+CutoffOption = Annotated[
+    float | None,
+    typer.Option(help="Largest cutoff of a pair of atoms (Å).", show_default="from the distance of nearest neighbours"),
+]
+QuadraticOption = Annotated[
+    bool | None,
+    typer.Option("--quadratic/--linear", help="Fit quadratic or linear SNAP.", show_default="the study's or quadratic"),
+]
+KeepDesignOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-design",
+        help="Keep the descriptors in design.h5, which may be large; the next fit with the same --out reuses them.",
+    ),
 ]
 ConfigurationsArgument = Annotated[
     Path | None,
@@ -91,6 +107,8 @@ def fit(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the potential to.")] = Path("potential"),
     level: LevelOption = None,
     twojmax: TwojmaxOption = None,
+    cutoff: CutoffOption = None,
+    quadratic: QuadraticOption = None,
     weight_ratio: WeightRatioOption = None,
     held_out_fraction: HeldOutOption = None,
     committee: CommitteeOption = None,
@@ -99,6 +117,7 @@ def fit(
     optimise_weights: ObjectivesOption = "",
     weight_front: WeightFrontOption = False,
     regulariser: RegulariserOption = 0.01,
+    keep_design: KeepDesignOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
     jobs: JobsOption,
     progress: ProgressOption = True,
@@ -107,18 +126,19 @@ def fit(
     """Fit a potential, or with --committee a committee, to a dataset or the data of a FitSNAP input."""
     from paretofit.commands import fit_dataset, fit_fitsnap
 
-    choices = {"level": level, "twojmax": twojmax, "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction}
+    choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
+               "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction}  # fmt: skip
     options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
         raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
-        raise InputError("--level, --twojmax, --weight-ratio and --held-out-fraction cannot be combined with "
-                         "--fitsnap; set them in the FitSNAP input")  # fmt: skip
+        raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio and --held-out-fraction "
+                         "cannot be combined with --fitsnap; set them in the FitSNAP input")  # fmt: skip
     options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
-        result: Any = fit_dataset(source, out, **choices, **options)  # type: ignore[arg-type]
+        result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **options)  # type: ignore[arg-type]
     else:
         result = fit_fitsnap(str(fitsnap), out, objectives=split_names(optimise_weights), front=weight_front,
                              regulariser=regulariser, **options)  # fmt: skip

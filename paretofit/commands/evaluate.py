@@ -21,6 +21,8 @@ from paretofit.dataset import Dataset
 from paretofit.dataset.io import Frames, extract_file_labels, read_frames
 from paretofit.execution import RunContext
 from paretofit.potentials import (
+    DISPLAY_UNITS,
+    KINDS,
     LabelledStructures,
     LinearPotential,
     MacePotential,
@@ -30,6 +32,7 @@ from paretofit.potentials import (
     build_evaluation_tables,
     compute_spread_limits,
     flag_configurations,
+    list_outliers,
     predict_all,
     read_potential,
     summarise_by_set,
@@ -47,7 +50,8 @@ class Evaluation:
     Attributes
     ----------
     table : DataFrame
-        A row for each configuration: ``id, config_type, n_atoms, set`` (train, held out or new), and for each quantity
+        A row for each configuration: ``id, config_type, n_atoms, set`` (train, held out or new, or unknown
+        without a record of the training set), and for each quantity
         ``*_error`` (of forces and stress the root mean square), ``*_committee_error`` (equation 2), ``*_std``
         (disagreement, equation 1), ``*_interval`` (half width, root mean square), ``*_inside`` (fraction of labels in
         their intervals); ``extrapolation_grade, verdict, leverage``. meV/atom, meV/Å, GPa.
@@ -81,11 +85,18 @@ class Evaluation:
     def text(self) -> str:
         """The summary as plain text."""
         summary = self.summary.dropna(axis="columns", how="all")
+        units = {f"{quantity}_rmse": f"{quantity}_rmse {DISPLAY_UNITS[kind][1]}" for quantity, kind in KINDS.items()}
         lines = [
             f"{len(self.table)} configurations" + (f", labels: {self.level}" if self.level else ", no labels"),
             "energies in meV/atom, forces in meV/Å, stresses in GPa",
-            summary.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"),
+            summary.rename(columns=units).to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"),
+            *list_outliers(self.table),
         ]
+        if self.potential.known_configurations is None:
+            lines.append(
+                "the potential has no record of its training set, so errors of training configurations cannot be "
+                "separated; potentials written by this version of paretofit have one"
+            )
         if self.potential.uncertainty is None:
             lines.append("errors only; fit a committee (--committee) to get error bars, intervals and grades")
         elif not self.potential.uncertainty.held_out:
@@ -151,8 +162,8 @@ def evaluate_dataset(
     """
     if isinstance(potential, Path | str):
         potential = read_potential(potential, allow_pickle=allow_pickle)
-    uncertainty = potential.uncertainty
-    cases, infos, level = _read_cases(Path(dataset), level, uncertainty.level if uncertainty is not None else "")
+    uncertainty, known = potential.uncertainty, potential.known_configurations
+    cases, infos, level = _read_cases(Path(dataset), level, "" if known is None else known.level)
     _check_options(potential, coverage, tolerances, calibration)
     limits = compute_spread_limits(uncertainty, tolerances or {}, calibration)
     _check_elements(potential, cases.structures, dataset)

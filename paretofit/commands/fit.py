@@ -1,31 +1,33 @@
-"""`paretofit fit DATASET`: fit a model, or a committee, to a dataset or a study, with held-out configurations."""
+"""`paretofit fit DATASET`: fit a model, or a committee, to a dataset or a study.
+
+Without a committee, all configurations are fitted, and leave-one-out errors choose the model and measure its quality.
+A committee needs held-out configurations for its calibration.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
-from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
-from paretofit.core import InputError, RowKind, format_validation_error
+from paretofit.commands.fit_settings import FitOptions, describe_settings, make_fit_study
+from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size, spread_evenly
+from paretofit.commands.model_choice import ModelChoice, choose_model
+from paretofit.core import InputError, RowKind, remove_file
 from paretofit.dataset import Dataset
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
-from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name
-from paretofit.study import (
-    PreparedStudy,
-    Study,
-    infer_default_settings,
-    load_or_compute_design,
-    load_study,
-    prepare_study,
-)
+from paretofit.potentials import DISPLAY_UNITS, CommitteeSettings, LinearPotential, check_potential_name
+from paretofit.study import PreparedStudy, load_or_compute_design, prepare_study
 
 MAX_CHECKED_STRUCTURES = 20  # on which LAMMPS is compared with the model
-DEFAULT_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
+MAX_STRESS_STRUCTURES = 300  # of each set, on which stress errors are measured
 MILLI = 1000.0
+DESIGN_FILE = "design.h5"
+SETS = ("train", "held out")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class DatasetFit(FittedPotential):
     n_train, n_held_out : int
         Numbers of configurations in the training and the held-out set.
     errors : dict
-        Root mean square errors, "train energy" and so on, meV/atom and meV/Å.
+        Root mean square errors, "train energy" and so on: meV/atom, meV/Å, and GPa where stresses are labelled;
+        "leave-one-out energy" and "leave-one-out force" if settings were chosen or no configurations held out.
     """
 
     n_train: int
@@ -56,11 +59,14 @@ def fit_dataset(
     *,
     level: str | None = None,
     twojmax: int | None = None,
+    cutoff: float | None = None,
+    quadratic: bool | None = None,
     weight_ratio: float | None = None,
     held_out_fraction: float | None = None,
     committee: CommitteeSettings | None = None,
     seed: int | None = None,
     name: str = "potential",
+    keep_design: bool = False,
     jobs: int = 1,
     progress: bool = False,
 ) -> DatasetFit:
@@ -71,22 +77,29 @@ def fit_dataset(
     source : path-like
         A dataset (HDF5), or a study (YAML) with dataset, basis and train/test split.
     out : path-like
-        Folder to write to; its ``design.h5`` is reused by the next fit.
+        Folder to write to.
     level : str, optional
         Convergence level of the labels; by default the last level of the study, or the last level of the dataset with
         at least half as many labels as the most complete one.
-    twojmax : int, optional
-        By default the largest 2Jmax of the study, or the largest for which the dataset has enough rows, up to 8.
-    weight_ratio : float, optional
-        w_E/w_F; by default the median ratio of the study, or 12.25.
+    twojmax, weight_ratio : int, float, optional
+        2Jmax, and w_E/w_F; by default those of the study, or those that `init` proposes for the dataset, with the
+        smallest product of leave-one-out errors on the training set.
+    cutoff : float, optional
+        Largest cutoff of a pair of atoms, Å; by default that of the study, or the proposal for the dataset.
+    quadratic : bool, optional
+        Whether products of components are features; by default as in the study, or true.
     held_out_fraction : float, optional
-        Fraction of the configurations, in whole groups, that is excluded from training and calibrates the committee.
+        Fraction of the configurations, in whole groups, that is excluded from training and calibrates the committee;
+        by default as in the study, or 0.2 for a committee and 0 for a single model.
     committee : CommitteeSettings, optional
         Settings of the committee; by default a single model is fitted.
     seed : int, optional
         Random seed of the split.
     name : str
         Base name of the files.
+    keep_design : bool
+        Whether to keep the descriptors in ``design.h5``, which the next fit with the same folder reuses. An existing
+        file is never removed.
     jobs, progress
         Number of processes, and whether to show progress bars.
 
@@ -96,30 +109,46 @@ def fit_dataset(
         If the source, a level or a setting cannot be used.
     """
     check_potential_name(name)
-    study = _make_single_fit_study(Path(source), level, twojmax, weight_ratio, held_out_fraction, seed)
+    options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed)
+    study, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study), RunContext(jobs, progress)
-    split, level, (twojmax,) = prepared.split, study.levels[0], study.twojmax
     if committee is not None:
         check_committee_size(committee, prepared)
         _check_row_count(source, prepared)
-    with prepared.dataset as dataset:
-        design = load_or_compute_design(dataset, study.basis, Path(out) / "design.h5", context)
-        design = design.with_labels(dataset, [level])
-        fit = DesignFit(prepared, design, level, twojmax, split.train, study.weights[0])
+    with prepared.dataset as dataset, _use_design(prepared, Path(out) / DESIGN_FILE, keep_design, context) as design:
+        choice = choose_model(prepared, design, with_ridge=committee is None, jobs=jobs)
+        fit = DesignFit(prepared, design, study.levels[0], choice.twojmax, prepared.split.train, choice.weights)
         if committee is None:
-            potential = LinearPotential(fit.basis, np.asarray(fit.fit_single().coefficients))
+            potential = LinearPotential(fit.basis, np.asarray(fit.fit_single(choice.ridge).coefficients))
         else:
             potential = fit.fit_committee(committee, context)
-        errors = _compute_errors(design, level, potential.mean_coefficients, prepared)
+        errors = _compute_errors(design, study.levels[0], potential.mean_coefficients, prepared)
+        errors |= _compute_stress_errors(potential, dataset, prepared)
         files, deviation, problem = fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
-    summary = _format_summary(prepared, design.columns_up_to(twojmax), errors)
-    sizes = len(split.train), len(split.test)
-    return DatasetFit(potential, files, deviation, summary, *sizes, errors, check_problem=problem)
+    summary = [*describe_settings(prepared, choice, reasons, fit.basis), *_format_summary(prepared, errors, choice)]
+    if choice.has_errors:
+        errors |= {"leave-one-out energy": choice.energy, "leave-one-out force": choice.force}
+    split = prepared.split
+    return DatasetFit(
+        potential, files, deviation, summary, len(split.train), len(split.test), errors, check_problem=problem
+    )
+
+
+@contextmanager
+def _use_design(prepared: PreparedStudy, path: Path, keep: bool, context: RunContext) -> Iterator[DesignMatrix]:
+    """Yield the labelled design matrix; remove its file at the end, unless it existed before or is to be kept."""
+    is_kept = keep or path.exists()
+    try:
+        design = load_or_compute_design(prepared.dataset, prepared.study.basis, path, context)
+        yield design.with_labels(prepared.dataset, prepared.study.levels)
+    finally:
+        if not is_kept:
+            remove_file(path)
 
 
 def _check_row_count(source: Path | str, prepared: PreparedStudy) -> None:
-    """Check that a committee has more training rows than coefficients."""
-    train, twojmax = prepared.split.train, prepared.study.twojmax[0]
+    """Check that a committee has more training rows than coefficients of the smallest model."""
+    train, twojmax = prepared.split.train, min(prepared.study.twojmax)
     n_rows = int(len(train) + 3 * prepared.dataset.n_atoms[train].sum())
     n_columns = prepared.study.basis.columns_up_to(twojmax)
     if n_rows <= n_columns:
@@ -129,67 +158,11 @@ def _check_row_count(source: Path | str, prepared: PreparedStudy) -> None:
         )
 
 
-def _make_single_fit_study(
-    source: Path,
-    level: str | None,
-    twojmax: int | None,
-    ratio: float | None,
-    held_out_fraction: float | None,
-    seed: int | None,
-) -> Study:
-    """Make a study with a single fit from a study or a dataset."""
-    if is_study_path(source):
-        study = load_study(source)
-        values = {key: getattr(study, key) for key in Study.model_fields}
-        with Dataset(study.dataset) as data:
-            levels, dataset_levels = study.levels or data.levels, data.levels
-    else:
-        with Dataset(source) as data:
-            values = {"dataset": source, **infer_default_settings(data, DEFAULT_HELD_OUT_FRACTION)}
-            levels, dataset_levels = values.pop("levels"), data.levels
-    if level is not None and level not in dataset_levels:
-        raise InputError(f"{source} has no level '{level}'; available: {', '.join(dataset_levels) or 'none'}")
-    level = levels[-1] if level is None else level
-    ratios = sorted(pair[0] / pair[1] for pair in values["weights"])
-    basis, twojmax = dict(values["basis"]), twojmax if twojmax is not None else max(values["twojmax"])
-    split = dict(values["split"])
-    if held_out_fraction is not None:
-        if not 0 <= held_out_fraction < 1:
-            raise InputError(f"the held-out fraction must be at least 0 and below 1; got {held_out_fraction:g}")
-        split["train_fraction"] = 1 - held_out_fraction
-    if seed is not None:
-        split["seed"] = seed
-    settings = {
-        **values,
-        "basis": {**basis, "twojmax": max(twojmax, basis.get("twojmax", twojmax))},
-        "split": split,
-        "levels": [level],
-        "twojmax": [twojmax],
-        "weights": [(ratio if ratio is not None else ratios[len(ratios) // 2], 1.0)],
-        "leave_one_out": split.get("train_fraction") == 1,  # required without a test set
-        "missing_labels": "drop",
-        "sizes": ["all"],
-        "ridge": [0.0],
-        "leverage": {},
-        "group_weights": {},
-        "cost": {"label_seconds": {level: 1.0}},  # the cost is not used
-    }
-    try:
-        return Study.model_validate(settings)
-    except ValidationError as error:
-        raise InputError(f"{source}: {format_validation_error(error, Study)}") from error
-
-
-def is_study_path(path: Path | str) -> bool:
-    """Check whether a path has the suffix of a study (YAML)."""
-    return Path(path).suffix in {".yaml", ".yml"}
-
-
 def _compute_errors(
     design: DesignMatrix, level: str, coefficients: np.ndarray, prepared: PreparedStudy
 ) -> dict[str, float]:
     """Compute root mean square errors of energies per atom (meV) and forces (meV/Å) in one pass over the rows."""
-    sets = {"train": prepared.split.train, "held out": prepared.split.test}
+    sets = dict(zip(SETS, (prepared.split.train, prepared.split.test), strict=True))
     squares = {(name, kind): [0.0, 0] for name in sets for kind in (RowKind.ENERGY, RowKind.FORCE)}
     for window, rows in design.blocks():
         squared = (rows[:, : len(coefficients)] @ coefficients - design.targets[level][window]) ** 2
@@ -203,17 +176,39 @@ def _compute_errors(
     }
 
 
-def _format_summary(prepared: PreparedStudy, n_columns: int, errors: dict[str, float]) -> list[str]:
-    """Format the model and the errors of the training and the held-out set as lines."""
-    study, split, n_dropped = prepared.study, prepared.split, len(prepared.dropped_ids)
-    model = "quadratic SNAP" if study.basis.quadratic else "SNAP"
-    note = f"; {n_dropped} configurations without a label at this level are not used" if n_dropped else ""
-    if prepared.unconverged_ids:
-        note += f"; {len(prepared.unconverged_ids)} configurations whose DFT did not converge are not used"
-    twojmax, ratio = study.twojmax[0], study.weights[0][0]
-    lines = [f"{model}, 2Jmax {twojmax} ({n_columns} columns), w_E/w_F {ratio:g}, level {study.levels[0]}{note}"]
-    for name, positions in (("train", split.train), ("held out", split.test)):
+def _compute_stress_errors(potential: LinearPotential, dataset: Dataset, prepared: PreparedStudy) -> dict[str, float]:
+    """Compute root mean square errors of stresses (GPa) of the configurations with a stress label, by LAMMPS."""
+    factor, _ = DISPLAY_UNITS[RowKind.STRESS]
+    stresses = dataset.labels(prepared.study.levels[0]).stress
+    errors = {}
+    calculator = None
+    for name, positions in zip(SETS, (prepared.split.train, prepared.split.test), strict=True):
+        labelled = positions[np.isfinite(stresses[positions]).all(axis=1)]
+        chosen = labelled[spread_evenly(len(labelled), MAX_STRESS_STRUCTURES)] if len(labelled) else labelled
+        residuals = []
+        for atoms, label in zip(dataset.select(chosen), stresses[chosen], strict=True):
+            if atoms.pbc.all():
+                calculator = calculator or potential.without_uncertainty().calculator()
+                atoms.calc = calculator
+                residuals.append(atoms.get_stress() - label)
+        if residuals:
+            errors[f"{name} stress"] = factor * float(np.sqrt(np.mean(np.square(residuals))))
+    return errors
+
+
+def _format_summary(prepared: PreparedStudy, errors: dict[str, float], choice: ModelChoice) -> list[str]:
+    """Format the errors of the training and the held-out set, and the leave-one-out errors, as lines."""
+    lines = []
+    for name, positions in zip(SETS, (prepared.split.train, prepared.split.test), strict=True):
         if len(positions):
             energy, force = (errors[f"{name} {kind}"] for kind in ("energy", "force"))
-            lines.append(f"{name}: {len(positions)} configurations, rmse {energy:.4g} meV/atom and {force:.4g} meV/Å")
+            stress = f", {errors[f'{name} stress']:.4g} GPa (not fitted)" if f"{name} stress" in errors else ""
+            lines.append(
+                f"{name}: {len(positions)} configurations, rmse {energy:.4g} meV/atom and {force:.4g} meV/Å{stress}"
+            )
+    if choice.has_errors:
+        lines.append(
+            f"leave-one-out: rmse {choice.energy:.4g} meV/atom and {choice.force:.4g} meV/Å on the training set, for "
+            "whole groups"
+        )
     return lines

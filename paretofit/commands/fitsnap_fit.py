@@ -14,7 +14,12 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from paretofit.commands.fitsnap_rows import check_fitted_elements, compute_fit_rows, read_grouped_structures
+from paretofit.commands.fitsnap_rows import (
+    GroupedStructures,
+    check_fitted_elements,
+    compute_fit_rows,
+    read_grouped_structures,
+)
 from paretofit.commands.fitted_potential import FittedPotential, compare_with_lammps, spread_evenly
 from paretofit.core import InputError, RowKind, remove_file, write_csv, write_text
 from paretofit.descriptors import GPA_PER_BAR, SnapBasis
@@ -32,7 +37,7 @@ from paretofit.fitsnap import (
     search_weights,
 )
 from paretofit.linear import OptimisedWeights, fit_wls
-from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name
+from paretofit.potentials import CommitteeSettings, LinearPotential, TrainingRecord, check_potential_name
 
 JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
@@ -124,7 +129,7 @@ def fit_fitsnap(
         )
         rows = replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
-    potential = LinearPotential(basis, coefficients, settings.reference)
+    potential = LinearPotential(basis, coefficients, settings.reference, training=_record_training(grouped))
     if committee is not None:
         members = grouped.structures, grouped.is_training
         potential = build_fitsnap_committee(
@@ -144,6 +149,13 @@ def fit_fitsnap(
     return FitsnapFit(
         potential, files, deviation, summary, metrics, rows, optimum, unseen_ratio, notes=notes, check_problem=problem
     )
+
+
+def _record_training(grouped: GroupedStructures) -> TrainingRecord:
+    """Record which structures are in the training part and in the testing part of the input."""
+    pairs = list(zip(grouped.structures, grouped.is_training, strict=True))
+    training, testing = ([atoms for atoms, flag in pairs if flag == role] for role in (True, False))
+    return TrainingRecord.from_structures(training, testing)
 
 
 def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, unseen_error_ratio: float) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from paretofit.potentials import (
     LabelledStructures,
     LinearPotential,
     SnapFiles,
+    TrainingRecord,
     build_committee,
     check_exported_files,
     format_committee,
@@ -150,9 +151,12 @@ class DesignFit:
         LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
         set, of the training set.
         """
-        split = self.prepared.split
+        split, dataset = self.prepared.split, self.prepared.dataset
         positions = split.test if len(split.test) else split.train
-        structures = list(self.prepared.dataset.select(positions[spread_evenly(len(positions), n_checked)]))
+        structures = list(dataset.select(positions[spread_evenly(len(positions), n_checked)]))
+        if potential.uncertainty is None:
+            sets = dataset.select(self.training_set), dataset.select(split.test)
+            potential = replace(potential, training=TrainingRecord.from_structures(*sets, self.level))
         files = potential.write(out, name)
         return files, *compare_with_lammps(files, potential, structures)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paretofit.commands.fit import is_study_path
+from paretofit.commands.fit_settings import is_study_path
 from paretofit.commands.plan_result import Plan
 from paretofit.core import InputError
 from paretofit.execution import RunContext

@@ -12,9 +12,11 @@ from .committee_building import partition_training_rows as partition_training_ro
 from .dispersion import DISPERSION_METHODS as DISPERSION_METHODS
 from .dispersion import format_dispersion_commands as format_dispersion_commands
 from .dispersion import overlay_commands as overlay_commands
+from .evaluation_tables import KINDS as KINDS
 from .evaluation_tables import build_evaluation_tables as build_evaluation_tables
 from .evaluation_tables import compute_spread_limits as compute_spread_limits
 from .evaluation_tables import flag_configurations as flag_configurations
+from .evaluation_tables import list_outliers as list_outliers
 from .evaluation_tables import summarise_by_set as summarise_by_set
 from .evaluation_tables import tabulate_components as tabulate_components
 from .lammps_words import check_potential_name as check_potential_name
@@ -30,3 +32,4 @@ from .snap_format import SnapFiles as SnapFiles
 from .snap_format import read_snap as read_snap
 from .snap_format import read_snap_files as read_snap_files
 from .snap_format import write_snap as write_snap
+from .training_record import TrainingRecord as TrainingRecord

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError
 from paretofit.potentials.prediction import Prediction
+from paretofit.potentials.training_record import TrainingRecord
 from paretofit.uncertainty import Assessment, Uncertainty, build_assessment
 
 
@@ -25,6 +26,13 @@ class CommitteePotential(ABC):
         @property
         def uncertainty(self) -> Uncertainty | None:
             """Calibration and training set of a committee; None for a single potential."""
+
+    @property
+    def known_configurations(self) -> TrainingRecord | None:
+        """Training and held-out configurations, from the calibration of a committee or the record of a potential."""
+        if self.uncertainty is None:
+            return getattr(self, "training", None)
+        return TrainingRecord(self.uncertainty.structure_roles, self.uncertainty.level)
 
     @abstractmethod
     def without_uncertainty(self) -> Self:

@@ -13,14 +13,16 @@ from paretofit.core import Array, InputError, RowKind, check_choice
 from paretofit.potentials.committee_building import DISPLAY_UNITS, LabelledStructures
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
-from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, hash_structure, score_detection
+from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, find_role, score_detection
 
-NEW = "new"
+NEW, UNKNOWN = "new", "unknown"  # unknown: the potential has no record of its training set
 GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # as from `classify_grade`
 COMPONENTS = ("label", "prediction", "error", "std", "interval")
 QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # column names, and attributes of labels
 KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE, "stress": RowKind.STRESS}
 MIN_RANKED_CONFIGURATIONS = 3  # for a rank correlation
+MIN_OUTLIER_RATIO = 5.0  # of the error of a configuration to the median of the same quantity
+MAX_LISTED_OUTLIERS = 5
 
 
 def build_evaluation_tables(
@@ -30,7 +32,7 @@ def build_evaluation_tables(
     assessments: Sequence[Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tabulate the errors of all configurations, and the errors of all their components."""
-    roles = {} if potential.uncertainty is None else potential.uncertainty.structure_roles
+    known = potential.known_configurations
     rows, parts = [], []
     configurations = zip(labelled.structures, labelled.labels, infos, assessments, strict=True)
     for k, (atoms, label, info, assessment) in enumerate(configurations):
@@ -38,7 +40,7 @@ def build_evaluation_tables(
             "id": info["id"],
             "config_type": str(info.get("config_type", "")),
             "n_atoms": len(atoms),
-            "set": roles.get(hash_structure(atoms), NEW),
+            "set": UNKNOWN if known is None else find_role(known.structure_roles, atoms) or NEW,
         }
         for quantity in QUANTITIES:
             part = _compare_components(quantity, label, assessment, len(atoms))
@@ -139,6 +141,27 @@ def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFr
                 row[f"{quantity}_rank"] = _compute_rank_correlation(table[mask], quantity)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def list_outliers(table: pd.DataFrame) -> list[str]:
+    """Describe the configurations whose error is far above the median, a line for each quantity that has any."""
+    lines = []
+    for quantity, kind in KINDS.items():
+        errors = table[f"{quantity}_error"].abs().dropna()
+        median, unit = errors.median(), DISPLAY_UNITS[kind][1]
+        outliers = errors[(errors > MIN_OUTLIER_RATIO * median) & (errors > 0)].sort_values(ascending=False)
+        if len(outliers):
+            names = [
+                ", ".join(filter(None, [f"{table['id'][k]} ({table['set'][k]}", table["config_type"][k]]))
+                + f", {error:.4g})"
+                for k, error in zip(outliers.index.tolist(), outliers.head(MAX_LISTED_OUTLIERS), strict=False)
+            ]
+            more = f" and {len(outliers) - len(names)} others" if len(outliers) > len(names) else ""
+            lines.append(
+                f"{quantity} outliers, above {MIN_OUTLIER_RATIO:g} times the median error of {median:.4g} {unit}: "
+                f"configurations {', '.join(names)}{more}"
+            )
+    return lines
 
 
 def _compute_rank_correlation(table: pd.DataFrame, quantity: str) -> float:

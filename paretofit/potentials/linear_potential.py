@@ -45,6 +45,7 @@ from paretofit.potentials.snap_format import (
     to_lammps_coefficients,
     write_snap,
 )
+from paretofit.potentials.training_record import RECORD_SUFFIX, TrainingRecord
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, read_committee, write_committee
 
 MAX_COEFFICIENT_MISMATCH = 1e-9  # relative, between the mean of a committee and the coefficients in the LAMMPS files
@@ -66,12 +67,15 @@ class LinearPotential(CommitteePotential):
     reference : ReferencePotential or None
     uncertainty : Uncertainty or None
         Calibration and training set of a committee.
+    training : TrainingRecord or None
+        Training set of a single potential.
     """
 
     basis: SnapBasis
     coefficients: Array
     reference: ReferencePotential | None = None
     uncertainty: Uncertainty | None = None
+    training: TrainingRecord | None = None
 
     @classmethod
     def read(cls, path: Path | str) -> LinearPotential:
@@ -87,7 +91,9 @@ class LinearPotential(CommitteePotential):
         basis, coefficients, reference = read_snap(Path(path))
         committee = resolve_snap_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
         if not committee.is_file():
-            return cls(basis, coefficients, reference)
+            record = resolve_snap_paths(Path(path))[0].with_suffix(RECORD_SUFFIX)
+            training = TrainingRecord.read(record, coefficients) if record.is_file() else None
+            return cls(basis, coefficients, reference, training=training)
         members, uncertainty = read_committee(committee)
         is_match = members.shape[1:] == coefficients.shape
         if is_match:  # compare LAMMPS's coefficients, because chemflag merges coefficients
@@ -177,9 +183,12 @@ class LinearPotential(CommitteePotential):
     def write(self, folder: Path | str, name: str = "potential") -> SnapFiles:
         """Write the LAMMPS files, of a committee those of the mean and ``NAME.committee.h5``."""
         files = self.write_mean(folder, name)
-        committee = files.coefficients.with_suffix(COMMITTEE_SUFFIX)
+        committee, record = (files.coefficients.with_suffix(suffix) for suffix in (COMMITTEE_SUFFIX, RECORD_SUFFIX))
+        remove_file(record)  # existing files would belong to another potential
         if self.coefficients.ndim == 1:
-            remove_file(committee)  # an existing file would belong to another potential
+            remove_file(committee)
+            if self.training is not None:
+                self.training.write(record, read_snap(files.coefficients)[1])  # as they will be read
         else:
             write_committee(committee, self.coefficients, self.uncertainty)
         return files

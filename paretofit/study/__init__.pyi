@@ -26,4 +26,5 @@ from .schema import read_sections as read_sections
 from .schema import tabulate_settings as tabulate_settings
 from .sweep_data import build_sweep_input as build_sweep_input
 from .template import infer_default_settings as infer_default_settings
+from .template import propose_cutoff as propose_cutoff
 from .template import write_template as write_template

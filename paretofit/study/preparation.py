@@ -67,9 +67,12 @@ def prepare_study(study: Study) -> PreparedStudy:
             "'missing_labels: drop'"
         )
     if not is_used.any():
-        advice = "; label them, or set 'unconverged_labels: keep'" if is_unconverged.any() else ""
-        problem = f"no configuration has converged labels at all of the levels {', '.join(levels)}"
-        raise InputError(f"{study.dataset}: {problem}{advice}")
+        if is_unconverged.any():
+            raise InputError(
+                f"{study.dataset}: no configuration has converged labels at all of the levels {', '.join(levels)}; "
+                "label them, or set 'unconverged_labels: keep'"
+            )
+        raise InputError(f"{study.dataset}: {explain_missing_labels(dataset, levels)}")
     labelled_dataset = dataset.select(np.flatnonzero(is_used))
     _check_group_keys(study, labelled_dataset)
     groups = group_configurations(labelled_dataset, study.split.group_by)
@@ -97,6 +100,27 @@ def find_usable_configurations(
     if drop_unconverged:
         is_unconverged = is_complete & np.logical_or.reduce([dataset.find_unconverged(level) for level in levels])
     return is_complete, is_unconverged
+
+
+def explain_missing_labels(dataset: Dataset, levels: list[str]) -> str:
+    """Explain why no configuration has a complete label at all levels: it lacks energies, forces, or a common level."""
+    for level in levels:
+        labels = dataset.labels(level)
+        n_energies, n_forces = int(np.isfinite(labels.energy).sum()), int(labels.forces_complete.sum())
+        remedy = "a fit requires energies and forces of the same configurations; import or label the missing ones"
+        if n_energies and not n_forces:
+            return f"level '{level}' has {n_energies} energies but no forces; {remedy}"
+        if n_forces and not n_energies:
+            return f"level '{level}' has the forces of {n_forces} configurations but no energies; {remedy}"
+        if not labels.complete.any():
+            return (
+                f"level '{level}' has {n_energies} energies and the forces of {n_forces} configurations, but no "
+                f"configuration has both, without a failed calculation; {remedy}"
+            )
+    return (
+        f"no configuration has energies and forces at all of the levels {', '.join(levels)}; label or import the "
+        "missing ones, or use fewer levels"
+    )
 
 
 def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:

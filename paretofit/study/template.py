@@ -10,10 +10,16 @@ from joblib import cpu_count
 
 from paretofit.core import Array, InputError, write_text
 from paretofit.dataset import Dataset, describe_dataset
+from paretofit.dataset.quality import compute_neighbour_distance
 from paretofit.descriptors import SnapBasis
 from paretofit.linear.reduction import get_device
 from paretofit.study.json_schema import write_json_schema
-from paretofit.study.preparation import PreparedStudy, find_usable_configurations, prepare_study
+from paretofit.study.preparation import (
+    PreparedStudy,
+    explain_missing_labels,
+    find_usable_configurations,
+    prepare_study,
+)
 from paretofit.study.run_summary import MIN_ROWS_PER_FEATURE
 from paretofit.study.schema import Study, load_study
 from paretofit.sweep import check_reduction_memory
@@ -29,7 +35,7 @@ dataset: {dataset_path}
 # SNAP basis; its 2Jmax is the largest of 'twojmax' below.
 basis:
   elements: [{elements}]
-  rcutfac: 4.812302818    # Å; the cutoff of a pair of elements is rcutfac * (R_i + R_j)
+  rcutfac: {rcutfac}    # Å; the cutoff of a pair of elements is rcutfac * (R_i + R_j); {cutoff_reason}
   radelem: {radelem}
   wj: {wj}
   quadratic: true         # false: linear SNAP
@@ -52,7 +58,8 @@ leverage: {{energy_weight: 150, twojmax: {smallest}}}
 
 GROUP_COMMENT = "    # default groups (parent, trajectory) are too large for a test set"
 SCHEMA_FILE = "study.schema.json"
-DEFAULT_WEIGHT_RATIO = 12.25  # w_E/w_F, from the published study
+MIN_CUTOFF_RATIO = 1.7  # of the cutoff to the distance of nearest neighbours, so that it includes the second shell
+MAX_SAMPLED_STRUCTURES = 100  # for the distance of nearest neighbours
 NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of groups that are smaller than those of "parent"
 SPLIT_SEEDS = (1, 2, 3, 4)  # tried in this order
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set
@@ -135,7 +142,9 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
         "twojmax": settings["twojmax"],
         "smallest": settings["twojmax"][0],
         "components": components,
-        "weights": _choose_weights(components),
+        "weights": [ratio for ratio, _ in settings["weights"]],
+        "rcutfac": settings["basis"]["rcutfac"],
+        "cutoff_reason": propose_cutoff(data)[1],
         "sizes": f"[{', '.join(map(str, sizes))}]",
         "cost": cost,
     }
@@ -183,10 +192,13 @@ def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str,
     if not data.levels or not len(data):
         raise InputError(f"{data.path} has no labelled configurations; import labels into it first")
     levels = _select_levels(data)[0]
-    settings: dict[str, Any] = {"levels": levels, "weights": [(DEFAULT_WEIGHT_RATIO, 1.0)]}
+    components = 3 * float(data.n_atoms.mean())
+    weights = [(ratio, 1.0) for ratio in propose_weight_ratios(components)]
+    settings: dict[str, Any] = {"levels": levels, "weights": weights}
     is_complete, is_unconverged = find_usable_configurations(data, levels, drop_unconverged=True)
     used = data.select(np.flatnonzero(is_complete & ~is_unconverged)) if is_complete.any() else data
-    settings["basis"] = {"elements": list(describe_dataset(used if len(used) else data).species)}
+    elements = list(describe_dataset(used if len(used) else data).species)
+    settings["basis"] = {"elements": elements, "rcutfac": propose_cutoff(data)[0]}
     settings["split"] = _choose_split(data, settings, 1 - held_out_fraction)
     prepared = _prepare(data, settings)
     with prepared.dataset as used:
@@ -240,6 +252,24 @@ def _count_rows(used: Dataset, train: Array, level: str) -> int:
     return len(train) + int((np.abs(labels.forces[is_training_atom]) > MIN_FORCE).sum())
 
 
+def propose_cutoff(data: Dataset) -> tuple[float, str]:
+    """Propose the cutoff of a pair of atoms, Å, and give the reason.
+
+    It is the default of `SnapBasis`, or 1.7 times the distance of nearest neighbours if that is larger, because with
+    fewer shells than the second, large atoms such as alkali metals have too few neighbours.
+    """
+    positions = np.unique(np.linspace(0, len(data) - 1, MAX_SAMPLED_STRUCTURES).astype(int))
+    distances = np.array([compute_neighbour_distance(atoms) for atoms in data.select(positions)])
+    default = float(SnapBasis.model_fields["rcutfac"].default)
+    if not np.isfinite(distances).any():
+        return default, "the default, because no atoms have neighbours"
+    distance = float(np.nanmedian(distances))
+    if MIN_CUTOFF_RATIO * distance <= default:
+        return default, f"the default, {default / distance:.2f} times the distance of nearest neighbours"
+    cutoff = float(f"{MIN_CUTOFF_RATIO * distance:.3g}")
+    return cutoff, f"{MIN_CUTOFF_RATIO:g} times the distance of nearest neighbours, which is {distance:.2f} Å"
+
+
 def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
     """Select the levels with at least half as many usable labels as the largest number at any level.
 
@@ -249,9 +279,7 @@ def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
     counts = {name: int(data.labels(name).complete.sum()) for name in data.levels}
     levels = [name for name, count in counts.items() if 2 * count >= max(counts.values()) and count]
     if not levels:
-        raise InputError(
-            f"{data.path} has no complete labels; use 'paretofit label' to compute or 'paretofit import' to read labels"
-        )
+        raise InputError(f"{data.path}: {explain_missing_labels(data, data.levels)}")
     while len(levels) > 1:
         is_complete, is_unconverged = find_usable_configurations(data, levels, drop_unconverged=True)
         if 2 * int((is_complete & ~is_unconverged).sum()) >= min(counts[name] for name in levels):
@@ -300,8 +328,12 @@ def _choose_model_sizes(n_rows: int, elements: list[str]) -> list[int]:
     return sizes
 
 
-def _choose_weights(components: float) -> list[float]:
-    """Choose ratios w_E/w_F from equal weights of all rows to three times the force components per energy."""
+def propose_weight_ratios(components: float) -> list[float]:
+    """Propose ratios w_E/w_F, from equal weights of all rows to three times the force components per energy.
+
+    At √`components`, the squared residuals of energies and forces have equal total weights; energies have smaller
+    residuals, so that larger ratios are needed, which `fit` and `run` compare.
+    """
     return [float(f"{ratio:.2g}") for ratio in (1, components / 5, components / 3, components, 3 * components)]
 
 

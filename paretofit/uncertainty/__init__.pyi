@@ -14,10 +14,11 @@ from .committee_file import read_uncertainty as read_uncertainty
 from .committee_file import write_committee as write_committee
 from .extrapolation import EnvironmentGrade as EnvironmentGrade
 from .extrapolation import classify_grade as classify_grade
-from .potential_uncertainty import HELD_OUT as HELD_OUT
-from .potential_uncertainty import TRAIN as TRAIN
+from .known_structures import HELD_OUT as HELD_OUT
+from .known_structures import TRAIN as TRAIN
+from .known_structures import find_role as find_role
+from .known_structures import hash_structure as hash_structure
 from .potential_uncertainty import Assessment as Assessment
 from .potential_uncertainty import CalibrationData as CalibrationData
 from .potential_uncertainty import Uncertainty as Uncertainty
 from .potential_uncertainty import build_assessment as build_assessment
-from .potential_uncertainty import hash_structure as hash_structure

@@ -22,10 +22,11 @@ from paretofit.core import (
     one_line,
 )
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
-from paretofit.uncertainty.potential_uncertainty import HELD_OUT, TRAIN, CalibrationData, Uncertainty
+from paretofit.uncertainty.known_structures import HELD_OUT, TRAIN
+from paretofit.uncertainty.potential_uncertainty import CalibrationData, Uncertainty
 
 COMMITTEE_SUFFIX = ".committee.h5"
-FILE_VERSION = 1
+FILE_VERSION = 2
 # Names of datasets by the attributes of `EnvironmentGrade`, and attributes of `Uncertainty` that are stored as such.
 GRADE_DATASETS = {"scale": "scale", "coefficient_map": "graded", "span_basis": "spanned"}
 FILE_ATTRIBUTES = ("method", "energy_weight", "coverage", "level")

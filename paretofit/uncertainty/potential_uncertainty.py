@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError, RowKind, check_choice, hash_array
+from paretofit.core import Array, InputError, RowKind, check_choice
 from paretofit.uncertainty.calibration import (
     CALIBRATIONS,
     ConformalIntervals,
@@ -21,9 +21,6 @@ from paretofit.uncertainty.calibration import (
     get_min_calibration_size,
 )
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
-
-GEOMETRY_DECIMALS = 3  # decimal places, in Å, to which positions and cells of equal structures agree
-TRAIN, HELD_OUT = "train", "held out"
 
 
 class CalibrationData(NamedTuple):
@@ -216,10 +213,3 @@ def build_assessment(
     means = [float(members.energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)]
     values: list[Any] = [*means, float(spreads[0]), *spreads[1:], float(widths[0]), *widths[1:], grades, leverage]
     return Assessment(*values)
-
-
-def hash_structure(atoms: Atoms) -> str:
-    """Return a hash of a structure with lengths rounded to `GEOMETRY_DECIMALS`, to recognise training structures."""
-    lengths = np.concatenate([atoms.cell[:].ravel(), atoms.positions.ravel()])
-    geometry = np.round(lengths, GEOMETRY_DECIMALS) + 0.0  # no -0.0
-    return hash_array(np.concatenate([atoms.numbers, atoms.pbc, geometry]))[:16]

@@ -31,7 +31,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fitted(folder):
-    return fit_dataset(first_configurations(), folder / "p", level="5", twojmax=4, committee=CommitteeSettings(8))
+    return fit_dataset(
+        first_configurations(),
+        folder / "p",
+        level="5",
+        twojmax=4,
+        weight_ratio=12.25,
+        committee=CommitteeSettings(8),
+        keep_design=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +79,33 @@ class TestFit:
         assert len(positions_of_role(potential, HELD_OUT)) == fitted.n_held_out
         assert fitted.errors["train energy"] == pytest.approx(1000 * plain.rmse["energy"], rel=1e-7)
 
-    def test_a_fit_without_a_committee_has_the_same_coefficients(self, potential, folder):
+    def test_a_fit_without_a_committee_uses_and_remembers_all_configurations(self, folder):
         alone = fit_dataset(first_configurations(), folder / "alone", level="5", twojmax=4)
-        assert alone.potential.coefficients == pytest.approx(potential.mean_coefficients, rel=1e-7, abs=1e-9)
-        assert LinearPotential.read(folder / "alone").uncertainty is None
+        assert (alone.n_train, alone.n_held_out) == (197, 0)
+        assert alone.errors["leave-one-out energy"] > alone.errors["train energy"]
+        assert not (folder / "alone" / "design.h5").exists()
+        again = LinearPotential.read(folder / "alone")
+        assert again.uncertainty is None
+        assert set(again.training.structure_roles.values()) == {TRAIN}
+        evaluation = evaluate_dataset(folder / "alone", FAR)
+        assert (evaluation.table["set"] == "new").all()
+        assert evaluation.level == "5"
+
+    def test_the_weights_lower_the_product_of_the_errors(self, folder):
+        chosen, fixed = (
+            fit_dataset(first_configurations(), folder / "w", level="5", twojmax=2, weight_ratio=ratio).errors
+            for ratio in (None, 1.0)
+        )
+        products = [errors["leave-one-out energy"] * errors["leave-one-out force"] for errors in (chosen, fixed)]
+        assert products[0] < products[1]
+
+    def test_options_and_reasons(self, folder):
+        fit = fit_dataset(
+            first_configurations(), folder / "o", twojmax=2, cutoff=4.5, quadratic=False, weight_ratio=30.0
+        )
+        assert (fit.potential.basis.cutoff, fit.potential.basis.quadratic) == (4.5, False)
+        assert "set by --cutoff" in fit.text
+        assert "set by --weight-ratio" in fit.text
 
     def test_the_calibration_has_spreads_and_residuals_of_held_out_labels(self, potential):
         position = positions_of_role(potential, HELD_OUT)[3]
@@ -100,7 +131,12 @@ class TestFit:
     @pytest.mark.parametrize("method", ["subset", "posterior", "pops"])
     def test_other_committee_methods(self, folder, potential, method):
         other = fit_dataset(
-            first_configurations(), folder / method, level="5", twojmax=4, committee=CommitteeSettings(6, method)
+            first_configurations(),
+            folder / method,
+            level="5",
+            twojmax=4,
+            weight_ratio=12.25,
+            committee=CommitteeSettings(6, method),
         ).potential
         assert other.mean_coefficients == pytest.approx(potential.mean_coefficients, rel=1e-7, abs=1e-9)
         assert other.uncertainty.method == method
@@ -118,7 +154,7 @@ class TestFit:
         )
         fit = fit_dataset(study, folder / "s")
         assert (fit.potential.basis.twojmax, fit.potential.basis.quadratic) == (4, False)
-        assert "w_E/w_F 20, level 5" in fit.description
+        assert 5 / 3**0.5 < float(fit.description.split("w_E/w_F ")[1].split(",")[0]) < 100 * 3**0.5 + 1
         assert fit.n_train == round(0.75 * 197)
 
 
@@ -381,7 +417,7 @@ class TestRegressions:
                 tmp_path / "d.h5", list(data), {"a": LevelData(read_labels_without_seconds(data, "5"))}, data.ids
             )
         fit = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2)
-        assert fit.n_held_out == 39
+        assert fit.n_train == 197
 
     def test_the_calibration_counts_groups_instead_of_configurations(self, tmp_path):
         """197 configurations in 12 groups cannot calibrate 90 % intervals: two or three groups are held out."""
@@ -443,7 +479,7 @@ class TestRegressions:
         with h5py.File(path, "a") as file:
             file.attrs["committee_version"] = 99
         with pytest.raises(
-            InputError, match=r"^\S+ is a committee of version 99, but this paretofit reads version 1; fit it again$"
+            InputError, match=r"^\S+ is a committee of version 99, but this paretofit reads version 2; fit it again$"
         ):
             LinearPotential.read(tmp_path)
 

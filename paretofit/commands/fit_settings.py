@@ -1,0 +1,147 @@
+"""Settings of a single fit: from a study, or proposed for a dataset as by `init`, with the options of the verb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from paretofit.commands.model_choice import ModelChoice
+from paretofit.core import InputError, format_validation_error
+from paretofit.dataset import Dataset
+from paretofit.descriptors import SnapBasis
+from paretofit.study import PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
+
+COMMITTEE_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of `fit`; None leaves the choice to the study or to the data. See `fit_dataset`."""
+
+    level: str | None = None
+    twojmax: int | None = None
+    cutoff: float | None = None
+    quadratic: bool | None = None
+    weight_ratio: float | None = None
+    held_out_fraction: float | None = None
+    seed: int | None = None
+
+
+def is_study_path(path: Path | str) -> bool:
+    """Check whether a path has the suffix of a study (YAML)."""
+    return Path(path).suffix in {".yaml", ".yml"}
+
+
+def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> tuple[Study, dict[str, str]]:
+    """Make a study with a single level, training set and candidates for 2Jmax and the weights, and give reasons.
+
+    Returns
+    -------
+    study : Study
+    reasons : dict of str to str
+        Why "2Jmax", "cutoff" and "w_E/w_F" have their candidates.
+
+    Raises
+    ------
+    InputError
+        If the source, the level or an option cannot be used.
+    """
+    values, dataset_levels, reasons = _read_values(source, COMMITTEE_HELD_OUT_FRACTION if is_committee else 0.0)
+    level = options.level if options.level is not None else values["levels"][-1]
+    if level not in dataset_levels:
+        raise InputError(f"{source} has no level '{level}'; available: {', '.join(dataset_levels) or 'none'}")
+    basis, twojmax, weights = dict(values["basis"]), values["twojmax"], values["weights"]
+    if options.twojmax is not None:
+        twojmax, reasons["2Jmax"] = [options.twojmax], "set by --twojmax"
+    if options.weight_ratio is not None:
+        weights, reasons["w_E/w_F"] = [(options.weight_ratio, 1.0)], "set by --weight-ratio"
+    if options.quadratic is not None:
+        basis["quadratic"] = options.quadratic
+    if options.cutoff is not None:
+        basis["rcutfac"] = options.cutoff / (2 * max(basis.get("radelem") or [0.5]))
+        reasons["cutoff"] = "set by --cutoff"
+    split = _override_split(dict(values["split"]), options)
+    settings = {
+        **values,
+        "basis": {**basis, "twojmax": max([*twojmax, basis.get("twojmax", 0)])},
+        "split": split,
+        "levels": [level],
+        "twojmax": twojmax,
+        "weights": weights,
+        "leave_one_out": True,  # chooses among the candidates
+        "missing_labels": "drop",
+        "sizes": ["all"],
+        "ridge": [0.0],
+        "leverage": {"twojmax": min(twojmax)},
+        "group_weights": {},
+        "cost": {"label_seconds": {level: 1.0}},  # the cost is not used
+    }
+    try:
+        return Study.model_validate(settings), reasons
+    except ValidationError as error:
+        raise InputError(f"{source}: {format_validation_error(error, Study)}") from error
+
+
+def _read_values(source: Path, held_out_fraction: float) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+    """Read the settings of a study, or propose those for a dataset; also return the levels and the reasons."""
+    if is_study_path(source):
+        study = load_study(source)
+        values = {key: getattr(study, key) for key in Study.model_fields}
+        with Dataset(study.dataset) as data:
+            values["levels"] = study.levels or data.levels
+            return values, data.levels, dict.fromkeys(("2Jmax", "cutoff", "w_E/w_F"), f"from {source.name}")
+    with Dataset(source) as data:
+        proposal = infer_default_settings(data, held_out_fraction)
+        reasons = {
+            "2Jmax": "at least 1.5 rows per coefficient",
+            "cutoff": propose_cutoff(data)[1],
+            "w_E/w_F": f"from 1 to three times the {3 * data.n_atoms.mean():.0f} force components per energy",
+        }
+        return {"dataset": source, **proposal}, data.levels, reasons
+
+
+def _override_split(split: dict[str, Any], options: FitOptions) -> dict[str, Any]:
+    fraction = options.held_out_fraction
+    if fraction is not None:
+        if not 0 <= fraction < 1:
+            raise InputError(f"the held-out fraction must be at least 0 and below 1; got {fraction:g}")
+        split["train_fraction"] = 1 - fraction
+    if options.seed is not None:
+        split["seed"] = options.seed
+    return split
+
+
+def describe_settings(
+    prepared: PreparedStudy, choice: ModelChoice, reasons: dict[str, str], basis: SnapBasis
+) -> list[str]:
+    """Describe the model, and each of its settings with the reason, as lines."""
+    study, ratio = prepared.study, choice.weights[0] / choice.weights[1]
+    note = "".join(
+        f"; {len(ids)} configurations {reason} are not used"
+        for ids, reason in (
+            (prepared.dropped_ids, "without a label at this level"),
+            (prepared.unconverged_ids, "whose DFT did not converge"),
+        )
+        if ids
+    )
+    model = "quadratic SNAP" if basis.quadratic else "SNAP"
+    first = f"{model}, 2Jmax {choice.twojmax} ({basis.n_features} columns), w_E/w_F {ratio:g}, level {study.levels[0]}"
+    lines = [first + note]
+    sizes, ratios = ", ".join(map(str, study.twojmax)), ", ".join(f"{a / b:g}" for a, b in study.weights)
+    texts = dict(reasons)
+    if not choice.has_errors:
+        texts = {name: f"{text}; leave-one-out errors are not determined" for name, text in reasons.items()}
+    else:
+        if len(study.twojmax) > 1:
+            texts["2Jmax"] = f"of {sizes} ({reasons['2Jmax']}), larger ones if they lower leave-one-out errors by 20 %"
+        if len(study.weights) > 1:
+            texts["w_E/w_F"] = f"smallest product of leave-one-out errors near {ratios} ({reasons['w_E/w_F']})"
+    lines.append(f"2Jmax {choice.twojmax}: {texts['2Jmax']}")
+    lines.append(f"w_E/w_F {ratio:g}: {texts['w_E/w_F']}")
+    lines.append(f"cutoff {basis.cutoff:.4g} Å: {reasons['cutoff']}")
+    if choice.ridge:
+        lines.append(f"ridge penalty {choice.ridge:g} of scaled coefficients: the same criterion")
+    return lines

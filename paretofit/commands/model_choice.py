@@ -1,0 +1,113 @@
+"""Choice of 2Jmax, weights and ridge penalty of a single fit by leave-one-out errors of its training set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from paretofit.descriptors import DesignMatrix
+from paretofit.study import PreparedStudy, build_sweep_input
+from paretofit.sweep import FastEngine, PlainEngine, SweepGrid, SweepInput, make_engine, run_sweep
+
+# A larger 2Jmax must lower the geometric mean of both errors to this fraction: each step by two multiplies the number
+# of coefficients and the cost of MD by about three, and small improvements do not carry over to other configurations.
+MAX_ERROR_RATIO = 0.8
+WEIGHT_REFINEMENT = 3**0.5  # factor by which the chosen ratio w_E/w_F is varied in the second step
+# Penalties of scaled columns: below, rounding errors dominate, and above, errors of quadratic models only increase.
+RIDGE_CANDIDATES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Settings of a fit, with their leave-one-out errors.
+
+    Attributes
+    ----------
+    twojmax : int
+    weights : (float, float)
+        w_E and w_F.
+    ridge : float
+        Penalty of scaled coefficients.
+    energy, force : float
+        Leave-one-out errors of the training set, for whole groups, meV/atom and meV/Å; NaN if they are not determined.
+    table : DataFrame
+        The compared settings: ``twojmax, w_energy, w_force, ridge, loo_energy, loo_force``.
+    """
+
+    twojmax: int
+    weights: tuple[float, float]
+    ridge: float
+    energy: float
+    force: float
+    table: pd.DataFrame
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether leave-one-out errors are determined."""
+        return bool(np.isfinite(self.energy) and np.isfinite(self.force))
+
+
+def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: bool, jobs: int = 1) -> ModelChoice:
+    """Choose the 2Jmax and weights of a study's grid by the smallest product of leave-one-out errors.
+
+    The product is the criterion because the same relative improvement of the energy and of the force error counts
+    equally. The test set is not used.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        Study with one level and the candidates for 2Jmax and weights.
+    design : DesignMatrix
+    with_ridge : bool
+        Whether to choose a ridge penalty, too.
+    jobs : int
+        Number of threads.
+    """
+    # The weights and the 2Jmax are chosen first, then the weights are refined together with the penalty.
+    data = build_sweep_input(prepared, design)
+    grid = replace(prepared.grid, leave_one_out=True, ridge=[0.0], sampling_methods=["random"], repetitions=1)
+    engine = make_engine(data, grid, "fast", jobs=jobs)
+    table = _compute_errors(data, grid, engine)
+    best = _select_best(table)
+    ratio, force_weight = float(best["w_energy"] / best["w_force"]), float(best["w_force"])
+    factors = [1 / WEIGHT_REFINEMENT, 1.0, WEIGHT_REFINEMENT] if len(grid.weights) > 1 else [1.0]
+    refined_grid = replace(
+        grid,
+        twojmax=[int(best["twojmax"])],
+        weights=[(float(f"{force_weight * ratio * factor:.4g}"), force_weight) for factor in factors],
+        ridge=RIDGE_CANDIDATES if with_ridge else [0.0],
+    )
+    is_determined = np.isfinite(best[["loo_energy", "loo_force"]].to_numpy(dtype=float)).all()
+    if is_determined and refined_grid.count_fits() > 1:
+        refined = _compute_errors(data, refined_grid, engine)
+        table, best = pd.concat([table, refined], ignore_index=True), _select_best(refined)
+    weights = float(best["w_energy"]), float(best["w_force"])
+    errors = float(best["loo_energy"]), float(best["loo_force"])
+    return ModelChoice(int(best["twojmax"]), weights, float(best["ridge"]), *errors, table)
+
+
+def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine | PlainEngine) -> pd.DataFrame:
+    columns = ["twojmax", "w_energy", "w_force", "ridge", "loo_energy", "loo_force"]
+    table = run_sweep(data, grid, engine=engine)
+    table = table.assign(ridge=table["ridge"].astype(float) if "ridge" in table else 0.0)
+    return table[columns].astype(float)
+
+
+def _select_best(table: pd.DataFrame) -> pd.Series:
+    """Select the setting with the smallest product of errors, and the smallest 2Jmax that is good enough.
+
+    Without any determined errors, it is the middle of the settings with the smallest 2Jmax.
+    """
+    product = (table["loo_energy"] * table["loo_force"]).where(np.isfinite)
+    if not product.notna().any():
+        smallest = table[table["twojmax"] == table["twojmax"].min()]
+        return cast("pd.Series", smallest.iloc[len(smallest) // 2])
+    best, lowest = -1, np.inf
+    for _, products in sorted(product.dropna().groupby(table["twojmax"])):
+        position = products.index.tolist()[int(products.argmin())]
+        if best < 0 or products.min() <= MAX_ERROR_RATIO**2 * lowest:
+            best, lowest = position, float(products.min())
+    return cast("pd.Series", table.loc[best])

@@ -1,0 +1,45 @@
+"""Pairs of atoms within a cutoff, and the distance of nearest neighbours."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell
+from scipy.spatial import cKDTree
+
+from paretofit.core import Array
+
+MAX_NEIGHBOUR_DISTANCE_A = 7.0
+
+
+def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
+    """Find all pairs of different atoms or images within the cutoff: indices i, j and vectors r_ij, ``(n_pairs, 3)``.
+
+    A search tree over the images takes a few milliseconds, where ASE's neighbour list takes tens of them.
+    """
+    cell = complete_cell(atoms.cell)
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    fractions = atoms.positions @ np.linalg.inv(cell)
+    fractions -= np.where(atoms.pbc, np.floor(fractions), 0.0)
+    n_images = np.where(atoms.pbc, np.ceil(cutoff / heights), 0).astype(int)
+    shifts = np.array(list(product(*(range(-count, count + 1) for count in n_images))))
+    images = (fractions + shifts[:, None]).reshape(-1, 3)
+    is_near = ((images > -cutoff / heights) & (images < 1 + cutoff / heights) | ~atoms.pbc).all(axis=1)
+    numbers = np.flatnonzero(is_near)
+    home, points = fractions @ cell, images[numbers] @ cell
+    pairs = cKDTree(home).sparse_distance_matrix(cKDTree(points), cutoff, output_type="ndarray")
+    i, k = pairs["i"], pairs["j"]
+    is_other = numbers[k] != len(shifts) // 2 * len(atoms) + i  # not the atom itself
+    i, k = i[is_other], k[is_other]
+    return i, numbers[k] % len(atoms), points[k] - home[i]
+
+
+def compute_neighbour_distance(atoms: Atoms) -> float:
+    """Compute the mean over the atoms of the distance of the nearest neighbour, Å; NaN if there are none within 7 Å."""
+    i, _, vectors = find_pairs(atoms, MAX_NEIGHBOUR_DISTANCE_A)
+    nearest = np.full(len(atoms), np.inf)
+    np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1))
+    nearest = nearest[np.isfinite(nearest)]
+    return float(nearest.mean()) if len(nearest) else float("nan")

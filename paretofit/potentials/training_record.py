@@ -1,0 +1,73 @@
+"""The file ``NAME.training.json`` of a single potential: digests of its training and held-out configurations.
+
+A committee stores them in its own file, see `paretofit.uncertainty.write_committee`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ase import Atoms
+
+from paretofit.core import Array, InputError, hash_array, one_line, write_text
+from paretofit.uncertainty import HELD_OUT, TRAIN, hash_structure
+
+RECORD_SUFFIX = ".training.json"
+FILE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """Configurations that a potential was fitted to, and those that were held out.
+
+    Attributes
+    ----------
+    structure_roles : mapping of str to str
+        "train" or "held out" by `hash_structure`.
+    level : str
+        Convergence level of the labels; may be empty.
+    """
+
+    structure_roles: Mapping[str, str]
+    level: str = ""
+
+    @classmethod
+    def from_structures(cls, training: Iterable[Atoms], held_out: Iterable[Atoms], level: str = "") -> Self:
+        """Record the digests of structures; one that is in both sets is a training structure."""
+        roles = {hash_structure(atoms): HELD_OUT for atoms in held_out}
+        return cls(roles | {hash_structure(atoms): TRAIN for atoms in training}, level)
+
+    def write(self, path: Path, coefficients: Array) -> None:
+        """Write the record of the potential with these coefficients."""
+        digests = {role: sorted(key for key, value in self.structure_roles.items() if value == role)
+                   for role in (TRAIN, HELD_OUT)}  # fmt: skip
+        content = {"version": FILE_VERSION, "level": self.level, "coefficients": hash_array(coefficients), **digests}
+        write_text(path, json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path, coefficients: Array) -> Self:
+        """Read the record of the potential with these coefficients.
+
+        Raises
+        ------
+        InputError
+            If the file is corrupt or of another version, or belongs to a potential with other coefficients.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            roles = {str(key): role for role in (HELD_OUT, TRAIN) for key in content[role]}
+            version, digest, level = content["version"], content["coefficients"], str(content["level"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is not a complete training record ({one_line(error)}); remove it, or fit again"
+            ) from error
+        if version != FILE_VERSION:
+            raise InputError(f"{path} is a training record of version {version}, but this paretofit reads version "
+                             f"{FILE_VERSION}; remove it, or fit again")  # fmt: skip
+        if digest != hash_array(coefficients):
+            raise InputError(f"{path} belongs to another potential of the same name; remove it, or fit again")
+        return cls(roles, level)

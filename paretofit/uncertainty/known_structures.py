@@ -1,0 +1,71 @@
+"""Recognition of training structures by a digest of their geometry.
+
+The digest does not depend on the id, the order of the atoms, the orientation, the origin or the choice of the cell,
+because other programs and files change them. It is a hash of rounded sums over pairs of atoms, which are smooth in the
+positions. A sum that is close to a rounding boundary may be rounded differently after the positions were written with
+few digits; the search therefore also tries the digest of the other rounded value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.core import Array, hash_array
+from paretofit.dataset.quality import find_pairs
+
+TRAIN, HELD_OUT = "train", "held out"
+CUTOFF_A, MOLECULE_CUTOFF_A = 5.0, 15.0  # of pairs, in periodic and in isolated structures
+SUM_STEP, LENGTH_STEP = 1e-5, 1e-4  # to which sums (dimensionless, or Å³ per atom) and asymmetries are rounded
+ROUNDING_TOLERANCE = 0.2  # in steps; the precision of positions with six or more decimal places
+MAX_AMBIGUOUS_VALUES = 6  # for each of which both rounded values are tried
+
+
+def hash_structure(atoms: Atoms) -> str:
+    """Return a digest of the geometry of a structure."""
+    return _hash_numbers(atoms, np.rint(_compute_invariants(atoms)))
+
+
+def find_role(roles: Mapping[str, str], atoms: Atoms) -> str | None:
+    """Return the role of a structure, "train" or "held out", by its digest; None if the structure is not known."""
+    values = _compute_invariants(atoms)
+    nearest = np.rint(values)
+    distance = 0.5 - np.abs(values - nearest)  # from the rounding boundary
+    ambiguous = np.argsort(distance)[:MAX_AMBIGUOUS_VALUES]
+    ambiguous = ambiguous[distance[ambiguous] < ROUNDING_TOLERANCE]
+    for is_other in product((False, True), repeat=len(ambiguous)):
+        numbers = nearest.copy()
+        numbers[ambiguous] += np.array(is_other) * np.where(values > nearest, 1, -1)[ambiguous]
+        if (role := roles.get(_hash_numbers(atoms, numbers))) is not None:
+            return role
+    return None
+
+
+def _hash_numbers(atoms: Atoms, numbers: Array) -> str:
+    header = [*sorted(atoms.numbers.tolist()), -1, int(atoms.pbc.sum())]
+    return hash_array(np.concatenate([header, numbers + 0.0]))[:16]  # no -0.0
+
+
+def _compute_invariants(atoms: Atoms) -> Array:
+    """Compute sums that do not depend on the description of a structure, in units of their rounding steps.
+
+    With w(r) = (1 - r²/r_c²)³ and the relative numbers Z_j of the elements, so that exchanged elements are noticed,
+    they are the volume per atom, and for each element the sums over its atoms of Σ_j w Z_j, Σ_j w³ Z_j and
+    (Σ_j w Z_j)², per atom, and the root of the sum of |Σ_j w³ r_ij|², which is linear in the displacement of an atom
+    from a symmetric site.
+    """
+    cutoff = CUTOFF_A if atoms.pbc.any() else MOLECULE_CUTOFF_A
+    i, j, vectors = find_pairs(atoms, cutoff)
+    n, w = len(atoms), (1 - (vectors**2).sum(axis=1) / cutoff**2) ** 3
+    Z = atoms.numbers / max(int(atoms.numbers.max(initial=1)), 1)
+    near, nearest = (np.bincount(i, weights * Z[j], n) for weights in (w, w**3))
+    asymmetry = np.stack([np.bincount(i, w**3 * vectors[:, k], n) for k in range(3)], axis=1)
+    values = [atoms.cell.volume / max(n, 1) / SUM_STEP if atoms.pbc.all() else 0.0]
+    for number in np.unique(atoms.numbers):
+        mask = atoms.numbers == number
+        sums = [near[mask].sum(), nearest[mask].sum(), (near[mask] ** 2).sum()]
+        values += [*(np.array(sums) / n / SUM_STEP), np.linalg.norm(asymmetry[mask]) / LENGTH_STEP]
+    return np.array(values)
