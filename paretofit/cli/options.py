@@ -72,6 +72,7 @@ WeightRatioOption = Annotated[
         show_default="12.25 or the study's; for a run: best",
     ),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 RunFolderOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Run folder.", show_default="runs/<name>-<hash> or runs/<name>-<verb>"),

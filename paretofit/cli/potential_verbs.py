@@ -11,6 +11,7 @@ from paretofit.cli.options import (
     CommitteeMethodOption,
     CommitteeOption,
     CoverageOption,
+    ForceOption,
     JobsOption,
     JsonOption,
     LevelOption,
@@ -99,6 +100,7 @@ def fit(
     weight_front: WeightFrontOption = False,
     regulariser: RegulariserOption = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
+    force: ForceOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -107,7 +109,7 @@ def fit(
     from paretofit.commands import fit_dataset, fit_fitsnap
 
     choices = {"level": level, "twojmax": twojmax, "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction}
-    options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
+    options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
@@ -149,6 +151,7 @@ def evaluate(
         bool, typer.Option("--md-speed", help="Measure the speed of molecular dynamics on one core.")
     ] = False,
     structure: TimedStructureOption = None,
+    force: ForceOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -161,7 +164,7 @@ def evaluate(
     if dataset is not None:
         tolerances = {"energy": max_energy, "force": max_force, "stress": max_stress}
         evaluation = evaluate_dataset(
-            potential, dataset, out, level=level, coverage=coverage, calibration=calibration, jobs=jobs,
+            potential, dataset, out, level=level, coverage=coverage, calibration=calibration, jobs=jobs, overwrite=force,
             tolerances={key: value for key, value in tolerances.items() if value is not None}, progress=progress,
         )  # fmt: skip
         print_result(evaluation, evaluation.text, as_json=as_json, exclude=("potential", "components"))

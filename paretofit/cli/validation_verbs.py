@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from paretofit.cli.options import JsonOption, ProgressOption, app, print_result, split_names
+from paretofit.cli.options import ForceOption, JsonOption, ProgressOption, app, print_result, split_names
 from paretofit.core import InputError
 
 T = TypeVar("T", int, float)
@@ -75,6 +75,7 @@ def validate(
     temperature: Annotated[float, typer.Option(min=1.0, help="Temperature of the molecular dynamics (K).")] = 300.0,
     md_time: TimeOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="Use small cells and short dynamics.")] = False,
+    force: ForceOption = False,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,7 +94,7 @@ def validate(
     )
     result = validate_potential(
         potential, out, against=against, structures=structure or (), properties=split_names(properties),
-        settings=settings, progress=progress,
+        settings=settings, overwrite=force, progress=progress,
     )  # fmt: skip
     print_result(result, result.text, as_json=as_json)
 

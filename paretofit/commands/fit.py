@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
-from paretofit.core import InputError, RowKind, format_validation_error
+from paretofit.core import InputError, RowKind, check_new_paths, format_validation_error
 from paretofit.dataset import Dataset
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
-from paretofit.potentials import CommitteeSettings, LinearPotential
+from paretofit.potentials import CommitteeSettings, LinearPotential, list_snap_files
 from paretofit.study import (
     PreparedStudy,
     Study,
@@ -61,6 +61,7 @@ def fit_dataset(
     committee: CommitteeSettings | None = None,
     seed: int | None = None,
     name: str = "potential",
+    overwrite: bool = False,
     jobs: int = 1,
     progress: bool = False,
 ) -> DatasetFit:
@@ -87,14 +88,17 @@ def fit_dataset(
         Random seed of the split.
     name : str
         Base name of the files.
+    overwrite : bool
+        Replace existing files.
     jobs, progress
         Number of processes, and whether to show progress bars.
 
     Raises
     ------
     InputError
-        If the source, a level or a setting cannot be used.
+        If the source, a level or a setting cannot be used, or a file of the potential exists.
     """
+    check_new_paths(list_snap_files(out, name), overwrite=overwrite)
     study = _make_single_fit_study(Path(source), level, twojmax, weight_ratio, held_out_fraction, seed)
     prepared, context = prepare_study(study), RunContext(jobs, progress)
     split, level, (twojmax,) = prepared.split, study.levels[0], study.twojmax
@@ -102,7 +106,7 @@ def fit_dataset(
         check_committee_size(committee, prepared)
         _check_row_count(source, prepared)
     with prepared.dataset as dataset:
-        design = load_or_compute_design(dataset, study.basis, Path(out) / "design.h5", context)
+        design = load_or_compute_design(dataset, study.basis, Path(out) / "design.h5", context, overwrite=overwrite)
         design = design.with_labels(dataset, [level])
         fit = DesignFit(prepared, design, level, twojmax, split.train, study.weights[0])
         if committee is None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from paretofit.commands.fitsnap_rows import compute_fit_rows, read_grouped_structures
 from paretofit.commands.fitted_potential import FittedPotential, spread_evenly
-from paretofit.core import InputError, RowKind, write_csv, write_text
+from paretofit.core import InputError, RowKind, check_new_paths, write_csv, write_text
 from paretofit.descriptors import GPA_PER_BAR, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.fitsnap import (
@@ -32,7 +32,7 @@ from paretofit.fitsnap import (
     search_weights,
 )
 from paretofit.linear import OptimisedWeights, fit_wls
-from paretofit.potentials import CommitteeSettings, LinearPotential, check_exported_files
+from paretofit.potentials import CommitteeSettings, LinearPotential, check_exported_files, list_snap_files
 
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")
@@ -71,6 +71,7 @@ def fit_fitsnap(
     regulariser: float = 0.01,
     seed: int = 1,
     committee: CommitteeSettings | None = None,
+    overwrite: bool = False,
     jobs: int = 1,
     progress: bool = False,
 ) -> FitsnapFit:
@@ -94,17 +95,20 @@ def fit_fitsnap(
         Random seed of the held-out sets of the optimisation.
     committee : CommitteeSettings, optional
         Settings of a committee, which is calibrated on the testing structures if the input has any.
+    overwrite : bool
+        Replace existing files.
     jobs, progress
         Number of processes, and whether to show a progress bar.
 
     Raises
     ------
     InputError
-        If the input, a group or a file cannot be used, or LAMMPS disagrees with the model.
+        If the input, a group or a file cannot be used, an output exists, or LAMMPS disagrees with the model.
     """
     if front and len(objectives) != 2:
         raise InputError(f"a front needs two objectives, such as energy,force; got {', '.join(objectives) or 'none'}")
     settings, folder = read_fitsnap_input(path), Path(out)
+    check_new_paths(_list_outputs(folder, settings), overwrite=overwrite)
     basis = _make_basis(settings)
     reference, context = settings.reference, RunContext(jobs, progress)
     grouped, notes = read_grouped_structures(settings)
@@ -129,7 +133,7 @@ def fit_fitsnap(
             notes.append("the input has no testing_size, so the committee is not calibrated and has no intervals")
     if settings.ignored_keys:
         notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
-    files = potential.write(folder, Path(settings.potential_file).name or "potential")
+    files = potential.write(folder, _get_potential_name(settings))
     metrics = compute_fit_metrics(rows, coefficients)
     _write_tables(folder, settings, metrics, optimum)
     positions = spread_evenly(len(grouped.structures), MAX_CHECKED_STRUCTURES)
@@ -189,11 +193,24 @@ def _fit_rows(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
     return np.concatenate([np.zeros(n_constant), fit.coefficients])
 
 
+def _get_potential_name(settings: FitsnapInput) -> str:
+    return Path(settings.potential_file).name or "potential"
+
+
+def _get_metrics_file(settings: FitsnapInput) -> str:
+    return Path(settings.metrics_file).stem + ".md"
+
+
+def _list_outputs(folder: Path, settings: FitsnapInput) -> list[Path]:
+    names = ("metrics.csv", "weights.csv", "weights_front.csv", _get_metrics_file(settings))
+    return [*list_snap_files(folder, _get_potential_name(settings)), *(folder / name for name in names)]
+
+
 def _write_tables(
     folder: Path, settings: FitsnapInput, metrics: pd.DataFrame, optimum: OptimisedWeights | None
 ) -> None:
     write_csv(metrics, folder / "metrics.csv")
-    write_text(folder / (Path(settings.metrics_file).stem + ".md"), format_fitsnap_table(metrics))
+    write_text(folder / _get_metrics_file(settings), format_fitsnap_table(metrics))
     if optimum is None:
         return
     rows = [

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.commands.study_sections import LabelStudy, load_label_study
-from paretofit.core import Array, InputError, check_writable, read_json_lines, track_cost
+from paretofit.core import Array, InputError, check_new_paths, check_writable, read_json_lines, track_cost
 from paretofit.dataset import Dataset
 from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import (
@@ -211,7 +211,11 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
 
 
 def write_label_inputs(
-    study: LabelStudy | Path | str, inputs_folder: Path | str, *, out: Path | str | None = None
+    study: LabelStudy | Path | str,
+    inputs_folder: Path | str,
+    *,
+    out: Path | str | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Write the engine's input files of all missing labels, for a computation outside of paretofit.
 
@@ -222,6 +226,8 @@ def write_label_inputs(
         Folder to write to, with a folder ``<level>/<configuration id>`` for each label.
     out : path-like, optional
         Run folder, as in `label_study`; no inputs are written for labels that are finished there.
+    overwrite : bool
+        Replace inputs of the same labels.
 
     Returns
     -------
@@ -232,13 +238,14 @@ def write_label_inputs(
     Raises
     ------
     InputError
-        If the engine does not use input files, or one of them cannot be written.
+        If the engine does not use input files, or one of them cannot be written or its folder has files.
     """
     settings = _load_settings(study)
     plan = _plan_missing_labels(settings, _get_folder(settings, out), require_engine=False)
     missing_files: dict[str, None] = {}
-    for task in plan.tasks:
-        folder = Path(inputs_folder) / task.level.name / str(task.config_id)
+    folders = [Path(inputs_folder) / task.level.name / str(task.config_id) for task in plan.tasks]
+    check_new_paths([], folders, overwrite=overwrite)
+    for task, folder in zip(plan.tasks, folders, strict=True):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             missing_files |= dict.fromkeys(settings.labelling.engine.write_inputs(task.atoms, task.level, folder))

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from paretofit.commands.augment import add_suffix
-from paretofit.core import Array, InputError, check_choice, write_csv
+from paretofit.commands.augment import FIGURES_SUFFIX, add_suffix
+from paretofit.core import Array, InputError, check_choice, check_new_paths, write_csv
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import fingerprint_geometry
@@ -77,6 +77,7 @@ def select_structures(
     seed: int = 1,
     jobs: int = 1,
     figures: bool = True,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> Selection:
     """Select structures to label and write them in the order of selection.
@@ -109,17 +110,20 @@ def select_structures(
         Number of processes.
     figures : bool
         Draw a map of the candidates with the selected ones marked.
+    overwrite : bool
+        Replace existing files.
     progress : bool
         Show progress bars.
 
     Raises
     ------
     InputError
-        If a file cannot be used, `n` is larger than the number of candidates, or the method does not exist.
+        If a file cannot be used, an output exists, `n` is larger than the number of candidates, or the method does not exist.
     """
     out = Path(out)
     _check_method(method, draw, energy_weight)
     _check_output(out, candidates, already_labelled)
+    check_new_paths([out, add_suffix(out, SCORES_SUFFIX)], [add_suffix(out, FIGURES_SUFFIX)], overwrite=overwrite)
     structures, labelled, n_already_labelled = _load_candidates(candidates, already_labelled)
     if not 1 <= n <= len(structures):
         note = f" ({n_already_labelled} more are labelled already)" if n_already_labelled else ""
@@ -297,4 +301,4 @@ def _draw_map(structures: Sequence[Atoms], selected_positions: Array, output: Pa
     is_selected = np.zeros(len(structures), dtype=bool)
     is_selected[selected_positions] = True
     table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))).assign(chosen=is_selected)
-    return save_candidate_figures(table, add_suffix(output, "_figures"))
+    return save_candidate_figures(table, add_suffix(output, FIGURES_SUFFIX))

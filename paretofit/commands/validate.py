@@ -13,13 +13,14 @@ import pandas as pd
 from ase import Atoms
 
 from paretofit import validation
-from paretofit.core import InputError, one_line, remove_file, suggest_match, write_csv, write_text
+from paretofit.core import InputError, check_new_paths, one_line, remove_file, suggest_match, write_csv, write_text
 from paretofit.dataset.io import read_frames
 from paretofit.execution import RunContext
 from paretofit.pareto import read_table
 from paretofit.report import figures
 from paretofit.report.page import PageSection, ReportFigure, render_sections
 
+OUTPUT_FILES = ("validation.csv", "failures.csv", "validation.json", "validation.md", "validation.html")
 KEY_COLUMNS = ["property", "structure", "quantity", "unit"]
 CURVES = (
     "eos", "phonon_bands", "phonon_labels", "phonon_density", "defects", "interlayer", "dimer", "md_energy", "md_rdf",
@@ -104,6 +105,7 @@ def validate_potential(
     structures: Sequence[Path | str] = (),
     properties: Sequence[str] = (),
     settings: validation.ValidationSettings | None = None,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> ValidationResult:
     """Compute properties of a potential, optionally with a reference, and write tables, figures and an HTML page.
@@ -125,15 +127,22 @@ def validate_potential(
         interlayer only for layered structures.
     settings : ValidationSettings, optional
         Sizes, prototypes, surfaces and interstitials.
+    overwrite : bool
+        Replace existing files.
     progress : bool
         Show a progress bar.
 
     Raises
     ------
     InputError
-        If a potential or a structure cannot be used. The failure of a property is recorded instead of raised.
+        If a potential or a structure cannot be used, or an output exists. The failure of a property is recorded instead of raised.
     """
     validation.check_validate_extra()
+    check_new_paths(
+        [Path(out) / name for name in OUTPUT_FILES],
+        [Path(out) / name for name in ("figures", "tables")],
+        overwrite=overwrite,
+    )
     settings, context = settings or validation.ValidationSettings(), RunContext(progress=progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)

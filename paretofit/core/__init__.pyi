@@ -8,6 +8,7 @@ from .files import COMPRESSED_OPENERS as COMPRESSED_OPENERS
 from .files import DISK_WRITE_ERRNOS as DISK_WRITE_ERRNOS
 from .files import LOCK_FILE_NAME as LOCK_FILE_NAME
 from .files import atomic_path as atomic_path
+from .files import check_new_paths as check_new_paths
 from .files import check_writable as check_writable
 from .files import hash_array as hash_array
 from .files import hash_file as hash_file

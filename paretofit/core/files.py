@@ -12,6 +12,7 @@ import json
 import lzma
 import os
 import re
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +25,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from paretofit.core.errors import ExecutionError, InputError
+from paretofit.core.text import list_first
 
 MAX_YAML_VALUES = 1_000_000  # values of a YAML file with all aliases expanded
 MAX_INTEGER_BITS = 10_000  # of an integer in a YAML file; Python refuses to print much longer ones
+MAX_LISTED_PATHS = 3  # in a message
 LOCK_FILE_NAME = "run.lock"  # locks the directory of a run
 COMPRESSED_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # pattern of the names in `_create_temporary_file`
@@ -37,14 +40,15 @@ DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # writ
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the directory of `path`; on success, flush the file to disk and rename it to `path`.
 
-    On an error, the temporary file is removed, and an existing file at `path` remains unchanged.
+    On an error, the temporary file is removed, and an existing file at `path` remains unchanged. If `path` is a symbolic
+    link, the file that it points to is written.
 
     Raises
     ------
     InputError
         If the file cannot be written, for example because `path` is a directory or the disk is full.
     """
-    path = Path(path)
+    path = _follow_links(Path(path))
     temporary = _create_temporary_file(path)
     try:
         yield temporary
@@ -59,6 +63,56 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _follow_links(path: Path) -> Path:
+    """Return the target of a symbolic link; renaming a file to the link would replace the link, or a device."""
+    try:
+        mode = path.stat().st_mode
+        is_link = path.is_symlink()
+    except (OSError, ValueError):  # a missing or invalid path, for which writing reports a better message
+        target = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114  (may raise)
+        if os.path.islink(target):  # noqa: PTH114  (a loop of links)
+            raise _translate_write_error(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from None
+        return target
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path} cannot be written: it is a device or a pipe; choose another path")
+    return Path(os.path.realpath(path)) if is_link else path
+
+
+def check_new_paths(
+    files: Iterable[Path | str],
+    folders: Iterable[Path | str] = (),
+    *,
+    overwrite: bool,
+    remedy: str = "choose another path, or replace it with --force",
+) -> None:
+    """Check, before any work begins, that the outputs of a command replace nothing that exists.
+
+    Every function that writes files under names of the user calls it. A path that leads to a device is left to
+    `atomic_path`, and a symbolic link counts as the file that it points to.
+
+    Parameters
+    ----------
+    files, folders : iterable of path-like
+        Files to be written, and folders whose whole content is written. Folders may exist if they are empty.
+    overwrite : bool
+        Whether existing files are replaced, so that nothing is checked.
+    remedy : str
+        Advice to the user, with which the error message ends.
+
+    Raises
+    ------
+    InputError
+        If an output exists.
+    """
+    if overwrite:
+        return
+    existing = [str(path) for path in files if os.path.isfile(path)]  # noqa: PTH113  (Path.is_file may raise)
+    existing += [f"{path}{os.sep}" for path in folders if os.path.isdir(path) and os.listdir(path)]  # noqa: PTH112, PTH208
+    if existing:
+        verb = "already exists" if len(existing) == 1 else "already exist"
+        raise InputError(f"{list_first(existing, MAX_LISTED_PATHS)} {verb} and would be overwritten; {remedy}")
 
 
 def _create_temporary_file(path: Path) -> Path:

@@ -15,6 +15,7 @@ from ase.data import atomic_masses, atomic_numbers
 from paretofit.core import Array, InputError, list_first, write_text
 from paretofit.descriptors import ReferencePotential, SnapBasis
 from paretofit.potentials.dispersion import overlay_commands
+from paretofit.uncertainty import COMMITTEE_SUFFIX
 
 # Keys of a .snapparam file: attribute of the basis, type, and LAMMPS's default value (None if there is no default).
 PARAMETERS: dict[str, tuple[str, type, float | None]] = {
@@ -61,6 +62,11 @@ class SnapFiles:
         """Format the lines of a LAMMPS script with the given file names."""
         snap = ["pair_style snap", f"pair_coeff * * {coefficients} {parameters} {' '.join(self.elements)}"]
         return snap if self.reference is None else overlay_commands(self.reference.commands, snap)
+
+
+def list_snap_files(folder: Path | str, name: str) -> list[Path]:
+    """List the paths of the files that a potential, with or without a committee, may have."""
+    return [Path(folder) / f"{name}{suffix}" for suffix in (*SUFFIXES, COMMITTEE_SUFFIX)]
 
 
 def write_snap(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paretofit.core import InputError, atomic_path, hash_files, hash_json, write_csv
+from paretofit.core import InputError, atomic_path, check_new_paths, hash_files, hash_json, write_csv
 from paretofit.dataset import Dataset
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
@@ -155,8 +155,16 @@ def _write_weight_paths(engine: FastEngine | PlainEngine, prepared: PreparedStud
         write_csv(table, target)
 
 
-def load_or_compute_design(dataset: Dataset, basis: SnapBasis, path: Path | str, context: RunContext) -> DesignMatrix:
-    """Return the design matrix of structures in a basis; compute it unless the file at `path` contains it."""
+def load_or_compute_design(
+    dataset: Dataset, basis: SnapBasis, path: Path | str, context: RunContext, *, overwrite: bool = True
+) -> DesignMatrix:
+    """Return the design matrix of structures in a basis; compute it unless the file at `path` contains it.
+
+    Raises
+    ------
+    InputError
+        Without `overwrite`, if the file at `path` contains something else.
+    """
     path = Path(path)
     if path.exists():
         with suppress(InputError):  # a corrupt design is computed again
@@ -164,6 +172,7 @@ def load_or_compute_design(dataset: Dataset, basis: SnapBasis, path: Path | str,
             if design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis):
                 log.info("design: reusing %s", path)
                 return design
+    check_new_paths([path], overwrite=overwrite)
     design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
     log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)
     return design

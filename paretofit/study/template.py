@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from paretofit.core import InputError, write_text
+from paretofit.core import InputError, check_new_paths, write_text
 from paretofit.dataset import Dataset, assign_groups, describe_dataset, split_configurations
-from paretofit.study.json_schema import write_json_schema
+from paretofit.study.json_schema import is_json_schema, write_json_schema
 from paretofit.study.schema import Study, load_study
 
 TEMPLATE = """\
@@ -58,7 +58,7 @@ cost:
 """
 
 
-def write_template(dataset: Path | str, out: Path | str) -> Path:
+def write_template(dataset: Path | str, out: Path | str, *, overwrite: bool = False) -> Path:
     """Write a commented study for a dataset, check it, and write the JSON Schema next to it.
 
     Parameters
@@ -66,6 +66,8 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
     dataset : path-like
     out : path-like
         YAML file to write.
+    overwrite : bool
+        Replace existing files.
 
     Returns
     -------
@@ -75,11 +77,11 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
     Raises
     ------
     InputError
-        If `out` exists already, or the dataset cannot be used.
+        If `out` exists already, the schema would replace a file that is none, or the dataset cannot be used.
     """
     path = Path(out)
-    if path.exists():
-        raise InputError(f"{path} already exists; choose another file name, or remove the file first")
+    schema = path.parent / SCHEMA_FILE
+    check_new_paths([path, *([] if is_json_schema(schema) else [schema])], overwrite=overwrite)
     with Dataset(dataset) as data:
         values = _collect_template_values(data)
     write_text(
@@ -94,7 +96,7 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
         ),
     )
     load_study(path)
-    write_json_schema(path.parent / SCHEMA_FILE)
+    write_json_schema(schema, overwrite=True)
     return path
 
 
