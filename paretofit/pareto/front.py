@@ -123,6 +123,8 @@ def extract_front_from_csv(
         cannot be written.
     """
     sources = [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
+    if not sources:
+        raise InputError("there are no tables; specify at least one CSV file")
     if out is not None:
         if any(_is_same_file(path, Path(out)) for path in sources):
             raise InputError(f"{out}: the output file is also the input table; choose another output file")

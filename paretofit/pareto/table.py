@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError
 
@@ -84,14 +85,21 @@ def _parse_table(content: bytes, delimiter: str, header: list[str]) -> pd.DataFr
 
     levels = [name for name in header if name.strip() == "level"]
     try:
-        return parse(levels)
-    except OverflowError:  # an integer of more than 308 digits (pandas 3.0); such a column remains text
+        frame = parse(levels)
+    except OverflowError:  # an integer of more than 308 digits (pandas 3.0)
         frame = parse(header)
-        for name in set(frame.columns) - set(levels):
-            with suppress(ValueError, TypeError, OverflowError):
-                numbers = pd.to_numeric(frame[name])
-                frame[name] = frame[name] if np.isinf(numbers).any() else numbers
-        return frame
+    else:
+        numbers = frame.select_dtypes("float")
+        if not np.isinf(numbers.to_numpy()).any():
+            return frame
+        frame = parse([*levels, *numbers.columns[np.isinf(numbers.to_numpy()).any(axis=0)]])
+    for name in [name for name, kind in frame.dtypes.items() if name not in levels and not is_numeric_dtype(kind)]:
+        with suppress(ValueError, TypeError, OverflowError):
+            numbers = pd.to_numeric(frame[name])
+            # A column with a number beyond float64 remains text.
+            if not frame.loc[np.isinf(numbers), name].str.contains(r"\d").any():
+                frame[name] = numbers
+    return frame
 
 
 def _find_header(content: bytes) -> tuple[str, list[str]]:
@@ -122,7 +130,7 @@ def _strip_texts(frame: pd.DataFrame) -> pd.DataFrame:
     """Remove blanks around the column names and around text."""
     frame = frame.rename(columns=lambda name: name.strip() if isinstance(name, str) else name)
     for position, kind in enumerate(frame.dtypes):
-        if not pd.api.types.is_numeric_dtype(kind):
+        if not is_numeric_dtype(kind):
             column = frame.iloc[:, position]
             frame.isetitem(position, column.map(lambda value: value.strip() if isinstance(value, str) else value))
     return frame
