@@ -4,6 +4,13 @@ Public names are imported on first use, so that reading results, fronts and plan
 torch.
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"] and "paretofit.cli" in sys.orig_argv or sys.argv and sys.argv[0].endswith("/paretofit"):
+    from paretofit.cli.early_signals import catch_early_signals  # before slower imports
+
+    catch_early_signals()
+
 from importlib.metadata import PackageNotFoundError, version
 
 import lazy_loader

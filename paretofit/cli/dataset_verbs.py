@@ -124,7 +124,9 @@ def import_(
 
         if level or file or any(keys.values()) or match or add or level_order:
             raise InputError("--published can only be combined with --allow-pickle, --level-settings and --force")
-        summary = check_import(import_published(dataset, published, allow_pickle=allow_pickle, settings=settings, overwrite=force))
+        summary = check_import(
+            import_published(dataset, published, allow_pickle=allow_pickle, settings=settings, overwrite=force)
+        )
     elif not level:
         raise InputError("import requires --level NAME=FILE for each level, or --published FOLDER")
     else:

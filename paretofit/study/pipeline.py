@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paretofit.core import InputError, atomic_path, check_new_paths, hash_files, hash_json, write_csv
+from paretofit.core import ExecutionError, InputError, atomic_path, check_new_paths, hash_files, hash_json, write_csv
 from paretofit.dataset import Dataset
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
@@ -167,11 +167,15 @@ def load_or_compute_design(
     """
     path = Path(path)
     if path.exists():
-        with suppress(InputError):  # a corrupt design is computed again
+        try:
             design = DesignMatrix.open(path)
             if design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis):
                 log.info("design: reusing %s", path)
                 return design
+        except ExecutionError:  # the file is healthy, but the system cannot open it
+            raise
+        except InputError as error:
+            log.warning("%s; it is computed again", error)
     check_new_paths([path], overwrite=overwrite)
     design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
     log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)

@@ -20,6 +20,7 @@ from paretofit.core import (
     hash_file,
     read_json_with_digest,
     read_yaml,
+    remove_file,
     remove_temporary_files,
     write_json_with_digest,
     write_text,
@@ -44,7 +45,7 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_owner(folder, name)
+        is_new_lock = not (folder / LOCK_FILE_NAME).exists()
         lock = (folder / LOCK_FILE_NAME).open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(
@@ -55,12 +56,18 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"another run is using {folder}; wait until it ends, or choose another folder with --out"
+                f"another run is at work in {folder}; wait until it ends, or choose another folder with --out"
             ) from error
         except OSError as error:  # some network file systems cannot lock
             raise InputError(
                 f"the run folder {folder} cannot be locked: {error.strerror}; use another disk, with --out"
             ) from error
+        try:
+            _check_owner(folder, name)  # under the lock, because a run that starts now has no complete record yet
+        except InputError:
+            if is_new_lock:
+                remove_file(folder / LOCK_FILE_NAME)
+            raise
         if _read_study_name(folder) is None:
             write_text(folder / RECORD_FILE, json.dumps({"study": name}) + "\n")
         remove_temporary_files(folder)  # safe, because the process that wrote them no longer has the lock

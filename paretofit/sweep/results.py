@@ -11,7 +11,16 @@ from typing import Any, Self
 
 import pandas as pd
 
-from paretofit.core import InputError, JsonLines, atomic_path, hash_json, one_line, read_json_lines, write_csv
+from paretofit.core import (
+    InputError,
+    JsonLines,
+    atomic_path,
+    hash_json,
+    one_line,
+    raise_system_error,
+    read_json_lines,
+    write_csv,
+)
 from paretofit.sweep.cells import PendingFits
 
 ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
@@ -180,6 +189,7 @@ def read_results(path: Path | str) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise InputError(f"there is no results table at {path}; 'paretofit run' writes one") from error
     except (ValueError, OSError) as error:
+        raise_system_error(error, path)
         raise InputError(f"{path} cannot be read as a CSV table: {one_line(error)}") from error
     missing = [name for name in SWEEP_COLUMNS if name not in table]
     if missing:

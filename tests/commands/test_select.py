@@ -188,7 +188,12 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
 def test_choices_are_written_in_order_with_scores(pool, method):
     actual = [
         select_structures(
-            pool / "candidates.extxyz", n, method=method, twojmax=2, out=pool / f"s{n}.extxyz", figures=False,
+            pool / "candidates.extxyz",
+            n,
+            method=method,
+            twojmax=2,
+            out=pool / f"s{n}.extxyz",
+            figures=False,
             overwrite=True,
         )  # fmt: skip
         for n in (3, 6)

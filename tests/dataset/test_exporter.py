@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import ROOT
+from helpers.importing import import_dataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helpers.importing import import_dataset
 from paretofit import Dataset, InputError
 from paretofit.dataset import LevelData, export_dataset, read_level_settings, write_dataset
 from paretofit.dataset.io import format_extxyz
@@ -116,7 +116,9 @@ def test_stress_keeps_its_order_and_sign(tmp_path):
     assert mace.arrays["REF_forces"].tolist() == [[0.1, 0.2, 0.3]]
     xx, yy, zz, yz, xz, xy = stress
     assert mace.info["REF_stress"].reshape(3, 3).tolist() == [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
-    with ase.db.connect(export_dataset(tmp_path / "d.h5", tmp_path, format="db", overwrite=True).paths["a"]) as database:
+    with ase.db.connect(
+        export_dataset(tmp_path / "d.h5", tmp_path, format="db", overwrite=True).paths["a"]
+    ) as database:
         row = database.get(config_id=4)
         assert row.stress.tolist() == stress.tolist()
         assert row.energy == row.free_energy == -1.0

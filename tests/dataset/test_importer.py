@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-
 from helpers.importing import import_dataset
+
 from paretofit import Dataset, InputError
 from paretofit.core import read_yaml
 from paretofit.dataset import LevelData, read_level_settings, write_dataset

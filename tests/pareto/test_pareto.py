@@ -365,21 +365,21 @@ def test_numbers_of_hundreds_of_digits_are_compared(tmp_path, long):
 def test_several_tables_are_one(tmp_path):
     (tmp_path / "a.csv").write_text("error,cost,name\n1,5,x\n3,4,y\n")
     (tmp_path / "b.csv").write_text("cost;error;size\n3;2,0;7\n9;9;8\n")
-    both = [tmp_path / "a.csv", tmp_path / "b.csv"]
-    front = extract_front_from_csv(both, ["error", "cost"])
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    front = extract_front_from_csv(paths, ["error", "cost"])
     assert front[["error", "cost"]].to_numpy().tolist() == [[1, 5], [2, 3]]
     assert front["name"].tolist()[0] == "x"
-    grouped = extract_front_from_csv([both[0], both[0]], ["error"], ["name"])
+    grouped = extract_front_from_csv([paths[0], paths[0]], ["error"], ["name"])
     assert grouped["n_repeats"].tolist() == [2]
     (tmp_path / "c.csv").write_text("error,price\n1,5\n")
     with pytest.raises(InputError, match=r"c.csv: unknown column 'cost' in objectives; available: error, price"):
-        extract_front_from_csv([*both, tmp_path / "c.csv"], ["error", "cost"])
+        extract_front_from_csv([*paths, tmp_path / "c.csv"], ["error", "cost"])
     (tmp_path / "c.csv").write_text("error,cost\n1,\n")
     with pytest.raises(InputError, match=r"c.csv: 1 of 1 rows are NaN or infinite in 'cost', the first is data row 1"):
-        extract_front_from_csv([*both, tmp_path / "c.csv"], ["error", "cost"])
-    assert extract_front_from_csv([*both, tmp_path / "c.csv"], ["cost"], drop_missing=True).attrs["dropped_rows"] == 1
+        extract_front_from_csv([*paths, tmp_path / "c.csv"], ["error", "cost"])
+    assert extract_front_from_csv([*paths, tmp_path / "c.csv"], ["cost"], drop_missing=True).attrs["dropped_rows"] == 1
     with pytest.raises(InputError, match="b.csv: the output file is also the input table"):
-        extract_front_from_csv(both, ["error"], out=both[1], overwrite=True)
+        extract_front_from_csv(paths, ["error"], out=paths[1], overwrite=True)
     with pytest.raises(InputError, match="there are no tables"):
         extract_front_from_csv([], ["error"])
 

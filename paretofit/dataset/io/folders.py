@@ -85,6 +85,8 @@ def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
         for file in files:
             try:
                 structures = read_structures(file, notes)
+            except ExecutionError:  # the system, and not the file
+                raise
             except InputError as error:
                 problems.append(str(error))
                 continue

@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from paretofit.core import Array, InputError, hash_file, write_text
+from paretofit.core import Array, InputError, hash_file, raise_system_error, write_text
 from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.mace.loading import compute_results, limit_torch_threads, load_calculator
@@ -68,6 +68,7 @@ class MacePotential(CommitteePotential):
             version, models = record["version"], tuple(folder / Path(str(name)).name for name in record["models"])
             elements, device, dtype = tuple(map(str, record["elements"])), str(record["device"]), str(record["dtype"])
         except (OSError, ValueError, KeyError, TypeError) as error:
+            raise_system_error(error, file)
             raise InputError(f"{file} is not a complete MACE committee ({error}); train it again") from error
         if version != VERSION:
             raise InputError(f"{file} has version {version}, but this version of paretofit reads version {VERSION}")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paretofit.core import (
+    ExecutionError,
     InputError,
     atomic_path,
     hash_file,
@@ -116,6 +117,8 @@ class MemberTraining:
             write_text(self.folder / "inputs.json", json.dumps(digest) + "\n")
         try:
             return self.read_result().record.get("sha256") in {None, hash_file(self._model_path)}
+        except ExecutionError:  # the system, and not the files
+            raise
         except (InputError, OSError):  # missing or corrupt
             return False
 
