@@ -6,14 +6,15 @@ torch.
 
 import sys
 
-if sys.argv[:1] == ["-m"] and "paretofit.cli" in sys.orig_argv or sys.argv and sys.argv[0].endswith("/paretofit"):
-    from paretofit.cli.early_signals import catch_early_signals  # before slower imports
+_program = next(iter(sys.argv), "")
+if _program.endswith("/paretofit") or (_program == "-m" and "paretofit.cli" in sys.orig_argv):
+    from paretofit.cli import catch_early_signals  # before slower imports
 
     catch_early_signals()
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, version  # noqa: E402  (after the handlers of signals)
 
-import lazy_loader
+import lazy_loader  # noqa: E402
 
 try:
     __version__ = version("paretofit")

@@ -43,7 +43,7 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
             is_closed.append(True)
     if is_closed[2]:
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123  (open until the end)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (open until the end)
     if is_closed[1]:
         sys.stderr.write("paretofit: standard output is closed; redirect it to a file or to /dev/null\n")
         sys.exit(2)

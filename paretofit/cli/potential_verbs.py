@@ -164,8 +164,9 @@ def evaluate(
     if dataset is not None:
         tolerances = {"energy": max_energy, "force": max_force, "stress": max_stress}
         evaluation = evaluate_dataset(
-            potential, dataset, out, level=level, coverage=coverage, calibration=calibration, jobs=jobs, overwrite=force,
-            tolerances={key: value for key, value in tolerances.items() if value is not None}, progress=progress,
+            potential, dataset, out, level=level, coverage=coverage, calibration=calibration, overwrite=force,
+            tolerances={key: value for key, value in tolerances.items() if value is not None}, jobs=jobs,
+            progress=progress,
         )  # fmt: skip
         print_result(evaluation, evaluation.text, as_json=as_json, exclude=("potential", "components"))
     if md_speed:

@@ -51,7 +51,6 @@ class VerbGroup(TyperGroup):
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where an error becomes a message
-            return result
         except KeyboardInterrupt as error:
             warnings.simplefilter("ignore")  # joblib warns about the results that its stopped workers lost
             cause, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
@@ -69,6 +68,8 @@ class VerbGroup(TyperGroup):
             code, message = 1, f"{describe_system_error(error)}, then {_advise(ctx)}"
             if _concerns_output(error):
                 message = f"standard output cannot be written: {error.strerror}; redirect it, then {_advise(ctx)}"
+        else:
+            return result
         typer.echo(f"paretofit: {message}", err=True)
         raise typer.Exit(code)
 

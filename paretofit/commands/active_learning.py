@@ -22,7 +22,15 @@ from paretofit.labelling import open_label_journal
 from paretofit.potentials import format_dispersion_commands
 from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace
 from paretofit.structures import make_mean_descriptor
-from paretofit.study import log_to_file, open_run_folder, read_record, read_sections, write_record
+from paretofit.study import (
+    describe_other_versions,
+    log_to_file,
+    open_run_folder,
+    read_record,
+    read_sections,
+    record_version,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +130,10 @@ def learn(
     _check_study(settings)
     path = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
     with open_run_folder(path, settings.name) as run_path, log_to_file(run_path / "learn.log"):
+        for warning in describe_other_versions(run_path):
+            log.warning("%s", warning)
+            notify(warning)
+        record_version(run_path, "learn")
         folder = learning.LearnFolder(run_path)
         write_text(run_path / "study.json", settings.model_dump_json(indent=1) + "\n")
         with open_label_journal(learning.journal_path(folder).parent) as journal:

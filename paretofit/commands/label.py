@@ -34,7 +34,7 @@ from paretofit.labelling import (
     select_engine_labels,
     write_labels,
 )
-from paretofit.study import log_to_file, open_run_folder
+from paretofit.study import describe_other_versions, log_to_file, open_run_folder, record_version
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,9 @@ def label_study(
         use_cluster(settings.cluster, jobs, folder),
     ):
         check_writable(dataset)
+        for warning in describe_other_versions(folder):
+            log.warning("%s", warning)
+        record_version(folder, "label")
         plan = plan_labels(labelling, dataset, journal.entries, retry_failed=retry_failed)
         n_tasks, n_journal = len(plan.tasks), len(plan.finished_records)
         log.info("study %s: %d labels to compute, %d in the journal", settings.name, n_tasks, n_journal)

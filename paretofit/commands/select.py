@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ import pandas as pd
 from ase import Atoms
 
 from paretofit.commands.augment import FIGURES_SUFFIX, add_suffix
-from paretofit.core import Array, InputError, check_choice, check_new_paths, write_csv
+from paretofit.core import Array, InputError, check_choice, check_new_paths, create_temporary_folder, write_csv
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import fingerprint_geometry
@@ -118,7 +117,8 @@ def select_structures(
     Raises
     ------
     InputError
-        If a file cannot be used, an output exists, `n` is larger than the number of candidates, or the method does not exist.
+        If a file cannot be used, an output exists, `n` is larger than the number of candidates, or the method does not
+        exist.
     """
     out = Path(out)
     _check_method(method, draw, energy_weight)
@@ -215,7 +215,7 @@ class _CandidatePool:
     def compute_leverage(self, energy_weight: float, method: str) -> Array:
         """Compute the leverage of the candidates among the rows of all candidates and labelled structures."""
         context = self.context
-        with tempfile.TemporaryDirectory(prefix="paretofit-select-") as folder:
+        with create_temporary_folder("select") as folder:
             path = Path(folder) / "structures.h5"
             write_dataset(path, [*self.structures, *self.labelled], {})
             with Dataset(path) as data:

@@ -135,7 +135,8 @@ def validate_potential(
     Raises
     ------
     InputError
-        If a potential or a structure cannot be used, or an output exists. The failure of a property is recorded instead of raised.
+        If a potential or a structure cannot be used, or an output exists. The failure of a
+        property is recorded instead of raised.
     """
     validation.check_validate_extra()
     check_new_paths(

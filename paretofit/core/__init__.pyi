@@ -59,5 +59,6 @@ from .study_paths import FOLDER_KEY as FOLDER_KEY
 from .study_paths import AbsoluteStudyPath as AbsoluteStudyPath
 from .study_paths import StudyPath as StudyPath
 from .study_paths import StudyPaths as StudyPaths
+from .temporary_folders import create_temporary_folder as create_temporary_folder
 from .text import list_first as list_first
 from .text import natural_sort_key as natural_sort_key

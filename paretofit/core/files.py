@@ -6,6 +6,7 @@ under its final name shows that the stage that writes it is complete.
 
 import bz2
 import errno
+import fcntl
 import gzip
 import hashlib
 import json
@@ -40,8 +41,9 @@ DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # writ
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the directory of `path`; on success, flush the file to disk and rename it to `path`.
 
-    On an error, the temporary file is removed, and an existing file at `path` remains unchanged. If `path` is a symbolic
-    link, the file that it points to is written.
+    On an error, the temporary file is removed, and an existing file at `path` remains unchanged. If `path` is a
+    symbolic link, the file that it points to is written. The temporary file is locked, so that the next call for the
+    same path recognises and removes the files of killed processes.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         If the file cannot be written, for example because `path` is a directory or the disk is full.
     """
     path = _follow_links(Path(path))
-    temporary = _create_temporary_file(path)
+    temporary, lock = _create_temporary_file(path)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_get_umask())  # mkstemp sets 0600, but users share run directories
@@ -63,6 +65,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        os.close(lock)
 
 
 def _follow_links(path: Path) -> Path:
@@ -115,17 +118,38 @@ def check_new_paths(
         raise InputError(f"{list_first(existing, MAX_LISTED_PATHS)} {verb} and would be overwritten; {remedy}")
 
 
-def _create_temporary_file(path: Path) -> Path:
-    """Create an empty temporary file in the directory of `path`, which is created if it is missing."""
+def _create_temporary_file(path: Path) -> tuple[Path, int]:
+    """Create an empty temporary file in the directory of `path`, which is created if it is missing.
+
+    Also return the descriptor that locks the file. Earlier temporary files for `path` without a lock are removed.
+    """
     if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if a parent directory cannot be entered)
         raise InputError(f"{path} cannot be written: it is a directory; choose another path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        _remove_stale_files(path)
+        while True:
+            lock, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+            with suppress(OSError):  # some network disks have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(name):  # noqa: PTH110  (else another process removed it before it was locked)
+                return Path(name), lock
+            os.close(lock)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _translate_write_error(path, error) from error
-    os.close(handle)
-    return Path(name)
+
+
+def _remove_stale_files(path: Path) -> None:
+    """Remove temporary files for `path` that killed processes left behind: nobody holds their lock any more."""
+    for name in os.listdir(path.parent):  # noqa: PTH208  (names, without a Path for each file)
+        if name.startswith(f".{path.stem}-") and name.endswith(path.suffix) and TEMPORARY_NAME.fullmatch(name):
+            with suppress(OSError):
+                descriptor = os.open(path.parent / name, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    (path.parent / name).unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def remove_temporary_files(folder: Path) -> None:
@@ -144,7 +168,9 @@ def check_writable(path: Path | str) -> None:
     InputError
         As for `atomic_path`.
     """
-    _create_temporary_file(Path(path)).unlink()
+    temporary, lock = _create_temporary_file(_follow_links(Path(path)))
+    temporary.unlink()
+    os.close(lock)
 
 
 def _translate_write_error(path: Path, error: OSError | ValueError) -> InputError:

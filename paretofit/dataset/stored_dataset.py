@@ -289,16 +289,14 @@ def _open_file(path: Path) -> h5py.File:
     try:
         if path.is_file():
             path.open("rb").close()  # h5py.is_hdf5 calls a file that cannot be opened no HDF5 file
-        if not path.is_file() or not h5py.is_hdf5(path):
-            raise InputError(f"{path} is not an HDF5 file; 'paretofit import' creates a dataset from other formats")
-        check_global_heaps(path)
-        return h5py.File(path, "r")
-    except InputError:
-        raise
+        if path.is_file() and h5py.is_hdf5(path):
+            check_global_heaps(path)
+            return h5py.File(path, "r")
     except CORRUPT_FILE_ERRORS as error:
         raise_system_error(error, path)
         reason = f"a corrupt or truncated HDF5 file ({one_line(error)})"
         raise InputError(f"{path} is {reason}; restore it from a copy or import it again") from error
+    raise InputError(f"{path} is not an HDF5 file; 'paretofit import' creates a dataset from other formats")
 
 
 def _split_into_runs(positions: Array) -> Iterator[Array]:

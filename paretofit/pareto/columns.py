@@ -101,7 +101,8 @@ def _convert_to_numbers(column: pd.Series) -> np.ndarray:
         if is_invalid.any():
             value = column.iloc[int(np.argmax(is_invalid))]
             raise InputError(
-                f"column '{column.name}' must contain numbers; got {str(value)[:MAX_QUOTED_CHARACTERS]!r} in {_name_first_row(is_invalid)}"
+                f"column '{column.name}' must contain numbers; got {str(value)[:MAX_QUOTED_CHARACTERS]!r} in "
+                f"{_name_first_row(is_invalid)}"
             )
     elif types.is_bool_dtype(column) or types.is_integer_dtype(column) or types.is_float_dtype(column):
         numbers = column

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.geometry import complete_cell
 
-from paretofit.core import Array, InputError, get_shared_lammps, lammps_calculator, remove_file
+from paretofit.core import Array, InputError, create_temporary_folder, get_shared_lammps, lammps_calculator, remove_file
 from paretofit.descriptors import (
     BAR_PER_EV_A3,
     GPA_PER_EV_A3,
@@ -237,7 +236,7 @@ class LinearCalculator(CommitteeCalculator):
         if include_members and potential.coefficients.ndim == 1:
             raise InputError("a single potential has no members; use a potential with a committee")
         super().__init__(potential, include_members=include_members)
-        self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
+        self._folder = create_temporary_folder("potential")
         files = potential.write_mean(self._folder.name)
         self._lammps = lammps_calculator(files.commands, files.elements)
 

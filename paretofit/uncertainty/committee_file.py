@@ -16,7 +16,7 @@ from paretofit.core import (
     Array,
     InputError,
     RowKind,
-    atomic_path,
+    atomic_hdf5,
     check_global_heaps,
     check_members,
     one_line,
@@ -34,7 +34,7 @@ FILE_ATTRIBUTES = ("method", "energy_weight", "coverage", "level")
 
 def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty | None) -> None:
     """Write the file of a committee; networks are stored in other files, so that their `members` are None."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_hdf5(path) as (file, _):
         file.attrs["committee_version"] = FILE_VERSION
         if members is not None:
             file["members"] = members

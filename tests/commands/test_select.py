@@ -195,7 +195,7 @@ def test_choices_are_written_in_order_with_scores(pool, method):
             out=pool / f"s{n}.extxyz",
             figures=False,
             overwrite=True,
-        )  # fmt: skip
+        )
         for n in (3, 6)
     ]
     few, many = (read(pool / f"s{n}.extxyz", ":") for n in (3, 6))

@@ -13,7 +13,7 @@ from pathlib import Path
 from ase import Atoms
 from ase.io.formats import open_with_compression
 
-from paretofit.core import InputError, list_first, natural_sort_key
+from paretofit.core import ExecutionError, InputError, list_first, natural_sort_key
 from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures, strip_compression
 from paretofit.dataset.io.vasp_output import add_outcar_details
 

@@ -125,9 +125,9 @@ def import_dataset(
     Raises
     ------
     InputError
-        If `output` exists and neither `append` nor `overwrite` is set, a file cannot be read or has no structures or labels, a label is not numeric, ids are repeated, the geometry
-        of a configuration differs between files (except for wrapping of atoms into the cell), or a label contradicts
-        the dataset.
+        If `output` exists and neither `append` nor `overwrite` is set, a file cannot be read or has no structures or
+        labels, a label is not numeric, ids are repeated, the geometry of a configuration differs between files (except
+        for wrapping of atoms into the cell), or a label contradicts the dataset.
     """
     check_import_output(output, sources, append=append, overwrite=overwrite)
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
