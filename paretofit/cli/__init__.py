@@ -17,7 +17,8 @@ __all__ = ["app", "main"]
 
 def __getattr__(name: str) -> Any:
     if name == "app":
-        from paretofit.cli.application import app
+        from paretofit.cli import application  # noqa: F401  (the import registers the verbs)
+        from paretofit.cli.options import app
 
         return app
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

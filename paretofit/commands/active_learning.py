@@ -28,6 +28,7 @@ from paretofit.study import (
     open_run_folder,
     read_record,
     read_sections,
+    read_stage_versions,
     record_version,
     write_record,
 )
@@ -262,6 +263,7 @@ def _write_result(folder: learning.LearnFolder, reason: str) -> LearnResult:
         shutil.copytree(folder.iteration(max(trained_iterations)).model, potential, ignore=ignore, dirs_exist_ok=True)
         report = learning.write_learn_report(folder, table, reason)
     record = {"study": read_record(folder.path)["study"], "ended": reason,
+              "stage_versions": read_stage_versions(folder.path),
               "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip
     write_record(folder.path, record)
     return LearnResult(folder.path, potential, table, reason, report)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_float_dtype, is_numeric_dtype
 
 from paretofit.core import InputError
 
@@ -89,15 +89,16 @@ def _parse_table(content: bytes, delimiter: str, header: list[str]) -> pd.DataFr
     except OverflowError:  # an integer of more than 308 digits (pandas 3.0)
         frame = parse(header)
     else:
-        numbers = frame.select_dtypes("float")
-        if not np.isinf(numbers.to_numpy()).any():
+        is_float = [name for name, kind in frame.dtypes.items() if is_float_dtype(kind)]
+        infinite = [str(name) for name in is_float if np.isinf(frame[name].to_numpy()).any()]
+        if not infinite:
             return frame
-        frame = parse([*levels, *numbers.columns[np.isinf(numbers.to_numpy()).any(axis=0)]])
+        frame = parse([*levels, *infinite])
     for name in [name for name, kind in frame.dtypes.items() if name not in levels and not is_numeric_dtype(kind)]:
         with suppress(ValueError, TypeError, OverflowError):
             numbers = pd.to_numeric(frame[name])
             # A column with a number beyond float64 remains text.
-            if not frame.loc[np.isinf(numbers), name].str.contains(r"\d").any():
+            if not frame[name][np.isinf(numbers.to_numpy())].str.contains(r"\d").any():
                 frame[name] = numbers
     return frame
 
@@ -132,7 +133,8 @@ def _strip_texts(frame: pd.DataFrame) -> pd.DataFrame:
     for position, kind in enumerate(frame.dtypes):
         if not is_numeric_dtype(kind):
             column = frame.iloc[:, position]
-            frame.isetitem(position, column.map(lambda value: value.strip() if isinstance(value, str) else value))
+            texts = column.map(lambda value: value.strip() if isinstance(value, str) else value)
+            frame.isetitem(position, texts.array)
     return frame
 
 

@@ -16,6 +16,7 @@ from .run_folder import describe_other_versions as describe_other_versions
 from .run_folder import log_to_file as log_to_file
 from .run_folder import open_run_folder as open_run_folder
 from .run_folder import read_record as read_record
+from .run_folder import read_stage_versions as read_stage_versions
 from .run_folder import record_version as record_version
 from .run_folder import write_record as write_record
 from .run_report import check_finished as check_finished
