@@ -6,9 +6,9 @@ torch.
 
 import sys
 
-_program = next(iter(sys.argv), "")
-if _program.endswith("/paretofit") or (_program == "-m" and "paretofit.cli" in sys.orig_argv):
-    from paretofit.cli import catch_early_signals  # before slower imports
+# The arguments of the interpreter: worker processes inherit those of the command in sys.argv.
+if any(argument == "paretofit.cli" or argument.endswith("/paretofit") for argument in sys.orig_argv[1:3]):
+    from paretofit.core import catch_early_signals  # before slower imports
 
     catch_early_signals()
 

@@ -21,8 +21,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from paretofit.cli.early_signals import exit_early
-from paretofit.core import SYSTEM_ADVICE, describe_system_error, one_line
+from paretofit.core import SYSTEM_ADVICE, describe_system_error, exit_early, one_line
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,7 @@
 from .arrays import Array as Array
 from .csv_files import write_csv as write_csv
+from .early_signals import catch_early_signals as catch_early_signals
+from .early_signals import exit_early as exit_early
 from .errors import SYSTEM_ADVICE as SYSTEM_ADVICE
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
