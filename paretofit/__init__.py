@@ -12,9 +12,9 @@ if any(argument == "paretofit.cli" or argument.endswith("/paretofit") for argume
 
     catch_early_signals()
 
-from importlib.metadata import PackageNotFoundError, version  # noqa: E402  (after the handlers of signals)
+from importlib.metadata import PackageNotFoundError, version
 
-import lazy_loader  # noqa: E402
+import lazy_loader
 
 try:
     __version__ = version("paretofit")
