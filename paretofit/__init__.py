@@ -4,6 +4,14 @@ Public names are imported on first use, so that reading results, fronts and plan
 torch.
 """
 
+import sys
+
+# The arguments of the interpreter: worker processes inherit those of the command in sys.argv.
+if any(argument == "paretofit.cli" or argument.endswith("/paretofit") for argument in sys.orig_argv[1:3]):
+    from paretofit.core import catch_early_signals  # before slower imports
+
+    catch_early_signals()
+
 from importlib.metadata import PackageNotFoundError, version
 
 import lazy_loader

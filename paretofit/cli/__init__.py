@@ -1,58 +1,50 @@
 """Command line with options, help, progress and exit codes; every verb calls one public function.
 
-Exit codes: 0 after success, 1 after a failure during the computation, 2 for invalid input (with a message).
+Exit codes: 0 after success, 1 after a failure during the computation, 2 for invalid input (with a message), 130 after
+Ctrl-C and 143 after SIGTERM. Importing this package is fast, so that signals are caught before the verbs are imported.
 """
 
 from __future__ import annotations
 
-import atexit
-import logging
-import signal
+import os
 import sys
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from paretofit import __version__
-from paretofit.cli import dataset_verbs, potential_verbs, structure_verbs, study_verbs, validation_verbs  # noqa: F401  (the imports register the verbs)
-from paretofit.cli.options import app
-from paretofit.core import ExecutionError, InputError
+from paretofit.core import catch_early_signals
 
 __all__ = ["app", "main"]
 
 
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from paretofit.cli import application  # noqa: F401  (the import registers the verbs)
+        from paretofit.cli.options import app
+
+        return app
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
 def main() -> None:
-    """Run the command line; an `InputError` becomes a message and exit code 2, an `ExecutionError` exit code 1."""
-    try:
-        app()
-    except InputError as error:
-        typer.echo(f"paretofit: {error}", err=True)
-        sys.exit(1 if isinstance(error, ExecutionError) else 2)
-    finally:
-        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # the result is printed: ignore late signals
+    """Run the command line, which ends with a message and an exit code however it ends."""
+    _open_standard_streams()
+    catch_early_signals()
+    from paretofit.cli.application import run_app
+
+    run_app()
 
 
-def _print_version(value: bool) -> None:
-    if value:
-        typer.echo(f"paretofit {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _set_up(
-    context: typer.Context,
-    *,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and results only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the log to the terminal.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    del version  # handled by its callback
-    context.ensure_object(dict)["quiet"] = quiet
-    if verbose:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger = logging.getLogger("paretofit")
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+def _open_standard_streams() -> None:
+    """Open closed standard streams on the null device, because the next file would take their number and their text."""
+    is_closed = []
+    for number in range(3):
+        try:
+            os.fstat(number)
+            is_closed.append(False)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            is_closed.append(True)
+    if is_closed[2]:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (open until the end)
+    if is_closed[1]:
+        sys.stderr.write("paretofit: standard output is closed; redirect it to a file or to /dev/null\n")
+        sys.exit(2)

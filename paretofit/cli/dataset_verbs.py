@@ -11,6 +11,7 @@ from paretofit.cli.options import (
     CommitteeMethodOption,
     CommitteeOption,
     CoverageOption,
+    ForceOption,
     JobsOption,
     JsonOption,
     ProgressOption,
@@ -113,7 +114,8 @@ def import_(
     id_key: IdKeyOption = None,
     seconds_key: SecondsKeyOption = None,
     match: MatchOption = None,
-    add: Annotated[bool, typer.Option("--add", help="Add to the existing dataset instead of replacing it.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add to the existing dataset.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the existing dataset.")] = False,
     level_order: Annotated[str, typer.Option(help="Order of all levels, cheapest first, separated by commas.")] = "",
     published: PublishedOption = None,
     allow_pickle: PickleOption = False,
@@ -130,14 +132,16 @@ def import_(
         from paretofit.published import import_published
 
         if level or file or any(keys.values()) or match or add or level_order:
-            raise InputError("--published can only be combined with --allow-pickle and --level-settings")
-        summary = check_import(import_published(dataset, published, allow_pickle=allow_pickle, settings=settings))
+            raise InputError("--published can only be combined with --allow-pickle, --level-settings and --force")
+        summary = check_import(
+            import_published(dataset, published, allow_pickle=allow_pickle, settings=settings, overwrite=force)
+        )
     elif not level:
         raise InputError("import requires --level NAME=FILE for each level, or --published FOLDER")
     else:
         source = _parse_level_paths(level) if file is None else file
         summary = import_labels(dataset, source, levels=level, settings=settings, match_by=match, append=add,
-                                level_order=split_names(level_order) or None, **keys)  # fmt: skip
+                                overwrite=force, level_order=split_names(level_order) or None, **keys)  # fmt: skip
     typer.echo(format_import_summary(summary))
 
 
@@ -188,6 +192,7 @@ def export(
     committee_method: CommitteeMethodOption = "bootstrap",
     coverage: CoverageOption = 0.9,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the committee.")] = 1,
+    force: ForceOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -198,7 +203,7 @@ def export(
             raise InputError(f"--committee requires a run folder; for a dataset, use 'paretofit fit {source}'")
         from paretofit.dataset import export_dataset
 
-        summary = export_dataset(source, out, levels=level, format=format_, keys=label_keys)
+        summary = export_dataset(source, out, levels=level, format=format_, keys=label_keys, overwrite=force)
         print_result(summary, _format_export(summary), as_json=as_json)
         return
     from paretofit.commands import export_potential
@@ -207,7 +212,7 @@ def export(
         raise InputError("a potential is fitted to one level; give --level once")
     fit = export_potential(
         source, out, level=level[0] if level else None, twojmax=twojmax, weight_ratio=weight_ratio, n_train=n_train,
-        sampling=sampling, repeat=repetition, ridge=ridge, name=name, jobs=jobs, progress=progress,
+        sampling=sampling, repeat=repetition, ridge=ridge, name=name, overwrite=force, jobs=jobs, progress=progress,
         committee=read_committee_options(committee, committee_method, coverage, seed),
     )  # fmt: skip
     print_result(fit, fit.text, as_json=as_json, exclude=("potential",))

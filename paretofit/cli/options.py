@@ -73,6 +73,7 @@ WeightRatioOption = Annotated[
         show_default="the one with the smallest leave-one-out errors; for a run: best",
     ),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 RunFolderOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Run folder.", show_default="runs/<name>-<hash> or runs/<name>-<verb>"),

@@ -12,6 +12,7 @@ from paretofit.cli.options import (
     CommitteeMethodOption,
     CommitteeOption,
     CoverageOption,
+    ForceOption,
     JobsOption,
     JsonOption,
     LevelOption,
@@ -119,6 +120,7 @@ def fit(
     regulariser: RegulariserOption = 0.01,
     keep_design: KeepDesignOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
+    force: ForceOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -128,7 +130,7 @@ def fit(
 
     choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
                "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction}  # fmt: skip
-    options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
+    options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
@@ -172,6 +174,7 @@ def evaluate(
     ] = False,
     structure: TimedStructureOption = None,
     allow_pickle: AllowPickleOption = False,
+    force: ForceOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -186,7 +189,7 @@ def evaluate(
         evaluation = evaluate_dataset(
             potential, dataset, out, level=level, coverage=coverage, calibration=calibration, jobs=jobs,
             tolerances={key: value for key, value in tolerances.items() if value is not None}, progress=progress,
-            allow_pickle=allow_pickle,
+            allow_pickle=allow_pickle, overwrite=force,
         )  # fmt: skip
         print_result(evaluation, evaluation.text, as_json=as_json, exclude=("potential", "components"))
     if md_speed:

@@ -7,6 +7,8 @@ saved here; the exception removes temporary files and worker processes as it pas
 from __future__ import annotations
 
 import errno
+import logging
+import os
 import signal
 import sys
 import threading
@@ -19,7 +21,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from paretofit.core import one_line
+from paretofit.core import SYSTEM_ADVICE, describe_system_error, exit_early, one_line
+
+log = logging.getLogger(__name__)
 
 RESUME_ADVICE = {
     "run": "run the same command again to resume",
@@ -28,16 +32,6 @@ RESUME_ADVICE = {
 }
 STOP_RETRY_S = 0.01
 RESTART_ADVICE = "run the same command again to start over (earlier files are unchanged)"
-DISK_ADVICE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EROFS: "choose a writable folder",
-    errno.EACCES: "change the permissions, or choose another folder",
-    errno.EIO: "check the disk",
-    errno.EEXIST: "move the existing file away",
-    errno.ENOTDIR: "move the existing file away",
-    errno.EISDIR: "move the existing folder away",
-}  # errors of the file system, as opposed to errors of the program
 
 
 class Terminated(KeyboardInterrupt):
@@ -50,8 +44,12 @@ class VerbGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a verb; exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect, 1 without memory or disk."""
         catch_sigterm()
+        if signal.getsignal(signal.SIGINT) is exit_early:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where an error becomes a message
         except KeyboardInterrupt as error:
             warnings.simplefilter("ignore")  # joblib warns about the results that its stopped workers lost
             cause, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
@@ -60,13 +58,30 @@ class VerbGroup(TyperGroup):
             reason = f" ({one_line(error)})" if str(error) else ""
             code = 1
             message = f"there is not enough memory{reason}; use fewer --jobs, or a smaller study (twojmax, sizes)"
-        except OSError as error:
-            if error.errno not in DISK_ADVICE:
+        except ImportError as error:
+            if os.strerror(errno.EMFILE) not in str(error):
                 raise
-            path = f"{error.filename}: " if error.filename else ""
-            code, message = 1, f"{path}{error.strerror}; {DISK_ADVICE[error.errno]}, then {_advise(ctx)}"
+            code, message = 1, f"{one_line(error)}; {SYSTEM_ADVICE[errno.EMFILE]}, then {_advise(ctx)}"
+        except OSError as error:
+            log.info("stopped by an error of the operating system", exc_info=True)
+            code, message = 1, f"{describe_system_error(error)}, then {_advise(ctx)}"
+            if _concerns_output(error):
+                message = f"standard output cannot be written: {error.strerror}; redirect it, then {_advise(ctx)}"
+        else:
+            return result
         typer.echo(f"paretofit: {message}", err=True)
         raise typer.Exit(code)
+
+
+def _concerns_output(error: OSError) -> bool:
+    """Check whether printing raised an error; standard output is then replaced, or Python would complain at exit."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    is_output = trace is not None and trace.tb_frame.f_code.co_name in {"echo", VerbGroup.invoke.__name__}
+    if is_output:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return is_output
 
 
 def _advise(ctx: Any) -> str:

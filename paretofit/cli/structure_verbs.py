@@ -9,6 +9,7 @@ import typer
 
 from paretofit.cli.options import (
     FiguresOption,
+    ForceOption,
     JobsOption,
     JsonOption,
     ProgressOption,
@@ -66,6 +67,7 @@ def label(
     retry_failed: RetryOption = False,
     write_inputs: WriteInputsOption = None,
     read_outputs: ReadOutputsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="With --write-inputs: replace existing inputs.")] = False,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,7 +78,7 @@ def label(
 
     n_jobs = jobs or commands.choose_label_jobs(study, cpu_count())
     if write_inputs is not None:
-        typer.echo(commands.write_label_inputs(study, write_inputs, out=out))
+        typer.echo(commands.write_label_inputs(study, write_inputs, out=out, overwrite=force))
         return
     if dry_run:
         table, model = commands.estimate_label_cost(study, out=out, jobs=n_jobs, progress=progress)
@@ -101,13 +103,14 @@ def augment(
         Path | None, typer.Option("--out", "-o", help="Extended XYZ file to write.", show_default="augmentation.output")
     ] = None,
     figures: FiguresOption = True,
+    force: ForceOption = False,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Generate candidates for labelling: distortions, strain, vacancies, slabs, clusters, alloys, maximal entropy."""
     from paretofit.commands import augment_study, format_candidates
 
-    result = augment_study(study, out=out, figures=figures, progress=progress)
+    result = augment_study(study, out=out, figures=figures, overwrite=force, progress=progress)
     print_result(result, format_candidates(result), as_json=as_json, exclude=("candidates",))
 
 
@@ -131,6 +134,7 @@ def select(
     draw: DrawOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the selection.")] = 1,
     figures: FiguresOption = True,
+    force: ForceOption = False,
     jobs: JobsOption,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
@@ -142,6 +146,6 @@ def select(
     selection = select_structures(
         candidates, max_selected, method=method, already_labelled=already_labelled, out=out,
         basis=load_study(basis_from).basis if basis_from else None, twojmax=twojmax, energy_weight=energy_weight,
-        draw=draw, seed=seed, jobs=jobs, figures=figures, progress=progress,
+        draw=draw, seed=seed, jobs=jobs, figures=figures, overwrite=force, progress=progress,
     )  # fmt: skip
     print_result(selection, format_selection(selection), as_json=as_json)

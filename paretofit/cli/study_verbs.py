@@ -9,6 +9,7 @@ import typer
 
 from paretofit.cli.options import (
     AllowPickleOption,
+    ForceOption,
     JobsOption,
     JsonOption,
     ProgressOption,
@@ -72,19 +73,20 @@ def init(
         bool, typer.Option("--keys", help="Print every key of a study with its default and meaning, and exit.")
     ] = False,
     schema: Annotated[Path | None, typer.Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Write a commented study for a dataset, and the JSON Schema that editors use for completion."""
     from paretofit.study import estimate_study_cost, tabulate_settings, write_json_schema, write_template
 
     if schema is not None:
-        typer.echo(f"{write_json_schema(schema)}")
+        typer.echo(f"{write_json_schema(schema, overwrite=force)}")
     elif keys:
         for key, default, meaning in tabulate_settings():
             typer.echo(f"{key:<46} {default:<20} {meaning}")
     elif dataset is None:
         raise InputError("init requires a dataset: paretofit init DATASET.h5")
     else:
-        path = write_template(dataset, out)
+        path = write_template(dataset, out, overwrite=force)
         typer.echo(f"{path} has been written; check it, then run: paretofit run {path}")
         typer.echo(estimate_study_cost(path, jobs=count_cores()).text)
 
@@ -161,7 +163,7 @@ def plan_(
     "   |   paretofit pareto published/*.csv --published --figures-folder figures --out front.csv"
 )
 def pareto(
-    tables: Annotated[list[Path], typer.Argument(help="Results table (CSV); with --published, one or more.")],
+    tables: Annotated[list[Path], typer.Argument(help="Results tables (CSV) whose rows are compared.")],
     *,
     minimize: MinimizeOption = "",
     group_by: Annotated[
@@ -177,6 +179,7 @@ def pareto(
         Path | None, typer.Option(help="With --published: folder for the paper's figures.")
     ] = None,
     summarise: SummariseOption = "",
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find the Pareto-optimal rows of a table, those that no other row dominates."""
@@ -188,16 +191,17 @@ def pareto(
 
         if group_by or aggregate != "median":
             raise InputError("--published always takes medians over repetitions; remove --group-by and --aggregate")
-        study = analyse_published_tables(tables, minimize=objectives, out=out, figures_folder=figures_folder)
+        study = analyse_published_tables(
+            tables, minimize=objectives, out=out, figures_folder=figures_folder, overwrite=force
+        )
         typer.echo(format_published(study), err=out is None or as_json)
         front = study.front
         objectives = objectives or ["ref_energy", "ref_force", "label_seconds"]
-    elif len(tables) != 1 or not minimize or figures_folder is not None:
-        raise InputError("pareto requires one table and --minimize COLUMN,...; several tables and --figures-folder "
-                         "require --published")  # fmt: skip
+    elif not objectives or figures_folder is not None:
+        raise InputError("pareto requires --minimize COLUMN,...; --figures-folder requires --published")
     else:
         front = extract_front_from_csv(
-            tables[0], objectives, split_names(group_by), aggregate, out, drop_missing=drop_missing
+            tables, objectives, split_names(group_by), aggregate, out, drop_missing=drop_missing, overwrite=force
         )
     if summarise:
         typer.echo(describe_front(front, objectives, split_names(summarise)), err=out is None or as_json)

@@ -10,6 +10,7 @@ import typer
 
 from paretofit.cli.options import (
     AllowPickleOption,
+    ForceOption,
     JobsOption,
     JsonOption,
     ProgressOption,
@@ -85,6 +86,7 @@ def validate(
     allow_pickle: AllowPickleOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="Use small cells and short dynamics.")] = False,
     jobs: JobsOption,
+    force: ForceOption = False,
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,7 +105,7 @@ def validate(
     )
     result = validate_potential(
         potential, out, against=against, structures=structure or (), properties=split_names(properties),
-        settings=settings, jobs=jobs, progress=progress, allow_pickle=allow_pickle,
+        settings=settings, overwrite=force, jobs=jobs, progress=progress, allow_pickle=allow_pickle,
     )  # fmt: skip
     print_result(result, result.text, as_json=as_json)
 

@@ -22,7 +22,16 @@ from paretofit.labelling import open_label_journal
 from paretofit.potentials import format_dispersion_commands
 from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace, permit_unpickling
 from paretofit.structures import make_mean_descriptor
-from paretofit.study import log_to_file, open_run_folder, read_record, read_sections, write_record
+from paretofit.study import (
+    describe_other_versions,
+    log_to_file,
+    open_run_folder,
+    read_record,
+    read_sections,
+    read_stage_versions,
+    record_version,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +138,10 @@ def learn(
         open_run_folder(path, settings.name) as run_path,
         log_to_file(run_path / "learn.log"),
     ):
+        for warning in describe_other_versions(run_path):
+            log.warning("%s", warning)
+            notify(warning)
+        record_version(run_path, "learn")
         folder = learning.LearnFolder(run_path)
         write_text(run_path / "study.json", settings.model_dump_json(indent=1) + "\n")
         with open_label_journal(learning.journal_path(folder).parent) as journal:
@@ -257,6 +270,7 @@ def _write_result(folder: learning.LearnFolder, reason: str) -> LearnResult:
         shutil.copytree(folder.iteration(max(trained_iterations)).model, potential, ignore=ignore, dirs_exist_ok=True)
         report = learning.write_learn_report(folder, table, reason)
     record = {"study": read_record(folder.path)["study"], "ended": reason,
+              "stage_versions": read_stage_versions(folder.path),
               "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip
     write_record(folder.path, record)
     return LearnResult(folder.path, potential, table, reason, report)

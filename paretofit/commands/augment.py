@@ -15,7 +15,7 @@ from ase import Atoms
 from pydantic import TypeAdapter, ValidationError
 
 from paretofit.commands.study_sections import AugmentStudy, load_augment_study
-from paretofit.core import InputError, get_shared_lammps, write_csv, write_text
+from paretofit.core import InputError, check_new_paths, get_shared_lammps, write_csv, write_text
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.descriptors import compute_atom_descriptors_and_gradient
 from paretofit.execution import RunContext
@@ -36,6 +36,7 @@ from paretofit.structures import (
 )
 
 OUTPUT_SUFFIXES = ("_counts.json", "_entropy.csv")
+FIGURES_SUFFIX = "_figures"
 GAIN_COLUMNS = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries"]
 
 
@@ -67,7 +68,12 @@ class AugmentResult:
 
 
 def augment_study(
-    study: AugmentStudy | Path | str, *, out: Path | str | None = None, figures: bool = True, progress: bool = False
+    study: AugmentStudy | Path | str,
+    *,
+    out: Path | str | None = None,
+    figures: bool = True,
+    overwrite: bool = False,
+    progress: bool = False,
 ) -> AugmentResult:
     """Generate the candidates of a study.
 
@@ -79,6 +85,8 @@ def augment_study(
         Extended XYZ file to write; by default ``augmentation.output``.
     figures : bool
         Draw a map of the candidates and histograms of volume and distance, next to the output.
+    overwrite : bool
+        Replace existing files.
     progress : bool
         Show progress bars.
 
@@ -89,12 +97,13 @@ def augment_study(
     Raises
     ------
     InputError
-        If the structures or settings cannot be used, or no candidate is left; raised before any file is written.
+        If the structures or settings cannot be used, an output exists, or no candidate is left; raised before any file
+        is written.
     """
     settings = (study if isinstance(study, AugmentStudy) else load_augment_study(study)).augmentation
     if out is not None:
         settings = settings.model_copy(update={"output": Path(out)})
-    _check_outputs(settings)
+    _check_outputs(settings, overwrite)
     if settings.entropy.count:
         check_packing(settings.entropy, settings.filters.radii)
     structures, names, notes = _read_inputs(settings)
@@ -116,15 +125,17 @@ def augment_study(
     figure_paths: list[Path] = []
     if figures:
         table = tabulate_candidates(candidates.structures, compute_descriptors)
-        figure_paths = save_candidate_figures(table, add_suffix(settings.output, "_figures"))
+        figure_paths = save_candidate_figures(table, add_suffix(settings.output, FIGURES_SUFFIX))
     return AugmentResult(settings.output, settings.n_candidates, figure_paths, candidates, gains, notes)
 
 
-def _check_outputs(settings: AugmentSettings) -> None:
+def _check_outputs(settings: AugmentSettings, overwrite: bool) -> None:
     inputs = {path.resolve() for path in settings.structures}
-    for path in (settings.output, *(add_suffix(settings.output, suffix) for suffix in OUTPUT_SUFFIXES)):
+    outputs = [settings.output, *(add_suffix(settings.output, suffix) for suffix in OUTPUT_SUFFIXES)]
+    for path in outputs:
         if path.resolve() in inputs:
             raise InputError(f"'augmentation.output' would overwrite {path}, which is one of 'structures'; rename it")
+    check_new_paths(outputs, [add_suffix(settings.output, FIGURES_SUFFIX)], overwrite=overwrite)
 
 
 def add_suffix(path: Path, suffix: str) -> Path:

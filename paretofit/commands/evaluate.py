@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from paretofit.core import InputError, atomic_path
+from paretofit.core import InputError, atomic_path, check_new_paths
 from paretofit.dataset import Dataset
 from paretofit.dataset.io import Frames, extract_file_labels, read_frames
 from paretofit.execution import RunContext
@@ -40,6 +40,7 @@ from paretofit.potentials import (
 from paretofit.report.tables import write_table
 from paretofit.uncertainty import Assessment, classify_grade
 
+TABLE_NAMES = ("evaluation", "summary", "thresholds")
 DATASET_SUFFIXES = {".h5", ".hdf5"}
 
 
@@ -127,6 +128,7 @@ def evaluate_dataset(
     coverage: float | None = None,
     tolerances: Mapping[str, float] | None = None,
     calibration: str = "slope",
+    overwrite: bool = False,
     jobs: int = 1,
     progress: bool = False,
     allow_pickle: bool = False,
@@ -150,6 +152,8 @@ def evaluate_dataset(
         Errors of "energy" (meV/atom), "force" (meV/Å) or "stress" (GPa) above which configurations are flagged.
     calibration : {"slope", "isotonic", "quantile"}
         Calibration from tolerances to thresholds of the disagreement.
+    overwrite : bool
+        Replace existing files.
     jobs, progress
         Number of processes, and whether to show progress bars.
     allow_pickle : bool
@@ -158,8 +162,12 @@ def evaluate_dataset(
     Raises
     ------
     InputError
-        If a file or level cannot be used, or too few configurations were held out for the coverage.
+        If a file or level cannot be used, an output exists, or too few configurations were held out for the coverage.
     """
+    if out is not None:
+        files = [Path(out) / f"{name}{suffix}" for name in TABLE_NAMES for suffix in (".csv", ".md")]
+        folders = [Path(out) / "figures", Path(out) / "tables"]
+        check_new_paths([*files, Path(out) / "evaluation.extxyz"], folders, overwrite=overwrite)
     if isinstance(potential, Path | str):
         potential = read_potential(potential, allow_pickle=allow_pickle)
     uncertainty, known = potential.uncertainty, potential.known_configurations
@@ -277,11 +285,9 @@ def _write_evaluation(
 ) -> None:
     from paretofit.report.figures import save_uncertainty_figures  # noqa: PLC0415  (matplotlib)
 
-    tables = {"evaluation": evaluation.table, "summary": evaluation.summary}
-    if len(evaluation.thresholds):
-        tables["thresholds"] = evaluation.thresholds
-    for name, table in tables.items():
-        write_table(folder, name, table)
+    for name, table in zip(TABLE_NAMES, (evaluation.table, evaluation.summary, evaluation.thresholds), strict=True):
+        if len(table) or name != "thresholds":
+            write_table(folder, name, table)
     with atomic_path(folder / "evaluation.extxyz") as temporary:
         ase.io.write(temporary, list(map(_annotate_structure, structures, predictions)), format="extxyz")
     uncertainty, calibration = evaluation.potential.uncertainty, {}

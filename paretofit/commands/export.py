@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
-from paretofit.core import InputError, restore_formulas
+from paretofit.core import InputError, check_new_paths, restore_formulas
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, LeverageScores
 from paretofit.pareto import describe_setting
-from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name
+from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name, list_snap_files
 from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
 from paretofit.sweep import EV_TO_MEV
 
@@ -48,6 +48,7 @@ def export_potential(
     repeat: int = 0,
     ridge: str | None = None,
     name: str = "potential",
+    overwrite: bool = False,
     committee: CommitteeSettings | None = None,
     jobs: int = 1,
     progress: bool = False,
@@ -65,6 +66,8 @@ def export_potential(
         remaining fits, the one with the lowest product of test errors is exported.
     name : str
         Base name of the files.
+    overwrite : bool
+        Replace existing files.
     committee : CommitteeSettings, optional
         A committee around the fit, drawn from its training subset and calibrated on the run's test set.
     jobs, progress
@@ -73,10 +76,11 @@ def export_potential(
     Raises
     ------
     InputError
-        If the run is not finished or has no such fit. If LAMMPS disagrees with the model, the files are written
-        nevertheless, and the result has a `check_problem`.
+        If the run is not finished or has no such fit, or a file of the potential exists. If LAMMPS disagrees with the
+        model, the files are written nevertheless, and the result has a `check_problem`.
     """
     check_potential_name(name)
+    check_new_paths(list_snap_files(out, name), overwrite=overwrite)
     folder = Path(run)
     check_finished(folder)
     results = restore_formulas(pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str}))

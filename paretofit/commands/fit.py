@@ -16,11 +16,17 @@ import numpy as np
 from paretofit.commands.fit_settings import FitOptions, describe_settings, make_fit_study
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size, spread_evenly
 from paretofit.commands.model_choice import ModelChoice, choose_model
-from paretofit.core import InputError, RowKind, remove_file
+from paretofit.core import InputError, RowKind, check_new_paths, remove_file
 from paretofit.dataset import Dataset
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
-from paretofit.potentials import DISPLAY_UNITS, CommitteeSettings, LinearPotential, check_potential_name
+from paretofit.potentials import (
+    DISPLAY_UNITS,
+    CommitteeSettings,
+    LinearPotential,
+    check_potential_name,
+    list_snap_files,
+)
 from paretofit.study import PreparedStudy, load_or_compute_design, prepare_study
 
 MAX_CHECKED_STRUCTURES = 20  # on which LAMMPS is compared with the model
@@ -67,6 +73,7 @@ def fit_dataset(
     seed: int | None = None,
     name: str = "potential",
     keep_design: bool = False,
+    overwrite: bool = False,
     jobs: int = 1,
     progress: bool = False,
 ) -> DatasetFit:
@@ -100,22 +107,28 @@ def fit_dataset(
     keep_design : bool
         Whether to keep the descriptors in ``design.h5``, which the next fit with the same folder reuses. An existing
         file is never removed.
+    overwrite : bool
+        Replace existing files.
     jobs, progress
         Number of processes, and whether to show progress bars.
 
     Raises
     ------
     InputError
-        If the source, a level or a setting cannot be used.
+        If the source, a level or a setting cannot be used, or a file of the potential exists.
     """
     check_potential_name(name)
+    check_new_paths(list_snap_files(out, name), overwrite=overwrite)
     options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed)
     study, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study), RunContext(jobs, progress)
     if committee is not None:
         check_committee_size(committee, prepared)
         _check_row_count(source, prepared)
-    with prepared.dataset as dataset, _use_design(prepared, Path(out) / DESIGN_FILE, keep_design, context) as design:
+    with (
+        prepared.dataset as dataset,
+        _use_design(prepared, Path(out) / DESIGN_FILE, keep_design, context, overwrite=overwrite) as design,
+    ):
         choice = choose_model(prepared, design, with_ridge=committee is None, jobs=jobs)
         fit = DesignFit(prepared, design, study.levels[0], choice.twojmax, prepared.split.train, choice.weights)
         if committee is None:
@@ -135,11 +148,13 @@ def fit_dataset(
 
 
 @contextmanager
-def _use_design(prepared: PreparedStudy, path: Path, keep: bool, context: RunContext) -> Iterator[DesignMatrix]:
+def _use_design(
+    prepared: PreparedStudy, path: Path, keep: bool, context: RunContext, *, overwrite: bool
+) -> Iterator[DesignMatrix]:
     """Yield the labelled design matrix; remove its file at the end, unless it existed before or is to be kept."""
     is_kept = keep or path.exists()
     try:
-        design = load_or_compute_design(prepared.dataset, prepared.study.basis, path, context)
+        design = load_or_compute_design(prepared.dataset, prepared.study.basis, path, context, overwrite=overwrite)
         yield design.with_labels(prepared.dataset, prepared.study.levels)
     finally:
         if not is_kept:

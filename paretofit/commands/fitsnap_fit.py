@@ -21,7 +21,7 @@ from paretofit.commands.fitsnap_rows import (
     read_grouped_structures,
 )
 from paretofit.commands.fitted_potential import FittedPotential, compare_with_lammps, spread_evenly
-from paretofit.core import InputError, RowKind, remove_file, write_csv, write_text
+from paretofit.core import InputError, RowKind, check_new_paths, remove_file, write_csv, write_text
 from paretofit.descriptors import GPA_PER_BAR, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.fitsnap import (
@@ -37,7 +37,13 @@ from paretofit.fitsnap import (
     search_weights,
 )
 from paretofit.linear import OptimisedWeights, fit_wls
-from paretofit.potentials import CommitteeSettings, LinearPotential, TrainingRecord, check_potential_name
+from paretofit.potentials import (
+    CommitteeSettings,
+    LinearPotential,
+    TrainingRecord,
+    check_potential_name,
+    list_snap_files,
+)
 
 JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
@@ -77,6 +83,7 @@ def fit_fitsnap(
     regulariser: float = 0.01,
     seed: int = 1,
     committee: CommitteeSettings | None = None,
+    overwrite: bool = False,
     jobs: int = 1,
     progress: bool = False,
 ) -> FitsnapFit:
@@ -100,20 +107,24 @@ def fit_fitsnap(
         Random seed of the held-out sets of the optimisation.
     committee : CommitteeSettings, optional
         Settings of a committee, which is calibrated on the testing structures if the input has any.
+    overwrite : bool
+        Replace existing files.
     jobs, progress
         Number of processes, and whether to show a progress bar.
 
     Raises
     ------
     InputError
-        If the input, a group or a file cannot be used, or an element is in no training configuration. If LAMMPS
-        disagrees with the model, the files are written nevertheless, and the result has a `check_problem`.
+        If the input, a group or a file cannot be used, an output exists, or an element is in no training
+        configuration. If LAMMPS disagrees with the model, the files are written nevertheless, and the result has a
+        `check_problem`.
     """
     if front and len(objectives) != 2:
         raise InputError(f"a front needs two objectives, such as energy,force; got {', '.join(objectives) or 'none'}")
     settings, folder = read_fitsnap_input(path), Path(out)
-    name = Path(settings.potential_file).name or "potential"
+    name = _get_potential_name(settings)
     check_potential_name(name)
+    check_new_paths(_list_outputs(folder, settings), overwrite=overwrite)
     basis = _make_basis(settings)
     context, journal = RunContext(jobs, progress), folder / JOURNAL_FILE
     grouped, notes = read_grouped_structures(settings)
@@ -211,11 +222,24 @@ def _fit_rows(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
     return np.concatenate([np.zeros(n_constant), fit.coefficients])
 
 
+def _get_potential_name(settings: FitsnapInput) -> str:
+    return Path(settings.potential_file).name or "potential"
+
+
+def _get_metrics_file(settings: FitsnapInput) -> str:
+    return Path(settings.metrics_file).stem + ".md"
+
+
+def _list_outputs(folder: Path, settings: FitsnapInput) -> list[Path]:
+    names = ("metrics.csv", "weights.csv", "weights_front.csv", _get_metrics_file(settings))
+    return [*list_snap_files(folder, _get_potential_name(settings)), *(folder / name for name in names)]
+
+
 def _write_tables(
     folder: Path, settings: FitsnapInput, metrics: pd.DataFrame, optimum: OptimisedWeights | None
 ) -> None:
     write_csv(metrics, folder / "metrics.csv")
-    write_text(folder / (Path(settings.metrics_file).stem + ".md"), format_fitsnap_table(metrics))
+    write_text(folder / _get_metrics_file(settings), format_fitsnap_table(metrics))
     if optimum is None:
         return
     rows = [

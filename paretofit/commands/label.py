@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.commands.study_sections import LabelStudy, load_label_study
-from paretofit.core import Array, InputError, check_writable, read_json_lines, track_cost
+from paretofit.core import Array, InputError, check_new_paths, check_writable, read_json_lines, track_cost
 from paretofit.dataset import Dataset
 from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import (
@@ -34,7 +34,7 @@ from paretofit.labelling import (
     select_engine_labels,
     write_labels,
 )
-from paretofit.study import log_to_file, open_run_folder
+from paretofit.study import describe_other_versions, log_to_file, open_run_folder, record_version
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,9 @@ def label_study(
         use_cluster(settings.cluster, jobs, folder),
     ):
         check_writable(dataset)
+        for warning in describe_other_versions(folder):
+            log.warning("%s", warning)
+        record_version(folder, "label")
         plan = plan_labels(labelling, dataset, journal.entries, retry_failed=retry_failed)
         n_tasks, n_journal = len(plan.tasks), len(plan.finished_records)
         log.info("study %s: %d labels to compute, %d in the journal", settings.name, n_tasks, n_journal)
@@ -211,7 +214,11 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
 
 
 def write_label_inputs(
-    study: LabelStudy | Path | str, inputs_folder: Path | str, *, out: Path | str | None = None
+    study: LabelStudy | Path | str,
+    inputs_folder: Path | str,
+    *,
+    out: Path | str | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Write the engine's input files of all missing labels, for a computation outside of paretofit.
 
@@ -222,6 +229,8 @@ def write_label_inputs(
         Folder to write to, with a folder ``<level>/<configuration id>`` for each label.
     out : path-like, optional
         Run folder, as in `label_study`; no inputs are written for labels that are finished there.
+    overwrite : bool
+        Replace inputs of the same labels.
 
     Returns
     -------
@@ -232,13 +241,14 @@ def write_label_inputs(
     Raises
     ------
     InputError
-        If the engine does not use input files, or one of them cannot be written.
+        If the engine does not use input files, or one of them cannot be written or its folder has files.
     """
     settings = _load_settings(study)
     plan = _plan_missing_labels(settings, _get_folder(settings, out), require_engine=False)
     missing_files: dict[str, None] = {}
-    for task in plan.tasks:
-        folder = Path(inputs_folder) / task.level.name / str(task.config_id)
+    folders = [Path(inputs_folder) / task.level.name / str(task.config_id) for task in plan.tasks]
+    check_new_paths([], folders, overwrite=overwrite)
+    for task, folder in zip(plan.tasks, folders, strict=True):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             missing_files |= dict.fromkeys(settings.labelling.engine.write_inputs(task.atoms, task.level, folder))

@@ -97,7 +97,7 @@ def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: Run
     if settings.augmentation is not None:
         augmentation = settings.augmentation.model_copy(update={"output": folder.path / "augmented.extxyz"})
         study = AugmentStudy(name=settings.name, augmentation=augmentation)
-        result = augment_study(study, figures=False, progress=context.progress)
+        result = augment_study(study, figures=False, overwrite=True, progress=context.progress)
         candidates += _number_structures(result.candidates.structures, first_id, "augmented")
     for path in settings.learning.structures:
         candidates += _number_structures(read_frames(path, None).atoms, first_id + len(candidates), path.stem)

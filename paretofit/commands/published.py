@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paretofit.core import InputError, remove_file, write_csv
+from paretofit.core import InputError, check_new_paths, remove_file, write_csv
 from paretofit.pareto import pareto_front
 from paretofit.published import ERROR_COLUMNS, FIT_COLUMNS, N_CONFIGURATIONS, SECONDS_PER_CONFIGURATION, read_published
 from paretofit.report.figures import (
@@ -65,6 +65,7 @@ def analyse_published_tables(
     cost_per_configuration: Mapping[str, float] = SECONDS_PER_CONFIGURATION,
     out: Path | str | None = None,
     figures_folder: Path | str | None = None,
+    overwrite: bool = False,
 ) -> PublishedStudy:
     """Compute medians and front of published tables and draw figures: ``paretofit pareto TABLE... --published``.
 
@@ -82,6 +83,8 @@ def analyse_published_tables(
         Folder for the figures: energy against force errors over weights (the paper's Fig. 4 and 5),
         learning curves by sampling (Fig. 6), the front coloured by cost (Fig. 7) and against cost (Fig. 8), only for
         the weights in `DRAWN_RATIOS`, because errors of several eV at other weights would stretch the axes.
+    overwrite : bool
+        Replace existing files.
 
     Returns
     -------
@@ -90,10 +93,12 @@ def analyse_published_tables(
     Raises
     ------
     InputError
-        If a table or an objective cannot be used, or `out` is one of the tables or cannot be written.
+        If a table or an objective cannot be used, an output exists, or `out` is one of the tables or cannot be written.
     """
     if out is not None and Path(out).resolve() in [Path(path).resolve() for path in paths]:
         raise InputError(f"{out} is one of the tables; write the front to another file")
+    outputs = ([] if out is None else [out]), ([] if figures_folder is None else [figures_folder])
+    check_new_paths(*outputs, overwrite=overwrite)
     results = read_published(paths, cost_per_configuration)
     grouped = results.groupby(FIT_COLUMNS, sort=True)
     table = grouped[[*ERROR_COLUMNS, "label_seconds"]].median()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,8 +11,8 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from paretofit.commands.augment import add_suffix
-from paretofit.core import Array, InputError, check_choice, write_csv
+from paretofit.commands.augment import FIGURES_SUFFIX, add_suffix
+from paretofit.core import Array, InputError, check_choice, check_new_paths, create_temporary_folder, write_csv
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import fingerprint_geometry
@@ -80,6 +79,7 @@ def select_structures(
     seed: int = 1,
     jobs: int = 1,
     figures: bool = True,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> Selection:
     """Select structures to label and write them in the order of selection.
@@ -112,17 +112,21 @@ def select_structures(
         Number of processes.
     figures : bool
         Draw a map of the candidates with the selected ones marked.
+    overwrite : bool
+        Replace existing files.
     progress : bool
         Show progress bars.
 
     Raises
     ------
     InputError
-        If a file cannot be used, `n` is larger than the number of candidates, or the method does not exist.
+        If a file cannot be used, an output exists, `n` is larger than the number of candidates, or the method does not
+        exist.
     """
     out = Path(out)
     _check_method(method, draw, energy_weight)
     _check_output(out, candidates, already_labelled)
+    check_new_paths([out, add_suffix(out, SCORES_SUFFIX)], [add_suffix(out, FIGURES_SUFFIX)], overwrite=overwrite)
     structures, labelled, n_already_labelled, notes = _load_candidates(candidates, already_labelled)
     if not 1 <= n <= len(structures):
         note = f" ({n_already_labelled} more are labelled already)" if n_already_labelled else ""
@@ -214,7 +218,7 @@ class _CandidatePool:
     def compute_leverage(self, energy_weight: float, method: str) -> Array:
         """Compute the leverage of the candidates among the rows of all candidates and labelled structures."""
         context = self.context
-        with tempfile.TemporaryDirectory(prefix="paretofit-select-") as folder:
+        with create_temporary_folder("select") as folder:
             path = Path(folder) / "structures.h5"
             write_dataset(path, [*self.structures, *self.labelled], {})
             with Dataset(path) as data:
@@ -301,4 +305,4 @@ def _draw_map(structures: Sequence[Atoms], selected_positions: Array, output: Pa
     is_selected = np.zeros(len(structures), dtype=bool)
     is_selected[selected_positions] = True
     table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))).assign(chosen=is_selected)
-    return save_candidate_figures(table, add_suffix(output, "_figures"))
+    return save_candidate_figures(table, add_suffix(output, FIGURES_SUFFIX))

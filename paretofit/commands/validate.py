@@ -13,7 +13,7 @@ import pandas as pd
 from ase import Atoms
 
 from paretofit import validation
-from paretofit.core import InputError, one_line, remove_file, suggest_match, write_csv, write_text
+from paretofit.core import InputError, check_new_paths, one_line, remove_file, suggest_match, write_csv, write_text
 from paretofit.dataset.io import read_frames
 from paretofit.execution import RunContext
 from paretofit.pareto import read_table
@@ -21,6 +21,7 @@ from paretofit.potentials.mace import permit_unpickling
 from paretofit.report import figures
 from paretofit.report.page import PageSection, ReportFigure, render_sections
 
+OUTPUT_FILES = ("validation.csv", "failures.csv", "validation.json", "validation.md", "validation.html")
 KEY_COLUMNS = ["property", "structure", "quantity", "unit"]
 CURVES = (
     "eos", "phonon_bands", "phonon_labels", "phonon_density", "defects", "interlayer", "dimer", "md_energy", "md_rdf",
@@ -116,6 +117,7 @@ def validate_potential(
     properties: Sequence[str] = (),
     settings: validation.ValidationSettings | None = None,
     jobs: int = 1,
+    overwrite: bool = False,
     progress: bool = False,
     allow_pickle: bool = False,
 ) -> ValidationResult:
@@ -140,6 +142,8 @@ def validate_potential(
         Sizes, prototypes, surfaces and interstitials.
     jobs : int
         Number of processes that relax crystals and compute properties; results do not depend on it.
+    overwrite : bool
+        Replace existing files.
     progress : bool
         Show a progress bar.
     allow_pickle : bool
@@ -148,9 +152,15 @@ def validate_potential(
     Raises
     ------
     InputError
-        If a potential or a structure cannot be used. The failure of a property is recorded instead of raised.
+        If a potential or a structure cannot be used, or an output exists. The failure of a
+        property is recorded instead of raised.
     """
     validation.check_validate_extra()
+    check_new_paths(
+        [Path(out) / name for name in OUTPUT_FILES],
+        [Path(out) / name for name in ("figures", "tables")],
+        overwrite=overwrite,
+    )
     settings, context = settings or validation.ValidationSettings(), RunContext(jobs, progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)

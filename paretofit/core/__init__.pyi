@@ -4,14 +4,20 @@ from .bare_atoms import copy_without_constraints as copy_without_constraints
 from .csv_files import escape_formulas as escape_formulas
 from .csv_files import restore_formulas as restore_formulas
 from .csv_files import write_csv as write_csv
+from .early_signals import catch_early_signals as catch_early_signals
+from .early_signals import exit_early as exit_early
+from .errors import SYSTEM_ADVICE as SYSTEM_ADVICE
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
 from .errors import check_choice as check_choice
+from .errors import describe_system_error as describe_system_error
+from .errors import raise_system_error as raise_system_error
 from .errors import suggest_match as suggest_match
 from .files import COMPRESSED_OPENERS as COMPRESSED_OPENERS
 from .files import DISK_WRITE_ERRNOS as DISK_WRITE_ERRNOS
 from .files import LOCK_FILE_NAME as LOCK_FILE_NAME
 from .files import atomic_path as atomic_path
+from .files import check_new_paths as check_new_paths
 from .files import check_writable as check_writable
 from .files import hash_array as hash_array
 from .files import hash_file as hash_file
@@ -62,5 +68,6 @@ from .study_paths import FOLDER_KEY as FOLDER_KEY
 from .study_paths import AbsoluteStudyPath as AbsoluteStudyPath
 from .study_paths import StudyPath as StudyPath
 from .study_paths import StudyPaths as StudyPaths
+from .temporary_folders import create_temporary_folder as create_temporary_folder
 from .text import list_first as list_first
 from .text import natural_sort_key as natural_sort_key

@@ -1,7 +1,35 @@
 """Exceptions that the command line turns into exit codes 1 and 2, and checks that raise them."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+
+# Errors of the operating system that say nothing about the content of a file, with advice.
+SYSTEM_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "choose a writable folder",
+    errno.EACCES: "change the permissions, or choose another folder",
+    errno.EPERM: "change the permissions, or choose another folder",
+    errno.EIO: "check the disk",
+    errno.EEXIST: "move the existing file away",
+    errno.ENOTDIR: "move the existing file away",
+    errno.EISDIR: "move the existing folder away",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "correct the symbolic links",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or use fewer --jobs",
+    errno.ENFILE: "wait until other programs close files, or use fewer --jobs",
+    errno.ESTALE: "check the network disk",
+    errno.ETIMEDOUT: "check the network disk",
+    errno.EHOSTDOWN: "check the network disk",
+    errno.ENOTCONN: "check the network disk",
+    errno.ENOMEM: "free some memory, or use fewer --jobs",
+    errno.EAGAIN: "wait until other programs end, or use fewer --jobs",
+    errno.EBUSY: "wait until other programs release it",
+    errno.ETXTBSY: "wait until other programs release it",
+}
+DEFAULT_SYSTEM_ADVICE = "correct the cause"
 
 
 class InputError(ValueError):
@@ -16,6 +44,25 @@ class ExecutionError(InputError):
 
     The message names what failed and where to look for the cause.
     """
+
+
+def describe_system_error(error: OSError, path: object = None) -> str:
+    """Describe an error of the operating system: the file, what is wrong, and what to do."""
+    name = error.filename if path is None else path
+    number = error.errno or 0
+    reason = os.strerror(number) if number else str(error) or type(error).__name__
+    advice = SYSTEM_ADVICE.get(number, DEFAULT_SYSTEM_ADVICE)
+    return f"{f'{name}: ' if name else ''}{' '.join(reason.split())}; {advice}"
+
+
+def raise_system_error(error: BaseException, path: object) -> None:
+    """Raise an `ExecutionError` if reading a file failed because of the system, and not because of its content.
+
+    Functions that report or replace a corrupt file call it first. A missing file is not such an error, and HDF5 reports
+    corrupt content as an OSError without a number.
+    """
+    if isinstance(error, OSError) and error.errno in SYSTEM_ADVICE:
+        raise ExecutionError(f"{describe_system_error(error, path)}, then run the same command again") from error
 
 
 def suggest_match(word: str, valid_words: Iterable[str]) -> str:

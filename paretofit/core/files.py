@@ -6,12 +6,14 @@ under its final name shows that the stage that writes it is complete.
 
 import bz2
 import errno
+import fcntl
 import gzip
 import hashlib
 import json
 import lzma
 import os
 import re
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -23,10 +25,12 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from paretofit.core.errors import ExecutionError, InputError
+from paretofit.core.errors import ExecutionError, InputError, raise_system_error
+from paretofit.core.text import list_first
 
 MAX_YAML_VALUES = 1_000_000  # values of a YAML file with all aliases expanded
 MAX_INTEGER_BITS = 10_000  # of an integer in a YAML file; Python refuses to print much longer ones
+MAX_LISTED_PATHS = 3  # in a message
 LOCK_FILE_NAME = "run.lock"  # locks the directory of a run
 COMPRESSED_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # pattern of the names in `_create_temporary_file`
@@ -37,15 +41,17 @@ DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # writ
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the directory of `path`; on success, flush the file to disk and rename it to `path`.
 
-    On an error, the temporary file is removed, and an existing file at `path` remains unchanged.
+    On an error, the temporary file is removed, and an existing file at `path` remains unchanged. If `path` is a
+    symbolic link, the file that it points to is written. The temporary file is locked, so that the next call for the
+    same path recognises and removes the files of killed processes.
 
     Raises
     ------
     InputError
         If the file cannot be written, for example because `path` is a directory or the disk is full.
     """
-    path = Path(path)
-    temporary = _create_temporary_file(path)
+    path = _follow_links(Path(path))
+    temporary, lock = _create_temporary_file(path)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_get_umask())  # mkstemp sets 0600, but users share run directories
@@ -59,19 +65,91 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        os.close(lock)
 
 
-def _create_temporary_file(path: Path) -> Path:
-    """Create an empty temporary file in the directory of `path`, which is created if it is missing."""
+def _follow_links(path: Path) -> Path:
+    """Return the target of a symbolic link; renaming a file to the link would replace the link, or a device."""
+    try:
+        mode = path.stat().st_mode
+        is_link = path.is_symlink()
+    except (OSError, ValueError):  # a missing or invalid path, for which writing reports a better message
+        target = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114  (may raise)
+        if os.path.islink(target):  # noqa: PTH114  (a loop of links)
+            raise _translate_write_error(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from None
+        return target
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path} cannot be written: it is a device or a pipe; choose another path")
+    return Path(os.path.realpath(path)) if is_link else path
+
+
+def check_new_paths(
+    files: Iterable[Path | str],
+    folders: Iterable[Path | str] = (),
+    *,
+    overwrite: bool,
+    remedy: str = "choose another path, or replace it with --force",
+) -> None:
+    """Check, before any work begins, that the outputs of a command replace nothing that exists.
+
+    Every function that writes files under names of the user calls it. A path that leads to a device is left to
+    `atomic_path`, and a symbolic link counts as the file that it points to.
+
+    Parameters
+    ----------
+    files, folders : iterable of path-like
+        Files to be written, and folders whose whole content is written. Folders may exist if they are empty.
+    overwrite : bool
+        Whether existing files are replaced, so that nothing is checked.
+    remedy : str
+        Advice to the user, with which the error message ends.
+
+    Raises
+    ------
+    InputError
+        If an output exists.
+    """
+    if overwrite:
+        return
+    existing = [str(path) for path in files if os.path.isfile(path)]  # noqa: PTH113  (Path.is_file may raise)
+    existing += [f"{path}{os.sep}" for path in folders if os.path.isdir(path) and os.listdir(path)]  # noqa: PTH112, PTH208
+    if existing:
+        verb = "already exists" if len(existing) == 1 else "already exist"
+        raise InputError(f"{list_first(existing, MAX_LISTED_PATHS)} {verb} and would be overwritten; {remedy}")
+
+
+def _create_temporary_file(path: Path) -> tuple[Path, int]:
+    """Create an empty temporary file in the directory of `path`, which is created if it is missing.
+
+    Also return the descriptor that locks the file. Earlier temporary files for `path` without a lock are removed.
+    """
     if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if a parent directory cannot be entered)
         raise InputError(f"{path} cannot be written: it is a directory; choose another path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        _remove_stale_files(path)
+        while True:
+            lock, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+            with suppress(OSError):  # some network disks have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(name):  # noqa: PTH110  (else another process removed it before it was locked)
+                return Path(name), lock
+            os.close(lock)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _translate_write_error(path, error) from error
-    os.close(handle)
-    return Path(name)
+
+
+def _remove_stale_files(path: Path) -> None:
+    """Remove temporary files for `path` that killed processes left behind: nobody holds their lock any more."""
+    for name in os.listdir(path.parent):  # noqa: PTH208  (names, without a Path for each file)
+        if name.startswith(f".{path.stem}-") and name.endswith(path.suffix) and TEMPORARY_NAME.fullmatch(name):
+            with suppress(OSError):
+                descriptor = os.open(path.parent / name, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    (path.parent / name).unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def remove_temporary_files(folder: Path) -> None:
@@ -90,7 +168,9 @@ def check_writable(path: Path | str) -> None:
     InputError
         As for `atomic_path`.
     """
-    _create_temporary_file(Path(path)).unlink()
+    temporary, lock = _create_temporary_file(_follow_links(Path(path)))
+    temporary.unlink()
+    os.close(lock)
 
 
 def _translate_write_error(path: Path, error: OSError | ValueError) -> InputError:
@@ -148,7 +228,8 @@ def read_json_with_digest(path: Path | str, remedy: str) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         is_intact = record.pop("digest", None) in {None, hash_json(record)}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise_system_error(error, path)
         is_intact = False
     if not is_intact:
         state = "corrupt" if Path(path).is_file() else "corrupt or missing"
@@ -183,6 +264,8 @@ def read_text(path: Path | str, description: str) -> str:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; specify a {description}") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        if getattr(error, "errno", None) != errno.EISDIR:
+            raise_system_error(error, path)
         reason = getattr(error, "strerror", None) or one_line(error)
         raise InputError(f"{path} cannot be read: {reason}; specify a {description}") from error
 

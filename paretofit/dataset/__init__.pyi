@@ -8,6 +8,7 @@ from .dataset import Dataset as Dataset
 from .io.exporter import ExportSummary as ExportSummary
 from .io.exporter import export_dataset as export_dataset
 from .io.importer import ImportSummary as ImportSummary
+from .io.importer import check_import_output as check_import_output
 from .io.importer import format_import_summary as format_import_summary
 from .io.importer import import_dataset as import_dataset
 from .io.importer import read_level_settings as read_level_settings

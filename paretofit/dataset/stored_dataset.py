@@ -26,6 +26,7 @@ from paretofit.core import (
     hash_array,
     hash_json,
     one_line,
+    raise_system_error,
     read_local_array,
     suggest_match,
 )
@@ -258,12 +259,14 @@ class StoredDataset:
         try:
             return read_local_array(self._file, name, window, *COLUMNS[name.rpartition("/")[2]])
         except CORRUPT_FILE_ERRORS as error:
+            raise_system_error(error, self.path)
             raise self._create_corruption_error(name, error) from error
 
     def _read_attributes(self, name: str) -> dict[str, Any]:
         try:
             return dict((self._file if name == "/" else get_local_item(self._file, name)).attrs)
         except CORRUPT_FILE_ERRORS as error:
+            raise_system_error(error, self.path)
             raise self._create_corruption_error(name, error) from error
 
     def _parse_record(self, text: Any, name: str) -> dict[str, Any]:
@@ -283,14 +286,17 @@ class StoredDataset:
 def _open_file(path: Path) -> h5py.File:
     if not path.exists():
         raise InputError(f"no dataset at {path}; 'paretofit import' creates one from labelled structures")
-    if path.is_dir() or not h5py.is_hdf5(path):
-        raise InputError(f"{path} is not an HDF5 file; 'paretofit import' creates a dataset from other formats")
     try:
-        check_global_heaps(path)
-        return h5py.File(path, "r")
+        if path.is_file():
+            path.open("rb").close()  # h5py.is_hdf5 calls a file that cannot be opened no HDF5 file
+        if path.is_file() and h5py.is_hdf5(path):
+            check_global_heaps(path)
+            return h5py.File(path, "r")
     except CORRUPT_FILE_ERRORS as error:
+        raise_system_error(error, path)
         reason = f"a corrupt or truncated HDF5 file ({one_line(error)})"
         raise InputError(f"{path} is {reason}; restore it from a copy or import it again") from error
+    raise InputError(f"{path} is not an HDF5 file; 'paretofit import' creates a dataset from other formats")
 
 
 def _split_into_runs(positions: Array) -> Iterator[Array]:

@@ -25,6 +25,7 @@ from paretofit.core import (
     check_global_heaps,
     check_members,
     one_line,
+    raise_system_error,
     read_local_array,
 )
 
@@ -64,6 +65,7 @@ def open_design_file(path: Path) -> Iterator[h5py.File]:
     except InputError:
         raise
     except CORRUPT_FILE_ERRORS as error:
+        raise_system_error(error, path)
         raise InputError(f"{path} is corrupt or truncated ({one_line(error)}); delete it and run again") from error
 
 

@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from configparser import InterpolationError
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import ValidationError
 
-from paretofit.core import Array, InputError, RowKind, one_line, suggest_match, track
+from paretofit.core import Array, InputError, RowKind, create_temporary_folder, one_line, suggest_match, track
 from paretofit.dataset import Dataset
 from paretofit.descriptors import (
     GPA_PER_BAR,
@@ -279,7 +278,7 @@ class _Worker:
         self.metadata: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="paretofit-fitsnap-")
+        self._folder = create_temporary_folder("fitsnap")
         self._log_file = Path(self._folder.name, "printed")
         package_folder = str(Path(__file__).parents[2])  # must be in PYTHONPATH if the package is not installed
         search_path = os.pathsep.join([package_folder, *filter(None, [os.environ.get("PYTHONPATH")])])

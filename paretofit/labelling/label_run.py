@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import InputError, JsonLines, remove_file
+from paretofit.core import ExecutionError, InputError, JsonLines, one_line, remove_file
 from paretofit.dataset import Label, LevelData, write_dataset
 from paretofit.execution import run_tasks
 from paretofit.labelling.cost import PRIOR_COEFFICIENTS, cost_terms
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 JOURNAL_FILE = "labels.jsonl"
 FINISHED_FOLDER = "done"  # directory of finished labels that are not yet in the journal
 PLANE_WAVE_DENSITY = 0.00230  # per Å³ and eV^{3/2}: (2m)^{3/2} / (6π² ħ³)
+MAX_FAILURES_BEFORE_SUCCESS, MAX_FAILURES_IN_A_ROW = 5, 20  # labels that fail alike, until the run stops
 MAX_KPOINTS, MAX_PLANE_WAVES = 200_000, 1e7
 
 
@@ -172,6 +174,7 @@ def compute_labels(
         finished_folder=folder.absolute() / FINISHED_FOLDER,
     )
     program = settings.engine.describe_version([]).split(",", maxsplit=1)[0]
+    failures = FailureCounter()
     try:
         with closing(run_tasks(call, plan.tasks, jobs, _make_crash_record, job_per_task=True)) as results:
             for task, record in results:
@@ -183,8 +186,48 @@ def compute_labels(
                     reason = get_failure_reason(record)
                     log.warning("configuration %d, level %s failed: %s", task.config_id, task.level.name, reason)
                 yield task, record
+                failures.add(record)
     finally:
         remove_stale_scratch()
+
+
+@dataclass
+class FailureCounter:
+    """Number of labels in succession that failed for the same reason, which no further label would escape.
+
+    Attributes
+    ----------
+    reason : str
+        Reason of the last failure without its numbers, which differ between labels, such as paths and energies.
+    count : int
+    has_success : bool
+        Whether any label of the run has succeeded.
+    """
+
+    reason: str = ""
+    count: int = 0
+    has_success: bool = False
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count a record.
+
+        Raises
+        ------
+        ExecutionError
+            After too many equal failures in succession; fewer are allowed if no label has succeeded.
+        """
+        if record["status"] != "failed":
+            self.reason, self.count, self.has_success = "", 0, True
+            return
+        text = get_failure_reason(record)
+        reason = re.sub(r"\S*/\S*|[-+.\d]*\d[-+.\de]*", "#", text)
+        self.count = self.count + 1 if reason == self.reason else 1
+        self.reason = reason
+        if self.count >= (MAX_FAILURES_IN_A_ROW if self.has_success else MAX_FAILURES_BEFORE_SUCCESS):
+            raise ExecutionError(
+                f"{self.count} labels in succession failed for the same reason, so the others are not computed: "
+                f"{one_line(text)}; correct the cause, then run 'paretofit label' with --retry-failed"
+            )
 
 
 def _make_crash_record(task: Task) -> Record:

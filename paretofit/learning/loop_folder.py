@@ -16,6 +16,7 @@ from paretofit.core import (
     hash_file,
     hash_files,
     one_line,
+    raise_system_error,
     read_json_with_digest,
     write_json_with_digest,
 )
@@ -172,4 +173,5 @@ def load_frames(path: Path, remedy: str) -> list[Atoms]:
     try:
         return list(ase.io.read(path, index=":", format="extxyz")) if path.stat().st_size else []
     except (OSError, ValueError, KeyError) as error:
+        raise_system_error(error, path)
         raise InputError(f"{path} is corrupt or missing ({one_line(error)}); {remedy}") from error

@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import InputError, hash_file, hash_json, read_json_with_digest, write_json_with_digest
+from paretofit.core import (
+    ExecutionError,
+    InputError,
+    hash_file,
+    hash_json,
+    read_json_with_digest,
+    write_json_with_digest,
+)
 from paretofit.execution import RunContext, run_tasks
 from paretofit.learning.explore import run_md
 from paretofit.learning.learn_settings import ExploreSettings
@@ -87,6 +94,8 @@ class _TrajectoryRunner:
         try:
             record = read_json_with_digest(self.record_path(run), "")
             frames_digest = hash_file(self.record_path(run).with_suffix(".extxyz"))
+        except ExecutionError:  # the system, and not the files
+            raise
         except (InputError, OSError):
             return False
         return bool(record["settings"] == self.settings_digest) and record.get("sha256") in {None, frames_digest}

@@ -1,12 +1,17 @@
 """Checks of the columns of a table and their conversion to numbers; error messages explain what would be valid."""
 
+import math
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
 from paretofit.core import InputError, one_line, suggest_match
+
+MAX_QUOTED_CHARACTERS = 60
 
 
 def check_objectives(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
@@ -53,7 +58,8 @@ def check_column_names(frame: pd.DataFrame, names: Sequence[str], argument: str)
 def extract_numbers(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Convert columns to int64, uint64 or float64, with NaN where a value is missing, under the same index.
 
-    Text columns are accepted if every field is a number; True and False count as 1 and 0.
+    Text columns are accepted if every field is a number; True and False count as 1 and 0. Numbers beyond float64, such
+    as integers of 400 digits, become its largest value, with their sign.
 
     Raises
     ------
@@ -89,12 +95,14 @@ def find_finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
 
 def _convert_to_numbers(column: pd.Series) -> np.ndarray:
     if types.is_object_dtype(column) or types.is_string_dtype(column):
+        column = column.astype(object).map(_limit_number)
         numbers = pd.to_numeric(column, errors="coerce")
         is_invalid = (numbers.isna() & column.notna()).to_numpy()
         if is_invalid.any():
             value = column.iloc[int(np.argmax(is_invalid))]
             raise InputError(
-                f"column '{column.name}' must contain numbers; got {str(value)!r} in {_name_first_row(is_invalid)}"
+                f"column '{column.name}' must contain numbers; got {str(value)[:MAX_QUOTED_CHARACTERS]!r} in "
+                f"{_name_first_row(is_invalid)}"
             )
     elif types.is_bool_dtype(column) or types.is_integer_dtype(column) or types.is_float_dtype(column):
         numbers = column
@@ -103,6 +111,19 @@ def _convert_to_numbers(column: pd.Series) -> np.ndarray:
     if types.is_float_dtype(numbers) or numbers.hasnans:
         return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     return np.asarray(numbers.to_numpy(dtype=np.uint64 if types.is_unsigned_integer_dtype(numbers) else np.int64))
+
+
+def _limit_number(value: Any) -> Any:
+    """Return the largest float64, with its sign, for an integer or a text beyond it, and other values unchanged."""
+    if not isinstance(value, int | str):
+        return value
+    try:
+        is_too_large = math.isinf(float(value)) and not str(value).strip("+- ").lower().startswith("inf")
+    except OverflowError:
+        is_too_large = True
+    except ValueError:  # reported by the caller
+        return value
+    return (-1 if str(value).strip().startswith("-") else 1) * sys.float_info.max if is_too_large else value
 
 
 def _name_first_row(mask: np.ndarray) -> str:

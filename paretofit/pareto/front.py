@@ -17,18 +17,20 @@ aggregates repetitions before the dominance is computed, and counts the rows tha
 2     2    4.0
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import moocore
 import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError, check_choice, write_csv
+from paretofit.core import InputError, check_choice, check_new_paths, list_first, write_csv
 from paretofit.pareto.columns import check_column_names, check_objectives, extract_numbers, find_finite_rows
 from paretofit.pareto.table import read_table
 
 AGGREGATES = ("median", "mean", "min", "max")
+MAX_NAMED_TABLES = 3  # in a message
 REPEAT_COUNT_COLUMN = "n_repeats"
 
 
@@ -86,24 +88,28 @@ def pareto_front(
 
 
 def extract_front_from_csv(
-    path: Path | str,
+    paths: Path | str | Sequence[Path | str],
     objectives: Sequence[str],
     group_by: Sequence[str] | None = None,
     aggregate: str = "median",
     out: Path | str | None = None,
     *,
     drop_missing: bool = False,
+    overwrite: bool = False,
 ) -> pd.DataFrame:
-    """Compute the front of a CSV file, as ``paretofit pareto`` does, and write it to a CSV file if `out` is given.
+    """Compute the front of CSV files, as ``paretofit pareto`` does, and write it to a CSV file if `out` is given.
 
     Parameters
     ----------
-    path : path-like
-        CSV file with a header; see `read_table`.
+    paths : path-like or sequence of path-like
+        CSV file with a header, see `read_table`; or several, whose rows form one table. Each must have the columns of
+        `objectives` and `group_by`.
     objectives, group_by, aggregate, drop_missing
         As in `pareto_front`.
     out : path-like, optional
-        CSV file that is written atomically with ten significant digits; an existing file is replaced.
+        CSV file that is written atomically with ten significant digits.
+    overwrite : bool
+        Whether an existing file is replaced.
 
     Returns
     -------
@@ -113,18 +119,48 @@ def extract_front_from_csv(
     Raises
     ------
     InputError
-        As in `read_table` and `pareto_front`, with the name of the file, or if `out` is `path` or cannot be written.
+        As in `read_table` and `pareto_front`, with the name of the file, or if `out` exists, is one of the tables or
+        cannot be written.
     """
-    if out is not None and _is_same_file(Path(path), Path(out)):
-        raise InputError(f"{out}: the output file is also the input table; choose another output file")
-    frame = read_table(path)
-    try:
-        front = pareto_front(frame, objectives, group_by, aggregate, drop_missing=drop_missing)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    sources = [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
+    if not sources:
+        raise InputError("there are no tables; specify at least one CSV file")
+    if out is not None:
+        if any(_is_same_file(path, Path(out)) for path in sources):
+            raise InputError(f"{out}: the output file is also the input table; choose another output file")
+        check_new_paths([out], overwrite=overwrite)
+    frames = [read_table(path) for path in sources]
+    if len(frames) > 1:
+        for path, frame in zip(sources, frames, strict=True):
+            with _name_table(path):
+                _check_columns(frame, objectives, group_by, drop_missing=drop_missing)
+    with _name_table(list_first(sources, MAX_NAMED_TABLES)):
+        front = pareto_front(
+            pd.concat(frames, ignore_index=True), objectives, group_by, aggregate, drop_missing=drop_missing
+        )
     if out is not None:
         write_csv(front, out)
     return front
+
+
+@contextmanager
+def _name_table(name: object) -> Iterator[None]:
+    """Begin the messages of invalid input with the name of the table."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _check_columns(
+    frame: pd.DataFrame, objectives: Sequence[str], group_by: Sequence[str] | None, *, drop_missing: bool
+) -> None:
+    """Check the columns and values of one of several tables, so that a message can name it."""
+    names = check_objectives(frame, objectives)
+    _check_group_columns(frame, names, group_by)
+    values = extract_numbers(frame, names)
+    if not drop_missing:
+        find_finite_rows(values, drop_missing=False)
 
 
 def _check_group_columns(frame: pd.DataFrame, objectives: Sequence[str], group_by: Sequence[str] | None) -> list[str]:

@@ -2,18 +2,25 @@
 
 pandas fills short rows with NaN, turns a surplus field into an index, renames the second of two columns with the same
 name, and reads a level called ``01`` as 1. This reader treats the first three cases as errors, and reads the names of
-levels as text.
+levels as text. Blanks around fields are no part of them, and fields may be separated by semicolons or tabs, as
+spreadsheets write them in countries with a decimal comma.
 """
 
 import csv
 import io
+import re
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import is_float_dtype, is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas
 
+DELIMITERS = (",", ";", "\t")
 _ADVICE = "a CSV file with a header line is needed"
 _PROBLEMS: dict[type[Exception], str] = {  # the first type that matches is used
     FileNotFoundError: "there is no such file",
@@ -33,8 +40,9 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Parameters
     ----------
     path : path-like
-        UTF-8 text with fields separated by commas. Empty fields and the usual spellings of a missing value
-        (``nan``, ``NA``, ...) become NaN; blank lines are skipped.
+        UTF-8 text with fields separated by commas, semicolons or tabs, whichever the header has most of. Blanks around
+        a field are removed. Without commas as separators, numbers may have a decimal comma. Empty fields and the usual
+        spellings of a missing value (``nan``, ``NA``, ...) become NaN; blank lines are skipped.
 
     Returns
     -------
@@ -53,13 +61,14 @@ def read_table(path: Path | str) -> pd.DataFrame:
         content = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\0" in content:  # valid UTF-8, but pandas before 3 truncates a column name at a null byte
             raise InputError(f"{path}: the file is binary, not text; {_ADVICE}")
+        delimiter, header = _find_header(content)
         with warnings.catch_warnings():
             # With index_col=False, pandas drops surplus fields and only warns about them.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(io.BytesIO(content), dtype={"level": str}, index_col=False, low_memory=False)
-            frame = restore_formulas(frame)
-        _check_header(path, content)
-        _check_row_lengths(path, content, frame)
+            frame = _parse_table(content, delimiter, header)
+        frame = restore_formulas(_strip_texts(frame))
+        _check_header(path, header)
+        _check_row_lengths(path, content, frame, delimiter)
     except tuple(_PROBLEMS) as error:
         problem = next(text for kind, text in _PROBLEMS.items() if isinstance(error, kind))
         detail = getattr(error, "strerror", None) or str(error).split("C error: ")[-1].strip()
@@ -67,16 +76,77 @@ def read_table(path: Path | str) -> pd.DataFrame:
     return frame
 
 
-def _check_header(path: Path, content: bytes) -> None:
+def _parse_table(content: bytes, delimiter: str, header: list[str]) -> pd.DataFrame:
+    def parse(text_columns: Iterable[str]) -> pd.DataFrame:
+        return pd.read_csv(
+            io.BytesIO(content), dtype=dict.fromkeys(text_columns, str), index_col=False, low_memory=False,
+            sep=delimiter, skipinitialspace=True, decimal=_find_decimal_mark(content, delimiter),
+        )  # fmt: skip
+
+    levels = [name for name in header if name.strip() == "level"]
+    try:
+        frame = parse(levels)
+    except OverflowError:  # an integer of more than 308 digits (pandas 3.0)
+        frame = parse(header)
+    else:
+        is_float = [name for name, kind in frame.dtypes.items() if is_float_dtype(kind)]
+        infinite = [str(name) for name in is_float if np.isinf(frame[name].to_numpy()).any()]
+        if not infinite:
+            return frame
+        frame = parse([*levels, *infinite])
+    for name in [name for name, kind in frame.dtypes.items() if name not in levels and not is_numeric_dtype(kind)]:
+        with suppress(ValueError, TypeError, OverflowError):
+            numbers = pd.to_numeric(frame[name])
+            # A column with a number beyond float64 remains text.
+            if not frame[name][np.isinf(numbers.to_numpy())].str.contains(r"\d").any():
+                frame[name] = numbers
+    return frame
+
+
+def _find_header(content: bytes) -> tuple[str, list[str]]:
+    """Return the delimiter that divides the header into the largest number of fields, and these fields."""
+    headers = []
+    for delimiter in DELIMITERS:
+        lines = (fields for _, fields in _parse_lines(content, delimiter))
+        headers.append(next((fields for fields in lines if len(fields) > 1 or "".join(fields).strip()), []))
+    header = max(headers, key=len)
+    return DELIMITERS[headers.index(header)], header
+
+
+def _parse_lines(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the fields of each line that is not empty."""
+    stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    lines = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
+    for fields in lines:
+        if fields:
+            yield lines.line_num, fields
+
+
+def _find_decimal_mark(content: bytes, delimiter: str) -> str:
+    """Return a comma if it occurs between digits of fields that it does not separate, otherwise a point."""
+    return "," if delimiter != "," and re.search(rb"\d,\d", content) else "."
+
+
+def _strip_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Remove blanks around the column names and around text."""
+    frame = frame.rename(columns=lambda name: name.strip() if isinstance(name, str) else name)
+    for position, kind in enumerate(frame.dtypes):
+        if not is_numeric_dtype(kind):
+            column = frame.iloc[:, position]
+            texts = column.map(lambda value: value.strip() if isinstance(value, str) else value)
+            frame.isetitem(position, texts.array)
+    return frame
+
+
+def _check_header(path: Path, header: list[str]) -> None:
     """Check that no two columns have the same name: pandas would rename the second one to ``a.1``."""
-    lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""))
-    header = next((fields for fields in lines if len(fields) > 1 or "".join(fields).strip()), [])
-    for position, name in enumerate(header):
-        if name and name in header[:position]:
-            raise InputError(f"{path}: {header.count(name)} columns are called '{name}'; give each a unique name")
+    names = [name.strip() for name in header]
+    for position, name in enumerate(names):
+        if name and name in names[:position]:
+            raise InputError(f"{path}: {names.count(name)} columns are called '{name}'; give each a unique name")
 
 
-def _check_row_lengths(path: Path, content: bytes, frame: pd.DataFrame) -> None:
+def _check_row_lengths(path: Path, content: bytes, frame: pd.DataFrame, delimiter: str) -> None:
     """Check that no line has fewer fields than the header: pandas would silently fill it with NaN.
 
     Such a line causes a NaN in the last column, so tables without one are not parsed a second time.
@@ -84,10 +154,9 @@ def _check_row_lengths(path: Path, content: bytes, frame: pd.DataFrame) -> None:
     if not frame.iloc[:, -1].hasnans:
         return
     width = frame.shape[1]
-    lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-    for fields in lines:
-        if fields and len(fields) < width:
+    for number, fields in _parse_lines(content, delimiter):
+        if len(fields) < width:
             raise InputError(
-                f"{path}: line {lines.line_num} has {len(fields)} fields, but the header has {width}; write every "
+                f"{path}: line {number} has {len(fields)} fields, but the header has {width}; write every "
                 "field (an empty field is a missing value)"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from paretofit.core import (
     Array,
     InputError,
     copy_without_constraints,
+    create_temporary_folder,
     get_shared_lammps,
     lammps_calculator,
     one_line,
@@ -272,7 +272,7 @@ class LinearCalculator(CommitteeCalculator):
         if include_members and potential.coefficients.ndim == 1:
             raise InputError("a single potential has no members; use a potential with a committee")
         super().__init__(potential, include_members=include_members)
-        self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
+        self._folder = create_temporary_folder("potential")
         files = potential.write_mean(self._folder.name)
         self._lammps = lammps_calculator(files.commands, files.elements)
 

@@ -21,6 +21,7 @@ from paretofit.core import Array, InputError, format_validation_error, list_firs
 from paretofit.descriptors import ReferencePotential, SnapBasis
 from paretofit.potentials.dispersion import overlay_commands
 from paretofit.potentials.lammps_words import check_potential_name, quote_path, split_words
+from paretofit.uncertainty import COMMITTEE_SUFFIX
 
 # Keys of a .snapparam file: attribute of the basis, type, and LAMMPS's default value (None if there is no default).
 PARAMETERS: dict[str, tuple[str, type, float | None]] = {
@@ -70,6 +71,11 @@ class SnapFiles:
         files = f"{quote_path(coefficients)} {quote_path(parameters)}"
         snap = ["pair_style snap", f"pair_coeff * * {files} {' '.join(self.elements)}"]
         return snap if self.reference is None else overlay_commands(self.reference.commands, snap)
+
+
+def list_snap_files(folder: Path | str, name: str) -> list[Path]:
+    """List the paths of the files that a potential, with or without a committee, may have."""
+    return [Path(folder) / f"{name}{suffix}" for suffix in (*SUFFIXES, COMMITTEE_SUFFIX)]
 
 
 def write_snap(

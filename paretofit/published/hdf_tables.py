@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms, units
 
-from paretofit.core import InputError, check_choice, one_line
+from paretofit.core import InputError, check_choice, check_new_paths, one_line
 from paretofit.dataset import (
     ImportSummary,
     Label,
@@ -74,6 +74,7 @@ def import_published(
     folder: Path | str,
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    overwrite: bool = False,
     **options: Any,
 ) -> ImportSummary:
     """Import a published directory into a dataset file: ``paretofit import OUT.h5 --published FOLDER``.
@@ -81,11 +82,13 @@ def import_published(
     Parameters
     ----------
     output : path-like
-        The dataset file to write; an existing file is replaced.
+        The dataset file to write.
     folder : path-like
         The published directory.
     settings : mapping of level to mapping, optional
         Settings of the calculations at each level, which are stored in the dataset.
+    overwrite : bool
+        Replace an existing `output`.
     **options
         Keyword arguments of `read_published_folder`, such as ``allow_pickle`` and ``stress_unit``.
 
@@ -99,6 +102,7 @@ def import_published(
     InputError
         As in `read_published_folder`, or if the settings contain an unknown level, or the file cannot be written.
     """
+    check_new_paths([output], overwrite=overwrite)
     data = read_published_folder(folder, **options)
     _check_levels(settings or {}, data.levels, "settings")
     for level, level_settings in (settings or {}).items():

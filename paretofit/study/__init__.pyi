@@ -14,9 +14,12 @@ from .run_folder import RECORD_FILE as RECORD_FILE
 from .run_folder import RESULTS_FILE as RESULTS_FILE
 from .run_folder import check_digests as check_digests
 from .run_folder import check_stages as check_stages
+from .run_folder import describe_other_versions as describe_other_versions
 from .run_folder import log_to_file as log_to_file
 from .run_folder import open_run_folder as open_run_folder
 from .run_folder import read_record as read_record
+from .run_folder import read_stage_versions as read_stage_versions
+from .run_folder import record_version as record_version
 from .run_folder import write_record as write_record
 from .run_report import check_finished as check_finished
 from .run_report import rebuild_report as rebuild_report

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import write_text
+from paretofit.core import check_new_paths, write_text
 from paretofit.study.schema import Study
 
 _TEXT = {"type": "string"}
@@ -26,17 +26,34 @@ SHORT_FORMS: dict[tuple[str, str], dict[str, Any]] = {
 }  # forms that validators expand before pydantic checks a value, so that they are not in its schema
 
 
-def write_json_schema(path: Path | str) -> Path:
+def write_json_schema(path: Path | str, *, overwrite: bool = False) -> Path:
     """Write the JSON Schema of a study with the sections of all verbs.
 
     Parameters
     ----------
     path : path-like
         The JSON file to write.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    InputError
+        If the file exists or cannot be written.
     """
     path = Path(path)
+    check_new_paths([path], overwrite=overwrite)
     write_text(path, json.dumps(build_json_schema(), indent=1) + "\n")
     return path
+
+
+def is_json_schema(path: Path) -> bool:
+    """Check whether a file is a JSON Schema that any version of `write_json_schema` wrote."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("title") == Study.__name__ and "$defs" in content
 
 
 def build_json_schema() -> dict[str, Any]:

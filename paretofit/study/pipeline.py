@@ -10,12 +10,21 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
-from paretofit.core import InputError, atomic_path, hash_files, hash_json, show_message, write_csv
+from paretofit.core import (
+    ExecutionError,
+    InputError,
+    atomic_path,
+    check_new_paths,
+    hash_files,
+    hash_json,
+    show_message,
+    write_csv,
+)
 from paretofit.dataset import Dataset
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
@@ -33,9 +42,12 @@ from paretofit.study.run_folder import (
     RESULTS_FILE,
     WEIGHT_KNEES_FILE,
     WEIGHT_PATH_FILE,
+    describe_other_versions,
     link_dataset,
     log_to_file,
     open_run_folder,
+    read_stage_versions,
+    record_version,
     write_record,
 )
 from paretofit.study.run_report import DESIGN_FILE, OPTIONAL_FILES, STAGE_BY_FILE, write_run_report
@@ -102,6 +114,8 @@ def run_study(
         log_to_file(folder / "run.log"),
         use_cluster(None if isinstance(settings.cluster, LabelJobSettings) else settings.cluster, jobs, folder),
     ):
+        for warning in describe_other_versions(folder):
+            log.warning("%s", warning)
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.count_fits())
         if cost_text:
             log.info(cost_text)
@@ -115,15 +129,15 @@ def run_study(
 def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> RunResult:
     settings, grid = prepared.study, prepared.grid
     usage: dict[str, StageUsage] = {}
-    with _measure_usage(usage, "describe"):
+    with _measure_usage(usage, "describe", folder):
         design = load_or_compute_design(prepared.dataset, settings.basis, folder / "design.h5", context)
     data = build_sweep_input(prepared, design)
-    with _measure_usage(usage, "reduce"):
+    with _measure_usage(usage, "reduce", folder):
         engine = make_engine(data, grid, settings.engine, jobs=context.jobs, device=settings.device, folder=folder)
         _write_split(prepared, engine.scores, folder / "split.csv")
-    with _measure_usage(usage, "sweep"):
+    with _measure_usage(usage, "sweep", folder):
         results = run_sweep(data, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress)
-    with _measure_usage(usage, "analyse"):
+    with _measure_usage(usage, "analyse", folder):
         errors = compute_level_errors(
             prepared.dataset, grid.levels, reference_configuration=settings.reference_configuration
         )
@@ -132,16 +146,18 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
         write_results(results, folder / RESULTS_FILE)
         measure_label_noise(prepared, engine, folder)
         _write_weight_paths(engine, prepared, folder)
-    with _measure_usage(usage, "networks"):
+    with _measure_usage(usage, "networks", folder):
         evaluate_networks(prepared, data, engine.scores, results, errors, folder, context)
-    with _measure_usage(usage, "report"):
+    with _measure_usage(usage, "report", folder):
         summary = summarise_run(prepared, design, engine, results, usage)
-        warnings = collect_run_warnings(prepared, engine, data)
+        warnings = collect_run_warnings(prepared, engine, data) + describe_other_versions(folder)
         report = write_run_report(folder, prepared, errors, summary, warnings)
     files = [name for name in OPTIONAL_FILES if (folder / name).exists()]
     hashed_files = [*STAGE_BY_FILE, *(name for name in files if name != DESIGN_FILE)]  # a design has its own checksums
     record = collect_provenance(settings, usage, context) | {"summary": summary, "warnings": warnings, "files": files}
-    write_record(folder, record | {"sha256": hash_files(folder, hashed_files)})
+    write_record(
+        folder, record | {"stage_versions": read_stage_versions(folder)} | {"sha256": hash_files(folder, hashed_files)}
+    )
     log.info("done: %s", report.path)
     seconds = {name: stage.seconds for name, stage in usage.items()}
     return RunResult(folder, results, report.front, report.path, report.warnings, seconds)
@@ -171,16 +187,29 @@ def _write_weight_paths(engine: FastEngine | PlainEngine, prepared: PreparedStud
         write_csv(table, target)
 
 
-def load_or_compute_design(dataset: Dataset, basis: SnapBasis, path: Path | str, context: RunContext) -> DesignMatrix:
-    """Return the design matrix of structures in a basis; compute it unless the file at `path` contains it."""
+def load_or_compute_design(
+    dataset: Dataset, basis: SnapBasis, path: Path | str, context: RunContext, *, overwrite: bool = True
+) -> DesignMatrix:
+    """Return the design matrix of structures in a basis; compute it unless the file at `path` contains it.
+
+    Raises
+    ------
+    InputError
+        Without `overwrite`, if the file at `path` contains something else.
+    """
     path = Path(path)
     if path.exists():
-        with suppress(InputError):  # a corrupt design is computed again
+        try:
             design = DesignMatrix.open(path)
             if design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis):
                 log.info("design: reusing %s", path)
                 show_message(f"the descriptors in {path} are used again", enabled=context.progress)
                 return design
+        except ExecutionError:  # the file is healthy, but the system cannot open it
+            raise
+        except InputError as error:
+            log.warning("%s; it is computed again", error)
+    check_new_paths([path], overwrite=overwrite)
     design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
     log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)
     return design
@@ -213,7 +242,9 @@ def _write_split(prepared: PreparedStudy, scores: LeverageScores | None, path: P
 
 
 @contextmanager
-def _measure_usage(usage: dict[str, StageUsage], stage: str) -> Iterator[None]:
+def _measure_usage(usage: dict[str, StageUsage], stage: str, folder: Path) -> Iterator[None]:
+    """Measure the time and memory of a stage, and record the version that works on it."""
+    record_version(folder, stage)
     start = time.perf_counter()
     log.info("%s: started", stage)
     yield

@@ -20,6 +20,7 @@ from paretofit.core import (
     hash_file,
     read_json_with_digest,
     read_yaml,
+    remove_file,
     remove_temporary_files,
     write_json_with_digest,
     write_text,
@@ -44,7 +45,7 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_owner(folder, name)
+        is_new_lock = not (folder / LOCK_FILE_NAME).exists()
         lock = (folder / LOCK_FILE_NAME).open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(
@@ -55,12 +56,18 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"another run is using {folder}; wait until it ends, or choose another folder with --out"
+                f"another run is at work in {folder}; wait until it ends, or choose another folder with --out"
             ) from error
         except OSError as error:  # some network file systems cannot lock
             raise InputError(
                 f"the run folder {folder} cannot be locked: {error.strerror}; use another disk, with --out"
             ) from error
+        try:
+            _check_owner(folder, name)  # under the lock, because a run that starts now has no complete record yet
+        except InputError:
+            if is_new_lock:
+                remove_file(folder / LOCK_FILE_NAME)
+            raise
         if _read_study_name(folder) is None:
             write_text(folder / RECORD_FILE, json.dumps({"study": name}) + "\n")
         remove_temporary_files(folder)  # safe, because the process that wrote them no longer has the lock
@@ -102,6 +109,56 @@ def _read_study_name(folder: Path) -> str | None:
         return str(content["study"])
     except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def record_version(folder: Path, stage: str) -> None:
+    """Add this version of paretofit to the versions that worked on a stage of a run, in its record."""
+    from paretofit import __version__  # noqa: PLC0415  (the package's __init__ may still be loading)
+
+    record = _read_raw_record(folder)
+    versions = read_stage_versions(folder)
+    if __version__ not in versions.setdefault(stage, []):
+        versions[stage].append(__version__)
+        write_record(folder, {**record, "stage_versions": versions})
+
+
+def read_stage_versions(folder: Path) -> dict[str, list[str]]:
+    """Read the versions of paretofit that worked on each stage, oldest first; older runs have one for all stages."""
+    record = _read_raw_record(folder)
+    versions = record.get("stage_versions")
+    if isinstance(versions, dict):
+        return {str(stage): list(map(str, names)) for stage, names in versions.items()}
+    finished_by = record.get("versions")
+    if isinstance(finished_by, dict) and finished_by.get("paretofit"):
+        return {stage: [str(finished_by["paretofit"])] for stage in record.get("seconds", {})}
+    return {}
+
+
+def describe_other_versions(folder: Path) -> list[str]:
+    """Return a warning if other versions of paretofit worked on a run, or an empty list."""
+    from paretofit import __version__  # noqa: PLC0415  (the package's __init__ may still be loading)
+
+    parts = [
+        f"{stage} by {', '.join(names)}"
+        for stage, names in read_stage_versions(folder).items()
+        if set(names) - {__version__}
+    ]
+    if not parts:
+        return []
+    text = (
+        f"This run is continued by paretofit {__version__}, and reuses results of other versions ({'; '.join(parts)}); "
+        "for results of one version only, run the study in a new folder (--out)."
+    )
+    return [text]
+
+
+def _read_raw_record(folder: Path) -> dict[str, Any]:
+    """Read the record of a run in progress, without its digest; an unreadable one is empty."""
+    try:
+        content = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return {key: value for key, value in content.items() if key != "digest"} if isinstance(content, dict) else {}
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from joblib import cpu_count
 
-from paretofit.core import Array, InputError, write_text
+from paretofit.core import Array, InputError, check_new_paths, write_text
 from paretofit.dataset import Dataset, describe_dataset
 from paretofit.dataset.quality import compute_neighbour_distance
 from paretofit.descriptors import SnapBasis
 from paretofit.linear.reduction import get_device
-from paretofit.study.json_schema import write_json_schema
+from paretofit.study.json_schema import is_json_schema, write_json_schema
 from paretofit.study.preparation import (
     PreparedStudy,
     explain_missing_labels,
@@ -77,7 +77,7 @@ ASSUMED_COST = (
 )
 
 
-def write_template(dataset: Path | str, out: Path | str) -> Path:
+def write_template(dataset: Path | str, out: Path | str, *, overwrite: bool = False) -> Path:
     """Write a commented study for a dataset, check it, and write the JSON Schema next to it.
 
     Parameters
@@ -85,6 +85,8 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
     dataset : path-like
     out : path-like
         YAML file to write.
+    overwrite : bool
+        Replace existing files.
 
     Returns
     -------
@@ -94,11 +96,12 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
     Raises
     ------
     InputError
-        If `out` exists already, or the dataset cannot be used for a study; then nothing is written.
+        If `out` exists already, the schema would replace another file, or the dataset cannot be used for a study; then
+        nothing is written.
     """
     path = Path(out)
-    if path.exists():
-        raise InputError(f"{path} already exists; choose another file name, or remove the file first")
+    schema = path.parent / SCHEMA_FILE
+    check_new_paths([path, *([] if is_json_schema(schema) else [schema])], overwrite=overwrite)
     with Dataset(dataset) as data:
         values = _collect_template_values(data)
     write_text(
@@ -117,7 +120,7 @@ def write_template(dataset: Path | str, out: Path | str) -> Path:
     except InputError:
         path.unlink()
         raise
-    write_json_schema(path.parent / SCHEMA_FILE)
+    write_json_schema(schema, overwrite=True)
     return path
 
 

@@ -17,6 +17,7 @@ from paretofit.core import (
     atomic_path,
     hash_json,
     one_line,
+    raise_system_error,
     read_json_lines,
     restore_formulas,
     write_csv,
@@ -189,6 +190,7 @@ def read_results(path: Path | str) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise InputError(f"there is no results table at {path}; 'paretofit run' writes one") from error
     except (ValueError, OSError) as error:
+        raise_system_error(error, path)
         raise InputError(f"{path} cannot be read as a CSV table: {one_line(error)}") from error
     missing = [name for name in SWEEP_COLUMNS if name not in table]
     if missing:

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from paretofit.core import CORRUPT_FILE_ERRORS, RowKind, atomic_hdf5, hash_json
+from paretofit.core import CORRUPT_FILE_ERRORS, RowKind, atomic_hdf5, hash_json, raise_system_error
 from paretofit.descriptors import write_array
 from paretofit.linear import LeverageScores, Reduction
 from paretofit.linear.reduction import KindMoments, Moments, ResidualFactor, Whitening
@@ -53,6 +53,7 @@ def load_or_compute_reduction(
     try:
         stored_result = _read(path, key)
     except CORRUPT_FILE_ERRORS as error:
+        raise_system_error(error, path)
         log.warning("%s cannot be read (%s); the reduction is computed again", path, error)
         stored_result = None
     if stored_result is not None:

@@ -16,10 +16,11 @@ from paretofit.core import (
     Array,
     InputError,
     RowKind,
-    atomic_path,
+    atomic_hdf5,
     check_global_heaps,
     check_members,
     one_line,
+    raise_system_error,
 )
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 from paretofit.uncertainty.known_structures import HELD_OUT, TRAIN
@@ -34,7 +35,7 @@ FILE_ATTRIBUTES = ("method", "energy_weight", "coverage", "level")
 
 def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty | None) -> None:
     """Write the file of a committee; networks are stored in other files, so that their `members` are None."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_hdf5(path) as (file, _):
         file.attrs["committee_version"] = FILE_VERSION
         if members is not None:
             file["members"] = members
@@ -98,6 +99,7 @@ def _read_file(path: Path, remedy: str) -> tuple[Array, Uncertainty | None]:
                 members = file["members"][()] if "members" in file else np.empty((0, 0))
                 uncertainty = _read_uncertainty(file)
     except CORRUPT_FILE_ERRORS as error:
+        raise_system_error(error, path)
         raise InputError(f"{path} is not a complete committee file ({one_line(error)}); {remedy}") from error
     if version != FILE_VERSION:
         raise InputError(

@@ -210,9 +210,9 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
     assert (tmp_path / "candidates_figures" / "map.png").stat().st_size > 5000
     assert len((tmp_path / "candidates_entropy.csv").read_text().splitlines()) == 3
     first = (tmp_path / "candidates.extxyz").read_bytes()
-    augment_study(path, figures=False)
+    augment_study(path, figures=False, overwrite=True)
     assert (tmp_path / "candidates.extxyz").read_bytes() == first
-    exact = augment_study(path, figures=False).candidates.structures
+    exact = augment_study(path, figures=False, overwrite=True).candidates.structures
     assert all(same(item, other) for item, other in zip(frames, exact, strict=True))
 
 

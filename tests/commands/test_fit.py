@@ -242,10 +242,10 @@ class TestFit:
         assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == 12
         assert created.potential.assess(structures[0][0]).grade > 0
         with pytest.raises(InputError, match="needs 19 held-out configurations"):
-            fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, coverage=0.95))
+            fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, coverage=0.95), overwrite=True)
         replace(tmp_path, "solver = SVD", "solver = RIDGE")
         with pytest.raises(InputError, match="a committee of a RIDGE fit is not supported"):
-            fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5))
+            fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5), overwrite=True)
 
     @pytest.mark.parametrize(
         ("damage", "message"),
@@ -308,7 +308,7 @@ class TestFit:
         assert actual.final_errors[part] < actual.initial_errors[part]
         for wrong in ("difference:c3", "difference:c3/none"):
             with pytest.raises(InputError, match="must name two structures by their files"):
-                fit_fitsnap(path, tmp_path / "pot", objectives=[wrong])
+                fit_fitsnap(path, tmp_path / "pot", objectives=[wrong], overwrite=True)
 
     def test_a_group_without_weight_stays_out_of_the_search(self, tmp_path):
         _, structures = labelled(n=24)

@@ -176,6 +176,7 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
             draw=False,
             out=pool / "s.extxyz",
             figures=False,
+            overwrite=True,
         )
         assert actual.table["score"].to_numpy() == pytest.approx(scores[:14], rel=1e-6)
         ranks = actual.table.dropna(subset="rank").sort_values("rank")
@@ -187,7 +188,13 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
 def test_choices_are_written_in_order_with_scores(pool, method):
     actual = [
         select_structures(
-            pool / "candidates.extxyz", n, method=method, twojmax=2, out=pool / f"s{n}.extxyz", figures=False
+            pool / "candidates.extxyz",
+            n,
+            method=method,
+            twojmax=2,
+            out=pool / f"s{n}.extxyz",
+            figures=False,
+            overwrite=True,
         )
         for n in (3, 6)
     ]
@@ -215,6 +222,7 @@ def test_draws_by_score_depend_on_the_seed_and_on_nothing_else(pool):
             jobs=jobs,
             out=pool / "s.extxyz",
             figures=False,
+            overwrite=True,
         )
         return actual.table["rank"].fillna(0).tolist()
 
@@ -274,7 +282,7 @@ def test_what_is_labelled_already_is_left_out_and_counted(pool):
     for atoms in combined:
         atoms.info.pop("config_id", None)
     write(pool / "both.extxyz", combined)
-    names = {"already_labelled": pool / "labelled.extxyz", "out": pool / "s.extxyz"}
+    names = {"already_labelled": pool / "labelled.extxyz", "out": pool / "s.extxyz", "overwrite": True}
     actual = select_structures(pool / "both.extxyz", 3, figures=False, **names)
     assert (actual.n_already_labelled, len(actual.table)) == (2, 14)
     with pytest.raises(InputError, match=r"14 \(2 more are labelled already\); got 15"):

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import ROOT
+from helpers.importing import import_dataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from paretofit import Dataset, InputError
-from paretofit.dataset import LevelData, export_dataset, import_dataset, read_level_settings, write_dataset
+from paretofit.dataset import LevelData, export_dataset, read_level_settings, write_dataset
 from paretofit.dataset.io import format_extxyz
 from paretofit.dataset.writer import dump_json
 
@@ -109,13 +110,15 @@ def test_stress_keeps_its_order_and_sign(tmp_path):
     plain = ase.io.read(export_dataset(tmp_path / "d.h5", tmp_path).paths["a"])
     assert plain.get_stress().tolist() == stress.tolist()
     assert plain.get_potential_energy() == plain.get_potential_energy(force_consistent=True) == -1.0
-    mace = ase.io.read(export_dataset(tmp_path / "d.h5", tmp_path, keys="mace").paths["a"])
+    mace = ase.io.read(export_dataset(tmp_path / "d.h5", tmp_path, keys="mace", overwrite=True).paths["a"])
     assert mace.calc is None, "nothing stands where MACE would take it for results of ASE"
     assert mace.info["REF_energy"] == -1.0
     assert mace.arrays["REF_forces"].tolist() == [[0.1, 0.2, 0.3]]
     xx, yy, zz, yz, xz, xy = stress
     assert mace.info["REF_stress"].reshape(3, 3).tolist() == [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
-    with ase.db.connect(export_dataset(tmp_path / "d.h5", tmp_path, format="db").paths["a"]) as database:
+    with ase.db.connect(
+        export_dataset(tmp_path / "d.h5", tmp_path, format="db", overwrite=True).paths["a"]
+    ) as database:
         row = database.get(config_id=4)
         assert row.stress.tolist() == stress.tolist()
         assert row.energy == row.free_energy == -1.0
@@ -133,7 +136,7 @@ def test_info_that_looks_like_a_label_is_set_aside(tmp_path):
     atoms = Atoms("Be", cell=np.eye(3) * 3, pbc=True, info={"energy": 5.0, 'a "b"=': 1, "REF_forces": [[1], [1, 2]]})
     write_dataset(tmp_path / "d.h5", [atoms], {"a": LevelData([{"energy": -1.0, "forces": np.zeros((1, 3))}])})
     for options in ({}, {"keys": "mace"}, {"format": "db"}):
-        summary = export_dataset(tmp_path / "d.h5", tmp_path, **options)
+        summary = export_dataset(tmp_path / "d.h5", tmp_path, overwrite=True, **options)
         import_dataset(tmp_path / "again.h5", summary.paths)
         assert_same(tmp_path / "d.h5", tmp_path / "again.h5")
 

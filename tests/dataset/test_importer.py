@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from helpers.importing import import_dataset
 
 from paretofit import Dataset, InputError
 from paretofit.core import read_yaml
-from paretofit.dataset import LevelData, import_dataset, read_level_settings, write_dataset
+from paretofit.dataset import LevelData, read_level_settings, write_dataset
 
 
 def frames(n=4, shift=0.0, ids=True, seed=1):

@@ -17,9 +17,9 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 from helpers.file_texts import HEADER, STEP, VASPRUN, fitsnap, outcar
+from helpers.importing import import_dataset
 
 from paretofit import Dataset, InputError
-from paretofit.dataset import import_dataset
 from paretofit.dataset.io import get_fitsnap_unit_factors, read_frames
 
 KBAR = 0.1 * units.GPa

@@ -8,9 +8,10 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from conftest import ROOT, first_configurations
+from helpers.importing import import_dataset
 
 from paretofit import Dataset
-from paretofit.dataset import LevelData, import_dataset, write_dataset
+from paretofit.dataset import LevelData, write_dataset
 from paretofit.dataset.io import read_labels
 from paretofit.dataset.quality import find_unit_warnings
 

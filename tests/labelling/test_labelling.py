@@ -512,5 +512,5 @@ def test_a_run_folder_in_use_is_refused(folder):
     target.mkdir(parents=True)
     with (target / "run.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another run is using"):
+        with pytest.raises(InputError, match="another run is at work"):
             label_study(study_of(folder), jobs=1)

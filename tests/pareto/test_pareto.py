@@ -317,13 +317,71 @@ def test_an_invalid_file_is_named_and_nothing_is_written(tmp_path, content, expe
     path.write_bytes(content)
     out.write_text("earlier content")
     with pytest.raises(InputError) as caught:
-        extract_front_from_csv(path, ["a"], out=out)
+        extract_front_from_csv(path, ["a"], out=out, overwrite=True)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert expected in message
     assert "\n" not in message
     assert out.read_text() == "earlier content"
     assert sorted(tmp_path.iterdir()) == [out, path]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "error, cost\n1, 5\n2, 3\n3, 4\n",
+        " error ,cost \n1 , 5 \n2,3\n3,4\n",
+        "error;cost\n1;5\n2;3\n3;4\n",
+        "error ; cost\n1,0;5,0\n2,0; 3\n3;4\n",
+        "error\tcost\n1\t5\n2\t3\n3\t4\n",
+        '"error";"cost"\n"1";"5"\n"2";"3"\n"3";"4"\n',
+        '"cost, in h";error;cost\n1;1;5\n1;2;3\n1;3;4\n',
+    ],
+)
+def test_blanks_semicolons_and_decimal_commas_are_read(tmp_path, content):
+    (tmp_path / "t.csv").write_text(content)
+    front = extract_front_from_csv(tmp_path / "t.csv", ["error", "cost"])
+    assert front[["error", "cost"]].to_numpy().tolist() == [[1, 5], [2, 3]]
+
+
+def test_levels_are_text_with_any_delimiter(tmp_path):
+    (tmp_path / "t.csv").write_text("error; level \n1,5; 01 \n2; 1\n")
+    table = read_table(tmp_path / "t.csv")
+    assert table["level"].tolist() == ["01", "1"]
+    assert table["error"].tolist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize("long", ["9" * 400, f"{'9' * 400}.5", "9" * 5000, f"0{'9' * 400}", "1e400"])
+def test_numbers_of_hundreds_of_digits_are_compared(tmp_path, long):
+    (tmp_path / "t.csv").write_text(f"a,b,level\n{long},1,x\n2,3,y\n-{long},4,z\n3,5,w\n")
+    front = extract_front_from_csv(tmp_path / "t.csv", ["a", "b"], drop_missing=True)
+    assert front["level"].tolist() == ["z", "y", "x"]
+    (tmp_path / "t.csv").write_text(f"a,b\n{long},1\n2,cheap\n")
+    with pytest.raises(InputError, match="'b' must contain numbers; got 'cheap'") as caught:
+        extract_front_from_csv(tmp_path / "t.csv", ["b", "a"])
+    assert len(str(caught.value)) < 400
+
+
+def test_several_tables_are_one(tmp_path):
+    (tmp_path / "a.csv").write_text("error,cost,name\n1,5,x\n3,4,y\n")
+    (tmp_path / "b.csv").write_text("cost;error;size\n3;2,0;7\n9;9;8\n")
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    front = extract_front_from_csv(paths, ["error", "cost"])
+    assert front[["error", "cost"]].to_numpy().tolist() == [[1, 5], [2, 3]]
+    assert front["name"].tolist()[0] == "x"
+    grouped = extract_front_from_csv([paths[0], paths[0]], ["error"], ["name"])
+    assert grouped["n_repeats"].tolist() == [2]
+    (tmp_path / "c.csv").write_text("error,price\n1,5\n")
+    with pytest.raises(InputError, match=r"c.csv: unknown column 'cost' in objectives; available: error, price"):
+        extract_front_from_csv([*paths, tmp_path / "c.csv"], ["error", "cost"])
+    (tmp_path / "c.csv").write_text("error,cost\n1,\n")
+    with pytest.raises(InputError, match=r"c.csv: 1 of 1 rows are NaN or infinite in 'cost', the first is data row 1"):
+        extract_front_from_csv([*paths, tmp_path / "c.csv"], ["error", "cost"])
+    assert extract_front_from_csv([*paths, tmp_path / "c.csv"], ["cost"], drop_missing=True).attrs["dropped_rows"] == 1
+    with pytest.raises(InputError, match="b.csv: the output file is also the input table"):
+        extract_front_from_csv(paths, ["error"], out=paths[1], overwrite=True)
+    with pytest.raises(InputError, match="there are no tables"):
+        extract_front_from_csv([], ["error"])
 
 
 def test_missing_files_folders_and_the_table_itself_are_rejected(tmp_path):

@@ -129,7 +129,7 @@ def test_figures_and_front_of_the_command(tables, tmp_path, call):
 
 def test_without_weights_the_tradeoff_is_not_drawn_and_an_old_one_goes(tables, tmp_path):
     analyse_published_tables(tables, figures_folder=tmp_path)
-    study = analyse_published_tables(tables[1:], figures_folder=tmp_path)
+    study = analyse_published_tables(tables[1:], figures_folder=tmp_path, overwrite=True)
     assert not (tmp_path / "energy_force.png").exists()
     assert "same energy/force weight" in study.missing_figures[0]
     assert "not drawn: energy_force" in format_published(study)

@@ -149,7 +149,7 @@ class TestConcurrentRuns:
         second = call("run", path, "--out", tmp_path / "run")
         first.send_signal(signal.SIGCONT)
         assert second.returncode == 2
-        assert "another run is using" in in_one_sentence(second)
+        assert "another run is at work" in in_one_sentence(second)
         assert soon((tmp_path / "run" / "results.csv").exists)
         stop(first, signal.SIGTERM, group=False)  # in its report
         assert results(tmp_path / "run") == results(undisturbed)

@@ -151,7 +151,7 @@ def test_files_of_others_are_left_alone(tmp_path):
 @pytest.mark.usefixtures("_no_page")
 def test_two_runs_never_share_a_folder(tmp_path):
     study = study_file(tmp_path, repetitions=1, sampling_methods=["random"], sizes=[20])
-    with open_run_folder(tmp_path / "run", "study"), pytest.raises(InputError, match="another run is using"):
+    with open_run_folder(tmp_path / "run", "study"), pytest.raises(InputError, match="another run is at work"):
         run_study(study, out=tmp_path / "run")
     assert len(run_study(study, out=tmp_path / "run").results)
 

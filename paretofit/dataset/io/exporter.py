@@ -24,7 +24,7 @@ from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, output_colum
 from ase.stress import voigt_6_to_full_3x3_stress
 from ruamel.yaml import YAML
 
-from paretofit.core import Array, InputError, atomic_path, check_choice, write_text
+from paretofit.core import Array, InputError, atomic_path, check_choice, check_new_paths, write_text
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, SECONDS_KEYS
 from paretofit.dataset.io.stored_labels import read_labels
@@ -67,6 +67,7 @@ def export_dataset(
     levels: Sequence[str] | None = None,
     format: str = "extxyz",  # noqa: A002  (the name of the option and of ASE)
     keys: str = "plain",
+    overwrite: bool = False,
 ) -> ExportSummary:
     """Export a dataset to one file for each level: ``level_<name>.extxyz`` or ``level_<name>.db``.
 
@@ -84,6 +85,8 @@ def export_dataset(
         Names of the labels: ``energy``, ``free_energy``, ``forces`` and ``stress``; or ``REF_energy``, ``REF_forces``
         and ``REF_stress``, which MACE reads for training. Energies are in eV (total, force-consistent), forces in
         eV/Å, stress in eV/Å³ (nine components, ASE's sign).
+    overwrite : bool
+        Replace existing files.
 
     Returns
     -------
@@ -92,7 +95,8 @@ def export_dataset(
     Raises
     ------
     InputError
-        If the dataset cannot be read or lacks a level, the value of an option is invalid, or a file cannot be written.
+        If the dataset cannot be read or lacks a level, the value of an option is invalid, or a file exists or cannot be
+        written.
     """
     writers: dict[str, Callable[[Path, Iterator[Atoms]], None]] = {"extxyz": write_structures, "db": _write_database}
     check_choice("format", format, writers)
@@ -103,6 +107,7 @@ def export_dataset(
         # An unknown level raises an error here, before any file is written.
         is_complete = {name: data.labels(name).complete for name in names}
         paths = {name: folder / f"level_{name}.{format}" for name in names}
+        check_new_paths([*paths.values(), folder / "levels.yaml"], overwrite=overwrite)
         for name, path in paths.items():
             writers[format](path, _label_structures(data, name, keys))
         write_text(folder / "levels.yaml", _format_settings(data, names))

@@ -13,7 +13,7 @@ from pathlib import Path
 from ase import Atoms
 from ase.io.formats import open_with_compression
 
-from paretofit.core import InputError, list_first, natural_sort_key
+from paretofit.core import ExecutionError, InputError, list_first, natural_sort_key
 from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures, strip_compression
 from paretofit.dataset.io.vasp_output import add_outcar_details
 
@@ -85,6 +85,8 @@ def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
         for file in files:
             try:
                 structures = read_structures(file, notes)
+            except ExecutionError:  # the system, and not the file
+                raise
             except InputError as error:
                 problems.append(str(error))
                 continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import Array, InputError, list_first, read_yaml, suggest_match
+from paretofit.core import Array, InputError, check_new_paths, list_first, read_yaml, suggest_match
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import (
     SECONDS_KEYS,
@@ -83,6 +83,7 @@ def import_dataset(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     match_by: str | None = None,
     append: bool = False,
+    overwrite: bool = False,
     level_order: Sequence[str] | None = None,
 ) -> ImportSummary:
     """Import labelled structures into a dataset file.
@@ -90,7 +91,7 @@ def import_dataset(
     Parameters
     ----------
     output : path-like
-        The dataset file to write; an existing file is replaced.
+        The dataset file to write.
     sources : mapping of level to file or directory, or one file
         One file or directory for each level, in order of cost; or one file with the labels of all `levels` under
         prefixed keys.
@@ -113,6 +114,8 @@ def import_dataset(
         How to match structures of several files, see `paretofit.dataset.io.matching.match_frames`.
     append : bool
         Keep the content of `output`, and add levels, configurations and missing labels to it.
+    overwrite : bool
+        Replace an existing `output`.
     level_order : sequence of str, optional
         All levels in order of cost, ending with the reference; by default in the order of `sources`, after existing
         levels.
@@ -124,10 +127,11 @@ def import_dataset(
     Raises
     ------
     InputError
-        If a file cannot be read or has no structures or labels, a label is not numeric, ids are repeated, the geometry
-        of a configuration differs between files (except for wrapping of atoms into the cell), or a label contradicts
-        the dataset.
+        If `output` exists and neither `append` nor `overwrite` is set, a file cannot be read or has no structures or
+        labels, a label is not numeric, ids are repeated, the geometry of a configuration differs between files (except
+        for wrapping of atoms into the cell), or a label contradicts the dataset.
     """
+    check_import_output(output, sources, append=append, overwrite=overwrite)
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
     parts = _read_parts(sources, levels, keys, id_key, seconds_key)
     new_levels = [level for part in parts for level in part.labels]
@@ -147,6 +151,27 @@ def import_dataset(
     write_dataset(output, match.atoms, data, match.ids)
     notes = [text for part in parts for text in (*part.frames.notes, *part.notes)] + match.notes
     return summarize_import(Path(output), notes, [text for part in parts for text in part.frames.skipped])
+
+
+def check_import_output(
+    output: Path | str, sources: Mapping[str, Path | str] | Path | str, *, append: bool, overwrite: bool
+) -> None:
+    """Check that an import replaces no dataset and none of its sources.
+
+    Raises
+    ------
+    InputError
+        If `output` exists and neither `append` nor `overwrite` is set, both are set, or `output` is a source.
+    """
+    if append and overwrite:
+        raise InputError("--add keeps the existing dataset and --force replaces it; choose one of them")
+    check_new_paths(
+        [output], overwrite=append or overwrite, remedy="add to it with --add, replace it with --force, or choose "
+        "another path"
+    )  # fmt: skip
+    for path in sources.values() if isinstance(sources, Mapping) else [sources]:
+        if Path(output).exists() and Path(path).exists() and Path(output).samefile(path):
+            raise InputError(f"{output} is one of the files to import; choose another path for the dataset")
 
 
 def _read_parts(

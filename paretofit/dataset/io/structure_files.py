@@ -10,7 +10,7 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import filetype, open_with_compression
 
-from paretofit.core import COMPRESSED_OPENERS, InputError, one_line
+from paretofit.core import COMPRESSED_OPENERS, InputError, one_line, raise_system_error
 from paretofit.dataset.checks import check_structure
 from paretofit.dataset.io.convergence import flag_unconverged
 from paretofit.dataset.io.fitsnap_json import is_fitsnap, load_json, parse_fitsnap_structures
@@ -111,6 +111,7 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     except InputError:
         raise
     except Exception as error:  # the parsers of ASE's readers raise any exception
+        raise_system_error(error, path)
         is_truncated = "StopIteration" in one_line(error) or isinstance(error, StopIteration)
         reason = TRUNCATED_MESSAGE if is_truncated else one_line(error) or type(error).__name__
         raise InputError(f"{path} cannot be read by ASE: {reason}") from error

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paretofit.core import (
+    ExecutionError,
     InputError,
     atomic_path,
     hash_file,
@@ -133,6 +134,8 @@ class MemberTraining:
             record, model_digest = self.read_result().record, hash_file(self._model_path)
             is_complete = record.get("sha256") in {None, model_digest}
             return is_complete and (self.allow_pickle or is_signed([model_digest], record.get("signature")))
+        except ExecutionError:  # the system, and not the files
+            raise
         except (InputError, OSError):  # missing or corrupt
             return False
 
