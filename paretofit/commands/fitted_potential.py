@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import FIT_COPIES, Array, ExecutionError, InputError
+from paretofit.core import FIT_COPIES, Array, ExecutionError, InputError, list_first
 from paretofit.descriptors import DesignMatrix, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, fit_wls
@@ -150,8 +150,20 @@ class DesignFit:
 
         LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
         set, of the training set.
+
+        Raises
+        ------
+        InputError
+            If no training configuration contains an element of the basis, whose coefficients would be zero.
         """
         split, dataset = self.prepared.split, self.prepared.dataset
+        trained = {symbol for atoms in dataset.select(self.training_set) for symbol in atoms.get_chemical_symbols()}
+        missing = [symbol for symbol in self.basis.elements if symbol not in trained]
+        if missing:
+            raise InputError(
+                f"none of the {len(self.training_set)} training configurations contains {list_first(missing, 5)}, so "
+                "that its coefficients would be zero; use a larger training set, or remove the element from the basis"
+            )
         positions = split.test if len(split.test) else split.train
         structures = list(dataset.select(positions[spread_evenly(len(positions), n_checked)]))
         if potential.uncertainty is None:
