@@ -45,6 +45,7 @@ from paretofit.potentials import (
     list_snap_files,
 )
 
+UNCALIBRATED_NOTE = "the input has no testing_size, so the committee is not calibrated and has no intervals"
 JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")
@@ -131,6 +132,7 @@ def fit_fitsnap(
     notes += check_fitted_elements(settings, grouped)
     if committee is not None:
         check_fitsnap_committee(committee, settings, grouped.is_training)
+        notes += [UNCALIBRATED_NOTE] if all(grouped.is_training) else []
     rows = compute_fit_rows(settings, basis, settings.reference, grouped, context, journal)
     optimum, unseen_ratio = None, float("nan")
     if objectives:
@@ -142,12 +144,10 @@ def fit_fitsnap(
     coefficients = _fit_rows(rows, settings)
     potential = LinearPotential(basis, coefficients, settings.reference, training=_record_training(grouped))
     if committee is not None:
-        members = grouped.structures, grouped.is_training
         potential = build_fitsnap_committee(
-            potential, rows, settings, count_constant_columns(settings), committee, members, context
-        )
-        if all(grouped.is_training):
-            notes.append("the input has no testing_size, so the committee is not calibrated and has no intervals")
+            potential, rows, settings, count_constant_columns(settings), committee,
+            (grouped.structures, grouped.is_training), context,
+        )  # fmt: skip
     if settings.ignored_keys:
         notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
     files = potential.write(folder, name)

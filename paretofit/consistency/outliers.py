@@ -16,7 +16,7 @@ N_NEIGHBOURS = 10  # similar configurations that an error is compared with
 # suffices if the total energy is far off although the model predicts the forces: a large force error shows that the
 # model does not describe the configuration.
 MAX_ENERGY_RATIO, MIN_ENERGY_ERROR = 40.0, 0.02  # eV/atom
-MAX_ENERGY_RATIO_WITH_FORCES, MIN_TOTAL_ERROR, MAX_RELATED_FORCE_ERROR = 7.0, 3.0, 0.7  # eV
+MAX_ENERGY_RATIO_WITH_FORCES, MIN_TOTAL_ERROR, MAX_RELATED_FORCE_ERROR = 9.5, 3.0, 0.7  # eV
 ENERGY_WEIGHT = 30.0  # of the fit, which errors of the forces would dominate otherwise
 MAX_FORCE_RATIO = 5.0
 MAX_INFLATION_RATIO = 1.2  # of the expected error; configurations above it are unlike all others

@@ -130,7 +130,7 @@ def _find_groups_of_missing_elements(
         else set()
     )
     for positions in sorted(group_members, key=len):
-        found = missing & set().union(*(elements[k] for k in positions)) if missing else set()
-        if found:
-            missing -= found
+        group_elements = set().union(*(elements[k] for k in positions)) if missing else set()
+        if missing & group_elements:
+            missing -= group_elements
             yield positions

@@ -228,8 +228,6 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
     with contextlib.chdir(files.include.parent):  # the .mod file names the others relative to its directory
         try:
             max_deviation, config_id = _measure_deviation(files, potential, structures)
-        except InputError:
-            raise
         except Exception as error:  # LAMMPS raises its own exceptions
             raise InputError(
                 f"LAMMPS cannot use {files.include}: {one_line(error)}; the files are written, but do not use them"

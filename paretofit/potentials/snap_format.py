@@ -21,6 +21,7 @@ from paretofit.core import Array, InputError, format_validation_error, list_firs
 from paretofit.descriptors import ReferencePotential, SnapBasis
 from paretofit.potentials.dispersion import overlay_commands
 from paretofit.potentials.lammps_words import check_potential_name, quote_path, split_words
+from paretofit.potentials.training_record import RECORD_SUFFIX
 from paretofit.uncertainty import COMMITTEE_SUFFIX
 
 # Keys of a .snapparam file: attribute of the basis, type, and LAMMPS's default value (None if there is no default).
@@ -75,7 +76,7 @@ class SnapFiles:
 
 def list_snap_files(folder: Path | str, name: str) -> list[Path]:
     """List the paths of the files that a potential, with or without a committee, may have."""
-    return [Path(folder) / f"{name}{suffix}" for suffix in (*SUFFIXES, COMMITTEE_SUFFIX)]
+    return [Path(folder) / f"{name}{suffix}" for suffix in (*SUFFIXES, COMMITTEE_SUFFIX, RECORD_SUFFIX)]
 
 
 def write_snap(

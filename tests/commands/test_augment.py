@@ -289,7 +289,7 @@ def test_candidates_of_one_input_can_be_split_by_family(tmp_path):
     crystals = [k for k, item in enumerate(result) if "parent" in item.info]
     write_dataset(tmp_path / "d.h5", [result[k] for k in crystals], {"a": LevelData([labels[k] for k in crystals])})
     template = write_template(tmp_path / "d.h5", tmp_path / "s.yaml")
-    assert "group_by: [family]}" in template.read_text()
+    assert 'group_by: ["family"]}' in template.read_text()
     assert load_study(template).split.group_by == ["family"]
     with Dataset(tmp_path / "d.h5") as data:
         assert {"parent", "family", "made_by"} <= set(data.info_records[0])

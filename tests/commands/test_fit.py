@@ -241,7 +241,7 @@ class TestFit:
         assert (again.coefficients[:, 0] == 0).all()
         assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == 12
         assert created.potential.assess(structures[0][0]).grade > 0
-        with pytest.raises(InputError, match="needs 19 held-out configurations"):
+        with pytest.raises(InputError, match="requires 19 held-out configurations"):
             fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, coverage=0.95), overwrite=True)
         replace(tmp_path, "solver = SVD", "solver = RIDGE")
         with pytest.raises(InputError, match="a committee of a RIDGE fit is not supported"):
@@ -324,7 +324,7 @@ class TestFit:
             fit_fitsnap(path, tmp_path / "pot", objectives=["forces"])
         with pytest.raises(InputError, match="a front needs two objectives"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["energy"], front=True)
-        with pytest.raises(InputError, match="groups are small, large"):
+        with pytest.raises(InputError, match="available groups: small, large"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["medium:force"])
 
 

@@ -234,7 +234,7 @@ class TestPlanner:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"budget": 5}, "below the cheapest point, which costs 10 s"),
+            ({"budget": 5}, "a budget of 5 s is too small: the cheapest setting costs 10 s"),
             ({}, "requires a budget"),
             ({"budget": "5 parsecs"}, "a budget must be a positive number of seconds"),
             ({"budget": -3}, "a budget must be a positive number"),

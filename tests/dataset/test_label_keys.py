@@ -44,7 +44,7 @@ def test_a_stress_comes_before_a_virial_which_is_named(tmp_path):
     with Dataset(tmp_path / "d.h5") as data:
         assert data.labels("a").stress[0, 0] == 1.0
     assert any(
-        "'virial' (1 structures) was not read" in note and "--stress-key virial" in note for note in summary.notes
+        "'virial' (1 structures) was not read" in note and "--stress-key a=virial" in note for note in summary.notes
     )
 
 
@@ -65,7 +65,7 @@ def test_labels_that_are_not_read_are_named_with_their_count_and_unit(tmp_path):
     text = frame("energy=-10.8 energy_Ha=-0.4 total_energy=-11 temperature=300 config_type=bulk", "forces")
     notes = imported(tmp_path, text, text).notes
     assert any("'energy_Ha' (2 structures)" in note and "says Ha: convert it" in note for note in notes)
-    assert any("'total_energy' (2 structures)" in note and "--energy-key total_energy" in note for note in notes)
+    assert any("'total_energy' (2 structures)" in note and "--energy-key a=total_energy" in note for note in notes)
     assert any("stored as metadata: temperature (2)" in note for note in notes)
     assert not any("config_type" in note for note in notes)
 
@@ -77,13 +77,13 @@ def test_columns_that_are_not_stored_are_named(tmp_path):
 
 
 def test_free_energies_and_energies_are_never_mixed(tmp_path):
-    both, one = frame("energy=-10.8 free_energy=-10.9"), frame("energy=-10.7")
-    notes = imported(tmp_path, both, one).notes
+    energy_only = frame("energy=-10.7")
+    notes = imported(tmp_path, frame("energy=-10.8 free_energy=-10.9"), energy_only).notes
     assert any("1 of 2 structures have a free_energy, 2 an energy: 'energy' was used for all" in note for note in notes)
     with Dataset(tmp_path / "d.h5") as data:
         assert data.labels("a").energy.tolist() == [-10.8, -10.7]
     with pytest.raises(InputError, match="must not be mixed: choose one with --energy-key"):
-        imported(tmp_path, frame("free_energy=-10.9"), one)
+        imported(tmp_path, frame("free_energy=-10.9"), energy_only, overwrite=True)
 
 
 @pytest.mark.parametrize("pbc", ["T T T", "F F F"])

@@ -90,14 +90,15 @@ def test_each_level_can_have_its_own_keys_on_the_command_line(tmp_path, rng):
     assert failed.returncode == 2, failed.stderr
     remedy = "--energy-key cheap=E_pbe or --forces-key cheap=F_pbe"
     assert f"c.xyz: no structure has an energy or forces; choose with {remedy}" in failed.stderr
+    assert not (tmp_path / "d.h5").exists()
     done = call(*levels, *remedy.replace(" or ", " ").split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Dataset(tmp_path / "d.h5") as data:
         np.testing.assert_array_equal(data.labels("cheap").forces, data.labels("good").forces)
     all_keys = ["--energy-key", "cheap=E_pbe", "--energy-key", "good=REF_energy", "--forces-key", "cheap=F_pbe"]
-    assert call(*levels, *all_keys, cwd=tmp_path).returncode == 0
+    assert call(*levels, *all_keys, "--force", cwd=tmp_path).returncode == 0
     # a key for all levels that one file lacks: the message names the keys of that file
-    wrong = call(*levels, "--energy-key", "E_pbe", "--forces-key", "F_pbe", cwd=tmp_path)
+    wrong = call(*levels, "--force", "--energy-key", "E_pbe", "--forces-key", "F_pbe", cwd=tmp_path)
     assert "g.xyz: no structure has the energy key 'E_pbe'; choose with --energy-key good=REF_energy" in wrong.stderr
     unknown = call(*levels, "--energy-key", "cheep=E_pbe", cwd=tmp_path)
     assert unknown.returncode == 2

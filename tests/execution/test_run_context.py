@@ -20,7 +20,8 @@ def test_tasks_run_on_the_processes_of_the_run():
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_progress_is_drawn_only_where_it_is_enabled(progress, capsys):
+def test_progress_is_shown_only_where_it_is_enabled(progress, capsys, monkeypatch):
+    monkeypatch.setattr("paretofit.core.progress.FIRST_REPORT_S", 0.0)  # of lines on a redirected output
     assert list(RunContext(progress=progress).track("abc", 3, "letters")) == ["a", "b", "c"]
     captured = capsys.readouterr()
     assert not captured.out

@@ -374,7 +374,7 @@ class TestFailures:
             "from ase.calculators.lj import LennardJones\n"
             "class Fragile(LennardJones):\n"
             "    def calculate(self, atoms=None, properties=None, system_changes=()):\n"
-            "        if int(abs(atoms.positions.sum()) * 1e4) % 4 == 0:\n"
+            "        if int(abs(atoms.positions.sum()) * 1e4) % 4 == 1:\n"
             "            raise CalculationFailed('no convergence')\n"
             "        super().calculate(atoms, properties, system_changes)\n"
         )

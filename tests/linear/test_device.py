@@ -152,7 +152,7 @@ class TestErrors:
         [
             ({"device": "gpu"}, "'device'"),
             ({"device": "cuda", "cluster": "local"}, "remove 'cluster'"),
-            ({"device": "cuda", "engine": "plain"}, "'plain' fits on the processor"),
+            ({"device": "cuda", "engine": "plain"}, "'plain' fits on the CPU"),
         ],
     )
     def test_conflicting_settings_are_refused(self, tmp_path, changes, message):

@@ -221,7 +221,7 @@ def test_a_cell_far_too_small_is_seen_without_a_list_of_all_its_neighbours():
 def test_atomic_numbers_are_those_of_elements(tmp_path):
     strange = Atoms([4, 1000], positions=np.eye(3)[:2])
     strange.write(tmp_path / "a.traj")
-    assert "of no element" in refused(read_frames, tmp_path / "a.traj", None)
+    assert "invalid atomic numbers" in refused(read_frames, tmp_path / "a.traj", None)
     assert "of no element" in refused(write_dataset, tmp_path / "o.h5", [strange], {})
 
 

@@ -127,7 +127,7 @@ def test_large_datasets_are_not_searched_for_trouble(beryllium, monkeypatch):
 def test_unlabelled_empty_and_closed_datasets_can_be_shown(tmp_path, small_dataset, beryllium):
     write_dataset(tmp_path / "unlabelled.h5", [Atoms("Be")], {})
     with Dataset(tmp_path / "unlabelled.h5") as unlabelled:
-        assert "nothing is labelled" in shown(unlabelled).text
+        assert "no configuration is labelled yet" in shown(unlabelled).text
     assert "none" in shown(beryllium[:0]).cells
     closed = Dataset(small_dataset)
     closed.close()

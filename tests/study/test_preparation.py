@@ -29,9 +29,9 @@ def test_unconverged_labels_are_excluded_and_counted(dataset):
     prepared = prepare_study(make_study(dataset))
     assert prepared.unconverged_ids == [3, 7]
     assert len(prepared.dataset) == 10
-    kept = prepare_study(make_study(dataset, unconverged_labels="keep"))
-    assert kept.unconverged_ids == []
-    assert len(kept.dataset) == 12
+    prepared = prepare_study(make_study(dataset, unconverged_labels="keep"))
+    assert prepared.unconverged_ids == []
+    assert len(prepared.dataset) == 12
 
 
 def test_no_converged_label_is_refused(tmp_path):
