@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MARKS = {"03": pytest.mark.slow}  # a minute, in many small plans that tests/commands covers
 MAX_NOTEBOOK_BYTES = 400_000
 CELL_TIMEOUT_S = 240
 LOCAL_PATH_PATTERN = r"(?<![<\w])/(home|tmp|work|usr|root|Users|var|opt|private)\b|[A-Z]:\\|file:/"
@@ -99,7 +100,9 @@ def test_every_notebook_has_claims():
     assert [path.stem for path in NOTEBOOKS] == list(CLAIMS)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=MARKS.get(path.stem[:2], ())) for path in NOTEBOOKS], ids=lambda path: path.stem
+)
 def test_every_cell_runs_and_its_claims_hold(path, tmp_path):
     before = {name: list_modification_times(ROOT / name) for name in ("notebooks", "data", "studies")}
     execute(path, tmp_path)

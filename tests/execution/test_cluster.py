@@ -140,6 +140,7 @@ class TestTasks:
             results = {task[0]: result for task, result in run_tasks(kill_process_or_worker, tasks, 1, lambda _: -1)}
         assert results == {1: 1, 2: 4, 3: 9, 5: -1}
 
+    @pytest.mark.slow
     def test_workers_that_join_later_get_tasks(self):
         """A queue starts workers one by one; counted once at the start, they would get two tasks at a time."""
         results, waiting = [], []
@@ -456,6 +457,7 @@ class TestFinishedWork:
         with open_label_journal(tmp_path) as again:
             assert again.entries == [record]
 
+    @pytest.mark.slow
     def test_active_learning_is_identical_on_a_cluster(self, scheduler, tmp_path):
         """Labels, committee, dynamics in processes beside the workers, selection."""
         from ase.build import bulk

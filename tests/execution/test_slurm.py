@@ -111,6 +111,7 @@ def test_jobs_request_what_the_study_sets(tmp_path, monkeypatch):
     assert "export A={{b}}\n" in script
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_with_the_jobs_in_the_queue(tmp_path, monkeypatch):
     monkeypatch.setenv("SLEEPY", "8")
     path = labels(tmp_path, 2)

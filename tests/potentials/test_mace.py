@@ -421,6 +421,7 @@ class TestTraining:
             train_members(settings, self.data, tmp_path, seed=1, context=RunContext(jobs=2))
         assert (tmp_path / "member_0" / "attempt_1" / "failed.txt").is_file()
 
+    @pytest.mark.slow
     def test_one_that_diverges_is_replaced_and_said(self, tmp_path, monkeypatch):
         launch = MemberTraining._launch
 
@@ -449,6 +450,7 @@ class TestTraining:
         )
         assert all(member.record["stage_two"] and member.record["best_epoch"] >= 2 for member in members)
 
+    @pytest.mark.slow
     def test_stage_two_begins_early_and_stops_early(self, tmp_path):
         """At such learning rates nothing gets better for long."""
         stage_two = {"start": 2000, "learning_rate": 0.5}
@@ -483,6 +485,7 @@ class TestTraining:
             assert validated.count(None) == 2  # two processes,
             assert validated.count(0) == 1  # and the second did not begin at the beginning
 
+    @pytest.mark.slow
     def test_warm_start_begins_where_the_last_one_ended(self, committee, tmp_path):
         settings = tiny(epochs=1, isolated_atoms=committee.record["isolated_atoms"])
         data = MaceData(labelled(12, 0), labelled(4, 1))

@@ -231,7 +231,7 @@ def test_what_is_no_published_table(tmp_path, call):
         assert len(done.stderr.splitlines()) == 1
     done = call("pareto", good, good, "--minimize", "a")
     assert done.returncode == 2
-    assert "--published" in done.stderr
+    assert "good.csv: unknown column 'a'" in done.stderr
 
 
 # The dataset

@@ -115,7 +115,7 @@ def test_a_damaged_design_is_made_again(tmp_path):
     assert (result.folder / "results.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("delay", [2.0, 3.5])
+@pytest.mark.parametrize("delay", [pytest.param(2.0, marks=pytest.mark.slow), 3.5])
 def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
     study, result = finished
     command = [sys.executable, "-m", "paretofit.cli", "run", str(study), "--out", str(tmp_path / "run")]

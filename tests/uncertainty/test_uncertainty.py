@@ -191,7 +191,7 @@ class TestCommitteeFile:
             del file["environments"]
         with pytest.raises(InputError, match="is not a complete committee file"):
             LinearPotential.read(tmp_path / "potential.mod")
-        with pytest.raises(InputError, match="no member 8; the committee has 8"):
+        with pytest.raises(InputError, match="unknown member 8; the committee has members 0 to 7"):
             potential.member(8)
 
 
