@@ -134,20 +134,16 @@ def fit_fitsnap(
         check_fitsnap_committee(committee, settings, grouped.is_training)
         notes += [UNCALIBRATED_NOTE] if all(grouped.is_training) else []
     rows = compute_fit_rows(settings, basis, settings.reference, grouped, context, journal)
-    optimum, unseen_ratio = None, float("nan")
+    optimum, unseen_ratio, n_constant = None, float("nan"), count_constant_columns(settings)
     if objectives:
         table = folder / "weights_front.csv" if front else None
-        optimum, unseen_ratio = search_weights(
-            rows, count_constant_columns(settings), objectives, regulariser, seed, table
-        )
+        optimum, unseen_ratio = search_weights(rows, n_constant, objectives, regulariser, seed, table)
         rows = replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
     potential = LinearPotential(basis, coefficients, settings.reference, training=_record_training(grouped))
     if committee is not None:
-        potential = build_fitsnap_committee(
-            potential, rows, settings, count_constant_columns(settings), committee,
-            (grouped.structures, grouped.is_training), context,
-        )  # fmt: skip
+        members = grouped.structures, grouped.is_training
+        potential = build_fitsnap_committee(potential, rows, settings, n_constant, committee, members, context)
     if settings.ignored_keys:
         notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
     files = potential.write(folder, name)

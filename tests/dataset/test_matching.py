@@ -100,10 +100,10 @@ def test_each_level_can_have_its_own_keys_on_the_command_line(tmp_path, rng):
     # a key for all levels that one file lacks: the message names the keys of that file
     wrong = call(*levels, "--force", "--energy-key", "E_pbe", "--forces-key", "F_pbe", cwd=tmp_path)
     assert "g.xyz: no structure has the energy key 'E_pbe'; choose with --energy-key good=REF_energy" in wrong.stderr
-    unknown = call(*levels, "--energy-key", "cheep=E_pbe", cwd=tmp_path)
+    unknown = call(*levels, "--force", "--energy-key", "cheep=E_pbe", cwd=tmp_path)
     assert unknown.returncode == 2
     assert "is for level 'cheep', which is not imported; imported levels: cheap, good; did you mean" in unknown.stderr
-    mixed = call(*levels, "--energy-key", "E_pbe", "--energy-key", "good=E", cwd=tmp_path)
+    mixed = call(*levels, "--force", "--energy-key", "E_pbe", "--energy-key", "good=E", cwd=tmp_path)
     assert "--energy-key must be one KEY, or LEVEL=KEY once for each level" in mixed.stderr
 
 
