@@ -91,6 +91,7 @@ def test_what_is_missing_or_failed_comes_back_as_such(tmp_path, end):
 @settings(max_examples=150)
 @given(info=st.dictionaries(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6), JSON, max_size=4))
 @example({"": None, "b": "007", "c": "T", "d": "a, b", "e": "_JSON 1", "f": '\\"', "g": [[1], [1, 2]], "h": "1 2"})
+@example({"0": chr(34) + chr(10)})  # a line break ends the comment line of extended XYZ
 def test_whatever_is_known_of_a_configuration_comes_back(info):
     """Text that looks like a number, a list, a flag or nothing at all; quotes, brackets and line breaks."""
     atoms = Atoms("Be", positions=[[1 / 3, 0, 0]], info={f"x{key}": value for key, value in info.items()})

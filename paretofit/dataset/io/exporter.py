@@ -237,10 +237,11 @@ def _format_json(value: Any) -> str:
 
 def _is_read_back(key: str, candidate: Any, value: Any) -> bool:
     try:
-        content = key_val_str_to_dict(key_val_dict_to_str({key: candidate}))
+        text = key_val_dict_to_str({key: candidate})
+        content = key_val_str_to_dict(text)
     except (ValueError, TypeError):  # lists of unequal length
         return False
-    return dump_json(content) == dump_json({key: value})
+    return len(text.splitlines()) == 1 and dump_json(content) == dump_json({key: value})
 
 
 def _write_database(path: Path, structures: Iterator[Atoms]) -> None:
