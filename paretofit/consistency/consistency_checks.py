@@ -26,7 +26,8 @@ MAX_ATOMS = 13_500  # in the fit, which takes a few seconds
 MAX_OTHER_ATOMS = 40_000  # in configurations whose energies only are checked
 MAX_ATOMS_PER_CONFIGURATION = 600
 MAX_DISTANCE_RATIO = 1.45  # nearest distance relative to the sum of covalent radii; bohr for Å gives 1.5 to 2.2
-MAX_DISTANCE = 8.0  # Å, of nearest atoms
+MAX_DISTANCES = (4.0, 8.0)  # Å, of nearest atoms; the second only where the first includes none
+MAX_MEASURED_STRUCTURES = 40
 NOBLE_GASES = {2, 10, 18, 36, 54, 86}  # bound by dispersion at distances far above their covalent radii
 MAX_ERROR_WITH_SKILL = 0.5  # of the energies, relative to their spread
 MIN_ERROR_OF_WRONG_ORDER = 0.6  # of the forces, above which other orders of axes and atoms are tried
@@ -152,11 +153,12 @@ def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
 
 
 def _measure_distances(structures: Sequence[Atoms]) -> float:
-    """Return the median over structures of the nearest distance relative to the sum of covalent radii."""
+    """Return the median over some structures of the nearest distance relative to the sum of covalent radii."""
     ratios = []
-    for atoms in structures:
+    for atoms in structures[:: max(1, len(structures) // MAX_MEASURED_STRUCTURES)]:
         if not set(atoms.numbers.tolist()) & NOBLE_GASES:
-            distances = find_shortest_pair_distances(atoms, MAX_DISTANCE)
+            pairs = (find_shortest_pair_distances(atoms, limit) for limit in MAX_DISTANCES)
+            distances = next(filter(None, pairs), {})
             ratios += [min(d / covalent_radii[list(pair)].sum() for pair, d in distances.items())] if distances else []
     return float(np.median(ratios)) if ratios else 1.0
 

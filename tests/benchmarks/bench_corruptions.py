@@ -11,9 +11,9 @@ import numpy as np
 from common import LARGER, ROOT, SHARED, Options, Skip, Table, stage
 
 from paretofit.consistency import check_labels, label_fit
-from paretofit.dataset import Dataset, LevelData, describe_dataset, write_dataset
+from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.dataset.io import extract_file_labels, read_frames
-from paretofit.dataset.quality import fingerprint_geometry
+from paretofit.dataset.quality import find_unit_warnings, fingerprint_geometry
 
 sys.path.insert(0, str(ROOT / "tests"))
 from helpers.corruptions import CORRUPTIONS, LabelSet, choose_targets
@@ -42,11 +42,11 @@ compute, label_fit._try_to_compute_rows = label_fit._try_to_compute_rows, comput
 
 
 def load(path: Path) -> list[LabelSet]:
-    """Labels of three levels of the shipped set, or of the one level of another and of a noisy copy of it."""
+    """Labels of two levels of the shipped set, or of the one level of another and of a noisy copy of it."""
     if path.suffix == ".h5":
         with Dataset(path) as data:
             view = data.select(np.flatnonzero(data.labels("5").complete))
-            structures, columns = list(view), [view.labels(level) for level in ("3", "4", "5")]
+            structures, columns = list(view), [view.labels(level) for level in ("3", "5")]
         parts = [
             (labels.energy, [labels.forces[slice(*labels.offsets[k : k + 2])] for k in range(len(view))], labels.stress)
             for labels in columns
@@ -82,7 +82,7 @@ def find_warnings(path: Path, levels: list[LabelSet]) -> list[str]:
     }
     write_dataset(path, levels[0].structures, data)
     with Dataset(path) as dataset:
-        return check_labels(dataset) + describe_dataset(dataset).warnings
+        return check_labels(dataset) + find_unit_warnings(dataset)
 
 
 def try_corruptions(path: Path, levels: list[LabelSet], names: list[str]) -> list[list[str]]:
@@ -100,7 +100,7 @@ def try_corruptions(path: Path, levels: list[LabelSet], names: list[str]) -> lis
             is_named = any(re.search(corruption.pattern, text) for text in warnings)
             cells.append("named" if is_named else "found" if warnings else "missed")
         results.append(cells)
-    copied = [replace(levels[0]), *levels[:1], *levels[2:]]
+    copied = [replace(levels[0]), *levels]
     warnings = find_warnings(path, copied)
     results.append(["named" if any("identical" in text for text in warnings) else "missed", "-"])
     return results
