@@ -44,8 +44,8 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
     Parameters
     ----------
     bands, labels, density : DataFrame
-        Tables of `paretofit.validation.PhononSpectrum` with a column ``potential``. The paths of other potentials are
-        scaled to the length of the path of the first.
+        Tables of a phonon spectrum (`paretofit.validation`) with a column ``potential``. The paths of other potentials
+        are scaled to the length of the path of the first.
 
     Returns
     -------
