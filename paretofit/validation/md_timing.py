@@ -130,8 +130,9 @@ def measure_calculator_speed(
 def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = REPETITION_SECONDS) -> MdSpeed:
     """Measure the speed of a member of a MACE committee on one core, or on its GPU; see `measure_calculator_speed`."""
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
+    calculator = potential.member(0).calculator_factory()()  # says what to install where torch is missing
     with limit_torch_threads():
-        return measure_calculator_speed(potential.member(0).calculator_factory()(), atoms, seconds=seconds, clock=clock)
+        return measure_calculator_speed(calculator, atoms, seconds=seconds, clock=clock)
 
 
 def _repeat_timing(run: Callable[[int], None], n_atoms: int, seconds: float, clock: Callable[[], float]) -> MdSpeed:

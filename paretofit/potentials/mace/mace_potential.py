@@ -170,8 +170,9 @@ class MacePotential(CommitteePotential):
             If the networks lack an element.
         """
         check_elements(atoms, self.elements)
+        calculator = self._load()  # says what to install where torch is missing
         with limit_torch_threads():
-            results = compute_results(self._load(), atoms)
+            results = compute_results(calculator, atoms)
         if len(self.models) > 1:
             energy, forces = results["energy_comm"], results["forces_comm"]
             stress = [*map(full_3x3_to_voigt_6_stress, results["stress_comm"])] if atoms.pbc.all() else None
