@@ -163,7 +163,7 @@ def _build_loop(
     will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
     start_structures = load_start_structures(section, candidates, folder, elements)
-    learning.select_start_structures(start_structures, section.explore.max_atoms)  # raises if none can be used
+    _, note = learning.select_start_structures(start_structures, section.explore.max_atoms)
     if section.explore.dispersion != "none":
         format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
 
@@ -171,6 +171,8 @@ def _build_loop(
         log.info("%s", message)
         notify(message)
 
+    if note:
+        announce(note)
     return learning.LearningLoop(
         folder,
         section,
@@ -248,7 +250,7 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
         for name, curve in select.get("calibration", {}).items():
             row |= {f"{column}_{name}": curve[key] for column, key in CALIBRATION_COLUMNS.items()}
         row |= {key: explore.get(key) for key in ("frames", "picoseconds")}
-        row |= {"ended_early": len(explore.get("events", []))}
+        row |= {"ended_early": len(explore.get("events", [])), "warning": explore.get("warning", "")}
         row |= {verdict.replace(" ", "_"): count for verdict, count in select.get("verdicts", {}).items()}
         row |= {"selected": select.get("selected")}
         row |= {"wall_seconds": sum(record.get("wall_seconds", 0) for record in records)}

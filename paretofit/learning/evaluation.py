@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from paretofit.learning.sets import TEST, TRAIN, VALIDATE
 from paretofit.potentials import LabelledStructures, StructureLabels, tabulate_components
 
 SET_NAMES = (TRAIN, VALIDATE, TEST)
+MAX_MEMBER_ERROR_RATIO = 2.0
 FIRST_TEST = "first_test"  # test set of the first iteration: unlike the full test set, it is the same in all iterations
 
 
@@ -36,12 +37,13 @@ class CommitteeErrors:
         label, prediction, error``.
     rmse : dict of str to dict
         Root mean square errors by set and property: ``value`` of the potential (the mean of the members), and
-        ``members`` and ``spread``, the mean and standard deviation of the errors of the individual members.
+        ``members`` and ``spread``, the mean and standard deviation of the errors of the individual members, and
+        ``by_member``, their errors.
     """
 
     table: pd.DataFrame
     components: pd.DataFrame
-    rmse: dict[str, dict[str, dict[str, float]]]
+    rmse: dict[str, dict[str, dict[str, Any]]]
 
 
 class _Comparison(NamedTuple):
@@ -95,7 +97,7 @@ def evaluate_committee(
     return CommitteeErrors(table, components, rmse)
 
 
-def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[str, dict[str, float]]:
+def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[str, dict[str, Any]]:
     """Compute the root mean square errors of a set, weighted by the number of labelled components; NaN without labels.
 
     Parameters
@@ -115,9 +117,28 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[s
     member_rmse = 1000 * average(squared_errors, counts[:, None, :])
     mean_rmse = average(errors**2, counts)
     return {
-        name: {"value": float(mean_rmse[k]), "members": float(values.mean()), "spread": float(values.std())}
+        name: {
+            "value": float(mean_rmse[k]),
+            "members": float(values.mean()),
+            "spread": float(values.std()),
+            "by_member": values.tolist(),
+        }
         for k, (name, values) in enumerate(zip(PROPERTIES, member_rmse.T, strict=True))
     }
+
+
+def find_usual_members(rmse: dict[str, dict[str, Any]]) -> list[int]:
+    """Find the members whose training errors are at most `MAX_MEMBER_ERROR_RATIO` times the smallest of all members.
+
+    Parameters
+    ----------
+    rmse : dict of str to dict
+        Errors on the training set by property, as in `CommitteeErrors`.
+    """
+    errors = np.array([rmse[name]["by_member"] for name in ("energy", "forces")])
+    with np.errstate(invalid="ignore"):
+        ratios = errors / errors.min(axis=1, keepdims=True)
+    return np.flatnonzero(~(ratios > MAX_MEMBER_ERROR_RATIO).any(axis=0)).tolist() or [int(errors[1].argmin())]
 
 
 def _compare_with_labels(committee: Committee, pair: tuple[Atoms, StructureLabels]) -> _Comparison:

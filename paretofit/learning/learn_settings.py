@@ -63,12 +63,12 @@ class DiscardSettings(ToleranceSettings):
 
 
 class SetShareSettings(StrictSettings):
-    """Shares of the sets; each configuration stays in its set, together with its group."""
+    """Shares of the sets, within each kind of structure and input; configurations stay in the set of their group."""
 
     train: Share = Field(0.8, description="Share of the training set.")
     validation: Share = Field(0.1, description="Share of the validation set, which calibrates the committee.")
     test: Share = Field(0.1, description="Share of the test set, which is only used to measure errors.")
-    group_by: list[str] = Field(["parent", "trajectory"], description="Info keys whose equal values form a group.")
+    group_by: list[str] = Field(["family", "trajectory"], description="Info keys whose equal values form a group.")
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
@@ -97,14 +97,16 @@ class SnapModelSettings(StrictSettings):
 
 
 class ExploreSettings(StrictSettings):
-    """Molecular dynamics with a member of the committee."""
+    """Molecular dynamics with the committee."""
 
     trajectories: Count = Field(20, description="Number of trajectories in each iteration.")
-    driver: Literal["member", "mean"] = Field("member", description="Potential: a random member, or their mean.")
+    driver: Literal["member", "mean"] = Field(
+        "mean", description="Potential: the mean of the members, or a random member with a usual training error."
+    )
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="Program that integrates; by default lammps for SNAP and ase for neural networks."
     )
-    start_structures: StudyPaths = Field([], description="Files of start structures; by default the first candidates.")
+    start_structures: StudyPaths = Field([], description="Files of start structures; by default all candidates.")
     temperature_k: RangeOrGridSettings = Field(
         RangeOrGridSettings(low=0.0, high=1000.0), description="Temperatures in K: [lowest, highest] or {grid: [...]}."
     )
@@ -115,11 +117,18 @@ class ExploreSettings(StrictSettings):
     time_ps: StrictPositiveFloat = Field(10.0, description="Length of a trajectory in ps.")
     interval_ps: StrictPositiveFloat = Field(1.0, description="Time between frames in ps, so long that they differ.")
     timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="Time step in fs.")
-    max_atoms: Count = Field(300, description="Largest number of atoms of a start structure.")
+    equilibration_ps: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
+        0.3, description="Time in ps at constant volume before a trajectory, with velocities that are rescaled."
+    )
+    max_atoms: Count | None = Field(
+        None, description="Largest number of atoms of a start structure; by default that of the candidates."
+    )
     dispersion: Literal["none", "d2", "d3"] = Field("none", description="Grimme's dispersion added to the dynamics.")
     time_limit_s: StrictPositiveFloat = Field(3600.0, description="Wall time in s after which a trajectory is killed.")
     stop_grade: StrictPositiveFloat = Field(50.0, description="Extrapolation grade at which a trajectory is stopped.")
-    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="Stop above this multiple of the temperature.")
+    stop_temperature_ratio: StrictPositiveFloat = Field(
+        5.0, description="Multiple of the temperature above whose running mean a trajectory is stopped."
+    )
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:

@@ -21,14 +21,14 @@ from paretofit.dataset import Dataset
 from paretofit.descriptors import map_structures
 from paretofit.execution import RunContext
 from paretofit.learning import selection, training_data
-from paretofit.learning.evaluation import SET_NAMES, evaluate_committee
+from paretofit.learning.evaluation import SET_NAMES, evaluate_committee, find_usual_members
 from paretofit.learning.explore import plan_runs, select_start_structures
 from paretofit.learning.labeller import Labeller, LabelRequest
 from paretofit.learning.learn_settings import LearnSettings
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder, load_frames, write_frames
 from paretofit.learning.model import Committee, Model
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
-from paretofit.learning.trajectories import run_trajectories
+from paretofit.learning.trajectories import describe_early_ends, run_trajectories
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,9 @@ class LearningLoop:
     def _label(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Assign the structures of an iteration to sets and label them; return the record."""
         structures = self.folder.read_iteration_structures(k)
-        sets = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
+        sets, note = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
+        if note and k == 1:
+            self.on_message(f"iteration {k}, sets: {note}")
         model_error, n_train = None, 0
         if k > 1 and (record := self.folder.iteration(k - 1).read_record("train")) is not None:
             model_error, n_train = training_data.get_validation_error(record), record["counts"][TRAIN]
@@ -200,8 +202,9 @@ class LearningLoop:
         """Run the molecular dynamics of an iteration; return the record."""
         settings, rng = self.settings.explore, self._create_rng(k, 3)
         committee = self.model.load(iteration.model.absolute())
-        start_structures = select_start_structures(self.start_structures, settings.max_atoms)
-        member = int(rng.integers(committee.n_members)) if settings.driver == "member" else None
+        start_structures, _ = select_start_structures(self.start_structures, settings.max_atoms)
+        train_record = iteration.read_record("train") or {}
+        member = None if settings.driver == "mean" else int(rng.choice(find_usual_members(train_record["rmse"][TRAIN])))
         engine = committee.build_md_engine(member, iteration.path.absolute() / "md")
         runs = plan_runs(start_structures, settings, rng)
         folder = iteration.trajectories.absolute()
@@ -209,8 +212,11 @@ class LearningLoop:
         events = [f"trajectory {record['number']}: {record['reason']}" for record in records if record["reason"]]
         driver = "the mean" if member is None else f"member {member}"
         n_frames = sum(record["frames"] for record in records)
+        warning = describe_early_ends(records)
         return {
-            "said": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early",
+            "said": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early"
+            + (f"; {warning}" if warning else ""),
+            "warning": warning,
             "member": member,
             "frames": n_frames,
             "picoseconds": sum(record["picoseconds"] for record in records),

@@ -22,6 +22,7 @@ from paretofit.descriptors import build_vacuum_cell
 VACUUM_A = 12.0  # Å, along non-periodic directions
 THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0
 MIN_TEMPERATURE_K = 1.0  # used instead of lower temperatures, because a thermostat at 0 K divides by zero
+RESCALING_STEPS = 2  # between two rescalings of the velocities in the equilibration
 MAX_VOLUME_RATIO = 3.0  # a trajectory is stopped if its volume grows or shrinks by this factor
 
 
@@ -125,6 +126,9 @@ class Dynamics(ABC):
         Time step, ps.
     max_temperature : float
         Temperature (K) above which `advance` returns early.
+
+    A trajectory starts with an equilibration at constant volume. The potential energy of a distorted structure would
+    heat it to many thousand kelvin. `equilibrate` therefore rescales the velocities every `RESCALING_STEPS` steps.
     """
 
     run: MdRun
@@ -137,7 +141,15 @@ class Dynamics(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Set up atoms, potential and ensemble; an exception becomes the reason of an empty trajectory."""
+        """Set up atoms and potential; an exception becomes the reason of an empty trajectory."""
+
+    @abstractmethod
+    def equilibrate(self, steps: int) -> MdSnapshot:
+        """Integrate the given number of steps at constant volume, with velocities rescaled to the temperature."""
+
+    @abstractmethod
+    def start_sampling(self) -> None:
+        """Set up the ensemble of the trajectory, after the equilibration."""
 
     @abstractmethod
     def advance(self, steps: int) -> MdSnapshot:

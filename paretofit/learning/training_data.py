@@ -16,13 +16,27 @@ from paretofit.learning.level_choice import fit_learning_exponent, measure_level
 from paretofit.learning.loop_folder import LearnFolder
 from paretofit.learning.model import TrainingData
 from paretofit.learning.selection import MIN_CALIBRATION_POINTS
-from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_group_numbers, assign_sets, choose_group_keys
+from paretofit.learning.sets import (
+    TEST,
+    TRAIN,
+    VALIDATE,
+    assign_group_numbers,
+    assign_sets,
+    describe_small_strata,
+)
 
 
 def assign_new_sets(
     folder: LearnFolder, settings: SetShareSettings, new_structures: Sequence[Atoms], rng: np.random.Generator
-) -> dict[int, str]:
-    """Assign sets to new configurations before they are labelled, and write ``sets.json``; return all sets by id.
+) -> tuple[dict[int, str], str]:
+    """Assign sets to new configurations before they are labelled, and write ``sets.json``.
+
+    Returns
+    -------
+    sets : dict of int to str
+        Set of every configuration by ``config_id``.
+    note : str
+        Kinds and inputs with too few groups to be in every set, as text; empty if there are none.
 
     Raises
     ------
@@ -35,7 +49,7 @@ def assign_new_sets(
         new_ids = {int(atoms.info["config_id"]) for atoms in new_structures}
         with Dataset(folder.dataset) as data:
             structures = [atoms for atoms in data if int(atoms.info["config_id"]) not in new_ids] + structures
-    keys = assignment.get("group_by") or choose_group_keys(structures, settings.group_by)
+    keys = assignment.get("group_by") or settings.group_by
     known_sets = {int(k): str(name) for k, name in assignment.get("sets", {}).items()}
     shares = {TRAIN: settings.train, VALIDATE: settings.validation, TEST: settings.test}
     sets = assign_sets(structures, known_sets, shares, keys, rng)
@@ -47,7 +61,7 @@ def assign_new_sets(
             "start with more candidates, or increase 'learning.sets.validation'"
         )
     write_json_with_digest(folder.sets, {"group_by": keys, "sets": sets})
-    return sets
+    return sets, describe_small_strata(structures, sets, keys)
 
 
 def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) -> TrainingData:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +27,17 @@ from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.loop_folder import write_frames
 from paretofit.learning.md_run import MdEngine, MdRun, Trajectory
 from paretofit.learning.model import Committee
+from paretofit.learning.sets import is_always_training
 from paretofit.potentials import format_dispersion_commands, overlay_commands, split_words
 
+REMEDIES = {  # by part of the reason why trajectories ended early
+    "the temperature": "lengthen 'learning.explore.equilibration_ps', or start from 'learning.explore.start_structures'",
+    "extrapolation grade": "label more candidates first ('learning.n_initial'), or raise 'learning.explore.stop_grade'",
+    "came closer": "label more candidates first, or lower 'learning.explore.temperature_k' and 'pressure_kbar'",
+    "the volume": "narrow 'learning.explore.pressure_kbar', or lower 'learning.explore.temperature_k'",
+    "time limit": "shorten 'learning.explore.time_ps', or raise 'learning.explore.time_limit_s'",
+    "": "label more candidates first, or lower 'learning.explore.temperature_k'",
+}
 MAX_TRAJECTORY_BYTES = 4 << 30  # additional memory of a process that runs LAMMPS
 
 
@@ -62,6 +73,22 @@ def run_trajectories(
         pass
     remedy = "remove it to repeat the trajectory"
     return [read_json_with_digest(runner.record_path(run), remedy) for run in runs]
+
+
+def describe_early_ends(records: Sequence[Mapping[str, Any]]) -> str:
+    """Describe why trajectories end early and what to change, if more than half of them do; otherwise return "".
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        Records of `run_trajectories`.
+    """
+    reasons = Counter(re.sub(r"\d[\d.e+-]*", "…", record["reason"]) for record in records if record["reason"])
+    if 2 * reasons.total() <= len(records):
+        return ""
+    reason, count = reasons.most_common(1)[0]
+    remedy = next((advice for text, advice in REMEDIES.items() if text in reason), REMEDIES[""])
+    return f"{reasons.total()} of {len(records)} trajectories ended early, {count} because {reason}; {remedy}"
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
@@ -109,6 +136,9 @@ class _TrajectoryRunner:
         with _resource_limits(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
             trajectory = run_md(run, engine, settings, self.committee.compute_max_grade)
         started_from = int(run.atoms.info.get("config_id", -1))
+        lineage = {key: run.atoms.info[key] for key in ("input", "family") if key in run.atoms.info}
+        if is_always_training(run.atoms):
+            lineage.pop("family", None)
         for atoms, time_ps in zip(trajectory.frames, trajectory.times, strict=True):
             atoms.info = {
                 "trajectory": f"{self.iteration:02d}-{run.number:03d}",
@@ -116,6 +146,7 @@ class _TrajectoryRunner:
                 "temperature_k": round(run.temperature, 3),
                 "pressure_kbar": round(run.pressure, 3),
                 "started_from": started_from,
+                **lineage,
             }
         conditions = {"temperature_k": run.temperature, "pressure_kbar": run.pressure, "seed": run.seed}
         cpu_seconds = round(time.process_time() - start, 2)
