@@ -111,17 +111,16 @@ def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: 
     group keys (parent, family, trajectory) get the name of the source as a prefix, so that structures of different
     sources are never in the same group.
     """
-    copies, new_ids = [], {}
-    for k, atoms in enumerate(structures):
-        if "config_id" in atoms.info:
-            new_ids[str(atoms.info["config_id"])] = first_id + k
+    copies = []
+    old_ids = [str(atoms.info.get("config_id")) for atoms in structures]
+    new_ids = {old_id: first_id + k for k, old_id in enumerate(old_ids)}
     for k, atoms in enumerate(structures):
         copy: Atoms = atoms.copy()
         copy.calc = None
         keys = [key for key in ("parent", "family", "trajectory") if key in atoms.info]
-        groups = {key: f"{source_name}:{atoms.info[key]}" for key in keys}
-        parent = str(atoms.info.get("parent"))
-        groups |= {"parent": new_ids[parent]} if parent in new_ids else {}
+        groups: dict[str, str | int] = {key: f"{source_name}:{atoms.info[key]}" for key in keys}
+        if (parent := str(atoms.info.get("parent", ""))) in new_ids:
+            groups["parent"] = new_ids[parent]
         copy.info = {**atoms.info, **groups, "config_id": first_id + k, "iteration": 1}
         copies.append(copy)
     return copies

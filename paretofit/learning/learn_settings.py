@@ -78,6 +78,17 @@ class SetShareSettings(StrictSettings):
         return self
 
 
+class DownweightSettings(StrictSettings):
+    """Scales above which labels get lower weights, because such structures are irrelevant for most dynamics."""
+
+    energy: StrictPositiveFloat | None = Field(
+        1.0, description="Energy above the lowest of the same composition (eV/atom); null for equal weights."
+    )
+    forces: StrictPositiveFloat | None = Field(
+        3.0, description="Root mean square force of a configuration (eV/Å); null for equal weights."
+    )
+
+
 class SnapModelSettings(StrictSettings):
     """Committee of quadratic or linear SNAP models."""
 
@@ -90,6 +101,10 @@ class SnapModelSettings(StrictSettings):
     radelem: dict[str, StrictPositiveFloat] = Field({}, description="Cutoff radius R by element; 0.5 by default.")
     wj: dict[str, Number] = Field({}, description="Weight by element; 1 by default.")
     weight_ratio: StrictPositiveFloat = Field(12.25, description="Ratio of energy to force weight, w_E/w_F.")
+    core_repulsion: bool = Field(
+        True, description="Add the ZBL potential at distances below those of bonds, so that structures cannot collapse."
+    )
+    downweight: DownweightSettings = Field(DownweightSettings(), description="Weights of far-off structures.")
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="Number of members of the committee.")
     committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
         "bootstrap", description="Method that generates the members."

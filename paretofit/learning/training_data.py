@@ -14,7 +14,6 @@ from paretofit.dataset import Dataset
 from paretofit.learning.learn_settings import SetShareSettings
 from paretofit.learning.level_choice import fit_learning_exponent, measure_level_noise
 from paretofit.learning.loop_folder import LearnFolder
-from paretofit.learning.model import TrainingData
 from paretofit.learning.selection import MIN_CALIBRATION_POINTS
 from paretofit.learning.sets import (
     TEST,
@@ -24,6 +23,7 @@ from paretofit.learning.sets import (
     assign_sets,
     describe_small_strata,
 )
+from paretofit.learning.training_set import TrainingData
 
 
 def assign_new_sets(

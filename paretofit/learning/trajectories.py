@@ -31,7 +31,7 @@ from paretofit.learning.sets import is_always_training
 from paretofit.potentials import format_dispersion_commands, overlay_commands, split_words
 
 REMEDIES = {  # by part of the reason why trajectories ended early
-    "the temperature": "lengthen 'learning.explore.equilibration_ps', or start from 'learning.explore.start_structures'",
+    "the temperature": "lengthen 'learning.explore.equilibration_ps', or set 'learning.explore.start_structures'",
     "extrapolation grade": "label more candidates first ('learning.n_initial'), or raise 'learning.explore.stop_grade'",
     "came closer": "label more candidates first, or lower 'learning.explore.temperature_k' and 'pressure_kbar'",
     "the volume": "narrow 'learning.explore.pressure_kbar', or lower 'learning.explore.temperature_k'",

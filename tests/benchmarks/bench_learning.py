@@ -35,8 +35,8 @@ from paretofit.learning.level_choice import (
     measure_level_noise,
 )
 from paretofit.learning.md_run import MdEngine
-from paretofit.learning.model import TrainingData
 from paretofit.learning.sets import TRAIN
+from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 
 if TYPE_CHECKING:

@@ -33,9 +33,9 @@ from paretofit.learning.level_choice import (
 )
 from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, MdRun
-from paretofit.learning.model import TrainingData
 from paretofit.learning.selection import calibrate, classify_frames, select_frames
 from paretofit.learning.sets import TEST, TRAIN, assign_group_numbers, assign_sets, choose_group_keys
+from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 from paretofit.report.page import ReportFigure
 from paretofit.uncertainty import Assessment, score_detection
