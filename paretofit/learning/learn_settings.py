@@ -82,10 +82,10 @@ class DownweightSettings(StrictSettings):
     """Scales above which labels get lower weights, because such structures are irrelevant for most dynamics."""
 
     energy: StrictPositiveFloat | None = Field(
-        1.0, description="Energy above the lowest of the same composition (eV/atom); null for equal weights."
+        0.5, description="Energy above the lowest of the same composition (eV/atom); null for equal weights."
     )
     forces: StrictPositiveFloat | None = Field(
-        3.0, description="Root mean square force of a configuration (eV/Å); null for equal weights."
+        1.0, description="Root mean square force of a configuration (eV/Å); null for equal weights."
     )
 
 
@@ -127,7 +127,7 @@ class ExploreSettings(StrictSettings):
     )
     pressure_kbar: RangeOrGridSettings = Field(
         RangeOrGridSettings(low=-5.0, high=5.0),
-        description="Pressures in kbar along periodic directions: [lowest, highest] or {grid: [...]}.",
+        description="Pressures in kbar on the material along periodic directions: [lowest, highest] or {grid: [...]}.",
     )
     time_ps: StrictPositiveFloat = Field(10.0, description="Length of a trajectory in ps.")
     interval_ps: StrictPositiveFloat = Field(1.0, description="Time between frames in ps, so long that they differ.")

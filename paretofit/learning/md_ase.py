@@ -50,7 +50,7 @@ class AseDynamics(Dynamics):
             self._dynamics: Any = _Nvt(self._atoms, **settings)
             return
         settings |= {
-            "pressure_au": self.run.pressure * KBAR,
+            "pressure_au": self._frame.scale_pressure(self.run.pressure) * KBAR,
             "pdamp": md_run.BAROSTAT_TIME_PS * PS,
             "ploop": CHAIN_SUBSTEPS,
         }

@@ -59,9 +59,10 @@ class LammpsDynamics(Dynamics):
 
     def start_sampling(self) -> None:
         """Set up the ensemble of the trajectory, after the equilibration."""
+        pressure = self._frame.scale_pressure(self.run.pressure)
         self.lammps.commands_string(
             "unfix motion\nunfix halt\n"
-            f"{_format_ensemble_command(self.run.pressure, self._frame.n_periodic, self.temperature)}\n"
+            f"{_format_ensemble_command(pressure, self._frame.n_periodic, self.temperature)}\n"
             f"{_format_halt_command(self.max_temperature)}"
         )
 

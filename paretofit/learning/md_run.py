@@ -20,6 +20,7 @@ from paretofit.core import Array
 from paretofit.descriptors import build_vacuum_cell
 
 VACUUM_A = 12.0  # Å, along non-periodic directions
+SURFACE_THICKNESS_A = 3.4  # Å, of a flat sheet; the distance of layers of graphite
 THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0
 MIN_TEMPERATURE_K = 1.0  # used instead of lower temperatures, because a thermostat at 0 K divides by zero
 RESCALING_STEPS = 2  # between two rescalings of the velocities in the equilibration
@@ -210,6 +211,15 @@ class MdFrame:
     def n_periodic(self) -> int:
         """Number of periodic directions of the start structure, which are the first axes of the box."""
         return int(np.sum(self.start_structure.pbc))
+
+    def scale_pressure(self, pressure: float) -> float:
+        """Scale a pressure on the material to the pressure on the box, whose cross-section contains vacuum.
+
+        A sheet, slab or wire extends by `SURFACE_THICKNESS_A` beyond its outermost atoms.
+        """
+        extents = np.ptp(self.positions, axis=0) + SURFACE_THICKNESS_A
+        fractions = np.minimum(extents / np.diag(self.cell), 1.0)[self.n_periodic :]
+        return float(pressure * np.prod(fractions))
 
     def compute_volume_ratio(self, cell: Array) -> float:
         """Compute the volume of a box divided by the volume at the start."""
