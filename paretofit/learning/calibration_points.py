@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paretofit.core import InputError
 from paretofit.execution import RunContext
 from paretofit.learning.evaluation import CommitteeErrors, evaluate_committee, evaluate_cross_validation
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder
@@ -40,7 +41,11 @@ def describe_configurations(data: TrainingData) -> pd.DataFrame:
 
 
 def evaluate_batch(
-    committee: Committee, previous: IterationFolder, labelled: LabelledStructures, records: pd.DataFrame, context: RunContext
+    committee: Committee,
+    previous: IterationFolder,
+    labelled: LabelledStructures,
+    records: pd.DataFrame,
+    context: RunContext,
 ) -> pd.DataFrame:
     """Compare the errors that were predicted for the newly labelled frames with their true errors.
 
@@ -137,11 +142,25 @@ def collect_points(
     return points[["source", *columns]]
 
 
+def read_points(iteration: IterationFolder) -> pd.DataFrame:
+    """Read the points of a calibration that the training has written.
+
+    Raises
+    ------
+    InputError
+        If an earlier version has trained the committee of this iteration.
+    """
+    path = iteration.path / "calibration.csv"
+    if not path.is_file():
+        raise InputError(f"{path} is missing; remove {iteration.path / 'train.json'} to repeat the training")
+    return pd.read_csv(path)
+
+
 def _read_batches(folder: LearnFolder, k: int) -> Iterable[pd.DataFrame]:
     for number in folder.list_iterations():
         path = folder.iteration(number).path / "batch_errors.csv"
         if number <= k and path.is_file():
-            yield pd.read_csv(path, keep_default_na=False, na_values=[""]).assign(of=number - 1)
+            yield pd.read_csv(path).assign(of=number - 1)
 
 
 def format_test_errors(rmse: dict[str, dict[str, float]]) -> str:

@@ -246,17 +246,17 @@ class LearningLoop:
     def _select(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Select frames and write them as structures of the next iteration; return the record."""
         settings, committee = self.settings.select, self.model.load(iteration.model.absolute())
-        points = pd.read_csv(iteration.path / "calibration.csv", keep_default_na=False, na_values=[""])
-        calibration = selection.calibrate(points, settings)
-        calibration_record = selection.summarise_calibration(calibration, points, settings)
-        result: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
+        points = calibration_points.read_points(iteration)
         remedy = f"remove {iteration.path / 'explore.json'} to repeat the dynamics"
         numbers = range(self.settings.explore.trajectories)
         paths = [iteration.trajectories / f"{number:03d}.extxyz" for number in numbers]
         frames = [atoms for path in paths for atoms in load_frames(path, remedy)]
+        assessments = map_structures(Committee.assess, committee, frames, "evaluate", self.context)
+        calibration = selection.calibrate(points, settings, selection.tabulate_disagreements(assessments))
+        calibration_record = selection.summarise_calibration(calibration, points, settings)
+        result: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
         if not frames:
             return {**result, "said": NO_FRAMES, "stop": NO_FRAMES}
-        assessments = map_structures(Committee.assess, committee, frames, "evaluate", self.context)
         with Dataset(self.folder.dataset) as data:
             # if the stage is repeated, the dataset may contain configurations of later iterations
             is_previous = np.array([int(info.get("iteration", 1)) <= k for info in data.info_records])

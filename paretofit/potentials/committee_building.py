@@ -125,7 +125,7 @@ class LabelledStructures:
     def select(self, mask: Array) -> LabelledStructures:
         """Select structures by a mask ``(n,) bool``."""
         indices = np.flatnonzero(mask).tolist()
-        structures, labels = ([values[k] for k in indices] for values in (self.structures, self.labels))
+        structures, labels = [self.structures[k] for k in indices], [self.labels[k] for k in indices]
         return LabelledStructures(structures, labels, self.groups[mask])
 
     @classmethod
