@@ -22,7 +22,7 @@ SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # from eV/atom, eV/Å and eV
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 MIN_CALIBRATION_POINTS = 3  # labelled configurations
 MIN_RELATIVE_ERROR = 1e-3  # of the median; smaller errors are those of forces that vanish by symmetry
-SIMILARITY_WIDTH = 1.0  # of the logarithms of disagreements, over which the weights of calibration points decay
+SIMILARITY_WIDTH = 1.5  # of the logarithms of disagreements, over which the weights of calibration points decay
 MIN_POINT_WEIGHT = 0.02  # relative to a point with the disagreement of the frames, so that a few points do not decide
 BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
 CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
@@ -106,9 +106,10 @@ def weigh_points(spread: Array, frame_spread: Array | None) -> Array:
     """Weigh the points of a calibration by the similarity of their disagreements to those of frames, ``(n,)``.
 
     The ratio of errors to disagreements depends on the disagreement: it is near one for structures far from the
-    training set, where members differ more than they err in common, and larger for well-known ones. On W and NiAl,
-    this weight and the points of all sources predicted the errors of new frames better than weights by kind or source
-    (median errors in iterations after the first within a factor of 1.17 for energies, 1.08 for forces).
+    training set, where members differ more than they err in common, and larger for well-known ones. Measured on batches
+    of W, NiAl and C after the first iteration, the median true error was 1.19 (energies), 1.10 (forces) and 1.11
+    (stresses) times off the predicted one on average, at most 1.6, 1.3 and 1.5 times, and 90, 88 and 94 % of the errors
+    were below their bounds. Weights by kind or source of the points were worse, up to 1.8 times off.
 
     Parameters
     ----------
