@@ -18,11 +18,10 @@ from paretofit.execution import RunContext
 from paretofit.learning.evaluation import CommitteeErrors, evaluate_committee, evaluate_cross_validation
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder
 from paretofit.learning.model import Committee, TrainingData, TrainingResult
-from paretofit.learning.selection import BOUND_COVERAGE, PROPERTIES, UNITS
+from paretofit.learning.selection import BOUND_COVERAGE, CROSS_VALIDATION, HELD_OUT, NEW_BATCH, PROPERTIES, UNITS
 from paretofit.learning.sets import TRAIN
 from paretofit.potentials import LabelledStructures
 
-CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"
 POINT_COLUMNS = ["id", "config_type", "input", "iteration", "of"]
 VALUE_COLUMNS = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("std", "committee_error")]
 

@@ -15,10 +15,9 @@ from matplotlib.axes import Axes
 
 from paretofit.core import write_text
 from paretofit.dataset import Dataset
-from paretofit.learning.calibration_points import NEW_BATCH
 from paretofit.learning.loop_folder import LearnFolder
 from paretofit.learning.loop_summary import build_facts, tabulate_errors_by_kind
-from paretofit.learning.selection import BOUND_COVERAGE, PROPERTIES, UNITS
+from paretofit.learning.selection import BOUND_COVERAGE, NEW_BATCH, PROPERTIES, UNITS
 from paretofit.report import figures
 from paretofit.report.figures import CLOSE_RATIO, FigurePlan, render_figure
 from paretofit.report.page import PageSection, ReportFigure, render_sections

@@ -34,7 +34,7 @@ from paretofit.learning.level_choice import (
 from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, MdRun
 from paretofit.learning.model import TrainingData
-from paretofit.learning.selection import calibrate, classify_frames, select_frames
+from paretofit.learning.selection import calibrate, classify_frames, select_frames, weigh_points
 from paretofit.learning.sets import TEST, TRAIN, assign_group_numbers, assign_sets, choose_group_keys
 from paretofit.potentials import LinearPotential
 from paretofit.report.page import ReportFigure
@@ -691,6 +691,13 @@ class TestSelection:
         calibration = calibrate(self.points(spread, spread, error, error), SelectSettings(), frames)
         assert calibration.curves["energy"].slope == pytest.approx(0.5)
         assert calibration.curves["forces"].slope == pytest.approx(1.0)
+
+    def test_earlier_batches_have_half_the_weight_of_all_other_points(self):
+        source, spread = np.array(["held out"] * 30 + ["new batch"] * 7), np.linspace(0.1, 1, 37)
+        for frames in (None, np.array([0.5])):
+            weights = weigh_points(source, spread, frames)
+            assert weights[30:].sum() == pytest.approx(0.5 * weights[:30].sum())
+        assert weigh_points(source[:30], spread[:30], None).tolist() == [1.0] * 30
 
     @pytest.mark.parametrize("method", ["slope", "isotonic", "quantile"])
     def test_bounds_contain_nine_of_ten_errors(self, method):
