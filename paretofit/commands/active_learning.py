@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 CALIBRATION_COLUMNS = {
     "slope": "slope",
+    "points": "points",
     "threshold": "threshold",
     "tpr": "true_positive_rate",
     "ppv": "positive_predictive_value",
@@ -77,7 +78,7 @@ class LearnResult:
         columns = ["iteration", "n_train", "n_validate", "n_test", "labels", "label_seconds", "level",
                    "test_energy", "test_forces", "test_stress", "selected"]  # fmt: skip
         table = self.iterations[columns].to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
-        title = "errors on the test set in meV/atom, meV/Å, meV/Å³"
+        title = "errors on the test set in meV/atom, meV/Å, GPa (–: no labels)"
         return "\n".join([title, table, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
 
 
@@ -231,8 +232,10 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
     """Tabulate the records of all iterations that have started.
 
     ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential; ``*_members`` and ``*_spread``
-    are the mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, meV/Å³. ``slope_*`` is
-    the slope of the calibration.
+    are the mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, GPa. ``*_labels`` is
+    the number of configurations with a label. ``slope_*`` is the slope of the calibration and ``points_*`` the number
+    of configurations behind it. ``batch_ratio_*`` is the median of true / predicted errors of the frames labelled in
+    this iteration, and ``batch_inside_*`` the share of them below the 90 % bound.
     """
     rows = []
     for k in folder.list_iterations():
@@ -246,9 +249,11 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
         for set_name, errors in train.get("rmse", {}).items():
             for name, values in errors.items():
                 row[f"{set_name}_{name}"] = values["value"]
-                row |= {f"{set_name}_{name}_{key}": values[key] for key in ("members", "spread")}
+                row |= {f"{set_name}_{name}_{key}": values.get(key) for key in ("members", "spread", "labels")}
+        for name, values in train.get("batch", {}).items():
+            row |= {f"batch_{key}_{name}": values[key] for key in ("ratio", "inside")}
         for name, curve in select.get("calibration", {}).items():
-            row |= {f"{column}_{name}": curve[key] for column, key in CALIBRATION_COLUMNS.items()}
+            row |= {f"{column}_{name}": curve.get(key) for column, key in CALIBRATION_COLUMNS.items()}
         row |= {key: explore.get(key) for key in ("frames", "picoseconds")}
         row |= {"ended_early": len(explore.get("events", [])), "warning": explore.get("warning", "")}
         row |= {verdict.replace(" ", "_"): count for verdict, count in select.get("verdicts", {}).items()}

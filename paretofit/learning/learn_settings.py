@@ -51,7 +51,9 @@ class ToleranceSettings(StrictSettings):
 
     energy: StrictPositiveFloat = Field(1.0, description="Error of the energy (meV/atom).")
     forces: StrictPositiveFloat = Field(100.0, description="Error of the forces (meV/Å).")
-    stress: StrictPositiveFloat = Field(1.0, description="Error of the stress (meV/Å³).")
+    stress: StrictPositiveFloat = Field(
+        0.16, description="Error of the stress (GPa), where labels have stresses; 0.16 GPa are 1 meV/Å³."
+    )
 
 
 class DiscardSettings(ToleranceSettings):
@@ -59,7 +61,7 @@ class DiscardSettings(ToleranceSettings):
 
     energy: StrictPositiveFloat = Field(5000.0, description="Predicted error of the energy (meV/atom).")
     forces: StrictPositiveFloat = Field(50_000.0, description="Predicted error of the forces (meV/Å).")
-    stress: StrictPositiveFloat = Field(5000.0, description="Predicted error of the stress (meV/Å³).")
+    stress: StrictPositiveFloat = Field(800.0, description="Predicted error of the stress (GPa).")
 
 
 class SetShareSettings(StrictSettings):

@@ -29,7 +29,14 @@ from paretofit.learning.training_rows import (
     subtract_reference,
 )
 from paretofit.learning.training_set import TrainingData
-from paretofit.potentials import CommitteeSettings, LinearPotential, MacePotential, build_committee
+from paretofit.potentials import (
+    CommitteeSettings,
+    CrossValidation,
+    LinearPotential,
+    MacePotential,
+    build_committee,
+    cross_validate_committee,
+)
 from paretofit.uncertainty import Assessment, CommitteeFit
 
 MIN_ROWS_PER_COLUMN = 8.0  # with fewer rows, the 2Jmax is reduced
@@ -93,6 +100,9 @@ class TrainingResult:
         Problems during training, and their solutions.
     member_records : tuple of dict
         Table rows with the training of each member; empty for SNAP.
+    cross_validation : CrossValidation or None
+        Committees without each fold of the training set, whose configurations are numbered as in the training data;
+        None for models that are not trained again at little cost.
     """
 
     committee: Committee
@@ -100,6 +110,7 @@ class TrainingResult:
     description: str
     events: tuple[str, ...] = ()
     member_records: tuple[dict[str, Any], ...] = ()
+    cross_validation: CrossValidation | None = None
 
 
 @dataclass(frozen=True)
@@ -163,10 +174,11 @@ class SnapModel:
         fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=context.jobs)
         offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
         offsets = dict(zip(offset_names, map(float, fit.coefficients[n_columns:].ravel()), strict=True))
+        committee_settings = CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed)
         potential = build_committee(
             self.build_basis(twojmax),
             fit,
-            CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed),
+            committee_settings,
             list(data.dataset.select(train)),
             data.select_aligned(validation, offsets),
             reference=self.reference,
@@ -176,7 +188,12 @@ class SnapModel:
             context=context,
         )
         potential.write(folder)
-        return TrainingResult(Committee(potential), offsets, f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows")
+        cross_validation = cross_validate_committee(fit, committee_settings, potential)
+        fold = np.full(len(data.dataset), -1)
+        fold[train] = cross_validation.fold
+        description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows"
+        committee, cross_validation = Committee(potential), cross_validation._replace(fold=fold)
+        return TrainingResult(committee, offsets, description, cross_validation=cross_validation)
 
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
         """Choose the largest 2Jmax, up to the one of the settings, for which there are enough rows."""

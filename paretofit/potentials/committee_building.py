@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from ase import Atoms, units
@@ -31,6 +31,7 @@ from paretofit.uncertainty import (
     hash_structure,
 )
 
+N_FOLDS = 10  # of the cross-validation of a committee
 MIN_CALIBRATION_CONFIGURATIONS = 3  # labelled configurations required for the slope of a calibration
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),
@@ -121,6 +122,12 @@ class LabelledStructures:
         """Group of each structure, ``(n,) int``."""
         return np.arange(len(self.structures)) if self.group is None else np.asarray(self.group)
 
+    def select(self, mask: Array) -> LabelledStructures:
+        """Select structures by a mask ``(n,) bool``."""
+        indices = np.flatnonzero(mask).tolist()
+        structures, labels = [self.structures[k] for k in indices], [self.labels[k] for k in indices]
+        return LabelledStructures(structures, labels, self.groups[mask])
+
     @classmethod
     def from_dataset(
         cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None
@@ -179,6 +186,55 @@ def build_committee(
         settings.method, calibration, grades, leverage, energy_weight, roles, settings.coverage, level
     )
     return replace(committee, uncertainty=uncertainty)
+
+
+class CrossValidation(NamedTuple):
+    """Committees that were each fitted without a part of the training set.
+
+    Attributes
+    ----------
+    fold : (n,) int64
+        Fold of each training configuration; -1 if the others do not determine the fit.
+    committees : list of LinearPotential
+        The committee of each fold, fitted without its configurations, and without an uncertainty.
+    """
+
+    fold: Array
+    committees: list[LinearPotential]
+
+
+def cross_validate_committee(
+    fit: CommitteeFit, settings: CommitteeSettings, potential: LinearPotential, n_folds: int = N_FOLDS
+) -> CrossValidation:
+    """Fit committees without each fold of the training set, from the moments of the fit.
+
+    The groups of a block of `fit`, and so all configurations of a group, are in the same fold. Predictions of the
+    committee of a fold for its configurations have the errors of new groups of the same distribution, except that the
+    training set is smaller by a fold.
+
+    Parameters
+    ----------
+    fit : CommitteeFit
+    settings : CommitteeSettings
+    potential : LinearPotential
+        Committee of the fit, from `build_committee`.
+    n_folds : int
+        Largest number of folds.
+    """
+    n_blocks = len(fit.G)
+    fold_of_block = np.arange(n_blocks) % min(n_folds, n_blocks)
+    n_columns = potential.coefficients.shape[1]
+    committees: list[LinearPotential] = []
+    number_of_block = np.full(n_blocks, -1)
+    for fold in range(int(fold_of_block.max()) + 1):
+        try:
+            members = _draw_members(fit.leave_out(np.flatnonzero(fold_of_block == fold)), settings, None)
+        except InputError:  # a group that alone determines a coefficient, such as the only one with an element
+            continue
+        coefficients = potential.mean_coefficients + (members - fit.coefficients)[:, :n_columns]
+        number_of_block[fold_of_block == fold] = len(committees)
+        committees.append(replace(potential, coefficients=coefficients, uncertainty=None))
+    return CrossValidation(number_of_block[fit.block_numbers], committees)
 
 
 def _draw_members(fit: CommitteeFit, settings: CommitteeSettings, centre: Array | None) -> Array:

@@ -15,7 +15,13 @@ from paretofit.structures import operations as kinds
 from paretofit.structures.augment_settings import AugmentSettings
 from paretofit.structures.candidates import Candidates
 from paretofit.structures.filters import CandidateFilter, is_too_close
-from paretofit.structures.geometry import add_vacuum, find_widest_gap, list_elements, nearest_distance
+from paretofit.structures.geometry import (
+    add_vacuum,
+    find_widest_gap,
+    list_elements,
+    measure_thickness,
+    nearest_distance,
+)
 from paretofit.structures.maker import CandidateGenerator, ParentStructure
 
 MAX_GAP_ANGSTROM = 8.0  # between planes of atoms; distances between layers of crystals are smaller
@@ -172,7 +178,7 @@ def _build_deterministic(
             except InputError as error:
                 skipped[f"slab ({' '.join(map(str, miller))}) of {name}"] = str(error)
                 continue
-            thickness = kinds.measure_thickness(slab)
+            thickness = measure_thickness(slab)
             note = f"; 'max_atoms' limits the thickness to {thickness:.1f} Å" if thickness < sizes[0] else ""
             yield name, "slab", slab, f"cut along ({' '.join(map(str, miller))}){note}{_note_length(slab, settings)}"
     for symbol in list_elements(structures) if settings.isolated_atoms else ():

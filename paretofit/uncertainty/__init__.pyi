@@ -1,6 +1,7 @@
 from .calibration import CALIBRATIONS as CALIBRATIONS
 from .calibration import ConformalIntervals as ConformalIntervals
 from .calibration import calibrate_conformal as calibrate_conformal
+from .calibration import compute_weighted_quantiles as compute_weighted_quantiles
 from .calibration import get_min_calibration_size as get_min_calibration_size
 from .calibration import map_detection_scores as map_detection_scores
 from .calibration import score_detection as score_detection
