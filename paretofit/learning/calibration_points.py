@@ -17,9 +17,10 @@ from paretofit.core import InputError
 from paretofit.execution import RunContext
 from paretofit.learning.evaluation import CommitteeErrors, evaluate_committee, evaluate_cross_validation
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder
-from paretofit.learning.model import Committee, TrainingData, TrainingResult
+from paretofit.learning.model import Committee, TrainingResult
 from paretofit.learning.selection import BOUND_COVERAGE, CROSS_VALIDATION, HELD_OUT, NEW_BATCH, PROPERTIES, UNITS
 from paretofit.learning.sets import TRAIN
+from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LabelledStructures
 
 POINT_COLUMNS = ["id", "config_type", "input", "iteration", "of"]
