@@ -18,8 +18,9 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError, RowKind
 from paretofit.dataset import Dataset
-from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
+from paretofit.descriptors import ColumnConstraint, DesignMatrix, SnapBasis, compute_design
 from paretofit.execution import RunContext
+from paretofit.learning.free_atoms import build_free_atom_constraint, collect_free_atom_energies
 from paretofit.learning.learn_settings import SnapModelSettings
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.sets import TRAIN, VALIDATE
@@ -202,21 +203,28 @@ class SnapModel:
             If the training set is empty or too small for the smallest model.
         """
         train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
-        if not len(train):
+        energies, isolated_atoms = collect_free_atom_energies(
+            self.settings.reference_energies, data.dataset, data.levels, self.build_basis(self.settings.twojmax)
+        )
+        fitted = np.setdiff1d(train, isolated_atoms)
+        if not len(fitted):
             raise InputError("the training set has no labels; see iterations/*/label.json for the labels that failed")
         designs = self._load_or_compute_designs(data, context)
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
         twojmax = self._choose_twojmax(designs[0][1], n_rows)
         n_columns = designs[0][1].columns_up_to(twojmax)
         shifted_levels = [name for name in data.levels[:-1] if (data.level[train] == name).any()]
-        parts = _build_parts(data, designs, train, n_columns, shifted_levels, len(self.elements))
+        basis = self.build_basis(twojmax)
+        constraint = build_free_atom_constraint(energies, basis, shifted_levels, data.levels[-1])
+        parts = _build_parts(data, designs, fitted, n_columns, shifted_levels, len(self.elements), constraint)
         weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
         rng = np.random.default_rng([seed, 0])
-        fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=context.jobs)
+        fit = CommitteeFit.from_parts(parts, data.groups[fitted], weights, rng, threads=context.jobs)
+        coefficients = fit.coefficients if constraint is None else constraint.expand(fit.coefficients, data.levels[-1])
         offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
-        offsets = dict(zip(offset_names, map(float, fit.coefficients[n_columns:].ravel()), strict=True))
+        offsets = dict(zip(offset_names, map(float, coefficients[n_columns:]), strict=True))
         potential = build_committee(
-            self.build_basis(twojmax),
+            basis,
             fit,
             CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed),
             list(data.dataset.select(train)),
@@ -224,10 +232,15 @@ class SnapModel:
             energy_weight=self.settings.weight_ratio,
             level=data.levels[-1],
             columns=n_columns,
+            constraint=constraint,
             context=context,
         )
         potential.write(folder)
-        return TrainingResult(Committee(potential), offsets, f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows")
+        exact = ", ".join(energies[data.levels[-1]])
+        description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows" + (
+            f", free {exact} exact" if exact else ""
+        )
+        return TrainingResult(Committee(potential), offsets, description)
 
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
         """Choose the largest 2Jmax, up to the one of the settings, for which there are enough rows."""
@@ -268,6 +281,7 @@ def _build_parts(
     n_columns: int,
     shifted_levels: Sequence[str],
     n_elements: int,
+    constraint: ColumnConstraint | None,
 ) -> list[Part]:
     """Build the training rows with columns for the offsets of levels, weighted by `compute_level_weights`."""
     train_numbers = np.full(len(data.dataset), -1)
@@ -287,6 +301,8 @@ def _build_parts(
             # the columns of an offset contain the composition, in the energy rows of its level
             is_shifted = [(kind == RowKind.ENERGY) & (level == data.levels.index(name)) for name in shifted_levels]
             X = np.hstack([rows[:, :n_columns], *(rows[:, :n_elements] * mask[:, None] for mask in is_shifted)])
+            if constraint is not None:
+                X, y = constraint.reduce_rows(X), constraint.reduce_targets(X, y, data.levels[-1])
             w = level_weights[level, kind]
             is_complete = np.ones(int(is_training.sum()), dtype=bool)
             numbers = train_numbers[configuration][is_training]

@@ -12,7 +12,7 @@ from ase import Atoms, units
 
 from paretofit.core import Array, InputError, RowKind, check_choice
 from paretofit.dataset import Dataset
-from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis
+from paretofit.descriptors import ColumnConstraint, DesignMatrix, ReferencePotential, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear.reduction import Part, RowBlock, split_rows
 from paretofit.potentials.assessment import collect_calibration_data, fit_linear_grades, predict_spreads
@@ -26,12 +26,14 @@ from paretofit.uncertainty import (
     CalibrationData,
     CommitteeFit,
     CommitteeMethod,
+    TrainingLeverage,
     Uncertainty,
     get_min_calibration_size,
     hash_structure,
 )
 
 MIN_CALIBRATION_CONFIGURATIONS = 3  # labelled configurations required for the slope of a calibration
+CONSTRAINT_WEIGHT = 2.0**50  # of equations in leverages; a power of two multiplies without rounding
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
@@ -145,6 +147,7 @@ def build_committee(
     energy_weight: float = 1.0,
     level: str = "",
     columns: int | None = None,
+    constraint: ColumnConstraint | None = None,
     context: RunContext,
 ) -> LinearPotential:
     """Draw the members, calibrate them on the held-out structures, and fit grades of atoms to the training set.
@@ -168,30 +171,53 @@ def build_committee(
     columns : int, optional
         Number of leading columns of the fit that belong to the model; the others belong to the labels, such as offsets
         of levels.
+    constraint : ColumnConstraint, optional
+        Constraint that eliminated columns before the fit, with values for `level`; `columns` includes these columns.
     context : RunContext
     """
-    members = _draw_members(fit, settings, centre)[:, :columns]
+    members, leverage = _draw_members(fit, settings), fit.leverage
+    mean = fit.coefficients
+    if constraint is not None:
+        members, mean = constraint.expand(members, level), constraint.expand(mean, level)
+    members = (members + ((mean if centre is None else centre) - members.mean(axis=0)))[:, :columns]
+    if constraint is None:
+        leverage = leverage.restrict_columns(members.shape[1])
+    else:
+        leverage = expand_leverage(leverage, constraint.restrict_columns(members.shape[1]))
     committee = LinearPotential(basis, members, reference)
     calibration, roles = calibrate_committee(committee, training, calibration_set, context)
     grades = fit_linear_grades(basis, training, context)
-    leverage = fit.leverage.restrict_columns(members.shape[1])
     uncertainty = Uncertainty(
         settings.method, calibration, grades, leverage, energy_weight, roles, settings.coverage, level
     )
     return replace(committee, uncertainty=uncertainty)
 
 
-def _draw_members(fit: CommitteeFit, settings: CommitteeSettings, centre: Array | None) -> Array:
-    """Draw the coefficients of the members, ``(m, p)``, and shift their mean to `centre`."""
+def _draw_members(fit: CommitteeFit, settings: CommitteeSettings) -> Array:
+    """Draw the coefficients of the members, ``(m, p)``."""
     method = cast("CommitteeMethod", settings.method)
     members = fit.draw_members(settings.members, np.random.default_rng(settings.seed), method=method)
-    members += (fit.coefficients if centre is None else centre) - members.mean(axis=0)
     if np.ptp(members, axis=0).max() <= 0:
         raise InputError(
             "all members of the committee are identical, so their spread contains no information; add training "
             "configurations"
         )
     return members
+
+
+def expand_leverage(leverage: TrainingLeverage, constraint: ColumnConstraint) -> TrainingLeverage:
+    """Convert the leverage in the retained columns of a constraint to the leverage in all columns.
+
+    Equations C β = d are training rows of nearly infinite weight, in which the eliminated columns have unit coefficients:
+    a row x then has the leverage of its reduced row.
+    """
+    reduced = leverage.restrict_columns(len(constraint.retained))
+    n, retained = len(constraint.eliminated), reduced.retained_columns
+    R = np.zeros((n + len(retained), n + len(retained)))
+    R[:n, :n] = CONSTRAINT_WEIGHT * np.eye(n)
+    R[:n, n:] = -CONSTRAINT_WEIGHT * constraint.matrix[:, retained]
+    R[n:, n:] = reduced.R
+    return TrainingLeverage(np.concatenate([constraint.eliminated, constraint.retained[retained]]), R)
 
 
 def calibrate_committee(

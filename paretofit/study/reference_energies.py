@@ -1,0 +1,151 @@
+"""Energies of free atoms in a study, which its models reproduce exactly: given, or from labelled isolated atoms.
+
+Every level has its own energies. Where the energy of an element is not known at a level, it is that of another level plus
+the offset of the labels between the two levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.core import Array, InputError, list_first, suggest_match
+from paretofit.dataset import Dataset, IsolatedAtom, find_isolated_atoms, read_isolated_energies
+from paretofit.descriptors import DesignMatrix, constrain_free_atoms, select_given_energies
+from paretofit.study.schema import Study
+
+
+@dataclass(frozen=True)
+class ReferenceEnergies:
+    """Energies of free atoms that the models of a study reproduce exactly.
+
+    Attributes
+    ----------
+    energies : mapping of level to mapping of str to float
+        eV by element; the elements are the same for all levels, and those of the other elements are fitted.
+    origins : mapping of str to str
+        Origin of each element's energy, also of those that are fitted.
+    isolated_atoms : list of ase.Atoms
+        Isolated atoms, which are in neither the training nor the test set.
+    """
+
+    energies: Mapping[str, Mapping[str, float]]
+    origins: Mapping[str, str]
+    isolated_atoms: list[Atoms]
+
+    def constrain(self, design: DesignMatrix) -> DesignMatrix:
+        """Return a labelled design whose models have these energies; see `constrain_free_atoms`."""
+        return constrain_free_atoms(design, self.energies)
+
+    def describe(self, level: str) -> str:
+        """Describe the energies at a level, and their origins, on one line."""
+        energies = self.energies.get(level, {})
+        texts = [
+            f"{symbol} {f'{energies[symbol]:.6g} eV ' if symbol in energies else ''}({origin})"
+            for symbol, origin in self.origins.items()
+        ]
+        return ", ".join(texts)
+
+
+def find_study_isolated_atoms(study: Study, dataset: Dataset) -> list[IsolatedAtom]:
+    """Find the isolated atoms of a dataset; none if they are ordinary configurations of the study."""
+    return [] if study.reference_energies == "fitted" else find_isolated_atoms(dataset, study.basis.cutoff)
+
+
+def resolve_reference_energies(
+    study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], used: Dataset
+) -> ReferenceEnergies:
+    """Resolve the energies of free atoms at all levels of a study.
+
+    Parameters
+    ----------
+    study : Study
+    levels : sequence of str
+        Levels of the study, the reference last.
+    dataset : Dataset
+        All configurations.
+    isolated_atoms : sequence of IsolatedAtom
+        Isolated atoms in `dataset`.
+    used : Dataset
+        Training configurations with labels at all levels of the study.
+
+    Raises
+    ------
+    InputError
+        If the setting has an unknown element or level, or requires isolated atoms that are not labelled.
+    """
+    setting, elements = study.reference_energies, study.basis.elements
+    if not isinstance(setting, str):
+        _check_names(study, dataset)
+    drop = study.unconverged_labels == "drop"
+    known: dict[str, dict[str, float]] = {}
+    origins: dict[str, str] = {}
+    given_levels = [level for level in dataset.levels if select_given_energies(setting, level, levels[-1])]
+    for level in dict.fromkeys([*given_levels, *levels]):
+        labelled = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop)
+        given_energies = select_given_energies(setting, level, levels[-1])
+        known[level] = labelled | given_energies
+        origins |= dict.fromkeys(labelled, "isolated atom") | dict.fromkeys(given_energies, "given")
+    if setting == "isolated" and (missing := [symbol for symbol in elements if symbol not in origins]):
+        raise InputError(
+            f"'reference_energies: isolated' requires a labelled isolated atom of {list_first(missing, 5)} in "
+            f"{dataset.path}, a single atom without images within {study.basis.cutoff:.4g} Å; label one, or give its "
+            "energy"
+        )
+    energies = {level: _complete_energies(level, known, used, levels) for level in levels}
+    positions = np.array([atom.position for atom in isolated_atoms], dtype=int)
+    texts = {symbol: origins.get(symbol, "fitted") for symbol in elements}
+    return ReferenceEnergies(energies, texts, list(dataset.select(positions)))
+
+
+def _check_names(study: Study, dataset: Dataset) -> None:
+    """Check the levels and elements of energies that are given."""
+    setting = study.reference_energies
+    for key, item in setting.items() if isinstance(setting, Mapping) else ():
+        if isinstance(item, Mapping) and key not in dataset.levels:
+            raise InputError(
+                f"'reference_energies' has the level '{key}'; {dataset.path} has {', '.join(dataset.levels)}"
+                f"{suggest_match(key, dataset.levels)}"
+            )
+        for symbol in item if isinstance(item, Mapping) else [key]:
+            if symbol not in study.basis.elements:
+                raise InputError(f"'reference_energies' has {symbol}; the basis has {', '.join(study.basis.elements)}")
+
+
+def _complete_energies(
+    level: str, known: Mapping[str, Mapping[str, float]], used: Dataset, levels: Sequence[str]
+) -> dict[str, float]:
+    """Return the known energies of a level, completed by those of other levels plus the offset of the labels.
+
+    The level that is nearest to the reference is used first.
+    """
+    energies = dict(known[level])
+    for other in [*reversed(levels), *(name for name in known if name not in levels)]:
+        if missing := [symbol for symbol in known[other] if symbol not in energies]:
+            shared = {symbol: energies[symbol] - known[other][symbol] for symbol in energies if symbol in known[other]}
+            offsets = _fit_offsets(used, level, other, shared)
+            energies |= {symbol: known[other][symbol] + offsets.get(symbol, 0.0) for symbol in missing}
+    return energies
+
+
+def _fit_offsets(used: Dataset, level: str, other: str, known_offsets: Mapping[str, float]) -> dict[str, float]:
+    """Fit the energy (eV) of each element's atoms at a level relative to another, by least squares over the labels."""
+    symbols = [atoms.get_chemical_symbols() for atoms in used]
+    elements = sorted({symbol for row in symbols for symbol in row})
+    fractions = np.array([[row.count(symbol) / len(row) for symbol in elements] for row in symbols])
+    difference: Array = (used.labels(level).energy - used.labels(other).energy) / used.n_atoms
+    is_known = np.array([symbol in known_offsets for symbol in elements])
+    fixed = np.array([known_offsets.get(symbol, 0.0) for symbol in elements])
+    rows = np.isfinite(difference)
+    if not rows.any():
+        raise InputError(
+            f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at the levels "
+            f"'{level}' and '{other}', which would give their offset; give the energies under 'reference_energies'"
+        )
+    fractions, residual = fractions[rows], difference[rows] - fractions[rows] @ fixed
+    offsets = fixed
+    offsets[~is_known] = np.linalg.lstsq(fractions[:, ~is_known], residual, rcond=None)[0]
+    return dict(zip(elements, offsets.tolist(), strict=True))
