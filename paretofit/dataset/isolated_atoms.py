@@ -46,8 +46,8 @@ def find_isolated_atoms(dataset: Dataset, cutoff: float) -> list[IsolatedAtom]:
     """Find the isolated atoms of a dataset, those with the most distant images last; see `measure_isolation`."""
     positions = np.flatnonzero(dataset.n_atoms == 1)
     pairs = zip(positions.tolist(), dataset.select(positions), strict=True)
-    found_atoms = [IsolatedAtom(k, atoms.symbols[0], measure_isolation(atoms, cutoff)) for k, atoms in pairs]
-    return sorted((atom for atom in found_atoms if atom.distance), key=lambda atom: atom.distance)
+    single_atoms = [IsolatedAtom(k, atoms.symbols[0], measure_isolation(atoms, cutoff)) for k, atoms in pairs]
+    return sorted((atom for atom in single_atoms if atom.distance), key=lambda atom: atom.distance)
 
 
 def read_isolated_energies(

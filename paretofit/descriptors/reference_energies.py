@@ -1,8 +1,8 @@
 """Reference energies: the setting, the rows of free atoms, and designs whose models reproduce free atoms exactly.
 
-The energy of a free atom is A β, with the row A of the atom in vacuum. A β = E₀ is a `ColumnConstraint` with the constant
-column of the element as pivot: energy rows become X - n A and their targets y - n E₀, with the fraction n of the
-element's atoms. Force and stress rows do not change, and a solver of the reduced rows needs no knowledge of this.
+The energy of a free atom is A β, with the row A of the atom in vacuum. A β = E₀ is a `ColumnConstraint` with the
+constant column of the element as pivot: energy rows become X - n A and their targets y - n E₀, with the fraction n of
+the element's atoms. Force and stress rows do not change, and a solver of the reduced rows needs no knowledge of this.
 """
 
 from __future__ import annotations

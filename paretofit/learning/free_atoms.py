@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ FreeAtomEnergies = dict[str, dict[str, float]]  # eV by level and element
 
 
 def collect_free_atom_energies(
-    setting: str | Mapping[str, float], dataset: Dataset, levels: Sequence[str], basis: SnapBasis
+    setting: str | Mapping[str, Any], dataset: Dataset, levels: Sequence[str], basis: SnapBasis
 ) -> tuple[FreeAtomEnergies, Array]:
     """Collect the known energies of free atoms, which are given for the best (last) level, or labelled at any level.
 

@@ -236,10 +236,9 @@ class SnapModel:
             context=context,
         )
         potential.write(folder)
-        exact = ", ".join(energies[data.levels[-1]])
-        description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows" + (
-            f", free {exact} exact" if exact else ""
-        )
+        description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows"
+        if symbols := ", ".join(energies[data.levels[-1]]):
+            description += f", exact energies of free atoms of {symbols}"
         return TrainingResult(Committee(potential), offsets, description)
 
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:

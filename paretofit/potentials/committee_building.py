@@ -208,8 +208,7 @@ def _draw_members(fit: CommitteeFit, settings: CommitteeSettings) -> Array:
 def expand_leverage(leverage: TrainingLeverage, constraint: ColumnConstraint) -> TrainingLeverage:
     """Convert the leverage in the retained columns of a constraint to the leverage in all columns.
 
-    Equations C β = d are training rows of nearly infinite weight, in which the eliminated columns have unit coefficients:
-    a row x then has the leverage of its reduced row.
+    The equations are training rows of nearly infinite weight, so that a row has the leverage of its reduced row.
     """
     reduced = leverage.restrict_columns(len(constraint.retained))
     n, retained = len(constraint.eliminated), reduced.retained_columns

@@ -1,7 +1,7 @@
 """Energies of free atoms in a study, which its models reproduce exactly: given, or from labelled isolated atoms.
 
-Every level has its own energies. Where the energy of an element is not known at a level, it is that of another level plus
-the offset of the labels between the two levels.
+Every level has its own energies. Where the energy of an element is not known at a level, it is the energy at another
+level plus the offset of the labels between the two levels.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def _fit_offsets(used: Dataset, level: str, other: str, known_offsets: Mapping[s
     rows = np.isfinite(difference)
     if not rows.any():
         raise InputError(
-            f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at the levels "
-            f"'{level}' and '{other}', which would give their offset; give the energies under 'reference_energies'"
+            f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at this level "
+            f"and at level '{other}', which would give their offset; give the energies in 'reference_energies'"
         )
     fractions, residual = fractions[rows], difference[rows] - fractions[rows] @ fixed
     offsets = fixed

@@ -145,11 +145,11 @@ def _warn_about_free_atoms(prepared: PreparedStudy) -> Iterator[str]:
     references, levels = prepared.reference_energies, prepared.grid.levels
     if ids := [atoms.info["config_id"] for atoms in references.isolated_atoms]:
         yield (
-            f"{len(ids)} isolated atoms, the first with id {ids[0]}, are in neither the training nor the test set, because "
-            "they have reference energies (reference_energies), with which the models agree exactly."
+            f"{len(ids)} isolated atoms, the first with id {ids[0]}, are in neither the training nor the test set, "
+            "because the models reproduce the energies of free atoms exactly (reference_energies)."
         )
     if len(levels) > 1 and references.energies[levels[-1]]:
-        yield "Energy errors against the reference level are those of energies relative to the free atoms of each level."
+        yield "Energy errors against the reference level compare energies relative to the free atoms of each level."
 
 
 def _warn_about_leverage(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> Iterator[str]:

@@ -126,8 +126,8 @@ class Study(StrictSettings):
     basis: SnapBasis = Field(description="SNAP basis; its 2Jmax is by default the largest of 'twojmax'.")
     reference_energies: ReferenceEnergySetting = Field(
         "auto",
-        description="Energies of free atoms, which the models reproduce exactly: those of labelled 'isolated' atoms, eV "
-        "by element ({C: -1.25}, of other levels {cheap: {C: -1.2}}), or 'fitted'. 'auto': of isolated atoms, if any.",
+        description="Energies of free atoms, which the models reproduce exactly: those of labelled 'isolated' atoms, "
+        "eV by element ({C: -1.25}, of other levels {cheap: {C: -1.2}}), or 'fitted'; 'auto': of isolated atoms, if any.",
     )
     split: SplitSettings = Field(SplitSettings(), description="Train/test split.")
     levels: list[Name] = Field(
