@@ -93,7 +93,7 @@ class SnapModelSettings(StrictSettings):
     reference_energies: ReferenceEnergySetting = Field(
         "auto",
         description="Energies of free atoms at the best level, which the models reproduce exactly: those of labelled "
-        "'isolated' atoms, eV by element ({C: -1.25}), or 'fitted'. 'auto': of isolated atoms, if any.",
+        "'isolated' atoms, eV by element ({C: -1.25}), or 'fitted'. 'auto': isolated where labelled.",
     )
     weight_ratio: StrictPositiveFloat = Field(12.25, description="Ratio of energy to force weight, w_E/w_F.")
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="Number of members of the committee.")

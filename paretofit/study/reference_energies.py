@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError, list_first, suggest_match
+from paretofit.core import InputError, list_first, suggest_match
 from paretofit.dataset import Dataset, IsolatedAtom, find_isolated_atoms, read_isolated_energies
 from paretofit.descriptors import DesignMatrix, constrain_free_atoms, select_given_energies
 from paretofit.study.schema import Study
@@ -125,27 +125,22 @@ def _complete_energies(
     energies = dict(known[level])
     for other in [*reversed(levels), *(name for name in known if name not in levels)]:
         if missing := [symbol for symbol in known[other] if symbol not in energies]:
-            shared = {symbol: energies[symbol] - known[other][symbol] for symbol in energies if symbol in known[other]}
-            offsets = _fit_offsets(used, level, other, shared)
+            offsets = _fit_offsets(used, level, other)
             energies |= {symbol: known[other][symbol] + offsets.get(symbol, 0.0) for symbol in missing}
     return energies
 
 
-def _fit_offsets(used: Dataset, level: str, other: str, known_offsets: Mapping[str, float]) -> dict[str, float]:
+def _fit_offsets(used: Dataset, level: str, other: str) -> dict[str, float]:
     """Fit the energy (eV) of each element's atoms at a level relative to another, by least squares over the labels."""
-    symbols = [atoms.get_chemical_symbols() for atoms in used]
+    difference = (used.labels(level).energy - used.labels(other).energy) / used.n_atoms
+    rows = np.flatnonzero(np.isfinite(difference))
+    if not len(rows):
+        raise InputError(
+            f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at this "
+            f"level and at level '{other}', which would give their offset; give the energies in 'reference_energies'"
+        )
+    symbols = [atoms.get_chemical_symbols() for atoms in used.select(rows)]
     elements = sorted({symbol for row in symbols for symbol in row})
     fractions = np.array([[row.count(symbol) / len(row) for symbol in elements] for row in symbols])
-    difference: Array = (used.labels(level).energy - used.labels(other).energy) / used.n_atoms
-    is_known = np.array([symbol in known_offsets for symbol in elements])
-    fixed = np.array([known_offsets.get(symbol, 0.0) for symbol in elements])
-    rows = np.isfinite(difference)
-    if not rows.any():
-        raise InputError(
-            f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at this level "
-            f"and at level '{other}', which would give their offset; give the energies in 'reference_energies'"
-        )
-    fractions, residual = fractions[rows], difference[rows] - fractions[rows] @ fixed
-    offsets = fixed
-    offsets[~is_known] = np.linalg.lstsq(fractions[:, ~is_known], residual, rcond=None)[0]
+    offsets = np.linalg.lstsq(fractions, difference[rows], rcond=None)[0]
     return dict(zip(elements, offsets.tolist(), strict=True))

@@ -145,7 +145,7 @@ def _warn_about_free_atoms(prepared: PreparedStudy) -> Iterator[str]:
     references, levels = prepared.reference_energies, prepared.grid.levels
     if ids := [atoms.info["config_id"] for atoms in references.isolated_atoms]:
         yield (
-            f"{len(ids)} isolated atoms, the first with id {ids[0]}, are in neither the training nor the test set, "
+            f"Isolated atoms ({len(ids)}, the first with id {ids[0]}) are in neither the training nor the test set, "
             "because the models reproduce the energies of free atoms exactly (reference_energies)."
         )
     if len(levels) > 1 and references.energies[levels[-1]]:

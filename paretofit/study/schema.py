@@ -127,7 +127,7 @@ class Study(StrictSettings):
     reference_energies: ReferenceEnergySetting = Field(
         "auto",
         description="Energies of free atoms, which the models reproduce exactly: those of labelled 'isolated' atoms, "
-        "eV by element ({C: -1.25}, of other levels {cheap: {C: -1.2}}), or 'fitted'; 'auto': of isolated atoms, if any.",
+        "eV by element ({C: -1.25}, of other levels {cheap: {C: -1.2}}), or 'fitted'. 'auto': isolated where labelled.",
     )
     split: SplitSettings = Field(SplitSettings(), description="Train/test split.")
     levels: list[Name] = Field(
