@@ -97,6 +97,11 @@ def resolve_reference_energies(
         )
     energies = {level: _complete_energies(level, known, used, levels) for level in levels}
     positions = np.array([atom.position for atom in isolated_atoms], dtype=int)
+    if study.reference_configuration in dataset.ids[positions].tolist():
+        raise InputError(
+            f"'reference_configuration' is {study.reference_configuration}, an isolated atom, which is not among the "
+            "configurations of the study; choose another one, or set 'reference_energies: fitted'"
+        )
     texts = {symbol: origins.get(symbol, "fitted") for symbol in elements}
     return ReferenceEnergies(energies, texts, list(dataset.select(positions)))
 

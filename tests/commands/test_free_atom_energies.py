@@ -177,6 +177,10 @@ class TestOfAStudy:
         with pytest.raises(InputError, match=message):
             prepare_study(load_study(write_study(folder, reference_energies=setting)))
 
+    def test_an_isolated_atom_is_no_reference_configuration(self, folder):
+        with pytest.raises(InputError, match="'reference_configuration' is 81, an isolated atom"):
+            prepare_study(load_study(write_study(folder, reference_configuration=81)))
+
     def test_isolated_atoms_are_required_for_every_element(self, tmp_path):
         structures = [atoms for atoms in build_structures() if len(atoms) > 1 or atoms.symbols[0] == "Cu"]
         labels = [{**label(atoms, {}), "forces": np.zeros((len(atoms), 3))} for atoms in structures]
