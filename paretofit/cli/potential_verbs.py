@@ -136,12 +136,10 @@ def fit(
 ) -> None:
     """Fit a potential, or with --committee a committee, to a dataset or the data of a FitSNAP input."""
     from paretofit.commands import fit_dataset, fit_fitsnap
-    from paretofit.descriptors import parse_reference_energies
 
-    energies = None if reference_energies is None else parse_reference_energies(reference_energies)
     choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
                "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
-               "reference_energies": energies}  # fmt: skip
+               "reference_energies": reference_energies}  # fmt: skip
     options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")

@@ -101,9 +101,10 @@ def fit_dataset(
         by default as in the study, or 0.2 for a committee and 0 for a single model.
     committee : CommitteeSettings, optional
         Settings of the committee; by default a single model is fitted.
-    reference_energies : {"auto", "isolated", "fitted"} or mapping of str to float, optional
-        Energies of free atoms, which the potential reproduces exactly: those of labelled isolated atoms, or eV by
-        element; "auto" takes those that are labelled; by default as in the study, or "auto".
+    reference_energies : str or mapping of str to float, optional
+        Energies of free atoms, which the potential reproduces exactly: "isolated" for those of labelled isolated atoms,
+        eV by element (also as text, "C=-1.25,O=-1.9"), or "fitted"; "auto" takes those that are labelled and fits the
+        others. By default as in the study, or "auto".
     seed : int, optional
         Random seed of the split.
     name : str

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from paretofit.commands.model_choice import ModelChoice
 from paretofit.core import InputError, format_validation_error, list_first
 from paretofit.dataset import Dataset
-from paretofit.descriptors import SnapBasis, select_given_energies
+from paretofit.descriptors import SnapBasis, parse_reference_energies, select_given_energies
 from paretofit.study import PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
 
 COMMITTEE_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
@@ -68,6 +68,8 @@ def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> 
     energies = options.reference_energies
     if energies is None:
         energies = _assign_level(values.get("reference_energies", "auto"), values["levels"][-1])
+    elif isinstance(energies, str):
+        energies = parse_reference_energies(energies)
     split = _override_split(dict(values["split"]), options)
     settings = {
         **values,

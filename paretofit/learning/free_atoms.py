@@ -34,7 +34,9 @@ def collect_free_atom_energies(
     if setting == "fitted":
         return {level: {} for level in levels}, np.empty(0, dtype=np.int64)
     isolated_atoms = find_isolated_atoms(dataset, basis.cutoff)
-    energies = {level: read_isolated_energies(dataset, isolated_atoms, level) for level in levels}
+    energies = {
+        level: read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=False) for level in levels
+    }
     known_symbols = {symbol for by_element in energies.values() for symbol in by_element}
     if setting == "isolated" and (missing := sorted(set(basis.elements) - known_symbols)):
         raise InputError(

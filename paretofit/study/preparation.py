@@ -56,7 +56,7 @@ def prepare_study(study: Study) -> PreparedStudy:
     is_complete, is_unconverged = find_usable_configurations(
         dataset, levels, drop_unconverged=study.unconverged_labels == "drop"
     )
-    isolated_atoms = find_study_isolated_atoms(study, dataset)
+    isolated_atoms = find_study_isolated_atoms(study, levels, dataset)
     is_isolated = np.isin(np.arange(len(dataset)), [atom.position for atom in isolated_atoms])
     is_complete, is_unconverged = is_complete | is_isolated, is_unconverged & ~is_isolated
     is_used = is_complete & ~is_unconverged & ~is_isolated

@@ -17,6 +17,9 @@ from paretofit.dataset import Dataset, IsolatedAtom, find_isolated_atoms, read_i
 from paretofit.descriptors import DesignMatrix, constrain_free_atoms, select_given_energies
 from paretofit.study.schema import Study
 
+ORIGIN_FITTED, ORIGIN_ISOLATED, ORIGIN_GIVEN = "fitted", "isolated atom", "given"
+KnownEnergy = tuple[float, str]  # eV, and its origin
+
 
 @dataclass(frozen=True)
 class ReferenceEnergies:
@@ -26,14 +29,14 @@ class ReferenceEnergies:
     ----------
     energies : mapping of level to mapping of str to float
         eV by element; the elements are the same for all levels, and those of the other elements are fitted.
-    origins : mapping of str to str
+    origins : mapping of level to mapping of str to str
         Origin of each element's energy, also of those that are fitted.
     isolated_atoms : list of ase.Atoms
         Isolated atoms, which are in neither the training nor the test set.
     """
 
     energies: Mapping[str, Mapping[str, float]]
-    origins: Mapping[str, str]
+    origins: Mapping[str, Mapping[str, str]]
     isolated_atoms: list[Atoms]
 
     def constrain(self, design: DesignMatrix) -> DesignMatrix:
@@ -42,17 +45,23 @@ class ReferenceEnergies:
 
     def describe(self, level: str) -> str:
         """Describe the energies at a level, and their origins, on one line."""
-        energies = self.energies.get(level, {})
-        texts = [
+        energies = self.energies[level]
+        return ", ".join(
             f"{symbol} {f'{energies[symbol]:.6g} eV ' if symbol in energies else ''}({origin})"
-            for symbol, origin in self.origins.items()
-        ]
-        return ", ".join(texts)
+            for symbol, origin in self.origins[level].items()
+        )
 
 
-def find_study_isolated_atoms(study: Study, dataset: Dataset) -> list[IsolatedAtom]:
-    """Find the isolated atoms of a dataset; none if they are ordinary configurations of the study."""
-    return [] if study.reference_energies == "fitted" else find_isolated_atoms(dataset, study.basis.cutoff)
+def find_study_isolated_atoms(study: Study, levels: Sequence[str], dataset: Dataset) -> list[IsolatedAtom]:
+    """Find the isolated atoms of elements whose energies are given or labelled at one of the levels.
+
+    The other isolated atoms, and all of them if energies are fitted, are ordinary configurations of the study.
+    """
+    if study.reference_energies == "fitted":
+        return []
+    isolated_atoms = find_isolated_atoms(dataset, study.basis.cutoff)
+    known_energies = _read_known_energies(study, levels, dataset, isolated_atoms)
+    return [atom for atom in isolated_atoms if any(atom.symbol in by_element for by_element in known_energies.values())]
 
 
 def resolve_reference_energies(
@@ -80,30 +89,41 @@ def resolve_reference_energies(
     setting, elements = study.reference_energies, study.basis.elements
     if not isinstance(setting, str):
         _check_names(study, dataset)
-    drop = study.unconverged_labels == "drop"
-    known: dict[str, dict[str, float]] = {}
-    origins: dict[str, str] = {}
-    given_levels = [level for level in dataset.levels if select_given_energies(setting, level, levels[-1])]
-    for level in dict.fromkeys([*given_levels, *levels]):
-        labelled = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop)
-        given_energies = select_given_energies(setting, level, levels[-1])
-        known[level] = labelled | given_energies
-        origins |= dict.fromkeys(labelled, "isolated atom") | dict.fromkeys(given_energies, "given")
-    if setting == "isolated" and (missing := [symbol for symbol in elements if symbol not in origins]):
+    known = _read_known_energies(study, levels, dataset, isolated_atoms)
+    known_symbols = {symbol for by_element in known.values() for symbol in by_element}
+    if setting == "isolated" and (missing := [symbol for symbol in elements if symbol not in known_symbols]):
         raise InputError(
             f"'reference_energies: isolated' requires a labelled isolated atom of {list_first(missing, 5)} in "
             f"{dataset.path}, a single atom without images within {study.basis.cutoff:.4g} Å; label one, or give its "
             "energy"
         )
-    energies = {level: _complete_energies(level, known, used, levels) for level in levels}
+    completed = {level: _complete_energies(level, known, used, levels) for level in levels}
     positions = np.array([atom.position for atom in isolated_atoms], dtype=int)
     if study.reference_configuration in dataset.ids[positions].tolist():
         raise InputError(
             f"'reference_configuration' is {study.reference_configuration}, an isolated atom, which is not among the "
             "configurations of the study; choose another one, or set 'reference_energies: fitted'"
         )
-    texts = {symbol: origins.get(symbol, "fitted") for symbol in elements}
-    return ReferenceEnergies(energies, texts, list(dataset.select(positions)))
+    fitted = dict.fromkeys(elements, ORIGIN_FITTED)
+    energies = {level: {symbol: value for symbol, (value, _) in row.items()} for level, row in completed.items()}
+    origins = {level: fitted | {symbol: text for symbol, (_, text) in row.items()} for level, row in completed.items()}
+    return ReferenceEnergies(energies, origins, list(dataset.select(positions)))
+
+
+def _read_known_energies(
+    study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom]
+) -> dict[str, dict[str, KnownEnergy]]:
+    """Read the energies that are given or labelled at the levels of a study, and given at other levels, by element."""
+    setting, drop = study.reference_energies, study.unconverged_labels == "drop"
+    known: dict[str, dict[str, KnownEnergy]] = {}
+    for level in dict.fromkeys([*dataset.levels, *levels]):
+        energies = select_given_energies(setting, level, levels[-1])
+        by_element = {symbol: (energy, ORIGIN_GIVEN) for symbol, energy in energies.items()}
+        if level in levels:
+            labelled = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop)
+            by_element = {symbol: (energy, ORIGIN_ISOLATED) for symbol, energy in labelled.items()} | by_element
+        known[level] = by_element
+    return known
 
 
 def _check_names(study: Study, dataset: Dataset) -> None:
@@ -121,8 +141,8 @@ def _check_names(study: Study, dataset: Dataset) -> None:
 
 
 def _complete_energies(
-    level: str, known: Mapping[str, Mapping[str, float]], used: Dataset, levels: Sequence[str]
-) -> dict[str, float]:
+    level: str, known: Mapping[str, Mapping[str, KnownEnergy]], used: Dataset, levels: Sequence[str]
+) -> dict[str, KnownEnergy]:
     """Return the known energies of a level, completed by those of other levels plus the offset of the labels.
 
     The level that is nearest to the reference is used first.
@@ -131,7 +151,10 @@ def _complete_energies(
     for other in [*reversed(levels), *(name for name in known if name not in levels)]:
         if missing := [symbol for symbol in known[other] if symbol not in energies]:
             offsets = _fit_offsets(used, level, other)
-            energies |= {symbol: known[other][symbol] + offsets.get(symbol, 0.0) for symbol in missing}
+            for symbol in missing:
+                energy, origin = known[other][symbol]
+                text = f"{origin} at level {other}, plus the offset of the labels"
+                energies[symbol] = energy + offsets.get(symbol, 0.0), text
     return energies
 
 

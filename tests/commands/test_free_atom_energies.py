@@ -149,6 +149,14 @@ class TestOfAStudy:
         energies = prepared.reference_energies.energies
         assert energies["good"] == FREE
         assert energies["cheap"] == pytest.approx({symbol: FREE[symbol] + OFFSET[symbol] for symbol in FREE})
+        text = prepared.reference_energies.describe("cheap")
+        assert text.startswith("Cu -1.25 eV (isolated atom at level good, plus the offset of the labels), Al -2.75 eV")
+
+    def test_isolated_atoms_without_a_label_at_the_levels_are_ordinary(self, folder):
+        prepared = prepare_study(load_study(write_study(folder, levels=["cheap"])))
+        assert prepared.dropped_ids == [80, 81, 82]
+        assert prepared.reference_energies.isolated_atoms == []
+        assert prepared.reference_energies.describe("cheap") == "Cu (fitted), Al (fitted)"
 
     def test_energies_may_be_given_for_elements_and_levels(self, folder):
         setting = {"Cu": -7.0, "cheap": {"Al": -4.0}}
