@@ -62,6 +62,14 @@ QuadraticOption = Annotated[
     bool | None,
     typer.Option("--quadratic/--linear", help="Fit quadratic or linear SNAP.", show_default="the study's or quadratic"),
 ]
+ReferenceEnergiesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Energies of free atoms, which the potential reproduces exactly: 'isolated' (those of labelled isolated "
+        "atoms), eV by element (C=-1.25,O=-1.9), or 'fitted'.",
+        show_default="the study's, or isolated for elements with a labelled isolated atom",
+    ),
+]
 KeepDesignOption = Annotated[
     bool,
     typer.Option(
@@ -112,6 +120,7 @@ def fit(
     quadratic: QuadraticOption = None,
     weight_ratio: WeightRatioOption = None,
     held_out_fraction: HeldOutOption = None,
+    reference_energies: ReferenceEnergiesOption = None,
     committee: CommitteeOption = None,
     committee_method: CommitteeMethodOption = "bootstrap",
     coverage: CoverageOption = 0.9,
@@ -129,15 +138,17 @@ def fit(
     from paretofit.commands import fit_dataset, fit_fitsnap
 
     choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
-               "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction}  # fmt: skip
+               "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
+               "reference_energies": reference_energies}  # fmt: skip
     options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
         raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
-        raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio and --held-out-fraction "
-                         "cannot be combined with --fitsnap; set them in the FitSNAP input")  # fmt: skip
+        raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction and "
+                         "--reference-energies cannot be combined with --fitsnap; set them in the FitSNAP input "
+                         "(energies of free atoms by ESHIFT)")  # fmt: skip
     options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
         result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **options)  # type: ignore[arg-type]

@@ -217,8 +217,9 @@ def _create_model(
     settings: learning.SnapModelSettings | MaceSettings, elements: Sequence[str], design_folder: Path
 ) -> learning.Model:
     """Create the model, after checking that its settings contain only elements of the structures."""
-    for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj"):
-        if absent_elements := sorted(set(getattr(settings, key)) - set(elements)):
+    for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj", "reference_energies"):
+        value = getattr(settings, key)
+        if absent_elements := sorted(set(value) - set(elements) if isinstance(value, dict) else ()):
             raise InputError(
                 f"'learning.model.{key}' has {absent_elements[0]}; the structures have {', '.join(elements)}"
             )

@@ -88,7 +88,7 @@ class DesignFit:
     prepared : PreparedStudy
         Study with the basis, the dataset and the groups.
     design : DesignMatrix
-        Design matrix with labels.
+        Design matrix with labels, constrained by the energies of free atoms.
     level : str
     twojmax : int
     training_set : ndarray of int
@@ -122,6 +122,16 @@ class DesignFit:
             unpenalised=self.design.n_constant,
         )
 
+    def build_potential(self, fit: Fit) -> LinearPotential:
+        """Build the potential of a single model."""
+        coefficients = np.asarray(fit.coefficients)
+        return LinearPotential(self.basis, self.design.expand_coefficients(coefficients, self.level))
+
+    @property
+    def training_structures(self) -> list[Atoms]:
+        """The training set and the isolated atoms, with which the model agrees exactly."""
+        return [*self.prepared.dataset.select(self.training_set), *self.prepared.reference_energies.isolated_atoms]
+
     def fit_committee(
         self, settings: CommitteeSettings, context: RunContext, centre: Array | None = None
     ) -> LinearPotential:
@@ -135,11 +145,12 @@ class DesignFit:
             self.basis,
             CommitteeFit.from_parts(parts, split.groups[self.training_set], row_weights, rng, threads=context.jobs),
             settings,
-            list(dataset.select(self.training_set)),
+            self.training_structures,
             LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
             centre=centre,
             energy_weight=self.weights[0],
             level=self.level,
+            constraint=self.design.constraint,
             context=context,
         )
 
@@ -167,7 +178,7 @@ class DesignFit:
         positions = split.test if len(split.test) else split.train
         structures = list(dataset.select(positions[spread_evenly(len(positions), n_checked)]))
         if potential.uncertainty is None:
-            sets = dataset.select(self.training_set), dataset.select(split.test)
+            sets = self.training_structures, dataset.select(split.test)
             potential = replace(potential, training=TrainingRecord.from_structures(*sets, self.level))
         files = potential.write(out, name)
         return files, *compare_with_lammps(files, potential, structures)

@@ -5,10 +5,16 @@ from .atoms import compute_energy_rows as compute_energy_rows
 from .atoms import compute_mean_descriptors as compute_mean_descriptors
 from .basis import SnapBasis as SnapBasis
 from .batches import map_structures as map_structures
+from .column_constraint import ColumnConstraint as ColumnConstraint
 from .compute import compute_design as compute_design
 from .design import DesignMatrix as DesignMatrix
 from .design_file import DesignBlock as DesignBlock
 from .design_file import write_array as write_array
+from .free_atom_constraint import ReferenceEnergySetting as ReferenceEnergySetting
+from .free_atom_constraint import compute_free_atom_rows as compute_free_atom_rows
+from .free_atom_constraint import constrain_free_atoms as constrain_free_atoms
+from .free_atom_constraint import parse_reference_energies as parse_reference_energies
+from .free_atom_constraint import select_given_energies as select_given_energies
 from .reference import GPA_PER_EV_A3 as GPA_PER_EV_A3
 from .reference import ReferencePotential as ReferencePotential
 from .reference import compute_reference_labels as compute_reference_labels

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
+from paretofit.descriptors import ReferenceEnergySetting
 from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.potentials.mace import MaceSettings
@@ -102,6 +103,11 @@ class SnapModelSettings(StrictSettings):
     rcutfac: StrictPositiveFloat = Field(4.812302818, description="Cutoff of a pair of elements in Å / (R_i + R_j).")
     radelem: dict[str, StrictPositiveFloat] = Field({}, description="Cutoff radius R by element; 0.5 by default.")
     wj: dict[str, Number] = Field({}, description="Weight by element; 1 by default.")
+    reference_energies: ReferenceEnergySetting = Field(
+        "auto",
+        description="Energies of free atoms at the best level, which the models reproduce exactly: those of labelled "
+        "'isolated' atoms, eV by element ({C: -1.25}), or 'fitted'. 'auto': isolated where labelled.",
+    )
     weight_ratio: StrictPositiveFloat = Field(12.25, description="Ratio of energy to force weight, w_E/w_F.")
     core_repulsion: bool = Field(
         True, description="Add the ZBL potential at distances below those of bonds, so that structures cannot collapse."
@@ -111,6 +117,13 @@ class SnapModelSettings(StrictSettings):
     committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
         "bootstrap", description="Method that generates the members."
     )
+
+    @field_validator("reference_energies")
+    @classmethod
+    def _check_levels(cls, value: Any) -> Any:
+        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+            raise ValueError("must be energies of the best level by element; the loop fits the offsets of other levels")
+        return value
 
 
 class ExploreSettings(StrictSettings):

@@ -17,8 +17,9 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError
 from paretofit.dataset import Dataset
-from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis, compute_design
+from paretofit.descriptors import ColumnConstraint, DesignMatrix, ReferencePotential, SnapBasis, compute_design
 from paretofit.execution import RunContext
+from paretofit.learning.free_atoms import build_free_atom_constraint, collect_free_atom_energies
 from paretofit.learning.learn_settings import SnapModelSettings
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.sets import TRAIN, VALIDATE
@@ -32,6 +33,7 @@ from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import (
     CommitteeSettings,
     CrossValidation,
+    LabelledStructures,
     LinearPotential,
     MacePotential,
     build_committee,
@@ -160,40 +162,61 @@ class SnapModel:
             If the training set is empty or too small for the smallest model.
         """
         train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
-        if not len(train):
+        energies, isolated_atoms = collect_free_atom_energies(
+            self.settings.reference_energies, data.dataset, data.levels, self.build_basis(self.settings.twojmax)
+        )
+        fitted = np.setdiff1d(train, isolated_atoms)
+        if not len(fitted):
             raise InputError("the training set has no labels; see iterations/*/label.json for the labels that failed")
         designs = self._load_or_compute_designs(data, context)
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
-        twojmax = self._choose_twojmax(designs[0][1], n_rows)
-        n_columns = designs[0][1].columns_up_to(twojmax)
+        twojmax, level = self._choose_twojmax(designs[0][1], n_rows), data.levels[-1]
+        n_columns, seeds = designs[0][1].columns_up_to(twojmax), np.random.default_rng([seed, 0])
+        basis = self.build_basis(twojmax)
         shifted_levels = [name for name in data.levels[:-1] if (data.level[train] == name).any()]
-        configuration_weights = compute_configuration_weights(data, train, self.settings.downweight)
-        parts = build_parts(data, designs, train, n_columns, shifted_levels, len(self.elements), configuration_weights)
-        weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
-        rng = np.random.default_rng([seed, 0])
-        fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=context.jobs)
-        offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
-        offsets = dict(zip(offset_names, map(float, fit.coefficients[n_columns:].ravel()), strict=True))
-        committee_settings = CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed)
-        potential = build_committee(
-            self.build_basis(twojmax),
-            fit,
-            committee_settings,
-            list(data.dataset.select(train)),
-            data.select_aligned(validation, offsets),
-            reference=self.reference,
-            energy_weight=self.settings.weight_ratio,
-            level=data.levels[-1],
-            columns=n_columns,
-            context=context,
+        constraint = build_free_atom_constraint(energies, basis, shifted_levels, level)
+        configuration_weights = compute_configuration_weights(data, fitted, self.settings.downweight)
+        parts = build_parts(
+            data, designs, fitted, n_columns, shifted_levels, len(self.elements), configuration_weights, constraint
         )
+        weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
+        fit = CommitteeFit.from_parts(parts, data.groups[fitted], weights, seeds, threads=context.jobs)
+        coefficients = fit.coefficients if constraint is None else constraint.expand(fit.coefficients, level)
+        offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
+        offsets = dict(zip(offset_names, map(float, coefficients[n_columns:]), strict=True))
+        potential, cross_validation = self._build_committee(
+            fit, list(data.dataset.select(train)), data.select_aligned(validation, offsets), constraint,
+            basis=basis, columns=n_columns, level=level, seed=seed, context=context,
+        )  # fmt: skip
         potential.write(folder)
-        cross_validation = cross_validate_committee(fit, committee_settings, potential)
         fold = np.full(len(data.dataset), -1)
-        fold[train] = cross_validation.fold
+        fold[fitted] = cross_validation.fold
         description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows"
-        committee, cross_validation = Committee(potential), cross_validation._replace(fold=fold)
-        return TrainingResult(committee, offsets, description, cross_validation=cross_validation)
+        if symbols := ", ".join(energies[level]):
+            description += f", exact energies of free atoms of {symbols}"
+        cross_validation = cross_validation._replace(fold=fold)
+        return TrainingResult(Committee(potential), offsets, description, cross_validation=cross_validation)
+
+    def _build_committee(
+        self,
+        fit: CommitteeFit,
+        training: list[Atoms],
+        validation: LabelledStructures,
+        constraint: ColumnConstraint | None,
+        *,
+        basis: SnapBasis,
+        columns: int,
+        level: str,
+        seed: int,
+        context: RunContext,
+    ) -> tuple[LinearPotential, CrossValidation]:
+        """Build the committee of a fit, and the committees of its cross-validation."""
+        settings = CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed)
+        potential = build_committee(
+            basis, fit, settings, training, validation, reference=self.reference, columns=columns, level=level,
+            energy_weight=self.settings.weight_ratio, constraint=constraint, context=context,
+        )  # fmt: skip
+        return potential, cross_validate_committee(fit, settings, potential, constraint=constraint, level=level)
 
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
         """Choose the largest 2Jmax, up to the one of the settings, for which there are enough rows."""

@@ -12,7 +12,13 @@ from ase.data import atomic_numbers, covalent_radii
 
 from paretofit.core import Array, RowKind, get_shared_lammps
 from paretofit.dataset import Dataset
-from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis, compute_reference_labels
+from paretofit.descriptors import (
+    ColumnConstraint,
+    DesignMatrix,
+    ReferencePotential,
+    SnapBasis,
+    compute_reference_labels,
+)
 from paretofit.learning.learn_settings import DownweightSettings
 from paretofit.learning.training_set import TrainingData
 from paretofit.linear.reduction import Part, RowBlock
@@ -60,6 +66,7 @@ def build_parts(
     shifted_levels: Sequence[str],
     n_elements: int,
     configuration_weights: Array,
+    constraint: ColumnConstraint | None,
 ) -> list[Part]:
     """Build the training rows with columns for the offsets of levels, with the weights of levels and configurations.
 
@@ -76,6 +83,8 @@ def build_parts(
         Levels with an offset.
     n_elements : int
     configuration_weights : (n,) float64
+    constraint : ColumnConstraint or None
+        Energies of free atoms.
     """
     train_numbers = np.full(len(data.dataset), -1)
     train_numbers[train] = np.arange(len(train))
@@ -94,6 +103,8 @@ def build_parts(
             # the columns of an offset contain the composition, in the energy rows of its level
             is_shifted = [(kind == RowKind.ENERGY) & (level == data.levels.index(name)) for name in shifted_levels]
             X = np.hstack([rows[:, :n_columns], *(rows[:, :n_elements] * mask[:, None] for mask in is_shifted)])
+            if constraint is not None:
+                X, y = constraint.reduce_rows(X), constraint.reduce_targets(X, y, data.levels[-1])
             w = level_weights[level, kind] * configuration_weights[configuration]
             is_complete = np.ones(int(is_training.sum()), dtype=bool)
             numbers = train_numbers[configuration][is_training]

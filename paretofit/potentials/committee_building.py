@@ -12,7 +12,7 @@ from ase import Atoms, units
 
 from paretofit.core import Array, InputError, RowKind, check_choice
 from paretofit.dataset import Dataset
-from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis
+from paretofit.descriptors import ColumnConstraint, DesignMatrix, ReferencePotential, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear.reduction import Part, RowBlock, split_rows
 from paretofit.potentials.assessment import collect_calibration_data, fit_linear_grades, predict_spreads
@@ -26,6 +26,7 @@ from paretofit.uncertainty import (
     CalibrationData,
     CommitteeFit,
     CommitteeMethod,
+    TrainingLeverage,
     Uncertainty,
     get_min_calibration_size,
     hash_structure,
@@ -33,6 +34,7 @@ from paretofit.uncertainty import (
 
 N_FOLDS = 10  # of the cross-validation of a committee
 MIN_CALIBRATION_CONFIGURATIONS = 3  # labelled configurations required for the slope of a calibration
+CONSTRAINT_WEIGHT = 2.0**50  # of equations in leverages; a power of two multiplies without rounding
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
@@ -152,6 +154,7 @@ def build_committee(
     energy_weight: float = 1.0,
     level: str = "",
     columns: int | None = None,
+    constraint: ColumnConstraint | None = None,
     context: RunContext,
 ) -> LinearPotential:
     """Draw the members, calibrate them on the held-out structures, and fit grades of atoms to the training set.
@@ -175,13 +178,18 @@ def build_committee(
     columns : int, optional
         Number of leading columns of the fit that belong to the model; the others belong to the labels, such as offsets
         of levels.
+    constraint : ColumnConstraint, optional
+        Constraint that eliminated columns before the fit, with values for `level`; `columns` includes these columns.
     context : RunContext
     """
-    members = _draw_members(fit, settings, centre)[:, :columns]
+    members, leverage = _draw_members(fit, settings, centre, constraint, level)[:, :columns], fit.leverage
+    if constraint is None:
+        leverage = leverage.restrict_columns(members.shape[1])
+    else:
+        leverage = expand_leverage(leverage, constraint.restrict_columns(members.shape[1]))
     committee = LinearPotential(basis, members, reference)
     calibration, roles = calibrate_committee(committee, training, calibration_set, context)
     grades = fit_linear_grades(basis, training, context)
-    leverage = fit.leverage.restrict_columns(members.shape[1])
     uncertainty = Uncertainty(
         settings.method, calibration, grades, leverage, energy_weight, roles, settings.coverage, level
     )
@@ -204,7 +212,13 @@ class CrossValidation(NamedTuple):
 
 
 def cross_validate_committee(
-    fit: CommitteeFit, settings: CommitteeSettings, potential: LinearPotential, n_folds: int = N_FOLDS
+    fit: CommitteeFit,
+    settings: CommitteeSettings,
+    potential: LinearPotential,
+    *,
+    constraint: ColumnConstraint | None = None,
+    level: str = "",
+    n_folds: int = N_FOLDS,
 ) -> CrossValidation:
     """Fit committees without each fold of the training set, from the moments of the fit.
 
@@ -218,36 +232,66 @@ def cross_validate_committee(
     settings : CommitteeSettings
     potential : LinearPotential
         Committee of the fit, from `build_committee`.
+    constraint : ColumnConstraint, optional
+        Constraint of the fit, with values for `level`.
+    level : str
     n_folds : int
         Largest number of folds.
     """
     n_blocks = len(fit.G)
     fold_of_block = np.arange(n_blocks) % min(n_folds, n_blocks)
     n_columns = potential.coefficients.shape[1]
+    mean = _expand(fit.coefficients, constraint, level)
     committees: list[LinearPotential] = []
     number_of_block = np.full(n_blocks, -1)
     for fold in range(int(fold_of_block.max()) + 1):
         try:
-            members = _draw_members(fit.leave_out(np.flatnonzero(fold_of_block == fold)), settings, None)
+            part = fit.leave_out(np.flatnonzero(fold_of_block == fold))
+            members = _draw_members(part, settings, None, constraint, level)
         except InputError:  # a group that alone determines a coefficient, such as the only one with an element
             continue
-        coefficients = potential.mean_coefficients + (members - fit.coefficients)[:, :n_columns]
+        coefficients = potential.mean_coefficients + (members - mean)[:, :n_columns]
         number_of_block[fold_of_block == fold] = len(committees)
         committees.append(replace(potential, coefficients=coefficients, uncertainty=None))
     return CrossValidation(number_of_block[fit.block_numbers], committees)
 
 
-def _draw_members(fit: CommitteeFit, settings: CommitteeSettings, centre: Array | None) -> Array:
-    """Draw the coefficients of the members, ``(m, p)``, and shift their mean to `centre`."""
+def _expand(coefficients: Array, constraint: ColumnConstraint | None, level: str) -> Array:
+    return coefficients if constraint is None else constraint.expand(coefficients, level)
+
+
+def _draw_members(
+    fit: CommitteeFit,
+    settings: CommitteeSettings,
+    centre: Array | None,
+    constraint: ColumnConstraint | None,
+    level: str,
+) -> Array:
+    """Draw all coefficients of the members, ``(m, p)``; shift their mean to `centre`, by default that of the fit."""
     method = cast("CommitteeMethod", settings.method)
     members = fit.draw_members(settings.members, np.random.default_rng(settings.seed), method=method)
-    members += (fit.coefficients if centre is None else centre) - members.mean(axis=0)
     if np.ptp(members, axis=0).max() <= 0:
         raise InputError(
             "all members of the committee are identical, so their spread contains no information; add training "
             "configurations"
         )
-    return members
+    members = _expand(members, constraint, level)
+    mean = _expand(fit.coefficients, constraint, level) if centre is None else centre
+    return np.asarray(members + (mean - members.mean(axis=0)))
+
+
+def expand_leverage(leverage: TrainingLeverage, constraint: ColumnConstraint) -> TrainingLeverage:
+    """Convert the leverage in the retained columns of a constraint to the leverage in all columns.
+
+    The equations are training rows of nearly infinite weight, so that a row has the leverage of its reduced row.
+    """
+    reduced = leverage.restrict_columns(len(constraint.retained))
+    n, retained = len(constraint.eliminated), reduced.retained_columns
+    R = np.zeros((n + len(retained), n + len(retained)))
+    R[:n, :n] = CONSTRAINT_WEIGHT * np.eye(n)
+    R[:n, n:] = -CONSTRAINT_WEIGHT * constraint.matrix[:, retained]
+    R[n:, n:] = reduced.R
+    return TrainingLeverage(np.concatenate([constraint.eliminated, constraint.retained[retained]]), R)
 
 
 def calibrate_committee(

@@ -247,7 +247,7 @@ def _measure_deviation(files: SnapFiles, potential: LinearPotential, structures:
     max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
         expected = mean.predict(atoms)
-        copy = copy_without_constraints(atoms)
+        copy, _ = _enclose(atoms)
         copy.calc = calculator
         with translate_lammps_errors(atoms):
             pairs = [
@@ -263,6 +263,16 @@ def _measure_deviation(files: SnapFiles, potential: LinearPotential, structures:
     return max_deviation, config_id
 
 
+def _enclose(atoms: Atoms) -> tuple[Atoms, bool]:
+    """Copy a structure; put it into a large periodic box unless it is periodic, because LAMMPS loses atoms outside."""
+    copy: Atoms = copy_without_constraints(atoms)
+    is_periodic = bool(copy.pbc.all())
+    if not is_periodic:
+        copy.set_cell(complete_cell(build_vacuum_cell(copy, VACUUM_CUTOFF_A)), scale_atoms=False)
+        copy.pbc = True
+    return copy, is_periodic
+
+
 class LinearCalculator(CommitteeCalculator):
     """ASE calculator of a `LinearPotential`, whose mean is computed by LAMMPS; see `CommitteeCalculator`."""
 
@@ -275,11 +285,7 @@ class LinearCalculator(CommitteeCalculator):
         self._lammps = lammps_calculator(files.commands, files.elements)
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
-        copy: Atoms = copy_without_constraints(atoms)
-        is_periodic = bool(copy.pbc.all())
-        if not is_periodic:  # LAMMPS loses atoms that leave the box, so a large periodic box is used
-            copy.set_cell(complete_cell(build_vacuum_cell(copy, VACUUM_CUTOFF_A)), scale_atoms=False)
-            copy.pbc = True
+        copy, is_periodic = _enclose(atoms)
         copy.calc = self._lammps
         forces, energy = copy.get_forces(), copy.get_potential_energy()
         results: dict[str, object] = {"forces": forces, "energy": energy, "free_energy": energy}

@@ -39,7 +39,7 @@ basis:
   radelem: {radelem}
   wj: {wj}
   quadratic: true         # false: linear SNAP
-
+{reference_energies}
 # Train/test split. Configurations with the same parent or trajectory are in the same set.
 split: {{train_fraction: 0.7, seed: {split_seed}{group_by}}}{group_comment}
 
@@ -132,11 +132,13 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
         components = 3 * float(used.n_atoms.mean())
         sizes = _choose_subset_sizes(len(prepared.split.train))
         cost = _describe_cost(used, levels)
+        reference_energies = _describe_reference_energies(prepared)
     return {
         "n": len(data),
         "levels": ", ".join(map(_format_scalar, levels)),
         "level_comment": _describe_excluded_levels(data),
         "elements": ", ".join(elements),
+        "reference_energies": reference_energies,
         "radelem": [0.5] * len(elements),
         "wj": [1.0] * len(elements),
         "split_seed": settings["split"]["seed"],
@@ -151,6 +153,17 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
         "sizes": f"[{', '.join(map(str, sizes))}]",
         "cost": cost,
     }
+
+
+def _describe_reference_energies(prepared: PreparedStudy) -> str:
+    """Describe the energies of free atoms, if isolated atoms are labelled."""
+    references = prepared.reference_energies
+    if not references.isolated_atoms:
+        return ""
+    text = references.describe(prepared.grid.levels[-1])
+    return (
+        f"# Energies of free atoms, which models reproduce exactly: {text}.\nreference_energies: auto    # or fitted\n"
+    )
 
 
 def _describe_cost(used: Dataset, levels: list[str]) -> str:

@@ -14,6 +14,7 @@ from .committee_file import read_committee as read_committee
 from .committee_file import read_uncertainty as read_uncertainty
 from .committee_file import write_committee as write_committee
 from .extrapolation import EnvironmentGrade as EnvironmentGrade
+from .extrapolation import TrainingLeverage as TrainingLeverage
 from .extrapolation import classify_grade as classify_grade
 from .known_structures import HELD_OUT as HELD_OUT
 from .known_structures import TRAIN as TRAIN
