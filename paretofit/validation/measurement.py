@@ -187,6 +187,7 @@ def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) ->
         result.add_quantities(case, equation.quantities, name)
         table = "eos" if equation.measure.name == "volume" else f"eos_{equation.measure.name}"
         result.add_curve(case, table, equation.curve, name)
+        result.failures += [f"{name}: {failure}" for failure in equation.failures]
         return equation
 
     crystal_energy = measure_equation(case.structure_name, case.crystal).energy

@@ -26,7 +26,7 @@ from paretofit.validation.quantity import PropertyError, Quantity
 SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
 FIT_POINTS = 9  # number of volumes
-MAX_RESIDUAL_RATIO = 0.02  # to the range of the energies; smooth potentials have 1e-4
+MAX_RESIDUAL_RATIO = 0.02  # to the range of the energies; of smooth potentials, it is below 0.5 %
 SCAN_POINTS = 21  # number of volumes
 SEARCH_RANGE = (0.6, 1.7)  # volumes relative to the initial one in the search for the minimum of a prototype
 SEARCH_POINTS = 23  # number of volumes
@@ -45,6 +45,8 @@ class BirchMurnaghanCurve:
     curve : DataFrame
         ``volume``, ``area`` or ``length``, and ``energy`` (eV/atom); volumes within ±25 % of the initial volume.
     measure : CellMeasure
+    failures : list of str
+        Sizes outside the fit at which the positions could not be relaxed, so that the curve has no point there.
     """
 
     size: float
@@ -53,6 +55,7 @@ class BirchMurnaghanCurve:
     modulus_derivative: float
     curve: pd.DataFrame
     measure: CellMeasure
+    failures: list[str]
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -139,21 +142,23 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     n = count_periodic(atoms)
     scan_range, fit_range = SCAN_RANGE * n / 3, FIT_RANGE * n / 3
     measure = get_measure(atoms)
-    fit_points = _scan_sizes(calculator, atoms, np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS))
-    parameters = fit_birch_murnaghan(*fit_points.to_numpy().T, n)
-    factors = np.linspace(1 - scan_range, 1 + scan_range, n_points)
-    outer_points = _scan_sizes(calculator, atoms, factors[np.abs(factors - 1) > fit_range])
-    curve = pd.concat([fit_points, outer_points]).sort_values(measure.name, ignore_index=True)
-    return BirchMurnaghanCurve(*parameters, curve, measure)
+    fit_points = [_relax_at(calculator, atoms, x) for x in np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS)]
+    parameters = fit_birch_murnaghan(*np.array(fit_points).T, n)
+    outer_points, failures = [], []
+    for factor in np.linspace(1 - scan_range, 1 + scan_range, n_points):
+        if abs(factor - 1) > fit_range:
+            try:
+                outer_points.append(_relax_at(calculator, atoms, factor))
+            except PropertyError as error:
+                failures.append(f"the curve has no point at {factor:.3g} times the {measure.name}: {error}")
+    curve = pd.DataFrame(sorted(fit_points + outer_points), columns=[measure.name, "energy"])
+    return BirchMurnaghanCurve(*parameters, curve, measure, failures)
 
 
-def _scan_sizes(calculator: Any, atoms: Atoms, factors: Array) -> pd.DataFrame:
-    """Tabulate the size (such as ``volume``, Å³/atom) and ``energy`` (eV/atom) with relaxed positions."""
-    rows = []
-    for factor in factors:
-        relaxed = relax_positions_if_needed(calculator, scale_measure(atoms, factor), FORCE_TOLERANCE)
-        rows.append((measure_cell(relaxed) / len(atoms), relaxed.get_potential_energy() / len(atoms)))
-    return pd.DataFrame(rows, columns=[get_measure(atoms).name, "energy"])
+def _relax_at(calculator: Any, atoms: Atoms, factor: float) -> tuple[float, float]:
+    """Compute the size (such as the volume, Å³/atom) and energy (eV/atom) with relaxed positions at a relative size."""
+    relaxed = relax_positions_if_needed(calculator, scale_measure(atoms, factor), FORCE_TOLERANCE)
+    return measure_cell(relaxed) / len(atoms), relaxed.get_potential_energy() / len(atoms)
 
 
 def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
