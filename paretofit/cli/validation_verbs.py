@@ -62,8 +62,8 @@ InterstitialsOption = Annotated[
 ReferenceEnergyOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Energy of an atom in its reservoir (eV), such as Ni=-4.45, for vacancies and antisites of compounds; may be "
-        "repeated.",
+        help="Energy of an atom in its reservoir (eV), such as Ni=-4.45, for vacancies and antisites of compounds; may "
+        "be repeated.",
         show_default="the element's relaxed crystal",
     ),
 ]
@@ -138,4 +138,6 @@ def _parse_energy(text: str) -> tuple[str, float]:
     try:
         return symbol.strip(), float(energy)
     except ValueError as error:
-        raise InputError(f"--reference-energy requires an element and its energy, such as Ni=-4.45; got '{text}'") from error
+        raise InputError(
+            f"--reference-energy requires an element and its energy, such as Ni=-4.45; got '{text}'"
+        ) from error

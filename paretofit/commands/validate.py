@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from paretofit import validation
 from paretofit.commands.validation_result import ValidationResult, write_validation
@@ -21,6 +22,7 @@ from paretofit.potentials.mace import permit_unpickling
 from paretofit.structures import check_empty_space
 
 OUTPUT_FILES = ("validation.csv", "failures.csv", "validation.json", "validation.md", "validation.html")
+MAX_LISTED_NAMES = 20  # in an error message
 JOURNAL_FILES = ("relaxations.partial", "properties.partial")  # finished parts of a validation that was stopped
 
 
@@ -84,6 +86,7 @@ def validate_potential(
     settings, context = settings or validation.ValidationSettings(), RunContext(jobs, progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
+    _check_names("element", [symbol for symbol, _ in settings.reference_energies], chemical_symbols[1:])
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
     structures_by_name, notes = _load_structures(structures, potentials)
     plan = ValidationPlan(potentials, structures_by_name, properties, settings)
@@ -117,7 +120,8 @@ def _parse_potentials(potential: str, against: str | None) -> tuple[list[validat
 def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> None:
     for name in names:
         if name not in choices:
-            raise InputError(f"unknown {kind} '{name}'; available: {', '.join(choices)}{suggest_match(name, choices)}")
+            available = f"available: {', '.join(choices)}" if len(choices) < MAX_LISTED_NAMES else "use its symbol"
+            raise InputError(f"unknown {kind} '{name}'; {available}{suggest_match(name, choices)}")
 
 
 def _read_reference_table(path: Path) -> pd.DataFrame:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,20 +20,18 @@ CURVES = (
     "eos", "eos_area", "eos_length", "phonon_bands", "phonon_labels", "phonon_density", "vibrations", "defects",
     "interlayer", "dimer", "md_energy", "md_rdf",
 )  # fmt: skip
-FIGURES = {
+FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
     "eos": (
         figures.plot_equations_of_state,
-        "Energy as a function of volume; the equations of state fit the energies within 6 % of the minimum.",
+        "Energy as a function of volume; the equations of state are fitted within 6 % of the minimum.",
     ),
     "eos_area": (
         partial(figures.plot_equations_of_state, size="area"),
-        "Energy as a function of the area of sheets, whose vacuum is not strained; the equations of state fit the "
-        "energies within 4 % of the minimum.",
+        "Energy as a function of the area of sheets, whose vacuum is left alone; fitted within 4 % of the minimum.",
     ),
     "eos_length": (
         partial(figures.plot_equations_of_state, size="length"),
-        "Energy as a function of the length of wires, whose vacuum is not strained; the equations of state fit the "
-        "energies within 2 % of the minimum.",
+        "Energy as a function of the length of wires, whose vacuum is left alone; fitted within 2 % of the minimum.",
     ),
     "vibrations": (figures.plot_vibrations, "Vibrations of molecules; imaginary frequencies are negative."),
     "defects": (
@@ -164,7 +163,7 @@ def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFig
 
 def _find_section(figure_name: str) -> str:
     """Return the property that a figure belongs to."""
-    return "phonons" if figure_name == "vibrations" else figure_name.split("_")[0]
+    return "phonons" if figure_name == "vibrations" else figure_name.partition("_")[0]
 
 
 def _format_opening(result: ValidationResult) -> str:

@@ -147,9 +147,7 @@ def _relax_or_explain(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]
     return validation.pack_structure(relaxed)
 
 
-def _measure(
-    plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | str], task: PropertyTask
-) -> list[Array]:
+def _measure(plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | str], task: PropertyTask) -> list[Array]:
     """Compute one property of one structure with one potential, in a worker."""
     structure = plan.structures[task.structure]
     crystal = crystals.get((task.structure, task.potential_index), structure)

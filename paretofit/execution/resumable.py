@@ -51,7 +51,9 @@ def map_with_journal(
                 n_stored += 1
                 yield arrays
             if stored.is_restarted:
-                _report(context, f"{text}: {journal} is of a stopped run with other inputs; all parts are computed again")
+                _report(
+                    context, f"{text}: {journal} is of a stopped run with other inputs; all parts are computed again"
+                )
             if n_stored:
                 _report(
                     context,

@@ -19,7 +19,6 @@ from paretofit.structures.geometry import add_vacuum, check_empty_space, list_el
 from paretofit.structures.maker import CandidateGenerator, ParentStructure
 
 
-
 def generate_candidates(
     structures: Sequence[Atoms],
     names: Sequence[str],

@@ -171,7 +171,10 @@ def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
         quantities.append(Quantity(measure.name, f"{measure.unit}/atom", measure_cell(atoms) / len(atoms)))
     extents = np.sort(np.ptp(atoms.positions[:, n:], axis=0))
     label = "thickness" if n == 2 else "extent"
-    return [*quantities, *(Quantity(f"{label} {k or ''}".strip(), "Å", float(extent)) for k, extent in _number(extents))]
+    return [
+        *quantities,
+        *(Quantity(f"{label} {k or ''}".strip(), "Å", float(extent)) for k, extent in _number(extents)),
+    ]
 
 
 def _number(values: Array) -> list[tuple[int, float]]:

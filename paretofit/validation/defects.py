@@ -1,7 +1,7 @@
 """Formation energies of point defects, relaxed with one potential and evaluated with one or more.
 
-E_f = E(defective) - E(pristine) + Σ_s n_s μ_s, with n_s atoms of species s removed (paper 1). In an element, the pristine
-structure is also the reservoir: μ = E(pristine)/N. For compounds, see `paretofit.validation.reservoirs`.
+E_f = E(defective) - E(pristine) + Σ_s n_s μ_s, with n_s atoms of species s removed (paper 1). In an element, the
+pristine structure is also the reservoir: μ = E(pristine)/N. For compounds, see `paretofit.validation.reservoirs`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DefectCells:
 def relax_defect_cells(
     calculator: Any, crystal: Atoms, *, min_length: float, interstitials: Sequence[Sequence[float]] = ()
 ) -> DefectCells:
-    """Relax vacancies and antisites on each inequivalent site, the nearest divacancy, Stone-Wales defects, interstitials.
+    """Relax vacancies and antisites on each inequivalent site, the nearest divacancy, Stone-Wales defects and others.
 
     Of a molecule, there are Stone-Wales defects only, because a molecule without an atom is another molecule.
 
@@ -158,10 +158,10 @@ def _build_unrelaxed_cells(
     cells["divacancy" if len(species) == 1 else f"divacancy {pair}"] = _remove_atoms(
         pristine, [first_index, second_index]
     )
-    for number, site in enumerate(interstitials, start=1):
+    for number, place in enumerate(interstitials, start=1):
         for symbol in species:
             cell = pristine.copy()
-            cell.append(Atom(symbol, np.asarray(site) @ crystal.cell[:]))
+            cell.append(Atom(symbol, np.asarray(place) @ crystal.cell[:]))
             cell.wrap()
             cells[f"interstitial {number}" if len(species) == 1 else f"interstitial {symbol} {number}"] = cell
     return cells

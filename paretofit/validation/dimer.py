@@ -61,7 +61,10 @@ class DimerCurve:
         ]
         if not self.is_bound:
             return quantities
-        bond = [Quantity("bond length", "Å", float(minimum["distance"])), Quantity("depth", "eV", float(-minimum["energy"]))]
+        bond = [
+            Quantity("bond length", "Å", float(minimum["distance"])),
+            Quantity("depth", "eV", float(-minimum["energy"])),
+        ]
         return bond + quantities
 
 

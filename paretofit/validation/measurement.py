@@ -169,7 +169,9 @@ def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
 def _require_crystal(case: ValidationCase) -> None:
     kind = KINDS[count_periodic(case.input_structure)]
     if kind != "crystal":
-        raise PropertyError(f"this property is defined for crystals, which are periodic in three directions, not a {kind}")
+        raise PropertyError(
+            f"this property is defined for crystals, which are periodic in three directions, not a {kind}"
+        )
 
 
 def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
@@ -287,7 +289,9 @@ def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -
             quantities = [quantity._replace(name=f"{quantity.name}{suffix}") for quantity in scan.quantities]
             result.add_quantities(case, quantities)
             if not quantities:
-                result.failures.append(f"{method or 'no dispersion'}: the energy has no minimum, the layers do not bind")
+                result.failures.append(
+                    f"{method or 'no dispersion'}: the energy has no minimum, the layers do not bind"
+                )
             result.add_curve(case, "interlayer", scan.curve, dispersion=method.upper() or "none")
 
 

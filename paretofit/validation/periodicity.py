@@ -114,7 +114,7 @@ def _complete_axes(periodic_vectors: Array, other_vectors: Array) -> Array:
         elif k < len(periodic_vectors):
             raise PropertyError("its periodic cell vectors are zero or linearly dependent")
         if len(axes) == 2:
-            axes.append(np.cross(*axes))
+            axes.append(np.cross(axes[0], axes[1]))
             break
     return np.array(axes)
 
@@ -141,7 +141,7 @@ def scale_measure(atoms: Atoms, factor: float) -> Atoms:
 
 
 def reduce_to_primitive(atoms: Atoms, primitive_vectors: Array, representatives: Array) -> Atoms:
-    """Reduce an oriented sheet or wire to its primitive cell; its first vector is the shortest, and its angle is obtuse.
+    """Reduce an oriented sheet or wire to its primitive cell, whose first vector is the shortest and angle is obtuse.
 
     Parameters
     ----------

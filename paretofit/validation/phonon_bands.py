@@ -17,12 +17,11 @@ from ase import Atoms, units
 
 from paretofit.core import Array
 from paretofit.validation.crystal import compute_cell_heights, compute_repeats
-from paretofit.validation.periodicity import count_periodic
 from paretofit.validation.quantity import Quantity
 
 DISPLACEMENT_A = 0.01
-# The twist of a wire and the bending of a sheet have no frequency only in the limit of small displacements: with 0.01 Å,
-# the twist of a (6,0) carbon nanotube has an imaginary frequency of 0.12 THz, with 0.002 Å one of 0.02 THz.
+# The twist of a wire has no frequency only in the limit of small displacements: with 0.01 Å, that of a (6,0) carbon
+# nanotube has an imaginary frequency of 0.12 THz, with 0.002 Å one of 0.02 THz.
 LOW_DIMENSIONAL_DISPLACEMENT_A = 0.002
 MAX_IMAGINARY_THZ = -0.1  # frequencies between this value and zero are numerical noise around Γ
 MESH_LENGTH_A = 100.0  # phonopy's parameter for the density of a mesh
@@ -161,7 +160,7 @@ def _compute_force_constants(calculator: Any, atoms: Atoms, min_length: float) -
 
     cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions())
     # the primitive cell of phonopy may have its vectors in another order than the vacuum requires
-    primitive_matrix = "auto" if atoms.pbc.all() else np.eye(3)
+    primitive_matrix: Any = "auto" if atoms.pbc.all() else np.eye(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # phonopy 4 warns that 'auto' has become the default
         phonopy: Any = Phonopy(

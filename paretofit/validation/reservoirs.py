@@ -1,7 +1,7 @@
 """Energies of atoms in the reservoirs from which atoms of compounds are added or to which they are removed.
 
-They are a convention, not a property of the potential: stated energies come first; then each element's reference crystal
-(ASE's), relaxed with the same potential; one element without such a crystal is in equilibrium with the compound.
+They are a convention, not a property of the potential: stated energies come first; then each element's reference
+crystal (ASE's), relaxed with the same potential; one element without a crystal is in equilibrium with the compound.
 """
 
 from __future__ import annotations

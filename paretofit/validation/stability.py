@@ -149,9 +149,9 @@ def compute_radial_distribution(
 ) -> pd.DataFrame:
     """Compute the mean of g(r) = n(r) / (N ρ S Δr) over frames, which is 1 for an ideal gas.
 
-    In crystals, ρ is the number of atoms per volume and S = 4πr². In sheets, ρ is the number per area and S = 2πr, and in
-    wires, the number per length and S = 2, so that vacuum does not matter and g(r) approaches 1 beyond their thickness.
-    In molecules, ρ is that of the atoms spread over a sphere of radius `max_distance`.
+    In crystals, ρ is the number of atoms per volume and S = 4πr². In sheets, ρ is the number per area and S = 2πr, and
+    in wires, the number per length and S = 2, so that vacuum does not matter and g(r) approaches 1 beyond their
+    thickness. In molecules, ρ is that of the atoms spread over a sphere of radius `max_distance`.
 
     Returns
     -------

@@ -68,8 +68,8 @@ def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
 def rotate_bond(atoms: Atoms, bond: RotatableBond) -> Atoms:
     """Copy a structure and rotate a bond by 90° about the normal of the surface through its middle.
 
-    The bond is also tilted, because the flat defect is a saddle point: graphene lowers its energy by moving the two atoms
-    to opposite sides (Ma et al., Phys. Rev. B 80, 033407, 2009), with AIREBO by 1 eV in a cell of 12 Å.
+    The bond is also tilted, because the flat defect is a saddle point: graphene lowers its energy by moving the two
+    atoms to opposite sides (Ma et al., Phys. Rev. B 80, 033407, 2009), with AIREBO by 1 eV in a cell of 12 Å.
     """
     middle = atoms.positions[bond.first] + bond.vector / 2
     rotated = np.cross(bond.normal, bond.vector)

@@ -91,7 +91,9 @@ class PotentialSpec:
         folder = Path(self.mace_folder)
         networks = sorted(path for path in folder.rglob("*") if path.is_file()) if self.mace_folder else []
         files = {str(path.relative_to(folder)): hash_file(path) for path in networks}
-        options = [_hash_word(value) if isinstance(value, str) else value for value in json.loads(self.options).values()]
+        options = [
+            _hash_word(value) if isinstance(value, str) else value for value in json.loads(self.options).values()
+        ]
         calculator = [self.import_path, self.options, options, _find_source_digest(self.import_path)]
         return hash_json([self.name, words, list(self.elements), calculator, files, self.dispersion])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
@@ -30,10 +30,10 @@ class VacuumCalculator(Calculator):
         Whether the energy does not depend on a vacuum above 40 Å.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  (ASE's convention)
 
     def __init__(self, calculator: Any, *, is_local: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._calculator, self._is_local = calculator, is_local
 
     def calculate(
@@ -43,8 +43,8 @@ class VacuumCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Compute the energy and the requested properties of a structure."""
-        super().calculate(atoms, properties, system_changes)
-        structure: Atoms = self.atoms
+        structure: Any = self.atoms if atoms is None else atoms
+        super().calculate(structure, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
         copy = widen_vacuum(structure, LOCAL_VACUUM_A) if self._is_local else structure.copy()
         copy.calc = self._calculator
         energy = float(copy.get_potential_energy())

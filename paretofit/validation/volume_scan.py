@@ -101,15 +101,13 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
     residual_ratio = float(np.abs(polynomial(x) - energies).max() / np.ptp(energies))
     if residual_ratio > MAX_RESIDUAL_RATIO:
         raise PropertyError(
-            f"no equation of state fits the energies {range_text}: they deviate from it by {100 * residual_ratio:.2g} % of "
-            "their range"
+            f"no equation of state fits the energies {range_text}: they deviate by {100 * residual_ratio:.2g} % "
+            "of their range"
         )
     curvature = polynomial.deriv(2)
-    minima = [
-        float(root.real)
-        for root in polynomial.deriv(1).roots()
-        if abs(root.imag) < 1e-12 * abs(root) and x.min() < root.real < x.max() and curvature(root.real) > 0
-    ]
+    roots = np.asarray(polynomial.deriv(1).roots(), dtype=complex)
+    real_roots = roots.real[np.abs(roots.imag) < 1e-12 * np.abs(roots)].tolist()
+    minima = [root for root in real_roots if x.min() < root < x.max() and curvature(root) > 0]
     if not minima:
         raise PropertyError(f"the equation of state that fits the energies {range_text} has no minimum there")
     x0 = minima[0]
@@ -117,7 +115,7 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
     dx, ddx = -2 * x0 / d, 4 * x0 / d**2
     second = float(curvature(x0)) * dx**2
     third = float(polynomial.deriv(3)(x0)) * dx**3 + 3 * float(curvature(x0)) * dx * ddx
-    size = x0 ** (-d / 2)
+    size = float(x0 ** (-d / 2))
     return size, float(polynomial(x0)), second / size / measure.modulus_factor, 2 - third / second
 
 
@@ -143,7 +141,8 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     scan_range, fit_range = SCAN_RANGE * n / 3, FIT_RANGE * n / 3
     measure = get_measure(atoms)
     fit_points = [_relax_at(calculator, atoms, x) for x in np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS)]
-    parameters = fit_birch_murnaghan(*np.array(fit_points).T, n)
+    sizes, energies = np.array(fit_points).T
+    parameters = fit_birch_murnaghan(sizes, energies, n)
     outer_points, failures = [], []
     for factor in np.linspace(1 - scan_range, 1 + scan_range, n_points):
         if abs(factor - 1) > fit_range:

@@ -123,7 +123,7 @@ def test_energy_does_not_depend_on_the_vacuum():
 
 
 class EmtWithoutStress(EMT):
-    implemented_properties = ["energy", "free_energy", "forces"]
+    implemented_properties = ("energy", "free_energy", "forces")
 
     def get_stress(self, atoms=None):
         raise PropertyNotImplementedError

@@ -160,7 +160,7 @@ def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             x = np.array([names.index(name) for name in defects[mask]]) + (k - (len(pairs) - 1) / 2) * width
             label = style.escape_mathtext(f"relaxed: {relaxed_with}, evaluated: {evaluated_with}")
             ax.bar(x, table.loc[mask, "energy"], width, color=COLOURS[k % len(COLOURS)], label=label)
-        slant = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > MAX_LABEL_LENGTH else {}
+        slant: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > MAX_LABEL_LENGTH else {}
         ax.set_xticks(range(len(names)), [style.escape_mathtext(name) for name in names], **slant)
         ax.grid(visible=False, axis="x")
         ax.set_ylabel("formation energy (eV)")
