@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from paretofit import validation
 from paretofit.commands.validation_result import ValidationResult, write_validation
@@ -22,7 +21,6 @@ from paretofit.potentials.mace import permit_unpickling
 from paretofit.structures import check_empty_space
 
 OUTPUT_FILES = ("validation.csv", "failures.csv", "validation.json", "validation.md", "validation.html")
-MAX_LISTED_NAMES = 20  # in an error message
 JOURNAL_FILES = ("relaxations.partial", "properties.partial")  # finished parts of a validation that was stopped
 
 
@@ -86,9 +84,9 @@ def validate_potential(
     settings, context = settings or validation.ValidationSettings(), RunContext(jobs, progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
-    _check_names("element", [symbol for symbol, _ in settings.reference_energies], chemical_symbols[1:])
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
     structures_by_name, notes = _load_structures(structures, potentials)
+    _check_reference_energies(settings, structures_by_name)
     plan = ValidationPlan(potentials, structures_by_name, properties, settings)
     journals = [Path(out) / name for name in JOURNAL_FILES]
     with permit_unpickling(allow_pickle):
@@ -120,8 +118,17 @@ def _parse_potentials(potential: str, against: str | None) -> tuple[list[validat
 def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> None:
     for name in names:
         if name not in choices:
-            available = f"available: {', '.join(choices)}" if len(choices) < MAX_LISTED_NAMES else "use its symbol"
-            raise InputError(f"unknown {kind} '{name}'; {available}{suggest_match(name, choices)}")
+            raise InputError(f"unknown {kind} '{name}'; available: {', '.join(choices)}{suggest_match(name, choices)}")
+
+
+def _check_reference_energies(settings: validation.ValidationSettings, structures: Mapping[str, Atoms]) -> None:
+    elements = sorted({symbol for atoms in structures.values() for symbol in atoms.get_chemical_symbols()})
+    symbols = [symbol for symbol, _ in settings.reference_energies]
+    for symbol in symbols:
+        if symbol not in elements:
+            raise InputError(f"'--reference-energy' has '{symbol}', but the structures contain {', '.join(elements)}")
+        if symbols.count(symbol) > 1:
+            raise InputError(f"'--reference-energy' has several values for {symbol}; specify one")
 
 
 def _read_reference_table(path: Path) -> pd.DataFrame:

@@ -143,7 +143,7 @@ def _relax_or_explain(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]
     try:
         relaxed = validation.relax_crystal(plan.potentials[k], plan.structures[structure])
     except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
-        return validation.pack_structure(f"the relaxation of the crystal failed: {validation.describe_error(error)}")
+        return validation.pack_structure(f"the relaxation failed: {validation.describe_error(error)}")
     return validation.pack_structure(relaxed)
 
 

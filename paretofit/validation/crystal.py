@@ -13,7 +13,13 @@ from ase.neighborlist import neighbor_list
 from ase.optimize import BFGS
 
 from paretofit.core import Array, copy_without_constraints
-from paretofit.validation.periodicity import count_periodic, get_measure, measure_cell, reduce_to_primitive
+from paretofit.validation.periodicity import (
+    STRAINED_COMPONENTS,
+    count_periodic,
+    get_measure,
+    measure_cell,
+    reduce_to_primitive,
+)
 from paretofit.validation.quantity import PropertyError, Quantity
 
 CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; for the cell, forces as defined by ASE's FrechetCellFilter
@@ -21,7 +27,6 @@ FORCE_TOLERANCE = 0.01  # eV/Å, for large cells and for properties that hardly 
 MAX_RELAXATION_STEPS = 400
 MIN_DISTANCE_RATIO = 0.5  # of a distance to the sum of the covalent radii
 MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor no longer describes the crystal
-CELL_MASKS = {3: None, 2: [1, 1, 0, 0, 0, 1], 1: [1, 0, 0, 0, 0, 0]}  # Voigt strains by number of periodic directions
 SYMMETRY_TOLERANCE_A = 1e-3
 HEXAGONAL_SPACE_GROUPS = range(143, 195)  # numbers of the trigonal and hexagonal space groups
 PROTOTYPES = ("fcc", "bcc", "hcp", "sc", "diamond")
@@ -51,7 +56,8 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
         closer than half the sum of their covalent radii.
     """
     copy = attach_calculator(atoms, calculator)
-    relaxed: Any = FrechetCellFilter(copy, mask=CELL_MASKS[n]) if relax_cell and (n := count_periodic(copy)) else copy
+    mask = np.isin(range(6), STRAINED_COMPONENTS[count_periodic(copy)])
+    relaxed: Any = FrechetCellFilter(copy, mask=mask) if relax_cell and mask.any() else copy
     optimizer = BFGS(relaxed, logfile=None)
     for _ in optimizer.irun(fmax=fmax, steps=MAX_RELAXATION_STEPS):
         ratio = measure_cell(copy) / measure_cell(atoms)  # 1 for a molecule

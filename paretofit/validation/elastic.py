@@ -14,13 +14,18 @@ from ase import Atoms
 
 from paretofit.core import Array
 from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_positions_if_needed
-from paretofit.validation.periodicity import MEASURES, count_periodic, get_measure, measure_cell
+from paretofit.validation.periodicity import (
+    MEASURES,
+    STRAINED_COMPONENTS,
+    count_periodic,
+    get_measure,
+    measure_cell,
+)
 from paretofit.validation.quantity import Quantity
 
 STRAIN = 0.005
 MIN_CONSTANT_RATIO = 0.01  # to the largest constant; smaller constants are zero by symmetry, or noise
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # tensor indices of each Voigt index
-COLUMNS = {3: (0, 1, 2, 3, 4, 5), 2: (0, 1, 5), 1: (0,)}  # strained Voigt components, by number of periodic directions
 ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}
 
 
@@ -70,7 +75,7 @@ class ElasticTensor:
 
         Moduli that invert the constants are left out if these are unstable, because they would have no meaning.
         """
-        C, columns = self.constants, COLUMNS[self.n_periodic]
+        C, columns = self.constants, STRAINED_COMPONENTS[self.n_periodic]
         if self.n_periodic == 1:
             return [Quantity(MEASURES[1].modulus, MEASURES[1].modulus_unit, float(C[0, 0]))]
         values = {
@@ -125,7 +130,7 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
         If the positions cannot be relaxed.
     """
     n, measure = count_periodic(atoms), get_measure(atoms)
-    columns = list(COLUMNS[n])
+    columns = list(STRAINED_COMPONENTS[n])
     C = np.empty((len(columns), len(columns)))
     for k, column in enumerate(columns):
         plus, minus = (_compute_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))

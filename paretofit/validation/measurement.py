@@ -344,6 +344,8 @@ def list_applicable_properties(atoms: Atoms) -> list[str]:
         excluded.update(STRAIN_PROPERTIES)
         if not find_rotatable_bonds(atoms):
             excluded.add("defects")
+        if len(atoms) == 1:
+            excluded.update(("phonons", "md"))
     return [name for name in PROPERTY_FUNCTIONS if name not in excluded]
 
 

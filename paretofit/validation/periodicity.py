@@ -20,6 +20,7 @@ MIN_VACUUM_A = 10.0  # between images; vectors with less empty space are replace
 VACUUM_A = 20.0
 NEWTON = units.J / (1e10 * units.Angstrom)  # eV/Å
 
+STRAINED_COMPONENTS = {3: (0, 1, 2, 3, 4, 5), 2: (0, 1, 5), 1: (0,), 0: ()}  # of Voigt's, by periodic directions
 KINDS = ("molecule", "wire", "sheet", "crystal")  # by the number of periodic directions
 
 
