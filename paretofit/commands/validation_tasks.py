@@ -11,8 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 from ase import Atoms
 
-import paretofit
-from paretofit import validation
+from paretofit import __version__, validation
 from paretofit.core import Array, hash_array, hash_json
 from paretofit.execution import RunContext, map_with_journal
 
@@ -63,7 +62,7 @@ class ValidationPlan:
         }  # fmt: skip
         potentials = [potential.compute_digest() for potential in self.potentials]
         tasks = [list(task) for task in self.list_tasks()]
-        return hash_json([paretofit.__version__, potentials, structures, tasks, asdict(self.settings)])
+        return hash_json([__version__, potentials, structures, tasks, asdict(self.settings)])
 
 
 @dataclass
