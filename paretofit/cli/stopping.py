@@ -29,6 +29,7 @@ RESUME_ADVICE = {
     "run": "run the same command again to resume",
     "learn": "run the same command again to resume",
     "label": "run the same command again to resume (finished labels are kept)",
+    "validate": "run the same command again to resume",
 }
 STOP_RETRY_S = 0.01
 RESTART_ADVICE = "run the same command again to start over (earlier files are unchanged)"

@@ -9,6 +9,7 @@ from .entropy import maximise_entropy as maximise_entropy
 from .filters import CandidateFilter as CandidateFilter
 from .filters import get_radius as get_radius
 from .filters import is_too_close as is_too_close
+from .geometry import check_empty_space as check_empty_space
 from .geometry import find_shortest_pair_distances as find_shortest_pair_distances
 from .geometry import list_elements as list_elements
 from .geometry import nearest_distance as nearest_distance

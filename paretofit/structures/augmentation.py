@@ -17,15 +17,12 @@ from paretofit.structures.candidates import Candidates
 from paretofit.structures.filters import CandidateFilter, is_too_close
 from paretofit.structures.geometry import (
     add_vacuum,
-    find_widest_gap,
+    check_empty_space,
     list_elements,
     measure_thickness,
     nearest_distance,
 )
 from paretofit.structures.maker import CandidateGenerator, ParentStructure
-
-MAX_GAP_ANGSTROM = 8.0  # between planes of atoms; distances between layers of crystals are smaller
-ORDINALS = ("first", "second", "third")
 
 
 def generate_candidates(
@@ -111,12 +108,7 @@ def _check_structures(structures: Sequence[Atoms], names: Sequence[str], setting
                 f"{filters.min_distance_ratio:g} times the sum of the radii; correct the structure, or lower "
                 "'filters.min_distance_ratio'"
             )
-        gap, axis = find_widest_gap(atoms)
-        if gap > MAX_GAP_ANGSTROM:
-            raise InputError(
-                f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; specify "
-                'the periodic directions in the file, such as extended XYZ with pbc="T T F"'
-            )
+        check_empty_space(atoms, name)
 
 
 def _check_cell(atoms: Atoms, name: str) -> None:

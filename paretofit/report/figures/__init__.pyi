@@ -41,3 +41,4 @@ from .validation_figures import plot_equations_of_state as plot_equations_of_sta
 from .validation_figures import plot_interlayer as plot_interlayer
 from .validation_figures import plot_phonon_dispersion as plot_phonon_dispersion
 from .validation_figures import plot_radial_distribution as plot_radial_distribution
+from .validation_figures import plot_vibrations as plot_vibrations
