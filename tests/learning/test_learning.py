@@ -256,17 +256,17 @@ class TestTheLoop:
 
     def test_loop_without_stresses_says_so_when_it_ends(self, tmp_path):
         """Clusters have no stress, so that the loop cannot end as accurate without a word about it."""
-        said = []
+        messages = []
         wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "discard_above": BROKEN}
         clusters = {"n_candidates": 24, "min_length": 5, "max_atoms": 16, "isolated_atoms": False,
                     "clusters": {"count": 22, "min_atoms": 6, "max_atoms": 9, "distance": 2.5},
                     "slabs": {"miller_indices": []}, "strained": {"count": 0}, "distorted": {"count": 0}}  # fmt: skip
         path = study(tmp_path, select=wide, augmentation=clusters, max_iterations=1)
-        result = learn(path, out=tmp_path / "run", notify=said.append)
+        result = learn(path, out=tmp_path / "run", notify=messages.append)
         assert result.stop_reason.startswith(
             "the errors on the test set are below tolerance; the stress was not judged"
         )
-        assert any("no labels of the stress" in message for message in said)
+        assert any("no labels of the stress" in message for message in messages)
         assert "Nothing is known about the stress" in result.report.read_text()
 
     def test_loop_stops_if_no_frame_is_above_tolerance(self, finished_loop, tmp_path):

@@ -122,8 +122,8 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
             for k, colour in colours.items():
                 points = rows[rows["iteration"] == k]
                 ax.scatter(points[expected], points[true], s=8, color=colour, linewidth=0, label=f"iteration {k}")
-            both = rows[[expected, true]].to_numpy(float).ravel()
-            set_axes_limits(ax, both, both, np.inf, np.inf)
+            values = rows[[expected, true]].to_numpy(float).ravel()
+            set_axes_limits(ax, values, values, np.inf, np.inf)
             ends = np.array(ax.get_xlim())
             ax.plot(ends, ends, color="black", linewidth=0.7)
             ax.fill_between(ends, ends / CLOSE_RATIO, ends * CLOSE_RATIO, color="black", alpha=0.1, linewidth=0)
