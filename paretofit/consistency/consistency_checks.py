@@ -15,6 +15,7 @@ from ase.data import covalent_radii
 
 from paretofit.consistency.hypotheses import explain_order, explain_ratio
 from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
+from paretofit.consistency.level_checks import compare_labels
 from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
 from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
@@ -42,7 +43,8 @@ def check_labels(dataset: Dataset) -> list[str]:
 
     Checked are labels that two levels share, constant labels, distances that look like bohr, and by a linear model
     of energies and forces (SNAP, cross-validated, on at most 400 configurations) units, signs, axes, the order of
-    atoms and outliers. At least 10 labelled configurations are needed for the model.
+    atoms and outliers. At least 10 labelled configurations are needed for the model. The warnings of `compare_labels`
+    follow.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ def check_labels(dataset: Dataset) -> list[str]:
             check = _LevelCheck(dataset, level_fit, level_labels, positions[is_labelled])
             problems = list(check.find_problems(is_stretched=is_stretched))
         warnings += [f"level {level}: {text}" for text in problems]
-    return warnings
+    return [*warnings, *compare_labels(dataset)]
 
 
 class _LevelCheck:

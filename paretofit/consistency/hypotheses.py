@@ -15,24 +15,19 @@ from ase import units
 from scipy import stats
 
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
+from paretofit.consistency.label_units import ENERGY_UNITS, FORCE_UNITS
 from paretofit.core import Array
 
-KCAL, KJ = units.kcal / units.mol, units.kJ / units.mol
-# Energies, or forces if the second factor is given, times the factor are in eV (eV/Å).
 WRONG_UNITS: tuple[tuple[str, float], ...] = (
-    (f"energies look like rydberg: multiply them by {units.Rydberg:.4f}", units.Rydberg),
-    (f"energies look like hartree: multiply them by {units.Hartree:.4f}", units.Hartree),
-    (f"energies look like kcal/mol: multiply them by {KCAL:.5f}", KCAL),
-    (f"energies look like kJ/mol: multiply them by {KJ:.5f}", KJ),
-    ("energies look like meV: multiply them by 0.001", 1e-3),
-    (f"forces look like Ry/bohr: multiply them by {units.Rydberg / units.Bohr:.4f}", units.Bohr / units.Rydberg),
-    (f"forces look like hartree/bohr: multiply them by {units.Hartree / units.Bohr:.4f}", units.Bohr / units.Hartree),
-    (f"forces look like eV/bohr: multiply them by {1 / units.Bohr:.5f}", units.Bohr),
-    ("energies and forces look like hartree and hartree/bohr, or rydberg and Ry/bohr", units.Bohr),
+    *(
+        (f"energies look like {unit}: multiply them by {1 / value:.6g}", 1 / value)
+        for unit, value in ENERGY_UNITS.items()
+    ),
+    *((f"forces look like {unit}: multiply them by {1 / value:.6g}", value) for unit, value in FORCE_UNITS.items()),
+    ("energies and forces look like hartree and hartree/bohr, or rydberg and rydberg/bohr", units.Bohr),
     (f"positions and cells look like bohr: multiply them by {units.Bohr:.5f}", 1 / units.Bohr),
-    (f"forces look like kcal/mol/Å: multiply them by {KCAL:.5f}", 1 / KCAL),
-    ("forces look like meV/Å: multiply them by 0.001", 1e3),
 )
+"""Causes, with the factor on the energies that makes their ratio to the forces right."""
 WRONG_SIGN = "forces (or energies) have the opposite sign: multiply them by -1"
 PER_ATOM = "energies look like energies per atom: multiply each by its number of atoms"
 MAX_P_VALUE = 1e-4  # of the improvement over the labels as they are

@@ -92,7 +92,7 @@ def test_invalid_input_is_refused(committee):
         (lambda: calibrate_conformal(ones, ones * np.nan, 0.5), "spreads and residuals must be finite"),
         (lambda: calibrate_conformal(ones, ones, 0.5, ones[:2]), "got 5 spreads, 5 residuals and 2 groups"),
         (lambda: score_detection(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
-        (lambda: calibrate_slope(ones[:2], ones[:2]), "at least 3 disagreements with their errors; got 2"),
+        (lambda: calibrate_slope(ones[:2], ones[:2]), "at least 3 disagreements with errors; got 2"),
         (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
         (lambda: calibrate_slope(ones, -ones), "errors must be finite and not negative"),
         (lambda: calibrate_slope(ones, ones).find_threshold(0.0), "must be positive; got 0.0"),

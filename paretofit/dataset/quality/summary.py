@@ -17,8 +17,6 @@ from scipy.spatial import cKDTree
 from paretofit.core import Array, list_first
 from paretofit.dataset.checks import MIN_CELL_VECTOR_LENGTH
 from paretofit.dataset.labelled import Labels
-from paretofit.dataset.quality.level_checks import find_level_warnings
-from paretofit.dataset.quality.unit_checks import find_unit_warnings
 from paretofit.dataset.stored_dataset import StoredDataset
 
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
@@ -62,8 +60,8 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     """Summarize a dataset and check its structures and labels.
 
     Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 times the sum of
-    their covalent radii, missing or failed labels, negative costs, forces that do not sum to zero, suspicious
-    differences between levels, and suspicious units or signs.
+    their covalent radii, missing or failed labels, negative costs, and forces that do not sum to zero.
+    `paretofit.consistency.check_labels` checks units, signs and differences between levels.
 
     Parameters
     ----------
@@ -88,7 +86,6 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
                 f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {listed}; a study "
                 "excludes them, unless it has 'unconverged_labels: keep'"
             )
-    warnings += find_unit_warnings(dataset) + find_level_warnings(dataset)
     sizes, volumes = dataset.n_atoms, survey.volumes
     return DatasetSummary(
         path=str(dataset.path),
