@@ -17,6 +17,8 @@ from paretofit.consistency.hypotheses import explain_order, explain_ratio
 from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
 from paretofit.consistency.level_checks import compare_labels
 from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
+from paretofit.consistency.slopes import explain_slope
+from paretofit.consistency.swaps import describe_swapped_labels
 from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
 from paretofit.structures import find_shortest_pair_distances
@@ -103,12 +105,13 @@ class _LevelCheck:
             yield self._describe_missing_skill(force_error)
             return
         finding = finding or explain_ratio(fit, energies, forces, errors, is_stretched=is_stretched)
+        finding = finding or explain_slope(fit, energies, force_errors, is_stretched=is_stretched)
         if finding is not None:
             yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
             return
-        yield from filter(
-            None, [self._describe_energy_outliers(force_errors.forces), describe_force_outliers(fit, errors, ids)]
-        )
+        outliers = self._describe_energy_outliers(force_errors.forces), describe_force_outliers(fit, errors, ids)
+        swaps = describe_swapped_labels(fit, errors, force_errors, (energies, forces), ids)
+        yield from filter(None, [swaps, *outliers])
 
     def _describe_missing_skill(self, force_error: float) -> str:
         energy_errors = self.fit.compute_errors(self.energies, self.forces, force_weight=0.0).energy

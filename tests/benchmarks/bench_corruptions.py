@@ -27,7 +27,7 @@ SOURCES = {
 }
 ROWS: dict[str, object] = {}  # descriptors by geometry: most mistakes leave the structures as they are
 NO_KEYS = dict.fromkeys(("energy", "forces", "stress"))
-NUMBERS = re.compile(r"[-+\d.e]+")
+NUMBERS = re.compile(r"[-+\d.e]+(, [-+\d.e]+)*( and \d+ more)?")  # also lists of configurations
 
 
 def compute_rows(basis: object, atoms: object) -> object:
