@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.data import covalent_radii
 
+from paretofit.consistency.cohesion import find_wrong_cohesion
 from paretofit.consistency.hypotheses import explain_order, explain_ratio
 from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
 from paretofit.consistency.level_checks import compare_labels
@@ -45,7 +46,8 @@ def check_labels(dataset: Dataset) -> list[str]:
 
     Checked are labels that two levels share, constant labels, distances that look like bohr, and by a linear model
     of energies and forces (SNAP, cross-validated, on at most 400 configurations) units, signs, axes, the order of
-    atoms and outliers. At least 10 labelled configurations are needed for the model. The warnings of `compare_labels`
+    atoms, outliers and swapped labels. At least 10 labelled configurations are needed for the model. Energies of solids
+    with respect to isolated atoms are compared with tabulated cohesive energies. The warnings of `compare_labels`
     follow.
 
     Parameters
@@ -75,6 +77,7 @@ def check_labels(dataset: Dataset) -> list[str]:
             level_fit = fit if is_labelled.all() else fit.select(is_labelled)
             check = _LevelCheck(dataset, level_fit, level_labels, positions[is_labelled])
             problems = list(check.find_problems(is_stretched=is_stretched))
+        problems = problems or list(find_wrong_cohesion(dataset, level_labels))
         warnings += [f"level {level}: {text}" for text in problems]
     return [*warnings, *compare_labels(dataset)]
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from paretofit.consistency.torques import find_torques
 from paretofit.consistency.unit_checks import find_unit_warnings
 from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
@@ -32,9 +33,15 @@ def compare_labels(dataset: Dataset) -> list[str]:
     Returns
     -------
     list of str
-        A message for each suspicion: units, signs, kinds of energy, and outliers of the differences between levels.
+        A message for each suspicion: units, signs, kinds of energy, outliers of the differences between levels, and
+        torques on molecules.
     """
-    return [*find_mixed_energies(dataset), *find_unit_warnings(dataset), *find_level_warnings(dataset)]
+    return [
+        *find_mixed_energies(dataset),
+        *find_unit_warnings(dataset),
+        *find_level_warnings(dataset),
+        *find_torques(dataset),
+    ]
 
 
 def find_mixed_energies(dataset: Dataset) -> list[str]:
