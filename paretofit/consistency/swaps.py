@@ -81,7 +81,7 @@ def _find_pairs(
             continue
         coefficients = force_errors.coefficients[force_errors.folds[members]]
         predicted = np.array([fit.force_rows[k] @ b for k, b in zip(members, coefficients, strict=True)])
-        actual = np.array([forces[k].ravel() for k in members])
+        actual = np.array([forces[k].ravel() for k in members.tolist()])
         squares = (predicted**2).sum(axis=1)[:, None] + (actual**2).sum(axis=1) - 2 * predicted @ actual.T
         force_gain = _compute_gains(np.maximum(squares, 0) / (predicted.shape[1] * force_scale**2))
         predicted_energies = errors.energy[members] + targets[members]
@@ -101,4 +101,4 @@ def _compute_gains(squares: Array) -> Array:
     """
     losses = np.log1p(squares)
     loss = np.diag(losses)
-    return loss[:, None] + loss - losses - losses.T
+    return np.asarray(loss[:, None] + loss - losses - losses.T)

@@ -23,7 +23,7 @@ MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their c
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
 MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
 MAX_LISTED_ITEMS = 5
-TABLE_HEADER = "level      energies  forces stresses  failed    mean s         energy, eV/atom  max force, eV/Å"
+TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def format_dataset_info(info: DatasetSummary) -> str:
     for level in info.levels:
         energies = f"{level.energy_range[0]:.3f} to {level.energy_range[1]:.3f}"
         counts = f"{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
-        lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>10.2f}{energies:>24}{level.max_force:>17.3f}")
+        lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>12.2f}{energies:>24}{level.max_force:>17.3f}")
     lines += ["", *_format_settings(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
     return "\n".join(lines + ([] if info.warnings else ["no warnings"]))
 
