@@ -134,8 +134,8 @@ def run(options: Options) -> list[Table]:
             ),
             "Sets of one level have a second one with noise of 1 meV/atom and 2 % of the forces.",
             (
-                "The two tantalum configurations that were swapped have no forces by symmetry and differ by 3 meV/atom, "
-                "below what a model without stresses resolves."
+                "The two tantalum configurations that were swapped have no forces by symmetry and differ by 3 "
+                "meV/atom, below what a model without stresses resolves."
             ),
         ],
     )
