@@ -100,7 +100,7 @@ def _compute_conformal_factor(spread: Array, residual: Array, coverage: float, g
     min_size = get_min_calibration_size(coverage)
     if len(names) < min_size:
         raise InputError(
-            f"a coverage of {coverage:g} needs {min_size} held-out configurations for its calibration; there are "
+            f"a coverage of {coverage:g} requires {min_size} held-out configurations for its calibration; there are "
             f"{len(names)}: hold out more configurations, or set a lower coverage"
         )
     target = coverage * (len(names) + 1) - 1e-6

@@ -5,6 +5,7 @@ user did not specify them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from paretofit.dataset.io.label_keys import (
     choose_energy_result,
     choose_family,
     describe_unused_keys,
+    determine_energy_kind,
     get_results,
     group_keys,
     is_virial,
@@ -29,13 +31,31 @@ from paretofit.dataset.writer import Label
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
 
+
+@dataclass(frozen=True)
+class FileLabels:
+    """Labels of one level from one file.
+
+    Attributes
+    ----------
+    labels : list of mapping or None
+        Label of each structure; None if it has neither an energy nor forces.
+    notes : list of str
+        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+    energy_kind : str or None
+        As `determine_energy_kind`; None if the user chose the key.
+    """
+
+    labels: list[Label | None]
+    notes: list[str]
+    energy_kind: str | None
+
+
 UserKey = str | Mapping[str, str] | None
 UserKeys = Mapping[str, UserKey]
 
 
-def extract_file_labels(
-    frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey
-) -> tuple[list[Label | None], list[str]]:
+def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey) -> FileLabels:
     """Extract the labels of one level from the structures of its file.
 
     Parameters
@@ -51,10 +71,7 @@ def extract_file_labels(
 
     Returns
     -------
-    labels : list of mapping or None
-        Label of each structure; None if it has neither an energy nor forces.
-    notes : list of str
-        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+    FileLabels
 
     Raises
     ------
@@ -83,7 +100,8 @@ def extract_file_labels(
         raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames, level)}")
     notes += _describe_incomplete_labels(frames, labels)
     notes += describe_unused_keys(frames.path, frames.atoms, {*label_keys.values(), "energy", "free_energy"}, level)
-    return labels, notes
+    energy_kind = None if "energy" in user_keys else determine_energy_kind(frames.atoms, label_keys["energy"])
+    return FileLabels(labels, notes, energy_kind)
 
 
 def extract_prefixed_labels(

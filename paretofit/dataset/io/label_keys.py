@@ -15,6 +15,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from paretofit.dataset.checks import as_float_array
+
+MAX_ENTROPY_EV = 1e-6  # T S of energies that are equal to their free energies
 QUANTITIES = ("energy", "forces", "stress")
 STEMS = r"(?P<stem>energy|forces?|stress|virials?)"
 KNOWN_PATTERN = re.compile(rf"(?P<prefix>(?:ref|dft|qm)_)?{STEMS}(?P<suffix>_(?:ref|dft|qm))?", re.IGNORECASE)
@@ -138,6 +141,24 @@ def choose_energy_result(structures: Sequence[Atoms]) -> tuple[str, str]:
     if n_energy == n_any:
         return "energy", f"{counts}: 'energy' was used for all, because the two differ by the electronic entropy"
     return "", counts
+
+
+def determine_energy_kind(structures: Sequence[Atoms], key: str) -> str | None:
+    """Determine the kind of energies that are a result of the calculators.
+
+    Returns
+    -------
+    str or None
+        ``free_energy`` if the key is this and the values differ from ``energy``, ``energy`` if there are no free
+        energies; otherwise None, because both kinds are equal or the kind is unknown.
+    """
+    results = [values for values in map(get_results, structures) if key in values]
+    if not results or key not in {"free_energy", "energy"}:
+        return None
+    if key == "free_energy":
+        pairs = [as_float_array([values[key], values.get("energy", np.inf)], "'energy'") for values in results]
+        return key if any(abs(free - energy) > MAX_ENTROPY_EV for free, energy in pairs) else None
+    return None if any("free_energy" in values for values in results) else key
 
 
 def choose_family(keys: Sequence[str], results: set[str], user_keys: Mapping[str, str]) -> Mapping[str, str]:
