@@ -66,11 +66,11 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
     volumes = {atoms.info.get("input"): _compute_volume(atoms) for atoms in structures if is_always_training(atoms)}
     gentle = [atoms for atoms in small if _is_gentle(atoms, volumes.get(atoms.info.get("input")))] or small
     notes = []
-    for description, source, kept in (
+    for description, source, selected in (
         (f"more than {max_atoms} atoms ('learning.explore.max_atoms')", movable, small),
         ("volumes far from the input's", small, gentle),
     ):
-        kinds = sorted({get_stratum(atoms) for atoms in source} - {get_stratum(atoms) for atoms in kept})
+        kinds = sorted({get_stratum(atoms) for atoms in source} - {get_stratum(atoms) for atoms in selected})
         names = ", ".join(" of ".join(filter(None, stratum)) or "structures" for stratum in kinds)
         notes += [f"no dynamics starts from {names}: {description}"] if kinds else []
     return gentle, "; ".join(notes)

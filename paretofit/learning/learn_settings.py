@@ -60,9 +60,9 @@ class ToleranceSettings(StrictSettings):
 class DiscardSettings(ToleranceSettings):
     """Predicted errors above which a frame is discarded as unphysical."""
 
-    energy: StrictPositiveFloat = Field(5000.0, description="Predicted error of the energy (meV/atom).")
-    forces: StrictPositiveFloat = Field(50_000.0, description="Predicted error of the forces (meV/Å).")
-    stress: StrictPositiveFloat = Field(800.0, description="Predicted error of the stress (GPa).")
+    energy: StrictPositiveFloat = Field(1000.0, description="Predicted error of the energy (meV/atom).")
+    forces: StrictPositiveFloat = Field(10_000.0, description="Predicted error of the forces (meV/Å).")
+    stress: StrictPositiveFloat = Field(100.0, description="Predicted error of the stress (GPa).")
 
 
 class SetShareSettings(StrictSettings):

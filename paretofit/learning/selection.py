@@ -99,7 +99,7 @@ def calibrate(
     if not {"energy", "forces"} & set(curves):
         raise InputError(
             f"{len(points)} labelled configurations can calibrate the committee, fewer than the "
-            f"{MIN_CALIBRATION_POINTS} that a calibration needs; label more candidates first, or increase "
+            f"{MIN_CALIBRATION_POINTS} that a calibration requires; label more candidates first, or increase "
             "'learning.sets.validation'"
         )
     return Calibration(curves, thresholds, factors, counts)

@@ -80,7 +80,7 @@ def test_relatives_share_a_set_and_each_set_has_every_kind_and_input(inputs, see
     large_kinds = {kind for kind, groups in kind_groups.items() if len(groups) >= 3}
     assert {"distorted", "strained", "cluster", "vacancy"} <= large_kinds
     assert all(kinds[kind] == {TRAIN, VALIDATE, TEST} for kind in large_kinds)
-    assert all(found == {TRAIN, VALIDATE, TEST} for found in names.values())
+    assert all(set_names == {TRAIN, VALIDATE, TEST} for set_names in names.values())
     counts = Counter(sets.values())
     assert 0.08 < counts[VALIDATE] / len(sets) < 0.2
     assert 0.08 < counts[TEST] / len(sets) < 0.2
