@@ -178,13 +178,13 @@ def test_info_warns_of_trouble(tmp_path):
     shifted = good.copy()
     shifted.positions += 0.7
     close = Atoms("Be2", positions=[[0, 0, 0], [0.8, 0, 0]], cell=[6, 6, 6], pbc=True)
-    image = Atoms("Be", cell=[1.0, 6, 6], pbc=True)
+    image = Atoms("Be2", positions=[[0, 0, 0], [0, 3, 3]], cell=[1.0, 6, 6], pbc=True)
     pushed = np.array([[0.1, 0, 0], [0.1, 0, 0]])
     labels = [
         {"energy": -7.0, "forces": pushed},
         None,
         {"energy": -3.0, "forces": np.zeros((2, 3))},
-        {"energy": -1.0, "forces": [[np.nan] * 3]},
+        {"energy": -1.0, "forces": [[np.nan] * 3] * 2},
     ]
     write_dataset(tmp_path / "d.h5", [good, shifted, close, image], {"low": LevelData(labels)}, [10, 11, 12, 13])
     with Dataset(tmp_path / "d.h5") as data:
