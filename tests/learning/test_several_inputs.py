@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, graphene, molecule, nanotube
+from conftest import ROOT
 
-from paretofit.commands.learn_start import _number_structures
+from paretofit.commands.active_learning import load_learn_study
+from paretofit.commands.learn_start import _number_structures, start_loop
+from paretofit.execution import RunContext
+from paretofit.learning import LearnFolder
 from paretofit.learning.explore import plan_runs, run_md, select_start_structures
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_run import MdEngine
@@ -155,3 +159,52 @@ def test_many_early_ends_are_explained():
     assert text.startswith("4 of 7 trajectories ended early, 4 because the temperature reached … K; ")
     assert "equilibration_ps" in text
     assert describe_early_ends(records[2:]) == ""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("learn_*.yaml")), ids=lambda path: path.stem)
+def test_shipped_loops_do_not_leak(path, tmp_path):
+    """No configuration of validation and test sets has a relative in training, frames of dynamics included."""
+    settings = load_learn_study(path)
+    structures = start_loop(settings, LearnFolder(tmp_path), RunContext())
+    keys, shares = settings.learning.sets.group_by, settings.learning.sets
+    shares = {TRAIN: shares.train, VALIDATE: shares.validation, TEST: shares.test}
+    rng = np.random.default_rng(1)
+    sets = assign_sets(structures, {}, shares, keys, rng)
+    starts, note = select_start_structures(structures, settings.learning.explore.max_atoms)
+    assert note == ""
+    last_id = max(sets)
+    frames = []
+    for k, run in enumerate(plan_runs(starts, settings.learning.explore, rng)):
+        frame = run.atoms.copy()
+        frame.rattle(0.05, seed=k)
+        frame.info = {key: run.atoms.info[key] for key in ("input", "family") if key in run.atoms.info}
+        if is_always_training(run.atoms):
+            frame.info.pop("family", None)
+        frame.info |= {"config_id": last_id + 1 + k, "config_type": "md", "trajectory": f"01-{k:03d}",
+                       "started_from": run.atoms.info["config_id"]}  # fmt: skip
+        frames.append(frame)
+    everything = structures + frames
+    sets = assign_sets(everything, sets, shares, keys, rng)
+    relatives = defaultdict(set)
+    for atoms in everything:
+        if not is_always_training(atoms):
+            relatives[atoms.info.get("family", atoms.info.get("trajectory"))].add(sets[atoms.info["config_id"]])
+    assert all(len(names) == 1 for names in relatives.values())
+    for frame in frames:
+        assert sets[frame.info["config_id"]] == sets[frame.info["started_from"]]
+    assert {sets[frame.info["config_id"]] for frame in frames} >= {TRAIN}
+
+
+@pytest.mark.parametrize(
+    "atoms", [bulk("Fe", cubic=True), bulk("C", "diamond", cubic=True), bulk("Be"), bulk("NaCl", "rocksalt", a=5.6)]
+)
+def test_example_of_the_readme_works_with_small_inputs(atoms):
+    """The thickest slab that fits is made, and one that cannot be made is named, with its reason."""
+    settings = AugmentSettings.model_validate({"n_candidates": 60, "min_length": 3, "max_atoms": 8})
+    *_, result = generate_candidates([atoms], ["input"], settings)
+    assert len(result.structures) == 60
+    n_slabs = sum(structure.info["config_type"] == "slab" for structure in result.structures)
+    skipped = [reason for kind, reason in result.skipped.items() if kind.startswith("slab")]
+    rejected = sum(count for (kind, _), count in result.rejected.items() if kind == "slab")
+    assert n_slabs + len(skipped) + rejected == 3
+    assert all("raise 'max_atoms'" in reason for reason in skipped)
