@@ -124,7 +124,7 @@ def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -
 def _describe_kinds(table: pd.DataFrame, tolerance: ToleranceSettings) -> str:
     """Name the kinds whose errors are above tolerance, the worst first, and those that are not judged."""
     kinds = table[table["kind"] != "all"]
-    names = kinds["kind"] + (" from " + kinds["input"] if "input" in kinds else "")
+    names = kinds["kind"] + ((" from " + kinds["input"]).where(kinds["input"] != "", "") if "input" in kinds else "")
     ratios = pd.DataFrame({name: kinds[name] / getattr(tolerance, name) for name in PROPERTIES})
     is_judged = kinds["held_out"] >= MIN_KIND_SIZE
     worst = ratios[is_judged & ratios.gt(1).any(axis=1)].max(axis=1).sort_values(ascending=False)
