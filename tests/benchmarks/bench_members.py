@@ -40,8 +40,8 @@ STUDIES = {"C": "learn_carbon", "Ni-Al": "learn_alloy", "W": "learn_quick"}
 PROPERTIES = ("energy", "forces")
 COVERAGE = 0.9
 TESTED = (
-    "From the first to the last iteration. Errors on frames of dynamics with the potential that labels, from candidates "
-    "of every kind and input, under the conditions of the study."
+    "From the first to the last iteration. Errors on frames of dynamics with the potential that labels, from candidates"
+    " of every kind and input, under the conditions of the study."
 )
 NOTE = (
     "Medians over iterations. rank: Spearman's correlation of disagreement and true error of the new frames. "
