@@ -17,14 +17,20 @@ from paretofit.core import RowKind, lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
 from paretofit.learning import LearnFolder, SnapModel, SnapModelSettings
-from paretofit.learning.model import TrainingData
 from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 
 ELEMENTS = ["Al", "Cu"]
 FREE = {"cheap": {"Cu": -1.25, "Al": -2.75}, "good": {"Cu": -1.5, "Al": -2.25}}
 EMT_FREE = {"Cu": 3.51, "Al": 3.28}
-SETTINGS = {"twojmax": 2, "members": 3, "quadratic": False, "rcutfac": 4.0}
+SETTINGS = {
+    "twojmax": 2,
+    "members": 3,
+    "quadratic": False,
+    "rcutfac": 4.0,
+    "downweight": {"energy": None, "forces": None},
+}
 
 
 def make_training_data(folder, isolated):
