@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lammpslib import LAMMPSlib
 from ase.geometry import complete_cell
 
@@ -97,7 +97,8 @@ def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Calcu
     if folder.is_dir():
         os.environ.setdefault("LAMMPS_POTENTIALS", str(folder))
     types = {symbol: number for number, symbol in enumerate(elements, start=1)}
-    return _LammpsCalculator(lmpcmds=[*commands, NEIGHBOUR_LIMITS], atom_types=types, keep_alive=True)
+    options = {"lmpcmds": [*commands, NEIGHBOUR_LIMITS], "atom_types": types, "keep_alive": True}
+    return _LammpsCalculator(**options)  # type: ignore[no-untyped-call]
 
 
 class _LammpsCalculator(LAMMPSlib):
@@ -107,14 +108,14 @@ class _LammpsCalculator(LAMMPSlib):
     that atoms outside of it are lost. Structures in such a box have no stress.
     """
 
-    def calculate(self, atoms: Atoms, properties: Sequence[str], system_changes: Sequence[str]) -> None:
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = tuple(all_changes)) -> None:
         """Compute energy, forces and, of a crystal, stress; see ASE."""
         structure = atoms
         if not atoms.pbc.all():
             structure = Atoms(
                 atoms.symbols, atoms.positions, cell=complete_cell(build_vacuum_cell(atoms, VACUUM_A)), pbc=True
             )
-        super().calculate(structure, properties, system_changes)
+        super().calculate(structure, properties, system_changes)  # type: ignore[no-untyped-call]
         if structure is not atoms:
             self.results.pop("stress", None)
             self.atoms = atoms.copy()  # the structure with which the next one is compared
