@@ -21,7 +21,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from paretofit.core import SYSTEM_ADVICE, describe_system_error, exit_early, one_line
+from paretofit.core import SYSTEM_ADVICE, describe_system_error, one_line
+from paretofit.early_signals import exit_early
 
 log = logging.getLogger(__name__)
 

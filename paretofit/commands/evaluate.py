@@ -236,7 +236,8 @@ def _read_cases(
     frames = read_frames(path, None)
     records: Sequence[Any] = [None] * len(frames.atoms)
     if _has_labels(frames):
-        records, _ = extract_file_labels(frames, "labels", {"energy": None, "forces": None, "stress": None}, None)
+        no_keys = {"energy": None, "forces": None, "stress": None}
+        records = extract_file_labels(frames, "labels", no_keys, None).labels
     labels = []
     for atoms, record in zip(frames.atoms, records, strict=True):
         values: dict[str, Any] = {

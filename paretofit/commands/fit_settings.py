@@ -12,7 +12,7 @@ from paretofit.commands.model_choice import ModelChoice
 from paretofit.core import InputError, format_validation_error
 from paretofit.dataset import Dataset
 from paretofit.descriptors import SnapBasis
-from paretofit.study import PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
+from paretofit.study import SIZE_REASON, PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
 
 COMMITTEE_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
 
@@ -96,7 +96,7 @@ def _read_values(source: Path, held_out_fraction: float) -> tuple[dict[str, Any]
     with Dataset(source) as data:
         proposal = infer_default_settings(data, held_out_fraction)
         reasons = {
-            "2Jmax": "at least 1.5 rows per coefficient",
+            "2Jmax": SIZE_REASON,
             "cutoff": propose_cutoff(data)[1],
             "w_E/w_F": f"from 1 to three times the {3 * data.n_atoms.mean():.0f} force components per energy",
         }

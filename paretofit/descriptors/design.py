@@ -367,5 +367,5 @@ def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_disk: Ca
         check_disk()
         parts.append(replace(part, column_names=[], _rows=None))
     if not parts:
-        raise InputError("a design matrix needs at least one block of rows; got none")
+        raise InputError("a design matrix requires at least one block of rows; got none")
     return parts

@@ -70,7 +70,7 @@ def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectS
     if not {"energy", "forces"} & set(curves):
         raise InputError(
             f"the validation set has {len(disagreement)} labelled configurations, fewer than the "
-            f"{MIN_CALIBRATION_POINTS} that a calibration needs; label more candidates first, or increase "
+            f"{MIN_CALIBRATION_POINTS} that a calibration requires; label more candidates first, or increase "
             "'learning.sets.validation'"
         )
     return Calibration(curves, thresholds)

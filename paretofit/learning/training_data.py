@@ -57,8 +57,8 @@ def assign_new_sets(
     if counts[VALIDATE] < MIN_CALIBRATION_POINTS or counts[TRAIN] < 2:
         raise InputError(
             f"of {len(sets)} configurations, the training set has {counts[TRAIN]} and the validation set has "
-            f"{counts[VALIDATE]}; a training needs at least 2 and a calibration at least {MIN_CALIBRATION_POINTS}, so "
-            "start with more candidates, or increase 'learning.sets.validation'"
+            f"{counts[VALIDATE]}; a training requires at least 2 and a calibration at least {MIN_CALIBRATION_POINTS}, "
+            "so start with more candidates, or increase 'learning.sets.validation'"
         )
     write_json_with_digest(folder.sets, {"group_by": keys, "sets": sets})
     return sets, describe_small_strata(structures, sets, keys)

@@ -3,6 +3,7 @@ from .augmentation import generate_candidates as generate_candidates
 from .candidates import Candidates as Candidates
 from .disorder import check_packing as check_packing
 from .duplicates import assign_duplicates as assign_duplicates
+from .duplicates import describe_near_duplicates as describe_near_duplicates
 from .duplicates import group_configurations as group_configurations
 from .entropy import GeneratedConfiguration as GeneratedConfiguration
 from .entropy import maximise_entropy as maximise_entropy

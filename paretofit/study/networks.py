@@ -118,7 +118,9 @@ def _check_sizes(prepared: PreparedStudy) -> None:
                 f"compare with; available: {sizes}"
             )
         if size < MIN_NETWORK_SIZE:
-            raise InputError(f"'mace.sizes' contains {size}; a network needs {MIN_NETWORK_SIZE} or more configurations")
+            raise InputError(
+                f"'mace.sizes' contains {size}; a network requires {MIN_NETWORK_SIZE} or more configurations"
+            )
 
 
 def _list_sizes(prepared: PreparedStudy) -> list[int]:

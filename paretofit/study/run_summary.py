@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from paretofit.consistency import compare_labels
 from paretofit.core import RowKind, list_first
 from paretofit.dataset import describe_dataset
 from paretofit.descriptors import DesignMatrix
@@ -82,9 +83,9 @@ def _describe_label_cost(prepared: PreparedStudy) -> str:
 
 def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
     """Collect warnings about properties of a study that make its results less reliable."""
-    dataset_warnings = [f"Dataset: {text}." for text in describe_dataset(prepared.dataset).warnings]
+    dataset_warnings = [*describe_dataset(prepared.dataset).warnings, *compare_labels(prepared.dataset)]
     return [
-        *dataset_warnings,
+        *(f"Dataset: {text}." for text in dataset_warnings),
         *_warn_about_columns(engine),
         *_warn_about_costs(prepared, data),
         *_warn_about_group_weights(prepared, data),

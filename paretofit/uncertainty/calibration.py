@@ -312,7 +312,7 @@ def _compute_conformal_factor(spread: Array, residual: Array, coverage: float, g
     min_size = get_min_calibration_size(coverage)
     if len(names) < min_size:
         raise InputError(
-            f"a coverage of {coverage:g} needs {min_size} held-out configurations for its calibration; there are "
+            f"a coverage of {coverage:g} requires {min_size} held-out configurations for its calibration; there are "
             f"{len(names)}: hold out more configurations, or set a lower coverage"
         )
     target = coverage * (len(names) + 1) - 1e-6
@@ -357,7 +357,7 @@ def _check_pairs(spread: Array, error: Array) -> None:
         raise InputError(f"there must be an error for each disagreement; got {len(spread)} and {len(error)}")
     if len(spread) < MIN_CALIBRATION_PAIRS:
         raise InputError(
-            f"a calibration needs at least {MIN_CALIBRATION_PAIRS} disagreements with their errors; got {len(spread)}"
+            f"a calibration requires at least {MIN_CALIBRATION_PAIRS} disagreements with errors; got {len(spread)}"
         )
     for name, values in (("disagreements", spread), ("errors", error)):
         is_invalid = ~(np.isfinite(values) & (values >= 0))
@@ -372,7 +372,7 @@ def _check_members(member_predictions: Array) -> Array:
     if values.ndim != 2:
         raise InputError(f"the predictions of the members must have the shape (members, values); got {values.shape}")
     if len(values) < 2:
-        raise InputError(f"a committee needs at least two members; got {len(values)}")
+        raise InputError(f"a committee requires at least two members; got {len(values)}")
     return values
 
 

@@ -152,7 +152,7 @@ class CommitteeFit:
         of the spread of "bootstrap".
         """
         if n_members < 2:
-            raise InputError(f"a committee needs at least two members; got {n_members}")
+            raise InputError(f"a committee requires at least two members; got {n_members}")
         check_choice("the method of a committee", method, COMMITTEE_METHODS)
         if not 0 < fraction < 1:
             raise InputError(f"the share of groups in a subset must be between 0 and 1; got {fraction}")
@@ -277,7 +277,7 @@ def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Ar
     """Assign the groups to blocks, and return the number of each configuration's block, ``(n_configurations,)``."""
     names, positions = np.unique(group, return_inverse=True)
     if len(names) < 2:
-        raise InputError(f"a committee needs at least two groups of configurations; got {len(names)}")
+        raise InputError(f"a committee requires at least two groups of configurations; got {len(names)}")
     n_blocks = max(2, min(MAX_BLOCKS, len(names), MAX_MOMENT_BYTES // (8 * n_columns**2)))
     return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[positions])
 

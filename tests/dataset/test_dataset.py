@@ -201,6 +201,14 @@ def test_info_warns_of_trouble(tmp_path):
     assert all(line.startswith(("warning: ", "")) for line in format_dataset_info(info).splitlines())
 
 
+def test_the_cost_of_many_cores_has_its_own_column(tmp_path):
+    label = {"energy": -1.0, "forces": np.zeros((1, 3)), "seconds": 576 * 22038.26}
+    write_dataset(tmp_path / "d.h5", [Atoms("Be", cell=[3, 3, 3], pbc=True)], {"a": LevelData([label])})
+    with Dataset(tmp_path / "d.h5") as data:
+        (row,) = (line for line in format_dataset_info(describe_dataset(data)).splitlines() if line.startswith("a "))
+    assert row.split()[4:6] == ["0", "12694037.76"]
+
+
 def test_shipped_data_have_no_warnings(beryllium):
     assert describe_dataset(beryllium).warnings == []
 

@@ -113,6 +113,7 @@ def test_the_energy_that_the_user_chose_is_read_although_others_are_free_energie
     [
         (frame("energy_per_atom=-5.4"), "--energy-key a=energy_per_atom", "energy", -10.8),
         (frame("E=-10.8"), "--energy-key a=E", "energy", -10.8),
+        (frame("E_pa=-5.4"), "--energy-key a=E_pa", "energy", -10.8),
         (frame("etot=-10.8"), "--energy-key a=etot", "energy", -10.8),
         (frame(columns="f:R:3"), "--forces-key a=f", "forces", 0.1),
         (frame(columns="gradient:R:3"), "--forces-key a=gradient", "forces", -0.1),
@@ -126,7 +127,7 @@ def test_probable_labels_are_named_with_a_remedy_that_works(tmp_path, text, opti
     summary = imported(tmp_path, text, overwrite=True, **{f"{quantity}_key": key})
     assert summary.n_labels == {"a": 1}
     assert np.ravel(getattr(read_labels(tmp_path), quantity))[0] == pytest.approx(value)
-    is_converted = key in {"energy_per_atom", "gradient"}
+    is_converted = key in {"energy_per_atom", "E_pa", "gradient"}
     assert any(f"'{key}' was read as" in note for note in summary.notes) == is_converted
 
 

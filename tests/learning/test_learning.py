@@ -440,7 +440,7 @@ class TestFailures:
                 "'discard_above.energy', 0.5, must be above 'tolerance.energy', 1",
             ),
             ({"level": {"pilot_size": 2}}, "pilot"),
-            ({"n_initial": 4}, "the validation set has 1; a training needs at least 2 and a calibration at least 3"),
+            ({"n_initial": 4}, "the validation set has 1; a training requires at least 2 and a calibration at least 3"),
             (
                 {
                     "labelling": {

@@ -6,6 +6,7 @@ user did not specify them.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from paretofit.dataset.io.label_keys import (
     QUANTITIES,
     describe_conversion,
     describe_unused_keys,
+    determine_energy_kind,
     get_results,
     is_gradient,
     is_per_atom,
@@ -31,13 +33,33 @@ from paretofit.dataset.writer import Label
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
 
+
+@dataclass(frozen=True)
+class FileLabels:
+    """Labels of one level from one file.
+
+    Attributes
+    ----------
+    labels : list of mapping or None
+        Label of each structure; None if it has neither an energy nor forces.
+    notes : list of str
+        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+    energy_kind : str or None
+        As `determine_energy_kind`; None if the user chose the key.
+    """
+
+    labels: list[Label | None]
+    notes: list[str]
+    energy_kind: str | None
+
+
+RESULT_ENERGIES = {"energy", "free_energy"}  # of which one is read, and the other is known
+
 UserKey = str | Mapping[str, str] | None
 UserKeys = Mapping[str, UserKey]
 
 
-def extract_file_labels(
-    frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey
-) -> tuple[list[Label | None], list[str]]:
+def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey) -> FileLabels:
     """Extract the labels of one level from the structures of its file.
 
     Parameters
@@ -53,10 +75,7 @@ def extract_file_labels(
 
     Returns
     -------
-    labels : list of mapping or None
-        Label of each structure; None if it has neither an energy nor forces.
-    notes : list of str
-        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+    FileLabels
 
     Raises
     ------
@@ -74,10 +93,8 @@ def extract_file_labels(
     stored_keys = set(list_keys(frames.atoms))
     n_unused_virials: Counter[str] = Counter()
     for k, atoms in enumerate(frames.atoms):
-        frame_keys = {
-            **label_keys[k],
-            "seconds": next((key for key in seconds_keys if key in atoms.info), seconds_keys[0]),
-        }
+        cost_key = next((key for key in seconds_keys if key in atoms.info), seconds_keys[0])
+        frame_keys = {**label_keys[k], "seconds": cost_key}
         values = {
             q: _get_value(atoms, key, remove=key in stored_keys and q in QUANTITIES) for q, key in frame_keys.items()
         }
@@ -88,12 +105,12 @@ def extract_file_labels(
         raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames, level)}")
     notes += _describe_incomplete_labels(frames, labels, user_keys)
     notes += _describe_unused_virials(frames, n_unused_virials)
-    used_keys = [
-        {*keys.values(), *({"energy", "free_energy"} if keys["energy"] in {"energy", "free_energy"} else ())}
-        for keys in label_keys
-    ]
+    used_keys = [set(keys.values()) | (RESULT_ENERGIES if keys["energy"] in RESULT_ENERGIES else set())
+                 for keys in label_keys]  # fmt: skip
     notes += describe_unused_keys(frames.path, frames.atoms, used_keys, level, user_keys)
-    return labels, notes
+    energy_keys = [keys["energy"] for keys in label_keys]
+    energy_kind = None if "energy" in user_keys else determine_energy_kind(frames.atoms, energy_keys)
+    return FileLabels(labels, notes, energy_kind)
 
 
 def extract_prefixed_labels(

@@ -48,7 +48,7 @@ def read_folder(path: Path) -> Frames:
         sources, kind = [[file] for file in json_files or structure_files], "JSON file" if json_files else "structures"
     if not sources:
         raise InputError(
-            f"{path} contains no structures: a directory needs calculations ({OUTCAR}, {XML}, outputs of pw.x), "
+            f"{path} contains no structures: a directory requires calculations ({OUTCAR}, {XML}, outputs of pw.x), "
             f"FitSNAP's JSON files or structure files ({', '.join(sorted(STRUCTURE_SUFFIXES))})"
         )
     frames = _read_sources(path, sources)

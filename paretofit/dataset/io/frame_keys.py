@@ -81,9 +81,9 @@ def _list_families(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, dict
     if user_keys:
         return families
     results = get_results(atoms)
-    own = {q: q for q in QUANTITIES if q in results or (q == "energy" and "free_energy" in results)}
-    if own:
-        families = {"": {**families.pop("", {}), **own}, **families}
+    result_family = {q: q for q in QUANTITIES if q in results or (q == "energy" and "free_energy" in results)}
+    if result_family:
+        families = {"": {**families.pop("", {}), **result_family}, **families}
     return families
 
 
@@ -143,13 +143,13 @@ def _describe_choice(
     texts, notes = [], []
     for quantity in QUANTITIES:
         counts: Counter[str] = Counter()
-        is_own = True
+        are_results = True
         for atoms, keys in zip(structures, label_keys, strict=True):
             value = lookup_value(atoms, keys[quantity])
             if value is None or (quantity == "stress" and is_virial(keys[quantity]) and not has_volume(atoms)):
                 continue
             counts[keys[quantity]] += 1
-            is_own &= keys[quantity] in get_results(atoms)
+            are_results &= keys[quantity] in get_results(atoms)
             if quantity == "stress" and get_number_shape(value) == (6,) and keys[quantity] in atoms.info:
                 note = f"{path}: the six numbers of '{keys[quantity]}' were read in the order {VOIGT_ORDER}"
                 notes += [note] if note not in notes else []
@@ -158,7 +158,7 @@ def _describe_choice(
             notes += [f"{path}: '{key}' was read as {conversion}"] if conversion else []
         if len(counts) > 1:
             texts += [f"{key} ({count} structures)" for key, count in counts.items()]
-        elif counts and not is_own and quantity not in user_keys:
+        elif counts and not are_results and quantity not in user_keys:
             texts += list(counts)
     return ([f"{path}: labels were taken from {', '.join(texts)}"] if texts else []) + notes
 

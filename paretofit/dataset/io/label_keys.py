@@ -15,6 +15,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from paretofit.dataset.checks import as_float_array
+
+MAX_ENTROPY_EV = 1e-6  # T S of energies that are equal to their free energies
 QUANTITIES = ("energy", "forces", "stress")
 STEMS = r"(?P<stem>energy|forces?|stress|virials?)"
 KNOWN_PATTERN = re.compile(rf"(?P<prefix>(?:ref|dft|qm)_)?{STEMS}(?P<suffix>_(?:ref|dft|qm))?", re.IGNORECASE)
@@ -24,11 +27,12 @@ LABEL_PATTERN = re.compile(r"energ|forc|stress|virial", re.IGNORECASE)
 # Short names of labels, which count only if their values have the shape of the quantity.
 SHORT_NAMES = {
     "energy": re.compile(
-        r"[eu]0?|pe|(?:dft|ref|qm)_?e|(?:e|u)_?(?:tot(?:al)?|pot|dft|ref|qm)|tote(?:n|_?e)", re.IGNORECASE
+        r"[eu]0?|pe|(?:dft|ref|qm)_?e|(?:e|u)_?(?:tot(?:al)?|pot|dft|ref|qm)|tote(?:n|_?e)|e_?p(?:er_?)?a(?:tom)?",
+        re.IGNORECASE,
     ),
     "forces": re.compile(r"f|(?:dft|ref|qm)_?f|f_?(?:xyz|dft|ref|qm)|fx_fy_fz|f_x_f_y_f_z|.*grad.*", re.IGNORECASE),
 }
-PER_ATOM_PATTERN = re.compile(r"per_?atom|/atom|_pa$", re.IGNORECASE)
+PER_ATOM_PATTERN = re.compile(r"per_?atom|/atom|_pa$|^epa$", re.IGNORECASE)
 GRADIENT_PATTERN = re.compile(r"grad", re.IGNORECASE)
 VOIGT_ORDER = "xx, yy, zz, yz, xz, xy"
 UNIT_PATTERN = re.compile(
@@ -188,3 +192,29 @@ def _advise(key: str, quantity: str, level: str, user_key: str | None, *, is_voi
     conversion = f"{VOIGT_ORDER} of six numbers" if is_voigt else describe_conversion(quantity, key)
     details = f" ({conversion})" if conversion else ""
     return f"; to read it as the {quantity}{details}, add --{quantity}-key {level}={key}"
+
+
+def determine_energy_kind(structures: Sequence[Atoms], keys: Sequence[str]) -> str | None:
+    """Determine the kind of energies that are a result of the calculators.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+    keys : sequence of str
+        Key of the energy of each structure.
+
+    Returns
+    -------
+    str or None
+        ``free_energy`` if the keys are this and the values differ from ``energy``, ``energy`` if there are no free
+        energies; otherwise None, because both kinds are equal or the kind is unknown.
+    """
+    results = [(key, get_results(atoms)) for atoms, key in zip(structures, keys, strict=True)]
+    results = [(key, values) for key, values in results if key in {"free_energy", "energy"} and key in values]
+    if not results:
+        return None
+    key = results[0][0]
+    if key == "free_energy":
+        pairs = [as_float_array([values[key], values.get("energy", np.inf)], "'energy'") for _, values in results]
+        return key if any(abs(free - energy) > MAX_ENTROPY_EV for free, energy in pairs) else None
+    return None if any("free_energy" in values for _, values in results) else key

@@ -120,7 +120,7 @@ def compute_weight_path(
             f"ratio_limits must be positive and ascending, with at least two points; got {ratio_limits} and {n_points}"
         )
     if not all(kind in moments.by_kind and moments.by_kind[kind].n for kind in KIND_NAMES):
-        raise InputError("a weight path needs energy rows and force rows")
+        raise InputError("a weight path requires energy rows and force rows")
     middle_ratio = float(np.sqrt(low * high))
     basis = _PathBasis(moments, int(reduction.whitened_sizes[size_index]), middle_ratio)
     if not basis.condition < MAX_CONDITION:
