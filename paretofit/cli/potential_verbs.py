@@ -77,6 +77,9 @@ KeepDesignOption = Annotated[
         help="Keep the descriptors in design.h5, which may be large; the next fit with the same --out reuses them.",
     ),
 ]
+NameOption = Annotated[
+    str | None, typer.Option(help="Base name of the potential's files.", show_default="potential, or FitSNAP's")
+]
 ConfigurationsArgument = Annotated[
     Path | None,
     typer.Argument(help="Configurations to evaluate: a dataset (HDF5) or any file that ASE reads, labelled or not."),
@@ -128,6 +131,7 @@ def fit(
     weight_front: WeightFrontOption = False,
     regulariser: RegulariserOption = 0.01,
     keep_design: KeepDesignOption = False,
+    name: NameOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
     force: ForceOption = False,
     jobs: JobsOption,
@@ -139,15 +143,15 @@ def fit(
 
     choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
                "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
-               "reference_energies": reference_energies}  # fmt: skip
+               "reference_energies": reference_energies, "name": name}  # fmt: skip
     options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
         raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
-        raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction and "
-                         "--reference-energies cannot be combined with --fitsnap; set them in the FitSNAP input "
+        raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction, "
+                         "--reference-energies and --name cannot be combined with --fitsnap; set them in its input "
                          "(energies of free atoms by ESHIFT)")  # fmt: skip
     options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:

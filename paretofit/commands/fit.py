@@ -72,7 +72,7 @@ def fit_dataset(
     committee: CommitteeSettings | None = None,
     reference_energies: str | Mapping[str, float] | None = None,
     seed: int | None = None,
-    name: str = "potential",
+    name: str | None = None,
     keep_design: bool = False,
     overwrite: bool = False,
     jobs: int = 1,
@@ -107,8 +107,8 @@ def fit_dataset(
         others. By default as in the study, or "auto".
     seed : int, optional
         Random seed of the split.
-    name : str
-        Base name of the files.
+    name : str, optional
+        Base name of the files; by default ``potential``.
     keep_design : bool
         Whether to keep the descriptors in ``design.h5``, which the next fit with the same folder reuses. An existing
         file is never removed.
@@ -122,6 +122,7 @@ def fit_dataset(
     InputError
         If the source, a level or a setting cannot be used, or a file of the potential exists.
     """
+    name = name or "potential"
     check_potential_name(name)
     check_new_paths(list_snap_files(out, name), overwrite=overwrite)
     options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies)

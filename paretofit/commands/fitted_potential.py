@@ -68,13 +68,15 @@ class FittedPotential:
         """The summary, the committee, the check with LAMMPS, the files and the notes, as plain text."""
         has_committee = self.potential.uncertainty is not None
         check = f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}"
+        if self.check_problem:
+            check = "the check of the written potential failed; do not use its files"  # the error says why
         return "\n".join(
             [
                 *self.summary,
                 *([format_committee(self.potential)] if has_committee else []),
-                *([] if self.check_problem else [check]),
+                check,
                 *map(str, (self.files.coefficients, self.files.parameters, self.files.include)),
-                *(f"note: {note}" for note in [*self.notes, *filter(None, [self.check_problem])]),
+                *(f"note: {note}" for note in self.notes),
             ]
         )
 
@@ -197,7 +199,7 @@ def compare_with_lammps(files: SnapFiles, potential: LinearPotential, structures
     try:
         return check_exported_files(files, potential, structures), ""
     except InputError as error:
-        return float("nan"), f"the files of the potential are written, but their check failed: {error}"
+        return float("nan"), f"the check of the written potential failed: {error}"
 
 
 def check_committee_size(settings: CommitteeSettings, prepared: PreparedStudy) -> None:

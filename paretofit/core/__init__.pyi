@@ -69,3 +69,4 @@ from .study_paths import StudyPaths as StudyPaths
 from .temporary_folders import create_temporary_folder as create_temporary_folder
 from .text import list_first as list_first
 from .text import natural_sort_key as natural_sort_key
+from .vacuum import build_vacuum_cell as build_vacuum_cell

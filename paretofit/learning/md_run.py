@@ -16,8 +16,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from paretofit.core import Array
-from paretofit.descriptors import build_vacuum_cell
+from paretofit.core import Array, build_vacuum_cell
 
 VACUUM_A = 12.0  # Å, along non-periodic directions
 SURFACE_THICKNESS_A = 3.4  # Å, of a flat sheet; the distance of layers of graphite

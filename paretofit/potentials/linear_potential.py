@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
-from ase.geometry import complete_cell
 
 from paretofit.core import (
     Array,
@@ -26,7 +25,6 @@ from paretofit.descriptors import (
     GPA_PER_EV_A3,
     ReferencePotential,
     SnapBasis,
-    build_vacuum_cell,
     compute_atom_descriptors,
     compute_atom_rows,
     compute_configuration_rows,
@@ -34,7 +32,7 @@ from paretofit.descriptors import (
     compute_reference_labels,
     translate_lammps_errors,
 )
-from paretofit.potentials.calculator import VACUUM_CUTOFF_A, CommitteeCalculator
+from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.lammps_words import quote_path
 from paretofit.potentials.prediction import Prediction
@@ -230,7 +228,7 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
             max_deviation, config_id = _measure_deviation(files, potential, structures)
         except Exception as error:  # LAMMPS raises its own exceptions
             raise InputError(
-                f"LAMMPS cannot use {files.include}: {one_line(error)}; the files are written, but do not use them"
+                f"LAMMPS cannot use {files.include}: {one_line(error)}; do not use the written files"
             ) from error
     if not max_deviation <= MAX_DEVIATION:
         raise InputError(
@@ -247,7 +245,7 @@ def _measure_deviation(files: SnapFiles, potential: LinearPotential, structures:
     max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
         expected = mean.predict(atoms)
-        copy, _ = _enclose(atoms)
+        copy = copy_without_constraints(atoms)
         copy.calc = calculator
         with translate_lammps_errors(atoms):
             pairs = [
@@ -263,16 +261,6 @@ def _measure_deviation(files: SnapFiles, potential: LinearPotential, structures:
     return max_deviation, config_id
 
 
-def _enclose(atoms: Atoms) -> tuple[Atoms, bool]:
-    """Copy a structure; put it into a large periodic box unless it is periodic, because LAMMPS loses atoms outside."""
-    copy: Atoms = copy_without_constraints(atoms)
-    is_periodic = bool(copy.pbc.all())
-    if not is_periodic:
-        copy.set_cell(complete_cell(build_vacuum_cell(copy, VACUUM_CUTOFF_A)), scale_atoms=False)
-        copy.pbc = True
-    return copy, is_periodic
-
-
 class LinearCalculator(CommitteeCalculator):
     """ASE calculator of a `LinearPotential`, whose mean is computed by LAMMPS; see `CommitteeCalculator`."""
 
@@ -285,8 +273,8 @@ class LinearCalculator(CommitteeCalculator):
         self._lammps = lammps_calculator(files.commands, files.elements)
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
-        copy, is_periodic = _enclose(atoms)
+        copy: Atoms = copy_without_constraints(atoms)
         copy.calc = self._lammps
         forces, energy = copy.get_forces(), copy.get_potential_energy()
         results: dict[str, object] = {"forces": forces, "energy": energy, "free_energy": energy}
-        return results | ({"stress": copy.get_stress()} if is_periodic else {})
+        return results | ({"stress": copy.get_stress()} if copy.pbc.all() else {})
