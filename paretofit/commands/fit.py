@@ -122,7 +122,7 @@ def fit_dataset(
     InputError
         If the source, a level or a setting cannot be used, or a file of the potential exists.
     """
-    name = name or "potential"
+    name = "potential" if name is None else name
     check_potential_name(name)
     check_new_paths(list_snap_files(out, name), overwrite=overwrite)
     options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies)

@@ -663,6 +663,7 @@ class TestInTheLoop:
         engine = committee.build_md_engine(0, looped.folder)
         dynamics = create_dynamics(MdRun(0, atoms, 300.0, 0.0, 1), engine, settings)
         dynamics.start()
+        dynamics.start_sampling()
         try:
             moment = dynamics.advance(5)
         finally:
