@@ -96,7 +96,7 @@ class FrameMonitor:
             stress = np.reshape(self.potential.predict(atoms).stress, (-1, 6)).mean(axis=0)
         if is_bulk:
             row["pressure_kbar"] = compute_pressure(stress, len(atoms), snapshot.temperature, row["volume"]) / KBAR
-        return self._find_problem(row)
+        return self._find_problem(row) if time_ps > 0 else ""  # not in the equilibration, as for grades
 
     def _summarise(self, quantity: str, assessment: Assessment) -> dict[str, float]:
         """Summarise the error bars of a quantity, in the units of tables."""
