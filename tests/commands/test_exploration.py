@@ -163,7 +163,7 @@ def test_single_atoms_are_skipped_with_a_note(work):
 
 
 def test_killed_command_resumes_with_the_same_numbers(work):
-    arguments = ["explore", work / "potential", work / "bulk.extxyz", "--trajectories", 3, "--time", 1.5,
+    arguments = ["explore", work / "potential", work / "bulk.extxyz", "--trajectories", 3, "--time", 0.6,
                  "--interval", 0.1, "--stop-grade", 1e9, "--seed", 4]  # fmt: skip
     process = begin(*arguments, "-o", work / "killed", "-j", 1)
     records = [work / "killed" / "trajectories.partial" / f"{k:03d}.json" for k in range(3)]
