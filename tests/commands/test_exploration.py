@@ -1,6 +1,7 @@
 """Dynamics with a trained potential: measured frames against independent computation, limits, resumption, bad input."""
 
 import signal
+from types import SimpleNamespace
 
 import ase.io
 import numpy as np
@@ -183,7 +184,7 @@ def test_killed_command_resumes_with_the_same_numbers(work):
 
 def test_trajectories_of_other_input_are_repeated(work, monkeypatch):
     """Those of the same folder, whose record has the digest of everything that they depend on."""
-    monkeypatch.setattr("paretofit.commands.exploration.shutil.rmtree", lambda _: None)
+    monkeypatch.setattr("paretofit.commands.exploration.shutil", SimpleNamespace(rmtree=lambda _: None))
     times = []
     for options in ({}, {}, {"seed": 2}, {"stop_errors": {"force": 1e9}}):
         explore_dynamics(work / "potential", [work / "bulk.extxyz"], work / "again", settings=SHORT, overwrite=True,
