@@ -144,7 +144,7 @@ def fit(
     choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
                "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
                "reference_energies": reference_energies, "name": name}  # fmt: skip
-    options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
+    options = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):

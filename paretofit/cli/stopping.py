@@ -31,6 +31,7 @@ RESUME_ADVICE = {
     "learn": "run the same command again to resume",
     "label": "run the same command again to resume (finished labels are kept)",
     "validate": "run the same command again to resume",
+    "explore": "run the same command again to resume (finished trajectories are kept)",
 }
 STOP_RETRY_S = 0.01
 RESTART_ADVICE = "run the same command again to start over (earlier files are unchanged)"

@@ -124,7 +124,11 @@ def _draw_condition(values: Any, count: int, rng: np.random.Generator) -> Array:
 
 
 def run_md(
-    run: MdRun, engine: MdEngine, settings: ExploreSettings, grade_function: Callable[[Atoms], float] | None = None
+    run: MdRun,
+    engine: MdEngine,
+    settings: ExploreSettings,
+    grade_function: Callable[[Atoms], float] | None = None,
+    on_frame: Callable[[MdSnapshot, float], str] | None = None,
 ) -> Trajectory:
     """Run one trajectory until its end, or until it becomes unphysical or extrapolates too far.
 
@@ -140,11 +144,13 @@ def run_md(
     settings : ExploreSettings
     grade_function : callable, optional
         Returns the highest extrapolation grade of the atoms of a structure.
+    on_frame : callable, optional
+        Receives each frame and its time in ps; returns the reason to stop the trajectory, or an empty string.
     """
     if foreign_elements := sorted(set(run.atoms.get_chemical_symbols()) - set(engine.elements)):
         reason = f"the start structure contains {foreign_elements[0]}, which the potential does not support"
         return Trajectory([], [], reason)
-    trajectory, last_atoms, last_time, reason = Trajectory([], [], ""), None, 0.0, ""
+    trajectory, last_snapshot, last_time, reason = Trajectory([], [], ""), None, 0.0, ""
     dynamics, temperatures = create_dynamics(run, engine, settings), deque[float](maxlen=TEMPERATURE_CHECKS)
     try:
         dynamics.start()
@@ -154,17 +160,17 @@ def run_md(
             grade = grade_function if with_grade else None
             reason = _find_md_problem(snapshot, mean_temperature, run, settings, grade)
             if not reason or reason.startswith(GRADE_REASON):
-                last_atoms, last_time = snapshot.atoms, time
+                last_snapshot, last_time = snapshot, time
+            if is_frame and not reason:
+                reason = _append_frame(trajectory, snapshot, time, on_frame)
             if reason:
                 break
-            if is_frame:
-                _append_frame(trajectory, last_atoms, last_time)
     except Exception as error:  # noqa: BLE001  (LAMMPS raises Exception, and calculators may raise anything)
         reason = format_lammps_error(error)
     finally:
         dynamics.close()
     if reason:  # the last structure is the most important one to label
-        _append_frame(trajectory, last_atoms, last_time)
+        _append_frame(trajectory, last_snapshot, last_time, on_frame)
     return Trajectory(trajectory.frames, trajectory.times, reason)
 
 
@@ -189,11 +195,18 @@ def _integrate(dynamics: Dynamics, settings: ExploreSettings) -> Iterator[tuple[
         yield dynamics.advance(steps_per_check), check * steps_per_check * timestep, is_frame, with_grade
 
 
-def _append_frame(trajectory: Trajectory, atoms: Atoms | None, time: float) -> None:
-    """Append a frame, unless it is None or already the last frame."""
-    if atoms is not None and (not trajectory.times or time > trajectory.times[-1]):
-        trajectory.frames.append(atoms)
-        trajectory.times.append(time)
+def _append_frame(
+    trajectory: Trajectory,
+    snapshot: MdSnapshot | None,
+    time: float,
+    on_frame: Callable[[MdSnapshot, float], str] | None,
+) -> str:
+    """Append a frame, unless it is None or already the last frame; return the reason to stop of `on_frame`."""
+    if snapshot is None or (trajectory.times and time <= trajectory.times[-1]):
+        return ""
+    trajectory.frames.append(snapshot.atoms)
+    trajectory.times.append(time)
+    return "" if on_frame is None else on_frame(snapshot, time)
 
 
 def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
