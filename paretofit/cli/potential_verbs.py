@@ -141,18 +141,17 @@ def fit(
     """Fit a potential, or with --committee a committee, to a dataset or the data of a FitSNAP input."""
     from paretofit.commands import fit_dataset, fit_fitsnap
 
-    choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
+    choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic, "name": name,
                "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
-               "reference_energies": reference_energies, "name": name}  # fmt: skip
-    options = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
+               "reference_energies": reference_energies}  # fmt: skip
+    options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
         raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
         raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction, "
-                         "--reference-energies and --name cannot be combined with --fitsnap; set them in its input "
-                         "(energies of free atoms by ESHIFT)")  # fmt: skip
+                         "--name and --reference-energies cannot be combined with --fitsnap; set them in its input")  # fmt: skip
     options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
         result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **options)  # type: ignore[arg-type]

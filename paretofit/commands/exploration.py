@@ -21,6 +21,7 @@ from paretofit.commands.evaluate import check_elements
 from paretofit.commands.select import read_structures
 from paretofit.core import (
     InputError,
+    build_vacuum_cell,
     check_new_paths,
     format_validation_error,
     hash_file,
@@ -29,7 +30,6 @@ from paretofit.core import (
     write_csv,
 )
 from paretofit.dataset.io import format_extxyz
-from paretofit.descriptors import build_vacuum_cell
 from paretofit.execution import RunContext
 from paretofit.potentials import (
     DISPLAY_UNITS,
