@@ -151,7 +151,7 @@ def fit(
         raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
         raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction, "
-                         "--name and --reference-energies cannot be combined with --fitsnap; set them in its input")  # fmt: skip
+                         "--name, --reference-energies cannot be combined with --fitsnap; set them in it")  # fmt: skip
     options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
         result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **options)  # type: ignore[arg-type]
