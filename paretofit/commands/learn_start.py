@@ -122,6 +122,7 @@ def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: 
         if (parent := str(atoms.info.get("parent", ""))) in new_ids:
             groups["parent"] = new_ids[parent]
         copy.info = {**atoms.info, **groups, "config_id": first_id + k, "iteration": 1}
+        copy.info.pop("started_from", None)  # an id of another loop
         copies.append(copy)
     return copies
 

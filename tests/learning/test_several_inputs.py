@@ -112,6 +112,13 @@ def test_ids_of_parents_follow_the_new_numbers():
         assert (parent.info["family"], parent.info["input"]) == (atoms.info["family"], atoms.info["input"])
 
 
+def test_ids_of_another_loop_are_dropped():
+    atoms = bulk("W")
+    atoms.info = {"config_id": 3, "started_from": 1000}
+    (copy,) = _number_structures([atoms], 50, "file")
+    assert copy.info == {"config_id": 50, "iteration": 1}
+
+
 def test_duplicates_in_another_order_and_orientation_share_a_set():
     rng = np.random.default_rng(0)
     structures = []
