@@ -19,7 +19,7 @@ from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, lo
 from paretofit.core import InputError, check_choice, write_csv, write_text
 from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import open_label_journal
-from paretofit.potentials import format_dispersion_commands
+from paretofit.potentials import format_dispersion_commands, read_potential
 from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace, permit_unpickling
 from paretofit.structures import make_mean_descriptor
 from paretofit.study import (
@@ -132,7 +132,8 @@ def learn(
     settings = study if isinstance(study, learning.LearnStudy) else load_learn_study(study)
     if stage is not None:
         check_choice("stage", stage, learning.STAGES)
-    _check_study(settings)
+    with permit_unpickling(allow_pickle):
+        _check_study(settings)
     path = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
     with (
         permit_unpickling(allow_pickle),
@@ -159,7 +160,12 @@ def _build_loop(
 ) -> learning.LearningLoop:
     """Prepare the candidates and build the loop, after checking the input of all its stages."""
     folder, section = labeller.folder, settings.learning
-    candidates = start_loop(settings, folder, labeller.context)
+
+    def announce(message: str) -> None:
+        log.info("%s", message)
+        notify(message)
+
+    candidates = start_loop(settings, folder, labeller.context, announce)
     elements = collect_elements(candidates, folder)
     will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
@@ -167,11 +173,6 @@ def _build_loop(
     _, note = learning.select_start_structures(start_structures, section.explore.max_atoms)
     if section.explore.dispersion != "none":
         format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
-
-    def announce(message: str) -> None:
-        log.info("%s", message)
-        notify(message)
-
     if note:
         announce(note)
     return learning.LearningLoop(
@@ -199,6 +200,7 @@ def _check_study(settings: learning.LearnStudy) -> None:
         )
     paths = {
         "learning.structures": section.structures,
+        "learning.initial_potential": [] if section.initial_potential is None else [section.initial_potential],
         "learning.explore.start_structures": section.explore.start_structures,
         "augmentation.structures": [] if settings.augmentation is None else settings.augmentation.structures,
     }
@@ -209,6 +211,8 @@ def _check_study(settings: learning.LearnStudy) -> None:
     for key, path in ((key, path) for key, key_paths in paths.items() for path in key_paths):
         if not path.exists():
             raise InputError(f"'{key}': no file at {path}")
+    if section.initial_potential is not None:
+        read_potential(section.initial_potential)
     if settings.dataset is not None and not settings.dataset.exists():
         raise InputError(f"no dataset at {settings.dataset}; remove 'dataset' to start without labels")
 

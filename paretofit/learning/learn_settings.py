@@ -215,6 +215,11 @@ class LearnSettings(StrictSettings):
 
     structures: StudyPaths = Field([], description="Files of candidates, in addition to those of 'augmentation'.")
     n_initial: Count | None = Field(None, description="Number of candidates to label first; by default all.")
+    initial_potential: StudyPath | None = Field(
+        None,
+        description="Folder or files of a potential or committee (SNAP, MACE) whose dynamics add candidates before the "
+        "first label; with a calibrated committee and a 'dataset', only candidates above tolerance are labelled.",
+    )
     max_iterations: Count = Field(10, description="Largest number of iterations.")
     seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="Random seed of the loop.")
     sets: SetShareSettings = Field(SetShareSettings(), description="Training, validation and test sets.")
