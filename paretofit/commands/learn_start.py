@@ -113,9 +113,7 @@ def _copy_dataset(source: Path, target: Path) -> None:
         write_dataset(target, structures, levels, data.ids.tolist())
 
 
-def _generate_candidates(
-    settings: LearnStudy, folder: LearnFolder, context: RunContext
-) -> tuple[list[Atoms], int]:
+def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> tuple[list[Atoms], int]:
     """Generate candidates by augmentation, add the structures of files, and number them after the dataset's ids.
 
     Also returns the next free id.

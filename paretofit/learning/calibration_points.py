@@ -71,7 +71,8 @@ def evaluate_batch(
     frames = pd.read_csv(previous.path / "frames.csv") if (previous.path / "frames.csv").is_file() else pd.DataFrame()
     if "config_id" not in frames:
         return table.assign(**dict.fromkeys(names, np.nan))
-    predicted = frames[frames["config_id"].notna()].set_index("config_id").reindex(columns=names)
+    is_whole = frames.get("atoms_to_label", frames.get("atoms")) == frames.get("atoms")  # not cut down
+    predicted = frames[frames["config_id"].notna() & is_whole].set_index("config_id").reindex(columns=names)
     return table.join(predicted, on="id")
 
 

@@ -76,7 +76,9 @@ def explore_with_initial_potential(
         structures = [*candidates, *frames]
         assessments = map_structures(Committee.assess, committee, structures, "evaluate", context)
         for atoms, assessment in zip(structures, assessments, strict=True):
-            atoms.info[ABOVE_KEY] = " ".join(_list_errors_above(monitor.summarise(assessment), settings.select.tolerance))
+            atoms.info[ABOVE_KEY] = " ".join(
+                _list_errors_above(monitor.summarise(assessment), settings.select.tolerance)
+            )
         n_above = sum(bool(atoms.info[ABOVE_KEY]) for atoms in structures)
         parts.append(f"expected errors of {n_above} of {len(structures)} candidates and frames are above tolerance")
     return frames, "; ".join(filter(None, [*parts, describe_early_ends(records)]))

@@ -33,7 +33,13 @@ from paretofit.learning.level_choice import (
 )
 from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, MdRun
-from paretofit.learning.selection import calibrate, classify_frames, select_frames, weigh_points
+from paretofit.learning.selection import (
+    calibrate,
+    classify_frames,
+    make_configuration,
+    select_frames,
+    weigh_points,
+)
 from paretofit.learning.sets import TEST, TRAIN, assign_sets
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
@@ -740,6 +746,20 @@ class TestSelection:
         selected = select_frames(table, described, np.array([[1.0, 0.0, 0.0]] * 5), settings, np.random.default_rng(0))
         assert selected.tolist() == [2, 3]
 
+    def test_large_frames_are_cut_down_around_the_highest_grade(self):
+        frame, grades = bulk("W", cubic=True).repeat(8), np.ones(1024)
+        frame.rattle(0.1, seed=1)
+        grades[77] = 3.0
+        settings = SelectSettings.model_validate({"cut_out": {"max_atoms": 300, "radius": 5.0}})
+        cell = make_configuration(frame, grades, 9, 2, settings)
+        assert cell.info == {"config_id": 9, "iteration": 2, "config_type": "md", "cut_out": "atom 77 of 1024"}
+        distances = [
+            np.sort(atoms.get_distances(k, slice(None), mic=True))[:15] for atoms, k in ((cell, 0), (frame, 77))
+        ]
+        assert np.allclose(*distances)
+        for settings in (SelectSettings(), SelectSettings.model_validate({"cut_out": {"max_atoms": 2000}})):
+            assert len(make_configuration(frame, grades, 9, 2, settings)) == 1024
+
     def test_overlapping_atoms_are_broken(self):
         settings = SelectSettings()
         atoms = bulk("W").repeat((4, 1, 1))
@@ -970,6 +990,23 @@ class TestInitialPotential:
         messages, source = [], result.folder.parent / "s.yaml"
         assert learn(source, out=tmp_path / "run", notify=messages.append).stop_reason == result.stop_reason
         assert not any("initial" in message for message in messages)
+
+    def test_cut_out_cells_are_labelled_but_have_no_predicted_errors(self, finished_loop, tmp_path):
+        large = bulk("W", cubic=True).repeat(6)
+        large.write(tmp_path / "large.extxyz")
+        explore = {"start_structures": "large.extxyz", "trajectories": 1, "time_ps": 0.1, "temperature_k": [300, 400]}
+        select = {"cut_out": {"max_atoms": 200, "radius": 4.0}, "max_selected": 2, "tolerance": {"energy": 0.01}}
+        content = yaml.safe_load(study(tmp_path, explore=explore, select=select, augmentation=None).read_text())
+        path = tmp_path / "s.yaml"
+        path.write_text(yaml.safe_dump({**content, "dataset": str(finished_loop.folder / "dataset.h5")}))
+        result = learn(path, out=tmp_path / "run")
+        cells = load_frames(result.folder / "iterations" / "02" / "structures.extxyz", "")
+        assert cells
+        assert all(len(cell) < 432 and cell.info["cut_out"].endswith("of 432") for cell in cells)
+        batch = pd.read_csv(result.folder / "iterations" / "02" / "batch_errors.csv")
+        assert batch["n_atoms"].tolist() == [len(cell) for cell in cells]
+        assert batch["energy_expected"].isna().all()
+        assert batch["energy_committee_error"].notna().all()
 
     def test_other_elements_and_missing_potentials_are_reported(self, finished_loop, tmp_path):
         with pytest.raises(InputError, match="'learning.initial_potential': no file at .*none"):
