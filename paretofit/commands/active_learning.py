@@ -35,6 +35,7 @@ from paretofit.study import (
 
 log = logging.getLogger(__name__)
 
+ERROR_COLUMNS = ("weighted", "members", "spread", "labels")
 CALIBRATION_COLUMNS = {
     "slope": "slope",
     "points": "points",
@@ -236,11 +237,12 @@ def _create_model(
 def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
     """Tabulate the records of all iterations that have started.
 
-    ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential; ``*_members`` and ``*_spread``
-    are the mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, GPa. ``*_labels`` is
-    the number of configurations with a label. ``slope_*`` is the slope of the calibration and ``points_*`` the number
-    of configurations behind it. ``batch_ratio_*`` is the median of true / predicted errors of the frames labelled in
-    this iteration, and ``batch_inside_*`` the share of them below the 90 % bound.
+    ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential, ``*_weighted`` the same with
+    the weights of configurations in the training; ``*_members`` and ``*_spread`` are the mean and standard deviation
+    of the errors of the individual members; meV/atom, meV/Å, GPa. ``*_labels`` is the number of configurations with a
+    label. ``slope_*`` is the slope of the calibration and ``points_*`` the number of configurations behind it.
+    ``batch_ratio_*`` is the median of true / predicted errors of the frames labelled in this iteration, and
+    ``batch_inside_*`` the share of them below the 90 % bound.
     """
     rows = []
     for k in folder.list_iterations():
@@ -254,7 +256,7 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
         for set_name, errors in train.get("rmse", {}).items():
             for name, values in errors.items():
                 row[f"{set_name}_{name}"] = values["value"]
-                row |= {f"{set_name}_{name}_{key}": values.get(key) for key in ("members", "spread", "labels")}
+                row |= {f"{set_name}_{name}_{key}": values.get(key) for key in ERROR_COLUMNS}
         for name, values in train.get("batch", {}).items():
             row |= {f"batch_{key}_{name}": values[key] for key in ("ratio", "inside")}
         for name, curve in select.get("calibration", {}).items():

@@ -59,7 +59,8 @@ def explore_with_initial_potential(
     engine = committee.build_md_engine(None, folder.absolute() / "md")
     trajectories = folder.absolute() / "trajectories"
     records = run_trajectories(runs, engine, settings.explore, committee, trajectories, 0, context, monitor)
-    frames, n_frames = [], 0
+    frames: list[Atoms] = []
+    n_frames = 0
     for record in records:
         path = trajectories / f"{record['number']:03d}.extxyz"
         rows = record.get("rows", [])

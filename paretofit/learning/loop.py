@@ -176,7 +176,7 @@ class LearningLoop:
         training = self.model.train(data, iteration.model.absolute(), seed=seed, context=self.context)
         indices = np.arange(len(data.dataset))
         labelled = data.select_aligned(indices, training.offsets)
-        configurations = calibration_points.describe_configurations(data)
+        configurations = calibration_points.describe_configurations(data, training.configuration_weights)
         errors = evaluate_committee(training.committee, labelled, configurations, self.context)
         write_csv(errors.table, iteration.path / "errors.csv", CSV_DIGITS)
         write_csv(errors.components, iteration.path / "components.csv", CSV_DIGITS)

@@ -62,7 +62,7 @@ def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
     half_lengths = np.full(3, np.inf)
     for axis in periodic:
         near = np.all(np.abs(np.delete(positions, axis, axis=1)[:, atoms.pbc[np.arange(3) != axis]]) < radius, axis=1)
-        mismatches = [_measure_mismatch(positions[near], numbers[near], axis, length) for length in choices]
+        mismatches = [_measure_mismatch(positions[near], numbers[near], int(axis), length) for length in choices]
         half_lengths[axis] = 0.5 * choices[int(np.argmin(mismatches * choices**3))]  # prefer the smaller of two fits
     is_inside = np.all(np.abs(positions) < half_lengths + FACE_MARGIN_A, axis=1)
     lengths = np.where(atoms.pbc, 2 * half_lengths, np.abs(np.sum(np.asarray(atoms.cell) * axes, axis=1)))
