@@ -101,7 +101,7 @@ def study(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished_loop(tmp_path_factory):
+def finished_loop(tmp_path_factory, rendered_figures):
     """A loop of two iterations."""
     folder = tmp_path_factory.mktemp("learn")
     return learn(study(folder), out=folder / "run", jobs=2)

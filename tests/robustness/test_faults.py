@@ -412,7 +412,7 @@ class TestCorruption:
         text = study(tmp_path).read_text().replace(str(first_configurations()), str(data))
         (tmp_path / "study.yaml").write_text(text)
         size, n_errors = data.stat().st_size, 0
-        for at in np.linspace(0.05, 0.95, 13):
+        for at in np.linspace(0.05, 0.95, 7):
             shutil.copy(first_configurations(), data)
             flip(data, int(at * size))
             try:
@@ -421,7 +421,7 @@ class TestCorruption:
                 n_errors += "corrupt" in str(error)
             else:
                 assert results(tmp_path / f"run-{at}") == results(undisturbed), "of a level that is not used"
-        assert n_errors >= 3
+        assert n_errors >= 2
 
     def test_a_line_that_is_nested_too_deeply(self, tmp_path):
         path = tmp_path / "j.jsonl"

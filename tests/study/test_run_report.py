@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from conftest import first_configurations
 from helpers.command_line import call
+from helpers.pictures import rendered_pictures
 from helpers.studies import SMALL, study_file
 
 from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, run_study
@@ -25,7 +26,8 @@ TIMED = {"repetitions": 2, "sampling_methods": ["random"], "cost": {"measure_md"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("timed")
-    return run_study(study_file(folder, **TIMED), out=folder / "run")
+    with rendered_pictures():
+        return run_study(study_file(folder, **TIMED), out=folder / "run")
 
 
 @pytest.fixture(scope="module")

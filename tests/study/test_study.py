@@ -115,6 +115,7 @@ def test_a_damaged_design_is_made_again(tmp_path):
     assert (result.folder / "results.csv").read_bytes() == before
 
 
+@pytest.mark.usefixtures("_no_page")
 @pytest.mark.parametrize("delay", [pytest.param(2.0, marks=pytest.mark.slow), 3.5])
 def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
     study, result = finished
@@ -123,7 +124,7 @@ def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    subprocess.run(command, check=True, capture_output=True)
+    run_study(study, out=tmp_path / "run")
     for name in RESULTS:
         assert (tmp_path / "run" / name).read_bytes() == (result.folder / name).read_bytes(), name
 
