@@ -4,8 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-_SAVEFIG = Figure.savefig
+_SAVEFIG, _ARRANGE = Figure.savefig, ConstrainedLayoutEngine.execute
 
 
 def _save_empty_picture(figure, path, **options):
@@ -18,6 +19,7 @@ def empty_pictures():
     """Save figures as small valid PNG and SVG files with nothing on them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", _save_empty_picture)
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
         yield
 
 
@@ -26,4 +28,5 @@ def rendered_pictures():
     """Render figures, also within `empty_pictures`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", _SAVEFIG)
+        patch.setattr(ConstrainedLayoutEngine, "execute", _ARRANGE)
         yield
