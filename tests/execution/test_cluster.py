@@ -286,6 +286,13 @@ def test_the_last_worker_ends_with_results_that_were_not_fetched(tmp_path, monke
             list(results)
 
 
+@pytest.fixture(scope="module")
+def expected(beryllium, tmp_path_factory):
+    """The results of the study of `TestStudies` on one process."""
+    studies = TestStudies()
+    return studies.run(tmp_path_factory.mktemp("study") / "one", studies.content(beryllium)).read_bytes()
+
+
 class TestStudies:
     def content(self, beryllium, **more):
         return {
@@ -306,11 +313,6 @@ class TestStudies:
         folder.mkdir()
         (folder / "s.yaml").write_text(yaml.safe_dump(content))
         return run_study(folder / "s.yaml", out=folder / "run", jobs=jobs).folder / "results.csv"
-
-    @pytest.fixture(scope="class")
-    def expected(self, beryllium, tmp_path_factory):
-        """The results of the study on one process."""
-        return self.run(tmp_path_factory.mktemp("study") / "one", self.content(beryllium)).read_bytes()
 
     def test_results_are_identical_on_two_processes_and_a_cluster(self, expected, beryllium, scheduler, tmp_path):
         assert self.run(tmp_path / "two", self.content(beryllium), jobs=2).read_bytes() == expected

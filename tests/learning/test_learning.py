@@ -107,6 +107,17 @@ def finished_loop(tmp_path_factory, rendered_figures):
     return learn(study(folder), out=folder / "run", jobs=2)
 
 
+@pytest.fixture
+def trained_loop(finished_loop, tmp_path):
+    """A copy of the loop as it was after the training of the first iteration, in the folder ``run``."""
+    folder = shutil.copytree(finished_loop.folder, tmp_path / "run")
+    shutil.rmtree(folder / "iterations" / "02")
+    shutil.rmtree(folder / "iterations" / "01" / "trajectories")
+    for name in ("explore.json", "select.json", "frames.csv"):
+        (folder / "iterations" / "01" / name).unlink()
+    return folder
+
+
 class TestTheLoop:
     def test_loop_ends_with_all_files(self, finished_loop):
         assert finished_loop.stop_reason == "the maximum number of iterations"
@@ -247,7 +258,7 @@ class TestTheLoop:
         unchanged = {path: path.stat().st_mtime_ns for path in before if path.name != "stopped.json"}
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
-    def test_loop_stops_if_test_errors_are_below_tolerance(self, tmp_path):
+    def test_loop_stops_if_test_errors_are_below_tolerance(self, trained_loop, tmp_path):
         wide = {"tolerance": {"energy": 1e8, "forces": 1e8, "stress": 1e8}, "discard_above": BROKEN}
         result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert result.stop_reason == "the errors on the test set are below tolerance"
@@ -352,7 +363,7 @@ class TestCorruptFiles:
 
 
 class TestStages:
-    def test_report_is_written_once_per_iteration(self, tmp_path, monkeypatch):
+    def test_report_is_written_once_per_iteration(self, trained_loop, tmp_path, monkeypatch):
         written = []
         monkeypatch.setattr(
             "paretofit.learning.write_learn_report",

@@ -72,6 +72,16 @@ def results(folder):
     return (folder / "results.csv").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    """A dataset with other labels, and the results of a run of it."""
+    folder = tmp_path_factory.mktemp("changed")
+    data = shutil.copy(first_configurations(), folder / "beryllium.h5")
+    with h5py.File(data, "a") as file:
+        file["levels/5/energy"][...] += np.linspace(0, 1, len(file["levels/5/energy"]))
+    return data, results(run_study(study(folder, dataset=data), out=folder / "run").folder)
+
+
 class TestUnwritablePaths:
     def test_a_read_only_folder(self, tmp_path):
         (tmp_path / "run").mkdir()
@@ -324,15 +334,6 @@ class TestClocks:
             patch.setattr("paretofit.study.pipeline.compute_design", lambda *_, **__: pytest.fail("described again"))
             run_study(tmp_path / "study.yaml", out=run)
         assert results(run) == before
-
-    @pytest.fixture(scope="class")
-    def changed(self, tmp_path_factory):
-        """A dataset with other labels, and the results of a run of it."""
-        folder = tmp_path_factory.mktemp("changed")
-        data = shutil.copy(first_configurations(), folder / "beryllium.h5")
-        with h5py.File(data, "a") as file:
-            file["levels/5/energy"][...] += np.linspace(0, 1, len(file["levels/5/energy"]))
-        return data, results(run_study(study(folder, dataset=data), out=folder / "run").folder)
 
     @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 0, 10 * 365 * 86400])
     def test_changed_labels_are_noticed_with_any_date(self, undisturbed, run, changed, tmp_path, jump):
