@@ -265,7 +265,8 @@ class CommitteeFit:
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
             is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[block.configuration]]
-            yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
+            if is_used.any():  # DSYRK refuses matrices without rows
+                yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
 
     def _to_whitened(self, delta: Array) -> Array:
         """Convert coordinates in which the normal matrix is the identity to whitened coefficients, ``(m, P)``."""

@@ -154,6 +154,16 @@ def test_the_hypercube_is_that_of_the_authors_package():
     assert bounds == pytest.approx(np.array([low, high]), rel=1e-2)
 
 
+def test_pops_skips_row_blocks_that_are_left_out(data, capfd):
+    rows, targets, weights, group, _ = data
+    parts = [build_part(rows[k::2], targets[k::2], weights[k::2], group[k::2])[0] for k in (0, 1)]
+    last = group == group.max()
+    parts.append(build_part(rows[last], targets[last], weights[last], group[last])[0])
+    fit = CommitteeFit.from_parts(parts, np.arange(group.max() + 1), np.ones(3), np.random.default_rng(0))
+    fit.leave_out(fit.block_numbers[-1:]).draw_members(3, np.random.default_rng(1), method="pops")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_leverage_comes_from_the_same_factor(data):
     rows, targets, weights, group, _ = data
     fit = fit_committee(rows, targets, weights, group)
