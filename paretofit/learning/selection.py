@@ -95,7 +95,7 @@ def calibrate(
         ratios = error / curve.predict_error(spread)
         curves[name], counts[name] = curve, int(is_point.sum())
         thresholds[name] = curve.find_threshold(getattr(settings.tolerance, name))
-        factors[name] = compute_weighted_quantiles(ratios, weights, [BOUND_COVERAGE])[0]
+        factors[name] = compute_weighted_quantiles(ratios, weights, [_compute_bound_quantile(weights)])[0]
     if not {"energy", "forces"} & set(curves):
         raise InputError(
             f"{len(points)} labelled configurations can calibrate the committee, fewer than the "
@@ -103,6 +103,15 @@ def calibrate(
             "'learning.sets.validation'"
         )
     return Calibration(curves, thresholds, factors, counts)
+
+
+def _compute_bound_quantile(weights: Array) -> float:
+    """Compute the quantile of the points' ratios that is the `BOUND_COVERAGE` quantile of them and of a new frame's.
+
+    The ratio of the new frame counts as infinite, with the largest weight of a point (weighted split conformal
+    prediction: R. J. Tibshirani et al., NeurIPS 32, 2019). Ranks are at the middle of the weights, hence the half.
+    """
+    return min(1.0, BOUND_COVERAGE + (BOUND_COVERAGE - 0.5) * float(weights.max() / weights.sum()))
 
 
 def weigh_points(source: Array, spread: Array, frame_spread: Array | None) -> Array:
