@@ -116,7 +116,7 @@ class SnapModelSettings(StrictSettings):
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="Number of members of the committee.")
     committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
         "bootstrap",
-        description="Method that generates the members: 'bootstrap' gives each group a random positive weight, 'subset' "
+        description="Method that generates the members: 'bootstrap' gives groups random positive weights, 'subset' "
         "drops groups, 'posterior' draws from the noise of the fit, 'pops' reproduces single labels exactly.",
     )
 
