@@ -119,7 +119,9 @@ class SnapModelSettings(StrictSettings):
     downweight: DownweightSettings = Field(DownweightSettings(), description="Weights of far-off structures.")
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="Number of members of the committee.")
     committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
-        "bootstrap", description="Method that generates the members."
+        "bootstrap",
+        description="Method that generates the members: 'bootstrap' gives groups random positive weights, 'subset' "
+        "drops groups, 'posterior' draws from the noise of the fit, 'pops' reproduces single labels exactly.",
     )
 
     @field_validator("reference_energies")

@@ -1,4 +1,4 @@
-"""Committees of linear models from one factorisation: bootstrap, random subsets, posterior draws, and POPS.
+"""Committees of linear models from one factorisation: Bayesian bootstrap, random subsets, posterior draws, and POPS.
 
 Rows are whitened once; each member then needs a sum of block moments and one Cholesky factor (see
 `paretofit.linear.reduction`). Configurations, or groups of them, are drawn in at most `MAX_BLOCKS` blocks, so that the
@@ -189,10 +189,10 @@ class CommitteeFit:
             Number of members, at least two.
         rng : numpy.random.Generator
         method : {"bootstrap", "subset", "posterior", "pops"}
-            "bootstrap" draws groups with replacement; "subset" draws a share of the groups (delete-d); "posterior"
-            draws from the Gaussian posterior of the coefficients with the noise of the fit; "pops" draws uniformly from
-            the hypercube, in principal axes, of the coefficients that make single rows exact, which represents the
-            misspecification of the model instead of noise.
+            "bootstrap" draws an exponentially distributed weight for each group (Bayesian bootstrap); "subset" draws a
+            share of the groups (delete-d); "posterior" draws from the Gaussian posterior of the coefficients with the
+            noise of the fit; "pops" draws uniformly from the hypercube, in principal axes, of the coefficients that
+            make single rows exact, which represents the misspecification of the model instead of noise.
         fraction : float
             Share of the groups in each member of "subset".
 
@@ -203,6 +203,11 @@ class CommitteeFit:
 
         Notes
         -----
+        The Bayesian bootstrap (D. B. Rubin, Ann. Stat. 9, 130, 1981) has the mean and the variance of weights of draws
+        with replacement, but no weight is zero. Members therefore have the rank of the fit. If groups are drawn with
+        replacement, as in "subset", a member is without 37 % of them, and its energy errors on the training set were
+        100 to 480 times those of the fit where few groups determine a direction (60 to 176 labels of tungsten).
+
         POPS follows T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), but uses nearly all
         rows, whereas the authors' package by default uses the rows whose leverage is above the median. With few rows
         for each column, the residuals of training rows are small, and so is the hypercube
@@ -221,8 +226,8 @@ class CommitteeFit:
                 axes, low, high = self.bound_hypercube()
                 delta = self._to_whitened(rng.uniform(low, high, (n_members, len(low))) @ axes.T)
             else:
-                counts = self._draw_counts(n_members, rng, fraction if method == "subset" else None)
-                batches = np.split(counts, range(MEMBERS_PER_BATCH, n_members, MEMBERS_PER_BATCH))
+                weights = self._draw_block_weights(n_members, rng, fraction if method == "subset" else None)
+                batches = np.split(weights, range(MEMBERS_PER_BATCH, n_members, MEMBERS_PER_BATCH))
                 delta = np.concatenate([self._refit(batch) for batch in batches])
         return self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta)
 
@@ -260,29 +265,30 @@ class CommitteeFit:
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
             is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[block.configuration]]
-            yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
+            if is_used.any():  # DSYRK refuses matrices without rows
+                yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
 
     def _to_whitened(self, delta: Array) -> Array:
         """Convert coordinates in which the normal matrix is the identity to whitened coefficients, ``(m, P)``."""
         return np.asarray(scipy.linalg.solve_triangular(self.factor.R, delta.T, check_finite=False).T)
 
-    def _draw_counts(self, n_members: int, rng: np.random.Generator, fraction: float | None) -> Array:
-        """Draw the number of times that each member uses each block, ``(n_members, n_blocks)``."""
+    def _draw_block_weights(self, n_members: int, rng: np.random.Generator, fraction: float | None) -> Array:
+        """Draw the weight of each block in each member, ``(n_members, n_blocks)``: positive without a fraction."""
         used = np.flatnonzero(self.is_used)
-        n, counts = len(used), np.zeros((n_members, len(self.G)))
+        n, weights = len(used), np.zeros((n_members, len(self.G)))
         if fraction is None:
-            counts[:, used] = rng.multinomial(n, np.full(n, 1 / n), size=n_members)
-            return counts
+            weights[:, used] = rng.exponential(size=(n_members, n))
+            return weights
         n_drawn = min(max(1, round(fraction * n)), n - 1)
-        counts[:, used] = [np.isin(np.arange(n), rng.permutation(n)[:n_drawn]) for _ in range(n_members)]
-        return counts
+        weights[:, used] = [np.isin(np.arange(n), rng.permutation(n)[:n_drawn]) for _ in range(n_members)]
+        return weights
 
-    def _refit(self, counts: Array) -> Array:
-        """Fit draws of blocks; return whitened differences from the fit, zero in directions that are not determined."""
+    def _refit(self, weights: Array) -> Array:
+        """Fit weighted blocks; return whitened differences from the fit, zero in directions not determined."""
         P = len(self.factor.R)
-        moments = (counts @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
+        moments = (weights @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
         deltas = []
-        for M, c in zip(moments, counts @ self.c, strict=True):
+        for M, c in zip(moments, weights @ self.c, strict=True):
             factor = NestedFactor.from_moments(M.T.copy(order="F"))
             if factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
                 deltas.append(factor.solve(np.asfortranarray(c[:, None]))[:, 0])

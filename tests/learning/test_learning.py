@@ -723,6 +723,16 @@ class TestSelection:
         share_below = {"slope": 0.5, "isotonic": 0.5, "quantile": 0.9}[method]
         assert np.mean(error[300:] <= expected) == pytest.approx(share_below, abs=0.1)
 
+    def test_bounds_from_few_points_contain_nine_of_ten_errors_on_average(self):
+        rng = np.random.default_rng(0)
+        n_inside = 0
+        for _ in range(1000):
+            error = np.exp(rng.normal(size=12))
+            points = self.points(np.ones(11), np.ones(11), error[:11], error[:11])
+            _, bound = calibrate(points, SelectSettings()).predict("energy", np.ones(1))
+            n_inside += error[11] <= bound[0]
+        assert n_inside / 1000 == pytest.approx(0.9, abs=0.02)  # 0.87 without the correction for few points
+
     def assessed(self, energy, forces, grade=0.5):
         n = 4
         return Assessment(0.0, np.zeros((n, 3)), np.zeros(6), energy, np.full((n, 3), forces), np.full(6, np.nan),

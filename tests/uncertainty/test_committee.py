@@ -35,7 +35,7 @@ def test_the_fit_itself_is_the_plain_one(data):
 
 @pytest.mark.parametrize("method", ["bootstrap", "subset"])
 def test_members_are_refits_of_the_drawn_rows(data, method):
-    """With as many blocks as groups, a member is a plain fit of what was drawn: here drawn again by the same seed."""
+    """With as many blocks as groups, a member is a plain fit with the weights that the same seed draws."""
     rows, targets, weights, group, _ = data
     fit = fit_committee(rows, targets, weights, group, seed=4)
     members = fit.draw_members(3, np.random.default_rng(5), method=method)
@@ -43,13 +43,28 @@ def test_members_are_refits_of_the_drawn_rows(data, method):
     block = np.random.default_rng(4).permutation(np.arange(n_groups))[group]
     rng = np.random.default_rng(5)
     if method == "bootstrap":
-        draws = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=3)
+        draws = rng.exponential(size=(3, n_groups))
     else:
         draws = [np.isin(np.arange(n_groups), rng.permutation(n_groups)[: round(0.7 * n_groups)]) for _ in range(3)]
-    for member, counts in zip(members, np.array(draws, dtype=int), strict=True):
-        each = np.repeat(np.arange(len(rows)), counts[block])
-        plain = fit_wls(rows[each], targets[each], ["force"] * len(each), weights=weights[each])
+    for member, draw in zip(members, draws, strict=True):
+        used = draw[block] > 0
+        drawn = weights[used] * np.sqrt(draw[block][used])
+        plain = fit_wls(rows[used], targets[used], ["force"] * int(used.sum()), weights=drawn)
         assert member == pytest.approx(plain.coefficients, rel=1e-7)
+
+
+def test_bootstrap_members_fit_the_rows_of_a_direction_that_few_groups_determine(data):
+    """Drawn with replacement, one member of e is without a group, and without any bound on its error there."""
+    rows, targets, weights, group, _ = data
+    rows = rows.copy()
+    rows[group > 1, 7] *= 1e-4  # two of fifty groups determine the last coefficient
+    fit = fit_committee(rows, targets, weights, group)
+
+    def rmse(coefficients):
+        return np.sqrt(np.mean((weights * (rows @ coefficients - targets)) ** 2))
+
+    members = fit.draw_members(100, np.random.default_rng(1), method="bootstrap")
+    assert max(map(rmse, members)) < 1.5 * rmse(fit.coefficients)
 
 
 @pytest.mark.parametrize("method", COMMITTEE_METHODS)
@@ -137,6 +152,16 @@ def test_the_hypercube_is_that_of_the_authors_package():
     signs = np.sign(np.diag(overlap))
     bounds = np.sort(np.array(theirs._hypercube_bounds) * signs, axis=0)
     assert bounds == pytest.approx(np.array([low, high]), rel=1e-2)
+
+
+def test_pops_skips_row_blocks_that_are_left_out(data, capfd):
+    rows, targets, weights, group, _ = data
+    parts = [build_part(rows[k::2], targets[k::2], weights[k::2], group[k::2])[0] for k in (0, 1)]
+    last = group == group.max()
+    parts.append(build_part(rows[last], targets[last], weights[last], group[last])[0])
+    fit = CommitteeFit.from_parts(parts, np.arange(group.max() + 1), np.ones(3), np.random.default_rng(0))
+    fit.leave_out(fit.block_numbers[-1:]).draw_members(3, np.random.default_rng(1), method="pops")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_leverage_comes_from_the_same_factor(data):

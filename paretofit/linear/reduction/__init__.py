@@ -79,7 +79,7 @@ residuals of a fit without them are (1 − V_b V_bᵀ)⁻¹ r_b; where that matr
 λ R₀⁻ᵀ diag(d²) R₀⁻¹ in whitened coefficients. R₀⁻¹ is triangular, so its leading blocks are the penalties of the
 smaller models, and it is added to M.
 
-**Committees.** A bootstrap replicate counts configuration m n_m times, M = Σ n_m w² U_mᵀU_m: a sum of moments and one
+**Committees.** A bootstrap member weighs configuration m by n_m, M = Σ n_m w² U_mᵀU_m: a sum of moments and one
 Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each with its
 weight, M(w) = Σ_g w_g² G_g, give the gradients of held-out errors with respect to these weights.
 
