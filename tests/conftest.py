@@ -25,8 +25,10 @@ SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))
 
 
 LONGEST_FIRST = (
-    "test_notebooks.py", "test_mace.py", "test_faults.py", "test_learning.py", "test_cluster.py", "test_study.py",
-    "test_run_report.py", "test_labelling.py", "test_slurm.py", "test_md_engines.py", "test_plan.py",
+    "test_notebooks.py", "test_faults.py", "test_explorer.py", "test_uncertainty.py", "test_mace.py",
+    "test_learning.py", "test_study.py", "test_cluster.py", "test_fitsnap_engine.py", "test_md_engines.py",
+    "test_validation.py", "test_low_dimensions.py", "test_fast_engine.py", "test_gpaw.py", "test_slurm.py",
+    "test_run_report.py",
 )  # fmt: skip
 
 

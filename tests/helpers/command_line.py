@@ -2,9 +2,11 @@
 
 import io
 import logging
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+import threading
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
 
@@ -13,9 +15,8 @@ def call(*arguments, cwd=None):
     """Run a command as `paretofit.cli.main` does, and return its exit code and its output."""
     from paretofit.cli.application import run_app
 
-    out, err, logger, code = io.StringIO(), io.StringIO(), logging.getLogger("paretofit"), 0
-    handlers, level = list(logger.handlers), logger.level
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with _restored_process() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["paretofit", *map(str, arguments)])
         if cwd is not None:
             patch.chdir(cwd)
@@ -23,6 +24,21 @@ def call(*arguments, cwd=None):
             run_app()
         except SystemExit as end:
             code = end.code or 0
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def _restored_process():
+    """Restore what a command changes in its process: handlers of signals, the log, and hooks of exceptions."""
+    logger = logging.getLogger("paretofit")
+    handlers, level = list(logger.handlers), logger.level
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        patch.setattr(threading, "excepthook", threading.excepthook)
+        try:
+            yield patch
         finally:
             logger.handlers, logger.level = handlers, level
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+            for number, handler in signals.items():
+                signal.signal(number, handler)

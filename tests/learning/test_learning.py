@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import bcc110, bulk
 from conftest import ROOT, first_configurations
 from helpers.faults import begin, flip, gone, litter, says, soon, stop
+from helpers.pictures import rendered_pictures
 from typer.testing import CliRunner
 
 from paretofit import Dataset, InputError
@@ -22,7 +23,7 @@ from paretofit.commands import learn
 from paretofit.commands.active_learning import load_learn_study
 from paretofit.core import RowKind
 from paretofit.execution import RunContext
-from paretofit.learning import VALIDATE, LearnFolder, SnapModel, SnapModelSettings, load_frames
+from paretofit.learning import VALIDATE, LearnFolder, SnapModel, SnapModelSettings, load_frames, write_learn_report
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings, SelectSettings
 from paretofit.learning.level_choice import (
@@ -43,6 +44,7 @@ from paretofit.learning.selection import (
 from paretofit.learning.sets import TEST, TRAIN, assign_sets
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
+from paretofit.report.figures import render_figure
 from paretofit.report.page import ReportFigure
 from paretofit.uncertainty import Assessment, score_detection
 from paretofit.uncertainty.calibration import compute_committee_error, compute_disagreement
@@ -107,7 +109,7 @@ def study(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished_loop(tmp_path_factory, rendered_figures):
+def finished_loop(tmp_path_factory):
     """A loop of two iterations."""
     folder = tmp_path_factory.mktemp("learn")
     return learn(study(folder), out=folder / "run", jobs=2)
@@ -138,6 +140,13 @@ class TestTheLoop:
         assert table["labels"].tolist() == [24, table["selected"][0]]
         assert 0 < table["selected"][0] <= 4
         assert (table["n_train"] + table["n_validate"] + table["n_test"]).tolist() == table["labels"].cumsum().tolist()
+
+    def test_figures_are_rendered(self, finished_loop, tmp_path, monkeypatch):
+        folder = LearnFolder(shutil.copytree(finished_loop.folder, tmp_path / "run"))
+        monkeypatch.setattr("paretofit.learning.loop_report.render_figure", render_figure)
+        with rendered_pictures():
+            write_learn_report(folder, finished_loop.iterations, finished_loop.stop_reason)
+        assert all(path.stat().st_size > 5000 for path in (folder.path / "figures").iterdir())
 
     def test_errors_agree_with_the_committee(self, finished_loop):
         """RMSE of the test set, disagreement, error, slope and rates, computed from the files."""

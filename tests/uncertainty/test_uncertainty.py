@@ -54,6 +54,12 @@ def far(potential, folder):
         return evaluate_dataset(potential, FAR, folder / "far", tolerances={"energy": 20.0, "force": 200.0})
 
 
+@pytest.fixture(scope="module")
+def near(potential):
+    """An evaluation of the structures of the fit."""
+    return evaluate_dataset(potential, first_configurations())
+
+
 def positions_of_role(potential, role):
     """Return the positions in the dataset of the structures with a role, training or held out."""
     with Dataset(first_configurations()) as data:
@@ -94,8 +100,9 @@ class TestFit:
         assert evaluation.level == "5"
 
     def test_the_weights_lower_the_product_of_the_errors(self, folder):
+        options = {"level": "5", "twojmax": 2, "cutoff": 5.0, "quadratic": True}
         chosen, fixed = (
-            fit_dataset(first_configurations(), folder / f"w{ratio}", level="5", twojmax=2, weight_ratio=ratio).errors
+            fit_dataset(first_configurations(), folder / f"w{ratio}", weight_ratio=ratio, **options).errors
             for ratio in (None, 1.0)
         )
         products = [errors["leave-one-out energy"] * errors["leave-one-out force"] for errors in (chosen, fixed)]
@@ -137,6 +144,8 @@ class TestFit:
             folder / method,
             level="5",
             twojmax=4,
+            cutoff=potential.basis.cutoff,
+            quadratic=True,
             weight_ratio=12.25,
             committee=CommitteeSettings(6, method),
         ).potential
@@ -328,14 +337,11 @@ class TestEvaluation:
         assert other.thresholds["spread_limit"][0] > 0
         assert other.thresholds["true_positive_rate"][0] > 0.5
 
-    def test_training_structures_are_recognised_for_any_number_of_jobs(self, potential):
-        evaluation = evaluate_dataset(potential, first_configurations())
-        assert evaluation.table["set"].value_counts().to_dict() == {"train": 158, "held out": 39}
-        assert evaluation.table.index[evaluation.table["set"] == "train"].tolist() == positions_of_role(
-            potential, TRAIN
-        )
+    def test_training_structures_are_recognised_for_any_number_of_jobs(self, potential, near):
+        assert near.table["set"].value_counts().to_dict() == {"train": 158, "held out": 39}
+        assert near.table.index[near.table["set"] == "train"].tolist() == positions_of_role(potential, TRAIN)
         parallel_evaluation = evaluate_dataset(potential, first_configurations(), jobs=2)
-        pd.testing.assert_frame_equal(evaluation.table, parallel_evaluation.table)
+        pd.testing.assert_frame_equal(near.table, parallel_evaluation.table)
 
     def test_structures_without_labels(self, potential, folder):
         atoms = bulk("Be").repeat((2, 1, 1))
@@ -419,7 +425,7 @@ class TestRegressions:
             write_dataset(
                 tmp_path / "d.h5", list(data), {"a": LevelData(read_labels_without_seconds(data, "5"))}, data.ids
             )
-        fit = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2)
+        fit = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, cutoff=5.0)
         assert fit.n_train == 197
 
     def test_the_calibration_counts_groups_instead_of_configurations(self, tmp_path):
@@ -429,12 +435,13 @@ class TestRegressions:
             for k, atoms in enumerate(structures):
                 atoms.info["parent"] = f"p{k % 12}"
             write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(read_labels(data, "5"))}, data.ids)
+        options = {"twojmax": 2, "cutoff": 5.0, "quadratic": True}
         with pytest.raises(InputError, match=r"requires 9 held-out configurations or groups .* there are 2;"):
-            fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
+            fit_dataset(tmp_path / "d.h5", tmp_path / "p", committee=CommitteeSettings(4), **options)
         uncertainty = fit_dataset(
             tmp_path / "d.h5",
             tmp_path / "p",
-            twojmax=2,
+            **options,
             committee=CommitteeSettings(4, coverage=0.6),
             held_out_fraction=0.3,
         ).potential.uncertainty
@@ -442,10 +449,9 @@ class TestRegressions:
         assert held.n_groups < 5 < len(held.spread)
         assert uncertainty.fit_interval(RowKind.ENERGY).coverage == 0.6
 
-    def test_training_structures_interpolate(self, potential):
-        evaluation = evaluate_dataset(potential, first_configurations())
-        assert (evaluation.table.loc[evaluation.table["set"] == "train", "verdict"] == "interpolation").all()
-        assert "only new configurations test them" in evaluation.text
+    def test_training_structures_interpolate(self, near):
+        assert (near.table.loc[near.table["set"] == "train", "verdict"] == "interpolation").all()
+        assert "only new configurations test them" in near.text
 
     def test_too_few_rows_are_refused_before_descriptors_are_computed(self, tmp_path):
         with pytest.raises(
