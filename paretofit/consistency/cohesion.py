@@ -4,8 +4,6 @@ Without isolated atoms nothing can be decided, because total energies count from
 pseudopotentials. Orders of magnitude are compared only: isolated atoms without spin polarization have errors of eV.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

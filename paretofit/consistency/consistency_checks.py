@@ -4,8 +4,6 @@ Comparisons of levels cannot find an error that all levels share, such as that o
 and forces can, because forces are the gradient of the energy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 

@@ -4,11 +4,10 @@ Each hypothesis corrects the labels, and is tested by the held-out errors of the
 energies to forces is tested, so hypotheses that share a ratio cannot be told apart and are named together.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from ase import units
@@ -82,7 +81,7 @@ class Hypothesis:
             corrected = [values[np.argsort(order)] for values, order in zip(corrected, self.orders, strict=True)]
         return energies * self.energy_factor, corrected
 
-    def is_close(self, other: Hypothesis) -> bool:
+    def is_close(self, other: Self) -> bool:
         """Return whether two hypotheses differ by a factor that the method cannot resolve, or not at all."""
         if (self.axes, self.signs) != (other.axes, other.signs) or self.orders is not other.orders:
             return False

@@ -6,10 +6,9 @@ measure whether labels are consistent. Errors are relative, and a single wrong l
 configurations with large errors are given less weight in a second fit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from ase import Atoms
@@ -139,10 +138,10 @@ class LabelFit:
             rows,
         )
 
-    def select(self, positions: Array) -> LabelFit:
+    def select(self, positions: Array) -> Self:
         """Return the fit of some of the configurations, by position or mask, without computing rows again."""
         chosen = np.arange(len(self.n_atoms))[positions]
-        fit = object.__new__(LabelFit)
+        fit = object.__new__(type(self))
         for name in ("n_elements", "_basis", "_scales"):
             setattr(fit, name, getattr(self, name))
         for name in ("n_atoms", "energy_rows", "_energy_products", "_force_products"):

@@ -5,8 +5,6 @@ the same mesh, a higher cutoff never raises the energy (the plane waves of the l
 is variational); and a configuration whose error is many times larger than the other errors is an outlier.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Labels of single configurations that a linear model of the others contradicts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

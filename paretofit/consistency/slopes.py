@@ -4,8 +4,6 @@ Energies at extreme pressures can dominate a fit to energies and forces. Differe
 have this problem: their slope is 1 if the units and signs of energies and forces agree.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.spatial import cKDTree
 

@@ -4,8 +4,6 @@ In small cells, and where forces are small, a wrong label is no outlier by itsel
 as large; but that two wrong labels become right by an exchange is no chance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

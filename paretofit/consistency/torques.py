@@ -4,8 +4,6 @@ Sum(F) = 0 is checked by `paretofit.dataset.describe_dataset`; forces in another
 Sum(r x F) = 0 they do not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

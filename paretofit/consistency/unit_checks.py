@@ -6,8 +6,6 @@ compressed cells have a negative stress. Each check reports only unambiguous cas
 cause no warning.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

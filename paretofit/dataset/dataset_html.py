@@ -4,8 +4,6 @@ The summary must appear immediately, so geometries and labels are checked only i
 file is escaped.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

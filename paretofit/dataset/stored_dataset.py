@@ -5,8 +5,6 @@ Structures are read in chunks of consecutive configurations, so that memory use 
 Cell vectors are rows (ASE's convention). `paretofit.dataset.writer` writes the file.
 """
 
-from __future__ import annotations
-
 import json
 import operator
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Bispectrum components of each atom, and energy rows that are formed from them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reference potentials of LAMMPS, such as ZBL, whose energies are subtracted before a fit."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

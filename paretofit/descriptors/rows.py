@@ -8,8 +8,6 @@ lattice is Minkowski-reduced (the same crystal with short vectors), made right-h
 force rows are rotated back. Directions that are not periodic get a vacuum wider than the cutoff.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

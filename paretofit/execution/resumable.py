@@ -1,7 +1,5 @@
 """Parallel map whose finished results are stored in a journal of arrays, so that a stopped computation resumes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -5,19 +5,15 @@ the returned rows are transformed to the frame of the configuration, and to pare
 the rows are used: labels come from the dataset, and weights, shifts and solvers of a FitSNAP input have no effect.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from configparser import InterpolationError
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -35,8 +31,8 @@ from paretofit.descriptors import (
     rotate_voigt,
     transform_to_lammps_frame,
 )
-from paretofit.execution import SINGLE_THREAD_ENV
-from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS
+from paretofit.execution import LostTaskError, TaskExecutor, open_isolated_processes
+from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS, LOG_FILE, compute_fitsnap_rows, describe_columns
 from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, parse_ini
 from paretofit.fitsnap.input_file import check_atom_style
 
@@ -46,7 +42,6 @@ FORBIDDEN_OPTIONS = {  # options with which the rows would not belong to a linea
     "BISPECTRUM": ("bikflag", "dgradflag"),
     "ACE": ("bikflag", "dgradflag"),
 }
-END_TIMEOUT_S = 5.0  # time in which FitSNAP must end after its input is closed
 
 
 def compute_fitsnap_design(
@@ -90,19 +85,21 @@ def compute_fitsnap_design(
         raise InputError(f"{dataset.path} contains no configurations")
     sections, source, folder = _read_sections(settings)
     request = _build_request(sections, source, folder, stress=stress)
-    with _Worker(request, source) as worker:
-        _check_structures(dataset, worker.metadata["elements"], stress=stress)
-        columns = _order_columns(worker.metadata, source)
+    with create_temporary_folder("fitsnap") as temporary_folder, open_isolated_processes(1) as executor:
+        process = _FitsnapProcess(executor, temporary_folder, request)
+        metadata = process.call(describe_columns, f"{source}: FitSNAP")
+        _check_structures(dataset, metadata["elements"], stress=stress)
+        columns = _order_columns(metadata, source)
         structures = track(dataset, len(dataset), "descriptors", enabled=progress)
         return DesignMatrix.from_blocks(
-            (_compute_block(worker, columns, atoms, has_reference=request["has_reference"]) for atoms in structures),
+            (_compute_block(process, columns, atoms, has_reference=request["has_reference"]) for atoms in structures),
             path,
             column_levels=columns.levels,
             column_names=columns.names,
             attributes={
                 "fitsnap": json.dumps(request["sections"], sort_keys=True),
                 "structures": dataset.hash_structures(),
-                "constant_columns": str(worker.metadata["constants"]),
+                "constant_columns": str(metadata["constants"]),
             },
         )
 
@@ -151,7 +148,7 @@ def _format_value(value: Any) -> str:
 
 
 def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Path, *, stress: bool) -> dict[str, Any]:
-    """Check the sections, and build the first request to the worker, which contains the sections for FitSNAP."""
+    """Check the sections, and build the settings of the worker, which contain the sections for FitSNAP."""
     section_names = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
     for name in sections:
         if name not in section_names:
@@ -189,7 +186,6 @@ def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Pat
         "has_default_pair_style": "pair_style" not in sections.get("REFERENCE", {}),
         "has_reference": style != ["zero"],
         "folder": str(folder),
-        "parent": os.getpid(),
     }
 
 
@@ -221,11 +217,12 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
 
 @dataclass(frozen=True)
 class _Columns:
-    """Names and levels of the columns of the design, and their indices in FitSNAP's rows."""
+    """Names and levels of the columns of the design, their indices in FitSNAP's rows, and their cutoff, Å."""
 
     names: list[str]
     levels: Array
     indices: Array
+    cutoff: float
 
 
 def _order_columns(metadata: dict[str, Any], source: str) -> _Columns:
@@ -250,14 +247,37 @@ def _order_columns(metadata: dict[str, Any], source: str) -> _Columns:
         [*(f"1[{symbol}]" for symbol in elements[:n_constants]), *names],
         np.concatenate([np.zeros(n_constants, dtype=int), levels]),
         np.concatenate([np.arange(n_constants) * (element_width + 1), order]),
+        metadata["cutoff"],
     )
 
 
-def _compute_block(worker: _Worker, columns: _Columns, atoms: Atoms, *, has_reference: bool) -> DesignBlock:
+class _FitsnapProcess:
+    """FitSNAP's process, which runs in a temporary directory, because FitSNAP writes files to its working directory."""
+
+    def __init__(self, executor: TaskExecutor, folder: str, settings: dict[str, Any]) -> None:
+        self._executor, self._folder, self._settings = executor, folder, json.dumps(settings)
+
+    def call(self, function: Callable[..., Any], subject: str, *arguments: Any) -> Any:
+        """Call a function of `descriptor_worker` in the process; error messages begin with `subject`."""
+        call = partial(function, self._folder, self._settings)
+        try:
+            return self._executor.get_result(self._executor.submit(lambda values: call(*values), arguments))
+        except InputError as error:
+            raise InputError(f"{subject} failed: {error}") from error
+        except LostTaskError as error:
+            exit_codes = re.findall(r"\((-?\d+)\)", str(error))  # loky's text ends with names and numbers of the codes
+            log_file = Path(self._folder, LOG_FILE)
+            lines = log_file.read_text(errors="replace").strip().splitlines() if log_file.exists() else []
+            last_line = f": {one_line(lines[-1])}" if lines else ""
+            raise InputError(f"{subject} ended with exit code {exit_codes[-1]}{last_line}") from error
+
+
+def _compute_block(process: _FitsnapProcess, columns: _Columns, atoms: Atoms, *, has_reference: bool) -> DesignBlock:
     """Compute the rows of one configuration in paretofit's units and order, in the frame of the configuration."""
-    cell, positions, rotation = transform_to_lammps_frame(atoms, worker.metadata["cutoff"])
+    cell, positions, rotation = transform_to_lammps_frame(atoms, columns.cutoff)
     n, name = len(atoms), name_configuration(atoms)
-    fitsnap_rows = worker.compute_rows(name, cell, positions, atoms.get_chemical_symbols())
+    configuration = {"name": name, "cell": cell, "positions": positions, "symbols": atoms.get_chemical_symbols()}
+    fitsnap_rows = process.call(compute_fitsnap_rows, f"{name}: FitSNAP", configuration)
     rows = fitsnap_rows[:, [*columns.indices, -1]]  # the last column belongs to the reference potential
     rows[1 : 1 + 3 * n] = np.einsum("ab,nbk->nak", rotation, rows[1 : 1 + 3 * n].reshape(n, 3, -1)).reshape(3 * n, -1)
     n_stress = len(rows) - 1 - 3 * n
@@ -268,73 +288,3 @@ def _compute_block(worker: _Worker, columns: _Columns, atoms: Atoms, *, has_refe
     kinds = np.repeat([RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS], [1, 3 * n, n_stress])
     targets = {REFERENCE: rows[:, -1]} if has_reference else {}
     return DesignBlock(rows[:, :-1], kinds, np.full(len(rows), atoms.info["config_id"]), targets)
-
-
-class _Worker:
-    """FitSNAP's process, which runs in a temporary directory, because FitSNAP writes files to its working directory."""
-
-    def __init__(self, request: dict[str, Any], source: str) -> None:
-        self._request, self._source = request, source
-        self.metadata: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._folder = create_temporary_folder("fitsnap")
-        self._log_file = Path(self._folder.name, "printed")
-        package_folder = str(Path(__file__).parents[2])  # must be in PYTHONPATH if the package is not installed
-        search_path = os.pathsep.join([package_folder, *filter(None, [os.environ.get("PYTHONPATH")])])
-        with self._log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "paretofit.fitsnap.descriptor_worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=self._folder.name,
-                env={**os.environ, **SINGLE_THREAD_ENV, "PYTHONPATH": search_path},
-            )  # fmt: skip
-        try:
-            self.metadata = self._send(self._request, f"{self._source}: FitSNAP")
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def compute_rows(self, name: str, cell: Array, positions: Array, symbols: Sequence[str]) -> Array:
-        """Compute FitSNAP's rows in LAMMPS's frame; the last column contains the values of the reference potential."""
-        request = {"name": name, "cell": cell.tolist(), "positions": positions.tolist(), "symbols": list(symbols)}
-        n_rows, width = self._send(request, f"{name}: FitSNAP")["shape"]
-        content = self._process.stdout.read(8 * n_rows * width)  # type: ignore[union-attr]  # a pipe
-        if len(content) < 8 * n_rows * width:
-            raise self._build_exit_error(f"{name}: FitSNAP")
-        return np.frombuffer(content).reshape(n_rows, width)
-
-    def _send(self, request: dict[str, Any], subject: str) -> dict[str, Any]:
-        """Send a request and return the answer; error messages begin with `subject`."""
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")  # type: ignore[union-attr]  # a pipe
-            self._process.stdin.flush()  # type: ignore[union-attr]
-            line = self._process.stdout.readline()  # type: ignore[union-attr]
-        except BrokenPipeError:
-            line = b""
-        if not line.endswith(b"\n"):
-            raise self._build_exit_error(subject)
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise InputError(f"{subject} failed: {answer['error']}")
-        return answer
-
-    def _build_exit_error(self, subject: str) -> InputError:
-        exit_code = self._process.wait()
-        log_lines = self._log_file.read_text(errors="replace").strip().splitlines()
-        last_line = f": {one_line(log_lines[-1])}" if log_lines else ""
-        return InputError(f"{subject} ended with exit code {exit_code}{last_line}")
-
-    def _end(self) -> None:
-        """Close the pipes, which ends the process; kill it if it is still computing."""
-        try:
-            self._process.communicate(timeout=END_TIMEOUT_S if self.metadata else 0.1)
-        except (subprocess.TimeoutExpired, BrokenPipeError, ValueError):
-            self._process.kill()
-            self._process.wait()
-        self._folder.cleanup()

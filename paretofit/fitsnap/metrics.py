@@ -1,7 +1,5 @@
 """Table of the errors of a fit with FitSNAP's columns, and its text in FitSNAP's format."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Detection of structures with the same geometry, in whatever order of atoms, orientation or cell they are written."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path

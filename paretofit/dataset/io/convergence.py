@@ -1,7 +1,5 @@
 """Electronic convergence of each ionic step, from the outputs of DFT codes that do not fail without it."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence

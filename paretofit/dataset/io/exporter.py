@@ -5,8 +5,6 @@ counted. Ids, info, seconds and the metadata of labels are also written, so that
 dataset. The settings of the levels are written to ``levels.yaml``.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ ASE knows ``Lattice``, ``Properties`` and ``pbc`` only in this case and reads an
 ignores the case. It also refuses a ``stress`` or ``virial`` that does not have nine numbers.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Choice of the keys of the labels of each structure of a file, which need not be the same for all of them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ A key is a quantity with an optional prefix or suffix that all quantities of a l
 ``REF_energy`` and ``REF_forces`` (MACE), ``energy``, ``force`` and ``virial`` (NEP), ``dft_energy`` and ``dft_force``.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence

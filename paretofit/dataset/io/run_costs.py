@@ -1,7 +1,5 @@
 """Core time of DFT calculations from their outputs: the elapsed time of each step times the number of cores."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ This is the error analysis of a whole dataset (Tables 1 and 3 and Figures 2 and 
 level minus the value of the reference, so that a positive error means that the energy of the level is too high.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

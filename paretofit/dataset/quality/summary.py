@@ -1,7 +1,5 @@
 """Summary of a dataset: counts, ranges, and warnings about suspicious structures and labels."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable
