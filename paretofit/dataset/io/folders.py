@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.io.formats import open_with_compression
 
 from paretofit.core import ExecutionError, InputError, list_first, natural_sort_key
+from paretofit.dataset.io.dft_outputs import add_output_details
 from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures, strip_compression
-from paretofit.dataset.io.vasp_output import add_outcar_details
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
 PWSCF_SIGNATURE = b"Program PWSCF"  # in the first lines of any output of pw.x
@@ -139,7 +139,7 @@ def _add_source_info(structures: list[Atoms], file: Path, path: Path, notes: Cou
     """Add the source of each structure to its info, and details that a vasprun.xml lacks from the OUTCAR next to it."""
     source = file.relative_to(path).as_posix()
     if file.name.startswith(XML) and (outcar := file.with_name(OUTCAR)).is_file():
-        add_outcar_details(outcar, structures, notes)
+        add_output_details(outcar, "vasp-out", structures, notes)
     for atoms in structures:
         atoms.info.setdefault("source", source)
         if len(structures) > 1:
