@@ -67,6 +67,7 @@ from .study_paths import AbsoluteStudyPath as AbsoluteStudyPath
 from .study_paths import StudyPath as StudyPath
 from .study_paths import StudyPaths as StudyPaths
 from .temporary_folders import create_temporary_folder as create_temporary_folder
+from .temporary_folders import remove_stale_folders as remove_stale_folders
 from .text import list_first as list_first
 from .text import natural_sort_key as natural_sort_key
 from .vacuum import build_vacuum_cell as build_vacuum_cell

@@ -305,11 +305,9 @@ def _open_file(path: Path) -> h5py.File:
 
 def _split_into_runs(positions: Array) -> Iterator[Array]:
     """Split positions, in their order, into runs of at most `MAX_CHUNK_CONFIGURATIONS` consecutive positions."""
-    start = 0
-    for k in range(1, len(positions) + 1):
-        if k == len(positions) or positions[k] != positions[k - 1] + 1 or k - start == MAX_CHUNK_CONFIGURATIONS:
-            yield positions[start:k]
-            start = k
+    for run in np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1):
+        for start in range(0, len(run), MAX_CHUNK_CONFIGURATIONS):
+            yield run[start : start + MAX_CHUNK_CONFIGURATIONS]
 
 
 def _get_window(run: Array) -> slice:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import ExecutionError, InputError, JsonLines, one_line, remove_file
+from paretofit.core import ExecutionError, InputError, JsonLines, one_line, remove_file, remove_stale_folders
 from paretofit.dataset import Label, LevelData, write_dataset
 from paretofit.execution import run_tasks
 from paretofit.labelling.cost import PRIOR_COEFFICIENTS, cost_terms
@@ -19,8 +19,14 @@ from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.gather import CollectedData, collect_configurations
 from paretofit.labelling.label_settings import LabelSettings
 from paretofit.labelling.ladder import Level
-from paretofit.labelling.scratch import remove_stale_scratch
-from paretofit.labelling.tasks import Record, Task, compute_label, compute_task_key, is_record, make_record
+from paretofit.labelling.tasks import (
+    Record,
+    Task,
+    compute_label,
+    compute_task_key,
+    is_record,
+    make_record,
+)
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +194,7 @@ def compute_labels(
                 yield task, record
                 failures.add(record)
     finally:
-        remove_stale_scratch()
+        remove_stale_folders("label")  # those of `compute_label`
 
 
 @dataclass
