@@ -89,10 +89,14 @@ class Hypothesis:
         return bool(np.all((ratio > 1 / FACTOR_RESOLUTION) & (ratio < FACTOR_RESOLUTION)))
 
 
-def explain_ratio(
-    fit: LabelFit, energies: Array, forces: Sequence[Array], errors: HeldOutErrors, *, is_stretched: bool
+def find_explanation(
+    fit: LabelFit,
+    energies: Array,
+    forces: Sequence[Array],
+    errors: HeldOutErrors,
+    hypotheses: Sequence[Hypothesis],
 ) -> Finding | None:
-    """Find a unit or sign under which energies and forces agree much better than as they are.
+    """Find the hypothesis under which energies and forces agree much better than as they are.
 
     Parameters
     ----------
@@ -103,29 +107,14 @@ def explain_ratio(
         eV/Å.
     errors : HeldOutErrors
         Errors of the labels as they are.
-    is_stretched : bool
-        Whether the distances between atoms look like bohr.
+    hypotheses : sequence of Hypothesis
+        From `list_ratios` or `list_orders`.
 
     Returns
     -------
     Finding or None
-        None if the labels are consistent, or predict too little of each other.
+        None if the labels are consistent, or the model predicts too little of them.
     """
-    return _find_best(fit, energies, forces, errors, list(list_ratios(fit, is_stretched=is_stretched)))
-
-
-def explain_order(fit: LabelFit, energies: Array, forces: Sequence[Array], errors: HeldOutErrors) -> Finding | None:
-    """Find an order of axes or atoms in which the forces agree with the structures; parameters as `explain_ratio`."""
-    return _find_best(fit, energies, forces, errors, [*_list_axis_orders(), *_list_atom_orders(fit)])
-
-
-def _find_best(
-    fit: LabelFit,
-    energies: Array,
-    forces: Sequence[Array],
-    errors: HeldOutErrors,
-    hypotheses: Sequence[Hypothesis],
-) -> Finding | None:
     trials = [fit.compute_errors(*hypothesis.correct(energies, forces)) for hypothesis in hypotheses]
     best_hypothesis, best = min(zip(hypotheses, trials, strict=True), key=lambda pair: float(pair[1].score.mean()))
     before, after = float(errors.score.mean()), float(best.score.mean())
@@ -156,7 +145,10 @@ def _compute_p_value(differences: Array) -> float:
 
 
 def list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[Hypothesis]:
-    """Yield wrong units and signs, each with the factor on the energies that corrects their ratio to the forces."""
+    """Yield wrong units and signs, each with the factor on the energies that corrects their ratio to the forces.
+
+    Positions in bohr are included only if the distances between atoms look like bohr, so that `is_stretched` is true.
+    """
     for cause, factor in WRONG_UNITS:
         if is_stretched or not cause.startswith("positions"):
             yield Hypothesis((cause,), factor)
@@ -166,17 +158,14 @@ def list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[Hypothesis]:
         yield Hypothesis((PER_ATOM,), fit.n_atoms)
 
 
-def _list_axis_orders() -> Iterator[Hypothesis]:
+def list_orders(fit: LabelFit) -> Iterator[Hypothesis]:
+    """Yield orders in which a program may have written the axes or, such as reversed, the atoms of the forces."""
     for axes in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
             if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:
                 names = [("-" if sign < 0 else "") + AXIS_NAMES[axis] for axis, sign in zip(axes, signs, strict=True)]
                 cause = "the axes of the forces differ from those of the positions: the columns should be read as "
                 yield Hypothesis((cause + ", ".join(names),), axes=axes, signs=signs)
-
-
-def _list_atom_orders(fit: LabelFit) -> Iterator[Hypothesis]:
-    """Yield orders in which a program may have written the atoms: reversed, by element, or by coordinate."""
     orders = {"reversed": [np.arange(n)[::-1] for n in fit.n_atoms]}
     keys = {
         f"sorted by {name}": [atoms.positions[:, axis] for atoms in fit.structures]

@@ -1,4 +1,4 @@
-"""Cheap linear fits of sampled configurations, and their errors on configurations that did not train.
+"""Cheap linear fits of sampled configurations, and their errors on configurations outside the training set.
 
 A linear SNAP model of energies *and* forces is fitted by cross-validation. Forces are the negative gradient of the
 energy, so one set of coefficients predicts both, but only if their units, signs and order agree: the held-out errors
@@ -15,7 +15,7 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError, get_shared_lammps
 from paretofit.descriptors import SnapBasis, compute_configuration_rows, compute_energy_rows
-from paretofit.structures import make_comparison_basis
+from paretofit.structures import list_elements, make_comparison_basis
 
 N_FOLDS = 5
 RIDGE = 1e-4  # relative to the mean squares of the columns
@@ -28,7 +28,7 @@ MAX_ELEMENTS_OF_LARGE_BASIS = 2
 
 @dataclass(frozen=True)
 class HeldOutErrors:
-    """Errors on configurations that did not train.
+    """Errors on configurations outside the training set.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class LabelFit:
     """
 
     def __init__(self, structures: Sequence[Atoms], stretch: float = 1.0) -> None:
-        elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
+        elements = list_elements(structures)
         twojmax = 6 if len(elements) <= MAX_ELEMENTS_OF_LARGE_BASIS else 4
         basis = make_comparison_basis(elements, twojmax)
         basis = SnapBasis(**{**basis.model_dump(), "rcutfac": basis.rcutfac * stretch})
@@ -208,6 +208,12 @@ class LabelFit:
             composition=composition,
             folds=folds,
         )
+
+
+def normalise_columns(rows: Array) -> Array:
+    """Divide columns, ``(n, p)``, by their standard deviations, to compare configurations by their descriptors."""
+    scales = rows.std(axis=0)
+    return np.asarray(rows / np.where(scales > 0, scales, 1.0))
 
 
 def _try_to_compute_rows(basis: SnapBasis, atoms: Atoms) -> tuple[Array, Array] | None:

@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial import cKDTree
 
-from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
+from paretofit.consistency.label_fit import HeldOutErrors, LabelFit, normalise_columns
 from paretofit.core import Array, list_first
 
 N_NEIGHBOURS = 10  # similar configurations that an error is compared with
@@ -132,7 +132,6 @@ def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -
 
 def _get_values_of_neighbours(rows: Array, values: Array) -> Array:
     """Return the values of the most similar configurations, ``(n, n_neighbours + 1)``, and NaN for itself."""
-    scales = rows.std(axis=0)
-    descriptors = rows / np.where(scales > 0, scales, 1.0)
+    descriptors = normalise_columns(rows)
     _, neighbours = cKDTree(descriptors).query(descriptors, k=min(N_NEIGHBOURS + 1, len(rows)))
     return np.where(neighbours != np.arange(len(rows))[:, None], values[neighbours], np.nan)

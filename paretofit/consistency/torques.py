@@ -1,7 +1,7 @@
-"""Torques on molecules and clusters: in free space, forces turn no body, as they move none.
+"""Torques on molecules and clusters: the forces within an isolated body exert no net torque on it.
 
-Sum(F) = 0 is checked by `paretofit.dataset.describe_dataset`; forces in another order of the atoms pass it, but
-Sum(r x F) = 0 they do not.
+Forces in another order of the atoms still sum to zero, which `paretofit.dataset.describe_dataset` checks, but they
+exert a torque.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ MAX_LISTED_ITEMS = 5
 
 
 def find_torques(dataset: Dataset) -> Iterator[str]:
-    """Yield a warning for each level whose forces turn configurations that are not periodic.
+    """Yield a warning for each level whose forces exert a net torque on configurations that are not periodic.
 
     The torque is Σ (r_i - r̄) × F_i in eV, with r̄ the mean of the positions; a warning requires that it is above
     0.01 eV/Å Σ |r_i - r̄| and 2 % of Σ |r_i - r̄| |F_i|.
