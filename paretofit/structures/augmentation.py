@@ -158,12 +158,8 @@ def _build_deterministic(
         atoms = add_vacuum(structure, settings.vacuum)
         supercell = kinds.build_supercell(atoms, settings.min_length, settings.max_atoms)
         kind = "supercell" if atoms.pbc.any() else "molecule"
-        yield (
-            name,
-            kind,
-            supercell,
-            f"{len(supercell) // len(atoms)} times the input{_note_length(supercell, settings)}",
-        )
+        made_by = f"{len(supercell) // len(atoms)} times the input{_note_length(supercell, settings)}"
+        yield name, kind, supercell, made_by
         for miller in settings.slabs.miller_indices if atoms.pbc.all() else ():
             try:
                 slab = kinds.cut_slab(atoms, miller, *sizes)

@@ -6,7 +6,6 @@ user did not specify them.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,32 +33,15 @@ SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
 
 
-@dataclass(frozen=True)
-class FileLabels:
-    """Labels of one level from one file.
-
-    Attributes
-    ----------
-    labels : list of mapping or None
-        Label of each structure; None if it has neither an energy nor forces.
-    notes : list of str
-        Messages about keys that were used although the user did not specify them, and about keys that were not used.
-    energy_kind : str or None
-        As `determine_energy_kind`; None if the user chose the key.
-    """
-
-    labels: list[Label | None]
-    notes: list[str]
-    energy_kind: str | None
-
-
 RESULT_ENERGIES = {"energy", "free_energy"}  # of which one is read, and the other is known
 
 UserKey = str | Mapping[str, str] | None
 UserKeys = Mapping[str, UserKey]
 
 
-def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey) -> FileLabels:
+def extract_file_labels(
+    frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey
+) -> tuple[list[Label | None], list[str], str | None]:
     """Extract the labels of one level from the structures of its file.
 
     Parameters
@@ -75,7 +57,12 @@ def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key:
 
     Returns
     -------
-    FileLabels
+    labels : list of mapping or None
+        Label of each structure; None if it has neither an energy nor forces.
+    notes : list of str
+        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+    energy_kind : str or None
+        As `determine_energy_kind`; None if the user chose the key.
 
     Raises
     ------
@@ -104,7 +91,7 @@ def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key:
     notes += describe_unused_keys(frames.path, frames.atoms, used_keys, level, user_keys)
     energy_keys = [keys["energy"] for keys in label_keys]
     energy_kind = None if "energy" in user_keys else determine_energy_kind(frames.atoms, energy_keys)
-    return FileLabels(labels, notes, energy_kind)
+    return labels, notes, energy_kind
 
 
 def extract_prefixed_labels(

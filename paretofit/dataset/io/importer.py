@@ -187,9 +187,9 @@ def _read_parts(
     if isinstance(sources, Mapping):
         for level, path in sources.items():
             frames = read_frames(Path(path), select_level_key(id_key, str(level)))
-            part = extract_file_labels(frames, str(level), keys, seconds_key)
-            kinds = {} if part.energy_kind is None else {str(level): part.energy_kind}
-            parts.append(_Part(frames, {str(level): part.labels}, notes=part.notes, energy_kinds=kinds))
+            labels, notes, energy_kind = extract_file_labels(frames, str(level), keys, seconds_key)
+            kinds = {} if energy_kind is None else {str(level): energy_kind}
+            parts.append(_Part(frames, {str(level): labels}, notes=notes, energy_kinds=kinds))
     else:
         if isinstance(id_key, Mapping):
             raise InputError(f"{sources} is one file for all levels, and can have only one id key; got {dict(id_key)}")
@@ -323,10 +323,9 @@ def _merge_columns(parts: Sequence[_Part], match: MatchResult) -> dict[str, list
         for level, labels in part.labels.items():
             column = columns.setdefault(level, [None] * len(match.atoms))
             for k, (position, label) in enumerate(zip(positions, labels, strict=True)):
-                new_label = label
                 if label is not None:
                     new_label = _complete_label(label, part, k, orders.get(k), shared_keys[position])
-                column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
+                    column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
     for atoms, keys in zip(match.atoms, shared_keys, strict=True):
         atoms.info = _drop_keys(atoms.info, set(atoms.info) - keys)
     return columns

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -265,6 +265,12 @@ def _format_settings(levels: list[LevelSummary]) -> list[str]:
         settings = {key: value for key, value in level.settings.items() if key not in shared_keys}
         lines += [f"level {level.name}: {format_setting(settings)}"] if settings else []
     return lines or ["no settings are recorded with the levels"]
+
+
+def list_differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the keys, in order of appearance, whose values are not the same in all mappings."""
+    keys = dict.fromkeys(key for values in settings for key in values)
+    return [key for key in keys if any(values.get(key) != settings[0].get(key) for values in settings)]
 
 
 def format_setting(value: Any) -> str:
