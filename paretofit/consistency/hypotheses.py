@@ -29,9 +29,9 @@ WRONG_UNITS: tuple[tuple[str, float], ...] = (
 """Causes, with the factor on the energies that makes their ratio to the forces right."""
 WRONG_SIGN = "forces (or energies) have the opposite sign: multiply them by -1"
 PER_ATOM = "energies look like energies per atom: multiply each by its number of atoms"
-MAX_P_VALUE = 1e-4  # of the improvement over the labels as they are
+MAX_P_VALUE = 1e-4  # of the improvement over the uncorrected labels
 MIN_IMPROVEMENT = 0.02  # of the score
-MAX_CORRECTED_SCORE = 0.42  # a model with larger errors predicts too little for a verdict
+MAX_CORRECTED_SCORE = 0.42  # a model with larger errors is too inaccurate for a conclusion
 MAX_CORRECTED_ERROR = 0.7  # median error of energies, and of forces
 TIE_P_VALUE = 1e-3  # hypotheses whose scores differ less significantly are named together
 FACTOR_RESOLUTION = 1.3
@@ -96,7 +96,7 @@ def find_explanation(
     errors: HeldOutErrors,
     hypotheses: Sequence[Hypothesis],
 ) -> Finding | None:
-    """Find the hypothesis under which energies and forces agree much better than as they are.
+    """Find the hypothesis whose correction makes energies and forces much more consistent.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def find_explanation(
     forces : sequence of (N, 3) float64
         eV/Å.
     errors : HeldOutErrors
-        Errors of the labels as they are.
+        Errors of the uncorrected labels.
     hypotheses : sequence of Hypothesis
         From `list_ratios` or `list_orders`.
 

@@ -67,7 +67,7 @@ class HeldOutErrors:
 
 
 class LabelFit:
-    """Descriptor rows of configurations, and fits to any energies and forces of theirs.
+    """Descriptor rows of configurations, and fits of these rows to any energies and forces.
 
     Parameters
     ----------

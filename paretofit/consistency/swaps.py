@@ -1,7 +1,7 @@
 """Labels of two configurations that were swapped: both are predicted much better from the structure of the other.
 
 In small cells, and where forces are small, a wrong label is no outlier by itself, because the error of a model may be
-as large; but that two wrong labels become right by an exchange is no chance.
+as large; but two wrong labels do not become right by an exchange by chance.
 """
 
 from collections.abc import Iterator, Sequence

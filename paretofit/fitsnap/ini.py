@@ -62,9 +62,7 @@ UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {  # options that change the fi
         "per_atom_scalar": "models are fitted to energies, forces and stresses",
     },
     "EXTRAS": {"only_test": "the potential is fitted, not read"},
-    "GROUPS": {
-        **dict.fromkeys(("BOLTZ", "BOLTZT"), "FitSNAP 3.1 does not apply it; set the weights instead"),
-    },
+    "GROUPS": dict.fromkeys(("BOLTZ", "BOLTZT"), "FitSNAP 3.1 does not apply it; set the weights instead"),
     "SCRAPER": {
         "property_array": "units are read from JSON files, and are eV, Å and bar in XYZ files",
         "read_group_scrape": "the structure files are read instead",

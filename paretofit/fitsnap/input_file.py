@@ -27,13 +27,8 @@ SCRAPERS = ("JSON", "XYZ")
 OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
 XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
 ATOM_STYLES = ("atomic", "spin", "charge")
-PROPERTY_STYLES = (
-    "spin/",
-    "coul",
-    "qeq",
-    "dipole",
-    "reaxff",
-)  # parts of names of pair styles that need more than positions
+# Parts of the names of pair styles that need more than positions.
+PROPERTY_STYLES = ("spin/", "coul", "qeq", "dipole", "reaxff")
 FLAGS = ("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "wselfallflag", "switchinnerflag")
 
 

@@ -54,7 +54,7 @@ def generate_candidates(
         If there are no structures, one of them has overlapping atoms or a vacuum along a periodic direction, or a
         limit cannot be met.
     """
-    structures = list(map(copy_without_constraints, structures))  # which would hold atoms when a cell is strained
+    structures = list(map(copy_without_constraints, structures))  # constraints would hold atoms when a cell is strained
     elements = list_elements(structures)
     _check_structures(structures, names, settings)
     _check_pairs(elements, settings)

@@ -1,4 +1,4 @@
-"""Detection of structures with the same geometry, in whatever order of atoms, orientation or cell they are written."""
+"""Detection of structures with the same geometry, regardless of the order of atoms, the orientation and the cell."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -39,12 +39,12 @@ def assign_duplicates(structures: Sequence[Atoms]) -> Array:
         Number of the group of each structure. A structure without duplicate is a group of its own, and so is one whose
         descriptors LAMMPS cannot compute, because its cell has no volume or atoms overlap.
     """
-    families: dict[tuple[str, bytes], list[int]] = {}
+    members_by_kind: dict[tuple[str, bytes], list[int]] = {}
     for k, atoms in enumerate(structures):
         formula = atoms.symbols.formula.reduce()[0].format("hill")
-        families.setdefault((formula, atoms.pbc.tobytes()), []).append(k)
+        members_by_kind.setdefault((formula, atoms.pbc.tobytes()), []).append(k)
     links = [np.empty((0, 2), dtype=int)]
-    for members in families.values():
+    for members in members_by_kind.values():
         candidates = _find_equal_volumes(structures, np.array(members))
         rows = _compute_fingerprints([structures[k] for k in candidates])
         has_row = np.array([row is not None for row in rows], dtype=bool)

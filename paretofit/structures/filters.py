@@ -60,7 +60,7 @@ class CandidateFilter:
                 force = self.compute_max_force(atoms)
             except InputError:
                 raise
-            except Exception as error:  # noqa: BLE001  (whatever the calculator raises becomes the reason)
+            except Exception as error:  # noqa: BLE001  (calculators raise any error, which becomes the reason)
                 cause = f"{type(error).__name__} {str(error).partition(chr(10))[0][:80]}"
                 return f"the reference could not compute it: {cause}".strip()
             if not force <= self.settings.max_force:

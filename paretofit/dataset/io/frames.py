@@ -65,7 +65,7 @@ def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
 
 
 def _store_names(frames: Frames, key: str) -> None:
-    """Store ids that are text as metadata of the configurations, which get numbers as ids."""
+    """Store textual ids as metadata of the configurations, which get numbers as ids."""
     example = next(atoms.info[key] for atoms in frames.atoms if isinstance(atoms.info[key], str))
     for atoms in frames.atoms:
         atoms.info[NAME_KEY] = str(atoms.info.pop(key))
