@@ -193,8 +193,8 @@ class StoredDataset:
             raise self._create_corruption_error(f"levels/{level}/status", f"values must be among {STATUS_CODES}")
         energy, offsets = read_column("energy", np.empty(0)), np.concatenate([[0], np.cumsum(self.n_atoms)])
         forces = read_column("forces", np.empty((0, 3)), self._get_atom_window)
-        lone_atoms = offsets[:-1][(self.n_atoms == 1) & np.isfinite(energy)]
-        forces[lone_atoms] = np.where(np.isnan(forces[lone_atoms]), 0.0, forces[lone_atoms])
+        single_atoms = offsets[:-1][(self.n_atoms == 1) & np.isfinite(energy)]
+        forces[single_atoms] = np.where(np.isnan(forces[single_atoms]), 0.0, forces[single_atoms])
         return Labels(
             energy=energy,
             forces=forces,

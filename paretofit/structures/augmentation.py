@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array, InputError, copy_without_constraints
-from paretofit.structures import operations as kinds
+from paretofit.structures import operations
 from paretofit.structures.augment_settings import AugmentSettings
 from paretofit.structures.candidates import Candidates
 from paretofit.structures.filters import CandidateFilter, is_too_close
@@ -156,13 +156,13 @@ def _build_deterministic(
     sizes = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
     for structure, name in zip(structures, names, strict=True):
         atoms = add_vacuum(structure, settings.vacuum)
-        supercell = kinds.build_supercell(atoms, settings.min_length, settings.max_atoms)
+        supercell = operations.build_supercell(atoms, settings.min_length, settings.max_atoms)
         kind = "supercell" if atoms.pbc.any() else "molecule"
         made_by = f"{len(supercell) // len(atoms)} times the input{_note_length(supercell, settings)}"
         yield name, kind, supercell, made_by
         for miller in settings.slabs.miller_indices if atoms.pbc.all() else ():
             try:
-                slab = kinds.cut_slab(atoms, miller, *sizes)
+                slab = operations.cut_slab(atoms, miller, *sizes)
             except InputError as error:
                 skipped[f"slab ({' '.join(map(str, miller))}) of {name}"] = str(error)
                 continue
@@ -170,7 +170,7 @@ def _build_deterministic(
             note = f"; 'max_atoms' limits the thickness to {thickness:.1f} Å" if thickness < sizes[0] else ""
             yield name, "slab", slab, f"cut along ({' '.join(map(str, miller))}){note}{_note_length(slab, settings)}"
     for symbol in list_elements(structures) if settings.isolated_atoms else ():
-        yield None, "isolated", kinds.build_isolated_atom(symbol, settings.vacuum), "a free atom"
+        yield None, "isolated", operations.build_isolated_atom(symbol, settings.vacuum), "a free atom"
 
 
 def _note_length(atoms: Atoms, settings: AugmentSettings) -> str:

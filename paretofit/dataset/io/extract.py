@@ -96,7 +96,7 @@ def extract_file_labels(
 
 def extract_prefixed_labels(
     frames: Frames, levels: Sequence[str], keys: UserKeys, seconds_key: UserKey
-) -> tuple[dict[str, Sequence[Label | None]], list[str]]:
+) -> tuple[dict[str, list[Label | None]], list[str]]:
     """Extract the labels of all levels from the info and arrays of the structures of one file.
 
     Parameters
@@ -133,7 +133,7 @@ def extract_prefixed_labels(
         for level in levels
     }
     _check_distinct(levels, level_keys)
-    labels: dict[str, Sequence[Label | None]] = {}
+    labels: dict[str, list[Label | None]] = {}
     notes: list[str] = []
     n_unused_virials: Counter[str] = Counter()
     for level in levels:
@@ -177,12 +177,12 @@ def _check_user_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -
 
 def _extract_labels(
     frames: Frames, keys: Sequence[Mapping[str, str]], removed: Collection[str]
-) -> tuple[list[dict[str, Any] | None], Counter[str]]:
+) -> tuple[list[Label | None], Counter[str]]:
     """Extract the label of each structure from its keys, and remove the values of some quantities from the structure.
 
     Also return the keys of virials that were not used because the structure has no volume, with their counts.
     """
-    labels = []
+    labels: list[Label | None] = []
     n_unused_virials: Counter[str] = Counter()
     for k, (atoms, frame_keys) in enumerate(zip(frames.atoms, keys, strict=True)):
         values = {q: _get_value(atoms, key, remove=q in removed) for q, key in frame_keys.items()}
@@ -207,9 +207,8 @@ def _describe_incomplete_labels(
     for present, absent in (("energy", "forces"), ("forces", "energy")):
         count = sum(1 for label in labels if label and label.get(present) is not None and label.get(absent) is None)
         if count:
-            is_chosen = user_keys.get(absent) is not None
-            advice = f"; if they are under another key, add --{absent}-key"
-            advice = "" if is_chosen or absent != "forces" else advice
+            is_forces = absent == "forces" and user_keys.get(absent) is None
+            advice = "; if they are under another key, add --forces-key" if is_forces else ""
             notes.append(f"{frames.path}: {count} of {len(labels)} structures have {present} but no {absent}{advice}")
     return notes
 
@@ -229,17 +228,16 @@ def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
     return get_results(atoms).get(key)
 
 
-def _restore_metadata(atoms: Atoms, keys: Mapping[str, str], label: dict[str, Any] | None) -> Label | None:
+def _restore_metadata(atoms: Atoms, keys: Mapping[str, str], label: Label | None) -> Label | None:
     """Move metadata written by `paretofit export` into the label, and restore the info of the configuration."""
     info, status = atoms.info.pop(LABEL_INFO_KEY, None), atoms.info.pop(LABEL_STATUS_KEY, None)
     config_info = atoms.info.pop(CONFIG_INFO_KEY, None)
     atoms.info.update(config_info if isinstance(config_info, Mapping) else {})
-    if label is None and status is not None:
-        label = {"seconds": atoms.info.get(keys["seconds"])}
-    if label is not None:
-        label["info"] = dict(info) if isinstance(info, Mapping) else {}
-        label.update({} if status is None else {"status": str(status)})
-    return label
+    if label is None and status is None:
+        return None
+    metadata: dict[str, Any] = {"info": dict(info) if isinstance(info, Mapping) else {}}
+    metadata |= {} if status is None else {"status": str(status)}
+    return {"seconds": atoms.info.get(keys["seconds"]), **(label or {}), **metadata}
 
 
 def select_level_key(pattern: UserKey, level: str) -> str | None:

@@ -56,7 +56,11 @@ def choose_frame_keys(
     label_keys = []
     for atoms, frame_groups in zip(structures, key_groups, strict=True):
         group = _select_group(frame_groups, order, user_keys)
-        implied = {q: key for q, key in group.items() if q not in user_keys and _is_usable(q, key, atoms)}
+        implied = {
+            quantity: key
+            for quantity, key in group.items()
+            if quantity not in user_keys and _is_usable(quantity, key, atoms)
+        }
         label_keys.append({quantity: quantity for quantity in QUANTITIES} | implied | dict(user_keys))
     notes = [] if "energy" in user_keys else _choose_energy_results(path, structures, label_keys)
     notes += _describe_choice(path, structures, label_keys, user_keys)
@@ -79,7 +83,8 @@ def _list_key_groups(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, di
     if user_keys:
         return key_groups
     results = get_results(atoms)
-    result_group = {q: q for q in QUANTITIES if q in results or (q == "energy" and "free_energy" in results)}
+    known = results.keys() | ({"energy"} if "free_energy" in results else set())
+    result_group = {quantity: quantity for quantity in QUANTITIES if quantity in known}
     if result_group:
         key_groups = {"": {**key_groups.pop("", {}), **result_group}, **key_groups}
     return key_groups
@@ -94,7 +99,7 @@ def _order_key_groups(key_groups: Sequence[Mapping[str, KeyGroup]]) -> list[str]
     return [affix for affix, _ in counts.most_common()]
 
 
-def _select_group(key_groups: Mapping[str, KeyGroup], order: Sequence[str], user_keys: Mapping[str, str]) -> KeyGroup:
+def _select_group(groups: Mapping[str, KeyGroup], order: Sequence[str], user_keys: Mapping[str, str]) -> KeyGroup:
     """Select the group of the user's keys, or the preferred one with energy and forces, one of them, or none."""
     if user_keys:
         return next((group for group in groups.values() if set(group.values()) & set(user_keys.values())), {})
