@@ -9,7 +9,6 @@ import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from configparser import InterpolationError
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,8 +32,8 @@ from paretofit.descriptors import (
 )
 from paretofit.execution import LostTaskError, TaskExecutor, open_isolated_processes
 from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS, LOG_FILE, compute_fitsnap_rows, describe_columns
-from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, parse_ini
-from paretofit.fitsnap.input_file import check_atom_style
+from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, IniFile, make_parser
+from paretofit.fitsnap.input_file import OTHER_CALCULATORS, read_reference
 
 REFERENCE = "reference"  # level name for the values of the reference potential
 FORBIDDEN_OPTIONS = {  # options with which the rows would not belong to a linear model of configurations
@@ -83,13 +82,13 @@ def compute_fitsnap_design(
         raise InputError("FitSNAP is not installed; install it with: pip install 'paretofit[fitsnap]'")
     if len(dataset) == 0:
         raise InputError(f"{dataset.path} contains no configurations")
-    sections, source, folder = _read_sections(settings)
-    request = _build_request(sections, source, folder, stress=stress)
+    ini = _open_settings(settings)
+    request = _build_request(ini, stress=stress)
     with create_temporary_folder("fitsnap") as temporary_folder, open_isolated_processes(1) as executor:
         process = _FitsnapProcess(executor, temporary_folder, request)
-        metadata = process.call(describe_columns, f"{source}: FitSNAP")
+        metadata = process.call(describe_columns, f"{ini.path}: FitSNAP")
         _check_structures(dataset, metadata["elements"], stress=stress)
-        columns = _order_columns(metadata, source)
+        columns = _order_columns(metadata, ini.path)
         structures = track(dataset, len(dataset), "descriptors", enabled=progress)
         return DesignMatrix.from_blocks(
             (_compute_block(process, columns, atoms, has_reference=request["has_reference"]) for atoms in structures),
@@ -119,25 +118,18 @@ def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: 
     return replace(labelled, targets={level: column - reference for level, column in labelled.targets.items()})
 
 
-def _read_sections(
-    settings: Mapping[str, Mapping[str, Any]] | Path | str,
-) -> tuple[dict[str, dict[str, str]], str, Path]:
-    """Read the sections as text; also return their name for messages, and the directory of their files."""
+def _open_settings(settings: Mapping[str, Mapping[str, Any]] | Path | str) -> IniFile:
+    """Open an input file, or convert a mapping of sections to the same form."""
     if isinstance(settings, Path | str):
-        file = Path(settings)
-        parser = parse_ini(file)
-        try:
-            return {name: dict(parser[name]) for name in parser.sections()}, str(file), file.parent.absolute()
-        except InterpolationError as error:
-            raise InputError(f"{file}: {one_line(error)}; write %% for a percent sign") from error
+        return IniFile(Path(settings))
     if not isinstance(settings, Mapping):
         raise InputError(f"settings must be a mapping of FitSNAP's sections or a path; got {type(settings).__name__}")
-    sections = {}
+    parser = make_parser(interpolation=None)
     for name, section in settings.items():
         if not isinstance(section, Mapping):
             raise InputError(f"FitSNAP settings: [{name}] must be a mapping of keys to values; got {section!r}")
-        sections[str(name)] = {str(key): _format_value(value) for key, value in section.items()}
-    return sections, "FitSNAP settings", Path.cwd()
+        parser[str(name)] = {str(key): _format_value(value) for key, value in section.items()}
+    return IniFile(Path("FitSNAP settings"), parser)
 
 
 def _format_value(value: Any) -> str:
@@ -147,33 +139,32 @@ def _format_value(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool | np.bool_) else str(value)
 
 
-def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Path, *, stress: bool) -> dict[str, Any]:
+def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
     """Check the sections, and build the settings of the worker, which contain the sections for FitSNAP."""
     section_names = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
-    for name in sections:
+    for name in ini.sections:
         if name not in section_names:
-            raise InputError(f"{source}: unknown section [{name}]{suggest_match(name, section_names)}")
-    calculator = sections.get("CALCULATOR", {}).get("calculator", "LAMMPSSNAP").upper()
-    if calculator not in DESCRIPTOR_SECTIONS:
-        hint = suggest_match(calculator, DESCRIPTOR_SECTIONS)
-        raise InputError(
-            f"{source}: [CALCULATOR] calculator = {calculator} is not supported{hint}; it must be one of "
-            f"{', '.join(DESCRIPTOR_SECTIONS)}"
-        )
+            raise InputError(f"{ini.path}: unknown section [{name}]{suggest_match(name, section_names)}")
+    calculator = ini.get_choice("CALCULATOR", "calculator", list(DESCRIPTOR_SECTIONS), OTHER_CALCULATORS)
     descriptors = DESCRIPTOR_SECTIONS[calculator]
-    if descriptors not in sections:
-        raise InputError(f"{source} has no section [{descriptors}] with the descriptors of {calculator}")
+    if descriptors not in ini.sections:
+        raise InputError(f"{ini.path} has no section [{descriptors}] with the descriptors of {calculator}")
     for name, key in ((name, key) for name, keys in FORBIDDEN_OPTIONS.items() for key in keys):
-        if sections.get(name, {}).get(key, "0").lower() not in FALSE_VALUES:
-            raise InputError(f"{source}: [{name}] {key} must be 0, because rows must belong to a linear model")
-    reference = _complete_reference(sections, source)
-    style = reference["pair_style"].split()[:1]
-    if calculator == "LAMMPSCUSTOM" and style != ["zero"]:
-        raise InputError(f"{source}: LAMMPSCUSTOM does not support a reference potential; remove [REFERENCE]")
+        if ini.get_text(name, key, "0").lower() not in FALSE_VALUES:
+            raise InputError(f"{ini.path}: [{name}] {key} must be 0, because rows must belong to a linear model")
+    reference = read_reference(ini)
+    has_reference = reference.pair_style.split()[0] != "zero"
+    if calculator == "LAMMPSCUSTOM" and has_reference:
+        raise InputError(f"{ini.path}: LAMMPSCUSTOM does not support a reference potential; remove [REFERENCE]")
     request_sections = {
-        descriptors: sections[descriptors],
+        descriptors: {key: ini.get_text(descriptors, key, "") for key in ini.keys(descriptors)},
         "CALCULATOR": {"calculator": calculator, "energy": "1", "force": "1", "stress": str(int(stress))},
-        "REFERENCE": reference,
+        "REFERENCE": {
+            "units": "metal",
+            "atom_style": "atomic",  # charges and spins, which no descriptor depends on, are not in a dataset
+            "pair_style": reference.pair_style,
+            **{f"pair_coeff{k}": arguments for k, arguments in enumerate(reference.pair_coeffs, start=1)},
+        },
         "SOLVER": {"solver": "SVD"},
         "MEMORY": {"override": "1"},
     }
@@ -183,22 +174,10 @@ def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Pat
             name: {key: value.replace("%", "%%") for key, value in section.items()}
             for name, section in request_sections.items()
         },
-        "has_default_pair_style": "pair_style" not in sections.get("REFERENCE", {}),
-        "has_reference": style != ["zero"],
-        "folder": str(folder),
+        "has_default_pair_style": "pair_style" not in ini.keys("REFERENCE"),
+        "has_reference": has_reference,
+        "folder": str(ini.path.parent.absolute()),
     }
-
-
-def _complete_reference(sections: dict[str, dict[str, str]], source: str) -> dict[str, str]:
-    """Add default values to [REFERENCE], including pair_coeff, whose default in FitSNAP does not work."""
-    reference = {"units": "metal", "atom_style": "atomic", "pair_style": "zero 10.0", **sections.get("REFERENCE", {})}
-    if reference["units"].lower() != "metal":
-        raise InputError(f"{source}: [REFERENCE] units must be metal; got '{reference['units']}'")
-    check_atom_style(source, reference["atom_style"], reference["pair_style"])
-    reference["atom_style"] = "atomic"  # charges and spins, which no descriptor depends on, are not in a dataset
-    if reference["pair_style"].split()[:1] == ["zero"] and not any(key.startswith("pair_coeff") for key in reference):
-        reference["pair_coeff"] = "* *"
-    return reference
 
 
 def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool) -> None:
@@ -225,7 +204,7 @@ class _Columns:
     cutoff: float
 
 
-def _order_columns(metadata: dict[str, Any], source: str) -> _Columns:
+def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
     """Order the columns: constants, then descriptors, in nested order for LAMMPSSNAP or else in FitSNAP's order."""
     n_constants, elements = metadata["constants"], metadata["elements"]
     width = metadata["width"] - n_constants

@@ -4,7 +4,7 @@ import configparser
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from paretofit.core import InputError, one_line, suggest_match
 
@@ -88,11 +88,11 @@ TRUE_VALUES, FALSE_VALUES = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f
 
 
 class IniFile:
-    """Sections, keys and values of a file; error messages contain the file, the section and the key."""
+    """Sections, keys and values of a file or a parser; error messages contain the path, the section and the key."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, parser: configparser.ConfigParser | None = None) -> None:
         self.path = path
-        self._parser = parse_ini(path)
+        self._parser = parse_ini(path) if parser is None else parser
 
     @property
     def sections(self) -> list[str]:
@@ -154,10 +154,16 @@ class IniFile:
         raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {expected}{hint}")
 
 
+def make_parser(**options: Any) -> configparser.ConfigParser:
+    """Make a parser that does not change the case of keys."""
+    parser = configparser.ConfigParser(**options)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
+    return parser
+
+
 def parse_ini(path: Path) -> configparser.ConfigParser:
     """Read an input file without changing the case of its keys."""
-    parser = configparser.ConfigParser(inline_comment_prefixes="#")
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
+    parser = make_parser(inline_comment_prefixes="#")
     try:
         parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
     except FileNotFoundError as error:
