@@ -57,6 +57,7 @@ from .row_kinds import RowKind as RowKind
 from .row_kinds import parse_row_kinds as parse_row_kinds
 from .settings import FileName as FileName
 from .settings import Name as Name
+from .settings import PositiveInt as PositiveInt
 from .settings import StrictInt as StrictInt
 from .settings import StrictPositiveFloat as StrictPositiveFloat
 from .settings import StrictSettings as StrictSettings

@@ -5,9 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from paretofit.core import StrictSettings
+from paretofit.core import PositiveInt, StrictSettings
 
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 MAX_PORT = 65535
 REQUIRED_PACKAGES = {
     "local": ("distributed",),

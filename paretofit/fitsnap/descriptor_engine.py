@@ -25,7 +25,6 @@ from paretofit.descriptors import (
     DesignBlock,
     DesignMatrix,
     SnapBasis,
-    check_finite,
     name_configuration,
     rotate_voigt,
     transform_to_lammps_frame,
@@ -189,7 +188,6 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
                 f"{name} contains {min(unknown_elements)}, but FitSNAP's settings contain only {', '.join(elements)}; "
                 "add the element to 'type'"
             )
-        check_finite(atoms, f"{dataset.path}: ")
         if stress and not atoms.pbc.all():
             raise InputError(f"{name} has no stress, because it is not periodic in three directions")
 

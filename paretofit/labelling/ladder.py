@@ -11,10 +11,9 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, field_validator
 
-from paretofit.core import Array, Name, StrictPositiveFloat, StrictSettings
+from paretofit.core import Array, Name, PositiveInt, StrictPositiveFloat, StrictSettings
 from paretofit.dataset import check_level_name
 
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 CEIL_TOLERANCE = 1e-9  # rounding errors must not add a k-point: a quotient of 2.0000000001 gives 2 points
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from ase.data import atomic_numbers
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
+from paretofit.core import PositiveInt, StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
 
 DEFAULT_COUNT_HELP = "Number of these candidates; null: a share of 'n_candidates'."
 
@@ -20,7 +20,6 @@ def check_symbol(symbol: str) -> str:
 
 Symbol = Annotated[str, AfterValidator(check_symbol)]
 Count = Annotated[int, Field(ge=0, strict=True)]
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 ClusterSize = Annotated[int, Field(ge=2, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 NonNegativeFloat = Annotated[float, Field(ge=0, strict=True)]
