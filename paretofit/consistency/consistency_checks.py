@@ -36,7 +36,6 @@ MIN_ERROR_OF_WRONG_ORDER = 0.6  # of the forces, above which other orders of axe
 MIN_ERROR_WITHOUT_SKILL = 0.85  # of the forces, relative to their magnitude
 BOHR_WARNING = f"distances look like bohr: multiply positions and cells by {units.Bohr:.5f} (the nearest atoms are"
 MIN_IDENTICAL_FRACTION = 0.5
-MAX_LISTED_ITEMS = 5
 
 
 def check_labels(dataset: Dataset) -> list[str]:
@@ -193,7 +192,7 @@ def _find_constant_labels(labels: Labels, ids: Array) -> Iterator[str]:
         numbers, counts = np.unique(values.round(6), return_counts=True)
         if counts.max() > MIN_IDENTICAL_FRACTION * len(values):
             same = ids[has_energy[values.round(6) == numbers[counts.argmax()]]]
-            listed = list_first(same, MAX_LISTED_ITEMS)
+            listed = list_first(same)
             yield f"{counts.max()} of {len(values)} {name} are the same, {numbers[counts.argmax()]:g} eV: {listed}"
             return
     has_forces = np.flatnonzero(labels.forces_complete)

@@ -7,6 +7,7 @@ configurations with large errors are given less weight in a second fit.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Self
 
@@ -141,9 +142,7 @@ class LabelFit:
     def select(self, positions: Array) -> Self:
         """Return the fit of some of the configurations, by position or mask, without computing rows again."""
         chosen = np.arange(len(self.n_atoms))[positions]
-        fit = object.__new__(type(self))
-        for name in ("n_elements", "_basis", "_scales"):
-            setattr(fit, name, getattr(self, name))
+        fit = copy(self)
         for name in ("n_atoms", "energy_rows", "_energy_products", "_force_products"):
             setattr(fit, name, getattr(self, name)[chosen])
         for name in ("structures", "force_rows"):

@@ -21,7 +21,6 @@ MAX_ENERGY_DEVIATION = 10.0  # robust standard deviations; the largest of 1,048 
 MAX_FORCE_RATIO = 15.0  # relative to the median force difference; the largest in the same data was 7
 MIN_DIFFERENCE = 1e-3  # eV/atom and eV/Å; lower limit of the scales by which differences are divided
 MIN_LABELS = 8  # for the search for outliers
-MAX_LISTED_ITEMS = 5
 FREE_ENERGY, ENERGY = "free_energy", "energy"  # results of ASE's calculators, as in the setting 'energy_kind'
 
 
@@ -106,5 +105,5 @@ def _find_outliers(ids: Array, first: Labels, second: Labels, is_shared: Array, 
         if outliers:
             yield (
                 f"{name}: the {quantity} differences of {len(outliers)} configurations are outliers, up to "
-                f"{scores[outliers[0]]:.3g} {unit}: {list_first(ids[outliers], MAX_LISTED_ITEMS)}"
+                f"{scores[outliers[0]]:.3g} {unit}: {list_first(ids[outliers])}"
             )

@@ -21,7 +21,6 @@ MAX_INFLATION_RATIO = 1.2  # of the expected error; configurations above it are 
 MAX_FORCE_ERROR = 0.9  # of the forces; 1 is the error of predicting no force at all
 MIN_PREDICTED_FORCE = 0.3  # of the median force; labels of zero are contradicted above it
 MIN_ZERO_FORCE_ATOMS = 3
-MAX_LISTED_ITEMS = 5
 
 
 def describe_energy_outliers(
@@ -70,7 +69,7 @@ def describe_energy_outliers(
     return (
         f"the energies of {len(outliers)} configurations deviate from a linear model of the others, by up to "
         f"{(magnitudes * sizes)[outliers].max():.3g} eV ({ratios[outliers[0]]:.0f} times the deviations of similar "
-        f"configurations): configurations {list_first(ids[outliers], MAX_LISTED_ITEMS)}"
+        f"configurations): configurations {list_first(ids[outliers])}"
     )
 
 
@@ -88,7 +87,7 @@ def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) ->
         f"the forces of {len(outliers)} configurations contradict a linear model of the others (error up to "
         f"{100 * errors.forces[outliers[0]]:.0f} % of the forces, median {100 * median:.0f} %), "
         "as if they belonged to other configurations or to other atoms: configurations "
-        f"{list_first(ids[outliers], MAX_LISTED_ITEMS)}"
+        f"{list_first(ids[outliers])}"
     )
 
 
@@ -105,7 +104,7 @@ def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[
     return (
         f"{counts.sum()} atoms in {len(affected)} configurations have a force of exactly zero where a linear model "
         f"predicts more than {limit:.3g} eV/Å (constrained atoms, or missing forces): configurations "
-        f"{list_first(ids[affected], MAX_LISTED_ITEMS)}"
+        f"{list_first(ids[affected])}"
     )
 
 

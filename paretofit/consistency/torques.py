@@ -13,7 +13,6 @@ from paretofit.dataset import Dataset
 
 MAX_FORCE = 0.01  # eV/Å; forces of this size, all in the direction of rotation, are errors of a calculation
 MAX_RATIO = 0.02  # of a torque to the sum of |r| |F|
-MAX_LISTED_ITEMS = 5
 
 
 def find_torques(dataset: Dataset) -> Iterator[str]:
@@ -41,5 +40,5 @@ def find_torques(dataset: Dataset) -> Iterator[str]:
             yield (
                 f"level {level}: forces exert a torque on {len(torques)} of {len(arms)} molecules or clusters, up to "
                 f"{torques[largest]:.3g} eV in configuration {largest}, as if they belonged to other atoms or axes: "
-                f"{list_first(list(torques), MAX_LISTED_ITEMS)}"
+                f"{list_first(list(torques))}"
             )

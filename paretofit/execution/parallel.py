@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from joblib import Parallel, delayed
 
@@ -14,15 +14,14 @@ from paretofit.execution.cluster import get_active_executor
 from paretofit.execution.dask_executor import DaskExecutor
 from paretofit.execution.executors import (
     LostTaskError,
+    R,
+    T,
     TaskExecutor,
     get_child_executor,
     open_isolated_processes,
     run_ahead,
     run_with_parent,
 )
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 MAX_ATTEMPTS = 2  # attempts at a task whose process, a child of a cluster worker, dies
 

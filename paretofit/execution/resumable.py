@@ -3,12 +3,10 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from paretofit.core import Array, ArrayJournal, ExecutionError, InputError, show_message
+from paretofit.execution.executors import T
 from paretofit.execution.run_context import RunContext
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,6 @@ from paretofit.structures.structure_vectors import DUPLICATE_TWOJMAX, make_compa
 DUPLICATE_KEY = "duplicate of"  # in records of groups
 TOLERANCE = 3e-4  # relative difference of the descriptors of duplicates
 VOLUME_TOLERANCE = 3e-4  # relative difference of the volumes of duplicates
-MAX_LISTED_ITEMS = 5
 
 
 def assign_duplicates(structures: Sequence[Atoms]) -> Array:
@@ -95,7 +94,7 @@ def describe_near_duplicates(dataset: Dataset) -> str:
     return (
         f"{len(pairs)} near-duplicate configurations, which differ from another one by the order of atoms, the "
         "orientation, the choice of the cell, or small displacements; a split keeps them together: "
-        f"{list_first(pairs, MAX_LISTED_ITEMS)}"
+        f"{list_first(pairs)}"
     )
 
 

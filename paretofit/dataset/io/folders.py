@@ -19,7 +19,7 @@ from paretofit.dataset.io.structure_files import Frames, format_notes, read_stru
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
 PWSCF_SIGNATURE = b"Program PWSCF"  # in the first lines of any output of pw.x
-MAX_LISTED_ITEMS = 5
+MAX_LISTED_FILES = 5
 STRUCTURE_SUFFIXES = {".extxyz", ".xyz", ".traj", ".db"}
 
 
@@ -66,14 +66,14 @@ def read_folder(path: Path) -> Frames:
         names = _list_unread(path, unread)
         frames.notes.append(f"{path}: {len(unread)} files are not structures by their names and were not read: {names}")
     if unfollowed:
-        names = list_first([link.relative_to(path).as_posix() for link in unfollowed], MAX_LISTED_ITEMS)
+        names = list_first([link.relative_to(path).as_posix() for link in unfollowed])
         frames.notes.append(f"{path}: links to directories that are read under another name were not followed: {names}")
     return frames
 
 
 def _list_unread(path: Path, files: Sequence[Path]) -> str:
     """List a few file names, or otherwise the number of files of each suffix."""
-    if len(files) <= MAX_LISTED_ITEMS:
+    if len(files) <= MAX_LISTED_FILES:
         return ", ".join(file.relative_to(path).as_posix() for file in files)
     counts = Counter("".join(file.suffixes) or file.name for file in files)
     return ", ".join(f"{count} {suffix}" for suffix, count in counts.items())

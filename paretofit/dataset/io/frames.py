@@ -56,8 +56,7 @@ def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
             _store_names(frames, key)
             return None
         raise InputError(f"{frames.path}, key '{key}': {error}") from error
-    duplicate_id = find_first_duplicate(ids)
-    if duplicate_id is not None:
+    if (duplicate_id := find_first_duplicate(ids)) is not None:
         raise InputError(f"{frames.path}: the id {duplicate_id} appears more than once; ids must be unique")
     for atoms in frames.atoms:
         del atoms.info[key]

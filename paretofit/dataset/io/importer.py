@@ -26,7 +26,7 @@ from paretofit.dataset.io.stored_labels import LabelColumns, merge_labels, read_
 from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
 
-MAX_LISTED_ITEMS = 5
+MAX_LISTED_FILES = 5
 LABEL_INFO_KEYS = ("cores", "scf_converged")  # keys that describe a label even if all files agree
 
 
@@ -239,14 +239,14 @@ def format_import_summary(summary: ImportSummary) -> str:
     lines = [f"{summary.path}: {summary.n_configurations} configurations"]
     for level, count in summary.n_labels.items():
         missing_ids = summary.missing_ids[level]
-        id_list = list_first(missing_ids, MAX_LISTED_ITEMS)
+        id_list = list_first(missing_ids)
         lines.append(
             f"level {level}: {count} labels" + f", {len(missing_ids)} missing (ids {id_list})" * bool(missing_ids)
         )
     if summary.skipped:
         lines.append(f"{len(summary.skipped)} files or directories were skipped:")
-        lines += [f"  {text}" for text in summary.skipped[:MAX_LISTED_ITEMS]]
-        lines += ["  ..."] if len(summary.skipped) > MAX_LISTED_ITEMS else []
+        lines += [f"  {text}" for text in summary.skipped[:MAX_LISTED_FILES]]
+        lines += ["  ..."] if len(summary.skipped) > MAX_LISTED_FILES else []
     lines += [f"note: {text}" for text in summary.notes]
     lines += [f"warning: {text}" for text in summary.warnings]
     return "\n".join(lines)

@@ -20,7 +20,6 @@ from paretofit.dataset.stored_dataset import StoredDataset
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
 MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
-MAX_LISTED_ITEMS = 5
 TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
 
@@ -79,7 +78,7 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
         warnings += _find_label_warnings(name, labels, dataset.ids)
         unconverged = dataset.ids[dataset.find_unconverged(name)]
         if len(unconverged):
-            listed = list_first(unconverged, MAX_LISTED_ITEMS)
+            listed = list_first(unconverged)
             warnings.append(
                 f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {listed}; a study "
                 "excludes them, unless it has 'unconverged_labels: keep'"
@@ -143,7 +142,7 @@ def _find_structure_warnings(survey: _Survey) -> list[str]:
 
 def _list_ids(ids: Sequence[Any] | Array, problem: str, advice: str = "") -> list[str]:
     """Return a warning with the number of configurations that have a problem and the first ids, or none."""
-    return [f"{len(ids)} {problem}: {list_first(ids, MAX_LISTED_ITEMS)}{advice}"] if len(ids) else []
+    return [f"{len(ids)} {problem}: {list_first(ids)}{advice}"] if len(ids) else []
 
 
 def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
