@@ -8,7 +8,6 @@ Cell vectors are rows (ASE's convention). `paretofit.dataset.writer` writes the 
 import json
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -154,7 +153,8 @@ class StoredDataset:
         if indices.size and indices.dtype != bool and (indices.min() < -len(self) or indices.max() >= len(self)):
             limits = f"{indices.min()} to {indices.max()}"
             raise InputError(f"{self.path}: positions must be between 0 and {len(self) - 1}; got {limits}")
-        view = copy(self)
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
         view._index = self._index[indices if indices.size else indices.astype(int)]
         return view
 
