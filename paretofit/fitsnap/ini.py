@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from paretofit.core import InputError, one_line, suggest_match
+from paretofit.core import InputError, one_line, read_text, suggest_match
 
 Number = TypeVar("Number", int, float)
 
@@ -165,15 +165,7 @@ def parse_ini(path: Path) -> configparser.ConfigParser:
     """Read an input file without changing the case of its keys."""
     parser = make_parser(inline_comment_prefixes="#")
     try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
-    except FileNotFoundError as error:
-        raise InputError(f"no file at {path}; specify the path of a FitSNAP input file") from error
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}; specify the path of a FitSNAP input file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; specify the path of a FitSNAP input file") from error
+        parser.read_string(read_text(path, "FitSNAP input file"), source=path.name)
     except configparser.Error as error:
         raise InputError(
             f"{path} is not a FitSNAP input: {one_line(error)}; write each key once, as 'key = value' under a [SECTION]"
