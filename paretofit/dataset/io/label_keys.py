@@ -60,11 +60,11 @@ def list_candidate_keys(structures: Sequence[Atoms], quantity: str) -> list[str]
     """List the keys, in order of appearance, whose values have the shape of an energy, of forces or of a stress."""
     keys: dict[str, None] = {}  # an ordered set
     for atoms in structures:
-        shapes: list[Any] = {"energy": [()], "forces": [(len(atoms), 3)], "stress": [(6,), (9,), (3, 3)]}[quantity]
+        shapes: dict[str, list[Any]] = {"energy": [()], "forces": [(len(atoms), 3)], "stress": [(6,), (9,), (3, 3)]}
         for key, value in [*get_results(atoms).items(), *atoms.info.items(), *atoms.arrays.items()]:
             is_number = isinstance(value, float | np.ndarray) and np.asarray(value).dtype.kind == "f"
             is_other = key in IGNORED_KEYS or OTHER_VECTOR_PATTERN.search(key)
-            if is_number and not is_other and np.shape(value) in shapes:
+            if is_number and not is_other and np.shape(value) in shapes[quantity]:
                 keys[key] = None
     # Names that contain the quantity are the likely ones; others are listed only if there are none.
     likely = [key for key in keys if re.search(quantity[:4], key, re.IGNORECASE)]
