@@ -237,7 +237,7 @@ def _read_cases(
     records: Sequence[Any] = [None] * len(frames.atoms)
     if _has_labels(frames):
         no_keys = {"energy": None, "forces": None, "stress": None}
-        records = extract_file_labels(frames, "labels", no_keys, None).labels
+        records, *_ = extract_file_labels(frames, "labels", no_keys, None)
     labels = []
     for atoms, record in zip(frames.atoms, records, strict=True):
         values: dict[str, Any] = {

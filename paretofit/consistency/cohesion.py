@@ -1,10 +1,8 @@
 """Energies of isolated atoms against those of solids: the difference is the cohesive energy, known for the elements.
 
 Without isolated atoms nothing can be decided, because total energies count from a zero that depends on the code and its
-pseudopotentials. Orders of magnitude are compared only: isolated atoms without spin polarization have errors of eV.
+pseudopotentials. Only orders of magnitude are compared: isolated atoms without spin polarization have errors of eV.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ Comparisons of levels cannot find an error that all levels share, such as that o
 and forces can, because forces are the gradient of the energy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -14,7 +12,7 @@ from ase import Atoms, units
 from ase.data import covalent_radii
 
 from paretofit.consistency.cohesion import find_wrong_cohesion
-from paretofit.consistency.hypotheses import explain_order, explain_ratio
+from paretofit.consistency.hypotheses import find_explanation, list_orders, list_ratios
 from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
 from paretofit.consistency.level_checks import compare_labels
 from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
@@ -22,7 +20,7 @@ from paretofit.consistency.slopes import explain_slope
 from paretofit.consistency.swaps import describe_swapped_labels
 from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
-from paretofit.structures import find_shortest_pair_distances
+from paretofit.structures import find_shortest_pair_distances, list_elements
 
 MIN_CONFIGURATIONS = 10
 MAX_CONFIGURATIONS = 400  # in the fit
@@ -38,7 +36,6 @@ MIN_ERROR_OF_WRONG_ORDER = 0.6  # of the forces, above which other orders of axe
 MIN_ERROR_WITHOUT_SKILL = 0.85  # of the forces, relative to their magnitude
 BOHR_WARNING = f"distances look like bohr: multiply positions and cells by {units.Bohr:.5f} (the nearest atoms are"
 MIN_IDENTICAL_FRACTION = 0.5
-MAX_LISTED_ITEMS = 5
 
 
 def check_labels(dataset: Dataset) -> list[str]:
@@ -75,72 +72,72 @@ def check_labels(dataset: Dataset) -> list[str]:
         is_labelled = level_labels.complete[positions]
         if not problems and fit is not None and is_labelled.sum() >= MIN_CONFIGURATIONS:
             level_fit = fit if is_labelled.all() else fit.select(is_labelled)
-            check = _LevelCheck(dataset, level_fit, level_labels, positions[is_labelled])
-            problems = list(check.find_problems(is_stretched=is_stretched))
+            sample = positions[is_labelled]
+            problems = list(_find_problems(dataset, level_fit, level_labels, sample, is_stretched=is_stretched))
         problems = problems or list(find_wrong_cohesion(dataset, level_labels))
         warnings += [f"level {level}: {text}" for text in problems]
     return [*warnings, *compare_labels(dataset)]
 
 
-class _LevelCheck:
-    """Check of the labels of one level by fits to the sampled configurations."""
+def _find_problems(
+    dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array, *, is_stretched: bool
+) -> Iterator[str]:
+    """Find zeros, wrong orders, then wrong units and signs of a level; outliers only if nothing else is wrong."""
+    ids = dataset.ids[positions]
+    forces = [labels.forces[slice(*labels.offsets[k : k + 2])] for k in positions]
+    energies = labels.energy[positions] / fit.n_atoms
+    errors = fit.compute_errors(energies, forces)
+    if not np.isfinite(errors.forces).any():
+        return
+    force_errors = fit.compute_errors(energies, forces, energy_weight=0.0)
+    if problem := describe_zero_forces(fit, force_errors, forces, ids):
+        yield problem
+        return
+    force_error = float(np.nanmedian(force_errors.forces))
+    finding = None
+    if force_error > MIN_ERROR_OF_WRONG_ORDER:
+        finding = find_explanation(fit, energies, forces, errors, list(list_orders(fit)))
+    if finding is None and force_error > MIN_ERROR_WITHOUT_SKILL:
+        energy_errors = fit.compute_errors(energies, forces, force_weight=0.0).energy
+        yield _describe_missing_skill(force_error, float(np.median(np.abs(energy_errors))))
+        return
+    ratios = list(list_ratios(fit, is_stretched=is_stretched))
+    finding = finding or find_explanation(fit, energies, forces, errors, ratios)
+    finding = finding or explain_slope(fit, energies, force_errors, ratios)
+    if finding is not None:
+        yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
+        return
+    others = _select_other_energies(dataset, fit, labels, positions)
+    outliers = describe_energy_outliers(fit, energies, forces, force_errors.forces, ids, others)
+    swaps = describe_swapped_labels(fit, errors, force_errors, (energies, forces), ids)
+    yield from filter(None, [swaps, outliers, describe_force_outliers(fit, errors, ids)])
 
-    def __init__(self, dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array) -> None:
-        self.dataset, self.fit, self.labels, self.positions = dataset, fit, labels, positions
-        self.forces = [labels.forces[slice(*labels.offsets[k : k + 2])] for k in positions]
-        self.energies = labels.energy[positions] / fit.n_atoms
 
-    def find_problems(self, *, is_stretched: bool) -> Iterator[str]:
-        """Find zeros, wrong orders, then units and signs; outliers only if nothing else is wrong."""
-        fit, energies, forces, ids = self.fit, self.energies, self.forces, self.dataset.ids[self.positions]
-        errors = fit.compute_errors(energies, forces)
-        if not np.isfinite(errors.forces).any():
-            return
-        force_errors = fit.compute_errors(energies, forces, energy_weight=0.0)
-        if problem := describe_zero_forces(fit, force_errors, forces, ids):
-            yield problem
-            return
-        force_error = float(np.nanmedian(force_errors.forces))
-        finding = None
-        if force_error > MIN_ERROR_OF_WRONG_ORDER:
-            finding = explain_order(fit, energies, forces, errors)
-        if finding is None and force_error > MIN_ERROR_WITHOUT_SKILL:
-            yield self._describe_missing_skill(force_error)
-            return
-        finding = finding or explain_ratio(fit, energies, forces, errors, is_stretched=is_stretched)
-        finding = finding or explain_slope(fit, energies, force_errors, is_stretched=is_stretched)
-        if finding is not None:
-            yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
-            return
-        outliers = self._describe_energy_outliers(force_errors.forces), describe_force_outliers(fit, errors, ids)
-        swaps = describe_swapped_labels(fit, errors, force_errors, (energies, forces), ids)
-        yield from filter(None, [swaps, *outliers])
+def _describe_missing_skill(force_error: float, energy_error: float) -> str:
+    cause = (
+        "they are in another order of the atoms or axes"
+        if energy_error < MAX_ERROR_WITH_SKILL
+        else "energies and forces belong to other configurations, or are not converged"
+    )
+    return (
+        f"the forces do not follow from the structures: {cause} (error of a linear model on configurations that it "
+        f"was not fitted to: {100 * force_error:.0f} % of the forces, {100 * energy_error:.0f} % of the spread of "
+        "the energies)"
+    )
 
-    def _describe_missing_skill(self, force_error: float) -> str:
-        energy_errors = self.fit.compute_errors(self.energies, self.forces, force_weight=0.0).energy
-        energy_error = float(np.median(np.abs(energy_errors)))
-        cause = (
-            "they are in another order of the atoms or axes"
-            if energy_error < MAX_ERROR_WITH_SKILL
-            else "energies and forces belong to other configurations, or are not converged"
-        )
-        return (
-            f"the forces do not follow from the structures: {cause} (error of a linear model on configurations that it "
-            f"was not fitted to: {100 * force_error:.0f} % of the forces, {100 * energy_error:.0f} % of the spread of "
-            "the energies)"
-        )
 
-    def _describe_energy_outliers(self, force_errors: Array) -> str:
-        dataset, sizes = self.dataset, self.dataset.n_atoms
-        elements = {symbol for atoms in self.fit.structures for symbol in atoms.get_chemical_symbols()}
-        others = np.setdiff1d(np.flatnonzero(self.labels.complete & (sizes > 1)), self.positions)
-        others = others[np.cumsum(sizes[others]) <= MAX_OTHER_ATOMS]
-        structures = list(dataset.select(others))
-        usable = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
-        others = others[usable]
-        other_labels = [structures[k] for k in usable], self.labels.energy[others] / sizes[others], dataset.ids[others]
-        ids = dataset.ids[self.positions]
-        return describe_energy_outliers(self.fit, self.energies, self.forces, force_errors, ids, other_labels)
+def _select_other_energies(
+    dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array
+) -> tuple[list[Atoms], Array, Array]:
+    """Return further structures with the elements of a fit, their energies per atom, and their ids."""
+    sizes = dataset.n_atoms
+    elements = set(list_elements(fit.structures))
+    others = np.setdiff1d(np.flatnonzero(labels.complete & (sizes > 1)), positions)
+    others = others[np.cumsum(sizes[others]) <= MAX_OTHER_ATOMS]
+    structures = list(dataset.select(others))
+    usable = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
+    others = others[usable]
+    return [structures[k] for k in usable], labels.energy[others] / sizes[others], dataset.ids[others]
 
 
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
@@ -195,7 +192,7 @@ def _find_constant_labels(labels: Labels, ids: Array) -> Iterator[str]:
         numbers, counts = np.unique(values.round(6), return_counts=True)
         if counts.max() > MIN_IDENTICAL_FRACTION * len(values):
             same = ids[has_energy[values.round(6) == numbers[counts.argmax()]]]
-            listed = list_first(same, MAX_LISTED_ITEMS)
+            listed = list_first(same)
             yield f"{counts.max()} of {len(values)} {name} are the same, {numbers[counts.argmax()]:g} eV: {listed}"
             return
     has_forces = np.flatnonzero(labels.forces_complete)

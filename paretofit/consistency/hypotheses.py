@@ -4,11 +4,10 @@ Each hypothesis corrects the labels, and is tested by the held-out errors of the
 energies to forces is tested, so hypotheses that share a ratio cannot be told apart and are named together.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from ase import units
@@ -30,9 +29,9 @@ WRONG_UNITS: tuple[tuple[str, float], ...] = (
 """Causes, with the factor on the energies that makes their ratio to the forces right."""
 WRONG_SIGN = "forces (or energies) have the opposite sign: multiply them by -1"
 PER_ATOM = "energies look like energies per atom: multiply each by its number of atoms"
-MAX_P_VALUE = 1e-4  # of the improvement over the labels as they are
+MAX_P_VALUE = 1e-4  # of the improvement over the uncorrected labels
 MIN_IMPROVEMENT = 0.02  # of the score
-MAX_CORRECTED_SCORE = 0.42  # a model with larger errors predicts too little for a verdict
+MAX_CORRECTED_SCORE = 0.42  # a model with larger errors is too inaccurate for a conclusion
 MAX_CORRECTED_ERROR = 0.7  # median error of energies, and of forces
 TIE_P_VALUE = 1e-3  # hypotheses whose scores differ less significantly are named together
 FACTOR_RESOLUTION = 1.3
@@ -82,7 +81,7 @@ class Hypothesis:
             corrected = [values[np.argsort(order)] for values, order in zip(corrected, self.orders, strict=True)]
         return energies * self.energy_factor, corrected
 
-    def is_close(self, other: Hypothesis) -> bool:
+    def is_close(self, other: Self) -> bool:
         """Return whether two hypotheses differ by a factor that the method cannot resolve, or not at all."""
         if (self.axes, self.signs) != (other.axes, other.signs) or self.orders is not other.orders:
             return False
@@ -90,10 +89,14 @@ class Hypothesis:
         return bool(np.all((ratio > 1 / FACTOR_RESOLUTION) & (ratio < FACTOR_RESOLUTION)))
 
 
-def explain_ratio(
-    fit: LabelFit, energies: Array, forces: Sequence[Array], errors: HeldOutErrors, *, is_stretched: bool
+def find_explanation(
+    fit: LabelFit,
+    energies: Array,
+    forces: Sequence[Array],
+    errors: HeldOutErrors,
+    hypotheses: Sequence[Hypothesis],
 ) -> Finding | None:
-    """Find a unit or sign under which energies and forces agree much better than as they are.
+    """Find the hypothesis whose correction makes energies and forces much more consistent.
 
     Parameters
     ----------
@@ -103,30 +106,15 @@ def explain_ratio(
     forces : sequence of (N, 3) float64
         eV/Å.
     errors : HeldOutErrors
-        Errors of the labels as they are.
-    is_stretched : bool
-        Whether the distances between atoms look like bohr.
+        Errors of the uncorrected labels.
+    hypotheses : sequence of Hypothesis
+        From `list_ratios` or `list_orders`.
 
     Returns
     -------
     Finding or None
-        None if the labels are consistent, or predict too little of each other.
+        None if the labels are consistent, or the model predicts too little of them.
     """
-    return _find_best(fit, energies, forces, errors, list(list_ratios(fit, is_stretched=is_stretched)))
-
-
-def explain_order(fit: LabelFit, energies: Array, forces: Sequence[Array], errors: HeldOutErrors) -> Finding | None:
-    """Find an order of axes or atoms in which the forces agree with the structures; parameters as `explain_ratio`."""
-    return _find_best(fit, energies, forces, errors, [*_list_axis_orders(), *_list_atom_orders(fit)])
-
-
-def _find_best(
-    fit: LabelFit,
-    energies: Array,
-    forces: Sequence[Array],
-    errors: HeldOutErrors,
-    hypotheses: Sequence[Hypothesis],
-) -> Finding | None:
     trials = [fit.compute_errors(*hypothesis.correct(energies, forces)) for hypothesis in hypotheses]
     best_hypothesis, best = min(zip(hypotheses, trials, strict=True), key=lambda pair: float(pair[1].score.mean()))
     before, after = float(errors.score.mean()), float(best.score.mean())
@@ -157,7 +145,10 @@ def _compute_p_value(differences: Array) -> float:
 
 
 def list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[Hypothesis]:
-    """Yield wrong units and signs, each with the factor on the energies that corrects their ratio to the forces."""
+    """Yield wrong units and signs, each with the factor on the energies that corrects their ratio to the forces.
+
+    Positions in bohr are included only if the distances between atoms look like bohr, so that `is_stretched` is true.
+    """
     for cause, factor in WRONG_UNITS:
         if is_stretched or not cause.startswith("positions"):
             yield Hypothesis((cause,), factor)
@@ -167,17 +158,14 @@ def list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[Hypothesis]:
         yield Hypothesis((PER_ATOM,), fit.n_atoms)
 
 
-def _list_axis_orders() -> Iterator[Hypothesis]:
+def list_orders(fit: LabelFit) -> Iterator[Hypothesis]:
+    """Yield orders in which a program may have written the axes or, such as reversed, the atoms of the forces."""
     for axes in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
             if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:
                 names = [("-" if sign < 0 else "") + AXIS_NAMES[axis] for axis, sign in zip(axes, signs, strict=True)]
                 cause = "the axes of the forces differ from those of the positions: the columns should be read as "
                 yield Hypothesis((cause + ", ".join(names),), axes=axes, signs=signs)
-
-
-def _list_atom_orders(fit: LabelFit) -> Iterator[Hypothesis]:
-    """Yield orders in which a program may have written the atoms: reversed, by element, or by coordinate."""
     orders = {"reversed": [np.arange(n)[::-1] for n in fit.n_atoms]}
     keys = {
         f"sorted by {name}": [atoms.positions[:, axis] for atoms in fit.structures]

@@ -1,4 +1,4 @@
-"""Cheap linear fits of sampled configurations, and their errors on configurations that did not train.
+"""Cheap linear fits of sampled configurations, and their errors on configurations outside the training set.
 
 A linear SNAP model of energies *and* forces is fitted by cross-validation. Forces are the negative gradient of the
 energy, so one set of coefficients predicts both, but only if their units, signs and order agree: the held-out errors
@@ -6,17 +6,17 @@ measure whether labels are consistent. Errors are relative, and a single wrong l
 configurations with large errors are given less weight in a second fit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array, InputError, get_shared_lammps
 from paretofit.descriptors import SnapBasis, compute_configuration_rows, compute_energy_rows
-from paretofit.structures import make_comparison_basis
+from paretofit.structures import list_elements, make_comparison_basis
 
 N_FOLDS = 5
 RIDGE = 1e-4  # relative to the mean squares of the columns
@@ -29,7 +29,7 @@ MAX_ELEMENTS_OF_LARGE_BASIS = 2
 
 @dataclass(frozen=True)
 class HeldOutErrors:
-    """Errors on configurations that did not train.
+    """Errors on configurations outside the training set.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class HeldOutErrors:
 
 
 class LabelFit:
-    """Descriptor rows of configurations, and fits to any energies and forces of theirs.
+    """Descriptor rows of configurations, and fits of these rows to any energies and forces.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class LabelFit:
     """
 
     def __init__(self, structures: Sequence[Atoms], stretch: float = 1.0) -> None:
-        elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
+        elements = list_elements(structures)
         twojmax = 6 if len(elements) <= MAX_ELEMENTS_OF_LARGE_BASIS else 4
         basis = make_comparison_basis(elements, twojmax)
         basis = SnapBasis(**{**basis.model_dump(), "rcutfac": basis.rcutfac * stretch})
@@ -139,12 +139,10 @@ class LabelFit:
             rows,
         )
 
-    def select(self, positions: Array) -> LabelFit:
+    def select(self, positions: Array) -> Self:
         """Return the fit of some of the configurations, by position or mask, without computing rows again."""
         chosen = np.arange(len(self.n_atoms))[positions]
-        fit = object.__new__(LabelFit)
-        for name in ("n_elements", "_basis", "_scales"):
-            setattr(fit, name, getattr(self, name))
+        fit = copy(self)
         for name in ("n_atoms", "energy_rows", "_energy_products", "_force_products"):
             setattr(fit, name, getattr(self, name)[chosen])
         for name in ("structures", "force_rows"):
@@ -209,6 +207,12 @@ class LabelFit:
             composition=composition,
             folds=folds,
         )
+
+
+def normalise_columns(rows: Array) -> Array:
+    """Divide columns, ``(n, p)``, by their standard deviations, to compare configurations by their descriptors."""
+    scales = rows.std(axis=0)
+    return np.asarray(rows / np.where(scales > 0, scales, 1.0))
 
 
 def _try_to_compute_rows(basis: SnapBasis, atoms: Atoms) -> tuple[Array, Array] | None:

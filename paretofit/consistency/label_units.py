@@ -1,7 +1,5 @@
 """Units in which labels are written by mistake."""
 
-from __future__ import annotations
-
 from ase import units
 
 # Values of 1 eV, 1 eV/Å and 1 eV/Å³ in other units.

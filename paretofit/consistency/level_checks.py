@@ -5,11 +5,11 @@ the same mesh, a higher cutoff never raises the energy (the plane waves of the l
 is variational); and a configuration whose error is many times larger than the other errors is an outlier.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 
 from paretofit.consistency.torques import find_torques
 from paretofit.consistency.unit_checks import find_unit_warnings
@@ -17,13 +17,10 @@ from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
 
 MAX_ENERGY_RISE = 1e-3  # eV/atom; grids and incomplete self-consistency cause errors of a few tenths of a meV
-MAX_ENERGY_DEVIATION = (
-    10.0  # robust standard deviations; the largest of 1,048 differences in the beryllium data was 5.5
-)
+MAX_ENERGY_DEVIATION = 10.0  # robust standard deviations; the largest of 1,048 in the beryllium data was 5.5
 MAX_FORCE_RATIO = 15.0  # relative to the median force difference; the largest in the same data was 7
 MIN_DIFFERENCE = 1e-3  # eV/atom and eV/Å; lower limit of the scales by which differences are divided
 MIN_LABELS = 8  # for the search for outliers
-MAX_LISTED_ITEMS = 5
 FREE_ENERGY, ENERGY = "free_energy", "energy"  # results of ASE's calculators, as in the setting 'energy_kind'
 
 
@@ -44,76 +41,69 @@ def compare_labels(dataset: Dataset) -> list[str]:
     ]
 
 
-def find_mixed_energies(dataset: Dataset) -> list[str]:
-    """Return a warning if some levels have free energies, and others energies that are not known to be free ones."""
+def find_mixed_energies(dataset: Dataset) -> Iterator[str]:
+    """Yield a warning if some levels have free energies, and others energies that are not known to be free ones."""
     kinds = {level: dataset.settings(level).get("energy_kind") for level in dataset.levels}
     free, other = ([level for level, kind in kinds.items() if kind == name] for name in (FREE_ENERGY, ENERGY))
-    if not free or not other:
-        return []
-    text = (
-        f"the energies of level {', '.join(free)} are free energies ('free_energy' of the files), those of level "
-        f"{', '.join(other)} are 'energy', whose files have no free energies: with smearing, the two differ by the "
-        "electronic entropy, and only free energies agree with the forces; import the same kind for all levels "
-        "(--energy-key LEVEL=KEY)"
-    )
-    return [text]
+    if free and other:
+        yield (
+            f"the energies of level {', '.join(free)} are free energies ('free_energy' of the files), those of level "
+            f"{', '.join(other)} are 'energy', whose files have no free energies: with smearing, the two differ by the "
+            "electronic entropy, and only free energies agree with the forces; import the same kind for all levels "
+            "(--energy-key LEVEL=KEY)"
+        )
 
 
-def find_level_warnings(dataset: Dataset) -> list[str]:
-    """Return a warning for each suspicious difference between the labels of neighbouring levels."""
-    warnings: list[str] = []
+def find_level_warnings(dataset: Dataset) -> Iterator[str]:
+    """Yield a warning for each suspicious difference between the labels of neighbouring levels."""
     for lower, upper in pairwise(dataset.levels):
         first, second = dataset.labels(lower), dataset.labels(upper)
         is_shared = np.asarray(first.complete & second.complete)
         energy_rise = (second.energy - first.energy) / dataset.n_atoms
-        warnings += _find_risen_energies(dataset, lower, upper, np.where(is_shared, energy_rise, 0.0))
+        yield from _find_risen_energies(dataset, lower, upper, np.where(is_shared, energy_rise, 0.0))
         if is_shared.sum() >= MIN_LABELS:
-            warnings += _find_outliers(dataset.ids, first, second, is_shared, f"levels {lower} and {upper}")
-    return warnings
+            yield from _find_outliers(dataset.ids, first, second, is_shared, f"levels {lower} and {upper}")
 
 
-def _find_risen_energies(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> list[str]:
-    """Return a warning if energies rise (eV/atom) with the cutoff although no other setting changes."""
+def _find_risen_energies(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> Iterator[str]:
+    """Yield a warning if energies rise (eV/atom) with the cutoff although no other setting changes."""
     settings = [dict(dataset.settings(level)) for level in (lower, upper)]
     cutoffs = [level_settings.pop("cutoff_ev", None) for level_settings in settings]
     for level_settings in settings:
         level_settings.pop("kspacing_per_angstrom", None)
     if None in cutoffs or not cutoffs[0] < cutoffs[1] or settings[0] != settings[1]:
-        return []
+        return
     meshes = [[record.get("kpts") for record in dataset.label_records(level)] for level in (lower, upper)]
     is_same_mesh = np.array(
         [first is not None and first == second for first, second in zip(*meshes, strict=True)], bool
     )
     n_risen = int((is_same_mesh & (energy_rise > MAX_ENERGY_RISE)).sum())
     if not n_risen:
-        return []
+        return
     largest = np.argmax(np.where(is_same_mesh, energy_rise, -np.inf))
-    text = (
+    yield (
         f"levels {lower} and {upper}: with the same k-points, the energy of {n_risen} configurations rises with the "
         f"cutoff, by up to {1000 * energy_rise[largest]:.3g} meV/atom in configuration {dataset.ids[largest]}; it "
         "should fall: the calculations of a level are not converged, or the labels are swapped"
     )
-    return [text]
 
 
-def _find_outliers(ids: Array, first: Labels, second: Labels, is_shared: Array, name: str) -> list[str]:
+def _find_outliers(ids: Array, first: Labels, second: Labels, is_shared: Array, name: str) -> Iterator[str]:
     sizes = np.diff(first.offsets)
     energy = (second.energy - first.energy) / sizes
     squares = second.sum_over_atoms(((second.forces - first.forces) ** 2).sum(axis=1))
     force = np.sqrt(squares / (3 * sizes))
     center = np.median(energy[is_shared])
-    spread = max(1.4826 * float(np.median(np.abs(energy[is_shared] - center))), MIN_DIFFERENCE)
+    spread = max(float(median_abs_deviation(energy[is_shared], scale="normal")), MIN_DIFFERENCE)
     deviation = np.where(is_shared, np.abs(energy - center) / spread, 0.0)
     ratio = np.where(is_shared, force / max(float(np.median(force[is_shared])), MIN_DIFFERENCE), 0.0)
-    warnings = []
     for quantity, scores, limit, unit in (
         ("energy", deviation, MAX_ENERGY_DEVIATION, "robust standard deviations from the median"),
         ("force", ratio, MAX_FORCE_RATIO, "times the median"),
     ):
         outliers = [k for k in np.argsort(-scores, kind="stable") if scores[k] > limit]
         if outliers:
-            warnings.append(
+            yield (
                 f"{name}: the {quantity} differences of {len(outliers)} configurations are outliers, up to "
-                f"{scores[outliers[0]]:.3g} {unit}: {list_first(ids[outliers], MAX_LISTED_ITEMS)}"
+                f"{scores[outliers[0]]:.3g} {unit}: {list_first(ids[outliers])}"
             )
-    return warnings

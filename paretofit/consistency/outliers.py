@@ -1,14 +1,12 @@
 """Labels of single configurations that a linear model of the others contradicts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
 from scipy.spatial import cKDTree
 
-from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
+from paretofit.consistency.label_fit import HeldOutErrors, LabelFit, normalise_columns
 from paretofit.core import Array, list_first
 
 N_NEIGHBOURS = 10  # similar configurations that an error is compared with
@@ -23,7 +21,6 @@ MAX_INFLATION_RATIO = 1.2  # of the expected error; configurations above it are 
 MAX_FORCE_ERROR = 0.9  # of the forces; 1 is the error of predicting no force at all
 MIN_PREDICTED_FORCE = 0.3  # of the median force; labels of zero are contradicted above it
 MIN_ZERO_FORCE_ATOMS = 3
-MAX_LISTED_ITEMS = 5
 
 
 def describe_energy_outliers(
@@ -72,7 +69,7 @@ def describe_energy_outliers(
     return (
         f"the energies of {len(outliers)} configurations deviate from a linear model of the others, by up to "
         f"{(magnitudes * sizes)[outliers].max():.3g} eV ({ratios[outliers[0]]:.0f} times the deviations of similar "
-        f"configurations): configurations {list_first(ids[outliers], MAX_LISTED_ITEMS)}"
+        f"configurations): configurations {list_first(ids[outliers])}"
     )
 
 
@@ -90,7 +87,7 @@ def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) ->
         f"the forces of {len(outliers)} configurations contradict a linear model of the others (error up to "
         f"{100 * errors.forces[outliers[0]]:.0f} % of the forces, median {100 * median:.0f} %), "
         "as if they belonged to other configurations or to other atoms: configurations "
-        f"{list_first(ids[outliers], MAX_LISTED_ITEMS)}"
+        f"{list_first(ids[outliers])}"
     )
 
 
@@ -107,7 +104,7 @@ def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[
     return (
         f"{counts.sum()} atoms in {len(affected)} configurations have a force of exactly zero where a linear model "
         f"predicts more than {limit:.3g} eV/Å (constrained atoms, or missing forces): configurations "
-        f"{list_first(ids[affected], MAX_LISTED_ITEMS)}"
+        f"{list_first(ids[affected])}"
     )
 
 
@@ -134,7 +131,6 @@ def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -
 
 def _get_values_of_neighbours(rows: Array, values: Array) -> Array:
     """Return the values of the most similar configurations, ``(n, n_neighbours + 1)``, and NaN for itself."""
-    scales = rows.std(axis=0)
-    descriptors = rows / np.where(scales > 0, scales, 1.0)
+    descriptors = normalise_columns(rows)
     _, neighbours = cKDTree(descriptors).query(descriptors, k=min(N_NEIGHBOURS + 1, len(rows)))
     return np.where(neighbours != np.arange(len(rows))[:, None], values[neighbours], np.nan)

@@ -4,13 +4,13 @@ Energies at extreme pressures can dominate a fit to energies and forces. Differe
 have this problem: their slope is 1 if the units and signs of energies and forces agree.
 """
 
-from __future__ import annotations
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from paretofit.consistency.hypotheses import FACTOR_RESOLUTION, Finding, list_ratios
-from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
+from paretofit.consistency.hypotheses import FACTOR_RESOLUTION, Finding, Hypothesis
+from paretofit.consistency.label_fit import HeldOutErrors, LabelFit, normalise_columns
 from paretofit.core import Array
 
 N_NEIGHBOURS = 6  # similar configurations with which a configuration is compared
@@ -18,7 +18,9 @@ MIN_CONFIGURATIONS = 40
 MAX_FORCE_ERROR = 0.6  # of the forces of a configuration, above which their fit predicts no energies
 
 
-def explain_slope(fit: LabelFit, energies: Array, force_errors: HeldOutErrors, *, is_stretched: bool) -> Finding | None:
+def explain_slope(
+    fit: LabelFit, energies: Array, force_errors: HeldOutErrors, hypotheses: Sequence[Hypothesis]
+) -> Finding | None:
     """Find a unit or sign under which differences of energies agree with the forces.
 
     A finding requires that three quarters of the pairs of similar configurations contradict the labels as they are, by
@@ -31,8 +33,8 @@ def explain_slope(fit: LabelFit, energies: Array, force_errors: HeldOutErrors, *
         Energies per atom, eV.
     force_errors : HeldOutErrors
         Errors of a fit to the forces only.
-    is_stretched : bool
-        Whether the distances between atoms look like bohr.
+    hypotheses : sequence of Hypothesis
+        From `list_ratios`.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def explain_slope(fit: LabelFit, energies: Array, force_errors: HeldOutErrors, *
     if quartiles[0] < FACTOR_RESOLUTION and quartiles[2] > 1 / FACTOR_RESOLUTION:
         return None
     distances = {}
-    for hypothesis in list_ratios(fit, is_stretched=is_stretched):
+    for hypothesis in hypotheses:
         low, median, high = compute_quartiles(energies * hypothesis.energy_factor)
         if 1 / FACTOR_RESOLUTION < median < FACTOR_RESOLUTION and low < 1 < high:
             distances[hypothesis.causes] = abs(float(np.log(median)))
@@ -71,8 +73,7 @@ def explain_slope(fit: LabelFit, energies: Array, force_errors: HeldOutErrors, *
 
 def _find_similar_pairs(rows: Array, positions: Array) -> tuple[Array, Array]:
     """Return pairs of different configurations, among those at `positions`, with similar descriptors."""
-    scales = rows.std(axis=0)
-    descriptors = (rows / np.where(scales > 0, scales, 1.0))[positions]
+    descriptors = normalise_columns(rows)[positions]
     _, neighbours = cKDTree(descriptors).query(descriptors, k=N_NEIGHBOURS + 1)
     first, second = np.repeat(positions, N_NEIGHBOURS + 1), positions[neighbours.ravel()]
     return first[first != second], second[first != second]

@@ -1,13 +1,10 @@
 """Labels of two configurations that were swapped: both are predicted much better from the structure of the other.
 
 In small cells, and where forces are small, a wrong label is no outlier by itself, because the error of a model may be
-as large; but that two wrong labels become right by an exchange is no chance.
+as large; but two wrong labels do not become right by an exchange by chance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,15 +19,6 @@ MIN_FORCE_GAIN = 2.0
 MIN_TOTAL_GAIN = 3.0
 MIN_FORCE_ERROR = 0.01  # of the median force; smaller errors are rounding
 MAX_LISTED_PAIRS = 5
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Two configurations by position, and what the exchange of their labels gains."""
-
-    first: int
-    second: int
-    gain: float
 
 
 def describe_swapped_labels(
@@ -51,13 +39,12 @@ def describe_swapped_labels(
         Energies per atom, eV, and forces, eV/Å.
     ids : (n,) int64
     """
-    pairs = sorted(_find_pairs(fit, errors, force_errors, labels), key=lambda pair: -pair.gain)
     used: set[int] = set()
     texts = []
-    for pair in pairs:
-        if not {pair.first, pair.second} & used:
-            used |= {pair.first, pair.second}
-            texts.append(f"{ids[pair.first]} and {ids[pair.second]}")
+    for _, *pair in sorted(_find_pairs(fit, errors, force_errors, labels), key=lambda entry: -entry[0]):
+        if not used.intersection(pair):
+            used.update(pair)
+            texts.append(f"{ids[pair[0]]} and {ids[pair[1]]}")
     if not texts:
         return ""
     listed = "; ".join(texts[:MAX_LISTED_PAIRS]) + ("; ..." if len(texts) > MAX_LISTED_PAIRS else "")
@@ -69,7 +56,8 @@ def describe_swapped_labels(
 
 def _find_pairs(
     fit: LabelFit, errors: HeldOutErrors, force_errors: HeldOutErrors, labels: tuple[Array, Sequence[Array]]
-) -> Iterator[_Pair]:
+) -> Iterator[tuple[float, int, int]]:
+    """Yield the gain by the exchange of the labels of two configurations, and their positions."""
     energies, forces = labels
     targets = (energies - fit.energy_rows[:, : fit.n_elements] @ errors.composition) / errors.energy_spread
     energy_scale = max(float(np.median(np.abs(errors.energy))), np.finfo(float).tiny)
@@ -88,7 +76,7 @@ def _find_pairs(
         gain = force_gain + _compute_gains(((predicted_energies[:, None] - targets[members]) / energy_scale) ** 2)
         is_swapped = np.triu((force_gain > MIN_FORCE_GAIN) & (gain > MIN_TOTAL_GAIN), 1)
         for i, j in np.argwhere(is_swapped):
-            yield _Pair(int(members[i]), int(members[j]), float(gain[i, j]))
+            yield float(gain[i, j]), int(members[i]), int(members[j])
 
 
 def _compute_gains(squares: Array) -> Array:

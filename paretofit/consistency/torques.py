@@ -1,10 +1,8 @@
-"""Torques on molecules and clusters: in free space, forces turn no body, as they move none.
+"""Torques on molecules and clusters: the forces within an isolated body exert no net torque on it.
 
-Sum(F) = 0 is checked by `paretofit.dataset.describe_dataset`; forces in another order of the atoms pass it, but
-Sum(r x F) = 0 they do not.
+Forces in another order of the atoms still sum to zero, which `paretofit.dataset.describe_dataset` checks, but they
+exert a torque.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 
@@ -15,11 +13,10 @@ from paretofit.dataset import Dataset
 
 MAX_FORCE = 0.01  # eV/Å; forces of this size, all in the direction of rotation, are errors of a calculation
 MAX_RATIO = 0.02  # of a torque to the sum of |r| |F|
-MAX_LISTED_ITEMS = 5
 
 
 def find_torques(dataset: Dataset) -> Iterator[str]:
-    """Yield a warning for each level whose forces turn configurations that are not periodic.
+    """Yield a warning for each level whose forces exert a net torque on configurations that are not periodic.
 
     The torque is Σ (r_i - r̄) × F_i in eV, with r̄ the mean of the positions; a warning requires that it is above
     0.01 eV/Å Σ |r_i - r̄| and 2 % of Σ |r_i - r̄| |F_i|.
@@ -43,5 +40,5 @@ def find_torques(dataset: Dataset) -> Iterator[str]:
             yield (
                 f"level {level}: forces exert a torque on {len(torques)} of {len(arms)} molecules or clusters, up to "
                 f"{torques[largest]:.3g} eV in configuration {largest}, as if they belonged to other atoms or axes: "
-                f"{list_first(list(torques), MAX_LISTED_ITEMS)}"
+                f"{list_first(list(torques))}"
             )

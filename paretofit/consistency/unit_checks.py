@@ -6,16 +6,14 @@ compressed cells have a negative stress. Each check reports only unambiguous cas
 cause no warning.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from ase import units
-from scipy.stats import spearmanr
+from scipy.integrate import cumulative_trapezoid
+from scipy.stats import linregress, spearmanr
 
 from paretofit.consistency.label_units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 from paretofit.core import Array
@@ -39,21 +37,12 @@ MAX_STRESS = 10.0  # eV/Å³, 1602 GPa
 MAX_TENSION = 0.3  # eV/Å³, 48 GPa, more than any solid withstands
 MAX_RANK_CORRELATION = -0.5  # between stress and volume
 MAX_P_VALUE = 1e-3
+QUANTITIES = {  # the unit of each quantity, and its value in other units
+    "energies": ("eV", ENERGY_UNITS),
+    "forces": ("eV/Å", FORCE_UNITS),
+    "stresses": ("eV/Å³", STRESS_UNITS),
+}
 WRONG_SIGN = "the opposite of ASE's sign (negative in compression)"
-
-
-@dataclass(frozen=True)
-class _Quantity:
-    """Name and unit of a quantity, and the value of this unit in other units."""
-
-    name: str
-    unit: str
-    other_units: dict[str, float]
-
-
-ENERGY = _Quantity("energies", "eV", ENERGY_UNITS)
-FORCES = _Quantity("forces", "eV/Å", FORCE_UNITS)
-STRESS = _Quantity("stresses", "eV/Å³", STRESS_UNITS)
 
 
 def find_unit_warnings(dataset: Dataset) -> list[str]:
@@ -109,14 +98,14 @@ def _compare_levels(level: str, labels: Labels, reference_level: str, reference:
     energies = (labels.energy[is_shared], reference.energy[is_shared])
     per_atom = [energy / sizes[is_shared] for energy in energies]
     return [
-        _compare_values(ENERGY, *names, *(energy - energy.mean() for energy in per_atom)),
-        _compare_values(FORCES, *names, labels.forces[atoms].ravel(), reference.forces[atoms].ravel()),
-        _compare_values(STRESS, *names, labels.stress[stresses].ravel(), reference.stress[stresses].ravel()),
+        _compare_values("energies", *names, *(energy - energy.mean() for energy in per_atom)),
+        _compare_values("forces", *names, labels.forces[atoms].ravel(), reference.forces[atoms].ravel()),
+        _compare_values("stresses", *names, labels.stress[stresses].ravel(), reference.stress[stresses].ravel()),
         _detect_energies_per_atom(*names, *energies, sizes[is_shared]),
     ]
 
 
-def _compare_values(quantity: _Quantity, level: str, reference_level: str, values: Array, reference: Array) -> str:
+def _compare_values(quantity: str, level: str, reference_level: str, values: Array, reference: Array) -> str:
     """Return a warning if the values of two levels are proportional with a suspicious factor, or an empty string."""
     norms = np.linalg.norm(values), np.linalg.norm(reference)
     if len(values) < MIN_LABELS or not all(norms):
@@ -126,15 +115,16 @@ def _compare_values(quantity: _Quantity, level: str, reference_level: str, value
     bound = np.tanh(np.arctanh(min(abs(correlation), 1 - 1e-12)) - 3 / np.sqrt(len(values) - 3))
     if abs(correlation) < MIN_CORRELATION or bound < MIN_CORRELATION_BOUND:
         return ""
-    text = f"level {level}: its {quantity.name} are {slope:.4g} times those of level {reference_level}"
+    text = f"level {level}: its {quantity} are {slope:.4g} times those of level {reference_level}"
     text += f" (correlation {correlation:.2f})"
-    factors = {(level, unit): factor for unit, factor in quantity.other_units.items()}
-    factors |= {(reference_level, unit): 1 / factor for unit, factor in quantity.other_units.items()}
+    expected_unit, other_units = QUANTITIES[quantity]
+    factors = {(level, unit): factor for unit, factor in other_units.items()}
+    factors |= {(reference_level, unit): 1 / factor for unit, factor in other_units.items()}
     (wrong_level, unit), difference = _find_closest(abs(slope), factors)
     is_small = 1 / MAX_SMALL_FACTOR < abs(slope) < MAX_SMALL_FACTOR
     if difference < MAX_LOG_DIFFERENCE and (abs(correlation) > MIN_CORRELATION_OF_SMALL_FACTORS or not is_small):
         sign = " and of the opposite sign" if slope < 0 else ""
-        return f"{text}, as if level {wrong_level} were in {unit} instead of {quantity.unit}{sign}"
+        return f"{text}, as if level {wrong_level} were in {unit} instead of {expected_unit}{sign}"
     return f"{text}: one of the levels has the opposite sign" if slope < 0 else ""
 
 
@@ -187,14 +177,12 @@ def _fit_energy_to_stress(volumes: Array, energies: Array, stress: Array) -> flo
     The slope is 1 if units and sign are correct, and NaN if the energies do not form a smooth curve, because the
     structures differ by more than their volume.
     """
-    steps = (stress[1:] + stress[:-1]) / 2 * np.diff(volumes)
-    work = np.concatenate([[0.0], np.cumsum(steps)])
+    work = cumulative_trapezoid(stress, volumes, initial=0)
     spread = float(((energies - energies.mean()) ** 2).sum())
     if spread == 0 or work.std() == 0 or float((np.diff(energies) ** 2).sum()) > MAX_ROUGHNESS * spread:
         return np.nan
-    if abs(np.corrcoef(work, energies)[0, 1]) < MIN_CURVE_CORRELATION:
-        return np.nan
-    return float(np.polyfit(work, energies, 1)[0])
+    fit = linregress(work, energies)
+    return float(fit.slope) if abs(fit.rvalue) >= MIN_CURVE_CORRELATION else np.nan
 
 
 def _interpret_slope(level: str, slope: float) -> str:

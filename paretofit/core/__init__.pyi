@@ -57,6 +57,7 @@ from .row_kinds import RowKind as RowKind
 from .row_kinds import parse_row_kinds as parse_row_kinds
 from .settings import FileName as FileName
 from .settings import Name as Name
+from .settings import PositiveInt as PositiveInt
 from .settings import StrictInt as StrictInt
 from .settings import StrictPositiveFloat as StrictPositiveFloat
 from .settings import StrictSettings as StrictSettings
@@ -67,6 +68,7 @@ from .study_paths import AbsoluteStudyPath as AbsoluteStudyPath
 from .study_paths import StudyPath as StudyPath
 from .study_paths import StudyPaths as StudyPaths
 from .temporary_folders import create_temporary_folder as create_temporary_folder
+from .temporary_folders import remove_stale_folders as remove_stale_folders
 from .text import list_first as list_first
 from .text import natural_sort_key as natural_sort_key
 from .vacuum import build_vacuum_cell as build_vacuum_cell

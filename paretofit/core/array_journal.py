@@ -4,8 +4,6 @@ It holds the results of an ordered list of tasks until the file that they belong
 it. Every result carries its length and CRC-32, so that an incomplete or changed one ends the readable part.
 """
 
-from __future__ import annotations
-
 import fcntl
 import io
 import os

@@ -1,7 +1,5 @@
 """Copies of structures without constraints, because labels and predictions are forces on every atom."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

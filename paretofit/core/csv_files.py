@@ -4,8 +4,6 @@ Spreadsheets execute cells that begin with ``=``, ``+``, ``-`` or ``@``, and nam
 of other people. Such text gets an apostrophe, which marks it as text; numbers are written as they are.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

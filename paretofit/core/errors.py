@@ -5,30 +5,24 @@ import errno
 import os
 from collections.abc import Iterable
 
-# Errors of the operating system that say nothing about the content of a file, with advice.
-SYSTEM_ADVICE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EROFS: "choose a writable folder",
-    errno.EACCES: "change the permissions, or choose another folder",
-    errno.EPERM: "change the permissions, or choose another folder",
-    errno.EIO: "check the disk",
-    errno.EEXIST: "move the existing file away",
-    errno.ENOTDIR: "move the existing file away",
-    errno.EISDIR: "move the existing folder away",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "correct the symbolic links",
-    errno.EMFILE: "raise the limit of open files (ulimit -n), or use fewer --jobs",
-    errno.ENFILE: "wait until other programs close files, or use fewer --jobs",
-    errno.ESTALE: "check the network disk",
-    errno.ETIMEDOUT: "check the network disk",
-    errno.EHOSTDOWN: "check the network disk",
-    errno.ENOTCONN: "check the network disk",
-    errno.ENOMEM: "free some memory, or use fewer --jobs",
-    errno.EAGAIN: "wait until other programs end, or use fewer --jobs",
-    errno.EBUSY: "wait until other programs release it",
-    errno.ETXTBSY: "wait until other programs release it",
+_NUMBERS_BY_ADVICE = {
+    "free some space": (errno.ENOSPC, errno.EDQUOT),
+    "choose a writable folder": (errno.EROFS,),
+    "change the permissions, or choose another folder": (errno.EACCES, errno.EPERM),
+    "check the disk": (errno.EIO,),
+    "check the network disk": (errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN),
+    "move the existing file away": (errno.EEXIST, errno.ENOTDIR),
+    "move the existing folder away": (errno.EISDIR,),
+    "choose a shorter name": (errno.ENAMETOOLONG,),
+    "correct the symbolic links": (errno.ELOOP,),
+    "raise the limit of open files (ulimit -n), or use fewer --jobs": (errno.EMFILE,),
+    "wait until other programs close files, or use fewer --jobs": (errno.ENFILE,),
+    "wait until other programs end, or use fewer --jobs": (errno.EAGAIN,),
+    "wait until other programs release it": (errno.EBUSY, errno.ETXTBSY),
+    "free some memory, or use fewer --jobs": (errno.ENOMEM,),
 }
+# Errors of the operating system that say nothing about the content of a file, with advice.
+SYSTEM_ADVICE = {number: advice for advice, numbers in _NUMBERS_BY_ADVICE.items() for number in numbers}
 DEFAULT_SYSTEM_ADVICE = "correct the cause"
 
 

@@ -140,7 +140,7 @@ def _create_temporary_file(path: Path) -> tuple[Path, int]:
 
 
 def _remove_stale_files(path: Path) -> None:
-    """Remove temporary files for `path` that killed processes left behind: nobody holds their lock any more."""
+    """Remove temporary files for `path` that killed processes left behind: no process holds their lock."""
     for name in os.listdir(path.parent):  # noqa: PTH208  (names, without a Path for each file)
         if name.startswith(f".{path.stem}-") and name.endswith(path.suffix) and TEMPORARY_NAME.fullmatch(name):
             with suppress(OSError):

@@ -5,8 +5,6 @@ h5py 3.16 and HDF5 2.0). HDF5 therefore writes to a Python file object that stor
 it. This error is raised later, in preference to the error that HDF5 raises.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

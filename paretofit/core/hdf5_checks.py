@@ -4,8 +4,6 @@ Such a file may link to other files, declare more data than it stores, have unex
 in places that HDF5 does not check. All of these are refused before the data are read.
 """
 
-from __future__ import annotations
-
 import mmap
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Small HTML tables and lists with escaped text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from html import escape

@@ -5,8 +5,6 @@ are written to. The memory of work on large arrays is therefore estimated in adv
 the arrays; small arrays are not checked.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from paretofit.core.errors import InputError

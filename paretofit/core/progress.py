@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 FIRST_REPORT_S, REPORT_INTERVAL_S = 10.0, 60.0  # of the lines in a log: after 10 s, then every minute
 
-MIN_TASKS_PER_PROCESS = 3  # finished tasks from which the first ones are left out of the pace
+MIN_TASKS_PER_PROCESS = 3  # finished tasks from which on the pace excludes the first ones
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class RemainingTime:
         left = max(0.0, self._total - self._done - running)
         first_time, first_work = self._first
         if self._count >= MIN_TASKS_PER_PROCESS * self._parallel and self._done > first_work:
-            # The first tasks are left out, because the start of the processes takes as long as many small tasks.
+            # The first tasks are excluded, because the start of the processes takes as long as many small tasks.
             return (time.monotonic() - first_time) / (self._done - first_work) * left
         return (time.monotonic() - self._start) / (self._done + running) * left
 

@@ -16,6 +16,7 @@ MAX_QUOTED_LENGTH = 200  # characters of a value in a message
 MAX_YAML_WIDTH = 10_000  # characters of a line, so that defaults have no line breaks
 
 StrictInt = Annotated[int, Field(strict=True)]  # refuses true and false
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 StrictPositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 

@@ -7,6 +7,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 
 def create_temporary_folder(purpose: str) -> tempfile.TemporaryDirectory[str]:
     """Create an empty temporary folder, ``paretofit-PURPOSE-HOST-PID-...``, that is removed with the object.
@@ -14,13 +16,30 @@ def create_temporary_folder(purpose: str) -> tempfile.TemporaryDirectory[str]:
     Parameters
     ----------
     purpose : str
-        Part of the name. Folders for the same purpose that killed processes of this user and machine left behind are
-        removed.
+        Part of the name. Folders for the same purpose that killed processes left behind are removed.
     """
-    prefix = f"paretofit-{purpose}-{socket.gethostname()}-"
+    remove_stale_folders(purpose)
+    return tempfile.TemporaryDirectory(prefix=f"{_make_prefix(purpose)}{os.getpid()}-")
+
+
+def remove_stale_folders(purpose: str) -> None:
+    """Remove the folders, and end the programs in them, that killed processes of this user and machine left behind."""
+    prefix = _make_prefix(purpose)
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         pid = folder.name.removeprefix(prefix).partition("-")[0]
         with suppress(OSError):  # another process may be removing the folder
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and folder.stat().st_uid == os.getuid():
+            if pid.isdigit() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.getuid():
+                _kill_programs(folder)
                 shutil.rmtree(folder, ignore_errors=True)
-    return tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-")
+
+
+def _make_prefix(purpose: str) -> str:
+    return f"paretofit-{purpose}-{socket.gethostname()}-"
+
+
+def _kill_programs(folder: Path) -> None:
+    """Kill the programs that a killed process has started in a folder."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(folder):
+                process.kill()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 
-def list_first(items: Iterable[object], limit: int) -> str:
+def list_first(items: Iterable[object], limit: int = 5) -> str:
     """List the first `limit` items and the number of further items, such as ``"a, b, c and 4 more"``."""
     texts = [str(item) for item in items]
     n_omitted = len(texts) - limit

@@ -1,7 +1,5 @@
 """Cells of structures that are not periodic in three directions, for programs that need a periodic cell."""
 
-from __future__ import annotations
-
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell

@@ -1,5 +1,6 @@
 """Validation of level names, ids, structures and arrays, the same for every file format."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -53,13 +54,8 @@ def parse_config_id(value: Any) -> int:
 
 
 def find_first_duplicate(values: Iterable[T]) -> T | None:
-    """Return the first value that equals an earlier value, or None if all values differ."""
-    seen: set[T] = set()
-    for value in values:
-        if value in seen:
-            return value
-        seen.add(value)
-    return None
+    """Return the first value that occurs more than once, or None if all values differ."""
+    return next((value for value, count in Counter(values).items() if count > 1), None)
 
 
 def check_structure(atoms: Atoms, context: str) -> None:

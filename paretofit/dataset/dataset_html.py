@@ -4,15 +4,12 @@ The summary must appear immediately, so geometries and labels are checked only i
 file is escaped.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from typing import Any
 
 import numpy as np
 
 from paretofit.core import MAX_SHOWN_ITEMS, InputError, escape_text, list_first, render_list, render_table
-from paretofit.dataset.quality.summary import apply_to_finite, describe_dataset
+from paretofit.dataset.quality.summary import apply_to_finite, describe_dataset, list_differing_keys
 from paretofit.dataset.stored_dataset import StoredDataset
 
 NO_WARNINGS = "<p>no warnings; <code>paretofit info</code> checks labels and near-duplicates, too</p>"
@@ -59,18 +56,18 @@ def _render_summary(dataset: StoredDataset) -> str:
 def _render_levels(dataset: StoredDataset) -> str:
     if not dataset.levels:
         return "<p>no convergence levels: no configuration is labelled yet</p>"
-    columns: dict[str, list[Any]] = {}  # only scalar settings, which fit into a table cell
-    for k, level in enumerate(dataset.levels):
-        for key, value in dataset.settings(level).items():
-            if not isinstance(value, dict | list):
-                columns.setdefault(key, [""] * len(dataset.levels))[k] = value
-    differing = {key: column for key, column in columns.items() if len(set(map(repr, column))) > 1}
+    settings = [dataset.settings(level) for level in dataset.levels]
+    differing = [
+        key  # of scalars, which fit into a table cell
+        for key in list_differing_keys(settings)
+        if not any(isinstance(values.get(key), dict | list) for values in settings)
+    ]
     rows = []
-    for k, level in enumerate(dataset.levels):
+    for level, values in zip(dataset.levels, settings, strict=True):
         labels = dataset.labels(level)
         counts = int(labels.complete.sum()), int(labels.failed.sum())
-        settings = (column[k] for column in differing.values())
-        rows.append((level, *counts, apply_to_finite(np.mean, labels.seconds), *settings))
+        cells = (values.get(key, "") for key in differing)
+        rows.append((level, *counts, apply_to_finite(np.mean, labels.seconds), *cells))
     return render_table(("level", "labels", "failed", "mean s", *differing), rows)
 
 

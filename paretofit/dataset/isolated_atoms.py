@@ -1,7 +1,5 @@
 """Isolated atoms of a dataset, whose labels are the reference energies of models."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Labels of a convergence level."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -103,8 +103,7 @@ def split_configurations(
         positions = group_members[group]
         if abs(len(train) + len(positions) - target) <= abs(len(train) - target):
             train.extend(positions)
-    is_train = np.zeros(n, dtype=bool)
-    is_train[train] = True
+    is_train = np.isin(np.arange(n), train)
     for extra_positions in _find_groups_of_missing_elements(group_members, is_train, elements or ()):
         is_train[extra_positions] = True
     if is_train.all() or not is_train.any():
@@ -124,13 +123,11 @@ def split_configurations(
 def _find_groups_of_missing_elements(
     group_members: Sequence[Sequence[int]], is_train: Array, elements: Sequence[set[int]]
 ) -> Iterator[Sequence[int]]:
-    missing = (
-        set().union(*elements) - set().union(*(elements[k] for k in np.flatnonzero(is_train).tolist()))
-        if elements
-        else set()
-    )
+    if not elements:
+        return
+    missing = set().union(*elements) - set().union(*(elements[k] for k in np.flatnonzero(is_train).tolist()))
     for positions in sorted(group_members, key=len):
-        group_elements = set().union(*(elements[k] for k in positions)) if missing else set()
+        group_elements = set().union(*(elements[k] for k in positions))
         if missing & group_elements:
             missing -= group_elements
             yield positions

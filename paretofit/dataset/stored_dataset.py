@@ -5,8 +5,6 @@ Structures are read in chunks of consecutive configurations, so that memory use 
 Cell vectors are rows (ASE's convention). `paretofit.dataset.writer` writes the file.
 """
 
-from __future__ import annotations
-
 import json
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -195,8 +193,8 @@ class StoredDataset:
             raise self._create_corruption_error(f"levels/{level}/status", f"values must be among {STATUS_CODES}")
         energy, offsets = read_column("energy", np.empty(0)), np.concatenate([[0], np.cumsum(self.n_atoms)])
         forces = read_column("forces", np.empty((0, 3)), self._get_atom_window)
-        lone_atoms = offsets[:-1][(self.n_atoms == 1) & np.isfinite(energy)]
-        forces[lone_atoms] = np.where(np.isnan(forces[lone_atoms]), 0.0, forces[lone_atoms])
+        single_atoms = offsets[:-1][(self.n_atoms == 1) & np.isfinite(energy)]
+        forces[single_atoms] = np.where(np.isnan(forces[single_atoms]), 0.0, forces[single_atoms])
         return Labels(
             energy=energy,
             forces=forces,
@@ -307,11 +305,9 @@ def _open_file(path: Path) -> h5py.File:
 
 def _split_into_runs(positions: Array) -> Iterator[Array]:
     """Split positions, in their order, into runs of at most `MAX_CHUNK_CONFIGURATIONS` consecutive positions."""
-    start = 0
-    for k in range(1, len(positions) + 1):
-        if k == len(positions) or positions[k] != positions[k - 1] + 1 or k - start == MAX_CHUNK_CONFIGURATIONS:
-            yield positions[start:k]
-            start = k
+    for run in np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1):
+        for start in range(0, len(run), MAX_CHUNK_CONFIGURATIONS):
+            yield run[start : start + MAX_CHUNK_CONFIGURATIONS]
 
 
 def _get_window(run: Array) -> slice:

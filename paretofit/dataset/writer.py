@@ -88,8 +88,7 @@ def write_dataset(
 def _check_input(configurations: Sequence[Atoms], levels: Mapping[str, LevelData], ids: list[int]) -> None:
     if not configurations:
         raise InputError("a dataset requires at least one configuration; got none")
-    duplicate_id = find_first_duplicate(ids)
-    if duplicate_id is not None:
+    if (duplicate_id := find_first_duplicate(ids)) is not None:
         raise InputError(f"configuration ids must be unique; {duplicate_id} appears more than once")
     if len(ids) != len(configurations):
         raise InputError(f"{len(configurations)} configurations need as many ids; got {len(ids)}")

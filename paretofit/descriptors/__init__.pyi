@@ -20,7 +20,6 @@ from .reference import ReferencePotential as ReferencePotential
 from .reference import compute_reference_labels as compute_reference_labels
 from .rows import BAR_PER_EV_A3 as BAR_PER_EV_A3
 from .rows import GPA_PER_BAR as GPA_PER_BAR
-from .rows import check_finite as check_finite
 from .rows import compute_configuration_rows as compute_configuration_rows
 from .rows import compute_configuration_rows_with_stress as compute_configuration_rows_with_stress
 from .rows import format_lammps_error as format_lammps_error

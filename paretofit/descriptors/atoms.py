@@ -1,7 +1,5 @@
 """Bispectrum components of each atom, and energy rows that are formed from them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +11,12 @@ from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.batches import map_structures
 from paretofit.descriptors.rows import (
     assign_types,
-    create_lammps_atoms,
     extract_atom_gradient,
     extract_per_atom,
     format_compute_command,
+    load_configuration,
     pack_triangle,
     sum_features,
-    translate_lammps_errors,
 )
 from paretofit.execution import RunContext
 
@@ -44,9 +41,7 @@ def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Arr
     InputError
         If the basis lacks an element, positions or cell are not finite, the cell has no volume, or LAMMPS fails.
     """
-    types = assign_types(basis, atoms)
-    with translate_lammps_errors(atoms):
-        create_lammps_atoms(lammps, basis, atoms, types)
+    with load_configuration(lammps, basis, atoms):
         lammps.command(format_compute_command(basis, "", "sna/atom"))
         # LAMMPS evaluates a per-atom compute only where something uses it: a sum that is printed.
         lammps.commands_string("compute sum all reduce sum c_rows[1]\nthermo_style custom step c_sum\nrun 0 post no")
@@ -83,10 +78,8 @@ def compute_atom_descriptors_and_gradient(lammps: Any, basis: SnapBasis, atoms: 
     InputError
         As in `compute_atom_descriptors`.
     """
-    types, n = assign_types(basis, atoms), len(atoms)
-    with translate_lammps_errors(atoms):
-        rotation = create_lammps_atoms(lammps, basis, atoms, types)
-        values, negative_gradient = extract_atom_gradient(lammps, basis, n)
+    with load_configuration(lammps, basis, atoms) as (_, rotation):
+        values, negative_gradient = extract_atom_gradient(lammps, basis, len(atoms))
     return values.copy(), -np.einsum("ab,jibk->jaik", rotation, negative_gradient)
 
 

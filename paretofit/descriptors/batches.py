@@ -1,7 +1,5 @@
 """Evaluation of a function for many structures, in batches on several processes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

@@ -6,8 +6,6 @@ the reduced problem, which has no constraint, then solves the constrained one (G
 section 6.2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self

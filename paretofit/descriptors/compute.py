@@ -1,7 +1,5 @@
 """Parallel computation of the descriptors of a dataset, at the largest 2Jmax, and their storage in a design file."""
 
-from __future__ import annotations
-
 from functools import cache, partial
 from pathlib import Path
 

@@ -5,8 +5,6 @@ A design matrix is computed by `compute_design` or built from a user's arrays (`
 with the coefficients is an energy per atom in eV, a force component in eV/Å, or a stress component in GPa.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -6,8 +6,6 @@ writing from 3.6 to 1.3 GB/s and that of reading from 11 to 3.7 GB/s. Both rates
 computed at about 10 MB/s, and a pass of the reduction reads less than 1 GB/s.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ constant column of the element as pivot: energy rows become X - n A and their ta
 the element's atoms. Force and stress rows do not change, and a solver of the reduced rows needs no knowledge of this.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """Reference potentials of LAMMPS, such as ZBL, whose energies are subtracted before a fit."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +8,7 @@ from ase import Atoms
 
 from paretofit.core import Array
 from paretofit.descriptors.basis import SnapBasis
-from paretofit.descriptors.rows import (
-    BAR_PER_EV_A3,
-    GPA_PER_BAR,
-    assign_types,
-    create_lammps_atoms,
-    extract_per_atom,
-    rotate_voigt,
-    translate_lammps_errors,
-)
+from paretofit.descriptors.rows import BAR_PER_EV_A3, GPA_PER_BAR, extract_per_atom, load_configuration, rotate_voigt
 
 GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # LAMMPS's conversion factor
 LAMMPS_TO_VOIGT = [0, 1, 2, 5, 4, 3]  # the order of LAMMPS's pressure is xx, yy, zz, xy, xz, yz
@@ -80,9 +70,7 @@ def compute_reference_labels(
     InputError
         If LAMMPS rejects the potential or the configuration.
     """
-    types = assign_types(basis, atoms)
-    with translate_lammps_errors(atoms):
-        rotation = create_lammps_atoms(lammps, basis, atoms, types)
+    with load_configuration(lammps, basis, atoms) as (_, rotation):
         lammps.commands_string("\n".join([*reference.commands, "compute virial all pressure NULL virial"]))
         lammps.commands_string("thermo_style custom step pe c_virial[1]\nthermo_modify norm no\nrun 0 post no")
         energy = float(lammps.get_thermo("pe"))

@@ -8,8 +8,6 @@ lattice is Minkowski-reduced (the same crystal with short vectors), made right-h
 force rows are rotated back. Directions that are not periodic get a vacuum wider than the cutoff.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,10 +61,8 @@ def compute_configuration_rows(
     InputError
         If the basis lacks an element, positions or cell are not finite, the cell has no volume, or LAMMPS fails.
     """
-    types = assign_types(basis, atoms)
     use_lammps_products = len(atoms) > MAX_DENSE_GRADIENT_ATOMS if use_lammps_products is None else use_lammps_products
-    with translate_lammps_errors(atoms):
-        rotation = create_lammps_atoms(lammps, basis, atoms, types)
+    with load_configuration(lammps, basis, atoms) as (types, rotation):
         if use_lammps_products:
             sums, gradients, _ = _extract_lammps_sums(lammps, basis, len(atoms))
         else:
@@ -92,9 +88,7 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms:
     """
     if not atoms.pbc.all():
         raise InputError(f"{name_configuration(atoms)} is not periodic in three directions, so that it has no stress")
-    types = assign_types(basis, atoms)
-    with translate_lammps_errors(atoms):
-        rotation = create_lammps_atoms(lammps, basis, atoms, types)
+    with load_configuration(lammps, basis, atoms) as (types, rotation):
         sums, gradients, virial = _extract_lammps_sums(lammps, basis, len(atoms))
     energy_row, force_rows = _build_rows(basis, atoms, types, rotation, sums, gradients)
     stress_rows = np.zeros((6, basis.n_features))
@@ -144,6 +138,17 @@ def translate_lammps_errors(atoms: Atoms) -> Iterator[None]:
         raise InputError(f"{name_configuration(atoms)}: LAMMPS stopped with: {format_lammps_error(error)}") from error
 
 
+@contextmanager
+def load_configuration(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Iterator[tuple[Array, Array]]:
+    """Create a configuration in LAMMPS, whose errors in the block name it; yield its types and rotation.
+
+    See `assign_types` and `create_lammps_atoms`.
+    """
+    types = assign_types(basis, atoms)
+    with translate_lammps_errors(atoms):
+        yield types, create_lammps_atoms(lammps, basis, atoms, types)
+
+
 def format_lammps_error(error: Exception) -> str:
     """Return LAMMPS's message without the location in its source code and the last line of our input."""
     text = one_line(error)
@@ -160,16 +165,11 @@ def assign_types(basis: SnapBasis, atoms: Atoms) -> Array:
     InputError
         If the basis lacks an element, or positions or cell vectors are not finite.
     """
-    check_finite(atoms)
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
+        raise InputError(f"{name_configuration(atoms)} has positions or cell vectors that are not finite")
     check_elements(atoms, basis)
     types = {symbol: k for k, symbol in enumerate(basis.elements, start=1)}
     return np.array([types[symbol] for symbol in atoms.get_chemical_symbols()])
-
-
-def check_finite(atoms: Atoms, prefix: str = "") -> None:
-    """Refuse positions and cell vectors that are not finite; messages begin with `prefix`."""
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
-        raise InputError(f"{prefix}{name_configuration(atoms)} has positions or cell vectors that are not finite")
 
 
 def check_elements(atoms: Atoms, basis: SnapBasis, prefix: str = "") -> None:

@@ -3,8 +3,10 @@ from .cluster import use_cluster as use_cluster
 from .cluster_settings import ClusterSettings as ClusterSettings
 from .cluster_settings import LabelJobSettings as LabelJobSettings
 from .executors import SINGLE_THREAD_ENV as SINGLE_THREAD_ENV
+from .executors import LostTaskError as LostTaskError
 from .executors import TaskExecutor as TaskExecutor
 from .executors import exit_with_parent as exit_with_parent
+from .executors import open_isolated_processes as open_isolated_processes
 from .parallel import parallel_map as parallel_map
 from .parallel import run_tasks as run_tasks
 from .resumable import map_with_journal as map_with_journal

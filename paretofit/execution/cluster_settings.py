@@ -3,11 +3,10 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from paretofit.core import StrictSettings
+from paretofit.core import PositiveInt, StrictSettings
 
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 MAX_PORT = 65535
 REQUIRED_PACKAGES = {
     "local": ("distributed",),
@@ -15,6 +14,33 @@ REQUIRED_PACKAGES = {
     "slurm": ("distributed", "dask_jobqueue"),
     "executorlib": ("executorlib", "pysqa"),
 }
+
+
+def _check_address(value: str) -> str:
+    match = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", value)
+    if match is None or int(match[2]) > MAX_PORT:
+        raise ValueError("must be an address such as tcp://10.0.0.1:8786")
+    return value
+
+
+def _check_walltime(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"\d{1,3}:[0-5]\d:[0-5]\d", value):
+        raise ValueError("must be hours, minutes and seconds, in quotes, such as '12:00:00'")
+    if not value.strip("0:"):
+        raise ValueError("must be longer than zero")
+    return value
+
+
+def _check_memory(value: str) -> str:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*[KMGT](i?B)?", value, re.IGNORECASE)
+    if match is None or not float(match[1]):
+        raise ValueError("must be a number above 0 with its unit, such as 16GB")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+Memory = Annotated[str, AfterValidator(_check_memory)]
+Time = Annotated[str, BeforeValidator(_check_walltime)]
 
 
 class LocalClusterSettings(StrictSettings):
@@ -28,18 +54,10 @@ class RunningClusterSettings(StrictSettings):
     """Settings of a dask cluster that is already running."""
 
     name: Literal["address"] = Field("address", description="A scheduler that is already running.")
-    scheduler: str = Field(
+    scheduler: Address = Field(
         description="Address of the scheduler, such as tcp://10.0.0.1:8786; its workers must have one thread each and "
         "see the same directories."
     )
-
-    @field_validator("scheduler")
-    @classmethod
-    def _check_address(cls, value: str) -> str:
-        match = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", value)
-        if match is None or int(match[2]) > MAX_PORT:
-            raise ValueError("must be an address such as tcp://10.0.0.1:8786")
-        return value
 
 
 class SlurmJobSettings(StrictSettings):
@@ -48,27 +66,10 @@ class SlurmJobSettings(StrictSettings):
     queue: str | None = Field(None, description="Partition; by default that of the cluster.")
     account: str | None = Field(None, description="Account that the time is charged to.")
     max_jobs: PositiveInt = Field(1, description="Largest number of jobs in the queue at a time.")
-    memory: str = Field("4GB", description="Memory of each job.")
+    memory: Memory = Field("4GB", description="Memory of each job.")
     directives: list[str] = Field([], description="Further sbatch options, such as '--constraint=cpu'.")
     prologue: list[str] = Field([], description="Shell commands to run first, such as 'module load ...'.")
-    walltime: str = Field("01:00:00", description="Walltime of each job, HH:MM:SS.")
-
-    @field_validator("walltime", mode="before")
-    @classmethod
-    def _check_walltime(cls, value: Any) -> Any:
-        if not isinstance(value, str) or not re.fullmatch(r"\d{1,3}:[0-5]\d:[0-5]\d", value):
-            raise ValueError("must be hours, minutes and seconds, in quotes, such as '12:00:00'")
-        if not value.strip("0:"):
-            raise ValueError("must be longer than zero")
-        return value
-
-    @field_validator("memory")
-    @classmethod
-    def _check_memory(cls, value: str) -> str:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*[KMGT](i?B)?", value, re.IGNORECASE)
-        if match is None or not float(match[1]):
-            raise ValueError("must be a number above 0 with its unit, such as 16GB")
-        return value
+    walltime: Time = Field("01:00:00", description="Walltime of each job, HH:MM:SS.")
 
     @property
     def walltime_s(self) -> int:
@@ -85,7 +86,7 @@ class SlurmClusterSettings(SlurmJobSettings):
 
     name: Literal["slurm"] = Field("slurm", description="Jobs that are submitted for the workers.")
     cores: PositiveInt = Field(1, description="Cores of each job, which runs one worker on each core.")
-    walltime: str = Field("01:00:00", description="Walltime of each job, HH:MM:SS; its workers end 5 minutes earlier.")
+    walltime: Time = Field("01:00:00", description="Walltime of each job, HH:MM:SS; its workers end 5 minutes earlier.")
     interface: str | None = Field(None, description="Network interface, such as ib0.")
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for_futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -103,21 +103,6 @@ def run_ahead(
             executor.cancel([future for _, future in pending])
 
 
-class LocalExecutor(TaskExecutor):
-    """Executor in this process, which runs each task when it is submitted."""
-
-    max_pending = 1
-
-    def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
-        """See `TaskExecutor`."""
-        future = Future[Any]()
-        try:
-            future.set_result(function(task))
-        except Exception as error:  # noqa: BLE001  (`get_result` raises it again)
-            future.set_exception(error)
-        return future
-
-
 class ProcessExecutor(TaskExecutor):
     """Executor on processes of this machine (loky); if one of them dies, all are replaced, and their tasks are lost.
 
@@ -133,7 +118,7 @@ class ProcessExecutor(TaskExecutor):
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
         """See `TaskExecutor`; the processes end with this process."""
-        call = partial(_run_with_parent, os.getpid(), function)
+        call = partial(run_with_parent, os.getpid(), function)
         while True:
             try:
                 return self.pool.submit(call, task)
@@ -166,7 +151,8 @@ def get_child_executor() -> TaskExecutor:
     return ProcessExecutor(partial(ProcessPoolExecutor, 1, env=SINGLE_THREAD_ENV), 1)
 
 
-def _run_with_parent(parent_pid: int, function: Callable[[T], R], task: T) -> R:
+def run_with_parent(parent_pid: int, function: Callable[[T], R], task: T) -> R:
+    """Run a task in a process that ends with its parent."""
     exit_with_parent(parent_pid)
     return function(task)
 

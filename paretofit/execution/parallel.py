@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from joblib import Parallel, delayed
 
@@ -14,15 +14,14 @@ from paretofit.execution.cluster import get_active_executor
 from paretofit.execution.dask_executor import DaskExecutor
 from paretofit.execution.executors import (
     LostTaskError,
+    R,
+    T,
     TaskExecutor,
-    exit_with_parent,
     get_child_executor,
     open_isolated_processes,
     run_ahead,
+    run_with_parent,
 )
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 MAX_ATTEMPTS = 2  # attempts at a task whose process, a child of a cluster worker, dies
 
@@ -78,19 +77,13 @@ def _map_on_processes(
     function: Callable[[T], R], tasks: Iterable[T], jobs: int, ordered: bool, pre_dispatch: int | None
 ) -> Generator[tuple[Exception | None, Any], None, None]:
     """Yield the outcomes of tasks on processes of this machine, which joblib reuses in later calls."""
-    calls = (delayed(_catch_in_process)(os.getpid(), function, task) for task in tasks)
+    calls = (delayed(run_with_parent)(os.getpid(), partial(_catch, function), task) for task in tasks)
     parallel = Parallel(
         n_jobs=jobs,
         return_as="generator" if ordered else "generator_unordered",
         pre_dispatch="2*n_jobs" if pre_dispatch is None else pre_dispatch,
     )
     yield from parallel(calls)
-
-
-def _catch_in_process(parent_pid: int, function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
-    """Run a task in a process that ends with its parent; return the exception instead of raising it."""
-    exit_with_parent(parent_pid)
-    return _catch(function, task)
 
 
 def run_tasks(

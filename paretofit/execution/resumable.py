@@ -1,16 +1,12 @@
 """Parallel map whose finished results are stored in a journal of arrays, so that a stopped computation resumes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from paretofit.core import Array, ArrayJournal, ExecutionError, InputError, show_message
+from paretofit.execution.executors import T
 from paretofit.execution.run_context import RunContext
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +47,11 @@ def map_with_journal(
                 n_stored += 1
                 yield arrays
             if stored.is_restarted:
-                _report(
-                    context, f"{text}: {journal} is of a stopped run with other inputs; all parts are computed again"
-                )
+                problem = "has results of a stopped run with other inputs"
+                _report(context, f"{text}: {journal} {problem}; all parts are computed again")
             if n_stored:
-                _report(
-                    context,
-                    f"{text}: {n_stored} of {len(tasks)} parts of a stopped run are in {journal} and are used again",
-                )
+                parts = f"{n_stored} of {len(tasks)} parts of a stopped run"
+                _report(context, f"{text}: {parts} are in {journal} and are used again")
             for result in context.map_and_track(function, tasks[n_stored:], text):
                 stored.append(result)
                 yield list(result)

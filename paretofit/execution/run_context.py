@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from paretofit.core import track
+from paretofit.execution.executors import R, T
 from paretofit.execution.parallel import parallel_map
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -37,24 +35,12 @@ class RunContext:
         """Yield a function of each task, computed by the processes of the run; options are those of `parallel_map`."""
         return parallel_map(function, tasks, self.jobs, **options)
 
-    def track(
-        self,
-        iterable: Iterable[T],
-        total: int,
-        text: str,
-        *,
-        get_work: Callable[[T], float] | None = None,
-        total_work: float | None = None,
-        parallel: int | None = None,
-    ) -> Iterator[T]:
-        """Yield the items of `iterable` and report the progress, see `paretofit.core.track`.
+    def track(self, items: Iterable[T], total: int, text: str, **options: Any) -> Iterator[T]:
+        """Yield the items and report the progress; options are those of `paretofit.core.track`.
 
         By default, as many items as the run has processes are computed at the same time.
         """
-        parallel = self.jobs if parallel is None else parallel
-        return track(
-            iterable, total, text, enabled=self.progress, get_work=get_work, total_work=total_work, parallel=parallel
-        )
+        return track(items, total, text, **{"enabled": self.progress, "parallel": self.jobs, **options})
 
     def map_and_track(
         self,

@@ -7,16 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import joblib
 
 from paretofit.core import ExecutionError
 from paretofit.execution.cluster import get_active_client
+from paretofit.execution.executors import R, T
 from paretofit.execution.parallel import parallel_map
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Committee of a FitSNAP fit: training configurations are resampled, and the testing part is the calibration set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,19 +5,14 @@ the returned rows are transformed to the frame of the configuration, and to pare
 the rows are used: labels come from the dataset, and weights, shifts and solvers of a FitSNAP input have no effect.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from configparser import InterpolationError
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -30,15 +25,14 @@ from paretofit.descriptors import (
     DesignBlock,
     DesignMatrix,
     SnapBasis,
-    check_finite,
     name_configuration,
     rotate_voigt,
     transform_to_lammps_frame,
 )
-from paretofit.execution import SINGLE_THREAD_ENV
-from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS
-from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, parse_ini
-from paretofit.fitsnap.input_file import check_atom_style
+from paretofit.execution import LostTaskError, TaskExecutor, open_isolated_processes
+from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS, LOG_FILE, compute_fitsnap_rows, describe_columns
+from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, IniFile, make_parser
+from paretofit.fitsnap.input_file import OTHER_CALCULATORS, read_reference
 
 REFERENCE = "reference"  # level name for the values of the reference potential
 FORBIDDEN_OPTIONS = {  # options with which the rows would not belong to a linear model of configurations
@@ -46,7 +40,6 @@ FORBIDDEN_OPTIONS = {  # options with which the rows would not belong to a linea
     "BISPECTRUM": ("bikflag", "dgradflag"),
     "ACE": ("bikflag", "dgradflag"),
 }
-END_TIMEOUT_S = 5.0  # time in which FitSNAP must end after its input is closed
 
 
 def compute_fitsnap_design(
@@ -88,21 +81,23 @@ def compute_fitsnap_design(
         raise InputError("FitSNAP is not installed; install it with: pip install 'paretofit[fitsnap]'")
     if len(dataset) == 0:
         raise InputError(f"{dataset.path} contains no configurations")
-    sections, source, folder = _read_sections(settings)
-    request = _build_request(sections, source, folder, stress=stress)
-    with _Worker(request, source) as worker:
-        _check_structures(dataset, worker.metadata["elements"], stress=stress)
-        columns = _order_columns(worker.metadata, source)
+    ini = _open_settings(settings)
+    request = _build_request(ini, stress=stress)
+    with create_temporary_folder("fitsnap") as temporary_folder, open_isolated_processes(1) as executor:
+        process = _FitsnapProcess(executor, temporary_folder, request)
+        metadata = process.call(describe_columns, f"{ini.path}: FitSNAP")
+        _check_structures(dataset, metadata["elements"], stress=stress)
+        columns = _order_columns(metadata, ini.path)
         structures = track(dataset, len(dataset), "descriptors", enabled=progress)
         return DesignMatrix.from_blocks(
-            (_compute_block(worker, columns, atoms, has_reference=request["has_reference"]) for atoms in structures),
+            (_compute_block(process, columns, atoms, has_reference=request["has_reference"]) for atoms in structures),
             path,
             column_levels=columns.levels,
             column_names=columns.names,
             attributes={
                 "fitsnap": json.dumps(request["sections"], sort_keys=True),
                 "structures": dataset.hash_structures(),
-                "constant_columns": str(worker.metadata["constants"]),
+                "constant_columns": str(metadata["constants"]),
             },
         )
 
@@ -122,25 +117,18 @@ def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: 
     return replace(labelled, targets={level: column - reference for level, column in labelled.targets.items()})
 
 
-def _read_sections(
-    settings: Mapping[str, Mapping[str, Any]] | Path | str,
-) -> tuple[dict[str, dict[str, str]], str, Path]:
-    """Read the sections as text; also return their name for messages, and the directory of their files."""
+def _open_settings(settings: Mapping[str, Mapping[str, Any]] | Path | str) -> IniFile:
+    """Open an input file, or convert a mapping of sections to the same form."""
     if isinstance(settings, Path | str):
-        file = Path(settings)
-        parser = parse_ini(file)
-        try:
-            return {name: dict(parser[name]) for name in parser.sections()}, str(file), file.parent.absolute()
-        except InterpolationError as error:
-            raise InputError(f"{file}: {one_line(error)}; write %% for a percent sign") from error
+        return IniFile(Path(settings))
     if not isinstance(settings, Mapping):
         raise InputError(f"settings must be a mapping of FitSNAP's sections or a path; got {type(settings).__name__}")
-    sections = {}
+    parser = make_parser(interpolation=None)
     for name, section in settings.items():
         if not isinstance(section, Mapping):
             raise InputError(f"FitSNAP settings: [{name}] must be a mapping of keys to values; got {section!r}")
-        sections[str(name)] = {str(key): _format_value(value) for key, value in section.items()}
-    return sections, "FitSNAP settings", Path.cwd()
+        parser[str(name)] = {str(key): _format_value(value) for key, value in section.items()}
+    return IniFile(Path("FitSNAP settings"), parser)
 
 
 def _format_value(value: Any) -> str:
@@ -150,33 +138,32 @@ def _format_value(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool | np.bool_) else str(value)
 
 
-def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Path, *, stress: bool) -> dict[str, Any]:
-    """Check the sections, and build the first request to the worker, which contains the sections for FitSNAP."""
+def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
+    """Check the sections, and build the settings of the worker, which contain the sections for FitSNAP."""
     section_names = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
-    for name in sections:
+    for name in ini.sections:
         if name not in section_names:
-            raise InputError(f"{source}: unknown section [{name}]{suggest_match(name, section_names)}")
-    calculator = sections.get("CALCULATOR", {}).get("calculator", "LAMMPSSNAP").upper()
-    if calculator not in DESCRIPTOR_SECTIONS:
-        hint = suggest_match(calculator, DESCRIPTOR_SECTIONS)
-        raise InputError(
-            f"{source}: [CALCULATOR] calculator = {calculator} is not supported{hint}; it must be one of "
-            f"{', '.join(DESCRIPTOR_SECTIONS)}"
-        )
+            raise InputError(f"{ini.path}: unknown section [{name}]{suggest_match(name, section_names)}")
+    calculator = ini.get_choice("CALCULATOR", "calculator", list(DESCRIPTOR_SECTIONS), OTHER_CALCULATORS)
     descriptors = DESCRIPTOR_SECTIONS[calculator]
-    if descriptors not in sections:
-        raise InputError(f"{source} has no section [{descriptors}] with the descriptors of {calculator}")
+    if descriptors not in ini.sections:
+        raise InputError(f"{ini.path} has no section [{descriptors}] with the descriptors of {calculator}")
     for name, key in ((name, key) for name, keys in FORBIDDEN_OPTIONS.items() for key in keys):
-        if sections.get(name, {}).get(key, "0").lower() not in FALSE_VALUES:
-            raise InputError(f"{source}: [{name}] {key} must be 0, because rows must belong to a linear model")
-    reference = _complete_reference(sections, source)
-    style = reference["pair_style"].split()[:1]
-    if calculator == "LAMMPSCUSTOM" and style != ["zero"]:
-        raise InputError(f"{source}: LAMMPSCUSTOM does not support a reference potential; remove [REFERENCE]")
+        if ini.get_text(name, key, "0").lower() not in FALSE_VALUES:
+            raise InputError(f"{ini.path}: [{name}] {key} must be 0, because rows must belong to a linear model")
+    reference = read_reference(ini)
+    has_reference = reference.pair_style.split()[0] != "zero"
+    if calculator == "LAMMPSCUSTOM" and has_reference:
+        raise InputError(f"{ini.path}: LAMMPSCUSTOM does not support a reference potential; remove [REFERENCE]")
     request_sections = {
-        descriptors: sections[descriptors],
+        descriptors: {key: ini.get_text(descriptors, key, "") for key in ini.keys(descriptors)},
         "CALCULATOR": {"calculator": calculator, "energy": "1", "force": "1", "stress": str(int(stress))},
-        "REFERENCE": reference,
+        "REFERENCE": {
+            "units": "metal",
+            "atom_style": "atomic",  # charges and spins, which no descriptor depends on, are not in a dataset
+            "pair_style": reference.pair_style,
+            **{f"pair_coeff{k}": arguments for k, arguments in enumerate(reference.pair_coeffs, start=1)},
+        },
         "SOLVER": {"solver": "SVD"},
         "MEMORY": {"override": "1"},
     }
@@ -186,23 +173,10 @@ def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Pat
             name: {key: value.replace("%", "%%") for key, value in section.items()}
             for name, section in request_sections.items()
         },
-        "has_default_pair_style": "pair_style" not in sections.get("REFERENCE", {}),
-        "has_reference": style != ["zero"],
-        "folder": str(folder),
-        "parent": os.getpid(),
+        "has_default_pair_style": "pair_style" not in ini.keys("REFERENCE"),
+        "has_reference": has_reference,
+        "folder": str(ini.path.parent.absolute()),
     }
-
-
-def _complete_reference(sections: dict[str, dict[str, str]], source: str) -> dict[str, str]:
-    """Add default values to [REFERENCE], including pair_coeff, whose default in FitSNAP does not work."""
-    reference = {"units": "metal", "atom_style": "atomic", "pair_style": "zero 10.0", **sections.get("REFERENCE", {})}
-    if reference["units"].lower() != "metal":
-        raise InputError(f"{source}: [REFERENCE] units must be metal; got '{reference['units']}'")
-    check_atom_style(source, reference["atom_style"], reference["pair_style"])
-    reference["atom_style"] = "atomic"  # charges and spins, which no descriptor depends on, are not in a dataset
-    if reference["pair_style"].split()[:1] == ["zero"] and not any(key.startswith("pair_coeff") for key in reference):
-        reference["pair_coeff"] = "* *"
-    return reference
 
 
 def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool) -> None:
@@ -214,21 +188,21 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
                 f"{name} contains {min(unknown_elements)}, but FitSNAP's settings contain only {', '.join(elements)}; "
                 "add the element to 'type'"
             )
-        check_finite(atoms, f"{dataset.path}: ")
         if stress and not atoms.pbc.all():
             raise InputError(f"{name} has no stress, because it is not periodic in three directions")
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Names and levels of the columns of the design, and their indices in FitSNAP's rows."""
+    """Names and levels of the columns of the design, their indices in FitSNAP's rows, and their cutoff, Å."""
 
     names: list[str]
     levels: Array
     indices: Array
+    cutoff: float
 
 
-def _order_columns(metadata: dict[str, Any], source: str) -> _Columns:
+def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
     """Order the columns: constants, then descriptors, in nested order for LAMMPSSNAP or else in FitSNAP's order."""
     n_constants, elements = metadata["constants"], metadata["elements"]
     width = metadata["width"] - n_constants
@@ -250,14 +224,37 @@ def _order_columns(metadata: dict[str, Any], source: str) -> _Columns:
         [*(f"1[{symbol}]" for symbol in elements[:n_constants]), *names],
         np.concatenate([np.zeros(n_constants, dtype=int), levels]),
         np.concatenate([np.arange(n_constants) * (element_width + 1), order]),
+        metadata["cutoff"],
     )
 
 
-def _compute_block(worker: _Worker, columns: _Columns, atoms: Atoms, *, has_reference: bool) -> DesignBlock:
+class _FitsnapProcess:
+    """FitSNAP's process, which runs in a temporary directory, because FitSNAP writes files to its working directory."""
+
+    def __init__(self, executor: TaskExecutor, folder: str, settings: dict[str, Any]) -> None:
+        self._executor, self._folder, self._settings = executor, folder, json.dumps(settings)
+
+    def call(self, function: Callable[..., Any], subject: str, *arguments: Any) -> Any:
+        """Call a function of `descriptor_worker` in the process; error messages begin with `subject`."""
+        call = partial(function, self._folder, self._settings)
+        try:
+            return self._executor.get_result(self._executor.submit(lambda values: call(*values), arguments))
+        except InputError as error:
+            raise InputError(f"{subject} failed: {error}") from error
+        except LostTaskError as error:
+            exit_codes = re.findall(r"\((-?\d+)\)", str(error))  # loky's text ends with names and numbers of the codes
+            log_file = Path(self._folder, LOG_FILE)
+            lines = log_file.read_text(errors="replace").strip().splitlines() if log_file.exists() else []
+            last_line = f": {one_line(lines[-1])}" if lines else ""
+            raise InputError(f"{subject} ended with exit code {exit_codes[-1]}{last_line}") from error
+
+
+def _compute_block(process: _FitsnapProcess, columns: _Columns, atoms: Atoms, *, has_reference: bool) -> DesignBlock:
     """Compute the rows of one configuration in paretofit's units and order, in the frame of the configuration."""
-    cell, positions, rotation = transform_to_lammps_frame(atoms, worker.metadata["cutoff"])
+    cell, positions, rotation = transform_to_lammps_frame(atoms, columns.cutoff)
     n, name = len(atoms), name_configuration(atoms)
-    fitsnap_rows = worker.compute_rows(name, cell, positions, atoms.get_chemical_symbols())
+    configuration = {"name": name, "cell": cell, "positions": positions, "symbols": atoms.get_chemical_symbols()}
+    fitsnap_rows = process.call(compute_fitsnap_rows, f"{name}: FitSNAP", configuration)
     rows = fitsnap_rows[:, [*columns.indices, -1]]  # the last column belongs to the reference potential
     rows[1 : 1 + 3 * n] = np.einsum("ab,nbk->nak", rotation, rows[1 : 1 + 3 * n].reshape(n, 3, -1)).reshape(3 * n, -1)
     n_stress = len(rows) - 1 - 3 * n
@@ -268,73 +265,3 @@ def _compute_block(worker: _Worker, columns: _Columns, atoms: Atoms, *, has_refe
     kinds = np.repeat([RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS], [1, 3 * n, n_stress])
     targets = {REFERENCE: rows[:, -1]} if has_reference else {}
     return DesignBlock(rows[:, :-1], kinds, np.full(len(rows), atoms.info["config_id"]), targets)
-
-
-class _Worker:
-    """FitSNAP's process, which runs in a temporary directory, because FitSNAP writes files to its working directory."""
-
-    def __init__(self, request: dict[str, Any], source: str) -> None:
-        self._request, self._source = request, source
-        self.metadata: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._folder = create_temporary_folder("fitsnap")
-        self._log_file = Path(self._folder.name, "printed")
-        package_folder = str(Path(__file__).parents[2])  # must be in PYTHONPATH if the package is not installed
-        search_path = os.pathsep.join([package_folder, *filter(None, [os.environ.get("PYTHONPATH")])])
-        with self._log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "paretofit.fitsnap.descriptor_worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=self._folder.name,
-                env={**os.environ, **SINGLE_THREAD_ENV, "PYTHONPATH": search_path},
-            )  # fmt: skip
-        try:
-            self.metadata = self._send(self._request, f"{self._source}: FitSNAP")
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def compute_rows(self, name: str, cell: Array, positions: Array, symbols: Sequence[str]) -> Array:
-        """Compute FitSNAP's rows in LAMMPS's frame; the last column contains the values of the reference potential."""
-        request = {"name": name, "cell": cell.tolist(), "positions": positions.tolist(), "symbols": list(symbols)}
-        n_rows, width = self._send(request, f"{name}: FitSNAP")["shape"]
-        content = self._process.stdout.read(8 * n_rows * width)  # type: ignore[union-attr]  # a pipe
-        if len(content) < 8 * n_rows * width:
-            raise self._build_exit_error(f"{name}: FitSNAP")
-        return np.frombuffer(content).reshape(n_rows, width)
-
-    def _send(self, request: dict[str, Any], subject: str) -> dict[str, Any]:
-        """Send a request and return the answer; error messages begin with `subject`."""
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")  # type: ignore[union-attr]  # a pipe
-            self._process.stdin.flush()  # type: ignore[union-attr]
-            line = self._process.stdout.readline()  # type: ignore[union-attr]
-        except BrokenPipeError:
-            line = b""
-        if not line.endswith(b"\n"):
-            raise self._build_exit_error(subject)
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise InputError(f"{subject} failed: {answer['error']}")
-        return answer
-
-    def _build_exit_error(self, subject: str) -> InputError:
-        exit_code = self._process.wait()
-        log_lines = self._log_file.read_text(errors="replace").strip().splitlines()
-        last_line = f": {one_line(log_lines[-1])}" if log_lines else ""
-        return InputError(f"{subject} ended with exit code {exit_code}{last_line}")
-
-    def _end(self) -> None:
-        """Close the pipes, which ends the process; kill it if it is still computing."""
-        try:
-            self._process.communicate(timeout=END_TIMEOUT_S if self.metadata else 0.1)
-        except (subprocess.TimeoutExpired, BrokenPipeError, ValueError):
-            self._process.kill()
-            self._process.wait()
-        self._folder.cleanup()

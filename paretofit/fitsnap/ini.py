@@ -4,9 +4,9 @@ import configparser
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from paretofit.core import InputError, one_line, suggest_match
+from paretofit.core import InputError, one_line, read_text, suggest_match
 
 Number = TypeVar("Number", int, float)
 
@@ -62,9 +62,7 @@ UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {  # options that change the fi
         "per_atom_scalar": "models are fitted to energies, forces and stresses",
     },
     "EXTRAS": {"only_test": "the potential is fitted, not read"},
-    "GROUPS": {
-        **dict.fromkeys(("BOLTZ", "BOLTZT"), "FitSNAP 3.1 does not apply it; set the weights instead"),
-    },
+    "GROUPS": dict.fromkeys(("BOLTZ", "BOLTZT"), "FitSNAP 3.1 does not apply it; set the weights instead"),
     "SCRAPER": {
         "property_array": "units are read from JSON files, and are eV, Å and bar in XYZ files",
         "read_group_scrape": "the structure files are read instead",
@@ -90,11 +88,11 @@ TRUE_VALUES, FALSE_VALUES = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f
 
 
 class IniFile:
-    """Sections, keys and values of a file; error messages contain the file, the section and the key."""
+    """Sections, keys and values of a file or a parser; error messages contain the path, the section and the key."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, parser: configparser.ConfigParser | None = None) -> None:
         self.path = path
-        self._parser = parse_ini(path)
+        self._parser = parse_ini(path) if parser is None else parser
 
     @property
     def sections(self) -> list[str]:
@@ -156,20 +154,18 @@ class IniFile:
         raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {expected}{hint}")
 
 
+def make_parser(**options: Any) -> configparser.ConfigParser:
+    """Make a parser that does not change the case of keys."""
+    parser = configparser.ConfigParser(**options)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
+    return parser
+
+
 def parse_ini(path: Path) -> configparser.ConfigParser:
     """Read an input file without changing the case of its keys."""
-    parser = configparser.ConfigParser(inline_comment_prefixes="#")
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
+    parser = make_parser(inline_comment_prefixes="#")
     try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
-    except FileNotFoundError as error:
-        raise InputError(f"no file at {path}; specify the path of a FitSNAP input file") from error
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}; specify the path of a FitSNAP input file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; specify the path of a FitSNAP input file") from error
+        parser.read_string(read_text(path, "FitSNAP input file"), source=path.name)
     except configparser.Error as error:
         raise InputError(
             f"{path} is not a FitSNAP input: {one_line(error)}; write each key once, as 'key = value' under a [SECTION]"

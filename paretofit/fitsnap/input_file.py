@@ -27,13 +27,8 @@ SCRAPERS = ("JSON", "XYZ")
 OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
 XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
 ATOM_STYLES = ("atomic", "spin", "charge")
-PROPERTY_STYLES = (
-    "spin/",
-    "coul",
-    "qeq",
-    "dipole",
-    "reaxff",
-)  # parts of names of pair styles that need more than positions
+# Parts of the names of pair styles that need more than positions.
+PROPERTY_STYLES = ("spin/", "coul", "qeq", "dipole", "reaxff")
 FLAGS = ("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "wselfallflag", "switchinnerflag")
 
 
@@ -136,7 +131,7 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
         bispectrum=bispectrum,
         calculator=_read_calculator(ini),
         eshift=_read_shifts(ini, bispectrum.elements),
-        reference=_read_reference(ini),
+        reference=read_reference(ini),
         groups=read_groups(ini),
         smartweights=ini.get_flag("GROUPS", "smartweights", default=False),
         random_sampling=ini.get_flag("GROUPS", "random_sampling", default=False),
@@ -236,37 +231,34 @@ def _read_shifts(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
     return {symbol: ini.get_number("ESHIFT", symbol, 0.0) for symbol in elements}
 
 
-def _read_reference(ini: IniFile) -> ReferencePotential:
+def read_reference(ini: IniFile) -> ReferencePotential:
+    """Read a reference potential that needs positions only, so that charges and spins can be ignored.
+
+    Raises
+    ------
+    InputError
+        If the units are not metal, the atom style is unknown, or the pair style needs properties that are not read.
+    """
     if ini.get_text("REFERENCE", "units", "metal").lower() != "metal":
         raise ini.build_error("REFERENCE", "units", "must be metal (eV, Å, bar)")
+    atom_style = ini.get_text("REFERENCE", "atom_style", "atomic")
+    if atom_style.lower() not in ATOM_STYLES:
+        raise InputError(
+            f"{ini.path}: [REFERENCE] atom_style must be atomic, or {' or '.join(ATOM_STYLES[1:])}, whose additional "
+            f"properties are ignored; got '{atom_style}'"
+        )
     pair_style = ini.get_text("REFERENCE", "pair_style", "zero 10.0")
-    check_atom_style(ini.path, ini.get_text("REFERENCE", "atom_style", "atomic"), pair_style)
+    for style in pair_style.split():
+        if any(name in style for name in PROPERTY_STYLES):
+            raise InputError(
+                f"{ini.path}: [REFERENCE] pair_style {style} requires charges or spins, which are not read; subtract "
+                "its energies, forces and stresses from the labels, and remove the style"
+            )
     keys = [key for key in ini.keys("REFERENCE") if key.startswith("pair_coeff")]
     pair_coeffs = tuple(ini.get_text("REFERENCE", key, "") for key in keys)
     if not pair_coeffs and pair_style.split()[0] == "zero":
         pair_coeffs = ("* *",)  # LAMMPS requires the line
     return ReferencePotential(pair_style, pair_coeffs)
-
-
-def check_atom_style(source: Path | str, atom_style: str, pair_style: str) -> None:
-    """Check that a reference potential needs positions only, so that charges and spins can be ignored.
-
-    Raises
-    ------
-    InputError
-        If the atom style is unknown, or the pair style needs properties that are not read.
-    """
-    if atom_style.lower() not in ATOM_STYLES:
-        raise InputError(
-            f"{source}: [REFERENCE] atom_style must be atomic, or {' or '.join(ATOM_STYLES[1:])}, whose additional "
-            f"properties are ignored; got '{atom_style}'"
-        )
-    for style in pair_style.split():
-        if any(name in style for name in PROPERTY_STYLES):
-            raise InputError(
-                f"{source}: [REFERENCE] pair_style {style} requires charges or spins, which are not read; subtract its "
-                "energies, forces and stresses from the labels, and remove the style"
-            )
 
 
 def _read_seed(ini: IniFile) -> int:

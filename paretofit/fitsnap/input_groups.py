@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from paretofit.core import InputError
+from paretofit.core import InputError, read_text
 from paretofit.fitsnap.ini import GROUP_OPTIONS, IniFile, parse_number, suggest_match_ignoring_case
 
 Item = TypeVar("Item")
@@ -90,13 +90,10 @@ def _read_group_section(ini: IniFile) -> list[tuple[str, str, list[str]]]:
 def _read_group_file(ini: IniFile) -> list[tuple[str, str, list[str]]]:
     path = ini.path.parent / ini.get_text("PATH", "groupFile", "")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(
-            f"{ini.path}: [PATH] groupFile: {path} cannot be read: {reason}; specify another file"
-        ) from error
-    rows = [(k, line.partition("#")[0].split()) for k, line in enumerate(lines, start=1)]
+        text = read_text(path, "file of groups")
+    except InputError as error:
+        raise InputError(f"{ini.path}: [PATH] groupFile: {error}") from error
+    rows = [(k, line.partition("#")[0].split()) for k, line in enumerate(text.splitlines(), start=1)]
     return [(f"{path}, line {k}: {fields[0]}", fields[0], fields[1:]) for k, fields in rows if fields]
 
 

@@ -1,7 +1,5 @@
 """Table of the errors of a fit with FitSNAP's columns, and its text in FitSNAP's format."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np
@@ -11,7 +9,6 @@ from paretofit.core import RowKind
 from paretofit.descriptors import GPA_PER_BAR
 from paretofit.fitsnap.group_weights import FitRows
 
-KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
 # FitSNAP reports stresses in bar, positive in compression; rows are in GPa, positive in tension.
 DISPLAY_FACTORS = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
 METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
@@ -27,12 +24,12 @@ def compute_fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame
     for name, is_in_set in (("training", rows.is_training), ("testing", ~rows.is_training)):
         for group in ("*ALL", *dict.fromkeys(rows.group[is_in_set].tolist())):
             is_in_group = is_in_set if group == "*ALL" else is_in_set & (rows.group == group)
-            for weighting, (kind, kind_name) in product(("Unweighted", "Weighted"), KINDS.items()):
+            for weighting, kind in product(("Unweighted", "Weighted"), RowKind):
                 mask = is_in_group & (rows.kind == kind)
                 if mask.any():
                     factor = DISPLAY_FACTORS[kind] if weighting == "Unweighted" else rows.weight[mask]
                     values = _compute_errors(residual[mask] * factor, rows.y[mask] * factor)
-                    table.append([name, group, weighting, kind_name, int(mask.sum()), *values])
+                    table.append([name, group, weighting, kind.name.capitalize(), int(mask.sum()), *values])
     return pd.DataFrame(table, columns=METRICS)
 
 

@@ -136,8 +136,6 @@ def _check_level(level: str, stored: dict[str, Any], requested: dict[str, Any], 
 
 
 def _check_structure(atoms: Atoms, name: str, settings: LabelSettings) -> None:
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
-        raise InputError(f"{name} has positions or cell vectors that are not finite")
     if atoms.pbc.any() and not atoms.cell[:][atoms.pbc].any(axis=1).all():
         raise InputError(f"{name} is periodic along a cell vector of zero length")
     if settings.engine.needs_cell and abs(np.linalg.det(atoms.cell[:])) < MIN_CELL_VOLUME_A3:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import ExecutionError, InputError, JsonLines, one_line, remove_file
+from paretofit.core import ExecutionError, InputError, JsonLines, one_line, remove_file, remove_stale_folders
 from paretofit.dataset import Label, LevelData, write_dataset
 from paretofit.execution import run_tasks
 from paretofit.labelling.cost import PRIOR_COEFFICIENTS, cost_terms
@@ -19,7 +19,6 @@ from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.gather import CollectedData, collect_configurations
 from paretofit.labelling.label_settings import LabelSettings
 from paretofit.labelling.ladder import Level
-from paretofit.labelling.scratch import remove_stale_scratch
 from paretofit.labelling.tasks import Record, Task, compute_label, compute_task_key, is_record, make_record
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 JOURNAL_FILE = "labels.jsonl"
 FINISHED_FOLDER = "done"  # directory of finished labels that are not yet in the journal
 PLANE_WAVE_DENSITY = 0.00230  # per Å³ and eV^{3/2}: (2m)^{3/2} / (6π² ħ³)
-MAX_FAILURES_BEFORE_SUCCESS, MAX_FAILURES_IN_A_ROW = 5, 20  # labels that fail alike, until the run stops
+MAX_FAILURES_BEFORE_SUCCESS, MAX_FAILURES_IN_A_ROW = 5, 20  # consecutive labels with the same error
 MAX_KPOINTS, MAX_PLANE_WAVES = 200_000, 1e7
 
 
@@ -188,12 +187,12 @@ def compute_labels(
                 yield task, record
                 failures.add(record)
     finally:
-        remove_stale_scratch()
+        remove_stale_folders("label")  # those of `compute_label`
 
 
 @dataclass
 class FailureCounter:
-    """Number of labels in succession that failed for the same reason, which no further label would escape.
+    """Number of consecutive labels that failed for the same reason, which probably concerns all labels.
 
     Attributes
     ----------

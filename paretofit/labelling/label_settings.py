@@ -4,12 +4,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from paretofit.core import Name, StrictSettings, StudyPaths, suggest_match
+from paretofit.core import Name, PositiveInt, StrictSettings, StudyPaths, suggest_match
 from paretofit.labelling.engines.any_engine import AnyEngine
 from paretofit.labelling.engines.gpaw import Gpaw
 from paretofit.labelling.ladder import PAPER_LADDER, Level, ScfSettings, SmearingSettings, check_ladder
 
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 Retries = Annotated[int, Field(ge=0, le=5, strict=True)]
 DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
 LabelOrder = Literal["configurations", "levels"]

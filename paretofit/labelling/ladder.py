@@ -9,13 +9,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from paretofit.core import Array, Name, StrictPositiveFloat, StrictSettings
+from paretofit.core import Array, Name, PositiveInt, StrictPositiveFloat, StrictSettings
 from paretofit.dataset import check_level_name
 
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 CEIL_TOLERANCE = 1e-9  # rounding errors must not add a k-point: a quotient of 2.0000000001 gives 2 points
+
+
+def _check_name(value: str) -> str:
+    check_level_name(value)  # the dataset would only check it after the calculations
+    return value
+
+
+LevelName = Annotated[Name, AfterValidator(_check_name)]
 
 
 class SmearingSettings(StrictSettings):
@@ -43,7 +50,7 @@ class ScfSettings(StrictSettings):
 class Level(StrictSettings):
     """Convergence level of the ladder."""
 
-    name: Name = Field(description="Name of the level in the dataset.")
+    name: LevelName = Field(description="Name of the level in the dataset.")
     cutoff_ev: StrictPositiveFloat | None = Field(None, description="Plane-wave cutoff, eV.")
     kspacing_per_angstrom: StrictPositiveFloat | None = Field(
         None, description="k-point spacing, 1/Å, including the 2π (KSPACING of VASP); null: Gamma only."
@@ -52,12 +59,6 @@ class Level(StrictSettings):
     smearing: SmearingSettings = Field(SmearingSettings(), description="Smearing of the occupations.")
     scf: ScfSettings = Field(ScfSettings(), description="Convergence of the self-consistent field.")
     options: dict[str, Any] = Field({}, description="Further keywords of the engine's calculator at this level.")
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, value: str) -> str:
-        check_level_name(value)  # the dataset would only check it after the calculations
-        return value
 
     def get_kpoint_mesh(self, atoms: Atoms) -> tuple[int, int, int]:
         """Return the k-point mesh of this level for a configuration."""

@@ -3,6 +3,8 @@
 import json
 import resource
 import shutil
+import socket
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +15,21 @@ import numpy as np
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, hash_array, hash_json, one_line, write_text
+from paretofit.core import (
+    DISK_WRITE_ERRNOS,
+    ExecutionError,
+    InputError,
+    create_temporary_folder,
+    hash_array,
+    hash_json,
+    one_line,
+    write_text,
+)
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
-from paretofit.labelling.scratch import raise_if_disk_full, scratch_folder
 
 Record = dict[str, Any]
+MIN_FREE_BYTES = 1 << 20  # a disk with less free space is treated as full, as the engine may report any error
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ def compute_label(
     try:
         record = _compute(task, engine, retries, failed_folder)
     except OSError as error:  # the scratch directory cannot be written
-        raise_if_disk_full(error)
+        _raise_if_disk_full(error)
         return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
     if finished_folder is not None:
         with suppress(OSError, InputError):  # the record is returned even if it cannot be stored
@@ -91,9 +102,9 @@ def _compute(task: Task, engine: Engine, retries: int, failed_folder: Path) -> R
     cpu_start, wall_start = _measure_cpu_seconds(), time.perf_counter()
     reasons: list[str] = []
     outcome = None
-    with scratch_folder() as scratch, threadpool_limits(1):
+    with create_temporary_folder("label") as scratch, threadpool_limits(1):
         for attempt in range(retries + 1):
-            folder = scratch / str(attempt)
+            folder = Path(scratch, str(attempt))
             folder.mkdir()
             try:
                 outcome = _check_outcome(engine.compute(task.atoms, task.level, attempt, folder), len(task.atoms))
@@ -103,7 +114,7 @@ def _compute(task: Task, engine: Engine, retries: int, failed_folder: Path) -> R
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001  (engines raise any error, which is recorded)
-                raise_if_disk_full(error)
+                _raise_if_disk_full(error)
                 reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {one_line(error)}")
                 break
         if outcome is None:
@@ -116,6 +127,16 @@ def _compute(task: Task, engine: Engine, retries: int, failed_folder: Path) -> R
         "attempts": len(reasons) + (outcome is not None),
     }
     return make_record(task, outcome, {**info, **({"reasons": reasons} if reasons else {})})
+
+
+def _raise_if_disk_full(error: Exception) -> None:
+    """Raise `ExecutionError` if a full disk caused the error of an engine, because the label itself did not fail."""
+    directory = tempfile.gettempdir()
+    if getattr(error, "errno", None) in DISK_WRITE_ERRNOS or shutil.disk_usage(directory).free < MIN_FREE_BYTES:
+        raise ExecutionError(
+            f"{directory} on {socket.gethostname()}, where engines run, is full ({one_line(error)}); free some space, "
+            "or set TMPDIR to another directory, then run the same command again to resume"
+        ) from error
 
 
 def _check_outcome(outcome: Outcome, n_atoms: int) -> Outcome:

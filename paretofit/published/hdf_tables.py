@@ -233,8 +233,7 @@ def _parse_index(path: Path, index: Any) -> list[int]:
         ids = [parse_config_id(value) for value in index]
     except InputError as error:
         raise InputError(f"{path}, index: {error}") from error
-    duplicate_id = find_first_duplicate(ids)
-    if duplicate_id is not None:
+    if (duplicate_id := find_first_duplicate(ids)) is not None:
         raise InputError(f"{path}: the index {duplicate_id} appears more than once; indices must be unique")
     return ids
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from ase.data import atomic_numbers
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
+from paretofit.core import PositiveInt, StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
 
 DEFAULT_COUNT_HELP = "Number of these candidates; null: a share of 'n_candidates'."
 
@@ -18,9 +18,31 @@ def check_symbol(symbol: str) -> str:
     return symbol
 
 
+def _check_pairs(distance: Any) -> Any:
+    for pair in distance if isinstance(distance, dict) else ():
+        symbols = pair.split("-")
+        if len(symbols) != 2:
+            raise ValueError(f"'{pair}' is not a pair of elements such as Si-C")
+        for symbol in symbols:
+            check_symbol(symbol)
+    return distance
+
+
+def _check_indices(value: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    if not all(map(any, value)):
+        raise ValueError("Miller indices must be three whole numbers, not all zero")
+    return value
+
+
+def _check_number(symbols: list[str]) -> list[str]:
+    if len(set(symbols)) == 1:
+        raise ValueError(f"an alloy requires at least two elements; got only {symbols[0]}")
+    return symbols
+
+
 Symbol = Annotated[str, AfterValidator(check_symbol)]
+AlloyElements = Annotated[list[Symbol], AfterValidator(_check_number)]
 Count = Annotated[int, Field(ge=0, strict=True)]
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 ClusterSize = Annotated[int, Field(ge=2, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 NonNegativeFloat = Annotated[float, Field(ge=0, strict=True)]
@@ -60,22 +82,11 @@ class AtomClusterSettings(StrictSettings):
     """Free clusters, assembled atom by atom."""
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
-    distance: StrictPositiveFloat | dict[str, StrictPositiveFloat] = Field(
+    distance: Annotated[StrictPositiveFloat | dict[str, StrictPositiveFloat], AfterValidator(_check_pairs)] = Field(
         1.5, description="Minimum distance of neighbours, Å (maximum: √3 times), or {Si-C: 1.9, Si-Si: 2.3}, ..."
     )
     min_atoms: ClusterSize = Field(2, description="Number of atoms of the smallest cluster.")
     max_atoms: ClusterSize = Field(30, description="Number of atoms of the largest cluster.")
-
-    @field_validator("distance")
-    @classmethod
-    def _check_pairs(cls, value: Any) -> Any:
-        for pair in value if isinstance(value, dict) else ():
-            symbols = pair.split("-")
-            if len(symbols) != 2:
-                raise ValueError(f"'{pair}' is not a pair of elements such as Si-C")
-            for symbol in symbols:
-                check_symbol(symbol)
-        return value
 
     def get_pair_distances(self) -> float | dict[tuple[str, str], float]:
         """Return the distance, or a mapping of pairs of symbols to distances."""
@@ -87,18 +98,11 @@ class AtomClusterSettings(StrictSettings):
 class SlabSettings(StrictSettings):
     """Slabs of every structure that is periodic in three directions."""
 
-    miller_indices: list[tuple[StrictInt, StrictInt, StrictInt]] = Field(
+    miller_indices: Annotated[list[tuple[StrictInt, StrictInt, StrictInt]], AfterValidator(_check_indices)] = Field(
         [(1, 1, 1), (1, 1, 0), (1, 0, 0)],
         description="Miller indices that refer to the cell vectors of the structure; [] for no slabs.",
     )
     min_thickness: StrictPositiveFloat = Field(10.0, description="Minimum thickness, Å, within 'max_atoms'.")
-
-    @field_validator("miller_indices")
-    @classmethod
-    def _check_indices(cls, value: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-        if not all(map(any, value)):
-            raise ValueError("Miller indices must be three whole numbers, not all zero")
-        return value
 
 
 class SubstitutionSettings(StrictSettings):
@@ -112,14 +116,7 @@ class AlloySettings(StrictSettings):
     """Random occupation of sites, in structures with several species."""
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
-    elements: list[Symbol] = Field([], description="Elements of the alloy; by default the elements of the structure.")
-
-    @field_validator("elements")
-    @classmethod
-    def _check_number(cls, symbols: list[str]) -> list[str]:
-        if len(set(symbols)) == 1:
-            raise ValueError(f"an alloy requires at least two elements; got only {symbols[0]}")
-        return symbols
+    elements: AlloyElements = Field([], description="Elements of the alloy; by default the elements of the structure.")
 
 
 class FilterSettings(StrictSettings):

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array, InputError, copy_without_constraints
-from paretofit.structures import operations as kinds
+from paretofit.structures import operations
 from paretofit.structures.augment_settings import AugmentSettings
 from paretofit.structures.candidates import Candidates
 from paretofit.structures.filters import CandidateFilter, is_too_close
@@ -54,7 +54,7 @@ def generate_candidates(
         If there are no structures, one of them has overlapping atoms or a vacuum along a periodic direction, or a
         limit cannot be met.
     """
-    structures = list(map(copy_without_constraints, structures))  # which would hold atoms when a cell is strained
+    structures = list(map(copy_without_constraints, structures))  # constraints would hold atoms when a cell is strained
     elements = list_elements(structures)
     _check_structures(structures, names, settings)
     _check_pairs(elements, settings)
@@ -156,17 +156,13 @@ def _build_deterministic(
     sizes = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
     for structure, name in zip(structures, names, strict=True):
         atoms = add_vacuum(structure, settings.vacuum)
-        supercell = kinds.build_supercell(atoms, settings.min_length, settings.max_atoms)
+        supercell = operations.build_supercell(atoms, settings.min_length, settings.max_atoms)
         kind = "supercell" if atoms.pbc.any() else "molecule"
-        yield (
-            name,
-            kind,
-            supercell,
-            f"{len(supercell) // len(atoms)} times the input{_note_length(supercell, settings)}",
-        )
+        made_by = f"{len(supercell) // len(atoms)} times the input{_note_length(supercell, settings)}"
+        yield name, kind, supercell, made_by
         for miller in settings.slabs.miller_indices if atoms.pbc.all() else ():
             try:
-                slab = kinds.cut_slab(atoms, miller, *sizes)
+                slab = operations.cut_slab(atoms, miller, *sizes)
             except InputError as error:
                 skipped[f"slab ({' '.join(map(str, miller))}) of {name}"] = str(error)
                 continue
@@ -174,7 +170,7 @@ def _build_deterministic(
             note = f"; 'max_atoms' limits the thickness to {thickness:.1f} Å" if thickness < sizes[0] else ""
             yield name, "slab", slab, f"cut along ({' '.join(map(str, miller))}){note}{_note_length(slab, settings)}"
     for symbol in list_elements(structures) if settings.isolated_atoms else ():
-        yield None, "isolated", kinds.build_isolated_atom(symbol, settings.vacuum), "a free atom"
+        yield None, "isolated", operations.build_isolated_atom(symbol, settings.vacuum), "a free atom"
 
 
 def _note_length(atoms: Atoms, settings: AugmentSettings) -> str:

@@ -6,8 +6,6 @@ cut-outs of MLIP-3 (Podryabinkin et al., J. Chem. Phys. 159, 084112 (2023)), the
 artificial, but their labels are not: a potential can be trained on the whole cell.
 """
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

@@ -1,6 +1,4 @@
-"""Detection of structures with the same geometry, in whatever order of atoms, orientation or cell they are written."""
-
-from __future__ import annotations
+"""Detection of structures with the same geometry, regardless of the order of atoms, the orientation and the cell."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,7 +19,6 @@ from paretofit.structures.structure_vectors import DUPLICATE_TWOJMAX, make_compa
 DUPLICATE_KEY = "duplicate of"  # in records of groups
 TOLERANCE = 3e-4  # relative difference of the descriptors of duplicates
 VOLUME_TOLERANCE = 3e-4  # relative difference of the volumes of duplicates
-MAX_LISTED_ITEMS = 5
 
 
 def assign_duplicates(structures: Sequence[Atoms]) -> Array:
@@ -41,12 +38,12 @@ def assign_duplicates(structures: Sequence[Atoms]) -> Array:
         Number of the group of each structure. A structure without duplicate is a group of its own, and so is one whose
         descriptors LAMMPS cannot compute, because its cell has no volume or atoms overlap.
     """
-    families: dict[tuple[str, bytes], list[int]] = {}
+    members_by_kind: dict[tuple[str, bytes], list[int]] = {}
     for k, atoms in enumerate(structures):
         formula = atoms.symbols.formula.reduce()[0].format("hill")
-        families.setdefault((formula, atoms.pbc.tobytes()), []).append(k)
+        members_by_kind.setdefault((formula, atoms.pbc.tobytes()), []).append(k)
     links = [np.empty((0, 2), dtype=int)]
-    for members in families.values():
+    for members in members_by_kind.values():
         candidates = _find_equal_volumes(structures, np.array(members))
         rows = _compute_fingerprints([structures[k] for k in candidates])
         has_row = np.array([row is not None for row in rows], dtype=bool)
@@ -97,7 +94,7 @@ def describe_near_duplicates(dataset: Dataset) -> str:
     return (
         f"{len(pairs)} near-duplicate configurations, which differ from another one by the order of atoms, the "
         "orientation, the choice of the cell, or small displacements; a split keeps them together: "
-        f"{list_first(pairs, MAX_LISTED_ITEMS)}"
+        f"{list_first(pairs)}"
     )
 
 

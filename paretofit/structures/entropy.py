@@ -7,7 +7,7 @@ atoms apart. It is added to the set if it raises the entropy. Method: M. Karabin
 094110 (2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -123,24 +123,6 @@ def maximise_entropy(
         yield replace(configuration, entropy=moments.entropy() - maximiser.random_moments.entropy())
         if n_accepted == settings.count:
             return
-
-
-def compute_entropy_difference(values: Sequence[Array], random_values: Sequence[Array]) -> float:
-    """Compute the entropy of a set of configurations minus that of random configurations, to compare sets.
-
-    Parameters
-    ----------
-    values, random_values : sequence of (N, K) float64
-        Descriptors of the atoms of each configuration.
-    """
-    reference = np.concatenate(list(random_values))
-    scale = np.maximum(reference.std(axis=0), 1e-12)
-    ridge = RIDGE * np.eye(len(scale))
-    entropy, random_entropy = (
-        0.5 * np.linalg.slogdet(DescriptorMoments.from_descriptors(descriptors / scale).covariance() + ridge)[1]
-        for descriptors in (np.concatenate(list(values)), reference)
-    )
-    return float(entropy - random_entropy)
 
 
 class EntropyMaximiser:

@@ -13,12 +13,6 @@ from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.structures.augment_settings import FilterSettings
 from paretofit.structures.geometry import find_shortest_pair_distances
 
-TOO_CLOSE = "atoms too close"
-TOO_MANY = "too many atoms"
-DUPLICATE = "duplicate"
-FORCE_TOO_LARGE = "forces too large under the reference"
-NOT_COMPUTED = "the reference could not compute it"
-
 
 @dataclass
 class CandidateFilter:
@@ -55,21 +49,22 @@ class CandidateFilter:
 
     def _find_reason(self, atoms: Atoms) -> str | None:
         if len(atoms) > self.max_atoms:
-            return TOO_MANY
+            return "too many atoms"
         if is_too_close(atoms, self.settings.min_distance_ratio, self.settings.radii):
-            return TOO_CLOSE
+            return "atoms too close"
         fingerprint = fingerprint_geometry(atoms)
         if fingerprint in self._fingerprints or self._has_known_descriptors(atoms):
-            return DUPLICATE
+            return "duplicate"
         if self.settings.max_force is not None and self.compute_max_force is not None:
             try:
                 force = self.compute_max_force(atoms)
             except InputError:
                 raise
-            except Exception as error:  # noqa: BLE001  (whatever the calculator raises becomes the reason)
-                return f"{NOT_COMPUTED}: {type(error).__name__} {str(error).partition(chr(10))[0][:80]}".strip()
+            except Exception as error:  # noqa: BLE001  (calculators raise any error, which becomes the reason)
+                cause = f"{type(error).__name__} {str(error).partition(chr(10))[0][:80]}"
+                return f"the reference could not compute it: {cause}".strip()
             if not force <= self.settings.max_force:
-                return FORCE_TOO_LARGE
+                return "forces too large under the reference"
         self._fingerprints.add(fingerprint)
         return None
 

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import InputError
-from paretofit.structures import operations as kinds
+from paretofit.structures import operations
 from paretofit.structures.augment_settings import AugmentSettings
 from paretofit.structures.candidates import Candidates, Draw
 from paretofit.structures.filters import get_radius
@@ -127,19 +127,20 @@ class CandidateGenerator:
 
     def _distort(self, index: int, rng: np.random.Generator) -> Draw:
         parent, fraction = self._movable[index % len(self._movable)], self.settings.distorted.fraction
-        atoms = kinds.distort(parent.atoms, rng, fraction, nearest_distance_angstrom=parent.nearest_distance)
+        atoms = operations.distort(parent.atoms, rng, fraction, nearest_distance_angstrom=parent.nearest_distance)
         largest = float(np.linalg.norm(atoms.positions - parent.atoms.positions, axis=1).max())
         return atoms, f"{parent.description} displaced by up to {largest:.3f} Å", parent.input_name
 
     def _strain(self, index: int, rng: np.random.Generator) -> Draw:
         parent, strain = self._periodic[index % len(self._periodic)], self.settings.strained
-        atoms = kinds.apply_strain(parent.atoms, rng, strain.compress, strain.stretch, strain.anisotropic, strain.shear)
+        limits = strain.compress, strain.stretch, strain.anisotropic, strain.shear
+        atoms = operations.apply_strain(parent.atoms, rng, *limits)
         axis = int(np.argmax(parent.atoms.pbc))
         factor = atoms.cell.lengths()[axis] / parent.atoms.cell.lengths()[axis]
         made_by = f"{parent.description} strained; first periodic length times {factor:.4f}"
         if not strain.fraction:
             return atoms, made_by, parent.input_name
-        return kinds.distort(atoms, rng, strain.fraction), f"{made_by}; displaced", parent.input_name
+        return operations.distort(atoms, rng, strain.fraction), f"{made_by}; displaced", parent.input_name
 
     def _build_cluster(self, _index: int, rng: np.random.Generator) -> Draw:
         clusters, filters = self.settings.clusters, self.settings.filters
@@ -151,14 +152,14 @@ class CandidateGenerator:
         distances = {}
         for first, second in product(radii, repeat=2):
             min_distance = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])  # limit of the filter
-            distances[first, second] = max(kinds.get_pair_distance(pair_distances, first, second), min_distance)
-        atoms = kinds.build_cluster(symbols, rng, distances, self.settings.vacuum)
+            distances[first, second] = max(operations.get_pair_distance(pair_distances, first, second), min_distance)
+        atoms = operations.build_cluster(symbols, rng, distances, self.settings.vacuum)
         return atoms, f"{size} atoms one by one", None
 
     def _randomise_species(self, index: int, rng: np.random.Generator) -> Draw:
         parent = self._alloyable[index % len(self._alloyable)]
         elements = self.settings.alloys.elements or list_elements([parent.atoms])
-        atoms = kinds.randomise_species(parent.atoms, rng, elements)
+        atoms = operations.randomise_species(parent.atoms, rng, elements)
         made_by = f"sites of {parent.description} occupied at random: {atoms.get_chemical_formula()}"
         return atoms, made_by, parent.input_name
 
@@ -170,11 +171,11 @@ class CandidateGenerator:
             "no distorted structure was made to remove atoms from",
             rng,
         )
-        return kinds.create_vacancies(parent, rng, n), f"{n} atoms removed", int(parent.info["config_id"])
+        return operations.create_vacancies(parent, rng, n), f"{n} atoms removed", int(parent.info["config_id"])
 
     def _swap_atoms(self, _index: int, rng: np.random.Generator) -> Draw:
         parent = self._draw_parent("substituted", _is_mixed, "no structure has two elements to swap", rng)
-        atoms = kinds.swap_atoms(parent, rng, self.settings.substitutions.swapped_fraction)
+        atoms = operations.swap_atoms(parent, rng, self.settings.substitutions.swapped_fraction)
         n_swapped = int((atoms.numbers != parent.numbers).sum())
         return atoms, f"{n_swapped} atoms swapped", int(parent.info["config_id"])
 

@@ -53,7 +53,7 @@ def load(path: Path) -> list[LabelSet]:
         ]
     else:
         frames = read_frames(path, None)
-        labels = extract_file_labels(frames, "a", NO_KEYS, None).labels
+        labels, *_ = extract_file_labels(frames, "a", NO_KEYS, None)
         pure = [k for k, atoms in enumerate(frames.atoms) if len(set(atoms.get_chemical_symbols()) - {"W"}) == 1]
         pure = [k for k in pure if "W" not in frames.atoms[k].get_chemical_symbols()]
         structures = [frames.atoms[k] for k in pure]

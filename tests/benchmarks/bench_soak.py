@@ -24,8 +24,6 @@ import numpy as np
 import pandas as pd
 from common import ROOT, Options, Table, stage
 
-from paretofit.labelling.scratch import SCRATCH_PREFIX
-
 sys.path.insert(0, str(ROOT / "tests"))
 from helpers.faults import command, descendants, gone, litter, soon
 
@@ -159,7 +157,7 @@ def disturbed(
     tally.files += len(result_files)
     tally.wrong += [f"{folder.name}: {name}" for name in expected if result_files.get(name) != expected[name]]
     tally.wrong += [f"{folder.name}: {name} is too many" for name in result_files if name not in expected]
-    scratch = Path(os.environ["TMPDIR"]).glob(f"{SCRATCH_PREFIX}*")
+    scratch = Path(os.environ["TMPDIR"]).glob("paretofit-label*")
     tally.wrong += [f"{folder.name}: {path} was left" for path in [*litter(folder / "run"), *scratch]]
     if "Traceback" in (folder / "output.txt").read_text():
         tally.wrong.append(f"{folder.name}: a traceback")

@@ -6,13 +6,14 @@ are fitted.
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.build import bulk
-from common import Options, Table, cpu_seconds, spread, stage
+from common import ROOT, Options, Table, cpu_seconds, spread, stage
 
 from paretofit.core import RowKind, get_shared_lammps, lammps_calculator
 from paretofit.dataset import Dataset, LevelData, write_dataset
@@ -26,8 +27,10 @@ from paretofit.linear import fit_wls, leverage_scores, sample_configurations, se
 from paretofit.structures import AugmentSettings, generate_candidates, make_mean_descriptor, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import generate_random_configuration
-from paretofit.structures.entropy import compute_entropy_difference
 from paretofit.structures.structure_vectors import make_comparison_basis
+
+sys.path.insert(0, str(ROOT / "tests"))
+from helpers.entropy import compute_entropy_difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable

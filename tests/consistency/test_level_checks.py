@@ -29,7 +29,7 @@ def warnings_of(tmp_path, change, upper=None, n=20):
     write_dataset(tmp_path / "d.h5", atoms, {"a": LevelData(low, SETTINGS), "b": LevelData(high, finer)})
     with Dataset(tmp_path / "d.h5") as data:
         assert set(find_level_warnings(data)) <= set(compare_labels(data))
-        return find_level_warnings(data)
+        return list(find_level_warnings(data))
 
 
 def test_labels_in_order_give_no_warning(tmp_path):
@@ -39,7 +39,7 @@ def test_labels_in_order_give_no_warning(tmp_path):
 @pytest.mark.parametrize("name", ["beryllium", "beryllium_far"])
 def test_the_shipped_labels_give_no_warning(name):
     with Dataset(ROOT / "data" / f"{name}.h5") as data:
-        assert find_level_warnings(data) == []
+        assert list(find_level_warnings(data)) == []
 
 
 def test_an_energy_that_rises_with_the_cutoff_is_named(tmp_path):

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from paretofit import Dataset, InputError
 from paretofit.dataset import import_dataset
-from paretofit.dataset.io.vasp_output import add_outcar_details
+from paretofit.dataset.io.dft_outputs import add_output_details
 
 CELL = 'Lattice="0 2.7 2.7 2.7 0 2.7 2.7 2.7 0"'
 VOLUME = 2 * 2.7**3
@@ -202,5 +202,5 @@ def test_outcar_says_why_a_loop_ended(tmp_path, end, is_converged, limit):
     text = limit + step.format(end=end) + step.format(end="aborting loop because EDIFF is reached")
     (tmp_path / "OUTCAR").write_text(text)
     structures, notes = [Atoms("H"), Atoms("H")], Counter()
-    add_outcar_details(tmp_path / "OUTCAR", structures, notes)
+    add_output_details(tmp_path / "OUTCAR", "vasp-out", structures, notes)
     assert [atoms.info.get("scf_converged", True) for atoms in structures] == [is_converged, True]

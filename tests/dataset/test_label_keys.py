@@ -11,8 +11,7 @@ import pytest
 from paretofit import Dataset, InputError
 from paretofit.commands import import_labels, inspect_dataset
 from paretofit.dataset import format_import_summary, import_dataset
-from paretofit.dataset.io.convergence import flag_unconverged
-from paretofit.dataset.io.run_costs import add_run_costs
+from paretofit.dataset.io.dft_outputs import add_output_details
 
 CELL = 'Lattice="0 2.7 2.7 2.7 0 2.7 2.7 2.7 0"'
 VOLUME = 2 * 2.7**3
@@ -199,7 +198,7 @@ def test_loops_that_reached_their_limit_are_flagged(tmp_path, file_format, text,
 
     path, structures, notes = tmp_path / "output", [Atoms("H"), Atoms("H")], Counter()
     path.write_text(text)
-    flag_unconverged(path, file_format, structures, notes)
+    add_output_details(path, file_format, structures, notes)
     assert ["scf_converged" not in atoms.info for atoms in structures] == converged
     assert sum(notes.values()) == converged.count(False)
 
@@ -217,10 +216,12 @@ def test_loops_that_reached_their_limit_are_flagged(tmp_path, file_format, text,
     ],
 )  # fmt: skip
 def test_costs_are_core_time(tmp_path, file_format, text, seconds, cores):
+    from collections import Counter
+
     from ase import Atoms
 
     path, structures = tmp_path / "output", [Atoms("H"), Atoms("H")]
     path.write_text(text)
-    add_run_costs(path, file_format, structures)
+    add_output_details(path, file_format, structures, Counter())
     assert [atoms.info.get("cpu_seconds") for atoms in structures] == seconds
     assert structures[0].info["cores"] == cores

@@ -1,6 +1,8 @@
 """FitSNAP's rows: the native SNAP rows are the oracle, and derivatives of the energy rows the second one."""
 
 import importlib.util
+import os
+import signal
 import sys
 from collections import Counter
 
@@ -291,13 +293,7 @@ def test_stress_needs_a_crystal(tmp_path):
 
 @installed
 def test_a_process_that_dies_is_one_sentence(tmp_path, monkeypatch):
-    describe = fitsnap_engine._Worker.compute_rows
-
-    def killed(self, *of_what):
-        self._process.kill()
-        return describe(self, *of_what)
-
-    monkeypatch.setattr(fitsnap_engine._Worker, "compute_rows", killed)
+    monkeypatch.setattr(fitsnap_engine, "compute_fitsnap_rows", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")], ids=[4])
     with pytest.raises(InputError, match=r"configuration 4: FitSNAP ended with exit code -9$"):
         compute_fitsnap_design(dataset, SNAP, tmp_path / "fitsnap.h5")

@@ -177,7 +177,7 @@ def test_a_group_file_replaces_the_section(tmp_path):
     (tmp_path / "grouplist.in").write_text("Surface 1.0 100\n")
     with pytest.raises(InputError, match=r"grouplist.in, line 1: Surface has 2 values.*has 4"):
         read_fitsnap_input(write(tmp_path, PATH="groupFile = grouplist.in", GROUPS=None))
-    refused(tmp_path, "groupFile", "cannot be read", PATH="groupFile = nowhere.in")
+    refused(tmp_path, "groupFile", "there is no file at", PATH="groupFile = nowhere.in")
 
 
 def test_smartweights_and_a_seed(tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import ase.io
 import pytest
@@ -14,8 +15,8 @@ from helpers.faults import LABELS, begin, call, gone, in_one_sentence, small_dis
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from paretofit import Dataset
+from paretofit.core import create_temporary_folder, remove_stale_folders
 from paretofit.execution import run_tasks
-from paretofit.labelling.scratch import SCRATCH_PREFIX, remove_stale_scratch, scratch_folder
 
 STUDY = LABELS.replace("slow.Slow", "program.Program")
 PROGRAM = """
@@ -73,23 +74,24 @@ def test_programs_end_with_the_command(folder, number, more):
         path.unlink() if path.is_file() else path.rmdir()
     again = call("label", "s.yaml", "--jobs", 2, cwd=folder)
     assert again.returncode == 0, again.stderr
-    assert not list((folder / "tmp").glob(f"{SCRATCH_PREFIX}*"))
+    assert not list((folder / "tmp").glob("paretofit-label*"))
 
 
 def test_only_unused_directories_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    with scratch_folder() as scratch:
+    with create_temporary_folder("label") as name:
+        scratch = Path(name)
         left = scratch.with_name(scratch.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
-        elsewhere = scratch.with_name(f"{SCRATCH_PREFIX}-another.machine-{ended.pid}-abcdefgh")
+        elsewhere = scratch.with_name(f"paretofit-label-another.machine-{ended.pid}-abcdefgh")
         for path in (left / "0", elsewhere):
             path.mkdir(parents=True)
         programs = [
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=path)
             for path in (left / "0", scratch)
         ]
-        remove_stale_scratch()
+        remove_stale_folders("label")
         assert programs[0].wait(10) == -signal.SIGKILL
         assert programs[1].poll() is None
         programs[1].kill()

@@ -2,18 +2,14 @@
 
 import numpy as np
 import pytest
+from helpers.entropy import compute_entropy_difference
 
 from paretofit import InputError
 from paretofit.descriptors import compute_atom_descriptors, compute_atom_descriptors_and_gradient
 from paretofit.structures import is_too_close, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
-from paretofit.structures.entropy import (
-    DescriptorMoments,
-    EntropyMaximiser,
-    compute_core_repulsion,
-    compute_entropy_difference,
-)
+from paretofit.structures.entropy import DescriptorMoments, EntropyMaximiser, compute_core_repulsion
 from paretofit.structures.structure_vectors import make_comparison_basis
 
 SETTINGS = EntropySettings(count=6, composition={"Be": 1.0}, n_atoms_range=(4, 8), twojmax=4, max_steps=15)

@@ -5,8 +5,6 @@ counted. Ids, info, seconds and the metadata of labels are also written, so that
 dataset. The settings of the levels are written to ``levels.yaml``.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -221,9 +219,10 @@ def _convert_info(info: Mapping[str, Any]) -> dict[str, Any]:
     converted_info: dict[str, Any] = {}
     config_info = dict(info.get(CONFIG_INFO_KEY, {}))
     for key, value in info.items():
-        candidates = (candidate for candidate in (value, _format_json(value)) if _is_read_back(key, candidate, value))
-        if (candidate := next(candidates, None)) is not None:
-            converted_info[key] = candidate
+        if _is_read_back(key, value, value):
+            converted_info[key] = value
+        elif _is_read_back(key, _format_json(value), value):
+            converted_info[key] = _format_json(value)
         elif key != CONFIG_INFO_KEY:
             config_info[key] = value
     if config_info:

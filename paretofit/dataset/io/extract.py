@@ -5,8 +5,7 @@ user did not specify them.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,32 +33,15 @@ SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
 
 
-@dataclass(frozen=True)
-class FileLabels:
-    """Labels of one level from one file.
-
-    Attributes
-    ----------
-    labels : list of mapping or None
-        Label of each structure; None if it has neither an energy nor forces.
-    notes : list of str
-        Messages about keys that were used although the user did not specify them, and about keys that were not used.
-    energy_kind : str or None
-        As `determine_energy_kind`; None if the user chose the key.
-    """
-
-    labels: list[Label | None]
-    notes: list[str]
-    energy_kind: str | None
-
-
 RESULT_ENERGIES = {"energy", "free_energy"}  # of which one is read, and the other is known
 
 UserKey = str | Mapping[str, str] | None
 UserKeys = Mapping[str, UserKey]
 
 
-def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey) -> FileLabels:
+def extract_file_labels(
+    frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey
+) -> tuple[list[Label | None], list[str], str | None]:
     """Extract the labels of one level from the structures of its file.
 
     Parameters
@@ -75,7 +57,12 @@ def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key:
 
     Returns
     -------
-    FileLabels
+    labels : list of mapping or None
+        Label of each structure; None if it has neither an energy nor forces.
+    notes : list of str
+        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+    energy_kind : str or None
+        As `determine_energy_kind`; None if the user chose the key.
 
     Raises
     ------
@@ -87,20 +74,14 @@ def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key:
     user_keys = {q: _format_key(q, pattern, level) for q, pattern in patterns.items() if pattern is not None}
     _check_user_keys(frames, user_keys, level)
     label_keys, notes = choose_frame_keys(frames.path, frames.atoms, user_keys, level)
-    labels: list[Label | None] = []
     cost_key = select_level_key(seconds_key, level)
     seconds_keys = SECONDS_KEYS if cost_key is None else (_format_key("seconds", cost_key, level),)
-    stored_keys = set(list_keys(frames.atoms))
-    n_unused_virials: Counter[str] = Counter()
-    for k, atoms in enumerate(frames.atoms):
+    frame_keys = []
+    for atoms, keys_of_frame in zip(frames.atoms, label_keys, strict=True):
         cost_key = next((key for key in seconds_keys if key in atoms.info), seconds_keys[0])
-        frame_keys = {**label_keys[k], "seconds": cost_key}
-        values = {
-            q: _get_value(atoms, key, remove=key in stored_keys and q in QUANTITIES) for q, key in frame_keys.items()
-        }
-        n_unused_virials[frame_keys["stress"]] += _drop_unusable_virial(values, frame_keys, atoms)
-        label = _parse_label(values, frame_keys, atoms, frames.describe_frame(k))
-        labels.append(_restore_metadata(atoms, values, label))
+        frame_keys.append({**keys_of_frame, "seconds": cost_key})
+    extracted, n_unused_virials = _extract_labels(frames, frame_keys, QUANTITIES)
+    labels = [_restore_metadata(*row) for row in zip(frames.atoms, frame_keys, extracted, strict=True)]
     if not any(labels):
         raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames, level)}")
     notes += _describe_incomplete_labels(frames, labels, user_keys)
@@ -110,7 +91,7 @@ def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key:
     notes += describe_unused_keys(frames.path, frames.atoms, used_keys, level, user_keys)
     energy_keys = [keys["energy"] for keys in label_keys]
     energy_kind = None if "energy" in user_keys else determine_energy_kind(frames.atoms, energy_keys)
-    return FileLabels(labels, notes, energy_kind)
+    return labels, notes, energy_kind
 
 
 def extract_prefixed_labels(
@@ -156,11 +137,8 @@ def extract_prefixed_labels(
     notes: list[str] = []
     n_unused_virials: Counter[str] = Counter()
     for level in levels:
-        labels[level] = []
-        for k, atoms in enumerate(frames.atoms):
-            values = {quantity: _get_value(atoms, key, remove=True) for quantity, key in level_keys[level].items()}
-            n_unused_virials[level_keys[level]["stress"]] += _drop_unusable_virial(values, level_keys[level], atoms)
-            labels[level].append(_parse_label(values, level_keys[level], atoms, frames.describe_frame(k)))
+        labels[level], counts = _extract_labels(frames, [level_keys[level]] * len(frames.atoms), patterns)
+        n_unused_virials += counts
         if not any(labels[level]):
             raise InputError(
                 f"{frames.path}: no structure has '{level_keys[level]['energy']}' or '{level_keys[level]['forces']}' "
@@ -197,12 +175,22 @@ def _check_user_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -
             raise InputError(f"{frames.path}: no structure has the {quantity} key '{key}'{hint}")
 
 
-def _drop_unusable_virial(values: dict[str, Any], keys: Mapping[str, str], atoms: Atoms) -> bool:
-    """Drop a virial of a structure without a volume, in place, and return whether there is one."""
-    is_unusable = values["stress"] is not None and is_virial(keys["stress"]) and not has_volume(atoms)
-    if is_unusable:
-        values["stress"] = None
-    return is_unusable
+def _extract_labels(
+    frames: Frames, keys: Sequence[Mapping[str, str]], removed: Collection[str]
+) -> tuple[list[Label | None], Counter[str]]:
+    """Extract the label of each structure from its keys, and remove the values of some quantities from the structure.
+
+    Also return the keys of virials that were not used because the structure has no volume, with their counts.
+    """
+    labels: list[Label | None] = []
+    n_unused_virials: Counter[str] = Counter()
+    for k, (atoms, frame_keys) in enumerate(zip(frames.atoms, keys, strict=True)):
+        values = {q: _get_value(atoms, key, remove=q in removed) for q, key in frame_keys.items()}
+        if values["stress"] is not None and is_virial(frame_keys["stress"]) and not has_volume(atoms):
+            values["stress"] = None
+            n_unused_virials[frame_keys["stress"]] += 1
+        labels.append(_parse_label(values, frame_keys, atoms, frames.describe_frame(k)))
+    return labels, n_unused_virials
 
 
 def _describe_unused_virials(frames: Frames, counts: Mapping[str, int]) -> list[str]:
@@ -219,9 +207,8 @@ def _describe_incomplete_labels(
     for present, absent in (("energy", "forces"), ("forces", "energy")):
         count = sum(1 for label in labels if label and label.get(present) is not None and label.get(absent) is None)
         if count:
-            is_chosen = user_keys.get(absent) is not None
-            advice = f"; if they are under another key, add --{absent}-key"
-            advice = "" if is_chosen or absent != "forces" else advice
+            is_forces = absent == "forces" and user_keys.get(absent) is None
+            advice = "; if they are under another key, add --forces-key" if is_forces else ""
             notes.append(f"{frames.path}: {count} of {len(labels)} structures have {present} but no {absent}{advice}")
     return notes
 
@@ -241,17 +228,16 @@ def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
     return get_results(atoms).get(key)
 
 
-def _restore_metadata(atoms: Atoms, values: Mapping[str, Any], label: dict[str, Any] | None) -> Label | None:
+def _restore_metadata(atoms: Atoms, keys: Mapping[str, str], label: Label | None) -> Label | None:
     """Move metadata written by `paretofit export` into the label, and restore the info of the configuration."""
     info, status = atoms.info.pop(LABEL_INFO_KEY, None), atoms.info.pop(LABEL_STATUS_KEY, None)
     config_info = atoms.info.pop(CONFIG_INFO_KEY, None)
     atoms.info.update(config_info if isinstance(config_info, Mapping) else {})
-    if label is None and status is not None:
-        label = {"seconds": values["seconds"]}
-    if label is not None:
-        label["info"] = dict(info) if isinstance(info, Mapping) else {}
-        label.update({} if status is None else {"status": str(status)})
-    return label
+    if label is None and status is None:
+        return None
+    metadata: dict[str, Any] = {"info": dict(info) if isinstance(info, Mapping) else {}}
+    metadata |= {} if status is None else {"status": str(status)}
+    return {"seconds": atoms.info.get(keys["seconds"]), **(label or {}), **metadata}
 
 
 def select_level_key(pattern: UserKey, level: str) -> str | None:
@@ -283,18 +269,17 @@ def _parse_label(
     if values["energy"] is None and values["forces"] is None:
         return None
     shapes = {"energy": (), "forces": (len(atoms), 3), "seconds": ()}
-    label: dict[str, Any] = {}
-    for quantity, value in values.items():
-        name = f"{context}: '{keys[quantity]}'"
-        label[quantity] = None if value is None else as_float_array(value, name, shapes.get(quantity))
-        if quantity == "stress" and value is not None:
-            label[quantity] = _parse_stress(label[quantity].ravel(), name)
-            if is_virial(keys[quantity]):
-                label[quantity] = -label[quantity] / atoms.cell.volume
-        elif quantity == "energy" and value is not None and is_per_atom(keys[quantity]):
-            label[quantity] = label[quantity] * len(atoms)
-        elif quantity == "forces" and value is not None and is_gradient(keys[quantity]):
-            label[quantity] = -label[quantity]
+    label: dict[str, Any] = {
+        q: None if value is None else as_float_array(value, f"{context}: '{keys[q]}'", shapes.get(q))
+        for q, value in values.items()
+    }
+    if label["energy"] is not None and is_per_atom(keys["energy"]):
+        label["energy"] = label["energy"] * len(atoms)
+    if label["forces"] is not None and is_gradient(keys["forces"]):
+        label["forces"] = -label["forces"]
+    if label["stress"] is not None:
+        stress = _parse_stress(label["stress"].ravel(), f"{context}: '{keys['stress']}'")
+        label["stress"] = -stress / atoms.cell.volume if is_virial(keys["stress"]) else stress
     if len(atoms) == 1 and label["forces"] is None:
         label["forces"] = np.zeros((1, 3))  # by symmetry, also in a periodic cell
     seconds = label["seconds"]

@@ -4,13 +4,10 @@ ASE knows ``Lattice``, ``Properties`` and ``pbc`` only in this case and reads an
 ignores the case. It also refuses a ``stress`` or ``virial`` that does not have nine numbers.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import ase.io
 from ase import Atoms
@@ -41,12 +38,11 @@ def read_extxyz(path: Path) -> list[Atoms]:
     InputError
         If a structure without a lattice has its cell under another key.
     """
+    source: Path | io.StringIO = path
     if any(_normalise_comment(comment, path) != comment for _, comment in _read_lines(path) if comment):
-        text = "".join(line or _normalise_comment(comment, path) for line, comment in _read_lines(path))
-        frames = ase.io.read(io.StringIO(text), index=":", format="extxyz")
-    else:  # without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``
-        frames = ase.io.read(path, index=":", format="extxyz", do_not_split_by_at_sign=True)
-    structures = frames if isinstance(frames, list) else [frames]
+        source = io.StringIO("".join(line or _normalise_comment(comment, path) for line, comment in _read_lines(path)))
+    # Without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``.
+    structures = list(ase.io.iread(source, format="extxyz", do_not_split_by_at_sign=True))
     for atoms in structures:
         for key in TENSOR_KEYS:
             if key + TENSOR_MARK in atoms.info:
@@ -56,18 +52,13 @@ def read_extxyz(path: Path) -> list[Atoms]:
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield each line as the first of two texts or, if it is the comment of a structure, as the second."""
-    with _open_text(path) as stream:
+    with open_with_compression(str(path), "rt") as stream:
         for line in stream:
             yield line, ""
             if line.strip().isdigit():
                 yield "", stream.readline()
                 for _ in range(int(line)):
                     yield stream.readline(), ""
-
-
-def _open_text(path: Path) -> IO[str]:
-    stream: IO[str] = open_with_compression(str(path), "rt")
-    return stream
 
 
 def _normalise_comment(comment: str, path: Path) -> str:

@@ -4,8 +4,6 @@ The names are those of ``fitsnap3lib/units``, in any case. The factors are ASE's
 and its factors for metres, centimetres, newtons, dynes and atomic units of pressure are wrong by orders of magnitude.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -14,12 +14,12 @@ from ase import Atoms
 from ase.io.formats import open_with_compression
 
 from paretofit.core import ExecutionError, InputError, list_first, natural_sort_key
+from paretofit.dataset.io.dft_outputs import add_output_details
 from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures, strip_compression
-from paretofit.dataset.io.vasp_output import add_outcar_details
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
 PWSCF_SIGNATURE = b"Program PWSCF"  # in the first lines of any output of pw.x
-MAX_LISTED_ITEMS = 5
+MAX_LISTED_FILES = 5
 STRUCTURE_SUFFIXES = {".extxyz", ".xyz", ".traj", ".db"}
 
 
@@ -66,14 +66,14 @@ def read_folder(path: Path) -> Frames:
         names = _list_unread(path, unread)
         frames.notes.append(f"{path}: {len(unread)} files are not structures by their names and were not read: {names}")
     if unfollowed:
-        names = list_first([link.relative_to(path).as_posix() for link in unfollowed], MAX_LISTED_ITEMS)
+        names = list_first([link.relative_to(path).as_posix() for link in unfollowed])
         frames.notes.append(f"{path}: links to directories that are read under another name were not followed: {names}")
     return frames
 
 
 def _list_unread(path: Path, files: Sequence[Path]) -> str:
     """List a few file names, or otherwise the number of files of each suffix."""
-    if len(files) <= MAX_LISTED_ITEMS:
+    if len(files) <= MAX_LISTED_FILES:
         return ", ".join(file.relative_to(path).as_posix() for file in files)
     counts = Counter("".join(file.suffixes) or file.name for file in files)
     return ", ".join(f"{count} {suffix}" for suffix, count in counts.items())
@@ -139,7 +139,7 @@ def _add_source_info(structures: list[Atoms], file: Path, path: Path, notes: Cou
     """Add the source of each structure to its info, and details that a vasprun.xml lacks from the OUTCAR next to it."""
     source = file.relative_to(path).as_posix()
     if file.name.startswith(XML) and (outcar := file.with_name(OUTCAR)).is_file():
-        add_outcar_details(outcar, structures, notes)
+        add_output_details(outcar, "vasp-out", structures, notes)
     for atoms in structures:
         atoms.info.setdefault("source", source)
         if len(structures) > 1:

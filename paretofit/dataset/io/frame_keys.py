@@ -1,7 +1,5 @@
 """Choice of the keys of the labels of each structure of a file, which need not be the same for all of them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +20,7 @@ from paretofit.dataset.io.label_keys import (
     list_keys,
 )
 
-Family = Mapping[str, str]
+KeyGroup = Mapping[str, str]
 
 
 def choose_frame_keys(
@@ -30,9 +28,9 @@ def choose_frame_keys(
 ) -> tuple[list[dict[str, str]], list[str]]:
     """Choose the keys of energy, forces and stress in the results, info or arrays of each structure.
 
-    All keys of a structure belong to the results of its calculator or to one family, such as ``REF_energy`` and
-    ``REF_forces``: the family that is complete in most structures, or another one where that is not there. A user's
-    key holds for all structures; then the keys of the other quantities are those with the same prefix and suffix.
+    All keys of a structure belong to the results of its calculator or to one group, such as ``REF_energy`` and
+    ``REF_forces``: the group that is complete in most structures or, if a structure lacks it, another one. A user's key
+    applies to all structures; the keys of the other quantities are then those with the same prefix and suffix.
 
     Parameters
     ----------
@@ -53,12 +51,16 @@ def choose_frame_keys(
     InputError
         If the results of some structures have only free energies and those of others only energies.
     """
-    families = [_list_families(atoms, user_keys) for atoms in structures]
-    order = _order_families(families)
+    key_groups = [_list_key_groups(atoms, user_keys) for atoms in structures]
+    order = _order_key_groups(key_groups)
     label_keys = []
-    for atoms, frame_families in zip(structures, families, strict=True):
-        family = _select_family(frame_families, order, user_keys)
-        implied = {q: key for q, key in family.items() if q not in user_keys and _is_usable(q, key, atoms)}
+    for atoms, frame_groups in zip(structures, key_groups, strict=True):
+        group = _select_group(frame_groups, order, user_keys)
+        implied = {
+            quantity: key
+            for quantity, key in group.items()
+            if quantity not in user_keys and _is_usable(quantity, key, atoms)
+        }
         label_keys.append({quantity: quantity for quantity in QUANTITIES} | implied | dict(user_keys))
     notes = [] if "energy" in user_keys else _choose_energy_results(path, structures, label_keys)
     notes += _describe_choice(path, structures, label_keys, user_keys)
@@ -75,35 +77,36 @@ def lookup_value(atoms: Atoms, key: str) -> Any:
     return get_results(atoms).get(key)
 
 
-def _list_families(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the families of keys of a structure by their prefix and suffix; results have neither."""
-    families = group_keys(list_keys([atoms]), ANY_PATTERN if user_keys else KNOWN_PATTERN)
+def _list_key_groups(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the groups of keys of a structure by their prefix and suffix; results have neither."""
+    key_groups = group_keys(list_keys([atoms]), ANY_PATTERN if user_keys else KNOWN_PATTERN)
     if user_keys:
-        return families
+        return key_groups
     results = get_results(atoms)
-    result_family = {q: q for q in QUANTITIES if q in results or (q == "energy" and "free_energy" in results)}
-    if result_family:
-        families = {"": {**families.pop("", {}), **result_family}, **families}
-    return families
+    known = results.keys() | ({"energy"} if "free_energy" in results else set())
+    result_group = {quantity: quantity for quantity in QUANTITIES if quantity in known}
+    if result_group:
+        key_groups = {"": {**key_groups.pop("", {}), **result_group}, **key_groups}
+    return key_groups
 
 
-def _order_families(families: Sequence[Mapping[str, Family]]) -> list[str]:
-    """Return the families in the order of preference: complete in most structures, then in order of appearance."""
+def _order_key_groups(key_groups: Sequence[Mapping[str, KeyGroup]]) -> list[str]:
+    """Return the groups in the order of preference: complete in most structures, then in order of appearance."""
     counts: Counter[str] = Counter()
-    for frame_families in families:
-        for affix, family in frame_families.items():
-            counts[affix] += {"energy", "forces"} <= family.keys()
+    for frame_groups in key_groups:
+        for affix, group in frame_groups.items():
+            counts[affix] += {"energy", "forces"} <= group.keys()
     return [affix for affix, _ in counts.most_common()]
 
 
-def _select_family(families: Mapping[str, Family], order: Sequence[str], user_keys: Mapping[str, str]) -> Family:
-    """Select the family of the user's keys, or the preferred one with energy and forces, one of them, or none."""
+def _select_group(groups: Mapping[str, KeyGroup], order: Sequence[str], user_keys: Mapping[str, str]) -> KeyGroup:
+    """Select the group of the user's keys, or the preferred one with energy and forces, one of them, or none."""
     if user_keys:
-        return next((family for family in families.values() if set(family.values()) & set(user_keys.values())), {})
+        return next((group for group in groups.values() if set(group.values()) & set(user_keys.values())), {})
     for required in ({"energy", "forces"}, {"energy"}, {"forces"}):
         for affix in order:
-            if affix in families and required <= families[affix].keys():
-                return families[affix]
+            if affix in groups and required <= groups[affix].keys():
+                return groups[affix]
     return {}
 
 
@@ -117,20 +120,21 @@ def _choose_energy_results(
     path: object, structures: Sequence[Atoms], label_keys: Sequence[dict[str, str]]
 ) -> list[str]:
     """Choose between free energies and energies of the results, in place; return a note if only some have both."""
-    is_result = [keys["energy"] == "energy" and "energy" not in atoms.info
-                 for atoms, keys in zip(structures, label_keys, strict=True)]  # fmt: skip
-    results = [get_results(atoms) for atoms, flag in zip(structures, is_result, strict=True) if flag]
-    n_any = sum("energy" in values or "free_energy" in values for values in results)
-    n_free, n_energy = (sum(key in values for values in results) for key in ("free_energy", "energy"))
+    results = [
+        (get_results(atoms), keys)
+        for atoms, keys in zip(structures, label_keys, strict=True)
+        if keys["energy"] == "energy" and "energy" not in atoms.info
+    ]
+    n_any = sum("energy" in values or "free_energy" in values for values, _ in results)
+    n_free, n_energy = (sum(key in values for values, _ in results) for key in ("free_energy", "energy"))
     counts = f"{path}: {n_free} of {n_any} structures have a free_energy, {n_energy} an energy"
-    if 0 < n_free < n_any and n_energy < n_any:
-        raise InputError(f"{counts}; the two must not be mixed: choose one with --energy-key")
-    if n_free and n_free == n_any:
-        for keys in (keys for keys, flag in zip(label_keys, is_result, strict=True) if flag):
-            keys["energy"] = "free_energy"
-    is_mixed = 0 < n_free < n_any
-    reason = "'energy' was used for all, because the two differ by the electronic entropy"
-    return [f"{counts}: {reason}"] if is_mixed else []
+    if 0 < n_free < n_any:
+        if n_energy < n_any:
+            raise InputError(f"{counts}; the two must not be mixed: choose one with --energy-key")
+        return [f"{counts}: 'energy' was used for all, because the two differ by the electronic entropy"]
+    for _, keys in results if n_free else ():
+        keys["energy"] = "free_energy"
+    return []
 
 
 def _describe_choice(
@@ -174,8 +178,8 @@ def _describe_unused_energies(
     """Return a note if structures whose ``energy`` was used have another known energy, such as ``REF_energy``."""
     for atoms, keys in zip(structures, label_keys, strict=True):
         if keys["energy"] in {"energy", "free_energy"} and lookup_value(atoms, keys["energy"]) is not None:
-            families = group_keys(list_keys([atoms]))
-            other = next((family["energy"] for affix, family in families.items() if affix and "energy" in family), "")
+            key_groups = group_keys(list_keys([atoms]))
+            other = next((group["energy"] for affix, group in key_groups.items() if affix and "energy" in group), "")
             if other:
                 advice = f"to use '{other}', add --energy-key {level}={other}"
                 return [f"{path} has '{other}' and 'energy'; 'energy' was used; {advice}"]

@@ -56,8 +56,7 @@ def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
             _store_names(frames, key)
             return None
         raise InputError(f"{frames.path}, key '{key}': {error}") from error
-    duplicate_id = find_first_duplicate(ids)
-    if duplicate_id is not None:
+    if (duplicate_id := find_first_duplicate(ids)) is not None:
         raise InputError(f"{frames.path}: the id {duplicate_id} appears more than once; ids must be unique")
     for atoms in frames.atoms:
         del atoms.info[key]
@@ -65,7 +64,7 @@ def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
 
 
 def _store_names(frames: Frames, key: str) -> None:
-    """Store ids that are text as metadata of the configurations, which get numbers as ids."""
+    """Store textual ids as metadata of the configurations, which get numbers as ids."""
     example = next(atoms.info[key] for atoms in frames.atoms if isinstance(atoms.info[key], str))
     for atoms in frames.atoms:
         atoms.info[NAME_KEY] = str(atoms.info.pop(key))

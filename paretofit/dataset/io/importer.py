@@ -26,7 +26,7 @@ from paretofit.dataset.io.stored_labels import LabelColumns, merge_labels, read_
 from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
 
-MAX_LISTED_ITEMS = 5
+MAX_LISTED_FILES = 5
 LABEL_INFO_KEYS = ("cores", "scf_converged")  # keys that describe a label even if all files agree
 
 
@@ -187,9 +187,9 @@ def _read_parts(
     if isinstance(sources, Mapping):
         for level, path in sources.items():
             frames = read_frames(Path(path), select_level_key(id_key, str(level)))
-            part = extract_file_labels(frames, str(level), keys, seconds_key)
-            kinds = {} if part.energy_kind is None else {str(level): part.energy_kind}
-            parts.append(_Part(frames, {str(level): part.labels}, notes=part.notes, energy_kinds=kinds))
+            labels, notes, energy_kind = extract_file_labels(frames, str(level), keys, seconds_key)
+            kinds = {} if energy_kind is None else {str(level): energy_kind}
+            parts.append(_Part(frames, {str(level): labels}, notes=notes, energy_kinds=kinds))
     else:
         if isinstance(id_key, Mapping):
             raise InputError(f"{sources} is one file for all levels, and can have only one id key; got {dict(id_key)}")
@@ -239,14 +239,14 @@ def format_import_summary(summary: ImportSummary) -> str:
     lines = [f"{summary.path}: {summary.n_configurations} configurations"]
     for level, count in summary.n_labels.items():
         missing_ids = summary.missing_ids[level]
-        id_list = list_first(missing_ids, MAX_LISTED_ITEMS)
+        id_list = list_first(missing_ids)
         lines.append(
             f"level {level}: {count} labels" + f", {len(missing_ids)} missing (ids {id_list})" * bool(missing_ids)
         )
     if summary.skipped:
         lines.append(f"{len(summary.skipped)} files or directories were skipped:")
-        lines += [f"  {text}" for text in summary.skipped[:MAX_LISTED_ITEMS]]
-        lines += ["  ..."] if len(summary.skipped) > MAX_LISTED_ITEMS else []
+        lines += [f"  {text}" for text in summary.skipped[:MAX_LISTED_FILES]]
+        lines += ["  ..."] if len(summary.skipped) > MAX_LISTED_FILES else []
     lines += [f"note: {text}" for text in summary.notes]
     lines += [f"warning: {text}" for text in summary.warnings]
     return "\n".join(lines)
@@ -323,10 +323,9 @@ def _merge_columns(parts: Sequence[_Part], match: MatchResult) -> dict[str, list
         for level, labels in part.labels.items():
             column = columns.setdefault(level, [None] * len(match.atoms))
             for k, (position, label) in enumerate(zip(positions, labels, strict=True)):
-                new_label = label
                 if label is not None:
                     new_label = _complete_label(label, part, k, orders.get(k), shared_keys[position])
-                column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
+                    column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
     for atoms, keys in zip(match.atoms, shared_keys, strict=True):
         atoms.info = _drop_keys(atoms.info, set(atoms.info) - keys)
     return columns

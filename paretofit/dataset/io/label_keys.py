@@ -4,8 +4,6 @@ A key is a quantity with an optional prefix or suffix that all quantities of a l
 ``REF_energy`` and ``REF_forces`` (MACE), ``energy``, ``force`` and ``virial`` (NEP), ``dft_energy`` and ``dft_force``.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -62,14 +60,11 @@ def list_candidate_keys(structures: Sequence[Atoms], quantity: str) -> list[str]
     """List the keys, in order of appearance, whose values have the shape of an energy, of forces or of a stress."""
     keys: dict[str, None] = {}  # an ordered set
     for atoms in structures:
-        shapes_by_quantity: dict[str, list[tuple[int, ...]]] = {
-            "energy": [()], "forces": [(len(atoms), 3)], "stress": [(6,), (9,), (3, 3)]
-        }  # fmt: skip
-        shapes = shapes_by_quantity[quantity]
+        shapes: dict[str, list[Any]] = {"energy": [()], "forces": [(len(atoms), 3)], "stress": [(6,), (9,), (3, 3)]}
         for key, value in [*get_results(atoms).items(), *atoms.info.items(), *atoms.arrays.items()]:
             is_number = isinstance(value, float | np.ndarray) and np.asarray(value).dtype.kind == "f"
             is_other = key in IGNORED_KEYS or OTHER_VECTOR_PATTERN.search(key)
-            if is_number and not is_other and np.shape(value) in shapes:
+            if is_number and not is_other and np.shape(value) in shapes[quantity]:
                 keys[key] = None
     # Names that contain the quantity are the likely ones; others are listed only if there are none.
     likely = [key for key in keys if re.search(quantity[:4], key, re.IGNORECASE)]
@@ -102,17 +97,17 @@ def describe_conversion(quantity: str, key: str) -> str:
 
 def group_keys(keys: Sequence[str], pattern: re.Pattern[str] = KNOWN_PATTERN) -> dict[str, dict[str, str]]:
     """Group keys of labels by their prefix and suffix: ``{"ref_": {"energy": "REF_energy", ...}}``."""
-    families: dict[str, dict[str, str]] = {}
+    key_groups: dict[str, dict[str, str]] = {}
     for key in keys:
         match = pattern.fullmatch(key)
         if match:
             affix = f"{match['prefix'] or ''}{match['suffix'] or ''}".lower()
             stem = match["stem"].lower()
             quantity = QUANTITY_OF_STEM.get(stem, "stress")
-            family = families.setdefault(affix, {})
-            if quantity not in family or is_virial(family[quantity]):
-                family[quantity] = key
-    return families
+            group = key_groups.setdefault(affix, {})
+            if quantity not in group or is_virial(group[quantity]):
+                group[quantity] = key
+    return key_groups
 
 
 def describe_unused_keys(
@@ -151,8 +146,7 @@ def describe_unused_keys(
     for key, quantity in quantities.items():
         advice = _advise(key, quantity, level, (user_keys or {}).get(quantity), is_voigt=key in six_numbers)
         notes.append(f"{path}: '{key}' ({counts[key]} structures) was not read{advice}")
-    others = {key: count for key, count in lost.items() if key not in quantities and key not in IGNORED_KEYS}
-    for title, other_counts in (("not stored", others), ("stored as metadata", info)):
+    for title, other_counts in (("not stored", lost), ("stored as metadata", info)):
         listed = [
             f"{key} ({count})"
             for key, count in other_counts.items()

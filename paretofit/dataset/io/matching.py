@@ -6,7 +6,7 @@ atom. In contrast to hashes of rounded coordinates, this finds equal structures 
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,23 @@ def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchR
     InputError
         If the structures cannot be matched, or the geometry of a configuration differs between files.
     """
-    match = _match_frames(parts, match_by)
+    if match_by is not None:
+        check_choice("match", match_by, LOCATORS)
+    if not parts:
+        raise InputError("no level to import; specify at least one level and its file")
+    method = match_by or _choose_method(parts)
+    origins: list[tuple[Frames, int]] = []  # file and frame of each configuration
+    match = MatchResult([], [], [], [], ["structures were matched by geometry"] if method == "geometry" else [])
+    for part in parts:
+        positions = LOCATORS[method](part, origins)
+        if method == "geometry" and origins:
+            match.notes += _describe_geometry_match(part, positions, origins, strict=match_by is None)
+        match.positions.append(positions)
+        match.atom_orders.append(_add_structures(part, positions, origins))
+    match.atoms = [part.atoms[k] for part, k in origins]
+    if method == "order":  # another file may have ids
+        origins = [(next((part for part in parts if part.ids is not None), parts[0]), k) for _, k in origins]
+    match.ids = _assign_ids(origins)
     for part, orders in zip(parts, match.atom_orders, strict=True):
         if orders:
             match.notes.append(
@@ -69,84 +85,70 @@ def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchR
     return match
 
 
-def _match_frames(parts: Sequence[Frames], match_by: str | None) -> MatchResult:
-    methods = {"id": _match_by_id, "order": _match_by_order, "geometry": _match_by_geometry}
-    if match_by is not None:
-        check_choice("match", match_by, methods)
-    if not parts:
-        raise InputError("no level to import; specify at least one level and its file")
-    if match_by is not None:
-        return methods[match_by](parts)
+def _choose_method(parts: Sequence[Frames]) -> str:
     if all(part.ids is not None for part in parts):
-        return _match_by_id(parts)
-    if all(part.ids is None for part in parts) and _have_same_order(parts):
-        return _match_by_order(parts)
-    return _match_by_geometry(parts, strict=True)
+        return "id"
+    return "order" if all(part.ids is None for part in parts) and _have_same_order(parts) else "geometry"
 
 
-def _match_by_id(parts: Sequence[Frames]) -> MatchResult:
-    position_of_id: dict[int, int] = {}
-    atoms: list[Atoms] = []
-    positions: list[list[int]] = []
-    atom_orders: list[dict[int, Array]] = []
-    for part in parts:
-        if part.ids is None:
-            raise InputError(
-                f"{part.path}: not every structure has an id; match by geometry, or add config_id to the info"
-            )
-        positions.append([position_of_id.setdefault(config_id, len(position_of_id)) for config_id in part.ids])
-        atom_orders.append({})
-        for k, position in enumerate(positions[-1]):
-            if position == len(atoms):
-                atoms.append(part.atoms[k])
-            else:
-                atom_orders[-1].update(_check_geometry(atoms[position], part, k))
-    return MatchResult(atoms, list(position_of_id), positions, atom_orders, [])
+def _locate_by_id(part: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
+    """Return the position of each structure of a file among the configurations; new ones follow the earlier ones."""
+    if part.ids is None:
+        raise InputError(f"{part.path}: not every structure has an id; match by geometry, or add config_id to the info")
+    positions = {(earlier.ids or [])[k]: position for position, (earlier, k) in enumerate(origins)}
+    return [positions.setdefault(config_id, len(positions)) for config_id in part.ids]
 
 
-def _match_by_order(parts: Sequence[Frames]) -> MatchResult:
-    first = next((part for part in parts if part.ids is not None), parts[0])
-    n = len(first.atoms)
-    atom_orders: list[dict[int, Array]] = []
-    for part in parts:
-        if len(part.atoms) != n:
-            raise InputError(
-                f"{part.path} has {len(part.atoms)} structures and {first.path} has {n}; they cannot be matched by "
-                "order: match by geometry, or by id"
-            )
-        atom_orders.append({})
-        for k in range(n):
-            atom_orders[-1].update(_check_geometry(parts[0].atoms[k], part, k))
-    ids = list(range(n)) if first.ids is None else first.ids
-    return MatchResult(parts[0].atoms, ids, [list(range(n)) for _ in parts], atom_orders, [])
+def _locate_by_order(part: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
+    """See `_locate_by_id`."""
+    if origins and len(part.atoms) != len(origins):
+        raise InputError(
+            f"{part.path} has {len(part.atoms)} structures and {origins[0][0].path} has {len(origins)}; they cannot be "
+            "matched by order: match by geometry, or by id"
+        )
+    return list(range(len(part.atoms)))
 
 
-def _match_by_geometry(parts: Sequence[Frames], strict: bool = False) -> MatchResult:
-    """Match by geometry; if `strict`, structures that look like another geometry of a configuration raise an error."""
-    atoms = list(parts[0].atoms)
-    origins: list[tuple[Frames, int]] = [(parts[0], k) for k in range(len(atoms))]  # file and frame
-    positions = [list(range(len(atoms)))]
-    atom_orders: list[dict[int, Array]] = [{}]
-    notes: list[str] = []
-    for part in parts[1:]:
-        n_earlier = len(atoms)
-        matches = _find_matches(atoms, part.atoms)
-        new_frames = [k for k, position in enumerate(matches) if position is None]
-        if strict:
-            _check_new_structures(parts[0], part, new_frames)
-        if new_frames:
-            notes.append(f"{part.path}: {len(new_frames)} of {len(matches)} structures are not in an earlier file")
-        for k in new_frames:
-            matches[k] = len(atoms)
-            atoms.append(part.atoms[k])
+def _locate_by_geometry(part: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
+    """See `_locate_by_id`."""
+    matches = _find_matches([earlier.atoms[k] for earlier, k in origins], part.atoms)
+    new_positions = itertools.count(len(origins))
+    return [next(new_positions) if position is None else position for position in matches]
+
+
+LOCATORS = {"id": _locate_by_id, "order": _locate_by_order, "geometry": _locate_by_geometry}
+
+
+def _add_structures(part: Frames, positions: Sequence[int], origins: list[tuple[Frames, int]]) -> dict[int, Array]:
+    """Add the new structures of a file to the configurations, and return the atom orders of the others by frame."""
+    atom_orders: dict[int, Array] = {}
+    for k, position in enumerate(positions):
+        if position == len(origins):
             origins.append((part, k))
-        positions.append([position for position in matches if position is not None])
-        atom_orders.append({})
-        for k, position in enumerate(positions[-1]):
-            atom_orders[-1].update(_find_new_order(atoms[position], part, k) or {})
-        notes += _note_changed_ids(part, positions[-1], origins[:n_earlier])
-    notes.insert(0, "structures were matched by geometry")
-    return MatchResult(atoms, _assign_ids(origins), positions, atom_orders, notes)
+        else:
+            atom_orders |= _check_geometry(origins[position], part, k)
+    return atom_orders
+
+
+def _describe_geometry_match(
+    part: Frames, positions: Sequence[int], origins: Sequence[tuple[Frames, int]], *, strict: bool
+) -> Iterator[str]:
+    """Yield notes on structures that earlier files lack, and on ids that are replaced by those of earlier files.
+
+    If `strict`, new structures that look like another geometry of an earlier one raise an error.
+    """
+    new_frames = [k for k, position in enumerate(positions) if position >= len(origins)]
+    if strict:
+        _check_new_structures(origins[0][0], part, new_frames)
+    if new_frames:
+        yield f"{part.path}: {len(new_frames)} of {len(positions)} structures are not in an earlier file"
+    n_changed = 0
+    for config_id, position in zip(part.ids or [], positions, strict=False):
+        if position < len(origins):
+            earlier, k = origins[position]
+            n_changed += earlier.ids is not None and earlier.ids[k] != config_id
+    if n_changed:
+        yield f"{part.path}: the ids of {n_changed} structures were replaced by their ids in an earlier file"
 
 
 def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list[int | None]:
@@ -197,17 +199,6 @@ def _check_new_structures(first: Frames, part: Frames, new_frames: Sequence[int]
         )
 
 
-def _note_changed_ids(part: Frames, positions: Sequence[int], origins: Sequence[tuple[Frames, int]]) -> list[str]:
-    """Return a note if ids of earlier files replace ids of this file; `origins` lists the earlier structures."""
-    n_changed = 0
-    for config_id, position in zip(part.ids or [], positions, strict=False):
-        if position < len(origins):
-            earlier_part, k = origins[position]
-            n_changed += earlier_part.ids is not None and earlier_part.ids[k] != config_id
-    text = f"{part.path}: the ids of {n_changed} structures were replaced by their ids in an earlier file"
-    return [text] if n_changed else []
-
-
 def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
     """Return the ids of the files; structures without an id or with a duplicate id get new, higher ids."""
     file_ids = [part.ids[k] if part.ids is not None else None for part, k in origins]
@@ -227,23 +218,16 @@ def _have_same_order(parts: Sequence[Frames]) -> bool:
     )
 
 
-def _check_geometry(first: Atoms, part: Frames, k: int) -> dict[int, Array]:
-    """Check that frame `k` has the geometry of `first`; return its atom order by its number if it is another one."""
-    order = _find_new_order(first, part, k)
+def _check_geometry(origin: tuple[Frames, int], part: Frames, k: int) -> dict[int, Array]:
+    """Check that frame `k` has the geometry of an earlier frame; return its atom order by its number if it differs."""
+    first = origin[0].atoms[origin[1]]
+    order = find_atom_order(first, part.atoms[k])
     if order is None:
         raise InputError(
             f"{part.describe_frame(k)} differs in geometry from the same configuration in an earlier file; all levels "
             "must be labels of the same atoms"
         )
-    return order
-
-
-def _find_new_order(first: Atoms, part: Frames, k: int) -> dict[int, Array] | None:
-    """Find the atom order of frame `k`: none if it is that of `first`, and None if the geometry differs."""
-    order = find_atom_order(first, part.atoms[k])
-    if order is None or (order == np.arange(len(first))).all():
-        return None if order is None else {}
-    return {k: order}
+    return {} if (order == np.arange(len(first))).all() else {k: order}
 
 
 def find_atom_order(first: Atoms, second: Atoms) -> Array | None:

@@ -4,8 +4,6 @@ A record is a mapping with a ``structure``; its labels are in the record itself 
 list, or in mappings of any depth. Stresses come from VASP: kbar, positive in compression.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

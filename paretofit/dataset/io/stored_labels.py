@@ -58,12 +58,13 @@ def read_labels(data: Dataset, level: str) -> list[Label | None]:
     return column
 
 
-def merge_labels(old: Label | None, new: Label | None, context: str, level: str) -> Label | None:
+def merge_labels(old: Label | None, new: Label, context: str, level: str) -> Label:
     """Merge a new label into an existing label, whose values have priority.
 
     Parameters
     ----------
-    old, new : mapping or None
+    old : mapping or None
+    new : mapping
     context : str
         File and structure of the new label, for the error message.
     level : str
@@ -73,8 +74,8 @@ def merge_labels(old: Label | None, new: Label | None, context: str, level: str)
     InputError
         If the energies, forces or stresses of the labels differ.
     """
-    if old is None or new is None:
-        return old or new
+    if old is None:
+        return new
     if "failed" in {old.get("status"), new.get("status")}:
         return new if old.get("status") == "failed" else old
     merged = dict(old)

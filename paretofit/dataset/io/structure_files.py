@@ -13,12 +13,10 @@ from ase.io.formats import filetype, open_with_compression
 
 from paretofit.core import COMPRESSED_OPENERS, InputError, one_line, raise_system_error
 from paretofit.dataset.checks import check_structure
-from paretofit.dataset.io.convergence import flag_unconverged
+from paretofit.dataset.io.dft_outputs import add_output_details, is_finished, read_vasp_structures
 from paretofit.dataset.io.extxyz_text import read_extxyz
 from paretofit.dataset.io.fitsnap_json import is_fitsnap, load_json, parse_fitsnap_structures
 from paretofit.dataset.io.pymatgen_json import is_pymatgen, parse_pymatgen_structures
-from paretofit.dataset.io.run_costs import add_run_costs
-from paretofit.dataset.io.vasp_output import read_vasp_structures
 
 ID_KEYS = ("config_id", "id", "configuration_id")
 DATABASE_FORMATS = {"db", "json"}
@@ -101,17 +99,8 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
             return parse_pymatgen_structures(path, content)
     try:
         file_format = filetype(str(path))
-        if file_format in {"vasp-out", "vasp-xml"}:
-            return read_vasp_structures(path, file_format, notes)
-        if file_format == "espresso-out":
-            _check_finished(path)
-        if file_format in {"extxyz", "xyz"}:
-            _check_counts(path)
-        if file_format in DATABASE_FORMATS:
-            return _read_database(path)
-        structures = _read_with_ase(path, file_format)
-        flag_unconverged(path, file_format, structures, notes)
-        add_run_costs(path, file_format, structures)
+        structures = _read_with_ase(path, file_format, notes)
+        add_output_details(path, file_format, structures, notes)
     except InputError:
         raise
     except Exception as error:  # the parsers of ASE's readers raise any exception
@@ -122,12 +111,19 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     return structures
 
 
-def _read_with_ase(path: Path, file_format: str) -> list[Atoms]:
+def _read_with_ase(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:
+    if file_format in DATABASE_FORMATS:
+        return _read_database(path)
+    if file_format in {"vasp-out", "vasp-xml"}:
+        return read_vasp_structures(path, file_format, notes)
+    if file_format == "espresso-out" and not is_finished(path, file_format):
+        raise InputError(f"{path} is the output of an unfinished pw.x run; finish the run, or remove the file")
+    if file_format in {"extxyz", "xyz"}:
+        _check_counts(path)
     if file_format == "extxyz":
         return read_extxyz(path)
     # Without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``.
-    frames = ase.io.read(path, index=":", format=file_format, do_not_split_by_at_sign=True)
-    return frames if isinstance(frames, list) else [frames]
+    return list(ase.io.iread(path, format=file_format, do_not_split_by_at_sign=True))
 
 
 def _check_counts(path: Path) -> None:
@@ -151,13 +147,6 @@ def _check_counts(path: Path) -> None:
                     raise InputError(f"{path} cannot be read by ASE: {TRUNCATED_MESSAGE} of {count} atoms")
                 if n_columns > len(line):
                     raise InputError(f"{path}: its 'Properties' declare {n_columns} columns, but its lines have fewer")
-
-
-def _check_finished(path: Path) -> None:
-    with open_with_compression(str(path), "rb") as stream:
-        is_finished = any(b"JOB DONE" in line for line in stream)
-    if not is_finished:
-        raise InputError(f"{path} is the output of an unfinished pw.x run; finish the run, or remove the file")
 
 
 def format_notes(path: Path, notes: Counter[str]) -> list[str]:

@@ -5,8 +5,6 @@ This is the error analysis of a whole dataset (Tables 1 and 3 and Figures 2 and 
 level minus the value of the reference, so that a positive error means that the energy of the level is too high.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +17,7 @@ from scipy.stats import spearmanr
 from paretofit.core import Array, InputError
 from paretofit.dataset.checks import find_first_duplicate
 from paretofit.dataset.labelled import STATUS_CODES, Labels
-from paretofit.dataset.quality.summary import format_setting
+from paretofit.dataset.quality.summary import format_setting, list_differing_keys
 from paretofit.dataset.stored_dataset import StoredDataset
 
 CONFIGURATION_COLUMNS = [
@@ -294,8 +292,7 @@ def _collect_settings(dataset: StoredDataset, level: str, labels: Labels) -> dic
 def _tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Tabulate the settings of Table 1, and the other settings in which the levels differ."""
     standard_keys = {"level", "cutoff_ev", "kspacing_per_angstrom", "smearing", *LABEL_COLUMNS}
-    other_keys = dict.fromkeys(key for row in rows for key in row if key not in standard_keys)
-    differing_keys = [key for key in other_keys if any(row.get(key) != rows[0].get(key) for row in rows)]
+    differing_keys = [key for key in list_differing_keys(rows) if key not in standard_keys]
     spacings = [row.get("kspacing_per_angstrom", np.nan) for row in rows]
     return pd.DataFrame(
         {

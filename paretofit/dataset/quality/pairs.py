@@ -1,7 +1,5 @@
 """Pairs of atoms within a cutoff, and the distance of nearest neighbours."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

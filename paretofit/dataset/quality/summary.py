@@ -1,10 +1,8 @@
 """Summary of a dataset: counts, ranges, and warnings about suspicious structures and labels."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +21,6 @@ MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their c
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
 MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
 MAX_DISTANCE_MATRIX_ATOMS = 64  # up to here, all distances are computed faster than a neighbour list
-MAX_LISTED_ITEMS = 5
 TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
 
@@ -82,7 +79,7 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
         warnings += _find_label_warnings(name, labels, dataset.ids)
         unconverged = dataset.ids[dataset.find_unconverged(name)]
         if len(unconverged):
-            listed = list_first(unconverged, MAX_LISTED_ITEMS)
+            listed = list_first(unconverged)
             warnings.append(
                 f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {listed}; a study "
                 "excludes them, unless it has 'unconverged_labels: keep'"
@@ -136,13 +133,17 @@ def _survey_structures(dataset: StoredDataset) -> _Survey:
 def _find_structure_warnings(survey: _Survey) -> list[str]:
     close_text = f"configurations have atoms closer than {MIN_DISTANCE_RATIO} times the sum of their covalent radii"
     flat_text = "configurations are periodic along vectors that span no volume"
-    findings: list[tuple[list[Any], str, str]] = [
-        (survey.duplicates, "duplicate configurations", ""),
-        (survey.flat_ids, flat_text, "; correct their cells, because nothing can be computed for them"),
-        (survey.close_ids, close_text, ""),
+    flat_advice = "; correct their cells, because nothing can be computed for them"
+    return [
+        *_list_ids(survey.duplicates, "duplicate configurations"),
+        *_list_ids(survey.flat_ids, flat_text, flat_advice),
+        *_list_ids(survey.close_ids, close_text),
     ]
-    warnings = ((len(ids), text, list_first(ids, MAX_LISTED_ITEMS) + advice) for ids, text, advice in findings)
-    return [f"{count} {text}: {id_list}" for count, text, id_list in warnings if count]
+
+
+def _list_ids(ids: Sequence[Any] | Array, problem: str, advice: str = "") -> list[str]:
+    """Return a warning with the number of configurations that have a problem and the first ids, or none."""
+    return [f"{len(ids)} {problem}: {list_first(ids)}{advice}"] if len(ids) else []
 
 
 def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
@@ -209,15 +210,11 @@ def _is_crowded(atoms: Atoms, radii: Array) -> bool:
 
 
 def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
-    warnings = []
     missing_ids = ids[~labels.complete]
     if 2 * len(missing_ids) > len(ids) and not labels.failed.any():
         missing_ids = missing_ids[:0]  # most configurations were probably not meant to be labelled at this level
-    negative_ids = ids[labels.seconds < 0]
-    for problem, bad_ids in (("are missing or incomplete", missing_ids), ("have a negative cost", negative_ids)):
-        if len(bad_ids):
-            id_list = list_first(bad_ids, MAX_LISTED_ITEMS)
-            warnings.append(f"level {name}: {len(bad_ids)} labels {problem}: {id_list}")
+    problems = (("are missing or incomplete", missing_ids), ("have a negative cost", ids[labels.seconds < 0]))
+    warnings = [f"level {name}: {text}" for problem, bad in problems for text in _list_ids(bad, f"labels {problem}")]
     net_forces = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
     force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
     n_unbalanced = int((force_per_atom > MAX_NET_FORCE).sum())
@@ -274,6 +271,12 @@ def _format_settings(levels: list[LevelSummary]) -> list[str]:
         settings = {key: value for key, value in level.settings.items() if key not in shared_keys}
         lines += [f"level {level.name}: {format_setting(settings)}"] if settings else []
     return lines or ["no settings are recorded with the levels"]
+
+
+def list_differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the keys, in order of appearance, whose values are not the same in all mappings."""
+    keys = dict.fromkeys(key for values in settings for key in values)
+    return [key for key in keys if any(values.get(key) != settings[0].get(key) for values in settings)]
 
 
 def format_setting(value: Any) -> str:

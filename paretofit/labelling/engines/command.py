@@ -4,7 +4,6 @@ This module contains the common parts of these engines: search for the program a
 on one thread, and the error message of a failed run. Each engine translates a level to the keywords of its program.
 """
 
-import hashlib
 import os
 import re
 import shlex
@@ -25,11 +24,12 @@ from ase import Atoms
 from ase.io import read
 from pydantic import Field, field_validator
 
-from paretofit.core import AbsoluteStudyPath, InputError, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, hash_file, one_line
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.labelling.engines.base import Engine, EngineError, Outcome, require_cutoff
 from paretofit.labelling.ladder import Level
 
+N_DIGEST_DIGITS = 8  # hexadecimal digits of the SHA-256 of a pseudopotential file
 MAX_LOG_BYTES = 50 << 20  # larger files contain densities or wavefunctions
 FUNCTIONAL_ALIASES = {  # names of each functional in the files of different codes
     "pbe": {"slapwpbxpbc", "slapwpbepbe", "gga_x_pbe+gga_c_pbe", "11", "-101130"},
@@ -136,14 +136,14 @@ class ProgramEngine(Engine):
     def _identify_file(self, symbol: str) -> str:
         """Return a digest of the pseudopotential file, or its name if the file is on another machine."""
         try:
-            return compute_short_digest(self.find_pseudopotential(symbol).path)
+            return hash_file(self.find_pseudopotential(symbol).path)[:N_DIGEST_DIGITS]
         except InputError:
             return self.files.get(symbol, symbol)
 
     def describe_version(self, elements: Iterable[str]) -> str:
         """See `Engine.describe_version`; files are described by name and the first digits of their SHA-256."""
         paths = [self.find_pseudopotential(symbol).path for symbol in elements]
-        files = [f"{get_file_name(path)} ({compute_short_digest(path)})" for path in paths]
+        files = [f"{get_file_name(path)} ({hash_file(path)[:N_DIGEST_DIGITS]})" for path in paths]
         return ", ".join([f"{self.title} {self.version()}".strip(), *files])
 
     def count_electrons(self, atoms: Atoms) -> float:
@@ -186,7 +186,7 @@ class ProgramEngine(Engine):
         symbols = Atoms(sorted(set(atoms.numbers))).get_chemical_symbols()
         potentials = {symbol: self.find_pseudopotential(symbol) for symbol in symbols}
         for symbol, potential in potentials.items():
-            is_compatible = not potential.functional or _unify(potential.functional) == _unify(level.functional)
+            is_compatible = not potential.functional or _simplify(potential.functional) == _simplify(level.functional)
             if not is_compatible and functional_option not in self.merge_options(level):
                 raise InputError(
                     f"level '{level.name}' requests the functional {level.functional}, but {potential.path} was made "
@@ -279,11 +279,6 @@ def get_file_name(path: Path) -> str:
     return path.parent.name if path.name == "POTCAR" else path.name
 
 
-def compute_short_digest(path: Path) -> str:
-    """Return the first 8 hex digits of the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-
-
 def parse_xml_attributes(text: str, tag: str) -> dict[str, str]:
     """Return the attributes of the first element with a tag.
 
@@ -300,7 +295,7 @@ def _parse_seconds(text: str) -> float:
     return sum(float(number) * units[unit] for number, unit in parts) if parts else float(text)
 
 
-def _unify(functional: str) -> str:
+def _simplify(functional: str) -> str:
     """Return a common name for all aliases of a functional."""
     name = "".join(functional.lower().split())
     return next((plain_name for plain_name, aliases in FUNCTIONAL_ALIASES.items() if name in aliases), name)

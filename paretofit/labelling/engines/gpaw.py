@@ -16,7 +16,6 @@ from paretofit.labelling.ladder import Level, SmearingSettings
 
 LOG_FILE = "gpaw.txt"
 INSTALL_HINT = "the engine 'gpaw' is not installed; install it with: CC=g++ pip install \"paretofit[dft]\""
-MIXING = {"beta": 0.05, "nmaxold": 5, "weight": 50.0}  # GPAW's defaults for periodic systems
 
 
 class Gpaw(Engine):
@@ -98,7 +97,8 @@ def _count_valence_electrons(symbol: str) -> float:
 
 def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
     scf = level.scf
-    gentle_mixing = {**MIXING, "beta": 0.02 / 2 ** (attempt - 1), "nmaxold": 8, "weight": 100.0}
+    # GPAW's defaults for periodic systems are 0.05, 5 and 50.
+    gentle_mixing = {"beta": 0.02 / 2 ** (attempt - 1), "nmaxold": 8, "weight": 100.0}
     return {
         "mode": {"name": "pw", "ecut": level.cutoff_ev},
         "xc": level.functional,

@@ -1,0 +1,197 @@
+"""What ASE does not read from the outputs of DFT codes: convergence of each ionic step, core time, and unfinished runs.
+
+ASE reads the structures and labels. The core time of a step is its elapsed time multiplied by the number of cores.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+from ase.io.formats import open_with_compression
+
+from paretofit.core import InputError, one_line
+
+UNFINISHED_NOTE = "unfinished calculations, whose complete steps were imported"
+UNCONVERGED_NOTE = "steps whose electronic loop did not converge, imported with scf_converged: false"
+FLAG = "scf_converged"
+END_MARKS = {"vasp-out": "Total CPU time used", "vasp-xml": "</modeling>", "espresso-out": "JOB DONE"}
+# For each format: a line that ends a converged loop, and one that ends a loop that reached its limit.
+LOOP_MARKS = {
+    "espresso-out": ("convergence has been achieved", "convergence NOT achieved"),
+    "abinit-out": ("is converged", "was not enough SCF cycles to converge"),
+    "gpaw-out": ("Converged in", "Did not converge"),
+}
+XML_SETTING = re.compile(r'name="(NELM|EDIFF)"[^>]*>\s*([-+.\dEe]+)')
+XML_ENERGY = re.compile(r'name="e_fr_energy">\s*([-+.\dEe]+)')
+VASP_STEP_MARK = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"
+VASP_CONVERGED_MARK = "aborting loop because EDIFF is reached"
+# Other ends of a loop: "aborting loop EDIFF was not reached (unconverged)", "aborting loop because hard stop was set".
+VASP_ABORT_MARK = "aborting loop"
+MAX_ITERATIONS_PATTERN = re.compile(r"NELM\s*=\s*(\d+)")
+ITERATION_PATTERN = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
+CORES_PATTERNS = {
+    "vasp-out": re.compile(r"running on\s+(\d+)\s+total cores|running\s+(\d+)\s+mpi-ranks"),
+    "espresso-out": re.compile(r"running on\s+(\d+)\s+processor"),
+    "abinit-out": re.compile(r"(?!)"),  # its time is summed over the processes
+}
+STEP_PATTERN = re.compile(r"LOOP\+:\s+cpu time\s*[\d.]+:\s+real time\s*([\d.]+)")
+TOTAL_PATTERN = re.compile(
+    r"Total CPU time used \(sec\):\s*(\d+\.\d*)|Overall time at end \(sec\).*cpu=\s*([\d.]+)"  # VASP, ABINIT
+)
+PWSCF_PATTERN = re.compile(r"^\s*PWSCF\s+:.*CPU\s+(.*)WALL")
+DURATION_PATTERN = re.compile(r"(\d+(?:\.\d*)?)\s*([dhms])")
+DURATION_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:
+    """Read all complete ionic steps of a VASP calculation, with their force-consistent energies.
+
+    Parameters
+    ----------
+    path : Path
+        An OUTCAR or vasprun.xml, possibly compressed.
+    file_format : str
+        ASE's name of the format: ``vasp-out`` or ``vasp-xml``.
+    notes : Counter
+        Number of unfinished calculations, updated in place.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or contains no complete energy.
+    """
+    steps, reason = list[Atoms](), ""
+    try:
+        steps.extend(ase.io.iread(path, format=file_format, do_not_split_by_at_sign=True))
+    except Exception as error:  # noqa: BLE001  (the parsers of ASE's readers raise any exception)
+        steps, reason = [], f" ({one_line(error)})"
+    structures = [atoms for atoms in steps if atoms.calc and atoms.calc.results.get("free_energy") is not None]
+    if not structures:
+        raise InputError(
+            f"{path} is unfinished or corrupt: it contains no complete energy{reason}; finish the calculation, or "
+            "remove the file"
+        )
+    if not is_finished(path, file_format):
+        notes[UNFINISHED_NOTE] += 1
+    if len(structures) > 1:
+        for step, atoms in enumerate(structures):
+            atoms.info["step"] = step
+    return structures
+
+
+def is_finished(path: Path, file_format: str) -> bool:
+    """Return whether an output of VASP or pw.x has the line with which a finished run ends."""
+    return any(END_MARKS[file_format] in line for line in _read_lines(path))
+
+
+def add_output_details(path: Path, file_format: str, structures: Sequence[Atoms], notes: Counter[str]) -> None:
+    """Add ``cpu_seconds``, ``cores`` and, without convergence, ``scf_converged: False`` to the info of each ionic step.
+
+    Parameters
+    ----------
+    path : Path
+        An output, possibly compressed; those of programs without such details are left alone.
+    file_format : str
+        ASE's name of the format.
+    structures : sequence of ase.Atoms
+        The ionic steps that have an energy, from this output or from the vasprun.xml in the same directory.
+    notes : Counter
+        Number of steps that did not converge, updated in place.
+    """
+    for atoms, is_converged in zip(structures, _scan_loops(path, file_format, len(structures)), strict=False):
+        if not is_converged and atoms.info.get(FLAG) is not False:
+            atoms.info[FLAG] = False
+            notes[UNCONVERGED_NOTE] += 1
+    if file_format in CORES_PATTERNS and structures:
+        cores, seconds = _scan_costs(path, file_format, len(structures))
+        for atoms, value in zip(structures, seconds, strict=False):
+            atoms.info.update(cpu_seconds=value, cores=cores)
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of an output; job scripts may write any bytes into it."""
+    with open_with_compression(str(path), "rb") as stream:
+        for line in stream:
+            yield line.decode("latin-1")
+
+
+def _scan_loops(path: Path, file_format: str, n_steps: int) -> list[bool]:
+    """Return whether the electronic loop of each ionic step converged; empty for other formats."""
+    if file_format == "vasp-xml":
+        return list(_scan_vasprun_loops(path))
+    if file_format == "vasp-out":
+        return list(_scan_outcar_loops(path))
+    if file_format not in LOOP_MARKS:
+        return []
+    success, failure = LOOP_MARKS[file_format]
+    converged = [failure not in line for line in _read_lines(path) if success in line or failure in line]
+    if len(converged) != n_steps and not all(converged):  # a mark is printed only in some cases
+        return [True] * (n_steps - 1) + [False]
+    return converged
+
+
+def _scan_vasprun_loops(path: Path) -> Iterator[bool]:
+    """Yield for each ionic step of a vasprun.xml whether its electronic loop converged.
+
+    VASP does not write it: a loop has not converged if it has NELM iterations, the last two of which differ by more
+    than EDIFF.
+    """
+    settings: dict[str, float] = {}
+    energies: list[float] = []
+    n_iterations, is_inside = 0, False
+    for line in _read_lines(path):
+        if "<scstep>" in line:
+            n_iterations, is_inside = n_iterations + 1, True
+        elif "</scstep>" in line:
+            is_inside = False
+        elif "</calculation>" in line:
+            is_limit = n_iterations >= settings.get("NELM", math.inf)
+            changes = abs(energies[-1] - energies[-2]) if len(energies) > 1 else math.inf
+            yield not is_limit or changes <= settings.get("EDIFF", 0.0)
+            n_iterations, energies = 0, []
+        elif is_inside and (match := XML_ENERGY.search(line)):
+            energies.append(float(match[1]))
+        else:
+            settings |= {name: float(value) for name, value in XML_SETTING.findall(line)}
+
+
+def _scan_outcar_loops(path: Path) -> Iterator[bool]:
+    """Yield for each ionic step of an OUTCAR whether its electronic loop converged.
+
+    A loop did not converge if it ended for another reason than EDIFF, or if it used all NELM iterations without
+    reporting that it reached EDIFF.
+    """
+    is_ediff_reached, is_aborted, max_iterations, iteration = False, False, math.inf, 0
+    for line in _read_lines(path):
+        if VASP_CONVERGED_MARK in line:
+            is_ediff_reached = True
+        elif VASP_ABORT_MARK in line:
+            is_aborted = True
+        elif VASP_STEP_MARK in line:
+            yield is_ediff_reached or (iteration < max_iterations and not is_aborted)
+            is_ediff_reached = is_aborted = False
+        elif "Iteration" in line and (match := ITERATION_PATTERN.search(line)):
+            iteration = int(match[1])
+        elif max_iterations == math.inf and (match := MAX_ITERATIONS_PATTERN.search(line)):
+            max_iterations = int(match[1])
+
+
+def _scan_costs(path: Path, file_format: str, n_steps: int) -> tuple[int, list[float]]:
+    """Return the number of cores, and the core time of each step, or of the first ones if the run crashed."""
+    cores, steps, total = 1, list[float](), math.nan
+    for line in _read_lines(path):
+        if cores == 1 and (match := CORES_PATTERNS[file_format].search(line)):
+            cores = int(match[match.lastindex or 1])
+        elif match := STEP_PATTERN.search(line):
+            steps.append(float(match[1]))
+        elif match := TOTAL_PATTERN.search(line):
+            total = float(match[match.lastindex or 1])
+        elif match := PWSCF_PATTERN.search(line):
+            total = sum(float(n) * DURATION_SECONDS[unit] for n, unit in DURATION_PATTERN.findall(match[1]))
+    if len(steps) < n_steps and not math.isnan(total):
+        return cores, [cores * total / n_steps] * n_steps
+    return cores, [cores * step for step in steps]
