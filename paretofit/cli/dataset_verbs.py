@@ -7,20 +7,8 @@ from typing import Annotated
 
 import typer
 
-from paretofit.cli.options import (
-    CommitteeMethodOption,
-    CommitteeOption,
-    CoverageOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    WeightRatioOption,
-    app,
-    print_result,
-    read_committee_options,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, read_committee_options, split_names
 from paretofit.core import InputError
 from paretofit.dataset import ExportSummary
 
@@ -83,7 +71,7 @@ SourceArgument = Annotated[
 
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
 def info(
-    dataset: Annotated[Path, typer.Argument(help="Dataset to describe (HDF5).")], *, as_json: JsonOption = False
+    dataset: Annotated[Path, typer.Argument(help="Dataset to describe (HDF5).")], *, as_json: options.Json = False
 ) -> None:
     """Describe a dataset, with warnings about suspicious labels and structures."""
     from paretofit.commands import inspect_dataset
@@ -125,9 +113,9 @@ def import_(
     from paretofit.dataset import format_import_summary, read_level_settings
 
     settings = read_level_settings(level_settings) if level_settings else None
-    options = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "id_key": id_key,
+    key_options = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "id_key": id_key,
                "seconds_key": seconds_key}  # fmt: skip
-    keys = {name: _parse_keys(f"--{name.replace('_', '-')}", entries or []) for name, entries in options.items()}
+    keys = {name: _parse_keys(f"--{name.replace('_', '-')}", entries or []) for name, entries in key_options.items()}
     if published is not None:
         from paretofit.published import import_published
 
@@ -180,7 +168,7 @@ def export(
     format_: FormatOption = "extxyz",
     label_keys: LabelKeysOption = "plain",
     twojmax: Annotated[int | None, typer.Option(help="2Jmax of the fit to export.", show_default="largest")] = None,
-    weight_ratio: WeightRatioOption = None,
+    weight_ratio: options.WeightRatio = None,
     n_train: Annotated[
         int | None, typer.Option(help="Number of training configurations of the fit.", show_default="largest")
     ] = None,
@@ -188,14 +176,14 @@ def export(
     repetition: Annotated[int, typer.Option(min=0, help="Repetition (random draw) of the fit to export.")] = 0,
     ridge: Annotated[str | None, typer.Option(help="Ridge penalty of the fit.", show_default="best")] = None,
     name: Annotated[str, typer.Option(help="Base name of the potential's files.")] = "potential",
-    committee: CommitteeOption = None,
-    committee_method: CommitteeMethodOption = "bootstrap",
-    coverage: CoverageOption = 0.9,
+    committee: options.Committee = None,
+    committee_method: options.CommitteeMethod = "bootstrap",
+    coverage: options.Coverage = 0.9,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the committee.")] = 1,
-    force: ForceOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    force: options.Force = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Export the levels of a dataset to files that other programs read, or a fit of a run as a LAMMPS potential."""
     if not source.is_dir():

@@ -7,16 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from paretofit.cli.options import (
-    AllowPickleOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    app,
-    print_result,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError
 
 PotentialArgument = Annotated[
@@ -83,11 +75,11 @@ def explore(
     stop_force: StopForceOption = None,
     time_limit: TimeLimitOption = 86400.0,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of start structures, conditions and velocities.")] = 1,
-    allow_pickle: AllowPickleOption = False,
-    jobs: JobsOption,
-    force: ForceOption = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    allow_pickle: options.AllowPickle = False,
+    jobs: options.Jobs,
+    force: options.Force = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Run molecular dynamics with a potential, with its error bars, and save the frames that extrapolate.
 

@@ -44,7 +44,7 @@ def _resolve_progress(context: typer.Context, value: bool) -> bool:
     return value and not settings.get("quiet") and not settings.get("json")
 
 
-JobsOption = Annotated[
+Jobs = Annotated[
     int,
     typer.Option(
         "--jobs",
@@ -55,17 +55,13 @@ JobsOption = Annotated[
         show_default="one per core",
     ),
 ]
-ProgressOption = Annotated[
+Progress = Annotated[
     bool,
     typer.Option("--progress/--no-progress", callback=_resolve_progress, help="Show progress bars.", show_default=True),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", is_eager=True, callback=_store_json, help="Print the result as JSON.")
-]
-LevelOption = Annotated[
-    str | None, typer.Option("--level", help="Convergence level of the labels.", show_default="the last")
-]
-WeightRatioOption = Annotated[
+Json = Annotated[bool, typer.Option("--json", is_eager=True, callback=_store_json, help="Print the result as JSON.")]
+Level = Annotated[str | None, typer.Option("--level", help="Convergence level of the labels.", show_default="the last")]
+WeightRatio = Annotated[
     float | None,
     typer.Option(
         "--weight-ratio",
@@ -73,34 +69,34 @@ WeightRatioOption = Annotated[
         show_default="the one with the smallest leave-one-out errors; for a run: best",
     ),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
-RunFolderOption = Annotated[
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+RunFolder = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Run folder.", show_default="runs/<name>-<hash> or runs/<name>-<verb>"),
 ]
-FiguresOption = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw a map of the candidates.")]
-CommitteeOption = Annotated[
+Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw a map of the candidates.")]
+Committee = Annotated[
     int | None,
     typer.Option(
         "--committee",
         help="Number of committee members; a committee gives error bars, intervals and extrapolation grades.",
     ),
 ]
-CommitteeMethodOption = Annotated[
+CommitteeMethod = Annotated[
     str,
     typer.Option(
         "--committee-method",
         help="Method that generates the committee members: bootstrap, subset, posterior or pops. Needs --committee.",
     ),
 ]
-AllowPickleOption = Annotated[
+AllowPickle = Annotated[
     bool,
     typer.Option(
         "--allow-pickle",
         help="Load MACE networks that were not trained by you on this computer. Loading them can run any code.",
     ),
 ]
-CoverageOption = Annotated[
+Coverage = Annotated[
     float, typer.Option("--coverage", help="Fraction of labels that the prediction intervals must contain.")
 ]
 

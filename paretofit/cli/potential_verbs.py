@@ -7,22 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from paretofit.cli.options import (
-    AllowPickleOption,
-    CommitteeMethodOption,
-    CommitteeOption,
-    CoverageOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    LevelOption,
-    ProgressOption,
-    WeightRatioOption,
-    app,
-    print_result,
-    read_committee_options,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, read_committee_options, split_names
 from paretofit.core import InputError
 
 ObjectivesOption = Annotated[
@@ -117,26 +103,26 @@ def fit(
     ] = None,
     fitsnap: Annotated[Path | None, typer.Option(help="FitSNAP input file (.in) to fit instead of a dataset.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the potential to.")] = Path("potential"),
-    level: LevelOption = None,
+    level: options.Level = None,
     twojmax: TwojmaxOption = None,
     cutoff: CutoffOption = None,
     quadratic: QuadraticOption = None,
-    weight_ratio: WeightRatioOption = None,
+    weight_ratio: options.WeightRatio = None,
     held_out_fraction: HeldOutOption = None,
     reference_energies: ReferenceEnergiesOption = None,
-    committee: CommitteeOption = None,
-    committee_method: CommitteeMethodOption = "bootstrap",
-    coverage: CoverageOption = 0.9,
+    committee: options.Committee = None,
+    committee_method: options.CommitteeMethod = "bootstrap",
+    coverage: options.Coverage = 0.9,
     optimise_weights: ObjectivesOption = "",
     weight_front: WeightFrontOption = False,
     regulariser: RegulariserOption = 0.01,
     keep_design: KeepDesignOption = False,
     name: NameOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
-    force: ForceOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    force: options.Force = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Fit a potential, or with --committee a committee, to a dataset or the data of a FitSNAP input."""
     from paretofit.commands import fit_dataset, fit_fitsnap
@@ -144,7 +130,7 @@ def fit(
     choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic, "name": name,
                "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
                "reference_energies": reference_energies}  # fmt: skip
-    options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
+    settings: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
@@ -152,12 +138,12 @@ def fit(
     if fitsnap is not None and any(value is not None for value in choices.values()):
         raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction, "
                          "--name, --reference-energies cannot be combined with --fitsnap; set them in it")  # fmt: skip
-    options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
+    settings["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
-        result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **options)  # type: ignore[arg-type]
+        result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **settings)  # type: ignore[arg-type]
     else:
         result = fit_fitsnap(str(fitsnap), out, objectives=split_names(optimise_weights), front=weight_front,
-                             regulariser=regulariser, **options)  # fmt: skip
+                             regulariser=regulariser, **settings)  # fmt: skip
     print_result(result, result.text, as_json=as_json, exclude=("potential", "rows"))
     result.require_agreement()
 
@@ -175,7 +161,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write tables and figures to.")] = Path(
         "evaluation"
     ),
-    level: LevelOption = None,
+    level: options.Level = None,
     coverage: EvaluationCoverageOption = None,
     max_energy: MaxEnergyOption = None,
     max_force: MaxForceOption = None,
@@ -187,11 +173,11 @@ def evaluate(
         bool, typer.Option("--md-speed", help="Measure the speed of molecular dynamics on one core.")
     ] = False,
     structure: TimedStructureOption = None,
-    allow_pickle: AllowPickleOption = False,
-    force: ForceOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    allow_pickle: options.AllowPickle = False,
+    force: options.Force = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Compute the errors of a potential, and for a committee disagreements, intervals and extrapolation grades."""
     from paretofit.commands import evaluate_dataset, evaluate_md_speed

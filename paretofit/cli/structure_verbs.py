@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from paretofit.cli.options import (
-    FiguresOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    RunFolderOption,
-    app,
-    print_result,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result
 
 DryRunOption = Annotated[
     bool,
@@ -57,7 +49,7 @@ DrawOption = Annotated[
 def label(
     study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'labelling'.")],
     *,
-    out: RunFolderOption = None,
+    out: options.RunFolder = None,
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Number of labels computed at the same time.", show_default="cores"),
@@ -68,8 +60,8 @@ def label(
     write_inputs: WriteInputsOption = None,
     read_outputs: ReadOutputsOption = None,
     force: Annotated[bool, typer.Option("--force", help="With --write-inputs: replace existing inputs.")] = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Compute the missing labels of a dataset; each is stored when finished, and the same command resumes a run."""
     from joblib import cpu_count
@@ -102,10 +94,10 @@ def augment(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Extended XYZ file to write.", show_default="augmentation.output")
     ] = None,
-    figures: FiguresOption = True,
-    force: ForceOption = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    figures: options.Figures = True,
+    force: options.Force = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Generate candidates for labelling: distortions, strain, vacancies, slabs, clusters, alloys, maximal entropy."""
     from paretofit.commands import augment_study, format_candidates
@@ -133,11 +125,11 @@ def select(
     energy_weight: Annotated[float, typer.Option(help="Energy weight w_E of the leverage scores (w_F is 1).")] = 150.0,
     draw: DrawOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the selection.")] = 1,
-    figures: FiguresOption = True,
-    force: ForceOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    figures: options.Figures = True,
+    force: options.Force = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Select structures to label by their descriptors, and write them in the order of selection."""
     from paretofit.commands import format_selection, select_structures

@@ -7,18 +7,8 @@ from typing import Annotated
 
 import typer
 
-from paretofit.cli.options import (
-    AllowPickleOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    RunFolderOption,
-    app,
-    count_cores,
-    print_result,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError, escape_formulas
 
 BudgetOption = Annotated[
@@ -73,7 +63,7 @@ def init(
         bool, typer.Option("--keys", help="Print every key of a study with its default and meaning, and exit.")
     ] = False,
     schema: Annotated[Path | None, typer.Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
-    force: ForceOption = False,
+    force: options.Force = False,
 ) -> None:
     """Write a commented study for a dataset, and the JSON Schema that editors use for completion."""
     from paretofit.study import estimate_study_cost, tabulate_settings, write_json_schema, write_template
@@ -88,19 +78,19 @@ def init(
     else:
         path = write_template(dataset, out, overwrite=force)
         typer.echo(f"{path} has been written; check it, then run: paretofit run {path}")
-        typer.echo(estimate_study_cost(path, jobs=count_cores()).text)
+        typer.echo(estimate_study_cost(path, jobs=options.count_cores()).text)
 
 
 @app.command(epilog="Example:  paretofit run studies/quick.yaml --jobs 2")
 def run(
     study: Annotated[Path, typer.Argument(help="Study to run (YAML).")],
     *,
-    out: RunFolderOption = None,
-    allow_pickle: AllowPickleOption = False,
-    jobs: JobsOption,
+    out: options.RunFolder = None,
+    allow_pickle: options.AllowPickle = False,
+    jobs: options.Jobs,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the study and estimate its cost.")] = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Run a study: descriptors, sweep, front and report. The same command resumes a stopped run."""
     from paretofit.study import estimate_study_cost, run_study
@@ -115,7 +105,7 @@ def run(
 
 @app.command(epilog="Example:  paretofit report runs/beryllium-1a2b3c4d")
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], *, as_json: JsonOption = False
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], *, as_json: options.Json = False
 ) -> None:
     """Rewrite the front, figures, tables and report.html of a run, without fitting."""
     from paretofit.study import rebuild_report
@@ -144,9 +134,9 @@ def plan_(
     study: Annotated[
         bool, typer.Option("--study", help="Print only the keys of a study for exactly this setting.")
     ] = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Recommend level, number of configurations, 2Jmax and weights for a budget, with the expected errors."""
     from paretofit.commands import plan
@@ -179,8 +169,8 @@ def pareto(
         Path | None, typer.Option(help="With --published: folder for the paper's figures.")
     ] = None,
     summarise: SummariseOption = "",
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find the Pareto-optimal rows of a table, those that no other row dominates."""
     from paretofit.pareto import describe_front, extract_front_from_csv
@@ -217,14 +207,14 @@ def pareto(
 def learn(
     study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'learning'.")],
     *,
-    out: RunFolderOption = None,
+    out: options.RunFolder = None,
     stage: Annotated[
         str | None, typer.Option(help="Run only this stage of the current iteration: label, train, explore or select.")
     ] = None,
-    allow_pickle: AllowPickleOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    allow_pickle: options.AllowPickle = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Run or resume the active-learning loop: label, train a committee, explore by MD, select uncertain frames."""
     from paretofit import commands

@@ -8,16 +8,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from paretofit.cli.options import (
-    AllowPickleOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    app,
-    print_result,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError
 
 T = TypeVar("T", int, float)
@@ -94,12 +86,12 @@ def validate(
     reference_energy: ReferenceEnergyOption = None,
     temperature: Annotated[float, typer.Option(min=1.0, help="Temperature of the molecular dynamics (K).")] = 300.0,
     md_time: TimeOption = None,
-    allow_pickle: AllowPickleOption = False,
+    allow_pickle: options.AllowPickle = False,
     quick: Annotated[bool, typer.Option("--quick", help="Use small cells and short dynamics.")] = False,
-    jobs: JobsOption,
-    force: ForceOption = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    jobs: options.Jobs,
+    force: options.Force = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Compute physical properties of a potential: crystals, elasticity, phonons, defects, surfaces, dynamics.
 

@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paretofit.core import InputError, check_new_paths, remove_file, write_csv
+from paretofit.core import InputError, check_new_paths, write_csv
 from paretofit.pareto import pareto_front
 from paretofit.published import ERROR_COLUMNS, FIT_COLUMNS, N_CONFIGURATIONS, SECONDS_PER_CONFIGURATION, read_published
 from paretofit.report.figures import (
     CannotDrawError,
-    get_parent_figure,
+    FigurePlan,
     plot_energy_force_by_twojmax,
     plot_energy_force_tradeoff,
     plot_force_error_against_cost,
     plot_front_by_cost,
     plot_learning_curves,
-    save_figure,
+    render_figure,
 )
 from paretofit.report.tables import OBJECTIVES, RESULT_COLUMNS, compute_fronts_by_twojmax, compute_medians
 
@@ -140,14 +140,10 @@ def _draw_figures(study: PublishedStudy, levels: list[str], folder: Path) -> Non
         rows = fits[fits["twojmax"] == twojmax]
         plans[f"learning_curves_twojmax{twojmax}"] = partial(_plot_learning_curves, rows, levels)
     for name, draw in plans.items():
-        try:
-            saved = save_figure(get_parent_figure(draw()), folder, name)
-        except CannotDrawError as reason:
-            for kind in ("png", "svg"):
-                remove_file(folder / f"{name}.{kind}")
+        if reason := render_figure(FigurePlan(name, draw, str), folder).missing_reason:
             study.missing_figures.append(f"{name}: {reason}")
         else:
-            study.figures += [path for path in saved if path.suffix == ".png"]
+            study.figures.append(folder / f"{name}.png")
 
 
 def _plot_tradeoff(fits: pd.DataFrame, levels: list[str]) -> Axes | np.ndarray:

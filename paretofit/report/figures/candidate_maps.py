@@ -94,10 +94,7 @@ def plot_candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, ax
     if is_chosen.any():
         x, y = points[is_chosen].T
         ax.scatter(x, y, s=22, facecolors="none", edgecolors="black", linewidths=0.7, label="selected")
-    ax.set_xlabel(f"{name} 1")
-    ax.set_ylabel(f"{name} 2")
-    ax.set_xticklabels([])
-    ax.set_yticklabels([])
+    ax.set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticklabels=[], yticklabels=[])
     return ax
 
 
@@ -112,8 +109,7 @@ def plot_distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axe
         ax.hist(values, bins=40, stacked=True, color=colours, label=kinds, linewidth=0)
     else:
         ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center")
-    ax.set_xlabel(label)
-    ax.set_ylabel("candidates")
+    ax.set(xlabel=label, ylabel="candidates")
     return ax
 
 

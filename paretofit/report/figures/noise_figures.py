@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.drawing import FigurePlan
-from paretofit.report.figures.front_figures import plot_error_against_cost
+from paretofit.report.figures.front_figures import plot_energy_error_against_cost
 from paretofit.report.figures.noise_text import format_correlation, format_twojmax
 from paretofit.report.figures.style import UNITS, CannotDrawError
 from paretofit.report.figures.sweep_figures import (
@@ -95,8 +95,7 @@ def _draw_noise(ax: Axes, points: pd.DataFrame, correlations: pd.DataFrame, colo
     """Draw a panel: the points, their regression line, and the lines of models that learn or ignore label errors."""
     x, y = points["error"].to_numpy(dtype=float), points["residual"].to_numpy(dtype=float)
     x_limit, y_limit = _choose_limit(x), _choose_limit(y)
-    ax.set_xlim(-x_limit, x_limit)
-    ax.set_ylim(-y_limit, y_limit)
+    ax.set(xlim=(-x_limit, x_limit), ylim=(-y_limit, y_limit))
     axes_tools.annotate_outside(ax, x, y)
     alpha = 0.7 if len(x) < _MAX_OPAQUE_POINTS else 0.4
     ax.scatter(x, y, s=5, color=colour, alpha=alpha, linewidths=0, rasterized=True)
@@ -154,8 +153,7 @@ def plot_training_tradeoff(
         axes_tools.annotate_outside(ax, x, y, list(rows["level"]), "level")
         annotate_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
         ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
-        ax.set_xlabel(f"training {ENERGY_LABEL}")
-        ax.set_ylabel(f"training {FORCE_LABEL}")
+        ax.set(xlabel=f"training {ENERGY_LABEL}", ylabel=f"training {FORCE_LABEL}")
         levels_inside = set(rows["level"][axes_tools.find_inside_axes(ax, x, y)])
         handles = style.build_level_handles(levels, list(rows["level"]), levels_inside)
         style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=3)
@@ -167,14 +165,6 @@ def _is_above_rounding(values: np.ndarray) -> np.ndarray:
     finite = values[np.isfinite(values)]
     limit = _MIN_RELATIVE_ERROR * (np.median(finite) if finite.size else 0.0)
     return np.asarray(np.isfinite(values) & (values > limit))
-
-
-def plot_energy_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
-    """Plot energy RMSE against DFT cost of the points on the front, coloured by force RMSE; a panel for each 2Jmax.
-
-    Parameters and returns as in `paretofit.report.figures.front_figures.plot_front_by_cost`.
-    """
-    return plot_error_against_cost(front, levels, None, y=("ref_energy", ENERGY_LABEL), face=("ref_force", FORCE_LABEL))
 
 
 def plan_noise_figures(

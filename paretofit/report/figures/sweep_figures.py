@@ -118,8 +118,7 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
     axes_tools.set_axes_limits(ax, x[is_shown], y[is_shown])
     axes_tools.annotate_outside(ax, x, y, list(points["level"]), "level")
     ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
-    ax.set_xlabel(f"test {ENERGY_LABEL}")
-    ax.set_ylabel(f"test {FORCE_LABEL}")
+    ax.set(xlabel=f"test {ENERGY_LABEL}", ylabel=f"test {FORCE_LABEL}")
     annotate_weights(ax, rows, levels)
     return set(points["level"][axes_tools.find_inside_axes(ax, x, y)])
 
