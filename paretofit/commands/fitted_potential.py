@@ -9,21 +9,11 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from paretofit import potentials
 from paretofit.core import FIT_COPIES, Array, ExecutionError, InputError, list_first
 from paretofit.descriptors import DesignMatrix, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, fit_wls
-from paretofit.potentials import (
-    CommitteeSettings,
-    LabelledStructures,
-    LinearPotential,
-    SnapFiles,
-    TrainingRecord,
-    build_committee,
-    check_exported_files,
-    format_committee,
-    partition_training_rows,
-)
 from paretofit.study import PreparedStudy
 from paretofit.uncertainty import CommitteeFit
 
@@ -45,8 +35,8 @@ class FittedPotential:
         Reason for which the files were written but must not be used unchecked; empty if LAMMPS agrees with the model.
     """
 
-    potential: LinearPotential
-    files: SnapFiles
+    potential: potentials.LinearPotential
+    files: potentials.SnapFiles
     deviation: float
     summary: list[str]
     notes: list[str] = field(default_factory=list, kw_only=True)
@@ -73,7 +63,7 @@ class FittedPotential:
         return "\n".join(
             [
                 *self.summary,
-                *([format_committee(self.potential)] if has_committee else []),
+                *([potentials.format_committee(self.potential)] if has_committee else []),
                 check,
                 *map(str, (self.files.coefficients, self.files.parameters, self.files.include)),
                 *(f"note: {note}" for note in self.notes),
@@ -124,10 +114,10 @@ class DesignFit:
             unpenalised=self.design.n_constant,
         )
 
-    def build_potential(self, fit: Fit) -> LinearPotential:
+    def build_potential(self, fit: Fit) -> potentials.LinearPotential:
         """Build the potential of a single model."""
         coefficients = np.asarray(fit.coefficients)
-        return LinearPotential(self.basis, self.design.expand_coefficients(coefficients, self.level))
+        return potentials.LinearPotential(self.basis, self.design.expand_coefficients(coefficients, self.level))
 
     @property
     def training_structures(self) -> list[Atoms]:
@@ -135,20 +125,20 @@ class DesignFit:
         return [*self.prepared.dataset.select(self.training_set), *self.prepared.reference_energies.isolated_atoms]
 
     def fit_committee(
-        self, settings: CommitteeSettings, context: RunContext, centre: Array | None = None
-    ) -> LinearPotential:
+        self, settings: potentials.CommitteeSettings, context: RunContext, centre: Array | None = None
+    ) -> potentials.LinearPotential:
         """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set."""
         dataset, split = self.prepared.dataset, self.prepared.split
         columns = self.design.columns_up_to(self.twojmax)
-        parts = partition_training_rows(self.design, self.level, self.training_set, columns)
+        parts = potentials.partition_training_rows(self.design, self.level, self.training_set, columns)
         rng = np.random.default_rng([settings.seed, 0])
         row_weights = np.array([*self.weights, 1.0])
-        return build_committee(
+        return potentials.build_committee(
             self.basis,
             CommitteeFit.from_parts(parts, split.groups[self.training_set], row_weights, rng, threads=context.jobs),
             settings,
             self.training_structures,
-            LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
+            potentials.LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
             centre=centre,
             energy_weight=self.weights[0],
             level=self.level,
@@ -157,8 +147,8 @@ class DesignFit:
         )
 
     def write(
-        self, potential: LinearPotential, out: Path | str, name: str, n_checked: int
-    ) -> tuple[SnapFiles, float, str]:
+        self, potential: potentials.LinearPotential, out: Path | str, name: str, n_checked: int
+    ) -> tuple[potentials.SnapFiles, float, str]:
         """Write a potential for LAMMPS; return its files and the result of `compare_with_lammps`.
 
         LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
@@ -181,12 +171,14 @@ class DesignFit:
         structures = list(dataset.select(positions[spread_evenly(len(positions), n_checked)]))
         if potential.uncertainty is None:
             sets = self.training_structures, dataset.select(split.test)
-            potential = replace(potential, training=TrainingRecord.from_structures(*sets, self.level))
+            potential = replace(potential, training=potentials.TrainingRecord.from_structures(*sets, self.level))
         files = potential.write(out, name)
         return files, *compare_with_lammps(files, potential, structures)
 
 
-def compare_with_lammps(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> tuple[float, str]:
+def compare_with_lammps(
+    files: potentials.SnapFiles, potential: potentials.LinearPotential, structures: Sequence[Atoms]
+) -> tuple[float, str]:
     """Compare LAMMPS with the model; an error does not hide that the files are written.
 
     Returns
@@ -197,12 +189,12 @@ def compare_with_lammps(files: SnapFiles, potential: LinearPotential, structures
         Reason of the failure, or an empty text.
     """
     try:
-        return check_exported_files(files, potential, structures), ""
+        return potentials.check_exported_files(files, potential, structures), ""
     except InputError as error:
         return float("nan"), f"the check of the written potential failed: {error}"
 
 
-def check_committee_size(settings: CommitteeSettings, prepared: PreparedStudy) -> None:
+def check_committee_size(settings: potentials.CommitteeSettings, prepared: PreparedStudy) -> None:
     """Check that the test set has enough groups to calibrate a committee.
 
     Raises

@@ -12,7 +12,7 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.report import Finding, write_report
+from paretofit.report import Finding, page, write_report
 from paretofit.report.figures import (
     assess_networks,
     build_label_noise_table,
@@ -22,16 +22,6 @@ from paretofit.report.figures import (
     describe_label_noise,
     plan_network_figures,
     plan_noise_figures,
-)
-from paretofit.report.page import (
-    ExtraContent,
-    ReportFigure,
-    ReportTable,
-    build_front_tables,
-    build_level_tables,
-    describe_budget,
-    describe_level_errors,
-    plan_level_figures,
 )
 from paretofit.report.tables import build_error_tables, build_model_table
 from paretofit.study.analysis import (
@@ -173,7 +163,7 @@ def _collect_content(
     front: pd.DataFrame,
     errors: LevelErrors,
     paths: pd.DataFrame | None,
-) -> ExtraContent:
+) -> page.ExtraContent:
     """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
     levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
     noise, points = (read_table_or_empty(folder / name) for name in (NOISE_FILE, NOISE_POINTS_FILE))
@@ -181,20 +171,24 @@ def _collect_content(
     findings, figures, tables = [], [], []
     if len(levels) > 1:
         findings.append(
-            _make_finding("labels", "How large are the errors of the cheaper levels?", describe_level_errors(errors))
+            _make_finding(
+                "labels", "How large are the errors of the cheaper levels?", page.describe_level_errors(errors)
+            )
         )
-        figures, tables = list(plan_level_figures(errors, levels)), list(build_level_tables(errors, levels))
+        figures, tables = list(page.plan_level_figures(errors, levels)), list(page.build_level_tables(errors, levels))
     if len(noise):
         findings.append(
             _make_finding("noise", "How much of these errors do models ignore?", describe_label_noise(noise))
         )
         tables.append(build_label_noise_table(noise))
     if len(levels) > 1:
-        findings.append(_make_finding("budget", "Which level does a budget favour?", describe_budget(results, levels)))
+        findings.append(
+            _make_finding("budget", "Which level does a budget favour?", page.describe_budget(results, levels))
+        )
         tables += build_error_tables(results, levels, weights)
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
-        tables += build_front_tables(results, front, levels)
+        tables += page.build_front_tables(results, front, levels)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
     networks = read_table_or_empty(folder / NETWORKS_FILE)
     if len(networks):
@@ -203,17 +197,17 @@ def _collect_content(
         tables += build_network_tables(networks, read_table_or_empty(folder / NETWORK_CALIBRATION_FILE))
         figures += plan_network_figures(models, levels)
     validation_tables, pictures = _read_validation(folder / VALIDATION_FOLDER)
-    return ExtraContent(findings, figures, tables + validation_tables, noise_figures, pictures)
+    return page.ExtraContent(findings, figures, tables + validation_tables, noise_figures, pictures)
 
 
-def _read_validation(folder: Path) -> tuple[list[ReportTable], list[ReportFigure]]:
+def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.ReportFigure]]:
     """Read the results of ``paretofit validate -o RUN/validation``, if there are any."""
     table = read_table_or_empty(folder / "validation.csv")
     if table.empty:
         return [], []
     note = "Properties of a potential from paretofit validate; failed properties are in validation/failures.csv."
     pictures = [
-        ReportFigure(
+        page.ReportFigure(
             f"validation_{path.stem}",
             f"Validation: {path.stem.replace('_', ' ')}.",
             path.read_bytes(),
@@ -221,7 +215,7 @@ def _read_validation(folder: Path) -> tuple[list[ReportTable], list[ReportFigure
         )
         for path in sorted((folder / "figures").glob("*.svg"))
     ]
-    return [ReportTable("Physical properties", note, "validation", table)], pictures
+    return [page.ReportTable("Physical properties", note, "validation", table)], pictures
 
 
 def _make_finding(name: str, question: str, answer: str) -> Finding:
