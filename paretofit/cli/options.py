@@ -103,8 +103,6 @@ Coverage = Annotated[
 
 def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
     """Return the committee settings of the options, or None without --committee."""
-    from paretofit.potentials import CommitteeSettings
-
     if members is None:
         if method != "bootstrap":
             raise InputError(f"--committee-method {method} requires --committee with the number of members")

@@ -1,7 +1,8 @@
 """`paretofit evaluate POTENTIAL DATASET`: errors, disagreements, intervals and grades of every configuration.
 
 Results are separate for the training set, the held-out set and new configurations, because training errors do not
-measure the quality of a potential. Disagreements, intervals and grades do not require labels.
+measure the quality of a potential. Disagreements, intervals and grades do not require labels. With ``--md-speed``, the
+speed of molecular dynamics is measured.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from paretofit.execution import RunContext
 from paretofit.potentials import (
     DISPLAY_UNITS,
     KINDS,
+    CommitteePotential,
     LabelledStructures,
-    LinearPotential,
     MacePotential,
     StructureLabels,
     assess_all,
@@ -32,13 +33,16 @@ from paretofit.potentials import (
     build_evaluation_tables,
     compute_spread_limits,
     flag_configurations,
+    is_mace,
     list_outliers,
     predict_all,
     read_potential,
+    read_snap_files,
     summarise_by_set,
 )
 from paretofit.report.tables import write_table
 from paretofit.uncertainty import Assessment, classify_grade
+from paretofit.validation import MdSpeed, build_reference_crystal, measure_md_speed, measure_network_speed
 
 TABLE_NAMES = ("evaluation", "summary", "thresholds")
 DATASET_SUFFIXES = {".h5", ".hdf5"}
@@ -67,7 +71,7 @@ class Evaluation:
         limit) and, for labelled configurations, ``true_positive_rate, positive_predictive_value`` (equations 3 and 4).
     level : str
         Convergence level of the labels; empty if there are none.
-    potential : LinearPotential or MacePotential
+    potential : CommitteePotential
     coverage : float
     folder : Path or None
         Folder of the tables and figures.
@@ -78,7 +82,7 @@ class Evaluation:
     summary: pd.DataFrame
     thresholds: pd.DataFrame
     level: str
-    potential: LinearPotential | MacePotential
+    potential: CommitteePotential
     coverage: float
     folder: Path | None = None
 
@@ -120,7 +124,7 @@ class Evaluation:
 
 
 def evaluate_dataset(
-    potential: LinearPotential | MacePotential | Path | str,
+    potential: CommitteePotential | Path | str,
     dataset: Path | str,
     out: Path | str | None = None,
     *,
@@ -137,7 +141,8 @@ def evaluate_dataset(
 
     Parameters
     ----------
-    potential : LinearPotential, MacePotential or path-like
+    potential : CommitteePotential or path-like
+        Linear potential or MACE committee, or its files.
     dataset : path-like
         A dataset (HDF5) or any file that ASE reads.
     out : path-like, optional
@@ -200,8 +205,42 @@ def evaluate_dataset(
     return evaluation
 
 
+def evaluate_md_speed(
+    potential: Path | str, structure: Path | str | None = None, *, allow_pickle: bool = False
+) -> MdSpeed:
+    """Measure the MD speed of a potential in LAMMPS, or of a member of a MACE committee in ASE, on one core.
+
+    Parameters
+    ----------
+    potential : path-like
+        Files of a SNAP potential, or folder of a MACE committee.
+    structure : path-like, optional
+        Structure of the measurement, repeated to about 250 atoms; by default the crystal of the first element.
+    allow_pickle : bool
+        Accept MACE networks that were not trained by this user on this computer. Loading them can run any code.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or ASE has no reference crystal of the element.
+    """
+    if is_mace(Path(potential)):
+        committee = MacePotential.read(potential, allow_pickle=allow_pickle)
+        return measure_network_speed(committee, _load_crystal(structure, committee.elements[0]))
+    files = read_snap_files(Path(potential))
+    return measure_md_speed(files.commands, files.elements, _load_crystal(structure, files.elements[0]))
+
+
+def _load_crystal(path: Path | str | None, symbol: str) -> Atoms:
+    """Read a structure, or build the crystal of an element."""
+    atoms = build_reference_crystal(symbol) if path is None else read_frames(Path(path), None).atoms[0]
+    if atoms is None:
+        raise InputError(f"ASE has no reference crystal of {symbol}; specify a structure with --structure")
+    return atoms
+
+
 def _check_options(
-    potential: LinearPotential | MacePotential,
+    potential: CommitteePotential,
     coverage: float | None,
     tolerances: Mapping[str, float] | None,
     calibration: str,
@@ -253,7 +292,7 @@ def _read_cases(
     return LabelledStructures(frames.atoms, labels), infos, path.name if any(records) else ""
 
 
-def check_elements(potential: LinearPotential | MacePotential, structures: Sequence[Atoms], path: Path | str) -> None:
+def check_elements(potential: CommitteePotential, structures: Sequence[Atoms], path: Path | str) -> None:
     """Check that all configurations have atoms, and only elements of the potential."""
     supported_elements = set(potential.elements)
     for atoms in structures:

@@ -91,7 +91,7 @@ def plan(
         by_twojmax,
         pareto.find_adjacent_measurements(results, choice),
         name,
-        len(options.drop_duplicates(_list_setting_columns(options))),
+        len(options.drop_duplicates(pareto.list_setting_columns(options))),
         pareto.find_reference_level(results),
         _collect_notes(choice, limits, results, options, factor),
         _list_assumed_levels(results),
@@ -169,15 +169,11 @@ def _choose_for_doubled_budget(
     return pareto.choose_option(options, pareto.Limits(budget, max_md_cost=limits.max_md_cost), prefer)
 
 
-def _list_setting_columns(options: pd.DataFrame) -> list[str]:
-    return [column for column in pareto.SETTING_COLUMNS if column in options.columns]
-
-
 def _collect_notes(
     choice: pd.Series, limits: pareto.Limits, results: pd.DataFrame, options: pd.DataFrame, factor: float
 ) -> list[str]:
     notes = _describe_assumed_costs(results)
-    columns = _list_setting_columns(options)
+    columns = pareto.list_setting_columns(options)
     largest = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
     if limits.budget is not None and choice["n_train"] == largest:
         notes.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ from paretofit.core import InputError, check_choice
 from paretofit.pareto.columns import extract_numbers
 from paretofit.pareto.learning_curve import LearningCurve
 
-Prefer = Literal["energy", "force", "both"]
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
@@ -174,7 +173,7 @@ def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.Data
         At most two rows with ``n_train``, ``ref_energy``, ``ref_force``, ``label_seconds`` and ``repetitions``.
     """
     table = _select_usable_rows(results)
-    for column in _list_setting_columns(table):
+    for column in list_setting_columns(table):
         table = table[table[column] == row[column]]
     grouped = table.groupby("n_train")
     medians = grouped[["ref_energy", "ref_force", "label_seconds"]].median().assign(repetitions=grouped.size())
@@ -214,7 +213,8 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     return usable_rows
 
 
-def _list_setting_columns(table: pd.DataFrame) -> list[str]:
+def list_setting_columns(table: pd.DataFrame) -> list[str]:
+    """List the columns of a table that identify a setting."""
     return [column for column in SETTING_COLUMNS if column in table.columns]
 
 
@@ -238,7 +238,7 @@ def _group_settings(
     table: pd.DataFrame, reference_level: str
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame | None]]:
     """Yield each setting with its rows and, for cheaper levels, the rows of this setting at the reference level."""
-    columns = _list_setting_columns(table)
+    columns = list_setting_columns(table)
     groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(columns, sort=False)))
     for values, rows in groups.items():
         reference_rows = None if values[0] == reference_level else groups.get((reference_level, *values[1:]))

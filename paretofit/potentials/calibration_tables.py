@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from paretofit.core import Array, InputError, RowKind
+from paretofit.core import Array
 from paretofit.potentials.committee_building import DISPLAY_UNITS
 from paretofit.potentials.evaluation_tables import KINDS, NEW
-from paretofit.uncertainty import ConformalIntervals, Uncertainty, map_detection_scores
+from paretofit.uncertainty import Uncertainty, map_detection_scores
 
 MIN_RELATIVE_ERROR = 1e-3  # relative to the median error; smaller errors belong to forces that vanish by symmetry
 MIN_CONFIGURATIONS = 5  # labelled configurations outside the training set, for a figure of calibration
@@ -74,21 +74,12 @@ def _tabulate_coverage(
     size, std = components["error"].abs().to_numpy(), components["std"].to_numpy()
     rows = []
     for stated in STATED_COVERAGES:
-        if n_groups * (1 - stated) < stated:
+        if n_groups * (1 - stated) < stated or (interval := uncertainty.fit_interval(kind, stated)) is None:
             continue  # too few groups for a calibration of this coverage
-        half_width = factor * _require_interval(uncertainty, kind, stated).compute_half_width(std / factor)
+        half_width = factor * interval.compute_half_width(std / factor)
         normal = np.mean(size <= norm.ppf((1 + stated) / 2) * std)
         rows.append([quantity, stated, test_set, n_groups, np.mean(size <= half_width), normal])
     return rows
-
-
-def _require_interval(uncertainty: Uncertainty, kind: RowKind, coverage: float) -> ConformalIntervals:
-    interval = uncertainty.fit_interval(kind, coverage)
-    if interval is None:
-        raise InputError(
-            f"no {kind.name.lower()} labels were held out for a calibration; fit again with a held-out set"
-        )
-    return interval
 
 
 def _space_limits(values: Array) -> Array:

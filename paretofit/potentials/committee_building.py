@@ -218,7 +218,6 @@ def cross_validate_committee(
     *,
     constraint: ColumnConstraint | None = None,
     level: str = "",
-    n_folds: int = N_FOLDS,
 ) -> CrossValidation:
     """Fit committees without each fold of the training set, from the moments of the fit.
 
@@ -235,11 +234,9 @@ def cross_validate_committee(
     constraint : ColumnConstraint, optional
         Constraint of the fit, with values for `level`.
     level : str
-    n_folds : int
-        Largest number of folds.
     """
     n_blocks = len(fit.G)
-    fold_of_block = np.arange(n_blocks) % min(n_folds, n_blocks)
+    fold_of_block = np.arange(n_blocks) % min(N_FOLDS, n_blocks)
     n_columns = potential.coefficients.shape[1]
     mean = _expand(fit.coefficients, constraint, level)
     committees: list[LinearPotential] = []

@@ -161,7 +161,7 @@ def evaluate_networks(
     rows, calibrations = [], []
     compared_subsets: set[tuple[str, int]] = set()
     for point in _list_points(prepared, data, scores):
-        row, calibration = _load_or_train(point, prepared, errors, folder, context)
+        row, calibration = _load_or_train(point, prepared, data, errors, folder, context)
         rows.append(row)
         calibrations += calibration
         if (point.level, len(point.subset)) not in compared_subsets:
@@ -196,7 +196,7 @@ def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: st
 
 
 def _load_or_train(
-    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, context: RunContext
+    point: _Point, prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the row and the calibration of a network, from its folder if they are stored there."""
     point_folder = folder.absolute() / FOLDER / f"{point.name}-{_hash_point(point, prepared)}"
@@ -204,7 +204,7 @@ def _load_or_train(
     with suppress(OSError, ValueError, KeyError):  # if the file is missing or corrupt, the network is trained again
         content = json.loads(path.read_text(encoding="utf-8"))
         return content["row"], content["calibration"]
-    row, calibration = _train(point, prepared, errors, point_folder, context)
+    row, calibration = _train(point, prepared, data, errors, point_folder, context)
     write_text(path, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
     return row, calibration
 
@@ -225,7 +225,7 @@ def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
 
 
 def _train(
-    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, context: RunContext
+    point: _Point, prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, evaluate and time a network; return its row and calibration."""
     settings, dataset, split = prepared.study.mace, prepared.dataset, prepared.split
@@ -253,7 +253,7 @@ def _train(
         "members": potential.n_members,
         "parameters": potential.n_parameters,
         **errors_by_name,
-        "label_seconds": float(_get_label_seconds(prepared, point.level, point.subset).sum()),
+        "label_seconds": float(data.design.seconds[point.level][point.subset].sum()),
         "train_seconds": sum(member["seconds"] for member in record["members"]),
         "epochs": max(member["epochs"] for member in record["members"]),
         "md_us_per_atom_step": speed,
@@ -273,14 +273,6 @@ def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple
             "larger subset, or other keys in 'split.group_by'"
         )
     return split.train, split.test
-
-
-def _get_label_seconds(prepared: PreparedStudy, level: str, positions: Array) -> Array:
-    """Return the cost of labels (s) according to the settings of the study."""
-    seconds = prepared.study.cost.label_seconds
-    if isinstance(seconds, dict):
-        return np.full(len(positions), float(seconds[level]))
-    return np.asarray(prepared.dataset.labels(level).seconds[positions], dtype=float)
 
 
 def _evaluate_committee(

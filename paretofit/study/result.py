@@ -63,40 +63,28 @@ class RunResult:
         return "\n".join([*lines, str(self.report)])
 
     def __repr__(self) -> str:
-        return format_run(self)
+        """Format the folder, the number of fits and the lowest errors in one line."""
+        front, n_fits = self.front, format_count(len(self.results), "fit")
+        lowest = ""
+        if len(front):
+            energy, force = format_number(front["ref_energy"].min()), format_number(front["ref_force"].min())
+            lowest = f", lowest errors {energy} meV/atom and {force} meV/Å"
+        return f"RunResult('{self.folder}', {n_fits}, {len(front)} on the fronts{lowest})"
 
     def _repr_html_(self) -> str:
-        return format_run_html(self)
-
-
-def format_run_html(run: RunResult) -> str:
-    """Format the settings of a run, its lowest errors, the first rows of the front, warnings and a link as HTML.
-
-    Parameters
-    ----------
-    run : RunResult
-    """
-    front = run.front[run.front["overall"]] if "overall" in run.front else run.front
-    best = front.sort_values("ref_force")
-    parts = [
-        f"<p><b>Run</b> {escape_text(run.folder.name)}: {_make_report_link(run.report)}</p>",
-        render_table((), _list_settings(run)),
-        f"<p>Lowest errors against level {escape_text(run.results['level'].iloc[-1])}, medians over repetitions:</p>",
-        render_table(("lowest", *SETTING_COLUMNS), _list_lowest_errors(front)),
-        f"<p>{_format_heading(len(front))}</p>",
-        render_table(SETTING_COLUMNS, (_format_point(row) for _, row in best.head(MAX_FRONT_ROWS).iterrows())),
-    ]
-    return "".join(parts) + (f"<p>Warnings:</p>{render_list(run.warnings)}" if run.warnings else "")
-
-
-def format_run(run: RunResult) -> str:
-    """Format the folder, the number of fits and the lowest errors in one line."""
-    front = run.front
-    lowest = ""
-    if len(front):
-        energy, force = format_number(front["ref_energy"].min()), format_number(front["ref_force"].min())
-        lowest = f", lowest errors {energy} meV/atom and {force} meV/Å"
-    return f"RunResult('{run.folder}', {format_count(len(run.results), 'fit')}, {len(front)} on the fronts{lowest})"
+        """Format the settings, the lowest errors, the first rows of the front, warnings and a link as HTML."""
+        front = self.front[self.front["overall"]]
+        best = front.sort_values("ref_force")
+        level = escape_text(self.results["level"].iloc[-1])
+        parts = [
+            f"<p><b>Run</b> {escape_text(self.folder.name)}: {_make_report_link(self.report)}</p>",
+            render_table((), _list_settings(self)),
+            f"<p>Lowest errors against level {level}, medians over repetitions:</p>",
+            render_table(("lowest", *SETTING_COLUMNS), _list_lowest_errors(front)),
+            f"<p>{_format_heading(len(front))}</p>",
+            render_table(SETTING_COLUMNS, (_format_point(row) for _, row in best.head(MAX_FRONT_ROWS).iterrows())),
+        ]
+        return "".join(parts) + (f"<p>Warnings:</p>{render_list(self.warnings)}" if self.warnings else "")
 
 
 def _list_settings(run: RunResult) -> list[tuple[str, str]]:

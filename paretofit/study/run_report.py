@@ -170,21 +170,16 @@ def _collect_content(
     md = read_table_or_empty(folder / MD_FILE, MD_COLUMNS)
     findings, figures, tables = [], [], []
     if len(levels) > 1:
-        findings.append(
-            _make_finding(
-                "labels", "How large are the errors of the cheaper levels?", page.describe_level_errors(errors)
-            )
-        )
+        text = page.describe_level_errors(errors)
+        findings.append(Finding("labels", "How large are the errors of the cheaper levels?", "measured", text))
         figures, tables = list(page.plan_level_figures(errors, levels)), list(page.build_level_tables(errors, levels))
     if len(noise):
-        findings.append(
-            _make_finding("noise", "How much of these errors do models ignore?", describe_label_noise(noise))
-        )
+        text = describe_label_noise(noise)
+        findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text))
         tables.append(build_label_noise_table(noise))
     if len(levels) > 1:
-        findings.append(
-            _make_finding("budget", "Which level does a budget favour?", page.describe_budget(results, levels))
-        )
+        text = page.describe_budget(results, levels)
+        findings.append(Finding("budget", "Which level does a budget favour?", "measured", text))
         tables += build_error_tables(results, levels, weights)
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
@@ -216,10 +211,6 @@ def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.Re
         for path in sorted((folder / "figures").glob("*.svg"))
     ]
     return [page.ReportTable("Physical properties", note, "validation", table)], pictures
-
-
-def _make_finding(name: str, question: str, answer: str) -> Finding:
-    return Finding(name, question, "measured", answer, "")
 
 
 def _read_settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:

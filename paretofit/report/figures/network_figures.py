@@ -190,7 +190,7 @@ def assess_networks(models: pd.DataFrame) -> Finding | None:
         _describe_cheaper_network(networks, linear),
         f"{shares} are on the front of both errors and both costs.",
     )
-    return Finding("networks", QUESTION, "measured", text, "")
+    return Finding("networks", QUESTION, "measured", text)
 
 
 def _describe_cheaper_network(networks: pd.DataFrame, linear: pd.DataFrame) -> str:

@@ -16,11 +16,12 @@ from paretofit.report.tables.summaries import (
 )
 from paretofit.report.wording import format_count, format_number, format_ratio, join_items, join_sentences
 
-LEARNING_QUESTION = "What do more configurations gain?"
-WEIGHT_QUESTION = "Which weight ratio of energies to forces?"
-MODEL_QUESTION = "Which 2Jmax, at which MD speed?"
+QUESTIONS = {
+    "learning": "What do more configurations gain?",
+    "weights": "Which weight ratio of energies to forces?",
+    "models": "Which 2Jmax, at which MD speed?",
+}
 MIN_RELATIVE_GAIN = 0.05  # a larger model with a smaller gain is not worth its MD cost
-_NOT_FINITE = "No setting has finite errors on the test set."
 
 
 def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Finding]:
@@ -33,7 +34,13 @@ def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Fin
     """
     medians = select_finite_rows(compute_medians(results, [level]), list(ERROR_KINDS), positive=True)
     medians = medians.assign(both=np.sqrt(medians["ref_energy"] * medians["ref_force"]))
-    return [_describe_learning(medians), _describe_weights(medians), _describe_models(medians)]
+    answers = [("No setting has finite errors on the test set.", pd.DataFrame())] * len(QUESTIONS)
+    if len(medians):
+        answers = [_describe_learning(medians), _describe_weights(medians), _describe_models(medians)]
+    return [
+        Finding(name, question, "measured", text, numbers=numbers)
+        for (name, question), (text, numbers) in zip(QUESTIONS.items(), answers, strict=True)
+    ]
 
 
 def describe_single_level(results: pd.DataFrame) -> list[str]:
@@ -45,10 +52,8 @@ def describe_single_level(results: pd.DataFrame) -> list[str]:
     return [finding.answer for finding in findings]
 
 
-def _describe_learning(medians: pd.DataFrame) -> Finding:
+def _describe_learning(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the lowest errors of each subset size, and the gain from the last increase of the size."""
-    if medians.empty:
-        return Finding("learning", LEARNING_QUESTION, "measured", _NOT_FINITE, "")
     by_size = medians.groupby("n_train")
     best = medians.loc[by_size["both"].idxmin()].sort_values("n_train", ignore_index=True)
     numbers = best[["n_train", "twojmax", "weight_ratio", "sampling", *ERROR_KINDS]]
@@ -58,7 +63,7 @@ def _describe_learning(medians: pd.DataFrame) -> Finding:
         f"With {sizes} configurations, the setting with the lowest √(energy error · force error) has errors of "
         f"{energies} meV/atom and {forces} meV/Å."
     )
-    return Finding("learning", LEARNING_QUESTION, "measured", join_sentences(text, _extrapolate(best)), "", numbers)
+    return join_sentences(text, _extrapolate(best)), numbers
 
 
 def _extrapolate(best: pd.DataFrame) -> str:
@@ -75,10 +80,8 @@ def _extrapolate(best: pd.DataFrame) -> str:
     return f"Between {first:,} and {last:,} configurations, doubling their number changes {join_items(changes)}."
 
 
-def _describe_weights(medians: pd.DataFrame) -> Finding:
+def _describe_weights(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the errors over the weight ratios of the largest model, trained on the largest subset."""
-    if medians.empty:
-        return Finding("weights", WEIGHT_QUESTION, "measured", _NOT_FINITE, "")
     rows = select_largest_subset(medians)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
     numbers = rows[["twojmax", "weight_ratio", *ERROR_KINDS]]
@@ -95,13 +98,11 @@ def _describe_weights(medians: pd.DataFrame) -> Finding:
     text = f"At 2Jmax = {rows['twojmax'].iloc[0]}, trained on {describe_subset(rows)}, {join_items(texts)}."
     if rows["weight_ratio"].nunique() < 2:
         text = f"All fits have w_E/w_F = {format_ratio(rows['weight_ratio'].iloc[0])}: add 'weights' to compare."
-    return Finding("weights", WEIGHT_QUESTION, "measured", text, "", numbers)
+    return text, numbers
 
 
-def _describe_models(medians: pd.DataFrame) -> Finding:
+def _describe_models(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the best errors of each 2Jmax at the largest subset, with the MD speed."""
-    if medians.empty:
-        return Finding("models", MODEL_QUESTION, "measured", _NOT_FINITE, "")
     rows = select_largest_subset(medians)
     best = rows.loc[rows.groupby("twojmax")["both"].idxmin()].sort_values("twojmax", ignore_index=True)
     columns = ["twojmax", "weight_ratio", *ERROR_KINDS, *(c for c in ["n_features", MD_COST_COLUMN] if c in best)]
@@ -111,9 +112,7 @@ def _describe_models(medians: pd.DataFrame) -> Finding:
         for _, row in best.iterrows()
     ]
     lead = f"Trained on {describe_subset(best)}, at the w_E/w_F with the lowest product of both errors"
-    return Finding(
-        "models", MODEL_QUESTION, "measured", f"{lead}: {'; '.join(texts)}. {_advise(best)}".strip(), "", best[columns]
-    )
+    return f"{lead}: {'; '.join(texts)}. {_advise(best)}".strip(), best[columns]
 
 
 def _format_speed(row: pd.Series) -> str:
