@@ -4,8 +4,6 @@ Exit codes: 0 after success, 1 after a failure during the computation, 2 for inv
 Ctrl-C and 143 after SIGTERM. Importing this package is fast, so that signals are caught before the verbs are imported.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Any

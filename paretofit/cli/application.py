@@ -1,7 +1,5 @@
 """The application with all verbs; `paretofit.cli.main` imports it, which takes most of a second."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import signal

@@ -1,7 +1,5 @@
 """Verbs for datasets: info, import and export."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

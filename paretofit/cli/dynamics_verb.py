@@ -1,7 +1,5 @@
 """Verb for molecular dynamics with a trained potential: explore."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

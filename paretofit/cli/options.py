@@ -1,7 +1,5 @@
 """The application, options that several verbs share, and the output of results."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Collection, Mapping

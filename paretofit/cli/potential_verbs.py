@@ -1,7 +1,5 @@
 """Verbs for potentials: fit and evaluate."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """Verbs for structures: label, augment and select."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Verbs for studies and results tables: init, run, report, plan, pareto and learn."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Verb for the validation of potentials: validate."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar

@@ -5,8 +5,6 @@ measure the quality of a potential. Disagreements, intervals and grades do not r
 speed of molecular dynamics is measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Without a committee, all configurations are fitted, and leave-one-out errors cho
 A committee needs held-out configurations for its calibration.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

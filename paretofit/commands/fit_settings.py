@@ -1,7 +1,5 @@
 """Settings of a single fit: from a study, or proposed for a dataset as by `init`, with the options of the verb."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ The rows are energies per atom, forces in the frame of LAMMPS, and stresses. The
 the labels, group weights multiply the rows, and FitSNAP's table of errors is written.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Structures, groups and weighted rows of a FitSNAP input, computed as in FitSNAP."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Fit of labelled rows and output of the potential, for `fit`, `fit --fitsnap` and `export`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`paretofit label`: compute the labels of the section 'labelling' of a study and write them to its dataset."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Choice of 2Jmax, weights and ridge penalty of a single fit by leave-one-out errors of its training set."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import cast
 

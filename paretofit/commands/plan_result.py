@@ -1,7 +1,5 @@
 """Result of `paretofit plan`, as text, as JSON and as HTML for notebooks, in which text from data is escaped."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """`paretofit plan`: recommend a setting for a budget, from a finished run, a results table, or a pilot."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

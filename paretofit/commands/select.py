@@ -1,7 +1,5 @@
 """`paretofit select`: select structures to label by their descriptors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -1,7 +1,5 @@
 """`paretofit validate`: physical properties of one or two potentials in tables, figures and a page."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Result of a validation, and its tables, figures and page."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field

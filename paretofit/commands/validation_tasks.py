@@ -1,7 +1,5 @@
 """Relaxations and properties of a validation as tasks whose finished results are stored, so that it can be resumed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial

@@ -5,8 +5,6 @@ decades, distances are computed between logarithms, which are scaled from 0 at t
 each objective on the front.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import moocore

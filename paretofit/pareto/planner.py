@@ -5,8 +5,6 @@ planner evaluates every setting for every number of configurations that the budg
 the limits, and selects the option with the lowest error. The table need not come from a study.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Batch prediction of many structures with a committee, and collection of its errors on labelled structures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

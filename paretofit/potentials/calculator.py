@@ -1,7 +1,5 @@
 """ASE calculators of potentials: energy, forces and stress from LAMMPS or MACE, and error bars from a committee."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ase import Atoms

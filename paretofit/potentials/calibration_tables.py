@@ -1,7 +1,5 @@
 """Tables of the calibration of a committee: slopes, detection rates by both thresholds, and coverage."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

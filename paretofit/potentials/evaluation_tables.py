@@ -1,7 +1,5 @@
 """Tables of an evaluation: configurations, components, a summary by set and grade, and flagged configurations."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

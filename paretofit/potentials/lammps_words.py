@@ -1,7 +1,5 @@
 """File names in the lines of LAMMPS scripts: what LAMMPS can read, quotes, and words of lines with quotes."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -4,8 +4,6 @@ For each element, LAMMPS's coefficients are in the order of its components, foll
 paretofit are in nested order, see `SnapBasis`. This module converts between both orders.
 """
 
-from __future__ import annotations
-
 import atexit
 import shutil
 import tempfile

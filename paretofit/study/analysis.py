@@ -1,7 +1,5 @@
 """Further analyses of a run: label errors, their correlation with residuals, and MD speed."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

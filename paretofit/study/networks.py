@@ -6,8 +6,6 @@ folder whose name contains a hash of everything that it depends on, so that afte
 are trained.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ A stage is finished when its file exists under its final name and was computed f
 therefore computes only results that are missing or depend on edited settings.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import time

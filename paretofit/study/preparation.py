@@ -1,7 +1,5 @@
 """Check of a study against its dataset, train/test split, and grid of fits."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Result of a run, as text and as HTML tables for notebooks; all text from data is escaped."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

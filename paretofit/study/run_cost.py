@@ -4,8 +4,6 @@ The time of descriptors is measured with one configuration; that of linear algeb
 `paretofit.sweep` counts and from the measured speed of this processor; that of figures and tables is constant.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run folders: check of the owner, exclusive lock, record, and removal of the temporary files of killed runs."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import logging

@@ -1,7 +1,5 @@
 """Report of a run from the files of its stages, written at the end of the run or later."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Summary and warnings of a run, for its report."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 

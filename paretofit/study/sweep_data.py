@@ -1,7 +1,5 @@
 """Input of a sweep from a prepared study and its design matrix, with the weight factors of groups of configurations."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

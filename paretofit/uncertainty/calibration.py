@@ -8,8 +8,6 @@ errors, with medians or clipped residuals, because errors span decades and a sin
 decide. Least squares through the origin, as in Bidoggia et al. (2025), follow the few largest errors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

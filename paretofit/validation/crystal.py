@@ -1,7 +1,5 @@
 """Crystals for the computation of properties: relaxed, standardised and repeated cells, and prototypes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

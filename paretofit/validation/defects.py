@@ -4,8 +4,6 @@ E_f = E(defective) - E(pristine) + Σ_s n_s μ_s, with n_s atoms of species s re
 pristine structure is also the reservoir: μ = E(pristine)/N. For compounds, see `paretofit.validation.reservoirs`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Energy of two atoms down to short distances, where potentials without training data may be attractive."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 For crystals, they are in GPa; for sheets in N/m, for strains in the plane; a wire has one, its stiffness, in nN.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any

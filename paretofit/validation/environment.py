@@ -1,7 +1,5 @@
 """Comparison of sites by the distances to the atoms around them, for structures without the symmetry of a lattice."""
 
-from __future__ import annotations
-
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list

@@ -5,8 +5,6 @@ first n Cartesian axes, and the other vectors, which only hold the vacuum, are t
 wave vectors then differ between a crystal and a sheet only in n, and the vacuum is never strained.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import chain
 

@@ -3,8 +3,6 @@
 Wave vectors of sheets and wires lie along their periodic directions. Of a molecule, there are vibrations instead.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from dataclasses import dataclass

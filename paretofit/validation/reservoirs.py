@@ -5,8 +5,6 @@ crystal (ASE's), relaxed with the same potential. What the atoms of other elemen
 energies is shared equally among them, so that the compound is in equilibrium with its reservoirs.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress

@@ -5,8 +5,6 @@ Potentials with LAMMPS commands run in LAMMPS, ASE calculators in ASE. Structure
 directions in LAMMPS, with so much vacuum that images do not interact.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Relaxed structures and results of properties as arrays, for the journals of a validation that can be resumed."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

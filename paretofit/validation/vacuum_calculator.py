@@ -1,7 +1,5 @@
 """Calculator for structures with vacuum, whose inner calculator may support periodic cells only."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

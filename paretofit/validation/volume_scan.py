@@ -1,7 +1,5 @@
 """Energy as a function of volume, area or length, and the Birch-Murnaghan equation of state around its minimum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ Digests of the networks are signed with a random key of the user, ``paretofit/si
 ``~/.local/share``. Digests alone would prove nothing, because whoever replaces a network can also replace its digest.
 """
 
-from __future__ import annotations
-
 import hmac
 import os
 import secrets

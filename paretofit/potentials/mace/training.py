@@ -1,7 +1,5 @@
 """Training of a committee of MACE networks: common options of the members, and parallel subprocesses."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """Comparison of networks with linear models: figure, tables, warnings and finding."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 

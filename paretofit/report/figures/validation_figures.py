@@ -4,8 +4,6 @@ Every table has the columns ``structure`` and ``potential``. Colours distinguish
 only one structure), and line styles distinguish potentials: the line of the first is solid, that of the second dashed.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

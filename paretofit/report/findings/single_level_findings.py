@@ -1,7 +1,5 @@
 """Findings of a study with a single convergence level: learning curve, weights, model sizes and MD speed."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
