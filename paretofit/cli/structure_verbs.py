@@ -15,30 +15,6 @@ DryRunOption = Annotated[
         help="Estimate the cost of the missing labels; computes up to eight cheap labels first and stores them.",
     ),
 ]
-CollectOption = Annotated[
-    bool, typer.Option("--collect", help="Write the labels finished so far to the dataset and stop.")
-]
-RetryOption = Annotated[
-    bool, typer.Option("--retry-failed", help="Compute again the labels that failed in an earlier run.")
-]
-WriteInputsOption = Annotated[
-    Path | None,
-    typer.Option(help="Write the input files of VASP, Quantum ESPRESSO or ABINIT to this folder instead of computing."),
-]
-ReadOutputsOption = Annotated[
-    Path | None, typer.Option(help="Read the finished outputs in a folder of --write-inputs instead of computing.")
-]
-LabelledOption = Annotated[
-    Path | None, typer.Option(help="Labelled structures: the selection takes them into account but excludes them.")
-]
-DrawOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--draw/--top",
-        help="With leverage methods: draw at random with probabilities proportional to the scores (the default), "
-        "or take the highest scores.",
-    ),
-]
 
 
 @app.command(
@@ -53,10 +29,21 @@ def label(
         typer.Option("--jobs", "-j", min=1, help="Number of labels computed at the same time.", show_default="cores"),
     ] = None,
     dry_run: DryRunOption = False,
-    collect: CollectOption = False,
-    retry_failed: RetryOption = False,
-    write_inputs: WriteInputsOption = None,
-    read_outputs: ReadOutputsOption = None,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Write the labels finished so far to the dataset and stop.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Compute again the labels that failed in an earlier run.")
+    ] = False,
+    write_inputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the input files of VASP, Quantum ESPRESSO or ABINIT to this folder instead of computing."
+        ),
+    ] = None,
+    read_outputs: Annotated[
+        Path | None, typer.Option(help="Read the finished outputs in a folder of --write-inputs instead of computing.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="With --write-inputs: replace existing inputs.")] = False,
     progress: options.Progress = True,
     as_json: options.Json = False,
@@ -116,12 +103,21 @@ def select(
     method: Annotated[
         str, typer.Option(help="Selection method: leverage, block-leverage, d-optimal, farthest-point or random.")
     ] = "d-optimal",
-    already_labelled: LabelledOption = None,
+    already_labelled: Annotated[
+        Path | None, typer.Option(help="Labelled structures: the selection takes them into account but excludes them.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Extended XYZ file to write.")] = Path("selected.extxyz"),
     basis_from: Annotated[Path | None, typer.Option(help="Study (YAML) whose SNAP basis is used.")] = None,
     twojmax: Annotated[int, typer.Option(min=0, max=20, help="2Jmax of the default basis.")] = 4,
     energy_weight: Annotated[float, typer.Option(help="Energy weight w_E of the leverage scores (w_F is 1).")] = 150.0,
-    draw: DrawOption = None,
+    draw: Annotated[
+        bool | None,
+        typer.Option(
+            "--draw/--top",
+            help="With leverage methods: draw at random with probabilities proportional to the scores (the default), "
+            "or take the highest scores.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the selection.")] = 1,
     figures: options.Figures = True,
     force: options.Force = False,

@@ -9,27 +9,6 @@ from paretofit.cli import options
 from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError, escape_formulas
 
-BudgetOption = Annotated[
-    str | None, typer.Option(help="Computing time available for labels, such as 600 (s), 90min, 20h or 3d.")
-]
-MinSpeedOption = Annotated[
-    float | None, typer.Option(help="Lowest acceptable MD speed of the potential (atom-steps/s on one core).")
-]
-ExtrapolationOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Largest number of configurations to recommend, as a multiple of the largest measured number.",
-        show_default="2, or 30 for a pilot",
-    ),
-]
-PilotSizeOption = Annotated[
-    int | None,
-    typer.Option(help="With a study: number of configurations to draw at random for the pilot.", show_default="all"),
-]
-PilotFolderOption = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="With a study: folder for the pilot's results.", show_default="runs/<name>-pilot"),
-]
 MinimizeOption = Annotated[
     str,
     typer.Option(
@@ -121,14 +100,34 @@ def report(
 def plan_(
     source: Annotated[Path, typer.Argument(help="Run folder, results table (CSV), or study of a pilot (YAML).")],
     *,
-    budget: BudgetOption = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Computing time available for labels, such as 600 (s), 90min, 20h or 3d.")
+    ] = None,
     max_energy: Annotated[float | None, typer.Option(help="Largest acceptable energy error (meV/atom).")] = None,
     max_force: Annotated[float | None, typer.Option(help="Largest acceptable force error (meV/Å).")] = None,
-    min_md_speed: MinSpeedOption = None,
+    min_md_speed: Annotated[
+        float | None, typer.Option(help="Lowest acceptable MD speed of the potential (atom-steps/s on one core).")
+    ] = None,
     prefer: Annotated[str, typer.Option(help="Error to minimise: energy, force, or both (their product).")] = "both",
-    extrapolation_factor: ExtrapolationOption = None,
-    pilot_size: PilotSizeOption = None,
-    out: PilotFolderOption = None,
+    extrapolation_factor: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest number of configurations to recommend, as a multiple of the largest measured number.",
+            show_default="2, or 30 for a pilot",
+        ),
+    ] = None,
+    pilot_size: Annotated[
+        int | None,
+        typer.Option(
+            help="With a study: number of configurations to draw at random for the pilot.", show_default="all"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="With a study: folder for the pilot's results.", show_default="runs/<name>-pilot"
+        ),
+    ] = None,
     study: Annotated[
         bool, typer.Option("--study", help="Print only the keys of a study for exactly this setting.")
     ] = False,

@@ -102,11 +102,8 @@ def _find_owner(folder: Path) -> str | None:
 
 
 def _read_study_name(folder: Path) -> str | None:
-    try:
-        content: Any = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-        return str(content["study"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
-        return None
+    record = _read_raw_record(folder)
+    return str(record["study"]) if "study" in record else None
 
 
 def record_version(folder: Path, stage: str) -> None:

@@ -170,13 +170,5 @@ def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
         measure = periodicity.get_measure(atoms)
         quantities.append(Quantity(measure.name, f"{measure.unit}/atom", periodicity.measure_cell(atoms) / len(atoms)))
     extents = np.sort(np.ptp(atoms.positions[:, n:], axis=0))
-    label = "thickness" if n == 2 else "extent"
-    return [
-        *quantities,
-        *(Quantity(f"{label} {k or ''}".strip(), "Å", float(extent)) for k, extent in _number(extents)),
-    ]
-
-
-def _number(values: Array) -> list[tuple[int, float]]:
-    """Number values from one, or with zero if there is a single one."""
-    return [(k if len(values) > 1 else 0, value) for k, value in enumerate(values.tolist(), start=1)]
+    labels = {0: ["extent 1", "extent 2", "extent 3"], 1: ["extent 1", "extent 2"], 2: ["thickness"], 3: []}[n]
+    return quantities + [Quantity(label, "Å", float(size)) for label, size in zip(labels, extents, strict=True)]
