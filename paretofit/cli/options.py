@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
+from typer import Option
 
 from paretofit.cli.stopping import VerbGroup
 from paretofit.core import InputError
@@ -44,7 +45,7 @@ def _resolve_progress(context: typer.Context, value: bool) -> bool:
 
 Jobs = Annotated[
     int,
-    typer.Option(
+    Option(
         "--jobs",
         "-j",
         min=1,
@@ -55,48 +56,46 @@ Jobs = Annotated[
 ]
 Progress = Annotated[
     bool,
-    typer.Option("--progress/--no-progress", callback=_resolve_progress, help="Show progress bars.", show_default=True),
+    Option("--progress/--no-progress", callback=_resolve_progress, help="Show progress bars.", show_default=True),
 ]
-Json = Annotated[bool, typer.Option("--json", is_eager=True, callback=_store_json, help="Print the result as JSON.")]
-Level = Annotated[str | None, typer.Option("--level", help="Convergence level of the labels.", show_default="the last")]
+Json = Annotated[bool, Option("--json", is_eager=True, callback=_store_json, help="Print the result as JSON.")]
+Level = Annotated[str | None, Option("--level", help="Convergence level of the labels.", show_default="the last")]
 WeightRatio = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--weight-ratio",
         help="Weight ratio w_E/w_F of energies to forces.",
         show_default="the one with the smallest leave-one-out errors; for a run: best",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+Force = Annotated[bool, Option("--force", help="Replace existing files.")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Run folder.", show_default="runs/<name>-<hash> or runs/<name>-<verb>"),
+    Option("--out", "-o", help="Run folder.", show_default="runs/<name>-<hash> or runs/<name>-<verb>"),
 ]
-Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw a map of the candidates.")]
+Figures = Annotated[bool, Option("--figures/--no-figures", help="Draw a map of the candidates.")]
 Committee = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--committee",
         help="Number of committee members; a committee gives error bars, intervals and extrapolation grades.",
     ),
 ]
 CommitteeMethod = Annotated[
     str,
-    typer.Option(
+    Option(
         "--committee-method",
         help="Method that generates the committee members: bootstrap, subset, posterior or pops. Needs --committee.",
     ),
 ]
 AllowPickle = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--allow-pickle",
         help="Load MACE networks that were not trained by you on this computer. Loading them can run any code.",
     ),
 ]
-Coverage = Annotated[
-    float, typer.Option("--coverage", help="Fraction of labels that the prediction intervals must contain.")
-]
+Coverage = Annotated[float, Option("--coverage", help="Fraction of labels that the prediction intervals must contain.")]
 
 
 def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:

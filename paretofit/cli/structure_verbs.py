@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from paretofit.cli import options
 from paretofit.cli.options import app, print_result
 
 DryRunOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--dry-run",
         help="Estimate the cost of the missing labels; computes up to eight cheap labels first and stores them.",
     ),
@@ -21,30 +22,28 @@ DryRunOption = Annotated[
     epilog="Examples:  paretofit label studies/label_beryllium.yaml --dry-run   |   paretofit label my_labels.yaml"
 )
 def label(
-    study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'labelling'.")],
+    study: Annotated[Path, Argument(help="Study (YAML) with a section 'labelling'.")],
     *,
     out: options.RunFolder = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Number of labels computed at the same time.", show_default="cores"),
+        Option("--jobs", "-j", min=1, help="Number of labels computed at the same time.", show_default="cores"),
     ] = None,
     dry_run: DryRunOption = False,
     collect: Annotated[
-        bool, typer.Option("--collect", help="Write the labels finished so far to the dataset and stop.")
+        bool, Option("--collect", help="Write the labels finished so far to the dataset and stop.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Compute again the labels that failed in an earlier run.")
+        bool, Option("--retry-failed", help="Compute again the labels that failed in an earlier run.")
     ] = False,
     write_inputs: Annotated[
         Path | None,
-        typer.Option(
-            help="Write the input files of VASP, Quantum ESPRESSO or ABINIT to this folder instead of computing."
-        ),
+        Option(help="Write the input files of VASP, Quantum ESPRESSO or ABINIT to this folder instead of computing."),
     ] = None,
     read_outputs: Annotated[
-        Path | None, typer.Option(help="Read the finished outputs in a folder of --write-inputs instead of computing.")
+        Path | None, Option(help="Read the finished outputs in a folder of --write-inputs instead of computing.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --write-inputs: replace existing inputs.")] = False,
+    force: Annotated[bool, Option("--force", help="With --write-inputs: replace existing inputs.")] = False,
     progress: options.Progress = True,
     as_json: options.Json = False,
 ) -> None:
@@ -74,10 +73,10 @@ def label(
 
 @app.command(epilog="Example:  paretofit augment studies/augment_beryllium.yaml")
 def augment(
-    study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'augmentation'.")],
+    study: Annotated[Path, Argument(help="Study (YAML) with a section 'augmentation'.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Extended XYZ file to write.", show_default="augmentation.output")
+        Path | None, Option("--out", "-o", help="Extended XYZ file to write.", show_default="augmentation.output")
     ] = None,
     figures: options.Figures = True,
     force: options.Force = False,
@@ -95,30 +94,28 @@ def augment(
     epilog="Example:  paretofit select candidates.extxyz -n 500 --method d-optimal --already-labelled data/beryllium.h5"
 )
 def select(
-    candidates: Annotated[
-        Path, typer.Argument(help="Candidate structures: a dataset (HDF5) or any file that ASE reads.")
-    ],
+    candidates: Annotated[Path, Argument(help="Candidate structures: a dataset (HDF5) or any file that ASE reads.")],
     *,
-    max_selected: Annotated[int, typer.Option("--max-selected", "-n", help="Number of structures to select.")],
+    max_selected: Annotated[int, Option("--max-selected", "-n", help="Number of structures to select.")],
     method: Annotated[
-        str, typer.Option(help="Selection method: leverage, block-leverage, d-optimal, farthest-point or random.")
+        str, Option(help="Selection method: leverage, block-leverage, d-optimal, farthest-point or random.")
     ] = "d-optimal",
     already_labelled: Annotated[
-        Path | None, typer.Option(help="Labelled structures: the selection takes them into account but excludes them.")
+        Path | None, Option(help="Labelled structures: the selection takes them into account but excludes them.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Extended XYZ file to write.")] = Path("selected.extxyz"),
-    basis_from: Annotated[Path | None, typer.Option(help="Study (YAML) whose SNAP basis is used.")] = None,
-    twojmax: Annotated[int, typer.Option(min=0, max=20, help="2Jmax of the default basis.")] = 4,
-    energy_weight: Annotated[float, typer.Option(help="Energy weight w_E of the leverage scores (w_F is 1).")] = 150.0,
+    out: Annotated[Path, Option("--out", "-o", help="Extended XYZ file to write.")] = Path("selected.extxyz"),
+    basis_from: Annotated[Path | None, Option(help="Study (YAML) whose SNAP basis is used.")] = None,
+    twojmax: Annotated[int, Option(min=0, max=20, help="2Jmax of the default basis.")] = 4,
+    energy_weight: Annotated[float, Option(help="Energy weight w_E of the leverage scores (w_F is 1).")] = 150.0,
     draw: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--draw/--top",
             help="With leverage methods: draw at random with probabilities proportional to the scores (the default), "
             "or take the highest scores.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the selection.")] = 1,
+    seed: Annotated[int, Option(min=0, help="Random seed of the selection.")] = 1,
     figures: options.Figures = True,
     force: options.Force = False,
     jobs: options.Jobs,
