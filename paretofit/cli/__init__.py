@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open closed standard streams on the null device, because the next file would take their number and their text."""
+    """Open closed standard streams on the null device; the next opened file would get their numbers and output."""
     is_closed = []
     for number in range(3):
         try:

@@ -54,19 +54,13 @@ class FittedPotential:
     @property
     def text(self) -> str:
         """The summary, the committee, the check with LAMMPS, the files and the notes, as plain text."""
-        has_committee = self.potential.uncertainty is not None
         check = f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}"
         if self.check_problem:
             check = "the check of the written potential failed; do not use its files"  # the error says why
-        return "\n".join(
-            [
-                *self.summary,
-                *([potentials.format_committee(self.potential)] if has_committee else []),
-                check,
-                *map(str, (self.files.coefficients, self.files.parameters, self.files.include)),
-                *(f"note: {note}" for note in self.notes),
-            ]
-        )
+        committee = [] if self.potential.uncertainty is None else [potentials.format_committee(self.potential)]
+        files = self.files.coefficients, self.files.parameters, self.files.include
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([*self.summary, *committee, check, *map(str, files), *notes])
 
 
 @dataclass(frozen=True)

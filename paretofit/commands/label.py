@@ -330,7 +330,7 @@ def _plan_missing_labels(settings: LabelStudy, folder: Path, **options: Any) -> 
 
 
 def _write_dataset(settings: LabelStudy, records: dict[str, Record], *, require_engine: bool = True) -> LabelPlan:
-    """Write finished labels to the dataset, which is read again as another command may have changed it; plan again."""
+    """Write finished labels to the dataset, read again because another command may have changed it; return a plan."""
     labelling, dataset = settings.labelling, settings.dataset
     plan = plan_labels(labelling, dataset, records.values(), retry_failed=True, require_engine=require_engine)
     if any(key in plan.finished_records for keys in plan.task_keys.values() for key in keys.values()):

@@ -101,7 +101,7 @@ class StabilityResult:
         peak = float("nan") if self.rdf.empty else float(self.rdf["distance"].iloc[int(self.rdf["g"].argmax())])
         return [
             Quantity("survival", "ps", self.survival_time_ps),
-            Quantity("survival asked for", "ps", self.requested_time_ps),
+            Quantity("requested survival", "ps", self.requested_time_ps),
             Quantity("energy drift", "meV/atom/ps", self.energy_drift),
             Quantity("mean temperature", "K", self.temperature),
             Quantity("highest peak of g(r)", "Å", peak),

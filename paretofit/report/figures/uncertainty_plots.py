@@ -195,7 +195,7 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     curve : DataFrame
-        ``quantity, stated, judged_on, conformal, spread``: nominal coverage, test set, and coverage of conformal
+        ``quantity, nominal, test_set, conformal, spread``: nominal coverage, test set, and coverage of conformal
         intervals and of intervals with the disagreement as the standard deviation of a normal distribution.
 
     Returns
@@ -208,10 +208,10 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
         for ax, quantity in zip(axes, quantities, strict=True):
             rows = curve[curve["quantity"] == quantity]
             ax.plot([0, 1], [0, 1], color="black", linewidth=0.6, linestyle=":")
-            ax.plot(rows["stated"], rows["conformal"], color="#0072B2", marker="o", label="conformal")
-            ax.plot(rows["stated"], rows["spread"], color="#D55E00", marker="s", label="disagreement as σ")
+            ax.plot(rows["nominal"], rows["conformal"], color="#0072B2", marker="o", label="conformal")
+            ax.plot(rows["nominal"], rows["spread"], color="#D55E00", marker="s", label="disagreement as σ")
             ax.set(xlim=(0, 1), ylim=(0, 1), xlabel=f"{quantity}: nominal coverage")
-        test_set = str(curve["judged_on"].iloc[0])
+        test_set = str(curve["test_set"].iloc[0])
         note = ", which calibrated the intervals" if test_set == "held out" else ""
         style.get_parent_figure(axes).suptitle(f"{test_set} configurations{note}", fontsize=8)
         axes[0].set_ylabel("measured coverage")
