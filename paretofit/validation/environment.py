@@ -13,7 +13,7 @@ Environment = dict[int, Array]  # by atomic number: sorted depths below the radi
 
 
 def describe_environments(atoms: Atoms) -> list[Environment]:
-    """Describe the environment of each atom within 6 Å; a probe, an atom of number 0, describes a place without atom."""
+    """Describe the environment of each atom within 6 Å; an atom with number 0 is a probe of a place without an atom."""
     first, second, distances = neighbor_list("ijd", atoms, RADIUS_A)
     environments = []
     for k in range(len(atoms)):
