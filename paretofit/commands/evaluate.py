@@ -188,18 +188,11 @@ def evaluate_dataset(
         predictions = assess_all(potential, cases.structures, context, coverage=coverage)
         coverage = uncertainty.coverage if coverage is None else coverage
     table, components = build_evaluation_tables(potential, cases, infos, predictions)
-    evaluation = Evaluation(
-        table,
-        components,
-        summarise_by_set(table, components),
-        flag_configurations(table, tolerances or {}, limits),
-        level,
-        potential,
-        float("nan") if coverage is None else coverage,
-        None if out is None else Path(out),
-    )
-    if out is not None:
-        _write_evaluation(evaluation, Path(out), cases.structures, predictions)
+    summary, thresholds = summarise_by_set(table, components), flag_configurations(table, tolerances or {}, limits)
+    coverage, folder = float("nan") if coverage is None else coverage, None if out is None else Path(out)
+    evaluation = Evaluation(table, components, summary, thresholds, level, potential, coverage, folder)
+    if folder is not None:
+        _write_evaluation(evaluation, folder, cases.structures, predictions)
     return evaluation
 
 

@@ -95,16 +95,14 @@ class DesignFit:
 
     def fit_single(self, ridge: float = 0.0) -> Fit:
         """Fit a single model."""
-        rows = np.flatnonzero(np.isin(self.design.configuration, self.training_set))
+        design, (energy_weight, force_weight) = self.design, self.weights
+        rows = np.flatnonzero(np.isin(design.configuration, self.training_set))
+        X = design.take(rows, design.columns_up_to(self.twojmax), memory_copies=FIT_COPIES)
+        y, kind = design.targets[self.level][rows], design.kind[rows]
         return fit_wls(
-            self.design.take(rows, self.design.columns_up_to(self.twojmax), memory_copies=FIT_COPIES),
-            self.design.targets[self.level][rows],
-            self.design.kind[rows],
-            energy_weight=self.weights[0],
-            force_weight=self.weights[1],
-            ridge=ridge,
-            unpenalised=self.design.n_constant,
-        )
+            X, y, kind, energy_weight=energy_weight, force_weight=force_weight, ridge=ridge,
+            unpenalised=design.n_constant,
+        )  # fmt: skip
 
     def build_potential(self, fit: Fit) -> potentials.LinearPotential:
         """Build the potential of a single model."""
@@ -124,19 +122,13 @@ class DesignFit:
         columns = self.design.columns_up_to(self.twojmax)
         parts = potentials.partition_training_rows(self.design, self.level, self.training_set, columns)
         rng = np.random.default_rng([settings.seed, 0])
-        row_weights = np.array([*self.weights, 1.0])
+        groups, row_weights = split.groups[self.training_set], np.array([*self.weights, 1.0])
+        fit = CommitteeFit.from_parts(parts, groups, row_weights, rng, threads=context.jobs)
+        calibration_set = potentials.LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups)
         return potentials.build_committee(
-            self.basis,
-            CommitteeFit.from_parts(parts, split.groups[self.training_set], row_weights, rng, threads=context.jobs),
-            settings,
-            self.training_structures,
-            potentials.LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
-            centre=centre,
-            energy_weight=self.weights[0],
-            level=self.level,
-            constraint=self.design.constraint,
-            context=context,
-        )
+            self.basis, fit, settings, self.training_structures, calibration_set, centre=centre,
+            energy_weight=self.weights[0], level=self.level, constraint=self.design.constraint, context=context,
+        )  # fmt: skip
 
     def write(
         self, potential: potentials.LinearPotential, out: Path | str, name: str, n_checked: int

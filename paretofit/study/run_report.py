@@ -199,15 +199,10 @@ def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.Re
     if table.empty:
         return [], []
     note = "Properties of a potential from paretofit validate; failed properties are in validation/failures.csv."
-    pictures = [
-        page.ReportFigure(
-            f"validation_{path.stem}",
-            f"Validation: {path.stem.replace('_', ' ')}.",
-            path.read_bytes(),
-            location=f"{VALIDATION_FOLDER}/figures/{path.stem}",
-        )
-        for path in sorted((folder / "figures").glob("*.svg"))
-    ]
+    pictures = []
+    for path in sorted((folder / "figures").glob("*.svg")):
+        caption, location = f"Validation: {path.stem.replace('_', ' ')}.", f"{VALIDATION_FOLDER}/figures/{path.stem}"
+        pictures.append(page.ReportFigure(f"validation_{path.stem}", caption, path.read_bytes(), location=location))
     return [page.ReportTable("Physical properties", note, "validation", table)], pictures
 
 

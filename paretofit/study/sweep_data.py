@@ -25,15 +25,10 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInp
         labelled_design = replace(labelled_design, seconds=seconds)
     weights = compute_group_factors(prepared, labelled_design)
     labelled_design = labelled_design if weights is None else labelled_design.with_row_weights(weights)
-    twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax
-    return SweepInput(
-        labelled_design,
-        prepared.split.train,
-        prepared.split.test,
-        (study.leverage.energy_weight, study.leverage.force_weight),
-        labelled_design.columns_up_to(twojmax),
-        prepared.split.groups,
-    )
+    split, leverage = prepared.split, study.leverage
+    columns = labelled_design.columns_up_to(max(study.twojmax) if leverage.twojmax is None else leverage.twojmax)
+    leverage_weights = leverage.energy_weight, leverage.force_weight
+    return SweepInput(labelled_design, split.train, split.test, leverage_weights, columns, split.groups)
 
 
 def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.ndarray | None:
@@ -83,18 +78,10 @@ def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.n
     kind, configuration = design.kind[rows], design.configuration[rows]
     base_weights = np.array([*study.weights[0], 1.0])[kind]
     group = names[configuration]
-    start_factors = np.array(
-        [initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
-    )
-    fit_rows = FitRows(
-        design.take(rows, design.columns_up_to(twojmax)),
-        design.targets[prepared.grid.levels[-1]][rows],
-        kind,
-        group,
-        configuration,
-        base_weights * start_factors,
-        np.ones(len(rows), dtype=bool),
-    )
+    factors = [initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
+    X, y = design.take(rows, design.columns_up_to(twojmax)), design.targets[prepared.grid.levels[-1]][rows]
+    is_training = np.ones(len(rows), dtype=bool)
+    fit_rows = FitRows(X, y, kind, group, configuration, base_weights * np.array(factors), is_training)
     try:
         optimum, _ = search_weights(fit_rows, 0, settings.objectives, settings.regulariser, study.seed)
     except InputError as error:

@@ -187,15 +187,12 @@ def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol)
     stride = max(1, len(equilibrated_samples) // RDF_FRAMES)
     frames = [sample.atoms for sample in equilibrated_samples[::stride]]
     temperatures = [sample.temperature for sample in nve_samples or equilibrated_samples or samples]
-    return StabilityResult(
-        nvt_samples[-1].time if nvt_samples else 0.0,
-        protocol.nvt_time_ps,
-        reason,
-        float(np.polyfit(time, energy, 1)[0]) if len(nve_samples) > 2 else float("nan"),
-        float(np.mean(temperatures or [np.nan])),
-        pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()}),
-        compute_radial_distribution(frames) if frames else pd.DataFrame(),
-    )
+    survival_time = nvt_samples[-1].time if nvt_samples else 0.0
+    drift = float(np.polyfit(time, energy, 1)[0]) if len(nve_samples) > 2 else float("nan")
+    temperature = float(np.mean(temperatures or [np.nan]))
+    curve = pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()})
+    rdf = compute_radial_distribution(frames) if frames else pd.DataFrame()
+    return StabilityResult(survival_time, protocol.nvt_time_ps, reason, drift, temperature, curve, rdf)
 
 
 def _count_samples(protocol: MdProtocol, timestep_ps: float) -> list[tuple[bool, int]]:

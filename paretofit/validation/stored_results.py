@@ -23,12 +23,9 @@ def pack_result(result: PropertyResult) -> list[Array]:
 def unpack_result(arrays: Sequence[Array]) -> PropertyResult:
     """Unpack a result from `pack_result`."""
     values, curves, failures, notes = json.loads(arrays[0].tobytes())
-    return PropertyResult(
-        [(structure, index, Quantity(*quantity)) for structure, index, quantity in values],
-        {name: pd.DataFrame(columns) for name, columns in curves.items()},
-        failures,
-        notes,
-    )
+    values = [(structure, index, Quantity(*quantity)) for structure, index, quantity in values]
+    tables = {name: pd.DataFrame(columns) for name, columns in curves.items()}
+    return PropertyResult(values, tables, failures, notes)
 
 
 def pack_structure(structure: Atoms | str) -> list[Array]:
