@@ -213,15 +213,10 @@ def _write_tables(
     write_text(folder / _get_metrics_file(settings), fitsnap.format_fitsnap_table(metrics))
     if optimum is None:
         return
-    rows = [
-        [
-            group,
-            kind.name.lower(),
-            weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0),
-            optimum.initial_errors.get((group, kind), np.nan) * fitsnap.DISPLAY_FACTORS[kind],
-            optimum.final_errors.get((group, kind), np.nan) * fitsnap.DISPLAY_FACTORS[kind],
-        ]
-        for (group, kind), weight in optimum.weights.items()
-    ]
+    rows = []
+    for (group, kind), weight in optimum.weights.items():
+        errors = [table.get((group, kind), np.nan) for table in (optimum.initial_errors, optimum.final_errors)]
+        shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
+        rows.append([group, kind.name.lower(), shown_weight, *(fitsnap.DISPLAY_FACTORS[kind] * x for x in errors)])
     columns = ["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"]
     write_csv(pd.DataFrame(rows, columns=columns), folder / "weights.csv")

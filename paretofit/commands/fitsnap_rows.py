@@ -129,18 +129,16 @@ def compute_fit_rows(
         raise type(error)(f"{settings.path}: {error}") from error
     kinds_by_structure = np.split(kind, np.cumsum(lengths)[:-1])
     counts = Counter((group.name, training) for group, training in zip(groups, is_training, strict=True))
-    weight = np.concatenate(
-        [
-            _weight_rows(settings, group, atoms, row_kinds, counts[group.name, training])
-            for group, training, atoms, row_kinds in zip(
-                groups, is_training, structures, kinds_by_structure, strict=True
-            )
-        ]
-    )
+    parts = zip(groups, is_training, structures, kinds_by_structure, strict=True)
+    weights = [
+        _weight_rows(settings, group, atoms, row_kinds, counts[group.name, training])
+        for group, training, atoms, row_kinds in parts
+    ]
     names = np.repeat([group.name for group in groups], lengths)
     configuration = np.repeat(np.arange(len(structures)), lengths)
     file_names = tuple(Path(str(atoms.info["config_id"])).stem for atoms in structures)
-    return FitRows(X, y, kind, names, configuration, weight, np.repeat(is_training, lengths), file_names)
+    is_training_row, weight = np.repeat(is_training, lengths), np.concatenate(weights)
+    return FitRows(X, y, kind, names, configuration, weight, is_training_row, file_names)
 
 
 def _hash_structure(atoms: Atoms) -> str:

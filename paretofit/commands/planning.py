@@ -79,20 +79,14 @@ def plan(
     factor = default_factor if extrapolation_factor is None else extrapolation_factor
     options = pareto.tabulate_options(results, budget=limits.budget, extrapolation_factor=factor)
     choice = pareto.choose_option(options, limits, prefer)
-    by_level, by_twojmax = (pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax"))
+    doubled = _choose_for_doubled_budget(results, choice, limits, prefer, factor)
+    alternatives = [pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax")]
+    measurements = pareto.find_adjacent_measurements(results, choice)
+    n_settings = len(options.drop_duplicates(pareto.list_setting_columns(options)))
+    notes, reference = _collect_notes(choice, limits, results, options, factor), pareto.find_reference_level(results)
+    assumed = _list_assumed_levels(results)
     return Plan(
-        choice,
-        limits,
-        prefer,
-        _choose_for_doubled_budget(results, choice, limits, prefer, factor),
-        by_level,
-        by_twojmax,
-        pareto.find_adjacent_measurements(results, choice),
-        name,
-        len(options.drop_duplicates(pareto.list_setting_columns(options))),
-        pareto.find_reference_level(results),
-        _collect_notes(choice, limits, results, options, factor),
-        _list_assumed_levels(results),
+        choice, limits, prefer, doubled, *alternatives, measurements, name, n_settings, reference, notes, assumed
     )
 
 

@@ -114,12 +114,8 @@ def write_validation(result: ValidationResult, settings: validation.ValidationSe
     write_text(folder / "validation.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     sections = list(_build_sections(result, report_figures))
     write_text(folder / "validation.md", _format_markdown(result, sections))
-    page = render_sections(
-        title=f"Validation of {result.potential}",
-        opening=_format_opening(result),
-        sections=sections,
-        failures=result.failure_lines,
-    )
+    title, opening, failures = f"Validation of {result.potential}", _format_opening(result), result.failure_lines
+    page = render_sections(title=title, opening=opening, sections=sections, failures=failures)
     write_text(folder / "validation.html", page)
 
 

@@ -123,13 +123,8 @@ def _relax_structures(
     plan: ValidationPlan, tasks: Sequence[PropertyTask], context: RunContext, journal: Path, digest: str
 ) -> dict[tuple[str, int], Atoms | str]:
     """Relax each structure with each potential whose properties need it; the value is the reason if this fails."""
-    keys = list(
-        dict.fromkeys(
-            (task.structure, task.potential_index)
-            for task in tasks
-            if task.name not in validation.PROPERTIES_WITHOUT_RELAXATION
-        )
-    )
+    dependent_tasks = [task for task in tasks if task.name not in validation.PROPERTIES_WITHOUT_RELAXATION]
+    keys = list(dict.fromkeys((task.structure, task.potential_index) for task in dependent_tasks))
     relaxed = map_with_journal(context, partial(_relax_or_explain, plan), keys, "relaxations", journal, digest)
     return dict(zip(keys, map(validation.unpack_structure, relaxed), strict=True))
 

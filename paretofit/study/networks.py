@@ -47,7 +47,7 @@ from paretofit.potentials import (
 from paretofit.potentials.mace import MaceData, MaceSettings, check_foundation, check_mace, train_mace_committee
 from paretofit.study.analysis import select_md_cell
 from paretofit.study.preparation import PreparedStudy
-from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORKS_FILE
+from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORK_FILES, NETWORKS_FILE
 from paretofit.sweep import SweepInput, list_draws
 from paretofit.uncertainty import CalibrationData, CommitteeFit, calibrate_conformal, get_min_calibration_size
 from paretofit.validation import measure_network_speed
@@ -153,7 +153,7 @@ def evaluate_networks(
     context : RunContext
     """
     if prepared.study.mace is None:
-        for name in (NETWORKS_FILE, NETWORK_CALIBRATION_FILE):
+        for name in NETWORK_FILES:
             remove_file(folder / name)
         return
     rows, calibrations = [], []
@@ -316,13 +316,10 @@ def _calibrate_linear_model(
     columns = data.design.columns_up_to(twojmax)
     if np.isin(data.design.configuration, point.subset).sum() <= columns:
         return []
-    fit = CommitteeFit.from_parts(
-        partition_training_rows(data.design, point.level, point.subset, columns),
-        prepared.split.groups[point.subset],
-        np.array([best["w_energy"], best["w_force"], 1.0]),
-        np.random.default_rng([prepared.study.seed, 9]),
-        threads=context.jobs,
-    )
+    parts = partition_training_rows(data.design, point.level, point.subset, columns)
+    groups, weights = prepared.split.groups[point.subset], np.array([best["w_energy"], best["w_force"], 1.0])
+    rng = np.random.default_rng([prepared.study.seed, 9])
+    fit = CommitteeFit.from_parts(parts, groups, weights, rng, threads=context.jobs)
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), point.level)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})

@@ -138,12 +138,8 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
     files = [name for name in OPTIONAL_FILES if (folder / name).exists()]
     hashed_files = [*STAGE_BY_FILE, *(name for name in files if name != DESIGN_FILE)]  # a design has its own checksums
     record = collect_provenance(settings, usage, context) | {"summary": summary, "warnings": warnings, "files": files}
-    run_folder.write_record(
-        folder,
-        record
-        | {"stage_versions": run_folder.read_stage_versions(folder)}
-        | {"sha256": hash_files(folder, hashed_files)},
-    )
+    record |= {"stage_versions": run_folder.read_stage_versions(folder), "sha256": hash_files(folder, hashed_files)}
+    run_folder.write_record(folder, record)
     log.info("done: %s", report.path)
     seconds = {name: stage.seconds for name, stage in usage.items()}
     return RunResult(folder, results, report.front, report.path, report.warnings, seconds)
@@ -164,7 +160,7 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
 
 def _write_weight_paths(engine: sweep.FastEngine | sweep.PlainEngine, prepared: PreparedStudy, folder: Path) -> None:
     """Write the continuous weight paths of the whole training set; remove them if the engine cannot compute them."""
-    targets = [folder / run_folder.WEIGHT_PATH_FILE, folder / run_folder.WEIGHT_KNEES_FILE]
+    targets = [folder / name for name in run_folder.WEIGHT_FILES]
     if not isinstance(engine, sweep.FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
         for target in targets:
             target.unlink(missing_ok=True)

@@ -113,12 +113,8 @@ def _format_heading(count: int) -> str:
 
 
 def _format_point(row: pd.Series) -> Sequence[str]:
-    return (
-        *format_setting_cells(row),
-        format_number(row["ref_energy"]),
-        format_number(row["ref_force"]),
-        format_duration(row["label_seconds"]),
-    )
+    errors = format_number(row["ref_energy"]), format_number(row["ref_force"])
+    return (*format_setting_cells(row), *errors, format_duration(row["label_seconds"]))
 
 
 def format_setting_cells(row: pd.Series) -> Sequence[str]:

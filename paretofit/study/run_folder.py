@@ -28,8 +28,8 @@ RECORD_FILE = "run.json"
 RERUN_ADVICE = "run the study again"
 RESUME_ADVICE = "run the same command again to resume"
 RESULTS_FILE, FRONT_FILE = "results.csv", "front.csv"
-WEIGHT_PATH_FILE, WEIGHT_KNEES_FILE = "weight_path.csv", "weight_knees.csv"
-NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
+WEIGHT_FILES = ("weight_path.csv", "weight_knees.csv")
+NETWORK_FILES = NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
 
 
 @contextmanager

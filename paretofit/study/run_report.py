@@ -25,21 +25,19 @@ from paretofit.report.tables import build_error_tables, build_model_table
 from paretofit.study.analysis import (
     MD_COLUMNS,
     MD_FILE,
-    NOISE_FILE,
-    NOISE_POINTS_FILE,
+    NOISE_FILES,
     read_table_or_empty,
     select_paper_weights,
 )
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import (
     FRONT_FILE,
-    NETWORK_CALIBRATION_FILE,
+    NETWORK_FILES,
     NETWORKS_FILE,
     RECORD_FILE,
     RESULTS_FILE,
     RESUME_ADVICE,
-    WEIGHT_KNEES_FILE,
-    WEIGHT_PATH_FILE,
+    WEIGHT_FILES,
     check_digests,
     check_stages,
     open_run_folder,
@@ -49,16 +47,8 @@ from paretofit.study.study_front import find_study_front, substitute_loo_errors,
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
 DESIGN_FILE, VALIDATION_FOLDER = "design.h5", "validation"
-OPTIONAL_FILES = (
-    DESIGN_FILE,
-    MD_FILE,
-    NOISE_FILE,
-    NOISE_POINTS_FILE,
-    WEIGHT_PATH_FILE,
-    WEIGHT_KNEES_FILE,
-    NETWORKS_FILE,
-    NETWORK_CALIBRATION_FILE,
-)  # files that are not part of every run; a report requires those that its run wrote
+# Files that are not part of every run; a report requires those that its run wrote.
+OPTIONAL_FILES = (DESIGN_FILE, MD_FILE, *NOISE_FILES, *WEIGHT_FILES, *NETWORK_FILES)
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS_FILE: "sweep"}
 
 
@@ -111,7 +101,8 @@ def write_run_report(
     write_csv(front, folder / FRONT_FILE)
     page_front, page_warnings = front, warnings
     extra_tables: dict[str, pd.DataFrame] = {}
-    if len(knees := read_table_or_empty(folder / WEIGHT_KNEES_FILE)):
+    paths, knees = (read_table_or_empty(folder / name) for name in WEIGHT_FILES)
+    if len(knees):
         extra_tables["Best weight ratios of the whole training set"] = knees
     if "ridge" in results:
         first_ridge = str(prepared.grid.ridge[0])
@@ -122,7 +113,6 @@ def write_run_report(
         ]
         results = results[results["ridge"].astype(str) == first_ridge]
         page_front = find_study_front(results.drop(columns="ridge"), n_train)
-    paths = read_table_or_empty(folder / WEIGHT_PATH_FILE)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
@@ -164,7 +154,7 @@ def _collect_content(
 ) -> page.ExtraContent:
     """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
     levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
-    noise, points = (read_table_or_empty(folder / name) for name in (NOISE_FILE, NOISE_POINTS_FILE))
+    noise, points = (read_table_or_empty(folder / name) for name in NOISE_FILES)
     md = read_table_or_empty(folder / MD_FILE, MD_COLUMNS)
     findings, figures, tables = [], [], []
     if len(levels) > 1:
@@ -183,11 +173,11 @@ def _collect_content(
     if len(levels) > 1:
         tables += page.build_front_tables(results, front, levels)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
-    networks = read_table_or_empty(folder / NETWORKS_FILE)
+    networks, calibration = (read_table_or_empty(folder / name) for name in NETWORK_FILES)
     if len(networks):
         models = combine_models(results, networks, levels)
         findings += filter(None, [assess_networks(models)])
-        tables += build_network_tables(networks, read_table_or_empty(folder / NETWORK_CALIBRATION_FILE))
+        tables += build_network_tables(networks, calibration)
         figures += plan_network_figures(models, levels)
     validation_tables, pictures = _read_validation(folder / VALIDATION_FOLDER)
     return page.ExtraContent(findings, figures, tables + validation_tables, noise_figures, pictures)

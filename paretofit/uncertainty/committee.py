@@ -124,20 +124,11 @@ class CommitteeFit:
                 "use a smaller 2Jmax or more configurations"
             )
         is_used = np.ones(len(moments.G), dtype=bool)
+        coefficients = _to_raw(whitening, p, baseline[None])[0]
         baseline_fit = cls(
-            _to_raw(whitening, p, baseline[None])[0],
-            whitening,
-            factor,
-            moments.G,
-            moments.c,
-            np.nan,
-            moments.block_numbers,
-            moments.squares,
-            moments.n_rows,
-            is_used,
-            parts,
-            weights,
-        )
+            coefficients, whitening, factor, moments.G, moments.c, np.nan, moments.block_numbers, moments.squares,
+            moments.n_rows, is_used, parts, weights,
+        )  # fmt: skip
         return baseline_fit._update(is_used, factor)
 
     def leave_out(self, blocks: Array) -> CommitteeFit:

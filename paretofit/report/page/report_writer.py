@@ -246,14 +246,12 @@ def _write_tables(
     )
     shown_errors = shown_errors.drop(columns=["twojmax", "n_train"])
     yield ReportTable("Errors by level and weight", note, "errors", shown_errors)
+    front_table, costs = tables.tabulate_front(front), tables.tabulate_costs(results, levels)
     report_tables = [
         *leading_tables,
-        ReportTable("The front", "Click on a heading to sort.", "front", tables.tabulate_front(front)),
-        ReportTable(
-            "DFT cost of a level", "Median over subsets of their cost per configuration.", "costs",
-            tables.tabulate_costs(results, levels),
-        ),
-    ]  # fmt: skip
+        ReportTable("The front", "Click on a heading to sort.", "front", front_table),
+        ReportTable("DFT cost of a level", "Median over subsets of their cost per configuration.", "costs", costs),
+    ]
     if "models" not in {table.file_stem for table in leading_tables}:
         report_tables.append(build_model_table(results, levels, pd.DataFrame()))
     used_names = {"errors", *(table.file_stem for table in report_tables)}
