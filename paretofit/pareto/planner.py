@@ -93,12 +93,9 @@ def tabulate_options(
     table = _select_usable_rows(results)
     reference_level = find_reference_level(table)
     tables = [
-        _tabulate_setting(
-            setting, rows, reference_rows, is_reference=setting["level"] == reference_level, budget=budget,
-            extrapolation_factor=extrapolation_factor,
-        )
+        _tabulate_setting(setting, rows, reference_rows, reference_level, budget, extrapolation_factor)
         for setting, rows, reference_rows in _group_settings(table, reference_level)
-    ]  # fmt: skip
+    ]
     options: pd.DataFrame = pd.concat(tables, ignore_index=True)
     return options
 
@@ -274,8 +271,7 @@ def _tabulate_setting(
     setting: dict[str, Any],
     rows: pd.DataFrame,
     reference: pd.DataFrame | None,
-    *,
-    is_reference: bool,
+    reference_level: str,
     budget: float | None,
     extrapolation_factor: float,
 ) -> pd.DataFrame:
@@ -286,7 +282,8 @@ def _tabulate_setting(
     cost = sizes * np.interp(sizes, measured_sizes, unit_costs)
     columns: dict[str, Any] = {**setting, "n_train": sizes.astype(int), "label_seconds": cost}
     for kind in ("energy", "force"):
-        estimates = _build_curve(rows, kind, reference, is_reference=is_reference).predict(sizes)
+        curve = _build_curve(rows, kind, reference, is_reference=setting["level"] == reference_level)
+        estimates = curve.predict(sizes)
         columns |= {kind: estimates.value, f"{kind}_low": estimates.low, f"{kind}_high": estimates.high}
         columns["beyond"] = estimates.is_extrapolated
     columns[MD_COST_COLUMN] = float(rows[MD_COST_COLUMN].median()) if MD_COST_COLUMN in rows else np.nan

@@ -113,10 +113,8 @@ def fit_linear_grades(
 def _predict_spread(potential: CommitteePotential, atoms: Atoms) -> tuple[StructureLabels, StructureLabels]:
     members = potential.predict(atoms)
     parts = members.energy / len(atoms), members.forces, members.stress
-    return (
-        StructureLabels(*(part.mean(axis=0) for part in parts)),
-        StructureLabels(*(part.std(axis=0) for part in parts)),
-    )
+    means, spreads = (part.mean(axis=0) for part in parts), (part.std(axis=0) for part in parts)
+    return StructureLabels(*means), StructureLabels(*spreads)
 
 
 def _predict(potential: CommitteePotential, atoms: Atoms) -> StructureLabels:

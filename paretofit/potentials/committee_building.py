@@ -100,13 +100,9 @@ def partition_training_rows(design: DesignMatrix, level: str, positions: Array, 
             configuration = design.configuration[window]
             is_selected = is_training[configuration]
             if is_selected.any():
-                yield RowBlock(
-                    rows[is_selected, :columns],
-                    design.targets[level][window][is_selected, None],
-                    design.kind[window][is_selected],
-                    np.searchsorted(positions, configuration[is_selected]),
-                    np.ones(int(is_selected.sum()), dtype=bool),
-                )
+                X, Y = rows[is_selected, :columns], design.targets[level][window][is_selected, None]
+                numbers = np.searchsorted(positions, configuration[is_selected])
+                yield RowBlock(X, Y, design.kind[window][is_selected], numbers, np.ones(len(X), dtype=bool))
 
     return [partial(read_blocks, part) for part in split_rows(design.n_rows, columns)]
 
@@ -314,11 +310,9 @@ def calibrate_committee(
     predicted = predict_spreads(committee, held_out, context)
     n_atoms = [len(atoms) for atoms in held_out]
     calibration = collect_calibration_data(predicted, calibration_set.labels, n_atoms, calibration_set.groups)
-    return {
-        kind: data
-        for kind, data in calibration.items()
-        if len(np.unique(data.configuration)) >= MIN_CALIBRATION_CONFIGURATIONS
-    }, roles
+    n_labelled = {kind: len(np.unique(data.configuration)) for kind, data in calibration.items()}
+    kinds = [kind for kind, count in n_labelled.items() if count >= MIN_CALIBRATION_CONFIGURATIONS]
+    return {kind: calibration[kind] for kind in kinds}, roles
 
 
 def format_committee(potential: LinearPotential) -> str:

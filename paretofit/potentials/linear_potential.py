@@ -239,10 +239,8 @@ def _measure_deviation(
         copy = copy_without_constraints(atoms)
         copy.calc = calculator
         with descriptors.translate_lammps_errors(atoms):
-            pairs = [
-                (expected.energy / len(atoms), copy.get_potential_energy() / len(atoms)),
-                (expected.forces, copy.get_forces()),
-            ]
+            energies = expected.energy / len(atoms), copy.get_potential_energy() / len(atoms)
+            pairs = [energies, (expected.forces, copy.get_forces())]
             if atoms.pbc.all():
                 pairs.append((expected.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
         for (model, exported), min_scale in zip(pairs, MIN_SCALES, strict=False):

@@ -209,12 +209,9 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
     try:
-        basis = SnapBasis(
-            elements=[symbol for symbol, _, _ in elements],
-            radelem=[radius for _, radius, _ in elements],
-            wj=[weight for _, _, weight in elements],
-            **{attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()},
-        )
+        symbols, radii, weights = map(list, zip(*elements, strict=True))
+        values = {attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()}
+        basis = SnapBasis(elements=symbols, radelem=radii, wj=weights, **values)
     except ValidationError as error:
         reason = format_validation_error(error, SnapBasis)
         raise InputError(f"{coefficients} and {parameters} do not describe a SNAP potential: {reason}") from error

@@ -107,10 +107,8 @@ def write_run_report(
     if "ridge" in results:
         first_ridge = str(prepared.grid.ridge[0])
         extra_tables["Effect of a ridge penalty"] = tabulate_ridge_effect(results, front)
-        page_warnings = [
-            *warnings,
-            f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties.",
-        ]
+        warning = f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties."
+        page_warnings = [*warnings, warning]
         results = results[results["ridge"].astype(str) == first_ridge]
         page_front = find_study_front(results.drop(columns="ridge"), n_train)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None

@@ -159,15 +159,11 @@ class CommitteeFit:
         shifts = np.array([blas.dsymv(1.0, G.T, delta, lower=0) for G in self.G])
         squares = np.maximum(self.residual_squares - (2 * self.c - shifts) @ delta, 0.0)
         n_free = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
+        coefficients = self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta[None])[0]
         return replace(
-            self,
-            coefficients=self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta[None])[0],
-            factor=factor,
-            c=self.c - shifts,
-            variance=float(squares[is_used].sum()) / n_free,
-            residual_squares=squares,
-            is_used=is_used,
-        )
+            self, coefficients=coefficients, factor=factor, c=self.c - shifts,
+            variance=float(squares[is_used].sum()) / n_free, residual_squares=squares, is_used=is_used,
+        )  # fmt: skip
 
     def draw_members(
         self, n_members: int, rng: np.random.Generator, *, method: CommitteeMethod = "bootstrap", fraction: float = 0.7

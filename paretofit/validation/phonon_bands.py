@@ -198,7 +198,5 @@ def _compute_bands(phonopy: Any, pbc: Array) -> tuple[pd.DataFrame, pd.DataFrame
                 rows += [(segment, x, mode, frequency) for mode, frequency in enumerate(frequencies)]
             start += length
             labels.append((start, second))
-    return (
-        pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"]),
-        pd.DataFrame(labels, columns=["distance", "label"]),
-    )
+    bands = pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"])
+    return bands, pd.DataFrame(labels, columns=["distance", "label"])
