@@ -43,7 +43,7 @@ class ValidationPlan:
         ]
 
     def list_notes(self) -> Iterator[str]:
-        """Yield which properties are left out because a sheet, a wire or a molecule does not have them."""
+        """Yield a note on each sheet, wire and molecule that lists the properties it does not have."""
         for name, atoms in self.structures.items():
             if not self.properties and not atoms.pbc.all():
                 kind = validation.KINDS[validation.count_periodic(atoms)]
