@@ -95,8 +95,8 @@ class SlopeCalibration:
 def calibrate_slope(spread: Array, error: Array, weights: Array | None = None) -> SlopeCalibration:
     """Fit a line τ = a ε to the disagreements ``(n,)`` and errors ``(n,)`` of labelled configurations, by the median.
 
-    The median of τ/ε minimises the sum of |log τ − log aε|, in which an outlier counts as much as any other
-    configuration. Half of the errors are below the predicted ones. Pairs with a zero have no logarithm and are not used.
+    The median of τ/ε minimises the sum of |log τ − log aε|, in which an outlier counts as much as any other pair. Half
+    of the errors are below the predicted ones. Pairs with a zero have no logarithm and are not used.
 
     Parameters
     ----------

@@ -103,12 +103,10 @@ def tabulate_front_levels(front: pd.DataFrame, twojmax: str, levels: Sequence[st
             "lowest_force": points["ref_force"].min(),
         }
     for column, kind in ERROR_KINDS.items():
-        for row in rows.values():
-            row |= {f"{kind}_from_s": np.nan, f"{kind}_to_s": np.nan}
-        for level, start, end in find_best_levels(front, column):
-            previous_start = rows[level][f"{kind}_from_s"]
-            first_start = start if np.isnan(previous_start) else previous_start
-            rows[level] |= {f"{kind}_from_s": first_start, f"{kind}_to_s": end}
+        ranges = find_best_levels(front, column)
+        for level, row in rows.items():
+            budgets = [(start, end) for name, start, end in ranges if name == level] or [(np.nan, np.nan)]
+            row |= {f"{kind}_from_s": budgets[0][0], f"{kind}_to_s": budgets[-1][1]}
     return pd.DataFrame(list(rows.values()))
 
 
