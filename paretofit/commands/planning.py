@@ -80,14 +80,15 @@ def plan(
     options = pareto.tabulate_options(results, budget=limits.budget, extrapolation_factor=factor)
     choice = pareto.choose_option(options, limits, prefer)
     doubled = _choose_for_doubled_budget(results, choice, limits, prefer, factor)
-    alternatives = [pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax")]
+    by_level, by_twojmax = (pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax"))
     measurements = pareto.find_adjacent_measurements(results, choice)
     n_settings = len(options.drop_duplicates(pareto.list_setting_columns(options)))
     notes, reference = _collect_notes(choice, limits, results, options, factor), pareto.find_reference_level(results)
-    assumed = _list_assumed_levels(results)
+    assumed_levels = _list_assumed_levels(results)
     return Plan(
-        choice, limits, prefer, doubled, *alternatives, measurements, name, n_settings, reference, notes, assumed
-    )
+        choice, limits, prefer, doubled, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
+        assumed_levels,
+    )  # fmt: skip
 
 
 def parse_duration(text: float | str) -> float:

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
@@ -209,7 +210,8 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
     try:
-        symbols, radii, weights = map(list, zip(*elements, strict=True))
+        columns: Any = zip(*elements, strict=True)
+        symbols, radii, weights = map(list, columns)
         values = {attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()}
         basis = SnapBasis(elements=symbols, radelem=radii, wj=weights, **values)
     except ValidationError as error:
