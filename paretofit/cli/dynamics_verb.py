@@ -10,9 +10,6 @@ from paretofit.cli import options
 from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError
 
-PotentialArgument = Annotated[
-    Path, Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
-]
 StructuresArgument = Annotated[
     list[Path], Argument(help="Start structures: datasets (HDF5), or any files that ASE reads.")
 ]
@@ -52,7 +49,7 @@ TimeLimitOption = Annotated[
     "  |   paretofit explore potential bulk.cif --time 100 --interval 1 --stop-grade 10 --max-force 200"
 )
 def explore(
-    potential: PotentialArgument,
+    potential: options.Potential,
     structures: StructuresArgument,
     *,
     out: Annotated[Path, Option("--out", "-o", help="Folder to write to.")] = Path("exploration"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
-from typer import Option
+from typer import Argument, Option
 
 from paretofit.cli.stopping import VerbGroup
 from paretofit.core import InputError
@@ -67,6 +67,9 @@ WeightRatio = Annotated[
         help="Weight ratio w_E/w_F of energies to forces.",
         show_default="the one with the smallest leave-one-out errors; for a run: best",
     ),
+]
+Potential = Annotated[
+    Path, Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
 ]
 Force = Annotated[bool, Option("--force", help="Replace existing files.")]
 RunFolder = Annotated[

@@ -145,9 +145,7 @@ def fit(
     "potential candidates.extxyz   |   paretofit evaluate potential --md-speed --structure bulk.cif"
 )
 def evaluate(
-    potential: Annotated[
-        Path, Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
-    ],
+    potential: options.Potential,
     dataset: ConfigurationsArgument = None,
     *,
     out: Annotated[Path, Option("--out", "-o", help="Folder to write tables and figures to.")] = Path("evaluation"),
