@@ -46,6 +46,7 @@ from paretofit.potentials import (
 )
 from paretofit.potentials.mace import MaceData, MaceSettings, check_foundation, check_mace, train_mace_committee
 from paretofit.study.analysis import select_md_cell
+from paretofit.study.network_settings import NetworkSettings
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORK_FILES, NETWORKS_FILE
 from paretofit.sweep import SweepInput, list_draws
@@ -76,6 +77,7 @@ class _Point:
     settings: MaceSettings
     level: str
     subset: Array  # positions in the dataset
+    study: NetworkSettings
 
 
 def check_networks(prepared: PreparedStudy) -> None:
@@ -103,12 +105,12 @@ def check_networks(prepared: PreparedStudy) -> None:
         )
     if not len(prepared.split.test):
         raise InputError("'mace' requires a test set to evaluate networks; set 'split.train_fraction' below 1")
-    _check_sizes(prepared)
+    _check_sizes(settings, prepared)
 
 
-def _check_sizes(prepared: PreparedStudy) -> None:
+def _check_sizes(settings: NetworkSettings, prepared: PreparedStudy) -> None:
     n_train = len(prepared.split.train)
-    for size in _list_sizes(prepared):
+    for size in _list_sizes(settings, n_train):
         if size not in prepared.grid.sizes:
             sizes = ", ".join("all" if size == n_train else str(size) for size in prepared.grid.sizes)
             raise InputError(
@@ -121,10 +123,8 @@ def _check_sizes(prepared: PreparedStudy) -> None:
             )
 
 
-def _list_sizes(prepared: PreparedStudy) -> list[int]:
-    n_train, settings = len(prepared.split.train), prepared.study.mace
-    sizes = [] if settings is None else settings.sizes
-    return list(dict.fromkeys(n_train if size == "all" else size for size in sizes))
+def _list_sizes(settings: NetworkSettings, n_train: int) -> list[int]:
+    return list(dict.fromkeys(n_train if size == "all" else size for size in settings.sizes))
 
 
 def evaluate_networks(
@@ -152,13 +152,14 @@ def evaluate_networks(
         Run folder.
     context : RunContext
     """
-    if prepared.study.mace is None:
+    settings = prepared.study.mace
+    if settings is None:
         for name in NETWORK_FILES:
             remove_file(folder / name)
         return
     rows, calibrations = [], []
     compared_subsets: set[tuple[str, int]] = set()
-    for point in _list_points(prepared, data, scores):
+    for point in _list_points(settings, prepared, data, scores):
         row, calibration = _load_or_train(point, prepared, data, errors, folder, context)
         rows.append(row)
         calibrations += calibration
@@ -172,17 +173,17 @@ def evaluate_networks(
     write_csv(pd.DataFrame(calibrations), folder / NETWORK_CALIBRATION_FILE)
 
 
-def _list_points(prepared: PreparedStudy, data: SweepInput, scores: LeverageScores | None) -> list[_Point]:
-    settings, grid = prepared.study.mace, prepared.grid
-    if settings is None:
-        return []
+def _list_points(
+    settings: NetworkSettings, prepared: PreparedStudy, data: SweepInput, scores: LeverageScores | None
+) -> list[_Point]:
+    grid = prepared.grid
     subsets: dict[int, Array] = {}
     for draw in list_draws(data, grid, scores):
         subsets.setdefault(draw.n_train, draw.configurations)  # draws begin with the first method and repetition
     return [
-        _Point(name, _set_atomic_energies(model, prepared, level), level, subsets[size])
+        _Point(name, _set_atomic_energies(model, prepared, level), level, subsets[size], settings)
         for level in settings.levels or [grid.levels[-1]]
-        for size in _list_sizes(prepared)
+        for size in _list_sizes(settings, len(prepared.split.train))
         for name, model in settings.models.items()
     ]
 
@@ -209,8 +210,7 @@ def _load_or_train(
 
 def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
     """Hash everything that the result of a network depends on."""
-    study, dataset = prepared.study.mace, prepared.dataset
-    dataset = dataset.select(np.concatenate([point.subset, prepared.split.test]))
+    dataset = prepared.dataset.select(np.concatenate([point.subset, prepared.split.test]))
     labels = [dataset.labels(level) for level in (point.level, prepared.grid.levels[-1])]
     values = [
         hash_array(np.nan_to_num(part)) for level in labels for part in (level.energy, level.forces, level.stress)
@@ -218,7 +218,7 @@ def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
     files = [hash_file(path) for path in point.settings.foundation_files.values()]
     settings = point.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
     groups = prepared.split.groups[point.subset].tolist()
-    options = None if study is None else [study.validation_fraction, study.seed]
+    options = [point.study.validation_fraction, point.study.seed]
     return hash_json([settings, files, options, dataset.hash_structures(), len(point.subset), groups, values])[:10]
 
 
@@ -226,9 +226,7 @@ def _train(
     point: _Point, prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, evaluate and time a network; return its row and calibration."""
-    settings, dataset, split = prepared.study.mace, prepared.dataset, prepared.split
-    if settings is None:
-        raise InputError("the study has no section 'mace'")
+    settings, dataset, split = point.study, prepared.dataset, prepared.split
     log.info("network %s, level %s, %d configurations", point.name, point.level, len(point.subset))
     positions = _split_subset(split.groups[point.subset], settings.validation_fraction, settings.seed)
     training, validation = (

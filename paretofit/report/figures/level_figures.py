@@ -160,7 +160,7 @@ def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, uni
         norm = _choose_vector_norm(points["shortest_vector"].to_numpy(float))
         for (parity, error), level in zip(axes, compared_levels, strict=True):
             rows = points[points["level"] == level]
-            rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]  # prevents that a colour is always on top
+            rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]  # so that no colour is always on top
             x, errors = rows["x"].to_numpy(float), rows["error"].to_numpy(float)
             _draw_points(parity, x, rows["y"].to_numpy(float), rows, norm)
             _draw_points(error, x, errors, rows, norm)
