@@ -32,9 +32,8 @@ from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, rea
 MAX_COEFFICIENT_MISMATCH = 1e-9  # relative, between the mean of a committee and the coefficients in the LAMMPS files
 MAX_DEVIATION = 1e-8  # between LAMMPS and the model, relative to the largest energy, force or stress
 MIN_SCALES = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; smaller values are compared relative to these
-LAMMPS_STRESS_FACTOR = (
-    1 / units.bar / descriptors.BAR_PER_EV_A3
-)  # the conversion factor of LAMMPS is less accurate than ASE's
+# The conversion factor of LAMMPS is less accurate than ASE's.
+LAMMPS_STRESS_FACTOR = 1 / units.bar / descriptors.BAR_PER_EV_A3
 
 
 @dataclass(frozen=True)

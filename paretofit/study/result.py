@@ -108,7 +108,7 @@ def _list_lowest_errors(front: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def _format_heading(count: int) -> str:
-    note = f", of which the {MAX_FRONT_ROWS} with the lowest force errors" if count > MAX_FRONT_ROWS else ""
+    note = f"; the {MAX_FRONT_ROWS} with the lowest force errors" if count > MAX_FRONT_ROWS else ""
     return f"Front of energy error, force error and cost: {format_count(count, 'point')}{note}:"
 
 

@@ -80,7 +80,7 @@ class StabilityResult:
     energy_drift : float
         Slope of the total energy in the microcanonical part, meV/atom/ps; NaN if that part was not reached.
     temperature : float
-        Mean over the microcanonical part, or over the part with a thermostat if the former was not reached, K.
+        Mean over the microcanonical part or, if it was not reached, over the part with a thermostat, K.
     energies : DataFrame
         ``time`` (ps) and total ``energy`` (meV/atom, relative to the first sample) of the microcanonical part.
     rdf : DataFrame
