@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from paretofit import potentials
 from paretofit.core import (
     Array,
     InputError,
@@ -35,15 +36,6 @@ from paretofit.dataset.quality import LevelErrors
 from paretofit.descriptors import SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear import LeverageScores
-from paretofit.potentials import (
-    DISPLAY_UNITS,
-    LabelledStructures,
-    LinearPotential,
-    MacePotential,
-    collect_calibration_data,
-    partition_training_rows,
-    predict_spreads,
-)
 from paretofit.potentials.mace import MaceData, MaceSettings, check_foundation, check_mace, train_mace_committee
 from paretofit.study.analysis import select_md_cell
 from paretofit.study.network_settings import NetworkSettings
@@ -230,7 +222,8 @@ def _train(
     log.info("network %s, level %s, %d configurations", point.name, point.level, len(point.subset))
     positions = _split_subset(split.groups[point.subset], settings.validation_fraction, settings.seed)
     training, validation = (
-        LabelledStructures.from_dataset(dataset, point.level, point.subset[part], split.groups) for part in positions
+        potentials.LabelledStructures.from_dataset(dataset, point.level, point.subset[part], split.groups)
+        for part in positions
     )
     potential = train_mace_committee(
         point.settings, MaceData(training, validation), folder, calibration_set=validation, seed=settings.seed,
@@ -272,7 +265,7 @@ def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple
 
 
 def _evaluate_committee(
-    potential: MacePotential | LinearPotential, prepared: PreparedStudy, point: _Point, context: RunContext
+    potential: potentials.CommitteePotential, prepared: PreparedStudy, point: _Point, context: RunContext
 ) -> tuple[dict[str, float], dict[RowKind, CalibrationData]]:
     """Compute errors as in ``results.csv``, meV/atom and meV/Å, and the calibration data of the test set."""
     dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
@@ -281,12 +274,14 @@ def _evaluate_committee(
     sets = (("train", point.subset, point.level), ("test", split.test, point.level), ("ref", split.test, reference))
     spreads = {}
     for name, positions, level in sets:
-        labelled_set = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
+        labelled_set = potentials.LabelledStructures.from_dataset(dataset, level, positions, split.groups)
         is_training = name == "train"
         if is_training not in spreads:
-            spreads[is_training] = predict_spreads(potential, labelled_set.structures, context)
+            spreads[is_training] = potentials.predict_spreads(potential, labelled_set.structures, context)
         sizes = [len(atoms) for atoms in labelled_set.structures]
-        residuals = collect_calibration_data(spreads[is_training], labelled_set.labels, sizes, labelled_set.groups)
+        residuals = potentials.collect_calibration_data(
+            spreads[is_training], labelled_set.labels, sizes, labelled_set.groups
+        )
         for kind, kind_name in KIND_NAMES.items():
             residual = 1000 * residuals[kind].residual if kind in residuals else np.array([np.nan])
             errors[f"{name}_{kind_name}"] = float(np.sqrt(np.mean(residual**2)))
@@ -314,14 +309,14 @@ def _calibrate_linear_model(
     columns = data.design.columns_up_to(twojmax)
     if np.isin(data.design.configuration, point.subset).sum() <= columns:
         return []
-    parts = partition_training_rows(data.design, point.level, point.subset, columns)
+    parts = potentials.partition_training_rows(data.design, point.level, point.subset, columns)
     groups, weights = prepared.split.groups[point.subset], np.array([best["w_energy"], best["w_force"], 1.0])
     rng = np.random.default_rng([prepared.study.seed, 9])
     fit = CommitteeFit.from_parts(parts, groups, weights, rng, threads=context.jobs)
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), point.level)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})
-    _, calibration = _evaluate_committee(LinearPotential(basis, members), prepared, point, context)
+    _, calibration = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, point, context)
     name = f"{'q' if basis.quadratic else ''}SNAP 2Jmax {twojmax}"
     return _tabulate_calibration(name, point, N_SNAP_MEMBERS, calibration)
 
@@ -335,7 +330,7 @@ def _tabulate_calibration(
     """
     rows = []
     for kind, residuals in calibration.items():
-        factor, unit = DISPLAY_UNITS[kind]
+        factor, unit = potentials.DISPLAY_UNITS[kind]
         spread, error = _average_by_configuration(residuals)
         coverage, half_width = _cross_validate_intervals(residuals, n_members)
         has_variation = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(error) > 0

@@ -22,6 +22,7 @@ from paretofit.report.figures import (
     plan_noise_figures,
 )
 from paretofit.report.tables import build_error_tables, build_model_table
+from paretofit.study import run_folder
 from paretofit.study.analysis import (
     MD_COLUMNS,
     MD_FILE,
@@ -30,26 +31,14 @@ from paretofit.study.analysis import (
     select_paper_weights,
 )
 from paretofit.study.preparation import PreparedStudy
-from paretofit.study.run_folder import (
-    FRONT_FILE,
-    NETWORK_FILES,
-    NETWORKS_FILE,
-    RECORD_FILE,
-    RESULTS_FILE,
-    RESUME_ADVICE,
-    WEIGHT_FILES,
-    check_digests,
-    check_stages,
-    open_run_folder,
-)
 from paretofit.study.schema import load_study
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
 DESIGN_FILE, VALIDATION_FOLDER = "design.h5", "validation"
 # Files that are not part of every run; a report requires those that its run wrote.
-OPTIONAL_FILES = (DESIGN_FILE, MD_FILE, *NOISE_FILES, *WEIGHT_FILES, *NETWORK_FILES)
-STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS_FILE: "sweep"}
+OPTIONAL_FILES = (DESIGN_FILE, MD_FILE, *NOISE_FILES, *run_folder.WEIGHT_FILES, *run_folder.NETWORK_FILES)
+STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ def rebuild_report(folder: Path | str) -> RunReport:
 
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare_study(study)
-    with prepared.dataset, open_run_folder(folder, record["study"]):
+    with prepared.dataset, run_folder.open_run_folder(folder, record["study"]):
         errors = compute_level_errors(
             prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
         )
@@ -96,12 +85,12 @@ def write_run_report(
     if not len(prepared.split.test):
         results = substitute_loo_errors(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
-    warnings += collect_network_warnings(read_table_or_empty(folder / NETWORKS_FILE))
+    warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
     front = find_study_front(results, n_train)
-    write_csv(front, folder / FRONT_FILE)
+    write_csv(front, folder / run_folder.FRONT_FILE)
     page_front, page_warnings = front, warnings
     extra_tables: dict[str, pd.DataFrame] = {}
-    paths, knees = (read_table_or_empty(folder / name) for name in WEIGHT_FILES)
+    paths, knees = (read_table_or_empty(folder / name) for name in run_folder.WEIGHT_FILES)
     if len(knees):
         extra_tables["Best weight ratios of the whole training set"] = knees
     if "ridge" in results:
@@ -124,20 +113,20 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
     """Read the results table and check that it is complete."""
     n_fits = prepared.grid.count_fits()
     try:
-        results = restore_formulas(pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str}))
+        results = restore_formulas(pd.read_csv(folder / run_folder.RESULTS_FILE, dtype={"level": str, "ridge": str}))
         is_complete = (
             len(results) == n_fits
             and set(SWEEP_COLUMNS) <= set(results)
             and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
         )
-        is_complete &= (folder / RESULTS_FILE).read_bytes().endswith(b"\n")
+        is_complete &= (folder / run_folder.RESULTS_FILE).read_bytes().endswith(b"\n")
         is_complete &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
     except (ValueError, KeyError):  # pandas raises these for a line with too many fields, or an empty file
         is_complete = False
     if not is_complete:
         raise InputError(
-            f"{folder / RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same command again to "
-            "write it from the finished fits"
+            f"{folder / run_folder.RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same command "
+            "again to write it from the finished fits"
         )
     return results
 
@@ -171,7 +160,7 @@ def _collect_content(
     if len(levels) > 1:
         tables += page.build_front_tables(results, front, levels)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
-    networks, calibration = (read_table_or_empty(folder / name) for name in NETWORK_FILES)
+    networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
     if len(networks):
         models = combine_models(results, networks, levels)
         findings += filter(None, [assess_networks(models)])
@@ -209,14 +198,14 @@ def check_finished(folder: Path) -> dict[str, Any]:
         If the folder is not a run folder, a file has changed, or the run is not finished; the message then contains the
         missing stage.
     """
-    record = check_stages(folder, STAGE_BY_FILE)
+    record = run_folder.check_stages(folder, STAGE_BY_FILE)
     for name in record.get("files", ()):
         if not (folder / name).exists():
             stage = "describe" if name == DESIGN_FILE else "analyse"
-            raise InputError(f"{folder} is not complete: {name} of the stage '{stage}' is missing; {RESUME_ADVICE}")
+            problem = f"{name} of the stage '{stage}' is missing"
+            raise InputError(f"{folder} is not complete: {problem}; {run_folder.RESUME_ADVICE}")
     if "summary" not in record:
-        raise InputError(
-            f"{folder} is not finished: the stage 'report' is missing ({RECORD_FILE} has no summary); {RESUME_ADVICE}"
-        )
-    check_digests(folder, record)
+        problem = f"the stage 'report' is missing ({run_folder.RECORD_FILE} has no summary)"
+        raise InputError(f"{folder} is not finished: {problem}; {run_folder.RESUME_ADVICE}")
+    run_folder.check_digests(folder, record)
     return record

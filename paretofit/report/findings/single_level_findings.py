@@ -5,13 +5,7 @@ import pandas as pd
 
 from paretofit.pareto import MD_COST_COLUMN
 from paretofit.report.findings.finding import Finding
-from paretofit.report.tables.summaries import (
-    ERROR_KINDS,
-    compute_medians,
-    describe_subset,
-    select_finite_rows,
-    select_largest_subset,
-)
+from paretofit.report.tables import summaries
 from paretofit.report.wording import format_count, format_number, format_ratio, join_items, join_sentences
 
 QUESTIONS = {
@@ -30,7 +24,9 @@ def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Fin
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     level : name of the level
     """
-    medians = select_finite_rows(compute_medians(results, [level]), list(ERROR_KINDS), positive=True)
+    medians = summaries.select_finite_rows(
+        summaries.compute_medians(results, [level]), list(summaries.ERROR_KINDS), positive=True
+    )
     medians = medians.assign(both=np.sqrt(medians["ref_energy"] * medians["ref_force"]))
     answers = [("No setting has finite errors on the test set.", pd.DataFrame())] * len(QUESTIONS)
     if len(medians):
@@ -54,9 +50,9 @@ def _describe_learning(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the lowest errors of each subset size, and the gain from the last increase of the size."""
     by_size = medians.groupby("n_train")
     best = medians.loc[by_size["both"].idxmin()].sort_values("n_train", ignore_index=True)
-    numbers = best[["n_train", "twojmax", "weight_ratio", "sampling", *ERROR_KINDS]]
+    numbers = best[["n_train", "twojmax", "weight_ratio", "sampling", *summaries.ERROR_KINDS]]
     sizes = join_items(f"{size:,}" for size in best["n_train"])
-    energies, forces = (" → ".join(map(format_number, best[column])) for column in ERROR_KINDS)
+    energies, forces = (" → ".join(map(format_number, best[column])) for column in summaries.ERROR_KINDS)
     text = (
         f"With {sizes} configurations, the setting with the lowest √(energy error · force error) has errors of "
         f"{energies} meV/atom and {forces} meV/Å."
@@ -71,7 +67,7 @@ def _extrapolate(best: pd.DataFrame) -> str:
     upper = best.iloc[len(best) // 2 - (len(best) == 2) :]
     upper = upper if len(upper) > 1 else best.iloc[-2:]
     changes = []
-    for column, kind in ERROR_KINDS.items():
+    for column, kind in summaries.ERROR_KINDS.items():
         slope = np.polyfit(np.log(upper["n_train"]), np.log(upper[column]), 1)[0]
         changes.append(f"the {kind} error by a factor of {format_number(2.0**slope)}")
     first, last = upper["n_train"].iloc[0], upper["n_train"].iloc[-1]
@@ -80,9 +76,9 @@ def _extrapolate(best: pd.DataFrame) -> str:
 
 def _describe_weights(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the errors over the weight ratios of the largest model, trained on the largest subset."""
-    rows = select_largest_subset(medians)
+    rows = summaries.select_largest_subset(medians)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
-    numbers = rows[["twojmax", "weight_ratio", *ERROR_KINDS]]
+    numbers = rows[["twojmax", "weight_ratio", *summaries.ERROR_KINDS]]
     texts = [
         f"w_E/w_F = {format_ratio(row['weight_ratio'])} gives {name} ({format_number(row['ref_energy'])} meV/atom, "
         f"{format_number(row['ref_force'])} meV/Å)"
@@ -93,7 +89,7 @@ def _describe_weights(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         )
         for row in [rows.loc[rows[column].idxmin()]]
     ]
-    text = f"At 2Jmax = {rows['twojmax'].iloc[0]}, trained on {describe_subset(rows)}, {join_items(texts)}."
+    text = f"At 2Jmax = {rows['twojmax'].iloc[0]}, trained on {summaries.describe_subset(rows)}, {join_items(texts)}."
     if rows["weight_ratio"].nunique() < 2:
         text = f"All fits have w_E/w_F = {format_ratio(rows['weight_ratio'].iloc[0])}: add 'weights' to compare."
     return text, numbers
@@ -101,15 +97,16 @@ def _describe_weights(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 def _describe_models(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the best errors of each 2Jmax at the largest subset, with the MD speed."""
-    rows = select_largest_subset(medians)
+    rows = summaries.select_largest_subset(medians)
     best = rows.loc[rows.groupby("twojmax")["both"].idxmin()].sort_values("twojmax", ignore_index=True)
-    columns = ["twojmax", "weight_ratio", *ERROR_KINDS, *(c for c in ["n_features", MD_COST_COLUMN] if c in best)]
+    cost_columns = [name for name in ("n_features", MD_COST_COLUMN) if name in best]
+    columns = ["twojmax", "weight_ratio", *summaries.ERROR_KINDS, *cost_columns]
     texts = [
         f"2Jmax = {row['twojmax']}: {format_number(row['ref_energy'])} meV/atom and "
         f"{format_number(row['ref_force'])} meV/Å{_format_speed(row)}"
         for _, row in best.iterrows()
     ]
-    lead = f"Trained on {describe_subset(best)}, at the w_E/w_F with the lowest product of both errors"
+    lead = f"Trained on {summaries.describe_subset(best)}, at the w_E/w_F with the lowest product of both errors"
     return f"{lead}: {'; '.join(texts)}. {_advise(best)}".strip(), best[columns]
 
 
