@@ -107,10 +107,21 @@ def study(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished_loop(tmp_path_factory):
+def finished_loop(tmp_path_factory, rendered_figures):
     """A loop of two iterations."""
     folder = tmp_path_factory.mktemp("learn")
     return learn(study(folder), out=folder / "run", jobs=2)
+
+
+@pytest.fixture
+def trained_loop(finished_loop, tmp_path):
+    """A copy of the loop as it was after the training of the first iteration, in the folder ``run``."""
+    folder = shutil.copytree(finished_loop.folder, tmp_path / "run")
+    shutil.rmtree(folder / "iterations" / "02")
+    shutil.rmtree(folder / "iterations" / "01" / "trajectories")
+    for name in ("explore.json", "select.json", "frames.csv"):
+        (folder / "iterations" / "01" / name).unlink()
+    return folder
 
 
 class TestTheLoop:
@@ -253,7 +264,7 @@ class TestTheLoop:
         unchanged = {path: path.stat().st_mtime_ns for path in before if path.name != "stopped.json"}
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
-    def test_loop_stops_if_test_errors_are_below_tolerance(self, tmp_path):
+    def test_loop_stops_if_test_errors_are_below_tolerance(self, trained_loop, tmp_path):
         wide = {"tolerance": {"energy": 1e8, "forces": 1e8, "stress": 1e8}, "discard_above": BROKEN}
         result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert result.stop_reason == "the errors on the test set are below tolerance"
@@ -358,7 +369,7 @@ class TestCorruptFiles:
 
 
 class TestStages:
-    def test_report_is_written_once_per_iteration(self, tmp_path, monkeypatch):
+    def test_report_is_written_once_per_iteration(self, trained_loop, tmp_path, monkeypatch):
         written = []
         monkeypatch.setattr(
             "paretofit.learning.write_learn_report",

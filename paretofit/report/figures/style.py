@@ -4,8 +4,8 @@ The colour of a level depends only on its position in the list of levels, so it 
 created without pyplot: no backend is selected, and no figure stays open.
 """
 
-from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -155,11 +155,26 @@ def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     salt.
     """
     paths = list_figure_files(folder, name)
-    with publication_style():
+    with publication_style(), _arranged_once(figure):
         for path, omitted_entry in zip(paths, ("Software", "Date"), strict=True):
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=path.suffix[1:], metadata={omitted_entry: None})
     return paths
+
+
+@contextmanager
+def _arranged_once(figure: Figure) -> Iterator[None]:
+    """Arrange the axes of a figure here and not in each `savefig`, where it takes half of the time."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    engine.execute(figure)
+    figure.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
 
 
 def remove_figure(folder: Path, name: str) -> None:
