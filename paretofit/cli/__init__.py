@@ -4,8 +4,6 @@ Exit codes: 0 after success, 1 after a failure during the computation, 2 for inv
 Ctrl-C and 143 after SIGTERM. Importing this package is fast, so that signals are caught before the verbs are imported.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Any
@@ -34,7 +32,7 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open closed standard streams on the null device, because the next file would take their number and their text."""
+    """Open closed standard streams on the null device; the next opened file would get their numbers and output."""
     is_closed = []
     for number in range(3):
         try:

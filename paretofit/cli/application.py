@@ -1,7 +1,5 @@
 """The application with all verbs; `paretofit.cli.main` imports it, which takes most of a second."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import signal
@@ -9,6 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from paretofit import __version__
 from paretofit.cli import (  # noqa: F401  (the imports register the verbs)
@@ -46,10 +45,10 @@ def _print_version(value: bool) -> None:
 def _set_up(
     context: typer.Context,
     *,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and results only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the log to the terminal.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Print errors and results only.")] = False,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="Print the log to the terminal.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     del version  # handled by its callback

@@ -1,26 +1,13 @@
 """Verbs for datasets: info, import and export."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from paretofit.cli.options import (
-    CommitteeMethodOption,
-    CommitteeOption,
-    CoverageOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    WeightRatioOption,
-    app,
-    print_result,
-    read_committee_options,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, read_committee_options, split_names
 from paretofit.core import InputError
 from paretofit.dataset import ExportSummary
 
@@ -34,56 +21,56 @@ KEY_HELP = {
 KEY_BY_LEVEL = "LEVEL=KEY for one level; may be repeated."
 EnergyKeyOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         help=f"{KEY_HELP['energy']} {KEY_BY_LEVEL}", show_default="the key that ASE reads, REF_energy or {level}_energy"
     ),
 ]
 SecondsKeyOption = Annotated[
     list[str] | None,
-    typer.Option(help=f"{KEY_HELP['seconds']} {KEY_BY_LEVEL}", show_default="seconds, cpu_seconds or wall_seconds"),
+    Option(help=f"{KEY_HELP['seconds']} {KEY_BY_LEVEL}", show_default="seconds, cpu_seconds or wall_seconds"),
 ]
 IdKeyOption = Annotated[
-    list[str] | None, typer.Option(help=f"{KEY_HELP['id']} {KEY_BY_LEVEL}", show_default="config_id or id")
+    list[str] | None, Option(help=f"{KEY_HELP['id']} {KEY_BY_LEVEL}", show_default="config_id or id")
 ]
 LevelPathsOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--level",
         help="Level and its file or folder, NAME=PATH; repeat for each level, cheapest first. With --file: NAME only.",
     ),
 ]
 MatchOption = Annotated[
     str | None,
-    typer.Option(help="How structures of different files are matched: id, geometry or order.", show_default="id"),
+    Option(help="How structures of different files are matched: id, geometry or order.", show_default="id"),
 ]
 PublishedOption = Annotated[
-    Path | None, typer.Option(help="Folder with the published dataset (Be_structures.h5, Be_prec_1.h5, ...).")
+    Path | None, Option(help="Folder with the published dataset (Be_structures.h5, Be_prec_1.h5, ...).")
 ]
 PickleOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--allow-pickle",
         help="Unpickle the published files. Unpickling can run code, so use this only for files that you trust.",
     ),
 ]
 FormatOption = Annotated[
-    str, typer.Option("--format", help="File format of an exported dataset: extxyz or db (ASE database).")
+    str, Option("--format", help="File format of an exported dataset: extxyz or db (ASE database).")
 ]
 LabelKeysOption = Annotated[
-    str, typer.Option(help="Naming of the labels in an exported dataset: plain, or mace (REF_energy, ...).")
+    str, Option(help="Naming of the labels in an exported dataset: plain, or mace (REF_energy, ...).")
 ]
 FitLevelsOption = Annotated[
     list[str] | None,
-    typer.Option(help="Convergence level of the labels; may be repeated for a dataset.", show_default="all"),
+    Option(help="Convergence level of the labels; may be repeated for a dataset.", show_default="all"),
 ]
 SourceArgument = Annotated[
-    Path, typer.Argument(help="Dataset to export (HDF5), or folder of a finished run to export a fit from.")
+    Path, Argument(help="Dataset to export (HDF5), or folder of a finished run to export a fit from.")
 ]
 
 
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
 def info(
-    dataset: Annotated[Path, typer.Argument(help="Dataset to describe (HDF5).")], *, as_json: JsonOption = False
+    dataset: Annotated[Path, Argument(help="Dataset to describe (HDF5).")], *, as_json: options.Json = False
 ) -> None:
     """Describe a dataset, with warnings about suspicious labels and structures."""
     from paretofit.commands import inspect_dataset
@@ -101,22 +88,22 @@ def info(
     "   |   paretofit import data.h5 --level cheap=c.xyz --level good=g.xyz --energy-key cheap=E --forces-key cheap=F",
 )
 def import_(
-    dataset: Annotated[Path, typer.Argument(help="Dataset to write (HDF5).")],
+    dataset: Annotated[Path, Argument(help="Dataset to write (HDF5).")],
     *,
     level: LevelPathsOption = None,
-    file: Annotated[Path | None, typer.Option(help="File that contains the labels of all levels.")] = None,
+    file: Annotated[Path | None, Option(help="File that contains the labels of all levels.")] = None,
     level_settings: Annotated[
-        Path | None, typer.Option(help="YAML file with the DFT settings of each level, stored with its labels.")
+        Path | None, Option(help="YAML file with the DFT settings of each level, stored with its labels.")
     ] = None,
     energy_key: EnergyKeyOption = None,
-    forces_key: Annotated[list[str] | None, typer.Option(help=f"{KEY_HELP['forces']} {KEY_BY_LEVEL}")] = None,
-    stress_key: Annotated[list[str] | None, typer.Option(help=f"{KEY_HELP['stress']} {KEY_BY_LEVEL}")] = None,
+    forces_key: Annotated[list[str] | None, Option(help=f"{KEY_HELP['forces']} {KEY_BY_LEVEL}")] = None,
+    stress_key: Annotated[list[str] | None, Option(help=f"{KEY_HELP['stress']} {KEY_BY_LEVEL}")] = None,
     id_key: IdKeyOption = None,
     seconds_key: SecondsKeyOption = None,
     match: MatchOption = None,
-    add: Annotated[bool, typer.Option("--add", help="Add to the existing dataset.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the existing dataset.")] = False,
-    level_order: Annotated[str, typer.Option(help="Order of all levels, cheapest first, separated by commas.")] = "",
+    add: Annotated[bool, Option("--add", help="Add to the existing dataset.")] = False,
+    force: Annotated[bool, Option("--force", help="Replace the existing dataset.")] = False,
+    level_order: Annotated[str, Option(help="Order of all levels, cheapest first, separated by commas.")] = "",
     published: PublishedOption = None,
     allow_pickle: PickleOption = False,
 ) -> None:
@@ -125,9 +112,9 @@ def import_(
     from paretofit.dataset import format_import_summary, read_level_settings
 
     settings = read_level_settings(level_settings) if level_settings else None
-    options = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "id_key": id_key,
+    key_options = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "id_key": id_key,
                "seconds_key": seconds_key}  # fmt: skip
-    keys = {name: _parse_keys(f"--{name.replace('_', '-')}", entries or []) for name, entries in options.items()}
+    keys = {name: _parse_keys(f"--{name.replace('_', '-')}", entries or []) for name, entries in key_options.items()}
     if published is not None:
         from paretofit.published import import_published
 
@@ -175,27 +162,27 @@ def _parse_level_paths(entries: list[str]) -> dict[str, str]:
 def export(
     source: SourceArgument,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
+    out: Annotated[Path, Option("--out", "-o", help="Folder to write to.")],
     level: FitLevelsOption = None,
     format_: FormatOption = "extxyz",
     label_keys: LabelKeysOption = "plain",
-    twojmax: Annotated[int | None, typer.Option(help="2Jmax of the fit to export.", show_default="largest")] = None,
-    weight_ratio: WeightRatioOption = None,
+    twojmax: Annotated[int | None, Option(help="2Jmax of the fit to export.", show_default="largest")] = None,
+    weight_ratio: options.WeightRatio = None,
     n_train: Annotated[
-        int | None, typer.Option(help="Number of training configurations of the fit.", show_default="largest")
+        int | None, Option(help="Number of training configurations of the fit.", show_default="largest")
     ] = None,
-    sampling: Annotated[str | None, typer.Option(help="Sampling method of the fit.", show_default="best")] = None,
-    repetition: Annotated[int, typer.Option(min=0, help="Repetition (random draw) of the fit to export.")] = 0,
-    ridge: Annotated[str | None, typer.Option(help="Ridge penalty of the fit.", show_default="best")] = None,
-    name: Annotated[str, typer.Option(help="Base name of the potential's files.")] = "potential",
-    committee: CommitteeOption = None,
-    committee_method: CommitteeMethodOption = "bootstrap",
-    coverage: CoverageOption = 0.9,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the committee.")] = 1,
-    force: ForceOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    sampling: Annotated[str | None, Option(help="Sampling method of the fit.", show_default="best")] = None,
+    repetition: Annotated[int, Option(min=0, help="Repetition (random draw) of the fit to export.")] = 0,
+    ridge: Annotated[str | None, Option(help="Ridge penalty of the fit.", show_default="best")] = None,
+    name: Annotated[str, Option(help="Base name of the potential's files.")] = "potential",
+    committee: options.Committee = None,
+    committee_method: options.CommitteeMethod = "bootstrap",
+    coverage: options.Coverage = 0.9,
+    seed: Annotated[int, Option(min=0, help="Random seed of the committee.")] = 1,
+    force: options.Force = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Export the levels of a dataset to files that other programs read, or a fit of a run as a LAMMPS potential."""
     if not source.is_dir():

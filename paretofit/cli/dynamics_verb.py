@@ -1,62 +1,46 @@
 """Verb for molecular dynamics with a trained potential: explore."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from paretofit.cli.options import (
-    AllowPickleOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    app,
-    print_result,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError
 
-PotentialArgument = Annotated[
-    Path, typer.Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
-]
 StructuresArgument = Annotated[
-    list[Path], typer.Argument(help="Start structures: datasets (HDF5), or any files that ASE reads.")
+    list[Path], Argument(help="Start structures: datasets (HDF5), or any files that ASE reads.")
 ]
-TemperatureOption = Annotated[str, typer.Option(help="Temperature (K), or a range to draw from: LOW,HIGH.")]
+TemperatureOption = Annotated[str, Option(help="Temperature (K), or a range to draw from: LOW,HIGH.")]
 PressureOption = Annotated[
     str,
-    typer.Option(
+    Option(
         help="Pressure (kbar) on the material along periodic directions, or a range to draw from: LOW,HIGH. "
         "Structures without periodic directions keep their volume."
     ),
 ]
 TrajectoriesOption = Annotated[
     int | None,
-    typer.Option(
+    Option(
         min=1,
         help="Number of trajectories; their start structures are drawn by kind and input in turn.",
         show_default="the number of structures",
     ),
 ]
-SaveGradeOption = Annotated[float, typer.Option(help="Extrapolation grade above which a frame is saved.")]
-StopGradeOption = Annotated[float, typer.Option(help="Extrapolation grade at which a trajectory is stopped.")]
-MaxEnergyOption = Annotated[
-    float | None, typer.Option(help="Expected energy error above which a frame is saved (meV/atom).")
-]
-MaxForceOption = Annotated[
-    float | None, typer.Option(help="Expected force error above which a frame is saved (meV/Å).")
-]
+SaveGradeOption = Annotated[float, Option(help="Extrapolation grade above which a frame is saved.")]
+StopGradeOption = Annotated[float, Option(help="Extrapolation grade at which a trajectory is stopped.")]
+MaxEnergyOption = Annotated[float | None, Option(help="Expected energy error above which a frame is saved (meV/atom).")]
+MaxForceOption = Annotated[float | None, Option(help="Expected force error above which a frame is saved (meV/Å).")]
 StopEnergyOption = Annotated[
-    float | None, typer.Option(help="Expected energy error of a frame at which a trajectory is stopped (meV/atom).")
+    float | None, Option(help="Expected energy error of a frame at which a trajectory is stopped (meV/atom).")
 ]
 StopForceOption = Annotated[
-    float | None, typer.Option(help="Expected force error of a frame at which a trajectory is stopped (meV/Å).")
+    float | None, Option(help="Expected force error of a frame at which a trajectory is stopped (meV/Å).")
 ]
 TimeLimitOption = Annotated[
-    float, typer.Option(min=1.0, help="Wall time (s) after which a trajectory is killed, without its frames.")
+    float, Option(min=1.0, help="Wall time (s) after which a trajectory is killed, without its frames.")
 ]
 
 
@@ -65,15 +49,15 @@ TimeLimitOption = Annotated[
     "  |   paretofit explore potential bulk.cif --time 100 --interval 1 --stop-grade 10 --max-force 200"
 )
 def explore(
-    potential: PotentialArgument,
+    potential: options.Potential,
     structures: StructuresArgument,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("exploration"),
+    out: Annotated[Path, Option("--out", "-o", help="Folder to write to.")] = Path("exploration"),
     temperature: TemperatureOption = "300",
     pressure: PressureOption = "0",
-    time: Annotated[float, typer.Option(help="Length of a trajectory (ps).")] = 10.0,
-    interval: Annotated[float, typer.Option(help="Time between frames (ps).")] = 0.1,
-    timestep: Annotated[float, typer.Option(help="Time step (fs).")] = 1.0,
+    time: Annotated[float, Option(help="Length of a trajectory (ps).")] = 10.0,
+    interval: Annotated[float, Option(help="Time between frames (ps).")] = 0.1,
+    timestep: Annotated[float, Option(help="Time step (fs).")] = 1.0,
     trajectories: TrajectoriesOption = None,
     save_grade: SaveGradeOption = 2.0,
     stop_grade: StopGradeOption = 50.0,
@@ -82,12 +66,12 @@ def explore(
     stop_energy: StopEnergyOption = None,
     stop_force: StopForceOption = None,
     time_limit: TimeLimitOption = 86400.0,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of start structures, conditions and velocities.")] = 1,
-    allow_pickle: AllowPickleOption = False,
-    jobs: JobsOption,
-    force: ForceOption = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    seed: Annotated[int, Option(min=0, help="Random seed of start structures, conditions and velocities.")] = 1,
+    allow_pickle: options.AllowPickle = False,
+    jobs: options.Jobs,
+    force: options.Force = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Run molecular dynamics with a potential, with its error bars, and save the frames that extrapolate.
 

@@ -1,7 +1,5 @@
 """The application, options that several verbs share, and the output of results."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Collection, Mapping
@@ -11,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
+from typer import Argument, Option
 
 from paretofit.cli.stopping import VerbGroup
 from paretofit.core import InputError
@@ -44,9 +43,9 @@ def _resolve_progress(context: typer.Context, value: bool) -> bool:
     return value and not settings.get("quiet") and not settings.get("json")
 
 
-JobsOption = Annotated[
+Jobs = Annotated[
     int,
-    typer.Option(
+    Option(
         "--jobs",
         "-j",
         min=1,
@@ -55,60 +54,55 @@ JobsOption = Annotated[
         show_default="one per core",
     ),
 ]
-ProgressOption = Annotated[
+Progress = Annotated[
     bool,
-    typer.Option("--progress/--no-progress", callback=_resolve_progress, help="Show progress bars.", show_default=True),
+    Option("--progress/--no-progress", callback=_resolve_progress, help="Show progress bars.", show_default=True),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", is_eager=True, callback=_store_json, help="Print the result as JSON.")
-]
-LevelOption = Annotated[
-    str | None, typer.Option("--level", help="Convergence level of the labels.", show_default="the last")
-]
-WeightRatioOption = Annotated[
+Json = Annotated[bool, Option("--json", is_eager=True, callback=_store_json, help="Print the result as JSON.")]
+Level = Annotated[str | None, Option("--level", help="Convergence level of the labels.", show_default="the last")]
+WeightRatio = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--weight-ratio",
         help="Weight ratio w_E/w_F of energies to forces.",
         show_default="the one with the smallest leave-one-out errors; for a run: best",
     ),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
-RunFolderOption = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="Run folder.", show_default="runs/<name>-<hash> or runs/<name>-<verb>"),
+Potential = Annotated[
+    Path, Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
 ]
-FiguresOption = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw a map of the candidates.")]
-CommitteeOption = Annotated[
+Force = Annotated[bool, Option("--force", help="Replace existing files.")]
+RunFolder = Annotated[
+    Path | None,
+    Option("--out", "-o", help="Run folder.", show_default="runs/<name>-<hash> or runs/<name>-<verb>"),
+]
+Figures = Annotated[bool, Option("--figures/--no-figures", help="Draw a map of the candidates.")]
+Committee = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--committee",
         help="Number of committee members; a committee gives error bars, intervals and extrapolation grades.",
     ),
 ]
-CommitteeMethodOption = Annotated[
+CommitteeMethod = Annotated[
     str,
-    typer.Option(
+    Option(
         "--committee-method",
         help="Method that generates the committee members: bootstrap, subset, posterior or pops. Needs --committee.",
     ),
 ]
-AllowPickleOption = Annotated[
+AllowPickle = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--allow-pickle",
         help="Load MACE networks that were not trained by you on this computer. Loading them can run any code.",
     ),
 ]
-CoverageOption = Annotated[
-    float, typer.Option("--coverage", help="Fraction of labels that the prediction intervals must contain.")
-]
+Coverage = Annotated[float, Option("--coverage", help="Fraction of labels that the prediction intervals must contain.")]
 
 
 def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
     """Return the committee settings of the options, or None without --committee."""
-    from paretofit.potentials import CommitteeSettings
-
     if members is None:
         if method != "bootstrap":
             raise InputError(f"--committee-method {method} requires --committee with the number of members")

@@ -1,33 +1,17 @@
 """Verbs for potentials: fit and evaluate."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from paretofit.cli.options import (
-    AllowPickleOption,
-    CommitteeMethodOption,
-    CommitteeOption,
-    CoverageOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    LevelOption,
-    ProgressOption,
-    WeightRatioOption,
-    app,
-    print_result,
-    read_committee_options,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, read_committee_options, split_names
 from paretofit.core import InputError
 
 ObjectivesOption = Annotated[
     str,
-    typer.Option(
+    Option(
         "--optimise-weights",
         help="With --fitsnap: objectives for which group weights are optimised, separated by commas: energy, force, "
         "stress, GROUP:force, or difference:FILE_A/FILE_B.",
@@ -35,36 +19,36 @@ ObjectivesOption = Annotated[
 ]
 WeightFrontOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--weight-front",
         help="With --fitsnap: also compute the Pareto front of two objectives and write it to weights_front.csv.",
     ),
 ]
 RegulariserOption = Annotated[
-    float, typer.Option(min=0.0, help="With --fitsnap: strength of the regularisation towards the initial weights.")
+    float, Option(min=0.0, help="With --fitsnap: strength of the regularisation towards the initial weights.")
 ]
 HeldOutOption = Annotated[
     float | None,
-    typer.Option(
+    Option(
         help="Fraction of the configurations excluded from training and used to calibrate the committee.",
         show_default="0.2 with --committee, otherwise 0; or the study's",
     ),
 ]
 TwojmaxOption = Annotated[
     int | None,
-    typer.Option(help="2Jmax of the model.", show_default="up to 8, with the smallest leave-one-out errors"),
+    Option(help="2Jmax of the model.", show_default="up to 8, with the smallest leave-one-out errors"),
 ]
 CutoffOption = Annotated[
     float | None,
-    typer.Option(help="Largest cutoff of a pair of atoms (Å).", show_default="from the distance of nearest neighbours"),
+    Option(help="Largest cutoff of a pair of atoms (Å).", show_default="from the distance of nearest neighbours"),
 ]
 QuadraticOption = Annotated[
     bool | None,
-    typer.Option("--quadratic/--linear", help="Fit quadratic or linear SNAP.", show_default="the study's or quadratic"),
+    Option("--quadratic/--linear", help="Fit quadratic or linear SNAP.", show_default="the study's or quadratic"),
 ]
 ReferenceEnergiesOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="Energies of free atoms, which the potential reproduces exactly: 'isolated' (those of labelled isolated "
         "atoms), eV by element (C=-1.25,O=-1.9), or 'fitted'.",
         show_default="the study's, or isolated for elements with a labelled isolated atom",
@@ -72,36 +56,30 @@ ReferenceEnergiesOption = Annotated[
 ]
 KeepDesignOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--keep-design",
         help="Keep the descriptors in design.h5, which may be large; the next fit with the same --out reuses them.",
     ),
 ]
 NameOption = Annotated[
-    str | None, typer.Option(help="Base name of the potential's files.", show_default="potential, or FitSNAP's")
+    str | None, Option(help="Base name of the potential's files.", show_default="potential, or FitSNAP's")
 ]
 ConfigurationsArgument = Annotated[
     Path | None,
-    typer.Argument(help="Configurations to evaluate: a dataset (HDF5) or any file that ASE reads, labelled or not."),
+    Argument(help="Configurations to evaluate: a dataset (HDF5) or any file that ASE reads, labelled or not."),
 ]
 EvaluationCoverageOption = Annotated[
     float | None,
-    typer.Option(help="Fraction of labels that the prediction intervals must contain.", show_default="the potential's"),
+    Option(help="Fraction of labels that the prediction intervals must contain.", show_default="the potential's"),
 ]
 MaxEnergyOption = Annotated[
-    float | None, typer.Option(help="Energy error above which configurations are flagged (meV/atom).")
+    float | None, Option(help="Energy error above which configurations are flagged (meV/atom).")
 ]
-MaxForceOption = Annotated[
-    float | None, typer.Option(help="Force error above which configurations are flagged (meV/Å).")
-]
-MaxStressOption = Annotated[
-    float | None, typer.Option(help="Stress error above which configurations are flagged (GPa).")
-]
+MaxForceOption = Annotated[float | None, Option(help="Force error above which configurations are flagged (meV/Å).")]
+MaxStressOption = Annotated[float | None, Option(help="Stress error above which configurations are flagged (GPa).")]
 TimedStructureOption = Annotated[
     Path | None,
-    typer.Option(
-        help="Structure for the speed measurement, any file that ASE reads.", show_default="the element's crystal"
-    ),
+    Option(help="Structure for the speed measurement, any file that ASE reads.", show_default="the element's crystal"),
 ]
 
 
@@ -113,30 +91,30 @@ def fit(
     *,
     source: Annotated[
         Path | None,
-        typer.Argument(help="Dataset (HDF5), or study (YAML) with dataset, basis and train/test split."),
+        Argument(help="Dataset (HDF5), or study (YAML) with dataset, basis and train/test split."),
     ] = None,
-    fitsnap: Annotated[Path | None, typer.Option(help="FitSNAP input file (.in) to fit instead of a dataset.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the potential to.")] = Path("potential"),
-    level: LevelOption = None,
+    fitsnap: Annotated[Path | None, Option(help="FitSNAP input file (.in) to fit instead of a dataset.")] = None,
+    out: Annotated[Path, Option("--out", "-o", help="Folder to write the potential to.")] = Path("potential"),
+    level: options.Level = None,
     twojmax: TwojmaxOption = None,
     cutoff: CutoffOption = None,
     quadratic: QuadraticOption = None,
-    weight_ratio: WeightRatioOption = None,
+    weight_ratio: options.WeightRatio = None,
     held_out_fraction: HeldOutOption = None,
     reference_energies: ReferenceEnergiesOption = None,
-    committee: CommitteeOption = None,
-    committee_method: CommitteeMethodOption = "bootstrap",
-    coverage: CoverageOption = 0.9,
+    committee: options.Committee = None,
+    committee_method: options.CommitteeMethod = "bootstrap",
+    coverage: options.Coverage = 0.9,
     optimise_weights: ObjectivesOption = "",
     weight_front: WeightFrontOption = False,
     regulariser: RegulariserOption = 0.01,
     keep_design: KeepDesignOption = False,
     name: NameOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
-    force: ForceOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    seed: Annotated[int, Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
+    force: options.Force = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Fit a potential, or with --committee a committee, to a dataset or the data of a FitSNAP input."""
     from paretofit.commands import fit_dataset, fit_fitsnap
@@ -144,7 +122,7 @@ def fit(
     choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic, "name": name,
                "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
                "reference_energies": reference_energies}  # fmt: skip
-    options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
+    settings: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
@@ -152,12 +130,12 @@ def fit(
     if fitsnap is not None and any(value is not None for value in choices.values()):
         raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction, "
                          "--name, --reference-energies cannot be combined with --fitsnap; set them in it")  # fmt: skip
-    options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
+    settings["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
-        result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **options)  # type: ignore[arg-type]
+        result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **settings)  # type: ignore[arg-type]
     else:
         result = fit_fitsnap(str(fitsnap), out, objectives=split_names(optimise_weights), front=weight_front,
-                             regulariser=regulariser, **options)  # fmt: skip
+                             regulariser=regulariser, **settings)  # fmt: skip
     print_result(result, result.text, as_json=as_json, exclude=("potential", "rows"))
     result.require_agreement()
 
@@ -167,31 +145,27 @@ def fit(
     "potential candidates.extxyz   |   paretofit evaluate potential --md-speed --structure bulk.cif"
 )
 def evaluate(
-    potential: Annotated[
-        Path, typer.Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
-    ],
+    potential: options.Potential,
     dataset: ConfigurationsArgument = None,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write tables and figures to.")] = Path(
-        "evaluation"
-    ),
-    level: LevelOption = None,
+    out: Annotated[Path, Option("--out", "-o", help="Folder to write tables and figures to.")] = Path("evaluation"),
+    level: options.Level = None,
     coverage: EvaluationCoverageOption = None,
     max_energy: MaxEnergyOption = None,
     max_force: MaxForceOption = None,
     max_stress: MaxStressOption = None,
     calibration: Annotated[
-        str, typer.Option(help="Calibration from disagreement to error: slope, isotonic or quantile.")
+        str, Option(help="Calibration from disagreement to error: slope, isotonic or quantile.")
     ] = "slope",
     md_speed: Annotated[
-        bool, typer.Option("--md-speed", help="Measure the speed of molecular dynamics on one core.")
+        bool, Option("--md-speed", help="Measure the speed of molecular dynamics on one core.")
     ] = False,
     structure: TimedStructureOption = None,
-    allow_pickle: AllowPickleOption = False,
-    force: ForceOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    allow_pickle: options.AllowPickle = False,
+    force: options.Force = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Compute the errors of a potential, and for a committee disagreements, intervals and extrapolation grades."""
     from paretofit.commands import evaluate_dataset, evaluate_md_speed

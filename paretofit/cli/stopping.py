@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import typer
@@ -78,10 +79,7 @@ class VerbGroup(TyperGroup):
 
 def _concerns_output(error: OSError) -> bool:
     """Check whether printing raised an error; standard output is then replaced, or Python would complain at exit."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    is_output = trace is not None and trace.tb_frame.f_code.co_name in {"echo", VerbGroup.invoke.__name__}
+    is_output = _name_raising_function(error.__traceback__) in {"echo", VerbGroup.invoke.__name__}
     if is_output:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return is_output
@@ -120,11 +118,12 @@ def _raise_discarded_stop(report: Callable[[Any], Any], unraisable: sys.Unraisab
 
 def _report_thread_exception(report: Callable[[Any], Any], arguments: threading.ExceptHookArgs) -> None:
     """Report an exception of a thread, except the one that loky raises while submitting a task during shutdown."""
-    trace = arguments.exc_traceback
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or trace.tb_frame.f_code.co_name != "add_call_item_to_queue":
+    if _name_raising_function(arguments.exc_traceback) != "add_call_item_to_queue":
         report(arguments)
+
+
+def _name_raising_function(trace: TracebackType | None) -> str:
+    return [frame.f_code.co_name for frame, _ in traceback.walk_tb(trace)][-1] if trace else ""
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

@@ -1,52 +1,19 @@
 """Verbs for structures: label, augment and select."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from paretofit.cli.options import (
-    FiguresOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    RunFolderOption,
-    app,
-    print_result,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result
 
 DryRunOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--dry-run",
         help="Estimate the cost of the missing labels; computes up to eight cheap labels first and stores them.",
-    ),
-]
-CollectOption = Annotated[
-    bool, typer.Option("--collect", help="Write the labels finished so far to the dataset and stop.")
-]
-RetryOption = Annotated[
-    bool, typer.Option("--retry-failed", help="Compute again the labels that failed in an earlier run.")
-]
-WriteInputsOption = Annotated[
-    Path | None,
-    typer.Option(help="Write the input files of VASP, Quantum ESPRESSO or ABINIT to this folder instead of computing."),
-]
-ReadOutputsOption = Annotated[
-    Path | None, typer.Option(help="Read the finished outputs in a folder of --write-inputs instead of computing.")
-]
-LabelledOption = Annotated[
-    Path | None, typer.Option(help="Labelled structures: the selection takes them into account but excludes them.")
-]
-DrawOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--draw/--top",
-        help="With leverage methods: draw at random with probabilities proportional to the scores (the default), "
-        "or take the highest scores.",
     ),
 ]
 
@@ -55,21 +22,30 @@ DrawOption = Annotated[
     epilog="Examples:  paretofit label studies/label_beryllium.yaml --dry-run   |   paretofit label my_labels.yaml"
 )
 def label(
-    study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'labelling'.")],
+    study: Annotated[Path, Argument(help="Study (YAML) with a section 'labelling'.")],
     *,
-    out: RunFolderOption = None,
+    out: options.RunFolder = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Number of labels computed at the same time.", show_default="cores"),
+        Option("--jobs", "-j", min=1, help="Number of labels computed at the same time.", show_default="cores"),
     ] = None,
     dry_run: DryRunOption = False,
-    collect: CollectOption = False,
-    retry_failed: RetryOption = False,
-    write_inputs: WriteInputsOption = None,
-    read_outputs: ReadOutputsOption = None,
-    force: Annotated[bool, typer.Option("--force", help="With --write-inputs: replace existing inputs.")] = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    collect: Annotated[
+        bool, Option("--collect", help="Write the labels finished so far to the dataset and stop.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, Option("--retry-failed", help="Compute again the labels that failed in an earlier run.")
+    ] = False,
+    write_inputs: Annotated[
+        Path | None,
+        Option(help="Write the input files of VASP, Quantum ESPRESSO or ABINIT to this folder instead of computing."),
+    ] = None,
+    read_outputs: Annotated[
+        Path | None, Option(help="Read the finished outputs in a folder of --write-inputs instead of computing.")
+    ] = None,
+    force: Annotated[bool, Option("--force", help="With --write-inputs: replace existing inputs.")] = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Compute the missing labels of a dataset; each is stored when finished, and the same command resumes a run."""
     from joblib import cpu_count
@@ -97,15 +73,15 @@ def label(
 
 @app.command(epilog="Example:  paretofit augment studies/augment_beryllium.yaml")
 def augment(
-    study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'augmentation'.")],
+    study: Annotated[Path, Argument(help="Study (YAML) with a section 'augmentation'.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Extended XYZ file to write.", show_default="augmentation.output")
+        Path | None, Option("--out", "-o", help="Extended XYZ file to write.", show_default="augmentation.output")
     ] = None,
-    figures: FiguresOption = True,
-    force: ForceOption = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    figures: options.Figures = True,
+    force: options.Force = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Generate candidates for labelling: distortions, strain, vacancies, slabs, clusters, alloys, maximal entropy."""
     from paretofit.commands import augment_study, format_candidates
@@ -118,26 +94,33 @@ def augment(
     epilog="Example:  paretofit select candidates.extxyz -n 500 --method d-optimal --already-labelled data/beryllium.h5"
 )
 def select(
-    candidates: Annotated[
-        Path, typer.Argument(help="Candidate structures: a dataset (HDF5) or any file that ASE reads.")
-    ],
+    candidates: Annotated[Path, Argument(help="Candidate structures: a dataset (HDF5) or any file that ASE reads.")],
     *,
-    max_selected: Annotated[int, typer.Option("--max-selected", "-n", help="Number of structures to select.")],
+    max_selected: Annotated[int, Option("--max-selected", "-n", help="Number of structures to select.")],
     method: Annotated[
-        str, typer.Option(help="Selection method: leverage, block-leverage, d-optimal, farthest-point or random.")
+        str, Option(help="Selection method: leverage, block-leverage, d-optimal, farthest-point or random.")
     ] = "d-optimal",
-    already_labelled: LabelledOption = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Extended XYZ file to write.")] = Path("selected.extxyz"),
-    basis_from: Annotated[Path | None, typer.Option(help="Study (YAML) whose SNAP basis is used.")] = None,
-    twojmax: Annotated[int, typer.Option(min=0, max=20, help="2Jmax of the default basis.")] = 4,
-    energy_weight: Annotated[float, typer.Option(help="Energy weight w_E of the leverage scores (w_F is 1).")] = 150.0,
-    draw: DrawOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the selection.")] = 1,
-    figures: FiguresOption = True,
-    force: ForceOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    already_labelled: Annotated[
+        Path | None, Option(help="Labelled structures: the selection takes them into account but excludes them.")
+    ] = None,
+    out: Annotated[Path, Option("--out", "-o", help="Extended XYZ file to write.")] = Path("selected.extxyz"),
+    basis_from: Annotated[Path | None, Option(help="Study (YAML) whose SNAP basis is used.")] = None,
+    twojmax: Annotated[int, Option(min=0, max=20, help="2Jmax of the default basis.")] = 4,
+    energy_weight: Annotated[float, Option(help="Energy weight w_E of the leverage scores (w_F is 1).")] = 150.0,
+    draw: Annotated[
+        bool | None,
+        Option(
+            "--draw/--top",
+            help="With leverage methods: draw at random with probabilities proportional to the scores (the default), "
+            "or take the highest scores.",
+        ),
+    ] = None,
+    seed: Annotated[int, Option(min=0, help="Random seed of the selection.")] = 1,
+    figures: options.Figures = True,
+    force: options.Force = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Select structures to label by their descriptors, and write them in the order of selection."""
     from paretofit.commands import format_selection, select_structures

@@ -1,79 +1,45 @@
 """Verbs for studies and results tables: init, run, report, plan, pareto and learn."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from paretofit.cli.options import (
-    AllowPickleOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    RunFolderOption,
-    app,
-    count_cores,
-    print_result,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError, escape_formulas
 
-BudgetOption = Annotated[
-    str | None, typer.Option(help="Computing time available for labels, such as 600 (s), 90min, 20h or 3d.")
-]
-MinSpeedOption = Annotated[
-    float | None, typer.Option(help="Lowest acceptable MD speed of the potential (atom-steps/s on one core).")
-]
-ExtrapolationOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Largest number of configurations to recommend, as a multiple of the largest measured number.",
-        show_default="2, or 30 for a pilot",
-    ),
-]
-PilotSizeOption = Annotated[
-    int | None,
-    typer.Option(help="With a study: number of configurations to draw at random for the pilot.", show_default="all"),
-]
-PilotFolderOption = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="With a study: folder for the pilot's results.", show_default="runs/<name>-pilot"),
-]
 MinimizeOption = Annotated[
     str,
-    typer.Option(
+    Option(
         help="Columns to minimise, separated by commas.",
         show_default="with --published ref_energy,ref_force,label_seconds",
     ),
 ]
 FrontFileOption = Annotated[
-    Path | None, typer.Option("--out", "-o", help="CSV file to write the front to.", show_default="standard output")
+    Path | None, Option("--out", "-o", help="CSV file to write the front to.", show_default="standard output")
 ]
 PublishedOption = Annotated[
     bool,
-    typer.Option(
-        "--published", help="Read the published tables: medians over repetitions, with a label cost per level."
-    ),
+    Option("--published", help="Read the published tables: medians over repetitions, with a label cost per level."),
 ]
 SummariseOption = Annotated[
     str,
-    typer.Option(help="Columns: also print hypervolume, knee point, and the composition of the front by their values."),
+    Option(help="Columns: also print hypervolume, knee point, and the composition of the front by their values."),
 ]
 
 
 @app.command(epilog="Example:  paretofit init data/beryllium.h5 -o my_study.yaml")
 def init(
-    dataset: Annotated[Path | None, typer.Argument(help="Dataset to write a study for (HDF5).")] = None,
+    dataset: Annotated[Path | None, Argument(help="Dataset to write a study for (HDF5).")] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Study to write (YAML).")] = Path("study.yaml"),
+    out: Annotated[Path, Option("--out", "-o", help="Study to write (YAML).")] = Path("study.yaml"),
     keys: Annotated[
-        bool, typer.Option("--keys", help="Print every key of a study with its default and meaning, and exit.")
+        bool, Option("--keys", help="Print every key of a study with its default and meaning, and exit.")
     ] = False,
-    schema: Annotated[Path | None, typer.Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
-    force: ForceOption = False,
+    schema: Annotated[Path | None, Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
+    force: options.Force = False,
 ) -> None:
     """Write a commented study for a dataset, and the JSON Schema that editors use for completion."""
     from paretofit.study import estimate_study_cost, tabulate_settings, write_json_schema, write_template
@@ -88,19 +54,19 @@ def init(
     else:
         path = write_template(dataset, out, overwrite=force)
         typer.echo(f"{path} has been written; check it, then run: paretofit run {path}")
-        typer.echo(estimate_study_cost(path, jobs=count_cores()).text)
+        typer.echo(estimate_study_cost(path, jobs=options.count_cores()).text)
 
 
 @app.command(epilog="Example:  paretofit run studies/quick.yaml --jobs 2")
 def run(
-    study: Annotated[Path, typer.Argument(help="Study to run (YAML).")],
+    study: Annotated[Path, Argument(help="Study to run (YAML).")],
     *,
-    out: RunFolderOption = None,
-    allow_pickle: AllowPickleOption = False,
-    jobs: JobsOption,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the study and estimate its cost.")] = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    out: options.RunFolder = None,
+    allow_pickle: options.AllowPickle = False,
+    jobs: options.Jobs,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only check the study and estimate its cost.")] = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Run a study: descriptors, sweep, front and report. The same command resumes a stopped run."""
     from paretofit.study import estimate_study_cost, run_study
@@ -114,9 +80,7 @@ def run(
 
 
 @app.command(epilog="Example:  paretofit report runs/beryllium-1a2b3c4d")
-def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], *, as_json: JsonOption = False
-) -> None:
+def report(run: Annotated[Path, Argument(help="Folder of a finished run.")], *, as_json: options.Json = False) -> None:
     """Rewrite the front, figures, tables and report.html of a run, without fitting."""
     from paretofit.study import rebuild_report
 
@@ -131,22 +95,36 @@ def report(
     "--max-force 150   |   paretofit plan pilot.yaml --budget 20h --min-md-speed 5000 --json",
 )
 def plan_(
-    source: Annotated[Path, typer.Argument(help="Run folder, results table (CSV), or study of a pilot (YAML).")],
+    source: Annotated[Path, Argument(help="Run folder, results table (CSV), or study of a pilot (YAML).")],
     *,
-    budget: BudgetOption = None,
-    max_energy: Annotated[float | None, typer.Option(help="Largest acceptable energy error (meV/atom).")] = None,
-    max_force: Annotated[float | None, typer.Option(help="Largest acceptable force error (meV/Å).")] = None,
-    min_md_speed: MinSpeedOption = None,
-    prefer: Annotated[str, typer.Option(help="Error to minimise: energy, force, or both (their product).")] = "both",
-    extrapolation_factor: ExtrapolationOption = None,
-    pilot_size: PilotSizeOption = None,
-    out: PilotFolderOption = None,
-    study: Annotated[
-        bool, typer.Option("--study", help="Print only the keys of a study for exactly this setting.")
-    ] = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    budget: Annotated[
+        str | None, Option(help="Computing time available for labels, such as 600 (s), 90min, 20h or 3d.")
+    ] = None,
+    max_energy: Annotated[float | None, Option(help="Largest acceptable energy error (meV/atom).")] = None,
+    max_force: Annotated[float | None, Option(help="Largest acceptable force error (meV/Å).")] = None,
+    min_md_speed: Annotated[
+        float | None, Option(help="Lowest acceptable MD speed of the potential (atom-steps/s on one core).")
+    ] = None,
+    prefer: Annotated[str, Option(help="Error to minimise: energy, force, or both (their product).")] = "both",
+    extrapolation_factor: Annotated[
+        float | None,
+        Option(
+            help="Largest number of configurations to recommend, as a multiple of the largest measured number.",
+            show_default="2, or 30 for a pilot",
+        ),
+    ] = None,
+    pilot_size: Annotated[
+        int | None,
+        Option(help="With a study: number of configurations to draw at random for the pilot.", show_default="all"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Option("--out", "-o", help="With a study: folder for the pilot's results.", show_default="runs/<name>-pilot"),
+    ] = None,
+    study: Annotated[bool, Option("--study", help="Print only the keys of a study for exactly this setting.")] = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Recommend level, number of configurations, 2Jmax and weights for a budget, with the expected errors."""
     from paretofit.commands import plan
@@ -163,24 +141,22 @@ def plan_(
     "   |   paretofit pareto published/*.csv --published --figures-folder figures --out front.csv"
 )
 def pareto(
-    tables: Annotated[list[Path], typer.Argument(help="Results tables (CSV) whose rows are compared.")],
+    tables: Annotated[list[Path], Argument(help="Results tables (CSV) whose rows are compared.")],
     *,
     minimize: MinimizeOption = "",
     group_by: Annotated[
-        str, typer.Option(help="Columns that identify a setting; rows with equal values are repetitions of it.")
+        str, Option(help="Columns that identify a setting; rows with equal values are repetitions of it.")
     ] = "",
-    aggregate: Annotated[str, typer.Option(help="Statistic over repetitions: median, mean, min or max.")] = "median",
+    aggregate: Annotated[str, Option(help="Statistic over repetitions: median, mean, min or max.")] = "median",
     out: FrontFileOption = None,
     drop_missing: Annotated[
-        bool, typer.Option("--drop-missing", help="Drop rows with missing values (they are counted).")
+        bool, Option("--drop-missing", help="Drop rows with missing values (they are counted).")
     ] = False,
     published: PublishedOption = False,
-    figures_folder: Annotated[
-        Path | None, typer.Option(help="With --published: folder for the paper's figures.")
-    ] = None,
+    figures_folder: Annotated[Path | None, Option(help="With --published: folder for the paper's figures.")] = None,
     summarise: SummariseOption = "",
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find the Pareto-optimal rows of a table, those that no other row dominates."""
     from paretofit.pareto import describe_front, extract_front_from_csv
@@ -215,16 +191,16 @@ def pareto(
 
 @app.command(epilog="Examples:  paretofit learn studies/learn_quick.yaml   |   paretofit learn my.yaml --stage explore")
 def learn(
-    study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'learning'.")],
+    study: Annotated[Path, Argument(help="Study (YAML) with a section 'learning'.")],
     *,
-    out: RunFolderOption = None,
+    out: options.RunFolder = None,
     stage: Annotated[
-        str | None, typer.Option(help="Run only this stage of the current iteration: label, train, explore or select.")
+        str | None, Option(help="Run only this stage of the current iteration: label, train, explore or select.")
     ] = None,
-    allow_pickle: AllowPickleOption = False,
-    jobs: JobsOption,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    allow_pickle: options.AllowPickle = False,
+    jobs: options.Jobs,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Run or resume the active-learning loop: label, train a committee, explore by MD, select uncertain frames."""
     from paretofit import commands

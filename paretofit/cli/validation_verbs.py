@@ -1,36 +1,26 @@
 """Verb for the validation of potentials: validate."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import typer
+from typer import Argument, Option
 
-from paretofit.cli.options import (
-    AllowPickleOption,
-    ForceOption,
-    JobsOption,
-    JsonOption,
-    ProgressOption,
-    app,
-    print_result,
-    split_names,
-)
+from paretofit.cli import options
+from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError
 
 T = TypeVar("T", int, float)
 PotentialArgument = Annotated[
     str,
-    typer.Argument(
+    Argument(
         help="SNAP potential (files or folder), MACE committee folder, file with LAMMPS pair_style lines, or ASE "
         "calculator (module.Class). Append +d2 or +d3 to add dispersion."
     ),
 ]
 StructuresOption = Annotated[
     list[Path] | None,
-    typer.Option(
+    Option(
         help="Structure to validate, any file that ASE reads; may be repeated. Specify the periodic directions of "
         'sheets, wires and molecules in the file, such as extended XYZ with pbc="T T F".',
         show_default="the elements' crystals",
@@ -38,7 +28,7 @@ StructuresOption = Annotated[
 ]
 PropertiesOption = Annotated[
     str,
-    typer.Option(
+    Option(
         "--property",
         help="Properties to compute, separated by commas: lattice, eos, elastic, phonons, defects, surfaces, "
         "interlayer, dimer, md.",
@@ -46,22 +36,22 @@ PropertiesOption = Annotated[
     ),
 ]
 PrototypesOption = Annotated[
-    str, typer.Option(help="Crystal structures whose equations of state are compared, separated by commas.")
+    str, Option(help="Crystal structures whose equations of state are compared, separated by commas.")
 ]
 SurfacesOption = Annotated[
     list[str] | None,
-    typer.Option(help="Miller indices of a surface, such as 1,1,1; may be repeated.", show_default="low indices"),
+    Option(help="Miller indices of a surface, such as 1,1,1; may be repeated.", show_default="low indices"),
 ]
 InterstitialsOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         help="Interstitial site in fractional coordinates of the conventional cell, such as 0.5,0.5,0.5; may be "
         "repeated."
     ),
 ]
 ReferenceEnergyOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         help="Energy of an atom in its reservoir (eV), such as Ni=-4.45, for vacancies and antisites of compounds; may "
         "be repeated.",
         show_default="the element's relaxed crystal",
@@ -69,9 +59,7 @@ ReferenceEnergyOption = Annotated[
 ]
 TimeOption = Annotated[
     float | None,
-    typer.Option(
-        min=0.1, help="Length of the dynamics with a thermostat (ps).", show_default="10, or 0.5 with --quick"
-    ),
+    Option(min=0.1, help="Length of the dynamics with a thermostat (ps).", show_default="10, or 0.5 with --quick"),
 ]
 
 
@@ -82,9 +70,9 @@ TimeOption = Annotated[
 def validate(
     potential: PotentialArgument,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("validation"),
+    out: Annotated[Path, Option("--out", "-o", help="Folder to write to.")] = Path("validation"),
     against: Annotated[
-        str | None, typer.Option(help="Reference to compare with: another potential, or its validation.csv.")
+        str | None, Option(help="Reference to compare with: another potential, or its validation.csv.")
     ] = None,
     structure: StructuresOption = None,
     properties: PropertiesOption = "",
@@ -92,14 +80,14 @@ def validate(
     surface: SurfacesOption = None,
     interstitial: InterstitialsOption = None,
     reference_energy: ReferenceEnergyOption = None,
-    temperature: Annotated[float, typer.Option(min=1.0, help="Temperature of the molecular dynamics (K).")] = 300.0,
+    temperature: Annotated[float, Option(min=1.0, help="Temperature of the molecular dynamics (K).")] = 300.0,
     md_time: TimeOption = None,
-    allow_pickle: AllowPickleOption = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Use small cells and short dynamics.")] = False,
-    jobs: JobsOption,
-    force: ForceOption = False,
-    progress: ProgressOption = True,
-    as_json: JsonOption = False,
+    allow_pickle: options.AllowPickle = False,
+    quick: Annotated[bool, Option("--quick", help="Use small cells and short dynamics.")] = False,
+    jobs: options.Jobs,
+    force: options.Force = False,
+    progress: options.Progress = True,
+    as_json: options.Json = False,
 ) -> None:
     """Compute physical properties of a potential: crystals, elasticity, phonons, defects, surfaces, dynamics.
 

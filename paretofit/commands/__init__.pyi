@@ -5,6 +5,7 @@ from .datasets import check_import as check_import
 from .datasets import import_labels as import_labels
 from .datasets import inspect_dataset as inspect_dataset
 from .evaluate import evaluate_dataset as evaluate_dataset
+from .evaluate import evaluate_md_speed as evaluate_md_speed
 from .exploration import Exploration as Exploration
 from .exploration import explore_dynamics as explore_dynamics
 from .export import export_potential as export_potential
@@ -18,7 +19,6 @@ from .label import read_label_outputs as read_label_outputs
 from .label import write_label_inputs as write_label_inputs
 from .label_text import format_estimate as format_estimate
 from .label_text import format_labels as format_labels
-from .md_speed_table import evaluate_md_speed as evaluate_md_speed
 from .plan_result import Plan as Plan
 from .planning import plan as plan
 from .published import analyse_published_tables as analyse_published_tables

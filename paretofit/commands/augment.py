@@ -1,7 +1,5 @@
 """`paretofit augment`: generate candidates for labelling from the section 'augmentation' of a study."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

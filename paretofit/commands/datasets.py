@@ -1,7 +1,5 @@
 """Import and description of a dataset, with checks of its labels against its structures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,10 +1,9 @@
 """`paretofit evaluate POTENTIAL DATASET`: errors, disagreements, intervals and grades of every configuration.
 
 Results are separate for the training set, the held-out set and new configurations, because training errors do not
-measure the quality of a potential. Disagreements, intervals and grades do not require labels.
+measure the quality of a potential. Disagreements, intervals and grades do not require labels. With ``--md-speed``, the
+speed of molecular dynamics is measured.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,29 +15,14 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
+from paretofit import potentials
 from paretofit.core import InputError, atomic_path, check_new_paths
 from paretofit.dataset import Dataset
 from paretofit.dataset.io import Frames, extract_file_labels, read_frames
 from paretofit.execution import RunContext
-from paretofit.potentials import (
-    DISPLAY_UNITS,
-    KINDS,
-    LabelledStructures,
-    LinearPotential,
-    MacePotential,
-    StructureLabels,
-    assess_all,
-    build_calibration_tables,
-    build_evaluation_tables,
-    compute_spread_limits,
-    flag_configurations,
-    list_outliers,
-    predict_all,
-    read_potential,
-    summarise_by_set,
-)
 from paretofit.report.tables import write_table
 from paretofit.uncertainty import Assessment, classify_grade
+from paretofit.validation import MdSpeed, build_reference_crystal, measure_md_speed, measure_network_speed
 
 TABLE_NAMES = ("evaluation", "summary", "thresholds")
 DATASET_SUFFIXES = {".h5", ".hdf5"}
@@ -67,7 +51,7 @@ class Evaluation:
         limit) and, for labelled configurations, ``true_positive_rate, positive_predictive_value`` (equations 3 and 4).
     level : str
         Convergence level of the labels; empty if there are none.
-    potential : LinearPotential or MacePotential
+    potential : CommitteePotential
     coverage : float
     folder : Path or None
         Folder of the tables and figures.
@@ -78,7 +62,7 @@ class Evaluation:
     summary: pd.DataFrame
     thresholds: pd.DataFrame
     level: str
-    potential: LinearPotential | MacePotential
+    potential: potentials.CommitteePotential
     coverage: float
     folder: Path | None = None
 
@@ -86,12 +70,15 @@ class Evaluation:
     def text(self) -> str:
         """The summary as plain text."""
         summary = self.summary.dropna(axis="columns", how="all")
-        units = {f"{quantity}_rmse": f"{quantity}_rmse {DISPLAY_UNITS[kind][1]}" for quantity, kind in KINDS.items()}
+        units = {quantity: potentials.DISPLAY_UNITS[kind][1] for quantity, kind in potentials.KINDS.items()}
+        headings = {f"{quantity}_rmse": f"{quantity}_rmse {unit}" for quantity, unit in units.items()}
         lines = [
             f"{len(self.table)} configurations" + (f", labels: {self.level}" if self.level else ", no labels"),
             "energies in meV/atom, forces in meV/Å, stresses in GPa",
-            summary.rename(columns=units).to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"),
-            *list_outliers(self.table),
+            summary.rename(columns=headings).to_string(
+                index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
+            ),
+            *potentials.list_outliers(self.table),
         ]
         if self.potential.known_configurations is None:
             lines.append(
@@ -120,7 +107,7 @@ class Evaluation:
 
 
 def evaluate_dataset(
-    potential: LinearPotential | MacePotential | Path | str,
+    potential: potentials.CommitteePotential | Path | str,
     dataset: Path | str,
     out: Path | str | None = None,
     *,
@@ -137,7 +124,8 @@ def evaluate_dataset(
 
     Parameters
     ----------
-    potential : LinearPotential, MacePotential or path-like
+    potential : CommitteePotential or path-like
+        Linear potential or MACE committee, or its files.
     dataset : path-like
         A dataset (HDF5) or any file that ASE reads.
     out : path-like, optional
@@ -169,39 +157,67 @@ def evaluate_dataset(
         folders = [Path(out) / "figures", Path(out) / "tables"]
         check_new_paths([*files, Path(out) / "evaluation.extxyz"], folders, overwrite=overwrite)
     if isinstance(potential, Path | str):
-        potential = read_potential(potential, allow_pickle=allow_pickle)
+        potential = potentials.read_potential(potential, allow_pickle=allow_pickle)
     uncertainty, known = potential.uncertainty, potential.known_configurations
     cases, infos, level = _read_cases(Path(dataset), level, "" if known is None else known.level)
     _check_options(potential, coverage, tolerances, calibration)
-    limits = compute_spread_limits(uncertainty, tolerances or {}, calibration)
+    limits = potentials.compute_spread_limits(uncertainty, tolerances or {}, calibration)
     check_elements(potential, cases.structures, dataset)
     predictions: Sequence[Any]
     context = RunContext(jobs, progress)
     if uncertainty is None:
-        predictions = predict_all(potential, cases.structures, context)
+        predictions = potentials.predict_all(potential, cases.structures, context)
     else:
         for kind in uncertainty.held_out:
             uncertainty.fit_interval(kind, coverage)  # raises for an impossible coverage, before any prediction
-        predictions = assess_all(potential, cases.structures, context, coverage=coverage)
+        predictions = potentials.assess_all(potential, cases.structures, context, coverage=coverage)
         coverage = uncertainty.coverage if coverage is None else coverage
-    table, components = build_evaluation_tables(potential, cases, infos, predictions)
-    evaluation = Evaluation(
-        table,
-        components,
-        summarise_by_set(table, components),
-        flag_configurations(table, tolerances or {}, limits),
-        level,
-        potential,
-        float("nan") if coverage is None else coverage,
-        None if out is None else Path(out),
-    )
-    if out is not None:
-        _write_evaluation(evaluation, Path(out), cases.structures, predictions)
+    table, components = potentials.build_evaluation_tables(potential, cases, infos, predictions)
+    summary = potentials.summarise_by_set(table, components)
+    thresholds = potentials.flag_configurations(table, tolerances or {}, limits)
+    coverage, folder = float("nan") if coverage is None else coverage, None if out is None else Path(out)
+    evaluation = Evaluation(table, components, summary, thresholds, level, potential, coverage, folder)
+    if folder is not None:
+        _write_evaluation(evaluation, folder, cases.structures, predictions)
     return evaluation
 
 
+def evaluate_md_speed(
+    potential: Path | str, structure: Path | str | None = None, *, allow_pickle: bool = False
+) -> MdSpeed:
+    """Measure the MD speed of a potential in LAMMPS, or of a member of a MACE committee in ASE, on one core.
+
+    Parameters
+    ----------
+    potential : path-like
+        Files of a SNAP potential, or folder of a MACE committee.
+    structure : path-like, optional
+        Structure of the measurement, repeated to about 250 atoms; by default the crystal of the first element.
+    allow_pickle : bool
+        Accept MACE networks that were not trained by this user on this computer. Loading them can run any code.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or ASE has no reference crystal of the element.
+    """
+    if potentials.is_mace(Path(potential)):
+        committee = potentials.MacePotential.read(potential, allow_pickle=allow_pickle)
+        return measure_network_speed(committee, _load_crystal(structure, committee.elements[0]))
+    files = potentials.read_snap_files(Path(potential))
+    return measure_md_speed(files.commands, files.elements, _load_crystal(structure, files.elements[0]))
+
+
+def _load_crystal(path: Path | str | None, symbol: str) -> Atoms:
+    """Read a structure, or build the crystal of an element."""
+    atoms = build_reference_crystal(symbol) if path is None else read_frames(Path(path), None).atoms[0]
+    if atoms is None:
+        raise InputError(f"ASE has no reference crystal of {symbol}; specify a structure with --structure")
+    return atoms
+
+
 def _check_options(
-    potential: LinearPotential | MacePotential,
+    potential: potentials.CommitteePotential,
     coverage: float | None,
     tolerances: Mapping[str, float] | None,
     calibration: str,
@@ -219,7 +235,7 @@ def _check_options(
 
 def _read_cases(
     path: Path, level: str | None, preferred_level: str
-) -> tuple[LabelledStructures, list[dict[str, Any]], str]:
+) -> tuple[potentials.LabelledStructures, list[dict[str, Any]], str]:
     """Read structures with labels; also return the info of each structure and the level of the labels."""
     if path.suffix in DATASET_SUFFIXES:
         with Dataset(path) as data:
@@ -228,9 +244,9 @@ def _read_cases(
             level = level or (preferred_level if preferred_level in data.levels else (data.levels or [""])[-1])
             infos = [{**record, "id": int(k)} for k, record in zip(data.ids, data.info_records, strict=True)]
             if level:
-                return LabelledStructures.from_dataset(data, level, np.arange(len(data))), infos, level
+                return potentials.LabelledStructures.from_dataset(data, level, np.arange(len(data))), infos, level
             structures = list(data)
-            return LabelledStructures(structures, [_make_empty_labels(atoms) for atoms in structures]), infos, ""
+            return potentials.LabelledStructures(structures, list(map(_make_empty_labels, structures))), infos, ""
     if level is not None:
         raise InputError(f"--level {level} requires a dataset (HDF5); {path} has one set of labels")
     frames = read_frames(path, None)
@@ -243,17 +259,17 @@ def _read_cases(
         values: dict[str, Any] = {
             key: np.asarray(value)
             for key, value in (record or {}).items()
-            if value is not None and key in StructureLabels._fields
+            if value is not None and key in potentials.StructureLabels._fields
         }
         labels.append(_make_empty_labels(atoms)._replace(**values))
     ids = frames.ids or range(len(frames.atoms))
     for atoms, config_id in zip(frames.atoms, ids, strict=True):
         atoms.info["config_id"] = int(config_id)  # the id in error messages
     infos = [{**atoms.info, "id": int(k)} for atoms, k in zip(frames.atoms, ids, strict=True)]
-    return LabelledStructures(frames.atoms, labels), infos, path.name if any(records) else ""
+    return potentials.LabelledStructures(frames.atoms, labels), infos, path.name if any(records) else ""
 
 
-def check_elements(potential: LinearPotential | MacePotential, structures: Sequence[Atoms], path: Path | str) -> None:
+def check_elements(potential: potentials.CommitteePotential, structures: Sequence[Atoms], path: Path | str) -> None:
     """Check that all configurations have atoms, and only elements of the potential."""
     supported_elements = set(potential.elements)
     for atoms in structures:
@@ -277,8 +293,8 @@ def _has_labels(frames: Frames) -> bool:
     )
 
 
-def _make_empty_labels(atoms: Atoms) -> StructureLabels:
-    return StructureLabels(float("nan"), np.full((len(atoms), 3), np.nan), np.full(6, np.nan))
+def _make_empty_labels(atoms: Atoms) -> potentials.StructureLabels:
+    return potentials.StructureLabels(float("nan"), np.full((len(atoms), 3), np.nan), np.full(6, np.nan))
 
 
 def _write_evaluation(
@@ -293,7 +309,7 @@ def _write_evaluation(
         ase.io.write(temporary, list(map(_annotate_structure, structures, predictions)), format="extxyz")
     uncertainty, calibration = evaluation.potential.uncertainty, {}
     if uncertainty is not None:
-        calibration_tables = build_calibration_tables(uncertainty, evaluation.table, evaluation.components)
+        calibration_tables = potentials.build_calibration_tables(uncertainty, evaluation.table, evaluation.components)
         calibration = {name: table for name, table in calibration_tables.items() if len(table)}
     for name, table in calibration.items():
         write_table(folder / "tables", name, table)

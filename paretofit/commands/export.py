@@ -1,7 +1,5 @@
 """Export of a fit of a finished run: the fit is repeated, compared with the results table, and written for LAMMPS."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

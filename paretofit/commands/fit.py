@@ -4,8 +4,6 @@ Without a committee, all configurations are fitted, and leave-one-out errors cho
 A committee needs held-out configurations for its calibration.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paretofit import potentials
 from paretofit.commands.fit_settings import FitOptions, describe_settings, make_fit_study
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size, spread_evenly
 from paretofit.commands.model_choice import ModelChoice, choose_model
@@ -20,13 +19,6 @@ from paretofit.core import InputError, RowKind, check_new_paths, remove_file
 from paretofit.dataset import Dataset
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
-from paretofit.potentials import (
-    DISPLAY_UNITS,
-    CommitteeSettings,
-    LinearPotential,
-    check_potential_name,
-    list_snap_files,
-)
 from paretofit.study import PreparedStudy, load_or_compute_design, prepare_study
 
 MAX_CHECKED_STRUCTURES = 20  # on which LAMMPS is compared with the model
@@ -69,7 +61,7 @@ def fit_dataset(
     quadratic: bool | None = None,
     weight_ratio: float | None = None,
     held_out_fraction: float | None = None,
-    committee: CommitteeSettings | None = None,
+    committee: potentials.CommitteeSettings | None = None,
     reference_energies: str | Mapping[str, float] | None = None,
     seed: int | None = None,
     name: str | None = None,
@@ -123,8 +115,8 @@ def fit_dataset(
         If the source, a level or a setting cannot be used, or a file of the potential exists.
     """
     name = "potential" if name is None else name
-    check_potential_name(name)
-    check_new_paths(list_snap_files(out, name), overwrite=overwrite)
+    potentials.check_potential_name(name)
+    check_new_paths(potentials.list_snap_files(out, name), overwrite=overwrite)
     options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies)
     study, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study), RunContext(jobs, progress)
@@ -198,9 +190,11 @@ def _compute_errors(
     }
 
 
-def _compute_stress_errors(potential: LinearPotential, dataset: Dataset, prepared: PreparedStudy) -> dict[str, float]:
+def _compute_stress_errors(
+    potential: potentials.LinearPotential, dataset: Dataset, prepared: PreparedStudy
+) -> dict[str, float]:
     """Compute root mean square errors of stresses (GPa) of the configurations with a stress label, by LAMMPS."""
-    factor, _ = DISPLAY_UNITS[RowKind.STRESS]
+    factor, _ = potentials.DISPLAY_UNITS[RowKind.STRESS]
     stresses = dataset.labels(prepared.study.levels[0]).stress
     errors = {}
     calculator = None

@@ -1,7 +1,5 @@
 """Settings of a single fit: from a study, or proposed for a dataset as by `init`, with the options of the verb."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,14 +133,9 @@ def describe_settings(
 ) -> list[str]:
     """Describe the model, and each of its settings with the reason, as lines."""
     study, ratio = prepared.study, choice.weights[0] / choice.weights[1]
-    note = "".join(
-        f"; {len(ids)} configurations {reason} are not used"
-        for ids, reason in (
-            (prepared.dropped_ids, "without a label at this level"),
-            (prepared.unconverged_ids, "whose DFT did not converge"),
-        )
-        if ids
-    )
+    excluded = {"without a label at this level": prepared.dropped_ids}
+    excluded["whose DFT did not converge"] = prepared.unconverged_ids
+    note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded.items() if ids)
     model = "quadratic SNAP" if basis.quadratic else "SNAP"
     first = f"{model}, 2Jmax {choice.twojmax} ({basis.n_features} columns), w_E/w_F {ratio:g}, level {study.levels[0]}"
     lines = [first + note]

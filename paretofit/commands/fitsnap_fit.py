@@ -4,8 +4,6 @@ The rows are energies per atom, forces in the frame of LAMMPS, and stresses. The
 the labels, group weights multiply the rows, and FitSNAP's table of errors is written.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,36 +12,13 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from paretofit.commands.fitsnap_rows import (
-    GroupedStructures,
-    check_fitted_elements,
-    compute_fit_rows,
-    read_grouped_structures,
-)
+from paretofit import fitsnap, potentials
+from paretofit.commands import fitsnap_rows
 from paretofit.commands.fitted_potential import FittedPotential, compare_with_lammps, spread_evenly
 from paretofit.core import InputError, RowKind, check_new_paths, remove_file, write_csv, write_text
 from paretofit.descriptors import GPA_PER_BAR, SnapBasis
 from paretofit.execution import RunContext
-from paretofit.fitsnap import (
-    DISPLAY_FACTORS,
-    FitRows,
-    FitsnapInput,
-    build_fitsnap_committee,
-    check_fitsnap_committee,
-    compute_fit_metrics,
-    format_fitsnap_table,
-    read_fitsnap_input,
-    replace_weights,
-    search_weights,
-)
 from paretofit.linear import OptimisedWeights, fit_wls
-from paretofit.potentials import (
-    CommitteeSettings,
-    LinearPotential,
-    TrainingRecord,
-    check_potential_name,
-    list_snap_files,
-)
 
 UNCALIBRATED_NOTE = "the input has no testing_size, so the committee is not calibrated and has no intervals"
 JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
@@ -70,7 +45,7 @@ class FitsnapFit(FittedPotential):
     """
 
     metrics: pd.DataFrame
-    rows: FitRows
+    rows: fitsnap.FitRows
     optimised_weights: OptimisedWeights | None = None
     unseen_error_ratio: float = float("nan")
 
@@ -83,7 +58,7 @@ def fit_fitsnap(
     front: bool = False,
     regulariser: float = 0.01,
     seed: int = 1,
-    committee: CommitteeSettings | None = None,
+    committee: potentials.CommitteeSettings | None = None,
     overwrite: bool = False,
     jobs: int = 1,
     progress: bool = False,
@@ -122,32 +97,32 @@ def fit_fitsnap(
     """
     if front and len(objectives) != 2:
         raise InputError(f"a front requires two objectives (energy,force); got {', '.join(objectives) or 'none'}")
-    settings, folder = read_fitsnap_input(path), Path(out)
+    settings, folder = fitsnap.read_fitsnap_input(path), Path(out)
     name = _get_potential_name(settings)
-    check_potential_name(name)
+    potentials.check_potential_name(name)
     check_new_paths(_list_outputs(folder, settings), overwrite=overwrite)
     basis = _make_basis(settings)
     context, journal = RunContext(jobs, progress), folder / JOURNAL_FILE
-    grouped, notes = read_grouped_structures(settings)
-    notes += check_fitted_elements(settings, grouped)
+    grouped, notes = fitsnap_rows.read_grouped_structures(settings)
+    notes += fitsnap_rows.check_fitted_elements(settings, grouped)
     if committee is not None:
-        check_fitsnap_committee(committee, settings, grouped.is_training)
+        fitsnap.check_fitsnap_committee(committee, settings, grouped.is_training)
         notes += [UNCALIBRATED_NOTE] if all(grouped.is_training) else []
-    rows = compute_fit_rows(settings, basis, settings.reference, grouped, context, journal)
+    rows = fitsnap_rows.compute_fit_rows(settings, basis, settings.reference, grouped, context, journal)
     optimum, unseen_ratio, n_constant = None, float("nan"), count_constant_columns(settings)
     if objectives:
         table = folder / "weights_front.csv" if front else None
-        optimum, unseen_ratio = search_weights(rows, n_constant, objectives, regulariser, seed, table)
-        rows = replace_weights(rows, optimum.weights)
+        optimum, unseen_ratio = fitsnap.search_weights(rows, n_constant, objectives, regulariser, seed, table)
+        rows = fitsnap.replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
-    potential = LinearPotential(basis, coefficients, settings.reference, training=_record_training(grouped))
+    potential = potentials.LinearPotential(basis, coefficients, settings.reference, training=_record_training(grouped))
     if committee is not None:
         members = grouped.structures, grouped.is_training
-        potential = build_fitsnap_committee(potential, rows, settings, n_constant, committee, members, context)
+        potential = fitsnap.build_fitsnap_committee(potential, rows, settings, n_constant, committee, members, context)
     if settings.ignored_keys:
         notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
     files = potential.write(folder, name)
-    metrics = compute_fit_metrics(rows, coefficients)
+    metrics = fitsnap.compute_fit_metrics(rows, coefficients)
     _write_tables(folder, settings, metrics, optimum)
     remove_file(journal)
     positions = spread_evenly(len(grouped.structures), MAX_CHECKED_STRUCTURES)
@@ -158,11 +133,11 @@ def fit_fitsnap(
     )
 
 
-def _record_training(grouped: GroupedStructures) -> TrainingRecord:
+def _record_training(grouped: fitsnap_rows.GroupedStructures) -> potentials.TrainingRecord:
     """Record which structures are in the training part and in the testing part of the input."""
     pairs = list(zip(grouped.structures, grouped.is_training, strict=True))
     training, testing = ([atoms for atoms, flag in pairs if flag == role] for role in (True, False))
-    return TrainingRecord.from_structures(training, testing)
+    return potentials.TrainingRecord.from_structures(training, testing)
 
 
 def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, unseen_error_ratio: float) -> list[str]:
@@ -182,7 +157,7 @@ def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, uns
     return lines
 
 
-def _make_basis(settings: FitsnapInput) -> SnapBasis:
+def _make_basis(settings: fitsnap.FitsnapInput) -> SnapBasis:
     section = settings.bispectrum
     if section.switchinnerflag:
         raise InputError(f"{settings.path}: [BISPECTRUM] 'switchinnerflag' is not supported; set it to 0")
@@ -199,12 +174,12 @@ def _make_basis(settings: FitsnapInput) -> SnapBasis:
         raise InputError(f"{settings.path}: [BISPECTRUM] {key}: {problem['msg']}") from error
 
 
-def count_constant_columns(settings: FitsnapInput) -> int:
+def count_constant_columns(settings: fitsnap.FitsnapInput) -> int:
     """Count the leading constant columns, which FitSNAP does not fit if bzeroflag is set."""
     return len(settings.bispectrum.elements) if settings.bispectrum.bzeroflag else 0
 
 
-def _fit_rows(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
+def _fit_rows(rows: fitsnap.FitRows, settings: fitsnap.FitsnapInput) -> np.ndarray:
     train, n_constant = rows.is_training, count_constant_columns(settings)
     X, y, weight, kind = rows.X[:, n_constant:], rows.y, rows.weight, rows.kind
     if not train.all():  # a selection copies the rows, which may have gigabytes
@@ -218,35 +193,30 @@ def _fit_rows(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
     return np.concatenate([np.zeros(n_constant), fit.coefficients])
 
 
-def _get_potential_name(settings: FitsnapInput) -> str:
+def _get_potential_name(settings: fitsnap.FitsnapInput) -> str:
     return Path(settings.potential_file).name or "potential"
 
 
-def _get_metrics_file(settings: FitsnapInput) -> str:
+def _get_metrics_file(settings: fitsnap.FitsnapInput) -> str:
     return Path(settings.metrics_file).stem + ".md"
 
 
-def _list_outputs(folder: Path, settings: FitsnapInput) -> list[Path]:
+def _list_outputs(folder: Path, settings: fitsnap.FitsnapInput) -> list[Path]:
     names = ("metrics.csv", "weights.csv", "weights_front.csv", _get_metrics_file(settings))
-    return [*list_snap_files(folder, _get_potential_name(settings)), *(folder / name for name in names)]
+    return [*potentials.list_snap_files(folder, _get_potential_name(settings)), *(folder / name for name in names)]
 
 
 def _write_tables(
-    folder: Path, settings: FitsnapInput, metrics: pd.DataFrame, optimum: OptimisedWeights | None
+    folder: Path, settings: fitsnap.FitsnapInput, metrics: pd.DataFrame, optimum: OptimisedWeights | None
 ) -> None:
     write_csv(metrics, folder / "metrics.csv")
-    write_text(folder / _get_metrics_file(settings), format_fitsnap_table(metrics))
+    write_text(folder / _get_metrics_file(settings), fitsnap.format_fitsnap_table(metrics))
     if optimum is None:
         return
-    rows = [
-        [
-            group,
-            kind.name.lower(),
-            weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0),
-            optimum.initial_errors.get((group, kind), np.nan) * DISPLAY_FACTORS[kind],
-            optimum.final_errors.get((group, kind), np.nan) * DISPLAY_FACTORS[kind],
-        ]
-        for (group, kind), weight in optimum.weights.items()
-    ]
+    rows = []
+    for (group, kind), weight in optimum.weights.items():
+        errors = [table.get((group, kind), np.nan) for table in (optimum.initial_errors, optimum.final_errors)]
+        shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
+        rows.append([group, kind.name.lower(), shown_weight, *(fitsnap.DISPLAY_FACTORS[kind] * x for x in errors)])
     columns = ["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"]
     write_csv(pd.DataFrame(rows, columns=columns), folder / "weights.csv")

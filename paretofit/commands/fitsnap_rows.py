@@ -1,7 +1,5 @@
 """Structures, groups and weighted rows of a FitSNAP input, computed as in FitSNAP."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +10,7 @@ import numpy as np
 from ase import Atoms, units
 from threadpoolctl import threadpool_limits
 
+from paretofit import descriptors
 from paretofit.core import (
     FIT_COPIES,
     InputError,
@@ -23,15 +22,6 @@ from paretofit.core import (
     require_memory,
 )
 from paretofit.dataset.io import get_fitsnap_unit_factors, load_json, parse_fitsnap_structures, read_frames
-from paretofit.descriptors import (
-    GPA_PER_BAR,
-    ReferencePotential,
-    SnapBasis,
-    compute_configuration_rows,
-    compute_configuration_rows_with_stress,
-    compute_reference_labels,
-    rotate_voigt,
-)
 from paretofit.execution import RunContext, map_with_journal
 from paretofit.fitsnap import FitRows, FitsnapInput, Group, list_group_files, split_group
 
@@ -100,13 +90,13 @@ def _rotate_to_lammps_frame(atoms: Atoms) -> None:
     if "forces" in results:
         results["forces"] = results["forces"] @ rotation.T
     if "stress" in results:
-        results["stress"] = rotate_voigt(np.asarray(results["stress"]), rotation)
+        results["stress"] = descriptors.rotate_voigt(np.asarray(results["stress"]), rotation)
 
 
 def compute_fit_rows(
     settings: FitsnapInput,
-    basis: SnapBasis,
-    reference: ReferencePotential,
+    basis: descriptors.SnapBasis,
+    reference: descriptors.ReferencePotential,
     grouped: GroupedStructures,
     context: RunContext,
     journal: Path,
@@ -139,18 +129,16 @@ def compute_fit_rows(
         raise type(error)(f"{settings.path}: {error}") from error
     kinds_by_structure = np.split(kind, np.cumsum(lengths)[:-1])
     counts = Counter((group.name, training) for group, training in zip(groups, is_training, strict=True))
-    weight = np.concatenate(
-        [
-            _weight_rows(settings, group, atoms, row_kinds, counts[group.name, training])
-            for group, training, atoms, row_kinds in zip(
-                groups, is_training, structures, kinds_by_structure, strict=True
-            )
-        ]
-    )
+    parts = zip(groups, is_training, structures, kinds_by_structure, strict=True)
+    weights = [
+        _weight_rows(settings, group, atoms, row_kinds, counts[group.name, training])
+        for group, training, atoms, row_kinds in parts
+    ]
     names = np.repeat([group.name for group in groups], lengths)
     configuration = np.repeat(np.arange(len(structures)), lengths)
     file_names = tuple(Path(str(atoms.info["config_id"])).stem for atoms in structures)
-    return FitRows(X, y, kind, names, configuration, weight, np.repeat(is_training, lengths), file_names)
+    is_training_row, weight = np.repeat(is_training, lengths), np.concatenate(weights)
+    return FitRows(X, y, kind, names, configuration, weight, is_training_row, file_names)
 
 
 def _hash_structure(atoms: Atoms) -> str:
@@ -209,20 +197,24 @@ def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Se
 
 
 def _compute_batch(
-    structures: Sequence[Atoms], basis_json: str, reference: ReferencePotential, kinds: Sequence[RowKind]
+    structures: Sequence[Atoms], basis_json: str, reference: descriptors.ReferencePotential, kinds: Sequence[RowKind]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Compute rows, labels and kinds of structures in a worker process, and the number of rows of each structure.
 
     Stress rows without a label are dropped.
     """
-    basis, batch = SnapBasis.model_validate_json(basis_json), []
+    basis, batch = descriptors.SnapBasis.model_validate_json(basis_json), []
     with threadpool_limits(1):
         for atoms in structures:
             results: dict[str, Any] = atoms.calc.results
             has_stress = RowKind.STRESS in kinds and "stress" in results
-            compute = compute_configuration_rows_with_stress if has_stress else compute_configuration_rows
+            compute = (
+                descriptors.compute_configuration_rows_with_stress
+                if has_stress
+                else descriptors.compute_configuration_rows
+            )
             energy_row, force_rows, *stress_rows = compute(get_shared_lammps(), basis, atoms)
-            energy, forces, stress = compute_reference_labels(get_shared_lammps(), basis, reference, atoms)
+            energy, forces, stress = descriptors.compute_reference_labels(get_shared_lammps(), basis, reference, atoms)
             parts = []
             if RowKind.ENERGY in kinds:
                 parts.append((energy_row[None], [(results["energy"] - energy) / len(atoms)], RowKind.ENERGY))
@@ -243,4 +235,4 @@ def _weight_rows(settings: FitsnapInput, group: Group, atoms: Atoms, kind: np.nd
     if settings.smartweights:
         energy, force, stress = energy / count, force / count / (3 * len(atoms)), stress / count
         force /= 6 if RowKind.STRESS in _list_kinds(settings) else 1  # FitSNAP divides this weight only
-    return np.asarray(np.array([energy, force, stress / GPA_PER_BAR])[kind])
+    return np.asarray(np.array([energy, force, stress / descriptors.GPA_PER_BAR])[kind])

@@ -1,7 +1,5 @@
 """Fit of labelled rows and output of the potential, for `fit`, `fit --fitsnap` and `export`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,21 +7,11 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from paretofit import potentials
 from paretofit.core import FIT_COPIES, Array, ExecutionError, InputError, list_first
 from paretofit.descriptors import DesignMatrix, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, fit_wls
-from paretofit.potentials import (
-    CommitteeSettings,
-    LabelledStructures,
-    LinearPotential,
-    SnapFiles,
-    TrainingRecord,
-    build_committee,
-    check_exported_files,
-    format_committee,
-    partition_training_rows,
-)
 from paretofit.study import PreparedStudy
 from paretofit.uncertainty import CommitteeFit
 
@@ -45,8 +33,8 @@ class FittedPotential:
         Reason for which the files were written but must not be used unchecked; empty if LAMMPS agrees with the model.
     """
 
-    potential: LinearPotential
-    files: SnapFiles
+    potential: potentials.LinearPotential
+    files: potentials.SnapFiles
     deviation: float
     summary: list[str]
     notes: list[str] = field(default_factory=list, kw_only=True)
@@ -66,19 +54,13 @@ class FittedPotential:
     @property
     def text(self) -> str:
         """The summary, the committee, the check with LAMMPS, the files and the notes, as plain text."""
-        has_committee = self.potential.uncertainty is not None
         check = f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}"
         if self.check_problem:
             check = "the check of the written potential failed; do not use its files"  # the error says why
-        return "\n".join(
-            [
-                *self.summary,
-                *([format_committee(self.potential)] if has_committee else []),
-                check,
-                *map(str, (self.files.coefficients, self.files.parameters, self.files.include)),
-                *(f"note: {note}" for note in self.notes),
-            ]
-        )
+        committee = [] if self.potential.uncertainty is None else [potentials.format_committee(self.potential)]
+        files = self.files.coefficients, self.files.parameters, self.files.include
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([*self.summary, *committee, check, *map(str, files), *notes])
 
 
 @dataclass(frozen=True)
@@ -113,21 +95,19 @@ class DesignFit:
 
     def fit_single(self, ridge: float = 0.0) -> Fit:
         """Fit a single model."""
-        rows = np.flatnonzero(np.isin(self.design.configuration, self.training_set))
+        design, (energy_weight, force_weight) = self.design, self.weights
+        rows = np.flatnonzero(np.isin(design.configuration, self.training_set))
+        X = design.take(rows, design.columns_up_to(self.twojmax), memory_copies=FIT_COPIES)
+        y, kind = design.targets[self.level][rows], design.kind[rows]
         return fit_wls(
-            self.design.take(rows, self.design.columns_up_to(self.twojmax), memory_copies=FIT_COPIES),
-            self.design.targets[self.level][rows],
-            self.design.kind[rows],
-            energy_weight=self.weights[0],
-            force_weight=self.weights[1],
-            ridge=ridge,
-            unpenalised=self.design.n_constant,
-        )
+            X, y, kind, energy_weight=energy_weight, force_weight=force_weight, ridge=ridge,
+            unpenalised=design.n_constant,
+        )  # fmt: skip
 
-    def build_potential(self, fit: Fit) -> LinearPotential:
+    def build_potential(self, fit: Fit) -> potentials.LinearPotential:
         """Build the potential of a single model."""
         coefficients = np.asarray(fit.coefficients)
-        return LinearPotential(self.basis, self.design.expand_coefficients(coefficients, self.level))
+        return potentials.LinearPotential(self.basis, self.design.expand_coefficients(coefficients, self.level))
 
     @property
     def training_structures(self) -> list[Atoms]:
@@ -135,30 +115,24 @@ class DesignFit:
         return [*self.prepared.dataset.select(self.training_set), *self.prepared.reference_energies.isolated_atoms]
 
     def fit_committee(
-        self, settings: CommitteeSettings, context: RunContext, centre: Array | None = None
-    ) -> LinearPotential:
+        self, settings: potentials.CommitteeSettings, context: RunContext, centre: Array | None = None
+    ) -> potentials.LinearPotential:
         """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set."""
         dataset, split = self.prepared.dataset, self.prepared.split
         columns = self.design.columns_up_to(self.twojmax)
-        parts = partition_training_rows(self.design, self.level, self.training_set, columns)
+        parts = potentials.partition_training_rows(self.design, self.level, self.training_set, columns)
         rng = np.random.default_rng([settings.seed, 0])
-        row_weights = np.array([*self.weights, 1.0])
-        return build_committee(
-            self.basis,
-            CommitteeFit.from_parts(parts, split.groups[self.training_set], row_weights, rng, threads=context.jobs),
-            settings,
-            self.training_structures,
-            LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
-            centre=centre,
-            energy_weight=self.weights[0],
-            level=self.level,
-            constraint=self.design.constraint,
-            context=context,
-        )
+        groups, row_weights = split.groups[self.training_set], np.array([*self.weights, 1.0])
+        fit = CommitteeFit.from_parts(parts, groups, row_weights, rng, threads=context.jobs)
+        calibration_set = potentials.LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups)
+        return potentials.build_committee(
+            self.basis, fit, settings, self.training_structures, calibration_set, centre=centre,
+            energy_weight=self.weights[0], level=self.level, constraint=self.design.constraint, context=context,
+        )  # fmt: skip
 
     def write(
-        self, potential: LinearPotential, out: Path | str, name: str, n_checked: int
-    ) -> tuple[SnapFiles, float, str]:
+        self, potential: potentials.LinearPotential, out: Path | str, name: str, n_checked: int
+    ) -> tuple[potentials.SnapFiles, float, str]:
         """Write a potential for LAMMPS; return its files and the result of `compare_with_lammps`.
 
         LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
@@ -181,12 +155,14 @@ class DesignFit:
         structures = list(dataset.select(positions[spread_evenly(len(positions), n_checked)]))
         if potential.uncertainty is None:
             sets = self.training_structures, dataset.select(split.test)
-            potential = replace(potential, training=TrainingRecord.from_structures(*sets, self.level))
+            potential = replace(potential, training=potentials.TrainingRecord.from_structures(*sets, self.level))
         files = potential.write(out, name)
         return files, *compare_with_lammps(files, potential, structures)
 
 
-def compare_with_lammps(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> tuple[float, str]:
+def compare_with_lammps(
+    files: potentials.SnapFiles, potential: potentials.LinearPotential, structures: Sequence[Atoms]
+) -> tuple[float, str]:
     """Compare LAMMPS with the model; an error does not hide that the files are written.
 
     Returns
@@ -197,12 +173,12 @@ def compare_with_lammps(files: SnapFiles, potential: LinearPotential, structures
         Reason of the failure, or an empty text.
     """
     try:
-        return check_exported_files(files, potential, structures), ""
+        return potentials.check_exported_files(files, potential, structures), ""
     except InputError as error:
         return float("nan"), f"the check of the written potential failed: {error}"
 
 
-def check_committee_size(settings: CommitteeSettings, prepared: PreparedStudy) -> None:
+def check_committee_size(settings: potentials.CommitteeSettings, prepared: PreparedStudy) -> None:
     """Check that the test set has enough groups to calibrate a committee.
 
     Raises

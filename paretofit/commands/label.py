@@ -1,7 +1,5 @@
 """`paretofit label`: compute the labels of the section 'labelling' of a study and write them to its dataset."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -156,17 +154,16 @@ def estimate_label_cost(
     out: Path | str | None = None,
     jobs: int = 1,
     progress: bool = False,
-    probe: bool = True,
 ) -> tuple[pd.DataFrame, CostModel]:
-    """Estimate the cost of the missing labels, after computing and storing a few of them as probes.
+    """Estimate the cost of the missing labels.
+
+    Unless at least eight labels are finished, up to eight cheap ones are computed and stored first.
 
     Parameters
     ----------
     study : LabelStudy or path-like
     out, jobs, progress
         As in `label_study`.
-    probe : bool
-        Compute up to eight cheap labels first, unless at least eight labels are already finished.
 
     Returns
     -------
@@ -179,20 +176,14 @@ def estimate_label_cost(
     settings = _load_settings(study)
     folder = _get_folder(settings, out)
     plan = _plan_missing_labels(settings, folder)
-    if probe and plan.tasks and _fit_cost_model(plan, settings).n_labels < MAX_PROBES:
+    if plan.tasks and _fit_cost_model(plan, settings).n_labels < MAX_PROBES:
         _compute_probes(plan, settings, folder, RunContext(jobs, progress))
         plan = _plan_missing_labels(settings, folder)
     seconds = _estimate_seconds(plan, settings)
     rows = pd.DataFrame({"level": [task.level.name for task in plan.tasks], "seconds": list(seconds.values())})
     groups = rows.groupby("level", sort=False)["seconds"]
-    table = pd.DataFrame(
-        {
-            "to_do": groups.count(),
-            "cpu_hours": groups.sum() / 3600,
-            "mean_seconds": groups.mean(),
-            "largest_seconds": groups.max(),
-        }
-    )
+    table = groups.agg(to_do="count", cpu_hours="sum", mean_seconds="mean", largest_seconds="max")
+    table["cpu_hours"] /= 3600
     order = [level.name for level in settings.labelling.ladder if level.name in table.index]
     return table.loc[order].reset_index(), _fit_cost_model(plan, settings)
 
@@ -339,7 +330,7 @@ def _plan_missing_labels(settings: LabelStudy, folder: Path, **options: Any) -> 
 
 
 def _write_dataset(settings: LabelStudy, records: dict[str, Record], *, require_engine: bool = True) -> LabelPlan:
-    """Write finished labels to the dataset, which is read again as another command may have changed it; plan again."""
+    """Write finished labels to the dataset, read again because another command may have changed it; return a plan."""
     labelling, dataset = settings.labelling, settings.dataset
     plan = plan_labels(labelling, dataset, records.values(), retry_failed=True, require_engine=require_engine)
     if any(key in plan.finished_records for keys in plan.task_keys.values() for key in keys.values()):

@@ -1,7 +1,5 @@
 """The results of `paretofit label` as plain text."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Start of an active-learning loop: candidates, the labelled dataset, and start structures of the dynamics."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

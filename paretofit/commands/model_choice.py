@@ -1,7 +1,5 @@
 """Choice of 2Jmax, weights and ridge penalty of a single fit by leave-one-out errors of its training set."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -74,19 +72,16 @@ def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: b
     best = _select_best(table)
     ratio, force_weight = float(best["w_energy"] / best["w_force"]), float(best["w_force"])
     factors = [1 / WEIGHT_REFINEMENT, 1.0, WEIGHT_REFINEMENT] if len(grid.weights) > 1 else [1.0]
-    refined_grid = replace(
-        grid,
-        twojmax=[int(best["twojmax"])],
-        weights=[(float(f"{force_weight * ratio * factor:.4g}"), force_weight) for factor in factors],
-        ridge=RIDGE_CANDIDATES if with_ridge else [0.0],
-    )
+    weights = [(float(f"{force_weight * ratio * factor:.4g}"), force_weight) for factor in factors]
+    ridge = RIDGE_CANDIDATES if with_ridge else [0.0]
+    refined_grid = replace(grid, twojmax=[int(best["twojmax"])], weights=weights, ridge=ridge)
     is_determined = np.isfinite(best[["loo_energy", "loo_force"]].to_numpy(dtype=float)).all()
     if is_determined and refined_grid.count_fits() > 1:
         refined = _compute_errors(data, refined_grid, engine)
         table, best = pd.concat([table, refined], ignore_index=True), _select_best(refined)
-    weights = float(best["w_energy"]), float(best["w_force"])
+    chosen_weights = float(best["w_energy"]), float(best["w_force"])
     errors = float(best["loo_energy"]), float(best["loo_force"])
-    return ModelChoice(int(best["twojmax"]), weights, float(best["ridge"]), *errors, table)
+    return ModelChoice(int(best["twojmax"]), chosen_weights, float(best["ridge"]), *errors, table)
 
 
 def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine | PlainEngine) -> pd.DataFrame:

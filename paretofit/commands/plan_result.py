@@ -1,17 +1,17 @@
-"""Result of `paretofit plan`, as text, as JSON and as HTML for notebooks."""
-
-from __future__ import annotations
+"""Result of `paretofit plan`, as text, as JSON and as HTML for notebooks, in which text from data is escaped."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from paretofit.commands.plan_html import format_plan_html
+from paretofit.core import escape_text, render_list, render_table
 from paretofit.pareto import MD_COST_COLUMN, Limits, describe_setting
 from paretofit.report import format_duration, format_number, format_ratio
+from paretofit.study import SETTING_COLUMNS, format_setting_cells
 
 CHEAPEST = "the cheapest setting within the limits"
 GOALS = {"both": "lowest product of both errors", "energy": "lowest energy error", "force": "lowest force error"}
@@ -97,13 +97,20 @@ class Plan:
         return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
 
     def _repr_html_(self) -> str:
+        """Format the recommended settings, the best settings by level and by 2Jmax, and the notes as HTML."""
         goal = CHEAPEST if self.limits.budget is None else format_duration(self.limits.budget)
-        options = {"recommended": self.choice}
-        if self.doubled_budget_choice is not None:
-            options["for twice the budget"] = self.doubled_budget_choice
-        best = {"level": format_settings(self.by_level), "2Jmax": format_settings(self.by_twojmax)}
         heading = f"{goal}, the best of {self.n_settings} settings in {self.source}"
-        return format_plan_html(heading, options, best, self.notes)
+        header = ("", *SETTING_COLUMNS[:5], "expected meV/atom", "expected meV/Å", SETTING_COLUMNS[-1])
+        options = {"recommended": self.choice, "for twice the budget": self.doubled_budget_choice}
+        rows = [(name, *_format_option(option)) for name, option in options.items() if option is not None]
+        parts = [f"<p><b>Plan</b>: {escape_text(heading)}</p>", render_table(header, rows)]
+        parts.append("<p>In brackets: range of 80 % of the draws. * extrapolated.</p>")
+        for name, table in (("level", self.by_level), ("2Jmax", self.by_twojmax)):
+            if len(table) > 1:
+                settings = format_settings(table)
+                parts.append(f"<p>Best setting for each {name} within the same limits:</p>")
+                parts.append(render_table(list(settings.columns), settings.itertuples(index=False)))
+        return "".join(parts) + (f"<p>Notes:</p>{render_list(self.notes)}" if self.notes else "")
 
     def __repr__(self) -> str:
         return f"Plan({self._describe_choice()[0]})"
@@ -172,6 +179,15 @@ def format_settings(table: pd.DataFrame) -> pd.DataFrame:
             "extrapolated": ["yes" if value else "" for value in table["beyond"]],
         }
     )
+
+
+def _format_option(row: pd.Series) -> Sequence[str]:
+    star = " *" if row["beyond"] else ""
+    errors = [
+        f"{format_number(row[k])} ({format_number(row[f'{k}_low'])} to {format_number(row[f'{k}_high'])}){star}"
+        for k in UNITS
+    ]
+    return (*format_setting_cells(row), *errors, format_duration(row["label_seconds"]))
 
 
 def _format_with_spread(row: pd.Series, kind: str) -> str:

@@ -1,39 +1,17 @@
 """`paretofit plan`: recommend a setting for a budget, from a finished run, a results table, or a pilot."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path
 
 import pandas as pd
 
+from paretofit import pareto, study
 from paretofit.commands.fit_settings import is_study_path
 from paretofit.commands.plan_result import Plan
 from paretofit.core import InputError
 from paretofit.execution import RunContext
-from paretofit.pareto import (
-    ASSUMED_COLUMN,
-    DEFAULT_EXTRAPOLATION_FACTOR,
-    SETTING_COLUMNS,
-    Limits,
-    choose_option,
-    choose_option_by,
-    find_adjacent_measurements,
-    find_reference_level,
-    has_folds,
-    read_table,
-    tabulate_options,
-)
 from paretofit.report import format_levels, format_number
-from paretofit.study import (
-    DEFAULT_PILOT_EXTRAPOLATION_FACTOR,
-    RESULTS_FILE,
-    Study,
-    check_digests,
-    check_stages,
-    run_pilot,
-)
 
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
 TEXT_COLUMNS = ("level", "sampling", "ridge", "solver")
@@ -44,7 +22,7 @@ PILOT_NOTE = (
 
 
 def plan(
-    source: pd.DataFrame | Study | Path | str,
+    source: pd.DataFrame | study.Study | Path | str,
     *,
     budget: float | str | None = None,
     max_energy: float | None = None,
@@ -96,26 +74,21 @@ def plan(
     results, name = _read_source(source, n_pilot, out, RunContext(jobs, progress))
     if "level" in results:
         results = results.assign(level=results["level"].astype(str))
-    is_pilot = has_folds(results)
-    default_factor = DEFAULT_PILOT_EXTRAPOLATION_FACTOR if is_pilot else DEFAULT_EXTRAPOLATION_FACTOR
+    is_pilot = pareto.has_folds(results)
+    default_factor = study.DEFAULT_PILOT_EXTRAPOLATION_FACTOR if is_pilot else pareto.DEFAULT_EXTRAPOLATION_FACTOR
     factor = default_factor if extrapolation_factor is None else extrapolation_factor
-    options = tabulate_options(results, budget=limits.budget, extrapolation_factor=factor)
-    choice = choose_option(options, limits, prefer)
-    by_level, by_twojmax = (choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax"))
+    options = pareto.tabulate_options(results, budget=limits.budget, extrapolation_factor=factor)
+    choice = pareto.choose_option(options, limits, prefer)
+    doubled = _choose_for_doubled_budget(results, choice, limits, prefer, factor)
+    by_level, by_twojmax = (pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax"))
+    measurements = pareto.find_adjacent_measurements(results, choice)
+    n_settings = len(options.drop_duplicates(pareto.list_setting_columns(options)))
+    notes, reference = _collect_notes(choice, limits, results, options, factor), pareto.find_reference_level(results)
+    assumed_levels = _list_assumed_levels(results)
     return Plan(
-        choice,
-        limits,
-        prefer,
-        _choose_for_doubled_budget(results, choice, limits, prefer, factor),
-        by_level,
-        by_twojmax,
-        find_adjacent_measurements(results, choice),
-        name,
-        len(options.drop_duplicates(_list_setting_columns(options))),
-        find_reference_level(results),
-        _collect_notes(choice, limits, results, options, factor),
-        _list_assumed_levels(results),
-    )
+        choice, limits, prefer, doubled, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
+        assumed_levels,
+    )  # fmt: skip
 
 
 def parse_duration(text: float | str) -> float:
@@ -149,15 +122,15 @@ def read_results(source: Path | str) -> pd.DataFrame:
     """
     path = Path(source)
     if path.is_dir():
-        check_digests(path, check_stages(path, {RESULTS_FILE: "sweep"}), [RESULTS_FILE])
-        path = path / RESULTS_FILE
-    table = read_table(path)
+        study.check_digests(path, study.check_stages(path, {study.RESULTS_FILE: "sweep"}), [study.RESULTS_FILE])
+        path = path / study.RESULTS_FILE
+    table = pareto.read_table(path)
     return table.astype({name: str for name in TEXT_COLUMNS if name in table.columns})
 
 
 def _parse_limits(
     budget: float | str | None, max_energy: float | None, max_force: float | None, min_md_speed: float | None
-) -> Limits:
+) -> pareto.Limits:
     values = {"max_energy": max_energy, "max_force": max_force, "min_md_speed": min_md_speed}
     for name, value in values.items():
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -165,54 +138,50 @@ def _parse_limits(
     if budget is None and max_energy is None and max_force is None:
         raise InputError("a plan requires a budget (--budget 20h), or a limit on errors (--max-energy, --max-force)")
     seconds = None if budget is None else parse_duration(budget)
-    return Limits(seconds, max_energy, max_force, None if min_md_speed is None else 1e6 / min_md_speed)
+    return pareto.Limits(seconds, max_energy, max_force, None if min_md_speed is None else 1e6 / min_md_speed)
 
 
 def _read_source(
-    source: pd.DataFrame | Study | Path | str, n_pilot: int | None, out: Path | str | None, context: RunContext
+    source: pd.DataFrame | study.Study | Path | str, n_pilot: int | None, out: Path | str | None, context: RunContext
 ) -> tuple[pd.DataFrame, str]:
     """Read or compute the results table of a source; also return a name of the source."""
-    if not isinstance(source, pd.DataFrame) and (isinstance(source, Study) or is_study_path(source)):
-        results = run_pilot(source, context, n_configurations=n_pilot, out=out)
-        return results, f"the pilot {source.name if isinstance(source, Study) else source}"
+    if not isinstance(source, pd.DataFrame) and (isinstance(source, study.Study) or is_study_path(source)):
+        results = study.run_pilot(source, context, n_configurations=n_pilot, out=out)
+        return results, f"the pilot {source.name if isinstance(source, study.Study) else source}"
     if n_pilot is not None:
         raise InputError("--pilot-size requires a study with a dataset to draw from; specify its YAML file")
     return (source, "the table") if isinstance(source, pd.DataFrame) else (read_results(source), str(source))
 
 
 def _choose_for_doubled_budget(
-    results: pd.DataFrame, choice: pd.Series, limits: Limits, prefer: str, factor: float
+    results: pd.DataFrame, choice: pd.Series, limits: pareto.Limits, prefer: str, factor: float
 ) -> pd.Series | None:
     """Choose the best setting for twice the budget (or twice the cost of the choice) at the same limit on MD speed."""
     budget = 2 * float(choice["label_seconds"] if limits.budget is None else limits.budget)
-    options = tabulate_options(results, budget=budget, extrapolation_factor=factor)
-    return choose_option(options, Limits(budget, max_md_cost=limits.max_md_cost), prefer)
-
-
-def _list_setting_columns(options: pd.DataFrame) -> list[str]:
-    return [column for column in SETTING_COLUMNS if column in options.columns]
+    options = pareto.tabulate_options(results, budget=budget, extrapolation_factor=factor)
+    return pareto.choose_option(options, pareto.Limits(budget, max_md_cost=limits.max_md_cost), prefer)
 
 
 def _collect_notes(
-    choice: pd.Series, limits: Limits, results: pd.DataFrame, options: pd.DataFrame, factor: float
+    choice: pd.Series, limits: pareto.Limits, results: pd.DataFrame, options: pd.DataFrame, factor: float
 ) -> list[str]:
     notes = _describe_assumed_costs(results)
-    columns = _list_setting_columns(options)
+    columns = pareto.list_setting_columns(options)
     largest = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
     if limits.budget is not None and choice["n_train"] == largest:
         notes.append(
             f"the recommended number of configurations is at its limit ({factor:g} times the largest measured number); "
             "the budget may allow more, for which there are no measurements"
         )
-    if has_folds(results):
+    if pareto.has_folds(results):
         notes += [_format_label_errors(results), PILOT_NOTE]
     return notes
 
 
 def _list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
-    if ASSUMED_COLUMN not in results:
+    if pareto.ASSUMED_COLUMN not in results:
         return ()
-    is_assumed = results[ASSUMED_COLUMN].astype(str).str.lower() == "true"
+    is_assumed = results[pareto.ASSUMED_COLUMN].astype(str).str.lower() == "true"
     return tuple(results.loc[is_assumed, "level"].unique())
 
 

@@ -13,19 +13,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paretofit.core import InputError, check_new_paths, remove_file, write_csv
+from paretofit.core import InputError, check_new_paths, write_csv
 from paretofit.pareto import pareto_front
 from paretofit.published import ERROR_COLUMNS, FIT_COLUMNS, N_CONFIGURATIONS, SECONDS_PER_CONFIGURATION, read_published
-from paretofit.report.figures import (
-    CannotDrawError,
-    get_parent_figure,
-    plot_energy_force_by_twojmax,
-    plot_energy_force_tradeoff,
-    plot_force_error_against_cost,
-    plot_front_by_cost,
-    plot_learning_curves,
-    save_figure,
-)
+from paretofit.report import figures
 from paretofit.report.tables import OBJECTIVES, RESULT_COLUMNS, compute_fronts_by_twojmax, compute_medians
 
 DRAWN_RATIOS = (5.0, 300.0)  # the weights of the paper's Fig. 7 and 8; the tables go from 0.01 to 2000
@@ -133,28 +124,24 @@ def _draw_figures(study: PublishedStudy, levels: list[str], folder: Path) -> Non
     fits = fits[fits["w_energy"].between(*DRAWN_RATIOS)]  # w_F is 1
     plans: dict[str, Draw] = {
         "energy_force": lambda: _plot_tradeoff(fits, levels),
-        "front": lambda: plot_front_by_cost(_compute_fronts(fits, levels), levels),
-        "error_against_cost": lambda: plot_force_error_against_cost(_compute_fronts(fits, levels), levels),
+        "front": lambda: figures.plot_front_by_cost(_compute_fronts(fits, levels), levels),
+        "error_against_cost": lambda: figures.plot_force_error_against_cost(_compute_fronts(fits, levels), levels),
     }
     for twojmax in sorted(set(study.results["twojmax"])):
         rows = fits[fits["twojmax"] == twojmax]
         plans[f"learning_curves_twojmax{twojmax}"] = partial(_plot_learning_curves, rows, levels)
     for name, draw in plans.items():
-        try:
-            saved = save_figure(get_parent_figure(draw()), folder, name)
-        except CannotDrawError as reason:
-            for kind in ("png", "svg"):
-                remove_file(folder / f"{name}.{kind}")
+        if reason := figures.render_figure(figures.FigurePlan(name, draw, str), folder).missing_reason:
             study.missing_figures.append(f"{name}: {reason}")
         else:
-            study.figures += [path for path in saved if path.suffix == ".png"]
+            study.figures.append(folder / f"{name}.png")
 
 
 def _plot_tradeoff(fits: pd.DataFrame, levels: list[str]) -> Axes | np.ndarray:
     """Plot energy against force errors over weights for the largest subset, in a panel for each 2Jmax."""
     if len(set(fits["twojmax"])) > 1:
-        return plot_energy_force_by_twojmax(fits, levels)
-    return plot_energy_force_tradeoff(fits, levels)
+        return figures.plot_energy_force_by_twojmax(fits, levels)
+    return figures.plot_energy_force_tradeoff(fits, levels)
 
 
 def _plot_learning_curves(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
@@ -166,11 +153,11 @@ def _plot_learning_curves(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
     is_whole_set = rows["n_train"] == N_CONFIGURATIONS
     counts = rows[~is_whole_set].drop_duplicates(["w_energy", "sampling", "n_train"])["w_energy"].value_counts()
     if counts.empty:
-        raise CannotDrawError("There are no fits to subsets at the reference level.")
+        raise figures.CannotDrawError("There are no fits to subsets at the reference level.")
     ratio = counts.index.to_numpy(dtype=float)[0]
     has_ratio = rows["w_energy"] == ratio
     subsets = rows[has_ratio & ~is_whole_set]
-    axes = plot_learning_curves(subsets, levels, twojmax=int(subsets["twojmax"].iloc[0]), weight_ratio=ratio)
+    axes = figures.plot_learning_curves(subsets, levels, twojmax=int(subsets["twojmax"].iloc[0]), weight_ratio=ratio)
     for ax, column in zip(axes, ("ref_energy", "ref_force"), strict=True):
         for value in rows.loc[has_ratio & is_whole_set, column].dropna():
             _draw_horizontal_line(ax, float(value), f"all {N_CONFIGURATIONS:,}")
@@ -192,5 +179,5 @@ def _compute_fronts(fits: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
     """Compute the front of each 2Jmax, from errors against the reference."""
     fronts = compute_fronts_by_twojmax(compute_medians(fits, levels))
     if fronts.empty:
-        raise CannotDrawError("There are no errors against the reference level.")
+        raise figures.CannotDrawError("There are no errors against the reference level.")
     return fronts

@@ -1,7 +1,5 @@
 """`paretofit select`: select structures to label by their descriptors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +9,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
+from paretofit import linear
 from paretofit.commands.augment import FIGURES_SUFFIX, add_suffix
 from paretofit.core import Array, InputError, check_choice, check_new_paths, create_temporary_folder, write_csv
 from paretofit.dataset import Dataset, write_dataset
@@ -18,16 +17,6 @@ from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design, compute_energy_rows
 from paretofit.execution import RunContext
-from paretofit.linear import (
-    LeverageScores,
-    Reduction,
-    compute_reduced_leverage,
-    get_row_weights,
-    leverage_scores,
-    sample_configurations,
-    select_d_optimal,
-    select_farthest_points,
-)
 from paretofit.linear.reduction import RowBlock, ThreadMapper, split_rows
 from paretofit.report.figures import save_candidate_figures, tabulate_candidates
 from paretofit.structures import is_too_close, list_elements, make_comparison_basis, make_mean_descriptor
@@ -198,11 +187,13 @@ class _CandidatePool:
         """Select `n` candidates; return their positions and the scores of all candidates."""
         if method == "random":
             scores = np.ones(len(self.structures))
-            return sample_configurations(scores, n, rng=rng), scores
+            return linear.sample_configurations(scores, n, rng=rng), scores
         if method in LEVERAGE_METHODS:
             scores = self.compute_leverage(energy_weight, method)
-            return sample_configurations(scores, n, rng=None if draw is False else rng), scores
-        return self.select_greedily(select_d_optimal if method == "d-optimal" else select_farthest_points, n)
+            return linear.sample_configurations(scores, n, rng=None if draw is False else rng), scores
+        return self.select_greedily(
+            linear.select_d_optimal if method == "d-optimal" else linear.select_farthest_points, n
+        )
 
     def select_greedily(
         self, select: Callable[[Array, int, Array], tuple[Array, Array]], n: int
@@ -229,7 +220,7 @@ class _CandidatePool:
         return np.asarray(values[: len(self.structures)])
 
 
-def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> LeverageScores:
+def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> linear.LeverageScores:
     """Compute the leverage of all configurations from streamed rows or, without full rank, from rows in memory."""
 
     def stream_blocks(part: slice) -> Iterator[RowBlock]:
@@ -240,12 +231,12 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
 
     parts = [partial(stream_blocks, part) for part in split_rows(design.n_rows, design.n_features)]
     mapper = ThreadMapper(threads)
-    reduction = Reduction.from_parts(parts, [design.n_features], energy_weight=energy_weight, mapper=mapper)
-    weights = get_row_weights(np.arange(3), energy_weight, 1.0, 1.0)
-    (scores,) = compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=mapper)
+    reduction = linear.Reduction.from_parts(parts, [design.n_features], energy_weight=energy_weight, mapper=mapper)
+    weights = linear.get_row_weights(np.arange(3), energy_weight, 1.0, 1.0)
+    (scores,) = linear.compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=mapper)
     if scores is not None:
         return scores
-    return leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=energy_weight)
+    return linear.leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=energy_weight)
 
 
 def format_selection(selection: Selection) -> str:

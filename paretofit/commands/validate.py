@@ -1,7 +1,5 @@
 """`paretofit validate`: physical properties of one or two potentials in tables, figures and a page."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -76,11 +74,8 @@ def validate_potential(
         property is recorded instead of raised.
     """
     validation.check_validate_extra()
-    check_new_paths(
-        [Path(out) / name for name in OUTPUT_FILES],
-        [Path(out) / name for name in ("figures", "tables")],
-        overwrite=overwrite,
-    )
+    files, folders = ([Path(out) / name for name in names] for names in (OUTPUT_FILES, ("figures", "tables")))
+    check_new_paths(files, folders, overwrite=overwrite)
     settings, context = settings or validation.ValidationSettings(), RunContext(jobs, progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)

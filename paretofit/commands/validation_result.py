@@ -1,7 +1,5 @@
 """Result of a validation, and its tables, figures and page."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,34 +18,29 @@ CURVES = (
     "eos", "eos_area", "eos_length", "phonon_bands", "phonon_labels", "phonon_density", "vibrations", "defects",
     "interlayer", "dimer", "md_energy", "md_rdf",
 )  # fmt: skip
-FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
-    "eos": (
-        figures.plot_equations_of_state,
-        "Energy as a function of volume; the equations of state are fitted within 6 % of the minimum.",
-    ),
-    "eos_area": (
-        partial(figures.plot_equations_of_state, size="area"),
-        "Energy as a function of the area of sheets, whose vacuum is left alone; fitted within 4 % of the minimum.",
-    ),
-    "eos_length": (
-        partial(figures.plot_equations_of_state, size="length"),
-        "Energy as a function of the length of wires, whose vacuum is left alone; fitted within 2 % of the minimum.",
-    ),
-    "vibrations": (figures.plot_vibrations, "Vibrations of molecules; imaginary frequencies are negative."),
-    "defects": (
-        figures.plot_defects,
-        "Formation energies of defects, relaxed with one potential and evaluated with each.",
-    ),
-    "interlayer": (
-        figures.plot_interlayer,
-        "Energy as a function of the interlayer distance, without and with dispersion.",
-    ),
-    "dimer": (figures.plot_dimers, "Energy of two atoms down to short distances; the scale is logarithmic above 1 eV."),
-    "md_rdf": (
-        figures.plot_radial_distribution,
-        "Radial distribution function of the dynamics with a thermostat.",
-    ),
-    "md_energy": (figures.plot_energy_drift, "Total energy of the dynamics without a thermostat."),
+FIGURES: dict[str, Callable[..., Any]] = {
+    "eos": figures.plot_equations_of_state,
+    "eos_area": partial(figures.plot_equations_of_state, size="area"),
+    "eos_length": partial(figures.plot_equations_of_state, size="length"),
+    "vibrations": figures.plot_vibrations,
+    "defects": figures.plot_defects,
+    "interlayer": figures.plot_interlayer,
+    "dimer": figures.plot_dimers,
+    "md_rdf": figures.plot_radial_distribution,
+    "md_energy": figures.plot_energy_drift,
+}
+CAPTIONS = {
+    "eos": "Energy as a function of volume; the equations of state are fitted within 6 % of the minimum.",
+    "eos_area": "Energy as a function of the area of sheets, whose vacuum is left alone; fitted within 4 % of the "
+    "minimum.",
+    "eos_length": "Energy as a function of the length of wires, whose vacuum is left alone; fitted within 2 % of the "
+    "minimum.",
+    "vibrations": "Vibrations of molecules; imaginary frequencies are negative.",
+    "defects": "Formation energies of defects, relaxed with one potential and evaluated with each.",
+    "interlayer": "Energy as a function of the interlayer distance, without and with dispersion.",
+    "dimer": "Energy of two atoms down to short distances; the scale is logarithmic above 1 eV.",
+    "md_rdf": "Radial distribution function of the dynamics with a thermostat.",
+    "md_energy": "Total energy of the dynamics without a thermostat.",
 }
 TITLES = {
     "lattice": "relaxed structure",
@@ -96,14 +89,8 @@ class ValidationResult:
         """Table, failures and path of the page as plain text."""
         table = self.table if self.reference else self.table.drop(columns=["reference", "difference"])
         lines = [table.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
-        return "\n".join(
-            [
-                *lines,
-                *self.failure_lines,
-                *(f"note: {note}" for note in self.notes),
-                f"{self.folder / 'validation.html'}",
-            ]
-        )
+        lines += [*self.failure_lines, *(f"note: {note}" for note in self.notes)]
+        return "\n".join([*lines, str(self.folder / "validation.html")])
 
     @property
     def failure_lines(self) -> list[str]:
@@ -127,20 +114,16 @@ def write_validation(result: ValidationResult, settings: validation.ValidationSe
     write_text(folder / "validation.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     sections = list(_build_sections(result, report_figures))
     write_text(folder / "validation.md", _format_markdown(result, sections))
-    page = render_sections(
-        title=f"Validation of {result.potential}",
-        opening=_format_opening(result),
-        sections=sections,
-        failures=result.failure_lines,
-    )
+    title, opening, failures = f"Validation of {result.potential}", _format_opening(result), result.failure_lines
+    page = render_sections(title=title, opening=opening, sections=sections, failures=failures)
     write_text(folder / "validation.html", page)
 
 
 def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.FigurePlan]:
     """Plan the figures for which curves exist."""
-    for name, (draw, caption) in FIGURES.items():
+    for name, draw in FIGURES.items():
         if name in curves:
-            yield figures.FigurePlan(name, partial(draw, curves[name]), partial(str, caption), wide=False)
+            yield figures.FigurePlan(name, partial(draw, curves[name]), partial(str, CAPTIONS[name]), wide=False)
     bands = curves.get("phonon_bands", pd.DataFrame({"structure": []}))
     for number, structure in enumerate(bands["structure"].unique(), start=1):
         tables = [curves[f"phonon_{part}"] for part in ("bands", "labels", "density")]

@@ -1,7 +1,5 @@
 """Relaxations and properties of a validation as tasks whose finished results are stored, so that it can be resumed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -45,7 +43,7 @@ class ValidationPlan:
         ]
 
     def list_notes(self) -> Iterator[str]:
-        """Yield which properties are left out because a sheet, a wire or a molecule does not have them."""
+        """Yield a note on each sheet, wire and molecule that lists the properties it does not have."""
         for name, atoms in self.structures.items():
             if not self.properties and not atoms.pbc.all():
                 kind = validation.KINDS[validation.count_periodic(atoms)]
@@ -125,13 +123,8 @@ def _relax_structures(
     plan: ValidationPlan, tasks: Sequence[PropertyTask], context: RunContext, journal: Path, digest: str
 ) -> dict[tuple[str, int], Atoms | str]:
     """Relax each structure with each potential whose properties need it; the value is the reason if this fails."""
-    keys = list(
-        dict.fromkeys(
-            (task.structure, task.potential_index)
-            for task in tasks
-            if task.name not in validation.PROPERTIES_WITHOUT_RELAXATION
-        )
-    )
+    dependent_tasks = [task for task in tasks if task.name not in validation.PROPERTIES_WITHOUT_RELAXATION]
+    keys = list(dict.fromkeys((task.structure, task.potential_index) for task in dependent_tasks))
     relaxed = map_with_journal(context, partial(_relax_or_explain, plan), keys, "relaxations", journal, digest)
     return dict(zip(keys, map(validation.unpack_structure, relaxed), strict=True))
 

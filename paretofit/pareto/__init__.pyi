@@ -5,17 +5,16 @@ from .front import extract_front_from_csv as extract_front_from_csv
 from .front import pareto_front as pareto_front
 from .front_shape import HYPERVOLUME_REFERENCE as HYPERVOLUME_REFERENCE
 from .front_shape import compute_front_shares as compute_front_shares
+from .front_shape import compute_hypervolume as compute_hypervolume
 from .front_shape import compute_hypervolume_share as compute_hypervolume_share
 from .front_shape import describe_front as describe_front
 from .front_shape import find_knee as find_knee
 from .front_shape import merge_adjacent_ranges as merge_adjacent_ranges
 from .front_shape import scale_objectives as scale_objectives
 from .front_shape import select_best_by_budget as select_best_by_budget
-from .hypervolume import compute_hypervolume as compute_hypervolume
 from .planner import ASSUMED_COLUMN as ASSUMED_COLUMN
 from .planner import DEFAULT_EXTRAPOLATION_FACTOR as DEFAULT_EXTRAPOLATION_FACTOR
 from .planner import MD_COST_COLUMN as MD_COST_COLUMN
-from .planner import SETTING_COLUMNS as SETTING_COLUMNS
 from .planner import Limits as Limits
 from .planner import choose_option as choose_option
 from .planner import choose_option_by as choose_option_by
@@ -23,5 +22,6 @@ from .planner import describe_setting as describe_setting
 from .planner import find_adjacent_measurements as find_adjacent_measurements
 from .planner import find_reference_level as find_reference_level
 from .planner import has_folds as has_folds
+from .planner import list_setting_columns as list_setting_columns
 from .planner import tabulate_options as tabulate_options
 from .table import read_table as read_table

@@ -5,11 +5,9 @@ planner evaluates every setting for every number of configurations that the budg
 the limits, and selects the option with the lowest error. The table need not come from a study.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,6 @@ from paretofit.core import InputError, check_choice
 from paretofit.pareto.columns import extract_numbers
 from paretofit.pareto.learning_curve import LearningCurve
 
-Prefer = Literal["energy", "force", "both"]
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
@@ -96,12 +93,9 @@ def tabulate_options(
     table = _select_usable_rows(results)
     reference_level = find_reference_level(table)
     tables = [
-        _tabulate_setting(
-            setting, rows, reference_rows, is_reference=setting["level"] == reference_level, budget=budget,
-            extrapolation_factor=extrapolation_factor,
-        )
+        _tabulate_setting(setting, rows, reference_rows, reference_level, budget, extrapolation_factor)
         for setting, rows, reference_rows in _group_settings(table, reference_level)
-    ]  # fmt: skip
+    ]
     options: pd.DataFrame = pd.concat(tables, ignore_index=True)
     return options
 
@@ -174,7 +168,7 @@ def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.Data
         At most two rows with ``n_train``, ``ref_energy``, ``ref_force``, ``label_seconds`` and ``repetitions``.
     """
     table = _select_usable_rows(results)
-    for column in _list_setting_columns(table):
+    for column in list_setting_columns(table):
         table = table[table[column] == row[column]]
     grouped = table.groupby("n_train")
     medians = grouped[["ref_energy", "ref_force", "label_seconds"]].median().assign(repetitions=grouped.size())
@@ -214,7 +208,8 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     return usable_rows
 
 
-def _list_setting_columns(table: pd.DataFrame) -> list[str]:
+def list_setting_columns(table: pd.DataFrame) -> list[str]:
+    """List the columns of a table that identify a setting."""
     return [column for column in SETTING_COLUMNS if column in table.columns]
 
 
@@ -238,7 +233,7 @@ def _group_settings(
     table: pd.DataFrame, reference_level: str
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame | None]]:
     """Yield each setting with its rows and, for cheaper levels, the rows of this setting at the reference level."""
-    columns = _list_setting_columns(table)
+    columns = list_setting_columns(table)
     groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(columns, sort=False)))
     for values, rows in groups.items():
         reference_rows = None if values[0] == reference_level else groups.get((reference_level, *values[1:]))
@@ -276,8 +271,7 @@ def _tabulate_setting(
     setting: dict[str, Any],
     rows: pd.DataFrame,
     reference: pd.DataFrame | None,
-    *,
-    is_reference: bool,
+    reference_level: str,
     budget: float | None,
     extrapolation_factor: float,
 ) -> pd.DataFrame:
@@ -288,7 +282,8 @@ def _tabulate_setting(
     cost = sizes * np.interp(sizes, measured_sizes, unit_costs)
     columns: dict[str, Any] = {**setting, "n_train": sizes.astype(int), "label_seconds": cost}
     for kind in ("energy", "force"):
-        estimates = _build_curve(rows, kind, reference, is_reference=is_reference).predict(sizes)
+        curve = _build_curve(rows, kind, reference, is_reference=setting["level"] == reference_level)
+        estimates = curve.predict(sizes)
         columns |= {kind: estimates.value, f"{kind}_low": estimates.low, f"{kind}_high": estimates.high}
         columns["beyond"] = estimates.is_extrapolated
     columns[MD_COST_COLUMN] = float(rows[MD_COST_COLUMN].median()) if MD_COST_COLUMN in rows else np.nan

@@ -2,7 +2,7 @@
 
 pandas fills short rows with NaN, turns a surplus field into an index, renames the second of two columns with the same
 name, and reads a level called ``01`` as 1. This reader treats the first three cases as errors, and reads the names of
-levels as text. Blanks around fields are no part of them, and fields may be separated by semicolons or tabs, as
+levels as text. Blanks around fields are ignored, and fields may be separated by semicolons or tabs, as
 spreadsheets write them in countries with a decimal comma.
 """
 

@@ -11,6 +11,7 @@ from .committee_building import build_committee as build_committee
 from .committee_building import cross_validate_committee as cross_validate_committee
 from .committee_building import format_committee as format_committee
 from .committee_building import partition_training_rows as partition_training_rows
+from .committee_potential import CommitteePotential as CommitteePotential
 from .dispersion import DISPERSION_METHODS as DISPERSION_METHODS
 from .dispersion import format_dispersion_commands as format_dispersion_commands
 from .dispersion import overlay_commands as overlay_commands

@@ -1,7 +1,5 @@
 """Batch prediction of many structures with a committee, and collection of its errors on labelled structures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 
@@ -22,7 +20,8 @@ def assess_all(
     potential: CommitteePotential, structures: Sequence[Atoms], context: RunContext, *, coverage: float | None = None
 ) -> list[Assessment]:
     """Assess every structure with a committee, in parallel; results are in the order of the structures."""
-    return map_structures(partial(_assess, coverage=coverage), potential, structures, "assess", context)
+    assess = partial(CommitteePotential.assess, coverage=coverage)
+    return map_structures(assess, potential, structures, "assess", context)
 
 
 def predict_all(
@@ -111,25 +110,17 @@ def fit_linear_grades(
     return fit_environment_grades(basis.elements, structures, descriptors, n_columns)
 
 
-def _assess(potential: CommitteePotential, atoms: Atoms, coverage: float | None) -> Assessment:
-    return potential.assess(atoms, coverage=coverage)
-
-
 def _predict_spread(potential: CommitteePotential, atoms: Atoms) -> tuple[StructureLabels, StructureLabels]:
     members = potential.predict(atoms)
-    energy = members.energy / len(atoms)
-    return (
-        StructureLabels(float(energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)),
-        StructureLabels(float(energy.std()), members.forces.std(axis=0), members.stress.std(axis=0)),
-    )
+    parts = members.energy / len(atoms), members.forces, members.stress
+    means, spreads = (part.mean(axis=0) for part in parts), (part.std(axis=0) for part in parts)
+    return StructureLabels(*means), StructureLabels(*spreads)
 
 
 def _predict(potential: CommitteePotential, atoms: Atoms) -> StructureLabels:
     prediction = potential.predict(atoms)
     if np.ndim(prediction.energy):  # networks cannot be averaged like coefficients, only predictions
-        return StructureLabels(
-            float(prediction.energy.mean()), prediction.forces.mean(axis=0), prediction.stress.mean(axis=0)
-        )
+        return StructureLabels(*(part.mean(axis=0) for part in prediction))
     return StructureLabels(*prediction)
 
 

@@ -1,7 +1,5 @@
 """ASE calculators of potentials: energy, forces and stress from LAMMPS or MACE, and error bars from a committee."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ase import Atoms
@@ -72,11 +70,8 @@ class CommitteeCalculator(Calculator):
             assessment, members = self.potential.assess_and_predict(atoms)
             results = {name: getattr(assessment, name) for name in STDS}
         if self.include_members:
-            results |= {
-                "energies_members": members.energy,
-                "forces_members": members.forces,
-                "stress_members": members.stress,
-            }
+            energies, forces, stress = members
+            results |= {"energies_members": energies, "forces_members": forces, "stress_members": stress}
         return results
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:

@@ -1,25 +1,23 @@
 """Tables of the calibration of a committee: slopes, detection rates by both thresholds, and coverage."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from paretofit.core import Array, InputError, RowKind
+from paretofit.core import Array
 from paretofit.potentials.committee_building import DISPLAY_UNITS
 from paretofit.potentials.evaluation_tables import KINDS, NEW
-from paretofit.uncertainty import ConformalIntervals, Uncertainty, map_detection_scores
+from paretofit.uncertainty import Uncertainty, map_detection_scores
 
 MIN_RELATIVE_ERROR = 1e-3  # relative to the median error; smaller errors belong to forces that vanish by symmetry
 MIN_CONFIGURATIONS = 5  # labelled configurations outside the training set, for a figure of calibration
 N_LIMITS = 40  # thresholds along each axis of the map of detection rates
-STATED_COVERAGES = np.linspace(0.05, 0.95, 19)
-SLOPE_COLUMNS = ("quantity", "slope", "confidence", "residual", "judged_on")
+NOMINAL_COVERAGES = np.linspace(0.05, 0.95, 19)
+SLOPE_COLUMNS = ("quantity", "slope", "confidence", "residual", "test_set")
 RATE_COLUMNS = ("quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value")
-COVERAGE_COLUMNS = ("quantity", "stated", "judged_on", "calibrated_on", "conformal", "spread")
+COVERAGE_COLUMNS = ("quantity", "nominal", "test_set", "calibrated_on", "conformal", "spread")
 
 
 def build_calibration_tables(
@@ -67,28 +65,19 @@ def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
 def _tabulate_coverage(
     quantity: str, uncertainty: Uncertainty, test_set: str, components: pd.DataFrame
 ) -> list[list[Any]]:
-    """Tabulate fractions of errors within conformal intervals and normal-distribution intervals by stated coverage."""
+    """Tabulate fractions of errors within conformal intervals and normal-distribution intervals by nominal coverage."""
     kind = KINDS[quantity]
     factor, _ = DISPLAY_UNITS[kind]
     n_groups = uncertainty.held_out[kind].n_groups
     size, std = components["error"].abs().to_numpy(), components["std"].to_numpy()
     rows = []
-    for stated in STATED_COVERAGES:
-        if n_groups * (1 - stated) < stated:
+    for nominal in NOMINAL_COVERAGES:
+        if n_groups * (1 - nominal) < nominal or (interval := uncertainty.fit_interval(kind, nominal)) is None:
             continue  # too few groups for a calibration of this coverage
-        half_width = factor * _require_interval(uncertainty, kind, stated).compute_half_width(std / factor)
-        normal = np.mean(size <= norm.ppf((1 + stated) / 2) * std)
-        rows.append([quantity, stated, test_set, n_groups, np.mean(size <= half_width), normal])
+        half_width = factor * interval.compute_half_width(std / factor)
+        normal = np.mean(size <= norm.ppf((1 + nominal) / 2) * std)
+        rows.append([quantity, nominal, test_set, n_groups, np.mean(size <= half_width), normal])
     return rows
-
-
-def _require_interval(uncertainty: Uncertainty, kind: RowKind, coverage: float) -> ConformalIntervals:
-    interval = uncertainty.fit_interval(kind, coverage)
-    if interval is None:
-        raise InputError(
-            f"no {kind.name.lower()} labels were held out for a calibration; fit again with a held-out set"
-        )
-    return interval
 
 
 def _space_limits(values: Array) -> Array:

@@ -100,13 +100,9 @@ def partition_training_rows(design: DesignMatrix, level: str, positions: Array, 
             configuration = design.configuration[window]
             is_selected = is_training[configuration]
             if is_selected.any():
-                yield RowBlock(
-                    rows[is_selected, :columns],
-                    design.targets[level][window][is_selected, None],
-                    design.kind[window][is_selected],
-                    np.searchsorted(positions, configuration[is_selected]),
-                    np.ones(int(is_selected.sum()), dtype=bool),
-                )
+                X, Y = rows[is_selected, :columns], design.targets[level][window][is_selected, None]
+                numbers = np.searchsorted(positions, configuration[is_selected])
+                yield RowBlock(X, Y, design.kind[window][is_selected], numbers, np.ones(len(X), dtype=bool))
 
     return [partial(read_blocks, part) for part in split_rows(design.n_rows, columns)]
 
@@ -218,7 +214,6 @@ def cross_validate_committee(
     *,
     constraint: ColumnConstraint | None = None,
     level: str = "",
-    n_folds: int = N_FOLDS,
 ) -> CrossValidation:
     """Fit committees without each fold of the training set, from the moments of the fit.
 
@@ -235,11 +230,9 @@ def cross_validate_committee(
     constraint : ColumnConstraint, optional
         Constraint of the fit, with values for `level`.
     level : str
-    n_folds : int
-        Largest number of folds.
     """
     n_blocks = len(fit.G)
-    fold_of_block = np.arange(n_blocks) % min(n_folds, n_blocks)
+    fold_of_block = np.arange(n_blocks) % min(N_FOLDS, n_blocks)
     n_columns = potential.coefficients.shape[1]
     mean = _expand(fit.coefficients, constraint, level)
     committees: list[LinearPotential] = []
@@ -317,11 +310,9 @@ def calibrate_committee(
     predicted = predict_spreads(committee, held_out, context)
     n_atoms = [len(atoms) for atoms in held_out]
     calibration = collect_calibration_data(predicted, calibration_set.labels, n_atoms, calibration_set.groups)
-    return {
-        kind: data
-        for kind, data in calibration.items()
-        if len(np.unique(data.configuration)) >= MIN_CALIBRATION_CONFIGURATIONS
-    }, roles
+    n_labelled = {kind: len(np.unique(data.configuration)) for kind, data in calibration.items()}
+    kinds = [kind for kind, count in n_labelled.items() if count >= MIN_CALIBRATION_CONFIGURATIONS]
+    return {kind: calibration[kind] for kind in kinds}, roles
 
 
 def format_committee(potential: LinearPotential) -> str:

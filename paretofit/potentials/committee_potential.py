@@ -1,7 +1,5 @@
 """Common base class of potentials, with the assessment of a structure by a committee."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self

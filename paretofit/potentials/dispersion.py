@@ -4,8 +4,6 @@ D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), where C6 is the geometric 
 atoms. S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds it to its potentials in this form.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 

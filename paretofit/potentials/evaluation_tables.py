@@ -1,7 +1,5 @@
 """Tables of an evaluation: configurations, components, a summary by set and grade, and flagged configurations."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,11 +46,7 @@ def build_evaluation_tables(
             parts.append((k, quantity, part))
         if isinstance(assessment, Assessment):
             grade = assessment.grade
-            row |= {
-                "extrapolation_grade": grade,
-                "verdict": classify_grade(grade),
-                "leverage": assessment.leverage,
-            }
+            row |= {"extrapolation_grade": grade, "verdict": classify_grade(grade), "leverage": assessment.leverage}
         rows.append(row)
     return pd.DataFrame(rows), _stack_components(parts)
 
@@ -83,11 +77,8 @@ def _compare_components(quantity: str, label: StructureLabels, assessment: Any, 
     label_factor = factor if quantity == "stress" else 1.0  # labels and predictions in eV/atom, eV/Å, GPa
     scale = n_atoms if quantity == "energy" else 1
     label_values, predictions = (np.ravel(getattr(source, attribute)) / scale for source in (label, assessment))
-    part = {
-        "label": label_factor * label_values,
-        "prediction": label_factor * predictions,
-        "error": factor * (predictions - label_values),
-    }
+    part = {"label": label_factor * label_values, "prediction": label_factor * predictions}
+    part["error"] = factor * (predictions - label_values)
     for name in ("std", "interval"):
         values = getattr(assessment, f"{attribute}_{name}", np.nan)
         part[name] = factor * np.broadcast_to(np.ravel(values), predictions.shape)

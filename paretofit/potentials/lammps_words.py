@@ -1,6 +1,4 @@
-"""File names in the lines of LAMMPS scripts: what LAMMPS can read, quotes, and words of lines with quotes."""
-
-from __future__ import annotations
+"""File names in LAMMPS scripts: which names LAMMPS can read, how to quote them, and how to split quoted lines."""
 
 import os
 import re

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 
+from paretofit import descriptors
 from paretofit.core import (
     Array,
     InputError,
@@ -20,36 +21,19 @@ from paretofit.core import (
     one_line,
     remove_file,
 )
-from paretofit.descriptors import (
-    BAR_PER_EV_A3,
-    GPA_PER_EV_A3,
-    ReferencePotential,
-    SnapBasis,
-    compute_atom_descriptors,
-    compute_atom_rows,
-    compute_configuration_rows,
-    compute_configuration_rows_with_stress,
-    compute_reference_labels,
-    translate_lammps_errors,
-)
+from paretofit.potentials import snap_format
 from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.lammps_words import quote_path
 from paretofit.potentials.prediction import Prediction
-from paretofit.potentials.snap_format import (
-    SnapFiles,
-    read_snap,
-    resolve_snap_paths,
-    to_lammps_coefficients,
-    write_snap,
-)
 from paretofit.potentials.training_record import RECORD_SUFFIX, TrainingRecord
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, read_committee, write_committee
 
 MAX_COEFFICIENT_MISMATCH = 1e-9  # relative, between the mean of a committee and the coefficients in the LAMMPS files
 MAX_DEVIATION = 1e-8  # between LAMMPS and the model, relative to the largest energy, force or stress
 MIN_SCALES = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; smaller values are compared relative to these
-LAMMPS_STRESS_FACTOR = 1 / units.bar / BAR_PER_EV_A3  # the conversion factor of LAMMPS is less accurate than ASE's
+# The conversion factor of LAMMPS is less accurate than ASE's.
+LAMMPS_STRESS_FACTOR = 1 / units.bar / descriptors.BAR_PER_EV_A3
 
 
 @dataclass(frozen=True)
@@ -69,9 +53,9 @@ class LinearPotential(CommitteePotential):
         Training set of a single potential.
     """
 
-    basis: SnapBasis
+    basis: descriptors.SnapBasis
     coefficients: Array
-    reference: ReferencePotential | None = None
+    reference: descriptors.ReferencePotential | None = None
     uncertainty: Uncertainty | None = None
     training: TrainingRecord | None = None
 
@@ -86,16 +70,18 @@ class LinearPotential(CommitteePotential):
         InputError
             If a file is missing or does not belong to a SNAP potential, or the committee belongs to another potential.
         """
-        basis, coefficients, reference = read_snap(Path(path))
-        committee = resolve_snap_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
+        basis, coefficients, reference = snap_format.read_snap(Path(path))
+        committee = snap_format.resolve_snap_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
         if not committee.is_file():
-            record = resolve_snap_paths(Path(path))[0].with_suffix(RECORD_SUFFIX)
+            record = snap_format.resolve_snap_paths(Path(path))[0].with_suffix(RECORD_SUFFIX)
             training = TrainingRecord.read(record, coefficients) if record.is_file() else None
             return cls(basis, coefficients, reference, training=training)
         members, uncertainty = read_committee(committee)
         is_match = members.shape[1:] == coefficients.shape
         if is_match:  # compare LAMMPS's coefficients, because chemflag merges coefficients
-            mean, stored = (to_lammps_coefficients(basis, values) for values in (members.mean(axis=0), coefficients))
+            mean, stored = (
+                snap_format.to_lammps_coefficients(basis, values) for values in (members.mean(axis=0), coefficients)
+            )
             is_match = bool(np.abs(mean - stored).max() <= MAX_COEFFICIENT_MISMATCH * np.abs(stored).max())
         if not is_match:
             raise InputError(
@@ -136,7 +122,7 @@ class LinearPotential(CommitteePotential):
 
     def compute_descriptors(self, atoms: Atoms) -> Array:
         """Compute the bispectrum components of each atom, ``(N, K)``."""
-        return compute_atom_descriptors(get_shared_lammps(), self.basis, atoms)
+        return descriptors.compute_atom_descriptors(get_shared_lammps(), self.basis, atoms)
 
     def compute_atom_leverages(self, atoms: Atoms) -> Array:
         """Compute the leverage of the energy of each atom, ``(N,)``, with the weight of energies in the training set.
@@ -149,7 +135,7 @@ class LinearPotential(CommitteePotential):
         uncertainty = self.require_uncertainty()
         if uncertainty.leverage is None:
             raise InputError("this committee has no data for leverages; fit it again")
-        rows = compute_atom_rows(get_shared_lammps(), self.basis, atoms)
+        rows = descriptors.compute_atom_rows(get_shared_lammps(), self.basis, atoms)
         return uncertainty.leverage(uncertainty.energy_weight * rows)
 
     def _predict_with_leverage(self, atoms: Atoms) -> tuple[Prediction, float]:
@@ -163,22 +149,22 @@ class LinearPotential(CommitteePotential):
     def _compute_rows(self, atoms: Atoms) -> tuple[Array, Array, Array]:
         """Compute energy, force and stress rows; stress rows are NaN unless periodic in three directions."""
         if atoms.pbc.all():
-            return compute_configuration_rows_with_stress(get_shared_lammps(), self.basis, atoms)
-        rows = compute_configuration_rows(get_shared_lammps(), self.basis, atoms)
+            return descriptors.compute_configuration_rows_with_stress(get_shared_lammps(), self.basis, atoms)
+        rows = descriptors.compute_configuration_rows(get_shared_lammps(), self.basis, atoms)
         return *rows, np.full((6, self.basis.n_features), np.nan)
 
     def _predict_from_rows(self, atoms: Atoms, energy_row: Array, force_rows: Array, stress_rows: Array) -> Prediction:
         beta = np.atleast_2d(self.coefficients).T
         energy, forces, stress = energy_row @ beta * len(atoms), force_rows @ beta, stress_rows @ beta
         if self.reference is not None:
-            labels = compute_reference_labels(get_shared_lammps(), self.basis, self.reference, atoms)
+            labels = descriptors.compute_reference_labels(get_shared_lammps(), self.basis, self.reference, atoms)
             energy, forces, stress = energy + labels[0], forces + labels[1].reshape(-1, 1), stress + labels[2][:, None]
-        members = Prediction(energy, forces.T.reshape(-1, len(atoms), 3), stress.T / GPA_PER_EV_A3)
+        members = Prediction(energy, forces.T.reshape(-1, len(atoms), 3), stress.T / descriptors.GPA_PER_EV_A3)
         if self.coefficients.ndim > 1:
             return members
         return Prediction(float(energy[0]), members.forces[0], members.stress[0])
 
-    def write(self, folder: Path | str, name: str = "potential") -> SnapFiles:
+    def write(self, folder: Path | str, name: str = "potential") -> snap_format.SnapFiles:
         """Write the LAMMPS files, of a committee those of the mean and ``NAME.committee.h5``."""
         files = self.write_mean(folder, name)
         committee, record = (files.coefficients.with_suffix(suffix) for suffix in (COMMITTEE_SUFFIX, RECORD_SUFFIX))
@@ -186,14 +172,14 @@ class LinearPotential(CommitteePotential):
         if self.coefficients.ndim == 1:
             remove_file(committee)
             if self.training is not None:
-                self.training.write(record, read_snap(files.coefficients)[1])  # as they will be read
+                self.training.write(record, snap_format.read_snap(files.coefficients)[1])  # as they will be read
         else:
             write_committee(committee, self.coefficients, self.uncertainty)
         return files
 
-    def write_mean(self, folder: Path | str, name: str = "potential") -> SnapFiles:
+    def write_mean(self, folder: Path | str, name: str = "potential") -> snap_format.SnapFiles:
         """Write the LAMMPS files only."""
-        return write_snap(Path(folder), name, self.basis, self.mean_coefficients, reference=self.reference)
+        return snap_format.write_snap(Path(folder), name, self.basis, self.mean_coefficients, reference=self.reference)
 
     def calculator(self, *, include_members: bool = False) -> LinearCalculator:
         """Create an ASE calculator that uses LAMMPS, so that MD of hundreds of atoms is as fast as in LAMMPS.
@@ -203,7 +189,9 @@ class LinearPotential(CommitteePotential):
         return LinearCalculator(self, include_members=include_members)
 
 
-def check_exported_files(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:
+def check_exported_files(
+    files: snap_format.SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]
+) -> float:
     """Compare energies, forces and stresses of LAMMPS, which includes the ``.mod`` file, with those of the model.
 
     Parameters
@@ -238,7 +226,9 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
     return max_deviation
 
 
-def _measure_deviation(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> tuple[float, str]:
+def _measure_deviation(
+    files: snap_format.SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]
+) -> tuple[float, str]:
     """Return the maximum relative deviation of LAMMPS from the model, and the configuration that has it."""
     mean = potential.without_uncertainty()
     calculator = lammps_calculator([f"include {quote_path(files.include.name)}"], files.elements)
@@ -247,11 +237,9 @@ def _measure_deviation(files: SnapFiles, potential: LinearPotential, structures:
         expected = mean.predict(atoms)
         copy = copy_without_constraints(atoms)
         copy.calc = calculator
-        with translate_lammps_errors(atoms):
-            pairs = [
-                (expected.energy / len(atoms), copy.get_potential_energy() / len(atoms)),
-                (expected.forces, copy.get_forces()),
-            ]
+        with descriptors.translate_lammps_errors(atoms):
+            energies = expected.energy / len(atoms), copy.get_potential_energy() / len(atoms)
+            pairs = [energies, (expected.forces, copy.get_forces())]
             if atoms.pbc.all():
                 pairs.append((expected.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
         for (model, exported), min_scale in zip(pairs, MIN_SCALES, strict=False):

@@ -1,7 +1,5 @@
 """Energy, forces and stress of a configuration, as labels and as predictions of a potential."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -4,14 +4,13 @@ For each element, LAMMPS's coefficients are in the order of its components, foll
 paretofit are in nested order, see `SnapBasis`. This module converts between both orders.
 """
 
-from __future__ import annotations
-
 import atexit
 import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
@@ -211,12 +210,10 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
     try:
-        basis = SnapBasis(
-            elements=[symbol for symbol, _, _ in elements],
-            radelem=[radius for _, radius, _ in elements],
-            wj=[weight for _, _, weight in elements],
-            **{attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()},
-        )
+        columns: Any = zip(*elements, strict=True)
+        symbols, radii, weights = map(list, columns)
+        values = {attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()}
+        basis = SnapBasis(elements=symbols, radelem=radii, wj=weights, **values)
     except ValidationError as error:
         reason = format_validation_error(error, SnapBasis)
         raise InputError(f"{coefficients} and {parameters} do not describe a SNAP potential: {reason}") from error

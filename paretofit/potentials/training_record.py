@@ -3,8 +3,6 @@
 A committee stores them in its own file, see `paretofit.uncertainty.write_committee`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

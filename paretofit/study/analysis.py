@@ -1,7 +1,5 @@
 """Further analyses of a run: label errors, their correlation with residuals, and MD speed."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +21,7 @@ from paretofit.validation import measure_md_speed
 log = logging.getLogger(__name__)
 
 MD_FILE = "md_speed.csv"
-NOISE_FILE = "label_noise.csv"
-NOISE_POINTS_FILE = "label_noise_points.csv"
+NOISE_FILES = ("label_noise.csv", "label_noise_points.csv")
 PAPER_RATIOS = (12.25, 150.0)  # w_E/w_F of Tables 4 and 5 of the paper: emphasis on forces, emphasis on energies
 MD_SECONDS = 0.3  # duration of each of three timings
 N_MD_TRAINING = 40  # training configurations of the timed potential; few, because the speed does not depend on them
@@ -74,18 +71,15 @@ def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErro
     return table.sort_values("twojmax", ignore_index=True)
 
 
-def measure_label_noise(
-    prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measure_label_noise(prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path) -> None:
     """Correlate residuals with label errors at the weights of `select_paper_weights`, and write the tables."""
     if not isinstance(engine, FastEngine) or not len(prepared.split.test) or len(prepared.grid.levels) < 2:
-        for name in (NOISE_FILE, NOISE_POINTS_FILE):
+        for name in NOISE_FILES:
             (folder / name).unlink(missing_ok=True)
-        return pd.DataFrame(), pd.DataFrame()
-    table, points = correlate_label_noise(engine, prepared.grid, select_paper_weights(prepared.grid.weights))
-    write_csv(table, folder / NOISE_FILE)
-    write_csv(points, folder / NOISE_POINTS_FILE)
-    return table, points
+        return
+    tables = correlate_label_noise(engine, prepared.grid, select_paper_weights(prepared.grid.weights))
+    for name, table in zip(NOISE_FILES, tables, strict=True):
+        write_csv(table, folder / name)
 
 
 def add_md_cost(results: pd.DataFrame, md_costs: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,6 @@ The steps of a relaxation are near-duplicates or have almost parallel forces, an
 atoms are almost zero: the rows of a few such configurations are many, but cannot determine as many coefficients.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from paretofit.core import Array

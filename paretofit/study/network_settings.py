@@ -1,7 +1,5 @@
 """Settings of the neural networks that a study compares with its linear models (section 'mace')."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

@@ -6,8 +6,6 @@ folder whose name contains a hash of everything that it depends on, so that afte
 are trained.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping
@@ -20,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from paretofit import potentials
 from paretofit.core import (
     Array,
     InputError,
@@ -37,19 +36,11 @@ from paretofit.dataset.quality import LevelErrors
 from paretofit.descriptors import SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear import LeverageScores
-from paretofit.potentials import (
-    DISPLAY_UNITS,
-    LabelledStructures,
-    LinearPotential,
-    MacePotential,
-    collect_calibration_data,
-    partition_training_rows,
-    predict_spreads,
-)
 from paretofit.potentials.mace import MaceData, MaceSettings, check_foundation, check_mace, train_mace_committee
 from paretofit.study.analysis import select_md_cell
+from paretofit.study.network_settings import NetworkSettings
 from paretofit.study.preparation import PreparedStudy
-from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORKS_FILE
+from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORK_FILES, NETWORKS_FILE
 from paretofit.sweep import SweepInput, list_draws
 from paretofit.uncertainty import CalibrationData, CommitteeFit, calibrate_conformal, get_min_calibration_size
 from paretofit.validation import measure_network_speed
@@ -78,6 +69,7 @@ class _Point:
     settings: MaceSettings
     level: str
     subset: Array  # positions in the dataset
+    study: NetworkSettings
 
 
 def check_networks(prepared: PreparedStudy) -> None:
@@ -105,12 +97,12 @@ def check_networks(prepared: PreparedStudy) -> None:
         )
     if not len(prepared.split.test):
         raise InputError("'mace' requires a test set to evaluate networks; set 'split.train_fraction' below 1")
-    _check_sizes(prepared)
+    _check_sizes(settings, prepared)
 
 
-def _check_sizes(prepared: PreparedStudy) -> None:
+def _check_sizes(settings: NetworkSettings, prepared: PreparedStudy) -> None:
     n_train = len(prepared.split.train)
-    for size in _list_sizes(prepared):
+    for size in _list_sizes(settings, n_train):
         if size not in prepared.grid.sizes:
             sizes = ", ".join("all" if size == n_train else str(size) for size in prepared.grid.sizes)
             raise InputError(
@@ -123,10 +115,8 @@ def _check_sizes(prepared: PreparedStudy) -> None:
             )
 
 
-def _list_sizes(prepared: PreparedStudy) -> list[int]:
-    n_train, settings = len(prepared.split.train), prepared.study.mace
-    sizes = [] if settings is None else settings.sizes
-    return list(dict.fromkeys(n_train if size == "all" else size for size in sizes))
+def _list_sizes(settings: NetworkSettings, n_train: int) -> list[int]:
+    return list(dict.fromkeys(n_train if size == "all" else size for size in settings.sizes))
 
 
 def evaluate_networks(
@@ -154,14 +144,15 @@ def evaluate_networks(
         Run folder.
     context : RunContext
     """
-    if prepared.study.mace is None:
-        for name in (NETWORKS_FILE, NETWORK_CALIBRATION_FILE):
+    settings = prepared.study.mace
+    if settings is None:
+        for name in NETWORK_FILES:
             remove_file(folder / name)
         return
     rows, calibrations = [], []
     compared_subsets: set[tuple[str, int]] = set()
-    for point in _list_points(prepared, data, scores):
-        row, calibration = _load_or_train(point, prepared, errors, folder, context)
+    for point in _list_points(settings, prepared, data, scores):
+        row, calibration = _load_or_train(point, prepared, data, errors, folder, context)
         rows.append(row)
         calibrations += calibration
         if (point.level, len(point.subset)) not in compared_subsets:
@@ -174,17 +165,17 @@ def evaluate_networks(
     write_csv(pd.DataFrame(calibrations), folder / NETWORK_CALIBRATION_FILE)
 
 
-def _list_points(prepared: PreparedStudy, data: SweepInput, scores: LeverageScores | None) -> list[_Point]:
-    settings, grid = prepared.study.mace, prepared.grid
-    if settings is None:
-        return []
+def _list_points(
+    settings: NetworkSettings, prepared: PreparedStudy, data: SweepInput, scores: LeverageScores | None
+) -> list[_Point]:
+    grid = prepared.grid
     subsets: dict[int, Array] = {}
     for draw in list_draws(data, grid, scores):
         subsets.setdefault(draw.n_train, draw.configurations)  # draws begin with the first method and repetition
     return [
-        _Point(name, _set_atomic_energies(model, prepared, level), level, subsets[size])
+        _Point(name, _set_atomic_energies(model, prepared, level), level, subsets[size], settings)
         for level in settings.levels or [grid.levels[-1]]
-        for size in _list_sizes(prepared)
+        for size in _list_sizes(settings, len(prepared.split.train))
         for name, model in settings.models.items()
     ]
 
@@ -196,7 +187,7 @@ def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: st
 
 
 def _load_or_train(
-    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, context: RunContext
+    point: _Point, prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the row and the calibration of a network, from its folder if they are stored there."""
     point_folder = folder.absolute() / FOLDER / f"{point.name}-{_hash_point(point, prepared)}"
@@ -204,15 +195,14 @@ def _load_or_train(
     with suppress(OSError, ValueError, KeyError):  # if the file is missing or corrupt, the network is trained again
         content = json.loads(path.read_text(encoding="utf-8"))
         return content["row"], content["calibration"]
-    row, calibration = _train(point, prepared, errors, point_folder, context)
+    row, calibration = _train(point, prepared, data, errors, point_folder, context)
     write_text(path, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
     return row, calibration
 
 
 def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
     """Hash everything that the result of a network depends on."""
-    study, dataset = prepared.study.mace, prepared.dataset
-    dataset = dataset.select(np.concatenate([point.subset, prepared.split.test]))
+    dataset = prepared.dataset.select(np.concatenate([point.subset, prepared.split.test]))
     labels = [dataset.labels(level) for level in (point.level, prepared.grid.levels[-1])]
     values = [
         hash_array(np.nan_to_num(part)) for level in labels for part in (level.energy, level.forces, level.stress)
@@ -220,21 +210,20 @@ def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
     files = [hash_file(path) for path in point.settings.foundation_files.values()]
     settings = point.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
     groups = prepared.split.groups[point.subset].tolist()
-    options = None if study is None else [study.validation_fraction, study.seed]
+    options = [point.study.validation_fraction, point.study.seed]
     return hash_json([settings, files, options, dataset.hash_structures(), len(point.subset), groups, values])[:10]
 
 
 def _train(
-    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, context: RunContext
+    point: _Point, prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, evaluate and time a network; return its row and calibration."""
-    settings, dataset, split = prepared.study.mace, prepared.dataset, prepared.split
-    if settings is None:
-        raise InputError("the study has no section 'mace'")
+    settings, dataset, split = point.study, prepared.dataset, prepared.split
     log.info("network %s, level %s, %d configurations", point.name, point.level, len(point.subset))
     positions = _split_subset(split.groups[point.subset], settings.validation_fraction, settings.seed)
     training, validation = (
-        LabelledStructures.from_dataset(dataset, point.level, point.subset[part], split.groups) for part in positions
+        potentials.LabelledStructures.from_dataset(dataset, point.level, point.subset[part], split.groups)
+        for part in positions
     )
     potential = train_mace_committee(
         point.settings, MaceData(training, validation), folder, calibration_set=validation, seed=settings.seed,
@@ -253,7 +242,7 @@ def _train(
         "members": potential.n_members,
         "parameters": potential.n_parameters,
         **errors_by_name,
-        "label_seconds": float(_get_label_seconds(prepared, point.level, point.subset).sum()),
+        "label_seconds": float(data.design.seconds[point.level][point.subset].sum()),
         "train_seconds": sum(member["seconds"] for member in record["members"]),
         "epochs": max(member["epochs"] for member in record["members"]),
         "md_us_per_atom_step": speed,
@@ -275,16 +264,8 @@ def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple
     return split.train, split.test
 
 
-def _get_label_seconds(prepared: PreparedStudy, level: str, positions: Array) -> Array:
-    """Return the cost of labels (s) according to the settings of the study."""
-    seconds = prepared.study.cost.label_seconds
-    if isinstance(seconds, dict):
-        return np.full(len(positions), float(seconds[level]))
-    return np.asarray(prepared.dataset.labels(level).seconds[positions], dtype=float)
-
-
 def _evaluate_committee(
-    potential: MacePotential | LinearPotential, prepared: PreparedStudy, point: _Point, context: RunContext
+    potential: potentials.CommitteePotential, prepared: PreparedStudy, point: _Point, context: RunContext
 ) -> tuple[dict[str, float], dict[RowKind, CalibrationData]]:
     """Compute errors as in ``results.csv``, meV/atom and meV/Å, and the calibration data of the test set."""
     dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
@@ -293,12 +274,14 @@ def _evaluate_committee(
     sets = (("train", point.subset, point.level), ("test", split.test, point.level), ("ref", split.test, reference))
     spreads = {}
     for name, positions, level in sets:
-        labelled_set = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
+        labelled_set = potentials.LabelledStructures.from_dataset(dataset, level, positions, split.groups)
         is_training = name == "train"
         if is_training not in spreads:
-            spreads[is_training] = predict_spreads(potential, labelled_set.structures, context)
+            spreads[is_training] = potentials.predict_spreads(potential, labelled_set.structures, context)
         sizes = [len(atoms) for atoms in labelled_set.structures]
-        residuals = collect_calibration_data(spreads[is_training], labelled_set.labels, sizes, labelled_set.groups)
+        residuals = potentials.collect_calibration_data(
+            spreads[is_training], labelled_set.labels, sizes, labelled_set.groups
+        )
         for kind, kind_name in KIND_NAMES.items():
             residual = 1000 * residuals[kind].residual if kind in residuals else np.array([np.nan])
             errors[f"{name}_{kind_name}"] = float(np.sqrt(np.mean(residual**2)))
@@ -326,17 +309,14 @@ def _calibrate_linear_model(
     columns = data.design.columns_up_to(twojmax)
     if np.isin(data.design.configuration, point.subset).sum() <= columns:
         return []
-    fit = CommitteeFit.from_parts(
-        partition_training_rows(data.design, point.level, point.subset, columns),
-        prepared.split.groups[point.subset],
-        np.array([best["w_energy"], best["w_force"], 1.0]),
-        np.random.default_rng([prepared.study.seed, 9]),
-        threads=context.jobs,
-    )
+    parts = potentials.partition_training_rows(data.design, point.level, point.subset, columns)
+    groups, weights = prepared.split.groups[point.subset], np.array([best["w_energy"], best["w_force"], 1.0])
+    rng = np.random.default_rng([prepared.study.seed, 9])
+    fit = CommitteeFit.from_parts(parts, groups, weights, rng, threads=context.jobs)
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), point.level)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})
-    _, calibration = _evaluate_committee(LinearPotential(basis, members), prepared, point, context)
+    _, calibration = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, point, context)
     name = f"{'q' if basis.quadratic else ''}SNAP 2Jmax {twojmax}"
     return _tabulate_calibration(name, point, N_SNAP_MEMBERS, calibration)
 
@@ -350,7 +330,7 @@ def _tabulate_calibration(
     """
     rows = []
     for kind, residuals in calibration.items():
-        factor, unit = DISPLAY_UNITS[kind]
+        factor, unit = potentials.DISPLAY_UNITS[kind]
         spread, error = _average_by_configuration(residuals)
         coverage, half_width = _cross_validate_intervals(residuals, n_members)
         has_variation = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(error) > 0

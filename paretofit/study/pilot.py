@@ -5,8 +5,6 @@ configurations. The ridge penalty is chosen by leave-one-out errors, so that lar
 `paretofit plan` extrapolates from the results table, which has a row per fit and fold.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import replace

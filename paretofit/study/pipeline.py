@@ -4,8 +4,6 @@ A stage is finished when its file exists under its final name and was computed f
 therefore computes only results that are missing or depend on edited settings.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from paretofit import sweep
 from paretofit.core import (
     ExecutionError,
     InputError,
@@ -32,37 +31,17 @@ from paretofit.execution import LabelJobSettings, RunContext, use_cluster
 from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
 from paretofit.potentials.mace import permit_unpickling
+from paretofit.study import run_folder
 from paretofit.study.analysis import add_md_cost, mark_assumed_costs, measure_label_noise, measure_md_cost
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.provenance import StageUsage, collect_provenance, measure_peak_memory_mb
 from paretofit.study.result import RunResult
 from paretofit.study.run_cost import estimate_run_cost
-from paretofit.study.run_folder import (
-    RESULTS_FILE,
-    WEIGHT_KNEES_FILE,
-    WEIGHT_PATH_FILE,
-    describe_other_versions,
-    link_dataset,
-    log_to_file,
-    open_run_folder,
-    read_stage_versions,
-    record_version,
-    write_record,
-)
 from paretofit.study.run_report import DESIGN_FILE, OPTIONAL_FILES, STAGE_BY_FILE, write_run_report
 from paretofit.study.run_summary import collect_run_warnings, summarise_run
 from paretofit.study.schema import Study, load_study
 from paretofit.study.sweep_data import build_sweep_input
-from paretofit.sweep import (
-    FastEngine,
-    PlainEngine,
-    check_reduction_memory,
-    compute_weight_paths,
-    make_engine,
-    run_sweep,
-    write_results,
-)
 
 log = logging.getLogger(__name__)
 
@@ -110,19 +89,19 @@ def run_study(
     with (
         prepared.dataset,
         permit_unpickling(allow_pickle),
-        open_run_folder(target, settings.name) as folder,
-        log_to_file(folder / "run.log"),
+        run_folder.open_run_folder(target, settings.name) as folder,
+        run_folder.log_to_file(folder / "run.log"),
         use_cluster(None if isinstance(settings.cluster, LabelJobSettings) else settings.cluster, jobs, folder),
     ):
-        for warning in describe_other_versions(folder):
+        for warning in run_folder.describe_other_versions(folder):
             log.warning("%s", warning)
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.count_fits())
         if cost_text:
             log.info(cost_text)
         _write_study(settings, folder)
-        link_dataset(settings.dataset, folder / "dataset.h5")
+        run_folder.link_dataset(settings.dataset, folder / "dataset.h5")
         if settings.engine == "fast":  # fail before the computation of descriptors, which may take hours
-            check_reduction_memory(settings.basis.n_features, jobs, get_device(settings.device))
+            sweep.check_reduction_memory(settings.basis.n_features, jobs, get_device(settings.device))
         return _run_stages(prepared, folder, RunContext(jobs, progress))
 
 
@@ -133,31 +112,34 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
         design = load_or_compute_design(prepared.dataset, settings.basis, folder / "design.h5", context)
     data = build_sweep_input(prepared, design)
     with _measure_usage(usage, "reduce", folder):
-        engine = make_engine(data, grid, settings.engine, jobs=context.jobs, device=settings.device, folder=folder)
+        engine = sweep.make_engine(
+            data, grid, settings.engine, jobs=context.jobs, device=settings.device, folder=folder
+        )
         _write_split(prepared, engine.scores, folder / "split.csv")
     with _measure_usage(usage, "sweep", folder):
-        results = run_sweep(data, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress)
+        results = sweep.run_sweep(
+            data, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress
+        )
     with _measure_usage(usage, "analyse", folder):
         errors = compute_level_errors(
             prepared.dataset, grid.levels, reference_configuration=settings.reference_configuration
         )
         results = add_md_cost(results, measure_md_cost(prepared, data, errors, folder))
         results = mark_assumed_costs(results, settings)
-        write_results(results, folder / RESULTS_FILE)
+        sweep.write_results(results, folder / run_folder.RESULTS_FILE)
         measure_label_noise(prepared, engine, folder)
         _write_weight_paths(engine, prepared, folder)
     with _measure_usage(usage, "networks", folder):
         evaluate_networks(prepared, data, engine.scores, results, errors, folder, context)
     with _measure_usage(usage, "report", folder):
         summary = summarise_run(prepared, design, engine, results, usage)
-        warnings = collect_run_warnings(prepared, engine, data) + describe_other_versions(folder)
+        warnings = collect_run_warnings(prepared, engine, data) + run_folder.describe_other_versions(folder)
         report = write_run_report(folder, prepared, errors, summary, warnings)
     files = [name for name in OPTIONAL_FILES if (folder / name).exists()]
     hashed_files = [*STAGE_BY_FILE, *(name for name in files if name != DESIGN_FILE)]  # a design has its own checksums
     record = collect_provenance(settings, usage, context) | {"summary": summary, "warnings": warnings, "files": files}
-    write_record(
-        folder, record | {"stage_versions": read_stage_versions(folder)} | {"sha256": hash_files(folder, hashed_files)}
-    )
+    record |= {"stage_versions": run_folder.read_stage_versions(folder), "sha256": hash_files(folder, hashed_files)}
+    run_folder.write_record(folder, record)
     log.info("done: %s", report.path)
     seconds = {name: stage.seconds for name, stage in usage.items()}
     return RunResult(folder, results, report.front, report.path, report.warnings, seconds)
@@ -176,14 +158,14 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
     return settings, prepared
 
 
-def _write_weight_paths(engine: FastEngine | PlainEngine, prepared: PreparedStudy, folder: Path) -> None:
+def _write_weight_paths(engine: sweep.FastEngine | sweep.PlainEngine, prepared: PreparedStudy, folder: Path) -> None:
     """Write the continuous weight paths of the whole training set; remove them if the engine cannot compute them."""
-    targets = [folder / WEIGHT_PATH_FILE, folder / WEIGHT_KNEES_FILE]
-    if not isinstance(engine, FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
+    targets = [folder / name for name in run_folder.WEIGHT_FILES]
+    if not isinstance(engine, sweep.FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
         for target in targets:
             target.unlink(missing_ok=True)
         return
-    for table, target in zip(compute_weight_paths(engine, prepared.grid), targets, strict=True):
+    for table, target in zip(sweep.compute_weight_paths(engine, prepared.grid), targets, strict=True):
         write_csv(table, target)
 
 
@@ -244,7 +226,7 @@ def _write_split(prepared: PreparedStudy, scores: LeverageScores | None, path: P
 @contextmanager
 def _measure_usage(usage: dict[str, StageUsage], stage: str, folder: Path) -> Iterator[None]:
     """Measure the time and memory of a stage, and record the version that works on it."""
-    record_version(folder, stage)
+    run_folder.record_version(folder, stage)
     start = time.perf_counter()
     log.info("%s: started", stage)
     yield

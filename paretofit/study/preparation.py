@@ -1,7 +1,5 @@
 """Check of a study against its dataset, train/test split, and grid of fits."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,11 +60,10 @@ def prepare_study(study: Study) -> PreparedStudy:
     is_used = is_complete & ~is_unconverged & ~is_isolated
     for level in levels:
         _check_cost(study, dataset, level, is_used)
-    label_seconds = study.cost.label_seconds
-    if label_seconds != "recorded" and (unknown_levels := sorted(set(label_seconds) - set(levels))):
-        raise InputError(f"'cost.label_seconds' contains '{unknown_levels[0]}', which is not a level of this study")
-    if unknown_levels := sorted(set(study.cost.assumed_levels) - set(levels)):
-        raise InputError(f"'cost.assumed_levels' contains '{unknown_levels[0]}', which is not a level of this study")
+    for key in ("label_seconds", "assumed_levels"):
+        names = getattr(study.cost, key)
+        if names != "recorded" and (unknown_levels := sorted(set(names) - set(levels))):
+            raise InputError(f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study")
     dropped_ids = dataset.ids[~is_complete].tolist()
     if dropped_ids and study.missing_labels == "error":
         n_missing = {level: int((~dataset.labels(level).complete & ~is_isolated).sum()) for level in levels}

@@ -1,7 +1,5 @@
 """Provenance of a run for its record: versions, commit, seeds, and time and memory of each stage."""
 
-from __future__ import annotations
-
 import platform
 import resource
 import subprocess

@@ -4,8 +4,6 @@ Every level has its own energies. Where the energy of an element is not known at
 level plus the offset of the labels between the two levels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

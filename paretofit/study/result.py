@@ -1,7 +1,5 @@
 """Result of a run, as text and as HTML tables for notebooks; all text from data is escaped."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,40 +61,28 @@ class RunResult:
         return "\n".join([*lines, str(self.report)])
 
     def __repr__(self) -> str:
-        return format_run(self)
+        """Format the folder, the number of fits and the lowest errors in one line."""
+        front, n_fits = self.front, format_count(len(self.results), "fit")
+        lowest = ""
+        if len(front):
+            energy, force = format_number(front["ref_energy"].min()), format_number(front["ref_force"].min())
+            lowest = f", lowest errors {energy} meV/atom and {force} meV/Å"
+        return f"RunResult('{self.folder}', {n_fits}, {len(front)} on the fronts{lowest})"
 
     def _repr_html_(self) -> str:
-        return format_run_html(self)
-
-
-def format_run_html(run: RunResult) -> str:
-    """Format the settings of a run, its lowest errors, the first rows of the front, warnings and a link as HTML.
-
-    Parameters
-    ----------
-    run : RunResult
-    """
-    front = run.front[run.front["overall"]] if "overall" in run.front else run.front
-    best = front.sort_values("ref_force")
-    parts = [
-        f"<p><b>Run</b> {escape_text(run.folder.name)}: {_make_report_link(run.report)}</p>",
-        render_table((), _list_settings(run)),
-        f"<p>Lowest errors against level {escape_text(run.results['level'].iloc[-1])}, medians over repetitions:</p>",
-        render_table(("lowest", *SETTING_COLUMNS), _list_lowest_errors(front)),
-        f"<p>{_format_heading(len(front))}</p>",
-        render_table(SETTING_COLUMNS, (_format_point(row) for _, row in best.head(MAX_FRONT_ROWS).iterrows())),
-    ]
-    return "".join(parts) + (f"<p>Warnings:</p>{render_list(run.warnings)}" if run.warnings else "")
-
-
-def format_run(run: RunResult) -> str:
-    """Format the folder, the number of fits and the lowest errors in one line."""
-    front = run.front
-    lowest = ""
-    if len(front):
-        energy, force = format_number(front["ref_energy"].min()), format_number(front["ref_force"].min())
-        lowest = f", lowest errors {energy} meV/atom and {force} meV/Å"
-    return f"RunResult('{run.folder}', {format_count(len(run.results), 'fit')}, {len(front)} on the fronts{lowest})"
+        """Format the settings, the lowest errors, the first rows of the front, warnings and a link as HTML."""
+        front = self.front[self.front["overall"]]
+        best = front.sort_values("ref_force")
+        level = escape_text(self.results["level"].iloc[-1])
+        parts = [
+            f"<p><b>Run</b> {escape_text(self.folder.name)}: {_make_report_link(self.report)}</p>",
+            render_table((), _list_settings(self)),
+            f"<p>Lowest errors against level {level}, medians over repetitions:</p>",
+            render_table(("lowest", *SETTING_COLUMNS), _list_lowest_errors(front)),
+            f"<p>{_format_heading(len(front))}</p>",
+            render_table(SETTING_COLUMNS, (_format_point(row) for _, row in best.head(MAX_FRONT_ROWS).iterrows())),
+        ]
+        return "".join(parts) + (f"<p>Warnings:</p>{render_list(self.warnings)}" if self.warnings else "")
 
 
 def _list_settings(run: RunResult) -> list[tuple[str, str]]:
@@ -122,17 +108,13 @@ def _list_lowest_errors(front: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def _format_heading(count: int) -> str:
-    note = f", of which the {MAX_FRONT_ROWS} with the lowest force errors" if count > MAX_FRONT_ROWS else ""
+    note = f"; the {MAX_FRONT_ROWS} with the lowest force errors" if count > MAX_FRONT_ROWS else ""
     return f"Front of energy error, force error and cost: {format_count(count, 'point')}{note}:"
 
 
 def _format_point(row: pd.Series) -> Sequence[str]:
-    return (
-        *format_setting_cells(row),
-        format_number(row["ref_energy"]),
-        format_number(row["ref_force"]),
-        format_duration(row["label_seconds"]),
-    )
+    errors = format_number(row["ref_energy"]), format_number(row["ref_force"])
+    return (*format_setting_cells(row), *errors, format_duration(row["label_seconds"]))
 
 
 def format_setting_cells(row: pd.Series) -> Sequence[str]:

@@ -4,8 +4,6 @@ The time of descriptors is measured with one configuration; that of linear algeb
 `paretofit.sweep` counts and from the measured speed of this processor; that of figures and tables is constant.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +11,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from paretofit import sweep
 from paretofit.descriptors import compute_design
 from paretofit.labelling import format_seconds
 from paretofit.report import format_count
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.schema import Study, load_study
-from paretofit.sweep import (
-    count_chain_flops,
-    count_expected_row_fits,
-    count_reduction_flops,
-    estimate_reduction_bytes,
-    measure_flop_rate,
-)
 
 REPORT_SECONDS = 8.0  # of CPU time for figures, tables and the page
 MD_SECONDS_PER_MODEL = 1.5  # of CPU time for a fit and three timings of each 2Jmax
@@ -100,15 +92,15 @@ def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:
     study, grid, dataset = prepared.study, prepared.grid, prepared.dataset
     rows = 1 + 3 * dataset.n_atoms
     columns = [study.basis.columns_up_to(twojmax) for twojmax in grid.twojmax]
-    n_features, rate = study.basis.n_features, measure_flop_rate()
+    n_features, rate = study.basis.n_features, sweep.measure_flop_rate()
     seconds = {
         "descriptors": _measure_descriptor_seconds(prepared),
-        "reduction": count_reduction_flops(int(rows.sum()), n_features) / rate,
+        "reduction": sweep.count_reduction_flops(int(rows.sum()), n_features) / rate,
         "fits": _count_fit_flops(prepared, rows, columns) / rate,
         "report": REPORT_SECONDS + MD_SECONDS_PER_MODEL * len(grid.twojmax) * study.cost.measure_md,
     }
     design_bytes = 8.0 * int(rows.sum()) * n_features
-    memory = (jobs + 1) * PROCESS_BYTES + estimate_reduction_bytes(n_features, jobs) + design_bytes
+    memory = (jobs + 1) * PROCESS_BYTES + sweep.estimate_reduction_bytes(n_features, jobs) + design_bytes
     disk = design_bytes + BYTES_PER_FIT * grid.count_fits() + REPORT_BYTES
     return RunCost(grid.count_fits(), seconds, disk, memory, jobs)
 
@@ -121,14 +113,16 @@ def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[in
     n_rows = [round(size * rows_per_configuration) for size in sizes]
     n_weights = len(grid.weights) * len(grid.ridge)
     n_test_rows = int(rows[prepared.split.test].sum())
-    chain = count_chain_flops(n_rows, [n_weights] * len(sizes), columns, n_levels, is_whole=False) if sizes else 0.0
-    chain += count_expected_row_fits(((n, n_weights) for n in n_rows), columns, n_levels, n_test_rows)
+    chain = (
+        sweep.count_chain_flops(n_rows, [n_weights] * len(sizes), columns, n_levels, is_whole=False) if sizes else 0.0
+    )
+    chain += sweep.count_expected_row_fits(((n, n_weights) for n in n_rows), columns, n_levels, n_test_rows)
     n_draws = sum(grid.count_repetitions(method) for method in grid.sampling_methods)
     total = n_draws * chain
     if len(train) in grid.sizes:
         n_whole = int(rows[train].sum())
-        total += count_chain_flops([n_whole], [n_weights], columns, n_levels, is_whole=True)
-        total += count_expected_row_fits([(n_whole, n_weights)], columns, n_levels, n_test_rows)
+        total += sweep.count_chain_flops([n_whole], [n_weights], columns, n_levels, is_whole=True)
+        total += sweep.count_expected_row_fits([(n_whole, n_weights)], columns, n_levels, n_test_rows)
     return total
 
 

@@ -1,7 +1,5 @@
 """Run folders: check of the owner, exclusive lock, record, and removal of the temporary files of killed runs."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import logging
@@ -30,8 +28,8 @@ RECORD_FILE = "run.json"
 RERUN_ADVICE = "run the study again"
 RESUME_ADVICE = "run the same command again to resume"
 RESULTS_FILE, FRONT_FILE = "results.csv", "front.csv"
-WEIGHT_PATH_FILE, WEIGHT_KNEES_FILE = "weight_path.csv", "weight_knees.csv"
-NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
+WEIGHT_FILES = ("weight_path.csv", "weight_knees.csv")
+NETWORK_FILES = NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
 
 
 @contextmanager
@@ -104,11 +102,8 @@ def _find_owner(folder: Path) -> str | None:
 
 
 def _read_study_name(folder: Path) -> str | None:
-    try:
-        content: Any = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-        return str(content["study"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
-        return None
+    record = _read_raw_record(folder)
+    return str(record["study"]) if "study" in record else None
 
 
 def record_version(folder: Path, stage: str) -> None:

@@ -1,7 +1,5 @@
 """Report of a run from the files of its stages, written at the end of the run or later."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.report import Finding, write_report
+from paretofit.report import Finding, page, write_report
 from paretofit.report.figures import (
     assess_networks,
     build_label_noise_table,
@@ -23,55 +21,24 @@ from paretofit.report.figures import (
     plan_network_figures,
     plan_noise_figures,
 )
-from paretofit.report.page import (
-    ExtraContent,
-    ReportFigure,
-    ReportTable,
-    build_front_tables,
-    build_level_tables,
-    describe_budget,
-    describe_level_errors,
-    plan_level_figures,
-)
 from paretofit.report.tables import build_error_tables, build_model_table
+from paretofit.study import run_folder
 from paretofit.study.analysis import (
     MD_COLUMNS,
     MD_FILE,
-    NOISE_FILE,
-    NOISE_POINTS_FILE,
+    NOISE_FILES,
     read_table_or_empty,
     select_paper_weights,
 )
 from paretofit.study.preparation import PreparedStudy
-from paretofit.study.run_folder import (
-    FRONT_FILE,
-    NETWORK_CALIBRATION_FILE,
-    NETWORKS_FILE,
-    RECORD_FILE,
-    RESULTS_FILE,
-    RESUME_ADVICE,
-    WEIGHT_KNEES_FILE,
-    WEIGHT_PATH_FILE,
-    check_digests,
-    check_stages,
-    open_run_folder,
-)
 from paretofit.study.schema import load_study
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
 DESIGN_FILE, VALIDATION_FOLDER = "design.h5", "validation"
-OPTIONAL_FILES = (
-    DESIGN_FILE,
-    MD_FILE,
-    NOISE_FILE,
-    NOISE_POINTS_FILE,
-    WEIGHT_PATH_FILE,
-    WEIGHT_KNEES_FILE,
-    NETWORKS_FILE,
-    NETWORK_CALIBRATION_FILE,
-)  # files that are not part of every run; a report requires those that its run wrote
-STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS_FILE: "sweep"}
+# Files that are not part of every run; a report requires those that its run wrote.
+OPTIONAL_FILES = (DESIGN_FILE, MD_FILE, *NOISE_FILES, *run_folder.WEIGHT_FILES, *run_folder.NETWORK_FILES)
+STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +69,7 @@ def rebuild_report(folder: Path | str) -> RunReport:
 
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare_study(study)
-    with prepared.dataset, open_run_folder(folder, record["study"]):
+    with prepared.dataset, run_folder.open_run_folder(folder, record["study"]):
         errors = compute_level_errors(
             prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
         )
@@ -118,23 +85,21 @@ def write_run_report(
     if not len(prepared.split.test):
         results = substitute_loo_errors(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
-    warnings += collect_network_warnings(read_table_or_empty(folder / NETWORKS_FILE))
+    warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
     front = find_study_front(results, n_train)
-    write_csv(front, folder / FRONT_FILE)
+    write_csv(front, folder / run_folder.FRONT_FILE)
     page_front, page_warnings = front, warnings
     extra_tables: dict[str, pd.DataFrame] = {}
-    if len(knees := read_table_or_empty(folder / WEIGHT_KNEES_FILE)):
+    paths, knees = (read_table_or_empty(folder / name) for name in run_folder.WEIGHT_FILES)
+    if len(knees):
         extra_tables["Best weight ratios of the whole training set"] = knees
     if "ridge" in results:
         first_ridge = str(prepared.grid.ridge[0])
         extra_tables["Effect of a ridge penalty"] = tabulate_ridge_effect(results, front)
-        page_warnings = [
-            *warnings,
-            f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties.",
-        ]
+        warning = f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties."
+        page_warnings = [*warnings, warning]
         results = results[results["ridge"].astype(str) == first_ridge]
         page_front = find_study_front(results.drop(columns="ridge"), n_train)
-    paths = read_table_or_empty(folder / WEIGHT_PATH_FILE)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
@@ -148,20 +113,20 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
     """Read the results table and check that it is complete."""
     n_fits = prepared.grid.count_fits()
     try:
-        results = restore_formulas(pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str}))
+        results = restore_formulas(pd.read_csv(folder / run_folder.RESULTS_FILE, dtype={"level": str, "ridge": str}))
         is_complete = (
             len(results) == n_fits
             and set(SWEEP_COLUMNS) <= set(results)
             and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
         )
-        is_complete &= (folder / RESULTS_FILE).read_bytes().endswith(b"\n")
+        is_complete &= (folder / run_folder.RESULTS_FILE).read_bytes().endswith(b"\n")
         is_complete &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
     except (ValueError, KeyError):  # pandas raises these for a line with too many fields, or an empty file
         is_complete = False
     if not is_complete:
         raise InputError(
-            f"{folder / RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same command again to "
-            "write it from the finished fits"
+            f"{folder / run_folder.RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same command "
+            "again to write it from the finished fits"
         )
     return results
 
@@ -173,59 +138,49 @@ def _collect_content(
     front: pd.DataFrame,
     errors: LevelErrors,
     paths: pd.DataFrame | None,
-) -> ExtraContent:
+) -> page.ExtraContent:
     """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
     levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
-    noise, points = (read_table_or_empty(folder / name) for name in (NOISE_FILE, NOISE_POINTS_FILE))
+    noise, points = (read_table_or_empty(folder / name) for name in NOISE_FILES)
     md = read_table_or_empty(folder / MD_FILE, MD_COLUMNS)
     findings, figures, tables = [], [], []
     if len(levels) > 1:
-        findings.append(
-            _make_finding("labels", "How large are the errors of the cheaper levels?", describe_level_errors(errors))
-        )
-        figures, tables = list(plan_level_figures(errors, levels)), list(build_level_tables(errors, levels))
+        text = page.describe_level_errors(errors)
+        findings.append(Finding("labels", "How large are the errors of the cheaper levels?", "measured", text))
+        figures, tables = list(page.plan_level_figures(errors, levels)), list(page.build_level_tables(errors, levels))
     if len(noise):
-        findings.append(
-            _make_finding("noise", "How much of these errors do models ignore?", describe_label_noise(noise))
-        )
+        text = describe_label_noise(noise)
+        findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text))
         tables.append(build_label_noise_table(noise))
     if len(levels) > 1:
-        findings.append(_make_finding("budget", "Which level does a budget favour?", describe_budget(results, levels)))
+        text = page.describe_budget(results, levels)
+        findings.append(Finding("budget", "Which level does a budget favour?", "measured", text))
         tables += build_error_tables(results, levels, weights)
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
-        tables += build_front_tables(results, front, levels)
+        tables += page.build_front_tables(results, front, levels)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
-    networks = read_table_or_empty(folder / NETWORKS_FILE)
+    networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
     if len(networks):
         models = combine_models(results, networks, levels)
         findings += filter(None, [assess_networks(models)])
-        tables += build_network_tables(networks, read_table_or_empty(folder / NETWORK_CALIBRATION_FILE))
+        tables += build_network_tables(networks, calibration)
         figures += plan_network_figures(models, levels)
     validation_tables, pictures = _read_validation(folder / VALIDATION_FOLDER)
-    return ExtraContent(findings, figures, tables + validation_tables, noise_figures, pictures)
+    return page.ExtraContent(findings, figures, tables + validation_tables, noise_figures, pictures)
 
 
-def _read_validation(folder: Path) -> tuple[list[ReportTable], list[ReportFigure]]:
+def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.ReportFigure]]:
     """Read the results of ``paretofit validate -o RUN/validation``, if there are any."""
     table = read_table_or_empty(folder / "validation.csv")
     if table.empty:
         return [], []
     note = "Properties of a potential from paretofit validate; failed properties are in validation/failures.csv."
-    pictures = [
-        ReportFigure(
-            f"validation_{path.stem}",
-            f"Validation: {path.stem.replace('_', ' ')}.",
-            path.read_bytes(),
-            location=f"{VALIDATION_FOLDER}/figures/{path.stem}",
-        )
-        for path in sorted((folder / "figures").glob("*.svg"))
-    ]
-    return [ReportTable("Physical properties", note, "validation", table)], pictures
-
-
-def _make_finding(name: str, question: str, answer: str) -> Finding:
-    return Finding(name, question, "measured", answer, "")
+    pictures = []
+    for path in sorted((folder / "figures").glob("*.svg")):
+        caption, location = f"Validation: {path.stem.replace('_', ' ')}.", f"{VALIDATION_FOLDER}/figures/{path.stem}"
+        pictures.append(page.ReportFigure(f"validation_{path.stem}", caption, path.read_bytes(), location=location))
+    return [page.ReportTable("Physical properties", note, "validation", table)], pictures
 
 
 def _read_settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:
@@ -243,14 +198,14 @@ def check_finished(folder: Path) -> dict[str, Any]:
         If the folder is not a run folder, a file has changed, or the run is not finished; the message then contains the
         missing stage.
     """
-    record = check_stages(folder, STAGE_BY_FILE)
+    record = run_folder.check_stages(folder, STAGE_BY_FILE)
     for name in record.get("files", ()):
         if not (folder / name).exists():
             stage = "describe" if name == DESIGN_FILE else "analyse"
-            raise InputError(f"{folder} is not complete: {name} of the stage '{stage}' is missing; {RESUME_ADVICE}")
+            problem = f"{name} of the stage '{stage}' is missing"
+            raise InputError(f"{folder} is not complete: {problem}; {run_folder.RESUME_ADVICE}")
     if "summary" not in record:
-        raise InputError(
-            f"{folder} is not finished: the stage 'report' is missing ({RECORD_FILE} has no summary); {RESUME_ADVICE}"
-        )
-    check_digests(folder, record)
+        problem = f"the stage 'report' is missing ({run_folder.RECORD_FILE} has no summary)"
+        raise InputError(f"{folder} is not finished: {problem}; {run_folder.RESUME_ADVICE}")
+    run_folder.check_digests(folder, record)
     return record

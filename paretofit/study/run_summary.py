@@ -1,7 +1,5 @@
 """Summary and warnings of a run, for its report."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 
@@ -124,7 +122,7 @@ def _warn_about_costs(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
 def _warn_about_group_weights(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
     if data.design.row_weights is None:
         return
-    yield ("Training errors (train_*) are weighted by the weights of groups; test errors are not weighted.")
+    yield "Training errors (train_*) are weighted by the weights of groups; test errors are not weighted."
     if prepared.study.group_weights.objectives:
         yield f"The weights of groups were optimised: {_format_group_factors(prepared, data)}."
 

@@ -52,11 +52,8 @@ def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.Data
     InputError
         If no fit has leave-one-out errors.
     """
-    loo_columns = {
-        f"{kind}_{name}": f"loo{'_ref' if kind == 'ref' else ''}_{name}"
-        for kind in ("test", "ref")
-        for name in ("energy", "force")
-    }
+    loo_columns = {"test_energy": "loo_energy", "test_force": "loo_force"}
+    loo_columns |= {"ref_energy": "loo_ref_energy", "ref_force": "loo_ref_force"}
     results = results.assign(**{test: results[loo] for test, loo in loo_columns.items()})
     evaluated_results = results.dropna(subset=list(loo_columns))
     if evaluated_results.empty:

@@ -1,15 +1,16 @@
-"""Input of a sweep, from a prepared study and its design matrix."""
-
-from __future__ import annotations
+"""Input of a sweep from a prepared study and its design matrix, with the weight factors of groups of configurations."""
 
 from dataclasses import replace
 
 import numpy as np
 
+from paretofit.core import InputError, RowKind, suggest_match
 from paretofit.descriptors import DesignMatrix
-from paretofit.study.group_factors import compute_group_factors
+from paretofit.fitsnap import FitRows, search_weights
 from paretofit.study.preparation import PreparedStudy
 from paretofit.sweep import SweepInput
+
+Factors = dict[tuple[str, RowKind], float]
 
 
 def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInput:
@@ -24,12 +25,66 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInp
         labelled_design = replace(labelled_design, seconds=seconds)
     weights = compute_group_factors(prepared, labelled_design)
     labelled_design = labelled_design if weights is None else labelled_design.with_row_weights(weights)
-    twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax
-    return SweepInput(
-        labelled_design,
-        prepared.split.train,
-        prepared.split.test,
-        (study.leverage.energy_weight, study.leverage.force_weight),
-        labelled_design.columns_up_to(twojmax),
-        prepared.split.groups,
-    )
+    split, leverage = prepared.split, study.leverage
+    columns = labelled_design.columns_up_to(max(study.twojmax) if leverage.twojmax is None else leverage.twojmax)
+    leverage_weights = leverage.energy_weight, leverage.force_weight
+    return SweepInput(labelled_design, split.train, split.test, leverage_weights, columns, split.groups)
+
+
+def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.ndarray | None:
+    """Compute the factors of the row weights by group and kind, ``(n_rows,)``; None without 'group_weights'.
+
+    Rows of the test set have the factor 1.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+    design : DesignMatrix
+        Design matrix with labels.
+
+    Raises
+    ------
+    InputError
+        If a group does not exist, or the training set is too small for the optimisation of factors.
+    """
+    settings = prepared.study.group_weights
+    if not (settings.energy or settings.force or settings.objectives):
+        return None
+    names = np.array([str(record.get(settings.group_key)) for record in prepared.dataset.info_records])
+    for group in {**settings.energy, **settings.force}:
+        if group not in names:
+            raise InputError(
+                f"'group_weights' contains the group '{group}', but no configuration of {prepared.study.dataset} has "
+                f"{settings.group_key} {group}; the groups are {', '.join(sorted(set(names.tolist())))}"
+                f"{suggest_match(group, names)}"
+            )
+    factors: Factors = {(name, RowKind.ENERGY): factor for name, factor in settings.energy.items()}
+    factors |= {(name, RowKind.FORCE): factor for name, factor in settings.force.items()}
+    if settings.objectives:
+        factors = _optimise_factors(prepared, design, names, factors)
+    groups = names[design.configuration]
+    row_factors = np.ones(design.n_rows)
+    is_training = np.isin(design.configuration, prepared.split.train)
+    for (name, kind), factor in factors.items():
+        row_factors[is_training & (design.kind == kind) & (groups == name)] = factor
+    return row_factors
+
+
+def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, initial: Factors) -> Factors:
+    """Optimise factors for held-out errors within the training set, at the reference level and the first weights."""
+    study, settings = prepared.study, prepared.study.group_weights
+    twojmax = min(study.twojmax) if settings.twojmax is None else settings.twojmax
+    rows = np.flatnonzero(np.isin(design.configuration, prepared.split.train))
+    kind, configuration = design.kind[rows], design.configuration[rows]
+    base_weights = np.array([*study.weights[0], 1.0])[kind]
+    group = names[configuration]
+    factors = [initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
+    X, y = design.take(rows, design.columns_up_to(twojmax)), design.targets[prepared.grid.levels[-1]][rows]
+    is_training = np.ones(len(rows), dtype=bool)
+    fit_rows = FitRows(X, y, kind, group, configuration, base_weights * np.array(factors), is_training)
+    try:
+        optimum, _ = search_weights(fit_rows, 0, settings.objectives, settings.regulariser, study.seed)
+    except InputError as error:
+        raise InputError(f"'group_weights.objectives' at 2Jmax = {twojmax}: {error}") from error
+    weight = dict(zip((RowKind.ENERGY, RowKind.FORCE), study.weights[0], strict=True))
+    return {part: value / weight[part[1]] for part, value in optimum.weights.items() if part[1] in weight}

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 from joblib import cpu_count
 
@@ -25,39 +26,6 @@ from paretofit.study.run_summary import MIN_ROWS_PER_FEATURE
 from paretofit.study.schema import Study, load_study
 from paretofit.sweep import check_reduction_memory
 
-TEMPLATE = """\
-# yaml-language-server: $schema={schema}
-# A study for {dataset}: {n} configurations, levels {levels}.
-# Run it:    paretofit run {study}
-# Every key: paretofit init --keys
-name: {name}
-dataset: {dataset_path}
-
-# SNAP basis; its 2Jmax is the largest of 'twojmax' below.
-basis:
-  elements: [{elements}]
-  rcutfac: {rcutfac}    # Å; the cutoff of a pair of elements is rcutfac * (R_i + R_j); {cutoff_reason}
-  radelem: {radelem}
-  wj: {wj}
-  quadratic: true         # false: linear SNAP
-{reference_energies}
-# Train/test split. Configurations with the same parent or trajectory are in the same set.
-split: {{train_fraction: 0.7, seed: {split_seed}{group_by}}}{group_comment}
-
-levels: [{levels}]    # in order of cost; the last is the reference
-{level_comment}twojmax: {twojmax}        # model sizes: accuracy against the cost of MD; {size_reason}
-# w_E/w_F. This dataset has about {components:.0f} force components per energy.
-weights: {weights}
-sizes: {sizes}    # configurations in the training subset
-sampling_methods: [random, leverage, block-leverage]
-repetitions: 5
-seed: 1
-
-# Leverage scores; reduce the 2Jmax if the report warns that they are nearly uniform.
-leverage: {{energy_weight: 150, twojmax: {smallest}}}
-{cost}"""
-
-GROUP_COMMENT = "    # default groups (parent, trajectory) are too large for a test set"
 SCHEMA_FILE = "study.schema.json"
 MIN_CUTOFF_RATIO = 1.7  # of the cutoff to the distance of nearest neighbours, so that it includes the second shell
 MAX_SAMPLED_STRUCTURES = 100  # for the distance of nearest neighbours
@@ -67,15 +35,6 @@ MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the ac
 MODEL_SIZES = (2, 4, 6, 8)  # 2Jmax
 MIN_TWOJMAX = MODEL_SIZES[0]
 SIZE_REASON = f"at least {MIN_ROWS_PER_FEATURE} independent rows per coefficient"
-
-COST = """
-# {reason}
-cost:
-  label_seconds: {{{seconds}}}    # s per configuration
-{assumed}"""
-ASSUMED_COST = (
-    "  assumed_levels: [{levels}]    # not measured: replace the numbers and remove this line; results say so\n"
-)
 
 
 def write_template(dataset: Path | str, out: Path | str, *, overwrite: bool = False) -> Path:
@@ -105,17 +64,9 @@ def write_template(dataset: Path | str, out: Path | str, *, overwrite: bool = Fa
     check_new_paths([path, *([] if is_json_schema(schema) else [schema])], overwrite=overwrite)
     with Dataset(dataset) as data:
         values = _collect_template_values(data)
-    write_text(
-        path,
-        TEMPLATE.format(
-            **values,
-            schema=SCHEMA_FILE,
-            dataset=Path(dataset).name,
-            dataset_path=os.path.relpath(Path(dataset).resolve(), path.parent.resolve()),
-            study=path,
-            name=_clean_name(path.stem),
-        ),
-    )
+    dataset_path = os.path.relpath(Path(dataset).resolve(), path.parent.resolve())
+    names = {"schema": SCHEMA_FILE, "dataset": Path(dataset).name, "study": path, "name": _clean_name(path.stem)}
+    write_text(path, _load_template().render(**values, **names, dataset_path=dataset_path))
     try:
         prepare_study(load_study(path)).dataset.close()
     except InputError:
@@ -125,54 +76,38 @@ def write_template(dataset: Path | str, out: Path | str, *, overwrite: bool = Fa
     return path
 
 
+def _load_template() -> jinja2.Template:
+    environment = jinja2.Environment(  # noqa: S701  (YAML, not HTML)
+        loader=jinja2.PackageLoader("paretofit", "study"), undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["scalar"] = _format_scalar
+    return environment.get_template("study_template.yaml.jinja")
+
+
 def _collect_template_values(data: Dataset) -> dict[str, Any]:
     settings = infer_default_settings(data, 1 - Study.model_fields["split"].default.train_fraction)
-    levels, elements, group_by = settings["levels"], settings["basis"]["elements"], settings["split"].get("group_by")
-    prepared = _prepare(data, settings)
-    with prepared.dataset as used:
-        components = 3 * float(used.n_atoms.mean())
-        sizes = _choose_subset_sizes(len(prepared.split.train))
-        cost = _describe_cost(used, levels)
-        reference_energies = _describe_reference_energies(prepared)
-    return {
-        "n": len(data),
-        "levels": ", ".join(map(_format_scalar, levels)),
-        "level_comment": _describe_excluded_levels(data),
-        "elements": ", ".join(elements),
-        "reference_energies": reference_energies,
-        "radelem": [0.5] * len(elements),
-        "wj": [1.0] * len(elements),
-        "split_seed": settings["split"]["seed"],
-        "group_by": "" if group_by is None else f", group_by: [{', '.join(map(_format_scalar, group_by))}]",
-        "group_comment": "" if group_by is None else GROUP_COMMENT,
-        "twojmax": settings["twojmax"],
-        "size_reason": SIZE_REASON,
-        "smallest": settings["twojmax"][0],
-        "components": components,
-        "weights": [ratio for ratio, _ in settings["weights"]],
-        "rcutfac": settings["basis"]["rcutfac"],
-        "cutoff_reason": propose_cutoff(data)[1],
-        "sizes": f"[{', '.join(map(str, sizes))}]",
-        "cost": cost,
-    }
-
-
-def _describe_reference_energies(prepared: PreparedStudy) -> str:
-    """Describe the energies of free atoms, if isolated atoms are labelled."""
+    prepared, levels = _prepare(data, settings), settings["levels"]
     references = prepared.reference_energies
-    if not references.isolated_atoms:
-        return ""
-    text = references.describe(prepared.grid.levels[-1])
-    return (
-        f"# Energies of free atoms, which models reproduce exactly: {text}.\nreference_energies: auto    # or fitted\n"
-    )
+    with prepared.dataset as used:
+        return {
+            **settings,
+            "n": len(data),
+            "level_notes": _describe_excluded_levels(data),
+            "free_atoms": references.describe(levels[-1]) if references.isolated_atoms else "",
+            "cutoff_reason": propose_cutoff(data)[1],
+            "size_reason": SIZE_REASON,
+            "components": 3 * float(used.n_atoms.mean()),
+            "sizes": _choose_subset_sizes(len(prepared.split.train)),
+            "cost": _describe_cost(used, levels),
+        }
 
 
-def _describe_cost(used: Dataset, levels: list[str]) -> str:
+def _describe_cost(used: Dataset, levels: list[str]) -> dict[str, Any]:
     """Describe the cost of the labels that a study uses, unless all of them have recorded seconds."""
     seconds = {level: used.labels(level).seconds for level in levels}
     if all((values >= 0).all() for values in seconds.values()):
-        return ""
+        return {}
     medians = {level: float(np.median(values[values > 0])) for level, values in seconds.items() if (values > 0).any()}
     # Levels without any measurement continue the measured cost, or 10 s, by a factor of two for each level.
     costs, assumed_levels = {}, [level for level in levels if level not in medians]
@@ -185,12 +120,8 @@ def _describe_cost(used: Dataset, levels: list[str]) -> str:
     reason = f"Not all labels have recorded computing times ({counts}); medians are used."
     if not medians:
         reason = "The labels have no recorded computing times; the seconds below are made up."
-    names = ", ".join(map(_format_scalar, assumed_levels))
-    return COST.format(
-        reason=reason,
-        seconds=", ".join(f"{_format_scalar(level)}: {value:.6g}" for level, value in costs.items()),
-        assumed=ASSUMED_COST.format(levels=names) if assumed_levels else "",
-    )
+    texts = [f"{_format_scalar(level)}: {value:.6g}" for level, value in costs.items()]
+    return {"reason": reason, "seconds": ", ".join(texts), "assumed_levels": assumed_levels}
 
 
 def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str, Any]:
@@ -299,7 +230,7 @@ def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
     return levels, counts
 
 
-def _describe_excluded_levels(data: Dataset) -> str:
+def _describe_excluded_levels(data: Dataset) -> list[str]:
     levels, counts = _select_levels(data)
     lines = []
     for name, count in counts.items():
@@ -312,7 +243,7 @@ def _describe_excluded_levels(data: Dataset) -> str:
     if is_unconverged.any():
         text = f"the {int(is_unconverged.sum())} configurations whose DFT did not converge are excluded"
         lines.append(f"unconverged_labels: drop    # {text}")
-    return "".join(f"{line}\n" for line in lines)
+    return lines
 
 
 def _format_scalar(name: str) -> str:

@@ -4,11 +4,9 @@ All functions take plain arrays. A value is an energy per atom, a force componen
 but never an extensive energy or the norm of a vector.
 
 **Calibrations in logarithms.** Slopes, isotonic curves and quantiles are fitted to the logarithms of disagreements and
-errors, with medians or clipped residuals, because errors span decades and a single configuration far off must not
-decide. Least squares through the origin, as in Bidoggia et al. (2025), follow the few largest errors.
+errors, with medians or clipped residuals, because errors span decades and a single outlier must not determine the fit.
+Least squares through the origin, as in Bidoggia et al. (2025), follow the few largest errors.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,8 +95,8 @@ class SlopeCalibration:
 def calibrate_slope(spread: Array, error: Array, weights: Array | None = None) -> SlopeCalibration:
     """Fit a line τ = a ε to the disagreements ``(n,)`` and errors ``(n,)`` of labelled configurations, by the median.
 
-    The median of τ/ε minimises the sum of |log τ − log aε|, to which a configuration far off contributes as much as any
-    other. Half of the errors are below the predicted ones. Pairs with a zero have no logarithm and are not used.
+    The median of τ/ε minimises the sum of |log τ − log aε|, in which an outlier counts as much as any other pair. Half
+    of the errors are below the predicted ones. Pairs with a zero have no logarithm and are not used.
 
     Parameters
     ----------

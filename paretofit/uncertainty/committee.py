@@ -18,21 +18,7 @@ from scipy.linalg import blas
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, InputError, check_choice
-from paretofit.linear.reduction import (
-    GramAccumulator,
-    NestedFactor,
-    Part,
-    Parts,
-    RowBlock,
-    ThreadMapper,
-    Whitening,
-    add_gram,
-    compute_whitening,
-    iterate_blocks,
-    normalise_parts,
-    solve_rows,
-    sum_parts,
-)
+from paretofit.linear import reduction
 from paretofit.uncertainty.extrapolation import TrainingLeverage
 
 MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
@@ -71,8 +57,8 @@ class CommitteeFit:
     """
 
     coefficients: Array
-    whitening: Whitening
-    factor: NestedFactor
+    whitening: reduction.Whitening
+    factor: reduction.NestedFactor
     G: Array
     c: Array
     variance: float
@@ -80,12 +66,12 @@ class CommitteeFit:
     residual_squares: Array
     n_rows: Array
     is_used: Array
-    _parts: Sequence[Part]
+    _parts: Sequence[reduction.Part]
     _weights: Array
 
     @classmethod
     def from_parts(
-        cls, parts: Parts, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
+        cls, parts: reduction.Parts, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
     ) -> CommitteeFit:
         """Fit the rows.
 
@@ -107,37 +93,30 @@ class CommitteeFit:
         InputError
             If there are fewer than two groups, or the rows do not determine the coefficients.
         """
-        parts = normalise_parts(parts)
-        p = next(iterate_blocks(parts)).X.shape[1]
-        sums = sum_parts(parts, lambda: GramAccumulator(weights, p, 1), ThreadMapper(threads)).finish()
+        parts = reduction.normalise_parts(parts)
+        p = next(reduction.iterate_blocks(parts)).X.shape[1]
+        sums = reduction.sum_parts(
+            parts, lambda: reduction.GramAccumulator(weights, p, 1), reduction.ThreadMapper(threads)
+        ).finish()
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-            whitening = compute_whitening(sums, parts, weights)
+            whitening = reduction.compute_whitening(sums, parts, weights)
             baseline = whitening.solve_transposed(sums.c)[:, 0]
             P = len(baseline)
             moments = _BlockMoments(whitening, baseline, weights, _assign_blocks(group, P, rng))
-            for block in iterate_blocks(parts):
+            for block in reduction.iterate_blocks(parts):
                 moments.add(block, pool)
-        factor = NestedFactor.from_moments(moments.G.sum(axis=0).T)
+        factor = reduction.NestedFactor.from_moments(moments.G.sum(axis=0).T)
         if sums.n_train <= P or factor.estimate_condition(P) > MAX_CONDITION_DETERMINED:
             raise InputError(
                 f"{sums.n_train} rows do not determine {p} coefficients, so that a committee has no meaningful spread; "
                 "use a smaller 2Jmax or more configurations"
             )
         is_used = np.ones(len(moments.G), dtype=bool)
+        coefficients = _to_raw(whitening, p, baseline[None])[0]
         baseline_fit = cls(
-            _to_raw(whitening, p, baseline[None])[0],
-            whitening,
-            factor,
-            moments.G,
-            moments.c,
-            np.nan,
-            moments.block_numbers,
-            moments.squares,
-            moments.n_rows,
-            is_used,
-            parts,
-            weights,
-        )
+            coefficients, whitening, factor, moments.G, moments.c, np.nan, moments.block_numbers, moments.squares,
+            moments.n_rows, is_used, parts, weights,
+        )  # fmt: skip
         return baseline_fit._update(is_used, factor)
 
     def leave_out(self, blocks: Array) -> CommitteeFit:
@@ -157,26 +136,22 @@ class CommitteeFit:
         is_used[blocks] = False
         P = len(self.factor.R)
         moments = (is_used.astype(float) @ self.G.reshape(len(self.G), -1)).reshape(P, P)
-        factor = NestedFactor.from_moments(moments.T.copy(order="F"))
+        factor = reduction.NestedFactor.from_moments(moments.T.copy(order="F"))
         if is_used.sum() < 2 or not factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
             raise InputError(f"without {len(blocks)} of {len(is_used)} blocks, the rows do not determine the fit")
         return self._update(is_used, factor)
 
-    def _update(self, is_used: Array, factor: NestedFactor) -> CommitteeFit:
+    def _update(self, is_used: Array, factor: reduction.NestedFactor) -> CommitteeFit:
         """Move the coefficients to the minimum for the blocks in use, whose moments have this factor."""
         delta = factor.solve(np.asfortranarray(self.c[is_used].sum(axis=0)[:, None]))[:, 0]
         shifts = np.array([blas.dsymv(1.0, G.T, delta, lower=0) for G in self.G])
         squares = np.maximum(self.residual_squares - (2 * self.c - shifts) @ delta, 0.0)
         n_free = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
+        coefficients = self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta[None])[0]
         return replace(
-            self,
-            coefficients=self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta[None])[0],
-            factor=factor,
-            c=self.c - shifts,
-            variance=float(squares[is_used].sum()) / n_free,
-            residual_squares=squares,
-            is_used=is_used,
-        )
+            self, coefficients=coefficients, factor=factor, c=self.c - shifts,
+            variance=float(squares[is_used].sum()) / n_free, residual_squares=squares, is_used=is_used,
+        )  # fmt: skip
 
     def draw_members(
         self, n_members: int, rng: np.random.Generator, *, method: CommitteeMethod = "bootstrap", fraction: float = 0.7
@@ -259,9 +234,9 @@ class CommitteeFit:
     def _iterate_exact_changes(self, min_leverage: float) -> Iterator[Array]:
         """Yield for each block the changes of the coefficients that make single rows above a leverage exact."""
         R = np.asfortranarray(self.factor.R @ self.whitening.R)
-        for block in iterate_blocks(self._parts):
+        for block in reduction.iterate_blocks(self._parts):
             w = self._weights[block.kind]
-            u = solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
+            u = reduction.solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
             is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[block.configuration]]
@@ -289,7 +264,7 @@ class CommitteeFit:
         moments = (weights @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
         deltas = []
         for M, c in zip(moments, weights @ self.c, strict=True):
-            factor = NestedFactor.from_moments(M.T.copy(order="F"))
+            factor = reduction.NestedFactor.from_moments(M.T.copy(order="F"))
             if factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
                 deltas.append(factor.solve(np.asfortranarray(c[:, None]))[:, 0])
                 continue
@@ -302,13 +277,13 @@ class CommitteeFit:
 class _BlockMoments:
     """Whitened, weighted moments of each block of groups, with residuals of the baseline as targets."""
 
-    def __init__(self, whitening: Whitening, baseline: Array, weights: Array, numbers: Array) -> None:
+    def __init__(self, whitening: reduction.Whitening, baseline: Array, weights: Array, numbers: Array) -> None:
         n_blocks, P = int(numbers.max()) + 1, len(baseline)
         self.whitening, self.baseline, self.weights, self.block_numbers = whitening, baseline, weights, numbers
         self.G, self.c = np.zeros((n_blocks, P, P)), np.zeros((n_blocks, P))
         self.squares, self.n_rows = np.zeros(n_blocks), np.zeros(n_blocks)
 
-    def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
+    def add(self, block: reduction.RowBlock, pool: ThreadPoolExecutor) -> None:
         """Add rows; each thread adds the rows of one block of groups, in their order."""
         w = self.weights[block.kind]
         U = self.whitening.apply(block.X) * w[:, None]
@@ -318,7 +293,7 @@ class _BlockMoments:
         def add_group_block(k: int) -> None:
             mask = row_numbers == k
             rows = np.ascontiguousarray(U[mask])
-            add_gram(self.G[k].T, rows)
+            reduction.add_gram(self.G[k].T, rows)
             self.c[k] += rows.T @ y[mask]
             self.squares[k] += y[mask] @ y[mask]
             self.n_rows[k] += len(rows)
@@ -326,7 +301,7 @@ class _BlockMoments:
         list(pool.map(add_group_block, np.unique(row_numbers).tolist()))
 
 
-def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
+def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[reduction.Part, Array]:
     """Convert weighted rows in memory to a part for `CommitteeFit.from_parts`; return it with unit weights of kinds.
 
     Parameters
@@ -337,7 +312,7 @@ def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tupl
         Numbered from 0.
     """
     kind, is_train = np.zeros(len(X), dtype=np.int8), np.ones(len(X), dtype=bool)
-    block = RowBlock(X * weights[:, None], (y * weights)[:, None], kind, configuration, is_train)
+    block = reduction.RowBlock(X * weights[:, None], (y * weights)[:, None], kind, configuration, is_train)
     return (lambda: iter([block])), np.ones(3)
 
 
@@ -350,7 +325,7 @@ def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Ar
     return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[positions])
 
 
-def _to_raw(whitening: Whitening, p: int, delta: Array) -> Array:
+def _to_raw(whitening: reduction.Whitening, p: int, delta: Array) -> Array:
     """Convert whitened coefficients, ``(m, P)``, to raw coefficients, ``(m, p)``."""
     raw = np.zeros((len(delta), p))
     raw[:, whitening.retained_columns] = whitening.to_raw(delta.T).T

@@ -4,8 +4,6 @@ The file contains the members, the calibration data (from which intervals of any
 sets that grade atoms, and the factor from which leverages are computed.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py

@@ -9,8 +9,6 @@ would make the intervals of the other values too narrow. They are therefore excl
 the resulting intervals, at the floor, contain as large a share of them as the coverage requires.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ positions. A sum that is close to a rounding boundary may be rounded differently
 few digits; the search therefore also tries the digest of the other rounded value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import product
 

@@ -3,8 +3,6 @@
 Energies are in eV per atom, forces in eV/Å, and stresses in eV/Å³.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Crystals for the computation of properties: relaxed, standardised and repeated cells, and prototypes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,7 @@ from ase.neighborlist import neighbor_list
 from ase.optimize import BFGS
 
 from paretofit.core import Array, copy_without_constraints
-from paretofit.validation.periodicity import (
-    STRAINED_COMPONENTS,
-    count_periodic,
-    get_measure,
-    measure_cell,
-    reduce_to_primitive,
-)
+from paretofit.validation import periodicity
 from paretofit.validation.quantity import PropertyError, Quantity
 
 CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; for the cell, forces as defined by ASE's FrechetCellFilter
@@ -56,13 +48,15 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
         closer than half the sum of their covalent radii.
     """
     copy = attach_calculator(atoms, calculator)
-    mask = np.isin(range(6), STRAINED_COMPONENTS[count_periodic(copy)])
+    mask = np.isin(range(6), periodicity.STRAINED_COMPONENTS[periodicity.count_periodic(copy)])
     relaxed: Any = FrechetCellFilter(copy, mask=mask) if relax_cell and mask.any() else copy
     optimizer = BFGS(relaxed, logfile=None)
     for _ in optimizer.irun(fmax=fmax, steps=MAX_RELAXATION_STEPS):
-        ratio = measure_cell(copy) / measure_cell(atoms)  # 1 for a molecule
+        ratio = periodicity.measure_cell(copy) / periodicity.measure_cell(atoms)  # 1 for a molecule
         if not 1 / MAX_RELAXED_VOLUME_RATIO < ratio < MAX_RELAXED_VOLUME_RATIO:
-            raise PropertyError(f"the relaxation changes the {get_measure(copy).name} by a factor of {ratio:.2g}")
+            raise PropertyError(
+                f"the relaxation changes the {periodicity.get_measure(copy).name} by a factor of {ratio:.2g}"
+            )
         if not np.isfinite(copy.get_potential_energy()):
             raise PropertyError("the energy is not finite in the relaxation")
     if not optimizer.converged():
@@ -103,7 +97,7 @@ def standardize_cell(atoms: Atoms) -> Atoms:
     if not atoms.pbc.all():
         symmetry = find_symmetry(atoms)
         representatives = np.unique(symmetry.mapping_to_primitive, return_index=True)[1]
-        return reduce_to_primitive(atoms, symmetry.primitive_lattice, representatives)
+        return periodicity.reduce_to_primitive(atoms, symmetry.primitive_lattice, representatives)
     cell, scaled_positions, numbers = _call_spglib("standardize_cell", atoms, "spglib finds no standard cell")
     return Atoms(numbers, cell=cell, scaled_positions=scaled_positions, pbc=True)
 
@@ -160,7 +154,7 @@ def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
     For sheets and wires, these are the constants of the periodic directions, the area or length per atom, and the
     extent of the atoms along other directions; for molecules, the extent and the shortest distance.
     """
-    n = count_periodic(atoms)
+    n = periodicity.count_periodic(atoms)
     parameters = atoms.cell.cellpar()
     lengths = dict(zip("abc"[:n], parameters[:n], strict=False))
     names = [name for name, x in lengths.items() if name == "a" or abs(x - lengths["a"]) > SYMMETRY_TOLERANCE_A]
@@ -173,16 +167,8 @@ def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
         if (n == 3 or (n == 2 and name == "gamma")) and min(abs(angle - 90), abs(angle - 120)) > 0.01
     ]
     if n:
-        measure = get_measure(atoms)
-        quantities.append(Quantity(measure.name, f"{measure.unit}/atom", measure_cell(atoms) / len(atoms)))
+        measure = periodicity.get_measure(atoms)
+        quantities.append(Quantity(measure.name, f"{measure.unit}/atom", periodicity.measure_cell(atoms) / len(atoms)))
     extents = np.sort(np.ptp(atoms.positions[:, n:], axis=0))
-    label = "thickness" if n == 2 else "extent"
-    return [
-        *quantities,
-        *(Quantity(f"{label} {k or ''}".strip(), "Å", float(extent)) for k, extent in _number(extents)),
-    ]
-
-
-def _number(values: Array) -> list[tuple[int, float]]:
-    """Number values from one, or with zero if there is a single one."""
-    return [(k if len(values) > 1 else 0, value) for k, value in enumerate(values.tolist(), start=1)]
+    labels = {0: ["extent 1", "extent 2", "extent 3"], 1: ["extent 1", "extent 2"], 2: ["thickness"], 3: []}[n]
+    return quantities + [Quantity(label, "Å", float(size)) for label, size in zip(labels, extents, strict=True)]

@@ -4,8 +4,6 @@ E_f = E(defective) - E(pristine) + Σ_s n_s μ_s, with n_s atoms of species s re
 pristine structure is also the reservoir: μ = E(pristine)/N. For compounds, see `paretofit.validation.reservoirs`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,9 +48,9 @@ class DefectCells:
 def relax_defect_cells(
     calculator: Any, crystal: Atoms, *, min_length: float, interstitials: Sequence[Sequence[float]] = ()
 ) -> DefectCells:
-    """Relax vacancies and antisites on each inequivalent site, the nearest divacancy, Stone-Wales defects and others.
+    """Relax vacancies and antisites on each inequivalent site, a divacancy, Stone-Wales defects and interstitials.
 
-    Of a molecule, there are Stone-Wales defects only, because a molecule without an atom is another molecule.
+    Molecules have Stone-Wales defects only, because a molecule without an atom is another molecule.
 
     Parameters
     ----------

@@ -1,7 +1,5 @@
 """Energy of two atoms down to short distances, where potentials without training data may be attractive."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,11 +59,8 @@ class DimerCurve:
         ]
         if not self.is_bound:
             return quantities
-        bond = [
-            Quantity("bond length", "Å", float(minimum["distance"])),
-            Quantity("depth", "eV", float(-minimum["energy"])),
-        ]
-        return bond + quantities
+        length, depth = float(minimum["distance"]), float(-minimum["energy"])
+        return [Quantity("bond length", "Å", length), Quantity("depth", "eV", depth), *quantities]
 
 
 def compute_dimer_curve(calculator: Any, first: str, second: str, *, n_points: int = 115) -> DimerCurve:

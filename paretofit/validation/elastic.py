@@ -3,8 +3,6 @@
 For crystals, they are in GPa; for sheets in N/m, for strains in the plane; a wire has one, its stiffness, in nN.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
@@ -13,14 +11,8 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array
+from paretofit.validation import periodicity
 from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_positions_if_needed
-from paretofit.validation.periodicity import (
-    MEASURES,
-    STRAINED_COMPONENTS,
-    count_periodic,
-    get_measure,
-    measure_cell,
-)
 from paretofit.validation.quantity import Quantity
 
 STRAIN = 0.005
@@ -75,16 +67,16 @@ class ElasticTensor:
 
         Moduli that invert the constants are left out if these are unstable, because they would have no meaning.
         """
-        C, columns = self.constants, STRAINED_COMPONENTS[self.n_periodic]
+        C, columns = self.constants, periodicity.STRAINED_COMPONENTS[self.n_periodic]
         if self.n_periodic == 1:
-            return [Quantity(MEASURES[1].modulus, MEASURES[1].modulus_unit, float(C[0, 0]))]
+            return [Quantity(periodicity.MEASURES[1].modulus, periodicity.MEASURES[1].modulus_unit, float(C[0, 0]))]
         values = {
             f"C{columns[i] + 1}{columns[j] + 1}": C[i, j]
             for i, j in combinations_with_replacement(range(len(columns)), 2)
             if (columns[i], columns[j]) in ALWAYS_SHOWN or abs(C[i, j]) > MIN_CONSTANT_RATIO * abs(C).max()
         }
         values |= self._moduli_of_crystal if self.n_periodic == 3 else self._moduli_of_sheet
-        unit = MEASURES[self.n_periodic].modulus_unit
+        unit = periodicity.MEASURES[self.n_periodic].modulus_unit
         quantities = [Quantity(name, unit, float(value)) for name, value in values.items()]
         quantities.append(Quantity("lowest eigenvalue of C", unit, float(np.linalg.eigvalsh(C)[0])))
         if self.n_periodic == 2 and self.is_stable:
@@ -101,7 +93,7 @@ class ElasticTensor:
     def _moduli_of_sheet(self) -> dict[str, float]:
         """Modulus of equal strains in both directions, and Young's modulus along x."""
         C = self.constants
-        moduli = {MEASURES[2].modulus: (C[0, 0] + C[1, 1] + 2 * C[0, 1]) / 4}
+        moduli = {periodicity.MEASURES[2].modulus: (C[0, 0] + C[1, 1] + 2 * C[0, 1]) / 4}
         return moduli | ({"Young's modulus along x": 1 / np.linalg.inv(C)[0, 0]} if self.is_stable else {})
 
 
@@ -129,13 +121,13 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
     PropertyError
         If the positions cannot be relaxed.
     """
-    n, measure = count_periodic(atoms), get_measure(atoms)
-    columns = list(STRAINED_COMPONENTS[n])
+    n, measure = periodicity.count_periodic(atoms), periodicity.get_measure(atoms)
+    columns = list(periodicity.STRAINED_COMPONENTS[n])
     C = np.empty((len(columns), len(columns)))
     for k, column in enumerate(columns):
         plus, minus = (_compute_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
         C[:, k] = (plus - minus)[columns] / (2 * strain)
-    C *= atoms.get_volume() / measure_cell(atoms) / measure.modulus_factor
+    C *= atoms.get_volume() / periodicity.measure_cell(atoms) / measure.modulus_factor
     return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()), n)
 
 

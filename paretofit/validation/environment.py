@@ -1,7 +1,5 @@
 """Comparison of sites by the distances to the atoms around them, for structures without the symmetry of a lattice."""
 
-from __future__ import annotations
-
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
@@ -15,7 +13,7 @@ Environment = dict[int, Array]  # by atomic number: sorted depths below the radi
 
 
 def describe_environments(atoms: Atoms) -> list[Environment]:
-    """Describe the environment of each atom within 6 Å; the one of a probe with number 0 is of its place."""
+    """Describe the environment of each atom within 6 Å; an atom with number 0 is a probe of a place without an atom."""
     first, second, distances = neighbor_list("ijd", atoms, RADIUS_A)
     environments = []
     for k in range(len(atoms)):

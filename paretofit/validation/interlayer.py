@@ -1,7 +1,5 @@
 """Energy of a layered crystal as a function of the interlayer distance (paper 1, Fig. 6)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Periodic crystals in LAMMPS, in units metal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Measurement of the speed of molecular dynamics with a potential, for a given structure."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

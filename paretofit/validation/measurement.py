@@ -1,7 +1,5 @@
 """Properties by name, computed for one potential and one structure, as quantities and curves for tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

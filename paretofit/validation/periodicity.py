@@ -1,11 +1,9 @@
 """Structures that are periodic in zero to three directions: molecules, wires, sheets and crystals.
 
-The idea: every structure is brought into one orientation, in which its n periodic cell vectors come first and span the
-first n Cartesian axes, and the other vectors, which only hold the vacuum, are the other axes. Strains, supercells and
-wave vectors then differ between a crystal and a sheet only in n, and the vacuum is never strained.
+Every structure is brought into the same orientation: its n periodic cell vectors come first and span the first n
+Cartesian axes; the other vectors, which only contain vacuum, lie along the other axes. Strains, supercells and wave
+vectors of a crystal and a sheet then differ only in n, and the vacuum is never strained.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain

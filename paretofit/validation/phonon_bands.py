@@ -3,8 +3,6 @@
 Wave vectors of sheets and wires lie along their periodic directions. Of a molecule, there are vibrations instead.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from dataclasses import dataclass
@@ -89,15 +87,10 @@ def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> Phon
     frequencies = np.append(phonopy.mesh.frequencies, bands["frequency"])
     phonopy.run_total_dos()
     dos = phonopy.total_dos
+    density = pd.DataFrame({"frequency": np.asarray(dos.frequency_points), "density": np.asarray(dos.dos)})
     phonopy.run_qpoints([[0.0, 0.0, 0.0]])
-    return PhononSpectrum(
-        bands,
-        labels,
-        pd.DataFrame({"frequency": np.asarray(dos.frequency_points), "density": np.asarray(dos.dos)}),
-        np.asarray(phonopy.qpoints.frequencies[0]),
-        float(frequencies.min()),
-        float(frequencies.max()),
-    )
+    at_gamma = np.asarray(phonopy.qpoints.frequencies[0])
+    return PhononSpectrum(bands, labels, density, at_gamma, float(frequencies.min()), float(frequencies.max()))
 
 
 @dataclass(frozen=True)
@@ -160,15 +153,11 @@ def _compute_force_constants(calculator: Any, atoms: Atoms, min_length: float) -
 
     cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions())
     # the primitive cell of phonopy may have its vectors in another order than the vacuum requires
-    primitive_matrix: Any = "auto" if atoms.pbc.all() else np.eye(3)
+    primitive: Any = "auto" if atoms.pbc.all() else np.eye(3)
+    supercell = np.diag(compute_repeats(atoms, min_length))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # phonopy 4 warns that 'auto' has become the default
-        phonopy: Any = Phonopy(
-            cell,
-            supercell_matrix=np.diag(compute_repeats(atoms, min_length)),
-            primitive_matrix=primitive_matrix,
-            log_level=0,
-        )
+        phonopy: Any = Phonopy(cell, supercell_matrix=supercell, primitive_matrix=primitive, log_level=0)
     phonopy.generate_displacements(distance=DISPLACEMENT_A if atoms.pbc.all() else LOW_DIMENSIONAL_DISPLACEMENT_A)
     supercells = phonopy.supercells_with_displacements
     phonopy.forces = np.array([_compute_forces(calculator, cell, atoms.pbc) for cell in supercells])
@@ -209,7 +198,5 @@ def _compute_bands(phonopy: Any, pbc: Array) -> tuple[pd.DataFrame, pd.DataFrame
                 rows += [(segment, x, mode, frequency) for mode, frequency in enumerate(frequencies)]
             start += length
             labels.append((start, second))
-    return (
-        pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"]),
-        pd.DataFrame(labels, columns=["distance", "label"]),
-    )
+    bands = pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"])
+    return bands, pd.DataFrame(labels, columns=["distance", "label"])

@@ -1,7 +1,5 @@
 """Quantities and errors that all properties of a validation share."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from paretofit.core import InputError

@@ -1,11 +1,9 @@
-"""Energies of atoms in the reservoirs from which atoms of compounds are added or to which they are removed.
+"""Energies of atoms in reservoirs, with which a compound exchanges the atoms that a defect adds or removes.
 
-They are a convention, not a property of the potential: stated energies come first; then each element's reference
-crystal (ASE's), relaxed with the same potential. What the atoms of other elements have in the compound beyond these
-energies is shared equally among them, so that the compound is in equilibrium with its reservoirs.
+They are a convention, not a property of the potential. The energy of an element is the one that the user states or,
+failing that, that of ASE's reference crystal of the element, relaxed with the same potential. Elements with neither
+share the rest of the compound's energy equally, so that the compound is in equilibrium with its reservoirs.
 """
-
-from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping

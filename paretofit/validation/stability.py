@@ -5,8 +5,6 @@ Potentials with LAMMPS commands run in LAMMPS, ASE calculators in ASE. Structure
 directions in LAMMPS, with so much vacuum that images do not interact.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -82,7 +80,7 @@ class StabilityResult:
     energy_drift : float
         Slope of the total energy in the microcanonical part, meV/atom/ps; NaN if that part was not reached.
     temperature : float
-        Mean over the microcanonical part, or over the part with a thermostat if the former was not reached, K.
+        Mean over the microcanonical part or, if it was not reached, over the part with a thermostat, K.
     energies : DataFrame
         ``time`` (ps) and total ``energy`` (meV/atom, relative to the first sample) of the microcanonical part.
     rdf : DataFrame
@@ -103,7 +101,7 @@ class StabilityResult:
         peak = float("nan") if self.rdf.empty else float(self.rdf["distance"].iloc[int(self.rdf["g"].argmax())])
         return [
             Quantity("survival", "ps", self.survival_time_ps),
-            Quantity("survival asked for", "ps", self.requested_time_ps),
+            Quantity("requested survival", "ps", self.requested_time_ps),
             Quantity("energy drift", "meV/atom/ps", self.energy_drift),
             Quantity("mean temperature", "K", self.temperature),
             Quantity("highest peak of g(r)", "Å", peak),
@@ -189,15 +187,12 @@ def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol)
     stride = max(1, len(equilibrated_samples) // RDF_FRAMES)
     frames = [sample.atoms for sample in equilibrated_samples[::stride]]
     temperatures = [sample.temperature for sample in nve_samples or equilibrated_samples or samples]
-    return StabilityResult(
-        nvt_samples[-1].time if nvt_samples else 0.0,
-        protocol.nvt_time_ps,
-        reason,
-        float(np.polyfit(time, energy, 1)[0]) if len(nve_samples) > 2 else float("nan"),
-        float(np.mean(temperatures or [np.nan])),
-        pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()}),
-        compute_radial_distribution(frames) if frames else pd.DataFrame(),
-    )
+    survival_time = nvt_samples[-1].time if nvt_samples else 0.0
+    drift = float(np.polyfit(time, energy, 1)[0]) if len(nve_samples) > 2 else float("nan")
+    temperature = float(np.mean(temperatures or [np.nan]))
+    curve = pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()})
+    rdf = compute_radial_distribution(frames) if frames else pd.DataFrame()
+    return StabilityResult(survival_time, protocol.nvt_time_ps, reason, drift, temperature, curve, rdf)
 
 
 def _count_samples(protocol: MdProtocol, timestep_ps: float) -> list[tuple[bool, int]]:

@@ -4,8 +4,6 @@ The bond turns four hexagons of graphene into two pentagons and two heptagons (S
 or removed, so that the formation energy needs no reservoir.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

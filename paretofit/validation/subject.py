@@ -16,17 +16,8 @@ from ase import Atoms
 from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
+from paretofit import potentials
 from paretofit.core import InputError, hash_file, hash_json, import_calculator, lammps_calculator
-from paretofit.potentials import (
-    DISPERSION_METHODS,
-    MacePotential,
-    format_dispersion_commands,
-    is_mace,
-    overlay_commands,
-    quote_path,
-    read_snap_files,
-    split_words,
-)
 from paretofit.potentials.mace import MACE_FILE
 from paretofit.validation.vacuum_calculator import VacuumCalculator
 
@@ -69,13 +60,13 @@ class PotentialSpec:
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
         if self.mace_folder:
-            calculator = MacePotential.read(self.mace_folder).calculator()
+            calculator = potentials.MacePotential.read(self.mace_folder).calculator()
         else:
             calculator = import_calculator(self.import_path, self.options)
         if not self.dispersion:
             return calculator
         symbols = sorted(set(elements))
-        commands = format_dispersion_commands(self.dispersion, symbols)
+        commands = potentials.format_dispersion_commands(self.dispersion, symbols)
         return SumCalculator([calculator, lammps_calculator(commands, symbols)])
 
     def make_calculator_for(self, atoms: Atoms) -> Any:
@@ -87,7 +78,7 @@ class PotentialSpec:
 
     def compute_digest(self) -> str:
         """Return a digest of everything that the energies depend on, such as the contents of the potential's files."""
-        words = [[_hash_word(word) for word in split_words(command)] for command in self.commands]
+        words = [[_hash_word(word) for word in potentials.split_words(command)] for command in self.commands]
         folder = Path(self.mace_folder)
         networks = sorted(path for path in folder.rglob("*") if path.is_file()) if self.mace_folder else []
         files = {str(path.relative_to(folder)): hash_file(path) for path in networks}
@@ -102,8 +93,8 @@ class PotentialSpec:
         name = f"{self.name}+{kind}"
         if not self.commands:
             return replace(self, name=name, dispersion=kind)
-        dispersion_commands = format_dispersion_commands(kind, self.elements)
-        return replace(self, name=name, commands=tuple(overlay_commands(self.commands, dispersion_commands)))
+        dispersion_commands = potentials.format_dispersion_commands(kind, self.elements)
+        return replace(self, name=name, commands=tuple(potentials.overlay_commands(self.commands, dispersion_commands)))
 
 
 def parse_potential(text: str) -> PotentialSpec:
@@ -123,14 +114,14 @@ def parse_potential(text: str) -> PotentialSpec:
         If the text has none of these forms, or a file or a calculator cannot be used.
     """
     base, plus, kind = text.rpartition("+")
-    if plus and kind in DISPERSION_METHODS:
+    if plus and kind in potentials.DISPERSION_METHODS:
         return parse_potential(base).with_dispersion(kind)
     path = Path(text)
-    if is_mace(path):
+    if potentials.is_mace(path):
         folder = path if path.is_dir() else path.parent
         return PotentialSpec(_format_file_name(folder / MACE_FILE), mace_folder=str(folder.absolute()))
     if path.is_dir() or (path.suffix in SNAP_SUFFIXES and path.with_suffix(".snapcoeff").is_file()):
-        files = read_snap_files(path)
+        files = potentials.read_snap_files(path)
         return PotentialSpec(_format_file_name(files.coefficients), tuple(files.commands), tuple(files.elements))
     if path.is_file():
         return _read_lammps_script(path)
@@ -174,7 +165,7 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text; specify a LAMMPS script with pair_style lines") from error
     comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
-    lines = [split_words(line) for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
+    lines = [potentials.split_words(line) for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
     commands = [tokens for tokens in lines if tokens]
     if not any(tokens[0] == "pair_style" for tokens in commands):
         raise InputError(f"{path} has no pair_style line; specify a LAMMPS script with such lines, or a SNAP potential")
@@ -213,5 +204,5 @@ def _resolve_files(tokens: list[str], folder: Path) -> str:
         candidates = [parent / word for parent in (folder, shipped_potentials) if "/" not in word and "." in word]
         path = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
         needs_quotes = any(character in word for character in " \t#")  # other words may have variables
-        words.append(quote_path(path or word) if path or needs_quotes else word)
+        words.append(potentials.quote_path(path or word) if path or needs_quotes else word)
     return " ".join(words)

@@ -1,7 +1,5 @@
 """Surface energies of slabs with two equivalent faces."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

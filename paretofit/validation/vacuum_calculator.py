@@ -1,7 +1,5 @@
 """Calculator for structures with vacuum, whose inner calculator may support periodic cells only."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from paretofit.core import Array
 from paretofit.validation.periodicity import STRAINED_COMPONENTS, count_periodic, widen_vacuum
 
 LOCAL_VACUUM_A = 40.0  # more than the largest cutoff here, which is that of dispersion, 30 Å
-STRESS_STRAIN = 5e-4  # of the differences of energies; the networks of others may have single precision
+STRESS_STRAIN = 5e-4  # of the differences of energies; networks from other sources may have single precision
 MIN_CHECKED_STRESS = 1e-4  # eV/Å³; a smaller stress does not show whether it refers to the volume of the cell
 MAX_STRESS_DEVIATION = 0.05  # relative to the largest component
 

@@ -1,7 +1,5 @@
 """Energy as a function of volume, area or length, and the Birch-Murnaghan equation of state around its minimum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +9,8 @@ from ase import Atoms
 from scipy.optimize import minimize_scalar
 
 from paretofit.core import Array
+from paretofit.validation import periodicity
 from paretofit.validation.crystal import FORCE_TOLERANCE, compute_energy, relax_positions_if_needed
-from paretofit.validation.periodicity import (
-    MEASURES,
-    CellMeasure,
-    count_periodic,
-    get_measure,
-    measure_cell,
-    scale_measure,
-)
 from paretofit.validation.quantity import PropertyError, Quantity
 
 # Ranges of volumes; those of areas and lengths are two thirds and one third, so that distances change as much.
@@ -54,7 +45,7 @@ class BirchMurnaghanCurve:
     modulus: float
     modulus_derivative: float
     curve: pd.DataFrame
-    measure: CellMeasure
+    measure: periodicity.CellMeasure
     failures: list[str]
 
     @property
@@ -91,7 +82,7 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
         If the energy has no minimum within the sizes, or deviates from the equation by more than 2 % of its range, as
         where neighbours cross a cutoff; the moduli would have no meaning.
     """
-    measure, d = MEASURES[n_periodic], n_periodic
+    measure, d = periodicity.MEASURES[n_periodic], n_periodic
     range_text = f"between {min(sizes):.4g} and {max(sizes):.4g} {measure.unit}/atom"
     lowest = int(np.argmin(energies))
     if not np.isfinite(energies).all() or lowest in {0, len(energies) - 1}:
@@ -137,9 +128,9 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     PropertyError
         If there is no minimum, or positions cannot be relaxed.
     """
-    n = count_periodic(atoms)
+    n = periodicity.count_periodic(atoms)
     scan_range, fit_range = SCAN_RANGE * n / 3, FIT_RANGE * n / 3
-    measure = get_measure(atoms)
+    measure = periodicity.get_measure(atoms)
     fit_points = [_relax_at(calculator, atoms, x) for x in np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS)]
     sizes, energies = np.array(fit_points).T
     parameters = fit_birch_murnaghan(sizes, energies, n)
@@ -156,8 +147,8 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
 
 def _relax_at(calculator: Any, atoms: Atoms, factor: float) -> tuple[float, float]:
     """Compute the size (such as the volume, Å³/atom) and energy (eV/atom) with relaxed positions at a relative size."""
-    relaxed = relax_positions_if_needed(calculator, scale_measure(atoms, factor), FORCE_TOLERANCE)
-    return measure_cell(relaxed) / len(atoms), relaxed.get_potential_energy() / len(atoms)
+    relaxed = relax_positions_if_needed(calculator, periodicity.scale_measure(atoms, factor), FORCE_TOLERANCE)
+    return periodicity.measure_cell(relaxed) / len(atoms), relaxed.get_potential_energy() / len(atoms)
 
 
 def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
@@ -173,7 +164,7 @@ def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
     """
 
     def compute_energy_at(factor: float) -> float:
-        return compute_energy(scale_measure(atoms, factor), calculator)
+        return compute_energy(periodicity.scale_measure(atoms, factor), calculator)
 
     grid = np.linspace(*SEARCH_RANGE, SEARCH_POINTS)
     energies = np.array([compute_energy_at(factor) for factor in grid])
@@ -184,4 +175,4 @@ def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
     nearest = int(minima[np.argmin(np.abs(grid[minima] - 1))])
     bounds = float(grid[nearest - 1]), float(grid[nearest + 1])
     minimum = minimize_scalar(compute_energy_at, bounds=bounds, method="bounded")
-    return scale_measure(atoms, minimum.x)
+    return periodicity.scale_measure(atoms, minimum.x)

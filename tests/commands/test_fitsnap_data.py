@@ -112,7 +112,7 @@ class TestDenseCells:
         def fail(*_):
             raise InputError("configuration 3: LAMMPS stopped with: Neighbor list overflow")
 
-        monkeypatch.setattr("paretofit.commands.fitted_potential.check_exported_files", fail)
+        monkeypatch.setattr("paretofit.potentials.check_exported_files", fail)
         result = fit_fitsnap(write_input(tmp_path, cells()), tmp_path / "out")
         assert str(result.files.coefficients) in result.text
         assert result.files.coefficients.is_file()

@@ -18,8 +18,8 @@ from paretofit.report.figures import (
     render_figure,
     style,
 )
+from paretofit.report.figures.front_figures import plot_energy_error_against_cost
 from paretofit.report.figures.noise_figures import (
-    plot_energy_error_against_cost,
     plot_label_noise,
     plot_training_tradeoff,
 )

@@ -1,7 +1,5 @@
 """Training of a MACE committee on labelled structures, with its calibration and grades of atoms."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loading of MACE, an optional dependency, and of its networks, only when they are used and without output."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import logging

@@ -1,9 +1,8 @@
 """Committees of MACE networks as potentials: predictions, error bars, extrapolation grades and an ASE calculator.
 
 The directory of a potential contains ``mace.json`` (names and signed digests of the networks, elements and a record of
-the training),
-``member_K.model`` (MACE's files) and ``mace.committee.h5`` (calibration and grades, in the format of linear
-potentials). Networks are loaded when they are used.
+the training), ``member_K.model`` (MACE's files) and ``mace.committee.h5`` (calibration and grades, in the format of
+linear potentials). Networks are loaded when they are used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Settings of a MACE network and its training, as keys of a study's YAML file, with presets."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 

@@ -1,10 +1,8 @@
-"""Whether networks may be unpickled, which can run any code: only if they were trained here, or the user trusts them.
+"""Check whether networks may be unpickled, which can run any code: if they were trained here or the user trusts them.
 
 Digests of the networks are signed with a random key of the user, ``paretofit/signing_key`` in ``$XDG_DATA_HOME`` or
 ``~/.local/share``. Digests alone would prove nothing, because whoever replaces a network can also replace its digest.
 """
-
-from __future__ import annotations
 
 import hmac
 import os

@@ -1,7 +1,5 @@
 """Training of a committee of MACE networks: common options of the members, and parallel subprocesses."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import deque
@@ -83,20 +81,11 @@ def _prepare_members(
     """Write the training files, and draw the seeds of the members."""
     files = data.write(folder, settings.r_max)
     options = _build_options(settings, data, files, folder)
-    digests, arguments = [hash_file(file) for file in files], build_option_arguments(settings.options)
+    shared = [hash_file(file) for file in files], build_option_arguments(settings.options), is_unpickling_permitted()
     seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, MAX_ATTEMPTS)).tolist()
     models = [*warm_start_models[: settings.members], *[None] * (settings.members - len(warm_start_models))]
     return [
-        MemberTraining(
-            settings,
-            folder / f"member_{k}",
-            list(map(str, seeds[k])),
-            options,
-            models[k],
-            digests,
-            arguments,
-            is_unpickling_permitted(),
-        )
+        MemberTraining(settings, folder / f"member_{k}", list(map(str, seeds[k])), options, models[k], *shared)
         for k in range(settings.members)
     ]
 

@@ -1,7 +1,5 @@
 """Training data for MACE: extended XYZ files with MACE's keys, and the energies of isolated atoms."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

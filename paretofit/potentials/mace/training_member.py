@@ -4,8 +4,6 @@ mace_run_train is controlled through its options, its checkpoints and the errors
 neither stops early (its ``--patience`` only starts stage two) nor detects that a network has diverged.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

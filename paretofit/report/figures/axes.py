@@ -77,8 +77,7 @@ def set_axis_limits(ax: Axes, axis_name: Literal["x", "y"], values: np.ndarray) 
     else:
         stretch = (high / low) ** 0.05
         bounds, scale = (low / stretch, high * stretch), "log"
-    (ax.set_xscale if axis_name == "x" else ax.set_yscale)(scale)
-    (ax.set_xlim if axis_name == "x" else ax.set_ylim)(*bounds)
+    ax.set(**{f"{axis_name}scale": scale, f"{axis_name}lim": bounds})
     if scale == "log":
         set_log_ticks(ax, axis_name, *bounds)
 

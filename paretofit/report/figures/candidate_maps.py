@@ -43,13 +43,13 @@ def save_candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
     with style.publication_style():
         if len(table) >= MIN_MAP_POINTS:
             axes = style.create_panels(2)
-            plot_candidate_map(table, embed_by_pca(table), "PCA", axes=axes[0])
-            plot_candidate_map(table, embed_by_tsne(table), "t-SNE", axes=axes[1])
+            draw_candidate_map(axes[0], table, embed_by_pca(table), "PCA")
+            draw_candidate_map(axes[1], table, embed_by_tsne(table), "t-SNE")
             style.add_legend_below(axes, axes[0].get_legend_handles_labels()[0], 4)
             paths += style.save_figure(style.get_parent_figure(axes), folder, "map")
         axes = style.create_panels(2)
-        plot_distribution(table, "volume_per_atom", "volume per atom (Å³)", axes=axes[0])
-        plot_distribution(table, "nearest_distance", "nearest distance (Å)", axes=axes[1])
+        draw_distribution(axes[0], table, "volume_per_atom", "volume per atom (Å³)")
+        draw_distribution(axes[1], table, "nearest_distance", "nearest distance (Å)")
         style.add_legend_below(axes, axes[1].get_legend_handles_labels()[0], 4)
         paths += style.save_figure(style.get_parent_figure(axes), folder, "distributions")
     return [path for path in paths if path.suffix == ".png"]
@@ -72,19 +72,8 @@ def embed_by_tsne(table: pd.DataFrame) -> np.ndarray:
         return np.asarray(embedding.fit_transform(_standardise_descriptors(table)))
 
 
-def plot_candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, axes: Axes | None = None) -> Axes:
-    """Plot a map of the candidates, coloured by kind; selected candidates have a dark rim.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        As in `save_candidate_figures`.
-    points : (n, 2) float
-    name : str
-        Name of the method, for the labels of the axes.
-    axes : matplotlib Axes, optional
-    """
-    ax = style.ensure_axes(axes)
+def draw_candidate_map(ax: Axes, table: pd.DataFrame, points: np.ndarray, method: str) -> None:
+    """Draw a map of the candidates, at points ``(n, 2)``, coloured by kind; selected candidates have a dark rim."""
     kinds = list(dict.fromkeys(table["kind"]))
     is_chosen = table["chosen"].to_numpy(dtype=bool) if "chosen" in table else np.zeros(len(table), dtype=bool)
     for kind in kinds:
@@ -94,16 +83,11 @@ def plot_candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, ax
     if is_chosen.any():
         x, y = points[is_chosen].T
         ax.scatter(x, y, s=22, facecolors="none", edgecolors="black", linewidths=0.7, label="selected")
-    ax.set_xlabel(f"{name} 1")
-    ax.set_ylabel(f"{name} 2")
-    ax.set_xticklabels([])
-    ax.set_yticklabels([])
-    return ax
+    ax.set(xlabel=f"{method} 1", ylabel=f"{method} 2", xticklabels=[], yticklabels=[])
 
 
-def plot_distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axes | None = None) -> Axes:
-    """Plot a histogram of a column, stacked by kind."""
-    ax = style.ensure_axes(axes)
+def draw_distribution(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
+    """Draw a histogram of a column, stacked by kind."""
     kinds = list(dict.fromkeys(table["kind"]))
     finite_rows = table[np.isfinite(table[column])]
     values = [finite_rows.loc[finite_rows["kind"] == kind, column].to_numpy() for kind in kinds]
@@ -112,9 +96,7 @@ def plot_distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axe
         ax.hist(values, bins=40, stacked=True, color=colours, label=kinds, linewidth=0)
     else:
         ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center")
-    ax.set_xlabel(label)
-    ax.set_ylabel("candidates")
-    return ax
+    ax.set(xlabel=label, ylabel="candidates")
 
 
 def _select_style(kind: str, kinds: Sequence[str]) -> tuple[str, str]:

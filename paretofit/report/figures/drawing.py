@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from paretofit.core import remove_file
 from paretofit.report.figures import style
 from paretofit.report.page.sweep_page import ReportFigure
 
@@ -29,8 +28,7 @@ def render_figure(plan: FigurePlan, folder: Path) -> ReportFigure:
     try:
         axes = plan.draw()
     except style.CannotDrawError as reason:
-        for kind in ("png", "svg"):
-            remove_file(folder / f"{plan.name}.{kind}")
+        style.remove_figure(folder, plan.name)
         return ReportFigure(plan.name, "", missing_reason=str(reason))
     png, svg = (path.read_bytes() for path in style.save_figure(style.get_parent_figure(axes), folder, plan.name))
     image, mime = (svg, "image/svg+xml") if len(svg) < max(MAX_SVG_BYTES, len(png)) else (png, "image/png")

@@ -21,7 +21,7 @@ from paretofit.report.wording import choose_time_unit
 _COLOUR_MAP = "viridis"  # its lightness is monotonic, for colour-blind readers and black-and-white print
 
 
-def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
+def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Plot energy against force RMSE of the points on the front, coloured by DFT cost; a panel for each 2Jmax.
 
     Parameters
@@ -29,40 +29,37 @@ def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.n
     front : DataFrame, a row per point: twojmax, level, ref_energy (meV/atom), ref_force (meV/Å),
         label_seconds (s)
     levels : names by cost, the last is the reference
-    axes : (n_twojmax,) array of Axes to draw into; a new figure by default
 
     Returns
     -------
     (n_twojmax,) array of Axes, in increasing 2Jmax
     """
-    frame, unit = add_cost_column(front)
-    return plot_front_panels(
-        frame, levels, axes,
-        x=("ref_energy", f"test {ENERGY_LABEL}"), y=("ref_force", f"test {FORCE_LABEL}"),
-        face=("cost", f"DFT cost ({unit})"),
-    )  # fmt: skip
+    frame, unit = _add_cost_column(front)
+    x, y = ("ref_energy", f"test {ENERGY_LABEL}"), ("ref_force", f"test {FORCE_LABEL}")
+    return _plot_front_panels(frame, levels, x, y, face=("cost", f"DFT cost ({unit})"))
 
 
-def plot_force_error_against_cost(
-    front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None
-) -> np.ndarray:
+def plot_force_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Plot force RMSE against DFT cost of the points on the front, coloured by energy RMSE.
 
     Parameters and returns as in `plot_front_by_cost`.
     """
-    return plot_error_against_cost(front, levels, axes, y=("ref_force", FORCE_LABEL), face=("ref_energy", ENERGY_LABEL))
+    frame, unit = _add_cost_column(front)
+    x, y = ("cost", f"DFT cost ({unit})"), ("ref_force", f"test {FORCE_LABEL}")
+    return _plot_front_panels(frame, levels, x, y, face=("ref_energy", ENERGY_LABEL))
 
 
-def plot_error_against_cost(
-    front: pd.DataFrame, levels: Sequence[str], axes: np.ndarray | None, y: tuple[str, str], face: tuple[str, str]
-) -> np.ndarray:
-    """Plot an error against DFT cost, coloured by the other error; `y` and `face` are each a column and its label."""
-    frame, unit = add_cost_column(front)
-    x = ("cost", f"DFT cost ({unit})")
-    return plot_front_panels(frame, levels, axes, x=x, y=(y[0], f"test {y[1]}"), face=face)
+def plot_energy_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+    """Plot energy RMSE against DFT cost of the points on the front, coloured by force RMSE.
+
+    Parameters and returns as in `plot_front_by_cost`.
+    """
+    frame, unit = _add_cost_column(front)
+    x, y = ("cost", f"DFT cost ({unit})"), ("ref_energy", f"test {ENERGY_LABEL}")
+    return _plot_front_panels(frame, levels, x, y, face=("ref_force", FORCE_LABEL))
 
 
-def add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Add a column ``cost`` in a suitable unit of time, and return the table and the unit."""
     seconds = front["label_seconds"].to_numpy(dtype=float)
     positive_seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
@@ -72,21 +69,19 @@ def add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return front.assign(cost=seconds / length, level=front["level"].astype(str)), unit
 
 
-def plot_front_panels(
-    frame: pd.DataFrame, levels: Sequence[str], axes: np.ndarray | None, *,
-    x: tuple[str, str], y: tuple[str, str], face: tuple[str, str],
-) -> np.ndarray:  # fmt: skip
+def _plot_front_panels(
+    frame: pd.DataFrame, levels: Sequence[str], x: tuple[str, str], y: tuple[str, str], face: tuple[str, str]
+) -> np.ndarray:
     """Plot a front, a panel for each 2Jmax; `x`, `y` and `face` are each a column and its label."""
     values = sorted(set(frame["twojmax"]))
     with style.publication_style():
-        axes = style.create_panels(len(values)) if axes is None else axes
+        axes = style.create_panels(len(values))
         norm, extend = _choose_norm(frame[face[0]].to_numpy(dtype=float), show_all=face[0] == "cost")
         levels_inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
             levels_inside |= _draw_panel(ax, frame[frame["twojmax"] == twojmax], levels, (x[0], y[0], face[0]), norm)
             ax.set_title(f"2Jmax = {twojmax}", loc="left")
-            ax.set_xlabel(x[1])
-            ax.set_ylabel(y[1])
+            ax.set(xlabel=x[1], ylabel=y[1])
         figure = style.get_parent_figure(axes)
         bar = figure.colorbar(
             ScalarMappable(norm, _COLOUR_MAP), ax=list(axes), label=face[1], aspect=30, pad=0.02, extend=extend

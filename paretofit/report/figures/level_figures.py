@@ -99,10 +99,8 @@ def plot_distributions(configurations: pd.DataFrame, forces: pd.DataFrame, level
         axes = style.create_panels(2)
         _draw_densities(axes[0], energies, levels)
         _draw_histograms(axes[1], components, levels)
-        axes[0].set_xlabel("energy (eV/atom)")
-        axes[0].set_ylabel("probability density (atom/eV)")
-        axes[1].set_xlabel("force component (eV/Å)")
-        axes[1].set_ylabel("probability density (Å/eV)")
+        axes[0].set(xlabel="energy (eV/atom)", ylabel="probability density (atom/eV)")
+        axes[1].set(xlabel="force component (eV/Å)", ylabel="probability density (Å/eV)")
         handles = [_build_line_handle(level, levels) for level in [*compared_levels, levels[-1]]]
         style.add_legend_below(axes, handles, min(len(handles), 6))
     return axes
@@ -130,8 +128,7 @@ def plot_errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -
         labels = ("absolute energy error (meV/atom)", "force RMSD (meV/Å)")
         for ax, values, label in zip(axes, (energy, force), labels, strict=True):
             _draw_by_vector(ax, rows.assign(value=values), compared_levels, levels)
-            ax.set_xlabel(VECTOR_LABEL)
-            ax.set_ylabel(label)
+            ax.set(xlabel=VECTOR_LABEL, ylabel=label)
         handles = style.build_level_handles(levels, compared_levels, compared_levels)
         style.add_legend_below(axes, handles, min(len(handles), 6))
     return axes
@@ -163,7 +160,7 @@ def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, uni
         norm = _choose_vector_norm(points["shortest_vector"].to_numpy(float))
         for (parity, error), level in zip(axes, compared_levels, strict=True):
             rows = points[points["level"] == level]
-            rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]  # prevents that a colour is always on top
+            rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]  # so that no colour is always on top
             x, errors = rows["x"].to_numpy(float), rows["error"].to_numpy(float)
             _draw_points(parity, x, rows["y"].to_numpy(float), rows, norm)
             _draw_points(error, x, errors, rows, norm)
@@ -228,8 +225,7 @@ def _draw_points(ax: Axes, x: np.ndarray, y: np.ndarray, rows: pd.DataFrame, nor
         ax.scatter(
             x[coloured], y[coloured], s=size, c=vectors[coloured], cmap=_create_colour_map(), norm=norm, **_POINT_STYLE
         )
-    ax.set_xlim(*_choose_limits(x))
-    ax.set_ylim(*_choose_limits(y))
+    ax.set(xlim=_choose_limits(x), ylim=_choose_limits(y))
     ax.yaxis.set_major_locator(MaxNLocator(5))
     axes_tools.annotate_outside(ax, x, y)
 
@@ -312,8 +308,7 @@ def _draw_histograms(ax: Axes, values: dict[str, np.ndarray], levels: Sequence[s
         ax.plot(
             (edges[1:] + edges[:-1]) / 2, np.where(density > 0, density, np.nan), **_select_line_style(level, levels)
         )
-    ax.set_yscale("log")
-    ax.set_xlim(-limit, limit)
+    ax.set(yscale="log", xlim=(-limit, limit))
     shares = {level: float(np.mean(np.abs(components) > limit)) for level, components in values.items()}
     _note_shares_outside(ax, shares)
 
@@ -349,8 +344,6 @@ def _draw_by_vector(ax: Axes, rows: pd.DataFrame, compared_levels: Sequence[str]
         ax.scatter(vectors[sample], values[sample], s=size, alpha=0.45, color=colour, **_POINT_STYLE)
         _draw_medians(ax, vectors[mask], values[mask], color=colour, marker=marker, markersize=3.5)
     low, high = float(np.quantile(nonzero, 0.005)) / 1.3, float(nonzero.max()) * 1.5
-    ax.set_yscale("log")
-    ax.set_ylim(low, high)
-    ax.set_xlim(*_choose_limits(vectors))
+    ax.set(yscale="log", ylim=(low, high), xlim=_choose_limits(vectors))
     axes_tools.set_log_ticks(ax, "y", low, high)
     axes_tools.annotate_outside(ax, vectors, values, list(rows["level"]), "level")

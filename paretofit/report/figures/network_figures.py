@@ -1,7 +1,5 @@
 """Comparison of networks with linear models: figure, tables, warnings and finding."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -83,8 +81,7 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
         for row_axes, (error, error_label) in zip(axes, ERROR_LABELS.items(), strict=True):
             for ax, (cost, cost_label) in zip(row_axes, cost_labels.items(), strict=True):
                 _draw_models(ax, rows, cost, error, levels)
-                ax.set_xlabel(cost_label)
-                ax.set_ylabel(f"test {error_label}")
+                ax.set(xlabel=cost_label, ylabel=f"test {error_label}")
         shown_levels = [level for level in levels if level in set(rows["level"])]
         handles = [Line2D([], [], color=style.level_colour(level, levels), marker="o", linestyle="", markersize=4,
                           label=f"level {style.escape_mathtext(level)}") for level in shown_levels]  # fmt: skip
@@ -191,7 +188,7 @@ def assess_networks(models: pd.DataFrame) -> Finding | None:
         _describe_cheaper_network(networks, linear),
         f"{shares} are on the front of both errors and both costs.",
     )
-    return Finding("networks", QUESTION, "measured", text, "")
+    return Finding("networks", QUESTION, "measured", text)
 
 
 def _describe_cheaper_network(networks: pd.DataFrame, linear: pd.DataFrame) -> str:

@@ -14,25 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from paretofit.report.figures import axes as axes_tools
-from paretofit.report.figures import style
+from paretofit.report.figures import style, sweep_figures
 from paretofit.report.figures.drawing import FigurePlan
-from paretofit.report.figures.front_figures import plot_error_against_cost
+from paretofit.report.figures.front_figures import plot_energy_error_against_cost
 from paretofit.report.figures.noise_text import format_correlation, format_twojmax
 from paretofit.report.figures.style import UNITS, CannotDrawError
-from paretofit.report.figures.sweep_figures import (
-    ENERGY_LABEL,
-    FORCE_LABEL,
-    annotate_weights,
-    draw_level_line,
-    select_path_curve,
-    select_tradeoff_rows,
-)
-from paretofit.report.tables.summaries import (
-    compute_fronts_by_twojmax,
-    compute_medians,
-    describe_subset,
-    select_finite_rows,
-)
+from paretofit.report.tables import summaries
 from paretofit.report.wording import format_count, format_number, format_ratio
 
 Kind = Literal["energy", "force"]
@@ -63,7 +50,7 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
     -------
     (n_levels, n_weights) array of Axes, cheapest level and smallest w_E/w_F first
     """
-    finite = select_finite_rows(points[(points["kind"] == kind).to_numpy(dtype=bool)], ["error", "residual"])
+    finite = summaries.select_finite_rows(points[(points["kind"] == kind).to_numpy(dtype=bool)], ["error", "residual"])
     finite = finite.assign(level=finite["level"].astype(str))
     table = table[table["kind"] == kind].assign(level=table["level"].astype(str))
     shown_levels = [level for level in levels if level in set(finite["level"])]
@@ -95,8 +82,7 @@ def _draw_noise(ax: Axes, points: pd.DataFrame, correlations: pd.DataFrame, colo
     """Draw a panel: the points, their regression line, and the lines of models that learn or ignore label errors."""
     x, y = points["error"].to_numpy(dtype=float), points["residual"].to_numpy(dtype=float)
     x_limit, y_limit = _choose_limit(x), _choose_limit(y)
-    ax.set_xlim(-x_limit, x_limit)
-    ax.set_ylim(-y_limit, y_limit)
+    ax.set(xlim=(-x_limit, x_limit), ylim=(-y_limit, y_limit))
     axes_tools.annotate_outside(ax, x, y)
     alpha = 0.7 if len(x) < _MAX_OPAQUE_POINTS else 0.4
     ax.scatter(x, y, s=5, color=colour, alpha=alpha, linewidths=0, rasterized=True)
@@ -135,7 +121,7 @@ def plot_training_tradeoff(
     -------
     Axes
     """
-    rows = select_tradeoff_rows(results, levels)
+    rows = sweep_figures.select_tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
     x, y = rows["train_energy"].to_numpy(dtype=float), rows["train_force"].to_numpy(dtype=float)
     is_shown = _is_above_rounding(x) & _is_above_rounding(y)
@@ -147,15 +133,16 @@ def plot_training_tradeoff(
         for level in levels:
             group = rows[rows["level"] == level]
             if len(group):
-                curve = None if curves is None else select_path_curve(curves, level, "train", group["weight_ratio"])
+                curve, ratios = None, group["weight_ratio"]
+                if curves is not None:
+                    curve = sweep_figures.select_path_curve(curves, level, "train", ratios)
                 points = group[["level", "train_energy", "train_force"]].set_axis(["level", "x", "y"], axis=1)
-                draw_level_line(ax, points, levels, reference=True, curve=curve)
+                sweep_figures.draw_level_line(ax, points, levels, reference=True, curve=curve)
         axes_tools.set_axes_limits(ax, x[is_shown], y[is_shown], np.inf, np.inf)
         axes_tools.annotate_outside(ax, x, y, list(rows["level"]), "level")
-        annotate_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
+        sweep_figures.annotate_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
         ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
-        ax.set_xlabel(f"training {ENERGY_LABEL}")
-        ax.set_ylabel(f"training {FORCE_LABEL}")
+        ax.set(xlabel=f"training {sweep_figures.ENERGY_LABEL}", ylabel=f"training {sweep_figures.FORCE_LABEL}")
         levels_inside = set(rows["level"][axes_tools.find_inside_axes(ax, x, y)])
         handles = style.build_level_handles(levels, list(rows["level"]), levels_inside)
         style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=3)
@@ -167,14 +154,6 @@ def _is_above_rounding(values: np.ndarray) -> np.ndarray:
     finite = values[np.isfinite(values)]
     limit = _MIN_RELATIVE_ERROR * (np.median(finite) if finite.size else 0.0)
     return np.asarray(np.isfinite(values) & (values > limit))
-
-
-def plot_energy_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
-    """Plot energy RMSE against DFT cost of the points on the front, coloured by force RMSE; a panel for each 2Jmax.
-
-    Parameters and returns as in `paretofit.report.figures.front_figures.plot_front_by_cost`.
-    """
-    return plot_error_against_cost(front, levels, None, y=("ref_energy", ENERGY_LABEL), face=("ref_force", FORCE_LABEL))
 
 
 def plan_noise_figures(
@@ -201,7 +180,7 @@ def plan_noise_figures(
         "training_tradeoff", lambda: plot_training_tradeoff(results, levels, path_table),
         lambda: _describe_training_figure(results, levels, path_table), wide=False,
     )  # fmt: skip
-    fronts = compute_fronts_by_twojmax(compute_medians(results, levels))
+    fronts = summaries.compute_fronts_by_twojmax(summaries.compute_medians(results, levels))
     yield FigurePlan(
         "energy_against_cost", lambda: plot_energy_error_against_cost(fronts, levels),
         lambda: "The fronts in energy error, force error and DFT cost, for each 2Jmax separately, as energy RMSE "
@@ -219,14 +198,14 @@ def plan_noise_figures(
 
 
 def _describe_training_figure(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> str:
-    rows = select_tradeoff_rows(results, levels)
+    rows = sweep_figures.select_tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()]
     has_curves = paths is not None and (paths["twojmax"] == rows["twojmax"].iloc[0]).any()
     curves = " The lines are fits for all ratios between the points." if has_curves else ""
     return (
         "Energy against force RMSE on the training set, against the labels of the level, for w_E/w_F "
         f"{format_ratio(rows['weight_ratio'].min())} to {format_ratio(rows['weight_ratio'].max())} at 2Jmax = "
-        f"{rows['twojmax'].iloc[0]}, trained on {describe_subset(rows)}.{curves}"
+        f"{rows['twojmax'].iloc[0]}, trained on {summaries.describe_subset(rows)}.{curves}"
     )
 
 

@@ -5,9 +5,8 @@ created without pyplot: no backend is selected, and no figure stays open.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +17,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from paretofit.core import InputError, atomic_path
+from paretofit.core import InputError, atomic_path, remove_file
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without yellow, which is too pale on white, and two of
 # Paul Tol's muted colours. Light and dark colours alternate, for black-and-white print.
@@ -42,41 +41,16 @@ HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps text and lines r
 MIN_RELATIVE_ERROR = 1e-3  # relative to the median; smaller errors are zero by symmetry and are not drawn
 UNITS = {"energy": "meV/atom", "force": "meV/Å", "forces": "meV/Å", "stress": "meV/Å³"}
 
-_RC: Any = {  # Any, because matplotlib has a type for each key
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # included in matplotlib, so that images are the same on every machine
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.4,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "legend.handlelength": 2.2,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4,
-    "savefig.dpi": 240,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "paretofit",
-}
+_STYLE_FILE = Path(__file__).with_name("paretofit.mplstyle")
 
 
 class CannotDrawError(InputError):
     """Error for a figure that cannot be drawn from the data; the report shows its message instead of the figure."""
 
 
-@contextmanager
-def publication_style() -> Iterator[None]:
-    """Use the rcParams of the figures within a ``with`` block."""
-    with mpl.rc_context(_RC):
-        yield
+def publication_style() -> AbstractContextManager[None]:
+    """Return a context that uses the rcParams of the figures, which are in ``paretofit.mplstyle``."""
+    return mpl.rc_context(mpl.rc_params_from_file(_STYLE_FILE, use_default_template=False))
 
 
 def level_colour(level: str, levels: Sequence[str]) -> str:
@@ -180,14 +154,11 @@ def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     The same figure always gives the same bytes, because the files have no date, and identifiers in the SVG have a fixed
     salt.
     """
-    paths = []
-    metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}
+    paths = list_figure_files(folder, name)
     with publication_style(), _arranged_once(figure):
-        for kind, entries in metadata.items():
-            path = Path(folder) / f"{name}.{kind}"
+        for path, omitted_entry in zip(paths, ("Software", "Date"), strict=True):
             with atomic_path(path) as temporary:
-                figure.savefig(temporary, format=kind, metadata=entries)
-            paths.append(path)
+                figure.savefig(temporary, format=path.suffix[1:], metadata={omitted_entry: None})
     return paths
 
 
@@ -204,3 +175,14 @@ def _arranged_once(figure: Figure) -> Iterator[None]:
         yield
     finally:
         figure.set_layout_engine(engine)
+
+
+def remove_figure(folder: Path, name: str) -> None:
+    """Remove the files of a figure that exist."""
+    for path in list_figure_files(folder, name):
+        remove_file(path)
+
+
+def list_figure_files(folder: Path | str, name: str) -> list[Path]:
+    """List the PNG and the SVG file of a figure."""
+    return [Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]

@@ -15,13 +15,7 @@ from matplotlib.lines import Line2D
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.style import CannotDrawError
-from paretofit.report.tables.summaries import (
-    compute_medians,
-    compute_quantiles,
-    list_sampling_methods,
-    prepare_results,
-    select_largest_subset,
-)
+from paretofit.report.tables import summaries
 from paretofit.report.wording import format_ratio
 
 ENERGY_LABEL = "energy RMSE (meV/atom)"
@@ -93,7 +87,7 @@ def plot_energy_force_by_twojmax(
 
 def select_tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Select the medians at the largest subset, and check that they have more than one w_E/w_F."""
-    rows = select_largest_subset(compute_medians(results, levels))
+    rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     if rows["weight_ratio"].nunique() < 2:
         raise CannotDrawError("All fits have the same energy/force weight, so there is no trade-off to draw.")
     return rows
@@ -118,8 +112,7 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
     axes_tools.set_axes_limits(ax, x[is_shown], y[is_shown])
     axes_tools.annotate_outside(ax, x, y, list(points["level"]), "level")
     ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
-    ax.set_xlabel(f"test {ENERGY_LABEL}")
-    ax.set_ylabel(f"test {FORCE_LABEL}")
+    ax.set(xlabel=f"test {ENERGY_LABEL}", ylabel=f"test {FORCE_LABEL}")
     annotate_weights(ax, rows, levels)
     return set(points["level"][axes_tools.find_inside_axes(ax, x, y)])
 
@@ -218,7 +211,7 @@ def select_learning_rows(
     results: pd.DataFrame, levels: Sequence[str], twojmax: int | None = None, weight_ratio: float | None = None
 ) -> pd.DataFrame:
     """Select the fits of a learning curve: fits to the reference level with one 2Jmax and one w_E/w_F."""
-    frame = prepare_results(results, levels)
+    frame = summaries.prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
     if frame.empty:
         raise CannotDrawError(f"There are no fits to the reference level, {levels[-1]}.")
@@ -247,14 +240,14 @@ def choose_default_cell(frame: pd.DataFrame) -> tuple[int, float]:
 
 def _draw_learning_curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
     all_sizes, all_medians, names, lower_ends = [], [], [], []
-    for sampling in list_sampling_methods(rows):
+    for sampling in summaries.list_sampling_methods(rows):
         colour, marker, line = style.sampling_style(sampling)
         grouped = rows[rows["sampling"] == sampling].groupby("n_train")[column]
         medians = grouped.median().astype(float)
         sizes = medians.index.to_numpy(dtype=float)
         ax.plot(sizes, medians.to_numpy(), line, color=colour, marker=marker, label=style.escape_mathtext(sampling))
         if grouped.size().max() > 1:
-            low, high = np.array([compute_quantiles(errors, _BAND_QUANTILES) for _, errors in grouped]).T
+            low, high = np.array([summaries.compute_quantiles(errors, _BAND_QUANTILES) for _, errors in grouped]).T
             ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
             lower_ends.append(low)
         all_sizes.append(sizes)

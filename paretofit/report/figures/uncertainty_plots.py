@@ -138,8 +138,7 @@ def draw_disagreement(
     for mask, point_style in groups:
         ax.scatter(error[mask & is_shown], spread[mask & is_shown], alpha=0.7, linewidth=0, **point_style)
     set_axes_limits(ax, error[is_shown].to_numpy(), spread[is_shown].to_numpy(), np.inf, np.inf)
-    ax.set_xlabel(f"{quantity} error ({unit})")
-    ax.set_ylabel(f"disagreement ({unit})")
+    ax.set(xlabel=f"{quantity} error ({unit})", ylabel=f"disagreement ({unit})")
     return np.array([error[is_shown].min(), error[is_shown].max()])
 
 
@@ -182,8 +181,7 @@ def _draw_detection(ax: Axes, grid: pd.DataFrame, slopes: Iterable[float]) -> No
     x, y = np.asarray(grid.columns, dtype=float), np.asarray(grid.index, dtype=float)
     image = ax.pcolormesh(x, y, grid.to_numpy(), vmin=0, vmax=1, cmap="cividis", shading="nearest", rasterized=True)
     set_axes_limits(ax, x, y, np.inf, np.inf)
-    ax.set_xlim(x.min(), x.max())
-    ax.set_ylim(y.min(), y.max())
+    ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     ax.grid(visible=False)
     ends = np.array([x.min(), x.max()])
     for slope in slopes:
@@ -197,7 +195,7 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     curve : DataFrame
-        ``quantity, stated, judged_on, conformal, spread``: nominal coverage, test set, and coverage of conformal
+        ``quantity, nominal, test_set, conformal, spread``: nominal coverage, test set, and coverage of conformal
         intervals and of intervals with the disagreement as the standard deviation of a normal distribution.
 
     Returns
@@ -210,12 +208,10 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
         for ax, quantity in zip(axes, quantities, strict=True):
             rows = curve[curve["quantity"] == quantity]
             ax.plot([0, 1], [0, 1], color="black", linewidth=0.6, linestyle=":")
-            ax.plot(rows["stated"], rows["conformal"], color="#0072B2", marker="o", label="conformal")
-            ax.plot(rows["stated"], rows["spread"], color="#D55E00", marker="s", label="disagreement as σ")
-            ax.set_xlim(0, 1)
-            ax.set_ylim(0, 1)
-            ax.set_xlabel(f"{quantity}: nominal coverage")
-        test_set = str(curve["judged_on"].iloc[0])
+            ax.plot(rows["nominal"], rows["conformal"], color="#0072B2", marker="o", label="conformal")
+            ax.plot(rows["nominal"], rows["spread"], color="#D55E00", marker="s", label="disagreement as σ")
+            ax.set(xlim=(0, 1), ylim=(0, 1), xlabel=f"{quantity}: nominal coverage")
+        test_set = str(curve["test_set"].iloc[0])
         note = ", which calibrated the intervals" if test_set == "held out" else ""
         style.get_parent_figure(axes).suptitle(f"{test_set} configurations{note}", fontsize=8)
         axes[0].set_ylabel("measured coverage")

@@ -4,8 +4,6 @@ Every table has the columns ``structure`` and ``potential``. Colours distinguish
 only one structure), and line styles distinguish potentials: the line of the first is solid, that of the second dashed.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ MAX_LABEL_LENGTH = 30  # characters of all labels of an axis that do not overlap
 MAX_EOS_ENERGY = 1.6  # eV/atom above the lowest energy
 
 
-def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume", ax: Axes | None = None) -> Axes:
+def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
     """Plot energy (eV/atom, relative to the minimum of each potential) against volume (Å³/atom; paper 1, Fig. 7).
 
     Parameters
@@ -32,12 +30,11 @@ def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume", ax: Axes
         ``volume``, ``energy``, ``structure``, ``potential``.
     size : str
         ``volume``, or ``area`` (Å²/atom) of sheets or ``length`` (Å/atom) of wires, which replaces that column.
-    ax : Axes to draw into; a new figure by default
     """
     _require_rows(eos)
     shifted = eos.assign(energy=eos["energy"] - eos.groupby("potential")["energy"].transform("min"))
     labels = (f"{size} ({SIZE_UNITS[size]}/atom)", "energy above the lowest (eV/atom)")
-    ax = _plot_curves(shifted, (size, "energy"), labels, ax, height=1.05)
+    ax = _plot_curves(shifted, (size, "energy"), labels, height=1.05)
     ax.set_ylim(-0.03, min(MAX_EOS_ENERGY, float(shifted["energy"].max()) * 1.05))
     return ax
 
@@ -62,13 +59,16 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
         potentials = list(dict.fromkeys(bands["potential"]))
         ticks = labels[labels["potential"] == potentials[0]]
         for k, name in enumerate(potentials):
-            _draw_bands(left, bands[bands["potential"] == name], ticks["distance"].max(), k)
+            curve = {"color": COLOURS[k], "linestyle": _line_style(k)}
+            rows = bands[bands["potential"] == name]
+            distance = rows["distance"] * (ticks["distance"].max() / rows["distance"].max())
+            for _, mode in rows.assign(distance=distance).groupby(["segment", "mode"]):
+                left.plot(mode["distance"], mode["frequency"], linewidth=0.9, **curve)
             states = density[density["potential"] == name]
-            right.plot(states["density"], states["frequency"], _line_style(k), color=COLOURS[k])
+            right.plot(states["density"], states["frequency"], **curve)
         points = ticks.groupby("distance", sort=True)["label"].agg(lambda names: "|".join(dict.fromkeys(names)))
         left.set_xticks(list(points.index), [text.replace("G", "Γ") for text in points], fontsize=6)
-        left.set_xlim(0, ticks["distance"].max())
-        left.set_ylabel("frequency (THz)")
+        left.set(xlim=(0, ticks["distance"].max()), ylabel="frequency (THz)")
         right.set_xlabel("states (1/THz/cell)")
         right.set_xlim(left=0)
         for ax in (left, right):
@@ -78,55 +78,48 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
     return np.array([left, right])
 
 
-def _draw_bands(ax: Axes, bands: pd.DataFrame, end: float, k: int) -> None:
-    scale = end / bands["distance"].max()
-    for _, mode in bands.groupby(["segment", "mode"]):
-        ax.plot(mode["distance"] * scale, mode["frequency"], _line_style(k), color=COLOURS[k], linewidth=0.9)
-
-
-def plot_vibrations(vibrations: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_vibrations(vibrations: pd.DataFrame) -> Axes:
     """Plot the frequencies (THz) of the vibrations of molecules, in ascending order."""
-    labels = ("vibration", "frequency (THz)")
-    return _plot_curves(vibrations, ("mode", "frequency"), labels, ax, baseline=0.0)
+    return _plot_curves(vibrations, ("mode", "frequency"), ("vibration", "frequency (THz)"), baseline=0.0)
 
 
-def plot_interlayer(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_interlayer(curve: pd.DataFrame) -> Axes:
     """Plot energy (meV/atom) against interlayer distance (Å), without and with dispersion (paper 1, Fig. 6)."""
     labels = ("interlayer distance (Å)", "energy relative to separate layers (meV/atom)")
-    ax = _plot_curves(curve, ("distance", "energy"), labels, ax, baseline=0.0, kind="dispersion")
+    ax = _plot_curves(curve, ("distance", "energy"), labels, baseline=0.0, kind="dispersion")
     lowest = float(curve["energy"].min())
     ax.set_ylim(1.15 * min(lowest, -5.0), max(20.0, -1.2 * lowest))
     return ax
 
 
-def plot_dimers(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_dimers(curve: pd.DataFrame) -> Axes:
     """Plot energy (eV) against distance (Å) of two atoms; the axis is linear up to 1 eV, and logarithmic above."""
     labels = ("distance (Å)", "energy relative to separate atoms (eV)")
-    ax = _plot_curves(curve, ("distance", "energy"), labels, ax, baseline=0.0)
+    ax = _plot_curves(curve, ("distance", "energy"), labels, baseline=0.0)
     ax.set_yscale("symlog", linthresh=1.0)
     return ax
 
 
-def plot_radial_distribution(rdf: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_radial_distribution(rdf: pd.DataFrame) -> Axes:
     """Plot the radial distribution function g(r) of dynamics with a thermostat."""
-    ax = _plot_curves(rdf, ("distance", "g"), ("distance (Å)", "g(r)"), ax, baseline=1.0)
+    ax = _plot_curves(rdf, ("distance", "g"), ("distance (Å)", "g(r)"), baseline=1.0)
     ax.set_ylim(bottom=0)
     return ax
 
 
-def plot_energy_drift(energies: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_energy_drift(energies: pd.DataFrame) -> Axes:
     """Plot the change of the total energy (meV/atom) against time (ps) in dynamics without a thermostat."""
-    return _plot_curves(energies, ("time", "energy"), ("time (ps)", "change of the total energy (meV/atom)"), ax)
+    return _plot_curves(energies, ("time", "energy"), ("time (ps)", "change of the total energy (meV/atom)"))
 
 
 def _plot_curves(
-    table: pd.DataFrame, columns: tuple[str, str], labels: tuple[str, str], ax: Axes | None, *,
+    table: pd.DataFrame, columns: tuple[str, str], labels: tuple[str, str], *,
     baseline: float | None = None, kind: str = "structure", height: float = 0.95,
 ) -> Axes:  # fmt: skip
     """Plot one column against another, with a curve for each structure, potential and value of `kind`, and a legend."""
     _require_rows(table)
     with style.publication_style():
-        ax = style.ensure_axes(ax, height)
+        ax = style.ensure_axes(None, height)
         kinds, potentials = (list(dict.fromkeys(table[name])) for name in (kind, "potential"))
         for (name, potential, _), curve in table.groupby([kind, "potential", "structure"], sort=False):
             line = potentials.index(potential)
@@ -134,14 +127,13 @@ def _plot_curves(
             ax.plot(curve[columns[0]], curve[columns[1]], _line_style(line), color=colour)
         if baseline is not None:
             ax.axhline(baseline, color="#888888", linewidth=0.6)
-        ax.set_xlabel(labels[0])
-        ax.set_ylabel(labels[1])
+        ax.set(xlabel=labels[0], ylabel=labels[1])
         prefix = "" if kind == "structure" else f"{kind}: "
         _add_legend(ax, [f"{prefix}{name}" for name in kinds], potentials)
     return ax
 
 
-def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_defects(table: pd.DataFrame) -> Axes:
     """Plot formation energies (eV), with a bar for each pair of potentials for relaxation and evaluation.
 
     The values correspond to paper 1, Table I.
@@ -153,7 +145,7 @@ def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         defects = (table["structure"] + ": " + table["defect"]).to_numpy()
     names = list(dict.fromkeys(defects))
     with style.publication_style():
-        ax = style.ensure_axes(ax)
+        ax = style.ensure_axes(None)
         width = 0.8 / len(pairs)
         for k, (relaxed_with, evaluated_with) in enumerate(pairs):
             mask = (table["relaxed_with"] == relaxed_with) & (table["evaluated_with"] == evaluated_with)

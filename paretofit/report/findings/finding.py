@@ -26,7 +26,7 @@ class Finding:
     question: str
     status: FindingStatus
     answer: str
-    published_result: str
+    published_result: str = ""
     numbers: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
 
     @classmethod

@@ -9,14 +9,7 @@ import pandas as pd
 from paretofit.pareto import merge_adjacent_ranges, select_best_by_budget
 from paretofit.report.figures.style import UNITS
 from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.tables.summaries import (
-    ERROR_KINDS,
-    OBJECTIVES,
-    compute_fronts_by_twojmax,
-    compute_medians,
-    compute_overall_front,
-    select_finite_rows,
-)
+from paretofit.report.tables import summaries
 from paretofit.report.wording import (
     format_count,
     format_duration,
@@ -54,12 +47,12 @@ def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: S
         mixed otherwise. ``numbers`` has a row per (2Jmax or all, level); ``energy_from_s`` and ``energy_to_s`` are the
         lowest and the highest budget at which the level gives the lowest energy error.
     """
-    table = select_finite_rows(compute_medians(results, levels), OBJECTIVES)
+    table = summaries.select_finite_rows(summaries.compute_medians(results, levels), summaries.OBJECTIVES)
     reason = _find_obstacle(table, levels)
     if reason:
         return Finding.not_tested("front", QUESTION, reason, PAPER)
-    fronts = {str(value): rows for value, rows in compute_fronts_by_twojmax(table).groupby("twojmax")}
-    fronts["all"] = compute_overall_front(front)
+    fronts = {str(value): rows for value, rows in summaries.compute_fronts_by_twojmax(table).groupby("twojmax")}
+    fronts["all"] = summaries.compute_overall_front(front)
     numbers = pd.concat([tabulate_front_levels(rows, name, levels) for name, rows in fronts.items()], ignore_index=True)
     limits = pd.DataFrame(
         [_find_budget_limits(fronts[str(value)], rows, levels[-1]) | {"twojmax": value}
@@ -70,7 +63,7 @@ def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: S
         _describe_budgets(fronts["all"]),
         _describe_limits(limits),
     ]
-    is_worth_using = limits[list(ERROR_KINDS.values())].notna().to_numpy()
+    is_worth_using = limits[list(summaries.ERROR_KINDS.values())].notna().to_numpy()
     status: FindingStatus = "yes" if is_worth_using.all() else "mixed" if is_worth_using.any() else "no"
     return Finding("front", QUESTION, status, " ".join(sentences), PAPER, numbers)
 
@@ -102,13 +95,11 @@ def tabulate_front_levels(front: pd.DataFrame, twojmax: str, levels: Sequence[st
             "lowest_energy": points["ref_energy"].min(),
             "lowest_force": points["ref_force"].min(),
         }
-    for column, kind in ERROR_KINDS.items():
-        for row in rows.values():
-            row |= {f"{kind}_from_s": np.nan, f"{kind}_to_s": np.nan}
-        for level, start, end in find_best_levels(front, column):
-            previous_start = rows[level][f"{kind}_from_s"]
-            first_start = start if np.isnan(previous_start) else previous_start
-            rows[level] |= {f"{kind}_from_s": first_start, f"{kind}_to_s": end}
+    for column, kind in summaries.ERROR_KINDS.items():
+        ranges = find_best_levels(front, column)
+        for level, row in rows.items():
+            budgets = [(start, end) for name, start, end in ranges if name == level] or [(np.nan, np.nan)]
+            row |= {f"{kind}_from_s": budgets[0][0], f"{kind}_to_s": budgets[-1][1]}
     return pd.DataFrame(list(rows.values()))
 
 
@@ -131,7 +122,7 @@ def _find_budget_limits(front: pd.DataFrame, settings: pd.DataFrame, reference: 
     """
     min_cost = settings.loc[settings["level"] == reference, "label_seconds"].min()
     limits: dict[str, Any] = {"affordable": min_cost}
-    for column, kind in ERROR_KINDS.items():
+    for column, kind in summaries.ERROR_KINDS.items():
         ends = [end for level, _, end in find_best_levels(front, column) if level != reference and end > min_cost]
         limits[kind] = max(ends, default=float("nan"))
     return limits
@@ -154,7 +145,7 @@ def _describe_points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequenc
 
 def _describe_budgets(front: pd.DataFrame) -> str:
     parts = []
-    for column, kind in ERROR_KINDS.items():
+    for column, kind in summaries.ERROR_KINDS.items():
         ranges = find_best_levels(front, column)
         starts = [f"level {level} from {format_duration(start)}" for level, start, _ in ranges[:MAX_LISTED_RANGES]]
         if len(ranges) > MAX_LISTED_RANGES:
@@ -169,7 +160,7 @@ def _describe_limits(limits: pd.DataFrame) -> str:
     """Describe, by 2Jmax, up to which budget a cheaper level is better although the reference level is affordable."""
     cases = []
     for _, row in limits.iterrows():
-        ends = [_describe_end(row[kind], kind) for kind in ERROR_KINDS.values()]
+        ends = [_describe_end(row[kind], kind) for kind in summaries.ERROR_KINDS.values()]
         start = format_duration(row["affordable"])
         cases.append(f"at 2Jmax = {row['twojmax']:.0f} (reference affordable from {start}) {join_items(ends)}")
     return f"Where the reference level is also affordable, cheaper levels are better {'; '.join(cases)}."

@@ -1,26 +1,19 @@
 """Findings of a study with a single convergence level: learning curve, weights, model sizes and MD speed."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
 from paretofit.pareto import MD_COST_COLUMN
 from paretofit.report.findings.finding import Finding
-from paretofit.report.tables.summaries import (
-    ERROR_KINDS,
-    compute_medians,
-    describe_subset,
-    select_finite_rows,
-    select_largest_subset,
-)
+from paretofit.report.tables import summaries
 from paretofit.report.wording import format_count, format_number, format_ratio, join_items, join_sentences
 
-LEARNING_QUESTION = "What do more configurations gain?"
-WEIGHT_QUESTION = "Which weight ratio of energies to forces?"
-MODEL_QUESTION = "Which 2Jmax, at which MD speed?"
+QUESTIONS = {
+    "learning": "What do more configurations gain?",
+    "weights": "Which weight ratio of energies to forces?",
+    "models": "Which 2Jmax, at which MD speed?",
+}
 MIN_RELATIVE_GAIN = 0.05  # a larger model with a smaller gain is not worth its MD cost
-_NOT_FINITE = "No setting has finite errors on the test set."
 
 
 def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Finding]:
@@ -31,9 +24,17 @@ def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Fin
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     level : name of the level
     """
-    medians = select_finite_rows(compute_medians(results, [level]), list(ERROR_KINDS), positive=True)
+    medians = summaries.select_finite_rows(
+        summaries.compute_medians(results, [level]), list(summaries.ERROR_KINDS), positive=True
+    )
     medians = medians.assign(both=np.sqrt(medians["ref_energy"] * medians["ref_force"]))
-    return [_describe_learning(medians), _describe_weights(medians), _describe_models(medians)]
+    answers = [("No setting has finite errors on the test set.", pd.DataFrame())] * len(QUESTIONS)
+    if len(medians):
+        answers = [_describe_learning(medians), _describe_weights(medians), _describe_models(medians)]
+    return [
+        Finding(name, question, "measured", text, numbers=numbers)
+        for (name, question), (text, numbers) in zip(QUESTIONS.items(), answers, strict=True)
+    ]
 
 
 def describe_single_level(results: pd.DataFrame) -> list[str]:
@@ -45,20 +46,18 @@ def describe_single_level(results: pd.DataFrame) -> list[str]:
     return [finding.answer for finding in findings]
 
 
-def _describe_learning(medians: pd.DataFrame) -> Finding:
+def _describe_learning(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the lowest errors of each subset size, and the gain from the last increase of the size."""
-    if medians.empty:
-        return Finding("learning", LEARNING_QUESTION, "measured", _NOT_FINITE, "")
     by_size = medians.groupby("n_train")
     best = medians.loc[by_size["both"].idxmin()].sort_values("n_train", ignore_index=True)
-    numbers = best[["n_train", "twojmax", "weight_ratio", "sampling", *ERROR_KINDS]]
+    numbers = best[["n_train", "twojmax", "weight_ratio", "sampling", *summaries.ERROR_KINDS]]
     sizes = join_items(f"{size:,}" for size in best["n_train"])
-    energies, forces = (" → ".join(map(format_number, best[column])) for column in ERROR_KINDS)
+    energies, forces = (" → ".join(map(format_number, best[column])) for column in summaries.ERROR_KINDS)
     text = (
         f"With {sizes} configurations, the setting with the lowest √(energy error · force error) has errors of "
         f"{energies} meV/atom and {forces} meV/Å."
     )
-    return Finding("learning", LEARNING_QUESTION, "measured", join_sentences(text, _extrapolate(best)), "", numbers)
+    return join_sentences(text, _extrapolate(best)), numbers
 
 
 def _extrapolate(best: pd.DataFrame) -> str:
@@ -68,20 +67,18 @@ def _extrapolate(best: pd.DataFrame) -> str:
     upper = best.iloc[len(best) // 2 - (len(best) == 2) :]
     upper = upper if len(upper) > 1 else best.iloc[-2:]
     changes = []
-    for column, kind in ERROR_KINDS.items():
+    for column, kind in summaries.ERROR_KINDS.items():
         slope = np.polyfit(np.log(upper["n_train"]), np.log(upper[column]), 1)[0]
         changes.append(f"the {kind} error by a factor of {format_number(2.0**slope)}")
     first, last = upper["n_train"].iloc[0], upper["n_train"].iloc[-1]
     return f"Between {first:,} and {last:,} configurations, doubling their number changes {join_items(changes)}."
 
 
-def _describe_weights(medians: pd.DataFrame) -> Finding:
+def _describe_weights(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the errors over the weight ratios of the largest model, trained on the largest subset."""
-    if medians.empty:
-        return Finding("weights", WEIGHT_QUESTION, "measured", _NOT_FINITE, "")
-    rows = select_largest_subset(medians)
+    rows = summaries.select_largest_subset(medians)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
-    numbers = rows[["twojmax", "weight_ratio", *ERROR_KINDS]]
+    numbers = rows[["twojmax", "weight_ratio", *summaries.ERROR_KINDS]]
     texts = [
         f"w_E/w_F = {format_ratio(row['weight_ratio'])} gives {name} ({format_number(row['ref_energy'])} meV/atom, "
         f"{format_number(row['ref_force'])} meV/Å)"
@@ -92,28 +89,25 @@ def _describe_weights(medians: pd.DataFrame) -> Finding:
         )
         for row in [rows.loc[rows[column].idxmin()]]
     ]
-    text = f"At 2Jmax = {rows['twojmax'].iloc[0]}, trained on {describe_subset(rows)}, {join_items(texts)}."
+    text = f"At 2Jmax = {rows['twojmax'].iloc[0]}, trained on {summaries.describe_subset(rows)}, {join_items(texts)}."
     if rows["weight_ratio"].nunique() < 2:
         text = f"All fits have w_E/w_F = {format_ratio(rows['weight_ratio'].iloc[0])}: add 'weights' to compare."
-    return Finding("weights", WEIGHT_QUESTION, "measured", text, "", numbers)
+    return text, numbers
 
 
-def _describe_models(medians: pd.DataFrame) -> Finding:
+def _describe_models(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the best errors of each 2Jmax at the largest subset, with the MD speed."""
-    if medians.empty:
-        return Finding("models", MODEL_QUESTION, "measured", _NOT_FINITE, "")
-    rows = select_largest_subset(medians)
+    rows = summaries.select_largest_subset(medians)
     best = rows.loc[rows.groupby("twojmax")["both"].idxmin()].sort_values("twojmax", ignore_index=True)
-    columns = ["twojmax", "weight_ratio", *ERROR_KINDS, *(c for c in ["n_features", MD_COST_COLUMN] if c in best)]
+    cost_columns = [name for name in ("n_features", MD_COST_COLUMN) if name in best]
+    columns = ["twojmax", "weight_ratio", *summaries.ERROR_KINDS, *cost_columns]
     texts = [
         f"2Jmax = {row['twojmax']}: {format_number(row['ref_energy'])} meV/atom and "
         f"{format_number(row['ref_force'])} meV/Å{_format_speed(row)}"
         for _, row in best.iterrows()
     ]
-    lead = f"Trained on {describe_subset(best)}, at the w_E/w_F with the lowest product of both errors"
-    return Finding(
-        "models", MODEL_QUESTION, "measured", f"{lead}: {'; '.join(texts)}. {_advise(best)}".strip(), "", best[columns]
-    )
+    lead = f"Trained on {summaries.describe_subset(best)}, at the w_E/w_F with the lowest product of both errors"
+    return f"{lead}: {'; '.join(texts)}. {_advise(best)}".strip(), best[columns]
 
 
 def _format_speed(row: pd.Series) -> str:

@@ -9,26 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paretofit.pareto import (
-    HYPERVOLUME_REFERENCE,
-    MD_COST_COLUMN,
-    compute_front_shares,
-    compute_hypervolume_share,
-    find_knee,
-    merge_adjacent_ranges,
-    pareto_front,
-    select_best_by_budget,
-)
+from paretofit import pareto
 from paretofit.report.page.sweep_page import ReportTable
-from paretofit.report.tables.summaries import (
-    OBJECTIVES,
-    compute_fronts_by_twojmax,
-    compute_medians,
-    compute_overall_front,
-    compute_weight_ratio,
-    drop_duplicate_fits,
-    select_finite_rows,
-)
+from paretofit.report.tables import summaries
 from paretofit.report.wording import (
     format_count,
     format_duration,
@@ -38,7 +21,7 @@ from paretofit.report.wording import (
     join_sentences,
 )
 
-_ENERGY, _FORCE, COST_COLUMN = OBJECTIVES
+_ENERGY, _FORCE, COST_COLUMN = summaries.OBJECTIVES
 _BOTH = "both"  # column of sqrt(energy error · force error)
 CRITERIA = {_ENERGY: "energy", _FORCE: "force", _BOTH: "both"}
 _ALL = "all"
@@ -64,15 +47,15 @@ def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Seque
     ReportTable
         Best level by budget (if the cost of labels is known), knee points, and shares of the front.
     """
-    medians = compute_medians(results, levels)
+    medians = summaries.compute_medians(results, levels)
     # The whole training set has the sampling method "all", as in the front.
     whole_set_size = front.loc[front["sampling"] == _ALL, "n_train"].min()
     table = medians.assign(sampling=medians["sampling"].where(~(medians["n_train"] >= whole_set_size), _ALL))
     priced = _select_priced(table)
     if len(priced):
         yield _build_budget_table(priced)
-    objectives = OBJECTIVES if len(priced) else OBJECTIVES[:2]
-    usable = select_finite_rows(table, objectives, positive=True)
+    objectives = summaries.OBJECTIVES if len(priced) else summaries.OBJECTIVES[:2]
+    usable = summaries.select_finite_rows(table, objectives, positive=True)
     if usable.empty:
         return
     overall = _compute_overall_front(usable, front, objectives)
@@ -86,7 +69,7 @@ def describe_budget(results: pd.DataFrame, levels: Sequence[str]) -> str:
     The best level has the lowest √(energy error · force error), over all 2Jmax and for each 2Jmax. The paper has
     similar statements: "10-20 minutes favours level 3, 20-1000 minutes level 4, more than 3000 minutes level 5".
     """
-    priced = _select_priced(compute_medians(results, levels))
+    priced = _select_priced(summaries.compute_medians(results, levels))
     if priced.empty:
         return "The cost of the labels is not known, so no best level can be given for a budget."
     ranges = {name: _find_ranges(points, _BOTH) for name, points in _compute_fronts(priced).items()}
@@ -136,17 +119,19 @@ def _describe_reference_start(ranges: dict[str, pd.DataFrame], reference: str) -
 
 def _select_priced(table: pd.DataFrame) -> pd.DataFrame:
     """Select settings with positive finite errors and cost, and add √(energy · force)."""
-    rows = select_finite_rows(table, OBJECTIVES, positive=True)
+    rows = summaries.select_finite_rows(table, summaries.OBJECTIVES, positive=True)
     return rows.assign(**{_BOTH: np.sqrt(rows[_ENERGY] * rows[_FORCE])})
 
 
 def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     """Compute the front over all 2Jmax from the front on the page or, without costs, from the two errors."""
-    if len(objectives) == len(OBJECTIVES):
-        overall = select_finite_rows(compute_overall_front(front), OBJECTIVES, positive=True)
+    if len(objectives) == len(summaries.OBJECTIVES):
+        overall = summaries.select_finite_rows(
+            summaries.compute_overall_front(front), summaries.OBJECTIVES, positive=True
+        )
         if len(overall):
-            return overall.assign(weight_ratio=compute_weight_ratio(overall))
-    return drop_duplicate_fits(pareto_front(usable, list(objectives)))
+            return overall.assign(weight_ratio=summaries.compute_weight_ratio(overall))
+    return summaries.drop_duplicate_fits(pareto.pareto_front(usable, list(objectives)))
 
 
 def _compute_fronts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -155,8 +140,8 @@ def _compute_fronts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     The best setting for any budget is on the front. If two settings have the same cost and error, the front contains
     the setting with the smaller other error.
     """
-    fronts = compute_fronts_by_twojmax(table)
-    return {**_name_fronts(fronts), _ALL: pareto_front(fronts, OBJECTIVES)}
+    fronts = summaries.compute_fronts_by_twojmax(table)
+    return {**_name_fronts(fronts), _ALL: pareto.pareto_front(fronts, summaries.OBJECTIVES)}
 
 
 def _name_fronts(fronts: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -164,7 +149,7 @@ def _name_fronts(fronts: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _find_ranges(points: pd.DataFrame, criterion: str) -> pd.DataFrame:
-    return merge_adjacent_ranges(select_best_by_budget(points, criterion, COST_COLUMN), "level")
+    return pareto.merge_adjacent_ranges(pareto.select_best_by_budget(points, criterion, COST_COLUMN), "level")
 
 
 def _drop_short_ranges(
@@ -180,7 +165,7 @@ def _drop_short_ranges(
     while sum(map(len, remaining_ranges.values())) > max_ranges and min_decades < max_decades:
         min_decades = _GROWTH * min_decades or MIN_RANGE_DECADES
         remaining_ranges = {
-            key: merge_adjacent_ranges(
+            key: pareto.merge_adjacent_ranges(
                 table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], "level"
             )
             for key, table in remaining_ranges.items()
@@ -227,8 +212,8 @@ def _format_ranges(ranges: pd.DataFrame, name: str, criterion: str) -> pd.DataFr
 def _build_knee_table(usable: pd.DataFrame, overall: pd.DataFrame, objectives: Sequence[str]) -> ReportTable:
     has_cost = COST_COLUMN in objectives
     rows = []
-    for name, points in {**_name_fronts(compute_fronts_by_twojmax(usable)), _ALL: overall}.items():
-        knee = points.iloc[[find_knee(points, objectives)]]
+    for name, points in {**_name_fronts(summaries.compute_fronts_by_twojmax(usable)), _ALL: overall}.items():
+        knee = points.iloc[[pareto.find_knee(points, objectives)]]
         columns = {"models": name, "points": len(points), "level": knee["level"], **knee[_POINT_COLUMNS]}
         if has_cost:
             columns |= {COST_COLUMN: knee[COST_COLUMN], "DFT cost": knee[COST_COLUMN].map(format_duration)}
@@ -259,13 +244,13 @@ def _build_share_table(
         "the dominated hypervolume (in scaled logarithms) that is lost without these points. A group whose points are "
         "nearly matched by those of others has many points and loses little volume. "
         f"The front in {errors} has {format_count(len(overall), 'point')} and dominates "
-        f"{_format_volume(overall, objectives)} % of the box that extends to {HYPERVOLUME_REFERENCE:g} times the range "
-        f"of each objective. {_describe_largest_shares(table)}"
+        f"{_format_volume(overall, objectives)} % of the box that extends to {pareto.HYPERVOLUME_REFERENCE:g} times "
+        f"the range of each objective. {_describe_largest_shares(table)}"
     )
-    objectives_with_md = [*objectives, MD_COST_COLUMN]
-    timed = select_finite_rows(usable, objectives_with_md, positive=True)
+    objectives_with_md = [*objectives, pareto.MD_COST_COLUMN]
+    timed = summaries.select_finite_rows(usable, objectives_with_md, positive=True)
     if len(timed):
-        front_with_md = drop_duplicate_fits(pareto_front(timed, objectives_with_md))
+        front_with_md = summaries.drop_duplicate_fits(pareto.pareto_front(timed, objectives_with_md))
         shares = _tabulate_shares(front_with_md, objectives_with_md, levels).set_index("group")
         table = table.set_index("group").join(shares.add_prefix("with MD cost: "), how="outer", sort=False)
         table = table.reindex(_sort_groups(table.index, levels)).reset_index(names="group")
@@ -283,7 +268,7 @@ def _tabulate_shares(points: pd.DataFrame, objectives: Sequence[str], levels: Se
     """Tabulate the shares of each level and each 2Jmax on the front."""
     tables = []
     for column, prefix in (("level", "level "), ("twojmax", "2Jmax = ")):
-        shares = compute_front_shares(points, objectives, column)
+        shares = pareto.compute_front_shares(points, objectives, column)
         columns = {
             "group": prefix + shares[column].astype(str),
             "points": shares["points"].astype(int),
@@ -304,7 +289,7 @@ def _sort_groups(groups: "pd.Index[str]", levels: Sequence[str]) -> list[str]:
 
 def _format_volume(points: pd.DataFrame, objectives: Sequence[str]) -> str:
     """Format the share of the box of scaled logarithms that a front dominates, in %."""
-    return format_number(100 * compute_hypervolume_share(points, objectives))
+    return format_number(100 * pareto.compute_hypervolume_share(points, objectives))
 
 
 def _describe_largest_shares(table: pd.DataFrame) -> str:

@@ -22,20 +22,9 @@ from paretofit.report.findings.catalogue import collect_findings
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import build_explorer_data
 from paretofit.report.page.sweep_page import ReportFigure, ReportTable, render_report
+from paretofit.report.tables import summaries
 from paretofit.report.tables import table_text as tables
 from paretofit.report.tables.error_tables import build_model_table
-from paretofit.report.tables.summaries import (
-    ERROR_KINDS,
-    FRONT_COLUMNS,
-    check_columns,
-    compute_fronts_by_twojmax,
-    compute_medians,
-    compute_overall_front,
-    describe_subset,
-    list_sampling_methods,
-    prepare_results,
-    select_largest_subset,
-)
 from paretofit.report.wording import (
     format_count,
     format_duration_range,
@@ -113,7 +102,7 @@ def write_report(
     text = render_report(
         title=title, opening=_describe_study(results, front, levels), findings=findings, figures=figures,
         tables=report_tables, summary=summary, warnings=warnings,
-        explorer=build_explorer_data(compute_medians(results, levels), levels, study),
+        explorer=build_explorer_data(summaries.compute_medians(results, levels), levels, study),
     )  # fmt: skip
     write_text(folder / "report.html", text)
     return folder / "report.html"
@@ -133,8 +122,8 @@ def _write_finding_tables(folder: Path, findings: Sequence[Finding]) -> None:
 def _check_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     if not levels:
         raise InputError("levels must contain at least one convergence level; got none")
-    check_columns(front, FRONT_COLUMNS, "front")
-    frame = prepare_results(results, levels)
+    summaries.check_columns(front, summaries.FRONT_COLUMNS, "front")
+    frame = summaries.prepare_results(results, levels)
     if frame.empty:
         raise InputError("the results table has no rows; a report requires at least one fit")
     return frame
@@ -147,10 +136,10 @@ def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
     settings = (
         f"{format_count(len(results), 'fit')}: convergence {format_levels(result_levels)}, "
         f"2Jmax {join_items(sorted(set(results['twojmax'])))}, w_E/w_F {_format_range(ratios)}, "
-        f"{_format_range(sizes)} training configurations, {join_items(list_sampling_methods(results))} sampling, up to "
-        f"{format_count(results['repeat'].nunique(), 'repetition')}."
+        f"{_format_range(sizes)} training configurations, {join_items(summaries.list_sampling_methods(results))} "
+        f"sampling, up to {format_count(results['repeat'].nunique(), 'repetition')}."
     )
-    points = compute_overall_front(front)
+    points = summaries.compute_overall_front(front)
     costs = points["label_seconds"]
     cost = f"; its labels cost {format_duration_range(costs.min(), costs.max())}" if len(costs) else ""
     if ASSUMED_COLUMN in results and results[ASSUMED_COLUMN].any():
@@ -159,7 +148,7 @@ def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
         settings,
         f"Errors are medians over repetitions of the RMSE on the test set"
         f"{f'; the reference is level {levels[-1]}' if len(levels) > 1 else ''}.",
-        _describe_lowest_errors(compute_medians(results, levels)),
+        _describe_lowest_errors(summaries.compute_medians(results, levels)),
         f"The front over all 2Jmax has {format_count(len(points), 'point')}{cost}.",
     )
 
@@ -169,7 +158,7 @@ def _describe_lowest_errors(table: pd.DataFrame) -> str:
     lowest = [
         f"{format_number(row[column])} {UNITS[kind]} (level {row['level']}, 2Jmax = {row['twojmax']}, "
         f"w_E/w_F = {format_ratio(row['weight_ratio'])}, {row['n_train']:,} configurations)"
-        for column, kind in ERROR_KINDS.items()
+        for column, kind in summaries.ERROR_KINDS.items()
         for _, row in table.dropna(subset=[column]).nsmallest(1, column).iterrows()
     ]
     return f"The lowest median errors are {join_items(lowest)}." if lowest else ""
@@ -181,8 +170,8 @@ def _format_range(values: "pd.Series[float]") -> str:
 
 
 def _plan_figures(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> Iterator[FigurePlan]:
-    largest = select_largest_subset(compute_medians(results, levels))
-    fronts = compute_fronts_by_twojmax(compute_medians(results, levels))
+    largest = summaries.select_largest_subset(summaries.compute_medians(results, levels))
+    fronts = summaries.compute_fronts_by_twojmax(summaries.compute_medians(results, levels))
     learning = FigurePlan(
         "learning_curves",
         lambda: sweep_figures.plot_learning_curves(results, levels),
@@ -221,8 +210,8 @@ def _describe_tradeoff(largest: pd.DataFrame, reference: str, *, has_curves: boo
     lines = lines if set(largest["level"]) != {reference} else ""
     return (
         f"Energy against force RMSE on the test set for w_E/w_F {_format_range(largest['weight_ratio'])}, trained on "
-        f"{describe_subset(largest)}. {lines}The ends of a line are the smallest and largest w_E/w_F.{curves} "
-        f"{OUTSIDE_NOTE}"
+        f"{summaries.describe_subset(largest)}. {lines}The ends of a line are the smallest and largest w_E/w_F."
+        f"{curves} {OUTSIDE_NOTE}"
     )
 
 
@@ -257,14 +246,12 @@ def _write_tables(
     )
     shown_errors = shown_errors.drop(columns=["twojmax", "n_train"])
     yield ReportTable("Errors by level and weight", note, "errors", shown_errors)
+    front_table, costs = tables.tabulate_front(front), tables.tabulate_costs(results, levels)
     report_tables = [
         *leading_tables,
-        ReportTable("The front", "Click on a heading to sort.", "front", tables.tabulate_front(front)),
-        ReportTable(
-            "DFT cost of a level", "Median over subsets of their cost per configuration.", "costs",
-            tables.tabulate_costs(results, levels),
-        ),
-    ]  # fmt: skip
+        ReportTable("The front", "Click on a heading to sort.", "front", front_table),
+        ReportTable("DFT cost of a level", "Median over subsets of their cost per configuration.", "costs", costs),
+    ]
     if "models" not in {table.file_stem for table in leading_tables}:
         report_tables.append(build_model_table(results, levels, pd.DataFrame()))
     used_names = {"errors", *(table.file_stem for table in report_tables)}

@@ -1,7 +1,5 @@
 """HTML page of sections with tables and figures, for validation and active learning."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

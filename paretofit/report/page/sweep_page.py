@@ -90,15 +90,11 @@ def render_report(
 
 def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[str, Any]:
     """Format a table for the template: headings, and rows of pairs (text, number for sorting or None)."""
-    rows: list[list[tuple[str, float | None]]] = []
-    if len(table) <= max_rows:
-        rows = [
-            [
-                (format_cell(column, value), _get_sort_key(value))
-                for column, value in zip(table.columns, row, strict=True)
-            ]
-            for row in table.itertuples(index=False, name=None)
-        ]
+    shown = table if len(table) <= max_rows else table.iloc[:0]
+    rows = [
+        [(format_cell(column, value), _get_sort_key(value)) for column, value in zip(table.columns, row, strict=True)]
+        for row in shown.itertuples(index=False, name=None)
+    ]
     headings = [_split_unit(format_heading(column)) for column in table.columns]
     return {"headings": headings, "rows": rows, "length": len(table)}
 

@@ -11,12 +11,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import write_csv, write_text
-from paretofit.report.tables.summaries import (
-    FRONT_COLUMNS,
-    compute_medians,
-    compute_weight_ratio,
-    select_largest_subset,
-)
+from paretofit.report.tables import summaries
 from paretofit.report.wording import format_number, format_ratio
 
 HEADINGS = {
@@ -91,7 +86,7 @@ def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
     -------
     DataFrame, a row per (2Jmax, w_E/w_F, level): medians over repetitions in meV/atom and meV/Å.
     """
-    rows = select_largest_subset(compute_medians(results, levels))
+    rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     columns = [
         "twojmax", "weight_ratio", "level", "n_train", "train_energy", "test_energy", "ref_energy",
         "ref_energy_shifted", "train_force", "test_force", "ref_force",
@@ -103,8 +98,8 @@ def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 
 def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
     """Tabulate the points of the front by DFT cost, with w_E/w_F instead of the two weights."""
-    table = front.assign(weight_ratio=compute_weight_ratio(front), level=front["level"].astype(str))
-    columns = [name for name in FRONT_COLUMNS if name not in ("w_energy", "w_force")]
+    table = front.assign(weight_ratio=summaries.compute_weight_ratio(front), level=front["level"].astype(str))
+    columns = [name for name in summaries.FRONT_COLUMNS if name not in ("w_energy", "w_force")]
     columns.insert(columns.index("n_train") + 1, "weight_ratio")
     if "overall" in front.columns:  # whether a point of the front of a 2Jmax is also on the front over all 2Jmax
         columns.append("overall")
@@ -114,7 +109,7 @@ def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
 
 def tabulate_costs(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Tabulate the cost of a label at each level: the median of label_seconds / n_train at the largest subset (s)."""
-    rows = select_largest_subset(compute_medians(results, levels))
+    rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     unit_costs = (rows["label_seconds"] / rows["n_train"]).groupby(rows["level"]).median()
     table = pd.DataFrame({"level": [level for level in levels if level in unit_costs.index]})
     table["seconds_per_configuration"] = table["level"].map(unit_costs).astype(float)
