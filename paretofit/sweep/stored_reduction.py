@@ -18,16 +18,17 @@ import numpy as np
 from paretofit.core import CORRUPT_FILE_ERRORS, RowKind, atomic_hdf5, hash_json, raise_system_error
 from paretofit.descriptors import write_array
 from paretofit.linear import LeverageScores, Reduction
-from paretofit.linear.reduction import KindMoments, Moments, ResidualFactor, Whitening
+from paretofit.linear.reduction import RowFactor, Whitening
 
 log = logging.getLogger(__name__)
 
 REDUCTION_FILE = "reduction.h5"
 MIN_REDUCTION_TIME_S = 60.0
+VERSION = 2  # of the contents of the file
 # Names of the datasets, and the order of the fields that they store.
-SIZES = ("sizes", "whitened_sizes", "n_levels", "unpenalised", "baseline")
-WHITENING = ("kept", "dropped", "R")
-MOMENTS = ("G", "c", "s", "norms", "n")
+ARRAYS = ("sizes", "whitened_sizes", "weights", "baseline", "unpenalised")
+WHITENING = ("retained_columns", "dropped_columns", "R", "dropped_coefficients")
+FACTOR = ("content", "n", "is_matrix", "is_gram")
 SCORES = ("rows", "regular", "block", "rank")
 
 ReductionAndScores = tuple[Reduction, LeverageScores | None]
@@ -49,7 +50,7 @@ def load_or_compute_reduction(
     """
     if folder is None:
         return compute()
-    path, key = folder / REDUCTION_FILE, hash_json(inputs)
+    path, key = folder / REDUCTION_FILE, hash_json([VERSION, inputs])
     try:
         stored_result = _read(path, key)
     except CORRUPT_FILE_ERRORS as error:
@@ -67,14 +68,13 @@ def load_or_compute_reduction(
 
 
 def _write(path: Path, key: str, reduction: Reduction, scores: LeverageScores | None) -> None:
-    whitening = reduction.whitening
-    arrays: dict[str, Any] = {name: getattr(reduction, name) for name in SIZES}
-    fields = whitening.retained_columns, whitening.dropped_columns, whitening.R
-    arrays |= {f"whitening/{name}": array for name, array in zip(WHITENING, fields, strict=True)}
-    for kind, part in reduction.train_moments.by_kind.items():
-        arrays |= {f"train/{int(kind)}/{name}": getattr(part, name) for name in MOMENTS}
-    for kind, factor in reduction.test_factors.items():
-        arrays |= {f"test/{int(kind)}/n": factor.n, f"test/{int(kind)}/R": factor.R}
+    arrays: dict[str, Any] = {name: getattr(reduction, name) for name in ARRAYS}
+    arrays |= {f"whitening/{name}": getattr(reduction.whitening, name) for name in WHITENING}
+    for part, factors in (("train", reduction.train_factors), ("test", reduction.test_factors)):
+        for kind, factor in factors.items():
+            fields = factor.content, factor.n, factor.matrix is not None, factor.is_gram
+            arrays |= {f"{part}/{int(kind)}/{name}": field for name, field in zip(FACTOR, fields, strict=True)}
+    arrays |= {f"norms/{int(kind)}": norm for kind, norm in reduction.train_norms.items()}
     if scores is not None:
         arrays |= {f"scores/{name}": getattr(scores, name) for name in SCORES}
     with atomic_hdf5(path) as (file, check):
@@ -95,19 +95,23 @@ def _read(path: Path, key: str) -> ReductionAndScores | None:
         def read(group: str, *names: str) -> list[Any]:
             return [np.asfortranarray(file[f"{group}/{name}"][()]) for name in names]
 
-        sizes, whitened_sizes, n_levels, unpenalised, baseline = read("", *SIZES)
+        def read_factors(part: str) -> dict[RowKind, RowFactor]:
+            factors = {}
+            for kind in file[part]:
+                content, n, is_matrix, is_gram = read(f"{part}/{kind}", *FACTOR)
+                form = {"is_matrix": bool(is_matrix[0]), "is_gram": bool(is_gram[0])}
+                factors[RowKind(int(kind))] = RowFactor.from_arrays(content, int(n[0]), **form)
+            return factors
+
+        sizes, whitened_sizes, weights, baseline, unpenalised = read("", *ARRAYS)
         whitening = Whitening(*read("whitening", *WHITENING))
-        train = Moments(len(whitening.retained_columns), 0, [])
-        for kind in file["train"]:
-            G, c, s, norms, n = read(f"train/{kind}", *MOMENTS)
-            train.by_kind[RowKind(int(kind))] = KindMoments(G, c, s, norms, int(n[0]))
-        test = {}
-        for kind in file["test"]:
-            n, R = read(f"test/{kind}", "n", "R")
-            test[RowKind(int(kind))] = ResidualFactor(train.P, int(n[0]), R)
+        norms = {RowKind(int(kind)): file[f"norms/{kind}"][()] for kind in file["norms"]}
+        factors = read_factors("train"), read_factors("test")
         scores = None
         if "scores" in file:
             rows, regular, block, rank = read("scores", *SCORES)
             scores = LeverageScores(rows, regular, block, int(rank[0]))
-    models = sizes, whitened_sizes, int(n_levels[0])
-    return Reduction(*models, whitening, baseline, train, test, int(unpenalised[0])), scores
+    result = Reduction(
+        sizes, whitened_sizes, whitening, weights, baseline, *factors, norms, int(unpenalised[0])
+    )
+    return result, scores

@@ -41,20 +41,20 @@ def make_parts(data, levels, size=500):
 
 
 def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
-    """Check the largest relative difference of every error, for whitened fits and for the others."""
+    """Check the largest relative difference of every error, for fits of full rank and for the others."""
     fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
     assert fast[["level", "n_train", "sampling", "n_features"]].equals(
         plain[["level", "n_train", "sampling", "n_features"]]
     )
-    whitened = fast["solver"].isin(["whitened", "refined"]).to_numpy()
+    full_rank = (fast["solver"] == "factor").to_numpy()
     for column in columns:
         ours, theirs = fast[column].to_numpy(), plain[column].to_numpy()
         assert (np.isnan(ours) == np.isnan(theirs)).all()
         # The plain fit is itself accurate only to about 1e-12 eV; see the test in extended precision.
         difference = np.maximum(np.abs(ours - theirs) - 1e-9, 0) / np.where(theirs > 0, theirs, 1)
-        assert np.nanmax(difference[whitened], initial=0) < tight, column
-        assert np.nanmax(difference[~whitened], initial=0) < loose, column
-    assert (fast.loc[whitened, "rank"] == plain.loc[whitened, "rank"]).all()
+        assert np.nanmax(difference[full_rank], initial=0) < tight, column
+        assert np.nanmax(difference[~full_rank], initial=0) < loose, column
+    assert (fast.loc[full_rank, "rank"] == plain.loc[full_rank, "rank"]).all()
     return fast, plain
 
 
@@ -71,9 +71,8 @@ def test_engines_agree_on_real_data_for_weights_1_to_1000(real, weights, sizes, 
     grid = SweepGrid(list("12345"), [4, 6, 8], [(w, 1.0) for w in weights], sizes, samplings, 1)
     fast, _ = compare(replace(real, leverage_columns=120), grid)
     solvers = fast.groupby("solver").size()
-    assert solvers["whitened"] > 0.4 * len(fast), "most fits must come from moments"
-    assert {"rrqr"} <= set(solvers.index), "and small subsets of large models need their rows"
-    assert (fast.loc[fast["solver"] == "whitened", "condition"] < 1e8).all()
+    assert set(solvers.index) == {"factor", "rank-revealing"}, "small subsets of large models have fewer rows"
+    assert solvers["factor"] > 0.4 * len(fast)
 
 
 def test_the_smallest_errors_against_extended_precision(real):
@@ -81,7 +80,7 @@ def test_the_smallest_errors_against_extended_precision(real):
     grid = SweepGrid(list("12345"), [8], [(1000.0, 1.0)], [138], ["random"], 1)
     data = replace(real, leverage_columns=120)
     ours = run_sweep(data, grid)
-    assert ours["solver"].isin(["whitened", "refined"]).all()
+    assert (ours["solver"] == "factor").all()
     assert ours["train_energy"].min() < 1e-3
     rows = data.select_rows(data.train)
     kind = data.design.kind[rows]
@@ -170,13 +169,11 @@ def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
     )
     w = np.array([5.0, 1.0, 1.0])
     ours, theirs = (
-        r.compute_test_rms(r.factorise(r.train_moments, w).fit(1))[0].reference_level for r in (first, second)
+        r.compute_test_rms(r.train.weigh(w).fit(1).delta)[0].reference_level for r in (first, second)
     )
     assert ours == pytest.approx(theirs, rel=1e-10)
     if size == 500:
-        assert (first.train_moments.by_kind[1].G == second.train_moments.by_kind[1].G).all(), (
-            "threads do not change a bit"
-        )
+        assert (first.train_factors[1].content == second.train_factors[1].content).all(), "threads do not change a bit"
 
 
 def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkeypatch):

@@ -135,17 +135,20 @@ def concatenate(arrays: list[Any], axis: int) -> Any:
     return np.concatenate(arrays, axis) if isinstance(arrays[0], np.ndarray) else _torch().cat(arrays, axis)
 
 
-def update_qr(R: Any, A: Any) -> Any:
-    """Return R' of [R; A] = Q R' for an upper triangular R ``(p, p)`` and more rows A ``(n, p)``; R is overwritten."""
+def update_qr(R: Any, A: Any, n_trapezoidal: int = 0) -> Any:
+    """Return R' of [R; A] = Q R' for an upper triangular R ``(p, p)`` and more rows A ``(n, p)``; R is overwritten.
+
+    The last `n_trapezoidal` rows of A are upper trapezoidal.
+    """
     if isinstance(A, np.ndarray):
-        native.update_qr(R, A)
+        native.update_qr(R, A, n_trapezoidal)
         return R
     return _torch().linalg.qr(concatenate([R, A], 0), mode="r").R
 
 
 def get_qr_batch_size(A: Any) -> int:
     """Return the number of rows of A's width that a QR update should have at least to be efficient."""
-    return int(A.shape[1]) // 8 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
+    return int(A.shape[1]) // 2 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
 
 
 def factorise_cholesky(M: Any) -> tuple[Any, int]:

@@ -15,8 +15,8 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize_scalar
 
 from paretofit.core import Array, InputError, RowKind
-from paretofit.linear.reduction.moments import Moments, NestedFactor
-from paretofit.linear.reduction.reducer import MAX_CONDITION, NestedFit, Reduction
+from paretofit.linear.reduction.nested_factor import NestedFactor
+from paretofit.linear.reduction.weighing import MAX_CONDITION, RowFactors
 
 ERROR_TYPES = ("train", "test", "reference")
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
@@ -85,8 +85,7 @@ class WeightPath:
 
 
 def compute_weight_path(
-    reduction: Reduction,
-    moments: Moments,
+    rows: RowFactors,
     size_index: int,
     *,
     ratio_limits: tuple[float, float] = (0.1, 1000.0),
@@ -96,9 +95,8 @@ def compute_weight_path(
 
     Parameters
     ----------
-    reduction : Reduction
-    moments : Moments
-        Moments of the training subset; ``reduction.train_moments`` for the whole training set.
+    rows : RowFactors
+        Factors of the training subset; ``reduction.train`` for the whole training set.
     size_index : int
         Position among the reduction's sizes.
     ratio_limits, n_points
@@ -107,7 +105,7 @@ def compute_weight_path(
     Returns
     -------
     WeightPath or None
-        None if the moments are singular or too ill-conditioned at the middle of the path.
+        None if the Gram matrix is singular or too ill-conditioned at the middle of the path.
 
     Raises
     ------
@@ -119,15 +117,15 @@ def compute_weight_path(
         raise InputError(
             f"ratio_limits must be positive and ascending, with at least two points; got {ratio_limits} and {n_points}"
         )
-    if not all(kind in moments.by_kind and moments.by_kind[kind].n for kind in KIND_NAMES):
+    if not all(kind in rows.by_kind and rows.by_kind[kind].n for kind in KIND_NAMES):
         raise InputError("a weight path needs energy rows and force rows")
     middle_ratio = float(np.sqrt(low * high))
-    basis = _PathBasis(moments, int(reduction.whitened_sizes[size_index]), middle_ratio)
+    basis = _PathBasis(rows, int(rows.reduction.whitened_sizes[size_index]), middle_ratio)
     if not basis.condition < MAX_CONDITION:
         return None
-    basis.diagonalise(moments, reduction.get_target_columns(size_index))
+    basis.diagonalise()
     ratio = np.geomspace(low, high, n_points)
-    errors = [_measure_errors(reduction, moments, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
+    errors = [_measure_errors(rows, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
     curves = [
         {name: np.array([point[kind, name] for point in errors]) for name in ERROR_TYPES}
         for kind in KIND_NAMES.values()
@@ -142,38 +140,42 @@ class _PathBasis:
     √t times the middle one, coefficients are R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² c_E + w_F² c_F).
     """
 
-    def __init__(self, moments: Moments, p: int, middle_ratio: float) -> None:
-        scale = max(middle_ratio, 1.0)
-        self.squared_weights = {RowKind.ENERGY: (middle_ratio / scale) ** 2, RowKind.FORCE: scale**-2}
-        G = sum(square * moments.by_kind[kind].G[:p, :p] for kind, square in self.squared_weights.items())
+    def __init__(self, rows: RowFactors, p: int, middle_ratio: float) -> None:
+        scale, self.theta = max(middle_ratio, 1.0), rows.reduction.baseline
+        self.P, self.p = len(self.theta), p
+        squares = {RowKind.ENERGY: (middle_ratio / scale) ** 2, RowKind.FORCE: scale**-2}
+        grams = {kind: np.triu(square * rows.by_kind[kind].get_gram()) for kind, square in squares.items()}
+        self.grams = {kind: G + np.triu(G, 1).T for kind, G in grams.items()}
+        G = sum(gram[:p, :p] for gram in self.grams.values())
         factor = NestedFactor.from_moments(np.asfortranarray(G))
         self.R, self.condition = factor.R, factor.estimate_condition(p)
 
-    def diagonalise(self, moments: Moments, columns: slice) -> None:
-        """Compute the basis R⁻¹ V, the eigenvalues Λ, and the right-hand sides of the target columns in this basis."""
-        p, self.columns = len(self.R), columns
-        G = np.triu(moments.by_kind[RowKind.ENERGY].G[:p, :p])
-        G = self.squared_weights[RowKind.ENERGY] * (G + np.triu(G, 1).T)
-        left_solution = scipy.linalg.solve_triangular(self.R, G, trans=1, check_finite=False)
+    def diagonalise(self) -> None:
+        """Compute the basis R⁻¹ V, the eigenvalues Λ, and the right-hand sides of the levels in this basis."""
+        p, P = self.p, self.P
+        left_solution = scipy.linalg.solve_triangular(
+            self.R, self.grams[RowKind.ENERGY][:p, :p], trans=1, check_finite=False
+        )
         product = scipy.linalg.solve_triangular(self.R, left_solution.T, trans=1, check_finite=False).T
         eigenvalues, V = scipy.linalg.eigh((product + product.T) / 2, check_finite=False)
         self.energy_share = np.clip(eigenvalues, 0.0, 1.0)
         self.vectors = scipy.linalg.solve_triangular(self.R, V, check_finite=False)
         self.energy_rhs, self.force_rhs = (
-            self.vectors.T @ (square * moments.by_kind[kind].c[:p, columns])
-            for kind, square in self.squared_weights.items()
+            self.vectors.T @ (G[:p, P:] + G[:p, p:P] @ self.theta[p:])
+            for G in (self.grams[RowKind.ENERGY], self.grams[RowKind.FORCE])
         )
 
-    def fit(self, t: float) -> NestedFit:
-        """Fit at the ratio √t times the middle one."""
+    def fit(self, t: float) -> Array:
+        """Fit at the ratio √t times the middle one; return whitened coefficients minus the baseline's."""
         scales = t * self.energy_share + 1 - self.energy_share
-        delta = self.vectors @ ((t * self.energy_rhs + self.force_rhs) / scales[:, None])
-        return NestedFit(delta, self.condition, self.columns)
+        delta = -self.theta
+        delta[: self.p] = self.vectors @ ((t * self.energy_rhs + self.force_rhs) / scales[:, None])
+        return delta
 
 
-def _measure_errors(reduction: Reduction, moments: Moments, fit: NestedFit) -> dict[tuple[str, str], Array]:
+def _measure_errors(rows: RowFactors, delta: Array) -> dict[tuple[str, str], Array]:
     """Measure the errors of a fit by kind of row and type of error."""
-    train, test = reduction.compute_train_rms(moments, fit)[0], reduction.compute_test_rms(fit)
+    train, test = rows.compute_rms(delta)[0], rows.reduction.compute_test_rms(delta)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
         values = train[kind], test[kind].own_level, test[kind].reference_level

@@ -37,11 +37,21 @@ class Whitening:
         The other columns.
     R : (P, P) float64
         Upper triangular.
+    dropped_coefficients : (P, n_dropped) float64
+        Dropped columns as combinations of the columns of U.
     """
 
     retained_columns: Array
     dropped_columns: Array
     R: Any
+    dropped_coefficients: Array
+
+    @property
+    def unwhitening(self) -> Array:
+        """The matrix of X = U R₀, with dropped columns, ``(P, p)``; elements below its diagonal are zero."""
+        R = np.empty((len(self.retained_columns), len(self.retained_columns) + len(self.dropped_columns)), order="F")
+        R[:, self.retained_columns], R[:, self.dropped_columns] = to_numpy(self.R), self.dropped_coefficients
+        return R
 
     def to(self, device: Device) -> Whitening:
         """Return a copy with R₀ on a device."""
@@ -162,12 +172,18 @@ def compute_whitening(
         raise InputError("all columns of the design are zero")
     R, pivots = _factorise_shifted(sums.G, columns)
     suspects = columns[pivots < MAX_SUSPECT_PIVOT]
+    dependent, combinations = columns[:0], np.zeros((p, 0))
     if suspects.size:
         independent = np.setdiff1d(columns, suspects)
-        whitening = Whitening(independent, suspects, _factorise_shifted(sums.G, independent)[0])
-        columns = np.setdiff1d(columns, _find_dependent_columns(parts, weights, whitening, mapper))
+        R_independent = _factorise_shifted(sums.G, independent)[0]
+        whitening = Whitening(independent, suspects, R_independent, np.zeros((len(independent), len(suspects))))
+        dependent, combinations = _find_dependent_columns(parts, weights, whitening, p, mapper)
+        columns = np.setdiff1d(columns, dependent)
         R, _ = _factorise_shifted(sums.G, columns)
-    return Whitening(columns, np.setdiff1d(np.arange(p), columns), R)
+    dropped = np.setdiff1d(np.arange(p), columns)
+    coefficients = np.zeros((len(columns), len(dropped)))
+    coefficients[:, np.searchsorted(dropped, dependent)] = R @ combinations[columns]
+    return Whitening(columns, dropped, R, coefficients)
 
 
 def _factorise_shifted(G: Array, columns: Array) -> tuple[Array, Array]:
@@ -185,23 +201,29 @@ def _factorise_shifted(G: Array, columns: Array) -> tuple[Array, Array]:
         shift *= 10  # rounding errors in the Gram matrix of many rows can exceed the smallest shift
 
 
-def _find_dependent_columns(parts: Sequence[Part], weights: Array, whitening: Whitening, mapper: PartMapper) -> Array:
+def _find_dependent_columns(
+    parts: Sequence[Part], weights: Array, whitening: Whitening, n_columns: int, mapper: PartMapper
+) -> tuple[Array, Array]:
     """Find the dropped columns that are linear combinations of earlier retained columns in all rows.
 
     Each dropped column is fitted to the earlier whitened columns, and its residual is computed from the rows, where it
-    is exact to rounding, unlike the pivot of a Gram matrix.
+    is exact to rounding, unlike the pivot of a Gram matrix. The coefficients of the combinations, ``(p, n_dependent)``,
+    are returned, too.
     """
     suspects = whitening.dropped_columns
+    combinations = np.zeros((n_columns, len(suspects)))
     gram, products = sum_parts(parts, partial(ArraySums, partial(_project, whitening, weights)), mapper).arrays
     L, info = lapack.dpotrf(gram, lower=0, clean=1)
-    if info:
-        return suspects[:0]  # the retained columns are not independent either, so every fit determines its rank
+    if info:  # the retained columns are not independent either, so every fit determines its rank
+        return suspects[:0], combinations[:, :0]
     coefficients = np.zeros_like(products)
     for k, q in enumerate(np.searchsorted(whitening.retained_columns, suspects)):
         coefficients[:q, k] = lapack.dpotrs(np.asfortranarray(L[:q, :q]), products[:q, k : k + 1], lower=0)[0][:, 0]
     measure = partial(_measure_dependence, whitening, weights, coefficients)
     residual, norm = sum_parts(parts, partial(ArraySums, measure), mapper).arrays
-    return np.asarray(suspects[residual <= MAX_DEPENDENT_RESIDUAL**2 * norm])
+    combinations[whitening.retained_columns] = whitening.to_raw(coefficients)
+    is_dependent = residual <= MAX_DEPENDENT_RESIDUAL**2 * norm
+    return suspects[is_dependent], combinations[:, is_dependent]
 
 
 def _project(whitening: Whitening, weights: Array, block: RowBlock) -> tuple[Array, Array]:

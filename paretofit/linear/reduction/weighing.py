@@ -1,0 +1,298 @@
+"""Fits of one set of rows at given weights: one triangle serves all levels and all smaller models.
+
+The factors of the kinds of rows are stacked at their weights, R = fold(w_E R_E, w_F R_F, w_S R_S). The leading blocks of
+R are the factors of all smaller models, and its right-hand sides those of all levels, so that a fit is a triangular
+solve. Where the rank of a model is in doubt, or with a ridge, the same triangle is expressed in raw columns of unit norm,
+T = R R₀ D⁻¹, in which a fit of deficient rank has minimum norm. With fewer rows than columns, the triangles of the kinds
+are few rows that are equivalent to all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.linalg
+from scipy.linalg import blas
+
+from paretofit.core import Array, RowKind
+from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
+from paretofit.linear.loo import compute_loo_residuals
+from paretofit.linear.reduction import linalg, native
+from paretofit.linear.reduction.conditioning import compute_null_vectors, estimate_condition
+from paretofit.linear.reduction.linalg import to_numpy
+from paretofit.linear.reduction.row_factor import RowFactor
+from paretofit.linear.wls import WideFactor
+
+if TYPE_CHECKING:
+    from paretofit.linear.reduction.reducer import Reduction
+
+MAX_CONDITION = 1e7  # of weighted Gram matrices, up to which a fit from them agrees with QR to 1e-9
+MAX_GRAM_CONDITION = 1e5  # of balanced Gram matrices, up to which a set of rows grows by Gram matrices
+RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by less than this factor
+FACTOR, RANK_REVEALING = "factor", "rank-revealing"
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """Fits of all levels at one model size.
+
+    Attributes
+    ----------
+    delta : (P, n_levels) float64
+        Whitened coefficients minus the baseline's.
+    rank : int
+        Numerical rank of the weighted rows.
+    condition : float
+        Estimated condition number, in the 1-norm, of the weighted rows with columns scaled to unit norm.
+    solver : str
+        "factor", or "rank-revealing" if the rank is below the number of columns.
+    triangle, basis : (k, k) and (q, k) float64, or None
+        With the first q whitened columns U of the weighted rows, U `basis` `triangle`⁻¹ has orthonormal columns (without
+        a ridge); None where the rows are fewer than the columns.
+    """
+
+    delta: Array
+    rank: int
+    condition: float
+    solver: str
+    triangle: Array | None = None
+    basis: Array | None = None
+
+
+    def compute_loo_residuals(self, rows: Array, kind: Array, group: Array, weights: Array) -> Array:
+        """Compute leave-one-out residuals of the fitted rows [U | Y], ``(n, n_levels)``, unweighted; see `leave_one_out`.
+
+        The fit must have a triangle.
+        """
+        w, P = weights[kind][:, None], len(self.delta)
+        U = rows[:, : len(self.triangle if self.basis is None else self.basis)] * w
+        V = linalg.solve_rows(self.triangle, U if self.basis is None else U @ self.basis)
+        return compute_loo_residuals(V, (rows[:, P:] - rows[:, :P] @ self.delta) * w, group) / w
+
+
+@dataclass
+class RowFactors:
+    """The factors of the rows of each kind of some configurations, with the operations grow, weigh and residual.
+
+    Attributes
+    ----------
+    reduction : Reduction
+        Its whitening and baseline are those of the rows.
+    by_kind : mapping of RowKind to RowFactor
+    """
+
+    reduction: Reduction
+    by_kind: dict[RowKind, RowFactor]
+    _wide: dict[int, tuple[WideFactor, Array, Array]] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of all kinds."""
+        return sum(factor.n for factor in self.by_kind.values())
+
+    @property
+    def is_gram(self) -> bool:
+        """Whether a factor is a Gram matrix."""
+        return any(factor.is_gram for factor in self.by_kind.values())
+
+    def grow(self, rows: Any, kind: Array, multiplicity: float = 1.0) -> None:
+        """Add whitened rows [U | Y] ``(n, P + n_levels)``, each as often as `multiplicity` says."""
+        self._wide.clear()
+        for row_kind, factor in self.by_kind.items():
+            positions = np.flatnonzero(kind == row_kind)
+            if len(positions):
+                factor.grow(rows if len(positions) == len(rows) else rows[positions], multiplicity)
+
+    def square(self) -> None:
+        """Replace triangles by Gram matrices, except for energies: they are few, and their residuals may be tiny."""
+        for kind, factor in self.by_kind.items():
+            if kind != RowKind.ENERGY:
+                factor.square()
+
+    def weigh(self, weights: Array) -> WeightedFactor:
+        """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter."""
+        return WeightedFactor.from_factors(self, weights / weights.max())
+
+    def is_well_conditioned(self) -> bool:
+        """Whether Gram matrices of these rows, and of more rows, have enough digits at the weights of the whitening."""
+        factor = self.weigh(self.reduction.weights)
+        return self.n_rows >= len(factor.R) and factor.estimate_gram_condition(len(factor.R)) < MAX_GRAM_CONDITION
+
+    def compute_rms(self, delta: Array) -> tuple[dict[RowKind, Array], Array]:
+        """Compute the root mean squared residuals of fits for the rows of each kind.
+
+        Parameters
+        ----------
+        delta : (P, n_fits * n_levels) float64
+            `ModelFit.delta` of some fits side by side.
+
+        Returns
+        -------
+        rms : mapping of RowKind to (n_fits * n_levels,) float64
+        has_cancelled : (n_fits * n_levels,) bool
+            Where so many digits of a Gram matrix cancelled that triangles are needed.
+        """
+        targets = len(delta) + np.arange(delta.shape[1]) % self.reduction.n_levels
+        rms, has_cancelled = {}, np.zeros(delta.shape[1], dtype=bool)
+        for kind, factor in self.by_kind.items():
+            if factor.n:
+                squares, is_inaccurate = factor.sum_squared_residuals(delta, targets)
+                rms[kind], has_cancelled = np.sqrt(squares / factor.n), has_cancelled | is_inaccurate
+        return rms, has_cancelled
+
+    def factorise_wide(self, p: int) -> tuple[WideFactor, Array, Array]:
+        """Factorise fewer rows than the p columns; return also the targets and the kinds of the equivalent rows.
+
+        The factorisation serves all weights.
+        """
+        if p in self._wide:
+            return self._wide[p]
+        kinds = [kind for kind, factor in self.by_kind.items() if factor.n]
+        triangles = [to_numpy(self.by_kind[kind].get_rows()) for kind in kinds]
+        rows, P = np.vstack(triangles), len(self.reduction.baseline)
+        Y = rows[:, P:] + rows[:, :P] @ self.reduction.baseline
+        kind = np.repeat(np.array(kinds, dtype=np.int64), [len(triangle) for triangle in triangles])
+        factor = WideFactor.from_rows(rows[:, :P] @ self.reduction.whitening.unwhitening[:, :p])
+        self._wide[p] = factor, Y, kind
+        return self._wide[p]
+
+
+@dataclass(frozen=True)
+class WeightedFactor:
+    """Triangle of some rows at given weights.
+
+    Attributes
+    ----------
+    rows : RowFactors
+    weights : (3,) float64
+        w_E, w_F, w_S, of which the largest is 1.
+    R : (P, P) float64
+        Upper triangular.
+    C : (P, n_levels) float64
+        Right-hand sides, of the targets minus the baseline.
+    is_complete : bool
+        Whether the Cholesky factor of Gram matrices exists; true without Gram matrices.
+    """
+
+    rows: RowFactors
+    weights: Array
+    R: Array
+    C: Array
+    is_complete: bool = True
+
+    @classmethod
+    def from_factors(cls, rows: RowFactors, weights: Array) -> WeightedFactor:
+        """Stack the factors of all kinds."""
+        P = len(rows.reduction.baseline)
+        if rows.is_gram:
+            M = sum(float(weights[kind] ** 2) * factor.get_gram() for kind, factor in rows.by_kind.items())
+            cholesky, valid_size = linalg.factorise_cholesky(M[:P, :P])
+            R, c = np.asfortranarray(to_numpy(cholesky)), to_numpy(M[:P, P:])
+            if valid_size < P:
+                return cls(rows, weights, R, c, is_complete=False)
+            return cls(rows, weights, R, scipy.linalg.solve_triangular(R, c, trans=1, check_finite=False))
+        (first, factor), *others = sorted(rows.by_kind.items(), key=lambda item: -item[1].n)
+        R = float(weights[first]) * factor.get_triangle()
+        for kind, other in others:
+            if other.n:
+                R = linalg.update_qr(R, float(weights[kind]) * other.get_rows(), 0 if other.matrix is None else len(R))
+        R = to_numpy(R)
+        return cls(rows, weights, np.asfortranarray(R[:P, :P]), R[:P, P:])
+
+    def fit(self, size_index: int, ridge: float = 0.0) -> ModelFit | None:
+        """Fit all levels at one of the reduction's sizes.
+
+        Parameters
+        ----------
+        size_index : int
+            Position among the sizes.
+        ridge : float
+            λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j.
+
+        Returns
+        -------
+        ModelFit or None
+            None if the factors are Gram matrices and too ill-conditioned, so that triangles are needed.
+        """
+        reduction = self.rows.reduction
+        p, q = int(reduction.sizes[size_index]), int(reduction.whitened_sizes[size_index])
+        if self.rows.is_gram and not self.estimate_gram_condition(q) < MAX_CONDITION:
+            return None
+        if ridge > 0:
+            return self._fit_raw(p, q, ridge)
+        if self.rows.n_rows < p:
+            return self._fit_wide(p)
+        scale = self._approximate_scale[reduction.whitening.retained_columns[:q]]
+        condition = estimate_condition([self.R, reduction.whitening.R], scale)
+        if condition * compute_rank_tolerance((self.rows.n_rows, p)) * RANK_MARGIN >= 1:
+            return self._fit_raw(p, q, 0.0)
+        return self._fit_factor(q, condition)
+
+    def estimate_gram_condition(self, q: int) -> float:
+        """Estimate the condition number of the leading q × q block of RᵀR, its diagonal scaled to one.
+
+        The scale of the columns does not affect the accuracy of Cholesky, so the estimate does not include it (A. van
+        der Sluis, Numer. Math. 14, 14 (1969)).
+        """
+        return estimate_condition([self.R], compute_column_scales(self.R[:q, :q])) ** 2 if self.is_complete else np.inf
+
+    def _fit_factor(self, q: int, condition: float) -> ModelFit:
+        """Fit a model whose columns are independent, by a triangular solve with the leading block."""
+        theta = self.rows.reduction.baseline
+        delta, R = -theta, self.R[:q, :q]
+        delta[:q] = scipy.linalg.solve_triangular(R, self.C[:q] + self.R[:q, q:] @ theta[q:], check_finite=False)
+        return ModelFit(delta, q, condition, FACTOR, R)
+
+    def _fit_wide(self, p: int) -> ModelFit:
+        """Fit fewer rows than columns, with minimum norm; one factorisation serves all weights."""
+        factor, Y, kind = self.rows.factorise_wide(p)
+        beta = factor.solve(Y, self.weights[kind][:, None])
+        reduction = self.rows.reduction
+        delta = reduction.whitening.unwhitening[:, :p] @ beta - reduction.baseline
+        return ModelFit(delta, factor.factor.rank, factor.factor.condition, RANK_REVEALING)
+
+    @cached_property
+    def _approximate_scale(self) -> Array:
+        """Norms of the weighted raw columns of all training rows, ``(p,)``, for estimates of condition numbers."""
+        norms = self.rows.reduction.train_norms
+        squares = np.sum([self.weights[kind] ** 2 * norm for kind, norm in norms.items()], axis=0)
+        return np.sqrt(np.where(squares > 0, squares, 1.0))
+
+    @cached_property
+    def _raw(self) -> tuple[Array, Array, Array]:
+        """T = R R₀ D⁻¹ ``(P, p)``, its right-hand sides for the whole targets ``(P, n_levels)``, and D ``(p,)``."""
+        reduction = self.rows.reduction
+        T = blas.dtrmm(1.0, self.R, reduction.whitening.unwhitening)
+        scale = compute_column_scales(T)
+        return T / scale, self.C + self.R @ reduction.baseline, scale
+
+    def _fit_raw(self, p: int, q: int, ridge: float) -> ModelFit:
+        """Fit in raw columns of unit norm, with a ridge or with minimum norm."""
+        (T, rhs, scale), reduction = self._raw, self.rows.reduction
+        triangle, n_rows = np.zeros((p + rhs.shape[1],) * 2, order="F"), self.rows.n_rows
+        if ridge > 0:
+            penalised = np.arange(reduction.unpenalised, p)
+            triangle[penalised, penalised], n_rows = np.sqrt(ridge), n_rows + len(penalised)
+            native.update_qr(triangle, np.hstack([T[:q, :p], rhs[:q]]), q)
+        else:
+            triangle[:q, :p], triangle[:q, p:] = T[:q, :p], rhs[:q]
+        tolerance = compute_rank_tolerance((n_rows, p))
+        condition, null_vectors = _invert(estimate_reciprocal_condition(triangle[:p, :p])), np.empty((p, 0))
+        if condition * tolerance >= 1:
+            null_vectors = compute_null_vectors(triangle[:p, :p], tolerance)
+            native.update_qr(triangle, np.pad(null_vectors.T, ((0, 0), (0, rhs.shape[1]))))
+            condition = _invert(estimate_reciprocal_condition(triangle[:p, :p]))
+        elif ridge == 0:
+            return self._fit_factor(q, condition)
+        gamma = scipy.linalg.solve_triangular(triangle[:p, :p], triangle[:p, p:], check_finite=False)
+        basis, delta = reduction.whitening.unwhitening[:q, :p] / scale[:p], -reduction.baseline
+        delta[:q] += basis @ gamma
+        rank = p - null_vectors.shape[1]
+        return ModelFit(delta, rank, condition, FACTOR if rank == p else RANK_REVEALING, triangle[:p, :p], basis)
+
+
+def _invert(reciprocal: float) -> float:
+    return 1 / reciprocal if reciprocal > 0 else float("inf")
