@@ -82,14 +82,15 @@ def test_a_sweep_has_the_same_errors(real, name, factors, monkeypatch):
     table = run_sweep(real, grid, engine=FastEngine(real, grid, device=TorchDevice(name)))
     assert table["solver"].equals(expected["solver"])
     assert set(table["solver"]) == {"factor", "rank-revealing"}
+    # Rounding of an ill-conditioned fit is that of its condition number.
+    tolerance = np.maximum(1e-8, 1e-14 * expected["condition"].to_numpy())
     for column in NUMBERS:
-        assert table[column].to_numpy() == pytest.approx(
-            expected[column].to_numpy(), rel=1e-8, abs=1e-9, nan_ok=True
-        ), column
+        ours, theirs = table[column].to_numpy(), expected[column].to_numpy()
+        assert (np.abs(ours - theirs) <= tolerance * theirs + 1e-9).all(), column
     determined = (expected["solver"] == "factor").to_numpy()  # residuals of a singular fit have fewer digits
     for column in ["loo_energy", "loo_ref_force"] if factors else []:
         ours, theirs = table[column].to_numpy()[determined], expected[column].to_numpy()[determined]
-        assert ours == pytest.approx(theirs, rel=1e-8), column
+        assert (np.abs(ours - theirs) <= tolerance[determined] * theirs).all(), column
 
 
 @pytest.mark.parametrize("name", NAMES)

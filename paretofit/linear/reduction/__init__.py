@@ -1,4 +1,4 @@
-"""Reduction of a design to triangular factors and moments: one factorisation serves a whole sweep.
+"""Reduction of a design to triangular factors of whitened rows: they serve a whole sweep.
 
 A full factorial of levels × 2Jmax × weights × subsets has tens of thousands of weighted least-squares fits
 
@@ -26,44 +26,44 @@ rows). R₀ is upper triangular, so the first p columns of U span the first p co
 is tested against the rows themselves: it is dropped, by name, if its residual after a fit to earlier columns is
 rounding.
 
-**Moments.** With the residuals y' = y − U θ of a baseline θ (R₀⁻ᵀXᵀW²Y, or its leading block for a smaller model), a
-subset of configurations is reduced, for each kind k of row and for all levels at once, to
+**Factors.** With the residuals y' = y − U θ of a baseline θ = R₀⁻ᵀXᵀW²Y, the rows of each kind k of a set of
+configurations, for all levels at once, are represented by a triangle (`RowFactor`)
 
-    G_k = Σ u uᵀ,   c_k = Σ u y'ᵀ,   s_k = Σ y'².
+    [U | Y']_k = Q_k R_k.
 
-Moments are sums: they grow along a chain of nested subsets (prefixes of one draw without replacement), and are
-accumulated in parts, by threads, workers or a GPU.
+A training subset, the test set, a fold and a bootstrap sample are the same object, with three operations.
 
-**Nested factors.** At weights w, with M = Σ w_k² G_k and c = Σ w_k² c_k,
+*Grow*: more rows A are folded in, R' of [R; A] = Q R', which is stable at any condition number and costs 2 n P²
+operations; the rows of few configurations are their own factor. Where the set is well-conditioned, cond(UᵀW²U) ≤ 1e5 at
+the weights W of the whitening, Gram matrices G = RᵀR + AᵀA of the whitened rows suffice: n P² operations at the rate
+of a matrix product. A set remains well-conditioned as it grows. A configuration that counts m times, as in a bootstrap
+sample, has rows multiplied by √m. The subsets of a draw are nested, so they grow along a chain.
 
-    M = RᵀR,   M_pp = R_ppᵀ R_pp,   δ = M_pp⁻¹ c_p,   β = R₀_pp⁻¹ (θ + δ):
+*Weigh*: the triangles of the kinds are stacked at weights w and folded, or the Gram matrices are added and factorised,
 
-the leading blocks of one Cholesky factor are those of all smaller models, so a subset and a pair of weights need
-one factorisation, and each level and 2Jmax two triangular solves. The leverages of weighted rows are the squared row
-norms of w U R⁻¹ = w X (R R₀)⁻¹, and their partial sums over the first p columns those of the smaller models.
+    Rᵀ[R | C] = Σ_k w_k² U_kᵀ[U_k | Y'_k],   δ_p = R_pp⁻¹ (C_p + R_p> θ_>),   β = R₀_pp⁻¹ (θ_p + δ_p):
 
-**Errors without rows.** Training errors follow from the moments,
+the leading blocks of one triangle are those of all smaller models, its right-hand sides those of all levels, so a
+subset and a pair of weights need one triangle, and each level and 2Jmax a triangular solve. The leverages of weighted
+rows are the squared row norms of w U R⁻¹ = w X (R R₀)⁻¹, and their partial sums over the first p columns those of the
+smaller models.
 
-    ‖y' − U δ‖² = s − 2 cᵀδ + δᵀGδ,
+*Residual*: for any coefficients δ,
 
-where no term is larger than the residuals of the baseline; where the sum is below 1e-5 of its terms, digits are lost
-and rows are used instead. Test errors follow from one QR factor of the test rows of each kind,
+    ‖U_k δ − y'‖² = ‖R_k (δ, −1)‖²,
 
-    [1 | U | y'] = Q R,   ‖U δ − y'‖² = ‖R_U δ − R_y'‖²,
+a sum of squares that cannot cancel, for training and test sets alike. Test rows have a first column of ones; without
+the first row of R the norm is that about the mean. From a Gram matrix the same sum is (δ, −1)ᵀG(δ, −1), which is used
+unless it is below 1e-5 of y'ᵀy'. Energies are few, and may be fitted far better than by the baseline, so they always
+have triangles.
 
-a sum of squares that cannot cancel. The first column is constant, so without the first row of R the norm is that about
-the mean.
-
-**Conditioning.** Normal equations in X would square its condition number, so that few accurate digits would remain.
-cond(M), in whitened columns, is about the square of the ratio of w to the weights in R₀. It is estimated at every fit
-from R with unit columns:
-
-    cond(M) ≤ 1e8        "whitened": the fit from moments agrees with QR to 1e-8;
-    cond(M) ≤ 1e12       "refined": corrected semi-normal equations with the subset's rows,
-                         δ ← δ + M⁻¹ Uᵀw²(y' − U δ), each step gains a factor of 1 / (cond(M) × epsilon);
-    otherwise            QR of the subset's rows; of minimum norm in scaled columns if rank-deficient.
-
-Rank, condition number and solver are columns of the results table.
+**Conditioning.** The condition number of a fit is that of T = R R₀ D⁻¹, the triangle of the weighted rows in raw columns
+of unit norm, estimated in the 1-norm from products and solves with R and R₀. A fit by a triangle ("factor") agrees with
+QR of the rows to rounding at any condition number; one from Gram matrices, if cond(RᵀR) with unit columns is below 1e7,
+to 1e-9, and otherwise the triangle is built from the rows. Where the rank of T is in doubt ("rank-revealing"), its null
+vectors N are found by inverse iteration, and folded in: the triangle of [T; Nᵀ] has full rank, and its solution is that
+of minimum norm in scaled columns. With fewer rows than columns, a QR factor of the columns of R_k R₀ D⁻¹ serves all
+weights. Rank, condition number and solver are columns of the results table.
 
 **Weight path.** With RᵀR = w_E² G_E + w_F² G_F and the symmetric eigenproblem R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ, the fit at √t
 times that ratio w_E/w_F is
@@ -75,12 +75,11 @@ each ratio costs O(p²), so the front of energy and force errors is a continuous
 **Leave-one-out.** With V = w U R⁻¹ and the weighted residuals r_b of the rows b of a configuration or group, the
 residuals of a fit without them are (1 − V_b V_bᵀ)⁻¹ r_b; where that matrix is singular they are not determined.
 
-**Ridge.** A penalty λ Σ d_j² β_j², d_j being the norm of weighted column j (0 for unpenalised columns), is
-λ R₀⁻ᵀ diag(d²) R₀⁻¹ in whitened coefficients. R₀⁻¹ is triangular, so its leading blocks are the penalties of the
-smaller models, and it is added to M.
+**Ridge.** A penalty λ Σ d_j² β_j², d_j being the norm of weighted column j, is one more kind of row: the rows √λ 1
+below T, without those of unpenalised columns, are folded in.
 
-**Committees.** A bootstrap replicate counts configuration m n_m times, M = Σ n_m w² U_mᵀU_m: a sum of moments and one
-Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each with its
+**Committees.** A bootstrap replicate counts configuration m n_m times, M = Σ n_m w² U_mᵀU_m: a sum of Gram matrices
+and one Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each with its
 weight, M(w) = Σ_g w_g² G_g, give the gradients of held-out errors with respect to these weights.
 
 Sources: Å. Björck, Numerical Methods for Least Squares Problems (1996); A. van der Sluis, Numer. Math. 14, 14 (1969);
