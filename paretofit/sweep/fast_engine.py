@@ -37,7 +37,6 @@ from paretofit.linear.reduction import (
     PrefetchMapper,
     RowFactors,
     ThreadMapper,
-    WeightedFactor,
     to_numpy,
 )
 from paretofit.sweep.cells import PendingFits, PendingModel
@@ -187,7 +186,9 @@ class FastEngine:
         np.add.at(counts, configurations, 1 if multiplicity is None else multiplicity)
         row_counts = counts[self.source.design.configuration]
         for count in np.unique(row_counts[row_counts > 0]).tolist():
-            for rows, positions in self.stream.read_whitened(self.device_reduction, np.flatnonzero(row_counts == count)):
+            for rows, positions in self.stream.read_whitened(
+                self.device_reduction, np.flatnonzero(row_counts == count)
+            ):
                 factors.grow(self.device.put(rows), self.source.design.kind[positions], count)
         return factors
 

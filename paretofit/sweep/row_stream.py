@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class RowStream:
         step = max(1, count_rows_per_block(self.source.design.n_features) // WHITENING_ROWS) * WHITENING_ROWS
         parts = split_rows(len(self.rows), self.source.design.n_features)
         bounds = [-(-part.start // WHITENING_ROWS) * WHITENING_ROWS for part in parts] + [len(self.rows)]
-        ranges = [range(*pair) for pair in zip(bounds, bounds[1:], strict=False)]
+        ranges = [range(*pair) for pair in pairwise(bounds)]
         return [[slice(k, min(k + step, part.stop)) for k in part[::step]] for part in ranges if part]
 
     def list_parts(self) -> list[Part]:

@@ -111,7 +111,5 @@ def _read(path: Path, key: str) -> ReductionAndScores | None:
         if "scores" in file:
             rows, regular, block, rank = read("scores", *SCORES)
             scores = LeverageScores(rows, regular, block, int(rank[0]))
-    result = Reduction(
-        sizes, whitened_sizes, whitening, weights, baseline, *factors, norms, int(unpenalised[0])
-    )
+    result = Reduction(sizes, whitened_sizes, whitening, weights, baseline, *factors, norms, int(unpenalised[0]))
     return result, scores

@@ -171,7 +171,11 @@ def test_rows_that_are_not_stored_give_the_same_bits(real, tmp_path, monkeypatch
 
 def test_engines_agree_from_one_configuration_on(real):
     few = replace(real, train=real.train[:9], leverage_columns=21)
-    compare(few, SweepGrid(["2", "5"], [2, 4, 6], [(1.0, 1.0), (50.0, 1.0)], [1, 2, 9], ["random", "leverage"], 2), noise=1e-6)
+    compare(
+        few,
+        SweepGrid(["2", "5"], [2, 4, 6], [(1.0, 1.0), (50.0, 1.0)], [1, 2, 9], ["random", "leverage"], 2),
+        noise=1e-6,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -240,9 +244,7 @@ def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
         make_parts(real, ["2", "5"], size), sizes, energy_weight=12.25, mapper=ThreadMapper(2)
     )
     w = np.array([5.0, 1.0, 1.0])
-    ours, theirs = (
-        r.compute_test_rms(r.train.weigh(w).fit(1).delta)[0].reference_level for r in (first, second)
-    )
+    ours, theirs = (r.compute_test_rms(r.train.weigh(w).fit(1).delta)[0].reference_level for r in (first, second))
     assert ours == pytest.approx(theirs, rel=1e-10)
     if size == 500:
         assert (first.train_factors[1].content == second.train_factors[1].content).all(), "threads do not change a bit"

@@ -57,8 +57,8 @@ the first row of R the norm is that about the mean. From a Gram matrix the same 
 unless it is below 1e-5 of y'ᵀy'. Energies are few, and may be fitted far better than by the baseline, so they always
 have triangles.
 
-**Conditioning.** The condition number of a fit is that of T = R R₀ D⁻¹, the triangle of the weighted rows in raw columns
-of unit norm, estimated in the 1-norm from products and solves with R and R₀. A fit by a triangle ("factor") agrees with
+**Conditioning.** The condition number of a fit is that of T = R R₀ D⁻¹, the triangle of the weighted rows in raw
+columns of unit norm, estimated in the 1-norm from products and solves with R and R₀. A fit by a triangle ("factor") agrees with
 QR of the rows to rounding at any condition number; one from Gram matrices, if cond(RᵀR) with unit columns is below 1e7,
 to 1e-9, and otherwise the triangle is built from the rows. Where the rank of T is in doubt ("rank-revealing"), its null
 vectors N are found by inverse iteration, and folded in: the triangle of [T; Nᵀ] has full rank, and its solution is that
@@ -79,8 +79,8 @@ residuals of a fit without them are (1 − V_b V_bᵀ)⁻¹ r_b; where that matr
 below T, without those of unpenalised columns, are folded in.
 
 **Committees.** A bootstrap replicate counts configuration m n_m times, M = Σ n_m w² U_mᵀU_m: a sum of Gram matrices
-and one Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each with its
-weight, M(w) = Σ_g w_g² G_g, give the gradients of held-out errors with respect to these weights.
+and one Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each
+with its weight, M(w) = Σ_g w_g² G_g, give the gradients of held-out errors with respect to these weights.
 
 Sources: Å. Björck, Numerical Methods for Least Squares Problems (1996); A. van der Sluis, Numer. Math. 14, 14 (1969);
 M. A. Wood and A. P. Thompson, J. Chem. Phys. 148, 241721 (2018) for the quadratic model.

@@ -1,10 +1,10 @@
 """Fits of one set of rows at given weights: one triangle serves all levels and all smaller models.
 
-The factors of the kinds of rows are stacked at their weights, R = fold(w_E R_E, w_F R_F, w_S R_S). The leading blocks of
-R are the factors of all smaller models, and its right-hand sides those of all levels, so that a fit is a triangular
-solve. Where the rank of a model is in doubt, or with a ridge, the same triangle is expressed in raw columns of unit norm,
-T = R R₀ D⁻¹, in which a fit of deficient rank has minimum norm. With fewer rows than columns, the triangles of the kinds
-are few rows that are equivalent to all of them.
+The factors of the kinds of rows are stacked at their weights, R = fold(w_E R_E, w_F R_F, w_S R_S). The leading blocks
+of R are the factors of all smaller models, and its right-hand sides those of all levels, so that a fit is a triangular
+solve. Where the rank of a model is in doubt, or with a ridge, the same triangle is expressed in raw columns of unit
+norm, T = R R₀ D⁻¹, in which a fit of deficient rank has minimum norm. With fewer rows than columns, the triangles of
+the kinds are few rows that are equivalent to all of them.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class ModelFit:
     solver : str
         "factor", or "rank-revealing" if the rank is below the number of columns.
     triangle, basis : (k, k) and (q, k) float64, or None
-        With the first q whitened columns U of the weighted rows, U `basis` `triangle`⁻¹ has orthonormal columns (without
-        a ridge); None where the rows are fewer than the columns.
+        With the first q whitened columns U of the weighted rows, U `basis` `triangle`⁻¹ has orthonormal columns
+        (without a ridge); None where the rows are fewer than the columns.
     """
 
     delta: Array
@@ -61,9 +61,8 @@ class ModelFit:
     triangle: Array | None = None
     basis: Array | None = None
 
-
     def compute_loo_residuals(self, rows: Array, kind: Array, group: Array, weights: Array) -> Array:
-        """Compute leave-one-out residuals of the fitted rows [U | Y], ``(n, n_levels)``, unweighted; see `leave_one_out`.
+        """Compute leave-one-out residuals of the fitted rows [U | Y], ``(n, n_levels)``; see `leave_one_out`.
 
         The fit must have a triangle.
         """
