@@ -87,10 +87,11 @@ def test_a_sweep_has_the_same_errors(real, name, factors, monkeypatch):
     for column in NUMBERS:
         ours, theirs = table[column].to_numpy(), expected[column].to_numpy()
         assert (np.abs(ours - theirs) <= tolerance * theirs + 1e-9).all(), column
-    determined = (expected["solver"] == "factor").to_numpy()  # residuals of a singular fit have fewer digits
+    # Leave-one-out residuals of small subsets are hardly determined.
+    determined = ((expected["solver"] == "factor") & (expected["n_train"] >= 60)).to_numpy()
     for column in ["loo_energy", "loo_ref_force"] if factors else []:
         ours, theirs = table[column].to_numpy()[determined], expected[column].to_numpy()[determined]
-        assert (np.abs(ours - theirs) <= tolerance[determined] * theirs).all(), column
+        assert ours == pytest.approx(theirs, rel=1e-7, nan_ok=True), column
 
 
 @pytest.mark.parametrize("name", NAMES)

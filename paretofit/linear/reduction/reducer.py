@@ -150,14 +150,12 @@ class Reduction:
         empty = cls(columns, whitened_sizes, whitening, weights, baseline, {}, {}, {}, unpenalised)
         second_pass = partial(_SecondPass, empty, [RowKind(kind) for kind in sorted(sums.kinds)], device)
         del sums  # its memory is needed for the factors
-        result = sum_parts(parts, partial(second_pass, is_gram=True, store=store), mapper).finish().to_reduction()
+        result = sum_parts(parts, partial(second_pass, is_gram=True, store=store), mapper).add_to(empty)
         with threadpool_limits(1):
             is_well_conditioned = result.train.is_well_conditioned()
         if not is_well_conditioned:
-            result = replace(
-                sum_parts(parts, partial(second_pass, is_gram=False, store=None), mapper).finish().to_reduction(),
-                stored_rows=result.stored_rows,
-            )
+            triangles = sum_parts(parts, partial(second_pass, is_gram=False, store=None), mapper)
+            result = replace(triangles.add_to(empty), stored_rows=result.stored_rows)
         return result
 
     @property
@@ -277,13 +275,12 @@ class _SecondPass:
             self.train[kind].merge(sums.train[kind])
             self.test[kind].merge(sums.test[kind])
 
-    def to_reduction(self) -> Reduction:
-        """Return the reduction on the processor."""
+    def add_to(self, reduction: Reduction) -> Reduction:
+        """Return the reduction with these factors, on the processor."""
+        self.finish()
         train, test = ({k: factor.to(CPU) for k, factor in part.items()} for part in (self.train, self.test))
         norms = {kind: to_numpy(norm) for kind, norm in self.norms.items()}
-        return replace(
-            self.reduction, train_factors=train, test_factors=test, train_norms=norms, stored_rows=self.stored
-        )
+        return replace(reduction, train_factors=train, test_factors=test, train_norms=norms, stored_rows=self.stored)
 
 
 def _check_sizes(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Array, int]:
