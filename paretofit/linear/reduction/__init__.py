@@ -59,11 +59,11 @@ have triangles.
 
 **Conditioning.** The condition number of a fit is that of T = R R₀ D⁻¹, the triangle of the weighted rows in raw
 columns of unit norm, estimated in the 1-norm from products and solves with R and R₀. A fit by a triangle ("factor")
-agrees with QR of the rows to rounding at any condition number; one from Gram matrices, if cond(RᵀR) with unit columns is below 1e7,
-to 1e-9, and otherwise the triangle is built from the rows. Where the rank of T is in doubt ("rank-revealing"), its null
-vectors N are found by inverse iteration, and folded in: the triangle of [T; Nᵀ] has full rank, and its solution is that
-of minimum norm in scaled columns. With fewer rows than columns, a QR factor of the columns of R_k R₀ D⁻¹ serves all
-weights. Rank, condition number and solver are columns of the results table.
+agrees with QR of the rows to rounding at any condition number; one from Gram matrices to 1e-9, if cond(RᵀR) with unit
+columns is below 1e7, and otherwise the triangle is built from the rows. Where the rank of T is in doubt
+("rank-revealing"), its null vectors N are found by inverse iteration and folded in: the triangle of [T; Nᵀ] has full
+rank, and its solution is that of minimum norm in scaled columns. With fewer rows than columns, a QR factor of the
+columns of R_k R₀ D⁻¹ serves all weights. Rank, condition number and solver are columns of the results table.
 
 **Weight path.** With RᵀR = w_E² G_E + w_F² G_F and the symmetric eigenproblem R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ, the fit at √t
 times that ratio w_E/w_F is
