@@ -8,7 +8,7 @@ import sys
 
 # The arguments of the interpreter: worker processes inherit those of the command in sys.argv.
 if any(argument == "paretofit.cli" or argument.endswith("/paretofit") for argument in sys.orig_argv[1:3]):
-    from paretofit.core import catch_early_signals  # before slower imports
+    from paretofit.early_signals import catch_early_signals  # before slower imports, such as that of lazy_loader
 
     catch_early_signals()
 

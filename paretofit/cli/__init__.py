@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from paretofit.core import catch_early_signals
+from paretofit.early_signals import catch_early_signals
 
 __all__ = ["app", "main"]
 

@@ -62,12 +62,23 @@ QuadraticOption = Annotated[
     bool | None,
     typer.Option("--quadratic/--linear", help="Fit quadratic or linear SNAP.", show_default="the study's or quadratic"),
 ]
+ReferenceEnergiesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Energies of free atoms, which the potential reproduces exactly: 'isolated' (those of labelled isolated "
+        "atoms), eV by element (C=-1.25,O=-1.9), or 'fitted'.",
+        show_default="the study's, or isolated for elements with a labelled isolated atom",
+    ),
+]
 KeepDesignOption = Annotated[
     bool,
     typer.Option(
         "--keep-design",
         help="Keep the descriptors in design.h5, which may be large; the next fit with the same --out reuses them.",
     ),
+]
+NameOption = Annotated[
+    str | None, typer.Option(help="Base name of the potential's files.", show_default="potential, or FitSNAP's")
 ]
 ConfigurationsArgument = Annotated[
     Path | None,
@@ -112,6 +123,7 @@ def fit(
     quadratic: QuadraticOption = None,
     weight_ratio: WeightRatioOption = None,
     held_out_fraction: HeldOutOption = None,
+    reference_energies: ReferenceEnergiesOption = None,
     committee: CommitteeOption = None,
     committee_method: CommitteeMethodOption = "bootstrap",
     coverage: CoverageOption = 0.9,
@@ -119,6 +131,7 @@ def fit(
     weight_front: WeightFrontOption = False,
     regulariser: RegulariserOption = 0.01,
     keep_design: KeepDesignOption = False,
+    name: NameOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
     force: ForceOption = False,
     jobs: JobsOption,
@@ -128,16 +141,17 @@ def fit(
     """Fit a potential, or with --committee a committee, to a dataset or the data of a FitSNAP input."""
     from paretofit.commands import fit_dataset, fit_fitsnap
 
-    choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
-               "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction}  # fmt: skip
+    choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic, "name": name,
+               "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
+               "reference_energies": reference_energies}  # fmt: skip
     options: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
         raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
-        raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio and --held-out-fraction "
-                         "cannot be combined with --fitsnap; set them in the FitSNAP input")  # fmt: skip
+        raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction, "
+                         "--name, --reference-energies cannot be combined with --fitsnap; set them in it")  # fmt: skip
     options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
         result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **options)  # type: ignore[arg-type]

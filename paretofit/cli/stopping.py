@@ -21,7 +21,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from paretofit.core import SYSTEM_ADVICE, describe_system_error, exit_early, one_line
+from paretofit.core import SYSTEM_ADVICE, describe_system_error, one_line
+from paretofit.early_signals import exit_early
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ RESUME_ADVICE = {
     "run": "run the same command again to resume",
     "learn": "run the same command again to resume",
     "label": "run the same command again to resume (finished labels are kept)",
+    "validate": "run the same command again to resume",
+    "explore": "run the same command again to resume (finished trajectories are kept)",
 }
 STOP_RETRY_S = 0.01
 RESTART_ADVICE = "run the same command again to start over (earlier files are unchanged)"

@@ -31,7 +31,9 @@ PotentialArgument = Annotated[
 StructuresOption = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Structure to validate, any file that ASE reads; may be repeated.", show_default="the elements' crystals"
+        help="Structure to validate, any file that ASE reads; may be repeated. Specify the periodic directions of "
+        'sheets, wires and molecules in the file, such as extended XYZ with pbc="T T F".',
+        show_default="the elements' crystals",
     ),
 ]
 PropertiesOption = Annotated[
@@ -40,7 +42,7 @@ PropertiesOption = Annotated[
         "--property",
         help="Properties to compute, separated by commas: lattice, eos, elastic, phonons, defects, surfaces, "
         "interlayer, dimer, md.",
-        show_default="all",
+        show_default="all that a structure has",
     ),
 ]
 PrototypesOption = Annotated[
@@ -55,6 +57,14 @@ InterstitialsOption = Annotated[
     typer.Option(
         help="Interstitial site in fractional coordinates of the conventional cell, such as 0.5,0.5,0.5; may be "
         "repeated."
+    ),
+]
+ReferenceEnergyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Energy of an atom in its reservoir (eV), such as Ni=-4.45, for vacancies and antisites of compounds; may "
+        "be repeated.",
+        show_default="the element's relaxed crystal",
     ),
 ]
 TimeOption = Annotated[
@@ -81,6 +91,7 @@ def validate(
     prototypes: PrototypesOption = "fcc,bcc,hcp",
     surface: SurfacesOption = None,
     interstitial: InterstitialsOption = None,
+    reference_energy: ReferenceEnergyOption = None,
     temperature: Annotated[float, typer.Option(min=1.0, help="Temperature of the molecular dynamics (K).")] = 300.0,
     md_time: TimeOption = None,
     allow_pickle: AllowPickleOption = False,
@@ -90,7 +101,10 @@ def validate(
     progress: ProgressOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute physical properties of a potential: crystals, elasticity, phonons, defects, surfaces, dynamics."""
+    """Compute physical properties of a potential: crystals, elasticity, phonons, defects, surfaces, dynamics.
+
+    Run the same command again to resume a validation that was stopped.
+    """
     from paretofit.commands import validate_potential
     from paretofit.validation import QUICK_EFFORT, Effort, ValidationSettings
 
@@ -102,6 +116,7 @@ def validate(
         tuple(split_names(prototypes)),
         tuple(_parse_triple("--surface", text, int) for text in surface or []),
         tuple(_parse_triple("--interstitial", text, float) for text in interstitial or []),
+        tuple(_parse_energy(text) for text in reference_energy or []),
     )
     result = validate_potential(
         potential, out, against=against, structures=structure or (), properties=split_names(properties),
@@ -116,3 +131,13 @@ def _parse_triple(option: str, text: str, number_type: type[T]) -> tuple[T, T, T
     except ValueError as error:
         raise InputError(f"{option} requires three numbers separated by commas; got '{text}'") from error
     return a, b, c
+
+
+def _parse_energy(text: str) -> tuple[str, float]:
+    symbol, _, energy = text.partition("=")
+    try:
+        return symbol.strip(), float(energy)
+    except ValueError as error:
+        raise InputError(
+            f"--reference-energy requires an element and its energy, such as Ni=-4.45; got '{text}'"
+        ) from error

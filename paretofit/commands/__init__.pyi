@@ -5,6 +5,8 @@ from .datasets import check_import as check_import
 from .datasets import import_labels as import_labels
 from .datasets import inspect_dataset as inspect_dataset
 from .evaluate import evaluate_dataset as evaluate_dataset
+from .exploration import Exploration as Exploration
+from .exploration import explore_dynamics as explore_dynamics
 from .export import export_potential as export_potential
 from .fit import fit_dataset as fit_dataset
 from .fitsnap_fit import fit_fitsnap as fit_fitsnap

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 CALIBRATION_COLUMNS = {
     "slope": "slope",
+    "points": "points",
     "threshold": "threshold",
     "tpr": "true_positive_rate",
     "ppv": "positive_predictive_value",
@@ -77,7 +78,7 @@ class LearnResult:
         columns = ["iteration", "n_train", "n_validate", "n_test", "labels", "label_seconds", "level",
                    "test_energy", "test_forces", "test_stress", "selected"]  # fmt: skip
         table = self.iterations[columns].to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
-        title = "errors on the test set in meV/atom, meV/Å, meV/Å³"
+        title = "errors on the test set in meV/atom, meV/Å, GPa (–: no labels)"
         return "\n".join([title, table, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
 
 
@@ -163,7 +164,7 @@ def _build_loop(
     will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
     start_structures = load_start_structures(section, candidates, folder, elements)
-    learning.select_start_structures(start_structures, section.explore.max_atoms)  # raises if none can be used
+    _, note = learning.select_start_structures(start_structures, section.explore.max_atoms)
     if section.explore.dispersion != "none":
         format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
 
@@ -171,6 +172,8 @@ def _build_loop(
         log.info("%s", message)
         notify(message)
 
+    if note:
+        announce(note)
     return learning.LearningLoop(
         folder,
         section,
@@ -214,8 +217,9 @@ def _create_model(
     settings: learning.SnapModelSettings | MaceSettings, elements: Sequence[str], design_folder: Path
 ) -> learning.Model:
     """Create the model, after checking that its settings contain only elements of the structures."""
-    for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj"):
-        if absent_elements := sorted(set(getattr(settings, key)) - set(elements)):
+    for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj", "reference_energies"):
+        value = getattr(settings, key)
+        if absent_elements := sorted(set(value) - set(elements) if isinstance(value, dict) else ()):
             raise InputError(
                 f"'learning.model.{key}' has {absent_elements[0]}; the structures have {', '.join(elements)}"
             )
@@ -229,8 +233,10 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
     """Tabulate the records of all iterations that have started.
 
     ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential; ``*_members`` and ``*_spread``
-    are the mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, meV/Å³. ``slope_*`` is
-    the slope of the calibration.
+    are the mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, GPa. ``*_labels`` is
+    the number of configurations with a label. ``slope_*`` is the slope of the calibration and ``points_*`` the number
+    of configurations behind it. ``batch_ratio_*`` is the median of true / predicted errors of the frames labelled in
+    this iteration, and ``batch_inside_*`` the share of them below the 90 % bound.
     """
     rows = []
     for k in folder.list_iterations():
@@ -244,11 +250,13 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
         for set_name, errors in train.get("rmse", {}).items():
             for name, values in errors.items():
                 row[f"{set_name}_{name}"] = values["value"]
-                row |= {f"{set_name}_{name}_{key}": values[key] for key in ("members", "spread")}
+                row |= {f"{set_name}_{name}_{key}": values.get(key) for key in ("members", "spread", "labels")}
+        for name, values in train.get("batch", {}).items():
+            row |= {f"batch_{key}_{name}": values[key] for key in ("ratio", "inside")}
         for name, curve in select.get("calibration", {}).items():
-            row |= {f"{column}_{name}": curve[key] for column, key in CALIBRATION_COLUMNS.items()}
+            row |= {f"{column}_{name}": curve.get(key) for column, key in CALIBRATION_COLUMNS.items()}
         row |= {key: explore.get(key) for key in ("frames", "picoseconds")}
-        row |= {"ended_early": len(explore.get("events", []))}
+        row |= {"ended_early": len(explore.get("events", [])), "warning": explore.get("warning", "")}
         row |= {verdict.replace(" ", "_"): count for verdict, count in select.get("verdicts", {}).items()}
         row |= {"selected": select.get("selected")}
         row |= {"wall_seconds": sum(record.get("wall_seconds", 0) for record in records)}

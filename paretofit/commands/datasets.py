@@ -9,12 +9,14 @@ from typing import Any
 
 from paretofit.consistency import check_labels
 from paretofit.dataset import Dataset, DatasetSummary, ImportSummary, describe_dataset, import_dataset
+from paretofit.structures import describe_near_duplicates
 
 
 def inspect_dataset(path: Path | str) -> DatasetSummary:
-    """Summarize a dataset and check its labels.
+    """Summarize a dataset, check its labels, and count near-duplicates.
 
-    The warnings are those of `paretofit.dataset.describe_dataset` and `paretofit.consistency.check_labels`.
+    The warnings are those of `paretofit.dataset.describe_dataset`, `paretofit.consistency.check_labels` and
+    `paretofit.structures.describe_near_duplicates`.
 
     Raises
     ------
@@ -23,7 +25,9 @@ def inspect_dataset(path: Path | str) -> DatasetSummary:
     """
     with Dataset(path) as data:
         summary = describe_dataset(data)
-        return replace(summary, warnings=[*check_labels(data), *summary.warnings])
+        return replace(
+            summary, warnings=[*check_labels(data), *summary.warnings, *filter(None, [describe_near_duplicates(data)])]
+        )
 
 
 def import_labels(output: Path | str, sources: Mapping[str, Path | str] | Path | str, **options: Any) -> ImportSummary:

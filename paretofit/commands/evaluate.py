@@ -174,7 +174,7 @@ def evaluate_dataset(
     cases, infos, level = _read_cases(Path(dataset), level, "" if known is None else known.level)
     _check_options(potential, coverage, tolerances, calibration)
     limits = compute_spread_limits(uncertainty, tolerances or {}, calibration)
-    _check_elements(potential, cases.structures, dataset)
+    check_elements(potential, cases.structures, dataset)
     predictions: Sequence[Any]
     context = RunContext(jobs, progress)
     if uncertainty is None:
@@ -236,7 +236,8 @@ def _read_cases(
     frames = read_frames(path, None)
     records: Sequence[Any] = [None] * len(frames.atoms)
     if _has_labels(frames):
-        records, _ = extract_file_labels(frames, "labels", {"energy": None, "forces": None, "stress": None}, None)
+        no_keys = {"energy": None, "forces": None, "stress": None}
+        records = extract_file_labels(frames, "labels", no_keys, None).labels
     labels = []
     for atoms, record in zip(frames.atoms, records, strict=True):
         values: dict[str, Any] = {
@@ -252,7 +253,7 @@ def _read_cases(
     return LabelledStructures(frames.atoms, labels), infos, path.name if any(records) else ""
 
 
-def _check_elements(potential: LinearPotential | MacePotential, structures: Sequence[Atoms], path: Path | str) -> None:
+def check_elements(potential: LinearPotential | MacePotential, structures: Sequence[Atoms], path: Path | str) -> None:
     """Check that all configurations have atoms, and only elements of the potential."""
     supported_elements = set(potential.elements)
     for atoms in structures:

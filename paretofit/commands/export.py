@@ -15,7 +15,7 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, LeverageScores
 from paretofit.pareto import describe_setting
-from paretofit.potentials import CommitteeSettings, LinearPotential, check_potential_name, list_snap_files
+from paretofit.potentials import CommitteeSettings, check_potential_name, list_snap_files
 from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
 from paretofit.sweep import EV_TO_MEV
 
@@ -100,7 +100,7 @@ def export_potential(
         design_fit = DesignFit(prepared, data.design, str(row["level"]), int(row["twojmax"]), training_set, weights)
         fit = design_fit.fit_single(ridge_lambda)
         _check_same_errors(fit, row)
-        potential = LinearPotential(design_fit.basis, np.asarray(fit.coefficients))
+        potential = design_fit.build_potential(fit)
         if committee is not None:
             potential = design_fit.fit_committee(committee, RunContext(jobs, progress), potential.coefficients)
         files, deviation, problem = design_fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)

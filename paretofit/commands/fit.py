@@ -6,7 +6,7 @@ A committee needs held-out configurations for its calibration.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +70,9 @@ def fit_dataset(
     weight_ratio: float | None = None,
     held_out_fraction: float | None = None,
     committee: CommitteeSettings | None = None,
+    reference_energies: str | Mapping[str, float] | None = None,
     seed: int | None = None,
-    name: str = "potential",
+    name: str | None = None,
     keep_design: bool = False,
     overwrite: bool = False,
     jobs: int = 1,
@@ -100,10 +101,14 @@ def fit_dataset(
         by default as in the study, or 0.2 for a committee and 0 for a single model.
     committee : CommitteeSettings, optional
         Settings of the committee; by default a single model is fitted.
+    reference_energies : str or mapping of str to float, optional
+        Energies of free atoms, which the potential reproduces exactly: "isolated" for those of labelled isolated atoms,
+        eV by element (also as text, "C=-1.25,O=-1.9"), or "fitted"; "auto" takes those that are labelled and fits the
+        others. By default as in the study, or "auto".
     seed : int, optional
         Random seed of the split.
-    name : str
-        Base name of the files.
+    name : str, optional
+        Base name of the files; by default ``potential``.
     keep_design : bool
         Whether to keep the descriptors in ``design.h5``, which the next fit with the same folder reuses. An existing
         file is never removed.
@@ -117,9 +122,10 @@ def fit_dataset(
     InputError
         If the source, a level or a setting cannot be used, or a file of the potential exists.
     """
+    name = "potential" if name is None else name
     check_potential_name(name)
     check_new_paths(list_snap_files(out, name), overwrite=overwrite)
-    options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed)
+    options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies)
     study, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study), RunContext(jobs, progress)
     if committee is not None:
@@ -130,9 +136,10 @@ def fit_dataset(
         _use_design(prepared, Path(out) / DESIGN_FILE, keep_design, context, overwrite=overwrite) as design,
     ):
         choice = choose_model(prepared, design, with_ridge=committee is None, jobs=jobs)
-        fit = DesignFit(prepared, design, study.levels[0], choice.twojmax, prepared.split.train, choice.weights)
+        constrained = prepared.reference_energies.constrain(design)
+        fit = DesignFit(prepared, constrained, study.levels[0], choice.twojmax, prepared.split.train, choice.weights)
         if committee is None:
-            potential = LinearPotential(fit.basis, np.asarray(fit.fit_single(choice.ridge).coefficients))
+            potential = fit.build_potential(fit.fit_single(choice.ridge))
         else:
             potential = fit.fit_committee(committee, context)
         errors = _compute_errors(design, study.levels[0], potential.mean_coefficients, prepared)

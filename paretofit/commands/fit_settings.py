@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from paretofit.commands.model_choice import ModelChoice
-from paretofit.core import InputError, format_validation_error
+from paretofit.core import InputError, format_validation_error, list_first
 from paretofit.dataset import Dataset
-from paretofit.descriptors import SnapBasis
-from paretofit.study import PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
+from paretofit.descriptors import SnapBasis, parse_reference_energies, select_given_energies
+from paretofit.study import SIZE_REASON, PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
 
 COMMITTEE_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
 
@@ -28,6 +29,7 @@ class FitOptions:
     weight_ratio: float | None = None
     held_out_fraction: float | None = None
     seed: int | None = None
+    reference_energies: str | Mapping[str, float] | None = None
 
 
 def is_study_path(path: Path | str) -> bool:
@@ -63,11 +65,17 @@ def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> 
     if options.cutoff is not None:
         basis["rcutfac"] = options.cutoff / (2 * max(basis.get("radelem") or [0.5]))
         reasons["cutoff"] = "set by --cutoff"
+    energies = options.reference_energies
+    if energies is None:
+        energies = _assign_level(values.get("reference_energies", "auto"), values["levels"][-1])
+    elif isinstance(energies, str):
+        energies = parse_reference_energies(energies)
     split = _override_split(dict(values["split"]), options)
     settings = {
         **values,
         "basis": {**basis, "twojmax": max([*twojmax, basis.get("twojmax", 0)])},
         "split": split,
+        "reference_energies": energies,
         "levels": [level],
         "twojmax": twojmax,
         "weights": weights,
@@ -96,11 +104,19 @@ def _read_values(source: Path, held_out_fraction: float) -> tuple[dict[str, Any]
     with Dataset(source) as data:
         proposal = infer_default_settings(data, held_out_fraction)
         reasons = {
-            "2Jmax": "at least 1.5 rows per coefficient",
+            "2Jmax": SIZE_REASON,
             "cutoff": propose_cutoff(data)[1],
             "w_E/w_F": f"from 1 to three times the {3 * data.n_atoms.mean():.0f} force components per energy",
         }
         return {"dataset": source, **proposal}, data.levels, reasons
+
+
+def _assign_level(setting: Any, reference_level: str) -> Any:
+    """Assign energies of free atoms without a level to the reference level of the study, whichever level is fitted."""
+    if isinstance(setting, str):
+        return setting
+    by_level = {key: item for key, item in setting.items() if isinstance(item, Mapping)}
+    return {**by_level, reference_level: select_given_energies(setting, reference_level, reference_level)}
 
 
 def _override_split(split: dict[str, Any], options: FitOptions) -> dict[str, Any]:
@@ -142,6 +158,10 @@ def describe_settings(
     lines.append(f"2Jmax {choice.twojmax}: {texts['2Jmax']}")
     lines.append(f"w_E/w_F {ratio:g}: {texts['w_E/w_F']}")
     lines.append(f"cutoff {basis.cutoff:.4g} Å: {reasons['cutoff']}")
+    references = prepared.reference_energies
+    ids = [str(atoms.info["config_id"]) for atoms in references.isolated_atoms]
+    note = f"; isolated atoms, not counted in errors: {list_first(ids, 5)}" if ids else ""
+    lines.append(f"energies of free atoms: {references.describe(study.levels[0])}{note}")
     if choice.ridge:
         lines.append(f"ridge penalty {choice.ridge:g} of scaled coefficients: the same criterion")
     return lines

@@ -121,7 +121,7 @@ def fit_fitsnap(
         `check_problem`.
     """
     if front and len(objectives) != 2:
-        raise InputError(f"a front needs two objectives, such as energy,force; got {', '.join(objectives) or 'none'}")
+        raise InputError(f"a front requires two objectives (energy,force); got {', '.join(objectives) or 'none'}")
     settings, folder = read_fitsnap_input(path), Path(out)
     name = _get_potential_name(settings)
     check_potential_name(name)

@@ -68,13 +68,15 @@ class FittedPotential:
         """The summary, the committee, the check with LAMMPS, the files and the notes, as plain text."""
         has_committee = self.potential.uncertainty is not None
         check = f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}"
+        if self.check_problem:
+            check = "the check of the written potential failed; do not use its files"  # the error says why
         return "\n".join(
             [
                 *self.summary,
                 *([format_committee(self.potential)] if has_committee else []),
-                *([] if self.check_problem else [check]),
+                check,
                 *map(str, (self.files.coefficients, self.files.parameters, self.files.include)),
-                *(f"note: {note}" for note in [*self.notes, *filter(None, [self.check_problem])]),
+                *(f"note: {note}" for note in self.notes),
             ]
         )
 
@@ -88,7 +90,7 @@ class DesignFit:
     prepared : PreparedStudy
         Study with the basis, the dataset and the groups.
     design : DesignMatrix
-        Design matrix with labels.
+        Design matrix with labels, constrained by the energies of free atoms.
     level : str
     twojmax : int
     training_set : ndarray of int
@@ -122,6 +124,16 @@ class DesignFit:
             unpenalised=self.design.n_constant,
         )
 
+    def build_potential(self, fit: Fit) -> LinearPotential:
+        """Build the potential of a single model."""
+        coefficients = np.asarray(fit.coefficients)
+        return LinearPotential(self.basis, self.design.expand_coefficients(coefficients, self.level))
+
+    @property
+    def training_structures(self) -> list[Atoms]:
+        """The training set and the isolated atoms, with which the model agrees exactly."""
+        return [*self.prepared.dataset.select(self.training_set), *self.prepared.reference_energies.isolated_atoms]
+
     def fit_committee(
         self, settings: CommitteeSettings, context: RunContext, centre: Array | None = None
     ) -> LinearPotential:
@@ -135,11 +147,12 @@ class DesignFit:
             self.basis,
             CommitteeFit.from_parts(parts, split.groups[self.training_set], row_weights, rng, threads=context.jobs),
             settings,
-            list(dataset.select(self.training_set)),
+            self.training_structures,
             LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
             centre=centre,
             energy_weight=self.weights[0],
             level=self.level,
+            constraint=self.design.constraint,
             context=context,
         )
 
@@ -167,7 +180,7 @@ class DesignFit:
         positions = split.test if len(split.test) else split.train
         structures = list(dataset.select(positions[spread_evenly(len(positions), n_checked)]))
         if potential.uncertainty is None:
-            sets = dataset.select(self.training_set), dataset.select(split.test)
+            sets = self.training_structures, dataset.select(split.test)
             potential = replace(potential, training=TrainingRecord.from_structures(*sets, self.level))
         files = potential.write(out, name)
         return files, *compare_with_lammps(files, potential, structures)
@@ -186,7 +199,7 @@ def compare_with_lammps(files: SnapFiles, potential: LinearPotential, structures
     try:
         return check_exported_files(files, potential, structures), ""
     except InputError as error:
-        return float("nan"), f"the files of the potential are written, but their check failed: {error}"
+        return float("nan"), f"the check of the written potential failed: {error}"
 
 
 def check_committee_size(settings: CommitteeSettings, prepared: PreparedStudy) -> None:

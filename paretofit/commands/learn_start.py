@@ -107,16 +107,22 @@ def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: Run
 def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: str) -> list[Atoms]:
     """Copy structures with consecutive ids from `first_id`.
 
-    The values of group keys (parent, family, trajectory) get the name of the source as a prefix, so that structures of
-    different sources are never in the same group.
+    A parent that is the id of another structure of the source becomes the new id of that structure. Other values of
+    group keys (parent, family, trajectory) get the name of the source as a prefix, so that structures of different
+    sources are never in the same group.
     """
     copies = []
+    old_ids = [str(atoms.info.get("config_id")) for atoms in structures]
+    new_ids = {old_id: first_id + k for k, old_id in enumerate(old_ids)}
     for k, atoms in enumerate(structures):
         copy: Atoms = atoms.copy()
         copy.calc = None
         keys = [key for key in ("parent", "family", "trajectory") if key in atoms.info]
-        groups = {key: f"{source_name}:{atoms.info[key]}" for key in keys}
+        groups: dict[str, str | int] = {key: f"{source_name}:{atoms.info[key]}" for key in keys}
+        if (parent := str(atoms.info.get("parent", ""))) in new_ids:
+            groups["parent"] = new_ids[parent]
         copy.info = {**atoms.info, **groups, "config_id": first_id + k, "iteration": 1}
+        copy.info.pop("started_from", None)  # an id of another loop
         copies.append(copy)
     return copies
 

@@ -157,8 +157,8 @@ def _load_candidates(
     candidates: Path | str, already_labelled: Path | str | None
 ) -> tuple[list[Atoms], list[Atoms], int, list[str]]:
     """Read candidates and labelled structures; drop and count those already labelled; also return notes."""
-    structures, notes = _read_structures(Path(candidates))
-    labelled = _read_structures(Path(already_labelled))[0] if already_labelled is not None else []
+    structures, notes = read_structures(Path(candidates))
+    labelled = read_structures(Path(already_labelled))[0] if already_labelled is not None else []
     labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled}
     unlabelled = [atoms for atoms in structures if fingerprint_geometry(atoms) not in labelled_geometries]
     return unlabelled, labelled, len(structures) - len(unlabelled), notes
@@ -260,7 +260,8 @@ def format_selection(selection: Selection) -> str:
     return "\n".join([*lines, str(add_suffix(selection.path, SCORES_SUFFIX)), *map(str, selection.figures)])
 
 
-def _read_structures(path: Path) -> tuple[list[Atoms], list[str]]:
+def read_structures(path: Path) -> tuple[list[Atoms], list[str]]:
+    """Read the structures of a dataset or of any file that ASE reads; also return notes for the user."""
     if path.suffix in DATASET_SUFFIXES:
         with Dataset(path) as data:
             return list(data), []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,16 @@ from ase import Atoms
 
 from paretofit import validation
 from paretofit.commands.validation_result import ValidationResult, write_validation
-from paretofit.core import InputError, check_new_paths, one_line, suggest_match
+from paretofit.commands.validation_tasks import ValidationPlan, measure_all, tabulate_values
+from paretofit.core import InputError, check_new_paths, one_line, remove_file, suggest_match
 from paretofit.dataset.io import read_frames
 from paretofit.execution import RunContext
 from paretofit.pareto import read_table
 from paretofit.potentials.mace import permit_unpickling
+from paretofit.structures import check_empty_space
 
 OUTPUT_FILES = ("validation.csv", "failures.csv", "validation.json", "validation.md", "validation.html")
-KEY_COLUMNS = ["property", "structure", "quantity", "unit"]
+JOURNAL_FILES = ("relaxations.partial", "properties.partial")  # finished parts of a validation that was stopped
 
 
 def validate_potential(
@@ -38,6 +39,9 @@ def validate_potential(
 ) -> ValidationResult:
     """Compute properties of a potential, optionally with a reference, and write tables, figures and an HTML page.
 
+    A validation that was stopped resumes if it is started again with the same potentials, structures, properties and
+    settings.
+
     Parameters
     ----------
     potential : str or Path
@@ -51,8 +55,9 @@ def validate_potential(
         Files that ASE reads, whose first structures are validated; by default ASE's reference crystals of the
         potential's elements.
     properties : sequence of str
-        Names among lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all, with
-        interlayer only for layered structures.
+        Names among lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all that a
+        structure has: interlayer only for layered crystals, surfaces only for crystals, eos and elastic not for
+        molecules, and so on.
     settings : ValidationSettings, optional
         Sizes, prototypes, surfaces and interstitials.
     jobs : int
@@ -80,14 +85,22 @@ def validate_potential(
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
-    atoms_by_name, notes = _load_structures(structures, potentials)
+    structures_by_name, notes = _load_structures(structures, potentials)
+    _check_reference_energies(settings, structures_by_name)
+    plan = ValidationPlan(potentials, structures_by_name, properties, settings)
+    journals = [Path(out) / name for name in JOURNAL_FILES]
     with permit_unpickling(allow_pickle):
-        _check_structures(atoms_by_name, potentials)
-        values, failures, curves = _measure_all(potentials, atoms_by_name, list(properties), settings, context)
+        _check_structures(structures_by_name, potentials)
+        measurements = measure_all(plan, context, *journals)
     reference_name = potentials[1].name if len(potentials) == 2 else str(against or "")
-    table = _tabulate_values(values, reference_table)
-    result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name, notes)
+    result = ValidationResult(
+        Path(out), tabulate_values(measurements, reference_table), measurements.failure_table,
+        measurements.curve_tables, potentials[0].name, reference_name,
+        [*notes, *plan.list_notes(), *dict.fromkeys(measurements.notes)],
+    )  # fmt: skip
     write_validation(result, settings)
+    for journal in journals:
+        remove_file(journal)
     return result
 
 
@@ -106,6 +119,16 @@ def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> N
     for name in names:
         if name not in choices:
             raise InputError(f"unknown {kind} '{name}'; available: {', '.join(choices)}{suggest_match(name, choices)}")
+
+
+def _check_reference_energies(settings: validation.ValidationSettings, structures: Mapping[str, Atoms]) -> None:
+    elements = sorted({symbol for atoms in structures.values() for symbol in atoms.get_chemical_symbols()})
+    symbols = [symbol for symbol, _ in settings.reference_energies]
+    for symbol in symbols:
+        if symbol not in elements:
+            raise InputError(f"'--reference-energy' has '{symbol}', but the structures contain {', '.join(elements)}")
+        if symbols.count(symbol) > 1:
+            raise InputError(f"'--reference-energy' has several values for {symbol}; specify one")
 
 
 def _read_reference_table(path: Path) -> pd.DataFrame:
@@ -131,7 +154,7 @@ def _load_structures(
         while name in structures:
             name += "'"
         frames = read_frames(path, None)
-        structures[name] = frames.atoms[0]
+        structures[name] = _orient_structure(frames.atoms[0], name)
         notes += frames.notes
     if structures:
         return structures, notes
@@ -145,13 +168,19 @@ def _load_structures(
     return structures, notes
 
 
+def _orient_structure(atoms: Atoms, name: str) -> Atoms:
+    """Check the periodic directions of a structure, and put them first; see `validation.orient_structure`."""
+    try:
+        oriented = validation.orient_structure(atoms)
+    except validation.PropertyError as error:
+        raise InputError(f"structure '{name}' cannot be used: {error}; correct its cell") from error
+    check_empty_space(oriented, f"structure '{name}'")
+    return oriented
+
+
 def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[validation.PotentialSpec]) -> None:
     """Compute the energy of each structure with each potential, so that invalid input fails before expensive steps."""
     for name, atoms in structures.items():
-        if not atoms.pbc.all():
-            raise InputError(
-                f"structure '{name}' is not periodic in all directions; make it periodic, with vacuum where needed"
-            )
         symbols = atoms.get_chemical_symbols()
         for potential in potentials:
             if foreign_elements := sorted(set(symbols) - set(potential.elements or symbols)):
@@ -160,7 +189,7 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[vali
                     f"{', '.join(potential.elements)}"
                 )
             try:
-                energy = validation.compute_energy(atoms, potential.make_calculator(symbols))
+                energy = validation.compute_energy(atoms, potential.make_calculator_for(atoms))
             except InputError:
                 raise
             except Exception as error:
@@ -169,100 +198,3 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[vali
                 ) from error
             if not np.isfinite(energy):
                 raise InputError(f"{potential.name}: the energy of '{name}' is not finite; check its geometry")
-
-
-PropertyTask = tuple[str, str, int]  # property, structure, index of the potential
-# property, structure, index of the potential, quantity, unit, value
-Values = list[tuple[str, str, int, str, str, float]]
-
-
-def _measure_all(
-    potentials: Sequence[validation.PotentialSpec],
-    structures: Mapping[str, Atoms],
-    properties: list[str],
-    settings: validation.ValidationSettings,
-    context: RunContext,
-) -> tuple[Values, pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Compute all properties of all structures with all potentials; return values, failures and curves."""
-    tasks: list[PropertyTask] = [
-        (name, structure, k)
-        for structure, atoms in structures.items()
-        for name in properties or validation.PROPERTY_FUNCTIONS
-        if properties or name != "interlayer" or len(validation.find_layer_gaps(atoms)[1])
-        for k in range(len(potentials))
-    ]
-    crystals = _relax_crystals(potentials, structures, tasks, context)
-    measure = partial(_measure, potentials, structures, crystals, settings)
-    values: Values = []
-    failures: list[tuple[str, str, str, str]] = []
-    curves: dict[str, list[pd.DataFrame]] = {}
-    results = context.map_and_track(measure, tasks, "properties")
-    for (name, structure, k), result in zip(tasks, results, strict=True):
-        values += [(name, label, j, *quantity) for label, j, quantity in result.values]
-        failures += [(name, structure, potentials[k].name, reason) for reason in result.failures]
-        for kind, table in result.curves.items():
-            curves.setdefault(kind, []).append(table)
-    failure_table = pd.DataFrame(failures, columns=["property", "structure", "potential", "reason"])
-    return values, failure_table, {kind: pd.concat(tables, ignore_index=True) for kind, tables in curves.items()}
-
-
-def _relax_crystals(
-    potentials: Sequence[validation.PotentialSpec],
-    structures: Mapping[str, Atoms],
-    tasks: Sequence[PropertyTask],
-    context: RunContext,
-) -> dict[tuple[str, int], Atoms | str]:
-    """Relax each structure with each potential whose properties need it; the value is the reason if this fails."""
-    keys = list(
-        dict.fromkeys(
-            (structure, k) for name, structure, k in tasks if name not in validation.PROPERTIES_WITHOUT_RELAXATION
-        )
-    )
-    relax = partial(_relax_or_explain, potentials, structures)
-    return dict(zip(keys, context.map_and_track(relax, keys, "relaxations"), strict=True))
-
-
-def _relax_or_explain(
-    potentials: Sequence[validation.PotentialSpec], structures: Mapping[str, Atoms], key: tuple[str, int]
-) -> Atoms | str:
-    """Relax a crystal, or return the reason why all properties that need it fail."""
-    structure, k = key
-    try:
-        relaxed: Atoms = validation.relax_crystal(potentials[k], structures[structure]).copy()  # without its calculator
-    except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
-        return f"the relaxation of the crystal failed: {validation.describe_error(error)}"
-    return relaxed
-
-
-def _measure(
-    potentials: Sequence[validation.PotentialSpec],
-    structures: Mapping[str, Atoms],
-    crystals: Mapping[tuple[str, int], Atoms | str],
-    settings: validation.ValidationSettings,
-    task: PropertyTask,
-) -> validation.PropertyResult:
-    """Compute one property of one structure with one potential, in a worker."""
-    name, structure, k = task
-    crystal = crystals.get((structure, k), structures[structure])
-    if name in validation.PROPERTIES_WITHOUT_RELAXATION:
-        crystal = structures[structure]
-    if isinstance(crystal, str):
-        return validation.PropertyResult(failures=[crystal])
-    return validation.measure_property(
-        name, validation.ValidationCase(potentials, k, structure, structures[structure], crystal, settings)
-    )
-
-
-def _tabulate_values(values: Values, reference_table: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate each quantity of the potential next to that of the second potential or of the reference table."""
-    rows: dict[tuple[str, str, str, str], dict[int, float]] = {}
-    for name, structure, k, quantity, unit, value in values:
-        rows.setdefault((name, structure, quantity, unit), {})[k] = float(value)
-    table = pd.DataFrame([[*key, row.get(0), row.get(1)] for key, row in rows.items()])
-    table = table.reindex(columns=range(6)).set_axis([*KEY_COLUMNS, "potential", "reference"], axis=1)
-    if not reference_table.empty:
-        reference_values = reference_table.drop_duplicates(KEY_COLUMNS[:3]).set_index(KEY_COLUMNS[:3])["potential"]
-        table["reference"] = reference_values.reindex(pd.MultiIndex.from_frame(table[KEY_COLUMNS[:3]])).to_numpy()
-    table = table.astype({"potential": float, "reference": float})
-    table["difference"] = table["potential"] - table["reference"]
-    return table

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,13 +17,23 @@ from paretofit.report import figures
 from paretofit.report.page import PageSection, ReportFigure, render_sections
 
 CURVES = (
-    "eos", "phonon_bands", "phonon_labels", "phonon_density", "defects", "interlayer", "dimer", "md_energy", "md_rdf",
+    "eos", "eos_area", "eos_length", "phonon_bands", "phonon_labels", "phonon_density", "vibrations", "defects",
+    "interlayer", "dimer", "md_energy", "md_rdf",
 )  # fmt: skip
-FIGURES = {
+FIGURES: dict[str, tuple[Callable[..., Any], str]] = {
     "eos": (
         figures.plot_equations_of_state,
-        "Energy as a function of volume, with fitted Birch-Murnaghan equations of state.",
+        "Energy as a function of volume; the equations of state are fitted within 6 % of the minimum.",
     ),
+    "eos_area": (
+        partial(figures.plot_equations_of_state, size="area"),
+        "Energy as a function of the area of sheets, whose vacuum is left alone; fitted within 4 % of the minimum.",
+    ),
+    "eos_length": (
+        partial(figures.plot_equations_of_state, size="length"),
+        "Energy as a function of the length of wires, whose vacuum is left alone; fitted within 2 % of the minimum.",
+    ),
+    "vibrations": (figures.plot_vibrations, "Vibrations of molecules; imaginary frequencies are negative."),
     "defects": (
         figures.plot_defects,
         "Formation energies of defects, relaxed with one potential and evaluated with each.",
@@ -39,7 +50,7 @@ FIGURES = {
     "md_energy": (figures.plot_energy_drift, "Total energy of the dynamics without a thermostat."),
 }
 TITLES = {
-    "lattice": "relaxed crystal",
+    "lattice": "relaxed structure",
     "eos": "equation of state",
     "elastic": "elastic constants",
     "phonons": "phonons",
@@ -145,9 +156,14 @@ def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFig
     empty_columns = [] if result.reference else ["reference", "difference"]
     for name, title in TITLES.items():
         table = result.table[result.table["property"] == name].drop(columns=["property", *empty_columns])
-        section_figures = [figure for figure in report_figures if figure.name.split("_")[0] == name]
+        section_figures = [figure for figure in report_figures if _find_section(figure.name) == name]
         if len(table) or section_figures:
             yield PageSection(title.capitalize(), table.reset_index(drop=True), section_figures)
+
+
+def _find_section(figure_name: str) -> str:
+    """Return the property that a figure belongs to."""
+    return "phonons" if figure_name == "vibrations" else figure_name.partition("_")[0]
 
 
 def _format_opening(result: ValidationResult) -> str:

@@ -13,9 +13,13 @@ import numpy as np
 from ase import Atoms, units
 from ase.data import covalent_radii
 
+from paretofit.consistency.cohesion import find_wrong_cohesion
 from paretofit.consistency.hypotheses import explain_order, explain_ratio
 from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
+from paretofit.consistency.level_checks import compare_labels
 from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
+from paretofit.consistency.slopes import explain_slope
+from paretofit.consistency.swaps import describe_swapped_labels
 from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
 from paretofit.structures import find_shortest_pair_distances
@@ -42,7 +46,9 @@ def check_labels(dataset: Dataset) -> list[str]:
 
     Checked are labels that two levels share, constant labels, distances that look like bohr, and by a linear model
     of energies and forces (SNAP, cross-validated, on at most 400 configurations) units, signs, axes, the order of
-    atoms and outliers. At least 10 labelled configurations are needed for the model.
+    atoms, outliers and swapped labels. At least 10 labelled configurations are needed for the model. Energies of solids
+    with respect to isolated atoms are compared with tabulated cohesive energies. The warnings of `compare_labels`
+    follow.
 
     Parameters
     ----------
@@ -71,8 +77,9 @@ def check_labels(dataset: Dataset) -> list[str]:
             level_fit = fit if is_labelled.all() else fit.select(is_labelled)
             check = _LevelCheck(dataset, level_fit, level_labels, positions[is_labelled])
             problems = list(check.find_problems(is_stretched=is_stretched))
+        problems = problems or list(find_wrong_cohesion(dataset, level_labels))
         warnings += [f"level {level}: {text}" for text in problems]
-    return warnings
+    return [*warnings, *compare_labels(dataset)]
 
 
 class _LevelCheck:
@@ -101,12 +108,13 @@ class _LevelCheck:
             yield self._describe_missing_skill(force_error)
             return
         finding = finding or explain_ratio(fit, energies, forces, errors, is_stretched=is_stretched)
+        finding = finding or explain_slope(fit, energies, force_errors, is_stretched=is_stretched)
         if finding is not None:
             yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
             return
-        yield from filter(
-            None, [self._describe_energy_outliers(force_errors.forces), describe_force_outliers(fit, errors, ids)]
-        )
+        outliers = self._describe_energy_outliers(force_errors.forces), describe_force_outliers(fit, errors, ids)
+        swaps = describe_swapped_labels(fit, errors, force_errors, (energies, forces), ids)
+        yield from filter(None, [swaps, *outliers])
 
     def _describe_missing_skill(self, force_error: float) -> str:
         energy_errors = self.fit.compute_errors(self.energies, self.forces, force_weight=0.0).energy

@@ -15,24 +15,19 @@ from ase import units
 from scipy import stats
 
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
+from paretofit.consistency.label_units import ENERGY_UNITS, FORCE_UNITS
 from paretofit.core import Array
 
-KCAL, KJ = units.kcal / units.mol, units.kJ / units.mol
-# Energies, or forces if the second factor is given, times the factor are in eV (eV/Å).
 WRONG_UNITS: tuple[tuple[str, float], ...] = (
-    (f"energies look like rydberg: multiply them by {units.Rydberg:.4f}", units.Rydberg),
-    (f"energies look like hartree: multiply them by {units.Hartree:.4f}", units.Hartree),
-    (f"energies look like kcal/mol: multiply them by {KCAL:.5f}", KCAL),
-    (f"energies look like kJ/mol: multiply them by {KJ:.5f}", KJ),
-    ("energies look like meV: multiply them by 0.001", 1e-3),
-    (f"forces look like Ry/bohr: multiply them by {units.Rydberg / units.Bohr:.4f}", units.Bohr / units.Rydberg),
-    (f"forces look like hartree/bohr: multiply them by {units.Hartree / units.Bohr:.4f}", units.Bohr / units.Hartree),
-    (f"forces look like eV/bohr: multiply them by {1 / units.Bohr:.5f}", units.Bohr),
-    ("energies and forces look like hartree and hartree/bohr, or rydberg and Ry/bohr", units.Bohr),
+    *(
+        (f"energies look like {unit}: multiply them by {1 / value:.6g}", 1 / value)
+        for unit, value in ENERGY_UNITS.items()
+    ),
+    *((f"forces look like {unit}: multiply them by {1 / value:.6g}", value) for unit, value in FORCE_UNITS.items()),
+    ("energies and forces look like hartree and hartree/bohr, or rydberg and rydberg/bohr", units.Bohr),
     (f"positions and cells look like bohr: multiply them by {units.Bohr:.5f}", 1 / units.Bohr),
-    (f"forces look like kcal/mol/Å: multiply them by {KCAL:.5f}", 1 / KCAL),
-    ("forces look like meV/Å: multiply them by 0.001", 1e3),
 )
+"""Causes, with the factor on the energies that makes their ratio to the forces right."""
 WRONG_SIGN = "forces (or energies) have the opposite sign: multiply them by -1"
 PER_ATOM = "energies look like energies per atom: multiply each by its number of atoms"
 MAX_P_VALUE = 1e-4  # of the improvement over the labels as they are
@@ -61,22 +56,33 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Hypothesis:
-    """A mistake, and its correction: a factor on the energies, or another order of the forces."""
+class Hypothesis:
+    """A mistake, and its correction: a factor on the energies, or another order of the forces.
+
+    Attributes
+    ----------
+    causes : tuple of str
+    energy_factor : float or (n,) float64
+    axes, signs : tuple of int
+        Columns of the forces to read, and their signs.
+    orders : sequence of (N,) int64, optional
+        Row k of the forces belongs to atom ``orders[...][k]``.
+    """
 
     causes: tuple[str, ...]
     energy_factor: float | Array = 1.0
     axes: tuple[int, ...] = (0, 1, 2)
     signs: tuple[int, ...] = (1, 1, 1)
-    orders: Sequence[Array] | None = None  # row k of the forces belongs to atom orders[...][k]
+    orders: Sequence[Array] | None = None
 
     def correct(self, energies: Array, forces: Sequence[Array]) -> tuple[Array, list[Array]]:
+        """Return the corrected energies and forces."""
         corrected = [values[:, self.axes] * np.array(self.signs) for values in forces]
         if self.orders is not None:
             corrected = [values[np.argsort(order)] for values, order in zip(corrected, self.orders, strict=True)]
         return energies * self.energy_factor, corrected
 
-    def is_close(self, other: _Hypothesis) -> bool:
+    def is_close(self, other: Hypothesis) -> bool:
         """Return whether two hypotheses differ by a factor that the method cannot resolve, or not at all."""
         if (self.axes, self.signs) != (other.axes, other.signs) or self.orders is not other.orders:
             return False
@@ -106,7 +112,7 @@ def explain_ratio(
     Finding or None
         None if the labels are consistent, or predict too little of each other.
     """
-    return _find_best(fit, energies, forces, errors, list(_list_ratios(fit, is_stretched=is_stretched)))
+    return _find_best(fit, energies, forces, errors, list(list_ratios(fit, is_stretched=is_stretched)))
 
 
 def explain_order(fit: LabelFit, energies: Array, forces: Sequence[Array], errors: HeldOutErrors) -> Finding | None:
@@ -119,7 +125,7 @@ def _find_best(
     energies: Array,
     forces: Sequence[Array],
     errors: HeldOutErrors,
-    hypotheses: Sequence[_Hypothesis],
+    hypotheses: Sequence[Hypothesis],
 ) -> Finding | None:
     trials = [fit.compute_errors(*hypothesis.correct(energies, forces)) for hypothesis in hypotheses]
     best_hypothesis, best = min(zip(hypotheses, trials, strict=True), key=lambda pair: float(pair[1].score.mean()))
@@ -150,26 +156,27 @@ def _compute_p_value(differences: Array) -> float:
     return float(stats.ttest_1samp(differences, 0.0, alternative="greater").pvalue)
 
 
-def _list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[_Hypothesis]:
+def list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[Hypothesis]:
+    """Yield wrong units and signs, each with the factor on the energies that corrects their ratio to the forces."""
     for cause, factor in WRONG_UNITS:
         if is_stretched or not cause.startswith("positions"):
-            yield _Hypothesis((cause,), factor)
-            yield _Hypothesis((f"{cause}, and {WRONG_SIGN}",), -factor)
-    yield _Hypothesis((WRONG_SIGN,), -1.0)
+            yield Hypothesis((cause,), factor)
+            yield Hypothesis((f"{cause}, and {WRONG_SIGN}",), -factor)
+    yield Hypothesis((WRONG_SIGN,), -1.0)
     if len(set(fit.n_atoms)) > 1:
-        yield _Hypothesis((PER_ATOM,), fit.n_atoms)
+        yield Hypothesis((PER_ATOM,), fit.n_atoms)
 
 
-def _list_axis_orders() -> Iterator[_Hypothesis]:
+def _list_axis_orders() -> Iterator[Hypothesis]:
     for axes in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
             if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:
                 names = [("-" if sign < 0 else "") + AXIS_NAMES[axis] for axis, sign in zip(axes, signs, strict=True)]
                 cause = "the axes of the forces differ from those of the positions: the columns should be read as "
-                yield _Hypothesis((cause + ", ".join(names),), axes=axes, signs=signs)
+                yield Hypothesis((cause + ", ".join(names),), axes=axes, signs=signs)
 
 
-def _list_atom_orders(fit: LabelFit) -> Iterator[_Hypothesis]:
+def _list_atom_orders(fit: LabelFit) -> Iterator[Hypothesis]:
     """Yield orders in which a program may have written the atoms: reversed, by element, or by coordinate."""
     orders = {"reversed": [np.arange(n)[::-1] for n in fit.n_atoms]}
     keys = {
@@ -180,4 +187,4 @@ def _list_atom_orders(fit: LabelFit) -> Iterator[_Hypothesis]:
         keys["sorted by element"] = [np.array(atoms.get_chemical_symbols()) for atoms in fit.structures]
     orders |= {name: [np.argsort(values, kind="stable") for values in arrays] for name, arrays in keys.items()}
     for name, indices in orders.items():
-        yield _Hypothesis((f"the forces are in another order of the atoms: {name}",), orders=indices)
+        yield Hypothesis((f"the forces are in another order of the atoms: {name}",), orders=indices)

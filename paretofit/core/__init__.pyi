@@ -4,8 +4,6 @@ from .bare_atoms import copy_without_constraints as copy_without_constraints
 from .csv_files import escape_formulas as escape_formulas
 from .csv_files import restore_formulas as restore_formulas
 from .csv_files import write_csv as write_csv
-from .early_signals import catch_early_signals as catch_early_signals
-from .early_signals import exit_early as exit_early
 from .errors import SYSTEM_ADVICE as SYSTEM_ADVICE
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
@@ -71,3 +69,4 @@ from .study_paths import StudyPaths as StudyPaths
 from .temporary_folders import create_temporary_folder as create_temporary_folder
 from .text import list_first as list_first
 from .text import natural_sort_key as natural_sort_key
+from .vacuum import build_vacuum_cell as build_vacuum_cell

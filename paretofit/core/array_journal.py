@@ -33,6 +33,11 @@ class ArrayJournal:
     digest : str
         Digest of all inputs of the results; a file with another digest is started again.
 
+    Attributes
+    ----------
+    is_restarted : bool
+        Whether the file had results of other inputs, which are removed.
+
     Raises
     ------
     InputError
@@ -59,7 +64,9 @@ class ArrayJournal:
             ) from error
         header = FORMAT + digest.encode() + b"\n"
         self._stream.seek(0)
-        if self._stream.read(len(header)) != header:
+        content = self._stream.read(len(header))
+        self.is_restarted = content != header and bool(content)
+        if content != header:
             self._stream.truncate(0)
             self._write(header)
 

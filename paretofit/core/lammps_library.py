@@ -18,15 +18,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ase.calculators.calculator import Calculator
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.lammpslib import LAMMPSlib
+from ase.geometry import complete_cell
 
 from paretofit.core.errors import InputError
+from paretofit.core.vacuum import build_vacuum_cell
 
 MPI_LIBRARY = "libmpi.so.12"
 # Compressed cells exceed LAMMPS's default of 2,000 neighbours of an atom within the 10 Å of a common reference
 # potential. LAMMPS notices this only after it has written beyond the list, which can corrupt its memory. A page must
 # hold ten times as many neighbours, which costs nothing: pages are touched only as far as they are filled.
 NEIGHBOUR_LIMITS = "neigh_modify one 900000 page 10000000"
+VACUUM_A = 15.5  # half the distance of periodic images; dispersion corrections have the largest cutoff, 30 Å
 SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH uses)
 
 
@@ -87,13 +92,33 @@ def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Calcu
     """
     create_lammps()  # initializes MPI, and registers its clean-up
     import lammps  # noqa: PLC0415  (LAMMPS is optional)
-    from ase.calculators.lammpslib import LAMMPSlib  # noqa: PLC0415
 
     folder = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
     if folder.is_dir():
         os.environ.setdefault("LAMMPS_POTENTIALS", str(folder))
     types = {symbol: number for number, symbol in enumerate(elements, start=1)}
-    return LAMMPSlib(lmpcmds=[*commands, NEIGHBOUR_LIMITS], atom_types=types, keep_alive=True)
+    options = {"lmpcmds": [*commands, NEIGHBOUR_LIMITS], "atom_types": types, "keep_alive": True}
+    return _LammpsCalculator(**options)  # type: ignore[no-untyped-call]
+
+
+class _LammpsCalculator(LAMMPSlib):
+    """ASE's calculator, with a wide periodic box for structures that are not periodic in three directions.
+
+    ASE 3.29 inverts the cell, also that of a molecule without one, and passes it to LAMMPS with fixed boundaries, so
+    that atoms outside of it are lost. Structures in such a box have no stress.
+    """
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = tuple(all_changes)) -> None:
+        """Compute energy, forces and, of a crystal, stress; see ASE."""
+        structure = atoms
+        if not atoms.pbc.all():
+            structure = Atoms(
+                atoms.symbols, atoms.positions, cell=complete_cell(build_vacuum_cell(atoms, VACUUM_A)), pbc=True
+            )
+        super().calculate(structure, properties, system_changes)  # type: ignore[no-untyped-call]
+        if structure is not atoms:
+            self.results.pop("stress", None)
+            self.atoms = atoms.copy()  # the structure with which the next one is compared
 
 
 _instances: "weakref.WeakSet[Any]" = weakref.WeakSet()

@@ -31,5 +31,5 @@ def parse_row_kinds(kinds: Any, n_rows: int) -> np.ndarray[Any, np.dtype[np.int8
         except KeyError as error:
             raise InputError(f"a row's kind must be 'energy', 'force' or 'stress'; got {error}") from error
     if values.shape != (n_rows,) or not np.isin(values, list(RowKind)).all():
-        raise InputError(f"each of the {n_rows} rows needs a kind 'energy', 'force' or 'stress'; got {values.shape}")
+        raise InputError(f"each of the {n_rows} rows requires a kind 'energy', 'force' or 'stress'; got {values.shape}")
     return values.astype(np.int8)

@@ -13,6 +13,10 @@ from .io.importer import format_import_summary as format_import_summary
 from .io.importer import import_dataset as import_dataset
 from .io.importer import read_level_settings as read_level_settings
 from .io.importer import summarize_import as summarize_import
+from .isolated_atoms import IsolatedAtom as IsolatedAtom
+from .isolated_atoms import find_isolated_atoms as find_isolated_atoms
+from .isolated_atoms import measure_isolation as measure_isolation
+from .isolated_atoms import read_isolated_energies as read_isolated_energies
 from .labelled import STATUS_CODES as STATUS_CODES
 from .labelled import Labels as Labels
 from .quality.summary import DatasetSummary as DatasetSummary

@@ -15,6 +15,7 @@ from paretofit.core import MAX_SHOWN_ITEMS, InputError, escape_text, list_first,
 from paretofit.dataset.quality.summary import apply_to_finite, describe_dataset
 from paretofit.dataset.stored_dataset import StoredDataset
 
+NO_WARNINGS = "<p>no warnings; <code>paretofit info</code> checks labels and near-duplicates, too</p>"
 MAX_CHECKED_CONFIGURATIONS = 1000  # checking them takes about two seconds
 
 
@@ -78,7 +79,7 @@ def _render_warnings(dataset: StoredDataset) -> str:
         size = f"{MAX_CHECKED_CONFIGURATIONS:,} configurations"
         return f"<p>More than {size}: use <code>describe_dataset</code> to check them.</p>"
     warnings = describe_dataset(dataset).warnings
-    return f"<p>Warnings:</p>{render_list(warnings)}" if warnings else "<p>no warnings</p>"
+    return f"<p>Warnings:</p>{render_list(warnings)}" if warnings else NO_WARNINGS
 
 
 def _format_counts(counts: Counter[str]) -> str:

@@ -177,6 +177,8 @@ class StoredDataset:
     def labels(self, level: str) -> Labels:
         """Return the labels of this selection at one convergence level.
 
+        The force on the only atom of a cell is zero by symmetry, and is set to zero where only the energy is labelled.
+
         Raises
         ------
         InputError
@@ -191,13 +193,17 @@ class StoredDataset:
         status = read_column("status", np.empty(0, np.int8))
         if not set(np.unique(status)) <= set(STATUS_CODES.values()):
             raise self._create_corruption_error(f"levels/{level}/status", f"values must be among {STATUS_CODES}")
+        energy, offsets = read_column("energy", np.empty(0)), np.concatenate([[0], np.cumsum(self.n_atoms)])
+        forces = read_column("forces", np.empty((0, 3)), self._get_atom_window)
+        lone_atoms = offsets[:-1][(self.n_atoms == 1) & np.isfinite(energy)]
+        forces[lone_atoms] = np.where(np.isnan(forces[lone_atoms]), 0.0, forces[lone_atoms])
         return Labels(
-            energy=read_column("energy", np.empty(0)),
-            forces=read_column("forces", np.empty((0, 3)), self._get_atom_window),
+            energy=energy,
+            forces=forces,
             stress=read_column("stress", np.empty((0, 6))),
             seconds=read_column("seconds", np.empty(0)),
             status=status,
-            offsets=np.concatenate([[0], np.cumsum(self.n_atoms)]),
+            offsets=offsets,
         )
 
     def label_records(self, level: str) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def write_dataset(
 
 def _check_input(configurations: Sequence[Atoms], levels: Mapping[str, LevelData], ids: list[int]) -> None:
     if not configurations:
-        raise InputError("a dataset needs at least one configuration; got none")
+        raise InputError("a dataset requires at least one configuration; got none")
     duplicate_id = find_first_duplicate(ids)
     if duplicate_id is not None:
         raise InputError(f"configuration ids must be unique; {duplicate_id} appears more than once")

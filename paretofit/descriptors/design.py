@@ -16,8 +16,9 @@ import h5py
 import numpy as np
 from ase import units
 
-from paretofit.core import Array, InputError, RowKind, atomic_hdf5, get_available_memory, require_memory
+from paretofit.core import Array, InputError, RowKind, atomic_hdf5, get_available_memory, hash_json, require_memory
 from paretofit.dataset import STATUS_CODES, Dataset
+from paretofit.descriptors.column_constraint import ColumnConstraint
 from paretofit.descriptors.design_checks import (
     index_configurations,
     validate_by_level,
@@ -61,6 +62,8 @@ class DesignMatrix:
         Origin of the rows: ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`.
     row_weights : (n_rows,) float64, optional
         Factors by which rows are multiplied when they are read; see `with_row_weights`.
+    constraint : ColumnConstraint, optional
+        Constraint that eliminates columns when rows are read; see `with_constraint`.
     """
 
     kind: Array
@@ -73,6 +76,7 @@ class DesignMatrix:
     path: Path | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     row_weights: Array | None = None
+    constraint: ColumnConstraint | None = None
     _rows: Array | None = None
 
     @classmethod
@@ -229,9 +233,9 @@ class DesignMatrix:
     def rows(self) -> Array:
         """Return all rows, ``(n_rows, n_features) float64``, in memory."""
         if self._rows is not None:
-            return self._apply_weights(self._rows, slice(None))
+            return self._transform(self._rows, slice(None))
         with open_design_file(self._get_file_path()) as file:
-            return self._apply_weights(np.asarray(file["rows"][()]), slice(None))
+            return self._transform(np.asarray(file["rows"][()]), slice(None))
 
     def with_row_weights(self, weights: Array) -> Self:
         """Return the same design with every row and its targets multiplied by a weight, such as that of its group.
@@ -246,7 +250,30 @@ class DesignMatrix:
         targets = {level: values * weights for level, values in self.targets.items()}
         return replace(self, targets=targets, row_weights=weights)
 
-    def _apply_weights(self, rows: Array, index: Any) -> Array:
+    def with_constraint(self, constraint: ColumnConstraint, name: str) -> Self:
+        """Return a design without the columns that a constraint of its energy rows eliminates; they are leading ones.
+
+        The `name` of the equations distinguishes the rows from those of other designs of the same structures.
+        """
+        is_energy, columns = self.kind == RowKind.ENERGY, constraint.retained
+        composition = self.take(np.flatnonzero(is_energy), constraint.count_columns(0))
+        targets = {level: values.copy() for level, values in self.targets.items()}
+        for level, values in targets.items():
+            values[is_energy] = constraint.reduce_targets(composition, values[is_energy], level)
+        n_constant = self.n_constant - int((constraint.eliminated < self.n_constant).sum())
+        structures = hash_json([self.attributes.get("structures", ""), name])
+        attributes = {**self.attributes, "structures": structures, "constant_columns": str(n_constant)}
+        names, levels = [self.column_names[k] for k in columns], self.column_levels[columns]
+        return replace(self, targets=targets, constraint=constraint, attributes=attributes, column_names=names,
+                       column_levels=levels)  # fmt: skip
+
+    def expand_coefficients(self, coefficients: Any, level: str) -> Array:
+        """Return the coefficients of a model with all columns, ``(..., p)``, including those that are eliminated."""
+        reduced = np.asarray(coefficients)
+        return reduced if self.constraint is None else self.constraint.expand(reduced, level)
+
+    def _transform(self, rows: Array, index: Any) -> Array:
+        rows = rows if self.constraint is None else self.constraint.reduce_rows(rows)
         return rows if self.row_weights is None else rows * self.row_weights[index, None]
 
     def load_into_memory(self, max_bytes: int = MAX_ROWS_IN_MEMORY_BYTES) -> Self:
@@ -258,7 +285,7 @@ class DesignMatrix:
         limit = max_bytes if free_bytes is None else min(max_bytes, free_bytes // 4)
         if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
             return self
-        return replace(self, _rows=replace(self, row_weights=None).rows())
+        return replace(self, _rows=replace(self, row_weights=None, constraint=None).rows())
 
     def take(self, indices: Array, columns: int | None = None, *, memory_copies: float = 2) -> Array:
         """Return selected rows, ``(n, columns) float64``.
@@ -283,23 +310,24 @@ class DesignMatrix:
             f"{len(indices)} rows by {width} columns",
             "lower 'twojmax', use fewer configurations ('sizes') or fewer --jobs",
         )
+        stored_width = width if self.constraint is None else self.constraint.count_columns(width)
         if self._rows is not None:
-            return self._apply_weights(self._rows[indices, :columns], indices)
+            return self._transform(self._rows[indices, :stored_width], indices)
         breaks = np.flatnonzero(np.diff(indices) != 1) + 1
         with open_design_file(self._get_file_path()) as file:
-            parts = [file["rows"][run[0] : run[-1] + 1, :columns] for run in np.split(indices, breaks) if len(run)]
-        return self._apply_weights(np.concatenate([np.empty((0, width)), *parts]), indices)
+            parts = [file["rows"][run[0] : run[-1] + 1, :stored_width] for run in np.split(indices, breaks) if len(run)]
+        return self._transform(np.concatenate([np.empty((0, stored_width)), *parts]), indices)
 
     def blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
         """Yield the rows, or those in `row_range`, in blocks of at most `size`, each after its window in the design."""
         begin, end = (0, self.n_rows) if row_range is None else (row_range.start, row_range.stop)
         windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
         if self._rows is not None:
-            yield from ((window, self._apply_weights(self._rows[window], window)) for window in windows)
+            yield from ((window, self._transform(self._rows[window], window)) for window in windows)
             return
         with open_design_file(self._get_file_path()) as file:
             for window in windows:
-                yield window, self._apply_weights(file["rows"][window], window)
+                yield window, self._transform(file["rows"][window], window)
 
     def with_labels(self, dataset: Dataset, levels: Sequence[str]) -> Self:
         """Return the same rows with the labels of a dataset; NaN where a label is missing or failed.
@@ -367,5 +395,5 @@ def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_disk: Ca
         check_disk()
         parts.append(replace(part, column_names=[], _rows=None))
     if not parts:
-        raise InputError("a design matrix needs at least one block of rows; got none")
+        raise InputError("a design matrix requires at least one block of rows; got none")
     return parts

@@ -19,7 +19,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell, minkowski_reduce
 
-from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, one_line
+from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, one_line
 from paretofit.descriptors.basis import SnapBasis
 
 MAX_DENSE_GRADIENT_ATOMS = 300
@@ -209,29 +209,6 @@ def transform_to_lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array
     rotation, lammps_cell = Q * signs, (R.T * signs)
     fractions = np.linalg.solve(cell.T, atoms.positions.T).T
     return lammps_cell, (fractions - np.floor(fractions)) @ lammps_cell, rotation
-
-
-def build_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
-    """Return the cell with non-periodic vectors that are long enough for the atoms and a vacuum, ``(3, 3)``, Å.
-
-    Raises
-    ------
-    InputError
-        If the configuration is periodic along a vector of length zero.
-    """
-    cell = np.array(atoms.cell[:])
-    is_periodic = np.asarray(atoms.pbc)
-    if (np.linalg.norm(cell[is_periodic], axis=1) < 1e-8).any():
-        raise InputError(f"{name_configuration(atoms)} is periodic along a cell vector of length zero")
-    if is_periodic.all():
-        return cell
-    cell[~is_periodic] = 0.0
-    cell = np.array(complete_cell(cell))  # unit vectors at right angles to the periodic ones
-    for axis in np.flatnonzero(~is_periodic):
-        unit = cell[axis] / np.linalg.norm(cell[axis])
-        extent = np.ptp(atoms.positions @ unit)
-        cell[axis] = unit * (extent + 2 * cutoff + 1.0)
-    return cell
 
 
 def create_lammps_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Array) -> Array:

@@ -50,12 +50,15 @@ def map_with_journal(
             for arrays in stored.read():
                 n_stored += 1
                 yield arrays
-            if n_stored:
-                message = (
-                    f"{text}: {n_stored} of {len(tasks)} parts of a stopped run are in {journal} and are used again"
+            if stored.is_restarted:
+                _report(
+                    context, f"{text}: {journal} is of a stopped run with other inputs; all parts are computed again"
                 )
-                log.info(message)
-                show_message(message, enabled=context.progress)
+            if n_stored:
+                _report(
+                    context,
+                    f"{text}: {n_stored} of {len(tasks)} parts of a stopped run are in {journal} and are used again",
+                )
             for result in context.map_and_track(function, tasks[n_stored:], text):
                 stored.append(result)
                 yield list(result)
@@ -64,3 +67,8 @@ def map_with_journal(
     except InputError:
         journal.unlink(missing_ok=True)  # the input will change, so that the results will be of no use
         raise
+
+
+def _report(context: RunContext, message: str) -> None:
+    log.info(message)
+    show_message(message, enabled=context.progress)

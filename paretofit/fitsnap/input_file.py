@@ -264,7 +264,7 @@ def check_atom_style(source: Path | str, atom_style: str, pair_style: str) -> No
     for style in pair_style.split():
         if any(name in style for name in PROPERTY_STYLES):
             raise InputError(
-                f"{source}: [REFERENCE] pair_style {style} needs charges or spins, which are not read; subtract its "
+                f"{source}: [REFERENCE] pair_style {style} requires charges or spins, which are not read; subtract its "
                 "energies, forces and stresses from the labels, and remove the style"
             )
 
@@ -303,7 +303,7 @@ def _list_json_files(settings: FitsnapInput, group: str) -> list[Path]:
         )
     files = [file for file in folder.glob("*.json") if not file.name.startswith(".")]
     if not files:
-        raise InputError(f"{settings.path}: group '{group}' has no files: {folder} needs JSON files (*.json)")
+        raise InputError(f"{settings.path}: group '{group}' has no files: {folder} requires JSON files (*.json)")
     return sorted(files, key=lambda file: natural_sort_key(file.name))
 
 

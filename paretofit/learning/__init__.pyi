@@ -1,6 +1,9 @@
+from .explore import plan_runs as plan_runs
 from .explore import select_start_structures as select_start_structures
+from .frame_monitor import FrameMonitor as FrameMonitor
 from .labeller import Labeller as Labeller
 from .labeller import journal_path as journal_path
+from .learn_settings import ExploreSettings as ExploreSettings
 from .learn_settings import LearnSettings as LearnSettings
 from .learn_settings import LearnStudy as LearnStudy
 from .learn_settings import SnapModelSettings as SnapModelSettings
@@ -13,7 +16,9 @@ from .loop_folder import load_frames as load_frames
 from .loop_folder import write_frames as write_frames
 from .loop_report import write_learn_report as write_learn_report
 from .mace_model import MaceModel as MaceModel
+from .model import Committee as Committee
 from .model import Model as Model
 from .model import SnapModel as SnapModel
 from .selection import PROPERTIES as PROPERTIES
 from .sets import VALIDATE as VALIDATE
+from .trajectories import run_trajectories as run_trajectories

@@ -1,9 +1,13 @@
-"""Errors of a committee on the labelled configurations, by set and by member."""
+"""Errors of a committee on the labelled configurations, by set and by member.
+
+Errors and disagreements are in meV/atom, meV/Å and GPa. `evaluate_cross_validation` gives those of configurations of
+the training set in committees that were not trained on them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,11 +17,18 @@ from paretofit.core import Array
 from paretofit.descriptors import map_structures
 from paretofit.execution import RunContext
 from paretofit.learning.model import Committee
-from paretofit.learning.selection import PROPERTIES
+from paretofit.learning.selection import PROPERTIES, SCALES
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
-from paretofit.potentials import LabelledStructures, StructureLabels, tabulate_components
+from paretofit.potentials import (
+    CrossValidation,
+    LabelledStructures,
+    LinearPotential,
+    StructureLabels,
+    tabulate_components,
+)
 
 SET_NAMES = (TRAIN, VALIDATE, TEST)
+MAX_MEMBER_ERROR_RATIO = 2.0
 FIRST_TEST = "first_test"  # test set of the first iteration: unlike the full test set, it is the same in all iterations
 
 
@@ -28,31 +39,35 @@ class CommitteeErrors:
     Attributes
     ----------
     table : DataFrame
-        A row per configuration: ``id, set, iteration, n_atoms, extrapolation_grade``, and by property ``*_std``
+        A row per configuration: columns of the records, ``n_atoms, extrapolation_grade``, and by property ``*_std``
         (disagreement), ``*_committee_error`` (equation 2 of Bidoggia et al., 2025) and ``*_error`` (root mean square
-        error of the mean); meV/atom, meV/Å, meV/Å³; NaN without a label.
+        error of the mean); meV/atom, meV/Å, GPa; NaN without a label.
     components : DataFrame
         A row per label component of the validation and test sets: ``configuration`` (row of the table), ``quantity,
         label, prediction, error``.
     rmse : dict of str to dict
-        Root mean square errors by set and property: ``value`` of the potential (the mean of the members), and
-        ``members`` and ``spread``, the mean and standard deviation of the errors of the individual members.
+        Root mean square errors by set and property: ``value`` of the potential (the mean of the members), ``members``
+        and ``spread``, the mean and standard deviation of the errors of the individual members, ``by_member``, their
+        errors, and ``labels``, the number of configurations with a label.
     """
 
     table: pd.DataFrame
     components: pd.DataFrame
-    rmse: dict[str, dict[str, dict[str, float]]]
+    rmse: dict[str, dict[str, dict[str, Any]]]
 
 
 class _Comparison(NamedTuple):
-    """Comparison of a committee with the labels of one structure; columns are `PROPERTIES`."""
+    """Comparison of a committee with the labels of one structure; columns are `PROPERTIES` in their units."""
 
     squared_errors: Array  # (n_members, 3), means over components
     counts: list[int]  # (3,) labelled components
     spread: list[float]  # (3,)
     error: list[float]  # (3,)
-    grade: float
-    components: pd.DataFrame
+
+    @property
+    def committee_error(self) -> Array:
+        """Equation 2 of Bidoggia et al. (2025), ``(3,)``."""
+        return np.asarray(np.sqrt(self.squared_errors.mean(axis=0)))
 
 
 def evaluate_committee(
@@ -73,16 +88,14 @@ def evaluate_committee(
     context : RunContext
     """
     pairs = list(zip(labelled.structures, labelled.labels, strict=True))
-    comparisons = map_structures(_compare_with_labels, committee, pairs, "errors", context)
+    results = map_structures(_assess_and_compare, committee, pairs, "errors", context)
+    comparisons = [comparison for comparison, _, _ in results]
     n = len(comparisons)
     squared_errors = np.array([row.squared_errors for row in comparisons]).reshape(n, -1, len(PROPERTIES))
     counts = np.array([row.counts for row in comparisons]).reshape(n, len(PROPERTIES))
     table = records.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in labelled.structures])
-    table["extrapolation_grade"] = [row.grade for row in comparisons]
-    for k, name in enumerate(PROPERTIES):
-        table[f"{name}_std"] = [row.spread[k] for row in comparisons]
-        table[f"{name}_committee_error"] = 1000 * np.sqrt(squared_errors[:, :, k].mean(axis=1))
-        table[f"{name}_error"] = [row.error[k] for row in comparisons]
+    table["extrapolation_grade"] = [grade for _, grade, _ in results]
+    _add_columns(table, comparisons)
     errors = table[[f"{name}_error" for name in PROPERTIES]].to_numpy()
     rmse = {}
     for name in (*SET_NAMES, FIRST_TEST):
@@ -90,19 +103,54 @@ def evaluate_committee(
         if name == FIRST_TEST:
             is_in_set = is_in_set & (table["iteration"] == 1).to_numpy()
         rmse[name] = _compute_rmse(squared_errors[is_in_set], errors[is_in_set], counts[is_in_set])
-    tables = [row.components.assign(configuration=k) for k, row in enumerate(comparisons) if table["set"][k] != TRAIN]
+    tables = [part.assign(configuration=k) for k, (_, _, part) in enumerate(results) if table["set"][k] != TRAIN]
     components = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"quantity": []})
     return CommitteeErrors(table, components, rmse)
 
 
-def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[str, dict[str, float]]:
+def evaluate_cross_validation(
+    cross_validation: CrossValidation, labelled: LabelledStructures, context: RunContext
+) -> pd.DataFrame:
+    """Compute disagreements and errors of configurations of the training set in committees without them.
+
+    Parameters
+    ----------
+    cross_validation : CrossValidation
+    labelled : LabelledStructures
+        All structures of the training data, in their order, with labels on the energy scale of the best level.
+    context : RunContext
+
+    Returns
+    -------
+    DataFrame
+        ``*_std``, ``*_committee_error`` and ``*_error`` of the structures that belong to a fold, by their index.
+    """
+    parts = []
+    for number, committee in enumerate(cross_validation.committees):
+        indices = np.flatnonzero(cross_validation.fold == number)
+        pairs = [(labelled.structures[k], labelled.labels[k]) for k in indices.tolist()]
+        comparisons = map_structures(_predict_and_compare, committee, pairs, "cross-validation", context)
+        parts.append(_add_columns(pd.DataFrame(index=indices), comparisons))
+    return pd.concat(parts).sort_index() if parts else pd.DataFrame()
+
+
+def _add_columns(table: pd.DataFrame, comparisons: list[_Comparison]) -> pd.DataFrame:
+    """Add the columns ``*_std``, ``*_committee_error`` and ``*_error`` to a table, in place."""
+    for k, name in enumerate(PROPERTIES):
+        table[f"{name}_std"] = [row.spread[k] for row in comparisons]
+        table[f"{name}_committee_error"] = [row.committee_error[k] for row in comparisons]
+        table[f"{name}_error"] = [row.error[k] for row in comparisons]
+    return table
+
+
+def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[str, dict[str, Any]]:
     """Compute the root mean square errors of a set, weighted by the number of labelled components; NaN without labels.
 
     Parameters
     ----------
     squared_errors : (n, n_members, 3) float64
     errors : (n, 3) float64
-        Errors of the mean of the members, meV.
+        Errors of the mean of the members.
     counts : (n, 3) int
         Numbers of labelled components.
     """
@@ -112,31 +160,63 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[s
         mean_square = np.nansum(values * weights, axis=0) / np.maximum(totals, 1)
         return np.where(totals > 0, np.sqrt(mean_square), np.nan)
 
-    member_rmse = 1000 * average(squared_errors, counts[:, None, :])
+    member_rmse = average(squared_errors, counts[:, None, :])
     mean_rmse = average(errors**2, counts)
     return {
-        name: {"value": float(mean_rmse[k]), "members": float(values.mean()), "spread": float(values.std())}
+        name: {
+            "value": float(mean_rmse[k]),
+            "members": float(values.mean()),
+            "spread": float(values.std()),
+            "by_member": values.tolist(),
+            "labels": int((counts[:, k] > 0).sum()),
+        }
         for k, (name, values) in enumerate(zip(PROPERTIES, member_rmse.T, strict=True))
     }
 
 
-def _compare_with_labels(committee: Committee, pair: tuple[Atoms, StructureLabels]) -> _Comparison:
-    """Compare the predictions for one structure with its labels, in a worker process."""
+def find_usual_members(rmse: dict[str, dict[str, Any]]) -> list[int]:
+    """Find the members whose training errors are at most `MAX_MEMBER_ERROR_RATIO` times the smallest of all members.
+
+    Parameters
+    ----------
+    rmse : dict of str to dict
+        Errors on the training set by property, as in `CommitteeErrors`.
+    """
+    errors = np.array([rmse[name]["by_member"] for name in ("energy", "forces")])
+    with np.errstate(invalid="ignore"):
+        ratios = errors / errors.min(axis=1, keepdims=True)
+    return np.flatnonzero(~(ratios > MAX_MEMBER_ERROR_RATIO).any(axis=0)).tolist() or [int(errors[1].argmin())]
+
+
+def _assess_and_compare(
+    committee: Committee, pair: tuple[Atoms, StructureLabels]
+) -> tuple[_Comparison, float, pd.DataFrame]:
+    """Compare the predictions for one structure with its labels; return also its grade and its components."""
     atoms, label = pair
     assessment, members = committee.assess_members(atoms)
-    n = len(atoms)
+    components = tabulate_components(label, assessment, len(atoms))
+    return _compare(members, label, len(atoms)), assessment.grade, components
+
+
+def _predict_and_compare(committee: LinearPotential, pair: tuple[Atoms, StructureLabels]) -> _Comparison:
+    atoms, label = pair
+    return _compare(committee.predict(atoms), label, len(atoms))
+
+
+def _compare(members: Any, label: StructureLabels, n: int) -> _Comparison:
+    """Compare the predictions of the members for a structure of `n` atoms with its labels."""
     predictions = (members.energy[:, None] / n, members.forces.reshape(len(members.forces), -1), members.stress)
     targets = (np.atleast_1d(label.energy) / n, np.ravel(label.forces), np.ravel(label.stress))
     squared_errors, counts, spread, error = [], [], [], []
-    for prediction, target in zip(predictions, targets, strict=True):
+    for prediction, target, scale in zip(predictions, targets, SCALES, strict=True):
         is_finite = np.isfinite(prediction).all(axis=0)
         is_labelled = np.isfinite(target) & is_finite
         has_label = is_labelled.any()
-        deviation = (prediction - target)[:, is_labelled]
-        mean_deviation = (prediction.mean(axis=0) - target)[is_labelled]
+        deviation = scale * (prediction - target)[:, is_labelled]
+        mean_deviation = deviation.mean(axis=0)
         counts.append(int(is_labelled.sum()))
         squared_errors.append((deviation**2).mean(axis=1) if has_label else np.full(len(prediction), np.nan))
-        error.append(1000 * float(np.sqrt(np.mean(mean_deviation**2))) if has_label else np.nan)
-        spread.append(1000 * float(np.sqrt(prediction[:, is_finite].var(axis=0).mean())) if is_finite.any() else np.nan)
-    components = tabulate_components(label, assessment, n)
-    return _Comparison(np.transpose(squared_errors), counts, spread, error, assessment.grade, components)
+        error.append(float(np.sqrt(np.mean(mean_deviation**2))) if has_label else np.nan)
+        is_any = is_finite.any()
+        spread.append(scale * float(np.sqrt(prediction[:, is_finite].var(axis=0).mean())) if is_any else np.nan)
+    return _Comparison(np.transpose(squared_errors), counts, spread, error)

@@ -7,7 +7,8 @@ these directions only; other structures run at constant volume. The integrator i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,46 +20,100 @@ from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_ase import AseDynamics
 from paretofit.learning.md_lammps import LammpsDynamics
 from paretofit.learning.md_run import Dynamics, MdEngine, MdRun, MdSnapshot, Trajectory, describe_volume_problem
+from paretofit.learning.sets import Stratum, get_stratum, is_always_training
 from paretofit.structures import is_too_close
 
 MAX_CHECK_INTERVAL_STEPS = 20  # between checks of temperature, volume and distances
+TEMPERATURE_CHECKS = 5  # number of checks in the running mean of the temperature
+EQUILIBRATION_FRAMES = 3
 GRADE_CHECK_INTERVAL = 5  # the extrapolation grade, which costs as much as many steps, is part of every fifth check
 MIN_STOP_TEMPERATURE_K = 3000.0  # lower temperatures are allowed, because strained or cut start structures heat up
+VOLUME_RANGE = 0.8, 1.25  # volume per atom of a strained start structure, relative to its input
 MIN_MD_DISTANCE_RATIO = 0.4  # of a distance to the sum of the covalent radii
 GRADE_REASON = "the extrapolation grade reached"
 
 
-def select_start_structures(structures: Sequence[Atoms], max_atoms: int) -> list[Atoms]:
-    """Select the structures of 2 to `max_atoms` atoms, from which molecular dynamics can start.
+def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) -> tuple[list[Atoms], str]:
+    """Select the structures from which molecular dynamics can start.
+
+    These have at least two atoms, at most `max_atoms`, and, if they are strained, a volume per atom within
+    `VOLUME_RANGE` of the volume of the unmodified input. Structures under larger strain would collapse and heat up.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+    max_atoms : int, optional
+        By default there is no limit.
+
+    Returns
+    -------
+    start_structures : list of ase.Atoms
+    note : str
+        Kinds without a start structure, and the limit that excludes them; empty if every kind has one.
 
     Raises
     ------
     InputError
         If there is no such structure.
     """
-    start_structures = [atoms for atoms in structures if 1 < len(atoms) <= max_atoms]
-    if not start_structures:
+    movable = [atoms for atoms in structures if len(atoms) > 1]
+    small = [atoms for atoms in movable if max_atoms is None or len(atoms) <= max_atoms]
+    if not small:
         raise InputError(
-            f"no structure of 2 to {max_atoms} atoms to start the dynamics from; add files to "
-            "'learning.explore.start_structures', or increase 'learning.explore.max_atoms'"
+            f"no structure of 2{'' if max_atoms is None else f' to {max_atoms}'} atoms to start the dynamics from; add "
+            "files to 'learning.explore.start_structures', or increase 'learning.explore.max_atoms'"
         )
-    return start_structures
+    volumes = {atoms.info.get("input"): _compute_volume(atoms) for atoms in structures if is_always_training(atoms)}
+    gentle = [atoms for atoms in small if _is_gentle(atoms, volumes.get(atoms.info.get("input")))] or small
+    notes = []
+    for description, source, selected in (
+        (f"more than {max_atoms} atoms ('learning.explore.max_atoms')", movable, small),
+        ("volumes far from the input's", small, gentle),
+    ):
+        kinds = sorted({get_stratum(atoms) for atoms in source} - {get_stratum(atoms) for atoms in selected})
+        names = ", ".join(" of ".join(filter(None, stratum)) or "structures" for stratum in kinds)
+        notes += [f"no dynamics starts from {names}: {description}"] if kinds else []
+    return gentle, "; ".join(notes)
+
+
+def _compute_volume(atoms: Atoms) -> float:
+    """Compute the volume per atom in Å³, or the area or length per atom if fewer directions are periodic."""
+    vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
+    return float(np.sqrt(np.linalg.det(vectors @ vectors.T))) / len(atoms) if len(vectors) else 1.0
+
+
+def _is_gentle(atoms: Atoms, input_volume: float | None) -> bool:
+    """Check whether a structure is not strained, or has a volume per atom near that of the input."""
+    if input_volume is None or atoms.info.get("config_type") != "strained":
+        return True
+    return VOLUME_RANGE[0] < _compute_volume(atoms) / input_volume < VOLUME_RANGE[1]
 
 
 def plan_runs(start_structures: Sequence[Atoms], settings: ExploreSettings, rng: np.random.Generator) -> list[MdRun]:
     """Draw start structures, temperatures and pressures of the trajectories of an iteration.
 
-    All start structures are drawn once before one is drawn again; the values of a grid are used in turn.
+    Kinds of structures of each input are drawn in turn, and all structures of a kind before one is drawn again. The
+    values of a grid are used in turn.
     """
-    count, n_starts = settings.trajectories, len(start_structures)
-    order = np.concatenate([rng.permutation(n_starts) for _ in range(count // n_starts + 1)])[:count]
+    count = settings.trajectories
+    order = _draw_stratified([get_stratum(atoms) for atoms in start_structures], count, rng)
     temperatures = _draw_condition(settings.temperature_k, count, rng)
     pressures = _draw_condition(settings.pressure_kbar, count, rng)
     seeds = rng.integers(1, 2**31 - 1, count)
     return [
-        MdRun(k, start_structures[int(order[k])], float(temperatures[k]), float(pressures[k]), int(seeds[k]))
+        MdRun(k, start_structures[order[k]], float(temperatures[k]), float(pressures[k]), int(seeds[k]))
         for k in range(count)
     ]
+
+
+def _draw_stratified(strata: Sequence[Stratum], count: int, rng: np.random.Generator) -> list[int]:
+    """Draw `count` indices: from each stratum in turn, and all members of a stratum before one is drawn again."""
+    members: dict[Stratum, list[int]] = {}
+    for k in rng.permutation(len(strata)).tolist():
+        members.setdefault(strata[k], []).append(k)
+    queues = [members[name] for name in sorted(members)]
+    rng.shuffle(queues)
+    return [queues[k % len(queues)][k // len(queues) % len(queues[k % len(queues)])] for k in range(count)]
 
 
 def _draw_condition(values: Any, count: int, rng: np.random.Generator) -> Array:
@@ -69,13 +124,18 @@ def _draw_condition(values: Any, count: int, rng: np.random.Generator) -> Array:
 
 
 def run_md(
-    run: MdRun, engine: MdEngine, settings: ExploreSettings, grade_function: Callable[[Atoms], float] | None = None
+    run: MdRun,
+    engine: MdEngine,
+    settings: ExploreSettings,
+    grade_function: Callable[[Atoms], float] | None = None,
+    on_frame: Callable[[MdSnapshot, float], str] | None = None,
 ) -> Trajectory:
     """Run one trajectory until its end, or until it becomes unphysical or extrapolates too far.
 
-    A trajectory is stopped if atoms are lost or too close to each other, or if the temperature, the volume or the
-    extrapolation grade is out of bounds. In addition to the frames at the regular interval, its last frame is then the
-    last physical structure, or the structure whose grade is too high.
+    A trajectory starts with an equilibration. It is stopped if atoms are lost or too close to each other, or if the
+    running mean of the temperature, the volume or, after the equilibration, the extrapolation grade is out of bounds.
+    In addition to the frames at the regular interval, its last frame is then the last physical structure, or the
+    structure whose grade is too high. Three frames are from the equilibration; their times are not positive.
 
     Parameters
     ----------
@@ -84,44 +144,69 @@ def run_md(
     settings : ExploreSettings
     grade_function : callable, optional
         Returns the highest extrapolation grade of the atoms of a structure.
+    on_frame : callable, optional
+        Receives each frame and its time in ps; returns the reason to stop the trajectory, or an empty string.
     """
     if foreign_elements := sorted(set(run.atoms.get_chemical_symbols()) - set(engine.elements)):
         reason = f"the start structure contains {foreign_elements[0]}, which the potential does not support"
         return Trajectory([], [], reason)
-    timestep = settings.timestep_fs / 1000
-    steps_per_frame = max(1, round(settings.interval_ps / timestep))
-    checks_per_frame = -(-steps_per_frame // MAX_CHECK_INTERVAL_STEPS)
-    steps_per_check = max(1, round(steps_per_frame / checks_per_frame))
-    n_checks = checks_per_frame * max(1, int(settings.time_ps / settings.interval_ps + 1e-9))
-    trajectory, last_atoms, last_time, reason = Trajectory([], [], ""), None, 0.0, ""
-    dynamics = create_dynamics(run, engine, settings)
+    trajectory, last_snapshot, last_time, reason = Trajectory([], [], ""), None, 0.0, ""
+    dynamics, temperatures = create_dynamics(run, engine, settings), deque[float](maxlen=TEMPERATURE_CHECKS)
     try:
         dynamics.start()
-        for check in range(1, n_checks + 1):
-            snapshot = dynamics.advance(steps_per_check)
-            is_frame = check % checks_per_frame == 0
-            with_grade = is_frame or check % GRADE_CHECK_INTERVAL == 0
-            reason = _find_md_problem(snapshot, run, settings, grade_function if with_grade else None)
+        for snapshot, time, is_frame, with_grade in _integrate(dynamics, settings):
+            temperatures.append(snapshot.temperature if time > 0 else run.temperature)
+            mean_temperature = float(np.mean(temperatures))
+            grade = grade_function if with_grade else None
+            reason = _find_md_problem(snapshot, mean_temperature, run, settings, grade)
             if not reason or reason.startswith(GRADE_REASON):
-                last_atoms, last_time = snapshot.atoms, check * steps_per_check * timestep
+                last_snapshot, last_time = snapshot, time
+            if is_frame and not reason:
+                reason = _append_frame(trajectory, snapshot, time, on_frame)
             if reason:
                 break
-            if is_frame:
-                _append_frame(trajectory, last_atoms, last_time)
     except Exception as error:  # noqa: BLE001  (LAMMPS raises Exception, and calculators may raise anything)
         reason = format_lammps_error(error)
     finally:
         dynamics.close()
     if reason:  # the last structure is the most important one to label
-        _append_frame(trajectory, last_atoms, last_time)
+        _append_frame(trajectory, last_snapshot, last_time, on_frame)
     return Trajectory(trajectory.frames, trajectory.times, reason)
 
 
-def _append_frame(trajectory: Trajectory, atoms: Atoms | None, time: float) -> None:
-    """Append a frame, unless it is None or already the last frame."""
-    if atoms is not None and (not trajectory.times or time > trajectory.times[-1]):
-        trajectory.frames.append(atoms)
-        trajectory.times.append(time)
+def _integrate(dynamics: Dynamics, settings: ExploreSettings) -> Iterator[tuple[MdSnapshot, float, bool, bool]]:
+    """Equilibrate and integrate; yield at each check the snapshot, the time in ps, is it a frame, and check the grade.
+
+    The time is zero at the end of the equilibration.
+    """
+    timestep = settings.timestep_fs / 1000
+    steps = round(settings.equilibration_ps / timestep / EQUILIBRATION_FRAMES)
+    for number in range(1, EQUILIBRATION_FRAMES + 1 if steps else 1):
+        time = (number - EQUILIBRATION_FRAMES) * steps * timestep
+        yield dynamics.equilibrate(steps), time, True, False
+    dynamics.start_sampling()
+    steps_per_frame = max(1, round(settings.interval_ps / timestep))
+    checks_per_frame = -(-steps_per_frame // MAX_CHECK_INTERVAL_STEPS)
+    steps_per_check = max(1, round(steps_per_frame / checks_per_frame))
+    n_checks = checks_per_frame * max(1, int(settings.time_ps / settings.interval_ps + 1e-9))
+    for check in range(1, n_checks + 1):
+        is_frame = check % checks_per_frame == 0
+        with_grade = is_frame or check % GRADE_CHECK_INTERVAL == 0
+        yield dynamics.advance(steps_per_check), check * steps_per_check * timestep, is_frame, with_grade
+
+
+def _append_frame(
+    trajectory: Trajectory,
+    snapshot: MdSnapshot | None,
+    time: float,
+    on_frame: Callable[[MdSnapshot, float], str] | None,
+) -> str:
+    """Append a frame, unless it is None or already the last frame; return the reason to stop of `on_frame`."""
+    if snapshot is None or (trajectory.times and time <= trajectory.times[-1]):
+        return ""
+    trajectory.frames.append(snapshot.atoms)
+    trajectory.times.append(time)
+    return "" if on_frame is None else on_frame(snapshot, time)
 
 
 def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
@@ -138,13 +223,17 @@ def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> 
 
 
 def _find_md_problem(
-    snapshot: MdSnapshot, run: MdRun, settings: ExploreSettings, grade_function: Callable[[Atoms], float] | None
+    snapshot: MdSnapshot,
+    mean_temperature: float,
+    run: MdRun,
+    settings: ExploreSettings,
+    grade_function: Callable[[Atoms], float] | None,
 ) -> str:
     """Describe why a trajectory must be stopped; return an empty string if it can continue."""
     if not (np.isfinite(snapshot.temperature + snapshot.energy) and np.isfinite(snapshot.atoms.positions).all()):
         return "the energy is not finite"
-    if snapshot.temperature > compute_stop_temperature(run, settings):
-        return f"the temperature reached {snapshot.temperature:.0f} K"
+    if mean_temperature > compute_stop_temperature(run, settings):
+        return f"the temperature reached {mean_temperature:.0f} K"
     if reason := describe_volume_problem(snapshot.volume_ratio):
         return reason
     if is_too_close(snapshot.atoms, MIN_MD_DISTANCE_RATIO):

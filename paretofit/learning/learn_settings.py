@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
+from paretofit.descriptors import ReferenceEnergySetting
 from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.potentials.mace import MaceSettings
@@ -51,24 +52,26 @@ class ToleranceSettings(StrictSettings):
 
     energy: StrictPositiveFloat = Field(1.0, description="Error of the energy (meV/atom).")
     forces: StrictPositiveFloat = Field(100.0, description="Error of the forces (meV/Å).")
-    stress: StrictPositiveFloat = Field(1.0, description="Error of the stress (meV/Å³).")
+    stress: StrictPositiveFloat = Field(
+        0.16, description="Error of the stress (GPa), where labels have stresses; 0.16 GPa are 1 meV/Å³."
+    )
 
 
 class DiscardSettings(ToleranceSettings):
     """Predicted errors above which a frame is discarded as unphysical."""
 
-    energy: StrictPositiveFloat = Field(5000.0, description="Predicted error of the energy (meV/atom).")
-    forces: StrictPositiveFloat = Field(50_000.0, description="Predicted error of the forces (meV/Å).")
-    stress: StrictPositiveFloat = Field(5000.0, description="Predicted error of the stress (meV/Å³).")
+    energy: StrictPositiveFloat = Field(1000.0, description="Predicted error of the energy (meV/atom).")
+    forces: StrictPositiveFloat = Field(10_000.0, description="Predicted error of the forces (meV/Å).")
+    stress: StrictPositiveFloat = Field(100.0, description="Predicted error of the stress (GPa).")
 
 
 class SetShareSettings(StrictSettings):
-    """Shares of the sets; each configuration stays in its set, together with its group."""
+    """Shares of the sets, within each kind of structure and input; configurations stay in the set of their group."""
 
     train: Share = Field(0.8, description="Share of the training set.")
     validation: Share = Field(0.1, description="Share of the validation set, which calibrates the committee.")
     test: Share = Field(0.1, description="Share of the test set, which is only used to measure errors.")
-    group_by: list[str] = Field(["parent", "trajectory"], description="Info keys whose equal values form a group.")
+    group_by: list[str] = Field(["family", "trajectory"], description="Info keys whose equal values form a group.")
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
@@ -76,6 +79,17 @@ class SetShareSettings(StrictSettings):
         if abs(total - 1) > 1e-9:
             raise ValueError(f"the shares must add up to 1; they add up to {total:g}")
         return self
+
+
+class DownweightSettings(StrictSettings):
+    """Scales above which labels get lower weights, because such structures are irrelevant for most dynamics."""
+
+    energy: StrictPositiveFloat | None = Field(
+        0.5, description="Energy above the lowest of the same composition (eV/atom); null for equal weights."
+    )
+    forces: StrictPositiveFloat | None = Field(
+        1.0, description="Root mean square force of a configuration (eV/Å); null for equal weights."
+    )
 
 
 class SnapModelSettings(StrictSettings):
@@ -89,37 +103,62 @@ class SnapModelSettings(StrictSettings):
     rcutfac: StrictPositiveFloat = Field(4.812302818, description="Cutoff of a pair of elements in Å / (R_i + R_j).")
     radelem: dict[str, StrictPositiveFloat] = Field({}, description="Cutoff radius R by element; 0.5 by default.")
     wj: dict[str, Number] = Field({}, description="Weight by element; 1 by default.")
+    reference_energies: ReferenceEnergySetting = Field(
+        "auto",
+        description="Energies of free atoms at the best level, which the models reproduce exactly: those of labelled "
+        "'isolated' atoms, eV by element ({C: -1.25}), or 'fitted'. 'auto': isolated where labelled.",
+    )
     weight_ratio: StrictPositiveFloat = Field(12.25, description="Ratio of energy to force weight, w_E/w_F.")
+    core_repulsion: bool = Field(
+        True, description="Add the ZBL potential at distances below those of bonds, so that structures cannot collapse."
+    )
+    downweight: DownweightSettings = Field(DownweightSettings(), description="Weights of far-off structures.")
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="Number of members of the committee.")
     committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
         "bootstrap", description="Method that generates the members."
     )
 
+    @field_validator("reference_energies")
+    @classmethod
+    def _check_levels(cls, value: Any) -> Any:
+        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+            raise ValueError("must be energies of the best level by element; the loop fits the offsets of other levels")
+        return value
+
 
 class ExploreSettings(StrictSettings):
-    """Molecular dynamics with a member of the committee."""
+    """Molecular dynamics with the committee."""
 
     trajectories: Count = Field(20, description="Number of trajectories in each iteration.")
-    driver: Literal["member", "mean"] = Field("member", description="Potential: a random member, or their mean.")
+    driver: Literal["member", "mean"] = Field(
+        "mean", description="Potential: the mean of the members, or a random member with a usual training error."
+    )
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="Program that integrates; by default lammps for SNAP and ase for neural networks."
     )
-    start_structures: StudyPaths = Field([], description="Files of start structures; by default the first candidates.")
+    start_structures: StudyPaths = Field([], description="Files of start structures; by default all candidates.")
     temperature_k: RangeOrGridSettings = Field(
         RangeOrGridSettings(low=0.0, high=1000.0), description="Temperatures in K: [lowest, highest] or {grid: [...]}."
     )
     pressure_kbar: RangeOrGridSettings = Field(
         RangeOrGridSettings(low=-5.0, high=5.0),
-        description="Pressures in kbar along periodic directions: [lowest, highest] or {grid: [...]}.",
+        description="Pressures in kbar on the material along periodic directions: [lowest, highest] or {grid: [...]}.",
     )
     time_ps: StrictPositiveFloat = Field(10.0, description="Length of a trajectory in ps.")
     interval_ps: StrictPositiveFloat = Field(1.0, description="Time between frames in ps, so long that they differ.")
     timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="Time step in fs.")
-    max_atoms: Count = Field(300, description="Largest number of atoms of a start structure.")
+    equilibration_ps: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
+        0.3, description="Time in ps at constant volume before a trajectory, with velocities that are rescaled."
+    )
+    max_atoms: Count | None = Field(
+        None, description="Largest number of atoms of a start structure; by default that of the candidates."
+    )
     dispersion: Literal["none", "d2", "d3"] = Field("none", description="Grimme's dispersion added to the dynamics.")
     time_limit_s: StrictPositiveFloat = Field(3600.0, description="Wall time in s after which a trajectory is killed.")
     stop_grade: StrictPositiveFloat = Field(50.0, description="Extrapolation grade at which a trajectory is stopped.")
-    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="Stop above this multiple of the temperature.")
+    stop_temperature_ratio: StrictPositiveFloat = Field(
+        5.0, description="Multiple of the temperature above whose running mean a trajectory is stopped."
+    )
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:

@@ -20,15 +20,16 @@ from paretofit.core import Array, InputError, hash_file, hash_json, remove_file,
 from paretofit.dataset import Dataset
 from paretofit.descriptors import map_structures
 from paretofit.execution import RunContext
-from paretofit.learning import selection, training_data
-from paretofit.learning.evaluation import SET_NAMES, evaluate_committee
+from paretofit.learning import calibration_points, selection, training_data
+from paretofit.learning.evaluation import SET_NAMES, evaluate_committee, find_usual_members
 from paretofit.learning.explore import plan_runs, select_start_structures
 from paretofit.learning.labeller import Labeller, LabelRequest
 from paretofit.learning.learn_settings import LearnSettings
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder, load_frames, write_frames
 from paretofit.learning.model import Committee, Model
-from paretofit.learning.sets import TEST, TRAIN, VALIDATE
-from paretofit.learning.trajectories import run_trajectories
+from paretofit.learning.sets import TEST, TRAIN
+from paretofit.learning.trajectories import describe_early_ends, run_trajectories
+from paretofit.potentials import LabelledStructures
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ CONVERGED = "no frame of the dynamics is above tolerance"
 ALL_KNOWN = "every frame above tolerance duplicates a labelled configuration"
 ALL_BROKEN = "every frame above tolerance was discarded as unphysical or duplicates a labelled configuration"
 ACCURATE = "the errors on the test set are below tolerance"
+NOT_JUDGED = "; the {} was not judged, because no configuration of the test set has such a label"
 LAST = "the maximum number of iterations"
 NO_FRAMES = "the dynamics gave no frames"
 CSV_DIGITS = 8
@@ -133,7 +135,7 @@ class LearningLoop:
         self.on_message(f"iteration {k}, {stage}: {record['said']}")
         if stage == "train":
             is_last = k >= self.settings.max_iterations
-            return ACCURATE if self._is_accurate(record["rmse"][TEST]) else LAST if is_last else ""
+            return self._judge_accuracy(record["rmse"][TEST]) or (LAST if is_last else "")
         return str(record.get("stop", ""))
 
     def _hash_settings(self, stage: str) -> str:
@@ -149,7 +151,9 @@ class LearningLoop:
     def _label(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Assign the structures of an iteration to sets and label them; return the record."""
         structures = self.folder.read_iteration_structures(k)
-        sets = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
+        sets, note = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
+        if note and k == 1:
+            self.on_message(f"iteration {k}, sets: {note}")
         model_error, n_train = None, 0
         if k > 1 and (record := self.folder.iteration(k - 1).read_record("train")) is not None:
             model_error, n_train = training_data.get_validation_error(record), record["counts"][TRAIN]
@@ -170,18 +174,22 @@ class LearningLoop:
         data = training_data.load_training_data(self.folder, k, self.labeller.level_names)
         seed = int(self._create_rng(k, 2).integers(2**31))
         training = self.model.train(data, iteration.model.absolute(), seed=seed, context=self.context)
-        labelled = data.select_aligned(np.arange(len(data.dataset)), training.offsets)
-        columns = {"id": data.dataset.ids, "set": data.sets, "iteration": data.iteration, "level": data.level}
-        errors = evaluate_committee(training.committee, labelled, pd.DataFrame(columns), self.context)
+        indices = np.arange(len(data.dataset))
+        labelled = data.select_aligned(indices, training.offsets)
+        configurations = calibration_points.describe_configurations(data)
+        errors = evaluate_committee(training.committee, labelled, configurations, self.context)
         write_csv(errors.table, iteration.path / "errors.csv", CSV_DIGITS)
         write_csv(errors.components, iteration.path / "components.csv", CSV_DIGITS)
+        batch_summary = self._evaluate_batch(k, labelled.select(data.iteration == k), configurations)
+        points = calibration_points.collect_points(self.folder, k, training, labelled, errors, self.context)
+        write_csv(points, iteration.path / "calibration.csv", CSV_DIGITS)
         counts = {name: int((data.sets == name).sum()) for name in SET_NAMES}
-        test_errors = {name: values["value"] for name, values in errors.rmse[TEST].items()}
-        test_text = ", ".join(f"{name} {value:.3g}" for name, value in test_errors.items() if np.isfinite(value))
         description = "; ".join([training.description, *training.events])
         return {
             "said": f"training set of {counts[TRAIN]} configurations, {description}; errors on the test set: "
-            f"{test_text or 'no labels'} (meV/atom, meV/Å, meV/Å³)",
+            f"{calibration_points.format_test_errors(errors.rmse[TEST])}"
+            f"{calibration_points.format_batch(batch_summary)}",
+            "batch": batch_summary,
             "events": list(training.events),
             "members": list(training.member_records),
             "counts": counts,
@@ -190,18 +198,39 @@ class LearningLoop:
             "offsets": {f"{level} {symbol}": value for (level, symbol), value in training.offsets.items()},
         }
 
-    def _is_accurate(self, rmse: dict[str, dict[str, float]]) -> bool:
-        """Check whether there are errors, and all of them are below tolerance."""
+    def _evaluate_batch(
+        self, k: int, labelled: LabelledStructures, configurations: pd.DataFrame
+    ) -> dict[str, dict[str, float]]:
+        """Write the true and predicted errors of the frames that the previous committee chose; return their summary."""
+        path, previous = self.folder.iteration(k).path / "batch_errors.csv", self.folder.iteration(k - 1)
+        remove_file(path)
+        if k == 1 or not labelled.structures:
+            return {}
+        records = configurations[configurations["iteration"] == k]
+        committee = self.model.load(previous.model.absolute())
+        batch = calibration_points.evaluate_batch(committee, previous, labelled, records, self.context)
+        write_csv(batch, path, CSV_DIGITS)
+        return calibration_points.summarise_batch(batch)
+
+    def _judge_accuracy(self, rmse: dict[str, dict[str, float]]) -> str:
+        """Return the reason to end the loop if all errors with labels are below tolerance, otherwise an empty string.
+
+        Energies, forces and stresses without labels are named in the reason, because nothing is known about them.
+        """
         tolerance, errors = self.settings.select.tolerance, {name: rmse[name]["value"] for name in selection.PROPERTIES}
-        errors = {name: error for name, error in errors.items() if np.isfinite(error)}
-        return bool(errors) and all(error <= getattr(tolerance, name) for name, error in errors.items())
+        known = {name: error for name, error in errors.items() if np.isfinite(error)}
+        if not known or not all(error <= getattr(tolerance, name) for name, error in known.items()):
+            return ""
+        unknown = [name for name in errors if name not in known]
+        return f"{ACCURATE}{NOT_JUDGED.format(' and '.join(unknown)) if unknown else ''}"
 
     def _explore(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Run the molecular dynamics of an iteration; return the record."""
         settings, rng = self.settings.explore, self._create_rng(k, 3)
         committee = self.model.load(iteration.model.absolute())
-        start_structures = select_start_structures(self.start_structures, settings.max_atoms)
-        member = int(rng.integers(committee.n_members)) if settings.driver == "member" else None
+        start_structures, _ = select_start_structures(self.start_structures, settings.max_atoms)
+        train_record = iteration.read_record("train") or {}
+        member = None if settings.driver == "mean" else int(rng.choice(find_usual_members(train_record["rmse"][TRAIN])))
         engine = committee.build_md_engine(member, iteration.path.absolute() / "md")
         runs = plan_runs(start_structures, settings, rng)
         folder = iteration.trajectories.absolute()
@@ -209,8 +238,11 @@ class LearningLoop:
         events = [f"trajectory {record['number']}: {record['reason']}" for record in records if record["reason"]]
         driver = "the mean" if member is None else f"member {member}"
         n_frames = sum(record["frames"] for record in records)
+        warning = describe_early_ends(records)
         return {
-            "said": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early",
+            "said": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early"
+            + (f"; {warning}" if warning else ""),
+            "warning": warning,
             "member": member,
             "frames": n_frames,
             "picoseconds": sum(record["picoseconds"] for record in records),
@@ -220,18 +252,17 @@ class LearningLoop:
     def _select(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Select frames and write them as structures of the next iteration; return the record."""
         settings, committee = self.settings.select, self.model.load(iteration.model.absolute())
-        errors = pd.read_csv(iteration.path / "errors.csv")
-        calibration, calibration_record = selection.calibrate_on_validation_set(
-            errors[errors["set"] == VALIDATE], settings
-        )
-        result: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
+        points = calibration_points.read_points(iteration)
         remedy = f"remove {iteration.path / 'explore.json'} to repeat the dynamics"
         numbers = range(self.settings.explore.trajectories)
         paths = [iteration.trajectories / f"{number:03d}.extxyz" for number in numbers]
         frames = [atoms for path in paths for atoms in load_frames(path, remedy)]
+        assessments = map_structures(Committee.assess, committee, frames, "evaluate", self.context)
+        calibration = selection.calibrate(points, settings, selection.tabulate_disagreements(assessments))
+        calibration_record = selection.summarise_calibration(calibration, points, settings)
+        result: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
         if not frames:
             return {**result, "said": NO_FRAMES, "stop": NO_FRAMES}
-        assessments = map_structures(Committee.assess, committee, frames, "evaluate", self.context)
         with Dataset(self.folder.dataset) as data:
             # if the stage is repeated, the dataset may contain configurations of later iterations
             is_previous = np.array([int(info.get("iteration", 1)) <= k for info in data.info_records])
@@ -242,6 +273,7 @@ class LearningLoop:
         table = selection.classify_frames(frames, assessments, calibration, settings, descriptors, known_descriptors)
         selected_rows = selection.select_frames(table, descriptors, known_descriptors, settings, self._create_rng(k, 4))
         table.loc[selected_rows, "verdict"] = selection.CHOSEN
+        table.loc[selected_rows, "config_id"] = last_id + 1 + np.arange(len(selected_rows))
         origins = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])
         write_csv(pd.concat([origins, table], axis=1), iteration.path / "frames.csv", CSV_DIGITS)
         verdicts = {str(name): int(count) for name, count in table["verdict"].value_counts().items()}

@@ -24,7 +24,7 @@ from paretofit.dataset.io import format_extxyz
 
 RESTART_ADVICE = "restore it from a copy, or start a new run in another folder with --out"
 STAGE_FILES = {
-    "train": ("errors.csv", "components.csv", "model/*"),
+    "train": ("errors.csv", "components.csv", "calibration.csv", "batch_errors.csv", "model/*"),
     "explore": ("trajectories/*.extxyz",),
     "select": ("frames.csv",),
 }  # patterns, relative to the folder of an iteration

@@ -16,16 +16,20 @@ from matplotlib.axes import Axes
 from paretofit.core import write_text
 from paretofit.dataset import Dataset
 from paretofit.learning.loop_folder import LearnFolder
-from paretofit.learning.selection import PROPERTIES
+from paretofit.learning.loop_summary import build_facts, tabulate_errors_by_kind
+from paretofit.learning.selection import BOUND_COVERAGE, NEW_BATCH, PROPERTIES, UNITS
 from paretofit.report import figures
-from paretofit.report.figures import FigurePlan, render_figure
-from paretofit.report.page import PageSection, render_sections
+from paretofit.report.figures import CLOSE_RATIO, FigurePlan, render_figure
+from paretofit.report.page import PageSection, ReportFigure, render_sections
 from paretofit.structures import list_elements, make_mean_descriptor
 from paretofit.uncertainty import map_detection_scores
 
 N_MAP_LIMITS = 30  # number of thresholds along each axis of the map of detection rates
+DISAGREEMENT_CAPTION = (
+    "Disagreement against error of configurations that the committee was not trained on: validation and test sets, and "
+    "the training set by cross-validation. Line: last calibration."
+)
 QUANTITY_NAMES = {"energy": "energy", "forces": "force", "stress": "stress"}
-GPA_PER_MEV_A3 = 0.1602176634
 
 
 def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reason: str) -> Path:
@@ -55,26 +59,66 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     failures += [
         f"iteration {k}: {event}" for k, record in folder.read_records("train") for event in record.get("events", [])
     ]
-    calibrations = _tabulate_calibrations(folder).rename(columns={"of": "iteration"}).fillna(np.nan)
-    sections: tuple[tuple[str, pd.DataFrame, list[str]], ...] = (
-        ("Iterations", _format_iterations(iterations), ["errors"]),
-        ("The last committee", _tabulate_members(folder), ["parity"]),
-        ("Disagreement and error", calibrations, ["disagreement", "detection"]),
-        ("Map of the structures", _tabulate_verdicts(iterations), ["map"]),
-        ("Trajectories that ended early", count_early_stops(folder), []),
-    )
+    failures += [
+        f"iteration {k}: {record['warning']}" for k, record in folder.read_records("explore") if record.get("warning")
+    ]
+    errors = _read_last_errors(folder)
     page = render_sections(
         title="Active learning",
         opening=_format_opening(folder, iterations, stop_reason),
-        sections=[
-            PageSection(title, table, [report_figures[name] for name in names]) for title, table, names in sections
-        ],
+        facts=build_facts(folder, iterations, errors),
+        sections=list(_build_sections(folder, iterations, errors, report_figures)),
         failures=failures,
-        closing="Complete tables: iterations.csv, and errors.csv and frames.csv of each iteration. Labels: dataset.h5.",
+        closing="Complete tables: iterations.csv, and errors.csv, calibration.csv, batch_errors.csv and frames.csv of "
+        "each iteration. Labels: dataset.h5.",
     )
     path = folder.path / "report.html"
     write_text(path, page)
     return path
+
+
+def _build_sections(
+    folder: LearnFolder, iterations: pd.DataFrame, errors: pd.DataFrame, report_figures: dict[str, ReportFigure]
+) -> Iterator[PageSection]:
+    """Build the sections: first those that answer questions of users, then folded ones with the details."""
+    calibrations = _tabulate_calibrations(folder).rename(columns={"of": "iteration"}).fillna(np.nan)
+    empty, drawn = pd.DataFrame(), report_figures
+    yield PageSection(
+        "Errors by iteration", empty, [drawn["errors"]],
+        "The test set of the first iteration stays the same; the others grow with the frames of the dynamics. The "
+        "potential is the mean of the members of the committee, whose own errors stand beside it.",
+    )  # fmt: skip
+    yield PageSection(
+        "Errors by kind of structure", _format_kinds(tabulate_errors_by_kind(errors)), [],
+        "Root mean square errors of the last committee on configurations outside its training set.",
+    )  # fmt: skip
+    yield PageSection(
+        "Predicted and true errors of new frames", _tabulate_batches(folder), [drawn["batch"]],
+        "Errors of the committee that chose the frames, as it predicted them and as the labels showed later. The band "
+        f"is a factor of {CLOSE_RATIO:g}; {100 * BOUND_COVERAGE:.0f} % of the errors should be below their bound.",
+    )  # fmt: skip
+    details: tuple[tuple[str, pd.DataFrame, list[str]], ...] = (
+        ("Iterations in numbers", _format_iterations(iterations), []),
+        ("The last committee", _tabulate_members(folder), ["parity"]),
+        ("Calibration of the disagreement", calibrations, ["disagreement", "detection"]),
+        ("Map of the structures", _tabulate_verdicts(iterations), ["map"]),
+        ("Trajectories that ended early", count_early_stops(folder), []),
+    )
+    for title, table, names in details:
+        yield PageSection(title, table, [drawn[name] for name in names], is_folded=True)
+
+
+def _read_last_errors(folder: LearnFolder) -> pd.DataFrame:
+    """Read ``errors.csv`` of the last committee."""
+    last = max(k for k, _ in folder.read_records("train"))
+    return pd.read_csv(folder.iteration(last).path / "errors.csv")
+
+
+def _read_tables(folder: LearnFolder, name: str) -> pd.DataFrame:
+    """Read a table of each iteration with a committee, with the iteration in the column ``of``."""
+    numbers = [k for k, _ in folder.read_records("train") if (folder.iteration(k).path / name).is_file()]
+    tables = [pd.read_csv(folder.iteration(k).path / name).assign(of=k) for k in numbers]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan]:
@@ -82,26 +126,31 @@ def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[Fig
     iteration_numbers = [k for k, _ in folder.read_records("train")]
     for k in iteration_numbers:
         folder.iteration(k).check_files("train", ".csv")
-    errors = {k: pd.read_csv(folder.iteration(k).path / "errors.csv") for k in iteration_numbers}
-    last_errors = errors[max(iteration_numbers)]
+    errors = _read_last_errors(folder)
     components = pd.read_csv(folder.iteration(max(iteration_numbers)).path / "components.csv")
-    all_errors = pd.concat([table.assign(of=k) for k, table in errors.items()])
+    points = _read_tables(folder, "calibration.csv")
+    points = points[points["source"] != NEW_BATCH] if len(points) else points
+    last_points = points[points["of"] == max(iteration_numbers)] if len(points) else points
     trained_iterations = iterations[iterations["iteration"].isin(iteration_numbers)]
     plots: dict[str, tuple[Any, str]] = {
         "errors": (
             partial(figures.plot_errors_over_iterations, trained_iterations),
-            "Errors of the potential by iteration. Bars: standard deviation of the errors of its members.",
+            "Errors of the potential by iteration. Hollow symbols: mean and standard deviation of members' errors.",
+        ),
+        "batch": (
+            partial(figures.plot_batch_errors, _read_tables(folder, "batch_errors.csv")),
+            "True against predicted errors of newly labelled frames, by the iteration that labelled them.",
         ),
         "parity": (
-            partial(figures.plot_parity, last_errors, components),
+            partial(figures.plot_parity, errors, components),
             "Predictions of the last committee against labels, with histograms of the errors.",
         ),
         "disagreement": (
-            partial(figures.plot_disagreement_by_iteration, all_errors, _tabulate_calibrations(folder)),
-            "Disagreement against error on the validation and test sets. Line: last calibration.",
+            partial(figures.plot_disagreement_by_iteration, points, _tabulate_calibrations(folder)),
+            DISAGREEMENT_CAPTION,
         ),
         "detection": (
-            partial(_plot_detection_map, last_errors),
+            partial(_plot_detection_map, last_points),
             "True-positive rate and positive predictive value of the last committee as functions of both thresholds.",
         ),
         "map": (
@@ -119,21 +168,44 @@ def _tabulate_calibrations(folder: LearnFolder) -> pd.DataFrame:
         for k, record in folder.read_records("select")
         for name, curve in record.get("calibration", {}).items()
     ]
-    columns = ["of", "property", "slope", "confidence", "threshold", "true_positive_rate", "positive_predictive_value"]
+    columns = ["of", "property", "points", "slope", "confidence", "bound_factor", "threshold", "true_positive_rate",
+               "positive_predictive_value"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 
-def _plot_detection_map(errors: pd.DataFrame) -> np.ndarray:
-    """Draw the maps of detection rates of the validation and test sets."""
-    held_out, rows = errors[errors["set"] != "train"], []
+def _tabulate_batches(folder: LearnFolder) -> pd.DataFrame:
+    """Tabulate predicted against true errors of the frames labelled in each iteration."""
+    rows = [
+        {
+            "iteration": k,
+            "property": name,
+            "labels": values["labels"],
+            "true / predicted, median": values["ratio"],
+            f"below the {100 * BOUND_COVERAGE:.0f} % bound (%)": 100 * values["inside"],
+        }
+        for k, record in folder.read_records("train")
+        for name, values in record.get("batch", {}).items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _format_kinds(table: pd.DataFrame) -> pd.DataFrame:
+    titles = {"trained": "training set", "held_out": "held out", "stress_labels": "held out with stress"}
+    return table.rename(columns=titles | {name: f"{name} ({UNITS[name]})" for name in PROPERTIES})
+
+
+def _plot_detection_map(points: pd.DataFrame) -> np.ndarray:
+    """Draw the maps of detection rates of the points of a calibration."""
+    rows = []
     for name, quantity in QUANTITY_NAMES.items():
         columns = [f"{name}_std", f"{name}_committee_error"]
-        spread, error = held_out[columns[0]], held_out[columns[1]]
-        points = held_out[error.gt(figures.MIN_RELATIVE_ERROR * error.median()) & spread.gt(0)]
-        if len(points) < figures.MIN_MAP_POINTS:
+        if not set(columns) <= set(points):
             continue
-        factor = GPA_PER_MEV_A3 if name == "stress" else 1.0  # the figure has stresses in GPa
-        values = [factor * points[column].to_numpy() for column in columns]
+        spread, error = points[columns[0]], points[columns[1]]
+        shown = points[error.gt(figures.MIN_RELATIVE_ERROR * error.median()) & spread.gt(0)]
+        if len(shown) < figures.MIN_MAP_POINTS:
+            continue
+        values = [shown[column].to_numpy() for column in columns]
         limits = [np.geomspace(array.min(), array.max(), N_MAP_LIMITS) for array in values]
         rates = map_detection_scores(*values, *limits)
         rows += [
@@ -157,7 +229,8 @@ def _format_iterations(iterations: pd.DataFrame) -> pd.DataFrame:
     titles |= {f"n_{name}": name for name in ("train", "validate", "test")} | {"label_seconds": "label cost (s)"}
     for name in PROPERTIES:
         titles |= {
-            f"{set_name}_{name}": f"{name}, {set_name} ({figures.UNITS[name]})" for set_name in ("train", "test")
+            f"{set_name}_{name}": f"{name}, {set_name.replace('_', ' ')} ({UNITS[name]})"
+            for set_name in ("train", "test", "first_test")
         }
     titles |= {name: name for name in ("frames", "selected", "ended")}
     table = iterations[[name for name in titles if name in iterations]].rename(columns=titles)

@@ -11,8 +11,10 @@ import numpy as np
 from paretofit.core import InputError
 from paretofit.execution import RunContext
 from paretofit.learning.level_choice import fit_level_offsets
-from paretofit.learning.model import Committee, TrainingData, TrainingResult, compute_level_weights
+from paretofit.learning.model import Committee, TrainingResult
 from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.training_rows import compute_level_weights
+from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import MacePotential
 from paretofit.potentials.mace import MaceData, MaceSettings, train_mace_committee
 from paretofit.structures import list_elements

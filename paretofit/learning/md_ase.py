@@ -15,6 +15,7 @@ from ase import Atoms, units
 from ase.calculators.mixing import SumCalculator
 from ase.md.nose_hoover_chain import MaskedMTKNPT, NoseHooverChainNVT, NoseHooverChainThermostat
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
+from ase.md.verlet import VelocityVerlet
 
 from paretofit.core import lammps_calculator
 from paretofit.learning import md_run
@@ -29,16 +30,17 @@ class AseDynamics(Dynamics):
     """Trajectory that is integrated by ASE."""
 
     def start(self) -> None:
-        """Set up atoms, potential and ensemble."""
+        """Set up atoms and potential."""
         self._lammps_calculators: list[Any] = []
         self._frame = MdFrame.from_structure(self.run.atoms)
         self._atoms = Atoms(self.run.atoms.numbers, self._frame.positions, cell=self._frame.cell, pbc=True)
         self._atoms.calc = self._create_calculator()
         thermalize_momenta(self._atoms, temperature_K=self.temperature, rng=np.random.default_rng(self.run.seed))
         Stationary(self._atoms, preserve_temperature=False)
-        self._atoms.set_momenta(
-            self._atoms.get_momenta() * np.sqrt(self.temperature / _compute_temperature(self._atoms))
-        )
+        self._rescale_velocities()
+
+    def start_sampling(self) -> None:
+        """Set up the ensemble of the trajectory, after the equilibration."""
         settings = {
             "timestep": self.timestep * PS,
             "temperature_K": self.temperature,
@@ -48,7 +50,7 @@ class AseDynamics(Dynamics):
             self._dynamics: Any = _Nvt(self._atoms, **settings)
             return
         settings |= {
-            "pressure_au": self.run.pressure * KBAR,
+            "pressure_au": self._frame.scale_pressure(self.run.pressure) * KBAR,
             "pdamp": md_run.BAROSTAT_TIME_PS * PS,
             "ploop": CHAIN_SUBSTEPS,
         }
@@ -62,6 +64,19 @@ class AseDynamics(Dynamics):
         calculators += self._lammps_calculators
         return calculators[0] if len(calculators) == 1 else SumCalculator(calculators)
 
+    def equilibrate(self, steps: int) -> MdSnapshot:
+        """Integrate the given number of steps at constant volume, with velocities rescaled to the temperature."""
+        integrator = VelocityVerlet(self._atoms, timestep=self.timestep * PS)
+        for step in range(1, steps + 1):
+            integrator.step()
+            if step % md_run.RESCALING_STEPS == 0:
+                self._rescale_velocities()
+        return self._take_snapshot()
+
+    def _rescale_velocities(self) -> None:
+        factor = np.sqrt(self.temperature / _compute_temperature(self._atoms))
+        self._atoms.set_momenta(self._atoms.get_momenta() * factor)
+
     def advance(self, steps: int) -> MdSnapshot:
         """Integrate a number of steps, or fewer if the temperature or the volume is out of bounds."""
         for _ in range(steps):
@@ -70,9 +85,13 @@ class AseDynamics(Dynamics):
             temperature = _compute_temperature(self._atoms)
             if md_run.describe_volume_problem(volume_ratio) or not temperature < self.max_temperature:
                 break
+        return self._take_snapshot()
+
+    def _take_snapshot(self) -> MdSnapshot:
+        volume_ratio = self._frame.compute_volume_ratio(self._atoms.cell[:])
         energy = float(self._atoms.get_potential_energy())
         atoms = self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:])
-        return MdSnapshot(atoms, temperature, energy, volume_ratio)
+        return MdSnapshot(atoms, _compute_temperature(self._atoms), energy, volume_ratio)
 
     def close(self) -> None:
         """Close the LAMMPS instances of the potential."""

@@ -16,6 +16,7 @@ from paretofit.learning import md_run
 from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
 from paretofit.validation import create_lammps_crystal
 
+MAX_EQUILIBRATION_TEMPERATURE_K = 1e6  # reached between two rescalings; beyond it, atoms would fly apart
 EMPTY_POTENTIAL = ("pair_style zero 1.0", "pair_coeff * *")  # LAMMPS does not run without a pair style
 LAMMPS_VIRIAL_ORDER = [0, 1, 2, 5, 4, 3]  # from ASE's xx, yy, zz, yz, xz, xy to LAMMPS's xx, yy, zz, xy, xz, yz
 
@@ -33,7 +34,7 @@ class LammpsDynamics(Dynamics):
     lammps: Any = field(default_factory=create_lammps)
 
     def start(self) -> None:
-        """Set up atoms, potential and ensemble."""
+        """Set up atoms and potential."""
         self._frame = MdFrame.from_structure(self.run.atoms)
         self._is_running = False
         symbols = self.run.atoms.get_chemical_symbols()
@@ -42,10 +43,8 @@ class LammpsDynamics(Dynamics):
         lines = [*potential, "neighbor 1.0 bin", "neigh_modify delay 0", f"timestep {self.timestep!r}"]
         self.lammps.commands_string(
             "\n".join(lines) + "\nthermo 1\nthermo_style custom step temp pe\nthermo_modify lost error norm no\n"
-            # checked in every step, because LAMMPS corrupts its memory if atoms fly apart within one step
-            f"variable hot equal temp\nfix halt all halt 1 v_hot > {self.max_temperature!r} error soft message no\n"
             f"velocity all create {self.temperature!r} {self.run.seed} dist gaussian mom yes rot no\n"
-            f"{_format_ensemble_command(self.run.pressure, self._frame.n_periodic, self.temperature)}"
+            f"fix motion all nve\nvariable hot equal temp\n{_format_halt_command(MAX_EQUILIBRATION_TEMPERATURE_K)}"
         )
         self._external = None
         if self.engine.calculator_factory is not None:
@@ -53,10 +52,28 @@ class LammpsDynamics(Dynamics):
             self._external = _External(self.lammps, self._frame, self.engine.calculator_factory())
             self.lammps.set_fix_external_callback("ext", self._external.compute, self.lammps)
 
+    def equilibrate(self, steps: int) -> MdSnapshot:
+        """Integrate the given number of steps at constant volume, with velocities rescaled to the temperature."""
+        rescaling = f'every {md_run.RESCALING_STEPS} "velocity all scale {self.temperature!r}"'
+        return self._run(f"{-(-steps // md_run.RESCALING_STEPS) * md_run.RESCALING_STEPS} post no {rescaling}")
+
+    def start_sampling(self) -> None:
+        """Set up the ensemble of the trajectory, after the equilibration."""
+        pressure = self._frame.scale_pressure(self.run.pressure)
+        self.lammps.commands_string(
+            "unfix motion\nunfix halt\n"
+            f"{_format_ensemble_command(pressure, self._frame.n_periodic, self.temperature)}\n"
+            f"{_format_halt_command(self.max_temperature)}"
+        )
+
     def advance(self, steps: int) -> MdSnapshot:
         """Integrate a number of steps, or fewer if the temperature is out of bounds."""
-        self.lammps.command(f"run {steps} pre {'no' if self._is_running else 'yes'} post no")
+        snapshot = self._run(f"{steps} pre {'no' if self._is_running else 'yes'} post no")
         self._is_running = True
+        return snapshot
+
+    def _run(self, arguments: str) -> MdSnapshot:
+        self.lammps.command(f"run {arguments}")
         if self._external is not None and self._external.error is not None:
             raise self._external.error
         corner, cell = _read_box(self.lammps)
@@ -118,6 +135,14 @@ def _read_box(lammps: Any) -> tuple[Array, Array]:
     low, high, xy, yz, xz, _, _ = lammps.extract_box()
     lengths = np.array(high) - np.array(low)
     return np.array(low), np.array([[lengths[0], 0, 0], [xy, lengths[1], 0], [xz, yz, lengths[2]]])
+
+
+def _format_halt_command(max_temperature: float) -> str:
+    """Format the fix that ends a run above a temperature.
+
+    It checks every step, because LAMMPS corrupts its memory if atoms fly apart within one step.
+    """
+    return f"fix halt all halt 1 v_hot > {max_temperature!r} error soft message no"
 
 
 def _format_ensemble_command(pressure_kbar: float, n_periodic: int, temperature: float) -> str:

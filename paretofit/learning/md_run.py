@@ -16,12 +16,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from paretofit.core import Array
-from paretofit.descriptors import build_vacuum_cell
+from paretofit.core import Array, build_vacuum_cell
 
 VACUUM_A = 12.0  # Å, along non-periodic directions
+SURFACE_THICKNESS_A = 3.4  # Å, of a flat sheet; the distance of layers of graphite
 THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0
 MIN_TEMPERATURE_K = 1.0  # used instead of lower temperatures, because a thermostat at 0 K divides by zero
+RESCALING_STEPS = 2  # between two rescalings of the velocities in the equilibration
 MAX_VOLUME_RATIO = 3.0  # a trajectory is stopped if its volume grows or shrinks by this factor
 
 
@@ -125,6 +126,9 @@ class Dynamics(ABC):
         Time step, ps.
     max_temperature : float
         Temperature (K) above which `advance` returns early.
+
+    A trajectory starts with an equilibration at constant volume. The potential energy of a distorted structure would
+    heat it to many thousand kelvin. `equilibrate` therefore rescales the velocities every `RESCALING_STEPS` steps.
     """
 
     run: MdRun
@@ -137,7 +141,15 @@ class Dynamics(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Set up atoms, potential and ensemble; an exception becomes the reason of an empty trajectory."""
+        """Set up atoms and potential; an exception becomes the reason of an empty trajectory."""
+
+    @abstractmethod
+    def equilibrate(self, steps: int) -> MdSnapshot:
+        """Integrate the given number of steps at constant volume, with velocities rescaled to the temperature."""
+
+    @abstractmethod
+    def start_sampling(self) -> None:
+        """Set up the ensemble of the trajectory, after the equilibration."""
 
     @abstractmethod
     def advance(self, steps: int) -> MdSnapshot:
@@ -198,6 +210,15 @@ class MdFrame:
     def n_periodic(self) -> int:
         """Number of periodic directions of the start structure, which are the first axes of the box."""
         return int(np.sum(self.start_structure.pbc))
+
+    def scale_pressure(self, pressure: float) -> float:
+        """Scale a pressure on the material to the pressure on the box, whose cross-section contains vacuum.
+
+        A sheet, slab or wire extends by `SURFACE_THICKNESS_A` beyond its outermost atoms.
+        """
+        extents = np.ptp(self.positions, axis=0) + SURFACE_THICKNESS_A
+        fractions = np.minimum(extents / np.diag(self.cell), 1.0)[self.n_periodic :]
+        return float(pressure * np.prod(fractions))
 
     def compute_volume_ratio(self, cell: Array) -> float:
         """Compute the volume of a box divided by the volume at the start."""

@@ -7,30 +7,37 @@ errors of its labels are large compared to the errors of the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError, RowKind
+from paretofit.core import Array, InputError
 from paretofit.dataset import Dataset
-from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
+from paretofit.descriptors import ColumnConstraint, DesignMatrix, ReferencePotential, SnapBasis, compute_design
 from paretofit.execution import RunContext
+from paretofit.learning.free_atoms import build_free_atom_constraint, collect_free_atom_energies
 from paretofit.learning.learn_settings import SnapModelSettings
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.sets import TRAIN, VALIDATE
-from paretofit.linear.reduction import Part, RowBlock
+from paretofit.learning.training_rows import (
+    build_core_repulsion,
+    build_parts,
+    compute_configuration_weights,
+    subtract_reference,
+)
+from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import (
     CommitteeSettings,
+    CrossValidation,
     LabelledStructures,
     LinearPotential,
     MacePotential,
-    StructureLabels,
     build_committee,
+    cross_validate_committee,
 )
 from paretofit.uncertainty import Assessment, CommitteeFit
 
@@ -81,62 +88,6 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """Labelled configurations of all iterations so far.
-
-    Attributes
-    ----------
-    dataset : Dataset
-    sets : (n,) str
-        "train", "validate" or "test".
-    level : (n,) str
-        Level of the label that is used for each configuration.
-    groups : (n,) int64
-        Group number of each configuration.
-    iteration : (n,) int64
-        Iteration that added each configuration.
-    levels : list of str
-        Names in order, with the best level last.
-    level_noise : mapping of str to (float, float)
-        Errors of a level's energies (eV/atom, shifted) and forces (eV/Å) against the best level, if known.
-    previous_error : (float, float) or None
-        Validation errors of the previous model, eV/atom and eV/Å.
-    previous_model : Path or None
-        Folder of the previous model.
-    """
-
-    dataset: Dataset
-    sets: Array
-    level: Array
-    groups: Array
-    iteration: Array
-    levels: list[str]
-    level_noise: Mapping[str, tuple[float, float]]
-    previous_error: tuple[float, float] | None = None
-    previous_model: Path | None = None
-
-    def select_labelled(self, indices: Array) -> LabelledStructures:
-        """Select structures with their labels, each at the level in `level`."""
-        structures: dict[int, Atoms] = {}
-        labels: dict[int, StructureLabels] = {}
-        for name in dict.fromkeys(self.level[indices].tolist()):
-            level_indices = indices[self.level[indices] == name]
-            part = LabelledStructures.from_dataset(self.dataset, name, level_indices)
-            structures |= dict(zip(level_indices.tolist(), part.structures, strict=True))
-            labels |= dict(zip(level_indices.tolist(), part.labels, strict=True))
-        order = indices.tolist()
-        return LabelledStructures([structures[k] for k in order], [labels[k] for k in order], self.groups[indices])
-
-    def select_aligned(self, indices: Array, offsets: Mapping[tuple[str, str], float]) -> LabelledStructures:
-        """Select structures with their labels, with energies shifted to the energy scale of the best level."""
-        labelled, aligned_labels = self.select_labelled(indices), []
-        for labels, atoms, level in zip(labelled.labels, labelled.structures, self.level[indices], strict=True):
-            shift = sum(offsets.get((str(level), symbol), 0.0) for symbol in atoms.get_chemical_symbols())
-            aligned_labels.append(labels._replace(energy=float(labels.energy) - shift))
-        return LabelledStructures(labelled.structures, aligned_labels, labelled.groups)
-
-
-@dataclass(frozen=True)
 class TrainingResult:
     """Trained committee and its energy offsets.
 
@@ -151,6 +102,9 @@ class TrainingResult:
         Problems during training, and their solutions.
     member_records : tuple of dict
         Table rows with the training of each member; empty for SNAP.
+    cross_validation : CrossValidation or None
+        Committees without each fold of the training set, whose configurations are numbered as in the training data;
+        None for models that are not trained again at little cost.
     """
 
     committee: Committee
@@ -158,6 +112,7 @@ class TrainingResult:
     description: str
     events: tuple[str, ...] = ()
     member_records: tuple[dict[str, Any], ...] = ()
+    cross_validation: CrossValidation | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +144,11 @@ class SnapModel:
             wj=[settings.wj.get(symbol, 1.0) for symbol in self.elements],
         )
 
+    @property
+    def reference(self) -> ReferencePotential | None:
+        """Potential to which the model is added: the core repulsion, unless the settings exclude it."""
+        return build_core_repulsion(self.elements) if self.settings.core_repulsion else None
+
     def load(self, folder: Path) -> Committee:
         """Read a committee that `train` has written."""
         return Committee(LinearPotential.read(folder))
@@ -202,32 +162,61 @@ class SnapModel:
             If the training set is empty or too small for the smallest model.
         """
         train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
-        if not len(train):
+        energies, isolated_atoms = collect_free_atom_energies(
+            self.settings.reference_energies, data.dataset, data.levels, self.build_basis(self.settings.twojmax)
+        )
+        fitted = np.setdiff1d(train, isolated_atoms)
+        if not len(fitted):
             raise InputError("the training set has no labels; see iterations/*/label.json for the labels that failed")
         designs = self._load_or_compute_designs(data, context)
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
-        twojmax = self._choose_twojmax(designs[0][1], n_rows)
-        n_columns = designs[0][1].columns_up_to(twojmax)
+        twojmax, level = self._choose_twojmax(designs[0][1], n_rows), data.levels[-1]
+        n_columns, seeds = designs[0][1].columns_up_to(twojmax), np.random.default_rng([seed, 0])
+        basis = self.build_basis(twojmax)
         shifted_levels = [name for name in data.levels[:-1] if (data.level[train] == name).any()]
-        parts = _build_parts(data, designs, train, n_columns, shifted_levels, len(self.elements))
-        weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
-        rng = np.random.default_rng([seed, 0])
-        fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=context.jobs)
-        offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
-        offsets = dict(zip(offset_names, map(float, fit.coefficients[n_columns:].ravel()), strict=True))
-        potential = build_committee(
-            self.build_basis(twojmax),
-            fit,
-            CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed),
-            list(data.dataset.select(train)),
-            data.select_aligned(validation, offsets),
-            energy_weight=self.settings.weight_ratio,
-            level=data.levels[-1],
-            columns=n_columns,
-            context=context,
+        constraint = build_free_atom_constraint(energies, basis, shifted_levels, level)
+        configuration_weights = compute_configuration_weights(data, fitted, self.settings.downweight)
+        parts = build_parts(
+            data, designs, fitted, n_columns, shifted_levels, len(self.elements), configuration_weights, constraint
         )
+        weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
+        fit = CommitteeFit.from_parts(parts, data.groups[fitted], weights, seeds, threads=context.jobs)
+        coefficients = fit.coefficients if constraint is None else constraint.expand(fit.coefficients, level)
+        offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
+        offsets = dict(zip(offset_names, map(float, coefficients[n_columns:]), strict=True))
+        potential, cross_validation = self._build_committee(
+            fit, list(data.dataset.select(train)), data.select_aligned(validation, offsets), constraint,
+            basis=basis, columns=n_columns, level=level, seed=seed, context=context,
+        )  # fmt: skip
         potential.write(folder)
-        return TrainingResult(Committee(potential), offsets, f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows")
+        fold = np.full(len(data.dataset), -1)
+        fold[fitted] = cross_validation.fold
+        description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows"
+        if symbols := ", ".join(energies[level]):
+            description += f", exact energies of free atoms of {symbols}"
+        cross_validation = cross_validation._replace(fold=fold)
+        return TrainingResult(Committee(potential), offsets, description, cross_validation=cross_validation)
+
+    def _build_committee(
+        self,
+        fit: CommitteeFit,
+        training: list[Atoms],
+        validation: LabelledStructures,
+        constraint: ColumnConstraint | None,
+        *,
+        basis: SnapBasis,
+        columns: int,
+        level: str,
+        seed: int,
+        context: RunContext,
+    ) -> tuple[LinearPotential, CrossValidation]:
+        """Build the committee of a fit, and the committees of its cross-validation."""
+        settings = CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed)
+        potential = build_committee(
+            basis, fit, settings, training, validation, reference=self.reference, columns=columns, level=level,
+            energy_weight=self.settings.weight_ratio, constraint=constraint, context=context,
+        )  # fmt: skip
+        return potential, cross_validate_committee(fit, settings, potential, constraint=constraint, level=level)
 
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
         """Choose the largest 2Jmax, up to the one of the settings, for which there are enough rows."""
@@ -247,7 +236,10 @@ class SnapModel:
             design = _open_design(path, dataset, basis)
             if design is None:
                 design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
-            designs.append((indices, design.with_labels(dataset, data.levels)))
+            design = design.with_labels(dataset, data.levels)
+            if self.reference is not None:
+                design = subtract_reference(design, dataset, basis, self.reference)
+            designs.append((indices, design))
         return designs
 
 
@@ -259,49 +251,3 @@ def _open_design(path: Path, dataset: Dataset, basis: SnapBasis) -> DesignMatrix
         return None
     is_same = design.attributes.get("structures") == dataset.hash_structures()
     return design if is_same and SnapBasis.model_validate_json(design.attributes["basis"]) == basis else None
-
-
-def _build_parts(
-    data: TrainingData,
-    designs: Sequence[tuple[Array, DesignMatrix]],
-    train: Array,
-    n_columns: int,
-    shifted_levels: Sequence[str],
-    n_elements: int,
-) -> list[Part]:
-    """Build the training rows with columns for the offsets of levels, weighted by `compute_level_weights`."""
-    train_numbers = np.full(len(data.dataset), -1)
-    train_numbers[train] = np.arange(len(train))
-    level_numbers = np.array([data.levels.index(name) for name in data.level])
-    level_weights = np.array([compute_level_weights(data, name) for name in data.levels])
-
-    def iterate_blocks(indices: Array, design: DesignMatrix) -> Iterator[RowBlock]:
-        for window, rows in design.blocks():
-            configuration = indices[design.configuration[window]]
-            level, kind = level_numbers[configuration], design.kind[window]
-            is_training = train_numbers[configuration] >= 0
-            if not is_training.any():
-                continue
-            targets = np.stack([design.targets[name][window] for name in data.levels])
-            y = targets[level, np.arange(len(level))]
-            # the columns of an offset contain the composition, in the energy rows of its level
-            is_shifted = [(kind == RowKind.ENERGY) & (level == data.levels.index(name)) for name in shifted_levels]
-            X = np.hstack([rows[:, :n_columns], *(rows[:, :n_elements] * mask[:, None] for mask in is_shifted)])
-            w = level_weights[level, kind]
-            is_complete = np.ones(int(is_training.sum()), dtype=bool)
-            numbers = train_numbers[configuration][is_training]
-            X, y = (X * w[:, None])[is_training], (y * w)[is_training, None]
-            yield RowBlock(X, y, kind[is_training], numbers, is_complete)
-
-    return [partial(iterate_blocks, indices, design) for indices, design in designs]
-
-
-def compute_level_weights(data: TrainingData, level: str) -> tuple[float, float, float]:
-    """Compute the weights of a level's energy, force and stress rows.
-
-    They are s / √(s² + δ²), with the error s of the previous model and the error δ of the level's labels.
-    """
-    if data.previous_error is None or level not in data.level_noise:
-        return 1.0, 1.0, 1.0
-    energy, force = (s / np.hypot(s, d) for s, d in zip(data.previous_error, data.level_noise[level], strict=True))
-    return energy, force, force

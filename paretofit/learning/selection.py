@@ -8,46 +8,69 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ase import Atoms
+from ase import Atoms, units
 from scipy.spatial import cKDTree
 
 from paretofit.core import Array, InputError
 from paretofit.learning.learn_settings import SelectSettings
 from paretofit.linear import select_d_optimal
 from paretofit.structures import is_too_close
-from paretofit.uncertainty import CALIBRATIONS, Assessment, score_detection
+from paretofit.uncertainty import CALIBRATIONS, Assessment, compute_weighted_quantiles, score_detection
 
 PROPERTIES = ("energy", "forces", "stress")
-OUTLIER_RATIO = 30.0  # of an error to the tolerance; larger errors are excluded from a calibration if possible
+SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # from eV/atom, eV/Å and eV/Å³ to the units below
+UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 MIN_CALIBRATION_POINTS = 3  # labelled configurations
+MIN_RELATIVE_ERROR = 1e-3  # of the median; smaller errors are those of forces that vanish by symmetry
+SIMILARITY_WIDTH = 1.5  # of the logarithms of disagreements, over which the weights of calibration points decay
+MIN_POINT_WEIGHT = 0.02  # relative to a point with the disagreement of the frames, so that a few points do not decide
+BATCH_WEIGHT = 0.5  # of all frames of earlier batches together, relative to all other points
+BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
+CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
 CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration from disagreements to errors, by property; meV/atom, meV/Å, meV/Å³.
+    """Calibration from disagreements to errors, by property; meV/atom, meV/Å, GPa.
 
     Attributes
     ----------
-    curves : dict of str to Slope, Isotonic or QuantileLine
+    curves : dict of str to Slope, Isotonic or QuantileCalibration
         Curves of the properties that can be calibrated.
     thresholds : dict of str to float
         Disagreements above which the predicted errors are above tolerance.
+    bound_factors : dict of str to float
+        Factors from predicted errors to bounds below which `BOUND_COVERAGE` of the errors lie.
+    n_points : dict of str to int
+        Numbers of labelled configurations behind the curves.
     """
 
     curves: dict[str, Any]
     thresholds: dict[str, float]
+    bound_factors: dict[str, float]
+    n_points: dict[str, int]
+
+    def predict(self, name: str, disagreement: Array) -> tuple[Array, Array]:
+        """Return the predicted errors of a property and their bounds, ``(n,)`` each."""
+        expected = self.curves[name].predict_error(disagreement)
+        return expected, self.bound_factors[name] * expected
 
 
-def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectSettings) -> Calibration:
-    """Calibrate each property on held-out labelled configurations, without outliers.
+def calibrate(
+    points: pd.DataFrame, settings: SelectSettings, frame_disagreement: pd.DataFrame | None = None
+) -> Calibration:
+    """Calibrate each property on labelled configurations that the committee was not trained on.
 
     Parameters
     ----------
-    disagreement, error : DataFrame
-        Columns "energy", "forces", "stress": disagreements and errors of the committee (equations 1 and 2 of
-        Bidoggia et al., 2025); NaN without a label.
+    points : DataFrame
+        ``source``, and by property ``*_std`` and ``*_committee_error``: disagreement and error of a committee
+        (equations 1 and 2 of Bidoggia et al., 2025); NaN without a label.
     settings : SelectSettings
+    frame_disagreement : DataFrame, optional
+        Disagreements of the frames whose errors will be predicted, columns `PROPERTIES`; points with a disagreement
+        like theirs have larger weights, see `weigh_points`.
 
     Raises
     ------
@@ -56,66 +79,101 @@ def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectS
     """
     curves: dict[str, Any] = {}
     thresholds: dict[str, float] = {}
+    factors: dict[str, float] = {}
+    counts: dict[str, int] = {}
     for name in PROPERTIES:
-        tolerance = getattr(settings.tolerance, name)
-        is_labelled = disagreement[name].notna() & error[name].notna()
-        if is_labelled.sum() < MIN_CALIBRATION_POINTS:
+        spread, error = (points[f"{name}_{suffix}"].to_numpy(dtype=float) for suffix in ("std", "committee_error"))
+        is_point = (spread > 0) & (error > 0)
+        if is_point.any():
+            is_point &= error > MIN_RELATIVE_ERROR * np.median(error[is_point])
+        if is_point.sum() < MIN_CALIBRATION_POINTS:
             continue
-        # a few outliers far above the tolerance, where accuracy is irrelevant, would dominate the fit
-        is_inlier = is_labelled & (error[name] <= OUTLIER_RATIO * tolerance)
-        is_point = is_inlier if is_inlier.sum() >= 2 * MIN_CALIBRATION_POINTS else is_labelled
-        fit_curve = CALIBRATIONS[settings.calibration]
-        curves[name] = fit_curve(disagreement[name][is_point].to_numpy(), error[name][is_point].to_numpy())
-        thresholds[name] = curves[name].find_threshold(tolerance)
+        spread, error = spread[is_point], error[is_point]
+        frame_spread = None if frame_disagreement is None else frame_disagreement[name].to_numpy()
+        weights = weigh_points(points["source"].to_numpy()[is_point], spread, frame_spread)
+        curve: Any = CALIBRATIONS[settings.calibration](spread, error, weights)
+        ratios = error / curve.predict_error(spread)
+        curves[name], counts[name] = curve, int(is_point.sum())
+        thresholds[name] = curve.find_threshold(getattr(settings.tolerance, name))
+        factors[name] = compute_weighted_quantiles(ratios, weights, [BOUND_COVERAGE])[0]
     if not {"energy", "forces"} & set(curves):
         raise InputError(
-            f"the validation set has {len(disagreement)} labelled configurations, fewer than the "
-            f"{MIN_CALIBRATION_POINTS} that a calibration needs; label more candidates first, or increase "
+            f"{len(points)} labelled configurations can calibrate the committee, fewer than the "
+            f"{MIN_CALIBRATION_POINTS} that a calibration requires; label more candidates first, or increase "
             "'learning.sets.validation'"
         )
-    return Calibration(curves, thresholds)
+    return Calibration(curves, thresholds, factors, counts)
 
 
-def calibrate_on_validation_set(
-    validation_errors: pd.DataFrame, settings: SelectSettings
-) -> tuple[Calibration, dict[str, dict[str, float | None]]]:
-    """Calibrate on the rows of ``errors.csv`` that belong to the validation set.
+def weigh_points(source: Array, spread: Array, frame_spread: Array | None) -> Array:
+    """Weigh the points of a calibration by source, and by how similar their disagreements are to those of the frames.
+
+    The ratio of errors to disagreements depends on the disagreement: it is near one for structures far from the
+    training set, where members differ more than they err in common, and larger for well-known ones. Earlier batches of
+    frames were chosen like the frames, but there are few of them, and their errors have much in common, so that they
+    have a fixed share of the weight. Measured on nine batches of W, NiAl, C and Be after the first iteration, the
+    median true error was 1.3 (energies), 1.1 (forces) and 1.1 (stresses) times off the predicted one on average, at
+    most 1.7, 1.4 and 1.5 times, and 91, 90 and 94 % of the errors were below their bounds. Without batches, 84 % of
+    the energy errors were; with their weights alone, energies were up to 9 times off.
+
+    Parameters
+    ----------
+    source : (n,) str
+    spread : (n,) float64
+        Positive.
+    frame_spread : (m,) float64 or None
 
     Returns
     -------
-    calibration : Calibration
-    record : dict of str to dict
-        By property: ``threshold``, ``slope`` and ``confidence`` of the curve, and ``true_positive_rate`` and
-        ``positive_predictive_value`` of the threshold.
+    (n,) float64
     """
-    disagreement, error = (
-        validation_errors[[f"{name}_{suffix}" for name in PROPERTIES]].set_axis(list(PROPERTIES), axis=1)
-        for suffix in ("std", "committee_error")
-    )
-    calibration = calibrate(disagreement, error, settings)
+    known = np.empty(0) if frame_spread is None else frame_spread[np.isfinite(frame_spread) & (frame_spread > 0)]
+    weights = np.ones(len(spread))
+    if len(known):
+        distance = np.log(spread / np.median(known)) / SIMILARITY_WIDTH
+        weights = np.exp(-0.5 * distance**2) + MIN_POINT_WEIGHT
+    is_batch = source == NEW_BATCH
+    if is_batch.any() and not is_batch.all():
+        weights[is_batch] *= BATCH_WEIGHT * weights[~is_batch].sum() / weights[is_batch].sum()
+    return np.asarray(weights)
+
+
+def summarise_calibration(
+    calibration: Calibration, points: pd.DataFrame, settings: SelectSettings
+) -> dict[str, dict[str, float | None]]:
+    """Summarise a calibration for the record of the selection.
+
+    Returns
+    -------
+    dict of str to dict
+        By property: ``threshold``, ``slope`` and ``confidence`` of the curve, ``bound_factor``, ``points`` (number of
+        labelled configurations), and ``true_positive_rate`` and ``positive_predictive_value`` of the threshold.
+    """
     record = {}
     for name, curve in calibration.curves.items():
-        is_labelled = disagreement[name].notna() & error[name].notna()
-        points = disagreement[name][is_labelled].to_numpy(), error[name][is_labelled].to_numpy()
-        rates = score_detection(*points, calibration.thresholds[name], getattr(settings.tolerance, name))
+        labelled = points[points[f"{name}_std"].notna() & points[f"{name}_committee_error"].notna()]
+        spread, error = (labelled[f"{name}_{suffix}"].to_numpy() for suffix in ("std", "committee_error"))
+        rates = score_detection(spread, error, calibration.thresholds[name], getattr(settings.tolerance, name))
         true_positive_rate, predictive_value = (None if np.isnan(rate) else rate for rate in rates)
         record[name] = {
             "threshold": calibration.thresholds[name],
             "slope": getattr(curve, "slope", None),
-            "confidence": getattr(curve, "confidence", None),
+            "confidence": getattr(curve, "slope_half_width", None),
+            "bound_factor": calibration.bound_factors[name],
+            "points": calibration.n_points[name],
             "true_positive_rate": true_positive_rate,
             "positive_predictive_value": predictive_value,
         }
-    return calibration, record
+    return record
 
 
 def tabulate_disagreements(assessments: Sequence[Assessment]) -> pd.DataFrame:
-    """Tabulate the disagreements of each structure (meV/atom, meV/Å, meV/Å³), as root mean squares of components."""
+    """Tabulate the disagreements of each structure (meV/atom, meV/Å, GPa), as root mean squares of components."""
     rows = [
         [assessment.energy_std, *(np.sqrt(np.mean(std**2)) for std in (assessment.forces_std, assessment.stress_std))]
         for assessment in assessments
     ]
-    return 1000 * pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)
+    return pd.DataFrame(SCALES * np.reshape(np.array(rows, dtype=float), (-1, 3)), columns=list(PROPERTIES))
 
 
 def classify_frames(
@@ -143,16 +201,17 @@ def classify_frames(
     -------
     DataFrame
         A row per frame: ``energy_std, forces_std, stress_std``, ``energy_expected`` and so on (errors predicted from
-        the disagreement), ``extrapolation_grade``, ``above`` (properties above tolerance), ``verdict``.
+        the disagreement), ``energy_bound`` and so on (upper bounds of the errors), ``extrapolation_grade``, ``above``
+        (properties above tolerance), ``verdict``.
     """
     disagreement = tabulate_disagreements(assessments)
     table = disagreement.add_suffix("_std")
     is_broken = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
     names_above = []
-    for name, curve in calibration.curves.items():
-        predicted_error = curve.predict_error(disagreement[name].to_numpy())
-        table[f"{name}_expected"] = predicted_error
-        is_broken |= predicted_error > getattr(settings.discard_above, name)
+    for name in calibration.curves:
+        expected, table[f"{name}_bound"] = calibration.predict(name, disagreement[name].to_numpy())
+        table[f"{name}_expected"] = expected
+        is_broken |= expected > getattr(settings.discard_above, name)
         names_above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))
     table["extrapolation_grade"] = [assessment.grade for assessment in assessments]
     table["above"] = [" ".join(filter(None, names)) for names in zip(*names_above, strict=True)]

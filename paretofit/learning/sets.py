@@ -1,19 +1,26 @@
-"""Training, validation and test sets, which are drawn once per group of configurations and never changed."""
+"""Training, validation and test sets, which are drawn once per group of configurations and never changed.
+
+A group holds everything that descends from one draw of the augmentation: a distorted structure, vacancies and
+substitutions in it, and frames of dynamics that start from any of them. Duplicates are in one group, too.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from paretofit.dataset import assign_groups
+from paretofit.structures import assign_duplicates
 
 TRAIN, VALIDATE, TEST = "train", "validate", "test"
 TRAINING_CONFIG_TYPES = ("input", "supercell", "molecule", "isolated")  # unmodified input structures
-FINER_GROUP_KEYS = ("family", "trajectory")  # used instead of "parent" if most configurations have the same parent
+DUPLICATE_KEY = "duplicate of"  # in records of groups
+MIN_GROUPS = 3  # of a kind or an input, to have one in each of the three sets
+Stratum = tuple[str, str]  # kind of structure, name of the input
 
 
 def assign_sets(
@@ -26,8 +33,9 @@ def assign_sets(
     """Assign a set to every configuration without one; return all sets by ``config_id``.
 
     Free atoms, cells of one atom and input structures are assigned to the training set, other configurations to the set
-    of their group, and MD frames to the set of the start structure of their trajectory. New groups, in random order,
-    are assigned to the set that is furthest below its share.
+    of their group, and MD frames to the set of the start structure of their trajectory. New groups are stratified: each
+    is assigned to the set that is furthest below its share of the configurations of the same kind and input, of the
+    same kind, of the same input, and of all. Each kind and each input with at least three groups is in every set.
 
     Parameters
     ----------
@@ -38,46 +46,109 @@ def assign_sets(
     shares : mapping of str to float
         Fractions of "train", "validate" and "test".
     group_by : sequence of str
-        Keys of `choose_group_keys`; configurations with equal values form a group.
+        Keys of configurations; those with equal values of one of them form a group.
     rng : numpy.random.Generator
     """
     ids = [int(atoms.info["config_id"]) for atoms in structures]
-    group_numbers = assign_group_numbers(structures, group_by)
-    sets = dict(known_sets)
-    counts = Counter(sets.values())
-    for group in rng.permutation(np.unique(group_numbers)).tolist():
-        members = np.flatnonzero(group_numbers == group).tolist()
+    sets, new_groups = dict(known_sets), []
+    sets |= {k: TRAIN for k, atoms in zip(ids, structures, strict=True) if k not in sets and is_always_training(atoms)}
+    for members in _list_groups(assign_group_numbers(structures, group_by), rng):
         new_members = [k for k in members if ids[k] not in sets]
-        training_ids = {ids[k] for k in new_members if is_always_training(structures[k])}
-        sets |= dict.fromkeys(training_ids, TRAIN)
-        counts[TRAIN] += len(training_ids)
-        new_members = [k for k in new_members if ids[k] not in training_ids]
-        if not new_members:
-            continue
-        related_sets = [sets[ids[k]] for k in members if ids[k] in known_sets]
         start_ids = [int(structures[k].info.get("started_from", -1)) for k in new_members]
-        related_sets += [sets[start_id] for start_id in start_ids if start_id in sets]
-        total = counts.total() + len(new_members)
-        deficits = {name: share * total - counts[name] for name, share in shares.items()}
-        name = related_sets[0] if related_sets else max(deficits, key=deficits.__getitem__)
-        sets |= dict.fromkeys((ids[k] for k in new_members), name)
-        counts[name] += len(new_members)
+        related_ids = [ids[k] for k in members if ids[k] in sets] + [k for k in start_ids if k in sets]
+        if new_members and related_ids:
+            sets |= {ids[k]: sets[related_ids[0]] for k in new_members}
+        elif new_members:
+            new_groups.append(members)
+    counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    for k, atoms in enumerate(structures):
+        if ids[k] in sets and not is_always_training(atoms):
+            for level in _list_levels({get_stratum(atoms)}):
+                counts[level][sets[ids[k]]] += 1
+    group_sets: list[str] = []
+    new_groups.sort(key=lambda members: sorted({get_stratum(structures[k]) for k in members}))  # stable
+    for members in new_groups:
+        levels = _list_levels({get_stratum(structures[k]) for k in members})
+        totals = {level: counts[level].total() + len(members) for level in levels}
+        deficits = {
+            name: sum(share * totals[level] - counts[level][name] for level in levels) for name, share in shares.items()
+        }
+        group_sets.append(max(deficits, key=deficits.__getitem__))
+        for level in levels:
+            counts[level][group_sets[-1]] += len(members)
+    _represent_kinds_and_inputs([{get_stratum(structures[k]) for k in members} for members in new_groups], group_sets)
+    for members, name in zip(new_groups, group_sets, strict=True):
+        sets |= {ids[k]: name for k in members}
     return sets
 
 
-def choose_group_keys(structures: Sequence[Atoms], group_by: Sequence[str]) -> list[str]:
-    """Choose the keys that define groups; replace ``parent`` if more than half of the structures have the same one."""
-    numbers = assign_group_numbers(structures, group_by)
-    if "parent" in group_by and len(numbers) > 1 and np.bincount(numbers).max() > len(numbers) / 2:
-        return list(dict.fromkeys([*(key for key in group_by if key != "parent"), *FINER_GROUP_KEYS]))
-    return list(group_by)
+def _list_groups(numbers: Any, rng: np.random.Generator) -> list[list[int]]:
+    """List the members of each group, in random order of the groups."""
+    return [np.flatnonzero(numbers == group).tolist() for group in rng.permutation(np.unique(numbers))]
+
+
+def _list_levels(strata: Iterable[Stratum]) -> list[Any]:
+    """List what a group counts for: its strata, their kinds, their inputs, and all configurations."""
+    strata = set(strata)
+    kinds, inputs = {kind for kind, _ in strata}, {name for _, name in strata}
+    return [frozenset(strata), *(("kind", kind) for kind in kinds), *(("input", name) for name in inputs), "all"]
+
+
+def _represent_kinds_and_inputs(group_strata: Sequence[set[Stratum]], group_sets: list[str]) -> None:
+    """Move groups from the training set, so that each kind and input with enough groups is in every set."""
+
+    def list_members(level: Any) -> list[int]:
+        return [k for k, strata in enumerate(group_strata) if level in _list_levels(strata)]
+
+    levels = sorted({level for strata in group_strata for level in _list_levels(strata)[1:-1]})
+    for level in levels:
+        groups = list_members(level)
+        for name in (VALIDATE, TEST):
+            if len(groups) < MIN_GROUPS or name in {group_sets[k] for k in groups}:
+                continue
+            sizes = Counter(group_sets[k] for k in groups)
+            source = max(sizes, key=sizes.__getitem__)
+            group_sets[next(k for k in groups if group_sets[k] == source)] = name
+
+
+def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], group_by: Sequence[str]) -> str:
+    """Describe kinds and inputs that are not in every set, because they have too few groups; empty if there are none.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+    sets : mapping of int to str
+        Result of `assign_sets`.
+    group_by : sequence of str
+    """
+    drawn = [atoms for atoms in structures if not is_always_training(atoms)]
+    numbers = assign_group_numbers(drawn, group_by)
+    groups: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    found_sets: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for atoms, number in zip(drawn, numbers.tolist(), strict=True):
+        for level in _list_levels({get_stratum(atoms)})[1:-1]:
+            groups[level].add(number)
+            found_sets[level].add(sets[int(atoms.info["config_id"])])
+    parts = [
+        f"{noun} {name!r} ({len(groups[noun, name])} {'group' if len(groups[noun, name]) == 1 else 'groups'})"
+        for noun, name in sorted(groups)
+        if name and {VALIDATE, TEST} - found_sets[noun, name]
+    ]
+    return "" if not parts else f"too few groups to be in every set: {', '.join(parts)}"
+
+
+def get_stratum(atoms: Atoms) -> Stratum:
+    """Return the kind of a structure and the name of the input that it descends from; empty if not recorded."""
+    return str(atoms.info.get("config_type", "")), str(atoms.info.get("input", ""))
 
 
 def assign_group_numbers(structures: Sequence[Atoms], group_by: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Assign group numbers ``(n,)``; a configuration that is always in the training set is a separate group."""
+    """Assign group numbers ``(n,)``; unmodified inputs and free atoms are grouped with their duplicates only."""
     ids = np.array([int(atoms.info["config_id"]) for atoms in structures])
     records: list[dict[str, Any]] = [{} if is_always_training(atoms) else dict(atoms.info) for atoms in structures]
-    return assign_groups(ids, records, group_by)
+    duplicates = assign_duplicates(structures) if len(structures) else ids
+    records = [{**record, DUPLICATE_KEY: int(number)} for record, number in zip(records, duplicates, strict=True)]
+    return assign_groups(ids, records, [*group_by, DUPLICATE_KEY])
 
 
 def is_always_training(atoms: Atoms) -> bool:

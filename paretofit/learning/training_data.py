@@ -14,15 +14,29 @@ from paretofit.dataset import Dataset
 from paretofit.learning.learn_settings import SetShareSettings
 from paretofit.learning.level_choice import fit_learning_exponent, measure_level_noise
 from paretofit.learning.loop_folder import LearnFolder
-from paretofit.learning.model import TrainingData
 from paretofit.learning.selection import MIN_CALIBRATION_POINTS
-from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_group_numbers, assign_sets, choose_group_keys
+from paretofit.learning.sets import (
+    TEST,
+    TRAIN,
+    VALIDATE,
+    assign_group_numbers,
+    assign_sets,
+    describe_small_strata,
+)
+from paretofit.learning.training_set import TrainingData
 
 
 def assign_new_sets(
     folder: LearnFolder, settings: SetShareSettings, new_structures: Sequence[Atoms], rng: np.random.Generator
-) -> dict[int, str]:
-    """Assign sets to new configurations before they are labelled, and write ``sets.json``; return all sets by id.
+) -> tuple[dict[int, str], str]:
+    """Assign sets to new configurations before they are labelled, and write ``sets.json``.
+
+    Returns
+    -------
+    sets : dict of int to str
+        Set of every configuration by ``config_id``.
+    note : str
+        Kinds and inputs with too few groups to be in every set, as text; empty if there are none.
 
     Raises
     ------
@@ -35,7 +49,7 @@ def assign_new_sets(
         new_ids = {int(atoms.info["config_id"]) for atoms in new_structures}
         with Dataset(folder.dataset) as data:
             structures = [atoms for atoms in data if int(atoms.info["config_id"]) not in new_ids] + structures
-    keys = assignment.get("group_by") or choose_group_keys(structures, settings.group_by)
+    keys = assignment.get("group_by") or settings.group_by
     known_sets = {int(k): str(name) for k, name in assignment.get("sets", {}).items()}
     shares = {TRAIN: settings.train, VALIDATE: settings.validation, TEST: settings.test}
     sets = assign_sets(structures, known_sets, shares, keys, rng)
@@ -43,11 +57,11 @@ def assign_new_sets(
     if counts[VALIDATE] < MIN_CALIBRATION_POINTS or counts[TRAIN] < 2:
         raise InputError(
             f"of {len(sets)} configurations, the training set has {counts[TRAIN]} and the validation set has "
-            f"{counts[VALIDATE]}; a training needs at least 2 and a calibration at least {MIN_CALIBRATION_POINTS}, so "
-            "start with more candidates, or increase 'learning.sets.validation'"
+            f"{counts[VALIDATE]}; a training requires at least 2 and a calibration at least {MIN_CALIBRATION_POINTS}, "
+            "so start with more candidates, or increase 'learning.sets.validation'"
         )
     write_json_with_digest(folder.sets, {"group_by": keys, "sets": sets})
-    return sets
+    return sets, describe_small_strata(structures, sets, keys)
 
 
 def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) -> TrainingData:

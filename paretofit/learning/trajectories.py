@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,22 @@ from paretofit.core import (
 )
 from paretofit.execution import RunContext, run_tasks
 from paretofit.learning.explore import run_md
+from paretofit.learning.frame_monitor import FrameMonitor
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.loop_folder import write_frames
 from paretofit.learning.md_run import MdEngine, MdRun, Trajectory
 from paretofit.learning.model import Committee
+from paretofit.learning.sets import is_always_training
 from paretofit.potentials import format_dispersion_commands, overlay_commands, split_words
 
+REMEDIES = {  # by part of the reason why trajectories ended early
+    "the temperature": "lengthen 'learning.explore.equilibration_ps', or set 'learning.explore.start_structures'",
+    "extrapolation grade": "label more candidates first ('learning.n_initial'), or raise 'learning.explore.stop_grade'",
+    "came closer": "label more candidates first, or lower 'learning.explore.temperature_k' and 'pressure_kbar'",
+    "the volume": "narrow 'learning.explore.pressure_kbar', or lower 'learning.explore.temperature_k'",
+    "time limit": "shorten 'learning.explore.time_ps', or raise 'learning.explore.time_limit_s'",
+    "": "label more candidates first, or lower 'learning.explore.temperature_k'",
+}
 MAX_TRAJECTORY_BYTES = 4 << 30  # additional memory of a process that runs LAMMPS
 
 
@@ -38,6 +51,7 @@ def run_trajectories(
     folder: Path,
     iteration: int,
     context: RunContext,
+    monitor: FrameMonitor | None = None,
 ) -> list[dict[str, Any]]:
     """Run the trajectories that are not finished; return the records of all trajectories.
 
@@ -47,21 +61,40 @@ def run_trajectories(
     engine : MdEngine
     settings : ExploreSettings
     committee : Committee
-        Committee whose extrapolation grades stop a trajectory.
+        Committee whose extrapolation grades stop a trajectory; a single potential has no grades.
     folder : Path
         Folder of the trajectories.
     iteration : int
     context : RunContext
+    monitor : FrameMonitor, optional
+        Measures each frame; the record of a trajectory then has its rows under "rows".
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings_digest = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
-    runner = _TrajectoryRunner(engine, settings, committee, folder, iteration, settings_digest)
+    inputs = [settings.model_dump(mode="json"), _replace_paths_with_digests(engine)]
+    settings_digest = hash_json(inputs if monitor is None else [*inputs, monitor.digest])
+    runner = _TrajectoryRunner(engine, settings, committee, folder, iteration, settings_digest, monitor)
     unfinished_runs = [run for run in runs if not runner.is_finished(run)]
     results = run_tasks(runner.run, unfinished_runs, context.jobs, runner.record_crash)
     for _ in context.track(results, len(unfinished_runs), "dynamics"):
         pass
     remedy = "remove it to repeat the trajectory"
     return [read_json_with_digest(runner.record_path(run), remedy) for run in runs]
+
+
+def describe_early_ends(records: Sequence[Mapping[str, Any]]) -> str:
+    """Describe why trajectories end early and what to change, if more than half of them do; otherwise return "".
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        Records of `run_trajectories`.
+    """
+    reasons = Counter(re.sub(r"\d[\d.e+-]*", "…", record["reason"]) for record in records if record["reason"])
+    if 2 * reasons.total() <= len(records):
+        return ""
+    reason, count = reasons.most_common(1)[0]
+    remedy = next((advice for text, advice in REMEDIES.items() if text in reason), REMEDIES[""])
+    return f"{reasons.total()} of {len(records)} trajectories ended early, {count} because {reason}; {remedy}"
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
@@ -84,6 +117,7 @@ class _TrajectoryRunner:
     folder: Path
     iteration: int
     settings_digest: str  # hash of the settings and the potential
+    monitor: FrameMonitor | None = None
 
     def record_path(self, run: MdRun) -> Path:
         """Return the path of a trajectory's record; its frames are in the same folder."""
@@ -104,11 +138,18 @@ class _TrajectoryRunner:
         """Run one trajectory and write its files."""
         start = time.process_time()
         engine, settings = add_dispersion(self.engine, self.settings.dispersion), self.settings
+        rows: list[dict[str, float]] = []
+        on_frame = None if self.monitor is None else partial(self.monitor.record, rows)
+        has_grades = self.committee.potential.uncertainty is not None
+        grade_function = self.committee.compute_max_grade if has_grades else None
         # Calculators have no memory limit, because CUDA reserves far more address space than it uses. Their volume is
         # checked in every step instead.
         with _resource_limits(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
-            trajectory = run_md(run, engine, settings, self.committee.compute_max_grade)
+            trajectory = run_md(run, engine, settings, grade_function, on_frame)
         started_from = int(run.atoms.info.get("config_id", -1))
+        lineage = {key: run.atoms.info[key] for key in ("input", "family") if key in run.atoms.info}
+        if is_always_training(run.atoms):
+            lineage.pop("family", None)
         for atoms, time_ps in zip(trajectory.frames, trajectory.times, strict=True):
             atoms.info = {
                 "trajectory": f"{self.iteration:02d}-{run.number:03d}",
@@ -116,10 +157,11 @@ class _TrajectoryRunner:
                 "temperature_k": round(run.temperature, 3),
                 "pressure_kbar": round(run.pressure, 3),
                 "started_from": started_from,
+                **lineage,
             }
-        conditions = {"temperature_k": run.temperature, "pressure_kbar": run.pressure, "seed": run.seed}
-        cpu_seconds = round(time.process_time() - start, 2)
-        self._write(run, trajectory, **conditions, started_from=started_from, cpu_seconds=cpu_seconds)
+        details: dict[str, Any] = {"temperature_k": run.temperature, "pressure_kbar": run.pressure, "seed": run.seed}
+        details |= {"started_from": started_from, "cpu_seconds": round(time.process_time() - start, 2)}
+        self._write(run, trajectory, **details, **({} if self.monitor is None else {"rows": rows}))
 
     def record_crash(self, run: MdRun) -> None:
         """Record a trajectory whose process was killed."""

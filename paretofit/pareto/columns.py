@@ -20,7 +20,7 @@ def check_objectives(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str
     if not names:
         raise InputError("there are no objectives; specify at least one column to minimise")
     if frame.empty:
-        raise InputError("the table has no rows; a front needs at least one")
+        raise InputError("the table has no rows; a front requires at least one")
     return names
 
 

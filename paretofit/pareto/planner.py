@@ -198,7 +198,7 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     missing_columns = [name for name in REQUIRED_COLUMNS if name not in results.columns]
     if missing_columns:
         columns = ", ".join(REQUIRED_COLUMNS)
-        raise InputError(f"a plan needs a results table with the columns {columns}; it lacks '{missing_columns[0]}'")
+        raise InputError(f"a plan requires a results table with the columns {columns}; it lacks '{missing_columns[0]}'")
     if results["ref_energy"].isna().all() and "loo_ref_energy" in results.columns:  # a study without a test set
         for error in ("energy", "force"):
             loo_errors = {f"ref_{error}": results[f"loo_ref_{error}"], f"test_{error}": results[f"loo_{error}"]}

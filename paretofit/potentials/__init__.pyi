@@ -5,8 +5,10 @@ from .assessment import predict_spreads as predict_spreads
 from .calibration_tables import build_calibration_tables as build_calibration_tables
 from .committee_building import DISPLAY_UNITS as DISPLAY_UNITS
 from .committee_building import CommitteeSettings as CommitteeSettings
+from .committee_building import CrossValidation as CrossValidation
 from .committee_building import LabelledStructures as LabelledStructures
 from .committee_building import build_committee as build_committee
+from .committee_building import cross_validate_committee as cross_validate_committee
 from .committee_building import format_committee as format_committee
 from .committee_building import partition_training_rows as partition_training_rows
 from .dispersion import DISPERSION_METHODS as DISPERSION_METHODS

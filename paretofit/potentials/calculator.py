@@ -11,8 +11,6 @@ from paretofit.core import copy_without_constraints
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import check_elements
 
-# Distance in Å between periodic images along non-periodic directions; larger than the cutoff of any pair style.
-VACUUM_CUTOFF_A = 12.0
 GRADES = ("extrapolation_grade", "extrapolation_grades")
 STDS = ("energy_std", "forces_std", "stress_std", "energy_interval", "forces_interval", "stress_interval")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from ase import Atoms, units
 
 from paretofit.core import Array, InputError, RowKind, check_choice
 from paretofit.dataset import Dataset
-from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis
+from paretofit.descriptors import ColumnConstraint, DesignMatrix, ReferencePotential, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear.reduction import Part, RowBlock, split_rows
 from paretofit.potentials.assessment import collect_calibration_data, fit_linear_grades, predict_spreads
@@ -26,12 +26,15 @@ from paretofit.uncertainty import (
     CalibrationData,
     CommitteeFit,
     CommitteeMethod,
+    TrainingLeverage,
     Uncertainty,
     get_min_calibration_size,
     hash_structure,
 )
 
+N_FOLDS = 10  # of the cross-validation of a committee
 MIN_CALIBRATION_CONFIGURATIONS = 3  # labelled configurations required for the slope of a calibration
+CONSTRAINT_WEIGHT = 2.0**50  # of equations in leverages; a power of two multiplies without rounding
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
@@ -121,6 +124,12 @@ class LabelledStructures:
         """Group of each structure, ``(n,) int``."""
         return np.arange(len(self.structures)) if self.group is None else np.asarray(self.group)
 
+    def select(self, mask: Array) -> LabelledStructures:
+        """Select structures by a mask ``(n,) bool``."""
+        indices = np.flatnonzero(mask).tolist()
+        structures, labels = [self.structures[k] for k in indices], [self.labels[k] for k in indices]
+        return LabelledStructures(structures, labels, self.groups[mask])
+
     @classmethod
     def from_dataset(
         cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None
@@ -145,6 +154,7 @@ def build_committee(
     energy_weight: float = 1.0,
     level: str = "",
     columns: int | None = None,
+    constraint: ColumnConstraint | None = None,
     context: RunContext,
 ) -> LinearPotential:
     """Draw the members, calibrate them on the held-out structures, and fit grades of atoms to the training set.
@@ -168,30 +178,120 @@ def build_committee(
     columns : int, optional
         Number of leading columns of the fit that belong to the model; the others belong to the labels, such as offsets
         of levels.
+    constraint : ColumnConstraint, optional
+        Constraint that eliminated columns before the fit, with values for `level`; `columns` includes these columns.
     context : RunContext
     """
-    members = _draw_members(fit, settings, centre)[:, :columns]
+    members, leverage = _draw_members(fit, settings, centre, constraint, level)[:, :columns], fit.leverage
+    if constraint is None:
+        leverage = leverage.restrict_columns(members.shape[1])
+    else:
+        leverage = expand_leverage(leverage, constraint.restrict_columns(members.shape[1]))
     committee = LinearPotential(basis, members, reference)
     calibration, roles = calibrate_committee(committee, training, calibration_set, context)
     grades = fit_linear_grades(basis, training, context)
-    leverage = fit.leverage.restrict_columns(members.shape[1])
     uncertainty = Uncertainty(
         settings.method, calibration, grades, leverage, energy_weight, roles, settings.coverage, level
     )
     return replace(committee, uncertainty=uncertainty)
 
 
-def _draw_members(fit: CommitteeFit, settings: CommitteeSettings, centre: Array | None) -> Array:
-    """Draw the coefficients of the members, ``(m, p)``, and shift their mean to `centre`."""
+class CrossValidation(NamedTuple):
+    """Committees that were each fitted without a part of the training set.
+
+    Attributes
+    ----------
+    fold : (n,) int64
+        Fold of each training configuration; -1 if the others do not determine the fit.
+    committees : list of LinearPotential
+        The committee of each fold, fitted without its configurations, and without an uncertainty.
+    """
+
+    fold: Array
+    committees: list[LinearPotential]
+
+
+def cross_validate_committee(
+    fit: CommitteeFit,
+    settings: CommitteeSettings,
+    potential: LinearPotential,
+    *,
+    constraint: ColumnConstraint | None = None,
+    level: str = "",
+    n_folds: int = N_FOLDS,
+) -> CrossValidation:
+    """Fit committees without each fold of the training set, from the moments of the fit.
+
+    The groups of a block of `fit`, and so all configurations of a group, are in the same fold. Predictions of the
+    committee of a fold for its configurations have the errors of new groups of the same distribution, except that the
+    training set is smaller by a fold.
+
+    Parameters
+    ----------
+    fit : CommitteeFit
+    settings : CommitteeSettings
+    potential : LinearPotential
+        Committee of the fit, from `build_committee`.
+    constraint : ColumnConstraint, optional
+        Constraint of the fit, with values for `level`.
+    level : str
+    n_folds : int
+        Largest number of folds.
+    """
+    n_blocks = len(fit.G)
+    fold_of_block = np.arange(n_blocks) % min(n_folds, n_blocks)
+    n_columns = potential.coefficients.shape[1]
+    mean = _expand(fit.coefficients, constraint, level)
+    committees: list[LinearPotential] = []
+    number_of_block = np.full(n_blocks, -1)
+    for fold in range(int(fold_of_block.max()) + 1):
+        try:
+            part = fit.leave_out(np.flatnonzero(fold_of_block == fold))
+            members = _draw_members(part, settings, None, constraint, level)
+        except InputError:  # a group that alone determines a coefficient, such as the only one with an element
+            continue
+        coefficients = potential.mean_coefficients + (members - mean)[:, :n_columns]
+        number_of_block[fold_of_block == fold] = len(committees)
+        committees.append(replace(potential, coefficients=coefficients, uncertainty=None))
+    return CrossValidation(number_of_block[fit.block_numbers], committees)
+
+
+def _expand(coefficients: Array, constraint: ColumnConstraint | None, level: str) -> Array:
+    return coefficients if constraint is None else constraint.expand(coefficients, level)
+
+
+def _draw_members(
+    fit: CommitteeFit,
+    settings: CommitteeSettings,
+    centre: Array | None,
+    constraint: ColumnConstraint | None,
+    level: str,
+) -> Array:
+    """Draw all coefficients of the members, ``(m, p)``; shift their mean to `centre`, by default that of the fit."""
     method = cast("CommitteeMethod", settings.method)
     members = fit.draw_members(settings.members, np.random.default_rng(settings.seed), method=method)
-    members += (fit.coefficients if centre is None else centre) - members.mean(axis=0)
     if np.ptp(members, axis=0).max() <= 0:
         raise InputError(
             "all members of the committee are identical, so their spread contains no information; add training "
             "configurations"
         )
-    return members
+    members = _expand(members, constraint, level)
+    mean = _expand(fit.coefficients, constraint, level) if centre is None else centre
+    return np.asarray(members + (mean - members.mean(axis=0)))
+
+
+def expand_leverage(leverage: TrainingLeverage, constraint: ColumnConstraint) -> TrainingLeverage:
+    """Convert the leverage in the retained columns of a constraint to the leverage in all columns.
+
+    The equations are training rows of nearly infinite weight, so that a row has the leverage of its reduced row.
+    """
+    reduced = leverage.restrict_columns(len(constraint.retained))
+    n, retained = len(constraint.eliminated), reduced.retained_columns
+    R = np.zeros((n + len(retained), n + len(retained)))
+    R[:n, :n] = CONSTRAINT_WEIGHT * np.eye(n)
+    R[:n, n:] = -CONSTRAINT_WEIGHT * constraint.matrix[:, retained]
+    R[n:, n:] = reduced.R
+    return TrainingLeverage(np.concatenate([constraint.eliminated, constraint.retained[retained]]), R)
 
 
 def calibrate_committee(

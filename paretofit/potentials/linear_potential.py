@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
-from ase.geometry import complete_cell
 
 from paretofit.core import (
     Array,
@@ -26,7 +25,6 @@ from paretofit.descriptors import (
     GPA_PER_EV_A3,
     ReferencePotential,
     SnapBasis,
-    build_vacuum_cell,
     compute_atom_descriptors,
     compute_atom_rows,
     compute_configuration_rows,
@@ -34,7 +32,7 @@ from paretofit.descriptors import (
     compute_reference_labels,
     translate_lammps_errors,
 )
-from paretofit.potentials.calculator import VACUUM_CUTOFF_A, CommitteeCalculator
+from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.lammps_words import quote_path
 from paretofit.potentials.prediction import Prediction
@@ -230,7 +228,7 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
             max_deviation, config_id = _measure_deviation(files, potential, structures)
         except Exception as error:  # LAMMPS raises its own exceptions
             raise InputError(
-                f"LAMMPS cannot use {files.include}: {one_line(error)}; the files are written, but do not use them"
+                f"LAMMPS cannot use {files.include}: {one_line(error)}; do not use the written files"
             ) from error
     if not max_deviation <= MAX_DEVIATION:
         raise InputError(
@@ -276,11 +274,7 @@ class LinearCalculator(CommitteeCalculator):
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
         copy: Atoms = copy_without_constraints(atoms)
-        is_periodic = bool(copy.pbc.all())
-        if not is_periodic:  # LAMMPS loses atoms that leave the box, so a large periodic box is used
-            copy.set_cell(complete_cell(build_vacuum_cell(copy, VACUUM_CUTOFF_A)), scale_atoms=False)
-            copy.pbc = True
         copy.calc = self._lammps
         forces, energy = copy.get_forces(), copy.get_potential_energy()
         results: dict[str, object] = {"forces": forces, "energy": energy, "free_energy": energy}
-        return results | ({"stress": copy.get_stress()} if is_periodic else {})
+        return results | ({"stress": copy.get_stress()} if copy.pbc.all() else {})

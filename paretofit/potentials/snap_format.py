@@ -269,7 +269,7 @@ def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
     for file in files[:2]:
         if not file.is_file():
             raise InputError(
-                f"no file at {file}; a SNAP potential needs a .snapcoeff and a .snapparam of the same name"
+                f"no file at {file}; a SNAP potential requires a .snapcoeff and a .snapparam of the same name"
             )
     return files
 

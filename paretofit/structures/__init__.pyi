@@ -3,12 +3,14 @@ from .augmentation import generate_candidates as generate_candidates
 from .candidates import Candidates as Candidates
 from .disorder import check_packing as check_packing
 from .duplicates import assign_duplicates as assign_duplicates
+from .duplicates import describe_near_duplicates as describe_near_duplicates
 from .duplicates import group_configurations as group_configurations
 from .entropy import GeneratedConfiguration as GeneratedConfiguration
 from .entropy import maximise_entropy as maximise_entropy
 from .filters import CandidateFilter as CandidateFilter
 from .filters import get_radius as get_radius
 from .filters import is_too_close as is_too_close
+from .geometry import check_empty_space as check_empty_space
 from .geometry import find_shortest_pair_distances as find_shortest_pair_distances
 from .geometry import list_elements as list_elements
 from .geometry import nearest_distance as nearest_distance

@@ -91,7 +91,14 @@ class SlabSettings(StrictSettings):
         [(1, 1, 1), (1, 1, 0), (1, 0, 0)],
         description="Miller indices that refer to the cell vectors of the structure; [] for no slabs.",
     )
-    min_thickness: StrictPositiveFloat = Field(10.0, description="Minimum thickness, Å.")
+    min_thickness: StrictPositiveFloat = Field(10.0, description="Minimum thickness, Å, within 'max_atoms'.")
+
+    @field_validator("miller_indices")
+    @classmethod
+    def _check_indices(cls, value: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        if not all(map(any, value)):
+            raise ValueError("Miller indices must be three whole numbers, not all zero")
+        return value
 
 
 class SubstitutionSettings(StrictSettings):

@@ -15,11 +15,14 @@ from paretofit.structures import operations as kinds
 from paretofit.structures.augment_settings import AugmentSettings
 from paretofit.structures.candidates import Candidates
 from paretofit.structures.filters import CandidateFilter, is_too_close
-from paretofit.structures.geometry import add_vacuum, find_widest_gap, list_elements, nearest_distance
+from paretofit.structures.geometry import (
+    add_vacuum,
+    check_empty_space,
+    list_elements,
+    measure_thickness,
+    nearest_distance,
+)
 from paretofit.structures.maker import CandidateGenerator, ParentStructure
-
-MAX_GAP_ANGSTROM = 8.0  # between planes of atoms; distances between layers of crystals are smaller
-ORDINALS = ("first", "second", "third")
 
 
 def generate_candidates(
@@ -58,7 +61,7 @@ def generate_candidates(
     candidate_filter = CandidateFilter(settings.filters, settings.max_atoms, compute_descriptors, compute_max_force)
     candidates = Candidates(rejected=candidate_filter.rejected)
     pool: list[ParentStructure] = []
-    for parent, kind, atoms, made_by in _build_deterministic(structures, names, settings):
+    for parent, kind, atoms, made_by in _build_deterministic(structures, names, settings, candidates.skipped):
         if candidate_filter.accept(atoms, kind):
             candidate = candidates.add(atoms, kind, parent, made_by)
             if parent is not None:
@@ -105,12 +108,7 @@ def _check_structures(structures: Sequence[Atoms], names: Sequence[str], setting
                 f"{filters.min_distance_ratio:g} times the sum of the radii; correct the structure, or lower "
                 "'filters.min_distance_ratio'"
             )
-        gap, axis = find_widest_gap(atoms)
-        if gap > MAX_GAP_ANGSTROM:
-            raise InputError(
-                f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; specify "
-                'the periodic directions in the file, such as extended XYZ with pbc="T T F"'
-            )
+        check_empty_space(atoms, name)
 
 
 def _check_cell(atoms: Atoms, name: str) -> None:
@@ -149,9 +147,12 @@ def _check_total(n_deterministic: int, n_random: int, n_candidates: int) -> None
 
 
 def _build_deterministic(
-    structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings
+    structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings, skipped: dict[str, str]
 ) -> Iterator[tuple[str | None, str, Atoms, str]]:
-    """Yield parent, kind, structure and description of the supercells and slabs of each input, and of free atoms."""
+    """Yield parent, kind, structure and description of the supercells and slabs of each input, and of free atoms.
+
+    The reasons of slabs that cannot be made are added to `skipped`.
+    """
     sizes = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
     for structure, name in zip(structures, names, strict=True):
         atoms = add_vacuum(structure, settings.vacuum)
@@ -167,8 +168,11 @@ def _build_deterministic(
             try:
                 slab = kinds.cut_slab(atoms, miller, *sizes)
             except InputError as error:
-                raise InputError(f"{name}: {error}, or omit slabs (slabs: {{miller_indices: []}})") from error
-            yield name, "slab", slab, f"cut along ({' '.join(map(str, miller))}){_note_length(slab, settings)}"
+                skipped[f"slab ({' '.join(map(str, miller))}) of {name}"] = str(error)
+                continue
+            thickness = measure_thickness(slab)
+            note = f"; 'max_atoms' limits the thickness to {thickness:.1f} Å" if thickness < sizes[0] else ""
+            yield name, "slab", slab, f"cut along ({' '.join(map(str, miller))}){note}{_note_length(slab, settings)}"
     for symbol in list_elements(structures) if settings.isolated_atoms else ():
         yield None, "isolated", kinds.build_isolated_atom(symbol, settings.vacuum), "a free atom"
 

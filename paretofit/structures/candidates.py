@@ -15,9 +15,9 @@ class Candidates:
     Attributes
     ----------
     structures : list of ase.Atoms
-        Candidates, with the info ``config_id``, ``config_type``, ``parent`` (name of the input, or id of the candidate
-        from which it was made), ``made_by`` (description) and ``family`` (equal for candidates that were made from each
-        other; a train/test split must not divide such a group).
+        Candidates, with the info ``config_id``, ``config_type``, ``input`` (name of the input that it descends from),
+        ``parent`` (name of the input, or id of the candidate from which it was made), ``made_by`` (description) and
+        ``family`` (equal for candidates that were made from each other; a split must not divide such a group).
     rejected : Counter
         Attempts that the filters rejected, by kind and reason.
     given_up : Counter
@@ -35,8 +35,11 @@ class Candidates:
         """Add a candidate and return it; its previous info is dropped."""
         config_id = len(self.structures)
         info = {"config_id": config_id, "config_type": kind, "made_by": made_by}
+        if isinstance(parent, int):
+            info |= {key: value for key, value in self.structures[parent].info.items() if key in {"family", "input"}}
+        else:
+            info |= {"family": config_id} | ({} if parent is None else {"input": parent})
         info |= {} if parent is None else {"parent": parent}
-        info["family"] = self.structures[parent].info["family"] if isinstance(parent, int) else config_id
         candidate = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
         self.structures.append(candidate)
         return candidate

@@ -12,14 +12,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from paretofit.core import Array, get_shared_lammps
+from paretofit.core import Array, InputError, get_shared_lammps, list_first
 from paretofit.dataset import Dataset, assign_groups
+from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import compute_atom_descriptors
 from paretofit.structures.structure_vectors import DUPLICATE_TWOJMAX, make_comparison_basis
 
 DUPLICATE_KEY = "duplicate of"  # in records of groups
 TOLERANCE = 3e-4  # relative difference of the descriptors of duplicates
 VOLUME_TOLERANCE = 3e-4  # relative difference of the volumes of duplicates
+MAX_LISTED_ITEMS = 5
 
 
 def assign_duplicates(structures: Sequence[Atoms]) -> Array:
@@ -36,12 +38,8 @@ def assign_duplicates(structures: Sequence[Atoms]) -> Array:
     Returns
     -------
     (n,) int64
-        Number of the group of each structure; a structure without duplicate is a group of its own.
-
-    Raises
-    ------
-    InputError
-        If LAMMPS cannot compute the descriptors of a structure.
+        Number of the group of each structure. A structure without duplicate is a group of its own, and so is one whose
+        descriptors LAMMPS cannot compute, because its cell has no volume or atoms overlap.
     """
     families: dict[tuple[str, bytes], list[int]] = {}
     for k, atoms in enumerate(structures):
@@ -50,9 +48,11 @@ def assign_duplicates(structures: Sequence[Atoms]) -> Array:
     links = [np.empty((0, 2), dtype=int)]
     for members in families.values():
         candidates = _find_equal_volumes(structures, np.array(members))
-        if len(candidates):
-            fingerprints = _compute_fingerprints([structures[k] for k in candidates])
-            links.append(candidates[cKDTree(fingerprints).query_pairs(TOLERANCE, output_type="ndarray")])
+        rows = _compute_fingerprints([structures[k] for k in candidates])
+        has_row = np.array([row is not None for row in rows], dtype=bool)
+        if has_row.any():
+            tree = cKDTree([row for row in rows if row is not None])
+            links.append(candidates[has_row][tree.query_pairs(TOLERANCE, output_type="ndarray")])
     pairs = np.concatenate(links)
     graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(structures), len(structures)))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
@@ -77,6 +77,30 @@ def group_configurations(dataset: Dataset, keys: Sequence[str]) -> Array:
     return assign_groups(dataset.ids, records, [*keys, DUPLICATE_KEY])
 
 
+def describe_near_duplicates(dataset: Dataset) -> str:
+    """Describe configurations that repeat an earlier one except for details; an empty string if there are none.
+
+    Details are the order of atoms, the orientation, the choice of the cell, and differences below the tolerance of
+    `assign_duplicates`. Configurations whose cell and positions are equal to rounding are not counted.
+    """
+    numbers = _assign_stored_duplicates(dataset.path, dataset.hash_structures(), tuple(dataset.ids.tolist()))
+    first_ids: dict[int, int] = {}
+    fingerprints: set[str] = set()
+    pairs = []
+    for atoms, number in zip(dataset, numbers.tolist(), strict=True):
+        config_id, fingerprint = atoms.info["config_id"], fingerprint_geometry(atoms)
+        if first_ids.setdefault(number, config_id) != config_id and fingerprint not in fingerprints:
+            pairs.append(f"{config_id} ~ {first_ids[number]}")
+        fingerprints.add(fingerprint)
+    if not pairs:
+        return ""
+    return (
+        f"{len(pairs)} near-duplicate configurations, which differ from another one by the order of atoms, the "
+        "orientation, the choice of the cell, or small displacements; a split keeps them together: "
+        f"{list_first(pairs, MAX_LISTED_ITEMS)}"
+    )
+
+
 @lru_cache(maxsize=8)
 def _assign_stored_duplicates(path: Path, digest: str, ids: tuple[int, ...]) -> Array:
     """Assign duplicates among configurations of a dataset; the digest of their geometries identifies the result."""
@@ -95,14 +119,21 @@ def _find_equal_volumes(structures: Sequence[Atoms], members: Array) -> Array:
     return members[np.sort(order[has_equal])]
 
 
-def _compute_fingerprints(structures: Sequence[Atoms]) -> Array:
-    """Return normalized descriptors of structures with the same elements, ``(n, n_descriptors)``."""
+def _compute_fingerprints(structures: Sequence[Atoms]) -> list[Array | None]:
+    """Return normalized descriptors, ``(n_descriptors,)``, of structures with the same elements; None if that fails."""
+    if not structures:
+        return []
     elements = sorted(set(structures[0].get_chemical_symbols()))
     basis, lammps = make_comparison_basis(elements, DUPLICATE_TWOJMAX), get_shared_lammps()
-    rows = []
+    rows: list[Array | None] = []
     for atoms in structures:
-        values, symbols = compute_atom_descriptors(lammps, basis, atoms), np.array(atoms.get_chemical_symbols())
+        symbols = np.array(atoms.get_chemical_symbols())
+        try:
+            values = compute_atom_descriptors(lammps, basis, atoms)
+        except InputError:
+            rows.append(None)
+            continue
         parts = [function(values[symbols == element], axis=0) for element in elements for function in (np.mean, np.std)]
         row = np.concatenate(parts)
         rows.append(row / np.linalg.norm(row))
-    return np.array(rows)
+    return rows

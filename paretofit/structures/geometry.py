@@ -11,8 +11,10 @@ from ase import Atoms
 from ase.geometry import complete_cell
 from ase.neighborlist import neighbor_list
 
-from paretofit.core import Array
+from paretofit.core import Array, InputError
 
+MAX_GAP_ANGSTROM = 8.0  # between planes of atoms; distances between layers of crystals are smaller
+ORDINALS = ("first", "second", "third")
 INITIAL_RANGE_ANGSTROM = 3.0  # initial radius of the search for neighbours
 
 
@@ -92,6 +94,16 @@ def find_widest_gap(atoms: Atoms) -> tuple[float, int]:
         gaps = np.diff(coordinates, append=coordinates[0] + 1.0)
         widest = max(widest, (float(gaps.max()) * height, axis))
     return widest
+
+
+def check_empty_space(atoms: Atoms, name: str) -> None:
+    """Raise an `InputError` if a structure is periodic along a direction in which it has vacuum."""
+    gap, axis = find_widest_gap(atoms)
+    if gap > MAX_GAP_ANGSTROM:
+        raise InputError(
+            f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; specify "
+            'the periodic directions in the file, such as extended XYZ with pbc="T T F"'
+        )
 
 
 def measure_thickness(atoms: Atoms) -> float:

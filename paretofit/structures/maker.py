@@ -89,7 +89,7 @@ class CandidateGenerator:
         remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # from rounding
         filler = next((kind for kind in shares if counts[kind]), None)
         if filler is not None:
-            counts[filler] += max(remainder, 0)
+            counts[filler] = max(counts[filler] + remainder, 0)
         return counts
 
     def _find_possible_kinds(self) -> tuple[float, float, list[str]]:

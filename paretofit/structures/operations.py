@@ -185,7 +185,9 @@ def cut_slab(
     vacuum: float = 15.0,
     min_length: float = 0.0,
 ) -> Atoms:
-    """Cut a slab of at least `min_thickness` Å; Miller indices refer to the cell vectors of `bulk`.
+    """Cut a slab of at least `min_thickness` Å, or the thickest one that `max_atoms` allows.
+
+    Miller indices refer to the cell vectors of `bulk`.
 
     A common factor of the indices is removed, so that (0 2 2) gives the plane (0 1 1), because ASE's `surface` (3.29)
     loses atoms if the indices are not coprime.
@@ -205,8 +207,8 @@ def cut_slab(
     Raises
     ------
     InputError
-        If `bulk` is not periodic in three directions, the indices are all zero, or no slab with the minimum thickness
-        has at most `max_atoms` atoms.
+        If `bulk` is not periodic in three directions, the indices are all zero, or no slab has at most `max_atoms`
+        atoms.
     """
     name = "(" + " ".join(str(index) for index in miller) + ")"
     if not bulk.pbc.all():
@@ -214,17 +216,18 @@ def cut_slab(
     if len(miller) != 3 or not any(miller):
         raise InputError(f"Miller indices must be three whole numbers, not all zero; got {name}")
     coprime = tuple(int(index) // math.gcd(*map(int, miller)) for index in miller)
+    thickest = None
     for n_layers in range(1, max_atoms + 1):
         slab = surface(bulk, coprime, n_layers)
         if len(slab) > max_atoms:
             break
         slab.pbc = (True, True, False)
+        thickest = slab
         if measure_thickness(slab) >= min_thickness:
-            return add_vacuum(build_supercell(slab, min_length, max_atoms), vacuum)
-    raise InputError(
-        f"no slab {name} of at least {min_thickness:g} Å has at most {max_atoms} atoms; raise the atom limit or "
-        "lower the thickness"
-    )
+            break
+    if thickest is None:
+        raise InputError(f"no slab {name} has at most {max_atoms} atoms; raise 'max_atoms'")
+    return add_vacuum(build_supercell(thickest, min_length, max_atoms), vacuum)
 
 
 def build_isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:

@@ -28,6 +28,7 @@ from .schema import load_study as load_study
 from .schema import read_sections as read_sections
 from .schema import tabulate_settings as tabulate_settings
 from .sweep_data import build_sweep_input as build_sweep_input
+from .template import SIZE_REASON as SIZE_REASON
 from .template import infer_default_settings as infer_default_settings
 from .template import propose_cutoff as propose_cutoff
 from .template import write_template as write_template

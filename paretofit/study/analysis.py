@@ -130,5 +130,6 @@ def _export_md_potential(
     p, level = data.design.columns_up_to(twojmax), prepared.grid.levels[-1]
     X, y, kind = data.design.take(rows, p), data.design.targets[level][rows], data.design.kind[rows]
     fit = fit_wls(X, y, kind, energy_weight=PAPER_RATIOS[0], force_weight=1.0)
-    files = write_snap(folder / "md_speed", f"twojmax_{twojmax}", prepared.study.basis, fit.coefficients)
+    coefficients = data.design.expand_coefficients(fit.coefficients, level)
+    files = write_snap(folder / "md_speed", f"twojmax_{twojmax}", prepared.study.basis, coefficients)
     return files.commands, files.elements

@@ -118,7 +118,9 @@ def _check_sizes(prepared: PreparedStudy) -> None:
                 f"compare with; available: {sizes}"
             )
         if size < MIN_NETWORK_SIZE:
-            raise InputError(f"'mace.sizes' contains {size}; a network needs {MIN_NETWORK_SIZE} or more configurations")
+            raise InputError(
+                f"'mace.sizes' contains {size}; a network requires {MIN_NETWORK_SIZE} or more configurations"
+            )
 
 
 def _list_sizes(prepared: PreparedStudy) -> list[int]:
@@ -180,11 +182,17 @@ def _list_points(prepared: PreparedStudy, data: SweepInput, scores: LeverageScor
     for draw in list_draws(data, grid, scores):
         subsets.setdefault(draw.n_train, draw.configurations)  # draws begin with the first method and repetition
     return [
-        _Point(name, model, level, subsets[size])
+        _Point(name, _set_atomic_energies(model, prepared, level), level, subsets[size])
         for level in settings.levels or [grid.levels[-1]]
         for size in _list_sizes(prepared)
         for name, model in settings.models.items()
     ]
+
+
+def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: str) -> MaceSettings:
+    """Return a model with the energies of free atoms of the study, unless it has its own."""
+    energies = {**prepared.reference_energies.energies[level], **model.isolated_atoms}
+    return model.model_copy(update={"isolated_atoms": energies})
 
 
 def _load_or_train(
@@ -326,7 +334,7 @@ def _calibrate_linear_model(
         threads=context.jobs,
     )
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
-    members += fit.coefficients - members.mean(axis=0)
+    members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), point.level)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})
     _, calibration = _evaluate_committee(LinearPotential(basis, members), prepared, point, context)
     name = f"{'q' if basis.quadratic else ''}SNAP 2Jmax {twojmax}"

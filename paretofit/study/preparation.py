@@ -11,6 +11,11 @@ from paretofit.core import Array, InputError, suggest_match
 from paretofit.dataset import Dataset, Split, split_configurations
 from paretofit.linear.reduction import get_device
 from paretofit.structures import group_configurations
+from paretofit.study.reference_energies import (
+    ReferenceEnergies,
+    find_study_isolated_atoms,
+    resolve_reference_energies,
+)
 from paretofit.study.schema import SplitSettings, Study
 from paretofit.sweep import SweepGrid
 
@@ -20,7 +25,8 @@ class PreparedStudy:
     """Study that was checked against its dataset, with the split and the grid of fits.
 
     ``dataset`` contains only configurations with complete, converged labels; ``dropped_ids`` are the ids of those that
-    lack a label, ``unconverged_ids`` of those whose DFT did not converge.
+    lack a label, ``unconverged_ids`` of those whose DFT did not converge. It does not contain the isolated atoms of
+    ``reference_energies``.
     """
 
     study: Study
@@ -29,6 +35,7 @@ class PreparedStudy:
     grid: SweepGrid
     dropped_ids: list[int]
     unconverged_ids: list[int]
+    reference_energies: ReferenceEnergies
 
 
 def prepare_study(study: Study) -> PreparedStudy:
@@ -49,7 +56,10 @@ def prepare_study(study: Study) -> PreparedStudy:
     is_complete, is_unconverged = find_usable_configurations(
         dataset, levels, drop_unconverged=study.unconverged_labels == "drop"
     )
-    is_used = is_complete & ~is_unconverged
+    isolated_atoms = find_study_isolated_atoms(study, levels, dataset)
+    is_isolated = np.isin(np.arange(len(dataset)), [atom.position for atom in isolated_atoms])
+    is_complete, is_unconverged = is_complete | is_isolated, is_unconverged & ~is_isolated
+    is_used = is_complete & ~is_unconverged & ~is_isolated
     for level in levels:
         _check_cost(study, dataset, level, is_used)
     label_seconds = study.cost.label_seconds
@@ -59,7 +69,7 @@ def prepare_study(study: Study) -> PreparedStudy:
         raise InputError(f"'cost.assumed_levels' contains '{unknown_levels[0]}', which is not a level of this study")
     dropped_ids = dataset.ids[~is_complete].tolist()
     if dropped_ids and study.missing_labels == "error":
-        n_missing = {level: int((~dataset.labels(level).complete).sum()) for level in levels}
+        n_missing = {level: int((~dataset.labels(level).complete & ~is_isolated).sum()) for level in levels}
         missing_counts = ", ".join(f"level {level} {count}" for level, count in n_missing.items() if count)
         raise InputError(
             f"{study.dataset}: {len(dropped_ids)} configurations lack a label (or have NaN) at one of the levels "
@@ -81,7 +91,10 @@ def prepare_study(study: Study) -> PreparedStudy:
     grid = _make_grid(study, levels, len(split.train))
     grid.check(len(split.train))
     unconverged_ids = dataset.ids[is_unconverged].tolist()
-    return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids, unconverged_ids)
+    references = resolve_reference_energies(
+        study, levels, dataset, isolated_atoms, labelled_dataset.select(split.train)
+    )
+    return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids, unconverged_ids, references)
 
 
 def find_usable_configurations(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from paretofit.consistency import compare_labels
 from paretofit.core import RowKind, list_first
 from paretofit.dataset import describe_dataset
 from paretofit.descriptors import DesignMatrix
@@ -45,6 +46,7 @@ def summarise_run(
         "Basis": f"{'quadratic ' if basis.quadratic else ''}SNAP, elements {', '.join(basis.elements)}, rcutfac "
         f"{basis.rcutfac}, rfac0 {basis.rfac0}, rmin0 {basis.rmin0}, bzeroflag {int(basis.bzeroflag)}, switchflag "
         f"{int(basis.switchflag)}, chemflag {int(basis.chemflag)}",
+        "Energies of free atoms": prepared.reference_energies.describe(grid.levels[-1]),
         "Design": f"{design.n_rows} rows by {design.n_features} columns, "
         f"{8 * design.n_rows * design.n_features / 1e6:.0f} MB",
         "Factorial": f"{grid.count_fits()} fits: {len(grid.levels)} levels × 2Jmax {list(grid.twojmax)} × "
@@ -80,13 +82,14 @@ def _describe_label_cost(prepared: PreparedStudy) -> str:
 
 def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
     """Collect warnings about properties of a study that make its results less reliable."""
-    dataset_warnings = [f"Dataset: {text}." for text in describe_dataset(prepared.dataset).warnings]
+    dataset_warnings = [*describe_dataset(prepared.dataset).warnings, *compare_labels(prepared.dataset)]
     return [
-        *dataset_warnings,
+        *(f"Dataset: {text}." for text in dataset_warnings),
         *_warn_about_columns(engine),
         *_warn_about_costs(prepared, data),
         *_warn_about_group_weights(prepared, data),
         *_warn_about_dropped_configurations(prepared),
+        *_warn_about_free_atoms(prepared),
         *_warn_about_leverage(prepared, engine, data),
         *_warn_about_sizes(prepared, data),
     ]
@@ -135,6 +138,17 @@ def _warn_about_dropped_configurations(prepared: PreparedStudy) -> Iterator[str]
             f"{len(prepared.unconverged_ids)} configurations were excluded because the electronic loop of a label did "
             f"not converge (unconverged_labels: drop); the first has id {prepared.unconverged_ids[0]}."
         )
+
+
+def _warn_about_free_atoms(prepared: PreparedStudy) -> Iterator[str]:
+    references, levels = prepared.reference_energies, prepared.grid.levels
+    if ids := [atoms.info["config_id"] for atoms in references.isolated_atoms]:
+        yield (
+            f"Isolated atoms ({len(ids)}, the first with id {ids[0]}) are in neither the training nor the test set, "
+            "because the models reproduce the energies of free atoms exactly (reference_energies)."
+        )
+    if len(levels) > 1 and references.energies[levels[-1]]:
+        yield "Energy errors against the reference level compare energies relative to the free atoms of each level."
 
 
 def _warn_about_leverage(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> Iterator[str]:

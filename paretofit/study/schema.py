@@ -23,7 +23,7 @@ from paretofit.core import (
     read_yaml,
     suggest_match,
 )
-from paretofit.descriptors import SnapBasis
+from paretofit.descriptors import ReferenceEnergySetting, SnapBasis
 from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.learning import LearnSettings
@@ -124,6 +124,11 @@ class Study(StrictSettings):
     name: FileName = Field("study", description="Name of the study and its run folder: letters, digits, '.', '_', '-'.")
     dataset: StudyPath = Field(description="Dataset (HDF5); the path is relative to the study file.")
     basis: SnapBasis = Field(description="SNAP basis; its 2Jmax is by default the largest of 'twojmax'.")
+    reference_energies: ReferenceEnergySetting = Field(
+        "auto",
+        description="Energies of free atoms, which the models reproduce exactly: those of labelled 'isolated' atoms, "
+        "eV by element ({C: -1.25}, of other levels {cheap: {C: -1.2}}), or 'fitted'. 'auto': isolated where labelled.",
+    )
     split: SplitSettings = Field(SplitSettings(), description="Train/test split.")
     levels: list[Name] = Field(
         [], description="Convergence levels in order of cost, the reference last; by default all of the dataset."

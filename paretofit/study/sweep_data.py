@@ -13,9 +13,10 @@ from paretofit.sweep import SweepInput
 
 
 def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInput:
-    """Build the input of a study's sweep: labelled design matrix, costs, group weights and split."""
+    """Build the input of a study's sweep: labelled, constrained design matrix, costs, group weights and split."""
     study = prepared.study
     labelled_design = design.with_labels(prepared.dataset, prepared.grid.levels)
+    labelled_design = prepared.reference_energies.constrain(labelled_design)
     if study.cost.label_seconds != "recorded":
         seconds = {
             level: np.full(design.n_configurations, study.cost.label_seconds[level]) for level in prepared.grid.levels
@@ -29,6 +30,6 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInp
         prepared.split.train,
         prepared.split.test,
         (study.leverage.energy_weight, study.leverage.force_weight),
-        design.columns_up_to(twojmax),
+        labelled_design.columns_up_to(twojmax),
         prepared.split.groups,
     )

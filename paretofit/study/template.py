@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from joblib import cpu_count
 
-from paretofit.core import Array, InputError, check_new_paths, write_text
+from paretofit.core import InputError, check_new_paths, write_text
 from paretofit.dataset import Dataset, describe_dataset
 from paretofit.dataset.quality import compute_neighbour_distance
 from paretofit.descriptors import SnapBasis
 from paretofit.linear.reduction import get_device
+from paretofit.study.independent_rows import count_independent_rows
 from paretofit.study.json_schema import is_json_schema, write_json_schema
 from paretofit.study.preparation import (
     PreparedStudy,
@@ -39,12 +40,12 @@ basis:
   radelem: {radelem}
   wj: {wj}
   quadratic: true         # false: linear SNAP
-
+{reference_energies}
 # Train/test split. Configurations with the same parent or trajectory are in the same set.
 split: {{train_fraction: 0.7, seed: {split_seed}{group_by}}}{group_comment}
 
 levels: [{levels}]    # in order of cost; the last is the reference
-{level_comment}twojmax: {twojmax}        # model sizes: accuracy against the cost of MD
+{level_comment}twojmax: {twojmax}        # model sizes: accuracy against the cost of MD; {size_reason}
 # w_E/w_F. This dataset has about {components:.0f} force components per energy.
 weights: {weights}
 sizes: {sizes}    # configurations in the training subset
@@ -65,7 +66,7 @@ SPLIT_SEEDS = (1, 2, 3, 4)  # tried in this order
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set
 MODEL_SIZES = (2, 4, 6, 8)  # 2Jmax
 MIN_TWOJMAX = MODEL_SIZES[0]
-MIN_FORCE = 1e-6  # eV/Å; forces that are zero by symmetry have rows of zeros
+SIZE_REASON = f"at least {MIN_ROWS_PER_FEATURE} independent rows per coefficient"
 
 COST = """
 # {reason}
@@ -132,17 +133,20 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
         components = 3 * float(used.n_atoms.mean())
         sizes = _choose_subset_sizes(len(prepared.split.train))
         cost = _describe_cost(used, levels)
+        reference_energies = _describe_reference_energies(prepared)
     return {
         "n": len(data),
         "levels": ", ".join(map(_format_scalar, levels)),
         "level_comment": _describe_excluded_levels(data),
         "elements": ", ".join(elements),
+        "reference_energies": reference_energies,
         "radelem": [0.5] * len(elements),
         "wj": [1.0] * len(elements),
         "split_seed": settings["split"]["seed"],
         "group_by": "" if group_by is None else f", group_by: [{', '.join(map(_format_scalar, group_by))}]",
         "group_comment": "" if group_by is None else GROUP_COMMENT,
         "twojmax": settings["twojmax"],
+        "size_reason": SIZE_REASON,
         "smallest": settings["twojmax"][0],
         "components": components,
         "weights": [ratio for ratio, _ in settings["weights"]],
@@ -151,6 +155,17 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
         "sizes": f"[{', '.join(map(str, sizes))}]",
         "cost": cost,
     }
+
+
+def _describe_reference_energies(prepared: PreparedStudy) -> str:
+    """Describe the energies of free atoms, if isolated atoms are labelled."""
+    references = prepared.reference_energies
+    if not references.isolated_atoms:
+        return ""
+    text = references.describe(prepared.grid.levels[-1])
+    return (
+        f"# Energies of free atoms, which models reproduce exactly: {text}.\nreference_energies: auto    # or fitted\n"
+    )
 
 
 def _describe_cost(used: Dataset, levels: list[str]) -> str:
@@ -205,7 +220,7 @@ def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str,
     settings["split"] = _choose_split(data, settings, 1 - held_out_fraction)
     prepared = _prepare(data, settings)
     with prepared.dataset as used:
-        n_rows = _count_rows(used, prepared.split.train, levels[-1])
+        n_rows = count_independent_rows(used, prepared.split.train, levels[-1])
     return {**settings, "twojmax": _choose_model_sizes(n_rows, settings["basis"]["elements"])}
 
 
@@ -246,13 +261,6 @@ def _choose_split(data: Dataset, settings: dict[str, Any], train_fraction: float
         if choice or error <= MAX_FRACTION_ERROR:  # an unequal split of whole trajectories is better than split ones
             break
     return split
-
-
-def _count_rows(used: Dataset, train: Array, level: str) -> int:
-    """Count the training rows that can determine coefficients: energies, and forces that are not zero by symmetry."""
-    labels = used.labels(level)
-    is_training_atom = np.repeat(np.isin(np.arange(len(used)), train), used.n_atoms)
-    return len(train) + int((np.abs(labels.forces[is_training_atom]) > MIN_FORCE).sum())
 
 
 def propose_cutoff(data: Dataset) -> tuple[float, str]:
@@ -318,7 +326,7 @@ def _clean_name(stem: str) -> str:
 
 
 def _choose_model_sizes(n_rows: int, elements: list[str]) -> list[int]:
-    """Choose the 2Jmax with enough rows for their features and enough memory, but always the smallest."""
+    """Choose the 2Jmax with enough independent rows for their features and enough memory, but always the smallest."""
     sizes = [MIN_TWOJMAX]
     for twojmax in MODEL_SIZES[1:]:
         n_features = SnapBasis(elements=elements, twojmax=twojmax).n_features

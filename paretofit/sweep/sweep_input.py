@@ -83,7 +83,7 @@ class SweepInput:
                     f"'twojmax' must be at least {design.column_levels[0]}, the lowest order of a column; got {twojmax}"
                 )
         if any(sampling.endswith("leverage") for sampling in grid.sampling_methods) and not self.has_leverage_scores():
-            raise InputError("leverage sampling needs an energy row for every training configuration; use 'random'")
+            raise InputError("leverage sampling requires an energy row for every training configuration; use 'random'")
         configurations = np.concatenate([self.train, self.test])
         for level in grid.levels:
             if level not in design.targets:

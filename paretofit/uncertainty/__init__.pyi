@@ -1,7 +1,5 @@
 from .calibration import CALIBRATIONS as CALIBRATIONS
-from .calibration import ConformalIntervals as ConformalIntervals
-from .calibration import calibrate_conformal as calibrate_conformal
-from .calibration import get_min_calibration_size as get_min_calibration_size
+from .calibration import compute_weighted_quantiles as compute_weighted_quantiles
 from .calibration import map_detection_scores as map_detection_scores
 from .calibration import score_detection as score_detection
 from .committee import COMMITTEE_METHODS as COMMITTEE_METHODS
@@ -12,7 +10,11 @@ from .committee_file import COMMITTEE_SUFFIX as COMMITTEE_SUFFIX
 from .committee_file import read_committee as read_committee
 from .committee_file import read_uncertainty as read_uncertainty
 from .committee_file import write_committee as write_committee
+from .conformal import ConformalIntervals as ConformalIntervals
+from .conformal import calibrate_conformal as calibrate_conformal
+from .conformal import get_min_calibration_size as get_min_calibration_size
 from .extrapolation import EnvironmentGrade as EnvironmentGrade
+from .extrapolation import TrainingLeverage as TrainingLeverage
 from .extrapolation import classify_grade as classify_grade
 from .known_structures import HELD_OUT as HELD_OUT
 from .known_structures import TRAIN as TRAIN

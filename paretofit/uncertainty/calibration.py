@@ -1,16 +1,16 @@
-"""Calibration of committees: the conversion of their spread to errors, and intervals that are valid for any model.
+"""Calibration of committees: disagreement and error, the conversion from one to the other, and detection rates.
 
 All functions take plain arrays. A value is an energy per atom, a force component or a stress component, in any unit,
 but never an extensive energy or the norm of a vector.
 
-**Conformal intervals and small spreads.** Spreads below a tenth of their median (more, with few members) are raised to
-this floor. Values with smaller spreads, such as forces that nearly vanish by symmetry, are inside any interval and
-would make the intervals of the other values too narrow. They are therefore excluded from the calibration, provided that
-the resulting intervals, at the floor, contain as large a share of them as the coverage requires.
+**Calibrations in logarithms.** Slopes, isotonic curves and quantiles are fitted to the logarithms of disagreements and
+errors, with medians or clipped residuals, because errors span decades and a single configuration far off must not
+decide. Least squares through the origin, as in Bidoggia et al. (2025), follow the few largest errors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,9 @@ from scipy.optimize import isotonic_regression
 from paretofit.core import Array, InputError
 from paretofit.linear import split_by_group
 
-MIN_RELATIVE_SPREAD = 0.1  # of the median spread
 MIN_CALIBRATION_PAIRS = 3
+MAX_DEVIATION_SIGMA = 3.0  # of log(error / disagreement), to which an isotonic curve clips the deviations
+SIGMA_PER_MAD = 1.4826  # of a normal distribution, relative to its median absolute deviation
 NORMAL_QUANTILE_95 = 1.959964  # standard deviations of a 95 % confidence interval
 
 
@@ -73,7 +74,7 @@ class SlopeCalibration:
     Attributes
     ----------
     slope : float
-        a, by least squares.
+        a, the median of τ/ε.
     slope_half_width : float
         Half width of its 95 % interval.
     rms_residual : float
@@ -93,8 +94,17 @@ class SlopeCalibration:
         return np.asarray(spread / self.slope)
 
 
-def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
-    """Fit a line to the disagreements ``(n,)`` of labelled configurations as a function of their errors ``(n,)``.
+def calibrate_slope(spread: Array, error: Array, weights: Array | None = None) -> SlopeCalibration:
+    """Fit a line τ = a ε to the disagreements ``(n,)`` and errors ``(n,)`` of labelled configurations, by the median.
+
+    The median of τ/ε minimises the sum of |log τ − log aε|, to which a configuration far off contributes as much as any
+    other. Half of the errors are below the predicted ones. Pairs with a zero have no logarithm and are not used.
+
+    Parameters
+    ----------
+    spread, error : (n,) float64
+    weights : (n,) float64, optional
+        Weight of each configuration.
 
     Raises
     ------
@@ -104,15 +114,15 @@ def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
 
     Notes
     -----
-    Section I.A.6 of Bidoggia et al. (2025).
+    Section I.A.6 of Bidoggia et al. (2025), with the median instead of least squares.
     """
-    _check_pairs(spread, error)
-    squares = float(error @ error)
-    slope = float(spread @ error) / squares
-    residuals = spread - slope * error
-    variance = float(residuals @ residuals) / (len(error) - 1)
-    half_width = NORMAL_QUANTILE_95 * float(np.sqrt(variance / squares))
-    return SlopeCalibration(slope, half_width, float(np.sqrt(np.mean(residuals**2))))
+    spread, error, weights = _select_positive_pairs(spread, error, weights)
+    ratio = spread / error
+    # 95 % interval of a median from order statistics, whose ranks have the standard deviation √n / 2
+    margin = 0.5 * NORMAL_QUANTILE_95 / np.sqrt(weights.sum() ** 2 / (weights**2).sum())
+    slope, low, high = compute_weighted_quantiles(ratio, weights, [0.5, 0.5 - margin, 0.5 + margin])
+    rms_residual = np.sqrt(np.average((spread - slope * error) ** 2, weights=weights))
+    return SlopeCalibration(slope, (high - low) / 2, float(rms_residual))
 
 
 def score_detection(spread: Array, error: Array, spread_limit: float, error_limit: float) -> tuple[float, float]:
@@ -190,37 +200,44 @@ class QuantileCalibration:
         return np.asarray(self.factor * spread)
 
 
-def calibrate_isotonic(spread: Array, error: Array) -> IsotonicCalibration:
-    """Fit an isotonic regression of the errors ``(n,)`` on the disagreements ``(n,)``.
+def calibrate_isotonic(spread: Array, error: Array, weights: Array | None = None) -> IsotonicCalibration:
+    """Fit an isotonic regression of the logarithms of the errors ``(n,)`` on the disagreements ``(n,)``.
+
+    Values of log(error / disagreement) further than `MAX_DEVIATION_SIGMA` from their median are clipped.
 
     Raises
     ------
     InputError
         As in `calibrate_slope`.
     """
-    _check_pairs(spread, error)
-    values, positions, counts = np.unique(spread, return_inverse=True, return_counts=True)
-    means = np.bincount(positions, error) / counts  # equal disagreements correspond to one error
-    return IsotonicCalibration(values, np.asarray(isotonic_regression(means, weights=counts).x))
+    spread, error, weights = _select_positive_pairs(spread, error, weights)
+    log_ratio = np.log(error / spread)
+    median = np.median(log_ratio)
+    width = MAX_DEVIATION_SIGMA * SIGMA_PER_MAD * np.median(np.abs(log_ratio - median))
+    if width > 0:
+        log_ratio = np.clip(log_ratio, median - width, median + width)
+    values, positions = np.unique(spread, return_inverse=True)
+    sums = np.bincount(positions, weights)  # equal disagreements correspond to one error
+    means = np.bincount(positions, weights * (np.log(spread) + log_ratio)) / sums
+    return IsotonicCalibration(values, np.exp(isotonic_regression(means, weights=sums).x))
 
 
-def calibrate_quantile(spread: Array, error: Array, quantile: float = 0.9) -> QuantileCalibration:
-    """Fit a quantile regression, through the origin, of the errors ``(n,)`` on the disagreements ``(n,)``.
+def calibrate_quantile(
+    spread: Array, error: Array, weights: Array | None = None, quantile: float = 0.9
+) -> QuantileCalibration:
+    """Fit a line through the origin, error = b × disagreement, below which a quantile of the errors ``(n,)`` lies.
 
-    The minimum of the pinball loss Σ ρ(ε − b D) is the quantile of ε / D with weights D.
+    b is the quantile of ε / τ, which minimises the pinball loss Σ ρ(log ε − log bτ).
 
     Raises
     ------
     InputError
         As in `calibrate_slope`, and if `quantile` is not between 0 and 1.
     """
-    _check_pairs(spread, error)
     if not 0 < quantile < 1:
         raise InputError(f"the quantile of the errors below the line must be between 0 and 1; got {quantile}")
-    is_positive = spread > 0
-    ratio, weights = error[is_positive] / spread[is_positive], spread[is_positive]
-    target = quantile * float(weights.sum()) * (1 - 1e-12)  # so that rounding does not skip a value
-    return QuantileCalibration(_weighted_quantile(ratio, weights, target), quantile)
+    spread, error, weights = _select_positive_pairs(spread, error, weights)
+    return QuantileCalibration(compute_weighted_quantiles(error / spread, weights, [quantile])[0], quantile)
 
 
 CALIBRATIONS = {"slope": calibrate_slope, "isotonic": calibrate_isotonic, "quantile": calibrate_quantile}
@@ -232,102 +249,21 @@ def map_detection_scores(spread: Array, error: Array, spread_limits: Array, erro
     return rates[..., 0], rates[..., 1]
 
 
-@dataclass(frozen=True)
-class ConformalIntervals:
-    """Intervals around predictions that contain new labels with a given probability.
+def compute_weighted_quantiles(values: Array, weights: Array, quantiles: Sequence[float]) -> list[float]:
+    """Compute quantiles of positive values with weights, interpolated in their logarithms between ranks.
 
-    Attributes
-    ----------
-    factor : float
-        Half widths in units of the spread.
-    min_spread : float
-        Lower bound to which smaller spreads are raised, such as those of forces that vanish by symmetry.
-    coverage : float
-        Probability that an interval contains a new label.
-    """
-
-    factor: float
-    min_spread: float
-    coverage: float
-
-    def compute_half_width(self, spread: Array) -> Array:
-        """Compute the half widths of the intervals of new values with these spreads."""
-        return np.asarray(self.factor * np.maximum(spread, self.min_spread))
-
-
-def calibrate_conformal(
-    spread: Array, residual: Array, coverage: float = 0.9, group: Array | None = None, n_members: int | None = None
-) -> ConformalIntervals:
-    """Compute the factor q such that prediction ± q·spread contains a new value with at least a given probability.
-
-    Split conformal prediction makes no assumption about the model or the spread, but the new value must be exchangeable
-    with those of the calibration. The factor is the quantile of |residual| / spread over the n values, or groups, and
-    the new one, whose ratio counts as infinite. If all spreads are equal, all intervals have the same width.
+    With equal weights, the quantile 0.5 is the geometric median.
 
     Parameters
     ----------
-    spread : (n,) float64
-        Spreads of held-out values, which no member was trained on.
-    residual : (n,) float64
-        Label minus prediction of these values.
-    coverage : float
-        The probability, between 0 and 1.
-    group : (n,) int, optional
-        Group of each value. Values of a group, such as the force components of a configuration, are correlated, so that
-        groups are exchangeable, but single values are not. Each group therefore counts as one value.
-    n_members : int, optional
-        Size of a small committee, whose members may agree by chance. The floor of the spread is then at least the
-        median spread divided by ``n_members - 1``.
-
-    Raises
-    ------
-    InputError
-        If there are too few values or groups for the coverage, or all spreads are zero.
-
-    Notes
-    -----
-    V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005); normalised scores after
-    H. Papadopoulos, A. Gammerman, V. Vovk, ICTAI (2008); groups after R. Dunn, L. Wasserman, A. Ramdas, J. Am. Stat.
-    Assoc. 118, 2491 (2023).
+    values, weights : (n,) float64
+        Positive.
+    quantiles : sequence of float
     """
-    _check_conformal_input(spread, residual, coverage, group)
-    floor = max(MIN_RELATIVE_SPREAD, 0 if n_members is None else 1 / (n_members - 1)) * np.median(spread[spread > 0])
-    groups = np.arange(len(residual)) if group is None else np.asarray(group)
-
-    def calibrate(mask: Array) -> ConformalIntervals:
-        factor = _compute_conformal_factor(np.maximum(spread[mask], floor), residual[mask], coverage, groups[mask])
-        return ConformalIntervals(factor, float(floor), coverage)
-
-    is_small = spread < floor
-    if is_small.any() and len(np.unique(groups[~is_small])) >= get_min_calibration_size(coverage):
-        intervals = calibrate(~is_small)
-        if np.mean(np.abs(residual[is_small]) <= intervals.compute_half_width(spread[is_small])) >= coverage:
-            return intervals
-    return calibrate(np.ones(len(spread), dtype=bool))
-
-
-def _compute_conformal_factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
-    """Compute the quantile of |residual| / spread over groups of equal weight and one more group, which is infinite."""
-    names, positions, counts = np.unique(group, return_inverse=True, return_counts=True)
-    min_size = get_min_calibration_size(coverage)
-    if len(names) < min_size:
-        raise InputError(
-            f"a coverage of {coverage:g} needs {min_size} held-out configurations for its calibration; there are "
-            f"{len(names)}: hold out more configurations, or set a lower coverage"
-        )
-    target = coverage * (len(names) + 1) - 1e-6
-    return _weighted_quantile(np.abs(residual) / spread, 1.0 / counts[positions], target)
-
-
-def _weighted_quantile(values: Array, weights: Array, target: float) -> float:
-    """Return the smallest value at which the cumulative weight reaches `target`."""
     order = np.argsort(values, kind="stable")
-    return float(values[order][np.searchsorted(np.cumsum(weights[order]), target)])
-
-
-def get_min_calibration_size(coverage: float) -> int:
-    """Return the smallest number of values, or groups, from which intervals of a coverage can be calibrated."""
-    return int(np.ceil(coverage / (1 - coverage) - 1e-9))
+    sorted_weights = weights[order]
+    ranks = (np.cumsum(sorted_weights) - 0.5 * sorted_weights) / sorted_weights.sum()
+    return [float(value) for value in np.exp(np.interp(quantiles, ranks, np.log(values[order])))]
 
 
 def _check_positive(error: float) -> float:
@@ -336,20 +272,14 @@ def _check_positive(error: float) -> float:
     return error
 
 
-def _check_conformal_input(spread: Array, residual: Array, coverage: float, group: Array | None) -> None:
-    if not 0 < coverage < 1:
-        raise InputError(f"the coverage must be between 0 and 1; got {coverage}")
-    if len(spread) != len(residual) or (group is not None and len(group) != len(residual)):
-        raise InputError(
-            f"there must be a spread, and a group if there are any, for each residual; got {len(spread)} spreads, "
-            f"{len(residual)} residuals{'' if group is None else f' and {len(group)} groups'}"
-        )
-    if not (np.isfinite(spread) & np.isfinite(residual) & (spread >= 0)).all():
-        raise InputError(
-            "spreads and residuals must be finite, and spreads not negative; remove the values without a label"
-        )
-    if not spread.any():
-        raise InputError("conformal intervals need spreads above zero; are the members identical?")
+def _select_positive_pairs(spread: Array, error: Array, weights: Array | None) -> tuple[Array, Array, Array]:
+    """Check disagreements and errors, and select those that have logarithms, with their weights."""
+    _check_pairs(spread, error)
+    weights = np.ones(len(error)) if weights is None else np.asarray(weights, dtype=np.float64)
+    is_used = (spread > 0) & (error > 0) & (weights > 0)
+    if not is_used.any():
+        raise InputError("no configuration has both a disagreement and an error above zero")
+    return spread[is_used], error[is_used], weights[is_used]
 
 
 def _check_pairs(spread: Array, error: Array) -> None:
@@ -357,7 +287,7 @@ def _check_pairs(spread: Array, error: Array) -> None:
         raise InputError(f"there must be an error for each disagreement; got {len(spread)} and {len(error)}")
     if len(spread) < MIN_CALIBRATION_PAIRS:
         raise InputError(
-            f"a calibration needs at least {MIN_CALIBRATION_PAIRS} disagreements with their errors; got {len(spread)}"
+            f"a calibration requires at least {MIN_CALIBRATION_PAIRS} disagreements with errors; got {len(spread)}"
         )
     for name, values in (("disagreements", spread), ("errors", error)):
         is_invalid = ~(np.isfinite(values) & (values >= 0))
@@ -372,7 +302,7 @@ def _check_members(member_predictions: Array) -> Array:
     if values.ndim != 2:
         raise InputError(f"the predictions of the members must have the shape (members, values); got {values.shape}")
     if len(values) < 2:
-        raise InputError(f"a committee needs at least two members; got {len(values)}")
+        raise InputError(f"a committee requires at least two members; got {len(values)}")
     return values
 
 

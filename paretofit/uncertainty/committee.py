@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -62,6 +62,12 @@ class CommitteeFit:
         Products of the whitened rows of each block with the residuals of the fit.
     variance : float
         Sum of the squared weighted residuals divided by the degrees of freedom.
+    block_numbers : (n_configurations,) int64
+        Block of each configuration.
+    residual_squares, n_rows : (n_blocks,) float64
+        Sum of the squared weighted residuals, and number of rows, of each block.
+    is_used : (n_blocks,) bool
+        Blocks of the fit, from which members are drawn; see `leave_out`.
     """
 
     coefficients: Array
@@ -70,6 +76,10 @@ class CommitteeFit:
     G: Array
     c: Array
     variance: float
+    block_numbers: Array
+    residual_squares: Array
+    n_rows: Array
+    is_used: Array
     _parts: Sequence[Part]
     _weights: Array
 
@@ -113,12 +123,60 @@ class CommitteeFit:
                 f"{sums.n_train} rows do not determine {p} coefficients, so that a committee has no meaningful spread; "
                 "use a smaller 2Jmax or more configurations"
             )
-        c = moments.c.sum(axis=0)
-        delta = factor.solve(np.asfortranarray(c[:, None]))[:, 0]
-        variance = max(moments.sum_squares - float(c @ delta), 0.0) / max(sums.n_train - P, 1)
-        residual_c = moments.c - np.array([blas.dsymv(1.0, G.T, delta, lower=0) for G in moments.G])
-        coefficients = _to_raw(whitening, p, (baseline + delta)[None])[0]
-        return cls(coefficients, whitening, factor, moments.G, residual_c, variance, parts, weights)
+        is_used = np.ones(len(moments.G), dtype=bool)
+        baseline_fit = cls(
+            _to_raw(whitening, p, baseline[None])[0],
+            whitening,
+            factor,
+            moments.G,
+            moments.c,
+            np.nan,
+            moments.block_numbers,
+            moments.squares,
+            moments.n_rows,
+            is_used,
+            parts,
+            weights,
+        )
+        return baseline_fit._update(is_used, factor)
+
+    def leave_out(self, blocks: Array) -> CommitteeFit:
+        """Fit again without some blocks, from the moments of the others; members are drawn from these.
+
+        Parameters
+        ----------
+        blocks : (k,) int
+            Numbers of the blocks to leave out.
+
+        Raises
+        ------
+        InputError
+            If the other blocks do not determine the coefficients.
+        """
+        is_used = self.is_used.copy()
+        is_used[blocks] = False
+        P = len(self.factor.R)
+        moments = (is_used.astype(float) @ self.G.reshape(len(self.G), -1)).reshape(P, P)
+        factor = NestedFactor.from_moments(moments.T.copy(order="F"))
+        if is_used.sum() < 2 or not factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
+            raise InputError(f"without {len(blocks)} of {len(is_used)} blocks, the rows do not determine the fit")
+        return self._update(is_used, factor)
+
+    def _update(self, is_used: Array, factor: NestedFactor) -> CommitteeFit:
+        """Move the coefficients to the minimum for the blocks in use, whose moments have this factor."""
+        delta = factor.solve(np.asfortranarray(self.c[is_used].sum(axis=0)[:, None]))[:, 0]
+        shifts = np.array([blas.dsymv(1.0, G.T, delta, lower=0) for G in self.G])
+        squares = np.maximum(self.residual_squares - (2 * self.c - shifts) @ delta, 0.0)
+        n_free = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
+        return replace(
+            self,
+            coefficients=self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta[None])[0],
+            factor=factor,
+            c=self.c - shifts,
+            variance=float(squares[is_used].sum()) / n_free,
+            residual_squares=squares,
+            is_used=is_used,
+        )
 
     def draw_members(
         self, n_members: int, rng: np.random.Generator, *, method: CommitteeMethod = "bootstrap", fraction: float = 0.7
@@ -152,7 +210,7 @@ class CommitteeFit:
         of the spread of "bootstrap".
         """
         if n_members < 2:
-            raise InputError(f"a committee needs at least two members; got {n_members}")
+            raise InputError(f"a committee requires at least two members; got {n_members}")
         check_choice("the method of a committee", method, COMMITTEE_METHODS)
         if not 0 < fraction < 1:
             raise InputError(f"the share of groups in a subset must be between 0 and 1; got {fraction}")
@@ -181,8 +239,7 @@ class CommitteeFit:
         ignored, because no reasonable change makes them exact.
         """
         P = len(self.factor.R)
-        n_rows = sum(len(block.X) for block in iterate_blocks(self._parts))
-        min_leverage = MIN_RELATIVE_LEVERAGE * P / n_rows
+        min_leverage = MIN_RELATIVE_LEVERAGE * P / self.n_rows[self.is_used].sum()
         squares = np.zeros((P, P))
         for changes in self._iterate_exact_changes(min_leverage):
             squares += blas.dsyrk(1.0, changes, trans=1, lower=0)
@@ -202,7 +259,7 @@ class CommitteeFit:
             u = solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
-            is_used = leverage > min_leverage
+            is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[block.configuration]]
             yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
 
     def _to_whitened(self, delta: Array) -> Array:
@@ -211,11 +268,14 @@ class CommitteeFit:
 
     def _draw_counts(self, n_members: int, rng: np.random.Generator, fraction: float | None) -> Array:
         """Draw the number of times that each member uses each block, ``(n_members, n_blocks)``."""
-        n = len(self.G)
+        used = np.flatnonzero(self.is_used)
+        n, counts = len(used), np.zeros((n_members, len(self.G)))
         if fraction is None:
-            return np.asarray(rng.multinomial(n, np.full(n, 1 / n), size=n_members).astype(float))
+            counts[:, used] = rng.multinomial(n, np.full(n, 1 / n), size=n_members)
+            return counts
         n_drawn = min(max(1, round(fraction * n)), n - 1)
-        return np.array([np.isin(np.arange(n), rng.permutation(n)[:n_drawn]) for _ in range(n_members)], dtype=float)
+        counts[:, used] = [np.isin(np.arange(n), rng.permutation(n)[:n_drawn]) for _ in range(n_members)]
+        return counts
 
     def _refit(self, counts: Array) -> Array:
         """Fit draws of blocks; return whitened differences from the fit, zero in directions that are not determined."""
@@ -239,14 +299,14 @@ class _BlockMoments:
     def __init__(self, whitening: Whitening, baseline: Array, weights: Array, numbers: Array) -> None:
         n_blocks, P = int(numbers.max()) + 1, len(baseline)
         self.whitening, self.baseline, self.weights, self.block_numbers = whitening, baseline, weights, numbers
-        self.G, self.c, self.sum_squares = np.zeros((n_blocks, P, P)), np.zeros((n_blocks, P)), 0.0
+        self.G, self.c = np.zeros((n_blocks, P, P)), np.zeros((n_blocks, P))
+        self.squares, self.n_rows = np.zeros(n_blocks), np.zeros(n_blocks)
 
     def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
         """Add rows; each thread adds the rows of one block of groups, in their order."""
         w = self.weights[block.kind]
         U = self.whitening.apply(block.X) * w[:, None]
         y = w * block.Y[:, 0] - U @ self.baseline
-        self.sum_squares += float(y @ y)
         row_numbers = self.block_numbers[block.configuration]
 
         def add_group_block(k: int) -> None:
@@ -254,6 +314,8 @@ class _BlockMoments:
             rows = np.ascontiguousarray(U[mask])
             add_gram(self.G[k].T, rows)
             self.c[k] += rows.T @ y[mask]
+            self.squares[k] += y[mask] @ y[mask]
+            self.n_rows[k] += len(rows)
 
         list(pool.map(add_group_block, np.unique(row_numbers).tolist()))
 
@@ -277,7 +339,7 @@ def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Ar
     """Assign the groups to blocks, and return the number of each configuration's block, ``(n_configurations,)``."""
     names, positions = np.unique(group, return_inverse=True)
     if len(names) < 2:
-        raise InputError(f"a committee needs at least two groups of configurations; got {len(names)}")
+        raise InputError(f"a committee requires at least two groups of configurations; got {len(names)}")
     n_blocks = max(2, min(MAX_BLOCKS, len(names), MAX_MOMENT_BYTES // (8 * n_columns**2)))
     return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[positions])
 

@@ -69,7 +69,7 @@ def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
     """
     members, uncertainty = _read_file(path, "fit it again")
     if members.ndim != 2 or len(members) < 2:
-        raise InputError(f"{path}: a committee needs at least two members; its array has shape {members.shape}")
+        raise InputError(f"{path}: a committee requires at least two members; its array has shape {members.shape}")
     if not np.ptp(members, axis=0).any():
         raise InputError(f"{path}: all members are identical, so that their spread has no meaning; fit it again")
     return members, uncertainty

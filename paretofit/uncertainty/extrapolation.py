@@ -129,7 +129,7 @@ def _select_independent_rows(rows: Array) -> Array:
     """Select as many independent rows as there are columns, by Gaussian elimination with row pivoting."""
     n, p = rows.shape
     if n < p:
-        raise InputError(f"an active set of {p} columns needs as many rows; there are {n}")
+        raise InputError(f"an active set of {p} columns requires as many rows; there are {n}")
     positions, _, U = scipy.linalg.lu(rows, p_indices=True, check_finite=False)
     pivots = np.abs(np.diag(U))
     if not pivots.min() > MIN_RELATIVE_PIVOT * pivots.max():

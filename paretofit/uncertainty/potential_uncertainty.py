@@ -13,13 +13,8 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array, InputError, RowKind, check_choice
-from paretofit.uncertainty.calibration import (
-    CALIBRATIONS,
-    ConformalIntervals,
-    calibrate_conformal,
-    compute_disagreement,
-    get_min_calibration_size,
-)
+from paretofit.uncertainty.calibration import CALIBRATIONS, compute_disagreement
+from paretofit.uncertainty.conformal import ConformalIntervals, calibrate_conformal, get_min_calibration_size
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 
 

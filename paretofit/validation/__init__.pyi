@@ -1,7 +1,6 @@
 from .crystal import PROTOTYPES as PROTOTYPES
 from .crystal import build_reference_crystal as build_reference_crystal
 from .crystal import compute_energy as compute_energy
-from .interlayer import find_layer_gaps as find_layer_gaps
 from .lammps_crystal import create_lammps_crystal as create_lammps_crystal
 from .md_timing import MdSpeed as MdSpeed
 from .md_timing import measure_md_speed as measure_md_speed
@@ -14,8 +13,17 @@ from .measurement import PropertyResult as PropertyResult
 from .measurement import ValidationCase as ValidationCase
 from .measurement import ValidationSettings as ValidationSettings
 from .measurement import describe_error as describe_error
+from .measurement import list_applicable_properties as list_applicable_properties
 from .measurement import measure_property as measure_property
 from .measurement import relax_crystal as relax_crystal
+from .periodicity import KINDS as KINDS
+from .periodicity import count_periodic as count_periodic
+from .periodicity import orient_structure as orient_structure
+from .quantity import PropertyError as PropertyError
 from .quantity import check_validate_extra as check_validate_extra
+from .stored_results import pack_result as pack_result
+from .stored_results import pack_structure as pack_structure
+from .stored_results import unpack_result as unpack_result
+from .stored_results import unpack_structure as unpack_structure
 from .subject import PotentialSpec as PotentialSpec
 from .subject import parse_potential as parse_potential

@@ -13,6 +13,13 @@ from ase.neighborlist import neighbor_list
 from ase.optimize import BFGS
 
 from paretofit.core import Array, copy_without_constraints
+from paretofit.validation.periodicity import (
+    STRAINED_COMPONENTS,
+    count_periodic,
+    get_measure,
+    measure_cell,
+    reduce_to_primitive,
+)
 from paretofit.validation.quantity import PropertyError, Quantity
 
 CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; for the cell, forces as defined by ASE's FrechetCellFilter
@@ -40,6 +47,8 @@ def compute_energy(atoms: Atoms, calculator: Any) -> float:
 def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = CRYSTAL_FORCE_TOLERANCE) -> Atoms:
     """Relax the positions and, if requested, the cell of a copy, and return it with its calculator.
 
+    Of a sheet or a wire in the orientation of `orient_structure`, the vacuum is not relaxed; a molecule has no cell.
+
     Raises
     ------
     PropertyError
@@ -47,12 +56,13 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
         closer than half the sum of their covalent radii.
     """
     copy = attach_calculator(atoms, calculator)
-    relaxed: Any = FrechetCellFilter(copy) if relax_cell else copy
+    mask = np.isin(range(6), STRAINED_COMPONENTS[count_periodic(copy)])
+    relaxed: Any = FrechetCellFilter(copy, mask=mask) if relax_cell and mask.any() else copy
     optimizer = BFGS(relaxed, logfile=None)
     for _ in optimizer.irun(fmax=fmax, steps=MAX_RELAXATION_STEPS):
-        volume_ratio = copy.get_volume() / atoms.get_volume()
-        if not 1 / MAX_RELAXED_VOLUME_RATIO < volume_ratio < MAX_RELAXED_VOLUME_RATIO:
-            raise PropertyError(f"the relaxation changes the volume by a factor of {volume_ratio:.2g}")
+        ratio = measure_cell(copy) / measure_cell(atoms)  # 1 for a molecule
+        if not 1 / MAX_RELAXED_VOLUME_RATIO < ratio < MAX_RELAXED_VOLUME_RATIO:
+            raise PropertyError(f"the relaxation changes the {get_measure(copy).name} by a factor of {ratio:.2g}")
         if not np.isfinite(copy.get_potential_energy()):
             raise PropertyError("the energy is not finite in the relaxation")
     if not optimizer.converged():
@@ -84,7 +94,16 @@ def find_symmetry(atoms: Atoms) -> Any:
 
 
 def standardize_cell(atoms: Atoms) -> Atoms:
-    """Return spglib's conventional standard cell, to which Miller indices and elastic constants refer."""
+    """Return spglib's conventional standard cell, to which Miller indices and elastic constants refer.
+
+    A sheet or a wire is reduced to its primitive cell instead, and a molecule stays as it is.
+    """
+    if not atoms.pbc.any():
+        return atoms
+    if not atoms.pbc.all():
+        symmetry = find_symmetry(atoms)
+        representatives = np.unique(symmetry.mapping_to_primitive, return_index=True)[1]
+        return reduce_to_primitive(atoms, symmetry.primitive_lattice, representatives)
     cell, scaled_positions, numbers = _call_spglib("standardize_cell", atoms, "spglib finds no standard cell")
     return Atoms(numbers, cell=cell, scaled_positions=scaled_positions, pbc=True)
 
@@ -105,8 +124,12 @@ def compute_cell_heights(atoms: Atoms) -> Array:
 
 
 def compute_repeats(atoms: Atoms, min_length: float) -> Array:
-    """Compute the repetitions, ``(3,)`` int, for which opposite faces are at least `min_length` (Å) apart."""
-    return np.asarray(np.maximum(1, np.ceil(min_length / compute_cell_heights(atoms) - 1e-6)).astype(int))
+    """Compute the repetitions, ``(3,)`` int, for which opposite faces are at least `min_length` (Å) apart.
+
+    The vacuum of structures that are periodic in fewer directions is not repeated.
+    """
+    repeats = np.maximum(1, np.ceil(min_length / compute_cell_heights(atoms) - 1e-6)).astype(int)
+    return np.asarray(np.where(atoms.pbc, repeats, 1))
 
 
 def repeat_to_length(atoms: Atoms, min_length: float) -> Atoms:
@@ -132,15 +155,34 @@ def build_reference_crystal(symbol: str) -> Atoms | None:
 
 
 def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
-    """List the lattice constants of a conventional cell, c/a if a = b ≠ c, unusual angles, and the volume per atom."""
-    a, b, c, *angles = atoms.cell.cellpar()
-    quantities = [Quantity("a", "Å", a)]
-    quantities += [Quantity(name, "Å", x) for name, x in (("b", b), ("c", c)) if abs(x - a) > SYMMETRY_TOLERANCE_A]
-    if [quantity.name for quantity in quantities] == ["a", "c"]:
-        quantities.append(Quantity("c/a", "", c / a))
+    """List the lattice constants of a conventional cell, c/a if a = b ≠ c, unusual angles, and the volume per atom.
+
+    For sheets and wires, these are the constants of the periodic directions, the area or length per atom, and the
+    extent of the atoms along other directions; for molecules, the extent and the shortest distance.
+    """
+    n = count_periodic(atoms)
+    parameters = atoms.cell.cellpar()
+    lengths = dict(zip("abc"[:n], parameters[:n], strict=False))
+    names = [name for name, x in lengths.items() if name == "a" or abs(x - lengths["a"]) > SYMMETRY_TOLERANCE_A]
+    quantities = [Quantity(name, "Å", lengths[name]) for name in names]
+    if names == ["a", "c"]:
+        quantities.append(Quantity("c/a", "", lengths["c"] / lengths["a"]))
     quantities += [
         Quantity(name, "°", angle)
-        for name, angle in zip(("alpha", "beta", "gamma"), angles, strict=True)
-        if min(abs(angle - 90), abs(angle - 120)) > 0.01
+        for name, angle in zip(("alpha", "beta", "gamma"), parameters[3:], strict=True)
+        if (n == 3 or (n == 2 and name == "gamma")) and min(abs(angle - 90), abs(angle - 120)) > 0.01
     ]
-    return [*quantities, Quantity("volume", "Å³/atom", atoms.get_volume() / len(atoms))]
+    if n:
+        measure = get_measure(atoms)
+        quantities.append(Quantity(measure.name, f"{measure.unit}/atom", measure_cell(atoms) / len(atoms)))
+    extents = np.sort(np.ptp(atoms.positions[:, n:], axis=0))
+    label = "thickness" if n == 2 else "extent"
+    return [
+        *quantities,
+        *(Quantity(f"{label} {k or ''}".strip(), "Å", float(extent)) for k, extent in _number(extents)),
+    ]
+
+
+def _number(values: Array) -> list[tuple[int, float]]:
+    """Number values from one, or with zero if there is a single one."""
+    return [(k if len(values) > 1 else 0, value) for k, value in enumerate(values.tolist(), start=1)]

@@ -46,16 +46,26 @@ class DimerCurve:
         return float(inner_curve["distance"].iloc[decreases[0]]) if len(decreases) else 0.0
 
     @property
+    def is_bound(self) -> bool:
+        """Whether the energy has a minimum, below that of separated atoms, inside the curve."""
+        return self.minimum_index < len(self.curve) - 1 and float(self.curve["energy"].iloc[self.minimum_index]) < 0
+
+    @property
     def quantities(self) -> list[Quantity]:
-        """Distance and depth of the minimum, energy at half the covalent distance, and inner turning distance."""
+        """Distance and depth of the minimum, if any; energy at half the covalent distance, inner turning distance."""
         minimum = self.curve.iloc[self.minimum_index]
         wall_energy = float(np.interp(self.covalent_distance / 2, self.curve["distance"], self.curve["energy"]))
-        return [
-            Quantity("bond length", "Å", float(minimum["distance"])),
-            Quantity("depth", "eV", float(-minimum["energy"])),
+        quantities = [
             Quantity("energy at half the covalent distance", "eV", wall_energy),
             Quantity("attractive again below", "Å", self.inner_turning_distance),
         ]
+        if not self.is_bound:
+            return quantities
+        bond = [
+            Quantity("bond length", "Å", float(minimum["distance"])),
+            Quantity("depth", "eV", float(-minimum["energy"])),
+        ]
+        return bond + quantities
 
 
 def compute_dimer_curve(calculator: Any, first: str, second: str, *, n_points: int = 115) -> DimerCurve:

@@ -1,4 +1,7 @@
-"""Elastic constants from differences of the stresses of strained cells with relaxed positions."""
+"""Elastic constants from differences of the stresses of strained cells with relaxed positions.
+
+For crystals, they are in GPa; for sheets in N/m, for strains in the plane; a wire has one, its stiffness, in nN.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,17 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
 from paretofit.core import Array
 from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_positions_if_needed
+from paretofit.validation.periodicity import (
+    MEASURES,
+    STRAINED_COMPONENTS,
+    count_periodic,
+    get_measure,
+    measure_cell,
+)
 from paretofit.validation.quantity import Quantity
 
 STRAIN = 0.005
@@ -21,58 +31,92 @@ ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), 
 
 @dataclass(frozen=True)
 class ElasticTensor:
-    """Elastic tensor of a crystal.
+    """Elastic tensor of a crystal, a sheet or a wire.
 
     Attributes
     ----------
-    constants : (6, 6) float64
-        Symmetrised elastic constants in Voigt's order xx, yy, zz, yz, xz, xy, for engineering shear strains, GPa.
+    constants : (6, 6), (3, 3) or (1, 1) float64
+        Symmetrised elastic constants for engineering shear strains: of a crystal in Voigt's order xx, yy, zz, yz, xz,
+        xy, GPa; of a sheet, xx, yy, xy, N/m; of a wire, xx, nN. The axes are those of `orient_structure`.
     asymmetry : float
-        Largest |C_ij - C_ji| before symmetrisation, which measures the numerical error, GPa.
+        Largest |C_ij - C_ji| before symmetrisation, which measures the numerical error, in the same unit.
+    n_periodic : int
     """
 
     constants: Array
     asymmetry: float
+    n_periodic: int = 3
 
     @property
     def voigt(self) -> tuple[float, float]:
-        """Voigt averages of the bulk and the shear modulus, GPa."""
+        """Voigt averages of the bulk and the shear modulus of a crystal, GPa."""
         C = self.constants
         diagonal, coupling, shear = np.trace(C[:3, :3]), C[0, 1] + C[0, 2] + C[1, 2], np.trace(C[3:, 3:])
         return float((diagonal + 2 * coupling) / 9), float((diagonal - coupling + 3 * shear) / 15)
 
     @property
     def reuss(self) -> tuple[float, float]:
-        """Reuss averages of the bulk and the shear modulus, GPa; this bulk modulus applies to hydrostatic pressure."""
+        """Reuss averages of the bulk and the shear modulus of a crystal, GPa.
+
+        This bulk modulus applies to hydrostatic pressure.
+        """
         S = np.linalg.inv(self.constants)
         diagonal, coupling, shear = np.trace(S[:3, :3]), S[0, 1] + S[0, 2] + S[1, 2], np.trace(S[3:, 3:])
         return float(1 / (diagonal + 2 * coupling)), float(15 / (4 * (diagonal - coupling) + 3 * shear))
 
     @property
+    def is_stable(self) -> bool:
+        """Whether every strain costs energy."""
+        return bool(np.linalg.eigvalsh(self.constants)[0] > 0)
+
+    @property
     def quantities(self) -> list[Quantity]:
-        """Constants that are not zero by symmetry, moduli, and the lowest eigenvalue (positive for stable crystals)."""
-        C = self.constants
+        """Constants that are not zero by symmetry, moduli, and the lowest eigenvalue (positive for stable crystals).
+
+        Moduli that invert the constants are left out if these are unstable, because they would have no meaning.
+        """
+        C, columns = self.constants, STRAINED_COMPONENTS[self.n_periodic]
+        if self.n_periodic == 1:
+            return [Quantity(MEASURES[1].modulus, MEASURES[1].modulus_unit, float(C[0, 0]))]
         values = {
-            f"C{i + 1}{j + 1}": C[i, j]
-            for i, j in combinations_with_replacement(range(6), 2)
-            if (i, j) in ALWAYS_SHOWN or abs(C[i, j]) > MIN_CONSTANT_RATIO * abs(C).max()
+            f"C{columns[i] + 1}{columns[j] + 1}": C[i, j]
+            for i, j in combinations_with_replacement(range(len(columns)), 2)
+            if (columns[i], columns[j]) in ALWAYS_SHOWN or abs(C[i, j]) > MIN_CONSTANT_RATIO * abs(C).max()
         }
-        values |= dict(zip(("B Voigt", "G Voigt", "B Reuss", "G Reuss"), (*self.voigt, *self.reuss), strict=True))
-        values["lowest eigenvalue of C"] = np.linalg.eigvalsh(C)[0]
-        return [Quantity(name, "GPa", float(value)) for name, value in values.items()]
+        values |= self._moduli_of_crystal if self.n_periodic == 3 else self._moduli_of_sheet
+        unit = MEASURES[self.n_periodic].modulus_unit
+        quantities = [Quantity(name, unit, float(value)) for name, value in values.items()]
+        quantities.append(Quantity("lowest eigenvalue of C", unit, float(np.linalg.eigvalsh(C)[0])))
+        if self.n_periodic == 2 and self.is_stable:
+            S = np.linalg.inv(C)
+            quantities.append(Quantity("Poisson's ratio along x", "", float(-S[0, 1] / S[0, 0])))
+        return quantities
+
+    @property
+    def _moduli_of_crystal(self) -> dict[str, float]:
+        moduli = dict(zip(("B Voigt", "G Voigt"), self.voigt, strict=True))
+        return moduli | (dict(zip(("B Reuss", "G Reuss"), self.reuss, strict=True)) if self.is_stable else {})
+
+    @property
+    def _moduli_of_sheet(self) -> dict[str, float]:
+        """Modulus of equal strains in both directions, and Young's modulus along x."""
+        C = self.constants
+        moduli = {MEASURES[2].modulus: (C[0, 0] + C[1, 1] + 2 * C[0, 1]) / 4}
+        return moduli | ({"Young's modulus along x": 1 / np.linalg.inv(C)[0, 0]} if self.is_stable else {})
 
 
 def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = STRAIN) -> ElasticTensor:
-    """Compute C_ij = ∂σ_i/∂ε_j (GPa) by central differences, with positions relaxed in each strained cell.
+    """Compute C_ij = ∂σ_i/∂ε_j by central differences, with positions relaxed in each strained cell.
 
-    The result is symmetrised: C_ij and C_ji come from different strains and are averaged.
+    The result is symmetrised: C_ij and C_ji come from different strains and are averaged. The stress of a sheet is per
+    length (N/m) and that of a wire is a force (nN), so that they do not depend on the vacuum.
 
     Parameters
     ----------
     calculator : ase calculator
         Calculator with stresses.
     atoms : ase.Atoms
-        Crystal with relaxed cell and positions, because the constants are defined at zero stress.
+        Crystal, sheet or wire with relaxed cell and positions, because the constants are defined at zero stress.
     strain : float
         Magnitude of each Voigt strain, applied with both signs; shear strains are engineering strains, 2ε.
 
@@ -85,12 +129,14 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
     PropertyError
         If the positions cannot be relaxed.
     """
-    C = np.empty((6, 6))
-    for column in range(6):
+    n, measure = count_periodic(atoms), get_measure(atoms)
+    columns = list(STRAINED_COMPONENTS[n])
+    C = np.empty((len(columns), len(columns)))
+    for k, column in enumerate(columns):
         plus, minus = (_compute_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
-        C[:, column] = (plus - minus) / (2 * strain)
-    C /= units.GPa
-    return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()))
+        C[:, k] = (plus - minus)[columns] / (2 * strain)
+    C *= atoms.get_volume() / measure_cell(atoms) / measure.modulus_factor
+    return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()), n)
 
 
 def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:

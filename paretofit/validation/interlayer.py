@@ -32,14 +32,16 @@ class InterlayerScan:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Distance and depth of the minimum; the distance is NaN if the layers do not bind."""
+        """Distance and depth of the minimum; none if the layers do not bind."""
         distance, energy = self.curve.to_numpy().T
         lowest = int(np.argmin(energy))
-        minimum, depth = float("nan"), 0.0
-        if 0 < lowest < len(energy) - 1 and energy[lowest] < 0:
-            a, b, c = np.polyfit(distance[lowest - 1 : lowest + 2], energy[lowest - 1 : lowest + 2], 2)
-            minimum, depth = float(-b / (2 * a)), float(b**2 / (4 * a) - c)
-        return [Quantity("interlayer distance", "Å", minimum), Quantity("binding", "meV/atom", depth)]
+        if not (0 < lowest < len(energy) - 1 and energy[lowest] < 0):
+            return []
+        a, b, c = np.polyfit(distance[lowest - 1 : lowest + 2], energy[lowest - 1 : lowest + 2], 2)
+        return [
+            Quantity("interlayer distance", "Å", float(-b / (2 * a))),
+            Quantity("binding", "meV/atom", float(b**2 / (4 * a) - c)),
+        ]
 
 
 def find_layer_gaps(atoms: Atoms) -> tuple[Array, Array]:

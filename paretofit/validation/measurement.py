@@ -17,10 +17,13 @@ from paretofit.validation import crystal
 from paretofit.validation.defects import compute_formation_energies, relax_defect_cells
 from paretofit.validation.dimer import compute_dimer_curve
 from paretofit.validation.elastic import compute_elastic_constants
-from paretofit.validation.interlayer import scan_interlayer_distance
-from paretofit.validation.phonon_bands import compute_phonons
+from paretofit.validation.interlayer import find_layer_gaps, scan_interlayer_distance
+from paretofit.validation.periodicity import KINDS, count_periodic, orient_structure
+from paretofit.validation.phonon_bands import compute_phonons, compute_vibrations
 from paretofit.validation.quantity import PropertyError, Quantity
+from paretofit.validation.reservoirs import ReservoirEnergies, compute_reservoir_energies
 from paretofit.validation.stability import MdProtocol, run_stability_test
+from paretofit.validation.stone_wales import find_rotatable_bonds
 from paretofit.validation.subject import PotentialSpec
 from paretofit.validation.surfaces import Miller, choose_miller_indices, compute_surface_energy
 from paretofit.validation.volume_scan import BirchMurnaghanCurve, compute_equation_of_state, scale_to_minimum
@@ -33,7 +36,8 @@ class Effort:
     Attributes
     ----------
     phonon_supercell_length, defect_supercell_length, slab_thickness, md_supercell_length : float
-        Smallest distance between opposite faces of a supercell, or smallest thickness of a slab, Å.
+        Smallest distance between opposite faces of a supercell in periodic directions, or smallest thickness of a slab,
+        Å.
     md_protocol : MdProtocol
     n_eos_points : int
         Number of volumes of the curve of an equation of state.
@@ -58,17 +62,21 @@ class ValidationSettings:
     ----------
     effort : Effort
     prototypes : tuple of str
-        Crystal structures of an element whose equations of state are compared.
+        Crystal structures of an element whose equations of state are compared with those of its crystals.
     surfaces : tuple of (h, k, l)
         Miller indices in the conventional cell; by default three low-index surfaces.
     interstitials : tuple of (3,) float
         Interstitial sites in fractional coordinates of the conventional cell.
+    reference_energies : tuple of (str, float)
+        Element and energy (eV) of an atom in its reservoir, for defects that add or remove atoms; by default see
+        `paretofit.validation.reservoirs`.
     """
 
     effort: Effort = field(default_factory=Effort)
     prototypes: tuple[str, ...] = ("fcc", "bcc", "hcp")
     surfaces: tuple[Miller, ...] = ()
     interstitials: tuple[tuple[float, float, float], ...] = ()
+    reference_energies: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ class ValidationCase:
     structure_name : str
     input_structure : ase.Atoms
     crystal : ase.Atoms
-        Conventional standard cell relaxed with this potential; the input structure for properties without relaxation.
+        Relaxed with this potential: conventional standard cell of a crystal, primitive cell of a sheet or a wire, or
+        molecule; the input structure for properties without relaxation.
     settings : ValidationSettings
     """
 
@@ -101,7 +110,7 @@ class ValidationCase:
 
     def make_calculator(self, potential: PotentialSpec | None = None) -> Any:
         """Create a calculator for the elements of the structure, of this case's potential or of another potential."""
-        return (potential or self.potential).make_calculator(self.input_structure.get_chemical_symbols())
+        return (potential or self.potential).make_calculator_for(self.input_structure)
 
 
 @dataclass
@@ -116,11 +125,14 @@ class PropertyResult:
         Curves by the name of their table; ``structure`` and ``potential`` are columns.
     failures : list of str
         Reasons, with the name of the part that failed if other parts were computed.
+    notes : list of str
+        Conventions that the values depend on.
     """
 
     values: list[tuple[str, int, Quantity]] = field(default_factory=list)
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add_quantities(
         self, case: ValidationCase, quantities: Sequence[Quantity], structure_name: str | None = None
@@ -148,9 +160,18 @@ class PropertyResult:
 
 
 def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
-    """Relax the cell and the positions, and return the conventional standard cell of spglib."""
-    calculator = potential.make_calculator(atoms.get_chemical_symbols())
-    return crystal.standardize_cell(crystal.relax_structure(calculator, atoms, relax_cell=True))
+    """Relax the positions and the periodic cell vectors; return the standard cell, see `crystal.standardize_cell`."""
+    structure = orient_structure(atoms)
+    calculator = potential.make_calculator_for(structure)
+    return crystal.standardize_cell(crystal.relax_structure(calculator, structure, relax_cell=True))
+
+
+def _require_crystal(case: ValidationCase) -> None:
+    kind = KINDS[count_periodic(case.input_structure)]
+    if kind != "crystal":
+        raise PropertyError(
+            f"this property is defined for crystals, which are periodic in three directions, not a {kind}"
+        )
 
 
 def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
@@ -166,12 +187,14 @@ def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) ->
     def measure_equation(name: str, atoms: Atoms) -> BirchMurnaghanCurve:
         equation = compute_equation_of_state(calculator, atoms, n_points=case.settings.effort.n_eos_points)
         result.add_quantities(case, equation.quantities, name)
-        result.add_curve(case, "eos", equation.curve, name)
+        table = "eos" if equation.measure.name == "volume" else f"eos_{equation.measure.name}"
+        result.add_curve(case, table, equation.curve, name)
+        result.failures += [f"{name}: {failure}" for failure in equation.failures]
         return equation
 
     crystal_energy = measure_equation(case.structure_name, case.crystal).energy
     symbols = set(case.input_structure.get_chemical_symbols())
-    if len(symbols) > 1:
+    if len(symbols) > 1 or not case.crystal.pbc.all():
         return
     volume = case.crystal.get_volume() / len(case.crystal)
     for prototype in case.settings.prototypes:
@@ -183,10 +206,18 @@ def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) ->
 
 
 def _measure_elastic_constants(case: ValidationCase, result: PropertyResult) -> None:
-    result.add_quantities(case, compute_elastic_constants(case.make_calculator(), case.crystal).quantities)
+    tensor = compute_elastic_constants(case.make_calculator(), case.crystal)
+    result.add_quantities(case, tensor.quantities)
+    if not tensor.is_stable:
+        result.failures.append("the elastic constants are unstable: a strain lowers the energy")
 
 
 def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
+    if not case.crystal.pbc.any():
+        vibrations = compute_vibrations(case.make_calculator(), case.crystal)
+        result.add_quantities(case, vibrations.quantities)
+        result.add_curve(case, "vibrations", vibrations.table)
+        return
     min_length = case.settings.effort.phonon_supercell_length
     phonons = compute_phonons(case.make_calculator(), case.crystal, min_length=min_length)
     result.add_quantities(case, phonons.quantities)
@@ -196,25 +227,43 @@ def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
-    """Relax cells with this potential, and evaluate them with every potential."""
+    """Relax cells with this potential, and evaluate them with every potential and its own reservoirs."""
     min_length, interstitials = case.settings.effort.defect_supercell_length, case.settings.interstitials
     calculator = case.make_calculator()
     cells = relax_defect_cells(calculator, case.crystal, min_length=min_length, interstitials=interstitials)
     result.failures += [f"{name}: {reason}" for name, reason in cells.failures.items()]
     rows = []
     for index, potential in enumerate(case.potentials):
-        for name, energy in compute_formation_energies(case.make_calculator(potential), cells).items():
+        evaluator, is_own = case.make_calculator(potential), index == case.potential_index
+        reservoirs = compute_reservoir_energies(evaluator, cells.pristine, dict(case.settings.reference_energies))
+        for name, energy in compute_formation_energies(evaluator, cells, reservoirs.energies).items():
             rows.append((name, case.potential.name, potential.name, energy))
             if len(case.potentials) > 1:
                 quantity = Quantity(f"{name}, relaxed with {case.potential.name}", "eV", energy)
                 result.values.append((case.structure_name, index, quantity))
-            if index == case.potential_index:
+            if is_own:
                 result.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy)])
+                if energy < 0:
+                    result.failures.append(f"{name}: the formation energy is negative ({energy:.3g} eV)")
+        if is_own and len(reservoirs.energies) > 1:
+            _add_reservoirs(case, result, reservoirs)
     columns = ["defect", "relaxed_with", "evaluated_with", "energy"]
     result.add_curve(case, "defects", pd.DataFrame(rows, columns=columns))
 
 
+def _add_reservoirs(case: ValidationCase, result: PropertyResult, reservoirs: ReservoirEnergies) -> None:
+    """Add the energies of atoms in the reservoirs of a compound, and the convention as a note."""
+    for symbol, energy in reservoirs.energies.items():
+        result.add_quantities(case, [Quantity(f"reference energy of {symbol}", "eV/atom", energy)])
+    text = ", ".join(f"{symbol} ({reservoir})" for symbol, reservoir in sorted(reservoirs.reservoirs.items()))
+    result.notes.append(
+        f"formation energies of defects of {case.structure_name} with {case.potential.name} refer to {text}; specify "
+        "other energies with --reference-energy"
+    )
+
+
 def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
+    _require_crystal(case)
     thickness = case.settings.effort.slab_thickness
     for indices in case.settings.surfaces or choose_miller_indices(case.crystal):
         name = "({})".format("".join(map(str, indices)))
@@ -229,6 +278,7 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
 
 def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:
     """Scan the interlayer distance of the input structure without and with dispersion, as in paper 1."""
+    _require_crystal(case)
     has_dispersion = case.potential.name.endswith(tuple(f"+{method}" for method in DISPERSION_METHODS))
     for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):
         with result.record_failure(method or "no dispersion", PropertyError):
@@ -238,6 +288,10 @@ def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -
             suffix = f", {method.upper()}" if method else ""
             quantities = [quantity._replace(name=f"{quantity.name}{suffix}") for quantity in scan.quantities]
             result.add_quantities(case, quantities)
+            if not quantities:
+                result.failures.append(
+                    f"{method or 'no dispersion'}: the energy has no minimum, the layers do not bind"
+                )
             result.add_curve(case, "interlayer", scan.curve, dispersion=method.upper() or "none")
 
 
@@ -258,6 +312,8 @@ def _measure_dimers(case: ValidationCase, result: PropertyResult) -> None:
     for first, second in combinations_with_replacement(symbols, 2):
         dimer = compute_dimer_curve(calculator, first, second)
         result.add_quantities(case, dimer.quantities, f"{first}-{second}")
+        if not dimer.is_bound:
+            result.failures.append(f"{first}-{second}: the energy has no minimum, the two atoms do not bind")
         result.add_curve(case, "dimer", dimer.curve, f"{first}-{second}")
 
 
@@ -272,7 +328,25 @@ PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] 
     "dimer": _measure_dimers,
     "md": _measure_dynamics,
 }
+CRYSTAL_PROPERTIES = ("surfaces", "interlayer")
+STRAIN_PROPERTIES = ("eos", "elastic")  # of structures with at least one periodic direction
 PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # computed for the input structure
+
+
+def list_applicable_properties(atoms: Atoms) -> list[str]:
+    """List the properties that a structure has: crystals all, but interlayer distances only if they have layers."""
+    excluded: set[str] = set()
+    if not atoms.pbc.all():
+        excluded.update(CRYSTAL_PROPERTIES)
+    elif not len(find_layer_gaps(atoms)[1]):
+        excluded.add("interlayer")
+    if not atoms.pbc.any():
+        excluded.update(STRAIN_PROPERTIES)
+        if not find_rotatable_bonds(atoms):
+            excluded.add("defects")
+        if len(atoms) == 1:
+            excluded.update(("phonons", "md"))
+    return [name for name in PROPERTY_FUNCTIONS if name not in excluded]
 
 
 def measure_property(name: str, case: ValidationCase) -> PropertyResult:

@@ -1,4 +1,7 @@
-"""Phonon dispersion and density of states from finite displacements, with phonopy."""
+"""Phonon dispersion and density of states from finite displacements, with phonopy.
+
+Wave vectors of sheets and wires lie along their periodic directions. Of a molecule, there are vibrations instead.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ase import Atoms
+from ase import Atoms, units
 
 from paretofit.core import Array
-from paretofit.validation.crystal import compute_repeats
+from paretofit.validation.crystal import compute_cell_heights, compute_repeats
 from paretofit.validation.quantity import Quantity
 
 DISPLACEMENT_A = 0.01
+# The twist of a wire has no frequency only in the limit of small displacements: with 0.01 Å, that of a (6,0) carbon
+# nanotube has an imaginary frequency of 0.12 THz, with 0.002 Å one of 0.02 THz.
+LOW_DIMENSIONAL_DISPLACEMENT_A = 0.002
 MAX_IMAGINARY_THZ = -0.1  # frequencies between this value and zero are numerical noise around Γ
 MESH_LENGTH_A = 100.0  # phonopy's parameter for the density of a mesh
 POINTS_PER_SEGMENT = 40
+THZ_PER_ROOT_EIGENVALUE = 1e-12 * units.s / (2 * np.pi)  # of a dynamical matrix in eV/(Å² u)
+WAVENUMBER_PER_THZ = 1e12 / (100 * 299792458.0)  # 1/cm
 
 
 @dataclass(frozen=True)
@@ -65,31 +73,19 @@ class PhononSpectrum:
 
 
 def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> PhononSpectrum:
-    """Compute phonons of a relaxed crystal in the harmonic approximation.
+    """Compute phonons of a relaxed crystal, sheet or wire in the harmonic approximation.
 
     Parameters
     ----------
     calculator : ase calculator
     atoms : ase.Atoms
-        Relaxed crystal; phonopy finds the primitive cell.
+        Relaxed crystal, of which phonopy finds the primitive cell, or primitive cell of a sheet or a wire.
     min_length : float
         Smallest distance between opposite faces of the supercell, Å; at least twice the cutoff.
     """
-    from phonopy import Phonopy  # noqa: PLC0415  (an extra)
-    from phonopy.structure.atoms import PhonopyAtoms  # noqa: PLC0415
-
-    cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # phonopy 4 warns that 'auto' has become the default
-        phonopy: Any = Phonopy(
-            cell, supercell_matrix=np.diag(compute_repeats(atoms, min_length)), primitive_matrix="auto", log_level=0
-        )
-    phonopy.generate_displacements(distance=DISPLACEMENT_A)
-    phonopy.forces = np.array([_compute_forces(calculator, cell) for cell in phonopy.supercells_with_displacements])
-    phonopy.produce_force_constants()
-    phonopy.symmetrize_force_constants()
-    bands, labels = _compute_bands(phonopy)
-    phonopy.run_mesh(MESH_LENGTH_A)
+    phonopy = _compute_force_constants(calculator, atoms, min_length)
+    bands, labels = _compute_bands(phonopy, atoms.pbc)
+    phonopy.run_mesh(_choose_mesh(atoms), is_gamma_center=True)
     frequencies = np.append(phonopy.mesh.frequencies, bands["frequency"])
     phonopy.run_total_dos()
     dos = phonopy.total_dos
@@ -104,16 +100,102 @@ def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> Phon
     )
 
 
-def _compute_forces(calculator: Any, cell: Any) -> Array:
-    atoms = Atoms(cell.symbols, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True, calculator=calculator)
+@dataclass(frozen=True)
+class MolecularVibrations:
+    """Harmonic vibrations of a molecule, without its translations and rotations, THz; imaginary ones are negative.
+
+    Attributes
+    ----------
+    frequencies : (n_vibrations,) float64
+        Ascending.
+    """
+
+    frequencies: Array
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """Lowest and highest frequency, number of vibrations, and presence of imaginary modes."""
+        if not len(self.frequencies):
+            return []
+        lowest, highest = float(self.frequencies[0]), float(self.frequencies[-1])
+        return [
+            Quantity("lowest frequency", "THz", lowest),
+            Quantity("highest frequency", "THz", highest),
+            Quantity("highest wavenumber", "1/cm", highest * WAVENUMBER_PER_THZ),
+            Quantity("vibrations", "", float(len(self.frequencies))),
+            Quantity("imaginary modes", "1 = yes", float(lowest < MAX_IMAGINARY_THZ)),
+        ]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """``mode`` (from 1), ``frequency`` (THz) and ``wavenumber`` (1/cm) of each vibration."""
+        modes, wavenumbers = range(1, len(self.frequencies) + 1), self.frequencies * WAVENUMBER_PER_THZ
+        return pd.DataFrame({"mode": modes, "frequency": self.frequencies, "wavenumber": wavenumbers})
+
+
+def compute_vibrations(calculator: Any, atoms: Atoms) -> MolecularVibrations:
+    """Compute the vibrations of a relaxed molecule in the harmonic approximation.
+
+    Translations and rotations are projected out of the dynamical matrix, because remaining forces would give them
+    frequencies that look like vibrations.
+    """
+    phonopy = _compute_force_constants(calculator, atoms, 0.0)
+    n = len(atoms)
+    root_masses = np.sqrt(np.repeat(atoms.get_masses(), 3))
+    D = phonopy.force_constants.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n) / np.outer(root_masses, root_masses)
+    centred = atoms.positions - atoms.get_center_of_mass()
+    rigid_motions = [np.tile(axis, (n, 1)) for axis in np.eye(3)] + [np.cross(axis, centred) for axis in np.eye(3)]
+    basis, sizes, _ = np.linalg.svd(np.array([motion.ravel() * root_masses for motion in rigid_motions]).T)
+    n_rigid = int((sizes > 1e-3 * sizes[0]).sum())  # 5 for linear molecules, 3 for an atom
+    vibrations = basis[:, n_rigid:]
+    eigenvalues = np.linalg.eigvalsh(vibrations.T @ D @ vibrations)
+    frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * THZ_PER_ROOT_EIGENVALUE
+    return MolecularVibrations(frequencies)
+
+
+def _compute_force_constants(calculator: Any, atoms: Atoms, min_length: float) -> Any:
+    """Compute the force constants of a supercell; return phonopy's object."""
+    from phonopy import Phonopy  # noqa: PLC0415  (an extra)
+    from phonopy.structure.atoms import PhonopyAtoms  # noqa: PLC0415
+
+    cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions())
+    # the primitive cell of phonopy may have its vectors in another order than the vacuum requires
+    primitive_matrix: Any = "auto" if atoms.pbc.all() else np.eye(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # phonopy 4 warns that 'auto' has become the default
+        phonopy: Any = Phonopy(
+            cell,
+            supercell_matrix=np.diag(compute_repeats(atoms, min_length)),
+            primitive_matrix=primitive_matrix,
+            log_level=0,
+        )
+    phonopy.generate_displacements(distance=DISPLACEMENT_A if atoms.pbc.all() else LOW_DIMENSIONAL_DISPLACEMENT_A)
+    supercells = phonopy.supercells_with_displacements
+    phonopy.forces = np.array([_compute_forces(calculator, cell, atoms.pbc) for cell in supercells])
+    phonopy.produce_force_constants()
+    phonopy.symmetrize_force_constants()
+    return phonopy
+
+
+def _choose_mesh(atoms: Atoms) -> Any:
+    """Choose phonopy's mesh: a length for crystals; else the numbers of points, one along the vacuum."""
+    if atoms.pbc.all():
+        return MESH_LENGTH_A
+    points = np.maximum(1, np.rint(MESH_LENGTH_A / compute_cell_heights(atoms))).astype(int)
+    return np.where(atoms.pbc, points, 1).tolist()
+
+
+def _compute_forces(calculator: Any, cell: Any, pbc: Array) -> Array:
+    atoms = Atoms(cell.symbols, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=pbc, calculator=calculator)
     return np.asarray(atoms.get_forces())
 
 
-def _compute_bands(phonopy: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _compute_bands(phonopy: Any, pbc: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compute frequencies along ASE's path for the primitive cell; return the tables of bands and special points."""
     primitive = phonopy.primitive
-    path = Atoms(primitive.symbols, cell=primitive.cell, pbc=True).cell.bandpath()
-    reciprocal = path.cell.reciprocal()[:]
+    cell = Atoms(primitive.symbols, cell=primitive.cell).cell
+    path = cell.bandpath(pbc=pbc)
+    reciprocal = cell.reciprocal()[:]
     fractions = np.linspace(0, 1, POINTS_PER_SEGMENT)
     rows, labels, start = [], [], 0.0
     for segment, part in enumerate(path.path.split(",")):

@@ -1,7 +1,8 @@
 """Stability of molecular dynamics: survival time at a temperature, energy drift and radial distribution function.
 
 The test has two parts: Langevin dynamics at the temperature, and microcanonical dynamics from the last state.
-Potentials with LAMMPS commands run in LAMMPS, ASE calculators in ASE.
+Potentials with LAMMPS commands run in LAMMPS, ASE calculators in ASE. Structures with vacuum are periodic in all
+directions in LAMMPS, with so much vacuum that images do not interact.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from paretofit.core import get_shared_lammps
 from paretofit.descriptors import format_lammps_error, transform_to_lammps_frame
 from paretofit.validation.crystal import attach_calculator, find_overlap_distance
 from paretofit.validation.lammps_crystal import create_lammps_crystal
+from paretofit.validation.periodicity import count_periodic, measure_cell, widen_vacuum
 from paretofit.validation.quantity import PropertyError, Quantity
 from paretofit.validation.subject import PotentialSpec
+from paretofit.validation.vacuum_calculator import LOCAL_VACUUM_A
 
 MAX_TEMPERATURE_RATIO = 5.0  # to the requested temperature
 LIGHT_MASS_U = 6.0  # lighter atoms require a time step of 0.5 fs instead of 1 fs
@@ -117,7 +120,7 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
     ----------
     potential : PotentialSpec
     atoms : ase.Atoms
-        Periodic cell, which is not repeated.
+        Cell, which is not repeated, in the orientation of `orient_structure`.
     protocol : MdProtocol
 
     Raises
@@ -144,7 +147,11 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
 def compute_radial_distribution(
     frames: list[Atoms], *, max_distance: float = RDF_MAX_DISTANCE_A, n_bins: int = RDF_BINS
 ) -> pd.DataFrame:
-    """Compute the mean of g(r) = n(r) / (N ρ 4πr² Δr) over frames, which is 1 for an ideal gas.
+    """Compute the mean of g(r) = n(r) / (N ρ S Δr) over frames, which is 1 for an ideal gas.
+
+    In crystals, ρ is the number of atoms per volume and S = 4πr². In sheets, ρ is the number per area and S = 2πr, and
+    in wires, the number per length and S = 2, so that vacuum does not matter and g(r) approaches 1 beyond their
+    thickness. In molecules, ρ is that of the atoms spread over a sphere of radius `max_distance`.
 
     Returns
     -------
@@ -152,11 +159,13 @@ def compute_radial_distribution(
         ``distance`` (Å, centres of the bins) and ``g``; periodic images of an atom are included as neighbours.
     """
     edges = np.linspace(0, max_distance, n_bins + 1)
-    shells = 4 / 3 * np.pi * np.diff(edges**3)
     total = np.zeros(n_bins)
     for atoms in frames:
+        n = count_periodic(atoms) or 3
+        shells = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[n] * np.diff(edges**n)
+        size = measure_cell(atoms) if atoms.pbc.any() else 4 / 3 * np.pi * max_distance**3
         counts, _ = np.histogram(neighbor_list("d", atoms, max_distance), edges)
-        total += counts / (len(atoms) * len(atoms) / atoms.get_volume() * shells)
+        total += counts / (len(atoms) * len(atoms) / size * shells)
     return pd.DataFrame({"distance": (edges[1:] + edges[:-1]) / 2, "g": total / max(1, len(frames))})
 
 
@@ -201,7 +210,7 @@ def _iterate_lammps_samples(
     potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol, timestep_ps: float
 ) -> Iterator[Sample]:
     lammps = get_shared_lammps()
-    cell, positions, _ = transform_to_lammps_frame(atoms, 1.0)
+    cell, positions, _ = transform_to_lammps_frame(widen_vacuum(atoms, LOCAL_VACUUM_A), 1.0)
     create_lammps_crystal(lammps, potential.elements, atoms.get_chemical_symbols(), cell, positions)
     temperature, seed, interval = protocol.temperature, protocol.seed, SAMPLE_INTERVAL_STEPS
     lammps.commands_string("\n".join([*potential.commands, "neighbor 1.0 bin", "neigh_modify delay 0"]))
@@ -218,7 +227,7 @@ def _iterate_lammps_samples(
         for number in range(1, n_samples + 1):
             lammps.command(f"run {interval} pre no post no")
             positions = np.array(lammps.gather_atoms("x", 1, 3)).reshape(-1, 3)
-            frame = Atoms(atoms.numbers, cell=cell, positions=positions, pbc=True)
+            frame = Atoms(atoms.numbers, cell=cell, positions=positions, pbc=atoms.pbc)
             energies = float(lammps.get_thermo("pe")), float(lammps.get_thermo("ke"))
             yield Sample(is_nve, number * interval * timestep_ps, frame, *energies)
     lammps.command("clear")
@@ -230,7 +239,7 @@ def _iterate_ase_samples(
     from ase.md.langevin import Langevin  # noqa: PLC0415  (only where ASE runs the dynamics)
     from ase.md.verlet import VelocityVerlet  # noqa: PLC0415
 
-    md_atoms = attach_calculator(atoms, potential.make_calculator(atoms.get_chemical_symbols()))
+    md_atoms = attach_calculator(atoms, potential.make_calculator_for(atoms))
     rng = np.random.default_rng(protocol.seed)
     # velocities for twice the temperature, because half of the kinetic energy becomes potential energy
     width = np.sqrt(md_atoms.get_masses() * units.kB * 2 * protocol.temperature)

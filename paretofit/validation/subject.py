@@ -6,15 +6,17 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
-from paretofit.core import InputError, import_calculator, lammps_calculator
+from paretofit.core import InputError, hash_file, hash_json, import_calculator, lammps_calculator
 from paretofit.potentials import (
     DISPERSION_METHODS,
     MacePotential,
@@ -26,8 +28,10 @@ from paretofit.potentials import (
     split_words,
 )
 from paretofit.potentials.mace import MACE_FILE
+from paretofit.validation.vacuum_calculator import VacuumCalculator
 
 SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
+MAX_PATH_LENGTH = 1024  # characters of a word that may be the name of a file
 MASS_TOLERANCE_U = 0.05  # between the mass of an atom type and that of its element
 IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # set by the validation
 
@@ -73,6 +77,25 @@ class PotentialSpec:
         symbols = sorted(set(elements))
         commands = format_dispersion_commands(self.dispersion, symbols)
         return SumCalculator([calculator, lammps_calculator(commands, symbols)])
+
+    def make_calculator_for(self, atoms: Atoms) -> Any:
+        """Create an ASE calculator for a structure, which may have vacuum; see `VacuumCalculator`."""
+        calculator = self.make_calculator(atoms.get_chemical_symbols())
+        if atoms.pbc.all():
+            return calculator
+        return VacuumCalculator(calculator, is_local=bool(self.commands or self.mace_folder))
+
+    def compute_digest(self) -> str:
+        """Return a digest of everything that the energies depend on, such as the contents of the potential's files."""
+        words = [[_hash_word(word) for word in split_words(command)] for command in self.commands]
+        folder = Path(self.mace_folder)
+        networks = sorted(path for path in folder.rglob("*") if path.is_file()) if self.mace_folder else []
+        files = {str(path.relative_to(folder)): hash_file(path) for path in networks}
+        options = [
+            _hash_word(value) if isinstance(value, str) else value for value in json.loads(self.options).values()
+        ]
+        calculator = [self.import_path, self.options, options, _find_source_digest(self.import_path)]
+        return hash_json([self.name, words, list(self.elements), calculator, files, self.dispersion])
 
     def with_dispersion(self, kind: str) -> PotentialSpec:
         """Return this potential with Grimme's dispersion ``d2`` or ``d3`` (PBE)."""
@@ -124,6 +147,19 @@ def parse_potential(text: str) -> PotentialSpec:
     potential = PotentialSpec(name.rpartition(".")[2], import_path=name, options=json.dumps(keywords, sort_keys=True))
     potential.make_calculator()  # fails early if the calculator cannot be imported
     return potential
+
+
+def _hash_word(word: str) -> str:
+    """Replace the name of a file, which may be temporary, by the digest of its content."""
+    return hash_file(word) if len(word) < MAX_PATH_LENGTH and Path(word).is_file() else word
+
+
+def _find_source_digest(import_path: str) -> str:
+    """Return the digest of the file that defines a calculator; empty if there is none."""
+    module = import_path.rpartition(".")[0]
+    specification = find_spec(module) if module else None
+    origin = specification.origin if specification else None
+    return hash_file(origin) if origin and Path(origin).is_file() else ""
 
 
 def _format_file_name(path: Path) -> str:

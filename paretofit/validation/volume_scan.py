@@ -1,4 +1,4 @@
-"""Energy as a function of volume, and the Birch-Murnaghan equation of state around its minimum."""
+"""Energy as a function of volume, area or length, and the Birch-Murnaghan equation of state around its minimum."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ase import Atoms, units
-from ase.eos import EquationOfState
+from ase import Atoms
 from scipy.optimize import minimize_scalar
 
 from paretofit.core import Array
 from paretofit.validation.crystal import FORCE_TOLERANCE, compute_energy, relax_positions_if_needed
+from paretofit.validation.periodicity import (
+    MEASURES,
+    CellMeasure,
+    count_periodic,
+    get_measure,
+    measure_cell,
+    scale_measure,
+)
 from paretofit.validation.quantity import PropertyError, Quantity
 
+# Ranges of volumes; those of areas and lengths are two thirds and one third, so that distances change as much.
 SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
 FIT_POINTS = 9  # number of volumes
+MAX_RESIDUAL_RATIO = 0.02  # to the range of the energies; of smooth potentials, it is below 0.5 %
 SCAN_POINTS = 21  # number of volumes
 SEARCH_RANGE = (0.6, 1.7)  # volumes relative to the initial one in the search for the minimum of a prototype
 SEARCH_POINTS = 23  # number of volumes
@@ -25,64 +34,101 @@ SEARCH_POINTS = 23  # number of volumes
 
 @dataclass(frozen=True)
 class BirchMurnaghanCurve:
-    """Birch-Murnaghan equation of state.
+    """Birch-Murnaghan equation of state of a crystal, a sheet or a wire.
 
     Attributes
     ----------
-    volume, energy : float
-        V0 (Å³/atom) and E0 (eV/atom).
-    bulk_modulus, bulk_modulus_derivative : float
-        B (GPa) and B'.
+    size, energy : float
+        Volume (Å³/atom), area (Å²/atom) or length (Å/atom), and energy (eV/atom), at the minimum.
+    modulus, modulus_derivative : float
+        Bulk modulus B (GPa), layer modulus (N/m) or stiffness (nN), and its derivative with respect to pressure.
     curve : DataFrame
-        ``volume`` (Å³/atom) and ``energy`` (eV/atom), within ±25 % of the initial volume.
+        ``volume``, ``area`` or ``length``, and ``energy`` (eV/atom); volumes within ±25 % of the initial volume.
+    measure : CellMeasure
+    failures : list of str
+        Sizes outside the fit at which the positions could not be relaxed, so that the curve has no point there.
     """
 
-    volume: float
+    size: float
     energy: float
-    bulk_modulus: float
-    bulk_modulus_derivative: float
+    modulus: float
+    modulus_derivative: float
     curve: pd.DataFrame
+    measure: CellMeasure
+    failures: list[str]
 
     @property
     def quantities(self) -> list[Quantity]:
-        """V0, E0, B and B'."""
+        """V0, E0, B and B', or their counterparts of sheets and wires."""
         return [
-            Quantity("V0", "Å³/atom", self.volume),
+            Quantity(f"{self.measure.symbol}0", f"{self.measure.unit}/atom", self.size),
             Quantity("E0", "eV/atom", self.energy),
-            Quantity("B", "GPa", self.bulk_modulus),
-            Quantity("B'", "", self.bulk_modulus_derivative),
+            Quantity(self.measure.modulus, self.measure.modulus_unit, self.modulus),
+            Quantity(self.measure.modulus_derivative, "", self.modulus_derivative),
         ]
 
 
-def fit_birch_murnaghan(volumes: Array, energies: Array) -> tuple[float, float, float, float]:
-    """Fit V0 (Å³), E0 (eV), B (GPa) and B' with `ase.eos` to energies (n,) in eV at volumes (n,) in Å³.
+def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> tuple[float, float, float, float]:
+    """Fit the equation of state of third order of a structure that is periodic in d = `n_periodic` directions.
+
+    The energy is a cubic polynomial of the Eulerian strain f = ((M0/M)^(2/d) - 1) / 2 and thus of M^(-2/d). For volumes
+    this is the equation of Birch (1947), for areas that of Andrew et al., Phys. Rev. B 85, 125428 (2012).
+
+    Parameters
+    ----------
+    sizes : (n,) float64
+        Volumes, areas or lengths M.
+    energies : (n,) float64
+        Energies, eV.
+
+    Returns
+    -------
+    M0, E0 (eV), K = M d²E/dM² at the minimum (GPa, N/m or nN), and dK/dP
 
     Raises
     ------
     PropertyError
-        If the energy has no minimum within the volumes, or the fit fails.
+        If the energy has no minimum within the sizes, or deviates from the equation by more than 2 % of its range, as
+        where neighbours cross a cutoff; the moduli would have no meaning.
     """
+    measure, d = MEASURES[n_periodic], n_periodic
+    range_text = f"between {min(sizes):.4g} and {max(sizes):.4g} {measure.unit}/atom"
     lowest = int(np.argmin(energies))
     if not np.isfinite(energies).all() or lowest in {0, len(energies) - 1}:
-        raise PropertyError(f"the energy has no minimum between {min(volumes):.4g} and {max(volumes):.4g} Å³/atom")
-    equation = EquationOfState(volumes, energies, eos="birchmurnaghan")
-    try:
-        volume, energy, modulus = equation.fit(warn=False)
-    except (RuntimeError, ValueError) as error:
-        raise PropertyError(f"the fit of the equation of state failed: {error}") from error
-    return float(volume), float(energy), float(modulus / units.GPa), float(equation.eos_parameters[2])
+        raise PropertyError(f"the energy has no minimum {range_text}")
+    x = np.asarray(sizes) ** (-2 / d)
+    polynomial = np.polynomial.Polynomial.fit(x, energies, 3)
+    residual_ratio = float(np.abs(polynomial(x) - energies).max() / np.ptp(energies))
+    if residual_ratio > MAX_RESIDUAL_RATIO:
+        raise PropertyError(
+            f"no equation of state fits the energies {range_text}: they deviate by {100 * residual_ratio:.2g} % "
+            "of their range"
+        )
+    curvature = polynomial.deriv(2)
+    roots = np.asarray(polynomial.deriv(1).roots(), dtype=complex)
+    real_roots = roots.real[np.abs(roots.imag) < 1e-12 * np.abs(roots)].tolist()
+    minima = [root for root in real_roots if x.min() < root < x.max() and curvature(root) > 0]
+    if not minima:
+        raise PropertyError(f"the equation of state that fits the energies {range_text} has no minimum there")
+    x0 = minima[0]
+    # derivatives with respect to s = ln M, in which K M0 = d²E/ds² and dK/dP = 2 - (d³E/ds³) / (d²E/ds²)
+    dx, ddx = -2 * x0 / d, 4 * x0 / d**2
+    second = float(curvature(x0)) * dx**2
+    third = float(polynomial.deriv(3)(x0)) * dx**3 + 3 * float(curvature(x0)) * dx * ddx
+    size = float(x0 ** (-d / 2))
+    return size, float(polynomial(x0)), second / size / measure.modulus_factor, 2 - third / second
 
 
 def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = SCAN_POINTS) -> BirchMurnaghanCurve:
     """Fit the equation of state to energies at constant cell shape, with positions relaxed at each volume.
 
-    Nine volumes within ±6 % are fitted; the curve extends to ±25 %.
+    Nine volumes within ±6 % are fitted; the curve extends to ±25 %. For sheets and wires, areas and lengths change.
 
     Parameters
     ----------
     calculator : ase calculator
     atoms : ase.Atoms
-        Crystal near its equilibrium volume.
+        Crystal, sheet or wire near its equilibrium, in the orientation of `orient_structure`.
     n_points : int
         Number of evenly spaced volumes within ±25 %; those within ±6 % are replaced by the fitted volumes.
 
@@ -91,21 +137,27 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     PropertyError
         If there is no minimum, or positions cannot be relaxed.
     """
-    fit_points = _scan_volumes(calculator, atoms, np.linspace(1 - FIT_RANGE, 1 + FIT_RANGE, FIT_POINTS))
-    parameters = fit_birch_murnaghan(*fit_points.to_numpy().T)
-    factors = np.linspace(1 - SCAN_RANGE, 1 + SCAN_RANGE, n_points)
-    outer_points = _scan_volumes(calculator, atoms, factors[np.abs(factors - 1) > FIT_RANGE])
-    curve = pd.concat([fit_points, outer_points]).sort_values("volume", ignore_index=True)
-    return BirchMurnaghanCurve(*parameters, curve)
+    n = count_periodic(atoms)
+    scan_range, fit_range = SCAN_RANGE * n / 3, FIT_RANGE * n / 3
+    measure = get_measure(atoms)
+    fit_points = [_relax_at(calculator, atoms, x) for x in np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS)]
+    sizes, energies = np.array(fit_points).T
+    parameters = fit_birch_murnaghan(sizes, energies, n)
+    outer_points, failures = [], []
+    for factor in np.linspace(1 - scan_range, 1 + scan_range, n_points):
+        if abs(factor - 1) > fit_range:
+            try:
+                outer_points.append(_relax_at(calculator, atoms, factor))
+            except PropertyError as error:
+                failures.append(f"the curve has no point at {factor:.3g} times the {measure.name}: {error}")
+    curve = pd.DataFrame(sorted(fit_points + outer_points), columns=[measure.name, "energy"])
+    return BirchMurnaghanCurve(*parameters, curve, measure, failures)
 
 
-def _scan_volumes(calculator: Any, atoms: Atoms, factors: Array) -> pd.DataFrame:
-    """Tabulate ``volume`` (Å³/atom) and ``energy`` (eV/atom) with relaxed positions at multiples of the volume."""
-    rows = []
-    for factor in factors:
-        relaxed = relax_positions_if_needed(calculator, _scale_volume(atoms, factor), FORCE_TOLERANCE)
-        rows.append((relaxed.get_volume() / len(atoms), relaxed.get_potential_energy() / len(atoms)))
-    return pd.DataFrame(rows, columns=["volume", "energy"])
+def _relax_at(calculator: Any, atoms: Atoms, factor: float) -> tuple[float, float]:
+    """Compute the size (such as the volume, Å³/atom) and energy (eV/atom) with relaxed positions at a relative size."""
+    relaxed = relax_positions_if_needed(calculator, scale_measure(atoms, factor), FORCE_TOLERANCE)
+    return measure_cell(relaxed) / len(atoms), relaxed.get_potential_energy() / len(atoms)
 
 
 def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
@@ -121,7 +173,7 @@ def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
     """
 
     def compute_energy_at(factor: float) -> float:
-        return compute_energy(_scale_volume(atoms, factor), calculator)
+        return compute_energy(scale_measure(atoms, factor), calculator)
 
     grid = np.linspace(*SEARCH_RANGE, SEARCH_POINTS)
     energies = np.array([compute_energy_at(factor) for factor in grid])
@@ -132,10 +184,4 @@ def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
     nearest = int(minima[np.argmin(np.abs(grid[minima] - 1))])
     bounds = float(grid[nearest - 1]), float(grid[nearest + 1])
     minimum = minimize_scalar(compute_energy_at, bounds=bounds, method="bounded")
-    return _scale_volume(atoms, minimum.x)
-
-
-def _scale_volume(atoms: Atoms, factor: float) -> Atoms:
-    copy: Atoms = atoms.copy()
-    copy.set_cell(atoms.cell[:] * float(factor) ** (1 / 3), scale_atoms=True)
-    return copy
+    return scale_measure(atoms, minimum.x)

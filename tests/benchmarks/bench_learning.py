@@ -35,8 +35,8 @@ from paretofit.learning.level_choice import (
     measure_level_noise,
 )
 from paretofit.learning.md_run import MdEngine
-from paretofit.learning.model import TrainingData
 from paretofit.learning.sets import TRAIN
+from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ TOLERANCE, EVERYTHING, NEVER = 100.0, 1e-9, 1e6  # meV/Å; below and above any e
 LOOP, RANDOM, DIVERSE, CANDIDATES, FIRST = "the loop", "random frames", "diverse", "candidates", "before the loop"
 VARIANTS = (FIRST, LOOP, RANDOM, DIVERSE, CANDIDATES)
 MOST, INITIAL, POOL, RUNS = 15, 40, 200, 5
-PATIENCE = 150  # seconds of one call of `learn`: a worker whose LAMMPS corrupts its memory can wait for ever
+PATIENCE = 900  # seconds of one call of `learn`: a worker whose LAMMPS corrupts its memory can wait for ever
 
 LEVELS = ["2", "3", "4", "5"]
 BEST, CHOSEN, PAID = "5", "chosen", "chosen, validation paid"
@@ -194,7 +194,7 @@ def one_seed(work: Path, seed: int, truth: Truth, quick: bool) -> Iterator[dict[
     above = float(np.mean([(frame_table["forces_expected"] > TOLERANCE).mean() for frame_table in frames]))
     yield {**row(LOOP, seed, folders[LOOP], truth), "above": above, "early": float(done["ended_early"].sum())}
     anything = base.learning.select.tolerance.model_copy(update={"forces": EVERYTHING})
-    for name, change in {RANDOM: {"tolerance": anything}, DIVERSE: {"how": "diverse"}}.items():
+    for name, change in {RANDOM: {"tolerance": anything}, DIVERSE: {"strategy": "diverse"}}.items():
         with patience(PATIENCE):
             for k, count in enumerate(counts, start=2):  # iterations one by one: each its own number of labels
                 if count:

@@ -37,8 +37,8 @@ from paretofit.dataset import split_configurations
 from paretofit.descriptors import compute_atom_descriptors
 from paretofit.potentials.assessment import MIN_ATOMS_PER_COLUMN
 from paretofit.uncertainty import COMMITTEE_METHODS, EnvironmentGrade, calibrate_conformal, classify_grade
-from paretofit.uncertainty.calibration import MIN_RELATIVE_SPREAD
 from paretofit.uncertainty.committee import MIN_RELATIVE_LEVERAGE
+from paretofit.uncertainty.conformal import MIN_RELATIVE_SPREAD
 from paretofit.uncertainty.extrapolation import EXTRAPOLATION_GRADE, STRONG_EXTRAPOLATION_GRADE
 
 if TYPE_CHECKING:

@@ -34,6 +34,7 @@ BENCHMARKS = {
     "structures": "Generated and selected structures against random ones",
     "uncertainty": "Which error bars cover the true errors",
     "learning": "The active-learning loop against random choice and fixed levels",
+    "members": "Kinds of committee members against newly labelled frames",
     "mace": "MACE networks next to quadratic SNAP",
     "soak": "An hour of kills",
 }

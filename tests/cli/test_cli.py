@@ -10,7 +10,7 @@ from helpers.command_line import call
 
 VERBS = [
     *("init", "run", "info", "import", "pareto", "export", "label", "augment", "select", "plan", "report", "fit"),
-    *("evaluate", "validate", "learn"),
+    *("evaluate", "validate", "learn", "explore"),
 ]
 BERYLLIUM = str(ROOT / "data" / "beryllium.h5")
 

@@ -159,7 +159,6 @@ def test_loops_end_and_what_is_given_up_is_counted():
     ("atoms", "changes", "message"),
     [
         (Atoms("Be2", [[0, 0, 0], [0, 0, 0.5]]), {}, "overlapping atoms: the shortest distance is 0.5 Å"),
-        (BERYLLIUM(), {"slabs": {"min_thickness": 40.0}, "max_atoms": 10}, "no slab .* raise the atom limit"),
         (BERYLLIUM() * (3, 3, 3), {"max_atoms": 20}, "has 54 atoms, more than 'max_atoms', 20"),
         (BERYLLIUM(), {"n_candidates": 2}, "'n_candidates' is 2, but there are already 3"),
         (Atoms("Be", pbc=True), {}, "cell vectors of zero length or that lie in one plane"),

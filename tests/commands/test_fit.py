@@ -322,7 +322,7 @@ class TestFit:
         path = fitsnap_folder(tmp_path, structures)
         with pytest.raises(InputError, match="'forces' is not an objective"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["forces"])
-        with pytest.raises(InputError, match="a front needs two objectives"):
+        with pytest.raises(InputError, match="a front requires two objectives"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["energy"], front=True)
         with pytest.raises(InputError, match="available groups: small, large"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["medium:force"])

@@ -4,11 +4,14 @@ import re
 
 import numpy as np
 import pytest
+from ase import units
 from helpers.corruptions import CORRUPTIONS, LabelSet, choose_targets
 
 from paretofit.commands import import_labels, inspect_dataset
 from paretofit.consistency import check_labels
-from paretofit.dataset import Dataset, LevelData, write_dataset
+from paretofit.consistency.label_fit import LabelFit
+from paretofit.consistency.slopes import explain_slope
+from paretofit.dataset import Dataset, LevelData, import_dataset, write_dataset
 
 SHIPPED = "data/beryllium.h5"
 QUICK = (
@@ -18,6 +21,7 @@ QUICK = (
     "positions in bohr",
     "forces in random order",
     "axes of the forces permuted",
+    "labels of two configurations swapped",
     "5 eV more on one energy",
     "a third of the forces zero",
     "constant energies",
@@ -64,6 +68,33 @@ def test_wrong_labels_are_named(labels, tmp_path, name):
     corruption = CORRUPTIONS[name]
     warnings = inspect_dataset(write(tmp_path / "d.h5", corruption.apply(labels))).warnings
     assert re.search(corruption.pattern, "\n".join(warnings)), warnings
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [(1.0, None), (-1.0, "opposite sign"), (units.Bohr / units.Hartree, "forces look like hartree/bohr")],
+)
+def test_the_slope_of_energies_against_forces(labels, factor, cause):
+    fit = LabelFit(labels.structures)
+    energies, forces = labels.energies / fit.n_atoms, [factor * values for values in labels.forces]
+    force_errors = fit.compute_errors(energies, forces, energy_weight=0.0)
+    finding = explain_slope(fit, energies, force_errors, is_stretched=False)
+    assert (finding is None) == (cause is None)
+    assert finding is None or cause in finding.causes[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["forces in hartree/bohr", "forces in Ry/bohr", "forces in eV/bohr"])
+def test_energies_of_extreme_pressures_hide_no_wrong_unit(shared_data, tmp_path, name):
+    """FitSNAP's tantalum reaches 3 TPa: its energies dominate a fit to energies and forces."""
+    import_dataset(tmp_path / "ta.h5", {"dft": shared_data / "fitsnap_ta_linear" / "JSON"})
+    with Dataset(tmp_path / "ta.h5") as data:
+        stored, structures = data.labels("dft"), list(data)
+    forces = [stored.forces[slice(*stored.offsets[k : k + 2])] for k in range(len(structures))]
+    right = LabelSet(structures, stored.energy, forces, stored.stress, (0, 1))
+    with Dataset(write(tmp_path / "d.h5", CORRUPTIONS[name].apply(right))) as data:
+        (warning,) = check_labels(data)
+    assert re.search(CORRUPTIONS[name].pattern, warning)
 
 
 def test_the_same_labels_at_two_levels(labels, tmp_path):

@@ -178,13 +178,13 @@ def test_info_warns_of_trouble(tmp_path):
     shifted = good.copy()
     shifted.positions += 0.7
     close = Atoms("Be2", positions=[[0, 0, 0], [0.8, 0, 0]], cell=[6, 6, 6], pbc=True)
-    image = Atoms("Be", cell=[1.0, 6, 6], pbc=True)
+    image = Atoms("Be2", positions=[[0, 0, 0], [0, 3, 3]], cell=[1.0, 6, 6], pbc=True)
     pushed = np.array([[0.1, 0, 0], [0.1, 0, 0]])
     labels = [
         {"energy": -7.0, "forces": pushed},
         None,
         {"energy": -3.0, "forces": np.zeros((2, 3))},
-        {"energy": -1.0, "forces": [[np.nan] * 3]},
+        {"energy": -1.0, "forces": [[np.nan] * 3] * 2},
     ]
     write_dataset(tmp_path / "d.h5", [good, shifted, close, image], {"low": LevelData(labels)}, [10, 11, 12, 13])
     with Dataset(tmp_path / "d.h5") as data:
@@ -199,6 +199,14 @@ def test_info_warns_of_trouble(tmp_path):
     assert info.levels[0].n_energies == 3
     assert info.levels[0].n_forces == 2
     assert all(line.startswith(("warning: ", "")) for line in format_dataset_info(info).splitlines())
+
+
+def test_the_cost_of_many_cores_has_its_own_column(tmp_path):
+    label = {"energy": -1.0, "forces": np.zeros((1, 3)), "seconds": 576 * 22038.26}
+    write_dataset(tmp_path / "d.h5", [Atoms("Be", cell=[3, 3, 3], pbc=True)], {"a": LevelData([label])})
+    with Dataset(tmp_path / "d.h5") as data:
+        (row,) = (line for line in format_dataset_info(describe_dataset(data)).splitlines() if line.startswith("a "))
+    assert row.split()[4:6] == ["0", "12694037.76"]
 
 
 def test_shipped_data_have_no_warnings(beryllium):

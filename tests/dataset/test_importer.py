@@ -49,7 +49,7 @@ def test_levels_are_merged_by_id_whatever_the_order(tmp_path):
         assert data.labels("low").seconds.tolist() == [1.5] * 4
         assert data.labels("low").stress[2] == pytest.approx(low[2].calc.results["stress"], abs=1e-7)
         assert data[0].info == {"config_type": "pair", "config_id": 100}
-        assert data.settings("low") == {"cutoff_ev": 300}
+        assert data.settings("low") == {"cutoff_ev": 300, "energy_kind": "free_energy"}
 
 
 def test_without_ids_the_order_or_the_geometry_counts(tmp_path):
@@ -376,7 +376,7 @@ def test_adding_keeps_what_is_there(tmp_path):
         assert data.ids.tolist() == [100, 101, 102, 103, 104]
         assert data.labels("low").energy[:4].tolist() == before["low"].tolist()
         assert data.labels("high").energy[:2].tolist() == before["high"][:2].tolist()
-        assert data.settings("high") == {"cutoff_ev": 500, "smearing": 0.1}
+        assert data.settings("high") == {"cutoff_ev": 500, "energy_kind": "free_energy", "smearing": 0.1}
         assert data[0].info["config_type"] == "pair"
         assert data.label_records("high")[0]["cpu_seconds"] == 2.5
 

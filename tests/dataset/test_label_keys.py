@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from paretofit import Dataset, InputError
+from paretofit.commands import import_labels, inspect_dataset
 from paretofit.dataset import format_import_summary, import_dataset
 from paretofit.dataset.io.convergence import flag_unconverged
 from paretofit.dataset.io.run_costs import add_run_costs
@@ -84,6 +85,21 @@ def test_free_energies_and_energies_are_never_mixed(tmp_path):
         assert data.labels("a").energy.tolist() == [-10.8, -10.7]
     with pytest.raises(InputError, match="must not be mixed: choose one with --energy-key"):
         imported(tmp_path, frame("free_energy=-10.9"), energy_only, overwrite=True)
+
+
+def test_kinds_of_energy_that_differ_between_levels_are_said(tmp_path):
+    files = {"a": "energy=-10.7", "b": "energy=-10.8 free_energy=-10.9", "c": "energy=-10.8 free_energy=-10.8"}
+    for level, header in files.items():
+        (tmp_path / f"{level}.extxyz").write_text(frame(header))
+    paths = {level: tmp_path / f"{level}.extxyz" for level in files}
+    (warning,) = import_labels(tmp_path / "d.h5", paths, match_by="order").warnings
+    assert "the energies of level b are free energies" in warning
+    assert "those of level a are 'energy'" in warning
+    assert warning in inspect_dataset(tmp_path / "d.h5").warnings
+    with pytest.raises(InputError, match="the energies of level 'b' are 'energy', those in the dataset 'free_energy'"):
+        import_dataset(tmp_path / "d.h5", {"b": paths["a"]}, match_by="order", append=True)
+    del paths["b"]  # energies and free energies of level c are equal: there is no smearing
+    assert import_labels(tmp_path / "d.h5", paths, match_by="order", overwrite=True).warnings == []
 
 
 @pytest.mark.parametrize("pbc", ["T T T", "F F F"])

@@ -156,7 +156,7 @@ class TestMissingRequirements:
     def test_sbatch(self, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
         with (
-            pytest.raises(InputError, match="needs SLURM's sbatch, which was not found"),
+            pytest.raises(InputError, match="requires SLURM's sbatch, which was not found"),
             use_cluster(LabelJobSettings(), 1),
         ):
             pass

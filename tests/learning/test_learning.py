@@ -33,9 +33,9 @@ from paretofit.learning.level_choice import (
 )
 from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, MdRun
-from paretofit.learning.model import TrainingData
-from paretofit.learning.selection import calibrate, classify_frames, select_frames
-from paretofit.learning.sets import TEST, TRAIN, assign_group_numbers, assign_sets, choose_group_keys
+from paretofit.learning.selection import calibrate, classify_frames, select_frames, weigh_points
+from paretofit.learning.sets import TEST, TRAIN, assign_sets
+from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 from paretofit.report.page import ReportFigure
 from paretofit.uncertainty import Assessment, score_detection
@@ -113,7 +113,7 @@ class TestTheLoop:
         assert len(finished_loop.iterations) == 2
         assert finished_loop.report.read_text().startswith("<!doctype html>")
         names = {path.name for path in (finished_loop.folder / "figures").glob("*.png")}
-        assert names == {"errors.png", "parity.png", "disagreement.png", "detection.png", "map.png"}
+        assert names == {f"{name}.png" for name in ("errors", "batch", "parity", "disagreement", "detection", "map")}
         assert len(LearnFolder(finished_loop.folder).list_iterations()) == 2
         potential = LinearPotential.read(finished_loop.potential)
         assert len(potential.coefficients) == 4
@@ -146,14 +146,82 @@ class TestTheLoop:
         assert first_row["test_forces_members"] == pytest.approx(rmse.mean(), rel=1e-6)
         assert first_row["test_forces_spread"] == pytest.approx(rmse.std(), rel=1e-6)
         assert first_row["test_forces"] < rmse.mean()  # the mean of the members is better than they are
-        is_validation = (errors["set"] == VALIDATE).to_numpy()
-        tau, epsilon = np.array(spread)[is_validation], np.array(error)[is_validation]
-        is_inlier = epsilon <= 30 * 20.0
-        line = (tau[is_inlier], epsilon[is_inlier]) if is_inlier.sum() >= 6 else (tau, epsilon)
-        assert first_row["slope_forces"] == pytest.approx(line[0] @ line[1] / (line[1] @ line[1]), rel=1e-4)
-        assert first_row["threshold_forces"] == pytest.approx(20.0 * first_row["slope_forces"])
+        points = pd.read_csv(folder.iteration(1).path / "calibration.csv")
+        held_out = points[points["source"] == "held out"]
+        is_held_out = (errors["set"] != TRAIN).to_numpy()
+        assert held_out["forces_committee_error"].to_numpy() == pytest.approx(np.array(error)[is_held_out], rel=1e-5)
+        tau, epsilon = points["forces_std"].to_numpy(), points["forces_committee_error"].to_numpy()
+        assert first_row["points_energy"] == len(points) == len(errors)  # every configuration counts
         rates = score_detection(tau, epsilon, first_row["threshold_forces"], 20.0)
         assert (first_row["tpr_forces"], first_row["ppv_forces"]) == pytest.approx(rates)
+        has_forces = epsilon > 1e-3 * np.median(epsilon[epsilon > 0])  # they vanish by symmetry in strained crystals
+        assert first_row["points_forces"] == has_forces.sum() < len(points)
+        tau, epsilon = tau[has_forces], epsilon[has_forces]
+        frames = pd.read_csv(folder.iteration(1).path / "frames.csv")
+        near = np.exp(-0.5 * (np.log(tau / frames["forces_std"].median()) / 1.5) ** 2) + 0.02
+        order = np.argsort(tau / epsilon)
+        ranks = (np.cumsum(near[order]) - 0.5 * near[order]) / near.sum()
+        median = np.exp(np.interp(0.5, ranks, np.log((tau / epsilon)[order])))
+        assert first_row["slope_forces"] == pytest.approx(median, rel=1e-5)
+        assert first_row["threshold_forces"] == pytest.approx(20.0 * first_row["slope_forces"])
+
+    def test_stresses_are_in_gpa_everywhere(self, finished_loop):
+        """The stress of one configuration in errors.csv, in the figure of parity and in the table of iterations."""
+        iteration = LearnFolder(finished_loop.folder).iteration(1)
+        errors, components = (pd.read_csv(iteration.path / f"{name}.csv") for name in ("errors", "components"))
+        stresses = components[components["quantity"] == "stress"]
+        direct = np.sqrt((stresses["error"] ** 2).groupby(stresses["configuration"]).mean())
+        assert errors.loc[direct.index, "stress_error"].to_numpy() == pytest.approx(direct.to_numpy(), rel=1e-5)
+        test_errors = errors.loc[errors["set"] == TEST, "stress_error"]
+        rms = np.sqrt(np.mean(test_errors**2))
+        assert finished_loop.iterations["test_stress"].iloc[0] == pytest.approx(rms, rel=1e-5)
+        assert SelectSettings().tolerance.stress == pytest.approx(1e-3 * 160.2, rel=1e-2)  # 1 meV/Å³
+
+    def test_cross_validation_uses_committees_without_the_group(self, finished_loop):
+        """The points of the training set have larger errors than the committee that was trained on them."""
+        path = LearnFolder(finished_loop.folder).iteration(1).path
+        points = pd.read_csv(path / "calibration.csv").query("source == 'cross-validation'").set_index("id")
+        errors = pd.read_csv(path / "errors.csv").query("set == 'train'").set_index("id").loc[points.index]
+        assert len(points) == len(errors) > 10
+        ratio = points["energy_committee_error"] / errors["energy_committee_error"]
+        assert ratio.median() > 1.1
+
+    def test_batch_compares_predicted_and_true_errors(self, finished_loop):
+        """Predictions of the committee that chose the frames, and their labels, computed from the files."""
+        folder = LearnFolder(finished_loop.folder)
+        batch = pd.read_csv(folder.iteration(2).path / "batch_errors.csv").set_index("id")
+        frames = pd.read_csv(folder.iteration(1).path / "frames.csv").query("verdict == 'chosen'")
+        assert sorted(batch.index) == sorted(frames["config_id"])
+        frames = frames.set_index("config_id").loc[batch.index]
+        assert batch["forces_std"].to_numpy() == pytest.approx(frames["forces_std"].to_numpy(), rel=1e-5)
+        assert batch["forces_expected"].to_numpy() == pytest.approx(frames["forces_expected"].to_numpy())
+        potential = LinearPotential.read(folder.iteration(1).model)
+        with Dataset(folder.dataset) as data:
+            labels = data.labels("eam")
+            for config_id, row in batch.iterrows():
+                k = int(np.flatnonzero(data.ids == config_id)[0])
+                members = potential.predict(data[k]).energy / len(data[k])
+                error = 1000 * np.sqrt(np.mean((members - labels.energy[k] / len(data[k])) ** 2))
+                assert row["energy_committee_error"] == pytest.approx(error, rel=1e-5)
+        second = finished_loop.iterations.iloc[1]
+        ratio = (batch["energy_committee_error"] / batch["energy_expected"]).median()
+        assert second["batch_ratio_energy"] == pytest.approx(ratio, rel=1e-5)
+        inside = (batch["energy_committee_error"] <= batch["energy_bound"]).mean()
+        assert second["batch_inside_energy"] == pytest.approx(inside)
+        log = (finished_loop.folder / "learn.log").read_text()
+        assert "true / predicted error of the" in log
+        later_points = pd.read_csv(folder.iteration(2).path / "calibration.csv")
+        assert set(later_points.loc[later_points["source"] == "new batch", "id"]) == set(batch.index)
+
+    def test_page_begins_with_answers(self, finished_loop):
+        page = finished_loop.report.read_text()
+        questions = ("Is the potential good?", "For which kinds is it not?", "What did it cost?",
+                     "What would another iteration bring?")  # fmt: skip
+        positions = [page.index(question) for question in questions]
+        assert positions == sorted(positions)
+        assert positions[-1] < page.index("<img")
+        assert page.count("<details>") == 5
+        assert "meV/Å³" not in page
 
     def test_chosen_frames_are_labelled_next(self, finished_loop):
         folder = LearnFolder(finished_loop.folder)
@@ -180,11 +248,26 @@ class TestTheLoop:
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
     def test_loop_stops_if_test_errors_are_below_tolerance(self, tmp_path):
-        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "discard_above": BROKEN}
+        wide = {"tolerance": {"energy": 1e8, "forces": 1e8, "stress": 1e8}, "discard_above": BROKEN}
         result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert result.stop_reason == "the errors on the test set are below tolerance"
         assert len(result.iterations) == 1
         assert not (tmp_path / "run" / "iterations" / "01" / "trajectories").exists()
+
+    def test_loop_without_stresses_says_so_when_it_ends(self, tmp_path):
+        """Clusters have no stress, so that the loop cannot end as accurate without a word about it."""
+        messages = []
+        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "discard_above": BROKEN}
+        clusters = {"n_candidates": 24, "min_length": 5, "max_atoms": 16, "isolated_atoms": False,
+                    "clusters": {"count": 22, "min_atoms": 6, "max_atoms": 9, "distance": 2.5},
+                    "slabs": {"miller_indices": []}, "strained": {"count": 0}, "distorted": {"count": 0}}  # fmt: skip
+        path = study(tmp_path, select=wide, augmentation=clusters, max_iterations=1)
+        result = learn(path, out=tmp_path / "run", notify=messages.append)
+        assert result.stop_reason.startswith(
+            "the errors on the test set are below tolerance; the stress was not judged"
+        )
+        assert any("no labels of the stress" in message for message in messages)
+        assert "Nothing is known about the stress" in result.report.read_text()
 
     def test_loop_stops_if_no_frame_is_above_tolerance(self, finished_loop, tmp_path):
         """A test set with large errors, and a tolerance above the error of every frame."""
@@ -196,7 +279,7 @@ class TestTheLoop:
         record = iteration.read_record("train")
         record["rmse"][TEST]["energy"]["value"] = 1e9
         iteration.write_record("train", record)
-        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "min_distance_ratio": 0.0,
+        wide = {"tolerance": {"energy": 1e8, "forces": 1e8, "stress": 1e8}, "min_distance_ratio": 0.0,
                 "discard_above": BROKEN}  # fmt: skip
         result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert result.stop_reason == "no frame of the dynamics is above tolerance"
@@ -391,7 +474,7 @@ class TestFailures:
 
     def test_unphysical_dynamics_are_stopped(self):
         atoms = bulk("W", cubic=True).repeat(2)
-        settings = ExploreSettings(time_ps=1.0, interval_ps=0.1)
+        settings = ExploreSettings(equilibration_ps=0.0, time_ps=1.0, interval_ps=0.1)
         overlapping = atoms.copy()
         overlapping.positions[1] = overlapping.positions[0] + [1.3, 0, 0]
         exploded = run_md(MdRun(0, overlapping, 300.0, 0.0, 1), ENGINE, settings)
@@ -440,7 +523,7 @@ class TestFailures:
                 "'discard_above.energy', 0.5, must be above 'tolerance.energy', 1",
             ),
             ({"level": {"pilot_size": 2}}, "pilot"),
-            ({"n_initial": 4}, "the validation set has 1; a training needs at least 2 and a calibration at least 3"),
+            ({"n_initial": 4}, "the validation set has 1; a training requires at least 2 and a calibration at least 3"),
             (
                 {
                     "labelling": {
@@ -466,8 +549,8 @@ class TestFailures:
             assert not journal.exists() or not journal.read_text()
 
     def test_too_small_validation_set_is_reported(self, tmp_path):
-        with pytest.raises(InputError, match="the validation set has 0; .* a calibration at least 3"):
-            learn(study(tmp_path, sets={"train": 0.98, "validation": 0.01, "test": 0.01}), out=tmp_path / "run")
+        with pytest.raises(InputError, match="the validation set has 1; .* a calibration at least 3"):
+            learn(study(tmp_path, augmentation={"n_candidates": 8}), out=tmp_path / "run")
 
     def test_unknown_stage_is_reported_with_the_choices(self, tmp_path):
         outcome = CliRunner().invoke(
@@ -477,7 +560,7 @@ class TestFailures:
 
 
 class TestDynamics:
-    settings = ExploreSettings(time_ps=0.3, interval_ps=0.1)
+    settings = ExploreSettings(equilibration_ps=0.0, time_ps=0.3, interval_ps=0.1)
 
     def test_crystal_keeps_its_orientation(self):
         atoms = bulk("W").repeat(4)
@@ -539,7 +622,8 @@ class TestSets:
     def make_structures(self, records):
         structures = []
         for k, record in enumerate(records):
-            atoms = bulk("W").repeat((2, 1, 1))
+            atoms = bulk("W").repeat(2)
+            atoms.rattle(0.1, seed=k)  # equal structures would be one group
             atoms.info = {"config_id": k, **record}
             structures.append(atoms)
         return structures
@@ -567,13 +651,6 @@ class TestSets:
         )
         assert set(sets.values()) == {TEST}
 
-    def test_common_parent_makes_no_group(self):
-        structures = self.make_structures([{"parent": "a.cif", "family": f"f{k // 4}"} for k in range(40)])
-        keys = choose_group_keys(structures, ["parent", "trajectory"])
-        assert keys == ["trajectory", "family"]
-        assert len(set(assign_group_numbers(structures, keys).tolist())) == 10
-        assert choose_group_keys(structures[:1], ["parent"]) == ["parent"]
-
     def test_frames_follow_their_start_structure(self):
         structures = self.make_structures([{}] * 10 + [{"trajectory": f"01-{k}", "started_from": k} for k in range(10)])
         shares = {TRAIN: 0.5, VALIDATE: 0.25, TEST: 0.25}
@@ -583,14 +660,50 @@ class TestSets:
 
 
 class TestSelection:
+    def points(self, energy, forces, energy_error, forces_error):
+        """Points of a calibration without stress labels."""
+        return pd.DataFrame({
+            "config_type": "md", "source": "held out", "energy_std": energy, "forces_std": forces,
+            "energy_committee_error": energy_error, "forces_committee_error": forces_error,
+            "stress_std": np.nan, "stress_committee_error": np.nan,
+        })  # fmt: skip
+
     def test_outliers_do_not_affect_the_calibration(self):
+        """Six points on a line and one far off; stresses without labels do not count."""
         settings = SelectSettings(tolerance={"energy": 1.0, "forces": 1.0})
-        error = pd.DataFrame({"energy": [1.0, 2, 3, 4, 5, 6, 4000], "forces": [1.0] * 7, "stress": [np.nan] * 7})
-        spread = pd.DataFrame(
-            {"energy": [*(0.5 * error["energy"][:6]), 4000], "forces": [1.0] * 7, "stress": [np.nan] * 7}
-        )
-        assert calibrate(spread, error, settings).thresholds["energy"] == pytest.approx(0.5)
-        assert calibrate(spread[3:], error[3:], settings).thresholds["energy"] > 0.9  # too few inliers
+        error = np.array([1.0, 2, 3, 4, 5, 6, 4000])
+        spread = np.array([*(0.5 * error[:6]), 4000])
+        calibration = calibrate(self.points(spread, np.ones(7), error, np.ones(7)), settings)
+        assert calibration.thresholds["energy"] == pytest.approx(0.5)
+        assert calibration.n_points == {"energy": 7, "forces": 7}
+
+    def test_points_with_the_disagreement_of_the_frames_count_most(self):
+        """Twice as large errors at small disagreements as at large ones, and frames with small disagreements."""
+        spread = np.repeat([0.01, 1.0], [20, 60])
+        error = np.where(spread < 0.1, 2.0, 1.0) * spread
+        frames = pd.DataFrame({"energy": [0.01, 0.012], "forces": [1.0, 1.0], "stress": [np.nan, np.nan]})
+        calibration = calibrate(self.points(spread, spread, error, error), SelectSettings(), frames)
+        assert calibration.curves["energy"].slope == pytest.approx(0.5)
+        assert calibration.curves["forces"].slope == pytest.approx(1.0)
+
+    def test_earlier_batches_have_half_the_weight_of_all_other_points(self):
+        source, spread = np.array(["held out"] * 30 + ["new batch"] * 7), np.linspace(0.1, 1, 37)
+        for frames in (None, np.array([0.5])):
+            weights = weigh_points(source, spread, frames)
+            assert weights[30:].sum() == pytest.approx(0.5 * weights[:30].sum())
+        assert weigh_points(source[:30], spread[:30], None).tolist() == [1.0] * 30
+
+    @pytest.mark.parametrize("method", ["slope", "isotonic", "quantile"])
+    def test_bounds_contain_nine_of_ten_errors(self, method):
+        rng = np.random.default_rng(0)
+        spread = np.exp(rng.normal(size=400))
+        error = 3 * spread * np.exp(0.5 * rng.normal(size=400))
+        points = self.points(spread, spread, error, error)
+        calibration = calibrate(points[:300], SelectSettings(calibration=method))
+        expected, bound = calibration.predict("energy", spread[300:])
+        assert np.mean(error[300:] <= bound) == pytest.approx(0.9, abs=0.05)
+        share_below = {"slope": 0.5, "isotonic": 0.5, "quantile": 0.9}[method]
+        assert np.mean(error[300:] <= expected) == pytest.approx(share_below, abs=0.1)
 
     def assessed(self, energy, forces, grade=0.5):
         n = 4
@@ -604,9 +717,8 @@ class TestSelection:
         settings = SelectSettings(
             tolerance={"energy": 10.0, "forces": 100.0}, discard_above={"energy": 500.0}, max_selected=2
         )
-        pairs = pd.DataFrame({"energy": [1.0, 2, 3], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
-        errors = pd.DataFrame({"energy": [2.0, 4, 6], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
-        calibration = calibrate(pairs, errors, settings)
+        points = self.points([1.0, 2, 3], [10.0, 20, 30], [2.0, 4, 6], [10.0, 20, 30])
+        calibration = calibrate(points, settings)
         assert calibration.thresholds == {"energy": pytest.approx(5.0), "forces": pytest.approx(100.0)}
         assessed = [self.assessed(*spreads) for spreads in
                     [(0.004, 0.05), (0.006, 0.05), (0.004, 0.2), (0.6, 0.05), (0.007, 0.2), (0.007, 0.2)]]  # fmt: skip
@@ -632,8 +744,8 @@ class TestSelection:
         settings = SelectSettings()
         atoms = bulk("W").repeat((4, 1, 1))
         atoms.positions[1] = atoms.positions[0] + [1.0, 0, 0]
-        pairs = pd.DataFrame({"energy": [1.0, 2, 3], "forces": [1.0, 2, 3], "stress": [np.nan] * 3})
-        table = classify_frames([atoms], [self.assessed(1.0, 1.0)], calibrate(pairs, pairs, settings), settings,
+        calibration = calibrate(self.points(*[[1.0, 2, 3]] * 4), settings)
+        table = classify_frames([atoms], [self.assessed(1.0, 1.0)], calibration, settings,
                              np.ones((1, 2)), np.zeros((0, 2)))  # fmt: skip
         assert table["verdict"].tolist() == ["broken"]
 
@@ -744,7 +856,7 @@ class TestRegressions:
     def test_number_and_times_of_frames(self):
         atoms = bulk("W", cubic=True).repeat(2)
         for time_ps, interval_ps, count in ((0.1, 0.005, 20), (0.1, 0.03, 3), (0.05, 0.05, 1)):
-            settings = ExploreSettings(time_ps=time_ps, interval_ps=interval_ps)
+            settings = ExploreSettings(equilibration_ps=0.0, time_ps=time_ps, interval_ps=interval_ps)
             trajectory = run_md(MdRun(0, atoms, 100.0, 0.0, 1), ENGINE, settings)
             assert len(trajectory.frames) == count
             assert trajectory.times[-1] == pytest.approx(count * interval_ps, rel=0.05)

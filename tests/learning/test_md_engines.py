@@ -20,7 +20,7 @@ from paretofit.potentials import format_dispersion_commands
 EAM = ("pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W")
 NATIVE = MdEngine(EAM, ("W",))
 ENGINE = MdEngine((), ("W",), partial(lammps_calculator, EAM, ("W",)), "W_zhou")
-SHORT = {"time_ps": 0.1, "interval_ps": 0.05}
+SHORT = {"equilibration_ps": 0.0, "time_ps": 0.1, "interval_ps": 0.05}
 KBAR = 0.1 * units.GPa
 
 
@@ -59,6 +59,7 @@ def compute_means(atoms, engine, integrator, temperature, pressure, picoseconds,
     run = MdRun(0, atoms, temperature, pressure, seed)
     dynamics = create_dynamics(run, engine, ExploreSettings(integrator=integrator))
     dynamics.start()
+    dynamics.start_sampling()
     dynamics.advance(500)
     snapshots = [dynamics.advance(10) for _ in range(round(picoseconds * 100))]
     dynamics.close()
@@ -142,6 +143,7 @@ class TestEnsemble:
             run, settings = MdRun(0, atoms, 500.0, 0.0, 1), ExploreSettings(integrator=integrator)
             dynamics = create_dynamics(run, MdEngine((), ("W",), Spring), settings)
             dynamics.start()
+            dynamics.start_sampling()
             temperatures.append([dynamics.advance(10).temperature for _ in range(150)])
             dynamics.close()
         ase, lammps = np.array(temperatures)
@@ -153,6 +155,7 @@ class TestEnsemble:
         for atoms in make_start_structures().values():
             dynamics = create_dynamics(MdRun(0, atoms, 500.0, 0.0, 1), ENGINE, ExploreSettings())
             dynamics.start()
+            dynamics.start_sampling()
             assert dynamics.advance(1).temperature == pytest.approx(500.0, rel=0.1)
             dynamics.advance(20)
             assert np.abs(dynamics._atoms.get_momenta().sum(axis=0)).max() < 1e-6
@@ -243,6 +246,7 @@ class TestForces:
             frames[integrator] = run_trajectory(atoms, summed, integrator, time_ps=0.005, interval_ps=0.005).frames[-1]
             dynamics = create_dynamics(MdRun(0, atoms, 300.0, 0.0, 3), summed, ExploreSettings(integrator=integrator))
             dynamics.start()
+            dynamics.start_sampling()
             snapshot = dynamics.advance(2)
             dynamics.close()
             parts = []

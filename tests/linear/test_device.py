@@ -142,7 +142,7 @@ class TestErrors:
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
     def test_without_a_gpu(self, tmp_path):
-        with pytest.raises(InputError, match="'device: cuda' needs a GPU, and .*; set 'device: cpu'"):
+        with pytest.raises(InputError, match="'device: cuda' requires a GPU, and .*; set 'device: cpu'"):
             run_study(self.write_study(tmp_path, device="cuda"), out=tmp_path / "run")
         assert not (tmp_path / "run").exists(), "before anything is spent"
 

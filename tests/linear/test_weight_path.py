@@ -69,7 +69,7 @@ def test_wrong_input_to_the_path(engine_and_table):
     engine, _, _ = engine_and_table
     with pytest.raises(InputError, match="ratio_limits must be positive and ascending"):
         compute_weight_path(engine.reduction.train, 0, ratio_limits=(10.0, 1.0))
-    with pytest.raises(InputError, match="needs energy rows and force rows"):
+    with pytest.raises(InputError, match="requires energy rows and force rows"):
         compute_weight_path(engine.reduction.create_factors(), 0)
     with pytest.raises(InputError, match="preference must be a positive number"):
         hyperbola(np.array([1.0, 2.0])).find_best_ratio(0, 0.0)

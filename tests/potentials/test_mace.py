@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from paretofit import InputError, learn, run_study
 from paretofit.cli import app
+from paretofit.commands import explore_dynamics
 from paretofit.core import RowKind
 from paretofit.execution import RunContext
 from paretofit.learning import MaceModel
@@ -636,6 +637,22 @@ def front_run(beryllium, tmp_path_factory):
 
 
 @needs_mace
+class TestInTheDynamics:
+    def test_frames_have_the_error_bars_of_the_networks(self, committee, tmp_path):
+        bulk("Cu", "fcc", a=3.7).repeat(2).write(tmp_path / "cu.extxyz")
+        settings = {"time_ps": 0.004, "interval_ps": 0.002, "equilibration_ps": 0.006, "stop_grade": 1e9}
+        folder = committee.models[0].parent
+        result = explore_dynamics(folder, [tmp_path / "cu.extxyz"], tmp_path / "md", settings=settings)
+        assert result.n_complete == 1, result.text
+        frames = ase.io.read(tmp_path / "md" / "trajectories.extxyz", ":")
+        for atoms, (_, row) in zip(frames, result.frames.iterrows(), strict=True):
+            assessment = committee.assess(atoms)
+            assert row["energy"] == pytest.approx(assessment.energy / len(atoms), abs=1e-4)  # float32
+            assert row["energy_std"] == pytest.approx(1000 * assessment.energy_std, rel=0.02)
+            assert row["extrapolation_grade"] == pytest.approx(assessment.grade, rel=1e-3)
+
+
+@needs_mace
 class TestInTheLoop:
     def test_two_iterations(self, looped):
         assert looped.stop_reason == "the maximum number of iterations"
@@ -663,6 +680,7 @@ class TestInTheLoop:
         engine = committee.build_md_engine(0, looped.folder)
         dynamics = create_dynamics(MdRun(0, atoms, 300.0, 0.0, 1), engine, settings)
         dynamics.start()
+        dynamics.start_sampling()
         try:
             moment = dynamics.advance(5)
         finally:

@@ -106,8 +106,9 @@ class TestSystemErrors:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_during_the_imports(number, code, tmp_path):
-    (tmp_path / "pandas.py").write_text("import os, time\nopen('imported', 'w').close()\ntime.sleep(30)\n")
+@pytest.mark.parametrize("module", ["lazy_loader", "pandas"])  # the first import, and a late one
+def test_a_signal_during_the_imports(number, code, module, tmp_path):
+    (tmp_path / f"{module}.py").write_text("import os, time\nopen('imported', 'w').close()\ntime.sleep(30)\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     process = subprocess.Popen(
         command("info", "d.h5"), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,

@@ -55,6 +55,7 @@ COMMANDS = {
     "fit --fitsnap": ["fit", "--fitsnap", "fit.in", "-o", "fitted"],
     "evaluate": ["evaluate", "earlier", "small.h5", "-o", "evaluation"],
     "validate": ["validate", "earlier", "--structure", "be.cif", "--property", "lattice", "--quick", "-o", "checks"],
+    "explore": ["explore", "earlier", "be.extxyz", "--time", "0.01", "--interval", "0.01", "-o", "md", "-j", "1"],
     "augment": ["augment", "s.yaml", "-o", "c.extxyz"],
     "select": ["select", "be.extxyz", "-n", "2", "--method", "random", "-o", "chosen.extxyz"],
     "label --write-inputs": ["label", "s.yaml", "--write-inputs", "inputs"],

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 
+from paretofit.commands import inspect_dataset
 from paretofit.dataset import Dataset, LevelData, split_configurations, write_dataset
 from paretofit.structures import assign_duplicates, group_configurations
 
@@ -52,6 +54,19 @@ def test_twins_are_on_one_side_of_a_split(tmp_path):
         groups = group_configurations(data, [])
     train = set(split_configurations(groups, 0.5, 1).train.tolist())
     assert all((k in train) == (k + 20 in train) for k in range(20))
+
+
+def test_info_counts_them(tmp_path):
+    structures = [rattled("Si", seed) for seed in range(3)]
+    flat = Atoms("Si", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True)
+    copies = [structures[0].copy(), CHANGES["order of atoms"](structures[1])]
+    copies.append(CHANGES["orientation"](structures[2].copy()))
+    write_dataset(tmp_path / "d.h5", [*structures, flat, flat, *copies], {"a": LevelData([None] * 8)})
+    warnings = inspect_dataset(tmp_path / "d.h5").warnings
+    assert any("2 duplicate configurations: 4 = 3, 5 = 0" in text for text in warnings)
+    (near,) = (text for text in warnings if "near-duplicate" in text)
+    assert near.startswith("2 near-duplicate configurations")
+    assert near.endswith("6 ~ 1, 7 ~ 2")
 
 
 def test_each_element_is_in_the_training_set():

@@ -6,12 +6,14 @@ import time
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from helpers.command_line import call
 
 from paretofit import Dataset
 from paretofit.core import RemainingTime, track
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.study import estimate_study_cost, load_study, prepare_study, run_study, write_template
+from paretofit.study.independent_rows import count_independent_rows
 
 
 def write_levels(path, *, n=24, seconds=(1.0, 4.0), missing=(), unconverged=(), info=None):
@@ -171,3 +173,38 @@ def test_a_dataset_of_excluded_levels_keeps_its_labels(tmp_path):
     assert study.levels == ["good"]
     with Dataset(path) as data:
         assert int(data.labels("cheap").complete.sum()) == 8
+
+
+def write_trajectory(path, displacement, random_share, n=12):
+    """Write steps of one trajectory of 32 atoms, whose forces are parallel except for a share of random ones."""
+    rng = np.random.default_rng(5)
+    start = bulk("Si", cubic=True).repeat((2, 2, 1))
+    start.rattle(0.1, seed=1)
+    direction = rng.normal(size=(32, 3))
+    atoms, labels = [], []
+    for _ in range(n):
+        step = start.copy()
+        step.positions += displacement * rng.normal(size=(32, 3))
+        step.info["trajectory"] = "relaxation"
+        atoms.append(step)
+        forces = (1 - random_share) * direction + random_share * rng.normal(size=(32, 3))
+        labels.append({"energy": -100.0, "forces": forces})
+    write_dataset(path, atoms, {"a": LevelData(labels)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("displacement", "random_share", "n_configurations"), [(0.1, 1.0, 12), (0.1, 0.0, 1), (1e-4, 1.0, 1)]
+)
+def test_related_rows_count_once(tmp_path, displacement, random_share, n_configurations):
+    """Independent forces count in full; parallel forces, and forces of near-duplicates, like those of one structure."""
+    with Dataset(write_trajectory(tmp_path / "d.h5", displacement, random_share)) as data:
+        n_rows = count_independent_rows(data, np.arange(12), "a")
+    assert n_rows == pytest.approx(96 * n_configurations, rel=0.2)
+
+
+def test_a_relaxation_gets_a_small_model(tmp_path):
+    md = load_study(write_template(write_trajectory(tmp_path / "m.h5", 0.1, 1.0), tmp_path / "m.yaml"))
+    relaxation = load_study(write_template(write_trajectory(tmp_path / "r.h5", 0.1, 0.0), tmp_path / "r.yaml"))
+    assert md.twojmax == [2, 4]
+    assert relaxation.twojmax == [2]

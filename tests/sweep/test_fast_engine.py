@@ -410,7 +410,7 @@ def test_forces_without_energies_allow_random_sampling_only(degenerate):
     assert fast["test_force"].to_numpy() == pytest.approx(
         run_sweep(data, grid, engine="plain")["test_force"].to_numpy()
     )
-    with pytest.raises(InputError, match="leverage sampling needs an energy row"):
+    with pytest.raises(InputError, match="leverage sampling requires an energy row"):
         run_sweep(data, replace(grid, sampling_methods=["leverage"]))
 
 

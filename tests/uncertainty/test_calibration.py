@@ -49,6 +49,29 @@ def test_slope_confidence_intervals_cover_the_true_slope():
     assert line.predict_error(np.array([line.slope])) == pytest.approx([1.0])
 
 
+@pytest.mark.parametrize("calibrate", [calibrate_slope, calibrate_isotonic, calibrate_quantile])
+def test_a_single_configuration_far_off_does_not_decide(calibrate):
+    """Thirty configurations with τ = ε/2, and one whose error is a thousand times the others' at the same ratio."""
+    rng = np.random.default_rng(3)
+    error = rng.uniform(0.5, 2.0, 30)
+    spread = 0.5 * error * np.exp(0.1 * rng.normal(size=30))
+    plain = calibrate(spread, error)
+    for far_spread, far_error in ((1000.0, 1000.0), (1000.0, 1e6), (0.01, 1000.0)):
+        disturbed = calibrate(np.append(spread, far_spread), np.append(error, far_error))
+        assert disturbed.predict_error(np.array([0.5])) == pytest.approx(plain.predict_error(np.array([0.5])), rel=0.1)
+
+
+def test_weighted_configurations_count_as_repeated_ones():
+    rng = np.random.default_rng(4)
+    spread, error, counts = rng.uniform(0.1, 1, 25), rng.uniform(0.1, 1, 25), rng.integers(1, 4, 25)
+    repeated = np.repeat(spread, counts), np.repeat(error, counts)
+    for calibrate in (calibrate_isotonic, calibrate_slope):
+        weighted = calibrate(spread, error, counts.astype(float)).predict_error(np.array([0.5]))
+        assert weighted == pytest.approx(calibrate(*repeated).predict_error(np.array([0.5])), rel=0.1)
+    alone = calibrate_slope(spread, error, (counts == 1).astype(float))
+    assert alone == calibrate_slope(spread[counts == 1], error[counts == 1])
+
+
 def test_detection_rates_equal_direct_counts():
     spread, error = np.array([0.1, 0.5, 0.9, 0.2]), np.array([0.2, 2.0, 0.3, 3.0])
     assert score_detection(spread, error, 0.4, 1.0) == (0.5, 0.5)
@@ -92,14 +115,14 @@ def test_invalid_input_is_refused(committee):
         (lambda: calibrate_conformal(ones, ones * np.nan, 0.5), "spreads and residuals must be finite"),
         (lambda: calibrate_conformal(ones, ones, 0.5, ones[:2]), "got 5 spreads, 5 residuals and 2 groups"),
         (lambda: score_detection(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
-        (lambda: calibrate_slope(ones[:2], ones[:2]), "at least 3 disagreements with their errors; got 2"),
+        (lambda: calibrate_slope(ones[:2], ones[:2]), "at least 3 disagreements with errors; got 2"),
         (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
         (lambda: calibrate_slope(ones, -ones), "errors must be finite and not negative"),
         (lambda: calibrate_slope(ones, ones).find_threshold(0.0), "must be positive; got 0.0"),
         (lambda: score_detection(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
         (
             lambda: calibrate_conformal(ones, ones, 0.9),
-            "needs 9 held-out configurations for its calibration; there are 5",
+            "requires 9 held-out configurations for its calibration; there are 5",
         ),
         (lambda: calibrate_conformal(0 * ones, ones, 0.5), "spreads above zero; are the members identical"),
         (lambda: calibrate_conformal(ones, ones, 1.0), "between 0 and 1; got 1.0"),
@@ -129,20 +152,19 @@ class TestOtherCalibrations:
         step_calibration = calibrate_isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.2, 5.0, 6.0]))
         flagged = np.array([1.0, 2.0, 3.0, 4.0]) > step_calibration.find_threshold(1.0)
         assert flagged.tolist() == [False, False, True, True]
-        tied_calibration = calibrate_isotonic(np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.0, 1.0, 5.0, 6.0]))
-        assert tied_calibration.predict_error(np.array([1.0]))[0] == pytest.approx(2.0)
-        assert calibration.expected_error.mean() == pytest.approx(error.mean())
+        tied_calibration = calibrate_isotonic(np.array([1.0, 1.0, 1.0, 2.0]), np.array([1.0, 2.0, 4.0, 6.0]))
+        assert tied_calibration.predict_error(np.array([1.0]))[0] == pytest.approx(2.0)  # the geometric mean
 
     @pytest.mark.parametrize("share", [0.5, 0.9])
-    def test_the_quantile_line_minimises_the_pinball_loss(self, share):
-        spread, error = self.pairs()
-        calibration = calibrate_quantile(spread, error, share)
+    def test_the_quantile_line_minimises_the_pinball_loss_of_logarithms(self, share):
+        spread, error = self.pairs(401)
+        calibration = calibrate_quantile(spread, error, quantile=share)
 
         def loss(factor):
-            residual = error - factor * spread
+            residual = np.log(error) - np.log(factor * spread)
             return np.sum(np.where(residual > 0, share * residual, (share - 1) * residual))
 
-        assert loss(calibration.factor) <= min(loss(calibration.factor * scale) for scale in (0.98, 0.999, 1.001, 1.02))
+        assert loss(calibration.factor) <= min(loss(calibration.factor * scale) for scale in (0.97, 0.99, 1.01, 1.03))
         assert calibration.find_threshold(2.0) == pytest.approx(2.0 / calibration.factor)
         assert calibration.predict_error(np.array([2.0])) == pytest.approx([2.0 * calibration.factor])
 
@@ -155,7 +177,7 @@ class TestOtherCalibrations:
         assert grouped.factor < 0.6 * pooled.factor
         inside = [np.mean(np.abs(residual[group == k]) <= grouped.factor) for k in range(12)]
         assert sum(inside) / 13 == pytest.approx(0.8, abs=0.03)
-        with pytest.raises(InputError, match="needs 19 held-out configurations for its calibration; there are 12"):
+        with pytest.raises(InputError, match="requires 19 held-out configurations for its calibration; there are 12"):
             calibrate_conformal(np.ones(len(group)), residual, 0.95, group)
 
     def test_intervals_have_nominal_coverage_when_many_spreads_nearly_vanish(self):
@@ -192,7 +214,7 @@ class TestOtherCalibrations:
     def test_invalid_pairs_are_refused(self):
         ones = np.ones(5)
         with pytest.raises(InputError, match="quantile of the errors below the line must be between 0 and 1; got 1.0"):
-            calibrate_quantile(ones, ones, 1.0)
+            calibrate_quantile(ones, ones, quantile=1.0)
         with pytest.raises(InputError, match="all errors are zero"):
             calibrate_isotonic(ones, 0 * ones)
         with pytest.raises(InputError, match="must be positive; got -1"):

@@ -52,6 +52,35 @@ def test_members_are_refits_of_the_drawn_rows(data, method):
         assert member == pytest.approx(plain.coefficients, rel=1e-7)
 
 
+@pytest.mark.parametrize("method", COMMITTEE_METHODS)
+def test_a_fit_without_blocks_is_a_fit_of_the_other_rows(data, method):
+    """Coefficients, noise and members do not depend on the rows that are left out, whatever their targets are."""
+    rows, targets, weights, group, _ = data
+    fits = []
+    for disturbance in (0.0, 100.0):
+        fit = fit_committee(rows, targets, weights, group, seed=4)
+        left_out = np.isin(fit.block_numbers[group], [3, 10, 11])
+        fit = fit_committee(rows, targets + disturbance * left_out, weights, group, seed=4)
+        fits.append(fit.leave_out(np.array([3, 10, 11])))
+    plain = fit_wls(rows[~left_out], targets[~left_out], ["force"] * int((~left_out).sum()), weights=weights[~left_out])
+    residual = (targets - rows @ plain.coefficients)[~left_out] * weights[~left_out]
+    for fit in fits:
+        assert fit.coefficients == pytest.approx(plain.coefficients, rel=1e-7)
+        assert fit.variance == pytest.approx(residual @ residual / (len(residual) - 8), rel=1e-6)
+    members, disturbed_members = (fit.draw_members(3, np.random.default_rng(5), method=method) for fit in fits)
+    assert disturbed_members == pytest.approx(members, rel=1e-5)
+    assert np.ptp(members, axis=0).min() > 0
+
+
+def test_rows_that_determine_a_coefficient_cannot_be_left_out(data):
+    rows, targets, weights, group, _ = data
+    rows = rows.copy()
+    rows[group > 0, 7] = 0.0  # only the first group determines the last coefficient
+    fit = fit_committee(rows, targets, weights, group)
+    with pytest.raises(InputError, match="without 1 of 50 blocks, the rows do not determine the fit"):
+        fit.leave_out(fit.block_numbers[:1])
+
+
 def test_groups_are_drawn_together(data):
     """Groups of configurations: a member is fitted to all rows of a group or to none."""
     rows, targets, weights, configuration, _ = data

@@ -71,7 +71,7 @@ def test_distant_configurations_extrapolate(tmp_path):
 
 
 def test_dependent_rows_are_refused(rows):
-    with pytest.raises(InputError, match="an active set of 5 columns needs as many rows; there are 3"):
+    with pytest.raises(InputError, match="an active set of 5 columns requires as many rows; there are 3"):
         ActiveSet.from_rows(rows[:3])
     with pytest.raises(InputError, match="not independent"):
         ActiveSet.from_rows(np.hstack([rows, rows[:, :1]]))

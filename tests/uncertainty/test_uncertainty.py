@@ -384,7 +384,7 @@ def run_cli(*arguments):
             ["evaluate", "POT", "DATA", "--max-energy", 1, "--calibration", "spline"],
             "must be one of slope, isotonic, quantile; got 'spline'",
         ),
-        (["evaluate", "POT", "DATA", "--coverage", 0.99], "needs 99 held-out configurations"),
+        (["evaluate", "POT", "DATA", "--coverage", 0.99], "requires 99 held-out configurations"),
         (["evaluate", "POT", "DATA", "--level", "9"], "has no level '9'"),
         (["export", "DATA", "-o", "x", "--committee", 4], "--committee requires a run folder"),
     ],

@@ -28,14 +28,13 @@ from paretofit.validation import (
     ValidationSettings,
     crystal,
     defects,
-    find_layer_gaps,
     parse_potential,
     surfaces,
 )
 from paretofit.validation import stability as md_stability
 from paretofit.validation.dimer import compute_dimer_curve
 from paretofit.validation.elastic import apply_voigt_strain, compute_elastic_constants
-from paretofit.validation.interlayer import scan_interlayer_distance
+from paretofit.validation.interlayer import find_layer_gaps, scan_interlayer_distance
 from paretofit.validation.phonon_bands import compute_phonons
 from paretofit.validation.quantity import PropertyError
 from paretofit.validation.volume_scan import compute_equation_of_state, fit_birch_murnaghan, scale_to_minimum
@@ -86,8 +85,8 @@ def test_equation_of_state_of_a_known_function():
 def test_emt_copper_bulk_modulus_from_energies_and_from_stresses(copper):
     equation = compute_equation_of_state(EMT(), copper)
     assert copper.cell.lengths()[0] == pytest.approx(3.59, abs=0.005)  # as ASE's own tests of EMT have it
-    assert equation.volume == pytest.approx(copper.get_volume() / 4, rel=1e-3)
-    assert equation.bulk_modulus == pytest.approx(compute_elastic_constants(EMT(), copper).reuss[0], rel=0.01)
+    assert equation.size == pytest.approx(copper.get_volume() / 4, rel=1e-3)
+    assert equation.modulus == pytest.approx(compute_elastic_constants(EMT(), copper).reuss[0], rel=0.01)
     assert equation.curve["volume"].is_monotonic_increasing
     assert len(set(equation.curve["volume"])) == len(equation.curve)
 
@@ -187,12 +186,10 @@ def _absent(atoms, position):
     return min(np.linalg.norm(_short(position - p, atoms)) for p in atoms.positions) > 0.8
 
 
-def test_interstitial_adds_an_atom_and_compounds_are_refused(copper):
+def test_interstitial_adds_an_atom(copper):
     cells = defects.relax_defect_cells(EMT(), copper, min_length=7.0, interstitials=[(0.5, 0.0, 0.0)])
     assert len(cells.cells["interstitial 1"]) == len(cells.pristine) + 1
     assert defects.compute_formation_energies(EMT(), cells)["interstitial 1"] > 2.0
-    with pytest.raises(PropertyError, match="chemical potentials"):
-        defects.relax_defect_cells(EMT(), bulk("CuAu", "cesiumchloride", a=3.1), min_length=5.0)
 
 
 def test_surface_energy_does_not_depend_on_the_slab(copper):
@@ -291,7 +288,7 @@ def test_layers_bind_with_dispersion(tmp_path):
     script.write_text("pair_style lj/cut 3.0\npair_coeff 1 1 0.01 2.9\nmass 1 12.011\n")
     plain, with_d2 = (parse_potential(f"{script}{kind}") for kind in ("", "+d2"))
     assert plain.elements == ("C",)
-    assert scan_interlayer_distance(plain.make_calculator(), graphite()).quantities[1].value < 1.0
+    assert not scan_interlayer_distance(plain.make_calculator(), graphite()).quantities
     distance, depth = (
         quantity.value for quantity in scan_interlayer_distance(with_d2.make_calculator(), graphite()).quantities
     )

@@ -4,7 +4,9 @@ Labels are never computed here. Invalid labels raise an error, and a note lists 
 user did not specify them.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,15 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError, suggest_match
 from paretofit.dataset.checks import VOIGT_INDICES, as_float_array
+from paretofit.dataset.io.frame_keys import choose_frame_keys, has_volume
 from paretofit.dataset.io.label_keys import (
     QUANTITIES,
-    choose_energy_result,
-    choose_family,
+    describe_conversion,
     describe_unused_keys,
+    determine_energy_kind,
     get_results,
-    group_keys,
+    is_gradient,
+    is_per_atom,
     is_virial,
     list_candidate_keys,
     list_keys,
@@ -29,13 +33,33 @@ from paretofit.dataset.writer import Label
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
 
+
+@dataclass(frozen=True)
+class FileLabels:
+    """Labels of one level from one file.
+
+    Attributes
+    ----------
+    labels : list of mapping or None
+        Label of each structure; None if it has neither an energy nor forces.
+    notes : list of str
+        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+    energy_kind : str or None
+        As `determine_energy_kind`; None if the user chose the key.
+    """
+
+    labels: list[Label | None]
+    notes: list[str]
+    energy_kind: str | None
+
+
+RESULT_ENERGIES = {"energy", "free_energy"}  # of which one is read, and the other is known
+
 UserKey = str | Mapping[str, str] | None
 UserKeys = Mapping[str, UserKey]
 
 
-def extract_file_labels(
-    frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey
-) -> tuple[list[Label | None], list[str]]:
+def extract_file_labels(frames: Frames, level: str, keys: UserKeys, seconds_key: UserKey) -> FileLabels:
     """Extract the labels of one level from the structures of its file.
 
     Parameters
@@ -51,10 +75,7 @@ def extract_file_labels(
 
     Returns
     -------
-    labels : list of mapping or None
-        Label of each structure; None if it has neither an energy nor forces.
-    notes : list of str
-        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+    FileLabels
 
     Raises
     ------
@@ -64,26 +85,32 @@ def extract_file_labels(
     """
     patterns = {quantity: select_level_key(pattern, level) for quantity, pattern in keys.items()}
     user_keys = {q: _format_key(q, pattern, level) for q, pattern in patterns.items() if pattern is not None}
-    label_keys, notes = _choose_keys(frames, user_keys, level)
+    _check_user_keys(frames, user_keys, level)
+    label_keys, notes = choose_frame_keys(frames.path, frames.atoms, user_keys, level)
     labels: list[Label | None] = []
     cost_key = select_level_key(seconds_key, level)
     seconds_keys = SECONDS_KEYS if cost_key is None else (_format_key("seconds", cost_key, level),)
     stored_keys = set(list_keys(frames.atoms))
+    n_unused_virials: Counter[str] = Counter()
     for k, atoms in enumerate(frames.atoms):
-        frame_keys = {
-            **label_keys,
-            "seconds": next((key for key in seconds_keys if key in atoms.info), seconds_keys[0]),
-        }
+        cost_key = next((key for key in seconds_keys if key in atoms.info), seconds_keys[0])
+        frame_keys = {**label_keys[k], "seconds": cost_key}
         values = {
             q: _get_value(atoms, key, remove=key in stored_keys and q in QUANTITIES) for q, key in frame_keys.items()
         }
+        n_unused_virials[frame_keys["stress"]] += _drop_unusable_virial(values, frame_keys, atoms)
         label = _parse_label(values, frame_keys, atoms, frames.describe_frame(k))
         labels.append(_restore_metadata(atoms, values, label))
     if not any(labels):
         raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames, level)}")
-    notes += _describe_incomplete_labels(frames, labels)
-    notes += describe_unused_keys(frames.path, frames.atoms, {*label_keys.values(), "energy", "free_energy"}, level)
-    return labels, notes
+    notes += _describe_incomplete_labels(frames, labels, user_keys)
+    notes += _describe_unused_virials(frames, n_unused_virials)
+    used_keys = [set(keys.values()) | (RESULT_ENERGIES if keys["energy"] in RESULT_ENERGIES else set())
+                 for keys in label_keys]  # fmt: skip
+    notes += describe_unused_keys(frames.path, frames.atoms, used_keys, level, user_keys)
+    energy_keys = [keys["energy"] for keys in label_keys]
+    energy_kind = None if "energy" in user_keys else determine_energy_kind(frames.atoms, energy_keys)
+    return FileLabels(labels, notes, energy_kind)
 
 
 def extract_prefixed_labels(
@@ -127,18 +154,27 @@ def extract_prefixed_labels(
     _check_distinct(levels, level_keys)
     labels: dict[str, list[Label | None]] = {}
     notes: list[str] = []
+    n_unused_virials: Counter[str] = Counter()
     for level in levels:
         labels[level] = []
         for k, atoms in enumerate(frames.atoms):
             values = {quantity: _get_value(atoms, key, remove=True) for quantity, key in level_keys[level].items()}
+            n_unused_virials[level_keys[level]["stress"]] += _drop_unusable_virial(values, level_keys[level], atoms)
             labels[level].append(_parse_label(values, level_keys[level], atoms, frames.describe_frame(k)))
         if not any(labels[level]):
             raise InputError(
                 f"{frames.path}: no structure has '{level_keys[level]['energy']}' or '{level_keys[level]['forces']}' "
                 f"for level '{level}'{_suggest_keys(frames, level)}"
             )
-        notes += [f"level {level}: {text}" for text in _describe_incomplete_labels(frames, labels[level])]
-    return labels, notes + describe_unused_keys(frames.path, frames.atoms, set())
+        level_notes = _describe_incomplete_labels(frames, labels[level], patterns)
+        level_notes += [
+            f"{frames.path}: '{key}' was read as {conversion}"
+            for q, key in level_keys[level].items()
+            if (conversion := describe_conversion(q, key))
+        ]
+        notes += [f"level {level}: {text}" for text in level_notes]
+    notes += _describe_unused_virials(frames, n_unused_virials)
+    return labels, notes + describe_unused_keys(frames.path, frames.atoms, [set()] * len(frames.atoms))
 
 
 def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key: UserKey) -> None:
@@ -152,37 +188,40 @@ def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key:
             raise InputError(f"no labelled structure has the cost key '{key}'; specify an existing key")
 
 
-def _choose_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -> tuple[dict[str, str], list[str]]:
-    """Return the key of each quantity in the results, info or arrays, and notes on keys that the user omitted."""
-    keys = list_keys(frames.atoms)
-    results = {key for atoms in frames.atoms for key in get_results(atoms)}
+def _check_user_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -> None:
+    """Check that each key of the user is in the results, info or arrays of a structure."""
+    keys = {*list_keys(frames.atoms), *(key for atoms in frames.atoms for key in get_results(atoms))}
     for quantity, key in user_keys.items():
-        if key not in results.union(keys):
-            hint = suggest_match(key, results.union(keys)) + _suggest_keys(frames, level, [quantity])
+        if key not in keys:
+            hint = suggest_match(key, keys) + _suggest_keys(frames, level, [quantity])
             raise InputError(f"{frames.path}: no structure has the {quantity} key '{key}'{hint}")
-    family = choose_family(keys, results, user_keys)
-    is_result = {q: not user_keys and ({q, "free_energy"} if q == "energy" else {q}) & results for q in QUANTITIES}
-    implied_keys = {q: family[q] for q in QUANTITIES if q in family and q not in user_keys and not is_result[q]}
-    notes = [f"{frames.path}: labels were taken from {', '.join(implied_keys.values())}"] if implied_keys else []
-    label_keys = {quantity: quantity for quantity in QUANTITIES} | implied_keys | dict(user_keys)
-    if label_keys["energy"] == "energy" and results & {"energy", "free_energy"}:
-        label_keys["energy"], note = choose_energy_result(frames.atoms)
-        if not label_keys["energy"]:
-            raise InputError(f"{frames.path}: {note}; the two must not be mixed: choose one with --energy-key")
-        notes += [f"{frames.path}: {note}"] if note else []
-    other = next((family["energy"] for affix, family in group_keys(keys).items() if affix and "energy" in family), None)
-    if is_result["energy"] and other:
-        advice = f"to use '{other}', add --energy-key {level}={other}"
-        notes.append(f"{frames.path} has '{other}' and 'energy'; 'energy' was used; {advice}")
-    return label_keys, notes
 
 
-def _describe_incomplete_labels(frames: Frames, labels: Sequence[Label | None]) -> list[str]:
+def _drop_unusable_virial(values: dict[str, Any], keys: Mapping[str, str], atoms: Atoms) -> bool:
+    """Drop a virial of a structure without a volume, in place, and return whether there is one."""
+    is_unusable = values["stress"] is not None and is_virial(keys["stress"]) and not has_volume(atoms)
+    if is_unusable:
+        values["stress"] = None
+    return is_unusable
+
+
+def _describe_unused_virials(frames: Frames, counts: Mapping[str, int]) -> list[str]:
+    reason = "they are not periodic in three directions and have no volume, so that a virial gives no stress"
+    return [
+        f"{frames.path}: '{key}' of {count} structures was not used: {reason}" for key, count in counts.items() if count
+    ]
+
+
+def _describe_incomplete_labels(
+    frames: Frames, labels: Sequence[Label | None], user_keys: Mapping[str, UserKey]
+) -> list[str]:
     notes = []
     for present, absent in (("energy", "forces"), ("forces", "energy")):
         count = sum(1 for label in labels if label and label.get(present) is not None and label.get(absent) is None)
         if count:
-            advice = f"; if they are under another key, add --{absent}-key" if absent == "forces" else ""
+            is_chosen = user_keys.get(absent) is not None
+            advice = f"; if they are under another key, add --{absent}-key"
+            advice = "" if is_chosen or absent != "forces" else advice
             notes.append(f"{frames.path}: {count} of {len(labels)} structures have {present} but no {absent}{advice}")
     return notes
 
@@ -251,8 +290,11 @@ def _parse_label(
         if quantity == "stress" and value is not None:
             label[quantity] = _parse_stress(label[quantity].ravel(), name)
             if is_virial(keys[quantity]):
-                has_volume = atoms.pbc.all() and atoms.cell.rank == 3
-                label[quantity] = -label[quantity] / atoms.cell.volume if has_volume else None
+                label[quantity] = -label[quantity] / atoms.cell.volume
+        elif quantity == "energy" and value is not None and is_per_atom(keys[quantity]):
+            label[quantity] = label[quantity] * len(atoms)
+        elif quantity == "forces" and value is not None and is_gradient(keys[quantity]):
+            label[quantity] = -label[quantity]
     if len(atoms) == 1 and label["forces"] is None:
         label["forces"] = np.zeros((1, 3))  # by symmetry, also in a periodic cell
     seconds = label["seconds"]

@@ -78,7 +78,7 @@ def parse_fitsnap_structures(
     dataset = content["Dataset"]
     frames = dataset.get("Data") if isinstance(dataset, Mapping) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, Mapping) for frame in frames):
-        raise InputError(f"{path} contains no structures: 'Dataset' needs a list 'Data' of at least one structure")
+        raise InputError(f"{path} contains no structures: 'Dataset' requires a list 'Data' of at least one structure")
     factors = get_fitsnap_unit_factors(str(path), dataset)
     common = {key: value for key, value in dataset.items() if key != "Data" and not key.endswith("Style")}
     if "Label" in common:
@@ -123,7 +123,9 @@ def _build_structure(
 def _parse_symbols(context: str, frame: Mapping[str, Any]) -> list[str]:
     missing_keys = [key for key in REQUIRED_KEYS if key not in frame]
     if missing_keys:
-        raise InputError(f"{context} has no '{missing_keys[0]}'; a FitSNAP structure needs {', '.join(REQUIRED_KEYS)}")
+        raise InputError(
+            f"{context} has no '{missing_keys[0]}'; a FitSNAP structure requires {', '.join(REQUIRED_KEYS)}"
+        )
     symbols = frame["AtomTypes"]
     if not isinstance(symbols, list) or not symbols:
         raise InputError(f"{context}: 'AtomTypes' must be a list of chemical symbols; got {abbreviate(symbols)}")

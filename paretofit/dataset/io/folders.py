@@ -6,7 +6,7 @@ natural order, so that results do not depend on the order in which the file syst
 """
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def read_folder(path: Path) -> Frames:
     InputError
         If the directory contains no readable file, or both JSON files and other structure files.
     """
-    entries = _list_visible_entries(path)
+    entries, unfollowed = _list_visible_entries(path)
     files = [entry for entry in entries if entry.is_file()]
     calculations = _find_calculations(files)
     suffixes = {file: Path(strip_compression(file.name)).suffix for file in files}
@@ -48,7 +48,7 @@ def read_folder(path: Path) -> Frames:
         sources, kind = [[file] for file in json_files or structure_files], "JSON file" if json_files else "structures"
     if not sources:
         raise InputError(
-            f"{path} contains no structures: a directory needs calculations ({OUTCAR}, {XML}, outputs of pw.x), "
+            f"{path} contains no structures: a directory requires calculations ({OUTCAR}, {XML}, outputs of pw.x), "
             f"FitSNAP's JSON files or structure files ({', '.join(sorted(STRUCTURE_SUFFIXES))})"
         )
     frames = _read_sources(path, sources)
@@ -63,16 +63,48 @@ def read_folder(path: Path) -> Frames:
     frames.skipped += [f"{folder}: no {kind}" for folder in empty_folders]
     unread = [] if calculations else sorted({*files} - {file for source in sources for file in source})
     if unread:
-        names = list_first([file.relative_to(path).as_posix() for file in unread], MAX_LISTED_ITEMS)
+        names = _list_unread(path, unread)
         frames.notes.append(f"{path}: {len(unread)} files are not structures by their names and were not read: {names}")
+    if unfollowed:
+        names = list_first([link.relative_to(path).as_posix() for link in unfollowed], MAX_LISTED_ITEMS)
+        frames.notes.append(f"{path}: links to directories that are read under another name were not followed: {names}")
     return frames
 
 
-def _list_visible_entries(path: Path) -> list[Path]:
-    """List files and directories recursively in natural order, except hidden ones."""
-    entries = {entry.relative_to(path).as_posix(): entry for entry in path.rglob("*")}
-    visible_names = [name for name in entries if not any(part.startswith(".") for part in name.split("/"))]
-    return [entries[name] for name in sorted(visible_names, key=natural_sort_key)]
+def _list_unread(path: Path, files: Sequence[Path]) -> str:
+    """List a few file names, or otherwise the number of files of each suffix."""
+    if len(files) <= MAX_LISTED_ITEMS:
+        return ", ".join(file.relative_to(path).as_posix() for file in files)
+    counts = Counter("".join(file.suffixes) or file.name for file in files)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.items())
+
+
+def _list_visible_entries(path: Path) -> tuple[list[Path], list[Path]]:
+    """List files and directories recursively in natural order, except hidden ones, and links that were not followed.
+
+    Symbolic links to directories are followed after all other directories, unless their directory was listed already
+    or contains `path`, so that no file is listed twice.
+    """
+    root = path.resolve()
+    visited, entries, unfollowed = {root, *root.parents}, [], []
+    folders, links = [path], deque[Path]()
+    while folders or links:
+        folder = folders.pop() if folders else links.popleft()
+        if folder != path:
+            if (target := folder.resolve()) in visited:
+                unfollowed.append(folder)
+                continue
+            visited.add(target)
+            entries.append(folder)
+        visible = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=_get_sort_key)
+        entries += [entry for entry in visible if not entry.is_dir()]
+        folders += [entry for entry in visible if entry.is_dir() and not entry.is_symlink()]
+        links += [entry for entry in visible if entry.is_dir() and entry.is_symlink()]
+    return sorted(entries, key=_get_sort_key), sorted(unfollowed, key=_get_sort_key)
+
+
+def _get_sort_key(path: Path) -> list[tuple[int, int, str]]:
+    return natural_sort_key(path.as_posix())
 
 
 def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:

@@ -12,6 +12,8 @@ from paretofit.dataset.checks import find_first_duplicate, parse_config_id
 from paretofit.dataset.io.folders import read_folder
 from paretofit.dataset.io.structure_files import ID_KEYS, Frames, format_notes, read_structures
 
+NAME_KEY = "config_name"  # metadata; `config_id` is a number
+
 
 def read_frames(path: Path, id_key: str | None) -> Frames:
     """Read all structures of a file or directory, and move their ids out of their info.
@@ -50,6 +52,9 @@ def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
     try:
         ids = [parse_config_id(atoms.info[key]) for atoms in frames.atoms]
     except InputError as error:
+        if id_key is None and any(isinstance(atoms.info[key], str) for atoms in frames.atoms):
+            _store_names(frames, key)
+            return None
         raise InputError(f"{frames.path}, key '{key}': {error}") from error
     duplicate_id = find_first_duplicate(ids)
     if duplicate_id is not None:
@@ -57,3 +62,14 @@ def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
     for atoms in frames.atoms:
         del atoms.info[key]
     return ids
+
+
+def _store_names(frames: Frames, key: str) -> None:
+    """Store ids that are text as metadata of the configurations, which get numbers as ids."""
+    example = next(atoms.info[key] for atoms in frames.atoms if isinstance(atoms.info[key], str))
+    for atoms in frames.atoms:
+        atoms.info[NAME_KEY] = str(atoms.info.pop(key))
+    frames.notes.append(
+        f"{frames.path}: '{key}' has text, such as '{example}', and was stored as metadata '{NAME_KEY}'; "
+        "configurations are numbered, and matched by their geometries"
+    )

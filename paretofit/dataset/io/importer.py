@@ -24,7 +24,6 @@ from paretofit.dataset.io.frames import read_frames
 from paretofit.dataset.io.matching import MatchResult, match_frames
 from paretofit.dataset.io.stored_labels import LabelColumns, merge_labels, read_existing_dataset
 from paretofit.dataset.io.structure_files import Frames
-from paretofit.dataset.quality.unit_checks import find_unit_warnings
 from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
 
 MAX_LISTED_ITEMS = 5
@@ -48,7 +47,7 @@ class ImportSummary:
     notes : list of str
         Messages about how structures were matched, which keys were used, and what was omitted.
     warnings : list of str
-        Messages about suspicious units and signs, see `paretofit.dataset.quality.unit_checks`.
+        Messages about suspicious labels, of `paretofit.consistency.check_labels`; empty if nothing checked them.
     """
 
     path: Path
@@ -68,6 +67,7 @@ class _Part:
     labels: LabelColumns
     info_is_shared: bool = False  # whether all info describes configurations, and none describes a label
     notes: list[str] = field(default_factory=list)
+    energy_kinds: dict[str, str] = field(default_factory=dict)  # by level, as far as known
 
 
 def import_dataset(
@@ -144,6 +144,7 @@ def import_dataset(
         frames, labels, stored_settings = read_existing_dataset(Path(output))
         parts.insert(0, _Part(frames, labels, info_is_shared=True))
     level_settings = _merge_settings(stored_settings, settings or {})
+    _add_energy_kinds(level_settings, parts, settings or {})
     match = match_frames([part.frames for part in parts], match_by)
     columns = _merge_columns(parts, match)
     level_names = _order_levels(list(columns), level_order)
@@ -186,8 +187,9 @@ def _read_parts(
     if isinstance(sources, Mapping):
         for level, path in sources.items():
             frames = read_frames(Path(path), select_level_key(id_key, str(level)))
-            labels, notes = extract_file_labels(frames, str(level), keys, seconds_key)
-            parts.append(_Part(frames, {str(level): labels}, notes=notes))
+            part = extract_file_labels(frames, str(level), keys, seconds_key)
+            kinds = {} if part.energy_kind is None else {str(level): part.energy_kind}
+            parts.append(_Part(frames, {str(level): part.labels}, notes=part.notes, energy_kinds=kinds))
     else:
         if isinstance(id_key, Mapping):
             raise InputError(f"{sources} is one file for all levels, and can have only one id key; got {dict(id_key)}")
@@ -229,7 +231,6 @@ def summarize_import(path: Path, notes: list[str], skipped: Sequence[str] = ()) 
             missing_ids={level: data.ids[~mask].tolist() for level, mask in is_complete.items()},
             skipped=list(skipped),
             notes=notes,
-            warnings=find_unit_warnings(data),
         )
 
 
@@ -284,6 +285,21 @@ def _merge_settings(
                 )
         merged[level] = {**old, **new}
     return merged
+
+
+def _add_energy_kinds(
+    level_settings: dict[str, dict[str, Any]], parts: Sequence[_Part], settings: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Record the kind of energy of each level in its settings, unless they have it; a level has one kind only."""
+    for part in parts:
+        for level, kind in part.energy_kinds.items():
+            stored_kind = level_settings.setdefault(level, {}).setdefault("energy_kind", kind)
+            if stored_kind != kind and "energy_kind" not in settings.get(level, {}):
+                raise InputError(
+                    f"{part.frames.path}: the energies of level '{level}' are '{kind}', those in the dataset "
+                    f"'{stored_kind}'; the two differ by the electronic entropy: import them as another level, or "
+                    f"choose a key with --energy-key {level}=KEY if they are of the same kind"
+                )
 
 
 def _order_levels(levels: list[str], order: Sequence[str] | None) -> list[str]:

@@ -8,19 +8,33 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from paretofit.dataset.checks import as_float_array
+
+MAX_ENTROPY_EV = 1e-6  # T S of energies that are equal to their free energies
 QUANTITIES = ("energy", "forces", "stress")
 STEMS = r"(?P<stem>energy|forces?|stress|virials?)"
 KNOWN_PATTERN = re.compile(rf"(?P<prefix>(?:ref|dft|qm)_)?{STEMS}(?P<suffix>_(?:ref|dft|qm))?", re.IGNORECASE)
 ANY_PATTERN = re.compile(rf"(?P<prefix>.*?){STEMS}(?P<suffix>.*)", re.IGNORECASE)
 QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # the others are stresses
 LABEL_PATTERN = re.compile(r"energ|forc|stress|virial", re.IGNORECASE)
+# Short names of labels, which count only if their values have the shape of the quantity.
+SHORT_NAMES = {
+    "energy": re.compile(
+        r"[eu]0?|pe|(?:dft|ref|qm)_?e|(?:e|u)_?(?:tot(?:al)?|pot|dft|ref|qm)|tote(?:n|_?e)|e_?p(?:er_?)?a(?:tom)?",
+        re.IGNORECASE,
+    ),
+    "forces": re.compile(r"f|(?:dft|ref|qm)_?f|f_?(?:xyz|dft|ref|qm)|fx_fy_fz|f_x_f_y_f_z|.*grad.*", re.IGNORECASE),
+}
+PER_ATOM_PATTERN = re.compile(r"per_?atom|/atom|_pa$|^epa$", re.IGNORECASE)
+GRADIENT_PATTERN = re.compile(r"grad", re.IGNORECASE)
+VOIGT_ORDER = "xx, yy, zz, yz, xz, xy"
 UNIT_PATTERN = re.compile(
     r"(?:^|[_\W])(ha|hartree|ry|rydberg|kcal|kj|mev|bohr|au|gpa|kbar)(?=$|[_\W\d])", re.IGNORECASE
 )
@@ -29,7 +43,7 @@ OTHER_VECTOR_PATTERN = re.compile(r"mom|vel|magn|dipole|pos", re.IGNORECASE)  # 
 IGNORED_KEYS = {
     "numbers", "positions", "spacegroup", "spacegroup_kinds", "unit_cell", "occupancy", "config_type", "source",
     "trajectory", "step", "parent", "family", "comment", "scf_converged", "seconds", "cpu_seconds", "wall_seconds",
-    "cores",
+    "cores", "config_name",
 }  # fmt: skip
 
 
@@ -67,6 +81,25 @@ def is_virial(key: str) -> bool:
     return "virial" in key.lower()
 
 
+def is_per_atom(key: str) -> bool:
+    """Return whether a key holds energies per atom instead of total energies."""
+    return PER_ATOM_PATTERN.search(key) is not None
+
+
+def is_gradient(key: str) -> bool:
+    """Return whether a key holds gradients of the energy, which are the negative forces."""
+    return GRADIENT_PATTERN.search(key) is not None
+
+
+def describe_conversion(quantity: str, key: str) -> str:
+    """Describe how values under a key become the quantity of a label; empty if they are not changed."""
+    if quantity == "energy" and is_per_atom(key):
+        return "energies per atom, multiplied by the number of atoms"
+    if quantity == "forces" and is_gradient(key):
+        return "gradients of the energy, multiplied by -1"
+    return ""
+
+
 def group_keys(keys: Sequence[str], pattern: re.Pattern[str] = KNOWN_PATTERN) -> dict[str, dict[str, str]]:
     """Group keys of labels by their prefix and suffix: ``{"ref_": {"energy": "REF_energy", ...}}``."""
     families: dict[str, dict[str, str]] = {}
@@ -83,7 +116,11 @@ def group_keys(keys: Sequence[str], pattern: re.Pattern[str] = KNOWN_PATTERN) ->
 
 
 def describe_unused_keys(
-    path: object, structures: Sequence[Atoms], used_keys: set[str], level: str = "LEVEL"
+    path: object,
+    structures: Sequence[Atoms],
+    used_keys: Sequence[Collection[str]],
+    level: str = "LEVEL",
+    user_keys: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Describe the keys that were not read as labels: those that look like labels, and those that are not stored.
 
@@ -92,59 +129,92 @@ def describe_unused_keys(
     path : path-like
     structures : sequence of ase.Atoms
         Without the labels that were read from their info and arrays.
-    used_keys : set of str
-        Results of calculators that were read.
+    used_keys : sequence of collection of str
+        For each structure, the results of its calculator that were read.
     level : str
         Level of the file, for the advice.
+    user_keys : mapping of quantity to str, optional
+        Keys that the user chose.
     """
-    info = Counter(key for atoms in structures for key in atoms.info)
-    lost = Counter(key for atoms in structures for key in atoms.arrays)
-    lost.update(key for atoms in structures for key in get_results(atoms) if key not in used_keys)
-    labels = {key: count for key, count in (info + lost).items() if LABEL_PATTERN.search(key)}
-    notes = [f"{path}: '{key}' ({count} structures) was not read{_advise(key, level)}" for key, count in labels.items()]
-    others = {key: count for key, count in lost.items() if key not in labels and key not in IGNORED_KEYS}
-    for title, counts in (("not stored", others), ("stored as metadata", info)):
-        listed = [f"{key} ({count})" for key, count in counts.items() if key not in labels and key not in IGNORED_KEYS]
+    info, lost, quantities = Counter[str](), Counter[str](), dict[str, str]()
+    six_numbers: set[str] = set()
+    for atoms, used in zip(structures, used_keys, strict=True):
+        results = {key: value for key, value in get_results(atoms).items() if key not in used}
+        info.update(list(atoms.info))
+        lost.update([*atoms.arrays, *results])
+        for key, value in {**atoms.info, **atoms.arrays, **results}.items():
+            if quantity := guess_quantity(key, value, len(atoms)):
+                quantities[key] = quantity
+                six_numbers |= {key} if get_number_shape(value) == (6,) else set()
+    counts = info + lost
+    notes = []
+    for key, quantity in quantities.items():
+        advice = _advise(key, quantity, level, (user_keys or {}).get(quantity), is_voigt=key in six_numbers)
+        notes.append(f"{path}: '{key}' ({counts[key]} structures) was not read{advice}")
+    others = {key: count for key, count in lost.items() if key not in quantities and key not in IGNORED_KEYS}
+    for title, other_counts in (("not stored", others), ("stored as metadata", info)):
+        listed = [
+            f"{key} ({count})"
+            for key, count in other_counts.items()
+            if key not in quantities and key not in IGNORED_KEYS
+        ]
         if listed:
             notes.append(f"{path}: keys that are not labels, {title}: {', '.join(listed)}")
     return notes
 
 
-def _advise(key: str, level: str) -> str:
+def guess_quantity(key: str, value: Any, n_atoms: int) -> str:
+    """Guess the quantity of a key that looks like a label from its name; empty if it does not look like a label."""
+    if key in IGNORED_KEYS:
+        return ""
+    shapes = {"energy": (), "forces": (n_atoms, 3)}
+    for quantity, pattern in SHORT_NAMES.items():
+        if pattern.fullmatch(key) and get_number_shape(value) == shapes[quantity]:
+            return quantity
+    if not LABEL_PATTERN.search(key):
+        return ""
+    lowered = key.lower()
+    return "forces" if "forc" in lowered else "energy" if "energ" in lowered else "stress"
+
+
+def get_number_shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of a number or an array of numbers; None for anything else, such as text or nested lists."""
+    is_number = isinstance(value, float | int | np.number | np.ndarray) and not isinstance(value, bool)
+    return np.shape(value) if is_number and np.asarray(value).dtype.kind in "fiu" else None
+
+
+def _advise(key: str, quantity: str, level: str, user_key: str | None, *, is_voigt: bool) -> str:
     unit = UNIT_PATTERN.search(key)
     if unit:
         return f"; its name says {unit[1]}: convert it to eV, eV/Å or eV/Å³ first"
-    lowered = key.lower()
-    quantity = "forces" if "forc" in lowered else "energy" if "energ" in lowered else "stress"
-    return f"; to read it as the {quantity}, add --{quantity}-key {level}={key}"
+    if user_key is not None:
+        return f", because --{quantity}-key chose '{user_key}'"
+    conversion = f"{VOIGT_ORDER} of six numbers" if is_voigt else describe_conversion(quantity, key)
+    details = f" ({conversion})" if conversion else ""
+    return f"; to read it as the {quantity}{details}, add --{quantity}-key {level}={key}"
 
 
-def choose_energy_result(structures: Sequence[Atoms]) -> tuple[str, str]:
-    """Choose the result of the calculators that is the energy of all structures: the free energy if all have it.
+def determine_energy_kind(structures: Sequence[Atoms], keys: Sequence[str]) -> str | None:
+    """Determine the kind of energies that are a result of the calculators.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+    keys : sequence of str
+        Key of the energy of each structure.
 
     Returns
     -------
-    key : str
-        ``free_energy`` or ``energy``; empty if neither is there for all structures that have one of them.
-    note : str
-        A message if some structures have both and others only one of them.
+    str or None
+        ``free_energy`` if the keys are this and the values differ from ``energy``, ``energy`` if there are no free
+        energies; otherwise None, because both kinds are equal or the kind is unknown.
     """
-    results = [get_results(atoms) for atoms in structures]
-    n_any = sum("energy" in values or "free_energy" in values for values in results)
-    n_free, n_energy = (sum(key in values for values in results) for key in ("free_energy", "energy"))
-    if n_free in {0, n_any}:
-        return ("free_energy" if n_free else "energy"), ""
-    counts = f"{n_free} of {n_any} structures have a free_energy, {n_energy} an energy"
-    if n_energy == n_any:
-        return "energy", f"{counts}: 'energy' was used for all, because the two differ by the electronic entropy"
-    return "", counts
-
-
-def choose_family(keys: Sequence[str], results: set[str], user_keys: Mapping[str, str]) -> Mapping[str, str]:
-    """Choose the keys that belong together: those of the user's key, of the results, or the first family of keys."""
-    if user_keys:
-        families = group_keys(keys, ANY_PATTERN).values()
-        return next((family for family in families if set(family.values()) & set(user_keys.values())), {})
-    if results & {"energy", "free_energy", "forces"}:
-        return group_keys(keys).get("", {})
-    return next((family for family in group_keys(keys).values() if {"energy", "forces"} & family.keys()), {})
+    results = [(key, get_results(atoms)) for atoms, key in zip(structures, keys, strict=True)]
+    results = [(key, values) for key, values in results if key in {"free_energy", "energy"} and key in values]
+    if not results:
+        return None
+    key = results[0][0]
+    if key == "free_energy":
+        pairs = [as_float_array([values[key], values.get("energy", np.inf)], "'energy'") for _, values in results]
+        return key if any(abs(free - energy) > MAX_ENTROPY_EV for free, energy in pairs) else None
+    return None if any("free_energy" in values for _, values in results) else key

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import ase.db
 import ase.io
+import numpy as np
 from ase import Atoms
 from ase.io.formats import filetype, open_with_compression
 
 from paretofit.core import COMPRESSED_OPENERS, InputError, one_line, raise_system_error
 from paretofit.dataset.checks import check_structure
 from paretofit.dataset.io.convergence import flag_unconverged
+from paretofit.dataset.io.extxyz_text import read_extxyz
 from paretofit.dataset.io.fitsnap_json import is_fitsnap, load_json, parse_fitsnap_structures
 from paretofit.dataset.io.pymatgen_json import is_pymatgen, parse_pymatgen_structures
 from paretofit.dataset.io.run_costs import add_run_costs
@@ -22,6 +24,7 @@ ID_KEYS = ("config_id", "id", "configuration_id")
 DATABASE_FORMATS = {"db", "json"}
 COLUMN_COUNTS = re.compile(rb":[RILS]:(\d+)")  # number of columns of each property in extended XYZ
 CONSTRAINT_NOTE = "constraints of atoms ({}, such as selective dynamics) were dropped; all atoms are free"
+FLAT_CELL_NOTE = "structures are periodic, but have no cell in these directions; nothing can be computed for them"
 TRUNCATED_MESSAGE = "it ends in the middle of a structure"
 
 
@@ -75,6 +78,9 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     for k, atoms in enumerate(structures):
         check_structure(atoms, f"{path}: structure {k}")
         _drop_constraints(atoms, notes)
+        periodic = atoms.cell[atoms.pbc]
+        if np.linalg.matrix_rank(periodic) < len(periodic):
+            notes[FLAT_CELL_NOTE] += 1
     return structures
 
 
@@ -103,9 +109,7 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
             _check_counts(path)
         if file_format in DATABASE_FORMATS:
             return _read_database(path)
-        # Without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``.
-        frames = ase.io.read(path, index=":", format=file_format, do_not_split_by_at_sign=True)
-        structures = frames if isinstance(frames, list) else [frames]
+        structures = _read_with_ase(path, file_format)
         flag_unconverged(path, file_format, structures, notes)
         add_run_costs(path, file_format, structures)
     except InputError:
@@ -116,6 +120,14 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
         reason = TRUNCATED_MESSAGE if is_truncated else one_line(error) or type(error).__name__
         raise InputError(f"{path} cannot be read by ASE: {reason}") from error
     return structures
+
+
+def _read_with_ase(path: Path, file_format: str) -> list[Atoms]:
+    if file_format == "extxyz":
+        return read_extxyz(path)
+    # Without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``.
+    frames = ase.io.read(path, index=":", format=file_format, do_not_split_by_at_sign=True)
+    return frames if isinstance(frames, list) else [frames]
 
 
 def _check_counts(path: Path) -> None:

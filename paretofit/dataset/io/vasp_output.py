@@ -19,6 +19,8 @@ from paretofit.dataset.io.run_costs import add_run_costs
 UNFINISHED_NOTE = "unfinished calculations, whose complete steps were imported"
 STEP_MARK = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"
 CONVERGED_MARK = "aborting loop because EDIFF is reached"
+# Other ends of a loop: "aborting loop EDIFF was not reached (unconverged)", "aborting loop because hard stop was set".
+ABORT_MARK = "aborting loop"
 MAX_ITERATIONS_PATTERN = re.compile(r"NELM\s*=\s*(\d+)")
 ITERATION_PATTERN = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
 END_OF_OUTCAR = "Total CPU time used"
@@ -96,18 +98,22 @@ def _has_energy(atoms: Atoms) -> bool:
 def _scan_outcar(path: Path) -> tuple[list[bool], bool]:
     """Return whether the electronic loop of each step converged, and whether the calculation finished.
 
-    A loop did not converge if it used all NELM iterations without reporting that it reached EDIFF.
+    A loop did not converge if it ended for another reason than EDIFF, or if it used all NELM iterations without
+    reporting that it reached EDIFF.
     """
     converged: list[bool] = []
-    is_ediff_reached, max_iterations, iteration, is_finished = False, None, 0.0, False
+    is_ediff_reached, is_aborted, max_iterations, iteration, is_finished = False, False, None, 0.0, False
     with open_with_compression(str(path), "rb") as stream:
         for raw_line in stream:
             line = raw_line.decode("latin-1")  # accepts any byte, as job scripts may write binary data into the file
             if CONVERGED_MARK in line:
                 is_ediff_reached = True
+            elif ABORT_MARK in line:
+                is_aborted = True
             elif STEP_MARK in line:
-                converged.append(is_ediff_reached or max_iterations is None or iteration < max_iterations)
-                is_ediff_reached = False
+                is_within_limit = max_iterations is None or iteration < max_iterations
+                converged.append(is_ediff_reached or (is_within_limit and not is_aborted))
+                is_ediff_reached = is_aborted = False
             elif "Iteration" in line:
                 iteration = _match_number(ITERATION_PATTERN, line) or iteration
             elif max_iterations is None and "NELM" in line:

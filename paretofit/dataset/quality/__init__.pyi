@@ -5,4 +5,3 @@ from .pairs import compute_neighbour_distance as compute_neighbour_distance
 from .pairs import find_pairs as find_pairs
 from .summary import fingerprint_geometry as fingerprint_geometry
 from .summary import has_close_atoms as has_close_atoms
-from .unit_checks import find_unit_warnings as find_unit_warnings

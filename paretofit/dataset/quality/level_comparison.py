@@ -1,7 +1,7 @@
 """Errors of the labels of each convergence level with respect to the reference, for each configuration.
 
 This is the error analysis of a whole dataset (Tables 1 and 3 and Figures 2 and 3 of Baghishov et al., doi
-10.1039/d5dd00294j); `paretofit.dataset.quality.level_checks` detects wrong labels. An error is always the value of the
+10.1039/d5dd00294j); `paretofit.consistency` detects wrong labels. An error is always the value of the
 level minus the value of the reference, so that a positive error means that the energy of the level is too high.
 """
 

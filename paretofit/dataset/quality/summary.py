@@ -17,15 +17,13 @@ from scipy.spatial import cKDTree
 from paretofit.core import Array, list_first
 from paretofit.dataset.checks import MIN_CELL_VECTOR_LENGTH
 from paretofit.dataset.labelled import Labels
-from paretofit.dataset.quality.level_checks import find_level_warnings
-from paretofit.dataset.quality.unit_checks import find_unit_warnings
 from paretofit.dataset.stored_dataset import StoredDataset
 
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
 MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
 MAX_LISTED_ITEMS = 5
-TABLE_HEADER = "level      energies  forces stresses  failed    mean s         energy, eV/atom  max force, eV/Å"
+TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     """Summarize a dataset and check its structures and labels.
 
     Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 times the sum of
-    their covalent radii, missing or failed labels, negative costs, forces that do not sum to zero, suspicious
-    differences between levels, and suspicious units or signs.
+    their covalent radii, missing or failed labels, negative costs, and forces that do not sum to zero.
+    `paretofit.consistency.check_labels` checks units, signs and differences between levels.
 
     Parameters
     ----------
@@ -88,7 +86,6 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
                 f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {listed}; a study "
                 "excludes them, unless it has 'unconverged_labels: keep'"
             )
-    warnings += find_unit_warnings(dataset) + find_level_warnings(dataset)
     sizes, volumes = dataset.n_atoms, survey.volumes
     return DatasetSummary(
         path=str(dataset.path),
@@ -254,7 +251,7 @@ def format_dataset_info(info: DatasetSummary) -> str:
     for level in info.levels:
         energies = f"{level.energy_range[0]:.3f} to {level.energy_range[1]:.3f}"
         counts = f"{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
-        lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>10.2f}{energies:>24}{level.max_force:>17.3f}")
+        lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>12.2f}{energies:>24}{level.max_force:>17.3f}")
     lines += ["", *_format_settings(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
     return "\n".join(lines + ([] if info.warnings else ["no warnings"]))
 

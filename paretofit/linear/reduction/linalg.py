@@ -81,10 +81,10 @@ def get_device(name: str) -> Device:
     if name == "cpu":
         return CPU
     if importlib.util.find_spec("torch") is None:
-        raise InputError(f"'device: {name}' needs PyTorch; install it with: pip install 'paretofit[gpu]'")
+        raise InputError(f"'device: {name}' requires PyTorch; install it with: pip install 'paretofit[gpu]'")
     if not _torch().cuda.is_available():
         reason = "PyTorch finds none" if _torch().version.cuda else "this PyTorch is built without CUDA"
-        raise InputError(f"'device: {name}' needs a GPU, and {reason}; set 'device: cpu'")
+        raise InputError(f"'device: {name}' requires a GPU, and {reason}; set 'device: cpu'")
     return TorchDevice(name)
 
 

@@ -142,7 +142,7 @@ class Reduction:
         create_sums = partial(GramAccumulator, weights, int(columns[-1]), n_levels, device)
         sums = sum_parts(parts, create_sums, mapper).finish()
         if not sums.n_train:
-            raise InputError("a reduction needs training rows; got none")
+            raise InputError("a reduction requires training rows; got none")
         with threadpool_limits(1):  # threads within a product would change its rounding
             whitening = compute_whitening(sums, parts, weights, mapper)
             whitened_sizes = np.array([whitening.count_retained(int(p)) for p in columns])

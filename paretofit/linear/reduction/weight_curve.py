@@ -118,7 +118,7 @@ def compute_weight_path(
             f"ratio_limits must be positive and ascending, with at least two points; got {ratio_limits} and {n_points}"
         )
     if not all(kind in rows.by_kind and rows.by_kind[kind].n for kind in KIND_NAMES):
-        raise InputError("a weight path needs energy rows and force rows")
+        raise InputError("a weight path requires energy rows and force rows")
     middle_ratio = float(np.sqrt(low * high))
     basis = _PathBasis(rows, int(rows.reduction.whitened_sizes[size_index]), middle_ratio)
     if not basis.condition < MAX_CONDITION:

@@ -13,11 +13,12 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from paretofit.core import ExecutionError, hash_file
+from paretofit.dataset import measure_isolation
 from paretofit.execution import RunContext, get_active_client
 from paretofit.potentials.mace.loading import build_option_arguments
 from paretofit.potentials.mace.mace_settings import OPTION_KEYS, MaceSettings
 from paretofit.potentials.mace.model_trust import is_unpickling_permitted
-from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies, measure_isolation, write_replay
+from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies, write_replay
 from paretofit.potentials.mace.training_member import MAX_ATTEMPTS, MODEL_NAME, MemberTraining, TrainedMember
 
 POLL_INTERVAL_S = 0.3

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +11,15 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.geometry import minkowski_reduce
 
 from paretofit.core import Array, InputError, atomic_path
+from paretofit.dataset import measure_isolation
 from paretofit.dataset.io import read_frames
 from paretofit.potentials.committee_building import LabelledStructures
 from paretofit.potentials.mace.loading import compute_results, load_calculator
 from paretofit.potentials.mace.mace_settings import MaceSettings
 from paretofit.potentials.prediction import StructureLabels
 
-ISOLATED_NAMES = {"isolatedatom", "isolated"}  # of config_type, in lower case and without other signs
 VOIGT_TO_TENSOR = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # indices for a 3 × 3 tensor, row by row
 
 
@@ -122,23 +118,6 @@ def read_replay(source: Path) -> list[Atoms]:
 def _write_frames(path: Path, frames: Sequence[Atoms]) -> None:
     with atomic_path(path) as temporary_path:
         ase.io.write(temporary_path, frames, format="extxyz")
-
-
-def measure_isolation(atoms: Atoms, r_max: float) -> float:
-    """Return the distance (Å) of a single atom to its next image, infinite without images or if it is named isolated.
-
-    The result is 0 for several atoms, and for an atom with an image within the cutoff `r_max` (Å). Plane-wave codes
-    compute isolated atoms in periodic boxes, and files name them by ``config_type=IsolatedAtom``.
-    """
-    if len(atoms) != 1:
-        return 0.0
-    name = re.sub(r"[^a-z]", "", str(atoms.info.get("config_type", "")).lower())
-    if name in ISOLATED_NAMES or not atoms.pbc.any():
-        return math.inf
-    images = np.array([shift for shift in product((-1, 0, 1), repeat=3) if any(shift)]) * atoms.pbc
-    cell = minkowski_reduce(atoms.cell, atoms.pbc)[0]
-    distances = np.linalg.norm(images[images.any(axis=1)] @ cell, axis=1)
-    return float(distances.min()) if distances.min() > r_max else 0.0
 
 
 def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str, float]:

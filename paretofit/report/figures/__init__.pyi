@@ -6,6 +6,8 @@ from .drawing import FigurePlan as FigurePlan
 from .drawing import render_figure as render_figure
 from .front_figures import plot_force_error_against_cost as plot_force_error_against_cost
 from .front_figures import plot_front_by_cost as plot_front_by_cost
+from .learning_figures import CLOSE_RATIO as CLOSE_RATIO
+from .learning_figures import plot_batch_errors as plot_batch_errors
 from .learning_figures import plot_disagreement_by_iteration as plot_disagreement_by_iteration
 from .learning_figures import plot_errors_over_iterations as plot_errors_over_iterations
 from .learning_figures import plot_map_by_iteration as plot_map_by_iteration
@@ -39,3 +41,4 @@ from .validation_figures import plot_equations_of_state as plot_equations_of_sta
 from .validation_figures import plot_interlayer as plot_interlayer
 from .validation_figures import plot_phonon_dispersion as plot_phonon_dispersion
 from .validation_figures import plot_radial_distribution as plot_radial_distribution
+from .validation_figures import plot_vibrations as plot_vibrations

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paretofit.report.figures import style
-from paretofit.report.figures.axes import set_axes_limits
+from paretofit.report.figures.axes import annotate_outside, set_axes_limits
 from paretofit.report.figures.style import MIN_RELATIVE_ERROR, CannotDrawError
 
 LABEL_UNITS = {"energy": "eV/atom", "force": "eV/Å", "stress": "GPa"}
@@ -32,6 +32,8 @@ GRADES = {
     "extrapolation": ("#E69F00", "^"),
     "strong extrapolation": ("#D55E00", "s"),
 }
+CENTRAL_SHARE = 0.99  # quantile of labels and predictions that a parity figure always shows
+MAX_RANGE_RATIO = 3.0  # of all values to the central ones; above it, the axes are limited to the central ones
 MAX_SCATTER_POINTS = 20_000  # larger numbers of points are thinned out evenly
 
 
@@ -62,8 +64,13 @@ def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
 
 def _draw_parity(ax: Axes, rows: pd.DataFrame, set_names: np.ndarray, error_unit: str) -> None:
     values = rows[["label", "prediction"]].to_numpy()
-    low, high = np.min(values), np.max(values)
-    ax.plot([low, high], [low, high], color="black", linewidth=0.6, zorder=0)
+    ends = np.array([np.min(values), np.max(values)])
+    ax.plot(ends, ends, color="black", linewidth=0.6, zorder=0)
+    low, high = np.quantile(values, [1 - CENTRAL_SHARE, CENTRAL_SHARE])
+    margin = (high - low) / 2
+    if high > low and ends[1] - ends[0] > MAX_RANGE_RATIO * (high - low):  # a few values far off would hide the others
+        ax.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+        annotate_outside(ax, values[:, 0], values[:, 1])
     inset = ax.inset_axes((0.62, 0.1, 0.35, 0.3))
     max_error = float(np.quantile(rows["error"].abs(), 0.98)) or 1.0
     for name, (colour, order) in SETS.items():

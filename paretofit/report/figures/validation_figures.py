@@ -18,22 +18,26 @@ from paretofit.report.figures import style
 
 LINE_STYLES = ("-", "--", ":", "-.")
 COLOURS = tuple(style.COLOURS[k] for k in (4, 5, 2, 3, 6, 0, 7, 8, 1))  # dark and distinct colours first
+SIZE_UNITS = {"volume": "Å³", "area": "Å²", "length": "Å"}
+MAX_LABEL_LENGTH = 30  # characters of all labels of an axis that do not overlap
 MAX_EOS_ENERGY = 1.6  # eV/atom above the lowest energy
 
 
-def plot_equations_of_state(eos: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume", ax: Axes | None = None) -> Axes:
     """Plot energy (eV/atom, relative to the minimum of each potential) against volume (Å³/atom; paper 1, Fig. 7).
 
     Parameters
     ----------
     eos : DataFrame
         ``volume``, ``energy``, ``structure``, ``potential``.
+    size : str
+        ``volume``, or ``area`` (Å²/atom) of sheets or ``length`` (Å/atom) of wires, which replaces that column.
     ax : Axes to draw into; a new figure by default
     """
     _require_rows(eos)
     shifted = eos.assign(energy=eos["energy"] - eos.groupby("potential")["energy"].transform("min"))
-    labels = ("volume (Å³/atom)", "energy above the lowest (eV/atom)")
-    ax = _plot_curves(shifted, ("volume", "energy"), labels, ax, height=1.05)
+    labels = (f"{size} ({SIZE_UNITS[size]}/atom)", "energy above the lowest (eV/atom)")
+    ax = _plot_curves(shifted, (size, "energy"), labels, ax, height=1.05)
     ax.set_ylim(-0.03, min(MAX_EOS_ENERGY, float(shifted["energy"].max()) * 1.05))
     return ax
 
@@ -78,6 +82,12 @@ def _draw_bands(ax: Axes, bands: pd.DataFrame, end: float, k: int) -> None:
     scale = end / bands["distance"].max()
     for _, mode in bands.groupby(["segment", "mode"]):
         ax.plot(mode["distance"] * scale, mode["frequency"], _line_style(k), color=COLOURS[k], linewidth=0.9)
+
+
+def plot_vibrations(vibrations: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Plot the frequencies (THz) of the vibrations of molecules, in ascending order."""
+    labels = ("vibration", "frequency (THz)")
+    return _plot_curves(vibrations, ("mode", "frequency"), labels, ax, baseline=0.0)
 
 
 def plot_interlayer(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -150,7 +160,8 @@ def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             x = np.array([names.index(name) for name in defects[mask]]) + (k - (len(pairs) - 1) / 2) * width
             label = style.escape_mathtext(f"relaxed: {relaxed_with}, evaluated: {evaluated_with}")
             ax.bar(x, table.loc[mask, "energy"], width, color=COLOURS[k % len(COLOURS)], label=label)
-        ax.set_xticks(range(len(names)), [style.escape_mathtext(name) for name in names])
+        slant: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > MAX_LABEL_LENGTH else {}
+        ax.set_xticks(range(len(names)), [style.escape_mathtext(name) for name in names], **slant)
         ax.grid(visible=False, axis="x")
         ax.set_ylabel("formation energy (eV)")
         style.get_parent_figure(ax).legend(loc="outside lower center", ncols=1)

@@ -136,7 +136,7 @@ def _check_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[s
     check_columns(front, FRONT_COLUMNS, "front")
     frame = prepare_results(results, levels)
     if frame.empty:
-        raise InputError("the results table has no rows; a report needs at least one fit")
+        raise InputError("the results table has no rows; a report requires at least one fit")
     return frame
 
 

@@ -19,11 +19,13 @@ CLOSING = "All numbers are in validation.csv, the curves in tables/, and the set
 
 @dataclass(frozen=True)
 class PageSection:
-    """A section of the page: title, table and figures."""
+    """A section of the page: title, table, figures, text above them, and whether the section is folded."""
 
     title: str
     table: pd.DataFrame
     figures: Sequence[ReportFigure]
+    note: str = ""
+    is_folded: bool = False
 
     @property
     def headings(self) -> list[str]:
@@ -52,9 +54,30 @@ def format_value(value: object) -> str:
 
 
 def render_sections(
-    *, title: str, opening: str, sections: Sequence[PageSection], failures: Sequence[str], closing: str = CLOSING
+    *,
+    title: str,
+    opening: str,
+    sections: Sequence[PageSection],
+    failures: Sequence[str],
+    facts: Sequence[tuple[str, str]] = (),
+    closing: str = CLOSING,
 ) -> str:
-    """Render the HTML page of sections; all text from data is escaped."""
+    """Render the HTML page of sections; all text from data is escaped.
+
+    Parameters
+    ----------
+    title, opening, closing : str
+    sections : sequence of PageSection
+    failures : sequence of str
+    facts : sequence of (str, str)
+        Questions and answers at the top of the page.
+    """
     return render_template(
-        "sections.html", title=title, opening=opening, sections=sections, failures=failures, closing=closing
+        "sections.html",
+        title=title,
+        opening=opening,
+        facts=facts,
+        sections=sections,
+        failures=failures,
+        closing=closing,
     )

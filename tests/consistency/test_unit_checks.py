@@ -11,9 +11,9 @@ from conftest import ROOT, first_configurations
 from helpers.importing import import_dataset
 
 from paretofit import Dataset
+from paretofit.consistency.unit_checks import find_unit_warnings
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.dataset.io import read_labels
-from paretofit.dataset.quality import find_unit_warnings
 
 KBAR = 0.1 * units.GPa
 
@@ -133,8 +133,10 @@ def test_stresses_beyond_all_solids(tmp_path):
 
 def test_published_data(shared_data, tmp_path):
     """FitSNAP's tantalum is right up to 3 TPa; the stresses of its W-Be set are kbar and called bar."""
-    right = import_dataset(tmp_path / "ta.h5", {"dft": shared_data / "fitsnap_ta_linear" / "JSON"})
-    assert right.warnings == []
-    wrong = import_dataset(tmp_path / "be.h5", {"dft": shared_data / "fitsnap_be_json"})
-    assert len(wrong.warnings) == 1
-    assert "stresses in kbar had been converted" in wrong.warnings[0]
+    import_dataset(tmp_path / "ta.h5", {"dft": shared_data / "fitsnap_ta_linear" / "JSON"})
+    with Dataset(tmp_path / "ta.h5") as data:
+        assert find_unit_warnings(data) == []
+    import_dataset(tmp_path / "be.h5", {"dft": shared_data / "fitsnap_be_json"})
+    with Dataset(tmp_path / "be.h5") as data:
+        (warning,) = find_unit_warnings(data)
+    assert "stresses in kbar had been converted" in warning

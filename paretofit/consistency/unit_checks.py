@@ -17,15 +17,17 @@ import numpy as np
 from ase import units
 from scipy.stats import spearmanr
 
+from paretofit.consistency.label_units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 from paretofit.core import Array
-from paretofit.dataset.labelled import Labels
-from paretofit.dataset.stored_dataset import StoredDataset
+from paretofit.dataset import Dataset, Labels
 
 T = TypeVar("T")
 
 MIN_LABELS = 5
 MIN_CORRELATION = 0.9  # between two levels
 MIN_CORRELATION_BOUND = 0.7  # correlation minus three standard errors (Fisher's transformation)
+MIN_CORRELATION_OF_SMALL_FACTORS = 0.98  # levels that are not converged may differ by a factor of up to two
+MAX_SMALL_FACTOR = 2.0
 MAX_LOG_DIFFERENCE = 0.15  # between the ratio of two levels and the factor between two units
 MIN_CURVE_CORRELATION = 0.95  # between the energy and the integral of the stress
 MIN_CURVE_POINTS = 8
@@ -38,17 +40,6 @@ MAX_TENSION = 0.3  # eV/Å³, 48 GPa, more than any solid withstands
 MAX_RANK_CORRELATION = -0.5  # between stress and volume
 MAX_P_VALUE = 1e-3
 WRONG_SIGN = "the opposite of ASE's sign (negative in compression)"
-
-# Values of 1 eV, 1 eV/Å and 1 eV/Å³ in other units.
-ENERGY_UNITS = {
-    "hartree": 1 / units.Hartree, "rydberg": 1 / units.Rydberg, "kcal/mol": units.mol / units.kcal,
-    "kJ/mol": units.mol / units.kJ, "meV": 1e3,
-}  # fmt: skip
-FORCE_UNITS = {
-    "hartree/bohr": units.Bohr / units.Hartree, "rydberg/bohr": units.Bohr / units.Rydberg,
-    "kcal/mol/Å": units.mol / units.kcal, "meV/Å": 1e3,
-}  # fmt: skip
-STRESS_UNITS = {"GPa": 1 / units.GPa, "kbar": 1e-3 / units.bar, "bar": 1 / units.bar}
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ FORCES = _Quantity("forces", "eV/Å", FORCE_UNITS)
 STRESS = _Quantity("stresses", "eV/Å³", STRESS_UNITS)
 
 
-def find_unit_warnings(dataset: StoredDataset) -> list[str]:
+def find_unit_warnings(dataset: Dataset) -> list[str]:
     """Find labels in units other than eV and Å, and labels with the opposite sign.
 
     Parameters
@@ -91,7 +82,7 @@ def find_unit_warnings(dataset: StoredDataset) -> list[str]:
     return [text for text in warnings if text]
 
 
-def _describe_geometries(dataset: StoredDataset) -> tuple[Array, Array]:
+def _describe_geometries(dataset: Dataset) -> tuple[Array, Array]:
     """Return volumes per atom (NaN unless periodic in three directions), and groups of equal composition and type."""
     volumes, kinds = [], []
     for atoms in dataset:
@@ -101,7 +92,7 @@ def _describe_geometries(dataset: StoredDataset) -> tuple[Array, Array]:
     return np.array(volumes), np.unique(kinds, return_inverse=True)[1]
 
 
-def _choose_reference(dataset: StoredDataset) -> str:
+def _choose_reference(dataset: Dataset) -> str:
     """Return the last level that has at least half the maximum number of labels."""
     counts = {level: int(dataset.labels(level).complete.sum()) for level in dataset.levels}
     return [level for level, count in counts.items() if 2 * count >= max(counts.values())][-1]
@@ -140,7 +131,8 @@ def _compare_values(quantity: _Quantity, level: str, reference_level: str, value
     factors = {(level, unit): factor for unit, factor in quantity.other_units.items()}
     factors |= {(reference_level, unit): 1 / factor for unit, factor in quantity.other_units.items()}
     (wrong_level, unit), difference = _find_closest(abs(slope), factors)
-    if difference < MAX_LOG_DIFFERENCE:
+    is_small = 1 / MAX_SMALL_FACTOR < abs(slope) < MAX_SMALL_FACTOR
+    if difference < MAX_LOG_DIFFERENCE and (abs(correlation) > MIN_CORRELATION_OF_SMALL_FACTORS or not is_small):
         sign = " and of the opposite sign" if slope < 0 else ""
         return f"{text}, as if level {wrong_level} were in {unit} instead of {quantity.unit}{sign}"
     return f"{text}: one of the levels has the opposite sign" if slope < 0 else ""

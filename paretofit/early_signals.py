@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM while the verbs are imported, which takes a second on a busy machine."""
+"""Ctrl-C and SIGTERM while the verbs are imported, which takes a second on a busy machine.
+
+This module is in no room, because the door of a room takes ten milliseconds to import.
+"""
 
 from __future__ import annotations
 

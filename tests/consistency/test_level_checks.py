@@ -6,8 +6,9 @@ from ase.build import bulk
 from conftest import ROOT
 
 from paretofit import Dataset
-from paretofit.dataset import LevelData, describe_dataset, write_dataset
-from paretofit.dataset.quality.level_checks import find_level_warnings
+from paretofit.consistency import compare_labels
+from paretofit.consistency.level_checks import find_level_warnings
+from paretofit.dataset import LevelData, write_dataset
 
 SETTINGS = {"cutoff_ev": 300.0, "kspacing_per_angstrom": 0.5, "functional": "PBE"}
 
@@ -27,7 +28,7 @@ def warnings_of(tmp_path, change, upper=None, n=20):
     finer = {**SETTINGS, "cutoff_ev": 500.0, **(upper or {})}
     write_dataset(tmp_path / "d.h5", atoms, {"a": LevelData(low, SETTINGS), "b": LevelData(high, finer)})
     with Dataset(tmp_path / "d.h5") as data:
-        assert set(find_level_warnings(data)) <= set(describe_dataset(data).warnings)
+        assert set(find_level_warnings(data)) <= set(compare_labels(data))
         return find_level_warnings(data)
 
 

@@ -11,9 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from paretofit.consistency.torques import find_torques
+from paretofit.consistency.unit_checks import find_unit_warnings
 from paretofit.core import Array, list_first
-from paretofit.dataset.labelled import Labels
-from paretofit.dataset.stored_dataset import StoredDataset
+from paretofit.dataset import Dataset, Labels
 
 MAX_ENERGY_RISE = 1e-3  # eV/atom; grids and incomplete self-consistency cause errors of a few tenths of a meV
 MAX_ENERGY_DEVIATION = (
@@ -23,10 +24,43 @@ MAX_FORCE_RATIO = 15.0  # relative to the median force difference; the largest i
 MIN_DIFFERENCE = 1e-3  # eV/atom and eV/Å; lower limit of the scales by which differences are divided
 MIN_LABELS = 8  # for the search for outliers
 MAX_LISTED_ITEMS = 5
+FREE_ENERGY, ENERGY = "free_energy", "energy"  # results of ASE's calculators, as in the setting 'energy_kind'
 
 
-def find_level_warnings(dataset: StoredDataset) -> list[str]:
-    """Return a warning for each suspicious difference between neighbouring levels."""
+def compare_labels(dataset: Dataset) -> list[str]:
+    """Compare the labels of levels with each other, and energies with stresses and volumes, without any fit.
+
+    Returns
+    -------
+    list of str
+        A message for each suspicion: units, signs, kinds of energy, outliers of the differences between levels, and
+        torques on molecules.
+    """
+    return [
+        *find_mixed_energies(dataset),
+        *find_unit_warnings(dataset),
+        *find_level_warnings(dataset),
+        *find_torques(dataset),
+    ]
+
+
+def find_mixed_energies(dataset: Dataset) -> list[str]:
+    """Return a warning if some levels have free energies, and others energies that are not known to be free ones."""
+    kinds = {level: dataset.settings(level).get("energy_kind") for level in dataset.levels}
+    free, other = ([level for level, kind in kinds.items() if kind == name] for name in (FREE_ENERGY, ENERGY))
+    if not free or not other:
+        return []
+    text = (
+        f"the energies of level {', '.join(free)} are free energies ('free_energy' of the files), those of level "
+        f"{', '.join(other)} are 'energy', whose files have no free energies: with smearing, the two differ by the "
+        "electronic entropy, and only free energies agree with the forces; import the same kind for all levels "
+        "(--energy-key LEVEL=KEY)"
+    )
+    return [text]
+
+
+def find_level_warnings(dataset: Dataset) -> list[str]:
+    """Return a warning for each suspicious difference between the labels of neighbouring levels."""
     warnings: list[str] = []
     for lower, upper in pairwise(dataset.levels):
         first, second = dataset.labels(lower), dataset.labels(upper)
@@ -38,7 +72,7 @@ def find_level_warnings(dataset: StoredDataset) -> list[str]:
     return warnings
 
 
-def _find_risen_energies(dataset: StoredDataset, lower: str, upper: str, energy_rise: Array) -> list[str]:
+def _find_risen_energies(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> list[str]:
     """Return a warning if energies rise (eV/atom) with the cutoff although no other setting changes."""
     settings = [dict(dataset.settings(level)) for level in (lower, upper)]
     cutoffs = [level_settings.pop("cutoff_ev", None) for level_settings in settings]

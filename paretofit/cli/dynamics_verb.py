@@ -1,0 +1,127 @@
+"""Verb for molecular dynamics with a trained potential: explore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paretofit.cli.options import (
+    AllowPickleOption,
+    ForceOption,
+    JobsOption,
+    JsonOption,
+    ProgressOption,
+    app,
+    print_result,
+    split_names,
+)
+from paretofit.core import InputError
+
+PotentialArgument = Annotated[
+    Path, typer.Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
+]
+StructuresArgument = Annotated[
+    list[Path], typer.Argument(help="Start structures: datasets (HDF5), or any files that ASE reads.")
+]
+TemperatureOption = Annotated[str, typer.Option(help="Temperature (K), or a range to draw from: LOW,HIGH.")]
+PressureOption = Annotated[
+    str,
+    typer.Option(
+        help="Pressure (kbar) on the material along periodic directions, or a range to draw from: LOW,HIGH. "
+        "Structures without periodic directions keep their volume."
+    ),
+]
+TrajectoriesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of trajectories; their start structures are drawn by kind and input in turn.",
+        show_default="the number of structures",
+    ),
+]
+SaveGradeOption = Annotated[float, typer.Option(help="Extrapolation grade above which a frame is saved.")]
+StopGradeOption = Annotated[float, typer.Option(help="Extrapolation grade at which a trajectory is stopped.")]
+MaxEnergyOption = Annotated[
+    float | None, typer.Option(help="Expected energy error above which a frame is saved (meV/atom).")
+]
+MaxForceOption = Annotated[
+    float | None, typer.Option(help="Expected force error above which a frame is saved (meV/Å).")
+]
+StopEnergyOption = Annotated[
+    float | None, typer.Option(help="Expected energy error of a frame at which a trajectory is stopped (meV/atom).")
+]
+StopForceOption = Annotated[
+    float | None, typer.Option(help="Expected force error of a frame at which a trajectory is stopped (meV/Å).")
+]
+TimeLimitOption = Annotated[
+    float, typer.Option(min=1.0, help="Wall time (s) after which a trajectory is killed, without its frames.")
+]
+
+
+@app.command(
+    epilog="Examples:  paretofit explore potential bulk.cif slab.extxyz --temperature 300,1500 --trajectories 8 -o md "
+    "  |   paretofit explore potential bulk.cif --time 100 --interval 1 --stop-grade 10 --max-force 200"
+)
+def explore(
+    potential: PotentialArgument,
+    structures: StructuresArgument,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("exploration"),
+    temperature: TemperatureOption = "300",
+    pressure: PressureOption = "0",
+    time: Annotated[float, typer.Option(help="Length of a trajectory (ps).")] = 10.0,
+    interval: Annotated[float, typer.Option(help="Time between frames (ps).")] = 0.1,
+    timestep: Annotated[float, typer.Option(help="Time step (fs).")] = 1.0,
+    trajectories: TrajectoriesOption = None,
+    save_grade: SaveGradeOption = 2.0,
+    stop_grade: StopGradeOption = 50.0,
+    max_energy: MaxEnergyOption = None,
+    max_force: MaxForceOption = None,
+    stop_energy: StopEnergyOption = None,
+    stop_force: StopForceOption = None,
+    time_limit: TimeLimitOption = 86400.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of start structures, conditions and velocities.")] = 1,
+    allow_pickle: AllowPickleOption = False,
+    jobs: JobsOption,
+    force: ForceOption = False,
+    progress: ProgressOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Run molecular dynamics with a potential, with its error bars, and save the frames that extrapolate.
+
+    Run the same command again to resume dynamics that were stopped.
+    """
+    from paretofit.commands import explore_dynamics
+
+    settings: dict[str, Any] = {
+                "temperature_k": _parse_condition("--temperature", temperature),
+                "pressure_kbar": _parse_condition("--pressure", pressure), "time_ps": time, "interval_ps": interval,
+                "timestep_fs": timestep, "stop_grade": stop_grade, "time_limit_s": time_limit}  # fmt: skip
+    settings |= {} if trajectories is None else {"trajectories": trajectories}
+    result = explore_dynamics(
+        potential, structures, out, settings=settings, save_grade=save_grade,
+        save_errors=_collect_limits(energy=max_energy, force=max_force),
+        stop_errors=_collect_limits(energy=stop_energy, force=stop_force),
+        seed=seed, overwrite=force, jobs=jobs, progress=progress, allow_pickle=allow_pickle,
+    )  # fmt: skip
+    print_result(result, result.text, as_json=as_json, exclude=("potential",))
+    if not len(result.frames):
+        raise typer.Exit(1)
+
+
+def _parse_condition(option: str, text: str) -> float | list[float]:
+    """Parse one number, or the two ends of a range."""
+    try:
+        numbers = [float(part) for part in split_names(text)]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in {1, 2}:
+        raise InputError(f"{option} requires a number, or a range LOW,HIGH; got '{text}'")
+    return numbers if len(numbers) == 2 else numbers[0]
+
+
+def _collect_limits(**limits: float | None) -> dict[str, float]:
+    """Collect the limits that were specified."""
+    return {quantity: limit for quantity, limit in limits.items() if limit is not None}

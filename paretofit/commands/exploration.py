@@ -1,0 +1,365 @@
+"""`paretofit explore`: molecular dynamics with a trained potential, with its error bars and grades at each frame.
+
+Trajectories are separate tasks with files in ``trajectories.partial``, from which a stopped command resumes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from pydantic import ValidationError
+
+from paretofit import learning
+from paretofit.commands.evaluate import check_elements
+from paretofit.commands.select import read_structures
+from paretofit.core import (
+    InputError,
+    build_vacuum_cell,
+    check_new_paths,
+    format_validation_error,
+    hash_file,
+    hash_json,
+    remove_file,
+    write_csv,
+)
+from paretofit.dataset.io import format_extxyz
+from paretofit.execution import RunContext
+from paretofit.potentials import (
+    DISPLAY_UNITS,
+    KINDS,
+    LinearPotential,
+    MacePotential,
+    compute_spread_limits,
+    read_potential,
+)
+from paretofit.structures import check_empty_space
+from paretofit.uncertainty import COMMITTEE_SUFFIX
+
+PARTIAL_FOLDER = "trajectories.partial"
+TABLES, FRAMES_FILE, EXTRAPOLATING_FILE = ("frames", "trajectories"), "trajectories.extxyz", "extrapolating.extxyz"
+CSV_DIGITS = 8
+DEFAULT_CONDITIONS = {"temperature_k": 300.0, "pressure_kbar": 0.0}
+DEFAULT_SAVE_GRADE = 2.0  # above it, extrapolation is strong
+MAX_SHOWN_TRAJECTORIES = 20
+PROPOSED_SELECTION = 20  # frames, in the proposed command
+FREE_CELL_A = 1.0  # any vacuum: only periodic cell vectors are checked
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Molecular dynamics with a potential.
+
+    Attributes
+    ----------
+    frames : DataFrame
+        A row for each frame: ``trajectory``, ``start`` (file and number of the start structure), ``time_ps``,
+        ``temperature_k``, ``pressure_kbar``, ``energy`` (eV/atom), ``volume`` (Å³); for a committee
+        ``extrapolation_grade`` and of each quantity ``*_std``, ``*_interval`` and ``*_expected`` (meV/atom, meV/Å,
+        GPa); ``above``: the limits above which the frame is. Frames with times up to zero belong to the equilibration.
+    trajectories : DataFrame
+        A row for each trajectory: ``trajectory``, ``start``, target ``temperature_k`` and ``pressure_kbar``,
+        ``picoseconds``, ``frames``, highest ``grade``, largest ``energy_expected`` and ``force_expected``, and
+        ``ended`` (the reason if it is not complete).
+    limits : dict of str to float
+        Limits above which frames are saved: grade; energy, force, stress.
+    folder : Path
+    notes : list of str
+        Skipped structures, and error bars that the potential does not have.
+    potential : LinearPotential or MacePotential
+    """
+
+    frames: pd.DataFrame
+    trajectories: pd.DataFrame
+    limits: dict[str, float]
+    folder: Path
+    potential: LinearPotential | MacePotential
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def n_complete(self) -> int:
+        """Number of trajectories that were not stopped early."""
+        return int((self.trajectories["ended"] == "").sum())
+
+    @property
+    def n_extrapolating(self) -> int:
+        """Number of frames above a limit."""
+        return int((self.frames["above"] != "").sum())
+
+    @property
+    def highest_grade(self) -> float:
+        """Highest extrapolation grade of a frame; NaN without grades."""
+        grades = self.frames.get("extrapolation_grade")
+        return float("nan") if grades is None else float(grades.max())
+
+    @property
+    def answer(self) -> str:
+        """How many trajectories are complete, how many frames extrapolate, and what to do next."""
+        complete = f"{self.n_complete} of {len(self.trajectories)} trajectories are complete"
+        if not len(self.frames):
+            return f"{complete}, and there are no frames; correct the start structures or the potential"
+        if self.potential.uncertainty is None:
+            return f"{complete}, with {len(self.frames)} frames, in {self.folder / FRAMES_FILE}"
+        limits = " or ".join(_describe_limit(*limit) for limit in self.limits.items())
+        text = f"{complete}; {self.n_extrapolating} of {len(self.frames)} frames extrapolate ({limits}); "
+        text += f"the highest grade is {self.highest_grade:.3g}; "
+        if not self.n_extrapolating:
+            return f"{text}explore further with a higher --temperature or a longer --time"
+        count = min(self.n_extrapolating, PROPOSED_SELECTION)
+        return f"{text}select frames to label: paretofit select {self.folder / EXTRAPOLATING_FILE} -n {count}"
+
+    @property
+    def text(self) -> str:
+        """Table of the trajectories, notes and answer, as plain text."""
+        table = self.trajectories.head(MAX_SHOWN_TRAJECTORIES).dropna(axis="columns", how="all")
+        units = {"temperature_k": "K", "pressure_kbar": "kbar", "picoseconds": "ps"}
+        units |= {"energy_expected": "meV/atom", "force_expected": "meV/Å"}
+        lines = [table.rename(columns=units).to_string(index=False, float_format="{:.4g}".format, na_rep="–")]
+        if len(self.trajectories) > len(table):
+            lines.append(f"... and {len(self.trajectories) - len(table)} others, in {self.folder}/trajectories.csv")
+        return "\n".join([*lines, *self.notes, self.answer])
+
+
+def explore_dynamics(
+    potential: Path | str,
+    structures: Sequence[Path | str],
+    out: Path | str,
+    *,
+    settings: learning.ExploreSettings | Mapping[str, Any] | None = None,
+    save_grade: float = DEFAULT_SAVE_GRADE,
+    save_errors: Mapping[str, float] | None = None,
+    stop_errors: Mapping[str, float] | None = None,
+    seed: int = 1,
+    overwrite: bool = False,
+    jobs: int = 1,
+    progress: bool = False,
+    allow_pickle: bool = False,
+) -> Exploration:
+    """Run molecular dynamics with a potential; measure grades and expected errors, and save frames that extrapolate.
+
+    The temperature, volume, distances and extrapolation grade are checked during the dynamics, see
+    `paretofit.learning.explore.run_md`; expected errors are computed at each frame. A stopped command resumes if it is
+    started again with the same input: finished trajectories are not repeated.
+
+    Parameters
+    ----------
+    potential : path-like
+        Files or folder of a SNAP potential or committee, or folder of a MACE committee.
+    structures : sequence of path-like
+        Datasets or files that ASE reads, with start structures.
+    out : path-like
+        Folder for ``frames.csv``, ``trajectories.csv``, ``trajectories.extxyz`` (all frames) and
+        ``extrapolating.extxyz`` (frames above a limit, with the grades of their atoms).
+    settings : ExploreSettings or mapping, optional
+        Conditions of the dynamics and ``stop_grade``, with keys as in 'learning.explore' of a study; by default 300 K
+        and zero pressure. Unless it is set, ``trajectories`` is the number of structures.
+        ``driver`` and ``start_structures`` are not used: the mean of a committee drives.
+    save_grade : float
+        Extrapolation grade above which a frame is saved.
+    save_errors, stop_errors : mapping of str to float, optional
+        Expected errors above which a frame is saved, or a trajectory is stopped: "energy" (meV/atom), "force" (meV/Å),
+        "stress" (GPa).
+    seed : int
+        Random seed of start structures, conditions and velocities.
+    overwrite : bool
+        Replace existing files.
+    jobs, progress
+        Number of processes, and whether to show a progress bar.
+    allow_pickle : bool
+        Accept MACE networks that were not trained by this user on this computer. Loading them can run any code.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, a structure has an element that the potential lacks, an output exists, or a limit
+        requires a calibrated committee.
+    """
+    folder, settings = Path(out), _read_settings(settings)
+    outputs = [*(folder / f"{name}.csv" for name in TABLES), folder / FRAMES_FILE, folder / EXTRAPOLATING_FILE]
+    check_new_paths(outputs, overwrite=overwrite)
+    model = read_potential(potential, allow_pickle=allow_pickle)
+    stop_errors, save_errors = dict(stop_errors or {}), dict(save_errors or {})
+    _check_limits(model, settings, save_grade, save_errors, stop_errors)
+    starts, names, notes = _read_start_structures(model, structures)
+    if "trajectories" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"trajectories": len(starts)})
+    partial_folder = (folder / PARTIAL_FOLDER).absolute()
+    committee = learning.Committee(model)
+    engine = committee.build_md_engine(None, partial_folder / "potential")
+    inputs = hash_json([seed, [format_extxyz(atoms) for atoms in starts], _hash_committee(Path(potential))])
+    monitor = learning.FrameMonitor.for_potential(model, stop_errors, inputs)
+    runs = learning.plan_runs(starts, settings, np.random.default_rng(seed))
+    context = RunContext(jobs, progress)
+    records = learning.run_trajectories(runs, engine, settings, committee, partial_folder, 0, context, monitor)
+    frames = [atoms for record in records for atoms in _load_trajectory(partial_folder, record, names)]
+    limits = {"grade": save_grade, **save_errors}
+    table = _tabulate_frames(records, names, limits)
+    trajectories = _tabulate_trajectories(records, runs, names, table)
+    result = Exploration(table, trajectories, limits, folder, model, [*notes, *_describe_error_bars(model, monitor)])
+    _write_exploration(result, frames)
+    shutil.rmtree(partial_folder)
+    return result
+
+
+def _read_settings(settings: learning.ExploreSettings | Mapping[str, Any] | None) -> learning.ExploreSettings:
+    if isinstance(settings, learning.ExploreSettings):
+        return settings
+    try:
+        return learning.ExploreSettings.model_validate({**DEFAULT_CONDITIONS, **(settings or {})})
+    except ValidationError as error:
+        reason = format_validation_error(error, learning.ExploreSettings)
+        raise InputError(f"the settings of the dynamics are not valid: {reason}") from error
+
+
+def _check_limits(
+    potential: LinearPotential | MacePotential,
+    settings: learning.ExploreSettings,
+    save_grade: float,
+    save_errors: dict[str, float],
+    stop_errors: dict[str, float],
+) -> None:
+    """Check the limits before anything is computed."""
+    if not 0 < save_grade <= settings.stop_grade:
+        raise InputError(
+            f"the grade above which frames are saved, {save_grade:g}, must be above zero and at most the grade that "
+            f"stops a trajectory, {settings.stop_grade:g}; change --save-grade or --stop-grade"
+        )
+    if potential.uncertainty is None and (save_errors or stop_errors):
+        raise InputError(
+            "limits of expected errors (--max-energy, --stop-energy, ...) require a committee; fit the potential with "
+            "--committee"
+        )
+    for limits in (save_errors, stop_errors):
+        compute_spread_limits(potential.uncertainty, limits, "slope")  # raises for an impossible limit
+
+
+def _read_start_structures(
+    potential: LinearPotential | MacePotential, paths: Sequence[Path | str]
+) -> tuple[list[Atoms], list[str], list[str]]:
+    """Read and check the start structures, with ids from 0; also return the name of each id, and notes."""
+    structures: list[Atoms] = []
+    names: list[str] = []
+    notes: list[str] = []
+    for path in map(Path, paths):
+        frames, file_notes = read_structures(path)
+        for k, atoms in enumerate(frames):
+            atoms.info.setdefault("config_id", k)
+        check_elements(potential, frames, path)
+        for atoms in frames:
+            name = f"{path}: configuration {atoms.info['config_id']}"
+            try:
+                build_vacuum_cell(atoms, FREE_CELL_A)
+            except InputError as error:
+                raise InputError(f"{path}: {error}; correct its cell, or its periodic directions") from error
+            check_empty_space(atoms, name)
+        names += [path.name if len(frames) == 1 else f"{path.name}:{atoms.info['config_id']}" for atoms in frames]
+        structures += frames
+        notes += file_notes
+    for k, atoms in enumerate(structures):
+        atoms.info["config_id"] = k
+        atoms.calc = None
+    movable = [atoms for atoms in structures if len(atoms) > 1]
+    if not movable:
+        raise InputError(
+            f"no structure of {', '.join(map(str, paths)) or 'the command'} has at least two atoms, so that nothing "
+            "can move; repeat the cell, or specify other structures"
+        )
+    if len(movable) < len(structures):
+        notes.append(f"{len(structures) - len(movable)} of {len(structures)} structures have one atom and are skipped")
+    starts, note = learning.select_start_structures(movable, None)
+    return starts, names, [*notes, *([note] if note else [])]
+
+
+def _hash_committee(path: Path) -> dict[str, str]:
+    """Hash the data of a potential's committee, on which grades and error bars depend."""
+    files = sorted((path if path.is_dir() else path.parent).glob(f"*{COMMITTEE_SUFFIX}"))
+    return {file.name: hash_file(file) for file in files}
+
+
+def _load_trajectory(folder: Path, record: Mapping[str, Any], names: Sequence[str]) -> list[Atoms]:
+    """Load the frames of a finished trajectory, with the highest grade and the name of the start in their info."""
+    path = folder / f"{record['number']:03d}.extxyz"
+    frames = learning.load_frames(path, f"remove {path} to repeat the trajectory")
+    for atoms in frames:
+        atoms.info["start"] = names[atoms.info.pop("started_from")]  # an id of this command means nothing elsewhere
+        atoms.info["config_type"] = "md"
+        if "extrapolation_grade" in atoms.arrays:
+            atoms.info["extrapolation_grade_max"] = float(atoms.arrays["extrapolation_grade"].max())
+    return frames
+
+
+def _tabulate_frames(
+    records: Sequence[Mapping[str, Any]], names: Sequence[str], limits: Mapping[str, float]
+) -> pd.DataFrame:
+    """Tabulate the frames of all trajectories; ``above`` names the limits that a frame exceeds."""
+    rows = [
+        {"trajectory": record["number"], "start": names[record["started_from"]], **row}
+        for record in records
+        for row in record.get("rows", [])
+    ]
+    table = pd.DataFrame(rows, columns=None if rows else ["trajectory", "start", "time_ps"])
+    columns = {name: "extrapolation_grade" if name == "grade" else f"{name}_expected" for name in limits}
+    above = [[name for name, column in columns.items() if row.get(column, 0.0) > limits[name]] for row in rows]
+    table["above"] = [" ".join(exceeded) for exceeded in above]
+    return table
+
+
+def _tabulate_trajectories(
+    records: Sequence[Mapping[str, Any]], runs: Sequence[Any], names: Sequence[str], frames: pd.DataFrame
+) -> pd.DataFrame:
+    """Tabulate the trajectories with the maxima of their frames."""
+    rows = []
+    for record, run in zip(records, runs, strict=True):
+        row = {
+            "trajectory": record["number"],
+            "start": names[int(run.atoms.info["config_id"])],
+            "temperature_k": run.temperature,
+            "pressure_kbar": run.pressure if run.atoms.pbc.any() else float("nan"),
+            "picoseconds": record["picoseconds"],
+            "frames": record["frames"],
+        }
+        own_frames = frames[frames["trajectory"] == record["number"]]
+        for column, name in (("extrapolation_grade", "grade"), ("energy_expected",) * 2, ("force_expected",) * 2):
+            row[name] = own_frames[column].max() if column in own_frames else float("nan")
+        rows.append({**row, "ended": record["reason"]})
+    return pd.DataFrame(rows)
+
+
+def _describe_error_bars(potential: LinearPotential | MacePotential, monitor: learning.FrameMonitor) -> list[str]:
+    """Describe the error bars that a potential does not have."""
+    if potential.uncertainty is None:
+        note = (
+            "the potential has no committee, so that there are neither grades nor expected errors; fit one with "
+            "'paretofit fit DATASET --committee 8', or train it with 'paretofit learn'"
+        )
+        return [note]
+    missing = [quantity for quantity in KINDS if quantity not in monitor.calibrations]
+    note = (
+        f"the committee is not calibrated for {' and '.join(missing)}: it has standard deviations and grades, but no "
+        "expected errors; fit it with held-out configurations that have these labels"
+    )
+    return [note] if missing else []
+
+
+def _describe_limit(name: str, limit: float) -> str:
+    if name == "grade":
+        return f"grade above {limit:g}"
+    return f"expected {name} error above {limit:g} {DISPLAY_UNITS[KINDS[name]][1]}"
+
+
+def _write_exploration(result: Exploration, frames: Sequence[Atoms]) -> None:
+    """Write the frames and tables; an earlier file of extrapolating frames is removed if there are none."""
+    learning.write_frames(result.folder / FRAMES_FILE, frames)
+    extrapolating = [atoms for atoms, above in zip(frames, result.frames["above"], strict=True) if above]
+    if extrapolating:
+        learning.write_frames(result.folder / EXTRAPOLATING_FILE, extrapolating)
+    else:
+        remove_file(result.folder / EXTRAPOLATING_FILE)
+    for name, table in zip(TABLES, (result.frames, result.trajectories), strict=True):
+        write_csv(table, result.folder / f"{name}.csv", CSV_DIGITS)

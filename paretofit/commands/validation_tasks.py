@@ -1,0 +1,175 @@
+"""Relaxations and properties of a validation as tasks whose finished results are stored, so that it can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from ase import Atoms
+
+from paretofit import __version__, validation
+from paretofit.core import Array, hash_array, hash_json
+from paretofit.execution import RunContext, map_with_journal
+
+KEY_COLUMNS = ["property", "structure", "quantity", "unit"]
+
+
+class PropertyTask(NamedTuple):
+    """Name of a property and of a structure, and the index of the potential."""
+
+    name: str
+    structure: str
+    potential_index: int
+
+
+@dataclass(frozen=True)
+class ValidationPlan:
+    """Potentials, structures by name, properties (by default all that a structure has), and settings."""
+
+    potentials: Sequence[validation.PotentialSpec]
+    structures: Mapping[str, Atoms]
+    properties: Sequence[str]
+    settings: validation.ValidationSettings
+
+    def list_tasks(self) -> list[PropertyTask]:
+        """List all properties of all structures with all potentials, in order."""
+        return [
+            PropertyTask(name, structure, k)
+            for structure, atoms in self.structures.items()
+            for name in self.properties or validation.list_applicable_properties(atoms)
+            for k in range(len(self.potentials))
+        ]
+
+    def list_notes(self) -> Iterator[str]:
+        """Yield which properties are left out because a sheet, a wire or a molecule does not have them."""
+        for name, atoms in self.structures.items():
+            if not self.properties and not atoms.pbc.all():
+                kind = validation.KINDS[validation.count_periodic(atoms)]
+                applicable = validation.list_applicable_properties(atoms)
+                excluded = [name for name in validation.PROPERTY_FUNCTIONS if name not in applicable]
+                yield f"{name} is a {kind}, for which these properties are not computed: {', '.join(excluded)}"
+
+    def compute_digest(self) -> str:
+        """Return a digest of everything that the results depend on."""
+        structures = {
+            name: [atoms.pbc.tolist(), hash_array(atoms.cell[:]),
+                   {key: hash_array(values) for key, values in sorted(atoms.arrays.items())}]
+            for name, atoms in self.structures.items()
+        }  # fmt: skip
+        potentials = [potential.compute_digest() for potential in self.potentials]
+        tasks = [list(task) for task in self.list_tasks()]
+        return hash_json([__version__, potentials, structures, tasks, asdict(self.settings)])
+
+
+@dataclass
+class Measurements:
+    """Results of a validation.
+
+    Attributes
+    ----------
+    values : list of (property, structure, index of the potential, quantity, unit, value)
+    failures : list of (property, structure, name of the potential, reason)
+    curves : dict of str to list of DataFrame
+    notes : list of str
+    """
+
+    values: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
+    failures: list[tuple[str, str, str, str]] = field(default_factory=list)
+    curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, task: PropertyTask, potential: str, result: validation.PropertyResult) -> None:
+        """Add the result of a task."""
+        self.values += [(task.name, label, index, *quantity) for label, index, quantity in result.values]
+        self.failures += [(task.name, task.structure, potential, reason) for reason in result.failures]
+        self.notes += result.notes
+        for kind, table in result.curves.items():
+            self.curves.setdefault(kind, []).append(table)
+
+    @property
+    def failure_table(self) -> pd.DataFrame:
+        """``property``, ``structure``, ``potential`` and ``reason`` of each failure."""
+        return pd.DataFrame(self.failures, columns=["property", "structure", "potential", "reason"])
+
+    @property
+    def curve_tables(self) -> dict[str, pd.DataFrame]:
+        """Tables of curves by name."""
+        return {kind: pd.concat(tables, ignore_index=True) for kind, tables in self.curves.items()}
+
+
+def measure_all(plan: ValidationPlan, context: RunContext, relaxation_journal: Path, journal: Path) -> Measurements:
+    """Compute all properties of all structures with all potentials; a stopped validation resumes.
+
+    Parameters
+    ----------
+    plan : ValidationPlan
+    context : RunContext
+    relaxation_journal, journal : Path
+        Files of finished relaxations and properties, which the caller removes when the results are written.
+    """
+    tasks, digest = plan.list_tasks(), plan.compute_digest()
+    crystals = _relax_structures(plan, tasks, context, relaxation_journal, digest)
+    measure = partial(_measure, plan, crystals)
+    measurements = Measurements()
+    results = map_with_journal(context, measure, tasks, "properties", journal, digest)
+    for task, arrays in zip(tasks, results, strict=True):
+        measurements.add(task, plan.potentials[task.potential_index].name, validation.unpack_result(arrays))
+    return measurements
+
+
+def _relax_structures(
+    plan: ValidationPlan, tasks: Sequence[PropertyTask], context: RunContext, journal: Path, digest: str
+) -> dict[tuple[str, int], Atoms | str]:
+    """Relax each structure with each potential whose properties need it; the value is the reason if this fails."""
+    keys = list(
+        dict.fromkeys(
+            (task.structure, task.potential_index)
+            for task in tasks
+            if task.name not in validation.PROPERTIES_WITHOUT_RELAXATION
+        )
+    )
+    relaxed = map_with_journal(context, partial(_relax_or_explain, plan), keys, "relaxations", journal, digest)
+    return dict(zip(keys, map(validation.unpack_structure, relaxed), strict=True))
+
+
+def _relax_or_explain(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]:
+    """Relax a structure, or return the reason why all properties that need it fail, in a worker."""
+    structure, k = key
+    try:
+        relaxed = validation.relax_crystal(plan.potentials[k], plan.structures[structure])
+    except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
+        return validation.pack_structure(f"the relaxation failed: {validation.describe_error(error)}")
+    return validation.pack_structure(relaxed)
+
+
+def _measure(plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | str], task: PropertyTask) -> list[Array]:
+    """Compute one property of one structure with one potential, in a worker."""
+    structure = plan.structures[task.structure]
+    crystal = crystals.get((task.structure, task.potential_index), structure)
+    if task.name in validation.PROPERTIES_WITHOUT_RELAXATION:
+        crystal = structure
+    if isinstance(crystal, str):
+        return validation.pack_result(validation.PropertyResult(failures=[crystal]))
+    case = validation.ValidationCase(
+        plan.potentials, task.potential_index, task.structure, structure, crystal, plan.settings
+    )
+    return validation.pack_result(validation.measure_property(task.name, case))
+
+
+def tabulate_values(measurements: Measurements, reference_table: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate each quantity of the potential next to that of the second potential or of the reference table."""
+    rows: dict[tuple[str, str, str, str], dict[int, float]] = {}
+    for name, structure, k, quantity, unit, value in measurements.values:
+        rows.setdefault((name, structure, quantity, unit), {})[k] = float(value)
+    table = pd.DataFrame([[*key, row.get(0), row.get(1)] for key, row in rows.items()])
+    table = table.reindex(columns=range(6)).set_axis([*KEY_COLUMNS, "potential", "reference"], axis=1)
+    if not reference_table.empty:
+        reference_values = reference_table.drop_duplicates(KEY_COLUMNS[:3]).set_index(KEY_COLUMNS[:3])["potential"]
+        table["reference"] = reference_values.reindex(pd.MultiIndex.from_frame(table[KEY_COLUMNS[:3]])).to_numpy()
+    table = table.astype({"potential": float, "reference": float})
+    table["difference"] = table["potential"] - table["reference"]
+    return table

@@ -1,0 +1,81 @@
+"""Energies of isolated atoms against those of solids: the difference is the cohesive energy, known for the elements.
+
+Without isolated atoms nothing can be decided, because total energies count from a zero that depends on the code and its
+pseudopotentials. Orders of magnitude are compared only: isolated atoms without spin polarization have errors of eV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+
+from paretofit.consistency.label_units import ENERGY_UNITS
+from paretofit.core import Array
+from paretofit.dataset import Dataset, Labels
+from paretofit.dataset.quality import compute_neighbour_distance
+
+# eV/atom, with respect to isolated atoms: C. Kittel, Introduction to Solid State Physics, 8th edition, chapter 3,
+# table 1.
+COHESIVE_ENERGIES = {
+    "Li": 1.63, "Be": 3.32, "B": 5.81, "C": 7.37, "N": 4.92, "O": 2.60, "F": 0.84, "Na": 1.113, "Mg": 1.51, "Al": 3.39,
+    "Si": 4.63, "P": 3.43, "S": 2.85, "Cl": 1.40, "K": 0.934, "Ca": 1.84, "Sc": 3.90, "Ti": 4.85, "V": 5.31, "Cr": 4.10,
+    "Mn": 2.92, "Fe": 4.28, "Co": 4.39, "Ni": 4.44, "Cu": 3.49, "Zn": 1.35, "Ga": 2.81, "Ge": 3.85, "As": 2.96,
+    "Se": 2.46, "Br": 1.22, "Rb": 0.852, "Sr": 1.72, "Y": 4.37, "Zr": 6.25, "Nb": 7.57, "Mo": 6.82, "Tc": 6.85,
+    "Ru": 6.74, "Rh": 5.75, "Pd": 3.89, "Ag": 2.95, "Cd": 1.16, "In": 2.52, "Sn": 3.14, "Sb": 2.75, "Te": 2.19,
+    "I": 1.11, "Cs": 0.804, "Ba": 1.90, "La": 4.47, "Ce": 4.32, "Pr": 3.70, "Nd": 3.40, "Sm": 2.14, "Eu": 1.86,
+    "Gd": 4.14, "Tb": 4.05, "Dy": 3.04, "Ho": 3.14, "Er": 3.29, "Tm": 2.42, "Yb": 1.60, "Lu": 4.43, "Hf": 6.44,
+    "Ta": 8.10, "W": 8.90, "Re": 8.03, "Os": 8.17, "Ir": 6.94, "Pt": 5.84, "Au": 3.81, "Hg": 0.67, "Tl": 1.88,
+    "Pb": 2.03, "Bi": 2.18, "Th": 6.20, "U": 5.55,
+}  # fmt: skip
+MAX_RATIO = 4.0  # between a cohesive energy and that of the table
+UNIT_RESOLUTION = 2.5
+DISTANCE_RATIOS = (0.8, 1.25)  # of nearest neighbours to the sum of covalent radii in a solid that is bound
+MAX_MEASURED_STRUCTURES = 20
+
+
+def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:
+    """Yield a warning if the cohesive energy of the most strongly bound solid contradicts that of the elements.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    labels : Labels
+        Of one level.
+    """
+    positions = np.flatnonzero(np.isfinite(labels.energy))
+    single = positions[dataset.n_atoms[positions] == 1]
+    atoms_by_position = zip(single.tolist(), dataset.select(single), strict=True)
+    isolated = {k: atoms for k, atoms in atoms_by_position if np.isnan(compute_neighbour_distance(atoms))}
+    if not isolated:
+        return
+    structures = dict(zip(positions.tolist(), dataset.select(positions), strict=True))
+    zero = {atoms.get_chemical_symbols()[0]: float(labels.energy[k]) for k, atoms in isolated.items()}
+    known = zero.keys() & COHESIVE_ENERGIES.keys()
+    energies, expected = {}, {}
+    for k, atoms in structures.items():
+        symbols = atoms.get_chemical_symbols()
+        if k not in isolated and atoms.pbc.all() and set(symbols) <= known:
+            energies[k] = (sum(zero[symbol] for symbol in symbols) - float(labels.energy[k])) / len(atoms)
+            expected[k] = sum(COHESIVE_ENERGIES[symbol] for symbol in symbols) / len(atoms)
+    order = sorted(energies, key=lambda k: -energies[k])[:MAX_MEASURED_STRUCTURES]
+    bound = next((k for k in order if _is_condensed(structures[k])), None)
+    if bound is None or 1 / MAX_RATIO < energies[bound] / expected[bound] < MAX_RATIO:
+        return
+    ratio = energies[bound] / expected[bound]
+    units = [unit for unit, value in ENERGY_UNITS.items() if abs(np.log(abs(ratio) / value)) < np.log(UNIT_RESOLUTION)]
+    cause = f"energies look like {' or '.join(units)}" if units else "the isolated atoms have another zero of energy"
+    if ratio < 0:
+        cause = "energies have the opposite sign, or the isolated atoms have another zero of energy"
+    yield (
+        f"the cohesive energy of configuration {dataset.ids[bound]} with respect to the isolated atoms is "
+        f"{energies[bound]:.3g} eV/atom, and that of its elements {expected[bound]:.3g} eV/atom: {cause}"
+    )
+
+
+def _is_condensed(atoms: Atoms) -> bool:
+    radii: Array = covalent_radii[atoms.numbers]
+    ratio = compute_neighbour_distance(atoms) / (2 * float(radii.mean()))
+    return bool(DISTANCE_RATIOS[0] < ratio < DISTANCE_RATIOS[1])

@@ -1,0 +1,78 @@
+"""Slope of the labelled energies against energies that a fit to the forces alone predicts.
+
+Energies at extreme pressures can dominate a fit to energies and forces. Differences between similar structures do not
+have this problem: their slope is 1 if the units and signs of energies and forces agree.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from paretofit.consistency.hypotheses import FACTOR_RESOLUTION, Finding, list_ratios
+from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
+from paretofit.core import Array
+
+N_NEIGHBOURS = 6  # similar configurations with which a configuration is compared
+MIN_CONFIGURATIONS = 40
+MAX_FORCE_ERROR = 0.6  # of the forces of a configuration, above which their fit predicts no energies
+
+
+def explain_slope(fit: LabelFit, energies: Array, force_errors: HeldOutErrors, *, is_stretched: bool) -> Finding | None:
+    """Find a unit or sign under which differences of energies agree with the forces.
+
+    A finding requires that three quarters of the pairs of similar configurations contradict the labels as they are, by
+    more than a factor of 1.3, and that the corrected labels have a median slope within that factor of 1.
+
+    Parameters
+    ----------
+    fit : LabelFit
+    energies : (n,) float64
+        Energies per atom, eV.
+    force_errors : HeldOutErrors
+        Errors of a fit to the forces only.
+    is_stretched : bool
+        Whether the distances between atoms look like bohr.
+
+    Returns
+    -------
+    Finding or None
+        None if the labels are consistent, or there are too few configurations whose forces the fit predicts.
+    """
+    has_skill = np.nan_to_num(force_errors.forces, nan=np.inf) < MAX_FORCE_ERROR
+    if has_skill.sum() < MIN_CONFIGURATIONS:
+        return None
+    first, second = _find_similar_pairs(fit.energy_rows, np.flatnonzero(has_skill))
+    coefficients = force_errors.coefficients[force_errors.folds[first]]
+    predicted = np.einsum("ki,ki->k", fit.energy_rows[first] - fit.energy_rows[second], coefficients)
+    is_large = np.abs(predicted) >= np.median(np.abs(predicted))
+    first, second, predicted = first[is_large], second[is_large], predicted[is_large]
+
+    def compute_quartiles(values: Array) -> Array:
+        targets = values - fit.energy_rows[:, : fit.n_elements] @ fit.fit_composition(values)
+        return np.asarray(np.quantile((targets[first] - targets[second]) / predicted, [0.25, 0.5, 0.75]))
+
+    quartiles = compute_quartiles(energies)
+    if quartiles[0] < FACTOR_RESOLUTION and quartiles[2] > 1 / FACTOR_RESOLUTION:
+        return None
+    distances = {}
+    for hypothesis in list_ratios(fit, is_stretched=is_stretched):
+        low, median, high = compute_quartiles(energies * hypothesis.energy_factor)
+        if 1 / FACTOR_RESOLUTION < median < FACTOR_RESOLUTION and low < 1 < high:
+            distances[hypothesis.causes] = abs(float(np.log(median)))
+    if not distances:
+        return None
+    certainty = (
+        f"energies change {quartiles[1]:.3g} times as much between similar configurations as a linear model of the "
+        f"forces predicts; half of the {len(first)} pairs are between {quartiles[0]:.3g} and {quartiles[2]:.3g}"
+    )
+    return Finding([cause for causes in sorted(distances, key=distances.__getitem__) for cause in causes], certainty)
+
+
+def _find_similar_pairs(rows: Array, positions: Array) -> tuple[Array, Array]:
+    """Return pairs of different configurations, among those at `positions`, with similar descriptors."""
+    scales = rows.std(axis=0)
+    descriptors = (rows / np.where(scales > 0, scales, 1.0))[positions]
+    _, neighbours = cKDTree(descriptors).query(descriptors, k=N_NEIGHBOURS + 1)
+    first, second = np.repeat(positions, N_NEIGHBOURS + 1), positions[neighbours.ravel()]
+    return first[first != second], second[first != second]

@@ -1,0 +1,47 @@
+"""Torques on molecules and clusters: in free space, forces turn no body, as they move none.
+
+Sum(F) = 0 is checked by `paretofit.dataset.describe_dataset`; forces in another order of the atoms pass it, but
+Sum(r x F) = 0 they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from paretofit.core import list_first
+from paretofit.dataset import Dataset
+
+MAX_FORCE = 0.01  # eV/Å; forces of this size, all in the direction of rotation, are errors of a calculation
+MAX_RATIO = 0.02  # of a torque to the sum of |r| |F|
+MAX_LISTED_ITEMS = 5
+
+
+def find_torques(dataset: Dataset) -> Iterator[str]:
+    """Yield a warning for each level whose forces turn configurations that are not periodic.
+
+    The torque is Σ (r_i - r̄) × F_i in eV, with r̄ the mean of the positions; a warning requires that it is above
+    0.01 eV/Å Σ |r_i - r̄| and 2 % of Σ |r_i - r̄| |F_i|.
+    """
+    arms = {
+        k: atoms.positions - atoms.positions.mean(axis=0)
+        for k, atoms in enumerate(dataset)
+        if len(atoms) > 1 and not atoms.pbc.any()
+    }
+    for level in dataset.levels if arms else ():
+        labels = dataset.labels(level)
+        torques = {}
+        for k, arm in arms.items():
+            forces = labels.forces[slice(*labels.offsets[k : k + 2])]
+            lengths, torque = np.linalg.norm(arm, axis=1), np.linalg.norm(np.cross(arm, forces).sum(axis=0))
+            limit = max(MAX_FORCE * lengths.sum(), MAX_RATIO * lengths @ np.linalg.norm(forces, axis=1))
+            if torque > limit:
+                torques[int(dataset.ids[k])] = float(torque)
+        if torques:
+            largest = max(torques, key=torques.__getitem__)
+            yield (
+                f"level {level}: forces exert a torque on {len(torques)} of {len(arms)} molecules or clusters, up to "
+                f"{torques[largest]:.3g} eV in configuration {largest}, as if they belonged to other atoms or axes: "
+                f"{list_first(list(torques), MAX_LISTED_ITEMS)}"
+            )

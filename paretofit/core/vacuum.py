@@ -1,0 +1,36 @@
+"""Cells of structures that are not periodic in three directions, for programs that need a periodic cell."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell
+
+from paretofit.core.arrays import Array
+from paretofit.core.errors import InputError
+
+
+def build_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
+    """Return the cell with non-periodic vectors that are long enough for the atoms and a vacuum, ``(3, 3)``, Å.
+
+    The vacuum is wider than twice the cutoff, so that no atom has neighbours in an image along these vectors.
+
+    Raises
+    ------
+    InputError
+        If the configuration is periodic along a vector of length zero.
+    """
+    cell = np.array(atoms.cell[:])
+    is_periodic = np.asarray(atoms.pbc)
+    if (np.linalg.norm(cell[is_periodic], axis=1) < 1e-8).any():
+        name = f"configuration {atoms.info.get('config_id', '?')}"
+        raise InputError(f"{name} is periodic along a cell vector of length zero")
+    if is_periodic.all():
+        return cell
+    cell[~is_periodic] = 0.0
+    cell = np.array(complete_cell(cell))  # unit vectors at right angles to the periodic ones
+    for axis in np.flatnonzero(~is_periodic):
+        unit = cell[axis] / np.linalg.norm(cell[axis])
+        extent = np.ptp(atoms.positions @ unit)
+        cell[axis] = unit * (extent + 2 * cutoff + 1.0)
+    return cell

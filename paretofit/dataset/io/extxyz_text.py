@@ -1,0 +1,92 @@
+"""Reader of extended XYZ as other programs write it, where ASE's reader stops or loses the cell.
+
+ASE knows ``Lattice``, ``Properties`` and ``pbc`` only in this case and reads another one as metadata, whereas GPUMD
+ignores the case. It also refuses a ``stress`` or ``virial`` that does not have nine numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import ase.io
+from ase import Atoms
+from ase.io.formats import open_with_compression
+
+from paretofit.core import InputError
+
+CANONICAL_KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
+CELL_KEYS = {"cell", "box", "unit_cell", "unitcell", "cell_vectors"}  # of structures without a lattice
+COLUMN_NAMES = {"species": "species", "pos": "pos"}
+TENSOR_KEYS = {"stress", "virial"}
+TENSOR_MARK = "_not_nine_numbers"  # keeps a tensor from ASE's reader
+PAIR_PATTERN = re.compile(
+    r"""(?P<key>[^\s=,"'{}\[\]]+)(?P<sign>\s*=\s*)"""
+    r"""(?P<value>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\{[^}]*\}|\[[^\]]*\]|[^\s"'{}\[\]]+)"""
+)
+FORCE_COLUMNS = re.compile(r"(?<![^:])((?:f|forces?)_?)x:R:1:\1y:R:1:\1z:R:1(?![^:])", re.IGNORECASE)
+
+
+def read_extxyz(path: Path) -> list[Atoms]:
+    """Read all structures of a file; keys of the cell and names of columns may be in any case.
+
+    Tensors of other than nine numbers are in the info as they are written, and three columns of force components
+    become one array, such as ``fx_fy_fz``.
+
+    Raises
+    ------
+    InputError
+        If a structure without a lattice has its cell under another key.
+    """
+    if any(_normalise_comment(comment, path) != comment for _, comment in _read_lines(path) if comment):
+        text = "".join(line or _normalise_comment(comment, path) for line, comment in _read_lines(path))
+        frames = ase.io.read(io.StringIO(text), index=":", format="extxyz")
+    else:  # without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``
+        frames = ase.io.read(path, index=":", format="extxyz", do_not_split_by_at_sign=True)
+    structures = frames if isinstance(frames, list) else [frames]
+    for atoms in structures:
+        for key in TENSOR_KEYS:
+            if key + TENSOR_MARK in atoms.info:
+                atoms.info[key] = atoms.info.pop(key + TENSOR_MARK)
+    return structures
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield each line as the first of two texts or, if it is the comment of a structure, as the second."""
+    with _open_text(path) as stream:
+        for line in stream:
+            yield line, ""
+            if line.strip().isdigit():
+                yield "", stream.readline()
+                for _ in range(int(line)):
+                    yield stream.readline(), ""
+
+
+def _open_text(path: Path) -> IO[str]:
+    stream: IO[str] = open_with_compression(str(path), "rt")
+    return stream
+
+
+def _normalise_comment(comment: str, path: Path) -> str:
+    """Rewrite the keys of a comment line that ASE would misread."""
+    keys = {match["key"].lower(): match for match in PAIR_PATTERN.finditer(comment)}
+    cell_key = next((key for key in keys if key in CELL_KEYS and len(keys[key]["value"].split()) in {3, 9}), None)
+    if cell_key and "lattice" not in keys:
+        name = keys[cell_key]["key"]
+        raise InputError(f"{path}: a structure has '{name}' but no 'Lattice'; if '{name}' is its cell, rename it")
+    return PAIR_PATTERN.sub(_rewrite_pair, comment)
+
+
+def _rewrite_pair(match: re.Match[str]) -> str:
+    key, value = match["key"], match["value"]
+    key = CANONICAL_KEYS.get(key.lower(), key)
+    if key == "Properties":
+        fields = FORCE_COLUMNS.sub(r"\1x_\1y_\1z:R:3", value.strip("\"'")).split(":")
+        fields[::3] = [COLUMN_NAMES.get(name.lower(), name) for name in fields[::3]]
+        value = ":".join(fields)
+    if key in TENSOR_KEYS and len(re.findall(r"[^\s,]+", value.strip("\"'{}[]"))) != 9:
+        key += TENSOR_MARK
+    return f"{key}{match['sign']}{value}"

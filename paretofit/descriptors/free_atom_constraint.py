@@ -1,0 +1,118 @@
+"""Reference energies: the setting, the rows of free atoms, and designs whose models reproduce free atoms exactly.
+
+The energy of a free atom is A β, with the row A of the atom in vacuum. A β = E₀ is a `ColumnConstraint` with the
+constant column of the element as pivot: energy rows become X - n A and their targets y - n E₀, with the fraction n of
+the element's atoms. Force and stress rows do not change, and a solver of the reduced rows needs no knowledge of this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+from pydantic import BeforeValidator
+
+from paretofit.core import Array, InputError, Name, get_shared_lammps, hash_json
+from paretofit.descriptors.atoms import compute_energy_row
+from paretofit.descriptors.basis import SnapBasis
+from paretofit.descriptors.column_constraint import ColumnConstraint
+from paretofit.descriptors.design import DesignMatrix
+
+MODES = ("auto", "isolated", "fitted")
+MIN_DESCRIPTOR = 1e-12  # smaller descriptors of a free atom are rounding errors of the subtraction by `bzeroflag`
+EXPECTED = "must be auto, isolated, fitted, or energies in eV by element, such as {C: -1.25}"
+
+
+def _check_setting(value: Any) -> Any:
+    """Check all forms here, because pydantic's message would list the failures of each form."""
+    if not isinstance(value, Mapping):
+        if value not in MODES:
+            raise ValueError(EXPECTED)
+        return value
+    for key, item in value.items():
+        energies = item if isinstance(item, Mapping) else {key: item}
+        for symbol, energy in energies.items():
+            if not atomic_numbers.get(symbol):
+                raise ValueError(f"'{symbol}' is not a chemical symbol; the setting {EXPECTED}")
+            is_number = isinstance(energy, int | float) and not isinstance(energy, bool)
+            if not (is_number and math.isfinite(energy)):
+                raise ValueError(f"the energy of {symbol} must be a finite number of eV; got {energy}")
+    return value
+
+
+AtomicEnergies = dict[Name, float]
+ReferenceEnergySetting = Annotated[
+    Literal["auto", "isolated", "fitted"] | dict[Name, float | AtomicEnergies], BeforeValidator(_check_setting)
+]
+
+
+def parse_reference_energies(text: str) -> str | dict[str, float]:
+    """Parse the setting from the command line: a word, or energies such as ``C=-1.25,O=-1.9``.
+
+    Raises
+    ------
+    InputError
+        If an energy is not a number, or the text is neither.
+    """
+    if text in MODES:
+        return text
+    energies = {}
+    for part in text.split(","):
+        symbol, _, energy = part.partition("=")
+        try:
+            energies[symbol.strip()] = float(energy)
+        except ValueError as error:
+            raise InputError(
+                f"--reference-energies must be auto, isolated, fitted, or energies in eV such as C=-1.25,O=-1.9; "
+                f"got '{text}'"
+            ) from error
+    return energies
+
+
+def select_given_energies(setting: str | Mapping[str, Any], level: str, reference_level: str) -> dict[str, float]:
+    """Return the energies (eV) by element that a setting gives for a level; those without a level are the reference's.
+
+    >>> select_given_energies({"C": -1.0, "cheap": {"C": -0.9}}, "cheap", "good")
+    {'C': -0.9}
+    """
+    if isinstance(setting, str):
+        return {}
+    general = {key: float(item) for key, item in setting.items() if not isinstance(item, Mapping)}
+    special = setting.get(level, {})
+    energies = general if level == reference_level else {}
+    return energies | (dict(special) if isinstance(special, Mapping) else {})
+
+
+def compute_free_atom_rows(basis: SnapBasis, symbols: Sequence[str] | None = None) -> Array:
+    """Compute the energy rows of free atoms, ``(n_symbols, n_features)``; by default of all elements of the basis."""
+    lammps = get_shared_lammps()
+    elements = basis.elements if symbols is None else symbols
+    rows = np.array([compute_energy_row(lammps, basis, Atoms(symbol)) for symbol in elements])
+    return np.where(np.abs(rows) < MIN_DESCRIPTOR, 0.0, rows)
+
+
+def constrain_free_atoms(design: DesignMatrix, energies: Mapping[str, Mapping[str, float]]) -> DesignMatrix:
+    """Return a design without the constant columns of some elements, whose models have exact energies of free atoms.
+
+    Parameters
+    ----------
+    design : DesignMatrix
+        From `compute_design`, with labels.
+    energies : mapping of level to mapping of str to float
+        Energies of free atoms (eV) by element, with the same elements for all levels of the design. Without any, the
+        design is returned as it is.
+    """
+    symbols = sorted({symbol for by_element in energies.values() for symbol in by_element})
+    if not symbols:
+        return design
+    basis = SnapBasis.model_validate_json(design.attributes["basis"])
+    pivots = np.array([basis.elements.index(symbol) for symbol in symbols])
+    values = {level: np.array([energies[level][symbol] for symbol in symbols]) for level in design.targets}
+    return design.with_constraint(
+        ColumnConstraint.from_equations(compute_free_atom_rows(basis, symbols), pivots, values),
+        f"free atoms {hash_json(symbols)}",
+    )

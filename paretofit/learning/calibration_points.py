@@ -1,0 +1,176 @@
+"""Labelled configurations that a committee was not trained on: the points of its calibration, and the new batch.
+
+Three sources give points: configurations of the training set in committees without their fold (`CROSS_VALIDATION`,
+linear models only), validation and test sets (`HELD_OUT`), and the frames of each batch as the committee that chose
+them predicted them (`NEW_BATCH`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit.core import InputError
+from paretofit.execution import RunContext
+from paretofit.learning.evaluation import CommitteeErrors, evaluate_committee, evaluate_cross_validation
+from paretofit.learning.loop_folder import IterationFolder, LearnFolder
+from paretofit.learning.model import Committee, TrainingResult
+from paretofit.learning.selection import BOUND_COVERAGE, CROSS_VALIDATION, HELD_OUT, NEW_BATCH, PROPERTIES, UNITS
+from paretofit.learning.sets import TRAIN
+from paretofit.learning.training_set import TrainingData
+from paretofit.potentials import LabelledStructures
+
+POINT_COLUMNS = ["id", "config_type", "input", "iteration", "of"]
+VALUE_COLUMNS = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("std", "committee_error")]
+
+
+def describe_configurations(data: TrainingData) -> pd.DataFrame:
+    """Tabulate ``id, set, iteration, level, config_type, input`` of the labelled configurations."""
+    infos = data.dataset.info_records
+    return pd.DataFrame({
+        "id": data.dataset.ids,
+        "set": data.sets,
+        "iteration": data.iteration,
+        "level": data.level,
+        "config_type": [str(info.get("config_type", "")) for info in infos],
+        "input": [str(info.get("input", "")) for info in infos],
+    })  # fmt: skip
+
+
+def evaluate_batch(
+    committee: Committee,
+    previous: IterationFolder,
+    labelled: LabelledStructures,
+    records: pd.DataFrame,
+    context: RunContext,
+) -> pd.DataFrame:
+    """Compare the errors that were predicted for the newly labelled frames with their true errors.
+
+    Parameters
+    ----------
+    committee : Committee
+        The committee that chose the frames, which was not trained on them.
+    previous : IterationFolder
+        Folder of the iteration that chose them, whose ``frames.csv`` contains the predicted errors.
+    labelled : LabelledStructures
+        The frames with their labels.
+    records : DataFrame
+        Their rows of `describe_configurations`.
+    context : RunContext
+
+    Returns
+    -------
+    DataFrame
+        Columns of `CommitteeErrors.table`, and by property ``*_expected`` and ``*_bound``, NaN if unknown.
+    """
+    table = evaluate_committee(committee, labelled, records, context).table
+    names = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("expected", "bound")]
+    frames = pd.read_csv(previous.path / "frames.csv") if (previous.path / "frames.csv").is_file() else pd.DataFrame()
+    if "config_id" not in frames:
+        return table.assign(**dict.fromkeys(names, np.nan))
+    predicted = frames[frames["config_id"].notna()].set_index("config_id").reindex(columns=names)
+    return table.join(predicted, on="id")
+
+
+def summarise_batch(batch: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Summarise a batch by property: median of true / predicted error, share below the bound, number of labels."""
+    summary = {}
+    for name in PROPERTIES:
+        rows = batch[batch[f"{name}_committee_error"].notna() & batch[f"{name}_expected"].gt(0)]
+        if len(rows):
+            error = rows[f"{name}_committee_error"]
+            summary[name] = {
+                "ratio": float((error / rows[f"{name}_expected"]).median()),
+                "inside": float((error <= rows[f"{name}_bound"]).mean()),
+                "labels": len(rows),
+            }
+    return summary
+
+
+def format_batch(summary: dict[str, dict[str, float]]) -> str:
+    """Format the summary of a batch as a phrase for the console; empty without a batch."""
+    if not summary:
+        return ""
+    ratios = ", ".join(f"{name} {values['ratio']:.2g}" for name, values in summary.items())
+    shares = ", ".join(f"{100 * values['inside']:.0f} %" for values in summary.values())
+    n_labels = max(int(values["labels"]) for values in summary.values())
+    return (
+        f"; true / predicted error of the {n_labels} new configurations at the median: {ratios}; {shares} below the "
+        f"{100 * BOUND_COVERAGE:.0f} % bound"
+    )
+
+
+def collect_points(
+    folder: LearnFolder,
+    k: int,
+    training: TrainingResult,
+    labelled: LabelledStructures,
+    errors: CommitteeErrors,
+    context: RunContext,
+) -> pd.DataFrame:
+    """Collect the points that calibrate the committee of iteration `k`.
+
+    Parameters
+    ----------
+    folder : LearnFolder
+        Contains ``batch_errors.csv`` of this and earlier iterations.
+    k : int
+    training : TrainingResult
+    labelled : LabelledStructures
+        All labelled configurations, in the order of the training data.
+    errors : CommitteeErrors
+        Errors of the committee on them.
+    context : RunContext
+
+    Returns
+    -------
+    DataFrame
+        ``source, id, config_type, input, iteration, of`` (iteration of the committee), ``*_std, *_committee_error``.
+    """
+    table = errors.table.assign(of=k)
+    parts = {HELD_OUT: [table[table["set"] != TRAIN]], CROSS_VALIDATION: [], NEW_BATCH: list(_read_batches(folder, k))}
+    if training.cross_validation is not None:
+        values = evaluate_cross_validation(training.cross_validation, labelled, context)
+        if len(values):
+            parts[CROSS_VALIDATION] = [table.loc[values.index, POINT_COLUMNS].join(values)]
+    columns = [*POINT_COLUMNS, *VALUE_COLUMNS]
+    rows = [part[columns].assign(source=source) for source, tables in parts.items() for part in tables if len(part)]
+    points = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*columns, "source"])
+    return points[["source", *columns]]
+
+
+def read_points(iteration: IterationFolder) -> pd.DataFrame:
+    """Read the points of a calibration that the training has written.
+
+    Raises
+    ------
+    InputError
+        If an earlier version has trained the committee of this iteration.
+    """
+    path = iteration.path / "calibration.csv"
+    if not path.is_file():
+        raise InputError(f"{path} is missing; remove {iteration.path / 'train.json'} to repeat the training")
+    return pd.read_csv(path)
+
+
+def _read_batches(folder: LearnFolder, k: int) -> Iterable[pd.DataFrame]:
+    for number in folder.list_iterations():
+        path = folder.iteration(number).path / "batch_errors.csv"
+        if number <= k and path.is_file():
+            yield pd.read_csv(path).assign(of=number - 1)
+
+
+def format_test_errors(rmse: dict[str, dict[str, float]]) -> str:
+    """Format the errors on the test set; a property without labels is named."""
+    parts: list[str] = []
+    missing: list[Any] = []
+    for name, values in rmse.items():
+        (parts if np.isfinite(values["value"]) else missing).append(
+            f"{name} {values['value']:.3g} {UNITS[name]}" if np.isfinite(values["value"]) else name
+        )
+    if not parts:
+        return "no labels"
+    return ", ".join(parts) + (f" (no labels of the {' and '.join(missing)})" if missing else "")

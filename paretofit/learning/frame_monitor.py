@@ -1,0 +1,135 @@
+"""Measurement of the frames of a running trajectory: temperature, pressure, extrapolation grade and predicted errors.
+
+A committee's disagreement is converted to an expected error with the calibration of the committee, so that a trajectory
+can be stopped at a frame whose expected error is too large. The extrapolation grade is also checked between frames, see
+`paretofit.learning.explore.run_md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import units
+
+from paretofit.core import InputError, hash_json
+from paretofit.learning.md_run import MdSnapshot
+from paretofit.potentials import DISPLAY_UNITS, KINDS, LinearPotential, MacePotential
+from paretofit.uncertainty import Assessment
+
+KBAR = 0.1 * units.GPa
+ATTRIBUTES = {"energy": "energy", "force": "forces", "stress": "stress"}  # of an assessment, by quantity
+
+
+@dataclass(frozen=True)
+class FrameMonitor:
+    """Measurement of frames, with limits of the expected errors that stop a trajectory.
+
+    Attributes
+    ----------
+    potential : LinearPotential or MacePotential
+    calibrations : mapping of str to SlopeCalibration
+        By quantity: energy, force, stress; quantities without a calibration have no expected error.
+    stop_errors : mapping of str to float
+        Expected errors that stop a trajectory: energy (meV/atom), force (meV/Å), stress (GPa).
+    inputs : str
+        Digest of everything else that the trajectories depend on, such as the start structures.
+    """
+
+    potential: LinearPotential | MacePotential
+    calibrations: Mapping[str, Any]
+    stop_errors: Mapping[str, float] = field(default_factory=dict)
+    inputs: str = ""
+
+    @classmethod
+    def for_potential(
+        cls, potential: LinearPotential | MacePotential, stop_errors: Mapping[str, float], inputs: str
+    ) -> FrameMonitor:
+        """Create a monitor with the calibrations of a potential's committee, if it has any.
+
+        A quantity with too few held-out configurations has no calibration.
+        """
+        calibrations, uncertainty = {}, potential.uncertainty
+        for quantity, kind in KINDS.items() if uncertainty is not None else ():
+            try:
+                calibrations[quantity] = uncertainty.fit_calibration(kind)  # type: ignore[union-attr]
+            except InputError:
+                continue
+        return cls(potential, calibrations, stop_errors, inputs)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the monitor, which is part of the record of a trajectory."""
+        return hash_json([dict(self.stop_errors), self.inputs])
+
+    def record(self, rows: list[dict[str, float]], snapshot: MdSnapshot, time_ps: float) -> str:
+        """Append the row of a frame, and add the grades to its atoms; return the reason to stop, or an empty string.
+
+        Parameters
+        ----------
+        rows : list of dict
+            Columns ``time_ps``, ``temperature_k``, ``pressure_kbar`` (NaN unless periodic in three directions),
+            ``energy`` (eV/atom), ``volume`` (Å³, or NaN) and, for a committee, ``extrapolation_grade`` and for each
+            quantity ``*_std``, ``*_interval`` (root mean squares) and ``*_expected``: meV/atom, meV/Å, GPa.
+        snapshot : MdSnapshot
+        time_ps : float
+        """
+        atoms, is_bulk = snapshot.atoms, bool(snapshot.atoms.pbc.all())
+        row = {
+            "time_ps": round(time_ps, 6),
+            "temperature_k": snapshot.temperature,
+            "pressure_kbar": float("nan"),
+            "energy": snapshot.energy / len(atoms),
+            "volume": float(atoms.get_volume()) if is_bulk else float("nan"),
+        }
+        rows.append(row)
+        if self.potential.uncertainty is not None:
+            assessment = self.potential.assess(atoms)
+            atoms.arrays["extrapolation_grade"] = assessment.grades
+            row["extrapolation_grade"] = assessment.grade
+            for quantity in KINDS:
+                row |= self._summarise(quantity, assessment)
+            stress = assessment.stress
+        elif is_bulk:
+            stress = np.reshape(self.potential.predict(atoms).stress, (-1, 6)).mean(axis=0)
+        if is_bulk:
+            row["pressure_kbar"] = compute_pressure(stress, len(atoms), snapshot.temperature, row["volume"]) / KBAR
+        return self._find_problem(row) if time_ps > 0 else ""  # not in the equilibration, as for grades
+
+    def _summarise(self, quantity: str, assessment: Assessment) -> dict[str, float]:
+        """Summarise the error bars of a quantity, in the units of tables."""
+        factor, _ = DISPLAY_UNITS[KINDS[quantity]]
+        std, interval = (
+            factor * float(np.sqrt(np.mean(np.square(getattr(assessment, f"{ATTRIBUTES[quantity]}_{name}")))))
+            for name in ("std", "interval")
+        )
+        row = {f"{quantity}_std": std, f"{quantity}_interval": interval}
+        if (calibration := self.calibrations.get(quantity)) is not None:
+            row[f"{quantity}_expected"] = factor * float(calibration.predict_error(std / factor))
+        return row
+
+    def _find_problem(self, row: Mapping[str, float]) -> str:
+        """Describe the expected error that is above its limit; return an empty string if there is none."""
+        for quantity, limit in self.stop_errors.items():
+            if (error := row[f"{quantity}_expected"]) > limit:
+                return f"the expected {quantity} error reached {error:.3g} {DISPLAY_UNITS[KINDS[quantity]][1]}"
+        return ""
+
+
+def compute_pressure(stress: Any, n_atoms: int, temperature: float, volume: float) -> float:
+    """Compute the pressure P = (N - 1) kT / V - tr(σ) / 3 in eV/Å³.
+
+    Parameters
+    ----------
+    stress : (6,) float64
+        Stress σ of the potential, eV/Å³, positive under tension.
+    n_atoms : int
+        N.
+    temperature : float
+        Temperature T of the 3N - 3 degrees of freedom, K.
+    volume : float
+        V, Å³.
+    """
+    return float((n_atoms - 1) * units.kB * temperature / volume - np.mean(np.asarray(stress)[:3]))

@@ -1,0 +1,71 @@
+"""Energies of free atoms in a training set with labels of several levels, as a constraint of a SNAP model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from paretofit.core import Array, InputError, list_first
+from paretofit.dataset import Dataset, find_isolated_atoms, read_isolated_energies
+from paretofit.descriptors import ColumnConstraint, SnapBasis, compute_free_atom_rows, select_given_energies
+
+FreeAtomEnergies = dict[str, dict[str, float]]  # eV by level and element
+
+
+def collect_free_atom_energies(
+    setting: str | Mapping[str, Any], dataset: Dataset, levels: Sequence[str], basis: SnapBasis
+) -> tuple[FreeAtomEnergies, Array]:
+    """Collect the known energies of free atoms, which are given for the best (last) level, or labelled at any level.
+
+    Returns
+    -------
+    energies : dict of str to dict of str to float
+        eV by level and element.
+    isolated_atoms : (n,) int64
+        Positions of the isolated atoms in the dataset, whose rows are replaced by the constraint.
+
+    Raises
+    ------
+    InputError
+        If the setting requires isolated atoms, and an element has none.
+    """
+    if setting == "fitted":
+        return {level: {} for level in levels}, np.empty(0, dtype=np.int64)
+    isolated_atoms = find_isolated_atoms(dataset, basis.cutoff)
+    energies = {
+        level: read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=False) for level in levels
+    }
+    known_symbols = {symbol for by_element in energies.values() for symbol in by_element}
+    if setting == "isolated" and (missing := sorted(set(basis.elements) - known_symbols)):
+        raise InputError(
+            f"'learning.model.reference_energies: isolated' requires a labelled isolated atom of "
+            f"{list_first(missing, 5)}; add it to the structures, or give its energy"
+        )
+    energies[levels[-1]] |= select_given_energies(setting, levels[-1], levels[-1])
+    return energies, np.array(sorted(atom.position for atom in isolated_atoms), dtype=np.int64)
+
+
+def build_free_atom_constraint(
+    energies: FreeAtomEnergies, basis: SnapBasis, shifted_levels: Sequence[str], best_level: str
+) -> ColumnConstraint | None:
+    """Build the constraint of a model that reproduces the energies of free atoms; None without any.
+
+    The columns are those of the basis, then an offset per atom of each shifted level and element. The energy of a free
+    atom at the best level eliminates the constant column of the element, and that at another level its offset.
+    """
+    rows, n_columns, n_elements = compute_free_atom_rows(basis), basis.n_features, len(basis.elements)
+    equations, pivots, values = [], [], []
+    for k, level in enumerate([best_level, *shifted_levels]):
+        for symbol, energy in energies[level].items():
+            element = basis.elements.index(symbol)
+            pivot = element if k == 0 else n_columns + (k - 1) * n_elements + element
+            equation = np.concatenate([rows[element], np.zeros(n_elements * len(shifted_levels))])
+            equation[pivot] = 1.0
+            equations.append(equation)
+            pivots.append(pivot)
+            values.append(energy)
+    if not pivots:
+        return None
+    return ColumnConstraint.from_equations(np.array(equations), np.array(pivots), {best_level: np.array(values)})

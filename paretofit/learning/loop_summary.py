@@ -1,0 +1,191 @@
+"""Answers at the top of a loop's page: whether the potential is good, for which kinds it is not, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit.learning.evaluation import FIRST_TEST
+from paretofit.learning.learn_settings import ToleranceSettings
+from paretofit.learning.level_choice import fit_learning_exponent
+from paretofit.learning.loop_folder import LearnFolder
+from paretofit.learning.selection import BOUND_COVERAGE, PROPERTIES, UNITS
+from paretofit.learning.sets import TRAIN
+from paretofit.report import format_duration, format_number, join_items
+
+MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not judged
+MAX_LISTED_KINDS = 4
+
+
+def read_tolerance(folder: LearnFolder) -> ToleranceSettings:
+    """Read the tolerances of the study that the loop runs; the defaults if the record of the study is unreadable."""
+    try:
+        study = json.loads((folder.path / "study.json").read_text(encoding="utf-8"))
+        return ToleranceSettings.model_validate(study["learning"]["select"]["tolerance"])
+    except (OSError, ValueError, KeyError):
+        return ToleranceSettings()
+
+
+def tabulate_errors_by_kind(errors: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate root mean square errors of held-out configurations by kind and, if known, input.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        Table of ``errors.csv``.
+
+    Returns
+    -------
+    DataFrame
+        ``kind, input, trained, held_out, stress_labels, energy, forces, stress``: numbers of configurations in the
+        training set and outside, and errors (meV/atom, meV/Å, GPa) outside. The last row has all kinds.
+    """
+    table = errors.assign(
+        kind=errors["config_type"].fillna("").replace("", "unknown"),
+        input=errors["input"].fillna("") if "input" in errors else "",
+    )
+    rows = [
+        {"kind": kind, "input": name, **_measure_kind(rows)} for (kind, name), rows in table.groupby(["kind", "input"])
+    ]
+    result = pd.DataFrame([*rows, {"kind": "all", "input": "", **_measure_kind(table)}])
+    return result if result["input"].any() else result.drop(columns="input")
+
+
+def _measure_kind(rows: pd.DataFrame) -> dict[str, float]:
+    """Count the configurations of a kind, and compute their errors outside the training set, by component."""
+    held_out = rows[rows["set"] != TRAIN]
+    counts = {
+        "trained": len(rows) - len(held_out),
+        "held_out": len(held_out),
+        "stress_labels": int(held_out["stress_error"].notna().sum()),
+    }
+    errors = {}
+    for name in PROPERTIES:
+        labelled = held_out[held_out[f"{name}_error"].notna()]
+        weights = labelled["n_atoms"] if name == "forces" else pd.Series(1.0, index=labelled.index)
+        square = (weights * labelled[f"{name}_error"] ** 2).sum() / max(weights.sum(), 1)
+        errors[name] = float(np.sqrt(square)) if len(labelled) else np.nan
+    return counts | errors
+
+
+def build_facts(folder: LearnFolder, iterations: pd.DataFrame, errors: pd.DataFrame) -> list[tuple[str, str]]:
+    """Build the questions and answers at the top of the page.
+
+    Parameters
+    ----------
+    folder : LearnFolder
+    iterations : DataFrame
+        Table of ``iterations.csv``.
+    errors : DataFrame
+        ``errors.csv`` of the last committee.
+    """
+    tolerance = read_tolerance(folder)
+    records = list(folder.read_records("train"))
+    return [
+        ("Is the potential good?", _describe_quality(records[-1][1], tolerance)),
+        ("For which kinds is it not?", _describe_kinds(tabulate_errors_by_kind(errors), tolerance)),
+        ("Are its predicted errors right?", describe_batch(records)),
+        ("What did it cost?", _describe_cost(iterations)),
+        ("What would another iteration bring?", _describe_next(records, iterations)),
+    ]
+
+
+def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -> str:
+    """Compare the errors on the first test set with the tolerances."""
+    rmse = record["rmse"].get(FIRST_TEST, {})
+    texts, above, unknown = [], [], []
+    for name in PROPERTIES:
+        values, limit = rmse.get(name, {"value": None}), getattr(tolerance, name)
+        if values["value"] is None or not np.isfinite(values["value"]):
+            unknown.append(name)
+            continue
+        if values["value"] > limit:
+            above.append(name)
+        texts.append(
+            f"{name} {format_number(values['value'])} {UNITS[name]} (tolerance {format_number(limit)}, "
+            f"{values.get('labels', 0)} labels)"
+        )
+    if not texts:
+        return "This is not known: the test set of the first iteration has no labels."
+    verdict = f"Not yet for {join_items(above)}" if above else "Yes, within the tolerances"
+    missing = (
+        f" Nothing is known about the {join_items(unknown)}: no configuration of this set has such a label, because "
+        "none is periodic in three directions or the labels do not have it."
+        if unknown
+        else ""
+    )
+    return f"{verdict}. Errors on the test set of the first iteration, the same in all: {'; '.join(texts)}.{missing}"
+
+
+def _describe_kinds(table: pd.DataFrame, tolerance: ToleranceSettings) -> str:
+    """Name the kinds whose errors are above tolerance, the worst first, and those that are not judged."""
+    kinds = table[table["kind"] != "all"]
+    names = kinds["kind"] + ((" from " + kinds["input"]).where(kinds["input"] != "", "") if "input" in kinds else "")
+    ratios = pd.DataFrame({name: kinds[name] / getattr(tolerance, name) for name in PROPERTIES})
+    is_judged = kinds["held_out"] >= MIN_KIND_SIZE
+    worst = ratios[is_judged & ratios.gt(1).any(axis=1)].max(axis=1).sort_values(ascending=False)
+    listed = []
+    for index in worst.index[:MAX_LISTED_KINDS]:
+        values = [f"{name} {format_number(kinds[name][index])} {UNITS[name]}" for name in PROPERTIES
+                  if ratios[name][index] > 1]  # fmt: skip
+        listed.append(f"{names[index]} ({', '.join(values)}; {kinds['held_out'][index]} held out)")
+    more = f"; and {len(worst) - MAX_LISTED_KINDS} more" if len(worst) > MAX_LISTED_KINDS else ""
+    text = f"Above tolerance: {'; '.join(listed)}{more}." if listed else "All kinds that can be judged are within."
+    skipped = names[~is_judged].tolist()
+    return text + (f" Not judged, with fewer than {MIN_KIND_SIZE} held-out configurations: {join_items(skipped)}."
+                   if skipped else "")  # fmt: skip
+
+
+def describe_batch(records: list[tuple[int, dict[str, Any]]]) -> str:
+    """Describe predicted against true errors of the last batch of new frames."""
+    batches = [(k, record["batch"]) for k, record in records if record.get("batch")]
+    if not batches:
+        return "This is not known yet: no frames with predicted errors have been labelled."
+    k, summary = batches[-1]
+    texts = [
+        f"{name}: {values['ratio']:.2f} times the predicted error at the median, {100 * values['inside']:.0f} % below "
+        f"the {100 * BOUND_COVERAGE:.0f} % bound"
+        for name, values in summary.items()
+    ]
+    n_labels = max(int(values["labels"]) for values in summary.values())
+    return (
+        f"True errors of the {n_labels} frames labelled in iteration {k}, before training on them: {'; '.join(texts)}."
+    )
+
+
+def _describe_cost(iterations: pd.DataFrame) -> str:
+    labels, seconds = int(iterations["labels"].sum()), float(iterations["label_seconds"].sum())
+    text = f"{labels} labels, {format_duration(seconds)} of CPU time for them"
+    if "wall_seconds" in iterations:
+        text += f"; {format_duration(float(iterations['wall_seconds'].sum()))} of wall time for all stages together"
+    return f"{text}, in {len(iterations)} iterations."
+
+
+def _describe_next(records: list[tuple[int, dict[str, Any]]], iterations: pd.DataFrame) -> str:
+    """Extrapolate the learning curve of the first test set by another batch as large as the last."""
+    if len(records) < 2:
+        return "This is not known from one iteration."
+    n_last = int(records[-1][1]["counts"][TRAIN])
+    n_new = int(iterations["labels"].iloc[1:].mean())
+    texts = list(_extrapolate(records, n_last, n_new))
+    if not texts:
+        return "This is not known: the test set of the first iteration has no labels."
+    return (
+        f"With {n_new} more labels, {'; '.join(texts)}, if the errors on the test set of the first iteration go on "
+        "falling as in the last iterations (power law)."
+    )
+
+
+def _extrapolate(records: list[tuple[int, dict[str, Any]]], n_last: int, n_new: int) -> Iterator[str]:
+    for name in PROPERTIES:
+        history = [(int(record["counts"][TRAIN]), record["rmse"][FIRST_TEST][name]["value"]) for _, record in records]
+        points = [(n, error) for n, error in history if error is not None and np.isfinite(error) and error > 0]
+        if len(points) < 2:
+            continue
+        exponent, error = fit_learning_exponent(points), points[-1][1]
+        expected = error * (n_last / (n_last + n_new)) ** exponent
+        yield f"{name} {format_number(expected)} instead of {format_number(error)} {UNITS[name]}"

@@ -1,0 +1,153 @@
+"""Training rows of SNAP models: offsets of levels, weights of levels and configurations, and the core repulsion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import combinations_with_replacement
+
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+
+from paretofit.core import Array, RowKind, get_shared_lammps
+from paretofit.dataset import Dataset
+from paretofit.descriptors import (
+    ColumnConstraint,
+    DesignMatrix,
+    ReferencePotential,
+    SnapBasis,
+    compute_reference_labels,
+)
+from paretofit.learning.learn_settings import DownweightSettings
+from paretofit.learning.training_set import TrainingData
+from paretofit.linear.reduction import Part, RowBlock
+from paretofit.structures import list_elements
+
+REPULSION_RANGE = 0.6, 0.8  # inner and outer cutoff of ZBL, relative to the smallest sum of two covalent radii
+
+
+def build_core_repulsion(elements: Sequence[str]) -> ReferencePotential:
+    """Build the ZBL potential, which acts at distances below those of bonds and prevents that structures collapse."""
+    numbers = [atomic_numbers[symbol] for symbol in elements]
+    inner, outer = (2 * ratio * float(min(covalent_radii[numbers])) for ratio in REPULSION_RANGE)
+    pairs = combinations_with_replacement(enumerate(numbers, start=1), 2)
+    coefficients = tuple(f"{i} {j} {first} {second}" for (i, first), (j, second) in pairs)
+    return ReferencePotential(f"zbl {inner:.3f} {outer:.3f}", coefficients)
+
+
+def subtract_reference(
+    design: DesignMatrix, dataset: Dataset, basis: SnapBasis, reference: ReferencePotential
+) -> DesignMatrix:
+    """Return a design whose targets are the labels minus the values of a reference potential.
+
+    Parameters
+    ----------
+    design : DesignMatrix
+        Design with the labels of the dataset.
+    dataset : Dataset
+    basis : SnapBasis
+        Basis whose elements are the atom types of the reference potential.
+    reference : ReferencePotential
+    """
+    values, has_stress = [], bool((design.kind == RowKind.STRESS).any())
+    for atoms in dataset.select_ids(design.ids):
+        energy, forces, stress = compute_reference_labels(get_shared_lammps(), basis, reference, atoms)
+        values += [np.array([energy / len(atoms)]), forces.ravel(), *([stress] if has_stress else [])]
+    offsets = np.concatenate(values)
+    return replace(design, targets={level: targets - offsets for level, targets in design.targets.items()})
+
+
+def build_parts(
+    data: TrainingData,
+    designs: Sequence[tuple[Array, DesignMatrix]],
+    train: Array,
+    n_columns: int,
+    shifted_levels: Sequence[str],
+    n_elements: int,
+    configuration_weights: Array,
+    constraint: ColumnConstraint | None,
+) -> list[Part]:
+    """Build the training rows with columns for the offsets of levels, with the weights of levels and configurations.
+
+    Parameters
+    ----------
+    data : TrainingData
+    designs : sequence of (indices, DesignMatrix)
+        Indices of configurations in the dataset, and their design with targets.
+    train : (n_train,) int64
+        Indices of the training set.
+    n_columns : int
+        Number of leading columns of the design that the model uses.
+    shifted_levels : sequence of str
+        Levels with an offset.
+    n_elements : int
+    configuration_weights : (n,) float64
+    constraint : ColumnConstraint or None
+        Energies of free atoms.
+    """
+    train_numbers = np.full(len(data.dataset), -1)
+    train_numbers[train] = np.arange(len(train))
+    level_numbers = np.array([data.levels.index(name) for name in data.level])
+    level_weights = np.array([compute_level_weights(data, name) for name in data.levels])
+
+    def iterate_blocks(indices: Array, design: DesignMatrix) -> Iterator[RowBlock]:
+        for window, rows in design.blocks():
+            configuration = indices[design.configuration[window]]
+            level, kind = level_numbers[configuration], design.kind[window]
+            is_training = train_numbers[configuration] >= 0
+            if not is_training.any():
+                continue
+            targets = np.stack([design.targets[name][window] for name in data.levels])
+            y = targets[level, np.arange(len(level))]
+            # the columns of an offset contain the composition, in the energy rows of its level
+            is_shifted = [(kind == RowKind.ENERGY) & (level == data.levels.index(name)) for name in shifted_levels]
+            X = np.hstack([rows[:, :n_columns], *(rows[:, :n_elements] * mask[:, None] for mask in is_shifted)])
+            if constraint is not None:
+                X, y = constraint.reduce_rows(X), constraint.reduce_targets(X, y, data.levels[-1])
+            w = level_weights[level, kind] * configuration_weights[configuration]
+            is_complete = np.ones(int(is_training.sum()), dtype=bool)
+            numbers = train_numbers[configuration][is_training]
+            X, y = (X * w[:, None])[is_training], (y * w)[is_training, None]
+            yield RowBlock(X, y, kind[is_training], numbers, is_complete)
+
+    return [partial(iterate_blocks, indices, design) for indices, design in designs]
+
+
+def compute_configuration_weights(data: TrainingData, train: Array, scales: DownweightSettings) -> Array:
+    """Compute the weights of the rows of each configuration: lower far above the lowest energy, and for large forces.
+
+    The weight is 1 / √(1 + (E / E₀)² + (F / F₀)²). E is the energy per atom above the lowest of the training set of the
+    same composition: above a linear function of the composition, which is fitted and shifted to the lowest energy. F is
+    the root mean square of the forces.
+
+    Returns
+    -------
+    (n,) float64
+        1 for configurations that are not in the training set.
+    """
+    labelled = data.select_labelled(train)
+    structures, labels = labelled.structures, labelled.labels
+    energy = np.array([float(label.energy) / len(atoms) for label, atoms in zip(labels, structures, strict=True)])
+    elements = list_elements(structures)
+    fractions = np.array([[np.mean(atoms.symbols == symbol) for symbol in elements] for atoms in structures])
+    excess = energy - fractions @ np.linalg.lstsq(fractions, energy, rcond=None)[0]
+    excess -= excess.min()
+    forces = np.array([np.sqrt(np.nanmean(np.square(label.forces))) for label in labels])
+    squares = np.zeros(len(train))
+    for values, scale in ((excess, scales.energy), (forces, scales.forces)):
+        squares += 0.0 if scale is None else np.nan_to_num(values / scale) ** 2
+    weights = np.ones(len(data.dataset))
+    weights[train] = 1 / np.sqrt(1 + squares)
+    return weights
+
+
+def compute_level_weights(data: TrainingData, level: str) -> tuple[float, float, float]:
+    """Compute the weights of a level's energy, force and stress rows.
+
+    They are s / √(s² + δ²), with the error s of the previous model and the error δ of the level's labels.
+    """
+    if data.previous_error is None or level not in data.level_noise:
+        return 1.0, 1.0, 1.0
+    energy, force = (s / np.hypot(s, d) for s, d in zip(data.previous_error, data.level_noise[level], strict=True))
+    return energy, force, force

@@ -1,0 +1,63 @@
+"""Number of training rows that are independent of each other, to which the number of coefficients is compared.
+
+The steps of a relaxation are near-duplicates or have almost parallel forces, and around a defect the forces of most
+atoms are almost zero: the rows of a few such configurations are many, but cannot determine as many coefficients.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paretofit.core import Array
+from paretofit.dataset import Dataset
+from paretofit.structures import group_configurations
+from paretofit.study.schema import Study
+
+MIN_FORCE = 1e-6  # eV/Å; forces that are zero by symmetry have rows of zeros
+GAUSSIAN_KURTOSIS = 3.0
+
+
+def count_independent_rows(used: Dataset, train: Array, level: str) -> int:
+    """Count the training rows that can determine coefficients: energies, and independent components of forces.
+
+    Of near-duplicates, only the first counts. A configuration with n components f_i has min(n, 3 (Σ f²)² / Σ f⁴)
+    independent ones, which is n if they are normally distributed, and fewer if a few atoms have all the forces. Of m
+    configurations of a group (trajectory or parent) with as many atoms, m / (1 + (m - 1) ρ) are independent, where ρ is
+    the mean squared cosine between their force vectors, beyond 1/n by chance (the effective sample size of clustered
+    samples: L. Kish, Survey Sampling, Wiley, 1965).
+
+    Parameters
+    ----------
+    used : Dataset
+        Configurations that are labelled at `level`.
+    train : (n_train,) int64
+        Positions of the training configurations.
+    level : str
+    """
+    groups = group_configurations(used, Study.model_fields["split"].default.group_by)
+    duplicates = group_configurations(used, [])
+    distinct = train[np.unique(duplicates[train], return_index=True)[1]]
+    labels, sizes = used.labels(level), used.n_atoms
+    members: dict[tuple[int, int], list[Array]] = {}
+    for k in distinct.tolist():
+        forces = labels.forces[slice(*labels.offsets[k : k + 2])].ravel()
+        if (np.abs(forces) > MIN_FORCE).any():
+            members.setdefault((int(groups[k]), int(sizes[k])), []).append(forces)
+    return len(distinct) + int(sum(map(_count_components, members.values())))
+
+
+def _count_components(vectors: list[Array]) -> float:
+    """Count independent components of the force vectors, ``(n,)`` each, of related configurations."""
+    forces = np.array(vectors)
+    squares = (forces**2).sum(axis=1)
+    n_nonzero = (np.abs(forces) > MIN_FORCE).sum(axis=1)
+    counts = np.minimum(n_nonzero, GAUSSIAN_KURTOSIS * squares**2 / (forces**4).sum(axis=1))
+    n_components, m = float(counts.mean()), len(forces)
+    if m == 1:
+        return n_components
+    cosines = forces / np.sqrt(squares)[:, None]
+    products = cosines @ cosines.T if m < forces.shape[1] else cosines.T @ cosines  # of equal Frobenius norm
+    by_chance = 1 / max(n_components, 2.0)
+    mean_square = (float((products**2).sum()) - m) / (m * (m - 1))
+    correlation = max(0.0, (mean_square - by_chance) / (1 - by_chance))
+    return n_components * m / (1 + (m - 1) * correlation)

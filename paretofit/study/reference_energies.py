@@ -1,0 +1,174 @@
+"""Energies of free atoms in a study, which its models reproduce exactly: given, or from labelled isolated atoms.
+
+Every level has its own energies. Where the energy of an element is not known at a level, it is the energy at another
+level plus the offset of the labels between the two levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.core import InputError, list_first, suggest_match
+from paretofit.dataset import Dataset, IsolatedAtom, find_isolated_atoms, read_isolated_energies
+from paretofit.descriptors import DesignMatrix, constrain_free_atoms, select_given_energies
+from paretofit.study.schema import Study
+
+ORIGIN_FITTED, ORIGIN_ISOLATED, ORIGIN_GIVEN = "fitted", "isolated atom", "given"
+KnownEnergy = tuple[float, str]  # eV, and its origin
+
+
+@dataclass(frozen=True)
+class ReferenceEnergies:
+    """Energies of free atoms that the models of a study reproduce exactly.
+
+    Attributes
+    ----------
+    energies : mapping of level to mapping of str to float
+        eV by element; the elements are the same for all levels, and those of the other elements are fitted.
+    origins : mapping of level to mapping of str to str
+        Origin of each element's energy, also of those that are fitted.
+    isolated_atoms : list of ase.Atoms
+        Isolated atoms, which are in neither the training nor the test set.
+    """
+
+    energies: Mapping[str, Mapping[str, float]]
+    origins: Mapping[str, Mapping[str, str]]
+    isolated_atoms: list[Atoms]
+
+    def constrain(self, design: DesignMatrix) -> DesignMatrix:
+        """Return a labelled design whose models have these energies; see `constrain_free_atoms`."""
+        return constrain_free_atoms(design, self.energies)
+
+    def describe(self, level: str) -> str:
+        """Describe the energies at a level, and their origins, on one line."""
+        energies = self.energies[level]
+        return ", ".join(
+            f"{symbol} {f'{energies[symbol]:.6g} eV ' if symbol in energies else ''}({origin})"
+            for symbol, origin in self.origins[level].items()
+        )
+
+
+def find_study_isolated_atoms(study: Study, levels: Sequence[str], dataset: Dataset) -> list[IsolatedAtom]:
+    """Find the isolated atoms of elements whose energies are given or labelled at one of the levels.
+
+    The other isolated atoms, and all of them if energies are fitted, are ordinary configurations of the study.
+    """
+    if study.reference_energies == "fitted":
+        return []
+    isolated_atoms = find_isolated_atoms(dataset, study.basis.cutoff)
+    known_energies = _read_known_energies(study, levels, dataset, isolated_atoms)
+    return [atom for atom in isolated_atoms if any(atom.symbol in by_element for by_element in known_energies.values())]
+
+
+def resolve_reference_energies(
+    study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], used: Dataset
+) -> ReferenceEnergies:
+    """Resolve the energies of free atoms at all levels of a study.
+
+    Parameters
+    ----------
+    study : Study
+    levels : sequence of str
+        Levels of the study, the reference last.
+    dataset : Dataset
+        All configurations.
+    isolated_atoms : sequence of IsolatedAtom
+        Isolated atoms in `dataset`.
+    used : Dataset
+        Training configurations with labels at all levels of the study.
+
+    Raises
+    ------
+    InputError
+        If the setting has an unknown element or level, or requires isolated atoms that are not labelled.
+    """
+    setting, elements = study.reference_energies, study.basis.elements
+    if not isinstance(setting, str):
+        _check_names(study, dataset)
+    known = _read_known_energies(study, levels, dataset, isolated_atoms)
+    known_symbols = {symbol for by_element in known.values() for symbol in by_element}
+    if setting == "isolated" and (missing := [symbol for symbol in elements if symbol not in known_symbols]):
+        raise InputError(
+            f"'reference_energies: isolated' requires a labelled isolated atom of {list_first(missing, 5)} in "
+            f"{dataset.path}, a single atom without images within {study.basis.cutoff:.4g} Å; label one, or give its "
+            "energy"
+        )
+    completed = {level: _complete_energies(level, known, used, levels) for level in levels}
+    positions = np.array([atom.position for atom in isolated_atoms], dtype=int)
+    if study.reference_configuration in dataset.ids[positions].tolist():
+        raise InputError(
+            f"'reference_configuration' is {study.reference_configuration}, an isolated atom, which is not among the "
+            "configurations of the study; choose another one, or set 'reference_energies: fitted'"
+        )
+    fitted = dict.fromkeys(elements, ORIGIN_FITTED)
+    energies = {level: {symbol: value for symbol, (value, _) in row.items()} for level, row in completed.items()}
+    origins = {level: fitted | {symbol: text for symbol, (_, text) in row.items()} for level, row in completed.items()}
+    return ReferenceEnergies(energies, origins, list(dataset.select(positions)))
+
+
+def _read_known_energies(
+    study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom]
+) -> dict[str, dict[str, KnownEnergy]]:
+    """Read the energies that are given or labelled at the levels of a study, and given at other levels, by element."""
+    setting, drop = study.reference_energies, study.unconverged_labels == "drop"
+    known: dict[str, dict[str, KnownEnergy]] = {}
+    for level in dict.fromkeys([*dataset.levels, *levels]):
+        energies = select_given_energies(setting, level, levels[-1])
+        by_element = {symbol: (energy, ORIGIN_GIVEN) for symbol, energy in energies.items()}
+        if level in levels:
+            labelled = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop)
+            by_element = {symbol: (energy, ORIGIN_ISOLATED) for symbol, energy in labelled.items()} | by_element
+        known[level] = by_element
+    return known
+
+
+def _check_names(study: Study, dataset: Dataset) -> None:
+    """Check the levels and elements of energies that are given."""
+    setting = study.reference_energies
+    for key, item in setting.items() if isinstance(setting, Mapping) else ():
+        if isinstance(item, Mapping) and key not in dataset.levels:
+            raise InputError(
+                f"'reference_energies' has the level '{key}'; {dataset.path} has {', '.join(dataset.levels)}"
+                f"{suggest_match(key, dataset.levels)}"
+            )
+        for symbol in item if isinstance(item, Mapping) else [key]:
+            if symbol not in study.basis.elements:
+                raise InputError(f"'reference_energies' has {symbol}; the basis has {', '.join(study.basis.elements)}")
+
+
+def _complete_energies(
+    level: str, known: Mapping[str, Mapping[str, KnownEnergy]], used: Dataset, levels: Sequence[str]
+) -> dict[str, KnownEnergy]:
+    """Return the known energies of a level, completed by those of other levels plus the offset of the labels.
+
+    The level that is nearest to the reference is used first.
+    """
+    energies = dict(known[level])
+    for other in [*reversed(levels), *(name for name in known if name not in levels)]:
+        if missing := [symbol for symbol in known[other] if symbol not in energies]:
+            offsets = _fit_offsets(used, level, other)
+            for symbol in missing:
+                energy, origin = known[other][symbol]
+                text = f"{origin} at level {other}, plus the offset of the labels"
+                energies[symbol] = energy + offsets.get(symbol, 0.0), text
+    return energies
+
+
+def _fit_offsets(used: Dataset, level: str, other: str) -> dict[str, float]:
+    """Fit the energy (eV) of each element's atoms at a level relative to another, by least squares over the labels."""
+    difference = (used.labels(level).energy - used.labels(other).energy) / used.n_atoms
+    rows = np.flatnonzero(np.isfinite(difference))
+    if not len(rows):
+        raise InputError(
+            f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at this "
+            f"level and at level '{other}', which would give their offset; give the energies in 'reference_energies'"
+        )
+    symbols = [atoms.get_chemical_symbols() for atoms in used.select(rows)]
+    elements = sorted({symbol for row in symbols for symbol in row})
+    fractions = np.array([[row.count(symbol) / len(row) for symbol in elements] for row in symbols])
+    offsets = np.linalg.lstsq(fractions, difference[rows], rcond=None)[0]
+    return dict(zip(elements, offsets.tolist(), strict=True))

@@ -1,0 +1,38 @@
+"""Comparison of sites by the distances to the atoms around them, for structures without the symmetry of a lattice."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+
+from paretofit.core import Array
+
+RADIUS_A = 6.0
+TOLERANCE_A = 0.02
+
+Environment = dict[int, Array]  # by atomic number: sorted depths below the radius, Å
+
+
+def describe_environments(atoms: Atoms) -> list[Environment]:
+    """Describe the environment of each atom within 6 Å; the one of a probe with number 0 is of its place."""
+    first, second, distances = neighbor_list("ijd", atoms, RADIUS_A)
+    environments = []
+    for k in range(len(atoms)):
+        is_neighbour = first == k
+        numbers, depths = atoms.numbers[second[is_neighbour]], RADIUS_A - distances[is_neighbour]
+        environments.append(
+            {int(number): np.sort(depths[numbers == number])[::-1] for number in np.unique(numbers) if number}
+        )
+    return environments
+
+
+def are_equivalent(first: Environment, second: Environment) -> bool:
+    """Compare two environments with a tolerance of 0.02 Å; atoms at the radius do not matter."""
+    for number in first.keys() | second.keys():
+        depths = [environment.get(number, np.empty(0)) for environment in (first, second)]
+        length = max(map(len, depths))
+        padded = np.array([np.pad(values, (0, length - len(values))) for values in depths])
+        if np.ptp(padded, axis=0).max() > TOLERANCE_A:
+            return False
+    return True

@@ -1,0 +1,100 @@
+"""Stone-Wales defects: a bond between two three-coordinated atoms of a sheet, a tube or a fullerene, rotated by 90°.
+
+The bond turns four hexagons of graphene into two pentagons and two heptagons (Stone and Wales, 1986). No atom is added
+or removed, so that the formation energy needs no reservoir.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+
+from paretofit.core import Array
+from paretofit.validation.environment import are_equivalent, describe_environments
+
+BOND_RATIO = 1.25  # of a bond to the sum of the covalent radii
+TILT_A = 0.3  # initial displacement of the two atoms along the normal, in opposite directions
+MIN_ANGLE_SUM_DEG = 330.0  # of the bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
+
+
+class RotatableBond(NamedTuple):
+    """Two bonded atoms, the vector (3,) from the first to the second, and the unit normal (3,) of the surface, Å."""
+
+    first: int
+    second: int
+    vector: Array
+    normal: Array
+
+
+def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
+    """Find one bond of each kind.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Supercell in which opposite ends of the defect do not meet.
+
+    Returns
+    -------
+    list
+        Empty if no two bonded atoms have three neighbours each, nearly in one plane.
+    """
+    reach = 2 * BOND_RATIO * float(covalent_radii[atoms.numbers].max())
+    i, j, distances, vectors = neighbor_list("ijdD", atoms, reach)
+    is_bond = distances < BOND_RATIO * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
+    i, j, vectors = i[is_bond], j[is_bond], vectors[is_bond]
+    order = np.argsort(i, kind="stable")
+    i, j, vectors = i[order], j[order], vectors[order]
+    counts = np.bincount(i, minlength=len(atoms))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    normals = {}
+    for atom in np.flatnonzero(counts == 3).tolist():
+        normal = _find_normal(vectors[starts[atom] : starts[atom + 1]])
+        if normal is not None:
+            normals[atom] = normal
+    bonds = []
+    for first, second, vector in zip(i.tolist(), j.tolist(), vectors, strict=True):
+        if first < second and first in normals and second in normals:
+            normal = normals[first] + np.sign(normals[first] @ normals[second]) * normals[second]
+            bonds.append(RotatableBond(first, second, vector, normal / np.linalg.norm(normal)))
+    return _drop_equivalent_bonds(atoms, bonds)
+
+
+def rotate_bond(atoms: Atoms, bond: RotatableBond) -> Atoms:
+    """Copy a structure and rotate a bond by 90° about the normal of the surface through its middle.
+
+    The bond is also tilted, because the flat defect is a saddle point: graphene lowers its energy by moving the two
+    atoms to opposite sides (Ma et al., Phys. Rev. B 80, 033407, 2009), with AIREBO by 1 eV in a cell of 12 Å.
+    """
+    middle = atoms.positions[bond.first] + bond.vector / 2
+    rotated = np.cross(bond.normal, bond.vector)
+    rotated *= np.linalg.norm(bond.vector) / np.linalg.norm(rotated)
+    copy: Atoms = atoms.copy()
+    copy.positions[[bond.first, bond.second]] = middle + np.outer([-0.5, 0.5], rotated + 2 * TILT_A * bond.normal)
+    return copy
+
+
+def _find_normal(vectors: Array) -> Array | None:
+    """Find the unit normal of three bonds (3, 3), Å; None if they are far from a plane."""
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    angles = np.degrees(np.arccos(np.clip([units[0] @ units[1], units[1] @ units[2], units[2] @ units[0]], -1, 1)))
+    if angles.sum() < MIN_ANGLE_SUM_DEG:
+        return None
+    normal = np.cross(units[1] - units[0], units[2] - units[0])
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def _drop_equivalent_bonds(atoms: Atoms, bonds: Sequence[RotatableBond]) -> list[RotatableBond]:
+    """Keep the first of the bonds whose middles have the same environment."""
+    probes = Atoms("X" * len(bonds), [atoms.positions[bond.first] + bond.vector / 2 for bond in bonds])
+    environments = describe_environments(atoms + probes)[len(atoms) :]
+    kinds: list[int] = []
+    for k, environment in enumerate(environments):
+        if not any(are_equivalent(environments[kind], environment) for kind in kinds):
+            kinds.append(k)
+    return [bonds[kind] for kind in kinds]

@@ -1,0 +1,80 @@
+"""Calculator for structures with vacuum, whose inner calculator may support periodic cells only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.fd import calculate_numerical_stress
+
+from paretofit.core import Array
+from paretofit.validation.periodicity import STRAINED_COMPONENTS, count_periodic, widen_vacuum
+
+LOCAL_VACUUM_A = 40.0  # more than the largest cutoff here, which is that of dispersion, 30 Å
+STRESS_STRAIN = 5e-4  # of the differences of energies; the networks of others may have single precision
+MIN_CHECKED_STRESS = 1e-4  # eV/Å³; a smaller stress does not show whether it refers to the volume of the cell
+MAX_STRESS_DEVIATION = 0.05  # relative to the largest component
+
+
+class VacuumCalculator(Calculator):
+    """Calculator of oriented structures (`orient_structure`) that are periodic in fewer than three directions.
+
+    LAMMPS loses atoms that leave a box that is not periodic, and networks have no stress without a periodic cell. Such
+    local potentials compute a cell that is periodic in all directions, with so much vacuum that no images interact;
+    other calculators compute the structure as it is. The stress refers to the volume of the structure's own cell. That
+    of other calculators is compared with differences of energies, because there is no convention for its volume without
+    a periodic cell (`mace.calculators` 0.3 uses that of an internal cell); if it differs, the latter are used.
+
+    Parameters
+    ----------
+    calculator : ase calculator
+        Inner calculator.
+    is_local : bool
+        Whether the energy does not depend on a vacuum above 40 Å.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  (ASE's convention)
+
+    def __init__(self, calculator: Any, *, is_local: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._calculator, self._is_local = calculator, is_local
+        self._has_stress, self._is_checked = True, is_local
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Compute the energy and the requested properties of a structure."""
+        structure: Any = self.atoms if atoms is None else atoms
+        super().calculate(structure, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
+        copy = widen_vacuum(structure, LOCAL_VACUUM_A) if self._is_local else structure.copy()
+        copy.calc = self._calculator
+        energy = float(copy.get_potential_energy())
+        self.results = {"energy": energy, "free_energy": energy, "forces": copy.get_forces()}
+        if "stress" in properties:
+            volume_ratio = copy.get_volume() / structure.get_volume()
+            self.results["stress"] = self._compute_stress(copy) * volume_ratio
+
+    def _compute_stress(self, atoms: Atoms) -> Array:
+        """Compute the stress (6,) in eV/Å³; with differences of energies if the calculator has none that is valid."""
+        stress = np.zeros(6)
+        if self._has_stress:
+            try:
+                stress = np.asarray(atoms.get_stress())
+            except PropertyNotImplementedError:
+                self._has_stress = False
+        if self._has_stress and self._is_checked:
+            return stress
+        differences = np.asarray(calculate_numerical_stress(atoms, STRESS_STRAIN, force_consistent=False))
+        components = list(STRAINED_COMPONENTS[count_periodic(atoms)])
+        scale = float(np.abs(differences[components]).max(initial=0.0))
+        if scale > MIN_CHECKED_STRESS:
+            deviation = float(np.abs(stress - differences)[components].max())
+            self._has_stress = self._has_stress and deviation < MAX_STRESS_DEVIATION * scale
+            self._is_checked = True
+        return differences

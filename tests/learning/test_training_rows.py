@@ -1,0 +1,118 @@
+"""Weights of configurations, the core repulsion, and which members and pressures drive the dynamics."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
+
+from paretofit import Dataset
+from paretofit.core import lammps_calculator
+from paretofit.dataset import LevelData, write_dataset
+from paretofit.execution import RunContext
+from paretofit.learning import SnapModel, SnapModelSettings
+from paretofit.learning.evaluation import find_usual_members
+from paretofit.learning.learn_settings import DownweightSettings
+from paretofit.learning.md_run import SURFACE_THICKNESS_A, MdFrame
+from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.training_rows import build_core_repulsion, compute_configuration_weights
+from paretofit.learning.training_set import TrainingData
+
+
+@pytest.fixture(scope="module")
+def training_data(tmp_path_factory):
+    """Cu-Al alloys labelled by EMT, of which every fifth is compressed until the core repulsion acts."""
+    folder, rng = tmp_path_factory.mktemp("alloy"), np.random.default_rng(0)
+    structures = []
+    for k in range(80):
+        atoms = bulk("Cu", cubic=True, a=2.75 if k % 5 == 4 else 3.5 + 0.005 * k)
+        atoms.symbols[rng.permutation(4)[: k % 5]] = "Al"
+        atoms.rattle(0.08, seed=k)
+        structures.append(atoms)
+    rows = []
+    for atoms in structures:
+        atoms.calc = EMT()
+        rows.append({"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()})
+        atoms.calc = None
+    write_dataset(folder / "d.h5", structures, {"emt": LevelData(rows)})
+    sets = np.array([VALIDATE if k % 6 == 0 else TRAIN for k in range(80)])
+    return TrainingData(
+        Dataset(folder / "d.h5"), sets, np.full(80, "emt"), np.arange(80), np.ones(80, int), ["emt"], {}
+    )
+
+
+def test_weights_fall_with_the_energy_above_the_composition_and_with_forces(training_data):
+    train = np.flatnonzero(training_data.sets == TRAIN)
+    weights = compute_configuration_weights(training_data, train, DownweightSettings(energy=0.5, forces=2.0))
+    labels = training_data.dataset.labels("emt")
+    n = training_data.dataset.n_atoms
+    al = np.array([np.mean(atoms.symbols == "Al") for atoms in training_data.dataset])
+    energy = labels.energy / n
+    line = np.polyfit(al[train], energy[train], 1)
+    excess = energy - np.polyval(line, al)
+    excess -= excess[train].min()
+    rms = np.array([np.sqrt(np.mean(part**2)) for part in np.split(labels.forces, labels.offsets[1:-1])])
+    expected = 1 / np.sqrt(1 + (excess / 0.5) ** 2 + (rms / 2.0) ** 2)
+    assert weights[train] == pytest.approx(expected[train], rel=1e-10)
+    assert (weights[training_data.sets != TRAIN] == 1).all()
+    equal = compute_configuration_weights(training_data, train, DownweightSettings(energy=None, forces=None))
+    assert (equal == 1).all()
+
+
+def test_models_with_a_core_repulsion_fit_the_same_labels_and_repel(training_data, tmp_path):
+    errors = {}
+    for repels in (True, False):
+        folder = tmp_path / str(repels)
+        folder.mkdir()
+        settings = SnapModelSettings(twojmax=4, quadratic=False, members=4, core_repulsion=repels)
+        model = SnapModel(settings, ["Al", "Cu"], folder)
+        trained = model.train(training_data, folder / "model", seed=1, context=RunContext())
+        potential = trained.committee.potential
+        labels = training_data.dataset.labels("emt")
+        deviations = [
+            potential.predict(atoms).energy.mean() / len(atoms) - labels.energy[k] / len(atoms)
+            for k, atoms in enumerate(training_data.dataset)
+            if k % 5 != 4
+        ]
+        errors[repels] = np.sqrt(np.mean(np.square(deviations)))
+    assert errors[True] < 1.5 * errors[False] + 1e-3
+    potential = SnapModel(SnapModelSettings(core_repulsion=True), ["Al", "Cu"], tmp_path).load(
+        tmp_path / "True" / "model"
+    )
+    distances = [0.2, 0.4, 0.6, 0.8]
+    energies = [potential.potential.predict(Atoms("CuAl", [[0, 0, 0], [0, 0, d]])).energy.mean() for d in distances]
+    assert np.all(np.diff(energies) < 0)
+
+
+def test_core_repulsion_is_the_zbl_potential_and_ends_below_bonds():
+    reference = build_core_repulsion(["Ni", "Al"])
+    calculator = lammps_calculator(reference.commands, ["Ni", "Al"])
+    energies = []
+    for distance in (0.5, 2.4):
+        atoms = Atoms("NiAl", [[0, 0, 0], [distance, 0, 0]], cell=[30, 30, 30], pbc=True)
+        atoms.calc = calculator
+        energies.append(atoms.get_potential_energy())
+    x = 0.5 / (0.46850 / (28**0.23 + 13**0.23))  # J. F. Ziegler, J. P. Biersack, U. Littmark (1985)
+    screening = sum(
+        c * np.exp(-d * x) for c, d in ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+    )
+    coulomb = 28 * 13 * units._e / (4 * np.pi * units._eps0) * 1e10 / 0.5  # eV
+    assert energies[0] == pytest.approx(coulomb * screening, rel=0.02)  # LAMMPS shifts it to end at the cutoff
+    assert energies[1] == 0
+
+
+def test_pressure_on_a_slab_acts_on_the_material_and_not_on_the_vacuum():
+    slab = fcc111("Ni", (2, 2, 5), vacuum=10.0)
+    slab.pbc = (True, True, False)
+    thickness = np.ptp(slab.positions[:, 2])
+    frame = MdFrame.from_structure(slab)
+    expected = 50.0 * (thickness + SURFACE_THICKNESS_A) / frame.cell[2, 2]
+    assert frame.scale_pressure(50.0) == pytest.approx(expected, rel=1e-6)
+    assert MdFrame.from_structure(bulk("Ni", cubic=True)).scale_pressure(50.0) == 50.0
+
+
+def test_members_with_large_training_errors_do_not_drive():
+    rmse = {"energy": {"by_member": [10.0, 12.0, 3000.0, 11.0]}, "forces": {"by_member": [100.0, 900.0, 120.0, 110.0]}}
+    assert find_usual_members(rmse) == [0, 3]
+    without_energies = {"energy": {"by_member": [np.nan] * 2}, "forces": {"by_member": [100.0, 500.0]}}
+    assert find_usual_members(without_energies) == [0]
