@@ -9,6 +9,7 @@ leave-one-out residuals are those of single rows.
 from __future__ import annotations
 
 import shutil
+import time
 import weakref
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -35,8 +36,10 @@ from paretofit.linear.reduction import (
     ModelFit,
     PartMapper,
     PrefetchMapper,
+    RawFactors,
     RowFactors,
     ThreadMapper,
+    sum_parts,
     to_numpy,
 )
 from paretofit.sweep.cells import PendingFits, PendingModel
@@ -44,7 +47,7 @@ from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import RowSource, build_level_rows, compute_loo_errors, prefix_errors
 from paretofit.sweep.results import PartialResults, Row
 from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, select_store
-from paretofit.sweep.stored_reduction import load_or_compute_reduction
+from paretofit.sweep.stored_reduction import load_reduction, store_reduction
 from paretofit.sweep.sweep_input import SweepInput
 from paretofit.sweep.work import count_chain_flops
 
@@ -91,34 +94,45 @@ class FastEngine:
         inputs = [data.hash_inputs(grid, self.name), labels, data.train.tolist(), sizes]
         inputs += [leverage_columns, data.leverage_weights]
         mapper = _make_mapper(threads, device, folder)
+        self.reduction, self.scores = self._reduce(data, sizes, leverage_columns, mapper, folder, inputs)
         n_bytes = 8.0 * len(self.stream.rows) * (sizes[-1] + len(grid.levels))
         store = select_store(n_bytes, folder, device, is_shared=get_active_client() is not None)
-        if store is not None and store.directory is not None:
-            weakref.finalize(self, shutil.rmtree, store.directory, ignore_errors=True)
-        compute = partial(self._reduce, data, sizes, leverage_columns, mapper, store)
-        self.reduction, self.scores = load_or_compute_reduction(folder, inputs, compute)
-        if store is not None and not self.reduction.stored_rows:
+        if store is not None:
+            if store.directory is not None:
+                weakref.finalize(self, shutil.rmtree, store.directory, ignore_errors=True)
             self.reduction = self.reduction.whiten_parts(self.stream.list_parts(), mapper, device, store)
         self.dropped_columns = [data.design.column_names[k] for k in self.reduction.whitening.dropped_columns]
 
     def _reduce(
-        self, data: SweepInput, sizes: list[int], leverage_columns: int, mapper: PartMapper, store: Any
+        self,
+        data: SweepInput,
+        sizes: list[int],
+        leverage_columns: int,
+        mapper: PartMapper,
+        folder: Path | None,
+        inputs: list[Any],
     ) -> tuple[Reduction, LeverageScores | None]:
-        """Compute the reduction, and the leverage scores of the training configurations."""
+        """Compute the reduction, and the leverage scores of the training configurations, or load them."""
+        ratio, start = _compute_balanced_ratio(data), time.perf_counter()
+        options = np.array(sizes), np.array([ratio, 1.0, 1.0]), data.design.n_constant
+        if (stored := load_reduction(folder, inputs)) is not None:
+            return Reduction.from_factors(stored[0], *options), stored[1]
         parts = self.stream.list_parts()
-        hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
-        ratio, n_constant = _compute_balanced_ratio(data), data.design.n_constant
-        options: dict[str, Any] = {"energy_weight": ratio, "unpenalised": n_constant, "store": store}
-        reduction = Reduction.from_parts(parts, sizes, **options, **hardware)
-        if not data.has_leverage_scores():
-            return reduction, None
-        w_energy, w_force = data.leverage_weights
-        weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
-        scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
-        if scores is None:
-            return reduction, data.compute_leverage_scores()
-        regular, block = scores.regular[data.train], scores.block[data.train]
-        return reduction, LeverageScores(scores.rows, regular, block, scores.rank)
+        create = partial(RawFactors, sizes[-1], self.source.Y.shape[1], self.device)
+        raw = sum_parts(parts, create, mapper).finish()
+        reduction, scores = Reduction.from_factors(raw, *options), None
+        if data.has_leverage_scores():
+            w_energy, w_force = data.leverage_weights
+            weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
+            hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
+            scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
+            if scores is None:
+                scores = data.compute_leverage_scores()
+            else:
+                regular, block = scores.regular[data.train], scores.block[data.train]
+                scores = LeverageScores(scores.rows, regular, block, scores.rank)
+        store_reduction(folder, inputs, raw, scores, seconds=time.perf_counter() - start)
+        return reduction, scores
 
     @cached_property
     def device_reduction(self) -> Reduction:

@@ -14,20 +14,19 @@ from typing import Literal, get_args
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg import blas
+from scipy.linalg import blas, lapack
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, InputError, check_choice
+from paretofit.linear import compute_column_scales, estimate_reciprocal_condition
 from paretofit.linear.reduction import (
-    GramAccumulator,
-    NestedFactor,
     Part,
     Parts,
+    RawFactors,
     RowBlock,
     ThreadMapper,
     Whitening,
     add_gram,
-    compute_whitening,
     iterate_blocks,
     normalise_parts,
     solve_rows,
@@ -46,6 +45,37 @@ COMMITTEE_METHODS = get_args(CommitteeMethod)
 
 
 @dataclass(frozen=True)
+class MomentFactor:
+    """Cholesky factor M = RᵀR of whitened moments.
+
+    Attributes
+    ----------
+    R : (P, P) float64
+        Upper triangular.
+    is_complete : bool
+        Whether M is positive definite.
+    """
+
+    R: Array
+    is_complete: bool
+
+    @classmethod
+    def from_moments(cls, M: Array) -> MomentFactor:
+        """Factorise M (upper triangle in Fortran order; overwritten)."""
+        R, info = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
+        return cls(R, info == 0)
+
+    def estimate_condition(self) -> float:
+        """Estimate the condition number of M in the 1-norm, its diagonal scaled to one."""
+        reciprocal = estimate_reciprocal_condition(self.R / compute_column_scales(self.R)) if self.is_complete else 0.0
+        return 1.0 / reciprocal**2 if reciprocal > 0 else float("inf")
+
+    def solve(self, c: Array) -> Array:
+        """Compute M⁻¹ c, ``(P,)``."""
+        return np.asarray(scipy.linalg.cho_solve((self.R, False), c, check_finite=False))
+
+
+@dataclass(frozen=True)
 class CommitteeFit:
     """Weighted fit of all rows, with the moments from which committees are drawn.
 
@@ -54,7 +84,7 @@ class CommitteeFit:
     coefficients : (p,) float64
         Coefficients of the fit; 0 for a column that depends on earlier ones.
     whitening : Whitening
-    factor : NestedFactor
+    factor : MomentFactor
         Cholesky factor of the whitened moments of all rows.
     G : (n_blocks, P, P) float64
         Whitened moments of each block of groups; lower triangles.
@@ -72,7 +102,7 @@ class CommitteeFit:
 
     coefficients: Array
     whitening: Whitening
-    factor: NestedFactor
+    factor: MomentFactor
     G: Array
     c: Array
     variance: float
@@ -109,18 +139,18 @@ class CommitteeFit:
         """
         parts = normalise_parts(parts)
         p = next(iterate_blocks(parts)).X.shape[1]
-        sums = sum_parts(parts, lambda: GramAccumulator(weights, p, 1), ThreadMapper(threads)).finish()
+        raw = sum_parts(parts, lambda: RawFactors(p, 1), ThreadMapper(threads)).finish()
+        n_train = sum(factor.n for factor in raw.factors.values())
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-            whitening = compute_whitening(sums, parts, weights)
-            baseline = whitening.solve_transposed(sums.c)[:, 0]
-            P = len(baseline)
+            whitening, theta = raw.compute_whitening(weights)
+            baseline, P = theta[:, 0], len(theta)
             moments = _BlockMoments(whitening, baseline, weights, _assign_blocks(group, P, rng))
             for block in iterate_blocks(parts):
                 moments.add(block, pool)
-        factor = NestedFactor.from_moments(moments.G.sum(axis=0).T)
-        if sums.n_train <= P or factor.estimate_condition(P) > MAX_CONDITION_DETERMINED:
+        factor = MomentFactor.from_moments(moments.G.sum(axis=0).T)
+        if n_train <= P or factor.estimate_condition() > MAX_CONDITION_DETERMINED:
             raise InputError(
-                f"{sums.n_train} rows do not determine {p} coefficients, so that a committee has no meaningful spread; "
+                f"{n_train} rows do not determine {p} coefficients, so that a committee has no meaningful spread; "
                 "use a smaller 2Jmax or more configurations"
             )
         is_used = np.ones(len(moments.G), dtype=bool)
@@ -157,14 +187,14 @@ class CommitteeFit:
         is_used[blocks] = False
         P = len(self.factor.R)
         moments = (is_used.astype(float) @ self.G.reshape(len(self.G), -1)).reshape(P, P)
-        factor = NestedFactor.from_moments(moments.T.copy(order="F"))
-        if is_used.sum() < 2 or not factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
+        factor = MomentFactor.from_moments(moments.T.copy(order="F"))
+        if is_used.sum() < 2 or not factor.estimate_condition() < MAX_CONDITION_DETERMINED:
             raise InputError(f"without {len(blocks)} of {len(is_used)} blocks, the rows do not determine the fit")
         return self._update(is_used, factor)
 
-    def _update(self, is_used: Array, factor: NestedFactor) -> CommitteeFit:
+    def _update(self, is_used: Array, factor: MomentFactor) -> CommitteeFit:
         """Move the coefficients to the minimum for the blocks in use, whose moments have this factor."""
-        delta = factor.solve(np.asfortranarray(self.c[is_used].sum(axis=0)[:, None]))[:, 0]
+        delta = factor.solve(self.c[is_used].sum(axis=0))
         shifts = np.array([blas.dsymv(1.0, G.T, delta, lower=0) for G in self.G])
         squares = np.maximum(self.residual_squares - (2 * self.c - shifts) @ delta, 0.0)
         n_free = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
@@ -283,9 +313,9 @@ class CommitteeFit:
         moments = (counts @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
         deltas = []
         for M, c in zip(moments, counts @ self.c, strict=True):
-            factor = NestedFactor.from_moments(M.T.copy(order="F"))
-            if factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
-                deltas.append(factor.solve(np.asfortranarray(c[:, None]))[:, 0])
+            factor = MomentFactor.from_moments(M.T.copy(order="F"))
+            if factor.estimate_condition() < MAX_CONDITION_DETERMINED:
+                deltas.append(factor.solve(c))
                 continue
             values, vectors = scipy.linalg.eigh(M.T, lower=False, check_finite=False)
             is_used = values > MIN_RELATIVE_EIGENVALUE * values[-1]

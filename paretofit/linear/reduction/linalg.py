@@ -121,6 +121,11 @@ def multiply_symmetric(G: Any, B: Any) -> Any:
     return blas.dsymm(1.0, G, B, lower=0) if isinstance(G, np.ndarray) else G @ B
 
 
+def multiply_triangle(R: Any, B: Any) -> Any:
+    """Compute R B for an upper triangular R ``(p, p)``; B may be overwritten."""
+    return blas.dtrmm(1.0, R, B, overwrite_b=1) if isinstance(R, np.ndarray) else R @ B
+
+
 def solve_rows(R: Any, X: Any) -> Any:
     """Compute X R⁻¹, ``(n, P)``, for an upper triangular R."""
     if isinstance(R, np.ndarray):
@@ -161,10 +166,3 @@ def factorise_cholesky(M: Any) -> tuple[Any, int]:
     else:
         R, info = _torch().linalg.cholesky_ex(M, upper=True)
     return R, int(info) - 1 if info > 0 else len(R)
-
-
-def solve_factored(R: Any, c: Any) -> Any:
-    """Compute M⁻¹ c for M = RᵀR and right-hand sides c, ``(p, n)``."""
-    if isinstance(R, np.ndarray):
-        return np.asarray(lapack.dpotrs(np.asfortranarray(R), np.asfortranarray(c), lower=0)[0])
-    return _torch().cholesky_solve(c, R, upper=True)

@@ -29,7 +29,7 @@ def _load_routine(library: Any, name: str, n_arguments: int) -> Any:
 
 _DSYRK, _DTRSM = _load_routine(cython_blas, "dsyrk", 10), _load_routine(cython_blas, "dtrsm", 11)
 _DTRSV, _DTRMV = _load_routine(cython_blas, "dtrsv", 8), _load_routine(cython_blas, "dtrmv", 8)
-_DTPQRT = _load_routine(cython_lapack, "dtpqrt", 12)
+_DTPQRT, _DTPMQRT = _load_routine(cython_lapack, "dtpqrt", 12), _load_routine(cython_lapack, "dtpmqrt", 17)
 _ONE = ctypes.byref(ctypes.c_double(1.0))
 
 
@@ -69,8 +69,13 @@ def apply_triangle(R: Array, x: Array, *, inverse: bool, transposed: bool) -> Ar
     return y
 
 
-def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> None:
+Reflectors = tuple[Array, Array]  # of an orthogonal matrix Q, as LAPACK's dtpqrt returns them
+
+
+def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:
     """Replace R ``(p, p)``, upper triangular in Fortran order, by R' of [R; A] = Q R' for more rows A ``(n, p)``.
+
+    Q is returned, for `apply_reflectors`.
 
     Elements below the diagonal are neither read nor written. The update needs almost no memory besides a copy of A, and
     is 1.2 to 1.8 times as fast as a decomposition of the stacked matrix (measured at p = 500 to 3000). The last
@@ -84,3 +89,17 @@ def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> None:
     sizes = _int_pointer(len(B)), size, _int_pointer(n_trapezoidal), width
     arrays = R.ctypes.data, size, B.ctypes.data, n, T.ctypes.data, width, work.ctypes.data
     _DTPQRT(*sizes, *arrays, ctypes.byref(status))
+    return B, T
+
+
+def apply_reflectors(Q: Reflectors, C: Array) -> tuple[Array, Array]:
+    """Compute Q [C; 0] for C ``(p, m)`` and Q from `update_qr` without trapezoidal rows: the first p rows, and the others."""
+    V, T = Q
+    (n, p), panel, m = V.shape, len(T), C.shape[1]
+    top, bottom = np.array(C, order="F"), np.zeros((n, m), order="F")
+    work, status, rows, width = np.empty(panel * m), ctypes.c_int(0), _int_pointer(max(n, 1)), _int_pointer(p)
+    sizes = _int_pointer(n), _int_pointer(m), width, _int_pointer(0), _int_pointer(panel)
+    reflectors = V.ctypes.data, rows, T.ctypes.data, _int_pointer(panel)
+    arrays = top.ctypes.data, width, bottom.ctypes.data, rows, work.ctypes.data
+    _DTPMQRT(b"L", b"N", *sizes, *reflectors, *arrays, ctypes.byref(status))
+    return top, bottom

@@ -1,9 +1,9 @@
 """Reduction of a design matrix with any number of rows to a few triangular matrices.
 
-The rows are read block by block in a few passes, which run at the rate of matrix products. The first pass computes the
-Gram matrix, from which R₀ and a baseline fit of each level follow. The second pass whitens the rows, stores them where
-there is room, and computes the factors of the training rows and of the test rows. Afterwards, any fit of a subset needs
-only the factors of this subset, and its test errors need no rows. The equations are in `paretofit.linear.reduction`.
+One pass over the rows, block by block, folds those of each kind into triangles, for training rows and test rows apart.
+R₀ and a fit of each level follow from these, and so do the factors of the whitened rows. Afterwards, any fit of a
+subset needs only the factors of this subset, and its test errors need no rows. The equations are in
+`paretofit.linear.reduction`.
 
 Rows are divided into parts (see `streaming`). Each part is a callable that yields its `RowBlock`s every time it is
 called, so that a pass over all parts is a map and a reduction, on threads, a GPU, or a cluster.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ from paretofit.linear.reduction.streaming import (
     sum_parts,
 )
 from paretofit.linear.reduction.weighing import RowFactors
-from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
+from paretofit.linear.reduction.whitening import Whitening
 from paretofit.linear.wls import get_row_weights
 
 WHITENING_ROWS = 128  # rows that are whitened at once: rounding may depend on the number, so it is always the same
@@ -60,6 +61,65 @@ class HeldOutErrors(NamedTuple):
     centred_reference: Array
 
 
+class RawFactors:
+    """Triangular factors of the rows [X | Y] of each kind, and of [1 | X | Y] for test rows.
+
+    Attributes
+    ----------
+    n_columns : int
+        Number of columns of X.
+    factors : mapping of (RowKind, bool) to RowFactor
+        By kind and whether the rows are training rows; on the device until `finish`.
+    """
+
+    def __init__(self, n_columns: int, n_levels: int, device: Device = CPU) -> None:
+        self.n_columns, self.width, self.device = n_columns, n_columns + n_levels, device
+        keys = product(RowKind, (True, False))
+        self.factors = {key: RowFactor(self.width + int(not key[1]), device) for key in keys}
+
+    def add(self, block: RowBlock) -> None:
+        """Add a block of rows."""
+        if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
+            raise InputError("rows and targets must be finite; remove the configurations without labels")
+        X, Y, kind, _, train = block.to(self.device)
+        rows = linalg.concatenate([self.device.zeros(len(X), 1) + 1.0, X[:, : self.n_columns], Y], 1)
+        for (row_kind, is_train), factor in self.factors.items():
+            mask = (kind == row_kind) & (train == is_train)
+            if bool(mask.any()):
+                factor.grow(rows[mask][:, int(is_train) :])
+
+    def merge(self, other: RawFactors) -> None:
+        """Add the rows of another part."""
+        for key, factor in self.factors.items():
+            factor.merge(other.factors[key])
+
+    def finish(self) -> RawFactors:
+        """Fold the buffered rows, and move the factors of all rows to the processor."""
+        self.factors = {key: factor.finish().to(CPU) for key, factor in self.factors.items()}
+        self.device = CPU
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the folded rows, which are all that a worker has to return."""
+        return self.finish().__dict__
+
+    def compute_whitening(self, weights: Array) -> tuple[Whitening, Array]:
+        """Compute the whitening of all rows at some weights, and the whitened coefficients of a fit of all levels.
+
+        Raises
+        ------
+        InputError
+            If there are no training rows, or all columns are zero.
+        """
+        if not any(factor.n for (_, is_train), factor in self.factors.items() if is_train):
+            raise InputError("a reduction requires training rows; got none")
+        T = CPU.zeros(self.width, self.width)
+        for (kind, is_train), factor in self.factors.items():
+            if factor.n:
+                T = linalg.update_qr(T, float(weights[kind]) * factor.content[:, int(not is_train) :])
+        return Whitening.from_triangle(T, self.n_columns)
+
+
 @dataclass(frozen=True)
 class Reduction:
     """The triangular factors to which the rows are reduced.
@@ -68,14 +128,12 @@ class Reduction:
     ----------
     sizes : (n_sizes,) int64
         Number of leading columns of X in each model, ascending.
-    whitened_sizes : (n_sizes,) int64
-        Number of leading whitened columns in each model.
     whitening : Whitening
         R₀ and the retained columns.
     weights : (3,) float64
         w_E, w_F, w_S of the whitening.
     baseline : (P, n_levels) float64
-        Whitened coefficients of an approximate fit of each level, whose residuals are the targets of whitened rows.
+        Whitened coefficients of a fit of each level, whose residuals are the targets of whitened rows.
     train_factors, test_factors : mapping of RowKind to RowFactor
         Factors of the training rows [U | Y], and of the test rows [1 | U | Y].
     train_norms : mapping of RowKind to (p,) float64
@@ -87,7 +145,6 @@ class Reduction:
     """
 
     sizes: Array
-    whitened_sizes: Array
     whitening: Whitening
     weights: Array
     baseline: Array
@@ -109,7 +166,6 @@ class Reduction:
         unpenalised: int = 0,
         mapper: PartMapper = SERIAL_MAPPER,
         device: Device = CPU,
-        store: StoreRows | None = None,
     ) -> Reduction:
         """Reduce the rows of all parts.
 
@@ -120,16 +176,14 @@ class Reduction:
         sizes : sequence of int
             Number of leading columns in each model, ascending.
         energy_weight, force_weight, stress_weight : float
-            Weights of the Gram matrix and the baseline, typical of the fits that follow.
+            Weights of the whitening, typical of the fits that follow.
         unpenalised : int
             Number of leading columns without ridge penalty.
         mapper : PartMapper
             Computes the sums of the parts; the result does not depend on it.
         device : Device
-            Hardware that computes the sums. The reduction is returned on the processor, and depends on the device only
-            by rounding.
-        store : callable, optional
-            Stores the whitened rows of each block; by default they are not stored.
+            Hardware that folds rows. The reduction is returned on the processor, and depends on the device only by
+            rounding.
 
         Raises
         ------
@@ -137,26 +191,39 @@ class Reduction:
             If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
         """
         parts = normalise_parts(parts)
-        weights = get_row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
         columns, n_levels = _check_sizes(parts, sizes)
-        create_sums = partial(GramAccumulator, weights, int(columns[-1]), n_levels, device)
-        sums = sum_parts(parts, create_sums, mapper).finish()
-        if not sums.n_train:
-            raise InputError("a reduction requires training rows; got none")
+        raw = sum_parts(parts, partial(RawFactors, int(columns[-1]), n_levels, device), mapper).finish()
+        weights = get_row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
+        return cls.from_factors(raw, columns, weights, unpenalised)
+
+    @classmethod
+    def from_factors(cls, raw: RawFactors, sizes: Array, weights: Array, unpenalised: int) -> Reduction:
+        """Whiten the factors of raw rows."""
         with threadpool_limits(1):  # threads within a product would change its rounding
-            whitening = compute_whitening(sums, parts, weights, mapper)
-            whitened_sizes = np.array([whitening.count_retained(int(p)) for p in columns])
-            baseline = whitening.solve_transposed(sums.c)
-        empty = cls(columns, whitened_sizes, whitening, weights, baseline, {}, {}, {}, unpenalised)
-        second_pass = partial(_SecondPass, empty, [RowKind(kind) for kind in sorted(sums.kinds)], device)
-        del sums  # its memory is needed for the factors
-        result = sum_parts(parts, partial(second_pass, is_gram=True, store=store), mapper).add_to(empty)
-        with threadpool_limits(1):
-            is_well_conditioned = result.train.is_well_conditioned()
-        if not is_well_conditioned:
-            triangles = sum_parts(parts, partial(second_pass, is_gram=False, store=None), mapper)
-            result = replace(triangles.add_to(empty), stored_rows=result.stored_rows)
-        return result
+            whitening, baseline = raw.compute_whitening(weights)
+            empty = cls(sizes, whitening, weights, baseline, {}, {}, {}, unpenalised)
+            kinds = [kind for kind in RowKind if any(raw.factors[kind, is_train].n for is_train in (True, False))]
+            train, test = (
+                {kind: empty._whiten_factor(raw.factors[kind, is_train], int(not is_train)) for kind in kinds}
+                for is_train in (True, False)
+            )
+            p = raw.n_columns
+            norms = {kind: linalg.sum_column_squares(raw.factors[kind, True].content[:, :p]) for kind in kinds}
+        return replace(empty, train_factors=train, test_factors=test, train_norms=norms)
+
+    def _whiten_factor(self, factor: RowFactor, n_leading: int) -> RowFactor:
+        """Return the factor of the whitened rows from that of raw rows, with some leading columns as they are."""
+        rows, p = factor.content, n_leading + int(self.sizes[-1])
+        rows = np.hstack([rows[:, :n_leading], self.whiten(rows[:, n_leading:p], rows[:, p:])])
+        whitened = RowFactor(rows.shape[1])
+        whitened.grow(rows)
+        whitened.n = factor.n
+        return whitened.finish(is_full=factor.matrix is not None)
+
+    @property
+    def whitened_sizes(self) -> Array:
+        """Number of leading whitened columns in each model, ``(n_sizes,)``."""
+        return np.array([self.whitening.count_retained(int(p)) for p in self.sizes])
 
     @property
     def train(self) -> RowFactors:
@@ -183,9 +250,11 @@ class Reduction:
         Every `WHITENING_ROWS` rows are whitened separately, so that results do not depend on the size of a block that
         starts at a multiple of this number.
         """
-        step = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X)
-        U = linalg.concatenate([self.whitening.apply(X[k : k + step]) for k in range(0, len(X), step)], 0)
-        return linalg.concatenate([U, Y - U @ self.baseline], 1)
+        step, units = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
+        for k in range(0, len(X), step):
+            U = self.whitening.apply(X[k : k + step])
+            units.append(linalg.concatenate([U, Y[k : k + step] - U @ self.baseline], 1))
+        return linalg.concatenate(units, 0) if units else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))
 
     def whiten_parts(self, parts: Sequence[Part], mapper: PartMapper, device: Device, store: StoreRows) -> Reduction:
         """Return the reduction with stored rows."""
@@ -203,84 +272,22 @@ class Reduction:
         (P, n_levels), n = self.baseline.shape, delta.shape[1]
         level = np.arange(n) % n_levels
         reference = delta + (self.baseline - self.baseline[:, -1:])[:, level]
-        B = np.vstack([np.zeros((1, 3 * n)), np.hstack([delta, reference, reference])])
-        targets = 1 + P + np.concatenate([level, np.full(2 * n, n_levels - 1)])
+        B = np.vstack([np.zeros((1, 2 * n)), np.hstack([delta, reference])])
+        targets = 1 + P + np.concatenate([level, np.full(n, n_levels - 1)])
         rms = {}
         for kind, factor in self.test_factors.items():
             if factor.n:
-                squares = factor.sum_squared_residuals(B, targets, is_centred=np.arange(3 * n) >= 2 * n)[0]
-                rms[kind] = HeldOutErrors(*np.split(np.sqrt(squares / factor.n), 3))
+                residuals = factor.compute_residuals(B, targets)
+                own_level, reference_level = np.split(linalg.sum_column_squares(residuals), 2)
+                centred = linalg.sum_column_squares(factor.centre(residuals[:, n:]))
+                squares = own_level, reference_level, centred
+                rms[kind] = HeldOutErrors(*(np.sqrt(square / factor.n) for square in squares))
         return rms
 
 
 def _whiten_block(reduction: Reduction, device: Device, store: StoreRows, block: RowBlock) -> Any:
     X, Y, *_ = block.to(device)
     return store(reduction.whiten(X, Y))
-
-
-class _SecondPass:
-    """Factors of the training rows and of the test rows."""
-
-    def __init__(
-        self,
-        reduction: Reduction,
-        kinds: list[RowKind],
-        device: Device,
-        *,
-        is_gram: bool,
-        store: StoreRows | None,
-    ) -> None:
-        self.reduction, self.device, self.store = reduction, device, store
-        self.device_reduction = reduction.to(device)
-        width = sum(reduction.baseline.shape)
-        # Energies are few, and their residuals can be far below those of the baseline.
-        grams = {kind: is_gram and kind != RowKind.ENERGY for kind in kinds}
-        self.train = {kind: RowFactor(width, device, flag) for kind, flag in grams.items()}
-        self.test = {kind: RowFactor(1 + width, device) for kind in kinds}
-        n_columns = int(reduction.sizes[-1])
-        self.norms = {kind: device.zeros(n_columns) for kind in kinds}
-        self.stored: list[Any] = []
-
-    def add(self, block: RowBlock) -> None:
-        """Whiten a block and add its rows."""
-        X, Y, kind, _, train = block.to(self.device)
-        rows = self.device_reduction.whiten(X, Y)
-        if self.store is not None:
-            self.stored.append(self.store(rows))
-        for row_kind, factor in self.train.items():
-            is_kind = kind == row_kind
-            if bool((is_kind & train).any()):
-                factor.grow(rows[is_kind & train])
-                self.norms[row_kind] += linalg.sum_column_squares(X[is_kind & train][:, : len(self.norms[row_kind])])
-            if bool((is_kind & ~train).any()):
-                test = rows[is_kind & ~train]
-                self.test[row_kind].grow(linalg.concatenate([self.device.zeros(len(test), 1) + 1.0, test], 1))
-
-    def finish(self) -> _SecondPass:
-        """Update the factors with their buffered rows."""
-        for factor in [*self.train.values(), *self.test.values()]:
-            factor.finish()
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle only the sums, which are all that a worker has to return."""
-        self.finish()
-        return {name: getattr(self, name) for name in ("train", "test", "norms", "stored")}
-
-    def merge(self, sums: _SecondPass) -> None:
-        """Add the sums of another part."""
-        self.stored += sums.stored
-        for kind in self.train:
-            self.norms[kind] += sums.norms[kind]
-            self.train[kind].merge(sums.train[kind])
-            self.test[kind].merge(sums.test[kind])
-
-    def add_to(self, reduction: Reduction) -> Reduction:
-        """Return the reduction with these factors, on the processor."""
-        self.finish()
-        train, test = ({k: factor.to(CPU) for k, factor in part.items()} for part in (self.train, self.test))
-        norms = {kind: to_numpy(norm) for kind, norm in self.norms.items()}
-        return replace(reduction, train_factors=train, test_factors=test, train_norms=norms, stored_rows=self.stored)
 
 
 def _check_sizes(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Array, int]:

@@ -48,10 +48,11 @@ class RowFactor:
     _triangle: Any = None
 
     @classmethod
-    def from_arrays(cls, rows: Any, n: int, *, is_matrix: bool, is_gram: bool) -> RowFactor:
-        """Restore a factor on the processor from `content`, its number of rows and its form."""
-        matrix, pending = (rows, []) if is_matrix else (None, [np.ascontiguousarray(rows)] if n else [])
-        return cls(rows.shape[1], CPU, is_gram, matrix, n, pending)
+    def from_rows(cls, rows: Array, n: int) -> RowFactor:
+        """Restore a factor on the processor from its `content` and its number of rows."""
+        is_matrix = len(rows) == rows.shape[1] < n
+        matrix, pending = (np.asfortranarray(rows), []) if is_matrix else (None, [rows] if n else [])
+        return cls(rows.shape[1], CPU, matrix=matrix, n=n, _pending=pending)
 
     @property
     def content(self) -> Any:
@@ -125,8 +126,8 @@ class RowFactor:
             self._triangle = linalg.update_qr(self.device.zeros(self.width, self.width), self.get_rows())
         return self._triangle
 
-    def sum_squared_residuals(self, B: Array, targets: Array, *, is_centred: Any = False) -> tuple[Array, Array]:
-        """Compute the sums of squares of the residuals U B − Y of all rows.
+    def compute_residuals(self, B: Array, targets: Array) -> Array:
+        """Compute residuals with the sums of squares of U B − Y of all rows; not from a Gram matrix.
 
         Parameters
         ----------
@@ -134,8 +135,17 @@ class RowFactor:
             Coefficients of the leading columns.
         targets : (m,) int64
             Column of the rows that is the target of each column of B.
-        is_centred : bool or (m,) bool
-            Which sums are about the mean, for rows whose first element is one; the factor must not be a Gram matrix.
+        """
+        v = self._combine(B, targets)
+        rows = self.get_rows()
+        return to_numpy(rows @ v if self.matrix is None else linalg.multiply_triangle(rows, v))
+
+    def centre(self, residuals: Array) -> Array:
+        """Subtract their mean from residuals of rows whose first element is one."""
+        return residuals[1:] if self.matrix is not None else residuals - residuals.mean(axis=0)
+
+    def sum_squared_residuals(self, B: Array, targets: Array) -> tuple[Array, Array]:
+        """Compute the sums of squares of the residuals U B − Y of all rows; see `compute_residuals`.
 
         Returns
         -------
@@ -143,17 +153,14 @@ class RowFactor:
         has_cancelled : (m,) bool
             Where so many digits of a Gram matrix cancelled that a triangle is needed.
         """
-        v = np.zeros((self.width, len(targets)), order="F")
-        v[: len(B)], v[targets, np.arange(len(targets))] = B, -1.0
-        v = self.device.put(v)
         if not self.is_gram:
-            residuals = to_numpy(self.get_rows() @ v)
-            if self.matrix is None:
-                residuals -= np.where(is_centred, residuals.mean(axis=0), 0.0)
-            else:
-                residuals[0, np.broadcast_to(is_centred, len(targets))] = 0.0
-            return linalg.sum_column_squares(residuals), np.zeros(len(targets), dtype=bool)
-        gram = self.get_gram()
+            return linalg.sum_column_squares(self.compute_residuals(B, targets)), np.zeros(len(targets), dtype=bool)
+        gram, v = self.get_gram(), self._combine(B, targets)
         squares = to_numpy(linalg.sum_column_products(linalg.multiply_symmetric(gram, v), v))
         has_cancelled = squares < MIN_RELATIVE_REMAINDER * to_numpy(gram.diagonal())[targets]
         return np.maximum(squares, 0.0), has_cancelled
+
+    def _combine(self, B: Array, targets: Array) -> Any:
+        v = np.zeros((self.width, len(targets)), order="F")
+        v[: len(B)], v[targets, np.arange(len(targets))] = B, -1.0
+        return self.device.put(v)

@@ -2,9 +2,9 @@
 
 The factors of the kinds of rows are stacked at their weights, R = fold(w_E R_E, w_F R_F, w_S R_S). The leading blocks
 of R are the factors of all smaller models, and its right-hand sides those of all levels, so that a fit is a triangular
-solve. Where the rank of a model is in doubt, or with a ridge, the same triangle is expressed in raw columns of unit
-norm, T = R R₀ D⁻¹, in which a fit of deficient rank has minimum norm. With fewer rows than columns, the triangles of
-the kinds are few rows that are equivalent to all of them.
+solve. With a ridge, the same triangle is expressed in raw columns of unit norm, T = R R₀ D⁻¹. Where the rank of a model
+is in doubt, or the rows are fewer than the columns, the fit of minimum norm needs only few rows that are equivalent to
+all of them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from paretofit.core import Array, RowKind
 from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
 from paretofit.linear.loo import compute_loo_residuals
 from paretofit.linear.reduction import linalg, native
-from paretofit.linear.reduction.conditioning import compute_null_vectors, estimate_condition
+from paretofit.linear.reduction.conditioning import MinimumNormFactor, estimate_condition, invert
 from paretofit.linear.reduction.linalg import to_numpy
 from paretofit.linear.reduction.row_factor import RowFactor
-from paretofit.linear.wls import WideFactor
 
 if TYPE_CHECKING:
     from paretofit.linear.reduction.reducer import Reduction
@@ -51,7 +50,7 @@ class ModelFit:
         "factor", or "rank-revealing" if the rank is below the number of columns.
     triangle, basis : (k, k) and (q, k) float64, or None
         With the first q whitened columns U of the weighted rows, U `basis` `triangle`⁻¹ has orthonormal columns
-        (without a ridge); None where the rows are fewer than the columns.
+        (without a ridge); None where the rank is deficient.
     """
 
     delta: Array
@@ -81,11 +80,14 @@ class RowFactors:
     reduction : Reduction
         Its whitening and baseline are those of the rows.
     by_kind : mapping of RowKind to RowFactor
+    minimum_norm_factors : dict of int to MinimumNormFactor
+        Factors by number of columns, which later fits reuse.
     """
 
     reduction: Reduction
     by_kind: dict[RowKind, RowFactor]
-    _wide: dict[int, tuple[WideFactor, Array, Array]] = field(default_factory=dict)
+    minimum_norm_factors: dict[int, MinimumNormFactor] = field(default_factory=dict)
+    _stack: tuple[Array, Array, Array] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -99,7 +101,7 @@ class RowFactors:
 
     def grow(self, rows: Any, kind: Array, multiplicity: float = 1.0) -> None:
         """Add whitened rows [U | Y] ``(n, P + n_levels)``, each as often as `multiplicity` says."""
-        self._wide.clear()
+        self._stack, self.minimum_norm_factors = None, {}
         for row_kind, factor in self.by_kind.items():
             positions = np.flatnonzero(kind == row_kind)
             if len(positions):
@@ -142,21 +144,14 @@ class RowFactors:
                 rms[kind], has_cancelled = np.sqrt(squares / factor.n), has_cancelled | is_inaccurate
         return rms, has_cancelled
 
-    def factorise_wide(self, p: int) -> tuple[WideFactor, Array, Array]:
-        """Factorise fewer rows than the p columns; return also the targets and the kinds of the equivalent rows.
-
-        The factorisation serves all weights.
-        """
-        if p in self._wide:
-            return self._wide[p]
-        kinds = [kind for kind, factor in self.by_kind.items() if factor.n]
-        triangles = [to_numpy(self.by_kind[kind].get_rows()) for kind in kinds]
-        rows, P = np.vstack(triangles), len(self.reduction.baseline)
-        Y = rows[:, P:] + rows[:, :P] @ self.reduction.baseline
-        kind = np.repeat(np.array(kinds, dtype=np.int64), [len(triangle) for triangle in triangles])
-        factor = WideFactor.from_rows(rows[:, :P] @ self.reduction.whitening.unwhitening[:, :p])
-        self._wide[p] = factor, Y, kind
-        return self._wide[p]
+    def stack_rows(self) -> tuple[Array, Array, Array]:
+        """Stack rows that are equivalent to those of all kinds: whitened rows, their whole targets, and their kinds."""
+        if self._stack is None:
+            factors = {kind: to_numpy(factor.get_rows()) for kind, factor in self.by_kind.items() if factor.n}
+            rows, (P, _) = np.vstack(list(factors.values())), self.reduction.baseline.shape
+            kind = np.repeat(np.array(list(factors), dtype=np.int64), [len(part) for part in factors.values()])
+            self._stack = rows[:, :P], rows[:, P:] + rows[:, :P] @ self.reduction.baseline, kind
+        return self._stack
 
 
 @dataclass(frozen=True)
@@ -221,13 +216,13 @@ class WeightedFactor:
         if self.rows.is_gram and not self.estimate_gram_condition(q) < MAX_CONDITION:
             return None
         if ridge > 0:
-            return self._fit_raw(p, q, ridge)
+            return self._fit_ridge(p, q, ridge)
         if self.rows.n_rows < p:
-            return self._fit_wide(p)
+            return self._fit_minimum_norm(p)
         scale = self._approximate_scale[reduction.whitening.retained_columns[:q]]
         condition = estimate_condition([self.R, reduction.whitening.R], scale)
         if condition * compute_rank_tolerance((self.rows.n_rows, p)) * RANK_MARGIN >= 1:
-            return self._fit_raw(p, q, 0.0)
+            return self._fit_minimum_norm(p)
         return self._fit_factor(q, condition)
 
     def estimate_gram_condition(self, q: int) -> float:
@@ -245,13 +240,27 @@ class WeightedFactor:
         delta[:q] = scipy.linalg.solve_triangular(R, self.C[:q] + self.R[:q, q:] @ theta[q:], check_finite=False)
         return ModelFit(delta, q, condition, FACTOR, R)
 
-    def _fit_wide(self, p: int) -> ModelFit:
-        """Fit fewer rows than columns, with minimum norm; one factorisation serves all weights."""
-        factor, Y, kind = self.rows.factorise_wide(p)
-        beta = factor.solve(Y, self.weights[kind][:, None])
+    def _fit_minimum_norm(self, p: int) -> ModelFit:
+        """Fit with minimum norm in columns of unit norm, which are weighted unless the rows are fewer than columns."""
+        P, cache = len(self.R), self.rows.minimum_norm_factors
+        if self.rows.is_gram or sum(min(factor.n, factor.width) for factor in self.rows.by_kind.values()) > 2 * P:
+            U, Y, weights, cache = self.R, self.C + self.R @ self.rows.reduction.baseline, np.ones(P), {}
+        else:
+            U, Y, kind = self.rows.stack_rows()
+            weights = self.weights[kind]
+        X, is_wide = U @ self.rows.reduction.whitening.unwhitening[:, :p], self.rows.n_rows < p
+        factor = cache.get(p)
+        if factor is None or not is_wide:
+            scale = compute_column_scales(X if is_wide else X * weights[:, None])
+            factor = MinimumNormFactor.from_rows(X, scale, None if factor is None else factor.null_vectors)
+            cache[p] = factor
+        return self._express(p, factor.solve(Y, weights), factor.rank, factor.condition)
+
+    def _express(self, p: int, beta: Array, rank: int, condition: float, *arrays: Array) -> ModelFit:
+        """Express raw coefficients as a fit."""
         reduction = self.rows.reduction
         delta = reduction.whitening.unwhitening[:, :p] @ beta - reduction.baseline
-        return ModelFit(delta, factor.factor.rank, factor.factor.condition, RANK_REVEALING)
+        return ModelFit(delta, rank, condition, FACTOR if rank == p else RANK_REVEALING, *arrays)
 
     @cached_property
     def _approximate_scale(self) -> Array:
@@ -260,38 +269,21 @@ class WeightedFactor:
         squares = np.sum([self.weights[kind] ** 2 * norm for kind, norm in norms.items()], axis=0)
         return np.sqrt(np.where(squares > 0, squares, 1.0))
 
-    @cached_property
-    def _raw(self) -> tuple[Array, Array, Array]:
-        """T = R R₀ D⁻¹ ``(P, p)``, its right-hand sides for the whole targets ``(P, n_levels)``, and D ``(p,)``."""
+    def _fit_ridge(self, p: int, q: int, ridge: float) -> ModelFit:
+        """Fit with a penalty, whose rows are folded into the triangle in raw columns of unit norm."""
         reduction = self.rows.reduction
-        T = blas.dtrmm(1.0, self.R, reduction.whitening.unwhitening)
-        scale = compute_column_scales(T)
-        return T / scale, self.C + self.R @ reduction.baseline, scale
-
-    def _fit_raw(self, p: int, q: int, ridge: float) -> ModelFit:
-        """Fit in raw columns of unit norm, with a ridge or with minimum norm."""
-        (T, rhs, scale), reduction = self._raw, self.rows.reduction
-        triangle, n_rows = np.zeros((p + rhs.shape[1],) * 2, order="F"), self.rows.n_rows
-        if ridge > 0:
-            penalised = np.arange(reduction.unpenalised, p)
-            triangle[penalised, penalised], n_rows = np.sqrt(ridge), n_rows + len(penalised)
-            native.update_qr(triangle, np.hstack([T[:q, :p], rhs[:q]]), q)
+        basis = reduction.whitening.unwhitening[:q, :p]
+        T, Y = blas.dtrmm(1.0, self.R[:q, :q], basis), self.C + self.R @ reduction.baseline
+        scale, penalised = compute_column_scales(T), np.arange(reduction.unpenalised, p)
+        triangle = np.zeros((p + Y.shape[1],) * 2, order="F")
+        triangle[penalised, penalised] = np.sqrt(ridge)
+        native.update_qr(triangle, np.hstack([T / scale, Y[:q]]), q)
+        S, rhs = triangle[:p, :p], triangle[:p, p:]
+        condition, rank = invert(estimate_reciprocal_condition(S)), p
+        if condition * compute_rank_tolerance((self.rows.n_rows + len(penalised), p)) >= 1:
+            factor = MinimumNormFactor.from_rows(S, np.ones(p))
+            gamma, condition, rank = factor.solve(rhs, np.ones(p)), factor.condition, factor.rank
         else:
-            triangle[:q, :p], triangle[:q, p:] = T[:q, :p], rhs[:q]
-        tolerance = compute_rank_tolerance((n_rows, p))
-        condition, null_vectors = _invert(estimate_reciprocal_condition(triangle[:p, :p])), np.empty((p, 0))
-        if condition * tolerance >= 1:
-            null_vectors = compute_null_vectors(triangle[:p, :p], tolerance)
-            native.update_qr(triangle, np.pad(null_vectors.T, ((0, 0), (0, rhs.shape[1]))))
-            condition = _invert(estimate_reciprocal_condition(triangle[:p, :p]))
-        elif ridge == 0:
-            return self._fit_factor(q, condition)
-        gamma = scipy.linalg.solve_triangular(triangle[:p, :p], triangle[:p, p:], check_finite=False)
-        basis, delta = reduction.whitening.unwhitening[:q, :p] / scale[:p], -reduction.baseline
-        delta[:q] += basis @ gamma
-        rank = p - null_vectors.shape[1]
-        return ModelFit(delta, rank, condition, FACTOR if rank == p else RANK_REVEALING, triangle[:p, :p], basis)
-
-
-def _invert(reciprocal: float) -> float:
-    return 1 / reciprocal if reciprocal > 0 else float("inf")
+            gamma = scipy.linalg.solve_triangular(S, rhs, check_finite=False)
+        arrays = (S, basis / scale) if rank == p else ()
+        return self._express(p, gamma / scale[:, None], rank, condition, *arrays)

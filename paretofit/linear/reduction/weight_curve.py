@@ -15,7 +15,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize_scalar
 
 from paretofit.core import Array, InputError, RowKind
-from paretofit.linear.reduction.nested_factor import NestedFactor
+from paretofit.linear.reduction.linalg import solve_rows, to_numpy
 from paretofit.linear.reduction.weighing import MAX_CONDITION, RowFactors
 
 ERROR_TYPES = ("train", "test", "reference")
@@ -120,10 +120,9 @@ def compute_weight_path(
     if not all(kind in rows.by_kind and rows.by_kind[kind].n for kind in KIND_NAMES):
         raise InputError("a weight path requires energy rows and force rows")
     middle_ratio = float(np.sqrt(low * high))
-    basis = _PathBasis(rows, int(rows.reduction.whitened_sizes[size_index]), middle_ratio)
-    if not basis.condition < MAX_CONDITION:
+    basis = _PathBasis.from_rows(rows, int(rows.reduction.whitened_sizes[size_index]), middle_ratio)
+    if basis is None:
         return None
-    basis.diagonalise()
     ratio = np.geomspace(low, high, n_points)
     errors = [_measure_errors(rows, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
     curves = [
@@ -133,43 +132,40 @@ def compute_weight_path(
     return WeightPath(ratio, *curves)
 
 
+@dataclass(frozen=True)
 class _PathBasis:
-    """Coordinates in which the moments of energies and of forces are diagonal.
+    """Coordinates in which the products of energy rows and of force rows are diagonal.
 
-    With M = w_E² G_E + w_F² G_F = RᵀR at a middle ratio, V diagonalises R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ; at a ratio
-    √t times the middle one, coefficients are R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² c_E + w_F² c_F).
+    With the triangle R of both at a middle ratio, V diagonalises R⁻ᵀ w_E² U_EᵀU_E R⁻¹ = V Λ Vᵀ; at a ratio √t times
+    the middle one, coefficients are R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² U_EᵀY_E + w_F² U_FᵀY_F).
     """
 
-    def __init__(self, rows: RowFactors, p: int, middle_ratio: float) -> None:
-        scale, self.theta = max(middle_ratio, 1.0), rows.reduction.baseline
-        self.P, self.p = len(self.theta), p
-        squares = {RowKind.ENERGY: (middle_ratio / scale) ** 2, RowKind.FORCE: scale**-2}
-        grams = {kind: np.triu(square * rows.by_kind[kind].get_gram()) for kind, square in squares.items()}
-        self.grams = {kind: G + np.triu(G, 1).T for kind, G in grams.items()}
-        G = sum(gram[:p, :p] for gram in self.grams.values())
-        factor = NestedFactor.from_moments(np.asfortranarray(G))
-        self.R, self.condition = factor.R, factor.estimate_condition(p)
+    theta: Array
+    vectors: Array
+    energy_share: Array
+    energy_rhs: Array
+    force_rhs: Array
 
-    def diagonalise(self) -> None:
-        """Compute the basis R⁻¹ V, the eigenvalues Λ, and the right-hand sides of the levels in this basis."""
-        p, P = self.p, self.P
-        left_solution = scipy.linalg.solve_triangular(
-            self.R, self.grams[RowKind.ENERGY][:p, :p], trans=1, check_finite=False
-        )
-        product = scipy.linalg.solve_triangular(self.R, left_solution.T, trans=1, check_finite=False).T
-        eigenvalues, V = scipy.linalg.eigh((product + product.T) / 2, check_finite=False)
-        self.energy_share = np.clip(eigenvalues, 0.0, 1.0)
-        self.vectors = scipy.linalg.solve_triangular(self.R, V, check_finite=False)
-        self.energy_rhs, self.force_rhs = (
-            self.vectors.T @ (G[:p, P:] + G[:p, p:P] @ self.theta[p:])
-            for G in (self.grams[RowKind.ENERGY], self.grams[RowKind.FORCE])
-        )
+    @classmethod
+    def from_rows(cls, rows: RowFactors, p: int, middle_ratio: float) -> _PathBasis | None:
+        """Compute the basis R⁻¹ V, Λ, and the right-hand sides; None if R is singular or too ill-conditioned."""
+        factors = RowFactors(rows.reduction, {kind: rows.by_kind[kind] for kind in KIND_NAMES})
+        weights, theta = np.array([middle_ratio, 1.0, 1.0]) / max(middle_ratio, 1.0), rows.reduction.baseline
+        factor, P = factors.weigh(weights), len(theta)
+        if not factor.estimate_gram_condition(p) < MAX_CONDITION:
+            return None
+        parts = [weights[kind] * to_numpy(rows.by_kind[kind].get_rows()) for kind in KIND_NAMES]
+        energies = solve_rows(factor.R[:p, :p], parts[0][:, :p])
+        eigenvalues, V = scipy.linalg.eigh(energies.T @ energies, check_finite=False)
+        vectors = scipy.linalg.solve_triangular(factor.R[:p, :p], V, check_finite=False)
+        rhs = ((A[:, :p] @ vectors).T @ (A[:, P:] + A[:, p:P] @ theta[p:]) for A in parts)
+        return cls(theta, vectors, np.clip(eigenvalues, 0.0, 1.0), *rhs)
 
     def fit(self, t: float) -> Array:
         """Fit at the ratio √t times the middle one; return whitened coefficients minus the baseline's."""
         scales = t * self.energy_share + 1 - self.energy_share
         delta = -self.theta
-        delta[: self.p] = self.vectors @ ((t * self.energy_rhs + self.force_rhs) / scales[:, None])
+        delta[: len(self.vectors)] = self.vectors @ ((t * self.energy_rhs + self.force_rhs) / scales[:, None])
         return delta
 
 
