@@ -253,7 +253,9 @@ class _Subset:
 
     def fit(self, weights: Array, models: list[PendingModel]) -> Iterator[Row]:
         """Fit all levels of some models at one pair of weights."""
-        factor, indices = self.factors.weigh(weights), [self.engine.get_size_index(model.twojmax) for model in models]
+        indices, sizes = [self.engine.get_size_index(model.twojmax) for model in models], self.reduction.sizes
+        needed = [k for k, model in zip(indices, models, strict=True) if model.ridge or sizes[k] <= self.factors.n_rows]
+        factor = self.factors.weigh(weights, max(self.reduction.whitened_sizes[needed], default=0))
         penalties, loo_residuals = [np.full(self.reduction.n_levels, np.nan) for _ in models], [None] * len(models)
         fits: list[Any] = []
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):

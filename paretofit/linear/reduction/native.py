@@ -93,7 +93,7 @@ def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:
 
 
 def apply_reflectors(Q: Reflectors, C: Array) -> tuple[Array, Array]:
-    """Compute Q [C; 0] for C ``(p, m)`` and Q from `update_qr` without trapezoidal rows: the first p rows, and the others."""
+    """Compute Q [C; 0] for C ``(p, m)``, the first p rows and the others; Q is from `update_qr` of full rows."""
     V, T = Q
     (n, p), panel, m = V.shape, len(T), C.shape[1]
     top, bottom = np.array(C, order="F"), np.zeros((n, m), order="F")

@@ -40,6 +40,7 @@ from paretofit.linear.reduction.whitening import Whitening
 from paretofit.linear.wls import get_row_weights
 
 WHITENING_ROWS = 128  # rows that are whitened at once: rounding may depend on the number, so it is always the same
+TEST_WEIGHT = 1e-6  # of test rows in the whitening, where they matter only for columns that training rows lack
 StoreRows = Callable[[Any], Any]  # stores an array of whitened rows, and returns it or the path of its file
 
 
@@ -116,7 +117,8 @@ class RawFactors:
         T = CPU.zeros(self.width, self.width)
         for (kind, is_train), factor in self.factors.items():
             if factor.n:
-                T = linalg.update_qr(T, float(weights[kind]) * factor.content[:, int(not is_train) :])
+                weight = float(weights[kind]) * (1.0 if is_train else TEST_WEIGHT)
+                T = linalg.update_qr(T, weight * factor.content[:, int(not is_train) :])
         return Whitening.from_triangle(T, self.n_columns)
 
 

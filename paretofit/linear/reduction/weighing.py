@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg import blas
 
 from paretofit.core import Array, RowKind
 from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
@@ -87,7 +86,6 @@ class RowFactors:
     reduction: Reduction
     by_kind: dict[RowKind, RowFactor]
     minimum_norm_factors: dict[int, MinimumNormFactor] = field(default_factory=dict)
-    _stack: tuple[Array, Array, Array] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -101,7 +99,8 @@ class RowFactors:
 
     def grow(self, rows: Any, kind: Array, multiplicity: float = 1.0) -> None:
         """Add whitened rows [U | Y] ``(n, P + n_levels)``, each as often as `multiplicity` says."""
-        self._stack, self.minimum_norm_factors = None, {}
+        self.minimum_norm_factors.clear()
+        self.__dict__.pop("raw_rows", None)
         for row_kind, factor in self.by_kind.items():
             positions = np.flatnonzero(kind == row_kind)
             if len(positions):
@@ -113,14 +112,24 @@ class RowFactors:
             if kind != RowKind.ENERGY:
                 factor.square()
 
-    def weigh(self, weights: Array) -> WeightedFactor:
-        """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter."""
-        return WeightedFactor.from_factors(self, weights / weights.max())
+    def weigh(self, weights: Array, q: int | None = None) -> WeightedFactor:
+        """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter.
+
+        With `q`, only the first q whitened columns are needed; while all rows are stored, the others are not folded.
+        """
+        relative_weights = weights / weights.max()
+        if self.is_gram:
+            return WeightedFactor.from_grams(self, relative_weights)
+        has_triangles = any(factor.matrix is not None for factor in self.by_kind.values())
+        P = len(self.reduction.baseline)
+        return WeightedFactor.from_rows(self, relative_weights, P if q is None or has_triangles else q)
 
     def is_well_conditioned(self) -> bool:
         """Whether Gram matrices of these rows, and of more rows, have enough digits at the weights of the whitening."""
-        factor = self.weigh(self.reduction.weights)
-        return self.n_rows >= len(factor.R) and factor.estimate_gram_condition(len(factor.R)) < MAX_GRAM_CONDITION
+        P = len(self.reduction.baseline)
+        if self.n_rows < P:
+            return False
+        return self.weigh(self.reduction.weights).estimate_gram_condition(P) < MAX_GRAM_CONDITION
 
     def compute_rms(self, delta: Array) -> tuple[dict[RowKind, Array], Array]:
         """Compute the root mean squared residuals of fits for the rows of each kind.
@@ -144,14 +153,13 @@ class RowFactors:
                 rms[kind], has_cancelled = np.sqrt(squares / factor.n), has_cancelled | is_inaccurate
         return rms, has_cancelled
 
-    def stack_rows(self) -> tuple[Array, Array, Array]:
-        """Stack rows that are equivalent to those of all kinds: whitened rows, their whole targets, and their kinds."""
-        if self._stack is None:
-            factors = {kind: to_numpy(factor.get_rows()) for kind, factor in self.by_kind.items() if factor.n}
-            rows, (P, _) = np.vstack(list(factors.values())), self.reduction.baseline.shape
-            kind = np.repeat(np.array(list(factors), dtype=np.int64), [len(part) for part in factors.values()])
-            self._stack = rows[:, :P], rows[:, P:] + rows[:, :P] @ self.reduction.baseline, kind
-        return self._stack
+    @cached_property
+    def raw_rows(self) -> tuple[Array, Array, Array]:
+        """Rows that are equivalent to those of all kinds, in raw columns, with their targets and kinds."""
+        factors = {kind: to_numpy(factor.get_rows()) for kind, factor in self.by_kind.items() if factor.n}
+        kind = np.repeat(np.array(list(factors), dtype=np.int64), [len(rows) for rows in factors.values()])
+        U, Y = np.split(np.vstack(list(factors.values())), [len(self.reduction.baseline)], axis=1)
+        return self.reduction.whitening.to_raw_rows(U), Y + U @ self.reduction.baseline, kind
 
 
 @dataclass(frozen=True)
@@ -163,10 +171,10 @@ class WeightedFactor:
     rows : RowFactors
     weights : (3,) float64
         w_E, w_F, w_S, of which the largest is 1.
-    R : (P, P) float64
-        Upper triangular.
-    C : (P, n_levels) float64
-        Right-hand sides, of the targets minus the baseline.
+    R : (q, q) float64
+        Upper triangular; q is P, the number of whitened columns, unless fewer columns were asked for.
+    C : (q, n_levels) float64
+        Right-hand sides, of the targets minus the baseline of these columns.
     is_complete : bool
         Whether the Cholesky factor of Gram matrices exists; true without Gram matrices.
     """
@@ -178,23 +186,35 @@ class WeightedFactor:
     is_complete: bool = True
 
     @classmethod
-    def from_factors(cls, rows: RowFactors, weights: Array) -> WeightedFactor:
-        """Stack the factors of all kinds."""
+    def from_grams(cls, rows: RowFactors, weights: Array) -> WeightedFactor:
+        """Add Gram matrices of all kinds, and factorise the sum."""
         P = len(rows.reduction.baseline)
-        if rows.is_gram:
-            M = sum(float(weights[kind] ** 2) * factor.get_gram() for kind, factor in rows.by_kind.items())
-            cholesky, valid_size = linalg.factorise_cholesky(M[:P, :P])
-            R, c = np.asfortranarray(to_numpy(cholesky)), to_numpy(M[:P, P:])
-            if valid_size < P:
-                return cls(rows, weights, R, c, is_complete=False)
-            return cls(rows, weights, R, scipy.linalg.solve_triangular(R, c, trans=1, check_finite=False))
-        (first, factor), *others = sorted(rows.by_kind.items(), key=lambda item: -item[1].n)
-        R = float(weights[first]) * factor.get_triangle()
-        for kind, other in others:
-            if other.n:
-                R = linalg.update_qr(R, float(weights[kind]) * other.get_rows(), 0 if other.matrix is None else len(R))
+        M = sum(float(weights[kind] ** 2) * factor.get_gram() for kind, factor in rows.by_kind.items())
+        cholesky, valid_size = linalg.factorise_cholesky(M[:P, :P])
+        R, c = np.asfortranarray(to_numpy(cholesky)), to_numpy(M[:P, P:])
+        is_complete = valid_size == P
+        C = scipy.linalg.solve_triangular(R, c, trans=1, check_finite=False) if is_complete else c
+        return cls(rows, weights, R, C, is_complete)
+
+    @classmethod
+    def from_rows(cls, rows: RowFactors, weights: Array, q: int) -> WeightedFactor:
+        """Fold the triangles, or the rows, of all kinds into one triangle of the first q columns."""
+        theta = rows.reduction.baseline
+        (first, largest), *others = sorted(rows.by_kind.items(), key=lambda item: -item[1].n)
+        if q == len(theta):
+            R = float(weights[first]) * largest.get_triangle()
+        else:  # all factors are rows
+            R, others = largest.device.zeros(*(q + theta.shape[1],) * 2), [(first, largest), *others]
+        for kind, factor in others:
+            A = float(weights[kind]) * factor.get_rows()
+            if q < len(theta):
+                A = linalg.concatenate(
+                    [A[:, :q], A[:, len(theta) :] + A[:, q : len(theta)] @ largest.device.put(theta[q:])], 1
+                )
+            if factor.n:
+                R = linalg.update_qr(R, A, 0 if factor.matrix is None else len(R))
         R = to_numpy(R)
-        return cls(rows, weights, np.asfortranarray(R[:P, :P]), R[:P, P:])
+        return cls(rows, weights, np.asfortranarray(R[:q, :q]), R[:q, q:])
 
     def fit(self, size_index: int, ridge: float = 0.0) -> ModelFit | None:
         """Fit all levels at one of the reduction's sizes.
@@ -235,24 +255,25 @@ class WeightedFactor:
 
     def _fit_factor(self, q: int, condition: float) -> ModelFit:
         """Fit a model whose columns are independent, by a triangular solve with the leading block."""
-        theta = self.rows.reduction.baseline
-        delta, R = -theta, self.R[:q, :q]
-        delta[:q] = scipy.linalg.solve_triangular(R, self.C[:q] + self.R[:q, q:] @ theta[q:], check_finite=False)
+        theta, R = self.rows.reduction.baseline, self.R[:q, :q]
+        rhs = self.C[:q] + self.R[:q, q:] @ theta[q : len(self.R)]
+        delta = -theta
+        delta[:q] = scipy.linalg.solve_triangular(R, rhs, check_finite=False)
         return ModelFit(delta, q, condition, FACTOR, R)
 
     def _fit_minimum_norm(self, p: int) -> ModelFit:
         """Fit with minimum norm in columns of unit norm, which are weighted unless the rows are fewer than columns."""
-        P, cache = len(self.R), self.rows.minimum_norm_factors
-        if self.rows.is_gram or sum(min(factor.n, factor.width) for factor in self.rows.by_kind.values()) > 2 * P:
-            U, Y, weights, cache = self.R, self.C + self.R @ self.rows.reduction.baseline, np.ones(P), {}
+        rows, P, cache = self.rows, len(self.rows.reduction.baseline), self.rows.minimum_norm_factors
+        if rows.is_gram or sum(min(factor.n, factor.width) for factor in rows.by_kind.values()) > 2 * P:
+            cache, weights = {}, np.ones(P)
+            X, Y = rows.reduction.whitening.to_raw_rows(self.R), self.C + self.R @ rows.reduction.baseline
         else:
-            U, Y, kind = self.rows.stack_rows()
+            X, Y, kind = rows.raw_rows
             weights = self.weights[kind]
-        X, is_wide = U @ self.rows.reduction.whitening.unwhitening[:, :p], self.rows.n_rows < p
         factor = cache.get(p)
-        if factor is None or not is_wide:
-            scale = compute_column_scales(X if is_wide else X * weights[:, None])
-            factor = MinimumNormFactor.from_rows(X, scale, None if factor is None else factor.null_vectors)
+        if factor is None or rows.n_rows >= p:
+            scale = compute_column_scales(X[:, :p] if rows.n_rows < p else X[:, :p] * weights[:, None])
+            factor = MinimumNormFactor.from_rows(X[:, :p], scale, None if factor is None else factor.null_vectors)
             cache[p] = factor
         return self._express(p, factor.solve(Y, weights), factor.rank, factor.condition)
 
@@ -272,8 +293,7 @@ class WeightedFactor:
     def _fit_ridge(self, p: int, q: int, ridge: float) -> ModelFit:
         """Fit with a penalty, whose rows are folded into the triangle in raw columns of unit norm."""
         reduction = self.rows.reduction
-        basis = reduction.whitening.unwhitening[:q, :p]
-        T, Y = blas.dtrmm(1.0, self.R[:q, :q], basis), self.C + self.R @ reduction.baseline
+        T, Y = reduction.whitening.to_raw_rows(self.R)[:q, :p], self.C + self.R @ reduction.baseline[: len(self.R)]
         scale, penalised = compute_column_scales(T), np.arange(reduction.unpenalised, p)
         triangle = np.zeros((p + Y.shape[1],) * 2, order="F")
         triangle[penalised, penalised] = np.sqrt(ridge)
@@ -285,5 +305,5 @@ class WeightedFactor:
             gamma, condition, rank = factor.solve(rhs, np.ones(p)), factor.condition, factor.rank
         else:
             gamma = scipy.linalg.solve_triangular(S, rhs, check_finite=False)
-        arrays = (S, basis / scale) if rank == p else ()
+        arrays = (S, reduction.whitening.unwhitening[:q, :p] / scale) if rank == p else ()
         return self._express(p, gamma / scale[:, None], rank, condition, *arrays)

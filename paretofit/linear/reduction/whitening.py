@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from paretofit.core import Array, InputError
 from paretofit.linear.factor import compute_column_scales, estimate_reciprocal_condition
 from paretofit.linear.reduction.linalg import CPU, Device, solve_rows, to_numpy, update_qr
 
 MAX_DEPENDENT_RESIDUAL = 1e-12  # relative residual below which a column is dependent on earlier ones: pure rounding
+MAX_ZERO_COLUMN = 1e-14  # norm of a column of some rows, relative to that of all rows, which counts as zero
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,19 @@ class Whitening:
     def apply(self, X: Any) -> Any:
         """Compute the whitened rows U = X R₀⁻¹, ``(n, P)``, of rows X ``(n, p)``."""
         return solve_rows(self.R, self.select_columns(X))
+
+    def to_raw_rows(self, U: Array) -> Array:
+        """Compute the raw rows X = U R₀, ``(n, p)``, with zeros for columns that are zero to rounding.
+
+        If U has only the first q whitened columns, later raw columns are zero.
+        """
+        q, X = U.shape[1], np.zeros((len(U), len(self.retained_columns) + len(self.dropped_columns)), order="F")
+        R = np.asfortranarray(to_numpy(self.R)[:q, :q])
+        X[:, self.retained_columns[:q]] = blas.dtrmm(1.0, R, U, side=1)
+        X[:, self.dropped_columns] = U @ self.dropped_coefficients[:q]
+        sizes = np.linalg.norm(self.unwhitening, axis=0)
+        X[:, np.linalg.norm(X, axis=0) <= MAX_ZERO_COLUMN * sizes] = 0.0
+        return X
 
     def select_columns(self, X: Any) -> Any:
         """Return the retained columns of X, ``(n, P)``, without a copy if no column is dropped."""
