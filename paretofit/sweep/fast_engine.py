@@ -39,7 +39,6 @@ from paretofit.linear.reduction import (
     RawFactors,
     RowFactors,
     ThreadMapper,
-    sum_parts,
     to_numpy,
 )
 from paretofit.sweep.cells import PendingFits, PendingModel
@@ -118,13 +117,12 @@ class FastEngine:
         if (stored := load_reduction(folder, inputs)) is not None:
             return Reduction.from_factors(stored[0], *options), stored[1]
         parts = self.stream.list_parts()
-        create = partial(RawFactors, sizes[-1], self.source.Y.shape[1], self.device)
-        raw = sum_parts(parts, create, mapper).finish()
+        hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
+        raw = RawFactors.from_parts(parts, sizes, **hardware)
         reduction, scores = Reduction.from_factors(raw, *options), None
         if data.has_leverage_scores():
             w_energy, w_force = data.leverage_weights
             weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
-            hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
             scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
             if scores is None:
                 scores = data.compute_leverage_scores()
@@ -309,9 +307,12 @@ class _Subset:
     def _get_raw_rows(self, index: int, weights: Array) -> tuple[tuple[Array, ...], dict[str, Any]]:
         """Return raw rows with labels, kinds and groups, and the options of `leave_one_out` and `choose_ridge`."""
         rows, Y, kind, group = self.rows
-        R = self.reduction.whitening.unwhitening[:, : int(self.reduction.sizes[index])]
+        X = self.reduction.whitening.to_raw_rows(rows[:, : len(self.reduction.baseline)])
         options = dict(zip(("energy_weight", "force_weight", "stress_weight"), weights.tolist(), strict=True))
-        return (rows[:, : len(R)] @ R, Y, kind, group), {**options, "unpenalised": self.reduction.unpenalised}
+        return (X[:, : int(self.reduction.sizes[index])], Y, kind, group), {
+            **options,
+            "unpenalised": self.reduction.unpenalised,
+        }
 
     def _leave_one_out(self, fit: ModelFit, index: int, weights: Array) -> Array:
         """Compute leave-one-out residuals, ``(n, n_levels)``."""

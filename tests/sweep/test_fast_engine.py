@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, leverage_scores
 from paretofit.dataset import split_configurations
 from paretofit.linear import Reduction, choose_ridge, compute_reduced_leverage, leave_one_out
-from paretofit.linear.reduction import RowBlock, ThreadMapper, iterate_blocks, prefetch, split_rows
+from paretofit.linear.reduction import RawFactors, RowBlock, ThreadMapper, iterate_blocks, prefetch, split_rows
 from paretofit.sweep import SweepGrid, SweepInput, list_draws, make_engine, run_sweep
 
 ERRORS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force", "ref_energy_shifted"]
@@ -460,9 +460,9 @@ class TestStoredReductions:
     @pytest.fixture
     def calls(self, monkeypatch):
         """A list with an entry for each reduction that is computed."""
-        calls, from_parts = [], Reduction.from_parts
+        calls, from_parts = [], RawFactors.from_parts
         monkeypatch.setattr(
-            Reduction, "from_parts", lambda *parts, **more: calls.append(1) or from_parts(*parts, **more)
+            RawFactors, "from_parts", lambda *parts, **more: calls.append(1) or from_parts(*parts, **more)
         )
         return calls
 

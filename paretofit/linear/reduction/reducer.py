@@ -78,6 +78,15 @@ class RawFactors:
         keys = product(RowKind, (True, False))
         self.factors = {key: RowFactor(self.width + int(not key[1]), device) for key in keys}
 
+    @classmethod
+    def from_parts(
+        cls, parts: Parts, sizes: Sequence[int], *, mapper: PartMapper = SERIAL_MAPPER, device: Device = CPU
+    ) -> RawFactors:
+        """Fold the rows of all parts, with the columns of the largest size; see `Reduction.from_parts`."""
+        parts = normalise_parts(parts)
+        columns, n_levels = _check_sizes(parts, sizes)
+        return sum_parts(parts, partial(cls, int(columns[-1]), n_levels, device), mapper).finish()
+
     def add(self, block: RowBlock) -> None:
         """Add a block of rows."""
         if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
@@ -192,11 +201,9 @@ class Reduction:
         InputError
             If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
         """
-        parts = normalise_parts(parts)
-        columns, n_levels = _check_sizes(parts, sizes)
-        raw = sum_parts(parts, partial(RawFactors, int(columns[-1]), n_levels, device), mapper).finish()
+        raw = RawFactors.from_parts(parts, sizes, mapper=mapper, device=device)
         weights = get_row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
-        return cls.from_factors(raw, columns, weights, unpenalised)
+        return cls.from_factors(raw, np.asarray(sizes), weights, unpenalised)
 
     @classmethod
     def from_factors(cls, raw: RawFactors, sizes: Array, weights: Array, unpenalised: int) -> Reduction:
