@@ -207,8 +207,8 @@ class FastEngine:
     def _fit(self, factors: RowFactors, pending: PendingFits) -> Iterator[Row]:
         """Fit all levels of the pending models to one subset."""
         subset = _Subset(self, factors, pending.configurations)
-        for weights, models in groupby(pending.models, key=lambda model: model.weights):
-            yield from subset.fit(get_row_weights(np.arange(3), *weights, weights[1]), list(models))
+        for (w_energy, w_force), models in groupby(pending.models, key=lambda model: model.weights):
+            yield from subset.fit(get_row_weights(np.arange(3), w_energy, w_force, w_force), list(models))
 
     def count_flops(self, task: list[PendingFits]) -> float:
         """Count the operations of a task."""
@@ -251,21 +251,22 @@ class _Subset:
 
     def fit(self, weights: Array, models: list[PendingModel]) -> Iterator[Row]:
         """Fit all levels of some models at one pair of weights."""
-        indices, sizes = [self.engine.get_size_index(model.twojmax) for model in models], self.reduction.sizes
-        needed = [k for k, model in zip(indices, models, strict=True) if model.ridge or sizes[k] <= self.factors.n_rows]
-        factor = self.factors.weigh(weights, max(self.reduction.whitened_sizes[needed], default=0))
-        penalties, loo_residuals = [np.full(self.reduction.n_levels, np.nan) for _ in models], [None] * len(models)
+        indices = [self.engine.get_size_index(model.twojmax) for model in models]
+        flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
+        weighted = {flag: self.factors.weigh(weights, with_ridge=flag) for flag in flags}
+        penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
         fits: list[Any] = []
+        loo_residuals = [np.empty(0)] * len(models)
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):
             if model.ridge == "auto":
                 fit, penalties[k], loo_residuals[k] = self._choose_ridge(index, weights)
             else:
-                fit, penalties[k][:] = factor.fit(index, model.ridge), model.ridge
+                fit, penalties[k][:] = weighted[model.ridge != 0].fit(index, model.ridge), model.ridge
             fits.append(fit)
-        errors = self._compute_errors(factor.rows, fits)
+        errors = self._compute_errors(self.factors, fits)
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):
             if errors[k] is None and model.ridge != "auto":  # the Gram matrices have too few digits
-                fits[k] = self.triangles.weigh(weights).fit(index, model.ridge)
+                fits[k] = self.triangles.weigh(weights, with_ridge=model.ridge > 0).fit(index, model.ridge)
                 (errors[k],) = self._compute_errors(self.triangles, fits[k : k + 1])
             if self.source.leave_one_out and model.ridge != "auto":
                 loo_residuals[k] = self._leave_one_out(fits[k], index, weights)

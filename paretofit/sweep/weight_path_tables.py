@@ -37,11 +37,13 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
     """
     ratios = [w_energy / w_force for w_energy, w_force in grid.weights]
     limits = (min(ratios) / RATIO_MARGIN, max(ratios) * RATIO_MARGIN)
-    paths, knees, rows = [pd.DataFrame(columns=PATH_COLUMNS)], [], engine.reduction.train
+    paths, knees, reduction = [pd.DataFrame(columns=PATH_COLUMNS)], [], engine.reduction
     with threadpool_limits(1):
         for twojmax in grid.twojmax:
             size_index = engine.get_size_index(twojmax)
-            path = compute_weight_path(rows, size_index, ratio_limits=limits, n_points=N_CURVE_POINTS)
+            path = compute_weight_path(
+                reduction, reduction.train, size_index, ratio_limits=limits, n_points=N_CURVE_POINTS
+            )
             if path is not None:
                 for k, level in enumerate(grid.levels):
                     paths.append(_build_curve(path, k).assign(twojmax=twojmax, level=level))

@@ -80,16 +80,16 @@ def test_a_sweep_has_the_same_errors(real, name, factors, monkeypatch):
     table = run_sweep(real, grid, engine=FastEngine(real, grid, device=TorchDevice(name)))
     assert table["solver"].equals(expected["solver"])
     assert set(table["solver"]) == {"factor", "rank-revealing"}
-    # Rounding of an ill-conditioned fit is that of its condition number.
-    tolerance = np.maximum(1e-8, 1e-14 * expected["condition"].to_numpy())
+    # Fits of minimum norm to a few configurations are sensitive to rounding.
+    sensitivity = np.where(expected["solver"] == "factor", 0.0, 1e-15 * expected["condition"])
     for column in NUMBERS:
         ours, theirs = table[column].to_numpy(), expected[column].to_numpy()
-        assert (np.abs(ours - theirs) <= tolerance * theirs + 1e-9).all(), column
+        assert (np.abs(ours - theirs) <= np.maximum(1e-8, sensitivity) * theirs + 1e-9).all(), column
     # Leave-one-out residuals of small subsets are hardly determined.
     determined = ((expected["solver"] == "factor") & (expected["n_train"] >= 60)).to_numpy()
     for column in ["loo_energy", "loo_ref_force"] if factors else []:
         ours, theirs = table[column].to_numpy()[determined], expected[column].to_numpy()[determined]
-        assert ours == pytest.approx(theirs, rel=1e-7, nan_ok=True), column
+        assert ours == pytest.approx(theirs, rel=1e-8, nan_ok=True), column
 
 
 @pytest.mark.parametrize("name", NAMES)

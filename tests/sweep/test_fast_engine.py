@@ -40,23 +40,26 @@ def make_parts(data, levels, size=500):
     return [partial(blocks, part) for part in split_rows(data.design.n_rows, data.design.n_features)]
 
 
-def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS, noise=1e-9):
+def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
     """Check the largest relative difference of every error, for fits of full rank and for the others."""
     fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
     assert fast[["level", "n_train", "sampling", "n_features"]].equals(
         plain[["level", "n_train", "sampling", "n_features"]]
     )
+    condition = np.maximum(plain["condition"], fast["condition"]).to_numpy()
+    is_determined = condition < 1e12  # above it, the rank is in doubt
     full_rank = (fast["solver"] == "factor").to_numpy()
-    rounding = 1e-15 * np.maximum(plain["condition"].to_numpy(), fast["condition"].to_numpy())
+    # Few configurations leave directions undetermined, in which the fit of minimum norm is sensitive to rounding.
+    few = np.where(fast["n_train"] < 20, 1e-15 * condition, 0.0)
+    tolerance = np.where(full_rank, tight, np.maximum(loose, few))
     for column in columns:
         ours, theirs = fast[column].to_numpy(), plain[column].to_numpy()
         assert (np.isnan(ours) == np.isnan(theirs)).all()
-        # The plain fit is itself accurate only to its condition number times 1e-16, and to about 1e-12 eV; see the test
-        # in extended precision.
-        difference = np.maximum(np.abs(ours - theirs) - noise - rounding * theirs, 0) / np.where(theirs > 0, theirs, 1)
-        assert np.nanmax(difference[full_rank], initial=0) < tight, column
-        assert np.nanmax(difference[~full_rank], initial=0) < loose, column
-    assert (fast.loc[full_rank, "rank"] == plain.loc[full_rank, "rank"]).all()
+        # The plain fit is itself accurate only to about 1e-12 eV; see the tests in extended precision.
+        difference = np.maximum(np.abs(ours - theirs) - 1e-9, 0) / np.where(theirs > 0, theirs, 1)
+        assert (np.isnan(ours) | (difference < tolerance) | ~is_determined).all(), column
+    certain = full_rank & is_determined
+    assert (fast.loc[certain, "rank"] == plain.loc[certain, "rank"]).all()
     return fast, plain
 
 
@@ -174,7 +177,6 @@ def test_engines_agree_from_one_configuration_on(real):
     compare(
         few,
         SweepGrid(["2", "5"], [2, 4, 6], [(1.0, 1.0), (50.0, 1.0)], [1, 2, 9], ["random", "leverage"], 2),
-        noise=1e-6,
     )
 
 

@@ -5,7 +5,6 @@ from .linalg import get_device as get_device
 from .linalg import solve_rows as solve_rows
 from .linalg import to_numpy as to_numpy
 from .native import add_gram as add_gram
-from .reducer import WHITENING_ROWS as WHITENING_ROWS
 from .reducer import RawFactors as RawFactors
 from .row_factor import RowFactor as RowFactor
 from .streaming import Part as Part
@@ -25,4 +24,5 @@ from .weighing import RANK_REVEALING as RANK_REVEALING
 from .weighing import ModelFit as ModelFit
 from .weighing import RowFactors as RowFactors
 from .weighing import WeightedFactor as WeightedFactor
+from .whitening import WHITENING_ROWS as WHITENING_ROWS
 from .whitening import Whitening as Whitening

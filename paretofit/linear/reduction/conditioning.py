@@ -138,7 +138,7 @@ class MinimumNormFactor:
     @property
     def rank(self) -> int:
         """Numerical rank of A."""
-        return len(self.S) - self.null_vectors.shape[1]
+        return len(self.S) - int(self.null_vectors.shape[1])
 
     @property
     def condition(self) -> float:

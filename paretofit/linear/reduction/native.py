@@ -62,10 +62,10 @@ def apply_triangle(R: Array, x: Array, *, inverse: bool, transposed: bool) -> Ar
     """
     if not R.flags.f_contiguous or len(R) < len(x):
         raise ValueError("apply_triangle needs a matrix in Fortran order with at least as many rows as the vector")
-    y, one = np.array(x, dtype=np.float64), _int_pointer(1)
+    y, stride = np.array(x, dtype=np.float64), _int_pointer(1)
     routine = _DTRSV if inverse else _DTRMV
     sizes = _int_pointer(len(y)), R.ctypes.data, _int_pointer(len(R))
-    routine(b"U", b"T" if transposed else b"N", b"N", *sizes, y.ctypes.data, one)
+    routine(b"U", b"T" if transposed else b"N", b"N", *sizes, y.ctypes.data, stride)
     return y
 
 

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, InputError, RowKind
 from paretofit.linear.reduction import linalg
-from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
+from paretofit.linear.reduction.linalg import CPU, Device
 from paretofit.linear.reduction.row_factor import RowFactor
 from paretofit.linear.reduction.streaming import (
     SERIAL_MAPPER,
@@ -36,10 +36,9 @@ from paretofit.linear.reduction.streaming import (
     sum_parts,
 )
 from paretofit.linear.reduction.weighing import RowFactors
-from paretofit.linear.reduction.whitening import Whitening
+from paretofit.linear.reduction.whitening import WhitenedBasis, Whitening
 from paretofit.linear.wls import get_row_weights
 
-WHITENING_ROWS = 128  # rows that are whitened at once: rounding may depend on the number, so it is always the same
 TEST_WEIGHT = 1e-6  # of test rows in the whitening, where they matter only for columns that training rows lack
 StoreRows = Callable[[Any], Any]  # stores an array of whitened rows, and returns it or the path of its file
 
@@ -132,37 +131,19 @@ class RawFactors:
 
 
 @dataclass(frozen=True)
-class Reduction:
+class Reduction(WhitenedBasis):
     """The triangular factors to which the rows are reduced.
 
     Attributes
     ----------
-    sizes : (n_sizes,) int64
-        Number of leading columns of X in each model, ascending.
-    whitening : Whitening
-        R₀ and the retained columns.
-    weights : (3,) float64
-        w_E, w_F, w_S of the whitening.
-    baseline : (P, n_levels) float64
-        Whitened coefficients of a fit of each level, whose residuals are the targets of whitened rows.
     train_factors, test_factors : mapping of RowKind to RowFactor
         Factors of the training rows [U | Y], and of the test rows [1 | U | Y].
-    train_norms : mapping of RowKind to (p,) float64
-        Squared norms of the raw columns of the training rows.
-    unpenalised : int
-        Number of leading columns of X without ridge penalty.
     stored_rows : list
         The whitened rows of each block, or the paths of their files, if they are stored.
     """
 
-    sizes: Array
-    whitening: Whitening
-    weights: Array
-    baseline: Array
     train_factors: dict[RowKind, RowFactor]
     test_factors: dict[RowKind, RowFactor]
-    train_norms: dict[RowKind, Array]
-    unpenalised: int = 0
     stored_rows: Sequence[Any] = ()
 
     @classmethod
@@ -210,60 +191,25 @@ class Reduction:
         """Whiten the factors of raw rows."""
         with threadpool_limits(1):  # threads within a product would change its rounding
             whitening, baseline = raw.compute_whitening(weights)
-            empty = cls(sizes, whitening, weights, baseline, {}, {}, {}, unpenalised)
             kinds = [kind for kind in RowKind if any(raw.factors[kind, is_train].n for is_train in (True, False))]
+            columns = {kind: raw.factors[kind, True].content[:, : raw.n_columns] for kind in kinds}
+            norms = {kind: linalg.sum_column_squares(A) for kind, A in columns.items()}
+            basis = WhitenedBasis(sizes, whitening, weights, baseline, norms, unpenalised)
             train, test = (
-                {kind: empty._whiten_factor(raw.factors[kind, is_train], int(not is_train)) for kind in kinds}
+                {kind: _whiten_factor(basis, raw.factors[kind, is_train], int(not is_train)) for kind in kinds}
                 for is_train in (True, False)
             )
-            p = raw.n_columns
-            norms = {kind: linalg.sum_column_squares(raw.factors[kind, True].content[:, :p]) for kind in kinds}
-        return replace(empty, train_factors=train, test_factors=test, train_norms=norms)
-
-    def _whiten_factor(self, factor: RowFactor, n_leading: int) -> RowFactor:
-        """Return the factor of the whitened rows from that of raw rows, with some leading columns as they are."""
-        rows, p = factor.content, n_leading + int(self.sizes[-1])
-        rows = np.hstack([rows[:, :n_leading], self.whiten(rows[:, n_leading:p], rows[:, p:])])
-        whitened = RowFactor(rows.shape[1])
-        whitened.grow(rows)
-        whitened.n = factor.n
-        return whitened.finish(is_full=factor.matrix is not None)
-
-    @property
-    def whitened_sizes(self) -> Array:
-        """Number of leading whitened columns in each model, ``(n_sizes,)``."""
-        return np.array([self.whitening.count_retained(int(p)) for p in self.sizes])
+        return cls(sizes, whitening, weights, baseline, norms, unpenalised, train, test)
 
     @property
     def train(self) -> RowFactors:
         """Factors of all training rows."""
         return RowFactors(self, self.train_factors)
 
-    @property
-    def n_levels(self) -> int:
-        """Number of convergence levels."""
-        return self.baseline.shape[1]
-
     def create_factors(self, device: Device = CPU) -> RowFactors:
         """Create the factors of no rows, which grow by whitened rows."""
         width = sum(self.baseline.shape)
         return RowFactors(self, {kind: RowFactor(width, device) for kind in self.train_factors})
-
-    def to(self, device: Device) -> Reduction:
-        """Return a copy that whitens rows on a device."""
-        return replace(self, whitening=self.whitening.to(device), baseline=device.put(to_numpy(self.baseline)))
-
-    def whiten(self, X: Any, Y: Any) -> Any:
-        """Whiten rows of a design, and subtract the baseline from their labels: [U | Y − U θ], ``(n, P + n_levels)``.
-
-        Every `WHITENING_ROWS` rows are whitened separately, so that results do not depend on the size of a block that
-        starts at a multiple of this number.
-        """
-        step, units = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
-        for k in range(0, len(X), step):
-            U = self.whitening.apply(X[k : k + step])
-            units.append(linalg.concatenate([U, Y[k : k + step] - U @ self.baseline], 1))
-        return linalg.concatenate(units, 0) if units else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))
 
     def whiten_parts(self, parts: Sequence[Part], mapper: PartMapper, device: Device, store: StoreRows) -> Reduction:
         """Return the reduction with stored rows."""
@@ -294,9 +240,19 @@ class Reduction:
         return rms
 
 
-def _whiten_block(reduction: Reduction, device: Device, store: StoreRows, block: RowBlock) -> Any:
+def _whiten_factor(basis: WhitenedBasis, factor: RowFactor, n_leading: int) -> RowFactor:
+    """Return the factor of the whitened rows from that of raw rows, with some leading columns as they are."""
+    rows, p = factor.content, n_leading + int(basis.sizes[-1])
+    rows = np.hstack([rows[:, :n_leading], basis.whiten(rows[:, n_leading:p], rows[:, p:])])
+    whitened = RowFactor(rows.shape[1])
+    whitened.grow(rows)
+    whitened.n = factor.n
+    return whitened.finish(is_full=factor.matrix is not None)
+
+
+def _whiten_block(basis: WhitenedBasis, device: Device, store: StoreRows, block: RowBlock) -> Any:
     X, Y, *_ = block.to(device)
-    return store(reduction.whiten(X, Y))
+    return store(basis.whiten(X, Y))
 
 
 def _check_sizes(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Array, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -23,9 +23,7 @@ from paretofit.linear.reduction import linalg, native
 from paretofit.linear.reduction.conditioning import MinimumNormFactor, estimate_condition, invert
 from paretofit.linear.reduction.linalg import to_numpy
 from paretofit.linear.reduction.row_factor import RowFactor
-
-if TYPE_CHECKING:
-    from paretofit.linear.reduction.reducer import Reduction
+from paretofit.linear.reduction.whitening import WhitenedBasis
 
 MAX_CONDITION = 1e7  # of weighted Gram matrices, up to which a fit from them agrees with QR to 1e-9
 MAX_GRAM_CONDITION = 1e5  # of balanced Gram matrices, up to which a set of rows grows by Gram matrices
@@ -64,8 +62,8 @@ class ModelFit:
 
         The fit must have a triangle.
         """
-        w, P = weights[kind][:, None], len(self.delta)
-        U = rows[:, : len(self.triangle if self.basis is None else self.basis)] * w
+        w, P, columns = weights[kind][:, None], len(self.delta), self.triangle if self.basis is None else self.basis
+        U = rows[:, : 0 if columns is None else len(columns)] * w
         V = linalg.solve_rows(self.triangle, U if self.basis is None else U @ self.basis)
         return compute_loo_residuals(V, (rows[:, P:] - rows[:, :P] @ self.delta) * w, group) / w
 
@@ -76,14 +74,14 @@ class RowFactors:
 
     Attributes
     ----------
-    reduction : Reduction
+    reduction : WhitenedBasis
         Its whitening and baseline are those of the rows.
     by_kind : mapping of RowKind to RowFactor
     minimum_norm_factors : dict of int to MinimumNormFactor
         Factors by number of columns, which later fits reuse.
     """
 
-    reduction: Reduction
+    reduction: WhitenedBasis
     by_kind: dict[RowKind, RowFactor]
     minimum_norm_factors: dict[int, MinimumNormFactor] = field(default_factory=dict)
 
@@ -97,7 +95,7 @@ class RowFactors:
         """Whether a factor is a Gram matrix."""
         return any(factor.is_gram for factor in self.by_kind.values())
 
-    def grow(self, rows: Any, kind: Array, multiplicity: float = 1.0) -> None:
+    def grow(self, rows: Any, kind: Array, multiplicity: int = 1) -> None:
         """Add whitened rows [U | Y] ``(n, P + n_levels)``, each as often as `multiplicity` says."""
         self.minimum_norm_factors.clear()
         self.__dict__.pop("raw_rows", None)
@@ -112,24 +110,23 @@ class RowFactors:
             if kind != RowKind.ENERGY:
                 factor.square()
 
-    def weigh(self, weights: Array, q: int | None = None) -> WeightedFactor:
+    def weigh(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
         """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter.
 
-        With `q`, only the first q whitened columns are needed; while all rows are stored, the others are not folded.
+        Models with more columns than rows need no triangle unless they have a ridge, so that it has the columns of the
+        largest of the other models.
         """
-        relative_weights = weights / weights.max()
+        relative_weights, sizes = weights / weights.max(), self.reduction.whitened_sizes
         if self.is_gram:
             return WeightedFactor.from_grams(self, relative_weights)
-        has_triangles = any(factor.matrix is not None for factor in self.by_kind.values())
-        P = len(self.reduction.baseline)
-        return WeightedFactor.from_rows(self, relative_weights, P if q is None or has_triangles else q)
+        is_whole = with_ridge or any(factor.matrix is not None for factor in self.by_kind.values())
+        q = len(self.reduction.baseline) if is_whole else int(max(sizes[sizes <= self.n_rows], default=0))
+        return WeightedFactor.from_rows(self, relative_weights, q)
 
     def is_well_conditioned(self) -> bool:
         """Whether Gram matrices of these rows, and of more rows, have enough digits at the weights of the whitening."""
-        P = len(self.reduction.baseline)
-        if self.n_rows < P:
-            return False
-        return self.weigh(self.reduction.weights).estimate_gram_condition(P) < MAX_GRAM_CONDITION
+        factor, P = self.weigh(self.reduction.weights), len(self.reduction.baseline)
+        return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
 
     def compute_rms(self, delta: Array) -> tuple[dict[RowKind, Array], Array]:
         """Compute the root mean squared residuals of fits for the rows of each kind.

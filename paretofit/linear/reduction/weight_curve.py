@@ -16,6 +16,7 @@ from scipy.optimize import minimize_scalar
 
 from paretofit.core import Array, InputError, RowKind
 from paretofit.linear.reduction.linalg import solve_rows, to_numpy
+from paretofit.linear.reduction.reducer import Reduction
 from paretofit.linear.reduction.weighing import MAX_CONDITION, RowFactors
 
 ERROR_TYPES = ("train", "test", "reference")
@@ -85,6 +86,7 @@ class WeightPath:
 
 
 def compute_weight_path(
+    reduction: Reduction,
     rows: RowFactors,
     size_index: int,
     *,
@@ -95,6 +97,7 @@ def compute_weight_path(
 
     Parameters
     ----------
+    reduction : Reduction
     rows : RowFactors
         Factors of the training subset; ``reduction.train`` for the whole training set.
     size_index : int
@@ -124,7 +127,7 @@ def compute_weight_path(
     if basis is None:
         return None
     ratio = np.geomspace(low, high, n_points)
-    errors = [_measure_errors(rows, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
+    errors = [_measure_errors(reduction, rows, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
     curves = [
         {name: np.array([point[kind, name] for point in errors]) for name in ERROR_TYPES}
         for kind in KIND_NAMES.values()
@@ -169,9 +172,9 @@ class _PathBasis:
         return delta
 
 
-def _measure_errors(rows: RowFactors, delta: Array) -> dict[tuple[str, str], Array]:
+def _measure_errors(reduction: Reduction, rows: RowFactors, delta: Array) -> dict[tuple[str, str], Array]:
     """Measure the errors of a fit by kind of row and type of error."""
-    train, test = rows.compute_rms(delta)[0], rows.reduction.compute_test_rms(delta)
+    train, test = rows.compute_rms(delta)[0], reduction.compute_test_rms(delta)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
         values = train[kind], test[kind].own_level, test[kind].reference_level

@@ -8,16 +8,17 @@ columns of X, and smaller models remain leading blocks (see `paretofit.linear.re
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from paretofit.core import Array, InputError
+from paretofit.core import Array, InputError, RowKind
 from paretofit.linear.factor import compute_column_scales, estimate_reciprocal_condition
-from paretofit.linear.reduction.linalg import CPU, Device, solve_rows, to_numpy, update_qr
+from paretofit.linear.reduction.linalg import CPU, Device, concatenate, solve_rows, to_numpy, update_qr
 
 MAX_DEPENDENT_RESIDUAL = 1e-12  # relative residual below which a column is dependent on earlier ones: pure rounding
+WHITENING_ROWS = 128  # rows that are whitened at once: rounding may depend on the number, so it is always the same
 MAX_ZERO_COLUMN = 1e-14  # norm of a column of some rows, relative to that of all rows, which counts as zero
 
 
@@ -116,3 +117,57 @@ class Whitening:
     def count_retained(self, p: int) -> int:
         """Count the retained columns among the first `p` columns of X."""
         return int(np.searchsorted(self.retained_columns, p))
+
+
+@dataclass(frozen=True)
+class WhitenedBasis:
+    """The basis in which rows are whitened, with the model sizes and the baseline of the targets.
+
+    Attributes
+    ----------
+    sizes : (n_sizes,) int64
+        Number of leading columns of X in each model, ascending.
+    whitening : Whitening
+        R₀ and the retained columns.
+    weights : (3,) float64
+        w_E, w_F, w_S of the whitening.
+    baseline : (P, n_levels) float64
+        Whitened coefficients θ of a fit of each level, whose residuals are the targets of whitened rows.
+    train_norms : mapping of RowKind to (p,) float64
+        Squared norms of the raw columns of the training rows.
+    unpenalised : int
+        Number of leading columns of X without ridge penalty.
+    """
+
+    sizes: Array
+    whitening: Whitening
+    weights: Array
+    baseline: Any
+    train_norms: dict[RowKind, Array]
+    unpenalised: int
+
+    @property
+    def whitened_sizes(self) -> Array:
+        """Number of leading whitened columns in each model, ``(n_sizes,)``."""
+        return np.array([self.whitening.count_retained(int(p)) for p in self.sizes])
+
+    @property
+    def n_levels(self) -> int:
+        """Number of convergence levels."""
+        return int(self.baseline.shape[1])
+
+    def to(self, device: Device) -> Self:
+        """Return a copy that whitens rows on a device."""
+        return replace(self, whitening=self.whitening.to(device), baseline=device.put(to_numpy(self.baseline)))
+
+    def whiten(self, X: Any, Y: Any) -> Any:
+        """Whiten rows of a design, and subtract the baseline from their labels: [U | Y − U θ], ``(n, P + n_levels)``.
+
+        Every `WHITENING_ROWS` rows are whitened separately, so that results do not depend on the size of a block that
+        starts at a multiple of this number.
+        """
+        step, units = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
+        for k in range(0, len(X), step):
+            U = self.whitening.apply(X[k : k + step])
+            units.append(concatenate([U, Y[k : k + step] - U @ self.baseline], 1))
+        return concatenate(units, 0) if units else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))
