@@ -255,13 +255,15 @@ class _Subset:
         flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
         weighted = {flag: self.factors.weigh(weights, with_ridge=flag) for flag in flags}
         penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
+        fit: Any
         fits: list[Any] = []
         loo_residuals = [np.empty(0)] * len(models)
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):
             if model.ridge == "auto":
                 fit, penalties[k], loo_residuals[k] = self._choose_ridge(index, weights)
             else:
-                fit, penalties[k][:] = weighted[model.ridge != 0].fit(index, model.ridge), model.ridge
+                penalties[k][:] = model.ridge
+                fit = weighted[model.ridge != 0].fit(index, model.ridge)
             fits.append(fit)
         errors = self._compute_errors(self.factors, fits)
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):
