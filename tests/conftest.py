@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from helpers.pictures import empty_pictures, rendered_pictures
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
@@ -23,9 +24,16 @@ ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))
 
 
+LONGEST_FIRST = (
+    "test_notebooks.py", "test_mace.py", "test_faults.py", "test_learning.py", "test_cluster.py", "test_study.py",
+    "test_run_report.py", "test_labelling.py", "test_slurm.py", "test_md_engines.py", "test_plan.py",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
-    """The longest file first, as at the end one process would wait for it alone; and time for what is slow."""
-    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+    """The longest files first, as at the end one process would wait for them alone; and time for what is slow."""
+    order = {name: k for k, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(7200))
@@ -35,6 +43,20 @@ def pytest_collection_modifyitems(items):
 def _one_thread():
     """Small matrices gain nothing from threads, and lose much where cores are few."""
     with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_pictures():
+    """Figures are drawn, but not rendered, except where `rendered_figures` is used."""
+    with empty_pictures():
+        yield
+
+
+@pytest.fixture(scope="module")
+def rendered_figures():
+    """Figures are rendered in this module."""
+    with rendered_pictures():
         yield
 
 

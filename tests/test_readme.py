@@ -1,4 +1,4 @@
-"""The examples in the README, in the notebooks' text and in the headers of the studies are valid.
+"""The examples in the README, in the help topics, in the notebooks' text and in the headers of the studies are valid.
 
 YAML is loaded as a study, options are those of the verbs, and names that Python code imports exist.
 """
@@ -16,15 +16,18 @@ import typer
 from ruamel.yaml import YAML
 
 from paretofit.cli import app
+from paretofit.commands import list_topics, read_topic
 from paretofit.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MINIMAL_STUDY = {"dataset": "my.h5", "basis": {"elements": ["Be"]}}
-YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TOPICS = {name: read_topic(name) for name, _ in list_topics()}
+PROSE = "\n".join([README, *TOPICS.values()])
+YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", PROSE, re.DOTALL)
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", PROSE, re.DOTALL)
 INLINE_KEY = re.compile(rf"`((?:{'|'.join(Study.model_fields)}): [^`]+)`")
-SHELL_BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+SHELL_BLOCK = re.compile(r"```sh(?: run)?\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^(?:# .*?|.*&& )?(?:\.venv/bin/)?(paretofit [a-z]+ [^#\n|(]*)", re.MULTILINE)
 INLINE_COMMAND = re.compile(r"`(paretofit [a-z]+ [^`]+)`")
 OPTION = re.compile(r"--?[a-z][a-z-]*")
@@ -32,7 +35,7 @@ OPTION = re.compile(r"--?[a-z][a-z-]*")
 
 def read_texts() -> dict[str, str]:
     """Return the texts with examples by file name."""
-    texts = {"README.md": README}
+    texts = {"README.md": README, **TOPICS}
     for path in sorted((ROOT / "studies").glob("*.yaml")):
         texts[path.name] = path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

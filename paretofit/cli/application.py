@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from paretofit import __version__
-from paretofit.cli import dataset_verbs, dynamics_verb, potential_verbs, structure_verbs, study_verbs, validation_verbs  # noqa: F401  (the imports register the verbs)
+from paretofit.cli import (  # noqa: F401  (the imports register the verbs)
+    dataset_verbs,
+    dynamics_verb,
+    help_verb,
+    potential_verbs,
+    structure_verbs,
+    study_verbs,
+    validation_verbs,
+)
 from paretofit.cli.options import app
 from paretofit.core import ExecutionError, InputError
 

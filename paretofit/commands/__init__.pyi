@@ -29,4 +29,6 @@ from .study_sections import AugmentStudy as AugmentStudy
 from .study_sections import LabelStudy as LabelStudy
 from .study_sections import load_augment_study as load_augment_study
 from .study_sections import load_label_study as load_label_study
+from .topics import list_topics as list_topics
+from .topics import read_topic as read_topic
 from .validate import validate_potential as validate_potential

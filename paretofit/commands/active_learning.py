@@ -19,7 +19,7 @@ from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, lo
 from paretofit.core import InputError, check_choice, write_csv, write_text
 from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import open_label_journal
-from paretofit.potentials import format_dispersion_commands
+from paretofit.potentials import format_dispersion_commands, read_potential
 from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace, permit_unpickling
 from paretofit.structures import make_mean_descriptor
 from paretofit.study import (
@@ -35,6 +35,7 @@ from paretofit.study import (
 
 log = logging.getLogger(__name__)
 
+ERROR_COLUMNS = ("weighted", "members", "spread", "labels")
 CALIBRATION_COLUMNS = {
     "slope": "slope",
     "points": "points",
@@ -132,7 +133,8 @@ def learn(
     settings = study if isinstance(study, learning.LearnStudy) else load_learn_study(study)
     if stage is not None:
         check_choice("stage", stage, learning.STAGES)
-    _check_study(settings)
+    with permit_unpickling(allow_pickle):
+        _check_study(settings)
     path = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
     with (
         permit_unpickling(allow_pickle),
@@ -159,7 +161,12 @@ def _build_loop(
 ) -> learning.LearningLoop:
     """Prepare the candidates and build the loop, after checking the input of all its stages."""
     folder, section = labeller.folder, settings.learning
-    candidates = start_loop(settings, folder, labeller.context)
+
+    def announce(message: str) -> None:
+        log.info("%s", message)
+        notify(message)
+
+    candidates = start_loop(settings, folder, labeller.context, announce)
     elements = collect_elements(candidates, folder)
     will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
@@ -167,11 +174,6 @@ def _build_loop(
     _, note = learning.select_start_structures(start_structures, section.explore.max_atoms)
     if section.explore.dispersion != "none":
         format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
-
-    def announce(message: str) -> None:
-        log.info("%s", message)
-        notify(message)
-
     if note:
         announce(note)
     return learning.LearningLoop(
@@ -199,6 +201,7 @@ def _check_study(settings: learning.LearnStudy) -> None:
         )
     paths = {
         "learning.structures": section.structures,
+        "learning.initial_potential": [] if section.initial_potential is None else [section.initial_potential],
         "learning.explore.start_structures": section.explore.start_structures,
         "augmentation.structures": [] if settings.augmentation is None else settings.augmentation.structures,
     }
@@ -209,6 +212,8 @@ def _check_study(settings: learning.LearnStudy) -> None:
     for key, path in ((key, path) for key, key_paths in paths.items() for path in key_paths):
         if not path.exists():
             raise InputError(f"'{key}': no file at {path}")
+    if section.initial_potential is not None:
+        read_potential(section.initial_potential)
     if settings.dataset is not None and not settings.dataset.exists():
         raise InputError(f"no dataset at {settings.dataset}; remove 'dataset' to start without labels")
 
@@ -232,11 +237,12 @@ def _create_model(
 def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
     """Tabulate the records of all iterations that have started.
 
-    ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential; ``*_members`` and ``*_spread``
-    are the mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, GPa. ``*_labels`` is
-    the number of configurations with a label. ``slope_*`` is the slope of the calibration and ``points_*`` the number
-    of configurations behind it. ``batch_ratio_*`` is the median of true / predicted errors of the frames labelled in
-    this iteration, and ``batch_inside_*`` the share of them below the 90 % bound.
+    ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential, ``*_weighted`` the same with
+    the weights of configurations in the training; ``*_members`` and ``*_spread`` are the mean and standard deviation
+    of the errors of the individual members; meV/atom, meV/Å, GPa. ``*_labels`` is the number of configurations with a
+    label. ``slope_*`` is the slope of the calibration and ``points_*`` the number of configurations behind it.
+    ``batch_ratio_*`` is the median of true / predicted errors of the frames labelled in this iteration, and
+    ``batch_inside_*`` the share of them below the 90 % bound.
     """
     rows = []
     for k in folder.list_iterations():
@@ -250,7 +256,7 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
         for set_name, errors in train.get("rmse", {}).items():
             for name, values in errors.items():
                 row[f"{set_name}_{name}"] = values["value"]
-                row |= {f"{set_name}_{name}_{key}": values.get(key) for key in ("members", "spread", "labels")}
+                row |= {f"{set_name}_{name}_{key}": values.get(key) for key in ERROR_COLUMNS}
         for name, values in train.get("batch", {}).items():
             row |= {f"batch_{key}_{name}": values[key] for key in ("ratio", "inside")}
         for name, curve in select.get("calibration", {}).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,33 @@ from ase import Atoms
 
 from paretofit.commands.augment import augment_study
 from paretofit.commands.study_sections import AugmentStudy
-from paretofit.core import InputError, hash_file, read_json_with_digest, write_json_with_digest
+from paretofit.core import InputError, hash_file, hash_files, read_json_with_digest, write_json_with_digest
 from paretofit.dataset import Dataset, LevelData, describe_dataset, write_dataset
 from paretofit.dataset.io import read_frames, read_labels
 from paretofit.execution import RunContext
-from paretofit.learning import RESTART_ADVICE, LearnFolder, LearnSettings, LearnStudy, load_frames, write_frames
+from paretofit.learning import (
+    ABOVE_KEY,
+    RESTART_ADVICE,
+    LearnFolder,
+    LearnSettings,
+    LearnStudy,
+    explore_with_initial_potential,
+    load_frames,
+    write_frames,
+)
+from paretofit.potentials import read_potential
 from paretofit.structures import list_elements
 
 CANDIDATES_FILE = "candidates.extxyz"
+GROUP_KEYS = ("family", "trajectory")
 
 
-def start_loop(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> list[Atoms]:
+def start_loop(
+    settings: LearnStudy, folder: LearnFolder, context: RunContext, notify: Callable[[str], object] = str
+) -> list[Atoms]:
     """Generate the candidates and the structures of the first iteration, unless they exist; return the candidates.
+
+    With an initial potential, frames of its dynamics are candidates, too.
 
     Raises
     ------
@@ -31,24 +46,30 @@ def start_loop(settings: LearnStudy, folder: LearnFolder, context: RunContext) -
         If the existing candidates are corrupt, or settings that determine them have changed.
     """
     path = folder.path / CANDIDATES_FILE
-    _write_or_check_candidates(settings, folder, path, context)
+    _write_or_check_candidates(settings, folder, path, context, notify)
     candidates = load_frames(path, RESTART_ADVICE)
     iteration, count = folder.iteration(1), settings.learning.n_initial
     if iteration.read_record("label") is None:
-        initial = candidates
-        if count is not None and count < len(candidates):
+        has_labels = settings.dataset is not None
+        initial = [atoms for atoms in candidates if not has_labels or atoms.info.get(ABOVE_KEY, "unknown")]
+        if count is not None and count < len(initial):
             rng = np.random.default_rng([settings.learning.seed, 0, 5])
-            initial = [candidates[k] for k in np.sort(rng.permutation(len(candidates))[:count])]
+            initial = [initial[k] for k in np.sort(rng.permutation(len(initial))[:count])]
         write_frames(iteration.structures, initial)
     return candidates
 
 
-def _write_or_check_candidates(settings: LearnStudy, folder: LearnFolder, path: Path, context: RunContext) -> None:
+def _write_or_check_candidates(
+    settings: LearnStudy, folder: LearnFolder, path: Path, context: RunContext, notify: Callable[[str], object]
+) -> None:
     record_path, inputs = folder.path / "start.json", _collect_inputs(settings)
     if not record_path.is_file():
         if settings.dataset is not None:
             _copy_dataset(settings.dataset, folder.dataset)
-        write_frames(path, _generate_candidates(settings, folder, context))
+        candidates, first_id = _generate_candidates(settings, folder, context)
+        if settings.learning.initial_potential is not None:
+            candidates += _explore_first(settings.learning, candidates, first_id, folder, context, notify)
+        write_frames(path, candidates)
         write_json_with_digest(record_path, {**inputs, CANDIDATES_FILE: hash_file(path)})
         return
     record = read_json_with_digest(record_path, RESTART_ADVICE)
@@ -70,6 +91,7 @@ def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:
         "augmentation.structures": [hash_file(path) for path in augmentation.structures] if augmentation else [],
         "learning.structures": [hash_file(path) for path in learning.structures if path.is_file()],
         "learning.n_initial": learning.n_initial,
+        "learning.initial_potential": hash_potential_files(learning.initial_potential),
         "learning.sets": learning.sets.model_dump(mode="json"),
         "learning.seed": learning.seed,
     }
@@ -77,18 +99,25 @@ def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:
 
 
 def _copy_dataset(source: Path, target: Path) -> None:
-    """Copy the labelled dataset without the info that another loop wrote about its iterations."""
+    """Copy the labelled dataset without the info that another loop wrote about its iterations.
+
+    Group keys get a prefix, because this loop gives the same names to other groups.
+    """
     with Dataset(source) as data:
         structures = list(data)
         for atoms in structures:
-            for key in ("iteration", "started_from"):
+            for key in ("iteration", "started_from", ABOVE_KEY):
                 atoms.info.pop(key, None)
+            atoms.info |= {key: f"dataset:{atoms.info[key]}" for key in GROUP_KEYS if key in atoms.info}
         levels = {name: LevelData(read_labels(data, name), data.settings(name)) for name in data.levels}
         write_dataset(target, structures, levels, data.ids.tolist())
 
 
-def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> list[Atoms]:
-    """Generate candidates by augmentation, add the structures of files, and number them after the dataset's ids."""
+def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> tuple[list[Atoms], int]:
+    """Generate candidates by augmentation, add the structures of files, and number them after the dataset's ids.
+
+    Also returns the next free id.
+    """
     first_id = 0
     if settings.dataset is not None:
         with Dataset(settings.dataset) as data:
@@ -101,7 +130,39 @@ def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: Run
         candidates += _number_structures(result.candidates.structures, first_id, "augmented")
     for path in settings.learning.structures:
         candidates += _number_structures(read_frames(path, None).atoms, first_id + len(candidates), path.stem)
-    return candidates
+    return candidates, first_id + len(candidates)
+
+
+def _explore_first(
+    settings: LearnSettings,
+    candidates: Sequence[Atoms],
+    first_id: int,
+    folder: LearnFolder,
+    context: RunContext,
+    notify: Callable[[str], object],
+) -> list[Atoms]:
+    """Run the dynamics of the initial potential, and return its frames as candidates."""
+    potential, elements = read_potential(Path(settings.initial_potential or "")), collect_elements(candidates, folder)
+    if foreign_elements := sorted(set(elements) - set(potential.elements)):
+        raise InputError(
+            f"'learning.initial_potential' supports only {', '.join(potential.elements)}; the structures contain "
+            f"{foreign_elements[0]}"
+        )
+    starts = load_start_structures(settings, candidates, folder, elements)
+    frames, message = explore_with_initial_potential(
+        potential, candidates, starts, settings, folder.path / "initial", first_id, context
+    )
+    notify(f"initial exploration: {message}")
+    return frames
+
+
+def hash_potential_files(path: Path | None) -> dict[str, str] | None:
+    """Hash the files of a potential by name: those of a folder, or those next to a file with the same stem."""
+    if path is None:
+        return None
+    folder = path if path.is_dir() else path.parent
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and (path.is_dir() or file.stem == path.stem)]
+    return hash_files(folder, [file.name for file in files])
 
 
 def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: str) -> list[Atoms]:
@@ -117,12 +178,13 @@ def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: 
     for k, atoms in enumerate(structures):
         copy: Atoms = atoms.copy()
         copy.calc = None
-        keys = [key for key in ("parent", "family", "trajectory") if key in atoms.info]
+        keys = [key for key in ("parent", *GROUP_KEYS) if key in atoms.info]
         groups: dict[str, str | int] = {key: f"{source_name}:{atoms.info[key]}" for key in keys}
         if (parent := str(atoms.info.get("parent", ""))) in new_ids:
             groups["parent"] = new_ids[parent]
         copy.info = {**atoms.info, **groups, "config_id": first_id + k, "iteration": 1}
-        copy.info.pop("started_from", None)  # an id of another loop
+        for key in ("started_from", ABOVE_KEY):  # of another loop
+            copy.info.pop(key, None)
         copies.append(copy)
     return copies
 

@@ -1,4 +1,7 @@
-"""Configurations and their labels at several convergence levels, in one HDF5 file."""
+"""Configurations and their labels at several convergence levels, in one HDF5 file.
+
+.. include:: data.md
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""One way to run tasks: local processes, dask, SLURM jobs."""
+"""One way to run tasks: local processes, dask, SLURM jobs.
+
+.. include:: clusters.md
+"""
 
 import lazy_loader
 

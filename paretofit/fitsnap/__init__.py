@@ -1,4 +1,7 @@
-"""FitSNAP's input files, groups, metrics and descriptor engine."""
+"""FitSNAP's input files, groups, metrics and descriptor engine.
+
+.. include:: fitsnap.md
+"""
 
 import lazy_loader
 

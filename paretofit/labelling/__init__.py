@@ -1,4 +1,7 @@
-"""Labels at several convergence levels: engines, ladder, cost and resumable labelling."""
+"""Labels at several convergence levels: engines, ladder, cost and resumable labelling.
+
+.. include:: labelling.md
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""The active-learning loop: explore, evaluate, calibrate, select, label."""
+"""The active-learning loop: explore, evaluate, calibrate, select, label.
+
+.. include:: learning.md
+"""
 
 import lazy_loader
 

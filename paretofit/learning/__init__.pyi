@@ -1,6 +1,8 @@
 from .explore import plan_runs as plan_runs
 from .explore import select_start_structures as select_start_structures
 from .frame_monitor import FrameMonitor as FrameMonitor
+from .initial_exploration import ABOVE_KEY as ABOVE_KEY
+from .initial_exploration import explore_with_initial_potential as explore_with_initial_potential
 from .labeller import Labeller as Labeller
 from .labeller import journal_path as journal_path
 from .learn_settings import ExploreSettings as ExploreSettings

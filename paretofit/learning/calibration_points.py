@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
 from paretofit.execution import RunContext
 from paretofit.learning.evaluation import CommitteeErrors, evaluate_committee, evaluate_cross_validation
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder
@@ -27,8 +27,8 @@ POINT_COLUMNS = ["id", "config_type", "input", "iteration", "of"]
 VALUE_COLUMNS = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("std", "committee_error")]
 
 
-def describe_configurations(data: TrainingData) -> pd.DataFrame:
-    """Tabulate ``id, set, iteration, level, config_type, input`` of the labelled configurations."""
+def describe_configurations(data: TrainingData, weights: Array | float = 1.0) -> pd.DataFrame:
+    """Tabulate ``id, set, iteration, level, config_type, input, weight`` of the labelled configurations."""
     infos = data.dataset.info_records
     return pd.DataFrame({
         "id": data.dataset.ids,
@@ -37,6 +37,7 @@ def describe_configurations(data: TrainingData) -> pd.DataFrame:
         "level": data.level,
         "config_type": [str(info.get("config_type", "")) for info in infos],
         "input": [str(info.get("input", "")) for info in infos],
+        "weight": weights,
     })  # fmt: skip
 
 
@@ -71,7 +72,8 @@ def evaluate_batch(
     frames = pd.read_csv(previous.path / "frames.csv") if (previous.path / "frames.csv").is_file() else pd.DataFrame()
     if "config_id" not in frames:
         return table.assign(**dict.fromkeys(names, np.nan))
-    predicted = frames[frames["config_id"].notna()].set_index("config_id").reindex(columns=names)
+    is_whole = frames.get("atoms_to_label", frames.get("atoms")) == frames.get("atoms")  # not cut down
+    predicted = frames[frames["config_id"].notna() & is_whole].set_index("config_id").reindex(columns=names)
     return table.join(predicted, on="id")
 
 

@@ -46,7 +46,8 @@ class CommitteeErrors:
         A row per label component of the validation and test sets: ``configuration`` (row of the table), ``quantity,
         label, prediction, error``.
     rmse : dict of str to dict
-        Root mean square errors by set and property: ``value`` of the potential (the mean of the members), ``members``
+        Root mean square errors by set and property: ``value`` of the potential (the mean of the members), ``weighted``,
+        the same with the weights of the training, in which structures far above equilibrium count less, ``members``
         and ``spread``, the mean and standard deviation of the errors of the individual members, ``by_member``, their
         errors, and ``labels``, the number of configurations with a label.
     """
@@ -84,7 +85,7 @@ def evaluate_committee(
     labelled : LabelledStructures
         Structures with labels on the energy scale of the best level.
     records : DataFrame
-        ``id, set, iteration`` of each structure.
+        ``id, set, iteration`` of each structure, and ``weight`` if it is not 1.
     context : RunContext
     """
     pairs = list(zip(labelled.structures, labelled.labels, strict=True))
@@ -97,12 +98,13 @@ def evaluate_committee(
     table["extrapolation_grade"] = [grade for _, grade, _ in results]
     _add_columns(table, comparisons)
     errors = table[[f"{name}_error" for name in PROPERTIES]].to_numpy()
+    weights = table["weight"].to_numpy() if "weight" in table else np.ones(n)
     rmse = {}
     for name in (*SET_NAMES, FIRST_TEST):
         is_in_set = (table["set"] == name.removeprefix("first_")).to_numpy()
         if name == FIRST_TEST:
             is_in_set = is_in_set & (table["iteration"] == 1).to_numpy()
-        rmse[name] = _compute_rmse(squared_errors[is_in_set], errors[is_in_set], counts[is_in_set])
+        rmse[name] = _compute_rmse(squared_errors[is_in_set], errors[is_in_set], counts[is_in_set], weights[is_in_set])
     tables = [part.assign(configuration=k) for k, (_, _, part) in enumerate(results) if table["set"][k] != TRAIN]
     components = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"quantity": []})
     return CommitteeErrors(table, components, rmse)
@@ -143,7 +145,7 @@ def _add_columns(table: pd.DataFrame, comparisons: list[_Comparison]) -> pd.Data
     return table
 
 
-def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[str, dict[str, Any]]:
+def _compute_rmse(squared_errors: Array, errors: Array, counts: Array, weights: Array) -> dict[str, dict[str, Any]]:
     """Compute the root mean square errors of a set, weighted by the number of labelled components; NaN without labels.
 
     Parameters
@@ -153,18 +155,21 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[s
         Errors of the mean of the members.
     counts : (n, 3) int
         Numbers of labelled components.
+    weights : (n,) float64
+        Weights of the rows of the configurations in the training.
     """
-    totals = counts.sum(axis=0)
 
-    def average(values: Array, weights: Array) -> Array:
-        mean_square = np.nansum(values * weights, axis=0) / np.maximum(totals, 1)
+    def average(squares: Array, factors: Array) -> Array:
+        totals = factors.sum(axis=0)
+        mean_square = np.nansum(squares * factors, axis=0) / np.where(totals > 0, totals, 1.0)
         return np.where(totals > 0, np.sqrt(mean_square), np.nan)
 
     member_rmse = average(squared_errors, counts[:, None, :])
-    mean_rmse = average(errors**2, counts)
+    mean_rmse, weighted_rmse = (average(errors**2, factors) for factors in (counts, weights[:, None] ** 2 * counts))
     return {
         name: {
             "value": float(mean_rmse[k]),
+            "weighted": float(weighted_rmse[k]),
             "members": float(values.mean()),
             "spread": float(values.std()),
             "by_member": values.tolist(),

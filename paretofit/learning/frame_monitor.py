@@ -88,9 +88,7 @@ class FrameMonitor:
         if self.potential.uncertainty is not None:
             assessment = self.potential.assess(atoms)
             atoms.arrays["extrapolation_grade"] = assessment.grades
-            row["extrapolation_grade"] = assessment.grade
-            for quantity in KINDS:
-                row |= self._summarise(quantity, assessment)
+            row |= self.summarise(assessment)
             stress = assessment.stress
         elif is_bulk:
             stress = np.reshape(self.potential.predict(atoms).stress, (-1, 6)).mean(axis=0)
@@ -98,16 +96,18 @@ class FrameMonitor:
             row["pressure_kbar"] = compute_pressure(stress, len(atoms), snapshot.temperature, row["volume"]) / KBAR
         return self._find_problem(row) if time_ps > 0 else ""  # not in the equilibration, as for grades
 
-    def _summarise(self, quantity: str, assessment: Assessment) -> dict[str, float]:
-        """Summarise the error bars of a quantity, in the units of tables."""
-        factor, _ = DISPLAY_UNITS[KINDS[quantity]]
-        std, interval = (
-            factor * float(np.sqrt(np.mean(np.square(getattr(assessment, f"{ATTRIBUTES[quantity]}_{name}")))))
-            for name in ("std", "interval")
-        )
-        row = {f"{quantity}_std": std, f"{quantity}_interval": interval}
-        if (calibration := self.calibrations.get(quantity)) is not None:
-            row[f"{quantity}_expected"] = factor * float(calibration.predict_error(std / factor))
+    def summarise(self, assessment: Assessment) -> dict[str, float]:
+        """Summarise the extrapolation grade and the error bars of a structure, with the columns of `record`."""
+        row = {"extrapolation_grade": assessment.grade}
+        for quantity, kind in KINDS.items():
+            factor, _ = DISPLAY_UNITS[kind]
+            row[f"{quantity}_std"], row[f"{quantity}_interval"] = (
+                factor * float(np.sqrt(np.mean(np.square(getattr(assessment, f"{ATTRIBUTES[quantity]}_{name}")))))
+                for name in ("std", "interval")
+            )
+            if (calibration := self.calibrations.get(quantity)) is not None:
+                std = row[f"{quantity}_std"] / factor
+                row[f"{quantity}_expected"] = factor * float(calibration.predict_error(std))
         return row
 
     def _find_problem(self, row: Mapping[str, float]) -> str:

@@ -170,6 +170,15 @@ class ExploreSettings(StrictSettings):
         return self
 
 
+class CutOutSettings(StrictSettings):
+    """Small cells around the atom with the highest extrapolation grade, which are labelled instead of large frames."""
+
+    max_atoms: Count = Field(200, description="Number of atoms above which a frame is too large to label.")
+    radius: StrictPositiveFloat = Field(
+        6.0, description="Radius in Å of the environment that the cell holds; at least the cutoff of the potential."
+    )
+
+
 class SelectSettings(StrictSettings):
     """Selection of the frames to label."""
 
@@ -187,6 +196,10 @@ class SelectSettings(StrictSettings):
     )
     duplicate_tolerance: Annotated[float, Field(ge=0, strict=True)] = Field(
         0.001, description="Relative distance of mean descriptors below which two structures are duplicates."
+    )
+
+    cut_out: CutOutSettings | None = Field(
+        None, description="Periodic cells that are cut out of large frames; by default whole frames are labelled."
     )
 
     @model_validator(mode="after")
@@ -215,6 +228,11 @@ class LearnSettings(StrictSettings):
 
     structures: StudyPaths = Field([], description="Files of candidates, in addition to those of 'augmentation'.")
     n_initial: Count | None = Field(None, description="Number of candidates to label first; by default all.")
+    initial_potential: StudyPath | None = Field(
+        None,
+        description="Folder or files of a potential or committee (SNAP, MACE) whose dynamics add candidates before the "
+        "first label; with a calibrated committee and a 'dataset', only candidates above tolerance are labelled.",
+    )
     max_iterations: Count = Field(10, description="Largest number of iterations.")
     seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="Random seed of the loop.")
     sets: SetShareSettings = Field(SetShareSettings(), description="Training, validation and test sets.")

@@ -176,7 +176,7 @@ class LearningLoop:
         training = self.model.train(data, iteration.model.absolute(), seed=seed, context=self.context)
         indices = np.arange(len(data.dataset))
         labelled = data.select_aligned(indices, training.offsets)
-        configurations = calibration_points.describe_configurations(data)
+        configurations = calibration_points.describe_configurations(data, training.configuration_weights)
         errors = evaluate_committee(training.committee, labelled, configurations, self.context)
         write_csv(errors.table, iteration.path / "errors.csv", CSV_DIGITS)
         write_csv(errors.components, iteration.path / "components.csv", CSV_DIGITS)
@@ -274,10 +274,18 @@ class LearningLoop:
         selected_rows = selection.select_frames(table, descriptors, known_descriptors, settings, self._create_rng(k, 4))
         table.loc[selected_rows, "verdict"] = selection.CHOSEN
         table.loc[selected_rows, "config_id"] = last_id + 1 + np.arange(len(selected_rows))
+        configurations = [
+            selection.make_configuration(frames[frame], assessments[frame].grades, last_id + number, k + 1, settings)
+            for number, frame in enumerate(selected_rows.tolist(), start=1)
+        ]
+        table.loc[selected_rows, "atoms_to_label"] = [len(atoms) for atoms in configurations]
         origins = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])
+        origins["atoms"] = [len(atoms) for atoms in frames]
         write_csv(pd.concat([origins, table], axis=1), iteration.path / "frames.csv", CSV_DIGITS)
         verdicts = {str(name): int(count) for name, count in table["verdict"].value_counts().items()}
         message = ", ".join(f"{count} {name}" for name, count in verdicts.items())
+        if n_cut := sum(selection.CUT_OUT_KEY in atoms.info for atoms in configurations):
+            message += f"; {n_cut} of the chosen frames are cut down to the environment of an atom"
         result |= {"said": message, "verdicts": verdicts, "selected": len(selected_rows)}
         if not len(selected_rows):
             reason = (
@@ -289,14 +297,5 @@ class LearningLoop:
             )
             return {**result, "said": f"{message}; nothing to label", "stop": reason}
         path = self.folder.iteration(k + 1).structures
-        write_frames(path, [_make_configuration(frames[frame], last_id + number, k + 1)
-                            for number, frame in enumerate(selected_rows.tolist(), start=1)])  # fmt: skip
+        write_frames(path, configurations)
         return {**result, "structures": hash_file(path)}
-
-
-def _make_configuration(frame: Atoms, config_id: int, iteration: int) -> Atoms:
-    """Copy a frame and add the info of a configuration to label."""
-    atoms: Atoms = frame.copy()
-    atoms.calc = None
-    atoms.info = {**frame.info, "config_id": config_id, "iteration": iteration, "config_type": "md"}
-    return atoms

@@ -85,7 +85,8 @@ def _build_sections(
     empty, drawn = pd.DataFrame(), report_figures
     yield PageSection(
         "Errors by iteration", empty, [drawn["errors"]],
-        "The test set of the first iteration stays the same; the others grow with the frames of the dynamics. The "
+        "The test set of the first iteration stays the same; its errors have the weights of the training, in which "
+        "structures far above equilibrium count less. The other sets grow with the frames of the dynamics. The "
         "potential is the mean of the members of the committee, whose own errors stand beside it.",
     )  # fmt: skip
     yield PageSection(

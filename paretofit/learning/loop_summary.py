@@ -19,6 +19,7 @@ from paretofit.report import format_duration, format_number, join_items
 
 MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not judged
 MAX_LISTED_KINDS = 4
+MIN_WEIGHT_EFFECT = 0.05  # relative change of an error by the weights of configurations, above which it is said
 
 
 def read_tolerance(folder: LearnFolder) -> ToleranceSettings:
@@ -95,18 +96,20 @@ def build_facts(folder: LearnFolder, iterations: pd.DataFrame, errors: pd.DataFr
 
 
 def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -> str:
-    """Compare the errors on the first test set with the tolerances."""
+    """Compare the errors on the first test set, weighted as in the training, with the tolerances."""
     rmse = record["rmse"].get(FIRST_TEST, {})
-    texts, above, unknown = [], [], []
+    texts, above, unknown, is_weighted = [], [], [], False
     for name in PROPERTIES:
         values, limit = rmse.get(name, {"value": None}), getattr(tolerance, name)
         if values["value"] is None or not np.isfinite(values["value"]):
             unknown.append(name)
             continue
-        if values["value"] > limit:
+        error = values.get("weighted", values["value"])
+        if error > limit:
             above.append(name)
+        is_weighted |= abs(error / values["value"] - 1) > MIN_WEIGHT_EFFECT if values["value"] else False
         texts.append(
-            f"{name} {format_number(values['value'])} {UNITS[name]} (tolerance {format_number(limit)}, "
+            f"{name} {format_number(error)} {UNITS[name]} (tolerance {format_number(limit)}, "
             f"{values.get('labels', 0)} labels)"
         )
     if not texts:
@@ -118,7 +121,15 @@ def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -
         if unknown
         else ""
     )
-    return f"{verdict}. Errors on the test set of the first iteration, the same in all: {'; '.join(texts)}.{missing}"
+    return (
+        f"{verdict}. Errors on the test set of the first iteration, the same in all: {'; '.join(texts)}.{missing}"
+        + (
+            " Structures far above equilibrium, and with large forces, count less than others, as in the training "
+            "('learning.model.downweight')."
+            if is_weighted
+            else ""
+        )
+    )
 
 
 def _describe_kinds(table: pd.DataFrame, tolerance: ToleranceSettings) -> str:
@@ -182,10 +193,17 @@ def _describe_next(records: list[tuple[int, dict[str, Any]]], iterations: pd.Dat
 
 def _extrapolate(records: list[tuple[int, dict[str, Any]]], n_last: int, n_new: int) -> Iterator[str]:
     for name in PROPERTIES:
-        history = [(int(record["counts"][TRAIN]), record["rmse"][FIRST_TEST][name]["value"]) for _, record in records]
+        history = [(int(record["counts"][TRAIN]), _get_weighted(record, name)) for _, record in records]
         points = [(n, error) for n, error in history if error is not None and np.isfinite(error) and error > 0]
         if len(points) < 2:
             continue
         exponent, error = fit_learning_exponent(points), points[-1][1]
         expected = error * (n_last / (n_last + n_new)) ** exponent
         yield f"{name} {format_number(expected)} instead of {format_number(error)} {UNITS[name]}"
+
+
+def _get_weighted(record: Mapping[str, Any], name: str) -> float | None:
+    """Return the error of a property on the first test set, with the weights of the training if they are known."""
+    values = record["rmse"][FIRST_TEST][name]
+    error: float | None = values.get("weighted", values["value"])
+    return error

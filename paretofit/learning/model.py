@@ -102,6 +102,8 @@ class TrainingResult:
         Problems during training, and their solutions.
     member_records : tuple of dict
         Table rows with the training of each member; empty for SNAP.
+    configuration_weights : (n,) float64 or float
+        Weights of the rows of each configuration.
     cross_validation : CrossValidation or None
         Committees without each fold of the training set, whose configurations are numbered as in the training data;
         None for models that are not trained again at little cost.
@@ -112,6 +114,7 @@ class TrainingResult:
     description: str
     events: tuple[str, ...] = ()
     member_records: tuple[dict[str, Any], ...] = ()
+    configuration_weights: Array | float = 1.0
     cross_validation: CrossValidation | None = None
 
 
@@ -195,7 +198,10 @@ class SnapModel:
         if symbols := ", ".join(energies[level]):
             description += f", exact energies of free atoms of {symbols}"
         cross_validation = cross_validation._replace(fold=fold)
-        return TrainingResult(Committee(potential), offsets, description, cross_validation=cross_validation)
+        return TrainingResult(
+            Committee(potential), offsets, description, configuration_weights=configuration_weights,
+            cross_validation=cross_validation,
+        )  # fmt: skip
 
     def _build_committee(
         self,

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from paretofit.core import Array, InputError
 from paretofit.learning.learn_settings import SelectSettings
 from paretofit.linear import select_d_optimal
-from paretofit.structures import is_too_close
+from paretofit.structures import cut_out_environment, is_too_close
 from paretofit.uncertainty import CALIBRATIONS, Assessment, compute_weighted_quantiles, score_detection
 
 PROPERTIES = ("energy", "forces", "stress")
@@ -27,6 +27,7 @@ MIN_POINT_WEIGHT = 0.02  # relative to a point with the disagreement of the fram
 BATCH_WEIGHT = 0.5  # of all frames of earlier batches together, relative to all other points
 BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
+CUT_OUT_KEY = "cut_out"  # info of a configuration: the central atom and the size of the frame
 CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
 
 
@@ -236,6 +237,31 @@ def select_frames(
         return np.sort(rng.permutation(candidates)[:count])
     order, _ = select_d_optimal(descriptors[candidates], count, known_descriptors)
     return np.sort(candidates[order])
+
+
+def make_configuration(frame: Atoms, grades: Array, config_id: int, iteration: int, settings: SelectSettings) -> Atoms:
+    """Make the configuration to label from a frame, or from the environment of an atom if the frame is too large.
+
+    Parameters
+    ----------
+    frame : ase.Atoms
+    grades : (n_atoms,) float64
+        Extrapolation grades; the environment of the atom with the highest grade is cut out.
+    config_id, iteration : int
+        Added to the info.
+    settings : SelectSettings
+        ``cut_out`` limits the size of frames that have a periodic direction.
+    """
+    atoms: Atoms = frame.copy()
+    atoms.calc = None
+    info = {**frame.info, "config_id": config_id, "iteration": iteration, "config_type": "md"}
+    if settings.cut_out is not None and len(frame) > settings.cut_out.max_atoms and frame.pbc.any():
+        center = int(np.nanargmax(grades))
+        atoms = cut_out_environment(atoms, center, settings.cut_out.radius)
+        if len(atoms) < len(frame):
+            info[CUT_OUT_KEY] = f"atom {center} of {len(frame)}"
+    atoms.info = info
+    return atoms
 
 
 def _find_duplicates(descriptors: Array, known_descriptors: Array, tolerance: float) -> Array:

@@ -124,22 +124,20 @@ def compute_configuration_weights(data: TrainingData, train: Array, scales: Down
     Returns
     -------
     (n,) float64
-        1 for configurations that are not in the training set.
+        Weights of all configurations, also of those outside the training set.
     """
-    labelled = data.select_labelled(train)
+    labelled = data.select_labelled(np.arange(len(data.dataset)))
     structures, labels = labelled.structures, labelled.labels
     energy = np.array([float(label.energy) / len(atoms) for label, atoms in zip(labels, structures, strict=True)])
     elements = list_elements(structures)
     fractions = np.array([[np.mean(atoms.symbols == symbol) for symbol in elements] for atoms in structures])
-    excess = energy - fractions @ np.linalg.lstsq(fractions, energy, rcond=None)[0]
-    excess -= excess.min()
+    excess = energy - fractions @ np.linalg.lstsq(fractions[train], energy[train], rcond=None)[0]
+    excess = np.maximum(excess - excess[train].min(), 0.0)
     forces = np.array([np.sqrt(np.nanmean(np.square(label.forces))) for label in labels])
-    squares = np.zeros(len(train))
+    squares = np.zeros(len(energy))
     for values, scale in ((excess, scales.energy), (forces, scales.forces)):
         squares += 0.0 if scale is None else np.nan_to_num(values / scale) ** 2
-    weights = np.ones(len(data.dataset))
-    weights[train] = 1 / np.sqrt(1 + squares)
-    return weights
+    return np.asarray(1 / np.sqrt(1 + squares))
 
 
 def compute_level_weights(data: TrainingData, level: str) -> tuple[float, float, float]:

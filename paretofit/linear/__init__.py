@@ -1,4 +1,8 @@
-"""Weighted least squares, leverage and sampling, for plain arrays."""
+"""Weighted least squares, leverage and sampling, for plain arrays.
+
+.. include:: maths.md
+.. include:: gpu.md
+"""
 
 import lazy_loader
 

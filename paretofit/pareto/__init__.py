@@ -1,4 +1,7 @@
-"""Dominance, hypervolume, learning curves and the budget planner, for plain tables."""
+"""Dominance, hypervolume, learning curves and the budget planner, for plain tables.
+
+.. include:: planning.md
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""Potentials as LAMMPS files and ASE calculators."""
+"""Potentials as LAMMPS files and ASE calculators.
+
+.. include:: potentials.md
+"""
 
 import lazy_loader
 

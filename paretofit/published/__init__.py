@@ -1,4 +1,7 @@
-"""The published study's dataset and result tables."""
+"""The published study's dataset and result tables.
+
+.. include:: published.md
+"""
 
 import lazy_loader
 

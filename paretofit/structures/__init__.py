@@ -1,4 +1,7 @@
-"""Augmentation and entropy-maximised generation of structures."""
+"""Augmentation and entropy-maximised generation of structures.
+
+.. include:: structures.md
+"""
 
 import lazy_loader
 

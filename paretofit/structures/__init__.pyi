@@ -1,6 +1,7 @@
 from .augment_settings import AugmentSettings as AugmentSettings
 from .augmentation import generate_candidates as generate_candidates
 from .candidates import Candidates as Candidates
+from .cutout import cut_out_environment as cut_out_environment
 from .disorder import check_packing as check_packing
 from .duplicates import assign_duplicates as assign_duplicates
 from .duplicates import describe_near_duplicates as describe_near_duplicates

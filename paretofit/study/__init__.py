@@ -1,4 +1,8 @@
-"""The sweep study: its settings, preparation, pipeline, result and report."""
+"""The sweep study: its settings, preparation, pipeline, result and report.
+
+.. include:: yaml.md
+.. include:: run-folder.md
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""Committees, calibrated error bars and extrapolation grades."""
+"""Committees, calibrated error bars and extrapolation grades.
+
+.. include:: uncertainty.md
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""Physical properties of a potential: equation of state, elastic constants, phonons, defects, surfaces, layers, MD."""
+"""Physical properties of a potential: equation of state, elastic constants, phonons, defects, surfaces, layers, MD.
+
+.. include:: validation.md
+"""
 
 import lazy_loader
 

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import bulk, graphene, molecule
 from ase.io import read, write
 from helpers.command_line import call
+from helpers.pictures import rendered_pictures
 from helpers.structures import same
 
 from paretofit import Dataset, InputError
@@ -200,7 +201,8 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
     path = study_file(
         tmp_path, more="  entropy: {count: 2, composition: {Be: 1}, n_atoms_range: [4, 6], twojmax: 2, max_steps: 3}\n"
     )
-    done = call("augment", path, cwd=tmp_path)
+    with rendered_pictures():
+        done = call("augment", path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in ("16 candidates", "2 entropy", "above random", "map.png", "distributions.png"):
         assert text in done.stdout

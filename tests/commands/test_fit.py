@@ -36,7 +36,7 @@ ZBL = ReferencePotential("hybrid/overlay zero 10.0 zbl 4.0 4.8", ("* * zero", "*
 @pytest.fixture(scope="module")
 def tantalum(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ta")
-    return fit_fitsnap(TANTALUM / "Ta-example.in", folder / "pot", jobs=2), folder / "pot"
+    return fit_fitsnap(TANTALUM / "Ta-example.in", folder / "pot"), folder / "pot"
 
 
 def published_metrics():
@@ -86,7 +86,7 @@ class TestTantalum:
         assert result.deviation < 1e-8
 
     def test_optimised_weights_lower_held_out_errors(self, tantalum, tmp_path):
-        result = fit_fitsnap(TANTALUM / "Ta-example.in", tmp_path, objectives=["energy", "force"], jobs=2)
+        result = fit_fitsnap(TANTALUM / "Ta-example.in", tmp_path, objectives=["energy", "force"])
         assert result.optimised_weights.objective[1] < result.optimised_weights.objective[0] - 0.1
         assert result.unseen_error_ratio < 1.0  # on configurations that the search never saw
         table = pd.read_csv(tmp_path / "weights.csv")

@@ -20,8 +20,8 @@ PUBLISHED_ERRORS = {"Mo": (4.04, 333.0), "Si": (5.51, 177.0)}
 def test_a_default_fit_has_lower_test_errors_than_the_published_quadratic_model(tmp_path, element):
     for name in ("training", "test"):
         import_dataset(tmp_path / f"{name}.h5", {"dft": MLEARN / element / f"{name}.json"})
-    fit_dataset(tmp_path / "training.h5", tmp_path / "potential", jobs=2)
-    evaluation = evaluate_dataset(tmp_path / "potential", tmp_path / "test.h5", jobs=2)
+    fit_dataset(tmp_path / "training.h5", tmp_path / "potential")
+    evaluation = evaluate_dataset(tmp_path / "potential", tmp_path / "test.h5")
     table = evaluation.components  # of all configurations: a few are equivalent to training configurations by symmetry
     energy, force = PUBLISHED_ERRORS[element]
     for quantity, limit in (("energy", energy), ("force", force)):

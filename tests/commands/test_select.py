@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 from helpers.command_line import call
+from helpers.pictures import rendered_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -231,9 +232,9 @@ def test_draws_by_score_depend_on_the_seed_and_on_nothing_else(pool):
 
 
 def test_the_command_line_end_to_end_with_figures(pool):
-    done = call(
-        "select", "candidates.extxyz", "-n", "5", "--already-labelled", "labelled.extxyz", "--jobs", "1", cwd=pool
-    )
+    arguments = ["select", "candidates.extxyz", "-n", "5", "--already-labelled", "labelled.extxyz", "--jobs", "1"]
+    with rendered_pictures():
+        done = call(*arguments, cwd=pool)
     assert done.returncode == 0, done.stderr
     assert "5 of 14 candidates" in done.stdout
     assert (pool / "selected_figures" / "map.png").stat().st_size > 5000

@@ -21,6 +21,7 @@ from paretofit.dataset import (
     split_configurations,
     write_dataset,
 )
+from paretofit.dataset.quality import has_close_atoms
 from paretofit.dataset.stored_dataset import MAX_CHUNK_CONFIGURATIONS
 
 
@@ -171,6 +172,21 @@ def test_writing_leaves_nothing_half_done(tmp_path, small_dataset):
         write_dataset(small_dataset, [], {})
     with pytest.raises(InputError, match="unique; 3 appears"):
         write_dataset(small_dataset, [Atoms("Be")] * 2, {}, [3, 3])
+
+
+def test_close_atoms_are_those_of_a_neighbour_list(monkeypatch):
+    """In skewed cells, sheets, chains and clusters of both elements; every second one has close atoms."""
+    rng, verdicts = np.random.default_rng(0), []
+    for k in range(60):
+        n = 2 + k % 5
+        cell = np.eye(3) * (2.6 * n ** (1 / 3)) + rng.normal(size=(3, 3)) * 0.6
+        atoms = Atoms(rng.choice([4, 74], n), scaled_positions=rng.random((n, 3)), cell=cell, pbc=np.arange(3) < k % 4)
+        atoms.positions += rng.integers(-2, 3, size=(n, 3)) @ cell * atoms.pbc
+        verdicts.append(has_close_atoms(atoms, 0.4))
+        with monkeypatch.context() as patch:
+            patch.setattr("paretofit.dataset.quality.summary.MAX_DISTANCE_MATRIX_ATOMS", 0)
+            assert has_close_atoms(atoms, 0.4) == verdicts[-1]
+    assert 10 < sum(verdicts) < 50
 
 
 def test_info_warns_of_trouble(tmp_path):

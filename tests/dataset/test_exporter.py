@@ -1,8 +1,7 @@
 """Export and import again: the same dataset to the last bit, whatever is in it."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from io import StringIO
 
 import ase.db
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import ROOT
+from helpers import command_line
 from helpers.importing import import_dataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -160,10 +160,7 @@ def test_what_cannot_be_exported(small_dataset, tmp_path, options, message):
 
 
 def test_the_command_line_exports_and_imports(small_dataset, tmp_path):
-    def call(*arguments):
-        command = [sys.executable, "-m", "paretofit.cli", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-
+    call = partial(command_line.call, cwd=tmp_path)
     done = call("export", small_dataset, "-o", "out", "--level", "good")
     assert done.returncode == 0, done.stderr
     assert "level_good.extxyz: 12 configurations\n" in done.stdout

@@ -186,26 +186,21 @@ class TestTasks:
                 list(parallel_map(run, range(3), 1))
         assert not list(tmp_path.iterdir())
 
-    def test_the_port_of_another_dashboard_is_not_used(self):
+    def test_a_local_cluster_is_silent_and_leaves_nothing_behind(self):
+        """The port of another dashboard is not used, workers do not print the log of dask, variables are restored.
+
+        Their log has tracebacks because a closed scheduler does not answer; dask sets variables for its workers, such
+        as OMP_NUM_THREADS, which would reach all later processes.
+        """
+        before = dict(os.environ)
         with socket.socket() as other, warnings.catch_warnings():
             with suppress(OSError):  # taken already, which will do as well
                 other.bind(("", 8787))
                 other.listen()
             warnings.simplefilter("error")
             with use_cluster(LocalClusterSettings(workers=1), 1):
-                assert list(parallel_map(refuse_three, range(3), 1)) == [0, 1, 2]
-
-    def test_local_workers_do_not_print_the_log_of_dask(self):
-        """Such as tracebacks because a closed scheduler does not answer."""
-        with use_cluster(LocalClusterSettings(workers=1), 1):
-            enabled = list(parallel_map(logs_errors, ["distributed.worker", "distributed.core", "paretofit"], 1))
+                enabled = list(parallel_map(logs_errors, ["distributed.worker", "distributed.core", "paretofit"], 1))
         assert enabled == [False, False, True]
-
-    def test_the_environment_is_restored(self):
-        """dask sets variables for its workers, such as OMP_NUM_THREADS, which would reach all later processes."""
-        before = dict(os.environ)
-        with use_cluster(LocalClusterSettings(workers=1), 1):
-            assert list(parallel_map(refuse_three, range(3), 1)) == [0, 1, 2]
         assert dict(os.environ) == before
 
     def test_tasks_are_consumed_as_needed(self):
@@ -291,6 +286,13 @@ def test_the_last_worker_ends_with_results_that_were_not_fetched(tmp_path, monke
             list(results)
 
 
+@pytest.fixture(scope="module")
+def expected(beryllium, tmp_path_factory):
+    """The results of the study of `TestStudies` on one process."""
+    studies = TestStudies()
+    return studies.run(tmp_path_factory.mktemp("study") / "one", studies.content(beryllium)).read_bytes()
+
+
 class TestStudies:
     def content(self, beryllium, **more):
         return {
@@ -312,14 +314,12 @@ class TestStudies:
         (folder / "s.yaml").write_text(yaml.safe_dump(content))
         return run_study(folder / "s.yaml", out=folder / "run", jobs=jobs).folder / "results.csv"
 
-    def test_results_are_identical_on_one_process_two_and_a_cluster(self, beryllium, scheduler, tmp_path):
-        expected = self.run(tmp_path / "one", self.content(beryllium)).read_bytes()
+    def test_results_are_identical_on_two_processes_and_a_cluster(self, expected, beryllium, scheduler, tmp_path):
         assert self.run(tmp_path / "two", self.content(beryllium), jobs=2).read_bytes() == expected
         content = self.content(beryllium, cluster=scheduler.model_dump())
         assert self.run(tmp_path / "dask", content).read_bytes() == expected
 
-    def test_results_are_identical_if_workers_are_killed(self, beryllium, tmp_path):
-        expected = self.run(tmp_path / "one", self.content(beryllium)).read_bytes()
+    def test_results_are_identical_if_workers_are_killed(self, expected, beryllium, tmp_path):
         with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
             killed, over = [], threading.Event()
 

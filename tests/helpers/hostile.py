@@ -6,6 +6,7 @@ A reader takes a path and reads the whole file. For any bytes, it must return or
 import io
 import tempfile
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -79,12 +80,17 @@ def whole_study(path: Path) -> None:
     load_label_study(path)
 
 
-def study_content() -> dict[str, Any]:
-    """Return a study with every section of the shipped studies."""
+@cache
+def _read_shipped_studies() -> dict[str, Any]:
     content: dict[str, Any] = {}
     for path in sorted(STUDIES.glob("*.yaml")):
         content.update(YAML(typ="safe").load(path))
     return content
+
+
+def study_content() -> dict[str, Any]:
+    """Return a study with every section of the shipped studies."""
+    return deepcopy(_read_shipped_studies())
 
 
 def yaml_text(content: Any) -> str:

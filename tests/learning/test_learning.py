@@ -33,7 +33,13 @@ from paretofit.learning.level_choice import (
 )
 from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, MdRun
-from paretofit.learning.selection import calibrate, classify_frames, select_frames, weigh_points
+from paretofit.learning.selection import (
+    calibrate,
+    classify_frames,
+    make_configuration,
+    select_frames,
+    weigh_points,
+)
 from paretofit.learning.sets import TEST, TRAIN, assign_sets
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
@@ -101,10 +107,21 @@ def study(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished_loop(tmp_path_factory):
+def finished_loop(tmp_path_factory, rendered_figures):
     """A loop of two iterations."""
     folder = tmp_path_factory.mktemp("learn")
     return learn(study(folder), out=folder / "run", jobs=2)
+
+
+@pytest.fixture
+def trained_loop(finished_loop, tmp_path):
+    """A copy of the loop as it was after the training of the first iteration, in the folder ``run``."""
+    folder = shutil.copytree(finished_loop.folder, tmp_path / "run")
+    shutil.rmtree(folder / "iterations" / "02")
+    shutil.rmtree(folder / "iterations" / "01" / "trajectories")
+    for name in ("explore.json", "select.json", "frames.csv"):
+        (folder / "iterations" / "01" / name).unlink()
+    return folder
 
 
 class TestTheLoop:
@@ -247,7 +264,7 @@ class TestTheLoop:
         unchanged = {path: path.stat().st_mtime_ns for path in before if path.name != "stopped.json"}
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
-    def test_loop_stops_if_test_errors_are_below_tolerance(self, tmp_path):
+    def test_loop_stops_if_test_errors_are_below_tolerance(self, trained_loop, tmp_path):
         wide = {"tolerance": {"energy": 1e8, "forces": 1e8, "stress": 1e8}, "discard_above": BROKEN}
         result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert result.stop_reason == "the errors on the test set are below tolerance"
@@ -352,7 +369,7 @@ class TestCorruptFiles:
 
 
 class TestStages:
-    def test_report_is_written_once_per_iteration(self, tmp_path, monkeypatch):
+    def test_report_is_written_once_per_iteration(self, trained_loop, tmp_path, monkeypatch):
         written = []
         monkeypatch.setattr(
             "paretofit.learning.write_learn_report",
@@ -740,6 +757,20 @@ class TestSelection:
         selected = select_frames(table, described, np.array([[1.0, 0.0, 0.0]] * 5), settings, np.random.default_rng(0))
         assert selected.tolist() == [2, 3]
 
+    def test_large_frames_are_cut_down_around_the_highest_grade(self):
+        frame, grades = bulk("W", cubic=True).repeat(8), np.ones(1024)
+        frame.rattle(0.1, seed=1)
+        grades[77] = 3.0
+        settings = SelectSettings.model_validate({"cut_out": {"max_atoms": 300, "radius": 5.0}})
+        cell = make_configuration(frame, grades, 9, 2, settings)
+        assert cell.info == {"config_id": 9, "iteration": 2, "config_type": "md", "cut_out": "atom 77 of 1024"}
+        distances = [
+            np.sort(atoms.get_distances(k, slice(None), mic=True))[:15] for atoms, k in ((cell, 0), (frame, 77))
+        ]
+        assert np.allclose(*distances)
+        for settings in (SelectSettings(), SelectSettings.model_validate({"cut_out": {"max_atoms": 2000}})):
+            assert len(make_configuration(frame, grades, 9, 2, settings)) == 1024
+
     def test_overlapping_atoms_are_broken(self):
         settings = SelectSettings()
         atoms = bulk("W").repeat((4, 1, 1))
@@ -907,3 +938,90 @@ class TestRegressions:
             "bootstrap", {RowKind.FORCE: CalibrationData(spread, residual, group, group)}, {}, None, 1.0, {}
         )
         assert uncertainty.fit_interval(RowKind.FORCE).factor > 0
+
+
+@pytest.fixture(scope="module")
+def second_loop(finished_loop, tmp_path_factory):
+    """A loop from the dataset and the potential of another one, and its messages."""
+    folder, messages = tmp_path_factory.mktemp("second"), []
+    path = study(
+        folder,
+        augmentation={"n_candidates": 8, "seed": 5},
+        max_iterations=1,
+        initial_potential=str(finished_loop.potential),
+        select={"tolerance": {"energy": 20.0, "forces": 300.0, "stress": 3.0}},
+    )
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "dataset": str(finished_loop.folder / "dataset.h5")}))
+    return learn(path, out=folder / "run", notify=messages.append), messages
+
+
+class TestInitialPotential:
+    """Loops that explore with an existing potential before the first label."""
+
+    def test_frames_above_tolerance_are_labelled_first(self, second_loop, finished_loop):
+        result, messages = second_loop
+        candidates = load_frames(result.folder / "candidates.extxyz", "")
+        frames = [atoms for atoms in candidates if atoms.info["config_type"] == "md"]
+        assert messages[0].startswith("initial exploration: 3 trajectories with the initial potential")
+        assert len(frames) > 3
+        above = [atoms.info["config_id"] for atoms in candidates if atoms.info["above_tolerance"]]
+        assert 0 < len(above) < len(candidates)
+        with Dataset(finished_loop.folder / "dataset.h5") as old, Dataset(result.folder / "dataset.h5") as data:
+            assert sorted(set(data.ids.tolist()) - set(old.ids.tolist())) == sorted(above)
+
+    def test_expected_errors_are_those_of_the_potential(self, second_loop, finished_loop):
+        result, _ = second_loop
+        potential = LinearPotential.read(finished_loop.potential)
+        calibration = potential.uncertainty.fit_calibration(RowKind.FORCE)
+        for atoms in load_frames(result.folder / "candidates.extxyz", "")[::5]:
+            std = np.sqrt(np.mean(potential.assess(atoms).forces_std ** 2))
+            is_above = 1000 * calibration.predict_error(std) > 300.0
+            assert ("forces" in atoms.info["above_tolerance"].split()) == is_above
+
+    def test_frames_are_in_the_set_of_their_start(self, second_loop):
+        result, _ = second_loop
+        sets = json.loads((result.folder / "sets.json").read_text())["sets"]
+        for atoms in load_frames(result.folder / "iterations" / "01" / "structures.extxyz", ""):
+            start = str(atoms.info.get("started_from", ""))
+            if start in sets:
+                assert sets[start] == sets[str(atoms.info["config_id"])]
+
+    def test_groups_of_the_dataset_are_not_those_of_the_loop(self, second_loop):
+        result, _ = second_loop
+        with Dataset(result.folder / "dataset.h5") as data:
+            is_new = np.array(["iteration" in info for info in data.info_records])
+            families = np.array([str(info.get("family", k)) for k, info in enumerate(data.info_records)])
+        assert is_new.any()
+        assert not set(families[is_new]) & set(families[~is_new])
+
+    def test_loop_resumes_without_repeating_the_exploration(self, second_loop, tmp_path):
+        result, _ = second_loop
+        shutil.copytree(result.folder, tmp_path / "run")
+        messages, source = [], result.folder.parent / "s.yaml"
+        assert learn(source, out=tmp_path / "run", notify=messages.append).stop_reason == result.stop_reason
+        assert not any("initial" in message for message in messages)
+
+    def test_cut_out_cells_are_labelled_but_have_no_predicted_errors(self, finished_loop, tmp_path):
+        large = bulk("W", cubic=True).repeat(6)
+        large.write(tmp_path / "large.extxyz")
+        explore = {"start_structures": "large.extxyz", "trajectories": 1, "time_ps": 0.1, "temperature_k": [300, 400]}
+        select = {"cut_out": {"max_atoms": 200, "radius": 4.0}, "max_selected": 2, "tolerance": {"energy": 0.01}}
+        content = yaml.safe_load(study(tmp_path, explore=explore, select=select, augmentation=None).read_text())
+        path = tmp_path / "s.yaml"
+        path.write_text(yaml.safe_dump({**content, "dataset": str(finished_loop.folder / "dataset.h5")}))
+        result = learn(path, out=tmp_path / "run")
+        cells = load_frames(result.folder / "iterations" / "02" / "structures.extxyz", "")
+        assert cells
+        assert all(len(cell) < 432 and cell.info["cut_out"].endswith("of 432") for cell in cells)
+        batch = pd.read_csv(result.folder / "iterations" / "02" / "batch_errors.csv")
+        assert batch["n_atoms"].tolist() == [len(cell) for cell in cells]
+        assert batch["energy_expected"].isna().all()
+        assert batch["energy_committee_error"].notna().all()
+
+    def test_other_elements_and_missing_potentials_are_reported(self, finished_loop, tmp_path):
+        with pytest.raises(InputError, match="'learning.initial_potential': no file at .*none"):
+            learn(study(tmp_path, initial_potential=str(tmp_path / "none")), out=tmp_path / "run")
+        path = study(tmp_path, initial_potential=str(finished_loop.potential), structures=["al.xyz"])
+        with pytest.raises(InputError, match="'learning.initial_potential' supports only W; the structures contain Al"):
+            learn(path, out=tmp_path / "run")

@@ -11,7 +11,7 @@ from paretofit.core import lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
 from paretofit.learning import SnapModel, SnapModelSettings
-from paretofit.learning.evaluation import find_usual_members
+from paretofit.learning.evaluation import _compute_rmse, find_usual_members
 from paretofit.learning.learn_settings import DownweightSettings
 from paretofit.learning.md_run import SURFACE_THICKNESS_A, MdFrame
 from paretofit.learning.sets import TRAIN, VALIDATE
@@ -50,11 +50,10 @@ def test_weights_fall_with_the_energy_above_the_composition_and_with_forces(trai
     energy = labels.energy / n
     line = np.polyfit(al[train], energy[train], 1)
     excess = energy - np.polyval(line, al)
-    excess -= excess[train].min()
+    excess = np.maximum(excess - excess[train].min(), 0.0)
     rms = np.array([np.sqrt(np.mean(part**2)) for part in np.split(labels.forces, labels.offsets[1:-1])])
     expected = 1 / np.sqrt(1 + (excess / 0.5) ** 2 + (rms / 2.0) ** 2)
-    assert weights[train] == pytest.approx(expected[train], rel=1e-10)
-    assert (weights[training_data.sets != TRAIN] == 1).all()
+    assert weights == pytest.approx(expected, rel=1e-10)
     equal = compute_configuration_weights(training_data, train, DownweightSettings(energy=None, forces=None))
     assert (equal == 1).all()
 
@@ -116,3 +115,14 @@ def test_members_with_large_training_errors_do_not_drive():
     assert find_usual_members(rmse) == [0, 3]
     without_energies = {"energy": {"by_member": [np.nan] * 2}, "forces": {"by_member": [100.0, 500.0]}}
     assert find_usual_members(without_energies) == [0]
+
+
+def test_errors_are_weighted_as_in_the_training():
+    """Two configurations with errors 3 and 4 of an energy, and weights 1 and 0.5, by hand."""
+    squares = np.full((2, 1, 3), np.nan)
+    squares[:, 0, 0] = 9.0, 16.0
+    errors, counts = np.sqrt(squares[:, 0]), np.array([[1, 0, 0], [1, 0, 0]])
+    rmse = _compute_rmse(squares, errors, counts, np.array([1.0, 0.5]))
+    assert rmse["energy"]["value"] == pytest.approx(np.sqrt(12.5))
+    assert rmse["energy"]["weighted"] == pytest.approx(np.sqrt((9 + 16 / 4) / (1 + 1 / 4)))
+    assert np.isnan(rmse["forces"]["weighted"])

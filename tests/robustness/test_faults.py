@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import h5py
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
@@ -41,9 +42,9 @@ from paretofit.study import rebuild_report, run_study
 from paretofit.sweep.results import FIT_KEY
 
 
-def study(folder, repetitions=2):
+def study(folder, repetitions=2, dataset=None):
     path = folder / "study.yaml"
-    path.write_text(STUDY.format(dataset=first_configurations(), repetitions=repetitions))
+    path.write_text(STUDY.format(dataset=dataset or first_configurations(), repetitions=repetitions))
     return path
 
 
@@ -71,6 +72,16 @@ def results(folder):
     return (folder / "results.csv").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    """A dataset with other labels, and the results of a run of it."""
+    folder = tmp_path_factory.mktemp("changed")
+    data = shutil.copy(first_configurations(), folder / "beryllium.h5")
+    with h5py.File(data, "a") as file:
+        file["levels/5/energy"][...] += np.linspace(0, 1, len(file["levels/5/energy"]))
+    return data, results(run_study(study(folder, dataset=data), out=folder / "run").folder)
+
+
 class TestUnwritablePaths:
     def test_a_read_only_folder(self, tmp_path):
         (tmp_path / "run").mkdir()
@@ -82,11 +93,9 @@ class TestUnwritablePaths:
     def test_a_dataset_in_a_read_only_folder(self, undisturbed, tmp_path):
         data = tmp_path / "data"
         data.mkdir()
-        shutil.copy(first_configurations(), data / "beryllium.h5")
-        text = study(tmp_path).read_text().replace(str(first_configurations()), str(data / "beryllium.h5"))
-        (tmp_path / "study.yaml").write_text(text)
+        path = study(tmp_path, dataset=shutil.copy(first_configurations(), data / "beryllium.h5"))
         with read_only(data):
-            run_study(tmp_path / "study.yaml", out=tmp_path / "run")
+            run_study(path, out=tmp_path / "run")
         assert results(tmp_path / "run") == results(undisturbed)
 
     @pytest.mark.parametrize(
@@ -327,25 +336,16 @@ class TestClocks:
         assert results(run) == before
 
     @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 0, 10 * 365 * 86400])
-    def test_changed_labels_are_noticed_with_any_date(self, undisturbed, tmp_path, jump):
-        import h5py
-
-        data = tmp_path / "beryllium.h5"
-        shutil.copy(first_configurations(), data)
-        text = study(tmp_path).read_text().replace(str(first_configurations()), str(data))
-        (tmp_path / "study.yaml").write_text(text)
-        run_study(tmp_path / "study.yaml", out=tmp_path / "run")
-        assert results(tmp_path / "run") == results(undisturbed)
-        before, other = data.stat(), tmp_path / "other.h5"
-        shutil.copy(data, other)
-        with h5py.File(other, "a") as file:
-            file["levels/5/energy"][...] += np.linspace(0, 1, len(file["levels/5/energy"]))
-        other.replace(data)
+    def test_changed_labels_are_noticed_with_any_date(self, undisturbed, run, changed, tmp_path, jump):
+        data = shutil.copy(first_configurations(), tmp_path / "beryllium.h5")
+        path = study(tmp_path, dataset=data)
+        run_study(path, out=run)
+        assert results(run) == results(undisturbed)
+        before = data.stat()
+        shutil.copy(changed[0], tmp_path / "other.h5").replace(data)
         os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns + jump * 10**9))
-        run_study(tmp_path / "study.yaml", out=tmp_path / "run")
-        assert results(tmp_path / "run") != results(undisturbed)
-        run_study(tmp_path / "study.yaml", out=tmp_path / "afresh")
-        assert results(tmp_path / "run") == results(tmp_path / "afresh")
+        run_study(path, out=run)
+        assert results(run) == changed[1] != results(undisturbed)
 
 
 class TestCorruption:
@@ -379,18 +379,17 @@ class TestCorruption:
         with pytest.raises(InputError, match=r"run\.json is corrupt; if the folder belongs to the study 'study'"):
             run_study(tmp_path / "study.yaml", out=run)
 
-    @pytest.mark.parametrize("at", [0.2, 0.4, 0.6, 0.8])
-    def test_a_flipped_bit_in_the_rows(self, undisturbed, run, tmp_path, at):
-        flip(run / "design.h5", at)
-        with pytest.raises(InputError, match=r"design\.h5 is corrupt or truncated .*delete it and run again"):
-            run_study(tmp_path / "study.yaml", out=run)
+    def test_a_flipped_bit_in_the_rows(self, undisturbed, run, tmp_path):
+        for at in (0.2, 0.4, 0.6, 0.8):
+            shutil.copy(undisturbed / "design.h5", run)
+            flip(run / "design.h5", at)
+            with pytest.raises(InputError, match=r"design\.h5 is corrupt or truncated .*delete it and run again"):
+                run_study(tmp_path / "study.yaml", out=run)
         (run / "design.h5").unlink()
         run_study(tmp_path / "study.yaml", out=run)
         assert results(run) == results(undisturbed)
 
     def test_every_array_of_a_design_has_a_checksum(self, undisturbed):
-        import h5py
-
         with h5py.File(undisturbed / "design.h5") as file:
             assert all(file[name].fletcher32 for name in ("rows", "kind", "configuration", "ids", "column_levels"))
 
@@ -407,21 +406,19 @@ class TestCorruption:
         assert results(run) == results(undisturbed)
 
     def test_a_flipped_bit_in_the_dataset_is_reported_if_it_matters(self, undisturbed, tmp_path):
-        data = tmp_path / "beryllium.h5"
-        shutil.copy(first_configurations(), data)
-        text = study(tmp_path).read_text().replace(str(first_configurations()), str(data))
-        (tmp_path / "study.yaml").write_text(text)
+        data = shutil.copy(first_configurations(), tmp_path / "beryllium.h5")
+        path = study(tmp_path, dataset=data)
         size, n_errors = data.stat().st_size, 0
-        for at in np.linspace(0.05, 0.95, 13):
+        for at in np.linspace(0.05, 0.95, 7):
             shutil.copy(first_configurations(), data)
             flip(data, int(at * size))
             try:
-                run_study(tmp_path / "study.yaml", out=tmp_path / f"run-{at}")
+                run_study(path, out=tmp_path / f"run-{at}")
             except InputError as error:
                 n_errors += "corrupt" in str(error)
             else:
                 assert results(tmp_path / f"run-{at}") == results(undisturbed), "of a level that is not used"
-        assert n_errors >= 3
+        assert n_errors >= 2
 
     def test_a_line_that_is_nested_too_deeply(self, tmp_path):
         path = tmp_path / "j.jsonl"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from conftest import first_configurations
 from helpers.command_line import call
+from helpers.pictures import rendered_pictures
 from helpers.studies import SMALL, study_file
 
 from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, run_study
@@ -127,8 +128,12 @@ class TestRebuilding:
         assert "Physical properties" in page
         assert 'id="validation_eos"' in page
 
-    def test_the_page_has_every_table_and_figure(self, finished):
-        page = (finished.folder / "report.html").read_text()
+    def test_the_page_has_every_table_and_figure(self, finished, tmp_path):
+        folder = tmp_path / "run"
+        shutil.copytree(finished.folder, folder)
+        with rendered_pictures():
+            rebuild_report(folder)
+        page = (folder / "report.html").read_text()
         for name in (
             "level_energies",
             "level_forces",
@@ -137,7 +142,7 @@ class TestRebuilding:
             "training_tradeoff",
         ):
             assert f'id="{name}"' in page, name
-            assert (finished.folder / "figures" / f"{name}.png").stat().st_size > 5000
+            assert (folder / "figures" / f"{name}.png").stat().st_size > 5000
         for text in ("DFT errors of the levels", "Best level by budget"):
             assert text in page
 

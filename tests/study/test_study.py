@@ -41,6 +41,22 @@ def _no_page():
         yield
 
 
+SHORT = {"repetitions": 1, "sampling_methods": ["random"]}
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("short")
+    with no_report():
+        return run_study(study_file(folder, **SHORT), out=folder / "run").folder
+
+
+@pytest.fixture
+def copied_run(short_run, tmp_path_factory):
+    """A copy of a finished run of the study `SHORT`."""
+    return shutil.copytree(short_run, tmp_path_factory.mktemp("copy") / "run")
+
+
 def test_a_run_leaves_every_file(finished):
     _, result = finished
     names = {path.name for path in result.folder.iterdir()}
@@ -94,27 +110,23 @@ def test_running_again_computes_nothing_again(finished, monkeypatch):
 
 
 @pytest.mark.usefixtures("_no_page")
-def test_an_edit_recomputes_only_what_it_touches(finished, tmp_path):
-    first = run_study(study_file(tmp_path, repetitions=1, sampling_methods=["random"]), out=tmp_path / "run")
-    lines = journalled(first.folder)
-    stamp = (first.folder / "design.h5").stat().st_mtime_ns
-    run_study(
-        study_file(tmp_path, repetitions=1, sampling_methods=["random"], weights=[1, 12.25, 50]), out=tmp_path / "run"
-    )
-    assert journalled(first.folder) - lines == 3 * 2 * 3, "three sizes, two models and three levels at the new weight"
-    assert (first.folder / "design.h5").stat().st_mtime_ns == stamp
+def test_an_edit_recomputes_only_what_it_touches(copied_run, tmp_path):
+    lines = journalled(copied_run)
+    stamp = (copied_run / "design.h5").stat().st_mtime_ns
+    run_study(study_file(tmp_path, **SHORT, weights=[1, 12.25, 50]), out=copied_run)
+    assert journalled(copied_run) - lines == 3 * 2 * 3, "three sizes, two models and three levels at the new weight"
+    assert (copied_run / "design.h5").stat().st_mtime_ns == stamp
 
 
 @pytest.mark.usefixtures("_no_page")
-def test_a_damaged_design_is_made_again(tmp_path):
-    study = study_file(tmp_path, repetitions=1, sampling_methods=["random"])
-    result = run_study(study, out=tmp_path / "run")
-    before = (result.folder / "results.csv").read_bytes()
-    (result.folder / "design.h5").write_bytes((result.folder / "design.h5").read_bytes()[:2000])
-    run_study(study, out=tmp_path / "run")
-    assert (result.folder / "results.csv").read_bytes() == before
+def test_a_damaged_design_is_made_again(copied_run, tmp_path):
+    before = (copied_run / "results.csv").read_bytes()
+    (copied_run / "design.h5").write_bytes((copied_run / "design.h5").read_bytes()[:2000])
+    run_study(study_file(tmp_path, **SHORT), out=copied_run)
+    assert (copied_run / "results.csv").read_bytes() == before
 
 
+@pytest.mark.usefixtures("_no_page")
 @pytest.mark.parametrize("delay", [pytest.param(2.0, marks=pytest.mark.slow), 3.5])
 def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
     study, result = finished
@@ -123,15 +135,15 @@ def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    subprocess.run(command, check=True, capture_output=True)
+    run_study(study, out=tmp_path / "run")
     for name in RESULTS:
         assert (tmp_path / "run" / name).read_bytes() == (result.folder / name).read_bytes(), name
 
 
 @pytest.mark.usefixtures("_no_page")
-def test_files_of_others_are_left_alone(tmp_path):
+def test_files_of_others_are_left_alone(copied_run, tmp_path):
     """A folder that is not a run, another study's run, and a file where a folder should be."""
-    study = study_file(tmp_path, name="mine", repetitions=1, sampling_methods=["random"], sizes=[20])
+    study = study_file(tmp_path, **SHORT)
     with pytest.raises(InputError, match=r"contains files that do not belong to a run \(such as study.yaml\)"):
         run_study(study, out=tmp_path)
     mine = tmp_path / "notes"
@@ -140,20 +152,19 @@ def test_files_of_others_are_left_alone(tmp_path):
     with pytest.raises(InputError, match="such as dataset.h5"):
         run_study(study, out=mine)
     assert (mine / "dataset.h5").read_text() == "precious"
-    run_study(study, out=tmp_path / "run")
-    other = study_file(tmp_path, name="other", repetitions=1, sampling_methods=["random"], sizes=[20])
-    with pytest.raises(InputError, match="contains a run of the study 'mine', not of 'other'"):
-        run_study(other, out=tmp_path / "run")
+    other = study_file(tmp_path, name="other", **SHORT)
+    with pytest.raises(InputError, match="contains a run of the study 'study', not of 'other'"):
+        run_study(other, out=copied_run)
     with pytest.raises(InputError, match="cannot be used"):
         run_study(study, out=study)
 
 
 @pytest.mark.usefixtures("_no_page")
-def test_two_runs_never_share_a_folder(tmp_path):
-    study = study_file(tmp_path, repetitions=1, sampling_methods=["random"], sizes=[20])
-    with open_run_folder(tmp_path / "run", "study"), pytest.raises(InputError, match="another run is at work"):
-        run_study(study, out=tmp_path / "run")
-    assert len(run_study(study, out=tmp_path / "run").results)
+def test_two_runs_never_share_a_folder(copied_run, tmp_path):
+    study = study_file(tmp_path, **SHORT)
+    with open_run_folder(copied_run, "study"), pytest.raises(InputError, match="another run is at work"):
+        run_study(study, out=copied_run)
+    assert len(run_study(study, out=copied_run).results)
 
 
 @pytest.mark.usefixtures("_no_page")

@@ -420,6 +420,7 @@ def test_energy_against_cost_has_every_point_of_the_fronts(results):
         assert np.sort(drawn) == pytest.approx(np.sort(part["ref_energy"].to_numpy()))
 
 
+@pytest.mark.usefixtures("rendered_figures")
 def test_every_plan_gives_a_picture(real, tmp_path):
     results, noise, points, paths = real
     pictures = {

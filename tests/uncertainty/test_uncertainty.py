@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from ase.build import bulk
 from conftest import ROOT, first_configurations
+from helpers.pictures import rendered_pictures
 from typer.testing import CliRunner
 
 from paretofit import Dataset, InputError, SnapBasis, fit_wls
@@ -49,7 +50,8 @@ def potential(fitted, folder):
 
 @pytest.fixture(scope="module")
 def far(potential, folder):
-    return evaluate_dataset(potential, FAR, folder / "far", tolerances={"energy": 20.0, "force": 200.0})
+    with rendered_pictures():
+        return evaluate_dataset(potential, FAR, folder / "far", tolerances={"energy": 20.0, "force": 200.0})
 
 
 def positions_of_role(potential, role):

@@ -1,6 +1,5 @@
 """Properties of potentials against analytic functions, energies by hand, symmetry and published numbers."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ase import Atoms, units
 from ase.build import bulk, fcc111, graphene
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from helpers.command_line import call
 from scipy.integrate import trapezoid
 from typer.testing import CliRunner
 
@@ -373,7 +373,7 @@ def test_a_potential_that_collapses_does_not_survive(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
+def comparison(tmp_path_factory, rendered_figures):
     """Quick validation of EAM copper beside EMT copper."""
     folder = tmp_path_factory.mktemp("validation")
     eam = folder / "eam.lmp"
@@ -481,9 +481,7 @@ def test_wrong_input_is_reported_in_one_line(tmp_path, monkeypatch, potential, a
 
 def test_command_line(tmp_path):
     assert "paretofit validate" in CliRunner().invoke(app, ["validate", "--help"]).stdout
-    arguments = [TUNGSTEN, "--quick", "--property", "lattice,elastic", "-o", "out"]
-    command = [sys.executable, "-m", "paretofit.cli", "validate", *arguments]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    finished = call("validate", TUNGSTEN, "--quick", "--property", "lattice,elastic", "-o", "out", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert "C11" in finished.stdout
 

@@ -22,6 +22,7 @@ from paretofit.dataset.stored_dataset import StoredDataset
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
 MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
+MAX_DISTANCE_MATRIX_ATOMS = 64  # up to here, all distances are computed faster than a neighbour list
 MAX_LISTED_ITEMS = 5
 TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
@@ -180,7 +181,13 @@ def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO
     structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     structure.cell[~atoms.pbc] = 0.0  # vectors along directions that are not periodic may be arbitrary
     radii = np.array(natural_cutoffs(atoms, mult=min_distance_ratio))
-    return _is_crowded(structure, radii) or len(neighbor_list("i", structure, radii)) > 0
+    if _is_crowded(structure, radii):
+        return True
+    if len(structure) > MAX_DISTANCE_MATRIX_ATOMS:
+        return len(neighbor_list("i", structure, radii)) > 0
+    is_close = structure.get_all_distances(mic=True) < radii[:, None] + radii
+    np.fill_diagonal(is_close, val=False)  # the images of an atom are further away, as the structure is not crowded
+    return bool(is_close.any())
 
 
 def _is_crowded(atoms: Atoms, radii: Array) -> bool:

@@ -1,4 +1,7 @@
-"""Committees of MACE networks."""
+"""Committees of MACE networks.
+
+.. include:: mace.md
+"""
 
 import lazy_loader
 

@@ -81,8 +81,10 @@ def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
 def _draw_errors(ax: Axes, iterations: pd.DataFrame, column: str, set_style: tuple[str, str, str]) -> np.ndarray:
     """Draw the errors of the potential on a set, and of its members on some sets; return the values drawn."""
     set_name, (colour, marker, line) = column.split("_", maxsplit=1)[0], set_style
-    label = "first test set" if set_name == "first" else set_name
+    label = "first test set, weighted" if set_name == "first" else set_name
     numbers, value = iterations["iteration"], iterations[column]
+    if set_name == "first":
+        value = iterations.get(f"{column}_weighted", value)
     ax.plot(numbers, value, color=colour, marker=marker, linestyle=line, label=label)
     if set_name not in {"train", "test"}:
         return value.to_numpy(float)

@@ -182,10 +182,25 @@ def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     """
     paths = []
     metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}
-    with publication_style():
+    with publication_style(), _arranged_once(figure):
         for kind, entries in metadata.items():
             path = Path(folder) / f"{name}.{kind}"
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=kind, metadata=entries)
             paths.append(path)
     return paths
+
+
+@contextmanager
+def _arranged_once(figure: Figure) -> Iterator[None]:
+    """Arrange the axes of a figure here and not in each `savefig`, where it takes half of the time."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    engine.execute(figure)
+    figure.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)

@@ -1,0 +1,33 @@
+"""The verb help: topics that are longer than the help of a verb."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from paretofit.cli.options import app
+
+TopicArgument = Annotated[
+    str | None, typer.Argument(metavar="[TOPIC]", help="Topic, or verb; without it, the topics are listed.")
+]
+
+
+@app.command("help", epilog="Examples:  paretofit help   |   paretofit help labelling   |   paretofit help run")
+def help_(context: typer.Context, topic: TopicArgument = None) -> None:
+    """Show a help topic, or list the topics."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from paretofit.commands import list_topics, read_topic
+
+    if topic is None:
+        width = max(len(name) for name, _ in list_topics())
+        typer.echo("\n".join(f"{name:<{width}}  {title}" for name, title in list_topics()))
+        typer.echo("\nparetofit help TOPIC shows a topic, paretofit VERB --help the options of a verb")
+        return
+    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if topic in verbs:
+        typer.echo(verbs[topic].get_help(typer.Context(verbs[topic], info_name=topic, parent=context.parent)))
+        return
+    Console().print(Markdown(read_topic(topic)))

@@ -1,0 +1,131 @@
+"""Small periodic cells cut out of large structures around an atom, where the whole structure is too large to label.
+
+The cell is a box along the periodic directions that holds a sphere around the atom. Its lengths are chosen such that
+atoms at opposite faces fit together, as where the lattice repeats, and atoms that do not fit are removed. As in the
+cut-outs of MLIP-3 (Podryabinkin et al., J. Chem. Phys. 159, 084112 (2023)), the environments at the faces are
+artificial, but their labels are not: a potential can be trained on the whole cell.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from scipy.spatial import cKDTree
+
+from paretofit.core import Array, InputError
+from paretofit.structures.geometry import find_shortest_pair_distances
+
+MAX_EXTRA_LENGTH_A = 6.0  # beyond the sphere and one bond, so that the lattices of most elements repeat
+LENGTH_STEP_A = 0.02
+FACE_WIDTH_A = 3.0  # of the layers that are compared at opposite faces
+FACE_MARGIN_A = 0.5  # on both sides of a face, where thermal motion decides on which side an atom is
+DISTANCE_RATIO = 0.9  # smallest distance in the cell, relative to the smallest distance of these elements outside
+NEIGHBOUR_CUTOFF_A = 6.0  # of the search for the smallest distances
+
+
+def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
+    """Cut the environment of an atom out of a structure.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Structure with at least one periodic direction. Directions that are not periodic keep their vacuum.
+    index : int
+        Central atom.
+    radius : float
+        Å. All atoms within this distance of the central atom are in the cell, at the same relative positions.
+
+    Returns
+    -------
+    ase.Atoms
+        Rectangular cell with the same periodic directions, atoms in the order of their distance from the central atom.
+        If it would not have fewer atoms than the structure, a copy of the structure.
+
+    Raises
+    ------
+    InputError
+        If no direction is periodic, or the radius is not positive.
+    """
+    periodic = np.flatnonzero(atoms.pbc)
+    if not (len(periodic) and radius > 0):
+        raise InputError(
+            f"a cell can be cut out only along periodic directions, and with a positive radius; got {radius:g} Å and a "
+            f"structure with {len(periodic)} periodic directions"
+        )
+    axes, shortest = _build_axes(atoms), find_shortest_pair_distances(atoms, NEIGHBOUR_CUTOFF_A)
+    shortest_length = 2 * radius + max(shortest.values(), default=0.0)
+    choices = np.arange(shortest_length, shortest_length + MAX_EXTRA_LENGTH_A, LENGTH_STEP_A)
+    positions, numbers = _list_images(atoms, index, axes, 0.5 * choices[-1] + FACE_WIDTH_A)
+    half_lengths = np.full(3, np.inf)
+    for axis in periodic:
+        near = np.all(np.abs(np.delete(positions, axis, axis=1)[:, atoms.pbc[np.arange(3) != axis]]) < radius, axis=1)
+        mismatches = [_measure_mismatch(positions[near], numbers[near], int(axis), length) for length in choices]
+        half_lengths[axis] = 0.5 * choices[int(np.argmin(mismatches * choices**3))]  # prefer the smaller of two fits
+    is_inside = np.all(np.abs(positions) < half_lengths + FACE_MARGIN_A, axis=1)
+    lengths = np.where(atoms.pbc, 2 * half_lengths, np.abs(np.sum(np.asarray(atoms.cell) * axes, axis=1)))
+    cell = lengths[:, np.newaxis] * axes
+    cut = Atoms(numbers[is_inside], positions[is_inside] @ axes, cell=cell, pbc=atoms.pbc)
+    _remove_close_atoms(cut, shortest)
+    if len(cut) >= len(atoms):
+        copy: Atoms = atoms.copy()
+        return copy
+    cut.positions += np.where(atoms.pbc, 0.5 * lengths, axes @ atoms.positions[index]) @ axes
+    return cut
+
+
+def _build_axes(atoms: Atoms) -> Array:
+    """Build orthonormal axes, ``(3, 3)`` rows, so that the axes of the periodic directions span the cell vectors."""
+    order = [*np.flatnonzero(atoms.pbc), *np.flatnonzero(~np.asarray(atoms.pbc))]
+    rotation, triangle = np.linalg.qr(atoms.cell.complete()[order].T)
+    axes = np.empty((3, 3))
+    axes[order] = (rotation * np.sign(np.diag(triangle))).T
+    return axes
+
+
+def _list_images(atoms: Atoms, index: int, axes: Array, half_length: float) -> tuple[Array, Array]:
+    """List positions relative to an atom, along the axes, and numbers of all atoms and images in a box around it.
+
+    They are in the order of their distance from the atom. Directions that are not periodic have no limit.
+    """
+    vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
+    inverse = np.linalg.pinv(vectors)  # columns have the lengths of reciprocal vectors
+    offsets = atoms.positions - atoms.positions[index]
+    offsets = offsets - np.round(offsets @ inverse) @ vectors
+    reach = half_length * np.sqrt(len(vectors)) + np.linalg.norm(vectors, axis=1).sum()
+    counts = np.ceil(reach * np.linalg.norm(inverse, axis=0)).astype(int)
+    images = np.array(list(product(*(range(-count, count + 1) for count in counts)))) @ vectors
+    positions = (offsets[:, np.newaxis] + images).reshape(-1, 3) @ axes.T
+    numbers = np.repeat(atoms.numbers, len(images))
+    rows = np.flatnonzero(np.all((np.abs(positions) < half_length) | ~np.asarray(atoms.pbc), axis=1))
+    rows = rows[np.argsort(np.linalg.norm(positions[rows], axis=1), kind="stable")]
+    return positions[rows], numbers[rows]
+
+
+def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float) -> float:
+    """Measure how far images at a face are from the atoms that they replace (mean square, Å²), for a length of the box.
+
+    Atoms of different elements are as different as atoms that are `FACE_WIDTH_A` apart.
+    """
+    points, squares = np.column_stack([positions, FACE_WIDTH_A * numbers]), [np.empty(0)]
+    for side in (-1.0, 1.0):
+        depths = side * positions[:, axis] - 0.5 * length  # outside the face
+        images, image_depths = points + side * length * np.eye(4)[axis], depths + length
+        replaced = points[(depths >= 0) & (depths < FACE_WIDTH_A)]
+        fitting = images[(image_depths > -FACE_MARGIN_A) & (image_depths < FACE_WIDTH_A + FACE_MARGIN_A)]
+        distances = cKDTree(fitting).query(replaced)[0] if len(fitting) else np.full(len(replaced), np.inf)
+        squares.append(np.minimum(distances, FACE_WIDTH_A) ** 2)
+    return float(np.mean(np.concatenate(squares))) if sum(map(len, squares)) else 0.0
+
+
+def _remove_close_atoms(cut: Atoms, shortest: dict[tuple[int, int], float]) -> None:
+    """Remove atoms, the last ones first, until no pair at the faces is closer than pairs of the structure."""
+    cutoffs = {pair: DISTANCE_RATIO * distance for pair, distance in shortest.items()}
+    first, second = neighbor_list("ij", cut, cutoffs)
+    removed: set[int] = set()
+    for i, j in sorted(zip(np.maximum(first, second).tolist(), np.minimum(first, second).tolist(), strict=True)):
+        if i not in removed and j not in removed:
+            removed.add(i)
+    del cut[sorted(removed)]
