@@ -94,7 +94,7 @@ class FastEngine:
         inputs += [leverage_columns, data.leverage_weights]
         mapper = _make_mapper(threads, device, folder)
         self.reduction, self.scores = self._reduce(data, sizes, leverage_columns, mapper, folder, inputs)
-        n_bytes = 8.0 * len(self.stream.rows) * (sizes[-1] + len(grid.levels))
+        n_bytes = 8.0 * float(self.stream.is_train.sum()) * (sizes[-1] + len(grid.levels))
         store = select_store(n_bytes, folder, device, is_shared=get_active_client() is not None)
         if store is not None:
             if store.directory is not None:

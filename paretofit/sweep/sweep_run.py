@@ -45,7 +45,7 @@ def make_engine(
     jobs : int
         Number of threads that reduce the rows, unless the workers of an active cluster reduce them.
     device : {"cpu", "cuda"}
-        Hardware on which the fast engine reduces the rows and fits from moments; errors agree to 1e-8.
+        Hardware on which the fast engine reduces the rows and on which factors grow; errors agree to 1e-8.
     folder : Path, optional
         The run folder, where an expensive reduction and files for the workers of a cluster are stored.
 

@@ -17,7 +17,7 @@ ROW_FLOPS_PER_COLUMN = 60.0  # reading a number of the design from the disk cost
 REDUCTION_PASSES = 3.0  # products of all rows with a (P, P) matrix: Gram matrices, whitening and leverage
 FOLD_FLOPS = 3.3  # of n P² for the triangle of n rows, which is built more slowly than a matrix product
 WEIGH_FLOPS, SOLVE_FLOPS = 1.0, 40.0  # of P³ for a triangle of all 2Jmax, of P² for each level, with its errors
-WIDE_FLOPS, WIDE_WEIGHT_FLOPS = 16.0, 12.0  # of n² P and n³ for n rows that are fewer than the columns: once, by weight
+WIDE_FLOPS, WIDE_WEIGHT_FLOPS = 7.0, 0.5  # of n² P and n³ for n rows that are fewer than the columns: once, by weight
 ROW_FIT_FLOPS = 8.0  # of m P min(m, P), where m is the number of rows: factorisations are slower than products
 MIN_FIT_FLOPS = 4e7  # a millisecond for each fit, whatever its size
 

@@ -43,7 +43,7 @@ def compute_reduced_leverage(
     Returns
     -------
     list of LeverageScores or None
-        Scores for each size, with the rows in the order of the training rows; None where the moments are singular or
+        Scores for each size, with the rows in the order of the training rows; None where the factor is singular or
         too ill-conditioned.
     """
     sizes, relative_weights = reduction.whitened_sizes, weights / weights.max()

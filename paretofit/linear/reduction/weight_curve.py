@@ -1,6 +1,6 @@
 """The weight path: errors at any ratio of energy to force weight from one eigenvalue decomposition.
 
-Energy and force moments are diagonalised together. In the common basis, the fit at any ratio is a scaling of the
+Products of energy rows and of force rows are diagonalised together. In the common basis, the fit at any ratio is a scaling of the
 components, so that the energy/force front is a continuous curve (see `paretofit.linear.reduction`).
 """
 
