@@ -16,8 +16,8 @@ configuration is the upper triangle of BᵀB / N, its diagonal halved, and the r
 upper triangle of M + Mᵀ, its diagonal halved, with M = (dB/dR_aα)ᵀ B: a small matrix product for each row, exact to
 rounding (`paretofit.descriptors`).
 
-**Whitening.** One pass folds the rows [X | Y] of each kind into triangles, for training rows and test rows apart. With W
-the weights of a typical fit, the triangles of the training rows are stacked at W and folded,
+**Whitening.** One pass folds the rows [X | Y] of each kind into triangles, for training rows and test rows apart. With
+W the weights of a typical fit, the triangles of the training rows are stacked at W and folded,
 
     W [X | Y] = Q [R₀ | θ],   U = X R₀⁻¹,
 
