@@ -21,14 +21,14 @@ W the weights of a typical fit, the triangles of the training rows are stacked a
 
     W [X | Y] = Q [R₀ | θ],   U = X R₀⁻¹,
 
-so that the columns of W U are orthonormal, though those of X may be nearly dependent (1e8 when scaled), and θ is a fit of
-each level. R₀ is upper triangular, so the first p columns of U span the first p columns of X. Test rows are stacked, too,
-at a weight of 1e-6, so that a column that only they have is retained. A column is dropped, by name, if its residual after
-a fit to earlier columns, |r_jj| in this triangle, is rounding. The factors of the whitened rows follow from those of the
-raw ones by a product with R₀⁻¹.
+so that the columns of W U are orthonormal, though those of X may be nearly dependent (1e8 when scaled), and θ is a
+fit of each level. R₀ is upper triangular, so the first p columns of U span the first p columns of X. Test rows are
+stacked, too, at a weight of 1e-6, so that a column that only they have is retained. A column is dropped, by name, if
+its residual after a fit to earlier columns, |r_jj| in this triangle, is rounding. The factors of the whitened rows
+follow from those of the raw ones by a product with R₀⁻¹.
 
-**Factors.** With the residuals y' = y − U θ of the baseline θ, the rows of each kind k of a set of configurations, for all
-levels at once, are represented by a triangle (`RowFactor`)
+**Factors.** With the residuals y' = y − U θ of the baseline θ, the rows of each kind k of a set of configurations,
+for all levels at once, are represented by a triangle (`RowFactor`)
 
     [U | Y']_k = Q_k R_k.
 
@@ -61,11 +61,11 @@ have triangles.
 **Conditioning.** The condition number of a fit is that of T = R R₀ D⁻¹, the triangle of the weighted rows in raw
 columns of unit norm, estimated in the 1-norm from products and solves with R and R₀. A fit by a triangle ("factor")
 agrees with QR of the rows to rounding at any condition number; one from Gram matrices to 1e-9, if cond(RᵀR) with unit
-columns is below 1e7, and otherwise the triangle is built from the rows. Where the rank of T is in doubt, or the rows are
-fewer than the columns ("rank-revealing"), a few rows that are equivalent to all of them, A = X D⁻¹, are decomposed the
-other way, Aᵀ = Q T: the null vectors N of this T, found by inverse iteration without pivoting, are the dependencies of
-the rows, and the triangle of [T; Nᵀ] gives the fits of minimum norm at all weights (`MinimumNormFactor`). Rank, condition
-number and solver are columns of the results table.
+columns is below 1e7, and otherwise the triangle is built from the rows. Where the rank of T is in doubt, or the rows
+are fewer than the columns ("rank-revealing"), a few rows that are equivalent to all of them, A = X D⁻¹, are
+decomposed the other way, Aᵀ = Q T: the null vectors N of this T, found by inverse iteration without pivoting, are the
+dependencies of the rows, and the triangle of [T; Nᵀ] gives the fits of minimum norm at all weights
+(`MinimumNormFactor`). Rank, condition number and solver are columns of the results table.
 
 **Weight path.** With RᵀR = w_E² G_E + w_F² G_F and the symmetric eigenproblem R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ, the fit at √t
 times that ratio w_E/w_F is

@@ -1,7 +1,7 @@
 """The weight path: errors at any ratio of energy to force weight from one eigenvalue decomposition.
 
-Products of energy rows and of force rows are diagonalised together. In the common basis, the fit at any ratio is a scaling of the
-components, so that the energy/force front is a continuous curve (see `paretofit.linear.reduction`).
+Products of energy rows and of force rows are diagonalised together. In the common basis, the fit at any ratio is a
+scaling of the components, so that the energy/force front is a continuous curve (see `paretofit.linear.reduction`).
 """
 
 from __future__ import annotations
