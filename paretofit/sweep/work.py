@@ -1,8 +1,8 @@
 """Work of a sweep in floating point operations, for estimates of its duration; results do not depend on it.
 
-The prefactors were chosen by the CPU time of studies of Be, Mo and InP with 21 to 1,596 columns: for example, the fits
-from moments of InP took 17 s with 992 columns, and the reduction of 30,455 rows of Mo took 2.4 s with 496 columns and
-12 s with 1,596. Linear algebra on other processors scales with their measured speed.
+The prefactors were chosen by the CPU time of studies of Be, Mo and InP with 21 to 1,596 columns, and those of fits to
+fewer rows than columns by the operations of their factors. Linear algebra on other processors scales with their
+measured speed.
 """
 
 from __future__ import annotations
