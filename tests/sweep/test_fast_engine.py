@@ -214,6 +214,46 @@ def test_dependent_columns_are_dropped_without_changing_the_errors(degenerate):
     assert engine.dropped_columns == ["a again", "nothing", "b - 3 d"], "not 'hidden', which the test rows have"
 
 
+def make_nearly_dependent(exponents):
+    """Energies, forces and stresses; the last six columns differ from the first six by 10^-exponent."""
+    rng = np.random.default_rng(5)
+    n, kinds = 60, ["energy", "force", "force", "force", *["stress"] * 6]
+    base = rng.normal(size=(10 * n, 12))
+    rows = base + np.outer(base[:, 0], np.ones(12))
+    rows[:, 6:] = rows[:, :6] + 10.0 ** -np.array(exponents) * base[:, 6:]
+    targets = {level: rng.normal(size=10 * n) for level in ("low", "high")}
+    design = DesignMatrix.from_arrays(
+        rows, kinds * n, np.arange(10 * n) // 10, targets=targets, column_levels=[0] * 6 + [2] * 2 + [4] * 4
+    )
+    return SweepInput(design, np.arange(40), np.arange(40, n))
+
+
+WEIGHTS = [(1.0, 1.0), (1000.0, 1.0)]
+
+
+def test_engines_agree_with_stress_rows():
+    data = make_nearly_dependent([3, 5, 6, 6, 7, 7])
+    fast, _ = compare(data, SweepGrid(["low", "high"], [0, 2, 4], WEIGHTS, [20, 40], ["random", "leverage"], 2))
+    assert (fast["solver"] == "factor").all()
+    assert fast["condition"].max() > 1e7
+
+
+def test_stress_rows_of_nearly_dependent_columns_against_extended_precision():
+    """At condition numbers of 1e10 the errors of random labels have the digits that rounding leaves to any fit."""
+    data = make_nearly_dependent([3, 5, 7, 8, 9, 10])
+    grid = SweepGrid(["low", "high"], [4], WEIGHTS, [20], ["random"], 1)
+    table, (draw,) = run_sweep(data, grid), list_draws(data, grid, None)
+    rows, test = data.select_rows(draw.configurations), data.select_rows(data.test)
+    X, T = (data.design.take(index, 12).astype(np.longdouble) for index in (rows, test))
+    Y = data.stack_targets(list(grid.levels)).astype(np.longdouble)
+    for weight, fits in table.groupby("w_energy"):
+        w = np.where(data.design.kind[rows] == 0, weight, 1.0)[:, None].astype(np.longdouble)
+        residual = (T @ solve_in_extended_precision(X * w, Y[rows] * w) - Y[test])[data.design.kind[test] == 1]
+        exact = 1000 * np.sqrt((residual**2).mean(axis=0)).astype(float)
+        assert fits["condition"].min() > 1e10
+        assert np.abs(fits["test_force"].to_numpy() / exact - 1).max() < 1e-17 * fits["condition"].max()
+
+
 def test_columns_that_are_all_zero_are_refused(degenerate):
     rows = np.zeros((degenerate.design.n_rows, 2))
     design = DesignMatrix.from_arrays(
