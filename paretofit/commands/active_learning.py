@@ -88,8 +88,8 @@ class LearnResult:
             *errors,
             "selected",
         ]
-        table = self.iterations.reindex(columns=columns).rename(columns=errors)
-        table = table.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
+        renamed = self.iterations.reindex(columns=columns).rename(columns=errors)
+        table = renamed.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
         title = "errors on the test set of the first iteration, weighted as in the training; meV/atom, meV/Å, GPa"
         return "\n".join([title, table, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
 

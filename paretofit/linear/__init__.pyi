@@ -19,7 +19,6 @@ from .reduction.weight_curve import compute_weight_path as compute_weight_path
 from .sampling import sample_configurations as sample_configurations
 from .wls import Fit as Fit
 from .wls import WideFactor as WideFactor
-from .wls import compress_rows as compress_rows
 from .wls import compute_rms_by_kind as compute_rms_by_kind
 from .wls import fit_wls as fit_wls
 from .wls import get_row_weights as get_row_weights

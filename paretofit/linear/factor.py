@@ -74,8 +74,11 @@ class TriangularFactor:
 
 
 def estimate_reciprocal_condition(R: Array) -> float:
-    """Estimate 1 / condition number of an upper triangular matrix in the 1-norm; 0 if the matrix is singular."""
-    return float(lapack.dtrcon(np.asfortranarray(R), norm="1", uplo="U")[0])
+    """Estimate 1 / condition number of an upper triangular matrix in the 1-norm; 0 if the matrix is singular.
+
+    The estimate has six digits, because the last ones of LAPACK's sums depend on where its work array is in memory.
+    """
+    return float(f"{lapack.dtrcon(np.asfortranarray(R), norm='1', uplo='U')[0]:.6g}")
 
 
 def compute_column_scales(A: Array) -> Array:

@@ -174,28 +174,6 @@ class WideFactor:
         return np.asarray(self.Q @ solution) / self.scale[:, None]
 
 
-def compress_rows(X: Array, Y: Array, kinds: Array) -> tuple[Array, Array, Array]:
-    """Replace the rows of each kind by the triangular factor of [X | Y], if the factor has fewer rows.
-
-    All rows of a kind have the same weight, so an orthogonal transformation of these rows does not change the solution
-    of a weighted least-squares problem. At most p + n_targets rows of each kind remain, and they give the same
-    coefficients at every weight, but not the residuals of the original rows.
-
-    Returns
-    -------
-    X, Y, kinds
-        As the arguments, with fewer rows.
-    """
-    parts = []
-    for kind in np.unique(kinds):
-        rows = np.hstack([X[kinds == kind], Y[kinds == kind]])
-        parts.append((kind, np.linalg.qr(rows, mode="r") if len(rows) > rows.shape[1] else rows))
-    stacked = np.vstack([rows for _, rows in parts])
-    p = X.shape[1]
-    repeated = np.concatenate([np.full(len(rows), kind, dtype=np.int8) for kind, rows in parts])
-    return stacked[:, :p], stacked[:, p:], repeated
-
-
 def build_penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
     """Build the rows √λ e_j of a ridge, one for each penalised column j: ``(p - unpenalised, p)``.
 

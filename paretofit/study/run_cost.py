@@ -112,17 +112,14 @@ def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[in
     sizes, n_levels = sorted(size for size in grid.sizes if size < len(train)), len(grid.levels)
     n_rows = [round(size * rows_per_configuration) for size in sizes]
     n_weights = len(grid.weights) * len(grid.ridge)
-    n_test_rows = int(rows[prepared.split.test].sum())
     chain = (
         sweep.count_chain_flops(n_rows, [n_weights] * len(sizes), columns, n_levels, is_whole=False) if sizes else 0.0
     )
-    chain += sweep.count_expected_row_fits(((n, n_weights) for n in n_rows), columns, n_levels, n_test_rows)
     n_draws = sum(grid.count_repetitions(method) for method in grid.sampling_methods)
     total = n_draws * chain
     if len(train) in grid.sizes:
         n_whole = int(rows[train].sum())
         total += sweep.count_chain_flops([n_whole], [n_weights], columns, n_levels, is_whole=True)
-        total += sweep.count_expected_row_fits([(n_whole, n_weights)], columns, n_levels, n_test_rows)
     return total
 
 

@@ -56,9 +56,7 @@ def summarise_run(
         "Ridge": f"penalties {list(grid.ridge)} of coefficients in scaled columns"
         if list(grid.ridge) != [0]
         else "none",
-        "Conditioning": "condition numbers are 1-norm estimates: of whitened, weighted moments for the solvers "
-        "'whitened' (used up to 1e8, which is 1e4 for the rows) and 'refined' (with the rows, used up to 1e12), and of "
-        "the weighted rows with columns scaled to unit norm for 'qr', 'rrqr' and 'svd'",
+        "Conditioning": "condition numbers are 1-norm estimates for the weighted rows with columns scaled to unit norm",
         "Stages": ", ".join(
             f"{stage} {usage.seconds:.1f} s (peak memory so far {usage.peak_memory_mb:.0f} MB)"
             for stage, usage in stage_usage.items()

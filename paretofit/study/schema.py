@@ -158,7 +158,7 @@ class Study(StrictSettings):
     group_weights: GroupWeightSettings = Field(GroupWeightSettings(), description="Weights of configuration groups.")
     engine: Literal["fast", "plain"] = Field(
         "fast",
-        description="'fast' fits from moments; 'plain', much slower, fits each setting from its rows as a reference.",
+        description="'fast' fits from factors; 'plain', much slower, fits each setting from its rows as a reference.",
     )
     device: Literal["cpu", "cuda"] = Field(
         "cpu", description="Device that reduces the rows and fits; 'cuda' is a GPU, in float64 (extra: gpu)."

@@ -17,6 +17,5 @@ from .sweep_run import make_engine as make_engine
 from .sweep_run import run_sweep as run_sweep
 from .weight_path_tables import compute_weight_paths as compute_weight_paths
 from .work import count_chain_flops as count_chain_flops
-from .work import count_expected_row_fits as count_expected_row_fits
 from .work import count_reduction_flops as count_reduction_flops
 from .work import measure_flop_rate as measure_flop_rate

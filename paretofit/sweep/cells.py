@@ -65,7 +65,7 @@ def list_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None)
 def list_pending_fits(grid: SweepGrid, draws: Iterable[Draw], finished_fits: Mapping[Any, Any]) -> list[PendingFits]:
     """List the pending fits of each set of configurations.
 
-    Subsets without pending fits are included, because moments are accumulated subset by subset, and skipping one subset
+    Subsets without pending fits are included, because factors grow subset by subset, and skipping one subset
     would change the rounding of the next.
     """
     factors = product(grid.weights, grid.ridge, grid.twojmax)

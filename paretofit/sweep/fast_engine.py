@@ -1,14 +1,17 @@
-"""The fast engine: one reduction of the rows serves the whole factorial (see `paretofit.linear.reduction`).
+"""The fast engine: triangular factors of whitened rows serve the whole factorial (see `paretofit.linear.reduction`).
 
-Each draw is a chain of nested subsets, from the smallest to the largest. The additional rows of each subset are added
-to the moments, and one Cholesky factor for each subset and pair of weights serves all levels and all 2Jmax. If the
-whitened moments are singular or too ill-conditioned, a cell is fitted from its rows as in the plain engine.
+Each draw is a chain of nested subsets, from the smallest to the largest. A factor of the rows of each kind grows by the
+additional rows of each subset, and is weighed once for each pair of weights: the triangle serves all levels and all
+2Jmax, and the errors of training and test sets are residuals of such factors. No fit returns to the rows, except that
+leave-one-out residuals are those of single rows.
 """
 
 from __future__ import annotations
 
+import shutil
+import time
+import weakref
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -19,39 +22,43 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind, require_memory
 from paretofit.execution import ClusterRunner, get_active_client
-from paretofit.linear import LeverageScores, Reduction, compute_reduced_leverage, compute_rms_by_kind, get_row_weights
+from paretofit.linear import (
+    LeverageScores,
+    Reduction,
+    choose_ridge,
+    compute_reduced_leverage,
+    get_row_weights,
+    leave_one_out,
+)
 from paretofit.linear.reduction import (
     CPU,
-    MAX_CONDITION,
-    MAX_REFINABLE_CONDITION,
     Device,
-    Moments,
-    NestedFit,
+    ModelFit,
     PartMapper,
     PrefetchMapper,
+    RawFactors,
+    RowFactors,
     ThreadMapper,
-    WeightedSystem,
-    prefetch,
     to_numpy,
 )
-from paretofit.sweep.cells import PendingFits
+from paretofit.sweep.cells import PendingFits, PendingModel
 from paretofit.sweep.grid import SweepGrid
-from paretofit.sweep.plain_engine import PlainEngine, RowSource, build_level_rows, compute_loo_errors, prefix_errors
+from paretofit.sweep.plain_engine import RowSource, build_level_rows, compute_loo_errors, prefix_errors
 from paretofit.sweep.results import PartialResults, Row
-from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, count_rows_per_block
-from paretofit.sweep.stored_reduction import load_or_compute_reduction
+from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, select_store
+from paretofit.sweep.stored_reduction import load_reduction, store_reduction
 from paretofit.sweep.sweep_input import SweepInput
-from paretofit.sweep.work import count_chain_flops, count_expected_row_fits
+from paretofit.sweep.work import count_chain_flops
 
 # Memory while the rows are reduced (upper bounds, measured with 1, 2 and 4 threads at P = 1500):
 REDUCTION_COPIES, REDUCTION_COPIES_PER_THREAD = 8, 5  # of a (P, P) matrix
 ROW_BLOCKS_PER_THREAD = 8
 GPU_COPIES = 30  # on a GPU, where more rows are buffered before an update of the factors (counted, not measured)
-CHAIN_COPIES = 4  # of a (P, P) matrix in each process that fits (measured: 2 to 3)
+CHAIN_COPIES = 9  # of a (P, P) matrix in each process that fits
 
 
 class FastEngine:
-    """Engine that fits cells from accumulated moments, or from their rows if the moments are ill-conditioned.
+    """Engine that fits cells from triangular factors.
 
     Attributes
     ----------
@@ -61,12 +68,11 @@ class FastEngine:
         Columns that depend linearly on earlier ones in every row.
     reduction : Reduction
         Reduction of the rows, on the processor.
-    plain : PlainEngine
-        Engine for fits from rows.
+    source : RowSource
     stream : RowStream
         All training and test rows.
     device : Device
-        Hardware that reduces the rows and fits from moments.
+        Hardware that reduces the rows and on which factors grow.
     """
 
     name = "fast"
@@ -87,32 +93,48 @@ class FastEngine:
         inputs = [data.hash_inputs(grid, self.name), labels, data.train.tolist(), sizes]
         inputs += [leverage_columns, data.leverage_weights]
         mapper = _make_mapper(threads, device, folder)
-        compute = partial(self._reduce, data, sizes, leverage_columns, mapper)
-        self.reduction, self.scores = load_or_compute_reduction(folder, inputs, compute)
-        self.plain = PlainEngine(replace(self.source, compress=True), self.scores)
+        self.reduction, self.scores = self._reduce(data, sizes, leverage_columns, mapper, folder, inputs)
+        n_bytes = 8.0 * float(self.stream.is_train.sum()) * (sizes[-1] + len(grid.levels))
+        store = select_store(n_bytes, folder, device, is_shared=get_active_client() is not None)
+        if store is not None:
+            if store.directory is not None:
+                weakref.finalize(self, shutil.rmtree, store.directory, ignore_errors=True)
+            self.reduction = self.reduction.whiten_parts(self.stream.list_parts(), mapper, device, store)
         self.dropped_columns = [data.design.column_names[k] for k in self.reduction.whitening.dropped_columns]
 
     def _reduce(
-        self, data: SweepInput, sizes: list[int], leverage_columns: int, mapper: PartMapper
+        self,
+        data: SweepInput,
+        sizes: list[int],
+        leverage_columns: int,
+        mapper: PartMapper,
+        folder: Path | None,
+        inputs: list[Any],
     ) -> tuple[Reduction, LeverageScores | None]:
-        """Compute the reduction, and the leverage scores of the training configurations."""
+        """Compute the reduction, and the leverage scores of the training configurations, or load them."""
+        ratio, start = _compute_balanced_ratio(data), time.perf_counter()
+        options = np.array(sizes), np.array([ratio, 1.0, 1.0]), data.design.n_constant
+        if (stored := load_reduction(folder, inputs)) is not None:
+            return Reduction.from_factors(stored[0], *options), stored[1]
         parts = self.stream.list_parts()
         hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
-        ratio, n_constant = _compute_balanced_ratio(data), data.design.n_constant
-        reduction = Reduction.from_parts(parts, sizes, energy_weight=ratio, unpenalised=n_constant, **hardware)
-        if not data.has_leverage_scores():
-            return reduction, None
-        w_energy, w_force = data.leverage_weights
-        weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
-        scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
-        if scores is None:
-            return reduction, data.compute_leverage_scores()
-        regular, block = scores.regular[data.train], scores.block[data.train]
-        return reduction, LeverageScores(scores.rows, regular, block, scores.rank)
+        raw = RawFactors.from_parts(parts, sizes, **hardware)
+        reduction, scores = Reduction.from_factors(raw, *options), None
+        if data.has_leverage_scores():
+            w_energy, w_force = data.leverage_weights
+            weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
+            scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
+            if scores is None:
+                scores = data.compute_leverage_scores()
+            else:
+                regular, block = scores.regular[data.train], scores.block[data.train]
+                scores = LeverageScores(scores.rows, regular, block, scores.rank)
+        store_reduction(folder, inputs, raw, scores, seconds=time.perf_counter() - start)
+        return reduction, scores
 
     @cached_property
     def device_reduction(self) -> Reduction:
-        """The reduction on the device that computes fits."""
+        """The reduction on the device that whitens rows."""
         return self.reduction.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -130,7 +152,7 @@ class FastEngine:
             lines.append(f"2Jmax {twojmax}: {p} columns, {rank} independent, condition number {condition:.1e}")
         return lines
 
-    def build_chains(self, pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
+    def build_tasks(self, pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
         """Create a task for each draw, whose subsets are nested; the whole training set is a separate task."""
         by_draw: dict[Any, list[PendingFits]] = {}
         for pending in pending_fits:
@@ -145,43 +167,56 @@ class FastEngine:
         return sorted(chains, key=lambda chain: -len(chain[-1].configurations))
 
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
-        """Fit the chain of one draw in a worker, except for ill-conditioned fits, which the plain engine computes."""
+        """Fit the chain of one draw in a worker."""
         fits: list[Row] = []
-        moments = self.device_reduction.create_empty_moments()
-        included = np.empty(0, dtype=np.int64)
+        factors, included = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
             for pending in task:
                 if len(pending.configurations) == len(self.train):
-                    moments = self.device_reduction.train_moments
+                    factors = self.reduction.train
                 else:
-                    self._add_rows(moments, np.setdiff1d(pending.configurations, included))
+                    self.grow(factors, np.setdiff1d(pending.configurations, included))
                     included = pending.configurations
-                fits += partial_results.load_or_fit(pending, partial(self._fit, moments))
+                fits += partial_results.load_or_fit(pending, partial(self._fit, factors))
+                if pending is not task[-1] and not factors.is_gram and factors.is_well_conditioned():
+                    factors.square()
         return fits
 
-    def _fit(self, moments: Moments, pending: PendingFits) -> Iterator[Row]:
-        """Fit all levels of the pending models to one subset, except for ill-conditioned models."""
-        subset = _Subset(self, moments, pending.configurations)
-        for (weights, ridge), models in groupby(pending.models, key=lambda model: (model.weights, model.ridge)):
-            if ridge != "auto" and not (ridge > 0 and self.dropped_columns):
-                yield from subset.fit(weights, ridge, [model.twojmax for model in models])
+    def grow(self, factors: RowFactors, configurations: Array, multiplicity: Array | None = None) -> RowFactors:
+        """Add the rows of some training configurations to factors.
+
+        Parameters
+        ----------
+        factors : RowFactors
+            From ``reduction.create_factors``; a subset, a fold, or a bootstrap sample.
+        configurations : (n,) int64
+            Positions in the design.
+        multiplicity : (n,) int, optional
+            How often each configuration is added, by default once.
+        """
+        counts = np.zeros(self.source.design.n_configurations, dtype=np.int64)
+        np.add.at(counts, configurations, 1 if multiplicity is None else multiplicity)
+        row_counts = counts[self.source.design.configuration]
+        for count in np.unique(row_counts[row_counts > 0]).tolist():
+            for rows, positions in self.stream.read_whitened(
+                self.device_reduction, np.flatnonzero(row_counts == count)
+            ):
+                factors.grow(self.device.put(rows), self.source.design.kind[positions], count)
+        return factors
+
+    def _fit(self, factors: RowFactors, pending: PendingFits) -> Iterator[Row]:
+        """Fit all levels of the pending models to one subset."""
+        subset = _Subset(self, factors, pending.configurations)
+        for (w_energy, w_force), models in groupby(pending.models, key=lambda model: model.weights):
+            yield from subset.fit(get_row_weights(np.arange(3), w_energy, w_force, w_force), list(models))
 
     def count_flops(self, task: list[PendingFits]) -> float:
         """Count the operations of a task."""
-        n_rows = [self.plain.count_rows(pending.configurations) for pending in task]
-        n_weights = [len({(model.weights, model.ridge) for model in pending.models}) for pending in task]
+        n_rows = [self.source.count_rows(pending.configurations) for pending in task]
+        n_weights = [len({model.weights for model in pending.models}) for pending in task]
         columns = [int(self.reduction.sizes[index]) for index in self._size_indices.values()]
         is_whole = len(task[-1].configurations) == len(self.train)
         return count_chain_flops(n_rows, n_weights, columns, self.reduction.n_levels, is_whole=is_whole)
-
-    def count_expected_row_flops(self, pending_fits: list[PendingFits]) -> float:
-        """Count the operations of the pending fits that are expected to require the rows of their subsets."""
-        subsets = [
-            (self.plain.count_rows(pending.configurations), len({model.weights for model in pending.models}))
-            for pending in pending_fits
-        ]
-        columns = [int(self.reduction.sizes[index]) for index in self._size_indices.values()]
-        return count_expected_row_fits(subsets, columns, self.reduction.n_levels, len(self.source.test_rows))
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Estimate the memory of a task in its process, in bytes."""
@@ -192,72 +227,111 @@ class FastEngine:
         """Return the position of a 2Jmax among the sizes of the reduction."""
         return self._size_indices[twojmax]
 
-    def _add_rows(self, moments: Moments, configurations: Array) -> None:
-        """Add the rows of some configurations to the moments, block by block."""
-        design = self.source.design
-        rows = self.source.select_rows(configurations)
-        step = count_rows_per_block(design.n_features)
-        windows = (rows[start : start + step] for start in range(0, len(rows), step))
-        blocks = ((window, design.take(window)) for window in windows)
-        for window, X in blocks if self.device == CPU else prefetch(blocks):
-            U, Y, retained_X = self.device_reduction.whiten_rows(X, self.source.Y[window])
-            moments.add(U, Y, retained_X, self.device.put(design.kind[window].astype(np.int64)))
-
 
 class _Subset:
-    """Fits to one subset from its moments; the rows of the subset are read only if a fit needs them."""
+    """Fits to one subset; its rows are read only for leave-one-out residuals, or where Gram matrices do not suffice."""
 
-    def __init__(self, engine: FastEngine, moments: Moments, configurations: Array) -> None:
-        self.engine, self.reduction, self.source = engine, engine.device_reduction, engine.source
-        self.moments, self.row_indices = moments, engine.source.select_rows(configurations)
+    def __init__(self, engine: FastEngine, factors: RowFactors, configurations: Array) -> None:
+        self.engine, self.source, self.factors = engine, engine.source, factors
+        self.configurations, self.reduction = configurations, engine.reduction
+
+    @cached_property
+    def triangles(self) -> RowFactors:
+        """Factors of the subset without Gram matrices."""
+        return self.engine.grow(self.reduction.create_factors(self.engine.device), self.configurations)
 
     @cached_property
     def rows(self) -> tuple[Array, Array, Array, Array]:
-        """Whitened rows, targets, kinds and leave-one-out groups of the subset, on the processor."""
-        design, rows = self.source.design, self.row_indices
-        U, Y, _ = self.engine.reduction.whiten_rows(design.take(rows), self.source.Y[rows])
-        return U, Y, design.kind[rows], self.source.group[design.configuration[rows]]
+        """Whitened rows, labels, kinds and leave-one-out groups of the subset, on the processor."""
+        indices = self.source.select_rows(self.configurations)
+        blocks = self.engine.stream.read_whitened(self.engine.device_reduction, indices)
+        design = self.source.design
+        rows, group = np.concatenate([to_numpy(block) for block, _ in blocks]), self.source.group
+        return rows, self.source.Y[indices], design.kind[indices], group[design.configuration[indices]]
 
-    def fit(self, weights: tuple[float, float], ridge: float, twojmax_values: list[int]) -> Iterator[Row]:
-        """Fit all levels at one pair of weights and one penalty."""
-        system = self.reduction.factorise(self.moments, get_row_weights(np.arange(3), *weights, weights[1]), ridge)
-        for twojmax in twojmax_values:
-            index = self.engine.get_size_index(twojmax)
-            fit = system.fit(index, MAX_REFINABLE_CONDITION)
-            if fit is None:
-                continue
+    def fit(self, weights: Array, models: list[PendingModel]) -> Iterator[Row]:
+        """Fit all levels of some models at one pair of weights."""
+        indices = [self.engine.get_size_index(model.twojmax) for model in models]
+        flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
+        weighted = {flag: self.factors.weigh(weights, with_ridge=flag) for flag in flags}
+        penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
+        fit: Any
+        fits: list[Any] = []
+        loo_residuals = [np.empty(0)] * len(models)
+        for k, (model, index) in enumerate(zip(models, indices, strict=True)):
+            if model.ridge == "auto":
+                fit, penalties[k], loo_residuals[k] = self._choose_ridge(index, weights)
+            else:
+                penalties[k][:] = model.ridge
+                fit = weighted[model.ridge != 0].fit(index, model.ridge)
+            fits.append(fit)
+        errors = self._compute_errors(self.factors, fits)
+        for k, (model, index) in enumerate(zip(models, indices, strict=True)):
+            if errors[k] is None and model.ridge != "auto":  # the Gram matrices have too few digits
+                fits[k] = self.triangles.weigh(weights, with_ridge=model.ridge > 0).fit(index, model.ridge)
+                (errors[k],) = self._compute_errors(self.triangles, fits[k : k + 1])
+            if self.source.leave_one_out and model.ridge != "auto":
+                loo_residuals[k] = self._leave_one_out(fits[k], index, weights)
+            if self.source.leave_one_out:
+                errors[k] |= compute_loo_errors(loo_residuals[k], *self.rows[1:3])
             cell = {
-                "twojmax": twojmax,
-                "w_energy": weights[0],
-                "w_force": weights[1],
+                "twojmax": model.twojmax,
+                "w_energy": model.weights[0],
+                "w_force": model.weights[1],
                 "n_features": int(self.reduction.sizes[index]),
-                "ridge": ridge,
-                "rank": int(self.reduction.whitened_sizes[index]),
-                "condition": fit.condition,
-                "solver": "whitened" if fit.condition <= MAX_CONDITION else "refined",
+                "ridge": model.ridge,
+                "rank": fits[k].rank,
+                "condition": fits[k].condition,
+                "solver": fits[k].solver,
             }
-            penalties = np.full(self.reduction.n_levels, ridge)
-            yield from build_level_rows(self.source.levels, cell, self._compute_errors(system, fit), penalties)
+            yield from build_level_rows(self.source.levels, cell, errors[k], penalties[k])
 
-    def _compute_errors(self, system: WeightedSystem, fit: NestedFit) -> dict[str, Array]:
-        """Compute the errors of a fit, which is refined with the rows if its moments have too few accurate digits."""
-        train_rms, lost_digits = self.reduction.compute_train_rms(self.moments, fit)
-        if lost_digits or fit.condition > MAX_CONDITION:
-            U, Y, kinds, _ = self.rows
-            fit = system.refine(fit, U, Y, kinds)
-            residuals = U[:, : len(fit.delta)] @ to_numpy(fit.delta) - Y[:, fit.target_columns]
-            train_rms = compute_rms_by_kind(residuals, kinds)
-        test_rms = self.reduction.compute_test_rms(fit)
-        errors = prefix_errors("train", train_rms)
+    def _compute_errors(self, factors: RowFactors, fits: list[ModelFit | None]) -> list[Any]:
+        """Compute the errors of fits on the training subset and the test set; None where Gram matrices do not suffice.
+
+        One product with each factor serves all fits.
+        """
+        nothing = np.zeros_like(self.reduction.baseline)
+        delta = np.hstack([nothing if fit is None else fit.delta for fit in fits])
+        rms, has_cancelled = factors.compute_rms(delta)
+        test_rms = self.reduction.compute_test_rms(delta)
+        errors = prefix_errors("train", rms)
         errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test_rms.items()})
         errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test_rms.items()})
         if RowKind.ENERGY in test_rms:
             errors["ref_energy_shifted"] = test_rms[RowKind.ENERGY].centred_reference
-        if self.source.leave_one_out:
-            kinds = self.rows[2]
-            residuals = system.compute_loo_residuals(fit, *self.rows) / system.weights[kinds][:, None]
-            errors |= compute_loo_errors(residuals, self.source.Y[self.row_indices], kinds)
-        return errors
+        n_levels = self.reduction.n_levels
+        windows = [slice(k * n_levels, (k + 1) * n_levels) for k in range(len(fits))]
+        return [
+            None if fit is None or has_cancelled[window].any() else {name: x[window] for name, x in errors.items()}
+            for fit, window in zip(fits, windows, strict=True)
+        ]
+
+    def _get_raw_rows(self, index: int, weights: Array) -> tuple[tuple[Array, ...], dict[str, Any]]:
+        """Return raw rows with labels, kinds and groups, and the options of `leave_one_out` and `choose_ridge`."""
+        rows, Y, kind, group = self.rows
+        X = self.reduction.whitening.to_raw_rows(rows[:, : len(self.reduction.baseline)])
+        options = dict(zip(("energy_weight", "force_weight", "stress_weight"), weights.tolist(), strict=True))
+        return (X[:, : int(self.reduction.sizes[index])], Y, kind, group), {
+            **options,
+            "unpenalised": self.reduction.unpenalised,
+        }
+
+    def _leave_one_out(self, fit: ModelFit, index: int, weights: Array) -> Array:
+        """Compute leave-one-out residuals, ``(n, n_levels)``."""
+        if fit.triangle is None:
+            arrays, options = self._get_raw_rows(index, weights)
+            return leave_one_out(*arrays, **options)
+        rows, _, kind, group = self.rows
+        return fit.compute_loo_residuals(rows, kind, group, weights / weights.max())
+
+    def _choose_ridge(self, index: int, weights: Array) -> tuple[ModelFit, Array, Array]:
+        """Choose the penalty with the smallest leave-one-out loss; return the fit, the penalties and the residuals."""
+        arrays, options = self._get_raw_rows(index, weights)
+        choice = choose_ridge(*arrays, **options)
+        R = self.reduction.whitening.unwhitening[:, : len(choice.coefficients)]
+        delta = R @ choice.coefficients - self.reduction.baseline
+        return ModelFit(delta, choice.rank, choice.condition, choice.solver), choice.penalty, choice.loo_residuals
 
 
 def _make_mapper(threads: int, device: Device, folder: Path | None) -> PartMapper:

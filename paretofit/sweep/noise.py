@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind
 from paretofit.linear import get_row_weights
-from paretofit.linear.reduction import MAX_CONDITION, NestedFit, iterate_blocks
+from paretofit.linear.reduction import FACTOR, iterate_blocks
 from paretofit.sweep.fast_engine import FastEngine
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import EV_TO_MEV
@@ -52,7 +52,7 @@ def correlate_label_noise(
     rows, points = [], [pd.DataFrame(columns=POINT_COLUMNS)]
     with threadpool_limits(1):
         fits = {pair: fit for pair in weights if (fit := _fit_largest_model(engine, grid, pair)) is not None}
-        residuals, labels, kind = _compute_test_residuals(engine, [fit for _, fit in fits.values()])
+        residuals, labels, kind = _compute_test_residuals(engine, [beta for _, beta in fits.values()])
     for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
         for k, level in enumerate(list(grid.levels)[:-1]):
             for row_kind, name in KIND_NAMES.items():
@@ -66,35 +66,36 @@ def correlate_label_noise(
     return pd.DataFrame(rows, columns=NOISE_COLUMNS), pd.concat(points[1:] or points, ignore_index=True)
 
 
-def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, NestedFit] | None:
-    """Fit the whole training set at the largest 2Jmax for which its moments are well-conditioned."""
+def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, Array] | None:
+    """Fit the whole training set at the largest 2Jmax that it determines; return the raw coefficients, too."""
     reduction = engine.reduction
-    system = reduction.factorise(reduction.train_moments, get_row_weights(np.arange(3), *pair, pair[1]))
+    factor = reduction.train.weigh(get_row_weights(np.arange(3), *pair, pair[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
-        fit = system.fit(engine.get_size_index(twojmax), MAX_CONDITION)
-        if fit is not None:
-            return twojmax, fit
+        index = engine.get_size_index(twojmax)
+        fit = factor.fit(index)
+        if fit is not None and fit.solver == FACTOR:
+            q = int(reduction.whitened_sizes[index])
+            return twojmax, reduction.whitening.to_raw((fit.delta + reduction.baseline)[:q])
     return None
 
 
-def _compute_test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tuple[list[Array], Array, Array]:
+def _compute_test_residuals(engine: FastEngine, coefficients: Sequence[Array]) -> tuple[list[Array], Array, Array]:
     """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit, with their labels and kinds.
 
     One pass over the rows serves all fits. Rows are multiplied by raw coefficients, which are accurate enough for
     correlations and need no whitening.
     """
     select_columns = engine.reduction.whitening.select_columns
-    coefficients = [engine.reduction.compute_raw_coefficients(fit) for fit in fits]
-    residuals: list[list[Array]] = [[] for _ in fits]
+    residuals: list[list[Array]] = [[] for _ in coefficients]
     labels, kinds = [], []
-    for block in iterate_blocks(engine.stream.list_parts()) if fits else ():
+    for block in iterate_blocks(engine.stream.list_parts()) if coefficients else ():
         is_test = ~block.is_train
         X, Y = select_columns(block.X[is_test]), block.Y[is_test]
         for parts, beta in zip(residuals, coefficients, strict=True):
             parts.append(Y - X[:, : len(beta)] @ beta)
         labels.append(Y)
         kinds.append(block.kind[is_test])
-    if not fits:
+    if not coefficients:
         return [], np.empty((0, 1)), np.empty(0, dtype=np.int8)
     return [np.concatenate(parts) for parts in residuals], np.concatenate(labels), np.concatenate(kinds)
 

@@ -21,21 +21,18 @@ from paretofit.linear import (
     LeverageScores,
     WideFactor,
     choose_ridge,
-    compress_rows,
     compute_rms_by_kind,
     fit_wls,
     get_row_weights,
     leave_one_out,
 )
-from paretofit.sweep.cells import PendingFits
+from paretofit.sweep.cells import PendingFits, split_into_tasks
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.results import SWEEP_COLUMNS, PartialResults, Row
 from paretofit.sweep.sweep_input import SweepInput
 from paretofit.sweep.work import count_row_fit_flops
 
-Rows = tuple[Array, Array, Array]  # X, Y and kind
 EV_TO_MEV = 1000.0  # errors are reported in meV/atom and meV/Å
-MIN_COMPRESSION_RATIO = 2  # rows for each column from which a shared triangular factor saves time
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,6 @@ class RowSource:
         Leave-one-out groups.
     leave_one_out : bool
         Whether leave-one-out errors are computed.
-    compress : bool
-        Whether fits with several weights share a triangular factor of the rows, if there are many; false for the plain
-        engine as a reference.
     """
 
     design: DesignMatrix
@@ -65,7 +59,6 @@ class RowSource:
     levels: list[str]
     group: Array
     leave_one_out: bool
-    compress: bool = False
 
     @classmethod
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
@@ -77,6 +70,14 @@ class RowSource:
     def select_rows(self, configurations: Array) -> Array:
         """Return the positions of the rows of some configurations, ascending."""
         return np.flatnonzero(np.isin(self.design.configuration, configurations))
+
+    def count_rows(self, configurations: Array) -> int:
+        """Count the rows of some configurations."""
+        return int(self._rows_by_configuration[configurations].sum())
+
+    @cached_property
+    def _rows_by_configuration(self) -> Array:
+        return np.bincount(self.design.configuration, minlength=self.design.n_configurations)
 
     def estimate_fit_bytes(self, pending: PendingFits) -> float:
         """Estimate the memory of the largest fit to a subset, in bytes."""
@@ -93,20 +94,14 @@ class RowSource:
             models = [model for model in pending.models if model.twojmax == twojmax]
             p = self.design.columns_up_to(twojmax)
             X = self.design.take(train_rows, p, memory_copies=FIT_COPIES)
-            n_without_ridge = sum(model.ridge == 0 for model in models)
-            wide_factor = WideFactor.from_rows(X) if n_without_ridge and len(X) < p else None
-            compressed_rows = None
-            if self.compress and n_without_ridge > 1 and len(X) > MIN_COMPRESSION_RATIO * p:
-                compressed_rows = compress_rows(X, self.Y[train_rows], self.design.kind[train_rows])
+            is_wide = len(X) < p and any(model.ridge == 0 for model in models)
+            wide_factor = WideFactor.from_rows(X) if is_wide else None
             for (w_energy, w_force), _, ridge in models:
                 cell = {"twojmax": twojmax, "w_energy": w_energy, "w_force": w_force, "n_features": p}
-                factors = (wide_factor, compressed_rows) if ridge == 0 else (None, None)
-                yield from self._fit_cell(train_rows, X, {**cell, "ridge": ridge}, *factors)
+                yield from self._fit_cell(train_rows, X, {**cell, "ridge": ridge}, wide_factor if ridge == 0 else None)
 
-    def _fit_cell(
-        self, positions: Array, X: Array, cell: Row, wide_factor: WideFactor | None, compressed_rows: Rows | None
-    ) -> Iterator[Row]:
-        """Fit one cell, all levels at once; cells of other weights share `wide_factor` or `compressed_rows`."""
+    def _fit_cell(self, positions: Array, X: Array, cell: Row, wide_factor: WideFactor | None) -> Iterator[Row]:
+        """Fit one cell, all levels at once; cells of other weights share `wide_factor`."""
         rows = X, self.Y[positions], self.design.kind[positions]
         _, Y, kind = rows
         group = self.group[self.design.configuration[positions]]
@@ -122,9 +117,7 @@ class RowSource:
             w = get_row_weights(kind, w_energy, w_force, w_force)[:, None]
             solution, beta = wide_factor.factor, wide_factor.solve(Y, w)
         else:
-            solution = fit_wls(*(compressed_rows or rows), **options, ridge=ridge)
-            if compressed_rows and solution.solver != "qr":  # if the rank is in doubt, fit the rows themselves
-                solution = fit_wls(*rows, **weights)
+            solution = fit_wls(*rows, **options, ridge=ridge)
             beta = solution.coefficients
         if self.leave_one_out and loo_residuals is None:
             loo_residuals = leave_one_out(*rows, group, **options, ridge=ridge)
@@ -174,15 +167,15 @@ class PlainEngine:
         with threadpool_limits(1):
             return [row for pending in task for row in partial_results.load_or_fit(pending, self.source.fit)]
 
-    def count_rows(self, configurations: Array) -> int:
-        """Count the rows of some configurations."""
-        return int(self._rows_by_configuration[configurations].sum())
+    def build_tasks(self, pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
+        """Create a task for each subset and 2Jmax, the largest subsets first, so that no long task is started last."""
+        return split_into_tasks(pending_fits)
 
     def count_flops(self, task: list[PendingFits]) -> float:
         """Count the operations of a task."""
         return sum(
             count_row_fit_flops(
-                self.count_rows(pending.configurations),
+                self.source.count_rows(pending.configurations),
                 self.source.design.columns_up_to(twojmax),
                 sum(model.twojmax == twojmax for model in pending.models),
                 len(self.source.levels),
@@ -191,10 +184,6 @@ class PlainEngine:
             for pending in task
             for twojmax in {model.twojmax for model in pending.models}
         )
-
-    @cached_property
-    def _rows_by_configuration(self) -> Array:
-        return np.bincount(self.source.design.configuration, minlength=self.source.design.n_configurations)
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Estimate the memory of a task in its process, in bytes, from the largest fit."""

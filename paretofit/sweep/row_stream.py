@@ -1,18 +1,25 @@
-"""The rows of a sweep for the reduction, in parts that any process can read on its own."""
+"""The rows of a sweep for the reduction, in parts that any process can read on its own, and whitened for the fits."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from paretofit.core import Array
-from paretofit.linear.reduction import Part, RowBlock, split_rows
+from paretofit.core import Array, get_available_memory
+from paretofit.linear import Reduction
+from paretofit.linear.reduction import WHITENING_ROWS, Device, Part, RowBlock, get_array_device, split_rows, to_numpy
 from paretofit.sweep.plain_engine import RowSource
 
 BLOCK_BYTES = 16 << 20  # of the rows that are reduced at once
+MAX_STORED_BYTES = 2 << 30  # of whitened rows in memory, and at most a quarter of what is free; more are stored on disk
 
 
 @dataclass(frozen=True)
@@ -22,34 +29,115 @@ class RowStream:
     Attributes
     ----------
     source : RowSource
-    is_train, is_test : (n_rows,) bool
+    rows : (n,) int64
+        Positions of these rows in the design, ascending.
+    is_train : (n_rows,) bool
+        Which rows of the design are training rows.
     """
 
     source: RowSource
+    rows: Array
     is_train: Array
-    is_test: Array
 
     @classmethod
     def from_source(cls, source: RowSource, train: Array) -> RowStream:
         """Select the rows of the training configurations and the test rows of the source."""
-        is_test = np.zeros(source.design.n_rows, dtype=bool)
-        is_test[source.test_rows] = True
-        return cls(source, np.isin(source.design.configuration, train), is_test)
+        is_train = np.isin(source.design.configuration, train)
+        return cls(source, np.union1d(np.flatnonzero(is_train), source.test_rows), is_train)
+
+    @cached_property
+    def _windows(self) -> list[list[slice]]:
+        """Windows of `rows` for the blocks of each part, which begin at multiples of `WHITENING_ROWS`."""
+        step = max(1, count_rows_per_block(self.source.design.n_features) // WHITENING_ROWS) * WHITENING_ROWS
+        parts = split_rows(len(self.rows), self.source.design.n_features)
+        bounds = [-(-part.start // WHITENING_ROWS) * WHITENING_ROWS for part in parts] + [len(self.rows)]
+        ranges = [range(*pair) for pair in pairwise(bounds)]
+        return [[slice(k, min(k + step, part.stop)) for k in part[::step]] for part in ranges if part]
 
     def list_parts(self) -> list[Part]:
-        """Return one callable for each window of rows, which reads the blocks of the window."""
-        design = self.source.design
-        return [partial(self.read_blocks, window) for window in split_rows(design.n_rows, design.n_features)]
+        """Return one callable for each part of the rows, which reads its blocks."""
+        return [partial(self.read_blocks, windows) for windows in self._windows]
 
-    def read_blocks(self, part: slice) -> Iterator[RowBlock]:
-        """Read the training and test rows in a window of rows, block by block."""
+    def read_blocks(self, windows: list[slice]) -> Iterator[RowBlock]:
+        """Read the rows in some windows, block by block."""
         design, Y = self.source.design, self.source.Y
-        for window, X in design.blocks(count_rows_per_block(design.n_features), part):
-            is_train = self.is_train[window]
-            is_used = is_train | self.is_test[window]
-            if is_used.any():
-                arrays = (X, Y[window], design.kind[window], design.configuration[window], is_train)
-                yield RowBlock(*(arrays if is_used.all() else (array[is_used] for array in arrays)))
+        for window in windows:
+            rows = self.rows[window]
+            arrays = (array[rows] for array in (Y, design.kind, design.configuration, self.is_train))
+            yield RowBlock(design.take(rows), *arrays)
+
+    def read_whitened(self, reduction: Reduction, rows: Array) -> Iterator[tuple[Any, Array]]:
+        """Yield whitened rows [U | Y] of the reduction and their positions in the design, block by block.
+
+        Parameters
+        ----------
+        reduction : Reduction
+            With stored rows; rows that are not stored are read and whitened again, with the same result.
+        rows : (n,) int64
+            Positions of training rows in the design, ascending.
+        """
+        positions, windows = np.searchsorted(self.rows, rows), [window for part in self._windows for window in part]
+        blocks = np.searchsorted([window.start for window in windows], positions, side="right") - 1
+        for number in np.unique(blocks).tolist():
+            selected = positions[blocks == number]
+            if reduction.stored_rows:
+                stored = reduction.stored_rows[number]
+                array = np.load(stored, mmap_mode="r") if isinstance(stored, str) else stored
+                places = np.cumsum(self.is_train[self.rows[windows[number]]]) - 1  # training rows are stored
+                yield array[places[selected - windows[number].start]], self.rows[selected]
+                continue
+            units = np.unique(selected // WHITENING_ROWS)[:, None] * WHITENING_ROWS + np.arange(WHITENING_ROWS)
+            needed = units[units < len(self.rows)]
+            device = get_array_device(reduction.baseline)
+            X, Y = self.source.design.take(self.rows[needed]), self.source.Y[self.rows[needed]]
+            yield reduction.whiten(device.put(X), device.put(Y))[np.isin(needed, selected)], self.rows[selected]
+
+
+@dataclass(frozen=True)
+class RowStore:
+    """Storage of whitened rows: in memory, on a GPU, or in a temporary directory.
+
+    Attributes
+    ----------
+    directory : str or None
+        None for memory.
+    is_on_device : bool
+        Whether the rows remain in the memory of a GPU.
+    """
+
+    directory: str | None = None
+    is_on_device: bool = False
+
+    def __call__(self, rows: Any) -> Any:
+        """Store the rows of a block; return them, or the path of their file."""
+        if self.directory is None:
+            return rows if self.is_on_device else to_numpy(rows)
+        with tempfile.NamedTemporaryFile(dir=self.directory, suffix=".npy", delete=False) as file:
+            np.save(file, to_numpy(rows))
+        return file.name
+
+
+def select_store(n_bytes: float, folder: Path | None, device: Device, *, is_shared: bool) -> RowStore | None:
+    """Select where whitened rows are stored; None if there is no room, so that they are whitened when needed.
+
+    Parameters
+    ----------
+    n_bytes : float
+        Size of all rows.
+    folder : Path or None
+        The run folder.
+    device : Device
+    is_shared : bool
+        Whether the processes of a cluster use the rows, which therefore must be in files.
+    """
+    device_bytes, memory = device.get_available_memory(), get_available_memory()
+    if device_bytes is not None and 2 * n_bytes < device_bytes:
+        return RowStore(is_on_device=True)
+    if not is_shared and n_bytes < min(MAX_STORED_BYTES, np.inf if memory is None else memory / 4):
+        return RowStore()
+    if folder is not None and 2 * n_bytes < shutil.disk_usage(folder).free:
+        return RowStore(tempfile.mkdtemp(prefix=".whitened-", dir=folder.absolute()))
+    return None
 
 
 def count_rows_per_block(n_features: int) -> int:

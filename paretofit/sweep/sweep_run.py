@@ -14,7 +14,7 @@ import pandas as pd
 from paretofit.core import check_choice, get_available_memory, hash_array, require_memory
 from paretofit.execution import RunContext, dump_function, get_active_client
 from paretofit.linear.reduction import CPU, get_device
-from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits, split_into_tasks
+from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits
 from paretofit.sweep.fast_engine import FastEngine
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import PlainEngine
@@ -45,7 +45,7 @@ def make_engine(
     jobs : int
         Number of threads that reduce the rows, unless the workers of an active cluster reduce them.
     device : {"cpu", "cuda"}
-        Hardware on which the fast engine reduces the rows and fits from moments; errors agree to 1e-8.
+        Hardware on which the fast engine reduces the rows and on which factors grow; errors agree to 1e-8.
     folder : Path, optional
         The run folder, where an expensive reduction and files for the workers of a cluster are stored.
 
@@ -119,17 +119,7 @@ def _fit_pending(
     partial_results = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
     with FitJournal(path, inputs) as journal:
         partial_results.merge_into(journal)
-        plain_engine = engine if isinstance(engine, PlainEngine) else engine.plain
-        if isinstance(engine, FastEngine):
-            pending = list_pending_fits(grid, draws, journal.fits)
-            tasks = engine.build_chains(pending)
-            work = [engine.count_flops(task) for task in tasks]
-            later_work = engine.count_expected_row_flops(pending)
-            device_context = context if engine.device == CPU else replace(context, jobs=1)  # a GPU serves one process
-            _run_tasks(engine, tasks, journal, partial_results, "fits from moments", device_context, work, later_work)
-        tasks = split_into_tasks(list_pending_fits(grid, draws, journal.fits))
-        work = [plain_engine.count_flops(task) for task in tasks]
-        _run_tasks(plain_engine, tasks, journal, partial_results, "fits from rows", context, work)
+        _run_tasks(engine, list_pending_fits(grid, draws, journal.fits), journal, partial_results, context)
         partial_results.merge_into(journal)
         return journal.fits
 
@@ -141,27 +131,27 @@ def build_journal_path(folder: Path | str, digest: str) -> Path:
 
 def _run_tasks(
     engine: Engine,
-    tasks: list[list[PendingFits]],
+    pending_fits: list[PendingFits],
     journal: FitJournal,
     partial_results: PartialResults,
-    title: str,
     context: RunContext,
-    work: list[float],
-    later_work: float = 0.0,
 ) -> None:
-    """Run tasks in parallel and append the fits of each to the journal; `work` is only for the progress."""
+    """Compute pending fits in parallel, task by task, and append the fits of each task to the journal."""
+    tasks = engine.build_tasks(pending_fits)
     if not tasks:
         return
+    if isinstance(engine, FastEngine) and engine.device != CPU:
+        context = replace(context, jobs=1)  # a GPU serves one process
     if get_active_client() is None:  # otherwise the tasks run on other machines
         _check_memory(max(engine.estimate_task_bytes(task) for task in tasks), min(context.jobs, len(tasks)))
-    folder = partial_results.folder
+    folder, work = partial_results.folder, [engine.count_flops(task) for task in tasks]
     if folder is not None:
         folder.mkdir(exist_ok=True)
     run_task = partial(_run_task, engine, partial_results)
     with dump_function(run_task, None if folder is None else folder.parent) as function:
         results = context.map_and_track(
-            function, list(enumerate(tasks)), title, ordered=False, get_work=lambda result: work[result[0]],
-            total_work=sum(work) + later_work,
+            function, list(enumerate(tasks)), "fits", ordered=False, get_work=lambda result: work[result[0]],
+            total_work=sum(work),
         )  # fmt: skip
         for number, fits in results:
             journal.append(fits)

@@ -30,7 +30,7 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
     -------
     paths : DataFrame
         A row for each 2Jmax, level and ratio, with the columns of `PATH_COLUMNS`, in meV/atom and meV/Å. A 2Jmax
-        whose moments are ill-conditioned has no rows.
+        whose Gram matrix is ill-conditioned has no rows.
     knees : DataFrame
         A row for each 2Jmax and level: the ratio with the lowest energy error, the ratio with the lowest force error
         (both against the reference), and the ratio of the knee between them with its errors.
@@ -42,7 +42,7 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
         for twojmax in grid.twojmax:
             size_index = engine.get_size_index(twojmax)
             path = compute_weight_path(
-                reduction, reduction.train_moments, size_index, ratio_limits=limits, n_points=N_CURVE_POINTS
+                reduction, reduction.train, size_index, ratio_limits=limits, n_points=N_CURVE_POINTS
             )
             if path is not None:
                 for k, level in enumerate(grid.levels):

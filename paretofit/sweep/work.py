@@ -1,24 +1,25 @@
 """Work of a sweep in floating point operations, for estimates of its duration; results do not depend on it.
 
-The prefactors were chosen by the CPU time of studies of Be, Mo and InP with 21 to 1,596 columns: for example, the fits
-from moments of InP took 17 s with 992 columns, and the reduction of 30,455 rows of Mo took 2.4 s with 496 columns and
-12 s with 1,596. Linear algebra on other processors scales with their measured speed.
+The prefactors were chosen by the CPU time of studies of Be, Mo and InP with 21 to 1,596 columns, and those of fits to
+fewer rows than columns by the operations of their factors. Linear algebra on other processors scales with their
+measured speed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 ROW_FLOPS_PER_COLUMN = 60.0  # reading a number of the design from the disk costs as much as this
-REDUCTION_PASSES = 3.0  # products of all rows with a (P, P) matrix: two for the moments, one for leverage and whitening
-FACTOR_FLOPS, SOLVE_FLOPS = 2.0, 12.0  # of P³ for a factor of all 2Jmax, of P² for each level and 2Jmax
+REDUCTION_PASSES = 3.0  # products of all rows with a (P, P) matrix: Gram matrices, whitening and leverage
+FOLD_FLOPS = 3.3  # of n P² for the triangle of n rows, which is built more slowly than a matrix product
+WEIGH_FLOPS, SOLVE_FLOPS = 1.0, 40.0  # of P³ for a triangle of all 2Jmax, of P² for each level, with its errors
+WIDE_FLOPS, WIDE_WEIGHT_FLOPS = 7.0, 0.5  # of n² P and n³ for n rows that are fewer than the columns: once, by weight
 ROW_FIT_FLOPS = 8.0  # of m P min(m, P), where m is the number of rows: factorisations are slower than products
 MIN_FIT_FLOPS = 4e7  # a millisecond for each fit, whatever its size
-MIN_ROWS_PER_COLUMN = 1.15  # subsets with fewer rows are fitted from their rows
 
 
 def count_reduction_flops(n_rows: int, columns: int) -> float:
@@ -29,7 +30,7 @@ def count_reduction_flops(n_rows: int, columns: int) -> float:
 def count_chain_flops(
     n_rows: Sequence[int], n_weights: Sequence[int], columns: Sequence[int], n_levels: int, *, is_whole: bool
 ) -> float:
-    """Count the operations of fits from moments to the nested subsets of one draw.
+    """Count the operations of the fits to the nested subsets of one draw.
 
     Parameters
     ----------
@@ -41,44 +42,24 @@ def count_chain_flops(
         Columns of each 2Jmax.
     n_levels : int
     is_whole : bool
-        Whether the subset is the whole training set, whose moments are known.
+        Whether the subset is the whole training set, whose factors are known.
     """
     p = max(columns)
-    add_rows = 0.0 if is_whole else max(n_rows, default=0) * p * (3.0 * p + ROW_FLOPS_PER_COLUMN)
-    solve = sum(MIN_FIT_FLOPS + SOLVE_FLOPS * size**2 for size in columns) * n_levels
-    return add_rows + sum(n_weights) * (FACTOR_FLOPS * p**3 + solve)
+    total = 0.0 if is_whole else max(n_rows, default=0) * p * (FOLD_FLOPS * p + ROW_FLOPS_PER_COLUMN)
+    for n, n_pairs in zip(n_rows, n_weights, strict=True):
+        total += n_pairs * WEIGH_FLOPS * p**3
+        total += n_pairs * len(columns) * n_levels * (MIN_FIT_FLOPS + SOLVE_FLOPS * p**2)
+        wide = [size for size in columns if size > n and n_pairs]
+        total += sum(WIDE_FLOPS * n**2 * size + n_pairs * WIDE_WEIGHT_FLOPS * n**3 for size in wide)
+    return total
 
 
 def count_row_fit_flops(n_rows: int, columns: int, n_weights: int, n_levels: int, n_test_rows: int) -> float:
-    """Count the operations of fits of one 2Jmax from the rows of a subset.
-
-    The weights share one factorisation of wide rows, and a compression of tall rows to a triangular factor.
-    """
+    """Count the operations of fits of one 2Jmax from the rows of a subset in the plain engine."""
     small = min(n_rows, columns)
-    shared = ROW_FIT_FLOPS * n_rows * columns * small + (n_rows + n_test_rows) * columns * ROW_FLOPS_PER_COLUMN
-    by_weight = ROW_FIT_FLOPS * small**3 + 2.0 * n_levels * n_test_rows * columns + n_levels * MIN_FIT_FLOPS
-    return shared + n_weights * by_weight
-
-
-def count_expected_row_fits(
-    subsets: Iterable[tuple[int, int]], columns: Sequence[int], n_levels: int, n_test_rows: int
-) -> float:
-    """Count the operations of the fits from rows that are expected, because the subsets have too few rows.
-
-    Parameters
-    ----------
-    subsets : iterable of (int, int)
-        Rows and weight ratios of each subset.
-    columns : sequence of int
-        Columns of each 2Jmax.
-    n_levels, n_test_rows : int
-    """
-    return sum(
-        count_row_fit_flops(n_rows, p, n_weights, n_levels, n_test_rows)
-        for n_rows, n_weights in subsets
-        for p in columns
-        if n_rows < MIN_ROWS_PER_COLUMN * p
-    )
+    shared = (n_rows + n_test_rows) * columns * ROW_FLOPS_PER_COLUMN
+    by_weight = ROW_FIT_FLOPS * n_rows * columns * small + 2.0 * n_levels * n_test_rows * columns
+    return shared + n_weights * (by_weight + n_levels * MIN_FIT_FLOPS)
 
 
 def measure_flop_rate(size: int = 700) -> float:

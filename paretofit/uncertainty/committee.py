@@ -14,11 +14,24 @@ from typing import Literal, get_args
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg import blas
+from scipy.linalg import blas, lapack
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, InputError, check_choice
-from paretofit.linear import reduction
+from paretofit.linear import compute_column_scales, estimate_reciprocal_condition
+from paretofit.linear.reduction import (
+    Part,
+    Parts,
+    RawFactors,
+    RowBlock,
+    ThreadMapper,
+    Whitening,
+    add_gram,
+    iterate_blocks,
+    normalise_parts,
+    solve_rows,
+    sum_parts,
+)
 from paretofit.uncertainty.extrapolation import TrainingLeverage
 
 MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
@@ -32,6 +45,37 @@ COMMITTEE_METHODS = get_args(CommitteeMethod)
 
 
 @dataclass(frozen=True)
+class MomentFactor:
+    """Cholesky factor M = RᵀR of whitened moments.
+
+    Attributes
+    ----------
+    R : (P, P) float64
+        Upper triangular.
+    is_complete : bool
+        Whether M is positive definite.
+    """
+
+    R: Array
+    is_complete: bool
+
+    @classmethod
+    def from_moments(cls, M: Array) -> MomentFactor:
+        """Factorise M (upper triangle in Fortran order; overwritten)."""
+        R, info = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
+        return cls(R, info == 0)
+
+    def estimate_condition(self) -> float:
+        """Estimate the condition number of M in the 1-norm, its diagonal scaled to one."""
+        reciprocal = estimate_reciprocal_condition(self.R / compute_column_scales(self.R)) if self.is_complete else 0.0
+        return 1.0 / reciprocal**2 if reciprocal > 0 else float("inf")
+
+    def solve(self, c: Array) -> Array:
+        """Compute M⁻¹ c, ``(P,)``."""
+        return np.asarray(scipy.linalg.cho_solve((self.R, False), c, check_finite=False))
+
+
+@dataclass(frozen=True)
 class CommitteeFit:
     """Weighted fit of all rows, with the moments from which committees are drawn.
 
@@ -40,7 +84,7 @@ class CommitteeFit:
     coefficients : (p,) float64
         Coefficients of the fit; 0 for a column that depends on earlier ones.
     whitening : Whitening
-    factor : NestedFactor
+    factor : MomentFactor
         Cholesky factor of the whitened moments of all rows.
     G : (n_blocks, P, P) float64
         Whitened moments of each block of groups; lower triangles.
@@ -57,8 +101,8 @@ class CommitteeFit:
     """
 
     coefficients: Array
-    whitening: reduction.Whitening
-    factor: reduction.NestedFactor
+    whitening: Whitening
+    factor: MomentFactor
     G: Array
     c: Array
     variance: float
@@ -66,12 +110,12 @@ class CommitteeFit:
     residual_squares: Array
     n_rows: Array
     is_used: Array
-    _parts: Sequence[reduction.Part]
+    _parts: Sequence[Part]
     _weights: Array
 
     @classmethod
     def from_parts(
-        cls, parts: reduction.Parts, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
+        cls, parts: Parts, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
     ) -> CommitteeFit:
         """Fit the rows.
 
@@ -93,30 +137,37 @@ class CommitteeFit:
         InputError
             If there are fewer than two groups, or the rows do not determine the coefficients.
         """
-        parts = reduction.normalise_parts(parts)
-        p = next(reduction.iterate_blocks(parts)).X.shape[1]
-        sums = reduction.sum_parts(
-            parts, lambda: reduction.GramAccumulator(weights, p, 1), reduction.ThreadMapper(threads)
-        ).finish()
+        parts = normalise_parts(parts)
+        p = next(iterate_blocks(parts)).X.shape[1]
+        raw = sum_parts(parts, lambda: RawFactors(p, 1), ThreadMapper(threads)).finish()
+        n_train = sum(factor.n for factor in raw.factors.values())
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-            whitening = reduction.compute_whitening(sums, parts, weights)
-            baseline = whitening.solve_transposed(sums.c)[:, 0]
-            P = len(baseline)
+            whitening, theta = raw.compute_whitening(weights)
+            baseline, P = theta[:, 0], len(theta)
             moments = _BlockMoments(whitening, baseline, weights, _assign_blocks(group, P, rng))
-            for block in reduction.iterate_blocks(parts):
+            for block in iterate_blocks(parts):
                 moments.add(block, pool)
-        factor = reduction.NestedFactor.from_moments(moments.G.sum(axis=0).T)
-        if sums.n_train <= P or factor.estimate_condition(P) > MAX_CONDITION_DETERMINED:
+        factor = MomentFactor.from_moments(moments.G.sum(axis=0).T)
+        if n_train <= P or factor.estimate_condition() > MAX_CONDITION_DETERMINED:
             raise InputError(
-                f"{sums.n_train} rows do not determine {p} coefficients, so that a committee has no meaningful spread; "
+                f"{n_train} rows do not determine {p} coefficients, so that a committee has no meaningful spread; "
                 "use a smaller 2Jmax or more configurations"
             )
         is_used = np.ones(len(moments.G), dtype=bool)
-        coefficients = _to_raw(whitening, p, baseline[None])[0]
         baseline_fit = cls(
-            coefficients, whitening, factor, moments.G, moments.c, np.nan, moments.block_numbers, moments.squares,
-            moments.n_rows, is_used, parts, weights,
-        )  # fmt: skip
+            _to_raw(whitening, p, baseline[None])[0],
+            whitening,
+            factor,
+            moments.G,
+            moments.c,
+            np.nan,
+            moments.block_numbers,
+            moments.squares,
+            moments.n_rows,
+            is_used,
+            parts,
+            weights,
+        )
         return baseline_fit._update(is_used, factor)
 
     def leave_out(self, blocks: Array) -> CommitteeFit:
@@ -136,22 +187,26 @@ class CommitteeFit:
         is_used[blocks] = False
         P = len(self.factor.R)
         moments = (is_used.astype(float) @ self.G.reshape(len(self.G), -1)).reshape(P, P)
-        factor = reduction.NestedFactor.from_moments(moments.T.copy(order="F"))
-        if is_used.sum() < 2 or not factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
+        factor = MomentFactor.from_moments(moments.T.copy(order="F"))
+        if is_used.sum() < 2 or not factor.estimate_condition() < MAX_CONDITION_DETERMINED:
             raise InputError(f"without {len(blocks)} of {len(is_used)} blocks, the rows do not determine the fit")
         return self._update(is_used, factor)
 
-    def _update(self, is_used: Array, factor: reduction.NestedFactor) -> CommitteeFit:
+    def _update(self, is_used: Array, factor: MomentFactor) -> CommitteeFit:
         """Move the coefficients to the minimum for the blocks in use, whose moments have this factor."""
-        delta = factor.solve(np.asfortranarray(self.c[is_used].sum(axis=0)[:, None]))[:, 0]
+        delta = factor.solve(self.c[is_used].sum(axis=0))
         shifts = np.array([blas.dsymv(1.0, G.T, delta, lower=0) for G in self.G])
         squares = np.maximum(self.residual_squares - (2 * self.c - shifts) @ delta, 0.0)
         n_free = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
-        coefficients = self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta[None])[0]
         return replace(
-            self, coefficients=coefficients, factor=factor, c=self.c - shifts,
-            variance=float(squares[is_used].sum()) / n_free, residual_squares=squares, is_used=is_used,
-        )  # fmt: skip
+            self,
+            coefficients=self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta[None])[0],
+            factor=factor,
+            c=self.c - shifts,
+            variance=float(squares[is_used].sum()) / n_free,
+            residual_squares=squares,
+            is_used=is_used,
+        )
 
     def draw_members(
         self, n_members: int, rng: np.random.Generator, *, method: CommitteeMethod = "bootstrap", fraction: float = 0.7
@@ -234,9 +289,9 @@ class CommitteeFit:
     def _iterate_exact_changes(self, min_leverage: float) -> Iterator[Array]:
         """Yield for each block the changes of the coefficients that make single rows above a leverage exact."""
         R = np.asfortranarray(self.factor.R @ self.whitening.R)
-        for block in reduction.iterate_blocks(self._parts):
+        for block in iterate_blocks(self._parts):
             w = self._weights[block.kind]
-            u = reduction.solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
+            u = solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
             is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[block.configuration]]
@@ -264,9 +319,9 @@ class CommitteeFit:
         moments = (weights @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
         deltas = []
         for M, c in zip(moments, weights @ self.c, strict=True):
-            factor = reduction.NestedFactor.from_moments(M.T.copy(order="F"))
-            if factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
-                deltas.append(factor.solve(np.asfortranarray(c[:, None]))[:, 0])
+            factor = MomentFactor.from_moments(M.T.copy(order="F"))
+            if factor.estimate_condition() < MAX_CONDITION_DETERMINED:
+                deltas.append(factor.solve(c))
                 continue
             values, vectors = scipy.linalg.eigh(M.T, lower=False, check_finite=False)
             is_used = values > MIN_RELATIVE_EIGENVALUE * values[-1]
@@ -277,13 +332,13 @@ class CommitteeFit:
 class _BlockMoments:
     """Whitened, weighted moments of each block of groups, with residuals of the baseline as targets."""
 
-    def __init__(self, whitening: reduction.Whitening, baseline: Array, weights: Array, numbers: Array) -> None:
+    def __init__(self, whitening: Whitening, baseline: Array, weights: Array, numbers: Array) -> None:
         n_blocks, P = int(numbers.max()) + 1, len(baseline)
         self.whitening, self.baseline, self.weights, self.block_numbers = whitening, baseline, weights, numbers
         self.G, self.c = np.zeros((n_blocks, P, P)), np.zeros((n_blocks, P))
         self.squares, self.n_rows = np.zeros(n_blocks), np.zeros(n_blocks)
 
-    def add(self, block: reduction.RowBlock, pool: ThreadPoolExecutor) -> None:
+    def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
         """Add rows; each thread adds the rows of one block of groups, in their order."""
         w = self.weights[block.kind]
         U = self.whitening.apply(block.X) * w[:, None]
@@ -293,7 +348,7 @@ class _BlockMoments:
         def add_group_block(k: int) -> None:
             mask = row_numbers == k
             rows = np.ascontiguousarray(U[mask])
-            reduction.add_gram(self.G[k].T, rows)
+            add_gram(self.G[k].T, rows)
             self.c[k] += rows.T @ y[mask]
             self.squares[k] += y[mask] @ y[mask]
             self.n_rows[k] += len(rows)
@@ -301,7 +356,7 @@ class _BlockMoments:
         list(pool.map(add_group_block, np.unique(row_numbers).tolist()))
 
 
-def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[reduction.Part, Array]:
+def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
     """Convert weighted rows in memory to a part for `CommitteeFit.from_parts`; return it with unit weights of kinds.
 
     Parameters
@@ -312,7 +367,7 @@ def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tupl
         Numbered from 0.
     """
     kind, is_train = np.zeros(len(X), dtype=np.int8), np.ones(len(X), dtype=bool)
-    block = reduction.RowBlock(X * weights[:, None], (y * weights)[:, None], kind, configuration, is_train)
+    block = RowBlock(X * weights[:, None], (y * weights)[:, None], kind, configuration, is_train)
     return (lambda: iter([block])), np.ones(3)
 
 
@@ -325,7 +380,7 @@ def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Ar
     return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[positions])
 
 
-def _to_raw(whitening: reduction.Whitening, p: int, delta: Array) -> Array:
+def _to_raw(whitening: Whitening, p: int, delta: Array) -> Array:
     """Convert whitened coefficients, ``(m, P)``, to raw coefficients, ``(m, p)``."""
     raw = np.zeros((len(delta), p))
     raw[:, whitening.retained_columns] = whitening.to_raw(delta.T).T

@@ -1,7 +1,7 @@
 """The marginal cost of one more fit against one `scipy.linalg.lstsq` of the same rows.
 
-A subset whose moments exist is fitted at one more pair of weights: one Cholesky factor, and the fits and all
-errors of every level and 2Jmax from it. Both sides have one thread.
+A subset whose factors exist is fitted at one more pair of weights: one triangle, and the fits and all errors of every
+level and 2Jmax from it. Both sides have one thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def run(options: Options) -> list[Table]:
     grid = SweepGrid(list(design.targets), TWOJMAX, WEIGHTS, sizes, ("random",), 1)
     engine = make_engine(SweepInput(design, train, test), grid, "fast", jobs=options.cores)
     table = Table(
-        "One more pair of weights for a subset whose moments exist",
+        "One more pair of weights for a subset whose factors exist",
         ["configurations", "rows", "condition", "what", "ours, s", "published, s", "ratio"],
         notes=[
             (
@@ -44,10 +44,7 @@ def run(options: Options) -> list[Table]:
                 "'same fits': the sum over the three 2Jmax, times the levels. 'one of them': our cost over the number "
                 "of fits against a single lstsq at 2Jmax = 8. 'undivided': our whole cost against that lstsq."
             ),
-            (
-                "condition: the largest of the whitened moments. Above 1e8 the engine does more than is timed here (it "
-                "refines, or goes back to rows), so only lines below that limit tell its cost."
-            ),
+            "condition: the largest of the weighted rows with columns of unit norm.",
         ],
     )
     for subset in grid.draw_subsets(engine.scores, len(train)):
@@ -74,22 +71,22 @@ def run(options: Options) -> list[Table]:
 
 def _times(engine: FastEngine, design: DesignMatrix, members: np.ndarray, repeats: int) -> tuple[Any, ...]:
     """Rows; seconds of our fits; seconds of one lstsq for each 2Jmax, ``(3, repeats)``; largest condition number."""
-    reduction, moments = engine.reduction, engine.reduction.create_empty_moments()
+    reduction, factors = engine.reduction, engine.reduction.create_factors()
     rows = np.flatnonzero(np.isin(design.configuration, members))
     sizes = [reduction.sizes.tolist().index(design.columns_up_to(twojmax)) for twojmax in TWOJMAX]
     worst = [0.0]
 
     def more(weights: tuple[float, float]) -> None:
-        system = reduction.factorise(moments, np.array([*weights, 1.0]))
-        for size in sizes:
-            fit = system.fit(size, max_condition=np.inf)
-            reduction.compute_train_rms(moments, fit)
-            reduction.compute_test_rms(fit)
-            worst[0] = max(worst[0], fit.condition)
+        factor = factors.weigh(np.array([*weights, 1.0]))
+        fits = [fit for size in sizes if (fit := factor.fit(size)) is not None]
+        delta = np.hstack([fit.delta for fit in fits])
+        factors.compute_rms(delta)
+        reduction.compute_test_rms(delta)
+        worst[0] = max(worst[0], *(fit.condition for fit in fits))
 
     ours, theirs = [], []
     with threadpool_limits(1):
-        engine._grow(moments, members)
+        engine.grow(factors, members)
         for repeat in range(max(repeats, 3)):
             weights = (7.0 + repeat, 1.0)
             ours.append(seconds(lambda w=weights: more(w))[0])

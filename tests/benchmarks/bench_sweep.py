@@ -118,7 +118,8 @@ def measure(name: str, design: DesignMatrix, sizes: list[int], samples: int, opt
     train, test = train_test(design.n_configurations)
     sizes = [*sizes, len(train)]
     data = SweepInput(design.load_into_memory(), train, test)
-    grid = SweepGrid(list(design.targets), TWOJMAX, WEIGHTS, sizes, ("random",), 1)
+    levels = [level for level in design.targets if not design.find_missing_labels(level).any()]
+    grid = SweepGrid(levels, TWOJMAX, WEIGHTS, sizes, ("random",), 1)
     tables: list[pd.DataFrame] = []
     ours, stages = [], []
     Parallel(n_jobs=options.cores)(delayed(str)(k) for k in range(8))  # start the worker processes

@@ -505,7 +505,7 @@ class TestFinishedSubsets:
         data = SweepInput(design.with_labels(beryllium, ["5"]), split.train, split.test)
         grid = SweepGrid(["5"], [2, 4], [(5.0, 1.0), (50.0, 1.0)], [30, 60, 90, 138], ["random"], 1)
         engine = make_engine(data, grid)
-        tasks = engine.build_chains(list_pending_fits(grid, list_draws(data, grid, engine.scores), {}))
+        tasks = engine.build_tasks(list_pending_fits(grid, list_draws(data, grid, engine.scores), {}))
         return engine, max(tasks, key=len), data, grid
 
     def test_a_killed_chain_resumes_after_its_last_subset(self, chain, tmp_path, monkeypatch):

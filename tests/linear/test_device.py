@@ -20,7 +20,6 @@ from paretofit.linear.reduction.linalg import (
     add_gram,
     factorise_cholesky,
     multiply_symmetric,
-    solve_factored,
     update_qr,
 )
 from paretofit.study import load_study
@@ -50,7 +49,6 @@ def test_operations_are_those_of_lapack(name):
         R, valid = factorise_cholesky(G)
         assert valid == 12
         assert np.abs(np.triu(to_numpy(R))) == pytest.approx(np.abs(np.triu(np.linalg.qr(A)[1])), abs=1e-12)
-        assert to_numpy(solve_factored(R, hardware.put(B))) == pytest.approx(np.linalg.solve(A.T @ A, B), rel=1e-10)
         U = to_numpy(solve_rows(R, hardware.put(A)))
         assert pytest.approx(np.eye(12), abs=1e-12) == U.T @ U
         T = np.triu(to_numpy(update_qr(hardware.zeros(12, 12), hardware.put(A[:5]))))
@@ -72,7 +70,7 @@ def test_a_singular_leading_block_is_found(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("factors", [{}, {"ridge": [0.0, 1e-3], "leave_one_out": True}])
 def test_a_sweep_has_the_same_errors(real, name, factors, monkeypatch):
-    """Also where moments are refined with rows or given up, and where rows come from the file a few at a time."""
+    """Also where the rank is deficient, and where rows come from the file a few at a time."""
     grid = SweepGrid(
         ["2", "5"], [2, 4, 6], [(1.0, 1.0), (150.0, 1.0)], [12, 60, 138], ["random", "leverage"], 2, **factors
     )
@@ -81,13 +79,17 @@ def test_a_sweep_has_the_same_errors(real, name, factors, monkeypatch):
     monkeypatch.setattr("paretofit.sweep.row_stream.BLOCK_BYTES", 1 << 18)
     table = run_sweep(real, grid, engine=FastEngine(real, grid, device=TorchDevice(name)))
     assert table["solver"].equals(expected["solver"])
-    assert {"whitened", "refined", "rrqr"} <= set(table["solver"])
+    assert set(table["solver"]) == {"factor", "rank-revealing"}
+    # Fits of minimum norm to a few configurations are sensitive to rounding.
+    sensitivity = np.where(expected["solver"] == "factor", 0.0, 1e-15 * expected["condition"])
     for column in NUMBERS:
-        assert table[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-8, nan_ok=True), column
-    determined = (expected["solver"] == "whitened").to_numpy()  # residuals of a singular fit have fewer digits
+        ours, theirs = table[column].to_numpy(), expected[column].to_numpy()
+        assert (np.abs(ours - theirs) <= np.maximum(1e-8, sensitivity) * theirs + 1e-9).all(), column
+    # Leave-one-out residuals of small subsets are hardly determined.
+    determined = ((expected["solver"] == "factor") & (expected["n_train"] >= 60)).to_numpy()
     for column in ["loo_energy", "loo_ref_force"] if factors else []:
         ours, theirs = table[column].to_numpy()[determined], expected[column].to_numpy()[determined]
-        assert ours == pytest.approx(theirs, rel=1e-8), column
+        assert ours == pytest.approx(theirs, rel=1e-8, nan_ok=True), column
 
 
 @pytest.mark.parametrize("name", NAMES)

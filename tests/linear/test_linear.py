@@ -16,7 +16,7 @@ from paretofit import (
     leverage_scores,
     sample_configurations,
 )
-from paretofit.linear import compress_rows, get_row_weights
+from paretofit.linear import get_row_weights
 
 KINDS = ["energy", "force", "force", "force"]
 
@@ -117,17 +117,6 @@ def test_fewer_rows_than_features_go_through_every_label(real):
     assert fit.rank == few.sum() - 3 * 3
     assert fit.rmse["energy"] < 1e-10
     assert fit.rmse["force"] < 1e-5
-
-
-@pytest.mark.parametrize("twojmax", [2, 4, 6])
-def test_compressed_rows_give_the_same_fit_at_every_weight(real, twojmax):
-    X, Y = real.rows()[:, : real.columns_up_to(twojmax)], np.column_stack(list(real.targets.values()))
-    short = compress_rows(X, Y, real.kind)
-    assert len(short[0]) < len(X)
-    for weight in (0.1, 12.25, 1000.0):
-        ours, theirs = (fit_wls(*rows, energy_weight=weight) for rows in (short, (X, Y, real.kind)))
-        assert X @ ours.coefficients == pytest.approx(X @ theirs.coefficients, abs=1e-8)
-        assert (ours.rank, ours.solver) == (theirs.rank, theirs.solver)
 
 
 def test_several_targets_share_one_factorisation(real):

@@ -29,7 +29,7 @@ def test_every_point_of_the_path_is_a_fit(engine_and_table, twojmax, ratio):
     limits = (ratio, 900.0) if ratio < 100 else (0.4, ratio)
     path = compute_weight_path(
         engine.reduction,
-        engine.reduction.train_moments,
+        engine.reduction.train,
         engine.get_size_index(twojmax),
         ratio_limits=limits,
         n_points=5,
@@ -69,8 +69,8 @@ def test_knee_and_preference_of_a_known_curve():
 def test_wrong_input_to_the_path(engine_and_table):
     engine, _, _ = engine_and_table
     with pytest.raises(InputError, match="ratio_limits must be positive and ascending"):
-        compute_weight_path(engine.reduction, engine.reduction.train_moments, 0, ratio_limits=(10.0, 1.0))
+        compute_weight_path(engine.reduction, engine.reduction.train, 0, ratio_limits=(10.0, 1.0))
     with pytest.raises(InputError, match="requires energy rows and force rows"):
-        compute_weight_path(engine.reduction, engine.reduction.create_empty_moments(), 0)
+        compute_weight_path(engine.reduction, engine.reduction.create_factors(), 0)
     with pytest.raises(InputError, match="preference must be a positive number"):
         hyperbola(np.array([1.0, 2.0])).find_best_ratio(0, 0.0)

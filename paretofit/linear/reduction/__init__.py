@@ -1,4 +1,4 @@
-"""Reduction of a design to triangular factors and moments: one factorisation serves a whole sweep.
+"""Reduction of a design to triangular factors of whitened rows: they serve a whole sweep.
 
 A full factorial of levels × 2Jmax × weights × subsets has tens of thousands of weighted least-squares fits
 
@@ -16,54 +16,56 @@ configuration is the upper triangle of BᵀB / N, its diagonal halved, and the r
 upper triangle of M + Mᵀ, its diagonal halved, with M = (dB/dR_aα)ᵀ B: a small matrix product for each row, exact to
 rounding (`paretofit.descriptors`).
 
-**Whitening.** With W the weights of a typical fit and D the norms of the columns of W X, the Cholesky factor of
+**Whitening.** One pass folds the rows [X | Y] of each kind into triangles, for training rows and test rows apart. With
+W the weights of a typical fit, the triangles of the training rows are stacked at W and folded,
 
-    D⁻¹ XᵀW²X D⁻¹ + ε 1 = SᵀS,   R₀ = S D,   U = X R₀⁻¹
+    W [X | Y] = Q [R₀ | θ],   U = X R₀⁻¹,
 
-gives columns U that are moderately conditioned, though those of X may not be (1e8 when scaled). R₀ need not be the
-exact QR factor: with ε from 1e-15 to 1e-10, test errors agreed with QR of all rows to nine digits (64,248 × 1,596
-rows). R₀ is upper triangular, so the first p columns of U span the first p columns of X. A column whose pivot is tiny
-is tested against the rows themselves: it is dropped, by name, if its residual after a fit to earlier columns is
-rounding.
+so that the columns of W U are orthonormal, though those of X may be nearly dependent (1e8 when scaled), and θ is a
+fit of each level. R₀ is upper triangular, so the first p columns of U span the first p columns of X. Test rows are
+stacked, too, at a weight of 1e-6, so that a column that only they have is retained. A column is dropped, by name, if
+its residual after a fit to earlier columns, |r_jj| in this triangle, is rounding. The factors of the whitened rows
+follow from those of the raw ones by a product with R₀⁻¹.
 
-**Moments.** With the residuals y' = y − U θ of a baseline θ (R₀⁻ᵀXᵀW²Y, or its leading block for a smaller model), a
-subset of configurations is reduced, for each kind k of row and for all levels at once, to
+**Factors.** With the residuals y' = y − U θ of the baseline θ, the rows of each kind k of a set of configurations,
+for all levels at once, are represented by a triangle (`RowFactor`)
 
-    G_k = Σ u uᵀ,   c_k = Σ u y'ᵀ,   s_k = Σ y'².
+    [U | Y']_k = Q_k R_k.
 
-Moments are sums: they grow along a chain of nested subsets (prefixes of one draw without replacement), and are
-accumulated in parts, by threads, workers or a GPU.
+A training subset, the test set, a fold and a bootstrap sample are the same object, with three operations.
 
-**Nested factors.** At weights w, with M = Σ w_k² G_k and c = Σ w_k² c_k,
+*Grow*: more rows A are folded in, R' of [R; A] = Q R', which is stable at any condition number and costs 2 n P²
+operations; the rows of few configurations are their own factor. Where the set is well-conditioned, cond(UᵀW²U) ≤ 1e5 at
+the weights W of the whitening, Gram matrices G = RᵀR + AᵀA of the whitened rows suffice: n P² operations at the rate
+of a matrix product. A set remains well-conditioned as it grows. A configuration that counts m times, as in a bootstrap
+sample, has rows multiplied by √m. The subsets of a draw are nested, so they grow along a chain.
 
-    M = RᵀR,   M_pp = R_ppᵀ R_pp,   δ = M_pp⁻¹ c_p,   β = R₀_pp⁻¹ (θ + δ):
+*Weigh*: the triangles of the kinds are stacked at weights w and folded, or the Gram matrices are added and factorised,
 
-the leading blocks of one Cholesky factor are those of all smaller models, so a subset and a pair of weights need
-one factorisation, and each level and 2Jmax two triangular solves. The leverages of weighted rows are the squared row
-norms of w U R⁻¹ = w X (R R₀)⁻¹, and their partial sums over the first p columns those of the smaller models.
+    Rᵀ[R | C] = Σ_k w_k² U_kᵀ[U_k | Y'_k],   δ_p = R_pp⁻¹ (C_p + R_p> θ_>),   β = R₀_pp⁻¹ (θ_p + δ_p):
 
-**Errors without rows.** Training errors follow from the moments,
+the leading blocks of one triangle are those of all smaller models, its right-hand sides those of all levels, so a
+subset and a pair of weights need one triangle, and each level and 2Jmax a triangular solve. The leverages of weighted
+rows are the squared row norms of w U R⁻¹ = w X (R R₀)⁻¹, and their partial sums over the first p columns those of the
+smaller models.
 
-    ‖y' − U δ‖² = s − 2 cᵀδ + δᵀGδ,
+*Residual*: for any coefficients δ,
 
-where no term is larger than the residuals of the baseline; where the sum is below 1e-5 of its terms, digits are lost
-and rows are used instead. Test errors follow from one QR factor of the test rows of each kind,
+    ‖U_k δ − y'‖² = ‖R_k (δ, −1)‖²,
 
-    [1 | U | y'] = Q R,   ‖U δ − y'‖² = ‖R_U δ − R_y'‖²,
+a sum of squares that cannot cancel, for training and test sets alike. Test rows have a first column of ones; without
+the first row of R the norm is that about the mean. From a Gram matrix the same sum is (δ, −1)ᵀG(δ, −1), which is used
+unless it is below 1e-5 of y'ᵀy'. Energies are few, and may be fitted far better than by the baseline, so they always
+have triangles.
 
-a sum of squares that cannot cancel. The first column is constant, so without the first row of R the norm is that about
-the mean.
-
-**Conditioning.** Normal equations in X would square its condition number, so that few accurate digits would remain.
-cond(M), in whitened columns, is about the square of the ratio of w to the weights in R₀. It is estimated at every fit
-from R with unit columns:
-
-    cond(M) ≤ 1e8        "whitened": the fit from moments agrees with QR to 1e-8;
-    cond(M) ≤ 1e12       "refined": corrected semi-normal equations with the subset's rows,
-                         δ ← δ + M⁻¹ Uᵀw²(y' − U δ), each step gains a factor of 1 / (cond(M) × epsilon);
-    otherwise            QR of the subset's rows; of minimum norm in scaled columns if rank-deficient.
-
-Rank, condition number and solver are columns of the results table.
+**Conditioning.** The condition number of a fit is that of T = R R₀ D⁻¹, the triangle of the weighted rows in raw
+columns of unit norm, estimated in the 1-norm from products and solves with R and R₀. A fit by a triangle ("factor")
+agrees with QR of the rows to rounding at any condition number; one from Gram matrices to 1e-9, if cond(RᵀR) with unit
+columns is below 1e7, and otherwise the triangle is built from the rows. Where the rank of T is in doubt, or the rows
+are fewer than the columns ("rank-revealing"), a few rows that are equivalent to all of them, A = X D⁻¹, are
+decomposed the other way, Aᵀ = Q T: the null vectors N of this T, found by inverse iteration without pivoting, are the
+dependencies of the rows, and the triangle of [T; Nᵀ] gives the fits of minimum norm at all weights
+(`MinimumNormFactor`). Rank, condition number and solver are columns of the results table.
 
 **Weight path.** With RᵀR = w_E² G_E + w_F² G_F and the symmetric eigenproblem R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ, the fit at √t
 times that ratio w_E/w_F is
@@ -75,11 +77,10 @@ each ratio costs O(p²), so the front of energy and force errors is a continuous
 **Leave-one-out.** With V = w U R⁻¹ and the weighted residuals r_b of the rows b of a configuration or group, the
 residuals of a fit without them are (1 − V_b V_bᵀ)⁻¹ r_b; where that matrix is singular they are not determined.
 
-**Ridge.** A penalty λ Σ d_j² β_j², d_j being the norm of weighted column j (0 for unpenalised columns), is
-λ R₀⁻ᵀ diag(d²) R₀⁻¹ in whitened coefficients. R₀⁻¹ is triangular, so its leading blocks are the penalties of the
-smaller models, and it is added to M.
+**Ridge.** A penalty λ Σ d_j² β_j², d_j being the norm of weighted column j, is one more kind of row: the rows √λ 1
+below T, without those of unpenalised columns, are folded in.
 
-**Committees.** A bootstrap member weighs configuration m by n_m, M = Σ n_m w² U_mᵀU_m: a sum of moments and one
+**Committees.** A bootstrap member weighs configuration m by n_m, M = Σ n_m w² U_mᵀU_m: a sum of Gram matrices and one
 Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each with its
 weight, M(w) = Σ_g w_g² G_g, give the gradients of held-out errors with respect to these weights.
 

@@ -121,6 +121,11 @@ def multiply_symmetric(G: Any, B: Any) -> Any:
     return blas.dsymm(1.0, G, B, lower=0) if isinstance(G, np.ndarray) else G @ B
 
 
+def multiply_triangle(R: Any, B: Any) -> Any:
+    """Compute R B for an upper triangular R ``(p, p)``; B may be overwritten."""
+    return blas.dtrmm(1.0, R, B, overwrite_b=1) if isinstance(R, np.ndarray) else R @ B
+
+
 def solve_rows(R: Any, X: Any) -> Any:
     """Compute X R⁻¹, ``(n, P)``, for an upper triangular R."""
     if isinstance(R, np.ndarray):
@@ -135,17 +140,20 @@ def concatenate(arrays: list[Any], axis: int) -> Any:
     return np.concatenate(arrays, axis) if isinstance(arrays[0], np.ndarray) else _torch().cat(arrays, axis)
 
 
-def update_qr(R: Any, A: Any) -> Any:
-    """Return R' of [R; A] = Q R' for an upper triangular R ``(p, p)`` and more rows A ``(n, p)``; R is overwritten."""
+def update_qr(R: Any, A: Any, n_trapezoidal: int = 0) -> Any:
+    """Return R' of [R; A] = Q R' for an upper triangular R ``(p, p)`` and more rows A ``(n, p)``; R is overwritten.
+
+    The last `n_trapezoidal` rows of A are upper trapezoidal.
+    """
     if isinstance(A, np.ndarray):
-        native.update_qr(R, A)
+        native.update_qr(R, A, n_trapezoidal)
         return R
     return _torch().linalg.qr(concatenate([R, A], 0), mode="r").R
 
 
 def get_qr_batch_size(A: Any) -> int:
     """Return the number of rows of A's width that a QR update should have at least to be efficient."""
-    return int(A.shape[1]) // 8 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
+    return int(A.shape[1]) // 2 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
 
 
 def factorise_cholesky(M: Any) -> tuple[Any, int]:
@@ -158,10 +166,3 @@ def factorise_cholesky(M: Any) -> tuple[Any, int]:
     else:
         R, info = _torch().linalg.cholesky_ex(M, upper=True)
     return R, int(info) - 1 if info > 0 else len(R)
-
-
-def solve_factored(R: Any, c: Any) -> Any:
-    """Compute M⁻¹ c for M = RᵀR and right-hand sides c, ``(p, n)``."""
-    if isinstance(R, np.ndarray):
-        return np.asarray(lapack.dpotrs(np.asfortranarray(R), np.asfortranarray(c), lower=0)[0])
-    return _torch().cholesky_solve(c, R, upper=True)

@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_limits
 from paretofit.core import Array
 from paretofit.linear.leverage import LeverageScores
 from paretofit.linear.reduction.linalg import CPU, Device, solve_rows, to_numpy
-from paretofit.linear.reduction.moments import NestedFactor
-from paretofit.linear.reduction.reducer import MAX_CONDITION, Reduction
+from paretofit.linear.reduction.reducer import Reduction
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, RowBlock, map_blocks, normalise_parts
+from paretofit.linear.reduction.weighing import FACTOR
 
 
 def compute_reduced_leverage(
@@ -43,13 +43,14 @@ def compute_reduced_leverage(
     Returns
     -------
     list of LeverageScores or None
-        Scores for each size, with the rows in the order of the training rows; None where the moments are singular or
+        Scores for each size, with the rows in the order of the training rows; None where the factor is singular or
         too ill-conditioned.
     """
     sizes, relative_weights = reduction.whitened_sizes, weights / weights.max()
     with threadpool_limits(1):
-        factor = NestedFactor.from_moments(reduction.train_moments.form_normal_equations(relative_weights)[0])
-        is_usable = [factor.estimate_condition(int(p)) < MAX_CONDITION for p in sizes]
+        factor = reduction.train.weigh(weights)
+        fits = [factor.fit(index) for index in range(len(sizes))]
+        is_usable = [fit is not None and fit.solver == FACTOR for fit in fits]
         P = int(max(sizes[is_usable], default=0))
         if P == 0:
             return [None] * len(sizes)

@@ -67,26 +67,6 @@ class Accumulator(Protocol):
         """Add the sums of another part."""
 
 
-class ArraySums:
-    """Sums over blocks of the arrays that a function returns for each block."""
-
-    def __init__(self, function: Callable[[RowBlock], tuple[Array, ...]]) -> None:
-        self.function = function
-        self.arrays: tuple[Array, ...] = ()
-
-    def add(self, block: RowBlock) -> None:
-        """Add the arrays of a block."""
-        self._add(self.function(block))
-
-    def merge(self, sums: ArraySums) -> None:
-        """Add the sums of another part."""
-        self._add(sums.arrays)
-
-    def _add(self, arrays: tuple[Array, ...]) -> None:
-        pairs = zip(self.arrays, arrays, strict=True)
-        self.arrays = tuple(total + array for total, array in pairs) if self.arrays else arrays
-
-
 S = TypeVar("S", bound=Accumulator)
 T = TypeVar("T")
 

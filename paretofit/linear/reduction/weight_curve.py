@@ -1,7 +1,7 @@
 """The weight path: errors at any ratio of energy to force weight from one eigenvalue decomposition.
 
-Energy and force moments are diagonalised together. In the common basis, the fit at any ratio is a scaling of the
-components, so that the energy/force front is a continuous curve (see `paretofit.linear.reduction`).
+Products of energy rows and of force rows are diagonalised together. In the common basis, the fit at any ratio is a
+scaling of the components, so that the energy/force front is a continuous curve (see `paretofit.linear.reduction`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize_scalar
 
 from paretofit.core import Array, InputError, RowKind
-from paretofit.linear.reduction.moments import Moments, NestedFactor
-from paretofit.linear.reduction.reducer import MAX_CONDITION, NestedFit, Reduction
+from paretofit.linear.reduction.linalg import solve_rows, to_numpy
+from paretofit.linear.reduction.reducer import Reduction
+from paretofit.linear.reduction.weighing import MAX_CONDITION, RowFactors
 
 ERROR_TYPES = ("train", "test", "reference")
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
@@ -86,7 +87,7 @@ class WeightPath:
 
 def compute_weight_path(
     reduction: Reduction,
-    moments: Moments,
+    rows: RowFactors,
     size_index: int,
     *,
     ratio_limits: tuple[float, float] = (0.1, 1000.0),
@@ -97,8 +98,8 @@ def compute_weight_path(
     Parameters
     ----------
     reduction : Reduction
-    moments : Moments
-        Moments of the training subset; ``reduction.train_moments`` for the whole training set.
+    rows : RowFactors
+        Factors of the training subset; ``reduction.train`` for the whole training set.
     size_index : int
         Position among the reduction's sizes.
     ratio_limits, n_points
@@ -107,7 +108,7 @@ def compute_weight_path(
     Returns
     -------
     WeightPath or None
-        None if the moments are singular or too ill-conditioned at the middle of the path.
+        None if the Gram matrix is singular or too ill-conditioned at the middle of the path.
 
     Raises
     ------
@@ -119,15 +120,14 @@ def compute_weight_path(
         raise InputError(
             f"ratio_limits must be positive and ascending, with at least two points; got {ratio_limits} and {n_points}"
         )
-    if not all(kind in moments.by_kind and moments.by_kind[kind].n for kind in KIND_NAMES):
+    if not all(kind in rows.by_kind and rows.by_kind[kind].n for kind in KIND_NAMES):
         raise InputError("a weight path requires energy rows and force rows")
     middle_ratio = float(np.sqrt(low * high))
-    basis = _PathBasis(moments, int(reduction.whitened_sizes[size_index]), middle_ratio)
-    if not basis.condition < MAX_CONDITION:
+    basis = _PathBasis.from_rows(rows, int(rows.reduction.whitened_sizes[size_index]), middle_ratio)
+    if basis is None:
         return None
-    basis.diagonalise(moments, reduction.get_target_columns(size_index))
     ratio = np.geomspace(low, high, n_points)
-    errors = [_measure_errors(reduction, moments, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
+    errors = [_measure_errors(reduction, rows, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
     curves = [
         {name: np.array([point[kind, name] for point in errors]) for name in ERROR_TYPES}
         for kind in KIND_NAMES.values()
@@ -135,45 +135,46 @@ def compute_weight_path(
     return WeightPath(ratio, *curves)
 
 
+@dataclass(frozen=True)
 class _PathBasis:
-    """Coordinates in which the moments of energies and of forces are diagonal.
+    """Coordinates in which the products of energy rows and of force rows are diagonal.
 
-    With M = w_E² G_E + w_F² G_F = RᵀR at a middle ratio, V diagonalises R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ; at a ratio
-    √t times the middle one, coefficients are R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² c_E + w_F² c_F).
+    With the triangle R of both at a middle ratio, V diagonalises R⁻ᵀ w_E² U_EᵀU_E R⁻¹ = V Λ Vᵀ; at a ratio √t times
+    the middle one, coefficients are R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² U_EᵀY_E + w_F² U_FᵀY_F).
     """
 
-    def __init__(self, moments: Moments, p: int, middle_ratio: float) -> None:
-        scale = max(middle_ratio, 1.0)
-        self.squared_weights = {RowKind.ENERGY: (middle_ratio / scale) ** 2, RowKind.FORCE: scale**-2}
-        G = sum(square * moments.by_kind[kind].G[:p, :p] for kind, square in self.squared_weights.items())
-        factor = NestedFactor.from_moments(np.asfortranarray(G))
-        self.R, self.condition = factor.R, factor.estimate_condition(p)
+    theta: Array
+    vectors: Array
+    energy_share: Array
+    energy_rhs: Array
+    force_rhs: Array
 
-    def diagonalise(self, moments: Moments, columns: slice) -> None:
-        """Compute the basis R⁻¹ V, the eigenvalues Λ, and the right-hand sides of the target columns in this basis."""
-        p, self.columns = len(self.R), columns
-        G = np.triu(moments.by_kind[RowKind.ENERGY].G[:p, :p])
-        G = self.squared_weights[RowKind.ENERGY] * (G + np.triu(G, 1).T)
-        left_solution = scipy.linalg.solve_triangular(self.R, G, trans=1, check_finite=False)
-        product = scipy.linalg.solve_triangular(self.R, left_solution.T, trans=1, check_finite=False).T
-        eigenvalues, V = scipy.linalg.eigh((product + product.T) / 2, check_finite=False)
-        self.energy_share = np.clip(eigenvalues, 0.0, 1.0)
-        self.vectors = scipy.linalg.solve_triangular(self.R, V, check_finite=False)
-        self.energy_rhs, self.force_rhs = (
-            self.vectors.T @ (square * moments.by_kind[kind].c[:p, columns])
-            for kind, square in self.squared_weights.items()
-        )
+    @classmethod
+    def from_rows(cls, rows: RowFactors, p: int, middle_ratio: float) -> _PathBasis | None:
+        """Compute the basis R⁻¹ V, Λ, and the right-hand sides; None if R is singular or too ill-conditioned."""
+        factors = RowFactors(rows.reduction, {kind: rows.by_kind[kind] for kind in KIND_NAMES})
+        weights, theta = np.array([middle_ratio, 1.0, 1.0]) / max(middle_ratio, 1.0), rows.reduction.baseline
+        factor, P = factors.weigh(weights), len(theta)
+        if not factor.estimate_gram_condition(p) < MAX_CONDITION:
+            return None
+        parts = [weights[kind] * to_numpy(rows.by_kind[kind].get_rows()) for kind in KIND_NAMES]
+        energies = solve_rows(factor.R[:p, :p], parts[0][:, :p])
+        eigenvalues, V = scipy.linalg.eigh(energies.T @ energies, check_finite=False)
+        vectors = scipy.linalg.solve_triangular(factor.R[:p, :p], V, check_finite=False)
+        rhs = ((A[:, :p] @ vectors).T @ (A[:, P:] + A[:, p:P] @ theta[p:]) for A in parts)
+        return cls(theta, vectors, np.clip(eigenvalues, 0.0, 1.0), *rhs)
 
-    def fit(self, t: float) -> NestedFit:
-        """Fit at the ratio √t times the middle one."""
+    def fit(self, t: float) -> Array:
+        """Fit at the ratio √t times the middle one; return whitened coefficients minus the baseline's."""
         scales = t * self.energy_share + 1 - self.energy_share
-        delta = self.vectors @ ((t * self.energy_rhs + self.force_rhs) / scales[:, None])
-        return NestedFit(delta, self.condition, self.columns)
+        delta = -self.theta
+        delta[: len(self.vectors)] = self.vectors @ ((t * self.energy_rhs + self.force_rhs) / scales[:, None])
+        return delta
 
 
-def _measure_errors(reduction: Reduction, moments: Moments, fit: NestedFit) -> dict[tuple[str, str], Array]:
+def _measure_errors(reduction: Reduction, rows: RowFactors, delta: Array) -> dict[tuple[str, str], Array]:
     """Measure the errors of a fit by kind of row and type of error."""
-    train, test = reduction.compute_train_rms(moments, fit)[0], reduction.compute_test_rms(fit)
+    train, test = rows.compute_rms(delta)[0], reduction.compute_test_rms(delta)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
         values = train[kind], test[kind].own_level, test[kind].reference_level

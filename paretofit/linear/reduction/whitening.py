@@ -1,28 +1,25 @@
-"""Whitening: a triangular transformation of the columns after which normal equations are accurate.
+"""Whitening: a triangular transformation after which the columns of all rows are orthonormal.
 
-The Gram matrix of the weighted, column-scaled rows, with a tiny shift, has a Cholesky factor R₀ such that
-U = X R₀⁻¹ is moderately conditioned, though X may not be. R₀ is upper triangular, so the first p columns of
-U span the first p columns of X, and smaller models remain leading blocks (see `paretofit.linear.reduction`).
+R₀ is the triangle of the weighted rows, [w X] = Q R₀, so that the rows U = X R₀⁻¹ of well-distributed subsets are
+moderately conditioned, though X may not be. R₀ is upper triangular, so the first p columns of U span the first p
+columns of X, and smaller models remain leading blocks (see `paretofit.linear.reduction`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from paretofit.core import Array, InputError
+from paretofit.core import Array, InputError, RowKind
 from paretofit.linear.factor import compute_column_scales, estimate_reciprocal_condition
-from paretofit.linear.reduction.linalg import CPU, Device, add_gram, solve_rows, sum_column_squares, to_numpy
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, ArraySums, Part, PartMapper, RowBlock, sum_parts
+from paretofit.linear.reduction.linalg import CPU, Device, concatenate, solve_rows, to_numpy, update_qr
 
-GRAM_SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
-MAX_SUSPECT_PIVOT = 1e-11  # a pivot (squared sine of the angle to earlier columns) below this may be a dependent column
 MAX_DEPENDENT_RESIDUAL = 1e-12  # relative residual below which a column is dependent on earlier ones: pure rounding
+WHITENING_ROWS = 128  # rows that are whitened at once: rounding may depend on the number, so it is always the same
+MAX_ZERO_COLUMN = 1e-14  # norm of a column of some rows, relative to that of all rows, which counts as zero
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,46 @@ class Whitening:
         The other columns.
     R : (P, P) float64
         Upper triangular.
+    dropped_coefficients : (P, n_dropped) float64
+        Dropped columns as combinations of the columns of U.
     """
 
     retained_columns: Array
     dropped_columns: Array
     R: Any
+    dropped_coefficients: Array
+
+    @classmethod
+    def from_triangle(cls, T: Array, p: int) -> tuple[Whitening, Array]:
+        """Compute R₀ from the triangle T of weighted rows [X | Y]; return also θ of a fit of Y, ``(P, n_levels)``.
+
+        Parameters
+        ----------
+        T : (p + n_levels, p + n_levels) float64
+            Upper triangular.
+        p : int
+            Number of columns of X.
+
+        Raises
+        ------
+        InputError
+            If all columns are zero.
+        """
+        is_dependent = np.abs(np.diag(T)[:p]) <= MAX_DEPENDENT_RESIDUAL * np.linalg.norm(T[:, :p], axis=0)
+        retained, dropped = np.flatnonzero(~is_dependent), np.flatnonzero(is_dependent)
+        if not retained.size:
+            raise InputError("all columns of the design are zero")
+        if dropped.size:
+            T = update_qr(CPU.zeros(*T.shape), T[:, [*retained, *dropped, *range(p, len(T))]])
+        P = len(retained)
+        return cls(retained, dropped, np.asfortranarray(T[:P, :P]), T[:P, P:p].copy()), T[:P, p:].copy()
+
+    @property
+    def unwhitening(self) -> Array:
+        """The matrix of X = U R₀, with dropped columns, ``(P, p)``; elements below its diagonal are zero."""
+        R = np.empty((len(self.retained_columns), len(self.retained_columns) + len(self.dropped_columns)), order="F")
+        R[:, self.retained_columns], R[:, self.dropped_columns] = to_numpy(self.R), self.dropped_coefficients
+        return R
 
     def to(self, device: Device) -> Whitening:
         """Return a copy with R₀ on a device."""
@@ -51,17 +83,22 @@ class Whitening:
         """Compute the whitened rows U = X R₀⁻¹, ``(n, P)``, of rows X ``(n, p)``."""
         return solve_rows(self.R, self.select_columns(X))
 
+    def to_raw_rows(self, U: Array) -> Array:
+        """Compute the raw rows X = U R₀, ``(n, p)``, with zeros for columns that are zero to rounding.
+
+        If U has only the first q whitened columns, later raw columns are zero.
+        """
+        q, X = U.shape[1], np.zeros((len(U), len(self.retained_columns) + len(self.dropped_columns)), order="F")
+        R = np.asfortranarray(to_numpy(self.R)[:q, :q])
+        X[:, self.retained_columns[:q]] = blas.dtrmm(1.0, R, U, side=1)
+        X[:, self.dropped_columns] = U @ self.dropped_coefficients[:q]
+        sizes = np.linalg.norm(self.unwhitening, axis=0)
+        X[:, np.linalg.norm(X, axis=0) <= MAX_ZERO_COLUMN * sizes] = 0.0
+        return X
+
     def select_columns(self, X: Any) -> Any:
         """Return the retained columns of X, ``(n, P)``, without a copy if no column is dropped."""
         return X[:, self.retained_columns] if len(self.dropped_columns) else X[:, : len(self.retained_columns)]
-
-    def solve_transposed(self, c: Array) -> Array:
-        """Convert products c of raw columns with targets, ``(p, n)``, to those of whitened columns, R₀⁻ᵀ c ``(P, n)``.
-
-        The whitened Gram matrix of the training rows is nearly the unit matrix, so the result is also the coefficients
-        of an approximate fit.
-        """
-        return np.asarray(blas.dtrsm(1.0, self.R, c[self.retained_columns], side=0, lower=0, trans_a=1))
 
     def to_raw(self, coefficients: Any) -> Array:
         """Convert whitened coefficients, ``(p, n)``, to those of the first p retained raw columns, ``(p, n)``."""
@@ -70,10 +107,9 @@ class Whitening:
         return np.asarray(lapack.dtrtrs(R, np.asfortranarray(to_numpy(coefficients)), lower=0)[0])
 
     def estimate_condition(self, P: int) -> float:
-        """Estimate the condition number of the first `P` retained columns of the weighted training rows.
+        """Estimate the condition number of the first `P` retained columns of the weighted rows.
 
-        The columns are scaled to unit norm. The estimate is computed from R₀ in the 1-norm, and is at most about 1e7
-        because of the shift.
+        The columns are scaled to unit norm; the estimate is computed from R₀ in the 1-norm.
         """
         R = self.R[:P, :P]
         return 1.0 / estimate_reciprocal_condition(R / compute_column_scales(R))
@@ -83,139 +119,55 @@ class Whitening:
         return int(np.searchsorted(self.retained_columns, p))
 
 
-class GramAccumulator:
-    """Sums of the first pass over all rows, which runs at the rate of a matrix product.
+@dataclass(frozen=True)
+class WhitenedBasis:
+    """The basis in which rows are whitened, with the model sizes and the baseline of the targets.
 
     Attributes
     ----------
-    G : (p, p) float64
-        Gram matrix of the weighted training rows (upper triangle). All arrays are on the device until `finish`.
-    c : (p, n_levels) float64
-        Weighted products with the targets.
-    norms : (p,) float64
-        Squared column norms over training and test rows.
-    kinds : set of int
-        `RowKind` of the rows.
-    n_train, n_test : int
-        Numbers of rows.
-    """
-
-    def __init__(self, weights: Array, p: int, n_levels: int, device: Device = CPU) -> None:
-        self.weights, self.device = device.put(weights), device
-        self.G, self.c, self.norms = device.zeros(p, p), device.zeros(p, n_levels), device.zeros(p)
-        self.kinds: set[int] = set()
-        self.n_train = self.n_test = 0
-
-    def add(self, block: RowBlock) -> None:
-        """Add a block of rows."""
-        if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
-            raise InputError("rows and targets must be finite; remove the configurations without labels")
-        self.kinds |= set(np.unique(block.kind).tolist())
-        n_train, n = int(block.is_train.sum()), len(block.X)
-        self.n_train, self.n_test = self.n_train + n_train, self.n_test + n - n_train
-        X, Y, kind, _, train = block.to(self.device)
-        w = self.weights[kind][:, None]
-        A, Y = X[:, : len(self.norms)] * w, w * Y
-        self.norms += sum_column_squares(A)
-        if n_train:
-            A, Y = (A, Y) if n_train == n else (A[train], Y[train])
-            add_gram(self.G, A)
-            self.c += A.T @ Y
-
-    def merge(self, sums: GramAccumulator) -> None:
-        """Add the sums of another part."""
-        self.kinds |= sums.kinds
-        self.G += sums.G
-        self.c += sums.c
-        self.norms += sums.norms
-        self.n_train, self.n_test = self.n_train + sums.n_train, self.n_test + sums.n_test
-
-    def finish(self) -> GramAccumulator:
-        """Copy the sums to the processor."""
-        self.G, self.c, self.norms = np.asfortranarray(to_numpy(self.G)), to_numpy(self.c), to_numpy(self.norms)
-        return self
-
-
-def compute_whitening(
-    sums: GramAccumulator, parts: Sequence[Part], weights: Array, mapper: PartMapper = SERIAL_MAPPER
-) -> Whitening:
-    """Compute R₀; if some columns may depend on earlier ones, test them with two more passes over the rows.
-
-    Parameters
-    ----------
-    sums : GramAccumulator
-        Sums of the first pass, after `finish`.
-    parts : sequence of callable
-        The rows that were summed.
+    sizes : (n_sizes,) int64
+        Number of leading columns of X in each model, ascending.
+    whitening : Whitening
+        R₀ and the retained columns.
     weights : (3,) float64
-        w_E, w_F, w_S of the first pass.
-    mapper : PartMapper
-
-    Raises
-    ------
-    InputError
-        If all columns are zero.
+        w_E, w_F, w_S of the whitening.
+    baseline : (P, n_levels) float64
+        Whitened coefficients θ of a fit of each level, whose residuals are the targets of whitened rows.
+    train_norms : mapping of RowKind to (p,) float64
+        Squared norms of the raw columns of the training rows.
+    unpenalised : int
+        Number of leading columns of X without ridge penalty.
     """
-    p = len(sums.norms)
-    columns = np.flatnonzero(sums.norms > 0)
-    if not columns.size:
-        raise InputError("all columns of the design are zero")
-    R, pivots = _factorise_shifted(sums.G, columns)
-    suspects = columns[pivots < MAX_SUSPECT_PIVOT]
-    if suspects.size:
-        independent = np.setdiff1d(columns, suspects)
-        whitening = Whitening(independent, suspects, _factorise_shifted(sums.G, independent)[0])
-        columns = np.setdiff1d(columns, _find_dependent_columns(parts, weights, whitening, mapper))
-        R, _ = _factorise_shifted(sums.G, columns)
-    return Whitening(columns, np.setdiff1d(np.arange(p), columns), R)
 
+    sizes: Array
+    whitening: Whitening
+    weights: Array
+    baseline: Any
+    train_norms: dict[RowKind, Array]
+    unpenalised: int
 
-def _factorise_shifted(G: Array, columns: Array) -> tuple[Array, Array]:
-    """Factorise G, restricted to some columns, by Cholesky; return also the pivots relative to the squared norms."""
-    diagonal = np.diag(G)[columns]
-    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))  # a column may be zero in training rows only
-    S = G[np.ix_(columns, columns)] / np.outer(scale, scale)
-    shift = GRAM_SHIFT
-    while True:
-        shifted = np.asfortranarray(S)
-        shifted[np.diag_indices(len(columns))] += shift
-        R, info = lapack.dpotrf(shifted, lower=0, clean=1, overwrite_a=1)
-        if info == 0:
-            return np.asfortranarray(R * scale), np.diag(R) ** 2
-        shift *= 10  # rounding errors in the Gram matrix of many rows can exceed the smallest shift
+    @property
+    def whitened_sizes(self) -> Array:
+        """Number of leading whitened columns in each model, ``(n_sizes,)``."""
+        return np.array([self.whitening.count_retained(int(p)) for p in self.sizes])
 
+    @property
+    def n_levels(self) -> int:
+        """Number of convergence levels."""
+        return int(self.baseline.shape[1])
 
-def _find_dependent_columns(parts: Sequence[Part], weights: Array, whitening: Whitening, mapper: PartMapper) -> Array:
-    """Find the dropped columns that are linear combinations of earlier retained columns in all rows.
+    def to(self, device: Device) -> Self:
+        """Return a copy that whitens rows on a device."""
+        return replace(self, whitening=self.whitening.to(device), baseline=device.put(to_numpy(self.baseline)))
 
-    Each dropped column is fitted to the earlier whitened columns, and its residual is computed from the rows, where it
-    is exact to rounding, unlike the pivot of a Gram matrix.
-    """
-    suspects = whitening.dropped_columns
-    gram, products = sum_parts(parts, partial(ArraySums, partial(_project, whitening, weights)), mapper).arrays
-    L, info = lapack.dpotrf(gram, lower=0, clean=1)
-    if info:
-        return suspects[:0]  # the retained columns are not independent either, so every fit determines its rank
-    coefficients = np.zeros_like(products)
-    for k, q in enumerate(np.searchsorted(whitening.retained_columns, suspects)):
-        coefficients[:q, k] = lapack.dpotrs(np.asfortranarray(L[:q, :q]), products[:q, k : k + 1], lower=0)[0][:, 0]
-    measure = partial(_measure_dependence, whitening, weights, coefficients)
-    residual, norm = sum_parts(parts, partial(ArraySums, measure), mapper).arrays
-    return np.asarray(suspects[residual <= MAX_DEPENDENT_RESIDUAL**2 * norm])
+    def whiten(self, X: Any, Y: Any) -> Any:
+        """Whiten rows of a design, and subtract the baseline from their labels: [U | Y − U θ], ``(n, P + n_levels)``.
 
-
-def _project(whitening: Whitening, weights: Array, block: RowBlock) -> tuple[Array, Array]:
-    """Compute the products of the whitened retained columns with each other and with the dropped columns."""
-    A = block.X * weights[block.kind][:, None]
-    U, gram = whitening.apply(A), CPU.zeros(*whitening.R.shape)
-    add_gram(gram, U)
-    return gram, U.T @ A[:, whitening.dropped_columns]
-
-
-def _measure_dependence(
-    whitening: Whitening, weights: Array, coefficients: Array, block: RowBlock
-) -> tuple[Array, Array]:
-    """Sum the squares of the residuals of the dropped columns after a fit to retained ones, and of these columns."""
-    A = block.X * weights[block.kind][:, None]
-    dropped = A[:, whitening.dropped_columns]
-    return sum_column_squares(dropped - whitening.apply(A) @ coefficients), sum_column_squares(dropped)
+        Every `WHITENING_ROWS` rows are whitened separately, so that results do not depend on the size of a block that
+        starts at a multiple of this number.
+        """
+        step, units = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
+        for k in range(0, len(X), step):
+            U = self.whitening.apply(X[k : k + step])
+            units.append(concatenate([U, Y[k : k + step] - U @ self.baseline], 1))
+        return concatenate(units, 0) if units else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))

@@ -1,0 +1,156 @@
+"""Condition numbers of triangular factors, and fits of deficient rank, without a decomposition that pivots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from scipy.sparse.linalg import LinearOperator, onenormest
+
+from paretofit.core import Array
+from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
+from paretofit.linear.reduction import native
+
+N_SPARE_VECTORS, N_ITERATIONS = 16, 2  # null vectors that are sought beyond those expected; steps of the iteration
+MAX_NULL_PIVOT = 1e3  # of the tolerance: diagonal elements below it suggest null vectors
+
+
+def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
+    """Estimate the condition number of T = R₁ R₂ … D⁻¹ in the 1-norm; infinite if a factor is singular.
+
+    Parameters
+    ----------
+    triangles : sequence of (P, P) float64
+        Upper triangular R₁, R₂, … in Fortran order, of which the leading p × p blocks are used.
+    scale : (p,) float64
+        Diagonal of D.
+    """
+    p = len(scale)
+    if any((np.diag(R)[:p] == 0).any() for R in triangles):
+        return float("inf")
+
+    def apply(x: Array, *, inverse: bool, transposed: bool) -> Array:
+        y, is_scaled_first = x.ravel(), inverse == transposed
+        factor = scale if inverse else 1 / scale
+        y = y * factor if is_scaled_first else y
+        for R in reversed(triangles) if is_scaled_first else triangles:
+            y = native.apply_triangle(R, y, inverse=inverse, transposed=transposed)
+        return np.asarray(y if is_scaled_first else y * factor)
+
+    norms = [
+        onenormest(
+            LinearOperator(
+                (p, p),
+                matvec=lambda x, k=inverse: apply(x, inverse=k, transposed=False),
+                rmatvec=lambda x, k=inverse: apply(x, inverse=k, transposed=True),
+                dtype=np.float64,
+            ),
+            t=1,
+        )
+        for inverse in (False, True)
+    ]
+    condition = float(norms[0] * norms[1])
+    return condition if np.isfinite(condition) else float("inf")
+
+
+def invert(reciprocal: float) -> float:
+    """Return the condition number of a reciprocal one."""
+    return 1 / reciprocal if reciprocal > 0 else float("inf")
+
+
+def compute_null_vectors(T: Array, tolerance: float) -> Array:
+    """Compute orthonormal right singular vectors of T ``(p, p)`` whose singular values are at most `tolerance`.
+
+    Parameters
+    ----------
+    T : (p, p) float64
+        Upper triangular.
+    tolerance : float
+
+    Returns
+    -------
+    (p, k) float64
+
+    Notes
+    -----
+    Inverse iteration with a block of vectors, which is enlarged until it contains all of them. Because singular values
+    that are zero to rounding are tiny compared with the others, a few steps suffice, each as cheap as a solve, whereas
+    a QR decomposition with column pivoting takes seconds at 1,500 columns. The triangle of [δ 1; T], with δ equal to
+    the tolerance, has the same singular vectors as T, and its inverse does not overflow.
+    """
+    p = len(T)
+    size = N_SPARE_VECTORS + int((np.abs(np.diag(T)) <= MAX_NULL_PIVOT * tolerance).sum())
+    shifted = np.asfortranarray(tolerance * np.eye(p))
+    native.update_qr(shifted, T, p)
+    while True:
+        size = min(size, p)
+        vectors = np.random.default_rng(0).normal(size=(p, size))
+        for _ in range(N_ITERATIONS):
+            half = scipy.linalg.solve_triangular(shifted, vectors, trans=1, check_finite=False)
+            vectors = np.linalg.qr(scipy.linalg.solve_triangular(shifted, half, check_finite=False))[0]
+        projection = np.zeros((size, size), order="F")
+        native.update_qr(projection, np.triu(T) @ vectors)
+        values, Vt = np.linalg.svd(np.triu(projection))[1:]
+        is_null = values <= tolerance
+        if size == p or not is_null.all():
+            return np.asarray(vectors @ Vt[is_null].T)
+        size *= 4
+
+
+@dataclass(frozen=True)
+class MinimumNormFactor:
+    """Factor of rows X ``(n, p)`` of any rank, for fits of minimum norm in scaled columns at any weights.
+
+    With Aᵀ = Q T for A = X D⁻¹, the null vectors N of T are the combinations of rows that vanish, so that a fit can
+    reproduce exactly the targets f with Nᵀf = 0. Those closest to given targets y at weights W are
+    f = y − W⁻²N (NᵀW⁻²N)⁻¹ Nᵀy. With [T; Nᵀ] = [Z; Z'] S, the coefficients of minimum norm are D⁻¹Q Z S⁻ᵀ f. Only f
+    depends on the weights, and only if rows are dependent.
+
+    Attributes
+    ----------
+    scale : (p,) float64
+        Diagonal of D.
+    null_vectors : (n, n - rank) float64
+        N.
+    S : (n, n) float64
+    Q, Z : reflectors
+    """
+
+    scale: Array
+    null_vectors: Array
+    S: Array
+    Q: native.Reflectors
+    Z: native.Reflectors
+
+    @classmethod
+    def from_rows(cls, X: Array, scale: Array, null_vectors: Array | None = None) -> MinimumNormFactor:
+        """Factorise rows; their null vectors do not depend on the scale."""
+        A = X / scale
+        S = np.zeros((len(A),) * 2, order="F")
+        Q = native.update_qr(S, A.T)
+        if null_vectors is None:
+            tolerance = compute_rank_tolerance(A.shape) * float(compute_column_scales(A.T).max())
+            null_vectors = compute_null_vectors(S, tolerance)
+        return cls(scale, null_vectors, S, Q, native.update_qr(S, null_vectors.T))
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of A."""
+        return len(self.S) - int(self.null_vectors.shape[1])
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the independent rows, estimated in the 1-norm."""
+        return invert(estimate_reciprocal_condition(self.S))
+
+    def solve(self, Y: Array, weights: Array) -> Array:
+        """Compute coefficients ``(p, n_targets)`` for targets ``(n, n_targets)`` and row weights ``(n,)``."""
+        N, f = self.null_vectors, Y
+        if N.size:
+            scaled = N / weights[:, None] ** 2
+            f = Y - scaled @ scipy.linalg.solve(N.T @ scaled, N.T @ Y, assume_a="pos", check_finite=False)
+        w = scipy.linalg.solve_triangular(self.S, f, trans=1, check_finite=False)
+        z = native.apply_reflectors(self.Z, w)[0]
+        return np.asarray(native.apply_reflectors(self.Q, z)[1] / self.scale[:, None])

@@ -1,0 +1,306 @@
+"""Fits of one set of rows at given weights: one triangle serves all levels and all smaller models.
+
+The factors of the kinds of rows are stacked at their weights, R = fold(w_E R_E, w_F R_F, w_S R_S). The leading blocks
+of R are the factors of all smaller models, and its right-hand sides those of all levels, so that a fit is a triangular
+solve. With a ridge, the same triangle is expressed in raw columns of unit norm, T = R R₀ D⁻¹. Where the rank of a model
+is in doubt, or the rows are fewer than the columns, the fit of minimum norm needs only few rows that are equivalent to
+all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from paretofit.core import Array, RowKind
+from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
+from paretofit.linear.loo import compute_loo_residuals
+from paretofit.linear.reduction import linalg, native
+from paretofit.linear.reduction.conditioning import MinimumNormFactor, estimate_condition, invert
+from paretofit.linear.reduction.linalg import to_numpy
+from paretofit.linear.reduction.row_factor import RowFactor
+from paretofit.linear.reduction.whitening import WhitenedBasis
+
+MAX_CONDITION = 1e7  # of weighted Gram matrices, up to which a fit from them agrees with QR to 1e-9
+MAX_GRAM_CONDITION = 1e5  # of balanced Gram matrices, up to which a set of rows grows by Gram matrices
+RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by less than this factor
+FACTOR, RANK_REVEALING = "factor", "rank-revealing"
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """Fits of all levels at one model size.
+
+    Attributes
+    ----------
+    delta : (P, n_levels) float64
+        Whitened coefficients minus the baseline's.
+    rank : int
+        Numerical rank of the weighted rows.
+    condition : float
+        Estimated condition number, in the 1-norm, of the weighted rows with columns scaled to unit norm.
+    solver : str
+        "factor", or "rank-revealing" if the rank is below the number of columns.
+    triangle, basis : (k, k) and (q, k) float64, or None
+        With the first q whitened columns U of the weighted rows, U `basis` `triangle`⁻¹ has orthonormal columns
+        (without a ridge); None where the rank is deficient.
+    """
+
+    delta: Array
+    rank: int
+    condition: float
+    solver: str
+    triangle: Array | None = None
+    basis: Array | None = None
+
+    def compute_loo_residuals(self, rows: Array, kind: Array, group: Array, weights: Array) -> Array:
+        """Compute leave-one-out residuals of the fitted rows [U | Y], ``(n, n_levels)``; see `leave_one_out`.
+
+        The fit must have a triangle.
+        """
+        w, P, columns = weights[kind][:, None], len(self.delta), self.triangle if self.basis is None else self.basis
+        U = rows[:, : 0 if columns is None else len(columns)] * w
+        V = linalg.solve_rows(self.triangle, U if self.basis is None else U @ self.basis)
+        return compute_loo_residuals(V, (rows[:, P:] - rows[:, :P] @ self.delta) * w, group) / w
+
+
+@dataclass
+class RowFactors:
+    """The factors of the rows of each kind of some configurations, with the operations grow, weigh and residual.
+
+    Attributes
+    ----------
+    reduction : WhitenedBasis
+        Its whitening and baseline are those of the rows.
+    by_kind : mapping of RowKind to RowFactor
+    minimum_norm_factors : dict of int to MinimumNormFactor
+        Factors by number of columns, which later fits reuse.
+    """
+
+    reduction: WhitenedBasis
+    by_kind: dict[RowKind, RowFactor]
+    minimum_norm_factors: dict[int, MinimumNormFactor] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of all kinds."""
+        return sum(factor.n for factor in self.by_kind.values())
+
+    @property
+    def is_gram(self) -> bool:
+        """Whether a factor is a Gram matrix."""
+        return any(factor.is_gram for factor in self.by_kind.values())
+
+    def grow(self, rows: Any, kind: Array, multiplicity: int = 1) -> None:
+        """Add whitened rows [U | Y] ``(n, P + n_levels)``, each as often as `multiplicity` says."""
+        self.minimum_norm_factors.clear()
+        self.__dict__.pop("raw_rows", None)
+        for row_kind, factor in self.by_kind.items():
+            positions = np.flatnonzero(kind == row_kind)
+            if len(positions):
+                factor.grow(rows if len(positions) == len(rows) else rows[positions], multiplicity)
+
+    def square(self) -> None:
+        """Replace triangles by Gram matrices, except for energies: they are few, and their residuals may be tiny."""
+        for kind, factor in self.by_kind.items():
+            if kind != RowKind.ENERGY:
+                factor.square()
+
+    def weigh(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
+        """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter.
+
+        Models with more columns than rows need no triangle unless they have a ridge, so that it has the columns of the
+        largest of the other models.
+        """
+        relative_weights, sizes = weights / weights.max(), self.reduction.whitened_sizes
+        if self.is_gram:
+            return WeightedFactor.from_grams(self, relative_weights)
+        is_whole = with_ridge or any(factor.matrix is not None for factor in self.by_kind.values())
+        q = len(self.reduction.baseline) if is_whole else int(max(sizes[sizes <= self.n_rows], default=0))
+        return WeightedFactor.from_rows(self, relative_weights, q)
+
+    def is_well_conditioned(self) -> bool:
+        """Whether Gram matrices of these rows, and of more rows, have enough digits at the weights of the whitening."""
+        factor, P = self.weigh(self.reduction.weights), len(self.reduction.baseline)
+        return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
+
+    def compute_rms(self, delta: Array) -> tuple[dict[RowKind, Array], Array]:
+        """Compute the root mean squared residuals of fits for the rows of each kind.
+
+        Parameters
+        ----------
+        delta : (P, n_fits * n_levels) float64
+            `ModelFit.delta` of some fits side by side.
+
+        Returns
+        -------
+        rms : mapping of RowKind to (n_fits * n_levels,) float64
+        has_cancelled : (n_fits * n_levels,) bool
+            Where so many digits of a Gram matrix cancelled that triangles are needed.
+        """
+        targets = len(delta) + np.arange(delta.shape[1]) % self.reduction.n_levels
+        rms, has_cancelled = {}, np.zeros(delta.shape[1], dtype=bool)
+        for kind, factor in self.by_kind.items():
+            if factor.n:
+                squares, is_inaccurate = factor.sum_squared_residuals(delta, targets)
+                rms[kind], has_cancelled = np.sqrt(squares / factor.n), has_cancelled | is_inaccurate
+        return rms, has_cancelled
+
+    @cached_property
+    def raw_rows(self) -> tuple[Array, Array, Array]:
+        """Rows that are equivalent to those of all kinds, in raw columns, with their targets and kinds."""
+        factors = {kind: to_numpy(factor.get_rows()) for kind, factor in self.by_kind.items() if factor.n}
+        kind = np.repeat(np.array(list(factors), dtype=np.int64), [len(rows) for rows in factors.values()])
+        U, Y = np.split(np.vstack(list(factors.values())), [len(self.reduction.baseline)], axis=1)
+        return self.reduction.whitening.to_raw_rows(U), Y + U @ self.reduction.baseline, kind
+
+
+@dataclass(frozen=True)
+class WeightedFactor:
+    """Triangle of some rows at given weights.
+
+    Attributes
+    ----------
+    rows : RowFactors
+    weights : (3,) float64
+        w_E, w_F, w_S, of which the largest is 1.
+    R : (q, q) float64
+        Upper triangular; q is P, the number of whitened columns, unless fewer columns were asked for.
+    C : (q, n_levels) float64
+        Right-hand sides, of the targets minus the baseline of these columns.
+    is_complete : bool
+        Whether the Cholesky factor of Gram matrices exists; true without Gram matrices.
+    """
+
+    rows: RowFactors
+    weights: Array
+    R: Array
+    C: Array
+    is_complete: bool = True
+
+    @classmethod
+    def from_grams(cls, rows: RowFactors, weights: Array) -> WeightedFactor:
+        """Add Gram matrices of all kinds, and factorise the sum."""
+        P = len(rows.reduction.baseline)
+        M = sum(float(weights[kind] ** 2) * factor.get_gram() for kind, factor in rows.by_kind.items())
+        cholesky, valid_size = linalg.factorise_cholesky(M[:P, :P])
+        R, c = np.asfortranarray(to_numpy(cholesky)), to_numpy(M[:P, P:])
+        is_complete = valid_size == P
+        C = scipy.linalg.solve_triangular(R, c, trans=1, check_finite=False) if is_complete else c
+        return cls(rows, weights, R, C, is_complete)
+
+    @classmethod
+    def from_rows(cls, rows: RowFactors, weights: Array, q: int) -> WeightedFactor:
+        """Fold the triangles, or the rows, of all kinds into one triangle of the first q columns."""
+        theta = rows.reduction.baseline
+        (first, largest), *others = sorted(rows.by_kind.items(), key=lambda item: -item[1].n)
+        if q == len(theta):
+            R = float(weights[first]) * largest.get_triangle()
+        else:  # all factors are rows
+            R, others = largest.device.zeros(*(q + theta.shape[1],) * 2), [(first, largest), *others]
+        for kind, factor in others:
+            A = float(weights[kind]) * factor.get_rows()
+            if q < len(theta):
+                A = linalg.concatenate(
+                    [A[:, :q], A[:, len(theta) :] + A[:, q : len(theta)] @ largest.device.put(theta[q:])], 1
+                )
+            if factor.n:
+                R = linalg.update_qr(R, A, 0 if factor.matrix is None else len(R))
+        R = to_numpy(R)
+        return cls(rows, weights, np.asfortranarray(R[:q, :q]), R[:q, q:])
+
+    def fit(self, size_index: int, ridge: float = 0.0) -> ModelFit | None:
+        """Fit all levels at one of the reduction's sizes.
+
+        Parameters
+        ----------
+        size_index : int
+            Position among the sizes.
+        ridge : float
+            λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j.
+
+        Returns
+        -------
+        ModelFit or None
+            None if the factors are Gram matrices and too ill-conditioned, so that triangles are needed.
+        """
+        reduction = self.rows.reduction
+        p, q = int(reduction.sizes[size_index]), int(reduction.whitened_sizes[size_index])
+        if self.rows.is_gram and not self.estimate_gram_condition(q) < MAX_CONDITION:
+            return None
+        if ridge > 0:
+            return self._fit_ridge(p, q, ridge)
+        if self.rows.n_rows < p:
+            return self._fit_minimum_norm(p)
+        scale = self._approximate_scale[reduction.whitening.retained_columns[:q]]
+        condition = estimate_condition([self.R, reduction.whitening.R], scale)
+        if condition * compute_rank_tolerance((self.rows.n_rows, p)) * RANK_MARGIN >= 1:
+            return self._fit_minimum_norm(p)
+        return self._fit_factor(q, condition)
+
+    def estimate_gram_condition(self, q: int) -> float:
+        """Estimate the condition number of the leading q × q block of RᵀR, its diagonal scaled to one.
+
+        The scale of the columns does not affect the accuracy of Cholesky, so the estimate does not include it (A. van
+        der Sluis, Numer. Math. 14, 14 (1969)).
+        """
+        return estimate_condition([self.R], compute_column_scales(self.R[:q, :q])) ** 2 if self.is_complete else np.inf
+
+    def _fit_factor(self, q: int, condition: float) -> ModelFit:
+        """Fit a model whose columns are independent, by a triangular solve with the leading block."""
+        theta, R = self.rows.reduction.baseline, self.R[:q, :q]
+        rhs = self.C[:q] + self.R[:q, q:] @ theta[q : len(self.R)]
+        delta = -theta
+        delta[:q] = scipy.linalg.solve_triangular(R, rhs, check_finite=False)
+        return ModelFit(delta, q, condition, FACTOR, R)
+
+    def _fit_minimum_norm(self, p: int) -> ModelFit:
+        """Fit with minimum norm in columns of unit norm, which are weighted unless the rows are fewer than columns."""
+        rows, P, cache = self.rows, len(self.rows.reduction.baseline), self.rows.minimum_norm_factors
+        if rows.is_gram or sum(min(factor.n, factor.width) for factor in rows.by_kind.values()) > 2 * P:
+            cache, weights = {}, np.ones(P)
+            X, Y = rows.reduction.whitening.to_raw_rows(self.R), self.C + self.R @ rows.reduction.baseline
+        else:
+            X, Y, kind = rows.raw_rows
+            weights = self.weights[kind]
+        factor = cache.get(p)
+        if factor is None or rows.n_rows >= p:
+            scale = compute_column_scales(X[:, :p] if rows.n_rows < p else X[:, :p] * weights[:, None])
+            factor = MinimumNormFactor.from_rows(X[:, :p], scale, None if factor is None else factor.null_vectors)
+            cache[p] = factor
+        return self._express(p, factor.solve(Y, weights), factor.rank, factor.condition)
+
+    def _express(self, p: int, beta: Array, rank: int, condition: float, *arrays: Array) -> ModelFit:
+        """Express raw coefficients as a fit."""
+        reduction = self.rows.reduction
+        delta = reduction.whitening.unwhitening[:, :p] @ beta - reduction.baseline
+        return ModelFit(delta, rank, condition, FACTOR if rank == p else RANK_REVEALING, *arrays)
+
+    @cached_property
+    def _approximate_scale(self) -> Array:
+        """Norms of the weighted raw columns of all training rows, ``(p,)``, for estimates of condition numbers."""
+        norms = self.rows.reduction.train_norms
+        squares = np.sum([self.weights[kind] ** 2 * norm for kind, norm in norms.items()], axis=0)
+        return np.sqrt(np.where(squares > 0, squares, 1.0))
+
+    def _fit_ridge(self, p: int, q: int, ridge: float) -> ModelFit:
+        """Fit with a penalty, whose rows are folded into the triangle in raw columns of unit norm."""
+        reduction = self.rows.reduction
+        T, Y = reduction.whitening.to_raw_rows(self.R)[:q, :p], self.C + self.R @ reduction.baseline[: len(self.R)]
+        scale, penalised = compute_column_scales(T), np.arange(reduction.unpenalised, p)
+        triangle = np.zeros((p + Y.shape[1],) * 2, order="F")
+        triangle[penalised, penalised] = np.sqrt(ridge)
+        native.update_qr(triangle, np.hstack([T / scale, Y[:q]]), q)
+        S, rhs = triangle[:p, :p], triangle[:p, p:]
+        condition, rank = invert(estimate_reciprocal_condition(S)), p
+        if condition * compute_rank_tolerance((self.rows.n_rows + len(penalised), p)) >= 1:
+            factor = MinimumNormFactor.from_rows(S, np.ones(p))
+            gamma, condition, rank = factor.solve(rhs, np.ones(p)), factor.condition, factor.rank
+        else:
+            gamma = scipy.linalg.solve_triangular(S, rhs, check_finite=False)
+        arrays = (S, reduction.whitening.unwhitening[:q, :p] / scale) if rank == p else ()
+        return self._express(p, gamma / scale[:, None], rank, condition, *arrays)
