@@ -20,8 +20,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from paretofit.cli.verb_help import WorkflowGroup
 from paretofit.core import SYSTEM_ADVICE, describe_system_error, one_line
 from paretofit.early_signals import exit_early
 
@@ -42,7 +42,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as an exception: everything that cleans up after Ctrl-C then does so here, too."""
 
 
-class VerbGroup(TyperGroup):
+class VerbGroup(WorkflowGroup):
     """The verbs of the command line; each ends with a message however it is stopped."""
 
     def invoke(self, ctx: Any) -> Any:

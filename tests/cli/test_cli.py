@@ -7,6 +7,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from helpers.command_line import call
+from typer.main import get_command
+
+from paretofit.cli import app
+from paretofit.cli.verb_help import WORKFLOW
 
 VERBS = [
     *("init", "run", "info", "import", "pareto", "export", "label", "augment", "select", "plan", "report", "fit"),
@@ -20,6 +24,14 @@ def test_help_has_an_example(verb):
     done = call(verb, "--help")
     assert done.returncode == 0
     assert f"paretofit {verb}" in done.stdout
+
+
+def test_help_lists_every_verb_once_with_a_whole_sentence():
+    listing = " ".join(call("--help").stdout.split())
+    assert "..." not in listing
+    assert sorted(name for names in WORKFLOW.values() for name in names) == sorted(get_command(app).commands)
+    for name, verb in get_command(app).commands.items():
+        assert f"{name} {verb.get_short_help_str(limit=10_000)}" in listing
 
 
 def test_info_shows_what_is_there():

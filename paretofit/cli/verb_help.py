@@ -1,0 +1,28 @@
+"""Help of the command line: verbs in the order of a user's work, each with a whole sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+WORKFLOW = {
+    "Data": ("import", "info", "export"),
+    "Study": ("init", "run", "report", "plan", "pareto"),
+    "Structures and labels": ("augment", "select", "label"),
+    "Potentials": ("fit", "evaluate", "validate", "explore"),
+    "Active learning": ("learn",),
+    "Help": ("help",),
+}
+
+
+class WorkflowGroup(TyperGroup):
+    """Group whose help lists its verbs by `WORKFLOW`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the verbs of each part of the workflow; their sentences are wrapped, and never cut."""
+        for title, names in WORKFLOW.items():
+            verbs = {name: self.get_command(ctx, name) for name in names}
+            rows = [(name, verb.get_short_help_str(limit=10_000)) for name, verb in verbs.items() if verb is not None]
+            with formatter.section(title):
+                formatter.write_dl(rows)
