@@ -76,10 +76,21 @@ class LearnResult:
     @property
     def text(self) -> str:
         """Table of the iterations, reason for the end, and paths, as plain text."""
-        columns = ["iteration", "n_train", "n_validate", "n_test", "labels", "label_seconds", "level",
-                   "test_energy", "test_forces", "test_stress", "selected"]  # fmt: skip
-        table = self.iterations[columns].to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
-        title = "errors on the test set in meV/atom, meV/Å, GPa (–: no labels)"
+        errors = {f"first_test_{name}_weighted": name for name in learning.PROPERTIES}
+        columns = [
+            "iteration",
+            "n_train",
+            "n_validate",
+            "n_test",
+            "labels",
+            "label_seconds",
+            "level",
+            *errors,
+            "selected",
+        ]
+        table = self.iterations.reindex(columns=columns).rename(columns=errors)
+        table = table.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
+        title = "errors on the test set of the first iteration, weighted as in the training; meV/atom, meV/Å, GPa"
         return "\n".join([title, table, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
 
 

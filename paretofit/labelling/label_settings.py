@@ -16,6 +16,7 @@ LabelOrder = Literal["configurations", "levels"]
 NamedEngine = Annotated[AnyEngine, BeforeValidator(lambda name: {"name": name} if isinstance(name, str) else name)]
 COMMON_KEYS = ("functional", "smearing", "scf")  # defaults for all levels
 PRESETS = {"paper": PAPER_LADDER}
+CALCULATOR_LEVEL = "calculator"  # the only level of an ASE calculator without a ladder
 
 
 class LevelSubsetSettings(StrictSettings):
@@ -31,7 +32,10 @@ class LabelSettings(StrictSettings):
     structures: StudyPaths = Field([], description="Files of further configurations: datasets, or any format of ASE.")
     engine: NamedEngine = Field(Gpaw(), description="Engine that computes the labels: its name, or its settings.")
     ladder: Annotated[tuple[Level, ...], AfterValidator(check_ladder)] = Field(
-        PAPER_LADDER, min_length=1, description="'paper' (the six levels of Table 1 of the paper) or a list of levels."
+        PAPER_LADDER,
+        min_length=1,
+        description="'paper' (the six levels of Table 1 of the paper) or a list of levels; "
+        "of an ASE calculator: one level, 'calculator'.",
     )
     levels: list[Name] = Field([], description="Levels of the ladder to label; all by default.")
     subsets: dict[Name, LevelSubsetSettings] = Field({}, description="Restriction of the configurations by level.")
@@ -48,7 +52,9 @@ class LabelSettings(StrictSettings):
         """Replace the name of a preset by its levels, and add the common settings to levels that do not set them."""
         if not isinstance(values, dict):
             return values
-        ladder = values.get("ladder", "paper")
+        engine = values.get("engine")
+        is_calculator = isinstance(engine, dict) and engine.get("name") == "ase"  # has no cutoff and no k-points
+        ladder = values.get("ladder", [{"name": CALCULATOR_LEVEL}] if is_calculator else "paper")
         if isinstance(ladder, str):
             if ladder not in PRESETS:
                 raise ValueError(

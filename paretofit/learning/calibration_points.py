@@ -166,12 +166,14 @@ def _read_batches(folder: LearnFolder, k: int) -> Iterable[pd.DataFrame]:
 
 
 def format_test_errors(rmse: dict[str, dict[str, float]]) -> str:
-    """Format the errors on the test set; a property without labels is named."""
+    """Format the errors on the test set, also as weighted in the training; a property without labels is named."""
     parts: list[str] = []
     missing: list[Any] = []
     for name, values in rmse.items():
         (parts if np.isfinite(values["value"]) else missing).append(
-            f"{name} {values['value']:.3g} {UNITS[name]}" if np.isfinite(values["value"]) else name
+            f"{name} {values['value']:.3g} ({values['weighted']:.3g} weighted) {UNITS[name]}"
+            if np.isfinite(values["value"])
+            else name
         )
     if not parts:
         return "no labels"

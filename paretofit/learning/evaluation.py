@@ -39,9 +39,9 @@ class CommitteeErrors:
     Attributes
     ----------
     table : DataFrame
-        A row per configuration: columns of the records, ``n_atoms, extrapolation_grade``, and by property ``*_std``
-        (disagreement), ``*_committee_error`` (equation 2 of Bidoggia et al., 2025) and ``*_error`` (root mean square
-        error of the mean); meV/atom, meV/Å, GPa; NaN without a label.
+        A row per configuration: columns of the records, ``n_atoms, periodic`` (number of periodic directions),
+        ``extrapolation_grade``, and by property ``*_std`` (disagreement), ``*_committee_error`` (equation 2 of Bidoggia
+        et al., 2025) and ``*_error`` (root mean square error of the mean); meV/atom, meV/Å, GPa; NaN without a label.
     components : DataFrame
         A row per label component of the validation and test sets: ``configuration`` (row of the table), ``quantity,
         label, prediction, error``.
@@ -95,6 +95,7 @@ def evaluate_committee(
     squared_errors = np.array([row.squared_errors for row in comparisons]).reshape(n, -1, len(PROPERTIES))
     counts = np.array([row.counts for row in comparisons]).reshape(n, len(PROPERTIES))
     table = records.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in labelled.structures])
+    table["periodic"] = [int(atoms.pbc.sum()) for atoms in labelled.structures]
     table["extrapolation_grade"] = [grade for _, grade, _ in results]
     _add_columns(table, comparisons)
     errors = table[[f"{name}_error" for name in PROPERTIES]].to_numpy()

@@ -63,8 +63,11 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
             f"no structure of 2{'' if max_atoms is None else f' to {max_atoms}'} atoms to start the dynamics from; add "
             "files to 'learning.explore.start_structures', or increase 'learning.explore.max_atoms'"
         )
-    volumes = {atoms.info.get("input"): _compute_volume(atoms) for atoms in structures if is_always_training(atoms)}
-    gentle = [atoms for atoms in small if _is_gentle(atoms, volumes.get(atoms.info.get("input")))] or small
+    inputs = [atoms for atoms in structures if is_always_training(atoms)]
+    volumes = {(atoms.info.get("input"), *atoms.pbc): _compute_volume(atoms) for atoms in inputs}
+    gentle = [
+        atoms for atoms in small if _is_gentle(atoms, volumes.get((atoms.info.get("input"), *atoms.pbc)))
+    ] or small
     notes = []
     for description, source, selected in (
         (f"more than {max_atoms} atoms ('learning.explore.max_atoms')", movable, small),
@@ -83,7 +86,7 @@ def _compute_volume(atoms: Atoms) -> float:
 
 
 def _is_gentle(atoms: Atoms, input_volume: float | None) -> bool:
-    """Check whether a structure is not strained, or has a volume per atom near that of the input."""
+    """Check whether a structure is not strained, or has a volume per atom near that of an input of its periodicity."""
     if input_volume is None or atoms.info.get("config_type") != "strained":
         return True
     return VOLUME_RANGE[0] < _compute_volume(atoms) / input_volume < VOLUME_RANGE[1]

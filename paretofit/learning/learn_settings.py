@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
@@ -14,6 +15,9 @@ from paretofit.structures import AugmentSettings
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
+
+
+MIN_ATOM_DENSITY = 0.008  # 1/Å³, of caesium, the solid with the fewest atoms per volume
 
 
 class RangeOrGridSettings(StrictSettings):
@@ -179,6 +183,16 @@ class CutOutSettings(StrictSettings):
     radius: StrictPositiveFloat = Field(
         6.0, description="Radius in Å of the environment that the cell holds; at least the cutoff of the potential."
     )
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        lowest = int(MIN_ATOM_DENSITY * 4 / 3 * np.pi * self.radius**3)
+        if lowest > self.max_atoms:
+            raise ValueError(
+                f"an environment with the 'radius' {self.radius:g} Å has at least {lowest} atoms, more than "
+                f"'max_atoms', {self.max_atoms}; decrease 'radius', or increase 'max_atoms'"
+            )
+        return self
 
 
 class SelectSettings(StrictSettings):

@@ -241,7 +241,7 @@ class LearningLoop:
         warning = describe_early_ends(records)
         return {
             "said": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early"
-            + (f"; {warning}" if warning else ""),
+            + (f"; {warning}" if warning else f" ({events[0]})" if events else ""),
             "warning": warning,
             "member": member,
             "frames": n_frames,

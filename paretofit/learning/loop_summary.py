@@ -14,11 +14,12 @@ from paretofit.learning.learn_settings import ToleranceSettings
 from paretofit.learning.level_choice import fit_learning_exponent
 from paretofit.learning.loop_folder import LearnFolder
 from paretofit.learning.selection import BOUND_COVERAGE, PROPERTIES, UNITS
-from paretofit.learning.sets import TRAIN
+from paretofit.learning.sets import TRAIN, name_kind
 from paretofit.report import format_duration, format_number, join_items
 
 MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not judged
 MAX_LISTED_KINDS = 4
+MIN_CURVE_POINTS = 3  # iterations, from which the next one is extrapolated
 MIN_WEIGHT_EFFECT = 0.05  # relative change of an error by the weights of configurations, above which it is said
 
 
@@ -45,10 +46,8 @@ def tabulate_errors_by_kind(errors: pd.DataFrame) -> pd.DataFrame:
         ``kind, input, trained, held_out, stress_labels, energy, forces, stress``: numbers of configurations in the
         training set and outside, and errors (meV/atom, meV/Å, GPa) outside. The last row has all kinds.
     """
-    table = errors.assign(
-        kind=errors["config_type"].fillna("").replace("", "unknown"),
-        input=errors["input"].fillna("") if "input" in errors else "",
-    )
+    kinds = zip(errors["config_type"].fillna(""), errors["periodic"], strict=True)
+    table = errors.assign(kind=[name_kind(*kind) for kind in kinds], input=errors["input"].fillna(""))
     rows = [
         {"kind": kind, "input": name, **_measure_kind(rows)} for (kind, name), rows in table.groupby(["kind", "input"])
     ]
@@ -88,7 +87,7 @@ def build_facts(folder: LearnFolder, iterations: pd.DataFrame, errors: pd.DataFr
     records = list(folder.read_records("train"))
     return [
         ("Is the potential good?", _describe_quality(records[-1][1], tolerance)),
-        ("For which kinds is it not?", _describe_kinds(tabulate_errors_by_kind(errors), tolerance)),
+        ("For which kinds is it not?", _describe_kinds(tabulate_errors_by_kind(errors.assign(input="")), tolerance)),
         ("Are its predicted errors right?", describe_batch(records)),
         ("What did it cost?", _describe_cost(iterations)),
         ("What would another iteration bring?", _describe_next(records, iterations)),
@@ -116,8 +115,8 @@ def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -
         return "This is not known: the test set of the first iteration has no labels."
     verdict = f"Not yet for {join_items(above)}" if above else "Yes, within the tolerances"
     missing = (
-        f" Nothing is known about the {join_items(unknown)}: no configuration of this set has such a label, because "
-        "none is periodic in three directions or the labels do not have it."
+        f" Nothing is known about the {join_items(unknown)}: no configuration of this set has such a label (stresses "
+        "require three periodic directions)."
         if unknown
         else ""
     )
@@ -133,22 +132,20 @@ def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -
 
 
 def _describe_kinds(table: pd.DataFrame, tolerance: ToleranceSettings) -> str:
-    """Name the kinds whose errors are above tolerance, the worst first, and those that are not judged."""
+    """Name the kinds whose errors are above tolerance, the worst first, and those that cannot be judged."""
     kinds = table[table["kind"] != "all"]
-    names = kinds["kind"] + ((" from " + kinds["input"]).where(kinds["input"] != "", "") if "input" in kinds else "")
     ratios = pd.DataFrame({name: kinds[name] / getattr(tolerance, name) for name in PROPERTIES})
-    is_judged = kinds["held_out"] >= MIN_KIND_SIZE
-    worst = ratios[is_judged & ratios.gt(1).any(axis=1)].max(axis=1).sort_values(ascending=False)
+    worst = ratios[ratios.gt(1).any(axis=1)].max(axis=1).sort_values(ascending=False)
     listed = []
     for index in worst.index[:MAX_LISTED_KINDS]:
         values = [f"{name} {format_number(kinds[name][index])} {UNITS[name]}" for name in PROPERTIES
                   if ratios[name][index] > 1]  # fmt: skip
-        listed.append(f"{names[index]} ({', '.join(values)}; {kinds['held_out'][index]} held out)")
+        listed.append(f"{kinds['kind'][index]} ({', '.join(values)}; {kinds['held_out'][index]} held out)")
     more = f"; and {len(worst) - MAX_LISTED_KINDS} more" if len(worst) > MAX_LISTED_KINDS else ""
-    text = f"Above tolerance: {'; '.join(listed)}{more}." if listed else "All kinds that can be judged are within."
-    skipped = names[~is_judged].tolist()
-    return text + (f" Not judged, with fewer than {MIN_KIND_SIZE} held-out configurations: {join_items(skipped)}."
-                   if skipped else "")  # fmt: skip
+    text = f"Above tolerance: {'; '.join(listed)}{more}." if listed else "No kind is above tolerance."
+    unknown = kinds.loc[(kinds["held_out"] < MIN_KIND_SIZE) & ~kinds.index.isin(worst.index), "kind"].tolist()
+    return text + (f" Not known, with fewer than {MIN_KIND_SIZE} held-out configurations: {join_items(unknown)}."
+                   if unknown else "")  # fmt: skip
 
 
 def describe_batch(records: list[tuple[int, dict[str, Any]]]) -> str:
@@ -178,13 +175,13 @@ def _describe_cost(iterations: pd.DataFrame) -> str:
 
 def _describe_next(records: list[tuple[int, dict[str, Any]]], iterations: pd.DataFrame) -> str:
     """Extrapolate the learning curve of the first test set by another batch as large as the last."""
-    if len(records) < 2:
-        return "This is not known from one iteration."
+    if len(records) < MIN_CURVE_POINTS:
+        return f"This is not known from fewer than {MIN_CURVE_POINTS} iterations."
     n_last = int(records[-1][1]["counts"][TRAIN])
     n_new = int(iterations["labels"].iloc[1:].mean())
     texts = list(_extrapolate(records, n_last, n_new))
     if not texts:
-        return "This is not known: the test set of the first iteration has no labels."
+        return "This is not known: errors on the test set of the first iteration have not fallen, or have no labels."
     return (
         f"With {n_new} more labels, {'; '.join(texts)}, if the errors on the test set of the first iteration go on "
         "falling as in the last iterations (power law)."
@@ -195,7 +192,7 @@ def _extrapolate(records: list[tuple[int, dict[str, Any]]], n_last: int, n_new: 
     for name in PROPERTIES:
         history = [(int(record["counts"][TRAIN]), _get_weighted(record, name)) for _, record in records]
         points = [(n, error) for n, error in history if error is not None and np.isfinite(error) and error > 0]
-        if len(points) < 2:
+        if len(points) < MIN_CURVE_POINTS or points[-1][1] >= points[0][1]:
             continue
         exponent, error = fit_learning_exponent(points), points[-1][1]
         expected = error * (n_last / (n_last + n_new)) ** exponent

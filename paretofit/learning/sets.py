@@ -20,7 +20,7 @@ TRAIN, VALIDATE, TEST = "train", "validate", "test"
 TRAINING_CONFIG_TYPES = ("input", "supercell", "molecule", "isolated")  # unmodified input structures
 DUPLICATE_KEY = "duplicate of"  # in records of groups
 MIN_GROUPS = 3  # of a kind or an input, to have one in each of the three sets
-Stratum = tuple[str, str]  # kind of structure, name of the input
+Stratum = tuple[str, str]  # kind of structure with its periodicity, such as "distorted (2D)", and name of the input
 
 
 def assign_sets(
@@ -34,8 +34,8 @@ def assign_sets(
 
     Free atoms, cells of one atom and input structures are assigned to the training set, other configurations to the set
     of their group, and MD frames to the set of the start structure of their trajectory. New groups are stratified: each
-    is assigned to the set that is furthest below its share of the configurations of the same kind and input, of the
-    same kind, of the same input, and of all. Each kind and each input with at least three groups is in every set.
+    is assigned to the set that is furthest below its share of the configurations of the same kind, periodicity and
+    input, of each of these, and of all. Each kind, periodicity and input with at least three groups is in every set.
 
     Parameters
     ----------
@@ -88,27 +88,40 @@ def _list_groups(numbers: Any, rng: np.random.Generator) -> list[list[int]]:
 
 
 def _list_levels(strata: Iterable[Stratum]) -> list[Any]:
-    """List what a group counts for: its strata, their kinds, their inputs, and all configurations."""
+    """List what a group counts for: its strata, their kinds, periodicities and inputs, and all configurations."""
     strata = set(strata)
-    kinds, inputs = {kind for kind, _ in strata}, {name for _, name in strata}
-    return [frozenset(strata), *(("kind", kind) for kind in kinds), *(("input", name) for name in inputs), "all"]
+    names = {("input", name) for _, name in strata} | {("kind", kind) for kind, _ in strata}
+    for kind, _ in strata:
+        config_type, _, periodicity = kind.rpartition(" ")
+        names |= {("kind", config_type), ("periodicity", periodicity.strip("()"))}
+    return [frozenset(strata), *sorted(names), "all"]
 
 
 def _represent_kinds_and_inputs(group_strata: Sequence[set[Stratum]], group_sets: list[str]) -> None:
-    """Move groups from the training set, so that each kind and input with enough groups is in every set."""
+    """Move groups, so that each kind, periodicity and input with enough groups is in every set, the rarest first.
 
-    def list_members(level: Any) -> list[int]:
-        return [k for k, strata in enumerate(group_strata) if level in _list_levels(strata)]
-
-    levels = sorted({level for strata in group_strata for level in _list_levels(strata)[1:-1]})
-    for level in levels:
-        groups = list_members(level)
+    No group is moved that is the last of a kind, periodicity or input in its set.
+    """
+    group_levels = [_list_levels(strata)[1:-1] for strata in group_strata]
+    members: defaultdict[Any, list[int]] = defaultdict(list)
+    for k, levels in enumerate(group_levels):
+        for level in levels:
+            members[level].append(k)
+    large = {level: groups for level, groups in members.items() if len(groups) >= MIN_GROUPS}
+    counts = Counter((level, group_sets[k]) for level, groups in large.items() for k in groups)
+    for level in sorted(large, key=lambda level: (len(large[level]), level)):
         for name in (VALIDATE, TEST):
-            if len(groups) < MIN_GROUPS or name in {group_sets[k] for k in groups}:
+            movable = [
+                k for k in large[level]
+                if all(counts[other, group_sets[k]] > 1 for other in group_levels[k] if other in large)
+            ]  # fmt: skip
+            if counts[level, name] or not movable:
                 continue
-            sizes = Counter(group_sets[k] for k in groups)
-            source = max(sizes, key=sizes.__getitem__)
-            group_sets[next(k for k in groups if group_sets[k] == source)] = name
+            moved = max(movable, key=lambda k: counts[level, group_sets[k]])
+            for other in set(group_levels[moved]) & large.keys():
+                counts[other, group_sets[moved]] -= 1
+                counts[other, name] += 1
+            group_sets[moved] = name
 
 
 def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], group_by: Sequence[str]) -> str:
@@ -132,14 +145,19 @@ def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], 
     parts = [
         f"{noun} {name!r} ({len(groups[noun, name])} {'group' if len(groups[noun, name]) == 1 else 'groups'})"
         for noun, name in sorted(groups)
-        if name and {VALIDATE, TEST} - found_sets[noun, name]
+        if name and not name.endswith(")") and {VALIDATE, TEST} - found_sets[noun, name]
     ]
     return "" if not parts else f"too few groups to be in every set: {', '.join(parts)}"
 
 
 def get_stratum(atoms: Atoms) -> Stratum:
-    """Return the kind of a structure and the name of the input that it descends from; empty if not recorded."""
-    return str(atoms.info.get("config_type", "")), str(atoms.info.get("input", ""))
+    """Return the kind of a structure with its periodicity, and the name of its input; empty if not recorded."""
+    return name_kind(atoms.info.get("config_type"), int(atoms.pbc.sum())), str(atoms.info.get("input", ""))
+
+
+def name_kind(config_type: Any, n_periodic: int) -> str:
+    """Name a kind of structure that is periodic in `n_periodic` directions, such as "distorted (2D)"."""
+    return f"{config_type or 'structures'} ({n_periodic}D)"
 
 
 def assign_group_numbers(structures: Sequence[Atoms], group_by: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -452,7 +452,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ),
         ("ladder: [{name: a, kspacing_per_angstrom: 0.2}, {name: b}]", "not in order"),
         ("ladder: papre", "'papre' is not one of paper; did you mean 'paper'"),
-        ("levels: [9]", "unknown level '9' in 'levels'; available: 1, 2"),
+        ("levels: [9]", "unknown level '9' in 'levels'; available: calculator"),
         ("subsets: {6: {max_atom: 2}}", "unknown key 'labelling.subsets.6.max_atom'; did you mean 'max_atoms'"),
         ("smearing: {width_ev: -0.1}", "width_ev': must be greater than 0"),
         ("structures: [nowhere.extxyz]", "no file at .*nowhere.extxyz"),
@@ -514,3 +514,12 @@ def test_a_run_folder_in_use_is_refused(folder):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another run is at work"):
             label_study(study_of(folder), jobs=1)
+
+
+def test_ase_calculator_without_a_ladder_has_one_level():
+    """It has no cutoff and no k-points: six levels would be six times the same labels."""
+    engine = {"name": "ase", "calculator": "ase.calculators.emt.EMT"}
+    settings = LabelSettings.model_validate({"engine": engine})
+    assert [level.name for level in settings.ladder] == ["calculator"]
+    assert len(LabelSettings.model_validate({"engine": engine, "ladder": "paper"}).ladder) == 6
+    assert len(LabelSettings.model_validate({"engine": "gpaw"}).ladder) == 6

@@ -540,6 +540,7 @@ class TestFailures:
                 "'discard_above.energy', 0.5, must be above 'tolerance.energy', 1",
             ),
             ({"level": {"pilot_size": 2}}, "pilot"),
+            ({"select": {"cut_out": {"max_atoms": 2, "radius": 50}}}, "at least 4188 atoms, more than 'max_atoms', 2"),
             ({"n_initial": 4}, "the validation set has 1; a training requires at least 2 and a calibration at least 3"),
             (
                 {

@@ -78,11 +78,12 @@ def test_relatives_share_a_set_and_each_set_has_every_kind_and_input(inputs, see
         if is_always_training(atoms):
             assert sets[atoms.info["config_id"]] == TRAIN
             continue
-        kinds[kind].add(sets[atoms.info["config_id"]])
         names[name].add(sets[atoms.info["config_id"]])
-        kind_groups[kind].add(atoms.info["family"])
+        for label in (kind, f"{atoms.pbc.sum()}D"):
+            kinds[label].add(sets[atoms.info["config_id"]])
+            kind_groups[label].add(atoms.info["family"])
     large_kinds = {kind for kind, groups in kind_groups.items() if len(groups) >= 3}
-    assert {"distorted", "strained", "cluster", "vacancy"} <= large_kinds
+    assert {"distorted (3D)", "strained (3D)", "cluster (0D)", "distorted (2D)", "3D"} <= large_kinds
     assert all(kinds[kind] == {TRAIN, VALIDATE, TEST} for kind in large_kinds)
     assert all(set_names == {TRAIN, VALIDATE, TEST} for set_names in names.values())
     counts = Counter(sets.values())
@@ -142,7 +143,7 @@ def test_every_kind_of_every_input_starts_dynamics():
     assert {get_stratum(run.atoms) for run in drawn} == strata
     assert note == ""
     _, note = select_start_structures(structures, 59)
-    assert "molecule of C60" in note
+    assert "molecule (0D) of C60" in note
     assert "'learning.explore.max_atoms'" in note
 
 

@@ -1,6 +1,7 @@
 """Weights of configurations, the core repulsion, and which members and pressures drive the dynamics."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from ase import Atoms, units
 from ase.build import bulk, fcc111
@@ -12,7 +13,8 @@ from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
 from paretofit.learning import SnapModel, SnapModelSettings
 from paretofit.learning.evaluation import _compute_rmse, find_usual_members
-from paretofit.learning.learn_settings import DownweightSettings
+from paretofit.learning.learn_settings import DownweightSettings, ToleranceSettings
+from paretofit.learning.loop_summary import _describe_kinds, _describe_next, tabulate_errors_by_kind
 from paretofit.learning.md_run import SURFACE_THICKNESS_A, MdFrame
 from paretofit.learning.sets import TRAIN, VALIDATE
 from paretofit.learning.training_rows import build_core_repulsion, compute_configuration_weights
@@ -126,3 +128,30 @@ def test_errors_are_weighted_as_in_the_training():
     assert rmse["energy"]["value"] == pytest.approx(np.sqrt(12.5))
     assert rmse["energy"]["weighted"] == pytest.approx(np.sqrt((9 + 16 / 4) / (1 + 1 / 4)))
     assert np.isnan(rmse["forces"]["weighted"])
+
+
+def test_kinds_far_above_tolerance_are_named_also_with_one_label():
+    rows = {
+        "set": ["train", "test", "test", "test", "test", "validate"],
+        "config_type": ["cluster", "cluster", "md", "md", "md", "vacancy"],
+        "periodic": [0, 0, 2, 2, 2, 3],
+        "n_atoms": 4,
+        "energy_error": [1.0, 1400.0, 6.0, 6.0, 6.0, 1.0],
+        "forces_error": [1.0, 2e4, 10.0, 10.0, 10.0, 1.0],
+        "stress_error": np.nan,
+    }
+    table = tabulate_errors_by_kind(pd.DataFrame(rows).assign(input=""))
+    text = _describe_kinds(table, ToleranceSettings(energy=5.0, forces=100.0))
+    assert text.index("cluster (0D) (energy 1,400") < text.index("md (2D) (energy 6")
+    assert "Not known, with fewer than 3 held-out configurations: vacancy (3D)" in text
+
+
+def test_next_iteration_is_extrapolated_only_from_falling_errors():
+    def records(errors):
+        values = [{name: {"value": error} for name in ("energy", "forces", "stress")} for error in errors]
+        return [(k, {"counts": {"train": 50 * k}, "rmse": {"first_test": rmse}}) for k, rmse in enumerate(values, 1)]
+
+    iterations = pd.DataFrame({"labels": [60, 50, 50]})
+    assert "fewer than 3 iterations" in _describe_next(records([20.0, 10.0]), iterations)
+    assert "have not fallen" in _describe_next(records([20.0, 10.0, 25.0]), iterations)
+    assert "energy 8.66 instead of 10 meV/atom" in _describe_next(records([30.0, 15.0, 10.0]), iterations)
