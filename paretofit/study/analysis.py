@@ -21,7 +21,7 @@ from paretofit.validation import measure_md_speed
 log = logging.getLogger(__name__)
 
 MD_FILE = "md_speed.csv"
-NOISE_FILES: tuple[str, str] = ("label_noise.csv", "label_noise_points.csv")
+NOISE_FILES: tuple[str, ...] = ("label_noise.csv", "label_noise_points.csv")
 PAPER_RATIOS = (12.25, 150.0)  # w_E/w_F of Tables 4 and 5 of the paper: emphasis on forces, emphasis on energies
 MD_SECONDS = 0.3  # duration of each of three timings
 N_MD_TRAINING = 40  # training configurations of the timed potential; few, because the speed does not depend on them

@@ -30,11 +30,11 @@ def unpack_result(arrays: Sequence[Array]) -> PropertyResult:
 
 def pack_structure(structure: Atoms | str) -> list[Array]:
     """Pack a relaxed structure without its info, or the reason why there is none, into an array of bytes."""
-    if isinstance(structure, Atoms):
-        copy: Atoms = structure.copy()
-        copy.info = {}  # may have values that JSON has no type for
-        return [_pack_json(copy)]
-    return [_pack_json(structure)]
+    if isinstance(structure, str):
+        return [_pack_json(structure)]
+    copy: Atoms = structure.copy()
+    copy.info = {}  # may have values that JSON has no type for
+    return [_pack_json(copy)]
 
 
 def unpack_structure(arrays: Sequence[Array]) -> Atoms | str:
