@@ -32,7 +32,10 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open closed standard streams on the null device; the next opened file would get their numbers and output."""
+    """Open closed standard streams on the null device; otherwise, the next opened file would receive their output.
+
+    If standard output was closed, print a message and exit with code 2.
+    """
     is_closed = []
     for number in range(3):
         try:

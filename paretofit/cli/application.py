@@ -1,4 +1,4 @@
-"""The application with all verbs; `paretofit.cli.main` imports it, which takes most of a second."""
+"""The application with all verbs; `paretofit.cli.main` imports it late, because the import takes most of a second."""
 
 import atexit
 import logging

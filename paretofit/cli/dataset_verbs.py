@@ -133,7 +133,7 @@ def import_(
 
 
 def _parse_keys(option: str, entries: list[str]) -> str | dict[str, str] | None:
-    """Parse one key for all levels, or LEVEL=KEY for each level."""
+    """Parse one key for all levels, or LEVEL=KEY for each level; return None without entries."""
     if not entries:
         return None
     if len(entries) == 1 and "=" not in entries[0]:

@@ -107,5 +107,5 @@ def _parse_condition(option: str, text: str) -> float | list[float]:
 
 
 def _collect_limits(**limits: float | None) -> dict[str, float]:
-    """Collect the limits that were specified."""
+    """Return the limits that are not None."""
     return {quantity: limit for quantity, limit in limits.items() if limit is not None}

@@ -1,4 +1,4 @@
-"""The verb help: topics that are longer than the help of a verb."""
+"""The verb `help`, which shows topics that are longer than the help text of a verb."""
 
 from __future__ import annotations
 

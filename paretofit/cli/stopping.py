@@ -1,7 +1,8 @@
 """How a command ends when it is stopped from outside: Ctrl-C, a batch system's SIGTERM, a full disk, lack of memory.
 
-Each ends with one message and an exit code. Finished results are on disk under their final names by then, so nothing is
-saved here; the exception removes temporary files and worker processes as it passes the code that created them.
+In each case, the command ends with one message and an exit code. Finished results are on disk under their final names
+by then, so nothing is saved here. The exception passes through the code that created temporary files and worker
+processes, and this code removes them.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ class VerbGroup(WorkflowGroup):
 
 
 def _concerns_output(error: OSError) -> bool:
-    """Check whether printing raised an error; standard output is then replaced, or Python would complain at exit."""
+    """Return whether printing raised the error; if so, redirect standard output to the null device.
+
+    Otherwise, Python would report the error a second time when it flushes standard output at exit.
+    """
     is_output = _name_raising_function(error.__traceback__) in {"echo", VerbGroup.invoke.__name__}
     if is_output:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -100,7 +100,7 @@ def load_learn_study(path: Path | str) -> learning.LearnStudy:
     Raises
     ------
     InputError
-        If the file is not valid; the message names the file and the key.
+        If the file is not valid, or sets 'labelling.structures'; the message names the file and the key.
     """
     study = read_sections(learning.LearnStudy, path)
     if study.labelling.structures:
@@ -118,7 +118,7 @@ def learn(
     notify: Callable[[str], object] = str,
     allow_pickle: bool = False,
 ) -> LearnResult:
-    """Run the active-learning loop until it ends, or resume it.
+    """Run the active-learning loop of a study until it ends; a stopped loop is resumed.
 
     Parameters
     ----------
@@ -251,9 +251,9 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
     ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential, ``*_weighted`` the same with
     the weights of configurations in the training; ``*_members`` and ``*_spread`` are the mean and standard deviation
     of the errors of the individual members; meV/atom, meV/Å, GPa. ``*_labels`` is the number of configurations with a
-    label. ``slope_*`` is the slope of the calibration and ``points_*`` the number of configurations behind it.
-    ``batch_ratio_*`` is the median of true / predicted errors of the frames labelled in this iteration, and
-    ``batch_inside_*`` the share of them below the 90 % bound.
+    label. ``slope_*`` is the slope of the calibration, and ``points_*`` the number of configurations that it is fitted
+    to. ``batch_ratio_*`` is the median of true / predicted errors of the frames labelled in this iteration, and
+    ``batch_inside_*`` the fraction of these frames with an error below the 90 % bound.
     """
     rows = []
     for k in folder.list_iterations():
@@ -283,7 +283,7 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
 
 
 def _write_result(folder: learning.LearnFolder, reason: str) -> LearnResult:
-    """Write the table of iterations, the last committee, the report and the record of the run."""
+    """Write the table of iterations, the last committee, the report and the record of the run; return the result."""
     table = tabulate_iterations(folder)
     for column in (*(f"test_{name}" for name in learning.PROPERTIES), "n_train", f"n_{learning.VALIDATE}", "n_test"):
         if column not in table:

@@ -51,8 +51,9 @@ class AugmentResult:
     figures : list of Path
     candidates : Candidates
     entropy : pandas.DataFrame
-        For each entropy-maximised configuration its number of atoms, its ``gain``, the gain of the random
-        configuration that it was started from (``from_random``), and the ``entropy`` of the set including it.
+        A row for each entropy-maximised configuration: ``config_id``, ``n_atoms``, its ``gain`` in entropy, the gain of
+        its random start configuration (``from_random``), the ``entropy`` of the set that includes it, and the number of
+        start configurations (``tries``).
     notes : list of str
         What was changed in the input, such as dropped constraints.
     """
@@ -73,7 +74,7 @@ def augment_study(
     overwrite: bool = False,
     progress: bool = False,
 ) -> AugmentResult:
-    """Generate the candidates of a study.
+    """Generate the candidates of a study, and write them with their counts and figures.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def _check_outputs(settings: AugmentSettings, overwrite: bool) -> None:
 
 
 def add_suffix(path: Path, suffix: str) -> Path:
-    """Return the path of a file or folder next to `path`, such as ``candidates_counts.json``."""
+    """Return the path next to `path` with `suffix` after its stem, such as ``candidates_counts.json``."""
     return path.with_name(f"{path.stem}{suffix}")
 
 
@@ -170,7 +171,7 @@ def _count_kinds(candidates: Candidates) -> Counter[str]:
 
 
 def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str], list[str]]:
-    """Read the start structures and name each of them; also return notes for the user."""
+    """Read the start structures; return them, a name for each, and notes for the user."""
     structures: list[Atoms] = []
     names: list[str] = []
     notes: list[str] = []
@@ -201,7 +202,10 @@ def _collect_elements(structures: Sequence[Atoms], settings: AugmentSettings) ->
 def _make_force_function(
     settings: AugmentSettings, elements: Sequence[str], structures: Sequence[Atoms], names: Sequence[str]
 ) -> Callable[[Atoms], float] | None:
-    """Make a function that computes the largest force on an atom (eV/Å), and test it on the structures."""
+    """Make a function that computes the largest force on an atom (eV/Å), and test it on the structures.
+
+    Return None if the settings do not limit the force.
+    """
     filters = settings.filters
     if filters.max_force is None:
         return None

@@ -45,6 +45,6 @@ def import_labels(output: Path | str, sources: Mapping[str, Path | str] | Path |
 
 
 def check_import(summary: ImportSummary) -> ImportSummary:
-    """Return the summary of an import with the warnings of `paretofit.consistency.check_labels`."""
+    """Return the summary of an import with the warnings of `paretofit.consistency.check_labels` added."""
     with Dataset(summary.path) as data:
         return replace(summary, warnings=[*summary.warnings, *check_labels(data)])

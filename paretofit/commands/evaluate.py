@@ -44,7 +44,7 @@ class Evaluation:
         A row for each energy per atom, force component and stress component: ``configuration`` (row of the table),
         ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std, interval`` (as in the table).
     summary : DataFrame
-        By ``set`` and ``classify_grade``.
+        Summary of the table by ``set`` and by the verdict of `classify_grade`.
     thresholds : DataFrame
         For each tolerance: ``quantity, error_limit``, ``spread_limit`` (the disagreement that corresponds to the error
         limit), ``flagged`` (number of configurations outside the training set whose disagreement exceeds the spread
@@ -53,8 +53,9 @@ class Evaluation:
         Convergence level of the labels; empty if there are none.
     potential : CommitteePotential
     coverage : float
+        Fraction of labels that the intervals should contain; NaN without a committee.
     folder : Path or None
-        Folder of the tables and figures.
+        Folder of the tables and figures; None if nothing was written.
     """
 
     table: pd.DataFrame
@@ -236,7 +237,7 @@ def _check_options(
 def _read_cases(
     path: Path, level: str | None, preferred_level: str
 ) -> tuple[potentials.LabelledStructures, list[dict[str, Any]], str]:
-    """Read structures with labels; also return the info of each structure and the level of the labels."""
+    """Read structures, with NaN for missing labels; also return their info and the level of the labels."""
     if path.suffix in DATASET_SUFFIXES:
         with Dataset(path) as data:
             if level is not None and level not in data.levels:
@@ -285,7 +286,7 @@ def check_elements(potential: potentials.CommitteePotential, structures: Sequenc
 
 
 def _has_labels(frames: Frames) -> bool:
-    """Check whether any structure may have labels; labels that cannot be read must raise an error later."""
+    """Return whether any structure may have labels; if they cannot be read, reading them later raises an error."""
     return any(
         atoms.calc is not None
         or any("energy" in key.lower() or "force" in key.lower() for key in [*atoms.info, *atoms.arrays])

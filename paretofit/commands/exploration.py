@@ -49,7 +49,7 @@ DEFAULT_CONDITIONS = {"temperature_k": 300.0, "pressure_kbar": 0.0}
 DEFAULT_SAVE_GRADE = 2.0  # above it, extrapolation is strong
 MAX_SHOWN_TRAJECTORIES = 20
 PROPOSED_SELECTION = 20  # frames, in the proposed command
-FREE_CELL_A = 1.0  # any vacuum: only periodic cell vectors are checked
+FREE_CELL_A = 1.0  # the width of the vacuum is arbitrary: only periodic cell vectors are checked
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,13 @@ class Exploration:
     frames : DataFrame
         A row for each frame: ``trajectory``, ``start`` (file and number of the start structure), ``time_ps``,
         ``temperature_k``, ``pressure_kbar``, ``energy`` (eV/atom), ``volume`` (Å³); for a committee
-        ``extrapolation_grade`` and of each quantity ``*_std``, ``*_interval`` and ``*_expected`` (meV/atom, meV/Å,
-        GPa); ``above``: the limits above which the frame is. Frames with times up to zero belong to the equilibration.
+        ``extrapolation_grade`` and for each quantity ``*_std``, ``*_interval`` and ``*_expected`` (meV/atom, meV/Å,
+        GPa); ``above``: names of the limits that the frame exceeds. Frames with times up to zero belong to the
+        equilibration.
     trajectories : DataFrame
         A row for each trajectory: ``trajectory``, ``start``, target ``temperature_k`` and ``pressure_kbar``,
         ``picoseconds``, ``frames``, highest ``grade``, largest ``energy_expected`` and ``force_expected``, and
-        ``ended`` (the reason if it is not complete).
+        ``ended`` (why the trajectory is incomplete; empty if it is complete).
     limits : dict of str to float
         Limits above which frames are saved: grade; energy, force, stress.
     folder : Path
@@ -159,7 +160,7 @@ def explore_dynamics(
     settings : ExploreSettings or mapping, optional
         Conditions of the dynamics and ``stop_grade``, with keys as in 'learning.explore' of a study; by default 300 K
         and zero pressure. Unless it is set, ``trajectories`` is the number of structures.
-        ``driver`` and ``start_structures`` are not used: the mean of a committee drives.
+        ``driver`` and ``start_structures`` are not used: the mean of a committee drives the dynamics.
     save_grade : float
         Extrapolation grade above which a frame is saved.
     save_errors, stop_errors : mapping of str to float, optional
@@ -242,7 +243,10 @@ def _check_limits(
 def _read_start_structures(
     potential: LinearPotential | MacePotential, paths: Sequence[Path | str]
 ) -> tuple[list[Atoms], list[str], list[str]]:
-    """Read and check the start structures, with ids from 0; also return the name of each id, and notes."""
+    """Read and check the start structures, and number them from 0; also return their names by number, and notes.
+
+    Structures of a single atom are skipped.
+    """
     structures: list[Atoms] = []
     names: list[str] = []
     notes: list[str] = []
@@ -277,7 +281,7 @@ def _read_start_structures(
 
 
 def _hash_committee(path: Path) -> dict[str, str]:
-    """Hash the data of a potential's committee, on which grades and error bars depend."""
+    """Return the digests of a potential's committee files by name; grades and error bars depend on these files."""
     files = sorted((path if path.is_dir() else path.parent).glob(f"*{COMMITTEE_SUFFIX}"))
     return {file.name: hash_file(file) for file in files}
 
@@ -313,7 +317,7 @@ def _tabulate_frames(
 def _tabulate_trajectories(
     records: Sequence[Mapping[str, Any]], runs: Sequence[Any], names: Sequence[str], frames: pd.DataFrame
 ) -> pd.DataFrame:
-    """Tabulate the trajectories with the maxima of their frames."""
+    """Tabulate the trajectories, each with the highest grade and the largest expected errors of its frames."""
     rows = []
     for record, run in zip(records, runs, strict=True):
         row = {
@@ -332,7 +336,7 @@ def _tabulate_trajectories(
 
 
 def _describe_error_bars(potential: LinearPotential | MacePotential, monitor: learning.FrameMonitor) -> list[str]:
-    """Describe the error bars that a potential does not have."""
+    """Return a note on the error bars that a potential does not have, or an empty list."""
     if potential.uncertainty is None:
         note = (
             "the potential has no committee, so that there are neither grades nor expected errors; fit one with "

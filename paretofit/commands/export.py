@@ -109,7 +109,7 @@ def export_potential(
 
 def _select_row(results: pd.DataFrame, choice: dict[str, Any], ratio: float | None) -> pd.Series:
     """Select the row of a fit, with the defaults of `export_potential` for columns without a value in `choice`."""
-    table = results.assign(_score=np.sqrt(results["ref_energy"] * results["ref_force"]))
+    table = results.assign(_score=np.sqrt(results["ref_energy"] * results["ref_force"]))  # geometric mean
     for column, value in choice.items():
         if column not in table:
             continue
@@ -127,7 +127,7 @@ def _select_row(results: pd.DataFrame, choice: dict[str, Any], ratio: float | No
 def _filter_rows(
     table: pd.DataFrame, name: str, value: Any, mask: pd.Series | np.ndarray, values: pd.Series
 ) -> pd.DataFrame:
-    """Return the rows of `mask`; without any, raise an error that lists the available values."""
+    """Return the rows that `mask` selects; if there are none, raise an error that lists the available values."""
     if not mask.any():
         available = ", ".join(map(str, dict.fromkeys(values)))
         raise InputError(f"the run has no fit with {name} {value}; available: {available}")

@@ -37,8 +37,8 @@ class DatasetFit(FittedPotential):
     n_train, n_held_out : int
         Numbers of configurations in the training and the held-out set.
     errors : dict
-        Root mean square errors, "train energy" and so on: meV/atom, meV/Å, and GPa where stresses are labelled;
-        "leave-one-out energy" and "leave-one-out force" if settings were chosen or no configurations held out.
+        Root mean square errors by set and kind, such as "train energy": meV/atom, meV/Å, and GPa where stresses are
+        labelled; also "leave-one-out energy" and "leave-one-out force" if these errors were determined.
     """
 
     n_train: int
@@ -82,8 +82,8 @@ def fit_dataset(
         Convergence level of the labels; by default the last level of the study, or the last level of the dataset with
         at least half as many labels as the most complete one.
     twojmax, weight_ratio : int, float, optional
-        2Jmax, and w_E/w_F; by default those of the study, or those that `init` proposes for the dataset, with the
-        smallest product of leave-one-out errors on the training set.
+        2Jmax, and w_E/w_F; by default those with the smallest product of leave-one-out errors on the training set,
+        among the candidates of the study or of the proposal of `init` for the dataset.
     cutoff : float, optional
         Largest cutoff of a pair of atoms, Å; by default that of the study, or the proposal for the dataset.
     quadratic : bool, optional
@@ -95,8 +95,8 @@ def fit_dataset(
         Settings of the committee; by default a single model is fitted.
     reference_energies : str or mapping of str to float, optional
         Energies of free atoms, which the potential reproduces exactly: "isolated" for those of labelled isolated atoms,
-        eV by element (also as text, "C=-1.25,O=-1.9"), or "fitted"; "auto" takes those that are labelled and fits the
-        others. By default as in the study, or "auto".
+        eV by element (also as text, "C=-1.25,O=-1.9"), or "fitted"; "auto" uses the energies of isolated atoms that are
+        labelled, and fits those of the other elements. By default as in the study, or "auto".
     seed : int, optional
         Random seed of the split.
     name : str, optional
@@ -112,7 +112,8 @@ def fit_dataset(
     Raises
     ------
     InputError
-        If the source, a level or a setting cannot be used, or a file of the potential exists.
+        If the source, a level or a setting cannot be used, or a file of the potential exists. If LAMMPS disagrees with
+        the model, the files are written nevertheless, and the result has a `check_problem`.
     """
     name = "potential" if name is None else name
     potentials.check_potential_name(name)
@@ -193,7 +194,7 @@ def _compute_errors(
 def _compute_stress_errors(
     potential: potentials.LinearPotential, dataset: Dataset, prepared: PreparedStudy
 ) -> dict[str, float]:
-    """Compute root mean square errors of stresses (GPa) of the configurations with a stress label, by LAMMPS."""
+    """Compute root mean square stress errors (GPa) by LAMMPS, on a sample of each set's labelled configurations."""
     factor, _ = potentials.DISPLAY_UNITS[RowKind.STRESS]
     stresses = dataset.labels(prepared.study.levels[0]).stress
     errors = {}

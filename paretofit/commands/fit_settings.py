@@ -1,4 +1,4 @@
-"""Settings of a single fit: from a study, or proposed for a dataset as by `init`, with the options of the verb."""
+"""Settings of a single fit: from a study, or proposed for a dataset as by `init`, changed by the verb's options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def is_study_path(path: Path | str) -> bool:
 
 
 def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> tuple[Study, dict[str, str]]:
-    """Make a study with a single level, training set and candidates for 2Jmax and the weights, and give reasons.
+    """Make a study for a fit at one level, with candidates for 2Jmax and weights; also return reasons for these.
 
     Returns
     -------
@@ -61,6 +61,7 @@ def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> 
     if options.quadratic is not None:
         basis["quadratic"] = options.quadratic
     if options.cutoff is not None:
+        # The cutoff of two atoms is rcutfac (radelem_i + radelem_j), and 0.5 is the default of radelem.
         basis["rcutfac"] = options.cutoff / (2 * max(basis.get("radelem") or [0.5]))
         reasons["cutoff"] = "set by --cutoff"
     energies = options.reference_energies

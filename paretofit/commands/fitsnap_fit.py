@@ -175,7 +175,7 @@ def _make_basis(settings: fitsnap.FitsnapInput) -> SnapBasis:
 
 
 def count_constant_columns(settings: fitsnap.FitsnapInput) -> int:
-    """Count the leading constant columns, which FitSNAP does not fit if bzeroflag is set."""
+    """Count the leading constant columns that FitSNAP does not fit: one per element with bzeroflag, none without."""
     return len(settings.bispectrum.elements) if settings.bispectrum.bzeroflag else 0
 
 
@@ -185,7 +185,7 @@ def _fit_rows(rows: fitsnap.FitRows, settings: fitsnap.FitsnapInput) -> np.ndarr
     if not train.all():  # a selection copies the rows, which may have gigabytes
         X, y, weight, kind = X[train], y[train], weight[train], kind[train]
     if settings.solver.name == "RIDGE":
-        penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
+        penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])  # rows whose squares sum to alpha |b|²
         X, y = np.vstack([X, penalty]), np.concatenate([y, np.zeros(X.shape[1])])
         weight = np.concatenate([weight, np.ones(len(penalty))])
         kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
@@ -216,7 +216,7 @@ def _write_tables(
     rows = []
     for (group, kind), weight in optimum.weights.items():
         errors = [table.get((group, kind), np.nan) for table in (optimum.initial_errors, optimum.final_errors)]
-        shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
+        shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)  # for bar, as in FitSNAP
         rows.append([group, kind.name.lower(), shown_weight, *(fitsnap.DISPLAY_FACTORS[kind] * x for x in errors)])
     columns = ["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"]
     write_csv(pd.DataFrame(rows, columns=columns), folder / "weights.csv")

@@ -43,7 +43,7 @@ def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, 
     grouped = GroupedStructures([], [], [])
     counts: Counter[str] = Counter()
     notes = []
-    rng = np.random.default_rng(settings.random_seed or None) if settings.random_sampling else None
+    rng = np.random.default_rng(settings.random_seed or None) if settings.random_sampling else None  # 0: no seed
     for group in settings.groups:
         members = [atoms for file in files[group.name] for atoms in _read_structures(file, settings, counts)]
         split = split_group(members, group, rng)
@@ -59,7 +59,7 @@ def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, 
 
 
 def _read_structures(file: Path, settings: FitsnapInput, counts: Counter[str]) -> list[Atoms]:
-    """Read the structures of a file in LAMMPS's frame, with ESHIFT in their energies."""
+    """Read the structures of a file, rotate them to LAMMPS's frame, and add ESHIFT to their energies."""
     shift_unit = 1.0
     if settings.scraper == "JSON":
         content = load_json(file)
@@ -101,14 +101,14 @@ def compute_fit_rows(
     context: RunContext,
     journal: Path,
 ) -> FitRows:
-    """Compute the weighted rows of all structures, with labels minus the reference potential.
+    """Compute the rows of all structures, with their weights and with labels minus the reference potential.
 
-    Finished rows are stored in `journal`, from which a stopped computation resumes; the caller removes it.
+    Finished rows are stored in `journal`, from which a stopped computation resumes; the caller removes the file.
 
     Raises
     ------
     InputError
-        If a structure lacks a label or cannot be described.
+        If a structure lacks a label or cannot be described, or the fits would not fit into memory.
     """
     structures, groups, is_training = grouped
     kinds = _list_kinds(settings)
@@ -150,7 +150,7 @@ def _hash_structure(atoms: Atoms) -> str:
 
 
 def check_fitted_elements(settings: FitsnapInput, grouped: GroupedStructures) -> list[str]:
-    """Return a note on the elements that no training configuration contains.
+    """Return a note on elements without a training configuration of weight above 0, or an empty list.
 
     Raises
     ------
@@ -199,9 +199,9 @@ def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Se
 def _compute_batch(
     structures: Sequence[Atoms], basis_json: str, reference: descriptors.ReferencePotential, kinds: Sequence[RowKind]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Compute rows, labels and kinds of structures in a worker process, and the number of rows of each structure.
+    """Compute the rows, labels, kinds and numbers of rows of some structures, in a worker process.
 
-    Stress rows without a label are dropped.
+    Stresses without a label have no rows.
     """
     basis, batch = descriptors.SnapBasis.model_validate_json(basis_json), []
     with threadpool_limits(1):
@@ -230,9 +230,9 @@ def _compute_batch(
 
 
 def _weight_rows(settings: FitsnapInput, group: Group, atoms: Atoms, kind: np.ndarray, count: int) -> np.ndarray:
-    """Compute the weight of each row; FitSNAP's stress weights are for stresses in bar."""
+    """Compute the weight of each row; FitSNAP's stress weights, which are for bar, are converted to GPa."""
     energy, force, stress = group.energy_weight, group.force_weight, group.stress_weight
     if settings.smartweights:
         energy, force, stress = energy / count, force / count / (3 * len(atoms)), stress / count
-        force /= 6 if RowKind.STRESS in _list_kinds(settings) else 1  # FitSNAP divides this weight only
+        force /= 6 if RowKind.STRESS in _list_kinds(settings) else 1  # FitSNAP divides no other weight by 6
     return np.asarray(np.array([energy, force, stress / descriptors.GPA_PER_BAR])[kind])

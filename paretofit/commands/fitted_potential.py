@@ -30,7 +30,7 @@ class FittedPotential:
         Lines about the fit and its errors.
     notes : list of str
     check_problem : str
-        Reason for which the files were written but must not be used unchecked; empty if LAMMPS agrees with the model.
+        Why the written files must not be used unchecked; empty if LAMMPS agrees with the model.
     """
 
     potential: potentials.LinearPotential
@@ -41,7 +41,7 @@ class FittedPotential:
     check_problem: str = field(default="", kw_only=True)
 
     def require_agreement(self) -> None:
-        """Check that LAMMPS reproduces the model with the written files.
+        """Raise an error unless LAMMPS reproduced the model with the written files.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class DesignFit:
 
     @property
     def training_structures(self) -> list[Atoms]:
-        """The training set and the isolated atoms, with which the model agrees exactly."""
+        """Structures of the training set, and the isolated atoms, whose energies the model reproduces exactly."""
         return [*self.prepared.dataset.select(self.training_set), *self.prepared.reference_energies.isolated_atoms]
 
     def fit_committee(
@@ -141,7 +141,7 @@ class DesignFit:
         Raises
         ------
         InputError
-            If no training configuration contains an element of the basis, whose coefficients would be zero.
+            If an element of the basis is in no training configuration, so that its coefficients would be zero.
         """
         split, dataset = self.prepared.split, self.prepared.dataset
         trained = {symbol for atoms in dataset.select(self.training_set) for symbol in atoms.get_chemical_symbols()}
@@ -163,14 +163,14 @@ class DesignFit:
 def compare_with_lammps(
     files: potentials.SnapFiles, potential: potentials.LinearPotential, structures: Sequence[Atoms]
 ) -> tuple[float, str]:
-    """Compare LAMMPS with the model; an error does not hide that the files are written.
+    """Compare LAMMPS with the model; a failure is returned, not raised, because the files are already written.
 
     Returns
     -------
     deviation : float
         As in `check_exported_files`; NaN if the comparison failed.
     problem : str
-        Reason of the failure, or an empty text.
+        Reason for the failure, or an empty string.
     """
     try:
         return potentials.check_exported_files(files, potential, structures), ""
@@ -184,9 +184,10 @@ def check_committee_size(settings: potentials.CommitteeSettings, prepared: Prepa
     Raises
     ------
     InputError
-        If the test set is too small; the message contains the required number of configurations.
+        If the test set is too small; the message contains the required number of configurations. An empty test set is
+        accepted: the committee is then not calibrated.
     """
-    settings.check(len(np.unique(prepared.split.groups[prepared.split.test])) or None)
+    settings.check(len(np.unique(prepared.split.groups[prepared.split.test])) or None)  # None: no calibration
 
 
 def spread_evenly(n: int, limit: int) -> Array:

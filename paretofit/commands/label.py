@@ -139,7 +139,13 @@ def choose_label_jobs(study: LabelStudy | Path | str, cores: int) -> int:
 
 
 def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = None) -> LabelResult:
-    """Write the labels finished so far to the dataset, even while another process computes more."""
+    """Write the labels finished so far to the dataset, even while another process computes more.
+
+    Raises
+    ------
+    InputError
+        If no label is finished, and the dataset does not exist.
+    """
     settings = _load_settings(study)
     folder = _get_folder(settings, out)
     plan = _write_dataset(settings, _read_finished_records(folder))
@@ -196,7 +202,7 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
         use_cluster(settings.cluster, context.jobs, folder),
     ):
         cheapest = choose_probe_labels(_compute_terms(plan.tasks, settings), MAX_PROBES, MAX_PROBE_SECONDS)
-        tasks = [plan.tasks[k] for k in cheapest[: max(3, len(plan.tasks) // 4)]]
+        tasks = [plan.tasks[k] for k in cheapest[: max(3, len(plan.tasks) // 4)]]  # at most a quarter, or three
         probes = LabelPlan(plan.collected, tasks, plan.finished_records, plan.task_keys)
         tracker = CostTracker(_estimate_seconds(probes, settings), context.jobs)
         results = compute_labels(probes, settings.labelling, journal, folder, context.jobs)
@@ -259,7 +265,7 @@ def write_label_inputs(
 def read_label_outputs(
     study: LabelStudy | Path | str, outputs_folder: Path | str, *, out: Path | str | None = None
 ) -> LabelResult:
-    """Read labels that were computed outside of paretofit, in the folders of `write_label_inputs`.
+    """Add labels to the dataset that were computed outside of paretofit in the folders of `write_label_inputs`.
 
     Parameters
     ----------
@@ -321,7 +327,7 @@ def _get_folder(settings: LabelStudy, out: Path | str | None) -> Path:
 
 def _read_finished_records(folder: Path) -> dict[str, Record]:
     path = folder / JOURNAL_FILE
-    entries = read_json_lines(path)[0] if path.exists() else []
+    entries = read_json_lines(path)[0] if path.exists() else []  # without the length of the lines
     return {record["key"]: record for record in entries if is_record(record)}
 
 
@@ -330,7 +336,10 @@ def _plan_missing_labels(settings: LabelStudy, folder: Path, **options: Any) -> 
 
 
 def _write_dataset(settings: LabelStudy, records: dict[str, Record], *, require_engine: bool = True) -> LabelPlan:
-    """Write finished labels to the dataset, read again because another command may have changed it; return a plan."""
+    """Write finished labels to the dataset; return a plan of the labels that are still missing.
+
+    The dataset is read again, because another command may have changed it.
+    """
     labelling, dataset = settings.labelling, settings.dataset
     plan = plan_labels(labelling, dataset, records.values(), retry_failed=True, require_engine=require_engine)
     if any(key in plan.finished_records for keys in plan.task_keys.values() for key in keys.values()):

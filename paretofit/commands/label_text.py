@@ -26,7 +26,7 @@ def format_labels(result: LabelResult) -> str:
 
 
 def format_estimate(table: pd.DataFrame, model: CostModel, jobs: int) -> str:
-    """Format the estimated cost of the missing labels: a line for each level, the sum, and the basis of it."""
+    """Format the estimated cost of the missing labels: a line for each level, the total, and how reliable it is."""
     if table.empty:
         return "nothing to do: no label is missing"
     lines = [f"{'level':<10}{'labels':>8}{'CPU hours':>12}{'mean s':>10}{'largest s':>12}"]

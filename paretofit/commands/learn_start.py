@@ -99,7 +99,7 @@ def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:
 def _copy_dataset(source: Path, target: Path) -> None:
     """Copy the labelled dataset without the info that another loop wrote about its iterations.
 
-    Group keys get a prefix, because this loop gives the same names to other groups.
+    Values of group keys get a prefix, because this loop may give the same names to other groups.
     """
     with Dataset(source) as data:
         structures = list(data)
@@ -112,9 +112,9 @@ def _copy_dataset(source: Path, target: Path) -> None:
 
 
 def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> tuple[list[Atoms], int]:
-    """Generate candidates by augmentation, add the structures of files, and number them after the dataset's ids.
+    """Generate candidates by augmentation, and read those from files; return them and the next free id.
 
-    Also returns the next free id.
+    Their ids start after those of the dataset.
     """
     first_id = 0
     if settings.dataset is not None:
@@ -166,9 +166,9 @@ def hash_potential_files(path: Path | None) -> dict[str, str] | None:
 def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: str) -> list[Atoms]:
     """Copy structures with consecutive ids from `first_id`.
 
-    A parent that is the id of another structure of the source becomes the new id of that structure. Other values of
-    group keys (parent, family, trajectory) get the name of the source as a prefix, so that structures of different
-    sources are never in the same group.
+    A parent that is one of `structures` is replaced by its new id. Other values of group keys (parent, family,
+    trajectory) get the name of the source as a prefix, so that structures of different sources are never in the same
+    group.
     """
     copies = []
     old_ids = [str(atoms.info.get("config_id")) for atoms in structures]
@@ -199,7 +199,7 @@ def collect_elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[s
 def load_start_structures(
     settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder, elements: Sequence[str]
 ) -> list[Atoms]:
-    """Load the start structures of the dynamics: from files, or else the candidates or the labelled configurations.
+    """Load the start structures of the dynamics: from files, else the candidates, else the labelled configurations.
 
     Raises
     ------

@@ -14,7 +14,8 @@ from paretofit.sweep import FastEngine, PlainEngine, SweepGrid, SweepInput, make
 # of coefficients and the cost of MD by about three, and small improvements do not carry over to other configurations.
 MAX_ERROR_RATIO = 0.8
 WEIGHT_REFINEMENT = 3**0.5  # factor by which the chosen ratio w_E/w_F is varied in the second step
-# Penalties of scaled columns: below, rounding errors dominate, and above, errors of quadratic models only increase.
+# Penalties of scaled columns. Below this range, rounding errors dominate; above it, errors of quadratic models only
+# increase.
 RIDGE_CANDIDATES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5)
 
 
@@ -92,9 +93,9 @@ def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine | Plai
 
 
 def _select_best(table: pd.DataFrame) -> pd.Series:
-    """Select the setting with the smallest product of errors, and the smallest 2Jmax that is good enough.
+    """Select the setting with the smallest product of errors; a larger 2Jmax requires a sufficiently smaller product.
 
-    Without any determined errors, it is the middle of the settings with the smallest 2Jmax.
+    If no errors are determined, select the middle one of the settings with the smallest 2Jmax.
     """
     product = (table["loo_energy"] * table["loo_force"]).where(np.isfinite)
     if not product.notna().any():
@@ -103,6 +104,6 @@ def _select_best(table: pd.DataFrame) -> pd.Series:
     best, lowest = -1, np.inf
     for _, products in sorted(product.dropna().groupby(table["twojmax"])):
         position = products.index.tolist()[int(products.argmin())]
-        if best < 0 or products.min() <= MAX_ERROR_RATIO**2 * lowest:
+        if best < 0 or products.min() <= MAX_ERROR_RATIO**2 * lowest:  # product: square of the geometric mean
             best, lowest = position, float(products.min())
     return cast("pd.Series", table.loc[best])

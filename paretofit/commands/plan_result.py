@@ -1,4 +1,4 @@
-"""Result of `paretofit plan`, as text, as JSON and as HTML for notebooks, in which text from data is escaped."""
+"""Result of `paretofit plan`, as text, as JSON, and as HTML for notebooks with text from data escaped."""
 
 import json
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ class Plan:
     ----------
     choice : pandas.Series
         Recommended setting: ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling``,
-        ``label_seconds``, and the expected errors ``energy`` (meV/atom) and ``force`` (meV/Å), each with the limits
-        ``_low`` and ``_high`` of 80 % of the draws; ``beyond`` is true if they are extrapolated.
+        ``label_seconds``, and the expected errors ``energy`` (meV/atom) and ``force`` (meV/Å), each with the range
+        ``_low`` to ``_high`` of 80 % of the draws; ``beyond`` is true if the errors are extrapolated.
     limits : Limits
     prefer : {"both", "energy", "force"}
         Error that was minimised.
@@ -36,7 +36,7 @@ class Plan:
     by_level, by_twojmax : pandas.DataFrame
         Best setting for each level and for each 2Jmax within the same limits.
     measurements : pandas.DataFrame
-        Median errors of the recommended setting at the measured numbers of configurations next to ``n_train``.
+        Median errors of the recommended setting at the measured numbers of configurations adjacent to ``n_train``.
     source : str
         Name of the run, table or pilot.
     n_settings : int
@@ -45,7 +45,7 @@ class Plan:
         Level against which errors are measured.
     notes : list of str
     assumed_levels : tuple of str
-        Levels whose cost of labels is an assumption of the study.
+        Levels for which the study assumes the cost of labels.
     """
 
     choice: pd.Series

@@ -113,12 +113,12 @@ def parse_duration(text: float | str) -> float:
 
 
 def read_results(source: Path | str) -> pd.DataFrame:
-    """Read the results table of a run folder, or a CSV.
+    """Read the results table of a run folder or of a CSV file.
 
     Raises
     ------
     InputError
-        If the table cannot be read; for a run folder, the message contains the missing stage.
+        If the table cannot be read; for an unfinished run, the message names the missing stage.
     """
     path = Path(source)
     if path.is_dir():
@@ -138,6 +138,7 @@ def _parse_limits(
     if budget is None and max_energy is None and max_force is None:
         raise InputError("a plan requires a budget (--budget 20h), or a limit on errors (--max-energy, --max-force)")
     seconds = None if budget is None else parse_duration(budget)
+    # atom-steps/s become µs per atom and step
     return pareto.Limits(seconds, max_energy, max_force, None if min_md_speed is None else 1e6 / min_md_speed)
 
 
@@ -156,7 +157,7 @@ def _read_source(
 def _choose_for_doubled_budget(
     results: pd.DataFrame, choice: pd.Series, limits: pareto.Limits, prefer: str, factor: float
 ) -> pd.Series | None:
-    """Choose the best setting for twice the budget (or twice the cost of the choice) at the same limit on MD speed."""
+    """Choose the best setting for twice the budget (without one: twice the cost of `choice`) at the same MD limit."""
     budget = 2 * float(choice["label_seconds"] if limits.budget is None else limits.budget)
     options = pareto.tabulate_options(results, budget=budget, extrapolation_factor=factor)
     return pareto.choose_option(options, pareto.Limits(budget, max_md_cost=limits.max_md_cost), prefer)

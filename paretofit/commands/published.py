@@ -1,4 +1,4 @@
-"""Medians, front and the paper's figures of the published results tables, without fits.
+"""Medians, Pareto front and figures of the published results tables, without any fits.
 
 The figures are drawn as in the report of a run. Columns that the published tables lack (rank, condition, shifted
 errors, MD cost) are NaN, and no figure uses them.
@@ -72,8 +72,8 @@ def analyse_published_tables(
         CSV file for the front, written with ten significant digits.
     figures_folder : path-like, optional
         Folder for the figures: energy against force errors over weights (the paper's Fig. 4 and 5),
-        learning curves by sampling (Fig. 6), the front coloured by cost (Fig. 7) and against cost (Fig. 8), only for
-        the weights in `DRAWN_RATIOS`, because errors of several eV at other weights would stretch the axes.
+        learning curves by sampling (Fig. 6), the front coloured by cost (Fig. 7) and against cost (Fig. 8). They show
+        only the weights in `DRAWN_RATIOS`, because errors of several eV at other weights would stretch the axes.
     overwrite : bool
         Replace existing files.
 
@@ -154,7 +154,7 @@ def _plot_learning_curves(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
     counts = rows[~is_whole_set].drop_duplicates(["w_energy", "sampling", "n_train"])["w_energy"].value_counts()
     if counts.empty:
         raise figures.CannotDrawError("There are no fits to subsets at the reference level.")
-    ratio = counts.index.to_numpy(dtype=float)[0]
+    ratio = counts.index.to_numpy(dtype=float)[0]  # the most frequent weight; w_F is 1
     has_ratio = rows["w_energy"] == ratio
     subsets = rows[has_ratio & ~is_whole_set]
     axes = figures.plot_learning_curves(subsets, levels, twojmax=int(subsets["twojmax"].iloc[0]), weight_ratio=ratio)
@@ -165,7 +165,7 @@ def _plot_learning_curves(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
 
 
 def _draw_horizontal_line(ax: Axes, value: float, text: str) -> None:
-    """Draw a dashed line at `value` with a text below its left end; extend the axes if necessary."""
+    """Draw a dashed line at `value` with a label below its left end; extend the axes if necessary."""
     bottom, top = ax.get_ylim()
     ax.set_ylim(min(bottom, value - 0.1 * (top - value)), top)
     ax.axhline(value, color="#444444", linestyle="--", linewidth=0.8)

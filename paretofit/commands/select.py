@@ -81,7 +81,7 @@ def select_structures(
         Number of structures to select.
     method : {"leverage", "block-leverage", "d-optimal", "farthest-point", "random"}
         Selection by the leverage of the energy row, by the leverage of all rows of a configuration, by the determinant
-        of the moments of the energy rows, by distance in descriptor space, or at random.
+        of the second moments of the energy rows, by distance in descriptor space, or at random.
     already_labelled : path-like, optional
         Labelled structures: the selection takes them into account but excludes them.
     out : path-like
@@ -145,7 +145,7 @@ def _check_output(out: Path, *inputs: Path | str | None) -> None:
 def _load_candidates(
     candidates: Path | str, already_labelled: Path | str | None
 ) -> tuple[list[Atoms], list[Atoms], int, list[str]]:
-    """Read candidates and labelled structures; drop and count those already labelled; also return notes."""
+    """Read candidates and labelled structures; drop and count candidates already labelled; also return notes."""
     structures, notes = read_structures(Path(candidates))
     labelled = read_structures(Path(already_labelled))[0] if already_labelled is not None else []
     labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled}
@@ -198,7 +198,7 @@ class _CandidatePool:
     def select_greedily(
         self, select: Callable[[Array, int, Array], tuple[Array, Array]], n: int
     ) -> tuple[Array, Array]:
-        """Select candidates one by one by their energy rows; the score is the gain of a selection, else NaN."""
+        """Select candidates one by one by their energy rows; the score is the gain of a selected one, else NaN."""
         structures, context = [*self.structures, *self.labelled], self.context
         rows = compute_energy_rows(structures, self.basis, jobs=context.jobs, progress=context.progress)
         selected_positions, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
@@ -207,7 +207,7 @@ class _CandidatePool:
         return selected_positions, scores
 
     def compute_leverage(self, energy_weight: float, method: str) -> Array:
-        """Compute the leverage of the candidates among the rows of all candidates and labelled structures."""
+        """Compute the leverage of the candidates with respect to all candidates and labelled structures."""
         context = self.context
         with create_temporary_folder("select") as folder:
             path = Path(folder) / "structures.h5"
@@ -221,7 +221,7 @@ class _CandidatePool:
 
 
 def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> linear.LeverageScores:
-    """Compute the leverage of all configurations from streamed rows or, without full rank, from rows in memory."""
+    """Compute the leverage of all configurations from streamed rows; without full rank, from rows in memory."""
 
     def stream_blocks(part: slice) -> Iterator[RowBlock]:
         for window, X in design.blocks(count_rows_per_block(design.n_features), part):

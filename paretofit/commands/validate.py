@@ -53,8 +53,8 @@ def validate_potential(
         Files that ASE reads, whose first structures are validated; by default ASE's reference crystals of the
         potential's elements.
     properties : sequence of str
-        Names among lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all that a
-        structure has: interlayer only for layered crystals, surfaces only for crystals, eos and elastic not for
+        Names among lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all that apply
+        to a structure: interlayer only for layered crystals, surfaces only for crystals, eos and elastic not for
         molecules, and so on.
     settings : ValidationSettings, optional
         Sizes, prototypes, surfaces and interstitials.
@@ -70,8 +70,8 @@ def validate_potential(
     Raises
     ------
     InputError
-        If a potential or a structure cannot be used, or an output exists. The failure of a
-        property is recorded instead of raised.
+        If a potential or a structure cannot be used, or an output exists. The failure of a property is recorded
+        instead of raised.
     """
     validation.check_validate_extra()
     files, folders = ([Path(out) / name for name in names] for names in (OUTPUT_FILES, ("figures", "tables")))
@@ -100,7 +100,7 @@ def validate_potential(
 
 
 def _parse_potentials(potential: str, against: str | None) -> tuple[list[validation.PotentialSpec], pd.DataFrame]:
-    """Parse one or two potentials, or read the table of the reference."""
+    """Parse the potential and the reference; return the latter as a table if it is a CSV file."""
     potentials = [validation.parse_potential(potential)]
     if against is None or against.endswith(".csv"):
         return potentials, pd.DataFrame() if against is None else _read_reference_table(Path(against))
@@ -141,7 +141,7 @@ def _read_reference_table(path: Path) -> pd.DataFrame:
 def _load_structures(
     paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]
 ) -> tuple[dict[str, Atoms], list[str]]:
-    """Read structures by name, or build the crystals of the potential's elements; also return notes for the user."""
+    """Read the first structure of each file, or build crystals of the potential's elements; also return notes."""
     structures: dict[str, Atoms] = {}
     notes: list[str] = []
     for path in map(Path, paths):

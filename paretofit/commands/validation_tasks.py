@@ -43,7 +43,10 @@ class ValidationPlan:
         ]
 
     def list_notes(self) -> Iterator[str]:
-        """Yield a note on each sheet, wire and molecule that lists the properties it does not have."""
+        """Yield a note for each sheet, wire and molecule that lists the properties that are not computed for it.
+
+        There are no notes if the user has chosen the properties.
+        """
         for name, atoms in self.structures.items():
             if not self.properties and not atoms.pbc.all():
                 kind = validation.KINDS[validation.count_periodic(atoms)]
@@ -122,7 +125,10 @@ def measure_all(plan: ValidationPlan, context: RunContext, relaxation_journal: P
 def _relax_structures(
     plan: ValidationPlan, tasks: Sequence[PropertyTask], context: RunContext, journal: Path, digest: str
 ) -> dict[tuple[str, int], Atoms | str]:
-    """Relax each structure with each potential whose properties need it; the value is the reason if this fails."""
+    """Relax each structure with each potential if a property needs it; return a result for each such pair.
+
+    The result of a relaxation that failed is the reason, as text.
+    """
     dependent_tasks = [task for task in tasks if task.name not in validation.PROPERTIES_WITHOUT_RELAXATION]
     keys = list(dict.fromkeys((task.structure, task.potential_index) for task in dependent_tasks))
     relaxed = map_with_journal(context, partial(_relax_or_explain, plan), keys, "relaxations", journal, digest)
@@ -130,7 +136,7 @@ def _relax_structures(
 
 
 def _relax_or_explain(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]:
-    """Relax a structure, or return the reason why all properties that need it fail, in a worker."""
+    """Relax a structure in a worker process; return it, or the reason why properties that need it fail, as arrays."""
     structure, k = key
     try:
         relaxed = validation.relax_crystal(plan.potentials[k], plan.structures[structure])
@@ -140,7 +146,7 @@ def _relax_or_explain(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]
 
 
 def _measure(plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | str], task: PropertyTask) -> list[Array]:
-    """Compute one property of one structure with one potential, in a worker."""
+    """Compute one property of one structure with one potential, in a worker process; return the result as arrays."""
     structure = plan.structures[task.structure]
     crystal = crystals.get((task.structure, task.potential_index), structure)
     if task.name in validation.PROPERTIES_WITHOUT_RELAXATION:
@@ -154,11 +160,12 @@ def _measure(plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | st
 
 
 def tabulate_values(measurements: Measurements, reference_table: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate each quantity of the potential next to that of the second potential or of the reference table."""
+    """Tabulate each quantity of the potential, of its reference (second potential or table), and their difference."""
     rows: dict[tuple[str, str, str, str], dict[int, float]] = {}
     for name, structure, k, quantity, unit, value in measurements.values:
         rows.setdefault((name, structure, quantity, unit), {})[k] = float(value)
     table = pd.DataFrame([[*key, row.get(0), row.get(1)] for key, row in rows.items()])
+    # A table without rows has no columns before `reindex`.
     table = table.reindex(columns=range(6)).set_axis([*KEY_COLUMNS, "potential", "reference"], axis=1)
     if not reference_table.empty:
         reference_values = reference_table.drop_duplicates(KEY_COLUMNS[:3]).set_index(KEY_COLUMNS[:3])["potential"]

@@ -1,7 +1,7 @@
-"""Energies of isolated atoms against those of solids: the difference is the cohesive energy, known for the elements.
+"""Comparison of cohesive energies, from labels of isolated atoms and solids, with those of the elements.
 
-Without isolated atoms nothing can be decided, because total energies count from a zero that depends on the code and its
-pseudopotentials. Only orders of magnitude are compared: isolated atoms without spin polarization have errors of eV.
+The check requires isolated atoms, because the zero of total energies depends on the code and its pseudopotentials. Only
+orders of magnitude are compared, because isolated atoms without spin polarization have errors of the order of 1 eV.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ COHESIVE_ENERGIES = {
     "Pb": 2.03, "Bi": 2.18, "Th": 6.20, "U": 5.55,
 }  # fmt: skip
 MAX_RATIO = 4.0  # between a cohesive energy and that of the table
-UNIT_RESOLUTION = 2.5
-DISTANCE_RATIOS = (0.8, 1.25)  # of nearest neighbours to the sum of covalent radii in a solid that is bound
-MAX_MEASURED_STRUCTURES = 20
+UNIT_RESOLUTION = 2.5  # factor within which the ratio of energies matches a unit
+DISTANCE_RATIOS = (0.8, 1.25)  # of the nearest distance to the sum of covalent radii, in a bound solid
+MAX_MEASURED_STRUCTURES = 20  # the most strongly bound ones
 
 
 def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:
@@ -41,7 +41,7 @@ def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:
     ----------
     dataset : Dataset
     labels : Labels
-        Of one level.
+        Labels of one level.
     """
     positions = np.flatnonzero(np.isfinite(labels.energy))
     single = positions[dataset.n_atoms[positions] == 1]

@@ -1,7 +1,7 @@
 """Check of the labels of a dataset by physics and a cheap linear fit: units, signs, orders, outliers, copies.
 
-Comparisons of levels cannot find an error that all levels share, such as that of one converter. A model of energies
-and forces can, because forces are the gradient of the energy.
+Comparisons of levels cannot find an error that all levels share, such as that of a converter that wrote all labels. A
+model of energies and forces can, because forces are the negative gradient of the energy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,10 +25,10 @@ from paretofit.structures import find_shortest_pair_distances, list_elements
 MIN_CONFIGURATIONS = 10
 MAX_CONFIGURATIONS = 400  # in the fit
 MAX_ATOMS = 13_500  # in the fit, which takes a few seconds
-MAX_OTHER_ATOMS = 40_000  # in configurations whose energies only are checked
+MAX_OTHER_ATOMS = 40_000  # in further configurations, of which only the energies are checked
 MAX_ATOMS_PER_CONFIGURATION = 600
 MAX_DISTANCE_RATIO = 1.45  # nearest distance relative to the sum of covalent radii; bohr for Å gives 1.5 to 2.2
-MAX_DISTANCES = (4.0, 8.0)  # Å, of nearest atoms; the second only where the first includes none
+MAX_DISTANCES = (4.0, 8.0)  # Å, search radii for the nearest atoms; the second if none are within the first
 MAX_MEASURED_STRUCTURES = 40
 NOBLE_GASES = {2, 10, 18, 36, 54, 86}  # bound by dispersion at distances far above their covalent radii
 MAX_ERROR_WITH_SKILL = 0.5  # of the energies, relative to their spread
@@ -41,11 +41,11 @@ MIN_IDENTICAL_FRACTION = 0.5
 def check_labels(dataset: Dataset) -> list[str]:
     """Find labels that contradict their structures, each other, or those of other configurations.
 
-    Checked are labels that two levels share, constant labels, distances that look like bohr, and by a linear model
-    of energies and forces (SNAP, cross-validated, on at most 400 configurations) units, signs, axes, the order of
-    atoms, outliers and swapped labels. At least 10 labelled configurations are needed for the model. Energies of solids
-    with respect to isolated atoms are compared with tabulated cohesive energies. The warnings of `compare_labels`
-    follow.
+    Direct checks find identical labels of two levels, constant labels, and distances that look like bohr. A linear
+    model of energies and forces (SNAP, cross-validated, on at most 400 configurations) finds wrong units, signs, axes
+    and orders of atoms, outliers, and swapped labels; it requires at least 10 labelled configurations. If a level has
+    no constant labels, and the model finds nothing, energies of solids with respect to isolated atoms are compared with
+    tabulated cohesive energies. The warnings of `compare_labels` follow.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def check_labels(dataset: Dataset) -> list[str]:
     Returns
     -------
     list of str
-        A message for each suspicion, with its cause as far as it is known and how certain it is.
+        A message for each suspicion, with the likely cause and its certainty where they are known.
     """
     labels = {level: dataset.labels(level) for level in dataset.levels}
     warnings = list(_find_identical_levels(labels))
@@ -82,7 +82,10 @@ def check_labels(dataset: Dataset) -> list[str]:
 def _find_problems(
     dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array, *, is_stretched: bool
 ) -> Iterator[str]:
-    """Find zeros, wrong orders, then wrong units and signs of a level; outliers only if nothing else is wrong."""
+    """Yield the first problem of a level: zero forces, wrong order, unpredictable forces, or wrong unit or sign.
+
+    Only if there is none of these, yield swapped labels and outliers.
+    """
     ids = dataset.ids[positions]
     forces = [labels.forces[slice(*labels.offsets[k : k + 2])] for k in positions]
     energies = labels.energy[positions] / fit.n_atoms
@@ -129,7 +132,7 @@ def _describe_missing_skill(force_error: float, energy_error: float) -> str:
 def _select_other_energies(
     dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array
 ) -> tuple[list[Atoms], Array, Array]:
-    """Return further structures with the elements of a fit, their energies per atom, and their ids."""
+    """Return labelled structures that are not in the fit but have only its elements; energies per atom; and ids."""
     sizes = dataset.n_atoms
     elements = set(list_elements(fit.structures))
     others = np.setdiff1d(np.flatnonzero(labels.complete & (sizes > 1)), positions)
@@ -141,7 +144,10 @@ def _select_other_energies(
 
 
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
-    """Return positions of configurations for the fit, those with forces that do not vanish by symmetry first."""
+    """Return sorted positions of a random sample of the configurations for the fit.
+
+    At most three quarters have forces that do not vanish by symmetry, or more if there are too few others.
+    """
     sizes = dataset.n_atoms
     squares = np.full(len(sizes), -1.0)  # -1 without labels
     for level_labels in labels.values():
@@ -158,7 +164,10 @@ def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
 
 
 def _measure_distances(structures: Sequence[Atoms]) -> float:
-    """Return the median over some structures of the nearest distance relative to the sum of covalent radii."""
+    """Return the median ratio of the nearest distance to the sum of covalent radii, in a sample of structures.
+
+    Structures with noble gases are excluded; the result is 1 if no distance can be measured.
+    """
     ratios = []
     for atoms in structures[:: max(1, len(structures) // MAX_MEASURED_STRUCTURES)]:
         if not set(atoms.numbers.tolist()) & NOBLE_GASES:

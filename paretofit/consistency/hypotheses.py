@@ -34,20 +34,20 @@ MIN_IMPROVEMENT = 0.02  # of the score
 MAX_CORRECTED_SCORE = 0.42  # a model with larger errors is too inaccurate for a conclusion
 MAX_CORRECTED_ERROR = 0.7  # median error of energies, and of forces
 TIE_P_VALUE = 1e-3  # hypotheses whose scores differ less significantly are named together
-FACTOR_RESOLUTION = 1.3
+FACTOR_RESOLUTION = 1.3  # factors that differ by less cannot be told apart
 AXIS_NAMES = "xyz"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Hypotheses that explain the labels, and how certain they are.
+    """Hypotheses that explain the labels, and the evidence for them.
 
     Attributes
     ----------
     causes : list of str
         The best hypothesis, and others that explain the labels as well.
     certainty : str
-        Errors before and after the correction.
+        Evidence, such as the errors before and after the correction.
     """
 
     causes: list[str]
@@ -65,7 +65,7 @@ class Hypothesis:
     axes, signs : tuple of int
         Columns of the forces to read, and their signs.
     orders : sequence of (N,) int64, optional
-        Row k of the forces belongs to atom ``orders[...][k]``.
+        For each configuration, the atoms to which the rows of the forces belong.
     """
 
     causes: tuple[str, ...]
@@ -96,7 +96,7 @@ def find_explanation(
     errors: HeldOutErrors,
     hypotheses: Sequence[Hypothesis],
 ) -> Finding | None:
-    """Find the hypothesis whose correction makes energies and forces much more consistent.
+    """Find the hypotheses whose correction makes energies and forces most consistent.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def find_explanation(
     Returns
     -------
     Finding or None
-        None if the labels are consistent, or the model predicts too little of them.
+        None if no correction lowers the errors significantly, or the remaining errors are too large for a conclusion.
     """
     trials = [fit.compute_errors(*hypothesis.correct(energies, forces)) for hypothesis in hypotheses]
     best_hypothesis, best = min(zip(hypotheses, trials, strict=True), key=lambda pair: float(pair[1].score.mean()))
@@ -138,8 +138,8 @@ def find_explanation(
 
 
 def _compute_p_value(differences: Array) -> float:
-    """Return the one-sided p-value of the hypothesis that paired differences have a positive mean only by chance."""
-    if np.ptp(differences) == 0:
+    """Return the p-value of a one-sided t-test for a positive mean of paired differences."""
+    if np.ptp(differences) == 0:  # the test is undefined without a spread
         return 0.0 if differences[0] > 0 else 1.0
     return float(stats.ttest_1samp(differences, 0.0, alternative="greater").pvalue)
 
@@ -147,7 +147,7 @@ def _compute_p_value(differences: Array) -> float:
 def list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[Hypothesis]:
     """Yield wrong units and signs, each with the factor on the energies that corrects their ratio to the forces.
 
-    Positions in bohr are included only if the distances between atoms look like bohr, so that `is_stretched` is true.
+    Positions in bohr are included only if `is_stretched`, that is, if the distances between atoms look like bohr.
     """
     for cause, factor in WRONG_UNITS:
         if is_stretched or not cause.startswith("positions"):
@@ -159,10 +159,13 @@ def list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[Hypothesis]:
 
 
 def list_orders(fit: LabelFit) -> Iterator[Hypothesis]:
-    """Yield orders in which a program may have written the axes or, such as reversed, the atoms of the forces."""
+    """Yield wrong orders of the axes or of the atoms in which a program may have written the forces.
+
+    Axes are permuted and mirrored; atoms are reversed, or sorted by a coordinate or by element.
+    """
     for axes in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
-            if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:
+            if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:  # all -1: see `list_ratios`
                 names = [("-" if sign < 0 else "") + AXIS_NAMES[axis] for axis, sign in zip(axes, signs, strict=True)]
                 cause = "the axes of the forces differ from those of the positions: the columns should be read as "
                 yield Hypothesis((cause + ", ".join(names),), axes=axes, signs=signs)

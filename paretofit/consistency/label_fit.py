@@ -1,9 +1,9 @@
 """Cheap linear fits of sampled configurations, and their errors on configurations outside the training set.
 
 A linear SNAP model of energies *and* forces is fitted by cross-validation. Forces are the negative gradient of the
-energy, so one set of coefficients predicts both, but only if their units, signs and order agree: the held-out errors
-measure whether labels are consistent. Errors are relative, and a single wrong label must not spoil the fit, so
-configurations with large errors are given less weight in a second fit.
+energy, so one set of coefficients predicts both, but only if the units, signs and order of the labels agree; the
+held-out errors therefore measure their consistency. Because a single wrong label must not spoil the fit, configurations
+with large relative errors are given less weight in a second fit.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from paretofit.structures import list_elements, make_comparison_basis
 N_FOLDS = 5
 RIDGE = 1e-4  # relative to the mean squares of the columns
 ROBUST_LIMIT = 3.0  # errors above this multiple of the median are given less weight
-MIN_FORCE_RATIO = 0.01  # of the 90 % quantile; smaller forces vanish by symmetry and carry no information
+MIN_FORCE_RATIO = 0.01  # of the 90 % quantile of RMS forces; smaller ones vanish by symmetry
 MIN_FORCE = 1e-6  # eV/Å
 NORMAL_RANGE = 3.29  # standard deviations between the 5 % and the 95 % quantile
-MAX_ELEMENTS_OF_LARGE_BASIS = 2
+MAX_ELEMENTS_OF_LARGE_BASIS = 2  # 2Jmax is 6 up to this number, and 4 above
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class HeldOutErrors:
     energy_spread, force_scale : float
         Robust standard deviation of the energies per atom, and median RMS of the forces, in the units of the labels.
     inflation : (n,) float64
-        Factor by which the expected error of the energy grows with the distance from the training set.
+        Factor sqrt(1 + leverage) on the expected error of the energy; large without similar training structures.
     coefficients : (n_folds, p) float64
     inverse : (p, p) float64
-        Inverse of the matrix of products of one fit.
+        Inverse of the penalised normal matrix of the first fold, divided by the square of ``energy_spread``.
     composition : (n_elements,) float64
         Energies of the elements, which were subtracted before the fit.
     folds : (n,) int64
+        Fold in which each configuration was held out.
     """
 
     energy: Array
@@ -62,7 +63,7 @@ class HeldOutErrors:
 
     @property
     def score(self) -> Array:
-        """``(n,)``: mean error of energy and forces, each at most 1, which is the error of a model without skill."""
+        """Mean error of energy and forces, ``(n,)``; each is capped at 1, the error of a model without skill."""
         capped = np.minimum(np.abs(np.stack([self.energy, self.forces], axis=1)), 1.0)
         return np.asarray(np.nanmean(capped, axis=1))
 
@@ -80,11 +81,11 @@ class LabelFit:
     Attributes
     ----------
     is_usable : (n_structures,) bool
-        Structures that are not excluded; all other attributes are those of the `n` usable ones.
+        Whether each structure is usable; all other attributes describe the `n` usable structures.
     structures : list of ase.Atoms
     n_atoms : (n,) int64
     energy_rows : (n, p) float64
-        Scaled to equal forces.
+        Scaled so that the columns of the force rows have a root mean square of 1.
     force_rows : list of (3N, p) float64
     """
 
@@ -114,7 +115,7 @@ class LabelFit:
         return np.asarray(np.linalg.lstsq(self.energy_rows[:, : self.n_elements], energies, rcond=None)[0])
 
     def predict_energies(self, errors: HeldOutErrors, structures: Sequence[Atoms]) -> tuple[Array, Array, Array]:
-        """Predict energies of other structures with these elements from fits.
+        """Predict energies of other structures with the same elements by the mean of the fits of all folds.
 
         Parameters
         ----------
@@ -152,7 +153,7 @@ class LabelFit:
     def compute_errors(
         self, energies: Array, forces: Sequence[Array], *, energy_weight: float = 1.0, force_weight: float = 1.0
     ) -> HeldOutErrors:
-        """Fit energies and forces by cross-validation.
+        """Fit energies and forces by cross-validation, and return the held-out errors.
 
         Parameters
         ----------
@@ -188,9 +189,9 @@ class LabelFit:
                 fits.append(_solve_ridge(products, vector))
             coefficients = np.array([fit[0] for fit in fits])[folds]
             energy_errors = (np.einsum("ki,ki->k", self.energy_rows, coefficients) - targets) / spread
-            squares = _contract(self._force_products, coefficients)
+            squares = _contract(self._force_products, coefficients)  # mean of (A b - f)², expanded
             squares += rms**2 - 2 * np.einsum("ki,ki->k", coefficients, moments)
-            force_errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(rms, scale)
+            force_errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(rms, scale)  # rounding may give squares < 0
             errors = np.stack([np.abs(energy_errors), force_errors], axis=1)
             medians = np.maximum(np.median(errors, axis=0), np.finfo(float).eps)
             weights = np.minimum(1.0, ROBUST_LIMIT * medians / np.maximum(errors, medians)) ** 2
@@ -228,7 +229,7 @@ def _contract(matrices: Array, vectors: Array) -> Array:
 
 
 def _solve_ridge(products: Array, vector: Array) -> tuple[Array, Array]:
-    """Return the solution with a ridge penalty, (p,), and the inverse matrix, (p, p)."""
+    """Solve normal equations with a ridge penalty; return the solution, (p,), and the inverse matrix, (p, p)."""
     scales = np.sqrt(np.diag(products))
     scales = np.where(scales > 0, scales, 1.0)
     penalized = products / np.outer(scales, scales) + RIDGE * np.eye(len(products))

@@ -30,8 +30,8 @@ def compare_labels(dataset: Dataset) -> list[str]:
     Returns
     -------
     list of str
-        A message for each suspicion: units, signs, kinds of energy, outliers of the differences between levels, and
-        torques on molecules.
+        A message for each suspicious unit, sign, kind of energy, outlier of the differences between levels, and torque
+        on molecules.
     """
     return [
         *find_mixed_energies(dataset),
@@ -66,7 +66,10 @@ def find_level_warnings(dataset: Dataset) -> Iterator[str]:
 
 
 def _find_risen_energies(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> Iterator[str]:
-    """Yield a warning if energies rise (eV/atom) with the cutoff although no other setting changes."""
+    """Yield a warning if energies rise with the cutoff at the same k-points and otherwise equal settings.
+
+    `energy_rise`, ``(n,)``, is in eV/atom.
+    """
     settings = [dict(dataset.settings(level)) for level in (lower, upper)]
     cutoffs = [level_settings.pop("cutoff_ev", None) for level_settings in settings]
     for level_settings in settings:

@@ -11,15 +11,15 @@ from paretofit.core import Array, list_first
 
 N_NEIGHBOURS = 10  # similar configurations that an error is compared with
 # An energy is an outlier if its error is a large multiple of those of similar configurations; a smaller multiple
-# suffices if the total energy is far off although the model predicts the forces: a large force error shows that the
-# model does not describe the configuration.
+# suffices if the error of the total energy is large although the model predicts the forces. (A large force error would
+# show that the model does not describe the configuration.)
 MAX_ENERGY_RATIO, MIN_ENERGY_ERROR = 40.0, 0.02  # eV/atom
 MAX_ENERGY_RATIO_WITH_FORCES, MIN_TOTAL_ERROR, MAX_RELATED_FORCE_ERROR = 9.5, 3.0, 0.7  # eV
-ENERGY_WEIGHT = 30.0  # of the fit, which errors of the forces would dominate otherwise
-MAX_FORCE_RATIO = 5.0
-MAX_INFLATION_RATIO = 1.2  # of the expected error; configurations above it are unlike all others
+ENERGY_WEIGHT = 30.0  # of the fit; otherwise, errors of the forces would dominate it
+MAX_FORCE_RATIO = 5.0  # of a force error to those of similar configurations
+MAX_INFLATION_RATIO = 1.2  # of a configuration's inflation to the median; larger for configurations unlike all others
 MAX_FORCE_ERROR = 0.9  # of the forces; 1 is the error of predicting no force at all
-MIN_PREDICTED_FORCE = 0.3  # of the median force; labels of zero are contradicted above it
+MIN_PREDICTED_FORCE = 0.3  # of the median force; a larger predicted force contradicts a label of zero
 MIN_ZERO_FORCE_ATOMS = 3
 
 
@@ -92,7 +92,7 @@ def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) ->
 
 
 def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[Array], ids: Array) -> str:
-    """Describe forces of exactly zero on atoms for which a model predicts a force; an empty string if none is."""
+    """Describe forces of exactly zero on atoms for which a model predicts a force; empty for fewer than three atoms."""
     counts = np.zeros(len(forces), dtype=int)
     limit = MIN_PREDICTED_FORCE * errors.force_scale
     for k, (matrix, values) in enumerate(zip(fit.force_rows, forces, strict=True)):
@@ -109,10 +109,10 @@ def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[
 
 
 def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -> Array:
-    """Return deviations from those of similar configurations, ``(n,)``, relative to the spread of the latter.
+    """Return the difference of each deviation from the median of similar configurations, ``(n,)``, over their spread.
 
-    A kind of structure that the model predicts badly is not an outlier, and neither is a structure unlike all others,
-    for which 0 is returned.
+    If the model predicts a whole kind of structures badly, they are therefore not outliers. The result is 0 for a
+    structure unlike all others.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -
 
 
 def _get_values_of_neighbours(rows: Array, values: Array) -> Array:
-    """Return the values of the most similar configurations, ``(n, n_neighbours + 1)``, and NaN for itself."""
+    """Return the values of the configurations most similar to each, ``(n, n_neighbours + 1)``, with NaN for itself."""
     descriptors = normalise_columns(rows)
     _, neighbours = cKDTree(descriptors).query(descriptors, k=min(N_NEIGHBOURS + 1, len(rows)))
     return np.where(neighbours != np.arange(len(rows))[:, None], values[neighbours], np.nan)

@@ -15,16 +15,17 @@ from paretofit.core import Array
 
 N_NEIGHBOURS = 6  # similar configurations with which a configuration is compared
 MIN_CONFIGURATIONS = 40
-MAX_FORCE_ERROR = 0.6  # of the forces of a configuration, above which their fit predicts no energies
+MAX_FORCE_ERROR = 0.6  # of the forces of a configuration; above it, their fit does not predict energies
 
 
 def explain_slope(
     fit: LabelFit, energies: Array, force_errors: HeldOutErrors, hypotheses: Sequence[Hypothesis]
 ) -> Finding | None:
-    """Find a unit or sign under which differences of energies agree with the forces.
+    """Find the wrong units or signs whose correction makes differences of energies agree with the forces.
 
-    A finding requires that three quarters of the pairs of similar configurations contradict the labels as they are, by
-    more than a factor of 1.3, and that the corrected labels have a median slope within that factor of 1.
+    A finding requires that three quarters of the pairs of similar configurations have slopes above 1.3, or three
+    quarters below 1 / 1.3. The slopes of the corrected labels must have a median between 1 / 1.3 and 1.3, and quartiles
+    on both sides of 1.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def explain_slope(
     Returns
     -------
     Finding or None
-        None if the labels are consistent, or there are too few configurations whose forces the fit predicts.
+        None if the labels are consistent, no hypothesis explains them, or the fit predicts the forces of too few.
     """
     has_skill = np.nan_to_num(force_errors.forces, nan=np.inf) < MAX_FORCE_ERROR
     if has_skill.sum() < MIN_CONFIGURATIONS:
@@ -47,7 +48,7 @@ def explain_slope(
     first, second = _find_similar_pairs(fit.energy_rows, np.flatnonzero(has_skill))
     coefficients = force_errors.coefficients[force_errors.folds[first]]
     predicted = np.einsum("ki,ki->k", fit.energy_rows[first] - fit.energy_rows[second], coefficients)
-    is_large = np.abs(predicted) >= np.median(np.abs(predicted))
+    is_large = np.abs(predicted) >= np.median(np.abs(predicted))  # small differences have uncertain slopes
     first, second, predicted = first[is_large], second[is_large], predicted[is_large]
 
     def compute_quartiles(values: Array) -> Array:
@@ -74,6 +75,6 @@ def explain_slope(
 def _find_similar_pairs(rows: Array, positions: Array) -> tuple[Array, Array]:
     """Return pairs of different configurations, among those at `positions`, with similar descriptors."""
     descriptors = normalise_columns(rows)[positions]
-    _, neighbours = cKDTree(descriptors).query(descriptors, k=N_NEIGHBOURS + 1)
+    _, neighbours = cKDTree(descriptors).query(descriptors, k=N_NEIGHBOURS + 1)  # each is its own neighbour
     first, second = np.repeat(positions, N_NEIGHBOURS + 1), positions[neighbours.ravel()]
     return first[first != second], second[first != second]

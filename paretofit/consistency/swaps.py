@@ -1,7 +1,7 @@
-"""Labels of two configurations that were swapped: both are predicted much better from the structure of the other.
+"""Detection of swapped labels of two configurations: exchanging the labels makes the model predict both much better.
 
-In small cells, and where forces are small, a wrong label is no outlier by itself, because the error of a model may be
-as large; but two wrong labels do not become right by an exchange by chance.
+In small cells, and where forces are small, a wrong label may not be an outlier, because errors of the model can be as
+large. It is unlikely, however, that an exchange improves both labels by chance.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ import numpy as np
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
 from paretofit.core import Array
 
-# Gains by the exchange, each in logarithms of 1 + (error / typical error)², summed over both configurations. Without
-# swapped labels, the largest gain of forces was 1.74 (the total, too) among all pairs of the sets of
-# tests/benchmarks/bench_corruptions.py, with every level and 18 random subsets of each; with swapped labels, it is 2.2
-# to 7.5, and the total 3.4 to 24.
+# The gain of an exchange is the decrease of log(1 + (error / typical error)²), summed over both configurations. Among
+# all pairs of the data sets of tests/benchmarks/bench_corruptions.py (every level, and 18 random subsets of each), the
+# largest gain without swapped labels was 1.74, for forces as well as in total. With swapped labels, gains are 2.2 to
+# 7.5 for forces, and 3.4 to 24 in total.
 MIN_FORCE_GAIN = 2.0
 MIN_TOTAL_GAIN = 3.0
 MIN_FORCE_ERROR = 0.01  # of the median force; smaller errors are rounding
@@ -57,12 +57,12 @@ def describe_swapped_labels(
 def _find_pairs(
     fit: LabelFit, errors: HeldOutErrors, force_errors: HeldOutErrors, labels: tuple[Array, Sequence[Array]]
 ) -> Iterator[tuple[float, int, int]]:
-    """Yield the gain by the exchange of the labels of two configurations, and their positions."""
+    """Yield the total gain and the two positions of each pair of configurations whose labels look swapped."""
     energies, forces = labels
     targets = (energies - fit.energy_rows[:, : fit.n_elements] @ errors.composition) / errors.energy_spread
     energy_scale = max(float(np.median(np.abs(errors.energy))), np.finfo(float).tiny)
     force_scale = max(float(np.nanmedian(force_errors.forces)), MIN_FORCE_ERROR) * force_errors.force_scale
-    formulas = np.array([str(atoms.symbols) for atoms in fit.structures])  # with the order of the atoms
+    formulas = np.array([str(atoms.symbols) for atoms in fit.structures])  # equal only for the same order of the atoms
     for formula in np.unique(formulas):
         members = np.flatnonzero(formulas == formula)
         if len(members) < 2 or fit.n_atoms[members[0]] < 2:
@@ -71,6 +71,7 @@ def _find_pairs(
         predicted = np.array([fit.force_rows[k] @ b for k, b in zip(members, coefficients, strict=True)])
         actual = np.array([forces[k].ravel() for k in members.tolist()])
         squares = (predicted**2).sum(axis=1)[:, None] + (actual**2).sum(axis=1) - 2 * predicted @ actual.T
+        # Rounding may give squares below 0.
         force_gain = _compute_gains(np.maximum(squares, 0) / (predicted.shape[1] * force_scale**2))
         predicted_energies = errors.energy[members] + targets[members]
         gain = force_gain + _compute_gains(((predicted_energies[:, None] - targets[members]) / energy_scale) ** 2)

@@ -1,7 +1,7 @@
 """Torques on molecules and clusters: the forces within an isolated body exert no net torque on it.
 
-Forces in another order of the atoms still sum to zero, which `paretofit.dataset.describe_dataset` checks, but they
-exert a torque.
+Forces in a wrong order of the atoms still sum to zero and pass the check of `paretofit.dataset.describe_dataset`, but
+they exert a torque.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ MAX_RATIO = 0.02  # of a torque to the sum of |r| |F|
 def find_torques(dataset: Dataset) -> Iterator[str]:
     """Yield a warning for each level whose forces exert a net torque on configurations that are not periodic.
 
-    The torque is Σ (r_i - r̄) × F_i in eV, with r̄ the mean of the positions; a warning requires that it is above
+    The torque is Σ (r_i - r̄) × F_i in eV, with r̄ the mean of the positions; a warning requires a magnitude above
     0.01 eV/Å Σ |r_i - r̄| and 2 % of Σ |r_i - r̄| |F_i|.
     """
     arms = {

@@ -55,7 +55,7 @@ def find_unit_warnings(dataset: Dataset) -> list[str]:
     Returns
     -------
     list of str
-        A message for each suspicious quantity; empty if there are too few labels for a check.
+        A message for each suspicious quantity; empty if there are none, or too few labels for a check.
     """
     if not dataset.levels or not len(dataset):
         return []
@@ -72,7 +72,7 @@ def find_unit_warnings(dataset: Dataset) -> list[str]:
 
 
 def _describe_geometries(dataset: Dataset) -> tuple[Array, Array]:
-    """Return volumes per atom (NaN unless periodic in three directions), and groups of equal composition and type."""
+    """Return volumes per atom (NaN unless periodic in three directions), and group numbers by composition and type."""
     volumes, kinds = [], []
     for atoms in dataset:
         has_volume = atoms.pbc.all() and atoms.cell.volume > 0
@@ -112,7 +112,7 @@ def _compare_values(quantity: str, level: str, reference_level: str, values: Arr
         return ""
     correlation = float(values @ reference / (norms[0] * norms[1]))
     slope = float(norms[0] / norms[1] * np.sign(correlation))
-    bound = np.tanh(np.arctanh(min(abs(correlation), 1 - 1e-12)) - 3 / np.sqrt(len(values) - 3))
+    bound = np.tanh(np.arctanh(min(abs(correlation), 1 - 1e-12)) - 3 / np.sqrt(len(values) - 3))  # arctanh(1) = ∞
     if abs(correlation) < MIN_CORRELATION or bound < MIN_CORRELATION_BOUND:
         return ""
     text = f"level {level}: its {quantity} are {slope:.4g} times those of level {reference_level}"
@@ -139,7 +139,7 @@ def _detect_energies_per_atom(level: str, reference_level: str, energies: Array,
     if (sizes < 2).all() or not (energies.all() and reference.all()):
         return ""
     for wrong_level, expected_ratio in ((level, 1 / sizes), (reference_level, sizes)):
-        difference = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))
+        difference = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))  # signs may differ
         if (difference[sizes > 1] < MAX_LOG_DIFFERENCE).all():
             return f"level {wrong_level}: its energies look like energies per atom; total energies in eV are expected"
     return ""

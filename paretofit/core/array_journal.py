@@ -1,7 +1,8 @@
 """Append-only file of arrays, for results that are too large for JSON lines and must survive a kill of the process.
 
-It holds the results of an ordered list of tasks until the file that they belong to is complete; the caller then removes
-it. Every result carries its length and CRC-32, so that an incomplete or changed one ends the readable part.
+It holds the results of an ordered list of tasks until the caller has written them to their final file; the caller then
+removes the journal. Each result is stored with its length and CRC-32; reading stops at the first one that is incomplete
+or has changed.
 """
 
 import fcntl
@@ -29,17 +30,17 @@ class ArrayJournal:
     path : path-like
         Created, with its directory, if it is missing.
     digest : str
-        Digest of all inputs of the results; a file with another digest is started again.
+        Digest of all inputs of the results; a file with another digest is emptied.
 
     Attributes
     ----------
     is_restarted : bool
-        Whether the file had results of other inputs, which are removed.
+        Whether the file contained results of other inputs and was emptied.
 
     Raises
     ------
     InputError
-        If the file cannot be written, or another process uses it.
+        If the file cannot be written or locked, or another process uses it.
     """
 
     def __init__(self, path: Path | str, digest: str) -> None:
@@ -69,9 +70,9 @@ class ArrayJournal:
             self._write(header)
 
     def read(self) -> Iterator[list[np.ndarray[Any, Any]]]:
-        """Yield the arrays of each stored result; what follows the last complete one is removed at the end."""
+        """Yield the arrays of each stored result, then truncate the file after the last intact one."""
         self._stream.seek(0)
-        for _ in range(2):  # format and digest
+        for _ in range(2):  # skip the header: format and digest
             self._stream.readline()
         end = self._stream.tell()
         while len(header := self._stream.read(RECORD_HEADER.size)) == RECORD_HEADER.size:
@@ -94,7 +95,7 @@ class ArrayJournal:
         Raises
         ------
         ExecutionError
-            If they cannot be written; earlier results are safe.
+            If the arrays cannot be written; earlier results are safe.
         """
         buffer = io.BytesIO()
         np.savez(buffer, *arrays)

@@ -1,7 +1,8 @@
-"""Writer of all CSV tables, whose text is never a formula.
+"""Writing of CSV tables in which no text is a spreadsheet formula.
 
-Spreadsheets execute cells that begin with ``=``, ``+``, ``-`` or ``@``, and names of levels, groups and files are text
-of other people. Such text gets an apostrophe, which marks it as text; numbers are written as they are.
+Spreadsheets execute cells that begin with ``=``, ``+``, ``-`` or ``@``, and the names of levels, groups and files come
+from other people. Such a name is prefixed with an apostrophe, which makes a spreadsheet show it as text; numbers are
+written unchanged.
 """
 
 import re
@@ -13,7 +14,7 @@ import pandas as pd
 
 from paretofit.core.files import atomic_path
 
-FORMULA = re.compile("'*[=+\\-@\t\r＝＋－＠]")  # also the wide signs of Japanese keyboards
+FORMULA = re.compile("'*[=+\\-@\t\r＝＋－＠]")  # also the full-width signs of Japanese keyboards
 ESCAPED_FORMULA = re.compile("'+[=+\\-@\t\r＝＋－＠]")
 
 
@@ -38,12 +39,12 @@ def write_csv(table: pd.DataFrame, path: Path | str, digits: int | None = 10) ->
 
 
 def escape_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose text cells and column names are not formulas of a spreadsheet, for a CSV file."""
+    """Return a copy with an apostrophe before text cells and column names that a spreadsheet would execute."""
     return _map_text(table, _escape_text)
 
 
 def restore_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table that was read from a CSV file, with the text before `escape_formulas`."""
+    """Return a copy of a table from a CSV file without the apostrophes of `escape_formulas`."""
     return _map_text(table, lambda text: text[1:] if ESCAPED_FORMULA.match(text) else text)
 
 
@@ -58,7 +59,7 @@ def _escape_text(text: str) -> str:
 
 
 def _map_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """Change the text cells and column names; columns without changes keep their type."""
+    """Return a copy with `change` applied to text cells and column names; unchanged columns keep their type."""
     result = table.rename(columns=lambda name: change(name) if isinstance(name, str) else name)
     for position in range(table.shape[1]):
         column = table.iloc[:, position]

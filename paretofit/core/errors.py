@@ -21,7 +21,7 @@ _NUMBERS_BY_ADVICE = {
     "wait until other programs release it": (errno.EBUSY, errno.ETXTBSY),
     "free some memory, or use fewer --jobs": (errno.ENOMEM,),
 }
-# Errors of the operating system that say nothing about the content of a file, with advice.
+# Advice by errno, for errors of the operating system that say nothing about the content of a file.
 SYSTEM_ADVICE = {number: advice for advice, numbers in _NUMBERS_BY_ADVICE.items() for number in numbers}
 DEFAULT_SYSTEM_ADVICE = "correct the cause"
 
@@ -50,10 +50,10 @@ def describe_system_error(error: OSError, path: object = None) -> str:
 
 
 def raise_system_error(error: BaseException, path: object) -> None:
-    """Raise an `ExecutionError` if reading a file failed because of the system, and not because of its content.
+    """Raise an `ExecutionError` if the system, rather than the content of a file, was the reason why reading failed.
 
-    Functions that report or replace a corrupt file call it first. A missing file is not such an error, and HDF5 reports
-    corrupt content as an OSError without a number.
+    Functions that report or replace a corrupt file call this function first. It ignores missing files, and an OSError
+    without a number, which HDF5 raises for corrupt content.
     """
     if isinstance(error, OSError) and error.errno in SYSTEM_ADVICE:
         raise ExecutionError(f"{describe_system_error(error, path)}, then run the same command again") from error

@@ -42,8 +42,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the directory of `path`; on success, flush the file to disk and rename it to `path`.
 
     On an error, the temporary file is removed, and an existing file at `path` remains unchanged. If `path` is a
-    symbolic link, the file that it points to is written. The temporary file is locked, so that the next call for the
-    same path recognises and removes the files of killed processes.
+    symbolic link, the file that it points to is written. The temporary file is locked; unlocked temporary files, which
+    killed processes left behind, are removed by the next call for the same path.
 
     Raises
     ------
@@ -69,7 +69,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def _follow_links(path: Path) -> Path:
-    """Return the target of a symbolic link; renaming a file to the link would replace the link, or a device."""
+    """Return the path to write to: the target of a symbolic link, or `path` itself.
+
+    Renaming a file to `path` would replace the link, device or pipe itself. Devices, pipes and loops of links raise an
+    `InputError`.
+    """
     try:
         mode = path.stat().st_mode
         is_link = path.is_symlink()
@@ -92,17 +96,17 @@ def check_new_paths(
 ) -> None:
     """Check, before any work begins, that the outputs of a command replace nothing that exists.
 
-    Every function that writes files under names of the user calls it. A path that leads to a device is left to
-    `atomic_path`, and a symbolic link counts as the file that it points to.
+    Every function that writes to paths chosen by the user calls this check. Devices are not checked, because
+    `atomic_path` refuses them; a symbolic link counts as the file that it points to.
 
     Parameters
     ----------
     files, folders : iterable of path-like
-        Files to be written, and folders whose whole content is written. Folders may exist if they are empty.
+        Files to be written, and folders to be filled. Folders may exist if they are empty.
     overwrite : bool
-        Whether existing files are replaced, so that nothing is checked.
+        Whether existing files may be replaced; if true, nothing is checked.
     remedy : str
-        Advice to the user, with which the error message ends.
+        Advice to the user, at the end of the error message.
 
     Raises
     ------
@@ -119,9 +123,9 @@ def check_new_paths(
 
 
 def _create_temporary_file(path: Path) -> tuple[Path, int]:
-    """Create an empty temporary file in the directory of `path`, which is created if it is missing.
+    """Create a locked, empty temporary file next to `path`; return its path and the descriptor that holds the lock.
 
-    Also return the descriptor that locks the file. Earlier temporary files for `path` without a lock are removed.
+    The directory is created if it is missing, and unlocked temporary files for `path` are removed.
     """
     if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if a parent directory cannot be entered)
         raise InputError(f"{path} cannot be written: it is a directory; choose another path")
@@ -140,7 +144,7 @@ def _create_temporary_file(path: Path) -> tuple[Path, int]:
 
 
 def _remove_stale_files(path: Path) -> None:
-    """Remove temporary files for `path` that killed processes left behind: no process holds their lock."""
+    """Remove temporary files for `path` that killed processes left behind: those that no process has locked."""
     for name in os.listdir(path.parent):  # noqa: PTH208  (names, without a Path for each file)
         if name.startswith(f".{path.stem}-") and name.endswith(path.suffix) and TEMPORARY_NAME.fullmatch(name):
             with suppress(OSError):
@@ -153,7 +157,7 @@ def _remove_stale_files(path: Path) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove, recursively, temporary files that killed processes left behind, except in directories of other runs."""
+    """Remove all temporary files under a folder, locked or not, except in the directories of other runs."""
     for parent, subfolders, file_names in os.walk(folder):
         subfolders[:] = [name for name in subfolders if not Path(parent, name, LOCK_FILE_NAME).exists()]
         for name in filter(TEMPORARY_NAME.fullmatch, file_names):
@@ -212,13 +216,15 @@ def write_json_with_digest(path: Path | str, record: dict[str, Any]) -> None:
 
 
 def read_json_with_digest(path: Path | str, remedy: str) -> dict[str, Any]:
-    """Read a file written by `write_json_with_digest` and verify its digest, which files of older versions lack.
+    """Read a file written by `write_json_with_digest`, verify its digest, and return its content without the digest.
+
+    Files of older versions have no digest and are not verified.
 
     Parameters
     ----------
     path : path-like
     remedy : str
-        Advice to the user if the file is corrupt, with which the error message ends.
+        Advice to the user, at the end of the error message.
 
     Raises
     ------
@@ -276,7 +282,7 @@ def read_yaml(path: Path | str) -> Any:
     Raises
     ------
     InputError
-        If the file cannot be read, is not valid YAML, or has a key twice.
+        If the file cannot be read, is not valid YAML, repeats a key, or has aliases that expand to too many values.
     """
     text = read_text(path, "YAML file")
     try:
@@ -295,16 +301,17 @@ def read_yaml(path: Path | str) -> Any:
 
 
 def _count_yaml_values(value: Any, counts: dict[int, int]) -> int:
-    """Count the values with all aliases expanded; raise ValueError if there are too many.
+    """Count the values with all aliases expanded; raise ValueError for too many values or a too long integer.
 
-    A few lines of nested aliases can expand to more values than fit into memory as soon as a message prints them.
+    A few lines of nested aliases can expand to more values than fit into memory when a message prints them. `counts`
+    caches the counts of containers by their `id`.
     """
     if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
         raise ValueError(f"a number of {value.bit_length()} bits is too long")
     if not isinstance(value, dict | list | tuple | set):
         return 1
     if id(value) not in counts:
-        counts[id(value)] = MAX_YAML_VALUES  # refuses a value that contains itself
+        counts[id(value)] = MAX_YAML_VALUES  # until it is counted: refuses a value that contains itself
         items = [*value, *value.values()] if isinstance(value, dict) else value
         counts[id(value)] = 1 + sum(_count_yaml_values(item, counts) for item in items)
     if counts[id(value)] >= MAX_YAML_VALUES:

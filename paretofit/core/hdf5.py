@@ -18,7 +18,7 @@ from paretofit.core.files import atomic_path
 
 @contextmanager
 def atomic_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """Yield a new HDF5 file, which is renamed to `path` on success, and a function that raises the first write error.
+    """Yield a new HDF5 file and a function that raises the first write error; on success, rename the file to `path`.
 
     Write errors are stored until the function is called, at the latest at the end of the block. Call it between the
     steps of long work, to stop as soon as the disk is full.
@@ -76,7 +76,7 @@ class _ErrorCollectingFile(io.FileIO):
         view, start = memoryview(buffer).cast("B"), self.tell()
         view[:] = bytes(len(view))
         super().readinto(view)
-        for position, data in self._unwritten:
+        for position, data in self._unwritten:  # HDF5 expects to read what it wrote
             first, last = max(start, position), min(start + len(view), position + len(data))
             if first < last:
                 view[first - start : last - start] = data[first - position : last - position]

@@ -22,7 +22,7 @@ CORRUPT_FILE_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError, A
 
 
 def read_local_array(file: h5py.File, name: str, window: slice, dtype_kinds: str, row_shape: tuple[int, ...]) -> Array:
-    """Read some rows of an HDF5 dataset, and check its type and shape.
+    """Read a window of rows of an HDF5 dataset, after checking its type and shape.
 
     Parameters
     ----------
@@ -103,6 +103,7 @@ def check_global_heaps(path: Path) -> None:
 
     A heap is a sequence of objects, each of which starts with its number and size. HDF5 loops for ever if an object's
     corrupt size places the next object at or before it: a size that is too small, or so large that its end overflows.
+    Files above `MAX_SEARCHED_BYTES` are not checked.
 
     Raises
     ------
@@ -114,12 +115,14 @@ def check_global_heaps(path: Path) -> None:
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = content.find(HEAP_SIGNATURE)
         while start >= 0:
+            # A heap has a header of 16 bytes: its signature, then its size.
             position, end = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
             if end > len(content):  # HDF5 would allocate that much memory
                 raise OSError(CORRUPT_HEAP_MESSAGE)
             while position + 16 <= end:
                 size = int.from_bytes(content[position + 8 : position + 16], "little")
-                # Object 0 is free space, whose size includes the header.
+                # The data of an object follow a header of 16 bytes and are padded to a multiple of 8. Object 0 is free
+                # space, whose size includes the header.
                 is_object = any(content[position : position + 2])
                 length = 16 + (size + 7) // 8 * 8 if is_object else size
                 if not 16 <= length <= end - position:

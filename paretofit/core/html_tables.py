@@ -13,7 +13,7 @@ NUMBER = re.compile(r"-?[0-9.,]+(e[+-]?[0-9]+)?|–")
 
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Render an HTML table with escaped cells; numbers under a header are aligned to the right.
+    """Render an HTML table with escaped cells; if it has a header, numbers are right-aligned.
 
     Parameters
     ----------

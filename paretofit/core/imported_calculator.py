@@ -14,7 +14,7 @@ from paretofit.core.files import one_line
 
 @lru_cache(maxsize=8)
 def import_calculator(dotted_name: str, options_json: str) -> Any:
-    """Create a calculator, or return the one of an earlier call in this process, because networks are slow to load.
+    """Create a calculator, or return that of an earlier call with the same arguments; networks are slow to load.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
         Name of an ASE calculator class with its module, such as ``"ase.calculators.emt.EMT"``, or of a function that is
         annotated to return one. Nothing else is called, because a study could name any function of any module.
     options_json : str
-        Its keyword arguments as JSON, because the cache needs an argument that can be hashed.
+        Keyword arguments as JSON, because the cache needs arguments that can be hashed.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Append-only file of JSON lines, for results that must survive a kill of the process.
 
-An incomplete last line is removed when the file is opened again. Every object carries its CRC-32, so that an object
-that has changed on disk is detected.
+An incomplete last line is removed when the file is opened again. Each object is stored with its CRC-32, which reveals a
+change on disk.
 """
 
 import json
@@ -20,7 +20,7 @@ CHECKSUM_KEY = "crc32"
 
 
 class JsonLines:
-    """Journal, opened for appending.
+    """Journal of JSON lines, opened for appending.
 
     Parameters
     ----------
@@ -82,7 +82,10 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> tuple[list[Any], int]:
-    """Read the complete lines of a file; return their entries and the total length of the lines in bytes."""
+    """Read the complete lines of a file; return their entries and the total length of the lines in bytes.
+
+    Corrupt lines and changed objects are skipped with a warning in the log; checksums are removed.
+    """
     entries: list[Any] = []
     content = path.read_bytes()
     *lines, incomplete_line = content.split(b"\n")
@@ -105,7 +108,7 @@ def _add_checksum(entry: Any) -> Any:
 
 
 def _remove_valid_checksum(entry: Any) -> bool:
-    """Remove the checksum of an entry, and return whether it is correct or missing, as in older versions."""
+    """Remove the checksum of an entry; return whether it is correct or, as in files of older versions, missing."""
     if not isinstance(entry, dict) or CHECKSUM_KEY not in entry:
         return True
     return bool(entry.pop(CHECKSUM_KEY) == _compute_checksum(entry))

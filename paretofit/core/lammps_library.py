@@ -27,11 +27,11 @@ from paretofit.core.errors import InputError
 from paretofit.core.vacuum import build_vacuum_cell
 
 MPI_LIBRARY = "libmpi.so.12"
-# Compressed cells exceed LAMMPS's default of 2,000 neighbours of an atom within the 10 Å of a common reference
-# potential. LAMMPS notices this only after it has written beyond the list, which can corrupt its memory. A page must
-# hold ten times as many neighbours, which costs nothing: pages are touched only as far as they are filled.
+# In compressed cells, an atom has more neighbours within 10 Å, the cutoff of a common reference potential, than the
+# 2,000 that LAMMPS allows by default. LAMMPS notices this only after it has written beyond the list, which can corrupt
+# its memory. A page must hold ten times as many neighbours; it costs nothing, because only the filled part is touched.
 NEIGHBOUR_LIMITS = "neigh_modify one 900000 page 10000000"
-VACUUM_A = 15.5  # half the distance of periodic images; dispersion corrections have the largest cutoff, 30 Å
+VACUUM_A = 15.5  # half the distance between images; dispersion corrections have the largest cutoff, 30 Å
 SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH uses)
 
 
@@ -104,12 +104,12 @@ def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Calcu
 class _LammpsCalculator(LAMMPSlib):
     """ASE's calculator, with a wide periodic box for structures that are not periodic in three directions.
 
-    ASE 3.29 inverts the cell, also that of a molecule without one, and passes it to LAMMPS with fixed boundaries, so
-    that atoms outside of it are lost. Structures in such a box have no stress.
+    ASE 3.29 inverts the cell even if a molecule has none, and passes it to LAMMPS with fixed boundaries, so that atoms
+    outside the cell are lost. No stress is reported for structures in such a box.
     """
 
     def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = tuple(all_changes)) -> None:
-        """Compute energy, forces and, of a crystal, stress; see ASE."""
+        """Compute energy, forces and, for structures that are periodic in three directions, stress; see ASE."""
         structure = atoms
         if not atoms.pbc.all():
             structure = Atoms(
@@ -118,7 +118,7 @@ class _LammpsCalculator(LAMMPSlib):
         super().calculate(structure, properties, system_changes)  # type: ignore[no-untyped-call]
         if structure is not atoms:
             self.results.pop("stress", None)
-            self.atoms = atoms.copy()  # the structure with which the next one is compared
+            self.atoms = atoms.copy()  # ASE compares the next structure with it
 
 
 _instances: "weakref.WeakSet[Any]" = weakref.WeakSet()
@@ -126,7 +126,7 @@ _instances: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 @cache
 def _register_cleanup(pid: int) -> None:
-    """Finalize MPI when this process exits, and delete its shared memory file now, in case the process is killed.
+    """Register the finalization of MPI at exit, and delete its shared memory file now, in case the process is killed.
 
     joblib kills its workers if one of them fails. If a process was not started by ``mpirun``, no other process opens
     its file, and its mapped memory remains usable after the file is deleted.

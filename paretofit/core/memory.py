@@ -57,7 +57,7 @@ def require_memory(required_bytes: float, description: str, remedy: str, *, avai
 def _read_meminfo() -> list[int]:
     try:
         lines = dict(line.split(":", 1) for line in MEMINFO_FILE.read_text().splitlines() if ":" in line)
-        return [1024 * int(lines["MemAvailable"].split()[0])]
+        return [1024 * int(lines["MemAvailable"].split()[0])]  # the file has KiB
     except (OSError, KeyError, ValueError):
         return []
 
@@ -72,7 +72,7 @@ def _read_cgroup_limits() -> list[int]:
     for _, controllers, path in (line for line in lines if len(line) == 3):
         if controllers and "memory" not in controllers.split(","):
             continue
-        root = CGROUP_ROOT / "memory" if controllers else CGROUP_ROOT
+        root = CGROUP_ROOT / "memory" if controllers else CGROUP_ROOT  # only version 1 names controllers
         names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
         folder = root / path.strip("/")
         for group in [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]:
@@ -81,7 +81,10 @@ def _read_cgroup_limits() -> list[int]:
 
 
 def _read_free_bytes(group: Path, limit: str, usage: str) -> list[int]:
-    """Return the limit of a group minus its usage in bytes, without cached files, which the kernel can reclaim."""
+    """Return the limit of a group minus its usage, in bytes; an empty list if the group has no limit.
+
+    Cached files count as free, because the kernel can reclaim their memory.
+    """
     try:
         free_bytes = int((group / limit).read_text()) - int((group / usage).read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

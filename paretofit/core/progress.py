@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 FIRST_REPORT_S, REPORT_INTERVAL_S = 10.0, 60.0  # of the lines in a log: after 10 s, then every minute
 
-MIN_TASKS_PER_PROCESS = 3  # finished tasks from which on the pace excludes the first ones
+MIN_TASKS_PER_PROCESS = 3  # finished tasks before the pace excludes the first ones
 
 log = logging.getLogger(__name__)
 
 
 class RemainingTime:
-    """Estimate of the remaining time from the finished share of the work.
+    """Estimate of the remaining time from the finished part of the work.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ class RemainingTime:
 
     @property
     def seconds(self) -> float:
-        """Remaining wall time in seconds; NaN before as many tasks as processes have finished."""
+        """Remaining wall time in seconds; NaN until as many tasks have finished as run in parallel."""
         if self._first is None or not self._done:
             return float("nan")
-        # The tasks that are running are half finished on average, now and at the first measurement.
+        # When a task ends, the others that are running are half finished on average, now as at the first measurement.
         running = self._done / self._count * (self._parallel - 1) / 2
         left = max(0.0, self._total - self._done - running)
         first_time, first_work = self._first
@@ -74,7 +74,7 @@ class _LineReporter:
         self._has_reported = False
 
     def report(self, text: str, *, is_last: bool) -> None:
-        """Write a line if one is due; the last line only after earlier ones."""
+        """Log and print a line if one is due; the last line is due whenever an earlier one was written."""
         if time.monotonic() < self._next and not (is_last and self._has_reported):
             return
         self._next, self._has_reported = time.monotonic() + REPORT_INTERVAL_S, True
@@ -114,7 +114,7 @@ def track(
     get_work : callable, optional
         Returns the work of an item, in any unit; by default all items are equal.
     total_work : float, optional
-        Work of all items, and of what follows them; by default `total`.
+        Work of all items and of the steps that follow them; by default `total`.
     parallel : int
         Number of items that are computed at the same time.
     """
@@ -145,7 +145,7 @@ def track_cost(
     total : int
         Number of items.
     get_status : callable
-        Returns the completed share of the work, 0 to 1, and a text about the cost to display.
+        Returns the completed share of the work, 0 to 1, and a label that describes the cost.
     enabled : bool
         Whether a bar is drawn or lines are printed; lines are always logged.
     """

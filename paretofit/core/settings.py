@@ -18,6 +18,7 @@ MAX_YAML_WIDTH = 10_000  # characters of a line, so that defaults have no line b
 StrictInt = Annotated[int, Field(strict=True)]  # refuses true and false
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 StrictPositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+# YAML reads a name such as 600 as an integer.
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
@@ -37,7 +38,7 @@ class StrictSettings(BaseModel):
 
 
 def format_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """Describe the first validation error, unknown keys first, and count the others.
+    """Describe one validation error, preferably an unknown key, and count the others.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def format_validation_error(error: ValidationError, model: type[BaseModel]) -> s
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first, n_others = problems[0], len(problems) - 1
-    is_absent = first["type"] in {"extra_forbidden", "missing"}  # the last part of its location is not a field
+    is_absent = first["type"] in {"extra_forbidden", "missing"}  # its location ends with the unknown or missing key
     keys, sections = _resolve_location(model, first["loc"][:-1] if is_absent else first["loc"])
     key = ".".join([*keys, str(first["loc"][-1])] if is_absent else keys)
     fields = {name: field for section in sections for name, field in section.model_fields.items()}
@@ -79,7 +80,7 @@ def list_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
 
 
 def _format_default(field: Any) -> str:
-    """Format a default as YAML, on one line."""
+    """Format the default of a field as YAML on one line, or return a note such as "required"."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
@@ -127,7 +128,7 @@ def _truncate(text: str) -> str:
 
 
 def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
-    """Return the YAML keys of an error's location, and the section classes that the last key may have as its value.
+    """Return the YAML keys of an error's location, and the section classes that the value of the last key may have.
 
     Pydantic's locations also contain the branches of unions, which do not appear in the YAML file.
     """

@@ -1,4 +1,7 @@
-"""Types of paths in a study file, relative to the folder of the file, which is in pydantic's validation context."""
+"""Types of paths in a study file.
+
+The paths are relative to the folder of the file, which the caller passes in pydantic's validation context.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any

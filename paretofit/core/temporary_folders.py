@@ -23,7 +23,7 @@ def create_temporary_folder(purpose: str) -> tempfile.TemporaryDirectory[str]:
 
 
 def remove_stale_folders(purpose: str) -> None:
-    """Remove the folders, and end the programs in them, that killed processes of this user and machine left behind."""
+    """Remove folders that killed processes of this user left behind on this machine, and kill the programs in them."""
     prefix = _make_prefix(purpose)
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         pid = folder.name.removeprefix(prefix).partition("-")[0]
@@ -38,7 +38,7 @@ def _make_prefix(purpose: str) -> str:
 
 
 def _kill_programs(folder: Path) -> None:
-    """Kill the programs that a killed process has started in a folder."""
+    """Kill all processes whose working directory is in a folder."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if Path(process.cwd()).is_relative_to(folder):

@@ -9,9 +9,9 @@ from paretofit.core.errors import InputError
 
 
 def build_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
-    """Return the cell with non-periodic vectors that are long enough for the atoms and a vacuum, ``(3, 3)``, Å.
+    """Return the cell of a structure, ``(3, 3)``, Å, with a vacuum along each direction that is not periodic.
 
-    The vacuum is wider than twice the cutoff, so that no atom has neighbours in an image along these vectors.
+    The vacuum is wider than twice the cutoff, so that no atom has neighbours in an image along these directions.
 
     Raises
     ------
@@ -30,5 +30,5 @@ def build_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
     for axis in np.flatnonzero(~is_periodic):
         unit = cell[axis] / np.linalg.norm(cell[axis])
         extent = np.ptp(atoms.positions @ unit)
-        cell[axis] = unit * (extent + 2 * cutoff + 1.0)
+        cell[axis] = unit * (extent + 2 * cutoff + 1.0)  # 1 Å more than twice the cutoff
     return cell

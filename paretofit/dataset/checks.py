@@ -15,7 +15,7 @@ T = TypeVar("T")
 MIN_CELL_VECTOR_LENGTH = 1e-6  # Å
 MAX_COORDINATE = 1e9  # Å; beyond this limit, rounding destroys the geometry, and LAPACK iterations may not end
 MAX_LEVEL_NAME_BYTES = 200  # file names contain the level name, and most file systems limit them to 255 bytes
-VOIGT_INDICES = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy of a flattened 3 x 3 tensor
+VOIGT_INDICES = [0, 4, 8, 5, 2, 1]  # positions of xx, yy, zz, yz, xz, xy in a flattened 3 x 3 tensor
 
 
 def check_level_name(name: Any) -> None:
@@ -123,6 +123,8 @@ def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) 
 
 def convert_to_voigt(tensor: Array, context: str, tolerance: float) -> Array:
     """Convert a symmetric ``(3, 3)`` tensor to ``(6,)`` in ASE's Voigt order; NaN stays NaN.
+
+    Small asymmetries are averaged out.
 
     Parameters
     ----------

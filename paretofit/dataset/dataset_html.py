@@ -58,7 +58,7 @@ def _render_levels(dataset: StoredDataset) -> str:
         return "<p>no convergence levels: no configuration is labelled yet</p>"
     settings = [dataset.settings(level) for level in dataset.levels]
     differing = [
-        key  # of scalars, which fit into a table cell
+        key  # only scalars fit into a table cell
         for key in list_differing_keys(settings)
         if not any(isinstance(values.get(key), dict | list) for values in settings)
     ]

@@ -1,4 +1,4 @@
-"""Isolated atoms of a dataset, whose labels are the reference energies of models."""
+"""Isolated atoms in a dataset; the energies of their labels are the reference energies of models."""
 
 import math
 import re
@@ -12,11 +12,11 @@ from ase.geometry import minkowski_reduce
 
 from paretofit.dataset.dataset import Dataset
 
-ISOLATED_NAMES = {"isolatedatom", "isolated"}  # of config_type, in lower case and without other signs
+ISOLATED_NAMES = {"isolatedatom", "isolated"}  # values of config_type, reduced to lower-case letters
 
 
 class IsolatedAtom(NamedTuple):
-    """Isolated atom in a dataset: its position there, its element, and the distance (Å) to its next image."""
+    """Isolated atom: its position in the dataset, its element, and the distance (Å) to its nearest periodic image."""
 
     position: int
     symbol: str
@@ -24,10 +24,11 @@ class IsolatedAtom(NamedTuple):
 
 
 def measure_isolation(atoms: Atoms, cutoff: float) -> float:
-    """Return the distance (Å) of a single atom to its next image, infinite without images or if it is named isolated.
+    """Return the distance (Å) between an isolated atom and its nearest periodic image; 0 if `atoms` is not isolated.
 
-    The result is 0 for several atoms, and for an atom with an image within the cutoff (Å) of a model. Plane-wave codes
-    compute isolated atoms in periodic boxes, and files name them by ``config_type=IsolatedAtom``.
+    A structure is not isolated if it has several atoms, or a periodic image within the `cutoff` (Å) of a model. The
+    distance is infinite without periodic images, and for ``config_type=IsolatedAtom``: plane-wave codes compute
+    isolated atoms in periodic boxes, and many files mark them in this way.
     """
     if len(atoms) != 1:
         return 0.0
@@ -41,7 +42,7 @@ def measure_isolation(atoms: Atoms, cutoff: float) -> float:
 
 
 def find_isolated_atoms(dataset: Dataset, cutoff: float) -> list[IsolatedAtom]:
-    """Find the isolated atoms of a dataset, those with the most distant images last; see `measure_isolation`."""
+    """Return the isolated atoms of a dataset, sorted by the distance to their images; see `measure_isolation`."""
     positions = np.flatnonzero(dataset.n_atoms == 1)
     pairs = zip(positions.tolist(), dataset.select(positions), strict=True)
     single_atoms = [IsolatedAtom(k, atoms.symbols[0], measure_isolation(atoms, cutoff)) for k, atoms in pairs]
@@ -51,9 +52,10 @@ def find_isolated_atoms(dataset: Dataset, cutoff: float) -> list[IsolatedAtom]:
 def read_isolated_energies(
     dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], level: str, *, drop_unconverged: bool = True
 ) -> dict[str, float]:
-    """Return the energies (eV) of isolated atoms at a level by element, those with the most distant images if several.
+    """Return the energy (eV) of the isolated atom of each element at a level.
 
-    Labels of failed and, with `drop_unconverged`, of unconverged calculations are not used.
+    If an element has several isolated atoms, the last one is used; `find_isolated_atoms` lists the atom with the most
+    distant images last. Failed labels and, with `drop_unconverged`, unconverged ones are ignored.
     """
     selection = dataset.select(np.array([atom.position for atom in isolated_atoms], dtype=int))
     labels = selection.labels(level)

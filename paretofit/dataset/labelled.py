@@ -22,7 +22,7 @@ class Labels:
     stress : (n, 6) float64
         Stresses in eV/Å³, with ASE's Voigt order (xx, yy, zz, yz, xz, xy) and sign.
     seconds : (n,) float64
-        Cost of each label.
+        Cost of each label in s.
     status : (n,) int8
         0 for missing, 1 for done, 2 for failed.
     offsets : (n + 1,) int64
@@ -53,7 +53,7 @@ class Labels:
         return np.asarray(self.sum_over_atoms(is_incomplete) == 0)
 
     def sum_over_atoms(self, values: Array) -> Array:
-        """Sum ``(n_atoms,)`` values over the atoms of each configuration, to ``(n,)``."""
+        """Sum ``(n_atoms,)`` values over the atoms of each configuration; return ``(n,)`` sums."""
         if not len(self.energy):
             return np.zeros(0)
         return np.asarray(np.add.reduceat(np.append(values, 0), self.offsets[:-1]))

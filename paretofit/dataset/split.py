@@ -63,6 +63,7 @@ def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any
     graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(n, n))
     _, components = connected_components(graph, directed=False)
     _, appearance, numbers = np.unique(components, return_index=True, return_inverse=True)
+    # The argsort of an argsort is a rank: components are numbered by their first appearance.
     return np.asarray(np.argsort(np.argsort(appearance))[numbers], dtype=np.int64)
 
 
@@ -72,8 +73,8 @@ def split_configurations(
     """Split configurations at random into a training and a test set of whole groups.
 
     Groups are visited in random order. A group joins the training set if this brings the size of the set closer to
-    ``train_fraction * n``; the other groups form the test set. Then the smallest group with an element that the
-    training set lacks joins it, because no coefficients of that element could be fitted.
+    ``train_fraction * n``; the other groups form the test set. Coefficients of an element can only be fitted if the
+    training set contains it, so the smallest group with a missing element is moved to the training set.
 
     Parameters
     ----------

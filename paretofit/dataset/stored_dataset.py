@@ -33,9 +33,9 @@ from paretofit.dataset.labelled import STATUS_CODES, Labels
 
 SCHEMA_VERSION = 1
 STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
-MAX_CHUNK_CONFIGURATIONS = 512
+MAX_CHUNK_CONFIGURATIONS = 512  # configurations that are read at once
 INTEGER_KINDS, REAL_KINDS, TEXT_KINDS = "biu", "fiu", "OS"  # accepted values of numpy's dtype.kind
-COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # accepted dtype kinds and shape of a row of each array
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # for each array: accepted dtype kinds, and the shape of a row
     **dict.fromkeys(("numbers", "offsets", "id", "status"), (INTEGER_KINDS, ())),
     **dict.fromkeys(("energy", "seconds"), (REAL_KINDS, ())),
     **dict.fromkeys(("positions", "forces"), (REAL_KINDS, (3,))),
@@ -82,7 +82,7 @@ class StoredDataset:
                 raise self._create_corruption_error("levels", error) from error
 
     def close(self) -> None:
-        """Close the file, which also closes all selections from it."""
+        """Close the file; selections from this dataset use the same file and can no longer be read."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -120,7 +120,7 @@ class StoredDataset:
 
     @property
     def ids(self) -> Array:
-        """``(n,) int64``: ids of the configurations, which never change."""
+        """``(n,) int64``: ids of the configurations; an id never changes."""
         return np.asarray(self._ids[self._index])
 
     @property
@@ -138,7 +138,7 @@ class StoredDataset:
         ]
 
     def select(self, positions: Sequence[int] | Array) -> Self:
-        """Return a view of the configurations at the given positions, in this order, or of a boolean mask.
+        """Return a view of the configurations at the given positions, in this order, or where a mask is True.
 
         Raises
         ------
@@ -155,6 +155,7 @@ class StoredDataset:
             raise InputError(f"{self.path}: positions must be between 0 and {len(self) - 1}; got {limits}")
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
+        # numpy converts an empty list to a float array, which cannot be an index.
         view._index = self._index[indices if indices.size else indices.astype(int)]
         return view
 
@@ -175,7 +176,7 @@ class StoredDataset:
     def labels(self, level: str) -> Labels:
         """Return the labels of this selection at one convergence level.
 
-        The force on the only atom of a cell is zero by symmetry, and is set to zero where only the energy is labelled.
+        A configuration of one atom has no force by symmetry, so if only its energy is labelled, its force is set to 0.
 
         Raises
         ------
@@ -218,7 +219,7 @@ class StoredDataset:
         return [self._parse_record(text or "{}", name) for text in texts]
 
     def find_unconverged(self, level: str) -> Array:
-        """Return ``(n,) bool``: labels whose electronic loop did not converge (``scf_converged: false``)."""
+        """Return ``(n,) bool``: whether the electronic loop of a label did not converge (``scf_converged: false``)."""
         return np.array([record.get("scf_converged") is False for record in self.label_records(level)], dtype=bool)
 
     def settings(self, level: str) -> dict[str, Any]:
@@ -292,7 +293,7 @@ def _open_file(path: Path) -> h5py.File:
         raise InputError(f"no dataset at {path}; 'paretofit import' creates one from labelled structures")
     try:
         if path.is_file():
-            path.open("rb").close()  # h5py.is_hdf5 calls a file that cannot be opened no HDF5 file
+            path.open("rb").close()  # raises OSError; h5py.is_hdf5 only returns False
         if path.is_file() and h5py.is_hdf5(path):
             check_global_heaps(path)
             return h5py.File(path, "r")

@@ -156,7 +156,7 @@ def _encode(value: Any) -> Any:
 
 
 def dump_json(value: Any) -> str:
-    """Convert values of ASE's ``info``, including numpy scalars and arrays, to JSON text."""
+    """Convert values of ASE's ``info`` to JSON text; numpy values become numbers or lists, other objects strings."""
     try:
         return json.dumps(value, default=_convert_to_plain, sort_keys=True)
     except (TypeError, ValueError) as error:  # keys that cannot be sorted, or a value that contains itself

@@ -43,7 +43,7 @@ def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Arr
     """
     with load_configuration(lammps, basis, atoms):
         lammps.command(format_compute_command(basis, "", "sna/atom"))
-        # LAMMPS evaluates a per-atom compute only where something uses it: a sum that is printed.
+        # LAMMPS evaluates a per-atom compute only if an output uses it; here, a sum that is printed does.
         lammps.commands_string("compute sum all reduce sum c_rows[1]\nthermo_style custom step c_sum\nrun 0 post no")
         values = extract_per_atom(lammps, lammps.numpy.extract_compute("rows", 1, 2), len(atoms))
     return values[:, basis.component_order]
@@ -52,7 +52,8 @@ def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Arr
 def compute_mean_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
     """Composition and mean bispectrum components of a configuration by element, ``(n_elements * (1 + K),)``.
 
-    Each element has its share of the atoms, and the sum of its atoms' components divided by the number of all atoms.
+    For each element: its fraction of the atoms, then the sum of the components of its atoms, divided by the number of
+    all atoms.
     """
     values, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
     parts = []
@@ -70,8 +71,8 @@ def compute_atom_descriptors_and_gradient(lammps: Any, basis: SnapBasis, atoms: 
     values : (N, K) float64
         Components in the nested order of the basis.
     gradient : (N, 3, N, K) float64
-        ``gradient[j, α, i]`` is ∂B_i/∂R_jα, 1/Å, in the frame of `atoms`. The array is dense, which limits it to a
-        few hundred atoms.
+        ``gradient[j, α, i]`` is ∂B_i/∂R_jα, 1/Å, in the frame of `atoms`. The array is dense and fits
+        into memory for at most a few hundred atoms.
 
     Raises
     ------
@@ -98,7 +99,7 @@ def compute_atom_rows(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
 
 
 def compute_energy_row(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
-    """Energy row of a configuration without its force rows, ``(n_features,)``.
+    """Energy row of a configuration, ``(n_features,)``, computed without its force rows.
 
     The row equals that of `compute_configuration_rows`, and is much cheaper to compute.
     """

@@ -20,7 +20,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # Below the minimum no atoms are neighbours and LAMMPS's cell lists grow without bound; above the maximum an atom has
 # tens of thousands of neighbours and LAMMPS fails.
 MIN_CUTOFF_A, MAX_CUTOFF_A = 0.5, 25.0
-LIST_DEFAULTS = {"radelem": 0.5, "wj": 1.0}  # for each element
+LIST_DEFAULTS = {"radelem": 0.5, "wj": 1.0}  # default of each element
 
 
 class SnapBasis(BaseModel):
@@ -142,7 +142,10 @@ class SnapBasis(BaseModel):
 
     @cached_property
     def component_order(self) -> Array:
-        """Indices of LAMMPS's components in nested order, by the smallest 2Jmax that has them, ``(K,) int``."""
+        """Indices of LAMMPS's components in nested order, ``(K,) int``.
+
+        The order is by the smallest 2Jmax that has a component: its j, the last and largest of its indices.
+        """
         return np.argsort([component[-1] for component in self.lammps_components], kind="stable")
 
     @cached_property
@@ -173,7 +176,7 @@ class SnapBasis(BaseModel):
     def lammps_columns(self) -> Array:
         """Indices of LAMMPS's columns in nested order, without constants, ``(n_features - n_elements,) int``.
 
-        LAMMPS also has the columns [linear, upper triangle] for each element, but its components have another order.
+        LAMMPS's columns of an element are [linear, upper triangle], too, but its components are in another order.
         """
         K, order = self.n_components, self.component_order
         columns = order
@@ -181,7 +184,7 @@ class SnapBasis(BaseModel):
             triangle = np.triu_indices(K)
             products = np.zeros((K, K), dtype=int)
             products[triangle] = K + np.arange(len(triangle[0]))
-            products = np.maximum(products, products.T)
+            products = np.maximum(products, products.T)  # B_k B_l and B_l B_k are the same column
             columns = np.concatenate([order, products[order[triangle[0]], order[triangle[1]]]])
         offsets = len(columns) * np.arange(len(self.elements))[:, None]
         return np.asarray((offsets + columns).ravel()[self.column_order])

@@ -1,6 +1,6 @@
 """Linear equality constraints of a linear model, which eliminate columns before a fit.
 
-A constraint C β = d with as many pivot columns P as equations expresses their coefficients by the others,
+A constraint C β = d with as many pivot columns P as equations expresses β_P by β_F, those of the other columns F:
 β_P = C_P⁻¹ (d - C_F β_F). Rows and targets become X_F + X_P M and y - X_P C_P⁻¹ d, with M = -C_P⁻¹ C_F. Any solver of
 the reduced problem, which has no constraint, then solves the constrained one (Golub and Van Loan, Matrix Computations,
 section 6.2).
@@ -50,7 +50,10 @@ class ColumnConstraint:
         return cls(eliminated, retained, matrix, solved)
 
     def restrict_columns(self, p: int) -> Self:
-        """Return the constraint of the leading `p` columns, on which no equation of a later column may depend."""
+        """Return the constraint on the leading `p` columns, without the equations whose pivot is a later column.
+
+        Those equations must not depend on the leading columns.
+        """
         rows, columns = self.eliminated < p, self.retained < p
         values = {level: value[rows] for level, value in self.values.items()}
         return type(self)(self.eliminated[rows], self.retained[columns], self.matrix[np.ix_(rows, columns)], values)
@@ -60,7 +63,10 @@ class ColumnConstraint:
         return int(max([*self.eliminated, *self.retained[:n_retained]], default=-1)) + 1
 
     def reduce_rows(self, rows: Array) -> Array:
-        """Reduce rows ``(n, p)``, or rows of leading columns; without terms in M, a view if possible."""
+        """Return X_F + X_P M for rows X, ``(n, p)`` or with leading columns only.
+
+        The result is a view of X if M is zero and the columns F are contiguous.
+        """
         columns = self.retained[: np.searchsorted(self.retained, rows.shape[1])]
         is_contiguous = len(columns) > 0 and columns[-1] - columns[0] + 1 == len(columns)
         reduced = rows[:, columns[0] : columns[-1] + 1] if is_contiguous else rows[:, columns]
@@ -68,11 +74,11 @@ class ColumnConstraint:
         return reduced + rows[:, self.eliminated] @ matrix if matrix.any() else reduced
 
     def reduce_targets(self, rows: Array, targets: Array, level: str) -> Array:
-        """Subtract the values from the targets ``(n,)`` of a level; `rows` contain at least the eliminated columns."""
+        """Return y - X_P C_P⁻¹ d for targets y ``(n,)`` of a level; `rows` X include all eliminated columns."""
         return np.asarray(targets - rows[:, self.eliminated] @ self.values[level])
 
     def expand(self, coefficients: Any, level: str) -> Array:
-        """Return all coefficients, ``(..., p)``, for those of leading retained columns, ``(..., p - k)``."""
+        """Return all coefficients, ``(..., p)``, from those of the leading retained columns, ``(..., p - k)``."""
         reduced = np.asarray(coefficients, dtype=np.float64)
         n = reduced.shape[-1]
         expanded = np.empty((*reduced.shape[:-1], n + len(self.eliminated)))

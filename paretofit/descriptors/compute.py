@@ -30,7 +30,7 @@ def compute_design(
     jobs: int = 1,
     progress: bool = False,
 ) -> DesignMatrix:
-    """Compute the energy and force rows of every configuration and write them to a design file.
+    """Compute the rows of every configuration, write them to a design file, and return the design.
 
     Parameters
     ----------
@@ -45,12 +45,14 @@ def compute_design(
     Returns
     -------
     DesignMatrix
-        ``1 + 3N`` rows for each configuration in the dataset's order, or ``7 + 3N``; columns in nested order.
+        ``1 + 3N`` rows for each configuration, or ``7 + 3N`` with stress, in the dataset's order; columns in nested
+        order.
 
     Raises
     ------
     InputError
-        If the dataset is empty, LAMMPS fails for a configuration, `jobs` is below 1, or the file cannot be written.
+        If the dataset is empty, the basis lacks an element, LAMMPS fails for a configuration, `jobs` is below 1, or the
+        file cannot be written.
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1; got {jobs}")
@@ -97,7 +99,7 @@ def _open_dataset(path: str, file_version: tuple[int, ...]) -> Dataset:
 
 
 def _compute_block(ids: list[int], path: str, basis: SnapBasis, stress: bool) -> tuple[Array, Array, Array]:
-    """Compute the rows of a batch of configurations in a worker, their kinds and their configurations."""
+    """Compute, in a worker, the rows of a batch of configurations; return rows, kinds and configuration ids."""
     file = Path(path).stat()
     dataset = _open_dataset(path, (file.st_mtime_ns, file.st_ino, file.st_size))
     compute_rows = compute_configuration_rows_with_stress if stress else compute_configuration_rows

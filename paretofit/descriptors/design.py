@@ -108,7 +108,8 @@ class DesignMatrix:
             For nested models, ascending: the order at which a column appears.
         column_names : sequence of str, optional
         n_constant : int
-            Number of leading columns that are reference energies of atoms, which a ridge does not penalise.
+            Number of leading columns whose coefficients are reference energies of atoms; a ridge does not penalise
+            them.
 
         Raises
         ------
@@ -136,7 +137,7 @@ class DesignMatrix:
         column_names: Sequence[str] | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> Self:
-        """Stream rows into an HDF5 file, which is written atomically, and open it.
+        """Write rows, block by block, to an HDF5 file that appears when it is complete; return its design.
 
         Parameters
         ----------
@@ -175,7 +176,7 @@ class DesignMatrix:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open a design file, whose rows are read only when they are needed.
+        """Open a design file; rows are read only when they are needed.
 
         Raises
         ------
@@ -206,7 +207,7 @@ class DesignMatrix:
 
     @property
     def n_constant(self) -> int:
-        """Number of leading columns that are reference energies of atoms, which a ridge does not penalise."""
+        """Number of leading columns whose coefficients are energies of atoms; a ridge does not penalise them."""
         return int(self.attributes.get("constant_columns", 0))
 
     @property
@@ -249,9 +250,10 @@ class DesignMatrix:
         return replace(self, targets=targets, row_weights=weights)
 
     def with_constraint(self, constraint: ColumnConstraint, name: str) -> Self:
-        """Return a design without the columns that a constraint of its energy rows eliminates; they are leading ones.
+        """Return a design without the columns that a constraint on its energy rows eliminates.
 
-        The `name` of the equations distinguishes the rows from those of other designs of the same structures.
+        These are among the leading columns. The `name` of the constraint becomes part of the hash of the structures,
+        because the rows differ from those of other designs of the same structures.
         """
         is_energy, columns = self.kind == RowKind.ENERGY, constraint.retained
         composition = self.take(np.flatnonzero(is_energy), constraint.count_columns(0))
@@ -275,7 +277,7 @@ class DesignMatrix:
         return rows if self.row_weights is None else rows * self.row_weights[index, None]
 
     def load_into_memory(self, max_bytes: int = MAX_ROWS_IN_MEMORY_BYTES) -> Self:
-        """Return a copy of this design with its rows in memory, or the design itself if its rows are too large.
+        """Return a copy of this design with its rows in memory, or this design if they are there already or too large.
 
         The limit is `max_bytes`, or a quarter of the available memory if that is smaller.
         """
@@ -283,6 +285,7 @@ class DesignMatrix:
         limit = max_bytes if free_bytes is None else min(max_bytes, free_bytes // 4)
         if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
             return self
+        # Rows are stored without weights and constraint, which `_transform` applies whenever rows are read.
         return replace(self, _rows=replace(self, row_weights=None, constraint=None).rows())
 
     def take(self, indices: Array, columns: int | None = None, *, memory_copies: float = 2) -> Array:
@@ -317,7 +320,10 @@ class DesignMatrix:
         return self._transform(np.concatenate([np.empty((0, stored_width)), *parts]), indices)
 
     def blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
-        """Yield the rows, or those in `row_range`, in blocks of at most `size`, each after its window in the design."""
+        """Yield ``(window, rows)`` for consecutive blocks of at most `size` rows, of all rows or those in `row_range`.
+
+        The slice `window` is the position of the block in the design.
+        """
         begin, end = (0, self.n_rows) if row_range is None else (row_range.start, row_range.stop)
         windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
         if self._rows is not None:
@@ -359,7 +365,7 @@ class DesignMatrix:
         return replace(self, targets=targets, seconds=seconds)
 
     def find_missing_labels(self, level: str) -> Array:
-        """Return the mask of the configurations with missing labels at a level, ``(n_configurations,) bool``."""
+        """Return ``(n_configurations,) bool``: whether any label of a configuration is missing at a level."""
         if level not in self.targets:
             raise InputError(f"the design has no level '{level}'; available: {', '.join(self.targets) or 'none'}")
         is_missing = np.zeros(self.n_configurations, dtype=bool)
@@ -380,6 +386,7 @@ def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_disk: Ca
         part = DesignMatrix.from_arrays(block.rows, block.kind, block.configuration, targets=block.targets)
         width = part.n_features
         if rows is None:
+            # Chunks have at most 1 MiB and 1024 rows, but at least one row.
             chunk = (max(1, min(1024, (1 << 20) // (8 * width))), width)
             rows = file.create_dataset("rows", (0, width), "f8", maxshape=(None, width), chunks=chunk, fletcher32=True)
         first_levels = list(parts[0].targets if parts else part.targets)

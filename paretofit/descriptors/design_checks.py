@@ -20,7 +20,7 @@ def validate_design_rows(rows: Any) -> Array:
 
 
 def validate_design_kinds(kind: Any, n: int) -> Array:
-    """Return the kinds of the rows as ``(n,) int8`` of `RowKind`."""
+    """Return the kinds of the rows as ``(n,) int8`` of `RowKind`; raise `InputError` if they are not valid."""
     if kind is None or _to_array(kind).shape != (n,):
         raise InputError(
             f"kind must be a list with 'energy', 'force' or 'stress' for each of the {n} rows; got {abbreviate(kind)}"
@@ -29,7 +29,7 @@ def validate_design_kinds(kind: Any, n: int) -> Array:
 
 
 def index_configurations(configuration: Any, n: int) -> tuple[Array, Array]:
-    """Return each row's position in the list of ids, and this list in order of first appearance, both int64."""
+    """Return the position of each row's id among the distinct ids, and these ids by first appearance, both int64."""
     values = _to_array(configuration)
     if values.shape != (n,) or values.dtype.kind not in "iu" or values.max() > np.iinfo(np.int64).max:
         raise InputError(
@@ -59,7 +59,7 @@ def validate_design_columns(levels: Any, names: Sequence[str] | None, width: int
 
 
 def validate_by_level(values: Any, n: int, argument_name: str) -> dict[str, Array]:
-    """Convert a mapping of level to array-like, or None for an empty one, to ``(n,) float64`` for each level."""
+    """Convert the array-like values of a mapping of levels to ``(n,) float64``; None becomes an empty mapping."""
     if values is None:
         return {}
     if not isinstance(values, Mapping):
@@ -78,7 +78,7 @@ def validate_by_level(values: Any, n: int, argument_name: str) -> dict[str, Arra
 
 
 def _to_array(values: Any) -> Array:
-    """Convert values to an array of any type; ragged values become an array of zero dimensions."""
+    """Convert values to an array of any type; ragged values become a 0-dimensional array, which no check accepts."""
     try:
         return np.asarray(values)
     except ValueError:

@@ -1,9 +1,9 @@
 """The HDF5 file of a design matrix: its blocks, its index, and arrays with checksums.
 
 Rows are read when they are needed, long after the file was opened, and a flipped bit would silently change a fit. The
-Fletcher-32 checksum of every chunk turns it into an error. On one core, from memory, the checksums lower the rate of
-writing from 3.6 to 1.3 GB/s and that of reading from 11 to 3.7 GB/s. Both rates are high enough: descriptors are
-computed at about 10 MB/s, and a pass of the reduction reads less than 1 GB/s.
+Fletcher-32 checksum of every chunk turns such a bit into an error. On one core, from memory, the checksums lower
+the rate of writing from 3.6 to 1.3 GB/s and that of reading from 11 to 3.7 GB/s. Both rates are high enough:
+descriptors are computed at about 10 MB/s, and a pass of the reduction reads less than 1 GB/s.
 """
 
 from collections.abc import Iterator, Mapping
@@ -94,7 +94,7 @@ def read_design_index(path: Path) -> dict[str, Any]:
         if n and not (positions.min() >= 0 and positions.max() < len(ids) and set(np.unique(kind)) <= set(RowKind)):
             raise ValueError("a row has no valid configuration or no valid kind")
         attributes = {key: str(value) for key, value in file.attrs.items() if key != "design_version"}
-        int(attributes.get("constant_columns", 0))
+        int(attributes.get("constant_columns", 0))  # raises ValueError if the attribute is corrupt
         return {
             "kind": kind, "configuration": positions, "ids": ids, "column_levels": read_array("column_levels", "iu", p),
             "column_names": [name.decode() for name in names], "targets": read_levels("targets", n),

@@ -2,7 +2,7 @@
 
 The energy of a free atom is A β, with the row A of the atom in vacuum. A β = E₀ is a `ColumnConstraint` with the
 constant column of the element as pivot: energy rows become X - n A and their targets y - n E₀, with the fraction n of
-the element's atoms. Force and stress rows do not change, and a solver of the reduced rows needs no knowledge of this.
+the element's atoms. Force and stress rows do not change, and a solver of the reduced rows need not know the constraint.
 """
 
 import math
@@ -26,7 +26,7 @@ EXPECTED = "must be auto, isolated, fitted, or energies in eV by element, such a
 
 
 def _check_setting(value: Any) -> Any:
-    """Check all forms here, because pydantic's message would list the failures of each form."""
+    """Check the setting in all its forms, because pydantic's message would list the failures of each form."""
     if not isinstance(value, Mapping):
         if value not in MODES:
             raise ValueError(EXPECTED)
@@ -72,7 +72,9 @@ def parse_reference_energies(text: str) -> str | dict[str, float]:
 
 
 def select_given_energies(setting: str | Mapping[str, Any], level: str, reference_level: str) -> dict[str, float]:
-    """Return the energies (eV) by element that a setting gives for a level; those without a level are the reference's.
+    """Return the energies (eV) by element that a setting specifies for a level.
+
+    Energies that are specified without a level apply to the reference level.
 
     >>> select_given_energies({"C": -1.0, "cheap": {"C": -0.9}}, "cheap", "good")
     {'C': -0.9}
@@ -94,15 +96,17 @@ def compute_free_atom_rows(basis: SnapBasis, symbols: Sequence[str] | None = Non
 
 
 def constrain_free_atoms(design: DesignMatrix, energies: Mapping[str, Mapping[str, float]]) -> DesignMatrix:
-    """Return a design without the constant columns of some elements, whose models have exact energies of free atoms.
+    """Return a design whose models reproduce given energies of free atoms exactly.
+
+    The constant columns of these elements are eliminated.
 
     Parameters
     ----------
     design : DesignMatrix
         From `compute_design`, with labels.
     energies : mapping of level to mapping of str to float
-        Energies of free atoms (eV) by element, with the same elements for all levels of the design. Without any, the
-        design is returned as it is.
+        Energies of free atoms (eV) by element, with the same elements for all levels of the design. Without energies,
+        the design is returned unchanged.
     """
     symbols = sorted({symbol for by_element in energies.values() for symbol in by_element})
     if not symbols:

@@ -1,4 +1,4 @@
-"""Reference potentials of LAMMPS, such as ZBL, whose energies are subtracted before a fit."""
+"""Reference potentials in LAMMPS, such as ZBL; the labels that they give are subtracted before a fit."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ class ReferencePotential:
     @property
     def is_empty(self) -> bool:
         """Whether the potential has no interactions: its only style is ``zero``."""
-        words = self.pair_style.split()
+        words = self.pair_style.split()  # those that do not begin with a letter are arguments of a style
         is_hybrid = words[0].startswith("hybrid")
         return words[0] == "zero" or (is_hybrid and all(not word[0].isalpha() or word == "zero" for word in words[1:]))
 

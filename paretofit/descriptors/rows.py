@@ -20,7 +20,7 @@ from ase.geometry import complete_cell, minkowski_reduce
 from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, one_line
 from paretofit.descriptors.basis import SnapBasis
 
-MAX_DENSE_GRADIENT_ATOMS = 300
+MAX_DENSE_GRADIENT_ATOMS = 300  # for more atoms, LAMMPS forms the products
 BAR_PER_EV_A3 = 1.6021765e6  # LAMMPS's constant nktv2p in metal units
 GPA_PER_BAR = 1e-4
 MIN_NORMALISED_VOLUME = 1e-9  # of a cell whose vectors are scaled to length 1; below it, they lie in one plane
@@ -78,8 +78,8 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms:
     energy_row, force_rows
         As in `compute_configuration_rows`.
     stress_rows : (6, n_features) float64
-        GPa, positive in tension, in ASE's Voigt order (xx, yy, zz, yz, xz, xy) and the frame of `atoms`. The
-        conversion is LAMMPS's, whose factor from eV/Å³ to bar, 1.6021765e6, differs from the exact one by 8e-8.
+        GPa, positive in tension, in ASE's Voigt order (xx, yy, zz, yz, xz, xy) and the frame of `atoms`. LAMMPS's
+        factor from eV/Å³ to bar is used, 1.6021765e6; its relative difference from the exact factor is 8e-8.
 
     Raises
     ------
@@ -109,7 +109,10 @@ def rotate_voigt(values: Array, rotation: Array) -> Array:
 def _build_rows(
     basis: SnapBasis, atoms: Atoms, types: Array, rotation: Array, sums: Array, gradients: Array
 ) -> tuple[Array, Array]:
-    """Add the constant columns to sums and gradients, and rotate the force rows to the frame of the configuration."""
+    """Return the energy row, and the force rows in the frame of the configuration, both with constant columns.
+
+    Raises `InputError` if they are not finite.
+    """
     n, n_elements = len(atoms), len(basis.elements)
     energy_row = np.empty(basis.n_features)
     energy_row[:n_elements] = np.bincount(types - 1, minlength=n_elements) / n
@@ -123,7 +126,7 @@ def _build_rows(
 
 
 def name_configuration(atoms: Atoms) -> str:
-    """Return the name of a configuration in messages."""
+    """Return the name of a configuration for messages."""
     return f"configuration {atoms.info.get('config_id', '?')}"
 
 
@@ -140,9 +143,9 @@ def translate_lammps_errors(atoms: Atoms) -> Iterator[None]:
 
 @contextmanager
 def load_configuration(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Iterator[tuple[Array, Array]]:
-    """Create a configuration in LAMMPS, whose errors in the block name it; yield its types and rotation.
+    """Create a configuration in LAMMPS; yield its types and rotation, see `assign_types` and `create_lammps_atoms`.
 
-    See `assign_types` and `create_lammps_atoms`.
+    Errors of LAMMPS in the block are raised as an `InputError` that names the configuration.
     """
     types = assign_types(basis, atoms)
     with translate_lammps_errors(atoms):
@@ -173,7 +176,7 @@ def assign_types(basis: SnapBasis, atoms: Atoms) -> Array:
 
 
 def check_elements(atoms: Atoms, basis: SnapBasis, prefix: str = "") -> None:
-    """Refuse elements that the basis lacks; messages begin with `prefix`."""
+    """Raise `InputError`, with a message that begins with `prefix`, if the basis lacks an element of `atoms`."""
     if missing_elements := set(atoms.get_chemical_symbols()) - set(basis.elements):
         raise InputError(
             f"{prefix}{name_configuration(atoms)} has {min(missing_elements)}, an element without SNAP parameters; the "
@@ -205,7 +208,7 @@ def transform_to_lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array
     if np.linalg.det(cell) < 0:
         cell[2] *= -1  # the same lattice, right-handed
     Q, R = np.linalg.qr(cell.T)
-    signs = np.sign(np.diag(R))
+    signs = np.sign(np.diag(R))  # LAMMPS requires a positive diagonal
     rotation, lammps_cell = Q * signs, (R.T * signs)
     fractions = np.linalg.solve(cell.T, atoms.positions.T).T
     return lammps_cell, (fractions - np.floor(fractions)) @ lammps_cell, rotation
@@ -226,7 +229,7 @@ def create_lammps_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Arra
     n_created = lammps.create_atoms(n, list(range(1, n + 1)), types.tolist(), positions.ravel().tolist())
     if n_created != n:
         raise InputError(f"{name_configuration(atoms)}: LAMMPS created {n_created} of its {n} atoms")
-    # The pair style has no forces; it makes LAMMPS build neighbour lists up to the cutoff of the basis.
+    # The pair style has no forces; it makes LAMMPS build neighbour lists up to slightly more than the basis's cutoff.
     lammps.commands_string(
         "mass * 1.0\n"
         f"pair_style zero {basis.cutoff * 1.0001 + 1e-6!r} nocoeff\npair_coeff * *\n"
@@ -273,7 +276,10 @@ def extract_atom_gradient(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array,
 
 
 def _compute_product_sums(lammps: Any, basis: SnapBasis, types: Array) -> tuple[Array, Array]:
-    """Sum the features of all atoms, and minus their derivatives, in nested order; form products of linear ones."""
+    """Return the sums of all atoms' features and minus the derivatives of these sums, both in nested order.
+
+    Quadratic features and their derivatives are formed from linear ones.
+    """
     n = len(types)
     B, dB = extract_atom_gradient(lammps, basis, n)
     dB = dB.transpose(0, 2, 1, 3).reshape(3 * n, n, -1)
@@ -317,6 +323,6 @@ def pack_triangle(matrices: Array) -> Array:
 
 
 def _extract_lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array, Array]:
-    """Return the sums of `_compute_product_sums` with products formed by LAMMPS, and the six rows of the virial."""
+    """Return the same arrays as `_compute_product_sums`, here formed by LAMMPS, and the six rows of the virial."""
     array = extract_snap_array(lammps, basis, f"quadraticflag {int(basis.quadratic)}")[:, basis.lammps_columns]
     return array[0], array[1 : 1 + 3 * n], array[1 + 3 * n : 7 + 3 * n]

@@ -33,7 +33,7 @@ def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExec
     Parameters
     ----------
     job_per_task : bool
-        Whether each task may be a separate job; without it, a cluster that runs a job for each task is not used.
+        Whether each task may be a separate job; if not, a cluster that runs one job for each task is ignored.
     """
     executor = _active[-1] if _active else None
     return executor if job_per_task or not isinstance(executor, JobExecutor) else None
@@ -60,7 +60,8 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
     Raises
     ------
     InputError
-        If a package is missing, or the cluster cannot be reached or has workers of several threads.
+        If a package or ``sbatch`` is missing, the cluster cannot be reached, has no workers or refuses the jobs, or a
+        worker has more than one thread or another version of paretofit.
     """
     if settings is None:
         yield
@@ -71,7 +72,7 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
         with open_job_executor(settings, directory / "jobs") as job_executor, _activate(job_executor):
             yield
         return
-    for name in ("distributed", "distributed.client"):  # relevant problems become error messages
+    for name in ("distributed", "distributed.client"):  # problems that matter are raised as errors
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _start_cluster(settings, jobs, directory) as cluster, _connect(settings, cluster) as client:
         _check_workers(client, settings)
@@ -148,7 +149,7 @@ def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
 
 
 def start_local_cluster(n_workers: int) -> Any:
-    """Start workers of one thread each on this machine, which end with this process and ignore Ctrl-C."""
+    """Start a cluster of single-threaded workers on this machine; they end with this process and ignore Ctrl-C."""
     import distributed  # noqa: PLC0415  (an extra)
 
     with _ignore_sigint():
@@ -163,14 +164,14 @@ def start_local_cluster(n_workers: int) -> Any:
 
 
 def dask_setup(_worker: Any) -> None:
-    """Silence dask's log in a worker of a local cluster, because results contain the errors; dask calls it by name."""
+    """Silence dask's log in a local worker, because results contain the errors; dask finds this function by name."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def _ignore_sigint() -> Iterator[None]:
     """Let processes that start in the block ignore Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return
     old_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -181,9 +182,9 @@ def _ignore_sigint() -> Iterator[None]:
 
 
 def start_slurm_cluster(settings: SlurmClusterSettings, folder: Path, *, submit: bool = True) -> Any:
-    """Start jobs whose workers end before the walltime, so that they can hand over their results.
+    """Return a dask cluster whose workers run in SLURM jobs; submit these jobs only if `submit` is true.
 
-    If `submit` is false, no jobs are submitted.
+    Workers end before the walltime, so that they can hand over their results.
 
     Raises
     ------
@@ -192,6 +193,7 @@ def start_slurm_cluster(settings: SlurmClusterSettings, folder: Path, *, submit:
     """
     from dask_jobqueue.slurm import SLURMCluster  # noqa: PLC0415  (an extra)
 
+    # If the walltime is not much longer than the margin, workers run for half of it.
     lifetime_s = max(settings.walltime_s - WALLTIME_MARGIN_S, settings.walltime_s // 2)
     cluster: Any = SLURMCluster(
         **settings.model_dump(include={"queue", "account", "cores", "memory", "walltime", "interface"}),

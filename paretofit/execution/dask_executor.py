@@ -1,4 +1,4 @@
-"""Execution of tasks on the workers of a dask cluster, which may start and end during a run."""
+"""Execution of tasks on a dask cluster; its workers may start and end during a run."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +10,7 @@ from paretofit import __version__
 from paretofit.core import ExecutionError, InputError
 from paretofit.execution.executors import LostTaskError, TaskExecutor
 
-INITIAL_TASKS = 8  # tasks that wait for the first worker
+INITIAL_TASKS = 8  # tasks that are submitted before there is a worker
 WORKER_POLL_INTERVAL_S = 10.0
 SCHEDULER_TIMEOUT_S = 300.0  # longest time without an answer of the scheduler
 VERSION_CHECK_TIMEOUT_S = 10.0
@@ -31,7 +31,7 @@ class DaskExecutor(TaskExecutor):
 
     @property
     def max_pending(self) -> int:  # type: ignore[override]  # workers start and end
-        """Two tasks for each worker; raises `InputError` if a worker that was added has several threads."""
+        """Two tasks per worker, or `INITIAL_TASKS` without workers; raises `InputError` if one has several threads."""
         try:
             n_threads = self._count_threads()
         except OSError:  # the scheduler has ended; the tasks report this error
@@ -90,7 +90,7 @@ class DaskExecutor(TaskExecutor):
 
 
 def check_worker_threads(n_threads: dict[str, int]) -> None:
-    """Raise `InputError` if a worker has several threads, in which LAMMPS and DFT codes cannot run."""
+    """Raise `InputError` if a worker has more than one thread; LAMMPS and DFT codes cannot run in such a worker."""
     for address, count in n_threads.items():
         if count > 1:
             raise InputError(
@@ -100,7 +100,7 @@ def check_worker_threads(n_threads: dict[str, int]) -> None:
 
 
 def check_worker_versions(client: Any, addresses: Iterable[str]) -> None:
-    """Raise `InputError` if a worker has another version of paretofit; busy workers are not checked."""
+    """Raise `InputError` if a worker lacks this version of paretofit; workers too busy to answer are not checked."""
     from distributed import wait  # noqa: PLC0415  (an extra)
 
     futures = {address: client.submit(version, "paretofit", workers=[address], pure=False) for address in addresses}

@@ -49,7 +49,7 @@ class TaskExecutor(ABC):
         wait_for_futures(futures, return_when=FIRST_COMPLETED)
 
     def get_result(self, future: Any) -> Any:
-        """Return the result of a finished task, or raise the error of the task or `LostTaskError`."""
+        """Return the result of a finished task; raise the error of a failed task, or `LostTaskError` for a lost one."""
         return future.result()
 
     def release(self, future: Any) -> None:  # noqa: B027  (most executors have nothing to do)
@@ -70,6 +70,9 @@ def run_ahead(
     max_pending: int | None = None,
 ) -> Generator[tuple[T, Any], None, None]:
     """Yield each task with its future once the future is done, while other tasks run.
+
+    A task is released when the next one is requested; if the caller stops early, tasks that were not started are
+    cancelled.
 
     joblib's own backend for dask is not used, because it counts the workers only at the start. If a queue has started
     one worker at that time, joblib runs everything in this process; if two, it never submits more than four tasks.
@@ -136,7 +139,7 @@ class ProcessExecutor(TaskExecutor):
 
 @contextmanager
 def open_isolated_processes(jobs: int) -> Iterator[TaskExecutor]:
-    """Start processes of one thread each, which are killed at the end of the block."""
+    """Yield an executor on single-threaded processes; they are killed at the end of the block."""
     executor = ProcessExecutor(partial(ProcessPoolExecutor, jobs, env=SINGLE_THREAD_ENV), jobs)
     try:
         yield executor
@@ -146,7 +149,7 @@ def open_isolated_processes(jobs: int) -> Iterator[TaskExecutor]:
 
 @cache
 def get_child_executor() -> TaskExecutor:
-    """Return an executor on a child process of this cluster worker, which itself runs tasks in a thread."""
+    """Return an executor with one child process of this cluster worker; the worker itself runs tasks in a thread."""
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # noqa: SLF001  (may have children)
     return ProcessExecutor(partial(ProcessPoolExecutor, 1, env=SINGLE_THREAD_ENV), 1)
 

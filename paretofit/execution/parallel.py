@@ -23,13 +23,13 @@ from paretofit.execution.executors import (
     run_with_parent,
 )
 
-MAX_ATTEMPTS = 2  # attempts at a task whose process, a child of a cluster worker, dies
+MAX_ATTEMPTS = 2  # attempts at a task, each in a child process of a cluster worker, if the process dies
 
 
 def parallel_map(
     function: Callable[[T], R], tasks: Iterable[T], jobs: int, *, ordered: bool = True, pre_dispatch: int | None = None
 ) -> Iterator[R]:
-    """Yield a function of each task, in the order of the tasks or, if not `ordered`, as they finish.
+    """Yield ``function(task)`` for each task, in the order of the tasks or, if not `ordered`, as tasks finish.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def parallel_map(
 def _map_on_executor(
     executor: TaskExecutor, function: Callable[[T], R], tasks: Iterable[T], ordered: bool, pre_dispatch: int | None
 ) -> Generator[tuple[Exception | None, Any], None, None]:
-    """Yield the outcomes of tasks on the active cluster."""
+    """Yield the outcome of each task, an error or None and a result, from the active cluster."""
     futures = run_ahead(executor, partial(_catch, function), tasks, ordered=ordered, max_pending=pre_dispatch)
     with closing(futures):
         for _, future in futures:
@@ -76,7 +76,7 @@ def _map_on_executor(
 def _map_on_processes(
     function: Callable[[T], R], tasks: Iterable[T], jobs: int, ordered: bool, pre_dispatch: int | None
 ) -> Generator[tuple[Exception | None, Any], None, None]:
-    """Yield the outcomes of tasks on processes of this machine, which joblib reuses in later calls."""
+    """Yield outcomes like `_map_on_executor`, from processes of this machine; joblib reuses these in later calls."""
     calls = (delayed(run_with_parent)(os.getpid(), partial(_catch, function), task) for task in tasks)
     parallel = Parallel(
         n_jobs=jobs,
@@ -89,10 +89,10 @@ def _map_on_processes(
 def run_tasks(
     function: Callable[[T], R], tasks: Iterable[T], jobs: int, on_crash: Callable[[T], R], *, job_per_task: bool = False
 ) -> Generator[tuple[T, R], None, None]:
-    """Yield each task with its result as they finish, from processes of one thread each; a crash costs one task only.
+    """Yield each task with its result as tasks finish, from single-threaded processes; a crash affects only one task.
 
     Tasks that were running when a process died (out of memory, a crash of compiled code) are tried again at the end,
-    one at a time; a task that dies alone gets the result ``on_crash(task)``.
+    one at a time; a task whose process dies again gets the result ``on_crash(task)``.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def run_tasks(
         with _translate_errors():
             yield from _collect(cluster_executor, call, tasks, on_crash)
         return
-    lost_tasks: list[T] = []
+    lost_tasks: list[T] = []  # with one process, the crash of a task affects no other, and nothing is tried again
     with open_isolated_processes(jobs) as executor:
         yield from _collect(executor, function, tasks, on_crash, None if jobs == 1 else lost_tasks)
     if lost_tasks:
@@ -134,7 +134,10 @@ def _collect(
     on_crash: Callable[[T], R],
     lost_tasks: list[T] | None = None,
 ) -> Generator[tuple[T, R], None, None]:
-    """Yield tasks with their results; add tasks whose process died to `lost_tasks`, or use the result of `on_crash`."""
+    """Yield each task with its result as tasks finish.
+
+    A task whose process died is added to `lost_tasks` or, without this list, yielded with the result of `on_crash`.
+    """
     with closing(run_ahead(executor, function, tasks)) as futures:
         for task, future in futures:
             try:
@@ -148,7 +151,7 @@ def _collect(
 
 
 def _catch(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
-    """Return the exception instead of raising it, because dask would lose its message."""
+    """Return ``(None, result)`` or ``(error, None)``; dask would lose the message of an error that is raised."""
     try:
         return None, function(task)
     except Exception as error:  # noqa: BLE001  (`parallel_map` raises it)
@@ -156,7 +159,10 @@ def _catch(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None,
 
 
 def _run_in_child_process(function: Callable[[T], R], on_crash: Callable[[T], R], task: T) -> R:
-    """Run a task in a child process of a cluster worker, so that a crash does not end the worker."""
+    """Run a task in a child process of a cluster worker, so that a crash does not end the worker.
+
+    After `MAX_ATTEMPTS` crashes, return ``on_crash(task)``.
+    """
     executor = get_child_executor()
     for _ in range(MAX_ATTEMPTS):
         with suppress(LostTaskError):
@@ -167,7 +173,7 @@ def _run_in_child_process(function: Callable[[T], R], on_crash: Callable[[T], R]
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Raise an ExecutionError with an explanation if a process was killed or a cluster is lost."""
+    """Raise `ExecutionError` with advice if a process was killed, or a cluster is lost or cannot load the tasks."""
     try:
         yield
     except (LostTaskError, BrokenProcessPool) as error:

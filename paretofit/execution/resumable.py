@@ -19,13 +19,13 @@ def map_with_journal(
     journal: Path,
     digest: str,
 ) -> Iterator[list[Array]]:
-    """Yield the arrays that a function returns for each task, in order; those of a stopped computation are read.
+    """Yield the arrays that a function returns for each task, in order; read those that a stopped computation stored.
 
     Parameters
     ----------
     context : RunContext
     function : callable
-        Returns a sequence of arrays; runs in another process if the context has several.
+        Returns a sequence of arrays; runs in other processes if the context has more than one.
     tasks : sequence
     text : str
         Name of the results in the progress bar and in messages.
@@ -58,7 +58,7 @@ def map_with_journal(
     except ExecutionError:
         raise
     except InputError:
-        journal.unlink(missing_ok=True)  # the input will change, so that the results will be of no use
+        journal.unlink(missing_ok=True)  # the user will change the input, so the stored results are of no use
         raise
 
 

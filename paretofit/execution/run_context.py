@@ -32,13 +32,13 @@ class RunContext:
     seed: int | None = None
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T], **options: Any) -> Iterator[R]:
-        """Yield a function of each task, computed by the processes of the run; options are those of `parallel_map`."""
+        """Yield ``function(task)`` for each task, computed by the processes of the run; see `parallel_map`."""
         return parallel_map(function, tasks, self.jobs, **options)
 
     def track(self, items: Iterable[T], total: int, text: str, **options: Any) -> Iterator[T]:
         """Yield the items and report the progress; options are those of `paretofit.core.track`.
 
-        By default, as many items as the run has processes are computed at the same time.
+        By default, the option `parallel`, the number of items that are computed at the same time, is `jobs`.
         """
         return track(items, total, text, **{"enabled": self.progress, "parallel": self.jobs, **options})
 

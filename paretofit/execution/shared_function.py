@@ -19,7 +19,7 @@ from paretofit.execution.parallel import parallel_map
 
 @contextmanager
 def dump_function(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
-    """Replace a function with large arrays by a function that is small enough to be sent with every task.
+    """Yield an equivalent of a function with large arrays that is small enough to be sent with every task.
 
     On a cluster, the function is stored in a file for the duration of the block, and all workers of a machine map the
     arrays of this file into their memory, so that no data are lost if a worker is killed. Processes of this machine
@@ -73,7 +73,7 @@ class ClusterRunner:
     def __call__(self, function: Callable[[Any], R], parts: Sequence[Any]) -> Iterator[R]:
         """Apply the function to the parts, and yield the results in order."""
         with dump_function(partial(_call_on_part, function, parts), self.folder) as run:
-            yield from parallel_map(run, range(len(parts)), 1)
+            yield from parallel_map(run, range(len(parts)), 1)  # a cluster ignores the number of processes
 
 
 def _call_on_part(function: Callable[[Any], R], parts: Sequence[Any], index: int) -> R:

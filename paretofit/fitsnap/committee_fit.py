@@ -1,4 +1,4 @@
-"""Committee of a FitSNAP fit: training configurations are resampled, and the testing part is the calibration set."""
+"""Committee of a FitSNAP fit, made by resampling the training part and calibrated on the testing part."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from paretofit.uncertainty import CommitteeFit, build_part
 
 
 def check_fitsnap_committee(committee: CommitteeSettings, settings: FitsnapInput, training: Sequence[bool]) -> None:
-    """Check the settings of a committee before anything is computed."""
+    """Raise `InputError` if the solver is RIDGE, a setting is invalid, or the testing part is too small."""
     if settings.solver.name == "RIDGE":
         raise InputError(f"{settings.path}: a committee of a RIDGE fit is not supported; use 'solver = SVD'")
     committee.check(training.count(False) or None)
@@ -36,7 +36,7 @@ def build_fitsnap_committee(
     structures_and_flags: tuple[list[Atoms], list[bool]],
     context: RunContext,
 ) -> LinearPotential:
-    """Build the committee around a fit; each configuration is a group of its resampling."""
+    """Resample the training configurations, and return the potential with a committee around the fit."""
     training = rows.select(rows.is_training)
     X = training.X.copy()
     X[:, :n_excluded_columns] = 0.0  # these columns are not part of the fit
@@ -61,7 +61,7 @@ def build_fitsnap_committee(
 
 
 def _read_labels(atoms: Atoms, *, has_stress: bool) -> StructureLabels:
-    """Return the labels of a structure, whose energy is shifted already, and the stress if it is fitted."""
+    """Return the stored labels of a structure; missing labels, and the stress if it is not fitted, are NaN."""
     results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
     stress = results.get("stress") if has_stress else None
     return StructureLabels(

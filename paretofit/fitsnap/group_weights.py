@@ -1,4 +1,4 @@
-"""Optimization of the weights of groups, with separate rows for fitting, for validation and for a final test."""
+"""Optimisation of group weights, with separate configurations for the fit, the validation and a final test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ DIFFERENCE = "difference:"
 
 @dataclass(frozen=True)
 class FitRows:
-    """Rows of all configurations, and their labels minus the values of the reference potential.
+    """Rows of all configurations, with labels from which the reference potential is subtracted.
 
     Attributes
     ----------
@@ -60,9 +60,10 @@ def search_weights(
     seed: int,
     front_path: Path | None = None,
 ) -> tuple[OptimisedWeights, float]:
-    """Optimise weights on a validation set; return them, and the ratio of the test error to that of the old weights.
+    """Optimise group weights on a validation set; return them, and the ratio of the new to the old test error.
 
-    The test set contains configurations that are not used in the search; the ratio is NaN if it is empty.
+    The test set contains configurations that are not used in the search. The ratio is NaN if the test set has no rows
+    for the objectives. With `front_path`, the Pareto front of two objectives is also written to this file.
     """
     search_rows = rows.select(rows.is_training & (rows.weight > 0))  # groups with zero weight are not fitted
     parts = _assign_parts(search_rows, int(rows.configuration.max()) + 1, seed)
@@ -95,7 +96,7 @@ def _build_moments(
     n_excluded_columns: int,
     differences: dict[str, tuple[np.ndarray, float, tuple[int, int]]],
 ) -> GroupMoments:
-    """Compute the moments of the fitted rows and of one held-out part, to which the energy differences are added."""
+    """Compute the moments of the fitted rows and a held-out part; each energy difference is a held-out group."""
     is_selected = (row_parts == FITTED) | (row_parts == held_out_part)
     rows, is_held_out = search_rows.select(is_selected), row_parts[is_selected] == held_out_part
     n = len(differences)
@@ -113,7 +114,7 @@ def _build_moments(
 def _write_front(
     moments: GroupMoments, start: dict[GroupKind, float], objectives: Sequence[str], regulariser: float, path: Path
 ) -> None:
-    """Write the front between two objectives: the held-out errors and the weights of each point."""
+    """Write a CSV file with the front of two objectives: the held-out errors and the weights of each point."""
     if len(objectives) != 2:
         names = ", ".join(objectives) or "none"
         raise InputError(f"a front requires two objectives, such as energy,force; got {names}")
@@ -121,6 +122,7 @@ def _write_front(
     error_names = [f"error_{name}" for name in objectives]
     rows = []
     for share, optimised, errors in trace_weight_front(moments, start, (first, second), regulariser=regulariser):
+        # Rows are in GPa; weights in the table are for stresses in bar, as in FitSNAP's input.
         weights = {
             f"{group}:{kind.name.lower()}": weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
             for (group, kind), weight in optimised.weights.items()
@@ -132,7 +134,7 @@ def _write_front(
 
 
 def _build_difference(rows: FitRows, objective: str) -> tuple[np.ndarray, float, tuple[int, int]]:
-    """Build the row and label of an energy difference per atom, ``difference:a/b``, and return both configurations."""
+    """Return the row and label of the energy difference per atom ``difference:a/b``, and the indices of a and b."""
     first, slash, second = objective.removeprefix(DIFFERENCE).partition("/")
     pair = []
     for name in (first, second):
@@ -143,12 +145,13 @@ def _build_difference(rows: FitRows, objective: str) -> tuple[np.ndarray, float,
                 f"structures are called '{name}'"
             )
         pair.append(matches[0])
+    # Each configuration has a single energy row.
     a, b = (np.flatnonzero((rows.configuration == k) & (rows.kind == RowKind.ENERGY))[0] for k in pair)
     return rows.X[a] - rows.X[b], float(rows.y[a] - rows.y[b]), (pair[0], pair[1])
 
 
 def _assign_parts(rows: FitRows, n_configurations: int, seed: int) -> np.ndarray:
-    """Assign each configuration to the fitted, validation or test part, by group."""
+    """Assign the configurations of each group at random to the fitted, validation and test parts."""
     rng = np.random.default_rng(seed)
     parts = np.full(n_configurations, FITTED)
     for group in dict.fromkeys(rows.group.tolist()):
@@ -168,7 +171,7 @@ def _compute_mean_weight(rows: FitRows, part: GroupKind) -> float:
 
 
 def _parse_objectives(moments: GroupMoments, objectives: Sequence[str]) -> dict[GroupKind, float]:
-    """Convert objectives to the importance of the held-out error of each group and kind."""
+    """Convert objectives to the importance of each group and kind; an objective is shared equally by its matches."""
     importance: dict[GroupKind, float] = {}
     kinds = {kind.name.lower(): kind for kind in RowKind}
     for objective in objectives:
@@ -190,7 +193,7 @@ def _parse_objectives(moments: GroupMoments, objectives: Sequence[str]) -> dict[
 
 
 def replace_weights(rows: FitRows, weights: dict[GroupKind, float]) -> FitRows:
-    """Replace the weights of all rows whose group and kind have a new weight."""
+    """Return the rows with the new weights; rows whose group and kind have no new weight do not change."""
     row_weights = rows.weight.copy()
     for (group, kind), weight in weights.items():
         row_weights[(rows.group == group) & (rows.kind == kind)] = weight

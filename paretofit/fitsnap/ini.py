@@ -12,7 +12,7 @@ Number = TypeVar("Number", int, float)
 
 
 def _parse_keys(table: str) -> dict[str, set[str]]:
-    """Parse lines of the form ``SECTION: key key``; a section may have several lines."""
+    """Return the keys by section from lines of the form ``SECTION: key key``; a section may have several lines."""
     keys: dict[str, set[str]] = {}
     for line in table.strip().splitlines():
         section, _, names = line.partition(":")
@@ -20,7 +20,7 @@ def _parse_keys(table: str) -> dict[str, set[str]]:
     return keys
 
 
-# Not listed: the keys of ESHIFT, which are elements, group names in GROUPS, and pair_coeff1, ... in REFERENCE.
+# User-defined keys are not listed: elements in ESHIFT, group names in GROUPS, and pair_coeff1, ... in REFERENCE.
 SUPPORTED_KEYS = _parse_keys("""
     BISPECTRUM: numTypes type twojmax rcutfac rfac0 rmin0 wj radelem sinner dinner bzeroflag chemflag quadraticflag
     BISPECTRUM: switchflag bnormflag wselfallflag switchinnerflag
@@ -36,7 +36,7 @@ SUPPORTED_KEYS = _parse_keys("""
     SCRAPER: scraper
     SOLVER: solver
 """)
-# Keys for outputs, for other methods that give the same result, and of other solvers and scrapers.
+# Keys that do not change a fit: they set outputs, methods with the same result, or other solvers and scrapers.
 IGNORED_KEYS = _parse_keys("""
     EXTRAS: dump_descriptors dump_truth dump_weights dump_dataframe dump_peratom dump_perconfig dump_configs
     EXTRAS: multinode_testing
@@ -49,7 +49,7 @@ IGNORED_KEYS = _parse_keys("""
     SOLVER: compute_testerrs detailed_errors normalweight normweight normratio nsam cov_nugget mcmc_num mcmc_gamma
     SOLVER: mcmc_sigma merr_mult merr_method merr_cfs
 """)
-IGNORED_KEYS["SCRAPER"] |= IGNORED_KEYS["GROUPS"]  # keys of the VASP scraper
+IGNORED_KEYS["SCRAPER"] |= IGNORED_KEYS["GROUPS"]  # keys of the VASP scraper may be in both sections
 UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {  # options that change the fit, and are accepted only if they are off
     "BISPECTRUM": {
         "alloyflag": "FitSNAP has removed it",
@@ -106,7 +106,7 @@ class IniFile:
         return [key for key in self._parser.options(section) if key not in self._parser.defaults()]
 
     def get_text(self, section: str, key: str, default: str) -> str:
-        """Return a value after substitution of %(name)s, with words separated by single spaces."""
+        """Return a value after substitution of %(name)s, with single spaces; raise `InputError` if it is empty."""
         try:
             value = self._parser.get(section, key, fallback=default)
         except configparser.InterpolationError as error:
@@ -123,7 +123,7 @@ class IniFile:
         return InputError(f"{self.path}: [{section}] {key} {problem}; got '{self.get_text(section, key, 'nothing')}'")
 
     def get_flag(self, section: str, key: str, *, default: bool) -> bool:
-        """Return a value that is 0, 1 or a synonym that FitSNAP accepts, as a bool."""
+        """Convert a value to a bool; it must be 0, 1 or a synonym that FitSNAP accepts."""
         value = self.get_text(section, key, str(default)).lower()
         if value not in TRUE_VALUES | FALSE_VALUES:
             raise self.build_error(section, key, "must be 0 or 1")
@@ -143,7 +143,7 @@ class IniFile:
         return tuple(values)
 
     def get_choice(self, section: str, key: str, supported: Sequence[str], unsupported: Sequence[str]) -> str:
-        """Return a value among `supported`, by default the first; case is ignored, as in FitSNAP."""
+        """Return a value of `supported`, by default the first; the case in the file is ignored, as in FitSNAP."""
         value = self.get_text(section, key, supported[0])
         if value.upper() in supported:
             return value.upper()
@@ -213,7 +213,7 @@ def _explain_unknown_key(section: str, key: str, keys: set[str]) -> str:
 
 
 def parse_number(number_type: Callable[[str], Number], text: str) -> Number | None:
-    """Convert a text to a number; return None if it is not a finite number."""
+    """Convert a string to a number; return None if it is not a finite number."""
     try:
         value = number_type(text)
     except ValueError:
@@ -222,7 +222,7 @@ def parse_number(number_type: Callable[[str], Number], text: str) -> Number | No
 
 
 def suggest_match_ignoring_case(word: str, candidates: Iterable[str]) -> str:
-    """Suggest a candidate as `suggest_match` does, but prefer a candidate that differs only in case."""
+    """Return the hint of `suggest_match`, but prefer a candidate that differs only in case."""
     candidates = list(candidates)
     matches = [candidate for candidate in candidates if candidate.lower() == word.lower()]
     return f"; did you mean '{matches[0]}'?" if matches else suggest_match(word, candidates)

@@ -1,7 +1,7 @@
 """Reader of FitSNAP's input files (``.in``), with FitSNAP's defaults for missing keys.
 
-Nothing is fitted here and no structure is read. Every key of a file is read, or listed in ``ignored_keys`` because it
-does not change the fit, or causes an error. Defaults and meanings of keys are those of FitSNAP 3.1
+Nothing is fitted here and no structure is read. Each key of a file is read, causes an error, or is listed in
+``ignored_keys`` because it does not change the fit. Defaults and meanings of keys are those of FitSNAP 3.1
 (``fitsnap3lib/io/sections``, ``fitsnap3lib/scrapers``). Keys are case-sensitive, as in FitSNAP.
 """
 
@@ -71,8 +71,8 @@ class Calculator:
 class Solver:
     """Solver of the fit: SVD (minimum-norm least squares) or RIDGE.
 
-    SVD omits singular values below 1e-13 of the largest, and its `alpha` is zero. RIDGE adds alpha ‖β‖² to the loss,
-    including the constant columns, with unscaled coefficients.
+    SVD omits singular values below 1e-13 of the largest, and its `alpha` is zero. RIDGE adds alpha ‖β‖² to the loss;
+    the coefficients β are unscaled and include those of the constant columns.
     """
 
     name: str
@@ -83,13 +83,13 @@ class Solver:
 class FitsnapInput:
     """Content of a FitSNAP input.
 
-    `eshift` (eV, for every element) is added to the energy of each atom of that element. `reference` is subtracted from
-    the labels; in contrast to FitSNAP, its lines are not converted to lower case, which would change names of files and
-    elements. With `smartweights`, FitSNAP divides each weight of a training (testing) configuration by the number of
-    training (testing) configurations of its group. It also divides the force weight by 3N, and by 6 if stresses are
-    fitted (in FitSNAP the 6 indeed does not affect the stress weight). A `random_seed` of 0 means that no seed was
-    chosen. `metrics_file` and `potential_file` are names of output files. `ignored_keys` are keys of the file that do
-    not change the fit.
+    `eshift` (eV, by element) is added to the energy once for each atom of the element. `reference` is subtracted from
+    the labels; its lines are not converted to lower case as in FitSNAP, because this would change the names of files
+    and elements. With `smartweights`, FitSNAP divides each weight of a training (testing) configuration by the number
+    of training (testing) configurations of its group. It also divides the force weight by 3N, and, if stresses are
+    fitted, again by 6 (FitSNAP indeed divides the force weight by 6, not the stress weight). A `random_seed` of 0 means
+    that no seed was chosen. `metrics_file` and `potential_file` are names of output files. `ignored_keys` are keys of
+    the file that do not change the fit.
     """
 
     path: Path
@@ -156,13 +156,13 @@ def _list_ignored_keys(ini: IniFile) -> tuple[str, ...]:
 def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
     """List the files of each group: the JSON files of its directory in natural order, or its single XYZ file.
 
-    In contrast, FitSNAP reads files in the order in which the file system lists them, so that its split of a group
-    differs between machines. In its XYZ files, stress is in bar and positive in compression.
+    FitSNAP itself reads files in the order in which the file system lists them, so that its split of a group differs
+    between machines. In XYZ files for FitSNAP, stress is in bar and positive in compression.
 
     Raises
     ------
     InputError
-        If a group has no directory or no files.
+        If the data directory is missing, a group has no directory or no files, or a path cannot be read.
     """
     try:
         if not fitsnap_input.data_path.is_dir():
@@ -232,7 +232,7 @@ def _read_shifts(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
 
 
 def read_reference(ini: IniFile) -> ReferencePotential:
-    """Read a reference potential that needs positions only, so that charges and spins can be ignored.
+    """Read the reference potential, and check that it requires no charges or spins, because these are ignored.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def _find_xyz_file(settings: FitsnapInput, group: str) -> list[Path]:
             f"{settings.path}: group '{group}' has no file: neither {candidates[0]} nor {candidates[1]} exists"
             f"{_suggest_path(settings.data_path / group)}"
         )
-    return files[:1]
+    return files[:1]  # the suffix that FitSNAP prefers
 
 
 def _suggest_path(path: Path) -> str:

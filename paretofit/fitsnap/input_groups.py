@@ -35,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True)
 class GroupSplit(Generic[Item]):
-    """Training and testing parts of a group; `note` is a message if not every configuration is used as requested."""
+    """Training and testing parts of a group, and a note if configurations are unused or missing, or an empty string."""
 
     training: list[Item]
     testing: list[Item]
@@ -61,7 +61,7 @@ def read_groups(ini: IniFile) -> tuple[Group, ...]:
 
 
 def _read_columns(ini: IniFile) -> tuple[list[str], list[str]]:
-    """Read names and types of the columns of a group's line; the first column is the name of the group."""
+    """Read and check the names and types of the columns of a group's line; the first is the name of the group."""
     names = ini.get_text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
     kinds = ini.get_text("GROUPS", "group_types", "str float float float float").split()
     if names[0] != "name":
@@ -82,7 +82,7 @@ def _read_columns(ini: IniFile) -> tuple[list[str], list[str]]:
 
 
 def _read_group_section(ini: IniFile) -> list[tuple[str, str, list[str]]]:
-    """Read the groups of [GROUPS]: location for messages, name, and values of the columns."""
+    """Return ``(location, name, values)`` of each group in [GROUPS]; messages contain the location."""
     names = [key for key in ini.keys("GROUPS") if key not in GROUP_OPTIONS]
     return [(f"{ini.path}: [GROUPS] {name}", name, ini.get_text("GROUPS", name, "").split()) for name in names]
 
@@ -145,7 +145,7 @@ def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | 
     """Split the files or configurations of a group into a training and a testing part, as FitSNAP does.
 
     A fraction f of n configurations means max(1, ⌊f n + 1/2⌋) configurations, or none if f is 0. The testing part
-    follows the training part, and is truncated if both exceed n. Other configurations are in neither part.
+    follows the training part; both end at n if they are too large. Remaining configurations are in neither part.
 
     Parameters
     ----------

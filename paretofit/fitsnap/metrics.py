@@ -1,4 +1,4 @@
-"""Table of the errors of a fit with FitSNAP's columns, and its text in FitSNAP's format."""
+"""Table of fit errors with FitSNAP's columns, and its conversion to FitSNAP's text format."""
 
 from itertools import product
 
@@ -17,7 +17,8 @@ METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
 def compute_fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
     """Compute FitSNAP's table of errors for the training and the testing rows.
 
-    ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)². For "Weighted" errors, rows are multiplied by their weights.
+    ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)². For "Weighted" errors, the residuals and labels are
+    multiplied by the weights of the rows.
     """
     residual = rows.X @ coefficients - rows.y
     table = []

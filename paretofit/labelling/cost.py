@@ -6,7 +6,7 @@ P = V·E_cut^{3/2}, and the number of electrons Nₑ:
 
     seconds = c₀ + c₁ Nₖ + c₂ P + c₃ Nₖ P Nₑ + c₄ Nₖ P Nₑ²
 
-A fit to 591 beryllium labels of three cheap levels predicted the mean cost of 700 eV and 0.25 1/Å within 6 %.
+A fit to 591 beryllium labels of three cheap levels predicted the mean cost at 700 eV and 0.25 1/Å within 6 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from paretofit.core import Array
 from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.ladder import Level
 
-# Seconds of GPAW on one core for beryllium; only their ratios matter once a label is finished.
+# For seconds of GPAW on one core for beryllium; once a label is finished, only the ratios matter.
 PRIOR_COEFFICIENTS = np.array([0.1, 0.015, 2.7e-6, 1.0e-8, 1.0e-10])
 PACE_WEIGHT_S = 10.0  # seconds of finished work at which the measured pace has the same weight as the estimate
 PRIOR_WEIGHT = 0.1  # weight of the ratios of the prior relative to one label
@@ -28,7 +28,7 @@ PRIOR_WEIGHT = 0.1  # weight of the ratios of the prior relative to one label
 
 @dataclass(frozen=True)
 class CostModel:
-    """Coefficients of the terms, and the rms residual of log(seconds) of the labels."""
+    """Fitted coefficients of the five terms, and the rms residual of log(seconds) over the labels."""
 
     coefficients: Array
     rms_log_residual: float
@@ -40,10 +40,11 @@ class CostModel:
 
 
 def cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
-    """Compute the ``(5,)`` terms of the model for one label; without a cutoff, only start-up and electrons."""
+    """Compute the ``(5,)`` terms of one label; without a cutoff, only the start-up and the number of electrons."""
     electrons = engine.count_electrons(atoms)
     if level.cutoff_ev is None:
         return np.array([1.0, 0.0, 0.0, electrons, 0.0])
+    # k and -k are equivalent, but Gamma has no partner
     n_kpoints = np.ceil((np.prod(level.get_kpoint_mesh(atoms)) + 1) / 2)
     basis = _get_volume(atoms) * level.cutoff_ev**1.5
     return np.array([1.0, n_kpoints, basis, n_kpoints * basis * electrons, n_kpoints * basis * electrons**2])
@@ -62,10 +63,10 @@ def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
     Returns
     -------
     CostModel
-        Non-negative coefficients that minimise relative errors, and have the ratios of the prior where the labels do
-        not determine them. Without labels, the prior with an rms log residual of 1.
+        Non-negative coefficients that minimise relative errors; coefficients that the labels do not determine keep the
+        ratios of the prior. Without labels, the prior with an rms log residual of 1.
     """
-    label_seconds = np.maximum(np.asarray(seconds, dtype=float), 1e-3)
+    label_seconds = np.maximum(np.asarray(seconds, dtype=float), 1e-3)  # relative errors require positive costs
     if not len(label_seconds):
         return CostModel(PRIOR_COEFFICIENTS, 1.0, 0)
     scale = np.median(label_seconds / (terms @ PRIOR_COEFFICIENTS))
@@ -78,7 +79,7 @@ def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
 
 
 def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[int]:
-    """Choose cheap labels that differ in every term, to be computed for an estimate of the cost.
+    """Choose cheap labels with widely different terms, which are computed to estimate the cost of all labels.
 
     Parameters
     ----------
@@ -100,6 +101,7 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
     distances = np.full(len(terms), np.inf)
     while len(selected) < min(max_labels, len(terms)):
         distances = np.minimum(distances, np.linalg.norm(logarithms - logarithms[selected[-1]], axis=1))
+        # at most twice an equal share of the remaining budget
         is_affordable = costs <= (budget_s - costs[selected].sum()) / max(1, (max_labels - len(selected)) / 2)
         is_affordable[selected] = False
         if not is_affordable.any():
@@ -109,7 +111,7 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
 
 
 def _get_volume(atoms: Atoms) -> float:
-    """Return the volume of the cell in Å³; without a cell, that of a box with 5 Å around the molecule."""
+    """Return the volume of the cell in Å³; without a cell, of a box that extends 5 Å beyond the atoms."""
     volume = float(abs(np.linalg.det(atoms.cell.complete()[:]))) if atoms.cell.any() else 0.0
     return volume if volume > 0 else float(np.prod(np.ptp(atoms.positions, axis=0) + 10.0))
 
@@ -159,5 +161,5 @@ def format_seconds(seconds: float, unit_prefix: str = "") -> str:
 
 
 def format_wall_time(seconds: float, jobs: int) -> str:
-    """Format the wall time of a number of CPU seconds on `jobs` cores."""
+    """Format the wall time in which `jobs` cores spend a number of CPU seconds."""
     return f"{format_seconds(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"

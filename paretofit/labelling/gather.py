@@ -21,7 +21,7 @@ COMPARED_SETTINGS = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smeari
 
 @dataclass
 class CollectedData:
-    """Configurations by id, in order of appearance, and the labels and settings of each level of their datasets."""
+    """Configurations by id, in order of appearance, and the stored labels and settings of each level."""
 
     configurations: dict[int, Atoms] = field(default_factory=dict)
     labels: dict[str, dict[int, Label]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class CollectedData:
         return list_elements(self.configurations.values())
 
     def add(self, atoms: Atoms, config_id: int | None, origin: str) -> None:
-        """Add a configuration, unless it was already added.
+        """Add a configuration, unless it was already added; without an id, it is identified by its geometry.
 
         Raises
         ------
@@ -106,13 +106,13 @@ def _add_dataset(collected: CollectedData, path: Path, settings: LabelSettings) 
             labels = collected.labels.setdefault(name, {})
             is_complete = data.labels(name).complete
             for k, label in enumerate(read_labels(data, name)):
-                # Incomplete labels are treated as missing.
+                # Incomplete labels count as missing; failed labels are computed again only on request.
                 if label is not None and (is_complete[k] or label["status"] == "failed"):
                     labels.setdefault(int(data.ids[k]), label)
 
 
 def _check_level(level: str, stored: dict[str, Any], requested: dict[str, Any], engine: Engine) -> None:
-    """Check that stored labels have the requested settings, program and options, as far as they were stored."""
+    """Raise `InputError` if the settings, program or options stored with a level differ from the requested ones."""
     for key in COMPARED_SETTINGS:
         if key in stored and key in requested and stored[key] != requested[key]:
             raise InputError(

@@ -43,7 +43,7 @@ class LabelPlan:
     finished_records : dict
         Records of this and earlier runs, by task key.
     task_keys : dict
-        Keys of all tasks, by level and configuration id.
+        Keys of all tasks, finished ones included, by level and configuration id.
     """
 
     collected: CollectedData
@@ -52,7 +52,7 @@ class LabelPlan:
     task_keys: dict[str, dict[int, str]]
 
     def list_finished(self, level: str) -> dict[int, Label]:
-        """Return the labels of a level that tasks of the plan have computed, by configuration id."""
+        """Return the records of the finished tasks of a level, failed ones included, by configuration id."""
         records, keys = self.finished_records, self.task_keys.get(level, {})
         return {config_id: records[key] for config_id, key in keys.items() if key in records}
 
@@ -105,13 +105,14 @@ def plan_labels(
         task_keys[level.name] = {task.config_id: task.key for task in level_tasks}
         tasks += [task for task in level_tasks if _must_compute(finished_records.get(task.key), retry_failed)]
     if settings.order == "configurations":
+        # reversed, so that the first task of each configuration determines the index
         first_index = {task.config_id: index for index, task in reversed(list(enumerate(tasks)))}
         tasks.sort(key=lambda task: first_index[task.config_id])  # a stable sort keeps the levels in order
     return LabelPlan(collected, tasks, finished_records, task_keys)
 
 
 def open_label_journal(folder: Path) -> JsonLines:
-    """Open the journal of a run directory, and add finished labels that a killed run could not add."""
+    """Open the journal of a run directory, and move into it the finished labels that a killed run left in files."""
     journal = JsonLines(folder / JOURNAL_FILE)
     journal_keys = {record["key"] for record in journal.entries if is_record(record)}
     for path in sorted((folder / FINISHED_FOLDER).glob("*.json")):
@@ -164,7 +165,7 @@ def _must_compute(label: Mapping[str, Any] | None, retry_failed: bool) -> bool:
 def compute_labels(
     plan: LabelPlan, settings: LabelSettings, journal: JsonLines, folder: Path, jobs: int
 ) -> Generator[tuple[Task, Record], None, None]:
-    """Compute the labels of a plan; each label is added to the journal before it is yielded."""
+    """Compute the labels of a plan; yield each after adding it to the journal, and stop if too many fail alike."""
     call = partial(
         compute_label,
         engine=settings.engine,
@@ -172,7 +173,7 @@ def compute_labels(
         failed_folder=folder.absolute() / "failed",
         finished_folder=folder.absolute() / FINISHED_FOLDER,
     )
-    program = settings.engine.describe_version([]).split(",", maxsplit=1)[0]
+    program = settings.engine.describe_version([]).split(",", maxsplit=1)[0]  # without the data
     failures = FailureCounter()
     try:
         with closing(run_tasks(call, plan.tasks, jobs, _make_crash_record, job_per_task=True)) as results:
@@ -187,17 +188,17 @@ def compute_labels(
                 yield task, record
                 failures.add(record)
     finally:
-        remove_stale_folders("label")  # those of `compute_label`
+        remove_stale_folders("label")  # scratch directories of killed `compute_label` processes
 
 
 @dataclass
 class FailureCounter:
-    """Number of consecutive labels that failed for the same reason, which probably concerns all labels.
+    """Counter of consecutive labels that failed for the same reason, which then probably affects all labels.
 
     Attributes
     ----------
     reason : str
-        Reason of the last failure without its numbers, which differ between labels, such as paths and energies.
+        Reason of the last failure without paths and numbers, because these differ between labels.
     count : int
     has_success : bool
         Whether any label of the run has succeeded.
@@ -208,7 +209,7 @@ class FailureCounter:
     has_success: bool = False
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Count a record.
+        """Count a failed record, or reset the count after a success.
 
         Raises
         ------
@@ -282,7 +283,7 @@ def _make_metadata(settings: LabelSettings, name: str, elements: list[str]) -> d
 
 
 def _order_levels(stored_levels: list[str], ladder: list[str]) -> list[str]:
-    """Insert each new level after its predecessor in the ladder; existing levels keep their order."""
+    """Return the stored levels in their order, with each new level inserted after its predecessor in the ladder."""
     order = list(stored_levels)
     for k, name in enumerate(ladder):
         if name not in order:

@@ -1,6 +1,6 @@
 """The convergence ladder: named DFT settings in order of cost, ending with the reference.
 
-A level sets the accuracy of a calculation and does not depend on the engine, which translates it to its input.
+A level sets the accuracy of a calculation and does not depend on the engine; each engine translates it to its input.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class Level(StrictSettings):
         return {**metadata, "scf": tolerances, **({"options": self.options} if self.options else {})}
 
     def resolution(self) -> tuple[float, float]:
-        """Return the cutoff and minus the k-point spacing, which must not decrease from level to level."""
+        """Return the cutoff and minus the k-point spacing; neither may decrease from one level to the next."""
         return self.cutoff_ev or 0.0, -(self.kspacing_per_angstrom or np.inf)
 
 
@@ -85,7 +85,14 @@ PAPER_LADDER = tuple(
 
 
 def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
-    """Raise `ValueError` if names are repeated, or a level has a coarser cutoff or spacing than its predecessor."""
+    """Check the levels of a ladder, and return them.
+
+    Raises
+    ------
+    ValueError
+        If two levels have the same name, or a level has the same settings as its predecessor, a lower cutoff or a
+        larger k-point spacing.
+    """
     names = [level.name for level in levels]
     if duplicate_names := [name for k, name in enumerate(names) if name in names[:k]]:
         raise ValueError(f"the ladder has two levels with the name '{duplicate_names[0]}'; rename one of them")

@@ -1,4 +1,4 @@
-"""Computation of one label (a configuration at a level) in a worker process; a failure also gives a record."""
+"""Computation of one label (a configuration at a level) in a worker process; a failed label has a record, too."""
 
 import json
 import resource
@@ -29,7 +29,7 @@ from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedEr
 from paretofit.labelling.ladder import Level
 
 Record = dict[str, Any]
-MIN_FREE_BYTES = 1 << 20  # a disk with less free space is treated as full, as the engine may report any error
+MIN_FREE_BYTES = 1 << 20  # with less free space, a disk counts as full, because engines report this by various errors
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def compute_label(
     failed_folder : Path
         Directory for the files of the engine if the label fails.
     finished_folder : Path, optional
-        Directory in which the record is stored before it is returned, in case the main process was killed.
+        Directory in which the record is stored before it is returned, in case the main process is killed.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def _raise_if_disk_full(error: Exception) -> None:
 
 
 def _check_outcome(outcome: Outcome, n_atoms: int) -> Outcome:
-    """Raise `EngineError` if the result of an engine has the wrong shape or is not finite."""
+    """Return the result of an engine; raise `EngineError` if it has the wrong shape or is not finite."""
     shapes = {"energy": (), "forces": (n_atoms, 3), "stress": (6,)}
     for quantity, shape in shapes.items():
         value = getattr(outcome, quantity)
@@ -153,7 +153,7 @@ def _check_outcome(outcome: Outcome, n_atoms: int) -> Outcome:
 
 
 def read_output(task: Task, engine: Engine, source: Path) -> Record | None:
-    """Read a label computed on another machine from ``source/<level>/<id>``; None if it has not been computed."""
+    """Read the record of a label from ``source/<level>/<id>`` of another machine; None if it was not computed."""
     folder = source / task.level.name / str(task.config_id)
     if not folder.is_dir():
         return None
@@ -181,7 +181,7 @@ def is_record(entry: Any) -> bool:
 
 
 def make_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Record:
-    """Make the record of a label, which can be stored as JSON without loss of digits."""
+    """Make the record of a label, with types that JSON stores without loss of digits."""
     record: Record = {"key": task.key, "id": task.config_id, "level": task.level.name}
     record |= {"seconds": info.get("cpu_seconds"), "status": "failed" if outcome is None else "done"}
     if outcome is None:

@@ -1,8 +1,8 @@
-"""Labelled configurations that a committee was not trained on: the points of its calibration, and the new batch.
+"""Errors of a committee on labelled configurations that it was not trained on: calibration points and new batches.
 
-Three sources give points: configurations of the training set in committees without their fold (`CROSS_VALIDATION`,
-linear models only), validation and test sets (`HELD_OUT`), and the frames of each batch as the committee that chose
-them predicted them (`NEW_BATCH`).
+Points have three sources: configurations of the training set, each predicted by a committee that was trained without
+its fold (`CROSS_VALIDATION`, linear models only); validation and test sets (`HELD_OUT`); and the frames of each batch,
+predicted by the committee that chose them (`NEW_BATCH`).
 """
 
 from __future__ import annotations
@@ -53,26 +53,28 @@ def evaluate_batch(
     Parameters
     ----------
     committee : Committee
-        The committee that chose the frames, which was not trained on them.
+        Committee that chose the frames; it was not trained on them.
     previous : IterationFolder
-        Folder of the iteration that chose them, whose ``frames.csv`` contains the predicted errors.
+        Folder of the iteration that chose the frames; its ``frames.csv`` contains the predicted errors.
     labelled : LabelledStructures
         The frames with their labels.
     records : DataFrame
-        Their rows of `describe_configurations`.
+        Rows of `describe_configurations` for these frames.
     context : RunContext
 
     Returns
     -------
     DataFrame
-        Columns of `CommitteeErrors.table`, and by property ``*_expected`` and ``*_bound``, NaN if unknown.
+        Columns of `CommitteeErrors.table`, and for each property ``*_expected`` and ``*_bound`` (predicted error and
+        its upper bound); NaN if unknown, or if only a part of the frame was labelled.
     """
     table = evaluate_committee(committee, labelled, records, context).table
     names = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("expected", "bound")]
     frames = pd.read_csv(previous.path / "frames.csv") if (previous.path / "frames.csv").is_file() else pd.DataFrame()
     if "config_id" not in frames:
         return table.assign(**dict.fromkeys(names, np.nan))
-    is_whole = frames.get("atoms_to_label", frames.get("atoms")) == frames.get("atoms")  # not cut down
+    # errors were predicted for whole frames, and do not apply to a part that was cut out of one
+    is_whole = frames.get("atoms_to_label", frames.get("atoms")) == frames.get("atoms")
     predicted = frames[frames["config_id"].notna() & is_whole].set_index("config_id").reindex(columns=names)
     return table.join(predicted, on="id")
 
@@ -124,7 +126,7 @@ def collect_points(
     labelled : LabelledStructures
         All labelled configurations, in the order of the training data.
     errors : CommitteeErrors
-        Errors of the committee on them.
+        Errors of the committee on `labelled`.
     context : RunContext
 
     Returns
@@ -145,12 +147,12 @@ def collect_points(
 
 
 def read_points(iteration: IterationFolder) -> pd.DataFrame:
-    """Read the points of a calibration that the training has written.
+    """Read the calibration points that the training stage has written.
 
     Raises
     ------
     InputError
-        If an earlier version has trained the committee of this iteration.
+        If the file is missing, because an earlier version trained the committee of this iteration.
     """
     path = iteration.path / "calibration.csv"
     if not path.is_file():
@@ -162,11 +164,11 @@ def _read_batches(folder: LearnFolder, k: int) -> Iterable[pd.DataFrame]:
     for number in folder.list_iterations():
         path = folder.iteration(number).path / "batch_errors.csv"
         if number <= k and path.is_file():
-            yield pd.read_csv(path).assign(of=number - 1)
+            yield pd.read_csv(path).assign(of=number - 1)  # the previous committee chose and predicted the batch
 
 
 def format_test_errors(rmse: dict[str, dict[str, float]]) -> str:
-    """Format the errors on the test set, also as weighted in the training; a property without labels is named."""
+    """Format the test errors, unweighted and weighted as in the training; name the properties without labels."""
     parts: list[str] = []
     missing: list[Any] = []
     for name, values in rmse.items():

@@ -1,7 +1,7 @@
 """Errors of a committee on the labelled configurations, by set and by member.
 
-Errors and disagreements are in meV/atom, meV/Å and GPa. `evaluate_cross_validation` gives those of configurations of
-the training set in committees that were not trained on them.
+Errors and disagreements are in meV/atom, meV/Å and GPa. `evaluate_cross_validation` computes them for configurations of
+the training set, each with a committee that was not trained on it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from paretofit.potentials import (
 )
 
 SET_NAMES = (TRAIN, VALIDATE, TEST)
-MAX_MEMBER_ERROR_RATIO = 2.0
+MAX_MEMBER_ERROR_RATIO = 2.0  # of a usual member's training error to the smallest of all members
 FIRST_TEST = "first_test"  # test set of the first iteration: unlike the full test set, it is the same in all iterations
 
 
@@ -41,15 +41,15 @@ class CommitteeErrors:
     table : DataFrame
         A row per configuration: columns of the records, ``n_atoms, periodic`` (number of periodic directions),
         ``extrapolation_grade``, and by property ``*_std`` (disagreement), ``*_committee_error`` (equation 2 of Bidoggia
-        et al., 2025) and ``*_error`` (root mean square error of the mean); meV/atom, meV/Å, GPa; NaN without a label.
+        et al., 2025) and ``*_error`` (of the mean prediction, root mean square); meV/atom, meV/Å, GPa; NaN if unknown.
     components : DataFrame
         A row per label component of the validation and test sets: ``configuration`` (row of the table), ``quantity,
         label, prediction, error``.
     rmse : dict of str to dict
-        Root mean square errors by set and property: ``value`` of the potential (the mean of the members), ``weighted``,
-        the same with the weights of the training, in which structures far above equilibrium count less, ``members``
-        and ``spread``, the mean and standard deviation of the errors of the individual members, ``by_member``, their
-        errors, and ``labels``, the number of configurations with a label.
+        Root mean square errors by set and property. ``value``: of the potential (the mean of the members).
+        ``weighted``: the same with the weights of the training, which are lower for structures far above equilibrium.
+        ``by_member``: of each member. ``members``, ``spread``: mean and standard deviation of ``by_member``.
+        ``labels``: number of configurations with a label.
     """
 
     table: pd.DataFrame
@@ -58,12 +58,12 @@ class CommitteeErrors:
 
 
 class _Comparison(NamedTuple):
-    """Comparison of a committee with the labels of one structure; columns are `PROPERTIES` in their units."""
+    """Comparison of a committee with the labels of one structure; columns are `PROPERTIES` (meV/atom, meV/Å, GPa)."""
 
     squared_errors: Array  # (n_members, 3), means over components
     counts: list[int]  # (3,) labelled components
-    spread: list[float]  # (3,)
-    error: list[float]  # (3,)
+    spread: list[float]  # (3,) disagreements
+    error: list[float]  # (3,) root mean square errors of the mean prediction
 
     @property
     def committee_error(self) -> Array:
@@ -114,7 +114,7 @@ def evaluate_committee(
 def evaluate_cross_validation(
     cross_validation: CrossValidation, labelled: LabelledStructures, context: RunContext
 ) -> pd.DataFrame:
-    """Compute disagreements and errors of configurations of the training set in committees without them.
+    """Compute disagreements and errors of training configurations with committees that were not trained on them.
 
     Parameters
     ----------
@@ -126,7 +126,8 @@ def evaluate_cross_validation(
     Returns
     -------
     DataFrame
-        ``*_std``, ``*_committee_error`` and ``*_error`` of the structures that belong to a fold, by their index.
+        ``*_std``, ``*_committee_error`` and ``*_error`` of the structures that belong to a fold; the index is the
+        position of the structure in `labelled`.
     """
     parts = []
     for number, committee in enumerate(cross_validation.committees):
@@ -138,7 +139,7 @@ def evaluate_cross_validation(
 
 
 def _add_columns(table: pd.DataFrame, comparisons: list[_Comparison]) -> pd.DataFrame:
-    """Add the columns ``*_std``, ``*_committee_error`` and ``*_error`` to a table, in place."""
+    """Add the columns ``*_std``, ``*_committee_error`` and ``*_error`` to a table in place, and return the table."""
     for k, name in enumerate(PROPERTIES):
         table[f"{name}_std"] = [row.spread[k] for row in comparisons]
         table[f"{name}_committee_error"] = [row.committee_error[k] for row in comparisons]
@@ -166,6 +167,7 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array, weights: 
         return np.where(totals > 0, np.sqrt(mean_square), np.nan)
 
     member_rmse = average(squared_errors, counts[:, None, :])
+    # weights multiply rows, so squared errors are multiplied by the squares of the weights
     mean_rmse, weighted_rmse = (average(errors**2, factors) for factors in (counts, weights[:, None] ** 2 * counts))
     return {
         name: {
@@ -183,13 +185,15 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array, weights: 
 def find_usual_members(rmse: dict[str, dict[str, Any]]) -> list[int]:
     """Find the members whose training errors are at most `MAX_MEMBER_ERROR_RATIO` times the smallest of all members.
 
+    If there is no such member, the member with the smallest force error is returned.
+
     Parameters
     ----------
     rmse : dict of str to dict
         Errors on the training set by property, as in `CommitteeErrors`.
     """
     errors = np.array([rmse[name]["by_member"] for name in ("energy", "forces")])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # NaN, from 0 / 0 or missing labels, counts as usual
         ratios = errors / errors.min(axis=1, keepdims=True)
     return np.flatnonzero(~(ratios > MAX_MEMBER_ERROR_RATIO).any(axis=0)).tolist() or [int(errors[1].argmin())]
 
@@ -197,7 +201,7 @@ def find_usual_members(rmse: dict[str, dict[str, Any]]) -> list[int]:
 def _assess_and_compare(
     committee: Committee, pair: tuple[Atoms, StructureLabels]
 ) -> tuple[_Comparison, float, pd.DataFrame]:
-    """Compare the predictions for one structure with its labels; return also its grade and its components."""
+    """Compare predictions for one structure with its labels; also return its grade and the table of its components."""
     atoms, label = pair
     assessment, members = committee.assess_members(atoms)
     components = tabulate_components(label, assessment, len(atoms))

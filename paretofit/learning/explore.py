@@ -25,10 +25,10 @@ from paretofit.structures import is_too_close
 
 MAX_CHECK_INTERVAL_STEPS = 20  # between checks of temperature, volume and distances
 TEMPERATURE_CHECKS = 5  # number of checks in the running mean of the temperature
-EQUILIBRATION_FRAMES = 3
-GRADE_CHECK_INTERVAL = 5  # the extrapolation grade, which costs as much as many steps, is part of every fifth check
+EQUILIBRATION_FRAMES = 3  # number of frames that are recorded during the equilibration
+GRADE_CHECK_INTERVAL = 5  # in checks; the extrapolation grade costs as much as many steps, and is computed less often
 MIN_STOP_TEMPERATURE_K = 3000.0  # lower temperatures are allowed, because strained or cut start structures heat up
-VOLUME_RANGE = 0.8, 1.25  # volume per atom of a strained start structure, relative to its input
+VOLUME_RANGE = 0.8, 1.25  # volume per atom of a strained start structure, relative to that of its input
 MIN_MD_DISTANCE_RATIO = 0.4  # of a distance to the sum of the covalent radii
 GRADE_REASON = "the extrapolation grade reached"
 
@@ -37,7 +37,8 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
     """Select the structures from which molecular dynamics can start.
 
     These have at least two atoms, at most `max_atoms`, and, if they are strained, a volume per atom within
-    `VOLUME_RANGE` of the volume of the unmodified input. Structures under larger strain would collapse and heat up.
+    `VOLUME_RANGE` of the volume of the unmodified input. Structures under larger strain would collapse and heat up;
+    they are used only if there are no others.
 
     Parameters
     ----------
@@ -49,12 +50,12 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
     -------
     start_structures : list of ase.Atoms
     note : str
-        Kinds without a start structure, and the limit that excludes them; empty if every kind has one.
+        Kinds without a start structure, and the limit that excludes each kind; empty if every kind has one.
 
     Raises
     ------
     InputError
-        If there is no such structure.
+        If no structure has two to `max_atoms` atoms.
     """
     movable = [atoms for atoms in structures if len(atoms) > 1]
     small = [atoms for atoms in movable if max_atoms is None or len(atoms) <= max_atoms]
@@ -82,21 +83,22 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
 def _compute_volume(atoms: Atoms) -> float:
     """Compute the volume per atom in Å³, or the area or length per atom if fewer directions are periodic."""
     vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
+    # the Gram determinant is also defined for one or two vectors
     return float(np.sqrt(np.linalg.det(vectors @ vectors.T))) / len(atoms) if len(vectors) else 1.0
 
 
 def _is_gentle(atoms: Atoms, input_volume: float | None) -> bool:
-    """Check whether a structure is not strained, or has a volume per atom near that of an input of its periodicity."""
+    """Check that a structure is not strained, or that its volume per atom is within `VOLUME_RANGE` of the input's."""
     if input_volume is None or atoms.info.get("config_type") != "strained":
         return True
     return VOLUME_RANGE[0] < _compute_volume(atoms) / input_volume < VOLUME_RANGE[1]
 
 
 def plan_runs(start_structures: Sequence[Atoms], settings: ExploreSettings, rng: np.random.Generator) -> list[MdRun]:
-    """Draw start structures, temperatures and pressures of the trajectories of an iteration.
+    """Draw the start structure, temperature and pressure of each trajectory of an iteration.
 
-    Kinds of structures of each input are drawn in turn, and all structures of a kind before one is drawn again. The
-    values of a grid are used in turn.
+    Start structures are drawn from the strata (kinds of structures of each input) in turn; a structure is not drawn
+    again before all others of its stratum. The values of a grid are used in turn.
     """
     count = settings.trajectories
     order = _draw_stratified([get_stratum(atoms) for atoms in start_structures], count, rng)
@@ -110,7 +112,7 @@ def plan_runs(start_structures: Sequence[Atoms], settings: ExploreSettings, rng:
 
 
 def _draw_stratified(strata: Sequence[Stratum], count: int, rng: np.random.Generator) -> list[int]:
-    """Draw `count` indices: from each stratum in turn, and all members of a stratum before one is drawn again."""
+    """Draw `count` indices from the strata in turn; none is drawn again before all others of its stratum."""
     members: dict[Stratum, list[int]] = {}
     for k in rng.permutation(len(strata)).tolist():
         members.setdefault(strata[k], []).append(k)
@@ -137,8 +139,9 @@ def run_md(
 
     A trajectory starts with an equilibration. It is stopped if atoms are lost or too close to each other, or if the
     running mean of the temperature, the volume or, after the equilibration, the extrapolation grade is out of bounds.
-    In addition to the frames at the regular interval, its last frame is then the last physical structure, or the
-    structure whose grade is too high. Three frames are from the equilibration; their times are not positive.
+    The last physical structure, or the structure whose grade is too high, is then added to the frames at the regular
+    interval. The first `EQUILIBRATION_FRAMES` frames are from the equilibration; their times are negative or zero.
+    An exception of the engine, or an element that the potential does not support, becomes the reason in the result.
 
     Parameters
     ----------
@@ -158,6 +161,7 @@ def run_md(
     try:
         dynamics.start()
         for snapshot, time, is_frame, with_grade in _integrate(dynamics, settings):
+            # the temperature is not checked in the equilibration, because velocities are rescaled there
             temperatures.append(snapshot.temperature if time > 0 else run.temperature)
             mean_temperature = float(np.mean(temperatures))
             grade = grade_function if with_grade else None
@@ -178,9 +182,9 @@ def run_md(
 
 
 def _integrate(dynamics: Dynamics, settings: ExploreSettings) -> Iterator[tuple[MdSnapshot, float, bool, bool]]:
-    """Equilibrate and integrate; yield at each check the snapshot, the time in ps, is it a frame, and check the grade.
+    """Equilibrate and integrate; yield ``(snapshot, time_ps, is_frame, with_grade)`` at each check.
 
-    The time is zero at the end of the equilibration.
+    The time is zero at the end of the equilibration. `with_grade` tells whether to check the extrapolation grade.
     """
     timestep = settings.timestep_fs / 1000
     steps = round(settings.equilibration_ps / timestep / EQUILIBRATION_FRAMES)
@@ -189,8 +193,10 @@ def _integrate(dynamics: Dynamics, settings: ExploreSettings) -> Iterator[tuple[
         yield dynamics.equilibrate(steps), time, True, False
     dynamics.start_sampling()
     steps_per_frame = max(1, round(settings.interval_ps / timestep))
+    # rounded up, so that checks are at most `MAX_CHECK_INTERVAL_STEPS` apart
     checks_per_frame = -(-steps_per_frame // MAX_CHECK_INTERVAL_STEPS)
     steps_per_check = max(1, round(steps_per_frame / checks_per_frame))
+    # 1e-9, because the quotient of two decimal fractions may be just below an integer
     n_checks = checks_per_frame * max(1, int(settings.time_ps / settings.interval_ps + 1e-9))
     for check in range(1, n_checks + 1):
         is_frame = check % checks_per_frame == 0
@@ -204,7 +210,7 @@ def _append_frame(
     time: float,
     on_frame: Callable[[MdSnapshot, float], str] | None,
 ) -> str:
-    """Append a frame, unless it is None or already the last frame; return the reason to stop of `on_frame`."""
+    """Append a frame unless it is None or was appended before; return the reason to stop from `on_frame`, or ""."""
     if snapshot is None or (trajectory.times and time <= trajectory.times[-1]):
         return ""
     trajectory.frames.append(snapshot.atoms)
@@ -213,15 +219,16 @@ def _append_frame(
 
 
 def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
-    """Create the requested MD engine, or the default engine for the potential, without starting it.
+    """Create the dynamics of a run with the requested integrator, or with the default for the potential.
 
     Raises
     ------
     InputError
-        If the engine is LAMMPS and LAMMPS cannot be loaded.
+        If the integrator is LAMMPS and LAMMPS cannot be loaded.
     """
     integrator = settings.integrator or ("lammps" if engine.calculator_factory is None else "ase")
     dynamics_class = LammpsDynamics if integrator == "lammps" else AseDynamics
+    # the factor 2: single steps may be hotter than the running mean, to which the stop temperature applies
     return dynamics_class(run, engine, settings.timestep_fs / 1000, 2 * compute_stop_temperature(run, settings))
 
 

@@ -25,7 +25,7 @@ ATTRIBUTES = {"energy": "energy", "force": "forces", "stress": "stress"}  # of a
 
 @dataclass(frozen=True)
 class FrameMonitor:
-    """Measurement of frames, with limits of the expected errors that stop a trajectory.
+    """Measurement of frames, and limits of the expected errors above which a trajectory is stopped.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class FrameMonitor:
     calibrations : mapping of str to SlopeCalibration
         By quantity: energy, force, stress; quantities without a calibration have no expected error.
     stop_errors : mapping of str to float
-        Expected errors that stop a trajectory: energy (meV/atom), force (meV/Å), stress (GPa).
+        Expected errors above which a trajectory is stopped: energy (meV/atom), force (meV/Å), stress (GPa).
     inputs : str
         Digest of everything else that the trajectories depend on, such as the start structures.
     """
@@ -47,7 +47,7 @@ class FrameMonitor:
     def for_potential(
         cls, potential: LinearPotential | MacePotential, stop_errors: Mapping[str, float], inputs: str
     ) -> FrameMonitor:
-        """Create a monitor with the calibrations of a potential's committee, if it has any.
+        """Create a monitor, with the calibrations of the committee if the potential is one.
 
         A quantity with too few held-out configurations has no calibration.
         """
@@ -61,18 +61,19 @@ class FrameMonitor:
 
     @property
     def digest(self) -> str:
-        """Digest of the monitor, which is part of the record of a trajectory."""
+        """Digest of the limits and the other inputs; if it changes, finished trajectories are repeated."""
         return hash_json([dict(self.stop_errors), self.inputs])
 
     def record(self, rows: list[dict[str, float]], snapshot: MdSnapshot, time_ps: float) -> str:
-        """Append the row of a frame, and add the grades to its atoms; return the reason to stop, or an empty string.
+        """Append the row of a frame, and store the grades in its atoms; return the reason to stop, or an empty string.
 
         Parameters
         ----------
         rows : list of dict
             Columns ``time_ps``, ``temperature_k``, ``pressure_kbar`` (NaN unless periodic in three directions),
             ``energy`` (eV/atom), ``volume`` (Å³, or NaN) and, for a committee, ``extrapolation_grade`` and for each
-            quantity ``*_std``, ``*_interval`` (root mean squares) and ``*_expected``: meV/atom, meV/Å, GPa.
+            quantity ``*_std``, ``*_interval`` (root mean squares) and, if calibrated, ``*_expected``: meV/atom, meV/Å,
+            GPa.
         snapshot : MdSnapshot
         time_ps : float
         """
@@ -94,7 +95,7 @@ class FrameMonitor:
             stress = np.reshape(self.potential.predict(atoms).stress, (-1, 6)).mean(axis=0)
         if is_bulk:
             row["pressure_kbar"] = compute_pressure(stress, len(atoms), snapshot.temperature, row["volume"]) / KBAR
-        return self._find_problem(row) if time_ps > 0 else ""  # not in the equilibration, as for grades
+        return self._find_problem(row) if time_ps > 0 else ""  # no limits in the equilibration, as for grades
 
     def summarise(self, assessment: Assessment) -> dict[str, float]:
         """Summarise the extrapolation grade and the error bars of a structure, with the columns of `record`."""

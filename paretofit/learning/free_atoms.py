@@ -1,4 +1,4 @@
-"""Energies of free atoms in a training set with labels of several levels, as a constraint of a SNAP model."""
+"""Energies of free atoms as a constraint of a SNAP model that is trained on labels of several levels."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ FreeAtomEnergies = dict[str, dict[str, float]]  # eV by level and element
 def collect_free_atom_energies(
     setting: str | Mapping[str, Any], dataset: Dataset, levels: Sequence[str], basis: SnapBasis
 ) -> tuple[FreeAtomEnergies, Array]:
-    """Collect the known energies of free atoms, which are given for the best (last) level, or labelled at any level.
+    """Collect the known energies of free atoms: given for the best (last) level, or labelled at any level.
 
     Returns
     -------
     energies : dict of str to dict of str to float
         eV by level and element.
     isolated_atoms : (n,) int64
-        Positions of the isolated atoms in the dataset, whose rows are replaced by the constraint.
+        Positions of the isolated atoms in the dataset; the constraint replaces their rows.
 
     Raises
     ------
     InputError
-        If the setting requires isolated atoms, and an element has none.
+        If the setting is "isolated", and an element has no labelled isolated atom.
     """
     if setting == "fitted":
         return {level: {} for level in levels}, np.empty(0, dtype=np.int64)
@@ -50,10 +50,11 @@ def collect_free_atom_energies(
 def build_free_atom_constraint(
     energies: FreeAtomEnergies, basis: SnapBasis, shifted_levels: Sequence[str], best_level: str
 ) -> ColumnConstraint | None:
-    """Build the constraint of a model that reproduces the energies of free atoms; None without any.
+    """Build the constraint that makes a model reproduce the energies of free atoms; None if no energy is known.
 
     The columns are those of the basis, then an offset per atom of each shifted level and element. The energy of a free
-    atom at the best level eliminates the constant column of the element, and that at another level its offset.
+    atom at the best level eliminates the constant column of its element. The energy at another level eliminates the
+    offset of this level and element.
     """
     rows, n_columns, n_elements = compute_free_atom_rows(basis), basis.n_features, len(basis.elements)
     equations, pivots, values = [], [], []

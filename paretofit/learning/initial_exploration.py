@@ -1,4 +1,4 @@
-"""Dynamics with an existing potential before the first iteration of a loop, whose frames become candidates."""
+"""Dynamics with an existing potential before the first iteration of a loop; its frames become candidates."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from paretofit.learning.trajectories import describe_early_ends, run_trajectorie
 from paretofit.potentials import LinearPotential, MacePotential
 from paretofit.structures import is_too_close
 
-ABOVE_KEY = "above_tolerance"  # info of a candidate: properties whose expected error is above tolerance
-QUANTITIES = {"energy": "energy", "forces": "force", "stress": "stress"}  # of a monitor, by property
+ABOVE_KEY = "above_tolerance"  # info key of a candidate: properties whose expected error is above tolerance
+QUANTITIES = {"energy": "energy", "forces": "force", "stress": "stress"}  # names in columns of a monitor, by property
 
 
 def explore_with_initial_potential(
@@ -34,19 +34,20 @@ def explore_with_initial_potential(
 ) -> tuple[list[Atoms], str]:
     """Run the dynamics of 'learning.explore' with a potential; return its frames as candidates, and a message.
 
-    Frames are in the group of their start structure. If the potential is a calibrated committee, each candidate and
-    each frame gets the properties whose expected error is above tolerance in its info (`ABOVE_KEY`).
+    A frame belongs to the group of its start structure; unphysical frames are discarded. If the potential is a
+    calibrated committee, the info of each candidate and frame lists the properties whose expected error is above
+    tolerance (`ABOVE_KEY`).
 
     Parameters
     ----------
     potential : LinearPotential or MacePotential
     candidates : sequence of ase.Atoms
-        Their info is extended.
+        Candidates; their info is extended by a group and by `ABOVE_KEY`.
     start_structures : sequence of ase.Atoms
         Structures from which the dynamics can start.
     settings : LearnSettings
     folder : Path
-        Folder of the trajectories; finished ones are not repeated.
+        Folder of the trajectories; finished trajectories are not repeated.
     first_id : int
         ``config_id`` of the first frame.
     context : RunContext

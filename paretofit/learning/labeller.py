@@ -42,7 +42,7 @@ class LabelRequest(NamedTuple):
     ids : list of int
         Ids of the structures.
     held_out_ids : set of int
-        Ids of the validation and test sets, which are labelled at the best level unless the level is fixed.
+        Ids in the validation and test sets; these are labelled at the best level, unless the level is fixed.
     model_error : (float, float) or None
         Validation errors of the previous model, eV/atom and eV/Å; None without a model.
     n_train : int
@@ -116,7 +116,7 @@ class Labeller:
         -------
         dict
             ``level``, ``words`` (reason for the level), ``levels`` (table of `LevelChoice`), ``labels`` (number of
-            labels), ``failed`` (reasons by label) and ``seconds``.
+            labels), ``failed`` (reasons by label) and ``seconds`` (cost of the labels).
         """
         ids_by_level, choice = self._plan_levels(request, rng)
         self._compute_trial_labels(request.iteration, ids_by_level)
@@ -127,7 +127,7 @@ class Labeller:
             seconds = sum(float(np.nansum(level_labels.seconds[is_requested])) for level_labels in labels)
             n_labels = sum(int(level_labels.complete[is_requested].sum()) for level_labels in labels)
         return {
-            "level": next(iter(ids_by_level)),
+            "level": next(iter(ids_by_level)),  # the chosen level is the first key
             "words": choice.description,
             "levels": choice.table,
             "labels": n_labels,
@@ -136,7 +136,10 @@ class Labeller:
         }
 
     def _plan_levels(self, request: LabelRequest, rng: np.random.Generator) -> tuple[dict[str, set[int]], LevelChoice]:
-        """Choose the level of each label, after labelling a pilot at all levels if their errors are unknown."""
+        """Choose the level of each label; if the errors of the levels are unknown, first label a pilot at all levels.
+
+        Returns the ids to label by level, the chosen level first, and the choice with its reason.
+        """
         levels, fixed_level, ids = self.level_names, self.level_settings.fixed, set(request.ids)
         if fixed_level is not None:
             return {fixed_level: ids}, LevelChoice(fixed_level, [], f"level {fixed_level}, which is fixed")
@@ -158,7 +161,7 @@ class Labeller:
         Raises
         ------
         InputError
-            If all of them fail; the message contains the reason for the first failure.
+            If all of these labels fail; the message contains the reason for the first failure.
         """
         if self.folder.dataset.exists():
             return
@@ -186,6 +189,7 @@ class Labeller:
             energy = labels.energy[labels.complete] / data.n_atoms[labels.complete]
         energy_spread = float(np.std(energy)) if len(energy) > 1 else 1.0
         force_spread = float(np.sqrt(np.mean(forces**2))) if len(forces) else 1.0
+        # the lower bounds keep relative errors finite if the labels hardly differ
         return FIRST_ERROR_RATIO * max(energy_spread, 1e-3), FIRST_ERROR_RATIO * max(force_spread, 1e-2)
 
     def _compute_labels(self, iteration: IterationFolder, ids_by_level: Mapping[str, set[int]]) -> LabelPlan:
@@ -213,7 +217,8 @@ class Labeller:
 
 
 def _estimate_work(tasks: Sequence[Task], settings: LabelSettings) -> dict[str, float]:
-    """Estimate the relative cost of labels by their keys, for the progress: levels differ by orders of magnitude."""
+    """Estimate the relative cost of each label, by key, for the progress: levels differ by orders of magnitude."""
+    # a model without measured costs suffices for relative costs
     model = fit_cost_model(np.empty((0, 5)), [])
     terms = [cost_terms(task.atoms, task.level, settings.engine) for task in tasks]
     return {task.key: float(model.predict_seconds(row)) for task, row in zip(tasks, terms, strict=True)}

@@ -21,7 +21,7 @@ MIN_ATOM_DENSITY = 0.008  # 1/Å³, of caesium, the solid with the fewest atoms 
 
 
 class RangeOrGridSettings(StrictSettings):
-    """Values of a condition of the dynamics: a range to draw from, or a grid of values to use in turn."""
+    """Temperatures or pressures of the dynamics: a range to draw from, or a grid of values to use in turn."""
 
     low: Number | None = Field(None, description="Lowest value of the range.")
     high: Number | None = Field(None, description="Highest value of the range.")
@@ -70,7 +70,7 @@ class DiscardSettings(ToleranceSettings):
 
 
 class SetShareSettings(StrictSettings):
-    """Shares of the sets, within each kind of structure and input; configurations stay in the set of their group."""
+    """Shares of the sets, within each kind of structure and input; a group of configurations is never divided."""
 
     train: Share = Field(0.8, description="Share of the training set.")
     validation: Share = Field(0.1, description="Share of the validation set, which calibrates the committee.")
@@ -86,7 +86,7 @@ class SetShareSettings(StrictSettings):
 
 
 class DownweightSettings(StrictSettings):
-    """Scales above which labels get lower weights, because such structures are irrelevant for most dynamics."""
+    """Scales above which labels get lower weights; structures far above are irrelevant for most dynamics."""
 
     energy: StrictPositiveFloat | None = Field(
         0.5, description="Energy above the lowest of the same composition (eV/atom); null for equal weights."
@@ -177,7 +177,7 @@ class ExploreSettings(StrictSettings):
 
 
 class CutOutSettings(StrictSettings):
-    """Small cells around the atom with the highest extrapolation grade, which are labelled instead of large frames."""
+    """Small cells that are labelled instead of large frames, cut out around the atom with the highest grade."""
 
     max_atoms: Count = Field(200, description="Number of atoms above which a frame is too large to label.")
     radius: StrictPositiveFloat = Field(

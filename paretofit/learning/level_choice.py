@@ -33,10 +33,10 @@ class LevelChoice:
     ----------
     name : str
     table : list of dict
-        By level: ``level, seconds, own_energy, own_force`` (errors of its labels), ``foretold`` (predicted error
-        divided by the current error), ``gain_per_hour``.
+        By level: ``level, seconds, own_energy, own_force`` (errors of the level's labels), ``foretold`` (predicted
+        error divided by the current error), ``gain_per_hour``.
     description : str
-        Level and reason as text.
+        Level and reason, as a phrase for messages.
     """
 
     name: str
@@ -45,7 +45,7 @@ class LevelChoice:
 
 
 def _find_common_labels(dataset: Dataset, level: str, best_level: str) -> Array:
-    """Return indices of the configurations that have complete labels at two levels."""
+    """Return indices of the configurations that have complete labels at both levels."""
     return np.flatnonzero(dataset.labels(level).complete & dataset.labels(best_level).complete)
 
 
@@ -57,7 +57,8 @@ def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tu
     Returns
     -------
     dict of str to (float, float)
-        Standard deviation of the energy difference (eV/atom) and root mean square of the force difference (eV/Å).
+        By level: standard deviation of the energy difference (eV/atom) and root mean square of the force difference
+        (eV/Å). The standard deviation ignores a constant offset, because offsets are fitted with the model.
     """
     if not levels or levels[-1] not in dataset.levels:
         return {}
@@ -84,7 +85,7 @@ def fit_level_offsets(
     Raises
     ------
     InputError
-        If there are no such configurations.
+        If a used level shares no labelled configuration with the best level.
     """
     best_level = levels[-1]
     offsets: dict[tuple[str, str], float] = {}
@@ -105,9 +106,9 @@ def fit_level_offsets(
 
 
 def compute_label_seconds(dataset: Dataset, levels: Sequence[str]) -> dict[str, float]:
-    """Compute the mean seconds per label of each level with recorded seconds.
+    """Compute the mean seconds per label of each level that has recorded times.
 
-    The means are over the configurations with recorded seconds at all of these levels, if there are any.
+    If some configurations have recorded times at all of these levels, the means are over these configurations only.
     """
     seconds_by_level = {name: dataset.labels(name).seconds for name in levels if name in dataset.levels}
     seconds_by_level = {name: seconds for name, seconds in seconds_by_level.items() if np.isfinite(seconds).any()}
@@ -145,7 +146,8 @@ def choose_level(
     levels : sequence of str
         Names in order, with the best level last.
     noise, seconds : mapping
-        Results of `measure_level_noise` and `compute_label_seconds`; levels without both are not considered.
+        Results of `measure_level_noise` and `compute_label_seconds`; levels that are missing in either are not
+        considered.
     model_error : (float, float)
         Errors of the current model: energy (eV/atom) and forces (eV/Å).
     n_train : int
@@ -156,7 +158,7 @@ def choose_level(
         α of the learning curve.
     """
     best_level = levels[-1]
-    noise = {**noise, best_level: (0.0, 0.0)}
+    noise = {**noise, best_level: (0.0, 0.0)}  # errors are measured against the best level
     table: list[dict[str, Any]] = []
     for name in levels:
         if name not in noise or name not in seconds or best_level not in seconds:
@@ -182,7 +184,7 @@ def choose_level(
 def _predict_error_ratio(
     noise: tuple[float, float], model_error: tuple[float, float], n_train: int, n_new: int, exponent: float
 ) -> float:
-    """Predict the larger of the relative energy and force errors after `n_new` labels of a level."""
+    """Predict the energy and force errors after `n_new` labels, relative to the current ones; return the larger."""
     share = n_new / (n_train + n_new)
     reduction = (n_train / (n_train + n_new)) ** (2 * exponent)
     return max(float(np.sqrt(reduction + share * (d / e) ** 2)) for d, e in zip(noise, model_error, strict=True))

@@ -112,7 +112,10 @@ class LearningLoop:
         return all(self.folder.iteration(k).read_record(stage) is not None for stage in STAGES)
 
     def _run_stage(self, stage: str, k: int, iteration: IterationFolder) -> str:
-        """Run a stage unless it is finished; return the reason if the loop ends, otherwise an empty string."""
+        """Run a stage unless it is finished; return the reason to end the loop, or an empty string.
+
+        If the settings of a finished stage of the last iteration have changed, the stage and later ones are repeated.
+        """
         record, digest = iteration.read_record(stage), self._hash_settings(stage)
         if record is not None and record["settings"] != digest and k == max(self.folder.list_iterations()):
             self.on_message(f"iteration {k}, {stage}: repeated, because its settings have changed")
@@ -139,13 +142,13 @@ class LearningLoop:
         return str(record.get("stop", ""))
 
     def _hash_settings(self, stage: str) -> str:
-        """Hash the settings that determine the result of a stage together with the results of earlier stages."""
+        """Hash the settings on which the result of a stage depends, in addition to the results of earlier stages."""
         settings = self.settings
         sections = dict(zip(STAGES, (settings.level, settings.model, settings.explore, settings.select), strict=True))
         return hash_json([settings.seed, sections[stage].model_dump(mode="json")])
 
     def _create_rng(self, k: int, purpose: int) -> np.random.Generator:
-        """Create the random generator of an iteration for a purpose, so that repeated stages draw the same numbers."""
+        """Create the generator for one purpose in iteration `k`; a repeated stage draws the same numbers again."""
         return np.random.default_rng([self.settings.seed, k, purpose])
 
     def _label(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
@@ -213,9 +216,9 @@ class LearningLoop:
         return calibration_points.summarise_batch(batch)
 
     def _judge_accuracy(self, rmse: dict[str, dict[str, float]]) -> str:
-        """Return the reason to end the loop if all errors with labels are below tolerance, otherwise an empty string.
+        """Return the reason to end the loop if all known test errors are within tolerance, otherwise an empty string.
 
-        Energies, forces and stresses without labels are named in the reason, because nothing is known about them.
+        The reason names the properties without labels in the test set, because their errors are unknown.
         """
         tolerance, errors = self.settings.select.tolerance, {name: rmse[name]["value"] for name in selection.PROPERTIES}
         known = {name: error for name, error in errors.items() if np.isfinite(error)}

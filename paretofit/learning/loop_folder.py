@@ -125,7 +125,7 @@ class IterationFolder:
         return read_json_with_digest(path, "remove it to repeat the stage") if path.is_file() else None
 
     def write_record(self, stage: str, record: dict[str, Any]) -> dict[str, Any]:
-        """Write the record of a stage with digests of its files, which marks the stage as finished."""
+        """Write the record of a stage with digests of its files, to mark the stage as finished; return `record`."""
         self.path.mkdir(parents=True, exist_ok=True)
         paths = [path for pattern in STAGE_FILES.get(stage, ()) for path in sorted(self.path.glob(pattern))]
         names = [path.relative_to(self.path).as_posix() for path in paths if path.is_file()]
@@ -133,7 +133,7 @@ class IterationFolder:
         return record
 
     def check_files(self, stage: str, suffix: str = "") -> None:
-        """Check that the files of a finished stage with the given suffix, by default all, are unchanged.
+        """Check that the files of a finished stage (those that end with `suffix`) are unchanged.
 
         Raises
         ------

@@ -80,7 +80,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
 def _build_sections(
     folder: LearnFolder, iterations: pd.DataFrame, errors: pd.DataFrame, report_figures: dict[str, ReportFigure]
 ) -> Iterator[PageSection]:
-    """Build the sections: first those that answer questions of users, then folded ones with the details."""
+    """Yield the sections: first those that answer questions of users, then folded sections with details."""
     calibrations = _tabulate_calibrations(folder).rename(columns={"of": "iteration"}).fillna(np.nan)
     empty, drawn = pd.DataFrame(), report_figures
     yield PageSection(
@@ -116,14 +116,14 @@ def _read_last_errors(folder: LearnFolder) -> pd.DataFrame:
 
 
 def _read_tables(folder: LearnFolder, name: str) -> pd.DataFrame:
-    """Read a table of each iteration with a committee, with the iteration in the column ``of``."""
+    """Join the tables in the file `name` of all iterations with a committee; the column ``of`` is the iteration."""
     numbers = [k for k, _ in folder.read_records("train") if (folder.iteration(k).path / name).is_file()]
     tables = [pd.read_csv(folder.iteration(k).path / name).assign(of=k) for k in numbers]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan]:
-    """Plan the figures of all iterations with a committee."""
+    """Check that the tables of all iterations with a committee are unchanged; yield the plans of their figures."""
     iteration_numbers = [k for k, _ in folder.read_records("train")]
     for k in iteration_numbers:
         folder.iteration(k).check_files("train", ".csv")
@@ -196,7 +196,7 @@ def _format_kinds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plot_detection_map(points: pd.DataFrame) -> np.ndarray:
-    """Draw the maps of detection rates of the points of a calibration."""
+    """Draw the detection rates of calibration points as functions of both thresholds."""
     rows = []
     for name, quantity in QUANTITY_NAMES.items():
         columns = [f"{name}_std", f"{name}_committee_error"]
@@ -239,7 +239,7 @@ def _format_iterations(iterations: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_early_stops(folder: LearnFolder) -> pd.DataFrame:
-    """Count the reasons for early ends of trajectories by iteration; numbers in a reason are replaced by "…"."""
+    """Count, by iteration, the reasons why trajectories ended early; numbers in a reason are replaced by "…"."""
     counts = Counter(
         (k, re.sub(r"\d[\d.e+-]*", "…", event.split(": ", 1)[1]))
         for k, record in folder.read_records("explore")

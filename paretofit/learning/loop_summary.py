@@ -19,12 +19,12 @@ from paretofit.report import format_duration, format_number, join_items
 
 MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not judged
 MAX_LISTED_KINDS = 4
-MIN_CURVE_POINTS = 3  # iterations, from which the next one is extrapolated
-MIN_WEIGHT_EFFECT = 0.05  # relative change of an error by the weights of configurations, above which it is said
+MIN_CURVE_POINTS = 3  # iterations that are required to extrapolate to the next one
+MIN_WEIGHT_EFFECT = 0.05  # relative change of an error by the weights of configurations, above which they are mentioned
 
 
 def read_tolerance(folder: LearnFolder) -> ToleranceSettings:
-    """Read the tolerances of the study that the loop runs; the defaults if the record of the study is unreadable."""
+    """Read the tolerances from the record of the study; return the default tolerances if it is unreadable."""
     try:
         study = json.loads((folder.path / "study.json").read_text(encoding="utf-8"))
         return ToleranceSettings.model_validate(study["learning"]["select"]["tolerance"])
@@ -44,7 +44,8 @@ def tabulate_errors_by_kind(errors: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         ``kind, input, trained, held_out, stress_labels, energy, forces, stress``: numbers of configurations in the
-        training set and outside, and errors (meV/atom, meV/Å, GPa) outside. The last row has all kinds.
+        training set, outside it, and outside it with a stress label; errors (meV/atom, meV/Å, GPa) of those outside.
+        The last row combines all kinds.
     """
     kinds = zip(errors["config_type"].fillna(""), errors["periodic"], strict=True)
     table = errors.assign(kind=[name_kind(*kind) for kind in kinds], input=errors["input"].fillna(""))
@@ -56,7 +57,7 @@ def tabulate_errors_by_kind(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measure_kind(rows: pd.DataFrame) -> dict[str, float]:
-    """Count the configurations of a kind, and compute their errors outside the training set, by component."""
+    """Count the configurations of a kind, and compute the errors of those outside the training set."""
     held_out = rows[rows["set"] != TRAIN]
     counts = {
         "trained": len(rows) - len(held_out),
@@ -66,6 +67,7 @@ def _measure_kind(rows: pd.DataFrame) -> dict[str, float]:
     errors = {}
     for name in PROPERTIES:
         labelled = held_out[held_out[f"{name}_error"].notna()]
+        # the number of force components is proportional to the number of atoms
         weights = labelled["n_atoms"] if name == "forces" else pd.Series(1.0, index=labelled.index)
         square = (weights * labelled[f"{name}_error"] ** 2).sum() / max(weights.sum(), 1)
         errors[name] = float(np.sqrt(square)) if len(labelled) else np.nan
@@ -132,7 +134,7 @@ def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -
 
 
 def _describe_kinds(table: pd.DataFrame, tolerance: ToleranceSettings) -> str:
-    """Name the kinds whose errors are above tolerance, the worst first, and those that cannot be judged."""
+    """Name the kinds with errors above tolerance, the worst first, and those with too few held-out configurations."""
     kinds = table[table["kind"] != "all"]
     ratios = pd.DataFrame({name: kinds[name] / getattr(tolerance, name) for name in PROPERTIES})
     worst = ratios[ratios.gt(1).any(axis=1)].max(axis=1).sort_values(ascending=False)
@@ -149,7 +151,7 @@ def _describe_kinds(table: pd.DataFrame, tolerance: ToleranceSettings) -> str:
 
 
 def describe_batch(records: list[tuple[int, dict[str, Any]]]) -> str:
-    """Describe predicted against true errors of the last batch of new frames."""
+    """Compare predicted and true errors of the last batch of new frames, in a sentence for the report."""
     batches = [(k, record["batch"]) for k, record in records if record.get("batch")]
     if not batches:
         return "This is not known yet: no frames with predicted errors have been labelled."
@@ -174,7 +176,7 @@ def _describe_cost(iterations: pd.DataFrame) -> str:
 
 
 def _describe_next(records: list[tuple[int, dict[str, Any]]], iterations: pd.DataFrame) -> str:
-    """Extrapolate the learning curve of the first test set by another batch as large as the last."""
+    """Extrapolate the learning curve on the first test set by one more batch, of the mean size after iteration 1."""
     if len(records) < MIN_CURVE_POINTS:
         return f"This is not known from fewer than {MIN_CURVE_POINTS} iterations."
     n_last = int(records[-1][1]["counts"][TRAIN])
@@ -200,7 +202,7 @@ def _extrapolate(records: list[tuple[int, dict[str, Any]]], n_last: int, n_new: 
 
 
 def _get_weighted(record: Mapping[str, Any], name: str) -> float | None:
-    """Return the error of a property on the first test set, with the weights of the training if they are known."""
+    """Return the error of a property on the first test set, weighted as in the training if this error is recorded."""
     values = record["rmse"][FIRST_TEST][name]
     error: float | None = values.get("weighted", values["value"])
     return error

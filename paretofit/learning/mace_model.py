@@ -1,4 +1,4 @@
-"""Committee of MACE networks as a model of the loop, see the protocol in `paretofit.learning.model`."""
+"""Committee of MACE networks as a model of the loop; see the protocol in `paretofit.learning.model`."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class MaceModel:
         Raises
         ------
         InputError
-            If an element is missing in the training set, labels of a level cannot be shifted to the energy scale of the
-            best level, or too many networks diverge.
+            If an element is missing in the training set, the labels of a level cannot be shifted to the energy scale of
+            the best level, or too many networks diverge.
         """
         train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
         if missing_elements := sorted(set(self.elements) - set(list_elements(data.dataset.select(train)))):
@@ -60,9 +60,10 @@ class MaceModel:
             )
         offsets = fit_level_offsets(data.dataset, data.levels, sorted(set(data.level.tolist())), self.elements)
         train_set, validation_set = (data.select_aligned(indices, offsets) for indices in (train, validation))
+        # [:2] are energy and forces; the weights of rows are squared, because the loss weights squared errors
         weights = np.array([compute_level_weights(data, str(name))[:2] for name in data.level[train]]) ** 2
         previous, settings = self._read_previous(data), self.settings
-        if previous is not None:  # the zero of energy must not change when a network is trained further
+        if previous is not None:  # a network that is trained further must keep its zero of energy
             settings = settings.model_copy(update={"isolated_atoms": (previous.record or {})["isolated_atoms"]})
         potential = train_mace_committee(
             settings,

@@ -30,7 +30,7 @@ class AseDynamics(Dynamics):
     """Trajectory that is integrated by ASE."""
 
     def start(self) -> None:
-        """Set up atoms and potential."""
+        """Set up atoms, potential and initial velocities."""
         self._lammps_calculators: list[Any] = []
         self._frame = MdFrame.from_structure(self.run.atoms)
         self._atoms = Atoms(self.run.atoms.numbers, self._frame.positions, cell=self._frame.cell, pbc=True)
@@ -136,4 +136,4 @@ class _Npt(MaskedMTKNPT):
 
     def _init_cell_momenta(self) -> None:
         super()._init_cell_momenta()
-        self._h0_basis = np.eye(3)
+        self._h0_basis = np.eye(3)  # barostats along x, y and z, instead of the cell vectors

@@ -16,7 +16,7 @@ from paretofit.learning import md_run
 from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
 from paretofit.validation import create_lammps_crystal
 
-MAX_EQUILIBRATION_TEMPERATURE_K = 1e6  # reached between two rescalings; beyond it, atoms would fly apart
+MAX_EQUILIBRATION_TEMPERATURE_K = 1e6  # between two rescalings; a run is stopped before atoms fly apart
 EMPTY_POTENTIAL = ("pair_style zero 1.0", "pair_coeff * *")  # LAMMPS does not run without a pair style
 LAMMPS_VIRIAL_ORDER = [0, 1, 2, 5, 4, 3]  # from ASE's xx, yy, zz, yz, xz, xy to LAMMPS's xx, yy, zz, xy, xz, yz
 
@@ -34,7 +34,7 @@ class LammpsDynamics(Dynamics):
     lammps: Any = field(default_factory=create_lammps)
 
     def start(self) -> None:
-        """Set up atoms and potential."""
+        """Set up atoms, potential and initial velocities."""
         self._frame = MdFrame.from_structure(self.run.atoms)
         self._is_running = False
         symbols = self.run.atoms.get_chemical_symbols()
@@ -53,8 +53,9 @@ class LammpsDynamics(Dynamics):
             self.lammps.set_fix_external_callback("ext", self._external.compute, self.lammps)
 
     def equilibrate(self, steps: int) -> MdSnapshot:
-        """Integrate the given number of steps at constant volume, with velocities rescaled to the temperature."""
+        """Integrate at least `steps` steps at constant volume, with velocities rescaled to the temperature."""
         rescaling = f'every {md_run.RESCALING_STEPS} "velocity all scale {self.temperature!r}"'
+        # rounded up to whole intervals, because LAMMPS rescales at the end of each
         return self._run(f"{-(-steps // md_run.RESCALING_STEPS) * md_run.RESCALING_STEPS} post no {rescaling}")
 
     def start_sampling(self) -> None:
@@ -101,10 +102,10 @@ class _External:
         self.atoms = Atoms(numbers, self.frame.positions, cell=self.frame.cell, pbc=True, calculator=self.calculator)
 
     def compute(self, _caller: Any, _step: int, _count: int, tags: Array, x: Array, forces: Array) -> None:
-        """Write the forces (eV/Å) on LAMMPS's atoms, which are in any order, into `forces`.
+        """Write the forces (eV/Å) on LAMMPS's atoms, whose order is given by `tags`, into `forces`.
 
         An exception must not be raised, because ctypes would print and ignore it. It is stored instead, and LAMMPS
-        integrates without forces until `LammpsDynamics.advance` raises it.
+        integrates without forces until the run ends and `LammpsDynamics` raises the exception.
         """
         forces[:] = 0.0
         if self.error is None:
@@ -138,15 +139,15 @@ def _read_box(lammps: Any) -> tuple[Array, Array]:
 
 
 def _format_halt_command(max_temperature: float) -> str:
-    """Format the fix that ends a run above a temperature.
+    """Format the command of a fix that ends a run above a temperature.
 
-    It checks every step, because LAMMPS corrupts its memory if atoms fly apart within one step.
+    The fix checks every step, because LAMMPS corrupts its memory if atoms fly apart within one step.
     """
     return f"fix halt all halt 1 v_hot > {max_temperature!r} error soft message no"
 
 
 def _format_ensemble_command(pressure_kbar: float, n_periodic: int, temperature: float) -> str:
-    """Format the fix for NPT along the periodic directions (the first axes of the box), or for NVT without any."""
+    """Format the command for NPT along the periodic directions (the first axes of the box), or for NVT if none is."""
     thermostat = f"temp {temperature!r} {temperature!r} {md_run.THERMOSTAT_TIME_PS}"
     if not n_periodic:
         return f"fix motion all nvt {thermostat}"

@@ -20,7 +20,7 @@ from paretofit.core import Array, build_vacuum_cell
 
 VACUUM_A = 12.0  # Å, along non-periodic directions
 SURFACE_THICKNESS_A = 3.4  # Å, of a flat sheet; the distance of layers of graphite
-THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0
+THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0  # damping times
 MIN_TEMPERATURE_K = 1.0  # used instead of lower temperatures, because a thermostat at 0 K divides by zero
 RESCALING_STEPS = 2  # between two rescalings of the velocities in the equilibration
 MAX_VOLUME_RATIO = 3.0  # a trajectory is stopped if its volume grows or shrinks by this factor
@@ -141,7 +141,7 @@ class Dynamics(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Set up atoms and potential; an exception becomes the reason of an empty trajectory."""
+        """Set up atoms, potential and initial velocities; an exception ends the trajectory without frames."""
 
     @abstractmethod
     def equilibrate(self, steps: int) -> MdSnapshot:
@@ -176,7 +176,7 @@ class MdFrame:
     cell : (3, 3) float64
         Initial box, Å; vectors are rows, lower triangular.
     positions : (N, 3) float64
-        Unwrapped positions from the corner of the box at the last call of `to_start_frame`, Å.
+        Unwrapped positions relative to the corner of the box, Å; `to_start_frame` updates them.
     """
 
     start_structure: Atoms
@@ -208,11 +208,11 @@ class MdFrame:
 
     @property
     def n_periodic(self) -> int:
-        """Number of periodic directions of the start structure, which are the first axes of the box."""
+        """Number of periodic directions of the start structure; these are the first axes of the box."""
         return int(np.sum(self.start_structure.pbc))
 
     def scale_pressure(self, pressure: float) -> float:
-        """Scale a pressure on the material to the pressure on the box, whose cross-section contains vacuum.
+        """Scale a pressure on the material to a pressure on the box, which is lower because the box contains vacuum.
 
         A sheet, slab or wire extends by `SURFACE_THICKNESS_A` beyond its outermost atoms.
         """
@@ -227,12 +227,12 @@ class MdFrame:
     def to_start_frame(self, positions: Array, cell: Array) -> Atoms:
         """Transform atoms to the frame of the start structure.
 
-        Atoms are unwrapped relative to the previous call along the directions that are not periodic.
+        Positions are unwrapped relative to the previous call, so that no atom jumps along a non-periodic direction.
 
         Parameters
         ----------
         positions : (N, 3) float64
-            Positions from the corner of the box, of any periodic images, Å.
+            Positions relative to the corner of the box, in any periodic image, Å.
         cell : (3, 3) float64
             Current box, Å.
         """

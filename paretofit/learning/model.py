@@ -1,7 +1,7 @@
 """Protocol of the models that the loop trains, and its implementation by SNAP models.
 
 A training set may contain labels of several convergence levels. The energies of all but the best level then have an
-offset per atom of each element, which is fitted together with the model. The rows of a level have a lower weight if the
+offset per atom of each element; these offsets are fitted with the model. The rows of a level have a lower weight if the
 errors of its labels are large compared to the errors of the model.
 """
 
@@ -57,7 +57,7 @@ class Committee:
         return potential.n_members if isinstance(potential, MacePotential) else len(potential.coefficients)
 
     def assess(self, atoms: Atoms) -> Assessment:
-        """Predict values with disagreements, intervals and extrapolation grades."""
+        """Predict energy, forces and stress of a structure, with disagreements, intervals and extrapolation grades."""
         return self.potential.assess(atoms)
 
     def assess_members(self, atoms: Atoms) -> tuple[Assessment, Any]:
@@ -69,7 +69,7 @@ class Committee:
         return float(self.potential.compute_grades(atoms).max())
 
     def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
-        """Build the MD engine of a member, or of the mean of the members for None; write LAMMPS files to `folder`."""
+        """Build the MD engine of a member, or of the mean if `member` is None; write its LAMMPS files to `folder`."""
         potential = self.potential.without_uncertainty() if member is None else self.potential.member(member)
         if isinstance(potential, MacePotential):
             return MdEngine((), potential.elements, potential.calculator_factory(), potential.digest)
@@ -105,8 +105,8 @@ class TrainingResult:
     configuration_weights : (n,) float64 or float
         Weights of the rows of each configuration.
     cross_validation : CrossValidation or None
-        Committees without each fold of the training set, whose configurations are numbered as in the training data;
-        None for models that are not trained again at little cost.
+        Committees, each trained without one fold of the training set; ``fold`` has an entry for each configuration
+        of the training data. None for models that are too expensive to train again.
     """
 
     committee: Committee
@@ -172,6 +172,7 @@ class SnapModel:
         if not len(fitted):
             raise InputError("the training set has no labels; see iterations/*/label.json for the labels that failed")
         designs = self._load_or_compute_designs(data, context)
+        # one energy and 3n forces for each configuration; stresses are not counted
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
         twojmax, level = self._choose_twojmax(designs[0][1], n_rows), data.levels[-1]
         n_columns, seeds = designs[0][1].columns_up_to(twojmax), np.random.default_rng([seed, 0])
@@ -192,7 +193,7 @@ class SnapModel:
             basis=basis, columns=n_columns, level=level, seed=seed, context=context,
         )  # fmt: skip
         potential.write(folder)
-        fold = np.full(len(data.dataset), -1)
+        fold = np.full(len(data.dataset), -1)  # -1: in no fold
         fold[fitted] = cross_validation.fold
         description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows"
         if symbols := ", ".join(energies[level]):
@@ -225,7 +226,7 @@ class SnapModel:
         return potential, cross_validate_committee(fit, settings, potential, constraint=constraint, level=level)
 
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
-        """Choose the largest 2Jmax, up to the one of the settings, for which there are enough rows."""
+        """Choose the largest 2Jmax within the settings with enough rows; the smallest if none has enough."""
         largest = self.settings.twojmax
         choices = sorted({int(twojmax) for twojmax in design.column_levels} | {largest})
         max_columns = n_rows / MIN_ROWS_PER_COLUMN

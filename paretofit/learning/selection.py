@@ -22,8 +22,8 @@ SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # from eV/atom, eV/Å and eV
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 MIN_CALIBRATION_POINTS = 3  # labelled configurations
 MIN_RELATIVE_ERROR = 1e-3  # of the median; smaller errors are those of forces that vanish by symmetry
-SIMILARITY_WIDTH = 1.5  # of the logarithms of disagreements, over which the weights of calibration points decay
-MIN_POINT_WEIGHT = 0.02  # relative to a point with the disagreement of the frames, so that a few points do not decide
+SIMILARITY_WIDTH = 1.5  # of the Gaussian weight of a calibration point, in the logarithm of the disagreement
+MIN_POINT_WEIGHT = 0.02  # added to this weight, which is at most 1, so that a few points do not decide alone
 BATCH_WEIGHT = 0.5  # of all frames of earlier batches together, relative to all other points
 BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
@@ -42,9 +42,9 @@ class Calibration:
     thresholds : dict of str to float
         Disagreements above which the predicted errors are above tolerance.
     bound_factors : dict of str to float
-        Factors from predicted errors to bounds below which `BOUND_COVERAGE` of the errors lie.
+        Factors that convert a predicted error to a bound; `BOUND_COVERAGE` of the errors are below their bounds.
     n_points : dict of str to int
-        Numbers of labelled configurations behind the curves.
+        Number of labelled configurations to which each curve is fitted.
     """
 
     curves: dict[str, Any]
@@ -70,8 +70,8 @@ def calibrate(
         (equations 1 and 2 of Bidoggia et al., 2025); NaN without a label.
     settings : SelectSettings
     frame_disagreement : DataFrame, optional
-        Disagreements of the frames whose errors will be predicted, columns `PROPERTIES`; points with a disagreement
-        like theirs have larger weights, see `weigh_points`.
+        Disagreements of the frames whose errors will be predicted, columns `PROPERTIES`; points with similar
+        disagreements have larger weights, see `weigh_points`.
 
     Raises
     ------
@@ -107,10 +107,11 @@ def calibrate(
 
 
 def _compute_bound_quantile(weights: Array) -> float:
-    """Compute the quantile of the points' ratios that is the `BOUND_COVERAGE` quantile of them and of a new frame's.
+    """Compute which quantile of the points' ratios bounds the ratio of a new frame with the share `BOUND_COVERAGE`.
 
-    The ratio of the new frame counts as infinite, with the largest weight of a point (weighted split conformal
-    prediction: R. J. Tibshirani et al., NeurIPS 32, 2019). Ranks are at the middle of the weights, hence the half.
+    The new frame counts as one more point, with an infinite ratio and the largest weight of a point (weighted split
+    conformal prediction: R. J. Tibshirani et al., NeurIPS 32, 2019). The 0.5 is subtracted because
+    `compute_weighted_quantiles` places the rank of a point at the middle of its weight.
     """
     return min(1.0, BOUND_COVERAGE + (BOUND_COVERAGE - 0.5) * float(weights.max() / weights.sum()))
 
@@ -118,14 +119,14 @@ def _compute_bound_quantile(weights: Array) -> float:
 def weigh_points(source: Array, spread: Array, frame_spread: Array | None) -> Array:
     """Weigh the points of a calibration by source, and by how similar their disagreements are to those of the frames.
 
-    The ratio of errors to disagreements depends on the disagreement: it is near one for structures far from the
-    training set, where members differ more than they err in common, and larger for well-known ones. Earlier batches of
-    frames were chosen like the frames, but there are few of them, and their errors have much in common, so that they
-    have a fixed share of the weight.
+    The ratio of error to disagreement depends on the disagreement: it is near one for structures far from the
+    training set, where members differ more than they err in common, and larger for structures close to it. Frames of
+    earlier batches were chosen in the same way as the new frames, but there are few batches, and the errors within a
+    batch have much in common. These frames therefore have a fixed share of the weight.
 
     Measured on ten batches of C, Ni-Al, W and Be after the first iteration (tests/benchmarks/RESULTS.md), the median
-    true error of forces was at most 1.3 times off the predicted one, and 95 % of the errors were below their bounds.
-    For energies it was within 1.5 in six batches, 5.1 times too low in one, and 84 % were below their bounds. Weights
+    true error of forces was within a factor of 1.3 of the predicted one, and 95 % of errors were below their bounds.
+    For energies, it was within 1.5 in six batches, 5.1 times too low in one, and 84 % were below their bounds. Weights
     by input, one weight for each trajectory, an error that does not depend on the disagreement, or more weight of
     earlier batches made no difference: frames of a trajectory have most of their energy error in common (intraclass
     correlation of log(error / disagreement) 0.8 for C, 0.6 for Ni-Al; standard deviation between trajectories 0.6).
@@ -278,7 +279,7 @@ def make_configuration(frame: Atoms, grades: Array, config_id: int, iteration: i
 
 
 def _find_duplicates(descriptors: Array, known_descriptors: Array, tolerance: float) -> Array:
-    """Flag structures that duplicate a known structure or an earlier one that is not a duplicate: ``(n,)`` bool."""
+    """Flag structures that duplicate a known structure, or an earlier structure without a flag: ``(n,)`` bool."""
     is_duplicate = np.zeros(len(descriptors), dtype=bool)
     if not len(descriptors) or tolerance == 0:
         return is_duplicate

@@ -1,7 +1,7 @@
-"""Training, validation and test sets, which are drawn once per group of configurations and never changed.
+"""Training, validation and test sets; a group of configurations is assigned to a set once, and stays there.
 
-A group holds everything that descends from one draw of the augmentation: a distorted structure, vacancies and
-substitutions in it, and frames of dynamics that start from any of them. Duplicates are in one group, too.
+A group contains all configurations that derive from one draw of the augmentation: a distorted structure, vacancies and
+substitutions in it, and frames of dynamics that started from any of these. Duplicates belong to the same group, too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from paretofit.structures import assign_duplicates
 
 TRAIN, VALIDATE, TEST = "train", "validate", "test"
 TRAINING_CONFIG_TYPES = ("input", "supercell", "molecule", "isolated")  # unmodified input structures
-DUPLICATE_KEY = "duplicate of"  # in records of groups
-MIN_GROUPS = 3  # of a kind or an input, to have one in each of the three sets
+DUPLICATE_KEY = "duplicate of"  # key of the records that define groups
+MIN_GROUPS = 3  # of a kind, periodicity or input, so that each of the three sets can have one
 Stratum = tuple[str, str]  # kind of structure with its periodicity, such as "distorted (2D)", and name of the input
 
 
@@ -34,8 +34,10 @@ def assign_sets(
 
     Free atoms, cells of one atom and input structures are assigned to the training set, other configurations to the set
     of their group, and MD frames to the set of the start structure of their trajectory. New groups are stratified: each
-    is assigned to the set that is furthest below its share of the configurations of the same kind, periodicity and
-    input, of each of these, and of all. Each kind, periodicity and input with at least three groups is in every set.
+    is assigned to the set with the largest total deficit. A deficit is the number of configurations by which a set
+    is below its share; deficits are added over the same strata, the same kind, periodicity and input, and all
+    configurations. Groups are then moved, if possible, so that each kind, periodicity and input with at least
+    `MIN_GROUPS` groups is in every set.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ def assign_sets(
     shares : mapping of str to float
         Fractions of "train", "validate" and "test".
     group_by : sequence of str
-        Keys of configurations; those with equal values of one of them form a group.
+        Info keys; configurations with equal values of any of these keys form a group.
     rng : numpy.random.Generator
     """
     ids = [int(atoms.info["config_id"]) for atoms in structures]
@@ -66,7 +68,8 @@ def assign_sets(
             for level in _list_levels({get_stratum(atoms)}):
                 counts[level][sets[ids[k]]] += 1
     group_sets: list[str] = []
-    new_groups.sort(key=lambda members: sorted({get_stratum(structures[k]) for k in members}))  # stable
+    # the sort is stable: groups of the same strata remain in random order
+    new_groups.sort(key=lambda members: sorted({get_stratum(structures[k]) for k in members}))
     for members in new_groups:
         levels = _list_levels({get_stratum(structures[k]) for k in members})
         totals = {level: counts[level].total() + len(members) for level in levels}
@@ -88,7 +91,7 @@ def _list_groups(numbers: Any, rng: np.random.Generator) -> list[list[int]]:
 
 
 def _list_levels(strata: Iterable[Stratum]) -> list[Any]:
-    """List what a group counts for: its strata, their kinds, periodicities and inputs, and all configurations."""
+    """List the categories that contain a group: its strata, their kinds, periodicities and inputs, and "all"."""
     strata = set(strata)
     names = {("input", name) for _, name in strata} | {("kind", kind) for kind, _ in strata}
     for kind, _ in strata:
@@ -98,9 +101,9 @@ def _list_levels(strata: Iterable[Stratum]) -> list[Any]:
 
 
 def _represent_kinds_and_inputs(group_strata: Sequence[set[Stratum]], group_sets: list[str]) -> None:
-    """Move groups, so that each kind, periodicity and input with enough groups is in every set, the rarest first.
+    """Move groups so that each kind, periodicity and input with enough groups is in every set, the rarest first.
 
-    No group is moved that is the last of a kind, periodicity or input in its set.
+    A group that is the last of a kind, periodicity or input in its set is not moved. `group_sets` is changed in place.
     """
     group_levels = [_list_levels(strata)[1:-1] for strata in group_strata]
     members: defaultdict[Any, list[int]] = defaultdict(list)
@@ -125,7 +128,7 @@ def _represent_kinds_and_inputs(group_strata: Sequence[set[Stratum]], group_sets
 
 
 def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], group_by: Sequence[str]) -> str:
-    """Describe kinds and inputs that are not in every set, because they have too few groups; empty if there are none.
+    """Describe the kinds, periodicities and inputs with too few groups to be in every set; empty if there are none.
 
     Parameters
     ----------
@@ -142,6 +145,7 @@ def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], 
         for level in _list_levels({get_stratum(atoms)})[1:-1]:
             groups[level].add(number)
             found_sets[level].add(sets[int(atoms.info["config_id"])])
+    # kinds with a periodicity, such as "distorted (2D)", are skipped: kind and periodicity are listed separately
     parts = [
         f"{noun} {name!r} ({len(groups[noun, name])} {'group' if len(groups[noun, name]) == 1 else 'groups'})"
         for noun, name in sorted(groups)
@@ -151,7 +155,7 @@ def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], 
 
 
 def get_stratum(atoms: Atoms) -> Stratum:
-    """Return the kind of a structure with its periodicity, and the name of its input; empty if not recorded."""
+    """Return the kind of a structure with its periodicity, and the name of its input (empty if not recorded)."""
     return name_kind(atoms.info.get("config_type"), int(atoms.pbc.sum())), str(atoms.info.get("input", ""))
 
 

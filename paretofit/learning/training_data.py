@@ -36,7 +36,7 @@ def assign_new_sets(
     sets : dict of int to str
         Set of every configuration by ``config_id``.
     note : str
-        Kinds and inputs with too few groups to be in every set, as text; empty if there are none.
+        Message about kinds and inputs with too few groups to be in every set; empty if there are none.
 
     Raises
     ------
@@ -108,14 +108,17 @@ def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) 
 
 
 def get_validation_error(record: dict[str, Any]) -> tuple[float, float] | None:
-    """Return the validation errors (eV/atom, eV/Å) from the record of a training; None if they are not known."""
+    """Return the validation errors (eV/atom, eV/Å) from the record of a training; None if unknown or zero."""
     rmse = record["rmse"][VALIDATE]
     errors = rmse["energy"]["value"] / 1000, rmse["forces"]["value"] / 1000
     return errors if np.isfinite(errors).all() and min(errors) > 0 else None
 
 
 def fit_loop_exponent(folder: LearnFolder, k: int) -> float:
-    """Fit the exponent of the learning curve to the iterations before `k` with a model of the same size as the last."""
+    """Fit the exponent of the learning curve to the validation force errors of the iterations before `k`.
+
+    Only iterations with a model of the same size as the last one are used.
+    """
     records = [record for number, record in folder.read_records("train") if number < k]
     history = [
         (int(record["counts"][TRAIN]), record["rmse"][VALIDATE]["forces"]["value"])

@@ -28,7 +28,7 @@ REPULSION_RANGE = 0.6, 0.8  # inner and outer cutoff of ZBL, relative to the sma
 
 
 def build_core_repulsion(elements: Sequence[str]) -> ReferencePotential:
-    """Build the ZBL potential, which acts at distances below those of bonds and prevents that structures collapse."""
+    """Build the ZBL potential, which acts at distances below those of bonds and keeps structures from collapsing."""
     numbers = [atomic_numbers[symbol] for symbol in elements]
     inner, outer = (2 * ratio * float(min(covalent_radii[numbers])) for ratio in REPULSION_RANGE)
     pairs = combinations_with_replacement(enumerate(numbers, start=1), 2)
@@ -68,7 +68,7 @@ def build_parts(
     configuration_weights: Array,
     constraint: ColumnConstraint | None,
 ) -> list[Part]:
-    """Build the training rows with columns for the offsets of levels, with the weights of levels and configurations.
+    """Build the weighted training rows of each design, with columns for the offsets of levels: a part per design.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def build_parts(
     n_elements : int
     configuration_weights : (n,) float64
     constraint : ColumnConstraint or None
-        Energies of free atoms.
+        Constraint that fixes the energies of free atoms.
     """
     train_numbers = np.full(len(data.dataset), -1)
     train_numbers[train] = np.arange(len(train))
@@ -100,7 +100,7 @@ def build_parts(
                 continue
             targets = np.stack([design.targets[name][window] for name in data.levels])
             y = targets[level, np.arange(len(level))]
-            # the columns of an offset contain the composition, in the energy rows of its level
+            # the columns of an offset are nonzero in the energy rows of its level: they contain the composition
             is_shifted = [(kind == RowKind.ENERGY) & (level == data.levels.index(name)) for name in shifted_levels]
             X = np.hstack([rows[:, :n_columns], *(rows[:, :n_elements] * mask[:, None] for mask in is_shifted)])
             if constraint is not None:
@@ -115,16 +115,16 @@ def build_parts(
 
 
 def compute_configuration_weights(data: TrainingData, train: Array, scales: DownweightSettings) -> Array:
-    """Compute the weights of the rows of each configuration: lower far above the lowest energy, and for large forces.
+    """Compute the row weight of each configuration; it is lower far above the lowest energy and for large forces.
 
-    The weight is 1 / √(1 + (E / E₀)² + (F / F₀)²). E is the energy per atom above the lowest of the training set of the
-    same composition: above a linear function of the composition, which is fitted and shifted to the lowest energy. F is
-    the root mean square of the forces.
+    The weight is 1 / √(1 + (E / E₀)² + (F / F₀)²). E is the energy per atom above a linear function of the composition,
+    which is fitted to the training set and shifted down until no energy of the training set is below it. F is the root
+    mean square of the forces.
 
     Returns
     -------
     (n,) float64
-        Weights of all configurations, also of those outside the training set.
+        Weights of all configurations, including those outside the training set.
     """
     labelled = data.select_labelled(np.arange(len(data.dataset)))
     structures, labels = labelled.structures, labelled.labels
@@ -143,9 +143,9 @@ def compute_configuration_weights(data: TrainingData, train: Array, scales: Down
 def compute_level_weights(data: TrainingData, level: str) -> tuple[float, float, float]:
     """Compute the weights of a level's energy, force and stress rows.
 
-    They are s / √(s² + δ²), with the error s of the previous model and the error δ of the level's labels.
+    They are s / √(s² + δ²), with the error s of the previous model and the error δ of the level's labels; 1 if unknown.
     """
     if data.previous_error is None or level not in data.level_noise:
         return 1.0, 1.0, 1.0
     energy, force = (s / np.hypot(s, d) for s, d in zip(data.previous_error, data.level_noise[level], strict=True))
-    return energy, force, force
+    return energy, force, force  # errors of stresses are not measured; they have the weight of the forces

@@ -31,7 +31,7 @@ class TrainingData:
     levels : list of str
         Names in order, with the best level last.
     level_noise : mapping of str to (float, float)
-        Errors of a level's energies (eV/atom, shifted) and forces (eV/Å) against the best level, if known.
+        Errors of a level's energies (eV/atom, without the offset) and forces (eV/Å) against the best level, if known.
     previous_error : (float, float) or None
         Validation errors of the previous model, eV/atom and eV/Å.
     previous_model : Path or None

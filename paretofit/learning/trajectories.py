@@ -40,7 +40,7 @@ REMEDIES = {  # by part of the reason why trajectories ended early
     "time limit": "shorten 'learning.explore.time_ps', or raise 'learning.explore.time_limit_s'",
     "": "label more candidates first, or lower 'learning.explore.temperature_k'",
 }
-MAX_TRAJECTORY_BYTES = 4 << 30  # additional memory of a process that runs LAMMPS
+MAX_TRAJECTORY_BYTES = 4 << 30  # that a process which runs LAMMPS may use in addition
 
 
 def run_trajectories(
@@ -109,7 +109,7 @@ def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
 
 @dataclass(frozen=True)
 class _TrajectoryRunner:
-    """Runner of an iteration's trajectories in worker processes, which writes their frames and records."""
+    """Runner that integrates trajectories in worker processes, and writes their frames and records."""
 
     engine: MdEngine
     settings: ExploreSettings
@@ -124,11 +124,11 @@ class _TrajectoryRunner:
         return self.folder / f"{run.number:03d}.json"
 
     def is_finished(self, run: MdRun) -> bool:
-        """Check whether a trajectory is finished with the same settings, and its files are not corrupt."""
+        """Check that a trajectory was finished with the same settings, and that its files are intact."""
         try:
             record = read_json_with_digest(self.record_path(run), "")
             frames_digest = hash_file(self.record_path(run).with_suffix(".extxyz"))
-        except ExecutionError:  # the system, and not the files
+        except ExecutionError:  # a system error says nothing about the files
             raise
         except (InputError, OSError):
             return False
@@ -148,7 +148,7 @@ class _TrajectoryRunner:
             trajectory = run_md(run, engine, settings, grade_function, on_frame)
         started_from = int(run.atoms.info.get("config_id", -1))
         lineage = {key: run.atoms.info[key] for key in ("input", "family") if key in run.atoms.info}
-        if is_always_training(run.atoms):
+        if is_always_training(run.atoms):  # inputs are grouped with their duplicates only, and not with their frames
             lineage.pop("family", None)
         for atoms, time_ps in zip(trajectory.frames, trajectory.times, strict=True):
             atoms.info = {
@@ -168,7 +168,7 @@ class _TrajectoryRunner:
         self._write(run, Trajectory([], [], "the process crashed or exceeded the time limit"))
 
     def _write(self, run: MdRun, trajectory: Trajectory, **details: Any) -> None:
-        """Write a trajectory's frames, then its record, which marks it as finished."""
+        """Write the frames of a trajectory, then its record; the record marks it as finished."""
         frames_path = self.record_path(run).with_suffix(".extxyz")
         write_frames(frames_path, trajectory.frames)
         record = {

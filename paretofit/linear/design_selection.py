@@ -11,11 +11,11 @@ from paretofit.core import Array, InputError
 from paretofit.linear.factor import compute_column_scales
 
 RELATIVE_PRIOR_RIDGE = 1e-6  # ridge, in units of the mean square of a scaled column
-MIN_RELATIVE_SPREAD = 1e-12  # standard deviation over largest value below which a column counts as constant
+MIN_RELATIVE_SPREAD = 1e-12  # a column with a smaller ratio of standard deviation to largest value is constant
 
 
 def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) -> tuple[Array, Array]:
-    """Select rows one by one, each time the row that increases log det(XᵀX) most.
+    """Select rows one by one; each step takes the row that increases log det(XᵀX) the most.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     selected, gains = np.empty(n, dtype=np.int64), np.empty(n)
     for k in range(n):
         position = int(np.argmax(pivots))
-        selected[k], gains[k] = position, np.log(max(pivots[position], 1.0))
+        selected[k], gains[k] = position, np.log(max(pivots[position], 1.0))  # below 1 only by rounding
         row = whitened @ whitened[position] - steps[:k].T @ steps[:k, position]
         row[position] += 1.0
         steps[k] = row / np.sqrt(pivots[position])
@@ -65,12 +65,12 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
 
 
 def select_farthest_points(points: Array, n: int, existing_points: Array | None = None) -> tuple[Array, Array]:
-    """Select points one by one, each time the point that is farthest from all selected and existing points.
+    """Select points one by one; each step takes the point farthest from its nearest selected or existing point.
 
     Parameters
     ----------
     points : (n_candidates, p) float64
-        Scaled by their standard deviations before distances are computed.
+        Features of the candidates; each column is divided by its standard deviation before distances are computed.
     n : int
         Number of points to select.
     existing_points : (n_existing, p) float64, optional
@@ -81,8 +81,8 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
     selected : (n,) int64
         Positions in the order of selection.
     distances : (n,) float64
-        Distance of each selected point to the nearest existing or earlier selected point, in standard deviations; in
-        descending order. Without existing points, the first distance is that to the mean.
+        Distance of each selected point to the nearest existing or earlier selected point, in standard deviations, in
+        descending order; but without existing points, the first distance is that to the mean.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
         position = int(np.argmax(candidate_distances))
         selected[k], distances[k] = position, candidate_distances[position]
         np.minimum(min_distances, np.linalg.norm(scaled - scaled[position], axis=1), out=min_distances)
-        min_distances[selected[: k + 1]] = -1.0
+        min_distances[selected[: k + 1]] = -1.0  # no point is selected twice
     return selected, distances
 
 

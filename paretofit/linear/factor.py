@@ -76,9 +76,10 @@ class TriangularFactor:
 def estimate_reciprocal_condition(R: Array) -> float:
     """Estimate 1 / condition number of an upper triangular matrix in the 1-norm; 0 if the matrix is singular.
 
-    The estimate has six digits, because the last ones of LAPACK's sums depend on where its work array is in memory.
+    The estimate is rounded to six digits, because the last digits of LAPACK's sums depend on the address of its work
+    array in memory.
     """
-    return float(f"{lapack.dtrcon(np.asfortranarray(R), norm='1', uplo='U')[0]:.6g}")
+    return float(f"{lapack.dtrcon(np.asfortranarray(R), norm='1', uplo='U')[0]:.6g}")  # [0]: without LAPACK's status
 
 
 def compute_column_scales(A: Array) -> Array:

@@ -1,7 +1,7 @@
 """Optimisation of the weights of groups of configurations by held-out errors, with exact gradients.
 
-Moments are accumulated for each group and kind of row, whitened and relative to a baseline fit (see
-`paretofit.linear.reduction`), so that a fit with any weights is a sum of p × p matrices and one Cholesky factor,
+The moments of each group and kind of row are computed from whitened rows, relative to a baseline fit (see
+`paretofit.linear.reduction`). A fit with any weights is then a sum of p × p matrices and one Cholesky factorisation,
 whatever the number of rows:
 
     M(w) = Σ w_gk² U_gkᵀU_gk,   M δ = Σ w_gk² U_gkᵀ r_gk,
@@ -21,24 +21,25 @@ import scipy.optimize
 from paretofit.core import Array, InputError, RowKind
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
-RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal, so that directions without weighted rows keep the baseline
+RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal; directions that no weighted row determines keep the baseline
 MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot; below it, a column depends on others
 MAX_WEIGHT_RATIO = 1e4  # largest ratio of an optimised weight to its initial value, in either direction
-# Errors below which a fit is good enough, eV/atom, eV/Å and GPa: forces that are zero by symmetry have no logarithm.
+# Errors below which a fit is good enough (eV/atom, eV/Å, GPa). Their squares are added to mean squared errors, because
+# the error of forces that are zero by symmetry may be zero, which has no logarithm.
 NEGLIGIBLE_ERRORS = {RowKind.ENERGY: 1e-4, RowKind.FORCE: 1e-3, RowKind.STRESS: 1e-2}
 
 
 @dataclass(frozen=True)
 class GroupSums:
-    """Moments of each part, which is a group and a kind of row; iteration yields the parts.
+    """Moments of the parts; a part is a group and a kind of row, and iteration yields the parts.
 
     Attributes
     ----------
     parts : list of (group, kind)
     G : (n_parts, p, p) float64
-        UᵀU.
+        UᵀU of the whitened rows U of each part.
     c : (n_parts, p) float64
-        Uᵀr.
+        Uᵀr, with r the targets minus the baseline.
     s : (n_parts,) float64
         rᵀr.
     n : (n_parts,) int64
@@ -53,7 +54,7 @@ class GroupSums:
 
     @classmethod
     def from_rows(cls, U: Array, r: Array, kind: Array, group: Array) -> GroupSums:
-        """Sum the rows of each group and kind."""
+        """Compute the moments of every group and kind that has rows."""
         pairs = [(str(name), row_kind) for name in dict.fromkeys(group.tolist()) for row_kind in RowKind]
         members = {pair: np.flatnonzero((group == pair[0]) & (kind == pair[1])) for pair in pairs}
         rows = {part: index for part, index in members.items() if len(index)}
@@ -180,6 +181,7 @@ class GroupMoments:
         """Return the whitened coefficients minus those of the baseline, ``(p,)``, and the Cholesky factor of M."""
         squares = self.train.gather(weights) ** 2
         M, c = np.tensordot(squares, self.train.G, 1), squares @ self.train.c
+        # The floor of the shift keeps M positive definite if all weights are zero.
         M[np.diag_indices(len(c))] += RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / len(c), 1e-300)
         factor = scipy.linalg.cho_factor(M, lower=True, check_finite=False)
         return np.asarray(scipy.linalg.cho_solve(factor, c, check_finite=False)), factor
@@ -193,9 +195,9 @@ def optimise_weights(
     regulariser: float = 0.01,
     max_iterations: int = 200,
 ) -> OptimisedWeights:
-    """Minimise the weighted mean of the logarithms of held-out errors, with weights near their initial values.
+    """Find weights near their initial values that minimise the weighted mean of the logarithms of held-out errors.
 
-    Because of the logarithms, the same relative improvement counts equally for every error.
+    Because of the logarithms, a relative improvement counts equally for errors of any size.
 
     Parameters
     ----------
@@ -205,7 +207,7 @@ def optimise_weights(
     importance : mapping of part to float
         Shares of the held-out errors in the objective.
     regulariser : float
-        ρ of ρ Σ (ln w − ln w₀)², which keeps weights without influence at their initial values.
+        ρ of the penalty ρ Σ (ln w − ln w₀)²; because of it, weights without influence keep their initial values.
     max_iterations : int
         Largest number of iterations of L-BFGS.
 

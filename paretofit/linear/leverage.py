@@ -1,4 +1,4 @@
-"""Leverage of rows and configurations: the influence of each of them on a fit.
+"""Leverage of rows and configurations: the influence that each has on a fit.
 
 Leverage depends on the rows only, not on labels, so configurations can be chosen before any of them is labelled.
 """
@@ -39,7 +39,7 @@ class LeverageScores:
     def from_row_leverages(
         cls, values: Array, kinds: Array, configuration: Array, rank: int, n_configurations: int
     ) -> "LeverageScores":
-        """Sum the leverages of rows, ``(n,)``, by configuration."""
+        """Build the scores from the leverages of the rows, ``(n,)``, which are also summed by configuration."""
         is_energy = kinds == RowKind.ENERGY
         regular = np.bincount(configuration[is_energy], values[is_energy], n_configurations)
         return cls(np.minimum(values, 1.0), regular, np.bincount(configuration, values, n_configurations), rank)
@@ -105,7 +105,7 @@ def compute_column_space(A: Array) -> tuple[Array, int]:
         factor = TriangularFactor.from_triangle(R, tolerance)
         decomposition = factor.complete_decomposition
         return basis if decomposition is None else basis @ decomposition[0], factor.rank
-    R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][:n]
+    R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][:n]  # rows below are zero
     factor = TriangularFactor.from_triangle(np.asfortranarray(R), tolerance)
     decomposition = factor.complete_decomposition
     # With fewer rows than columns, independent rows span the whole space: a fit reproduces all of them.

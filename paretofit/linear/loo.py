@@ -1,10 +1,11 @@
 """Leave-one-out residuals without refitting, and ridge regression with the penalty that minimises them.
 
-If predictions of the weighted rows are H y with H = V Vᵀ, then a fit without the rows b of one group changes their
-residuals from r_b to (I − H_bb)⁻¹ r_b (see `paretofit.linear.reduction`): one solve for each configuration or group.
+If predictions of the weighted rows are H y with H = V Vᵀ, and the rows b of one group are left out of the fit, the
+residuals of these rows change from r_b to (I − H_bb)⁻¹ r_b (see `paretofit.linear.reduction`): one solve for each
+configuration or group.
 
-The penalty is λ Σ (d_j β_j)² with d_j the norm of weighted column j, so that λ is a pure number: the weighted,
-column-scaled Gram matrix has eigenvalues that sum to the number of columns.
+The penalty is λ Σ (d_j β_j)² with d_j the norm of weighted column j, so that λ is a pure number. It is compared with
+the eigenvalues of the weighted, column-scaled Gram matrix, whose sum is the number of columns.
 """
 
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def choose_ridge(
     unpenalised: int = 0,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> RidgeChoice:
-    """Choose the penalty with the smallest leave-one-out loss and fit with it, by one singular value decomposition.
+    """Choose for each target the penalty with the smallest leave-one-out loss, and fit with it; one SVD serves all.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ def choose_ridge(
     beta[unpenalised:] = Vt.T @ choice.solution
     if unpenalised:
         beta[:unpenalised] = scipy.linalg.lstsq(A_free, WY - A_penalised @ beta[unpenalised:], check_finite=False)[0]
-    nonzero_values = s[s > compute_rank_tolerance(A.shape) * s.max(initial=0.0)]
+    nonzero_values = s[s > compute_rank_tolerance(A.shape) * s.max(initial=0.0)]  # s is empty if no column is penalised
     condition = float(nonzero_values[0] / nonzero_values[-1]) if len(nonzero_values) else float("inf")
     residuals, rank = choice.loo_residuals / weights, free_rank + len(nonzero_values)
     return RidgeChoice(beta / scale[:, None], choice.penalty, residuals, rank, condition)
@@ -185,7 +186,7 @@ class BestPenalty:
         self.penalty = self.loo_residuals = self.solution = np.empty(0)
 
     def update(self, penalty: float, loo_residuals: Array, solution: Array) -> None:
-        """Compare one more penalty, whose loss is infinite if some residuals are not determined."""
+        """Compare a penalty with the best so far; its loss is infinite if a residual is not determined."""
         losses = np.where(np.isfinite(loo_residuals), loo_residuals**2, np.inf).sum(axis=0)
         is_better = losses <= self._lowest_loss * (1 + LOSS_TOLERANCE)
         self._lowest_loss = np.minimum(losses, self._lowest_loss)

@@ -24,7 +24,7 @@ from paretofit.linear.factor import TriangularFactor, compute_column_scales, com
 
 @dataclass(frozen=True)
 class Fit:
-    """Result of a weighted least-squares fit; with several targets, arrays have one entry for each.
+    """Result of a weighted least-squares fit; with several targets, arrays have one entry for each target.
 
     Attributes
     ----------
@@ -99,14 +99,14 @@ def fit_wls(
 
 
 def _solve_tall(A: Array, WY: Array, ridge: float, unpenalised: int) -> tuple[TriangularFactor, Array]:
-    """Factorise weighted rows, which are overwritten, and solve for the coefficients."""
+    """Factorise the weighted rows A, which are overwritten; return the factor and the coefficients."""
     scale = compute_column_scales(A)
     A /= scale
     if ridge != 0:
         penalty = build_penalty_rows(A.shape[1], ridge, unpenalised)
         A, WY = np.vstack([A, penalty]), np.vstack([WY, np.zeros((len(penalty), WY.shape[1]))])
     p = A.shape[1]
-    # Factorising [A | Y] applies Qᵀ to Y without forming Q.
+    # Factorising [A | Y] applies Qᵀ to Y without forming Q; with mode "r", qr returns a tuple that contains only R.
     triangle = scipy.linalg.qr(np.hstack([A, WY]), mode="r", overwrite_a=True, check_finite=False)[0]
     factor = TriangularFactor.from_triangle(np.asfortranarray(triangle[:p, :p]), compute_rank_tolerance(A.shape))
     return factor, factor.solve(triangle[:p, p:]) / scale[:, None]
@@ -122,7 +122,7 @@ def _check_row_weights(weights: Array, n: int) -> Array:
 
 
 def _measure_fit(residuals: Array, kinds: Array, beta: Array, factor: TriangularFactor, *, n_dimensions: int) -> Fit:
-    """Compute the training errors of a solution."""
+    """Return a solution with its training errors; for a single target, arrays become vectors and floats."""
     rmse = compute_rms_by_kind(residuals, kinds)
     mae = {kind: np.abs(residuals[kinds == kind]).mean(axis=0) for kind in rmse}
     is_vector = n_dimensions == 1
@@ -135,7 +135,7 @@ def _measure_fit(residuals: Array, kinds: Array, beta: Array, factor: Triangular
 
 @dataclass(frozen=True)
 class WideFactor:
-    """Factorisation of a matrix with fewer rows than columns, which serves all weights of the rows.
+    """Factorisation of a matrix with fewer rows than columns; it serves all weights of the rows.
 
     With columns scaled to unit norm, X D⁻¹ = Tᵀ Qᵀ, and T determines the rank. Weights change how residuals of
     dependent rows are balanced, but not the space in which the solution of minimum norm lies.
@@ -206,7 +206,7 @@ def get_row_weights(kinds: Array, energy_weight: float, force_weight: float, str
 
 
 def compute_rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
-    """Compute root mean squares over the rows of each kind; NaN if a residual is NaN."""
+    """Compute root mean squares over the rows of each kind that is present; NaN if a residual is NaN."""
     masks = {kind: kinds == kind for kind in RowKind}
     return {kind: np.sqrt(np.mean(residuals[mask] ** 2, axis=0)) for kind, mask in masks.items() if mask.any()}
 

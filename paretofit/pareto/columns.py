@@ -59,7 +59,7 @@ def extract_numbers(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Convert columns to int64, uint64 or float64, with NaN where a value is missing, under the same index.
 
     Text columns are accepted if every field is a number; True and False count as 1 and 0. Numbers beyond float64, such
-    as integers of 400 digits, become its largest value, with their sign.
+    as integers of 400 digits, become the largest float64, with their sign.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def find_finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
     Raises
     ------
     InputError
-        If no row has only finite values; without `drop_missing`, if any row has other values.
+        If no row has only finite values, or if any row has other values and `drop_missing` is false.
     """
     is_finite_value = np.isfinite(values.to_numpy(dtype=np.float64))
     is_finite: np.ndarray = is_finite_value.all(axis=1)
@@ -114,7 +114,7 @@ def _convert_to_numbers(column: pd.Series) -> np.ndarray:
 
 
 def _limit_number(value: Any) -> Any:
-    """Return the largest float64, with its sign, for an integer or a text beyond it, and other values unchanged."""
+    """Replace an integer or numeric string beyond float64 by the largest float64 with its sign; return others as is."""
     if not isinstance(value, int | str):
         return value
     try:
@@ -127,5 +127,5 @@ def _limit_number(value: Any) -> Any:
 
 
 def _name_first_row(mask: np.ndarray) -> str:
-    """Return the name of the first row where a mask is true; rows are counted from 1 below the header."""
+    """Name the first row where a mask is true, such as "data row 1"; rows are counted from 1 below the header."""
     return f"data row {int(np.argmax(mask)) + 1}"

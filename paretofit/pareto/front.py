@@ -4,7 +4,7 @@ Row x dominates row y if x_k <= y_k for every objective k and x_k < y_k for at l
 objective do not dominate each other, so all ties are part of the front. All objectives are minimised; to maximise a
 column, pass its negative.
 
-moocore computes the dominance in C, in a time of O(n log n) for up to three objectives and O(n log^(m-2) n) for m > 3
+moocore computes the dominance in C, in O(n log n) time for up to three objectives and O(n log^(m-2) n) for m > 3
 (H. T. Kung, F. Luccio and F. P. Preparata, J. ACM 22, 469 (1975)). A million rows take about a quarter of a second, or
 four seconds with four objectives if all rows are on the front. This module checks that the columns are numeric,
 aggregates repetitions before the dominance is computed, and counts the rows that it drops.
@@ -114,7 +114,7 @@ def extract_front_from_csv(
     Returns
     -------
     DataFrame
-        Result of `pareto_front`, which is not rounded.
+        Result of `pareto_front`, not rounded.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def extract_front_from_csv(
 
 @contextmanager
 def _name_table(name: object) -> Iterator[None]:
-    """Begin the messages of invalid input with the name of the table."""
+    """Prefix the message of an `InputError` with the name of the table."""
     try:
         yield
     except InputError as error:
@@ -185,6 +185,7 @@ def _aggregate_repetitions(keys: pd.DataFrame, values: pd.DataFrame, aggregate: 
 def _locate_front(values: pd.DataFrame) -> np.ndarray:
     """Return the positions of the front's rows in `values`, sorted by the objectives, ``(n_front,) int64``."""
     points = np.column_stack([_convert_to_float64(values[name].to_numpy()) for name in values.columns])
+    # keep_weakly: ties are part of the front; [::-1]: lexsort sorts by its last key first
     positions = np.flatnonzero(moocore.is_nondominated(points, keep_weakly=True))
     return np.asarray(positions[np.lexsort(points[positions].T[::-1])])
 

@@ -1,7 +1,7 @@
 """Analysis of a front: its knee, its hypervolume, the share of each group, and the best point for each budget.
 
 The functions accept any table and any number of objectives, all of which are minimised. Because errors and costs span
-decades, distances are computed between logarithms, which are scaled from 0 at the lowest to 1 at the highest value of
+decades, distances are computed between logarithms; these are scaled from 0 at the lowest to 1 at the highest value of
 each objective on the front.
 """
 
@@ -19,7 +19,7 @@ HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so th
 
 
 def find_knee(front: pd.DataFrame, objectives: Sequence[str]) -> int:
-    """Find the position of the knee of a front, which is the row farthest below the plane through the extremes.
+    """Find the knee of a front: return the position of the row farthest below the plane through the extremes.
 
     In scaled logarithms, the plane is Σ x = const, so the knee is the row with the lowest sum; for two objectives, it
     is the row with the largest distance from the chord.
@@ -92,7 +92,7 @@ def describe_front(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[
     objectives : sequence of str
         Columns with positive finite values.
     by : sequence of str
-        Columns whose values' shares are listed.
+        Columns; the share of each of their values is listed.
     """
     names = list(objectives)
     knee = front.iloc[find_knee(front, names)].items()
@@ -203,7 +203,7 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
 
 
 def merge_adjacent_ranges(staircase: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Merge adjacent rows of a staircase with the same value of a column: the last row gets their budget range."""
+    """Merge adjacent rows of a staircase with equal values of a column: keep the last row, over their whole range."""
     numbers = (staircase[by] != staircase[by].shift()).cumsum()
     last_rows = staircase.groupby(numbers, sort=True).tail(1).reset_index(drop=True)
     starts = staircase.groupby(numbers, sort=True)["budget_from"].first().to_numpy()

@@ -1,10 +1,10 @@
 """Learning curves: the error of a setting for any number of configurations, predicted from measured sizes.
 
 Between measured sizes, log(error) is linear in log(n). Above the largest size, at the reference level, the curve is
-ε(n) = ε∞ + A n^(-α), where ε∞ is at least the training error at the largest size, a lower bound of the limit. At a
-cheaper level, ε(n)² = ε_ref(n)² + δ², where δ is the part of the level's label error that a model learns. δ does not
-depend on n; if the label error is known, δ is between a minimum share of this error and the whole error. Prediction
-intervals combine a bootstrap over the repetitions with a fixed relative error for the assumed form of the curve.
+ε(n) = ε∞ + A n^(-α); the training error at the largest size is a lower bound of ε∞. At a cheaper level,
+ε(n)² = ε_ref(n)² + δ², where δ is the part of the level's label error that a model learns. δ does not depend on n; if
+the label error is known, δ is between a minimum share of this error and the whole error. Prediction intervals combine a
+bootstrap over the repetitions with a fixed relative error for the assumed form of the curve.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class LearningCurve:
 
     @cached_property
     def bootstrap_errors(self) -> Array:
-        """Central errors of bootstrap replicas of the repetitions, the same at every size, ``(N_REPLICAS, k)``."""
+        """Central errors of bootstrap replicas, ``(N_REPLICAS, k)``, each with the same repetitions at every size."""
         return np.column_stack([self._average_replicas(errors) for errors in self.errors])
 
     def _average(self, errors: Array, axis: int | None = None) -> Array:
@@ -105,7 +105,7 @@ class LearningCurve:
 
     @cached_property
     def relative_quantiles(self) -> tuple[Array, Array]:
-        """10 % and 90 % quantiles divided by the central error, each ``(k,)``.
+        """10 % and 90 % quantiles of the errors, divided by the central error, each ``(k,)``.
 
         If all repetitions are the same fit, as with the whole training set, the quantiles are derived from those of the
         previous size: their logarithms scale with the root of the ratio of the sizes. They are NaN if there is no
@@ -144,7 +144,7 @@ class LearningCurve:
         return Estimates(value, low, high, is_beyond)
 
     def extrapolate_factors(self, sizes: Array) -> Array:
-        """Predict the ratios of errors at larger sizes to that at the largest measured size, ``(N_REPLICAS, m)``."""
+        """Predict errors at larger sizes divided by the error at the largest measured size, ``(N_REPLICAS, m)``."""
         if self.reference_curve is not None and np.array_equal(self.reference_curve.sizes, self.sizes):
             return self._extrapolate_from_reference(self.reference_curve, sizes)
         peak = int(np.argmax(self.central_errors))  # errors of large models first rise with the size of small subsets
@@ -158,7 +158,7 @@ class LearningCurve:
         """Extrapolate ε² = ε_ref² + δ², with δ² from the largest measured sizes."""
         differences = self.bootstrap_errors**2 - reference.bootstrap_errors**2
         learned_square = differences[:, -MIN_FITTED_SIZES:].mean(axis=1).clip(min=0.0)
-        min_ratio = np.zeros(N_REPLICAS)
+        min_ratio = np.zeros(N_REPLICAS)  # the error stays above the learned part of the label error
         if self.label_error is not None:
             min_learned = self.min_learned_share * self.label_error
             min_ratio += (min_learned / self.bootstrap_errors[:, -1]).clip(max=1.0)
@@ -183,7 +183,7 @@ def fit_power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, mi
     sizes : (m,) float
         Sizes n.
     min_limits : (b,) float
-        Lower bound of ε∞, or the smallest error of the curve if that is lower.
+        Lower bound of ε∞; the smallest error of the curve is used instead if it is lower.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def _fit_two_coefficients(constant: Array, decay: Array, target: Array) -> tuple
     """Solve min |a constant + s decay - target|² for each row, with a, s ≥ 0; return a, s and the misfit."""
     cc, dd, cd = (constant * constant).sum(axis=1), (decay * decay).sum(axis=1), (constant * decay).sum(axis=1)
     ct, dt = (constant * target).sum(axis=1), (decay * target).sum(axis=1)
-    determinant = np.maximum(cc * dd - cd**2, 1e-300)
+    determinant = np.maximum(cc * dd - cd**2, 1e-300)  # not zero, if the columns are parallel
     offset, slope = (ct * dd - dt * cd) / determinant, (dt * cc - ct * cd) / determinant
     # A negative coefficient is set to zero, and the other one is fitted alone.
     offset, slope = np.where(slope < 0, np.maximum(ct / cc, 0.0), offset), np.where(slope < 0, 0.0, slope)

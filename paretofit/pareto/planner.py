@@ -50,7 +50,7 @@ class Limits:
     max_md_cost: float | None = None
 
     def select(self, options: pd.DataFrame, *columns: str) -> pd.DataFrame:
-        """Select the options within the limits of some columns; by default, within all limits."""
+        """Select the options within the limits of the given columns; without any columns, within all limits."""
         limits = {
             "label_seconds": self.budget, "energy": self.max_energy, "force": self.max_force,
             MD_COST_COLUMN: self.max_md_cost,
@@ -139,7 +139,7 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
 
 
 def compute_score(options: pd.DataFrame, prefer: str) -> pd.Series:
-    """Compute the quantity to minimise, which is an error in its unit, or the root of the product of both errors."""
+    """Compute the quantity to minimise: an error in its unit, or the geometric mean of both errors."""
     check_choice("'prefer'", prefer, PREFERENCES)
     if prefer != "both":
         return options[prefer]
@@ -160,7 +160,7 @@ def choose_option_by(options: pd.DataFrame, limits: Limits, prefer: str, column:
 
 
 def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
-    """Find the medians of a setting at the measured sizes next to its size, below (or equal) and above.
+    """Compute the median errors and costs of a setting at the nearest measured sizes, at or below its size and above.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def describe_setting(row: pd.Series) -> str:
 
 
 def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
-    """Select the rows with positive finite errors and costs; leave-one-out errors replace missing test errors."""
+    """Select rows with positive finite errors and positive costs; leave-one-out errors replace missing test errors."""
     missing_columns = [name for name in REQUIRED_COLUMNS if name not in results.columns]
     if missing_columns:
         columns = ", ".join(REQUIRED_COLUMNS)
@@ -201,6 +201,7 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     values = extract_numbers(results, names)
     table = results.assign(**{name: values[name] for name in names}, level=results["level"].astype(str))
     numbers = values.to_numpy(dtype=float)
+    # columns 1 and 2 are the errors
     is_usable = (numbers > 0).all(axis=1) & np.isfinite(numbers[:, 1:3]).all(axis=1)
     if not is_usable.any():
         raise InputError("no row of the results table has finite errors and a label cost above zero")
@@ -219,7 +220,7 @@ def has_folds(table: pd.DataFrame) -> bool:
 
 
 def find_reference_level(table: pd.DataFrame) -> str:
-    """Find the level whose test errors equal its reference errors; without test errors, the most expensive level."""
+    """Find the level whose test errors equal its reference errors; unless it is unique, the most expensive level."""
     if {"test_energy", "test_force"} <= set(table.columns):
         is_same = (table["test_energy"] == table["ref_energy"]) & (table["test_force"] == table["ref_force"])
         candidates = [level for level, flags in is_same.groupby(table["level"]) if flags.all()]
@@ -263,6 +264,7 @@ def _list_sizes(
     coarse_sizes = np.geomspace(smallest, largest, MAX_SIZES).round()
     sizes = [*measured_sizes, *(every_size if largest - smallest < MAX_SIZES else coarse_sizes), largest]
     if budget is not None:
+        # [-1:] is empty if the budget pays for none of the sizes
         sizes += list(every_size[every_size * np.interp(every_size, measured_sizes, unit_costs) <= budget][-1:])
     return np.unique(sizes)
 
@@ -309,7 +311,7 @@ def _check_md_limit(options: pd.DataFrame, limits: Limits) -> None:
 
 
 def _explain_unreachable(options: pd.DataFrame, affordable_options: pd.DataFrame, limits: Limits) -> str:
-    """Explain that no option is within the limits, by the lowest errors and the cheapest option without a budget."""
+    """Explain that no option is within the limits: name the lowest errors, and the cheapest option at any budget."""
     targets = []
     errors = (("an energy", "energy", limits.max_energy, "meV/atom"), ("a force", "force", limits.max_force, "meV/Å"))
     for subject, name, limit, unit in errors:

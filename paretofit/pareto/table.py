@@ -123,7 +123,7 @@ def _parse_lines(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str
 
 
 def _find_decimal_mark(content: bytes, delimiter: str) -> str:
-    """Return a comma if it occurs between digits of fields that it does not separate, otherwise a point."""
+    """Return a comma if it does not separate fields and occurs between digits, otherwise a point."""
     return "," if delimiter != "," and re.search(rb"\d,\d", content) else "."
 
 

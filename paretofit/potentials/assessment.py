@@ -1,4 +1,4 @@
-"""Batch prediction of many structures with a committee, and collection of its errors on labelled structures."""
+"""Batch predictions of a committee, its errors on labelled structures, and the extrapolation grades of elements."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +19,7 @@ MIN_ATOMS_PER_COLUMN = 2  # with fewer training atoms, grades are computed from 
 def assess_all(
     potential: CommitteePotential, structures: Sequence[Atoms], context: RunContext, *, coverage: float | None = None
 ) -> list[Assessment]:
-    """Assess every structure with a committee, in parallel; results are in the order of the structures."""
+    """Assess every structure with a committee, in parallel; return the assessments in the order of the structures."""
     assess = partial(CommitteePotential.assess, coverage=coverage)
     return map_structures(assess, potential, structures, "assess", context)
 
@@ -34,7 +34,7 @@ def predict_all(
 def predict_spreads(
     potential: CommitteePotential, structures: Sequence[Atoms], context: RunContext
 ) -> list[tuple[StructureLabels, StructureLabels]]:
-    """Predict means and standard deviations over the members of a committee; energies are in eV/atom."""
+    """Return, for each structure, the mean and standard deviation over the members; energies are in eV/atom."""
     return map_structures(_predict_spread, potential, structures, "held out", context)
 
 
@@ -53,7 +53,7 @@ def collect_calibration_data(
     labels : sequence of StructureLabels
     n_atoms : sequence of int
     groups : (n,) int
-        Group of each structure; groups are exchangeable.
+        Group of each structure; the calibration assumes that groups are exchangeable.
     """
     calibration = {}
     for kind, name in ((RowKind.ENERGY, "energy"), (RowKind.FORCE, "forces"), (RowKind.STRESS, "stress")):
@@ -62,7 +62,7 @@ def collect_calibration_data(
             scale = n_atoms[k] if kind == RowKind.ENERGY else 1
             residual = np.ravel(getattr(label, name)) / scale - np.ravel(getattr(mean, name))
             part = np.array([np.ravel(getattr(spread, name)), residual, np.full(residual.shape, k)])
-            parts.append(part[:, np.isfinite(residual)])
+            parts.append(part[:, np.isfinite(residual)])  # missing labels are NaN
         spreads, residuals, indices = np.concatenate([np.empty((3, 0)), *parts], axis=1)
         if len(spreads):
             structure = indices.astype(np.int64)
@@ -78,6 +78,8 @@ def fit_environment_grades(
     n_quadratic_columns: int | None = None,
 ) -> dict[str, EnvironmentGrade]:
     """Fit the extrapolation grade of each element to the atoms of the training structures.
+
+    Elements without an atom in these structures are omitted.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ def fit_environment_grades(
 def fit_linear_grades(
     basis: SnapBasis, structures: Sequence[Atoms], context: RunContext
 ) -> dict[str, EnvironmentGrade]:
-    """Fit the extrapolation grades of a linear model's training set; see `fit_environment_grades`."""
+    """Fit extrapolation grades to the bispectrum components of training structures; see `fit_environment_grades`."""
     descriptors = map_structures(_compute_descriptors, basis, structures, "atoms", context)
     n_columns = basis.n_features // len(basis.elements) if basis.quadratic else None
     return fit_environment_grades(basis.elements, structures, descriptors, n_columns)
@@ -119,7 +121,7 @@ def _predict_spread(potential: CommitteePotential, atoms: Atoms) -> tuple[Struct
 
 def _predict(potential: CommitteePotential, atoms: Atoms) -> StructureLabels:
     prediction = potential.predict(atoms)
-    if np.ndim(prediction.energy):  # networks cannot be averaged like coefficients, only predictions
+    if np.ndim(prediction.energy):  # the coefficients of networks cannot be averaged, only their predictions
         return StructureLabels(*(part.mean(axis=0) for part in prediction))
     return StructureLabels(*prediction)
 

@@ -14,18 +14,18 @@ STDS = ("energy_std", "forces_std", "stress_std", "energy_interval", "forces_int
 
 
 class CommitteeCalculator(Calculator):
-    """ASE calculator of a potential that may be a committee; subclasses compute its mean.
+    """ASE calculator of a single potential or a committee; subclasses compute the mean of the committee.
 
-    A committee that was trained by paretofit has further properties, which are only computed when
+    A committee that was trained by paretofit has further properties. They are computed only when
     ``calculator.get_property(name, atoms)`` requests them:
 
     ``energy_std`` (eV/atom), ``forces_std`` (N, 3) and ``stress_std`` (6,)
-        Standard deviations over the members, for the energy per atom, because total energies grow with the cell.
+        Standard deviations over the members. That of the energy is per atom, because total energies grow with the cell.
     ``energy_interval``, ``forces_interval``, ``stress_interval``
         Half widths of the conformal intervals, in the same units; NaN without a calibration.
     ``extrapolation_grade``, ``extrapolation_grades`` (N,)
-        The maximum of the grades, and the grade of each atom; grades above 1 are outside the training set. They are
-        much cheaper than the other properties and can be computed every few steps of MD.
+        The largest grade, and the grade of each atom; an atom with a grade above 1 is outside the training set. Grades
+        are much cheaper than the other properties and can be computed every few steps of MD.
 
     With ``include_members=True``, the standard deviations and ``energies_members`` (m,), ``forces_members`` (m, N, 3)
     and ``stress_members`` (m, 6) are in ``results`` at every step.
@@ -45,13 +45,13 @@ class CommitteeCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Compute energy, forces and stress, and the requested properties of the committee; see ASE."""
+        """Compute the requested properties and store them in ``results``; see ASE's `Calculator.calculate`."""
         structure = self.atoms if atoms is None else atoms
         structure = copy_without_constraints(structure)  # `Atoms.get_forces` applies the constraints of the caller
         super().calculate(structure, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
         check_elements(structure, self.potential.elements)
         if system_changes:
-            self.results = {}
+            self.results = {}  # drop those of the previous structure
         requested = set(properties)
         if requested & set(GRADES):
             grades = self.potential.compute_grades(structure)
@@ -62,7 +62,7 @@ class CommitteeCalculator(Calculator):
             self.results |= self._compute_mean(structure)
 
     def _compute_spread(self, atoms: Atoms) -> dict[str, object]:
-        """Compute the error bars of a calibrated committee and, with `include_members`, the values of every member."""
+        """Compute error bars, if the committee is calibrated, and with `include_members` the values of every member."""
         results: dict[str, object] = {}
         if self.potential.uncertainty is None:
             members = self.potential.predict(atoms)

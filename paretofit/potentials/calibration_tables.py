@@ -1,4 +1,4 @@
-"""Tables of the calibration of a committee: slopes, detection rates by both thresholds, and coverage."""
+"""Calibration tables of a committee: slopes, detection rates for pairs of thresholds, and coverage."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from paretofit.potentials.evaluation_tables import KINDS, NEW
 from paretofit.uncertainty import Uncertainty, map_detection_scores
 
 MIN_RELATIVE_ERROR = 1e-3  # relative to the median error; smaller errors belong to forces that vanish by symmetry
-MIN_CONFIGURATIONS = 5  # labelled configurations outside the training set, for a figure of calibration
+MIN_CONFIGURATIONS = 5  # labelled configurations outside the training set that a calibration table requires
 N_LIMITS = 40  # thresholds along each axis of the map of detection rates
 NOMINAL_COVERAGES = np.linspace(0.05, 0.95, 19)
 SLOPE_COLUMNS = ("quantity", "slope", "confidence", "residual", "test_set")
@@ -23,10 +23,11 @@ COVERAGE_COLUMNS = ("quantity", "nominal", "test_set", "calibrated_on", "conform
 def build_calibration_tables(
     uncertainty: Uncertainty, table: pd.DataFrame, components: pd.DataFrame
 ) -> dict[str, pd.DataFrame]:
-    """Tabulate slopes of the calibration, detection rates by both thresholds, and coverage.
+    """Tabulate slopes of the calibration, detection rates for pairs of thresholds, and coverage.
 
-    All are evaluated on new configurations or, if there are too few, on held-out configurations. The latter do not test
-    the calibration, because it was fitted to them.
+    Rates and coverage are evaluated on new configurations or, if fewer than `MIN_CONFIGURATIONS` are new, on held-out
+    configurations. Held-out configurations do not test the calibration, because it was fitted to them. Quantities
+    without a calibration or with too few labels are omitted. The keys are ``slopes``, ``detection`` and ``coverage``.
     """
     slopes, rates, coverages = [], [], []
     test_set = NEW if (table["set"] == NEW).sum() >= MIN_CONFIGURATIONS else "held out"
@@ -50,7 +51,7 @@ def build_calibration_tables(
 
 
 def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
-    """Tabulate detection rates for every pair of limits of the disagreement and the error."""
+    """Return a row of detection rates for each pair of a limit of the disagreement and a limit of the error."""
     spread, error = (labelled[f"{quantity}_{name}"].to_numpy() for name in ("std", "committee_error"))
     is_significant = error > MIN_RELATIVE_ERROR * np.median(error)
     spread, error = spread[is_significant], error[is_significant]
@@ -65,7 +66,7 @@ def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
 def _tabulate_coverage(
     quantity: str, uncertainty: Uncertainty, test_set: str, components: pd.DataFrame
 ) -> list[list[Any]]:
-    """Tabulate fractions of errors within conformal intervals and normal-distribution intervals by nominal coverage."""
+    """Return, for each nominal coverage, the fractions of errors within conformal and within normal intervals."""
     kind = KINDS[quantity]
     factor, _ = DISPLAY_UNITS[kind]
     n_groups = uncertainty.held_out[kind].n_groups
@@ -84,5 +85,5 @@ def _space_limits(values: Array) -> Array:
     """Return thresholds from the smallest to the largest positive value, evenly spaced on a logarithmic axis."""
     positive_values = values[values > 0]
     if not len(positive_values):
-        return np.array([1.0])
+        return np.array([1.0])  # no value is above any positive threshold
     return np.geomspace(positive_values.min(), positive_values.max(), N_LIMITS)

@@ -1,4 +1,4 @@
-"""Building a committee potential from a fit: members, calibration on held-out structures, and grades of atoms."""
+"""Construction of a committee potential from a fit: members, calibration on held-out structures, grades of atoms."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from paretofit.uncertainty import (
     hash_structure,
 )
 
-N_FOLDS = 10  # of the cross-validation of a committee
+N_FOLDS = 10  # in the cross-validation of a committee; fewer if the fit has fewer blocks
 MIN_CALIBRATION_CONFIGURATIONS = 3  # labelled configurations required for the slope of a calibration
-CONSTRAINT_WEIGHT = 2.0**50  # of equations in leverages; a power of two multiplies without rounding
+CONSTRAINT_WEIGHT = 2.0**50  # weight of a constraint's equations in leverages; powers of two multiply without rounding
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
@@ -88,9 +88,10 @@ class CommitteeSettings:
 
 
 def partition_training_rows(design: DesignMatrix, level: str, positions: Array, columns: int) -> list[Part]:
-    """Partition the rows of the training configurations at one level, for a reduction in parallel.
+    """Partition the training rows of a design into parts that are reduced in parallel; each part reads its own blocks.
 
-    `positions` must be in ascending order. Each row is numbered by the index of its configuration in `positions`.
+    The training configurations are those at `positions`, in ascending order. Each row has the index of its
+    configuration in `positions` as its number, the label at `level` as its target, and the first `columns` columns.
     """
     is_training = np.zeros(design.n_configurations, dtype=bool)
     is_training[positions] = True
@@ -130,7 +131,10 @@ class LabelledStructures:
     def from_dataset(
         cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None
     ) -> LabelledStructures:
-        """Select configurations of a dataset at one level; `group` contains the group of each of its configurations."""
+        """Select configurations of a dataset and their labels at one level.
+
+        `group` has an entry for each configuration of the dataset, not only for the selected ones.
+        """
         selection = dataset.select(positions)
         labels = selection.labels(level)
         forces = np.split(labels.forces, labels.offsets[1:-1])
@@ -175,8 +179,14 @@ def build_committee(
         Number of leading columns of the fit that belong to the model; the others belong to the labels, such as offsets
         of levels.
     constraint : ColumnConstraint, optional
-        Constraint that eliminated columns before the fit, with values for `level`; `columns` includes these columns.
+        Constraint by which columns were eliminated before the fit, with values for `level`; `columns` counts the
+        eliminated columns too.
     context : RunContext
+
+    Raises
+    ------
+    InputError
+        If all members are identical.
     """
     members, leverage = _draw_members(fit, settings, centre, constraint, level)[:, :columns], fit.leverage
     if constraint is None:
@@ -193,14 +203,15 @@ def build_committee(
 
 
 class CrossValidation(NamedTuple):
-    """Committees that were each fitted without a part of the training set.
+    """Committees, each of which was fitted without one fold of the training set.
 
     Attributes
     ----------
     fold : (n,) int64
-        Fold of each training configuration; -1 if the others do not determine the fit.
+        Index in `committees` of the committee that was fitted without this configuration; -1 if there is none, because
+        the other folds do not determine the fit.
     committees : list of LinearPotential
-        The committee of each fold, fitted without its configurations, and without an uncertainty.
+        Committee of each fold, fitted without the configurations of this fold; they have no uncertainty.
     """
 
     fold: Array
@@ -215,11 +226,11 @@ def cross_validate_committee(
     constraint: ColumnConstraint | None = None,
     level: str = "",
 ) -> CrossValidation:
-    """Fit committees without each fold of the training set, from the moments of the fit.
+    """Fit, for each fold of the training set, a committee to the other folds, from the moments of the fit.
 
-    The groups of a block of `fit`, and so all configurations of a group, are in the same fold. Predictions of the
-    committee of a fold for its configurations have the errors of new groups of the same distribution, except that the
-    training set is smaller by a fold.
+    A fold consists of whole blocks of `fit`, so that all configurations of a group are in the same fold. On the fold
+    that it was not fitted to, a committee therefore has the errors of new groups from the same distribution, apart from
+    its smaller training set.
 
     Parameters
     ----------
@@ -241,8 +252,9 @@ def cross_validate_committee(
         try:
             part = fit.leave_out(np.flatnonzero(fold_of_block == fold))
             members = _draw_members(part, settings, None, constraint, level)
-        except InputError:  # a group that alone determines a coefficient, such as the only one with an element
+        except InputError:  # the other folds do not determine the fit, for example if they lack an element
             continue
+        # `potential` may be centred on other coefficients than those of the fit; members are shifted by the same amount
         coefficients = potential.mean_coefficients + (members - mean)[:, :n_columns]
         number_of_block[fold_of_block == fold] = len(committees)
         committees.append(replace(potential, coefficients=coefficients, uncertainty=None))
@@ -260,7 +272,10 @@ def _draw_members(
     constraint: ColumnConstraint | None,
     level: str,
 ) -> Array:
-    """Draw all coefficients of the members, ``(m, p)``; shift their mean to `centre`, by default that of the fit."""
+    """Draw the members, ``(m, p)``, including eliminated columns, and shift their mean to `centre`.
+
+    By default, `centre` contains the coefficients of the fit. If all members are identical, an `InputError` is raised.
+    """
     method = cast("CommitteeMethod", settings.method)
     members = fit.draw_members(settings.members, np.random.default_rng(settings.seed), method=method)
     if np.ptp(members, axis=0).max() <= 0:
@@ -276,7 +291,8 @@ def _draw_members(
 def expand_leverage(leverage: TrainingLeverage, constraint: ColumnConstraint) -> TrainingLeverage:
     """Convert the leverage in the retained columns of a constraint to the leverage in all columns.
 
-    The equations are training rows of nearly infinite weight, so that a row has the leverage of its reduced row.
+    The equations of the constraint are treated as training rows with a very large weight, so that the leverage of a row
+    equals that of the row in the retained columns.
     """
     reduced = leverage.restrict_columns(len(constraint.retained))
     n, retained = len(constraint.eliminated), reduced.retained_columns
@@ -293,7 +309,7 @@ def calibrate_committee(
     calibration_set: LabelledStructures,
     context: RunContext,
 ) -> tuple[dict[RowKind, CalibrationData], dict[str, str]]:
-    """Collect spreads and residuals of quantities with enough held-out labels, and the role of each structure.
+    """Collect the spreads and residuals of a committee on held-out structures, and the role of each structure.
 
     Parameters
     ----------
@@ -303,6 +319,13 @@ def calibrate_committee(
     calibration_set : LabelledStructures
         Held-out structures; may be empty.
     context : RunContext
+
+    Returns
+    -------
+    calibration : dict of RowKind to CalibrationData
+        Only quantities with labels of at least `MIN_CALIBRATION_CONFIGURATIONS` structures.
+    roles : dict of str to str
+        "train" or "held out" by `hash_structure`; a structure in both sets is a training structure.
     """
     held_out = calibration_set.structures
     roles = {hash_structure(atoms): HELD_OUT for atoms in held_out}
@@ -316,7 +339,7 @@ def calibrate_committee(
 
 
 def format_committee(potential: LinearPotential) -> str:
-    """Format the calibration of a committee as plain text."""
+    """Format the calibration of a committee, and what it lacks, as plain text."""
     uncertainty = potential.uncertainty
     if uncertainty is None:
         return "no committee"

@@ -1,4 +1,4 @@
-"""Common base class of potentials, with the assessment of a structure by a committee."""
+"""Common base class of potentials: predictions for a structure and, with a committee, their error bars."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from paretofit.uncertainty import Assessment, Uncertainty, build_assessment
 
 
 class CommitteePotential(ABC):
-    """A potential that may be a committee with a calibration."""
+    """A single potential or a committee; a committee may have a calibration."""
 
-    if TYPE_CHECKING:  # fields or properties of the subclasses, which are data classes
+    if TYPE_CHECKING:  # not defined here at run time, because subclasses are data classes with these as fields
 
         @property
         def elements(self) -> Sequence[str]:
@@ -27,7 +27,7 @@ class CommitteePotential(ABC):
 
     @property
     def known_configurations(self) -> TrainingRecord | None:
-        """Training and held-out configurations, from the calibration of a committee or the record of a potential."""
+        """Training and held-out configurations, if known, from the committee or the record of a single potential."""
         if self.uncertainty is None:
             return getattr(self, "training", None)
         return TrainingRecord(self.uncertainty.structure_roles, self.uncertainty.level)
@@ -42,7 +42,7 @@ class CommitteePotential(ABC):
 
     @abstractmethod
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Compute the descriptors of each atom for its grade, ``(N, K)``."""
+        """Compute the descriptors of each atom from which grades are computed, ``(N, K)``."""
 
     def assess(self, atoms: Atoms, *, coverage: float | None = None) -> Assessment:
         """Predict energy, forces and stress with the mean of the committee, with error bars and grades.
@@ -68,7 +68,7 @@ class CommitteePotential(ABC):
         return build_assessment(members, uncertainty, self.compute_grades(atoms), leverage, coverage), members
 
     def compute_grades(self, atoms: Atoms) -> Array:
-        """Compute the extrapolation grade γ of each atom, ``(N,)``, which is above 1 outside the training set.
+        """Compute the extrapolation grade γ of each atom, ``(N,)``; γ is above 1 outside the training set.
 
         This is much cheaper than computing forces.
 
@@ -86,4 +86,4 @@ class CommitteePotential(ABC):
         return self.uncertainty
 
     def _predict_with_leverage(self, atoms: Atoms) -> tuple[Prediction, float]:
-        return self.predict(atoms), float("nan")
+        return self.predict(atoms), float("nan")  # leverages are only defined for linear models

@@ -1,7 +1,7 @@
 """Dispersion correction of any potential: Grimme's D2 (``pair_style momb``) or D3 (``dispersion/d3``) in LAMMPS.
 
-D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), where C6 is the geometric mean and R the sum of the values of two
-atoms. S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds it to its potentials in this form.
+D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), where C6 is the geometric mean of the coefficients of two atoms, and
+R the sum of their radii. S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds D2 in this form.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ D2_PARAMETERS |= dict.fromkeys(chemical_symbols[39:49], (24.67, 1.639))
 
 
 def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str]:
-    """Format the ``pair_style`` and ``pair_coeff`` lines of the dispersion correction, for PBE.
+    """Format the LAMMPS commands of the dispersion correction for PBE; the first one is ``pair_style``.
 
     Parameters
     ----------
@@ -60,14 +60,14 @@ def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str
     lines = [f"pair_style momb {D2_CUTOFF_A} {D2_S6} {D2_STEEPNESS}"]
     for (i, first), (j, second) in combinations_with_replacement(enumerate(elements, start=1), 2):
         c6 = float(np.sqrt(D2_PARAMETERS[first][0] * D2_PARAMETERS[second][0])) * EV_A6_PER_J_NM6
-        lines.append(
+        lines.append(  # momb's Morse term is switched off by its depth of 0.0
             f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2_PARAMETERS[first][1] + D2_PARAMETERS[second][1]:.6g}"
         )
     return [*lines, NEIGHBOUR_LIMITS]
 
 
 def overlay_commands(commands: Sequence[str], added_commands: Sequence[str]) -> list[str]:
-    """Combine the lines of two potentials to a ``hybrid/overlay`` potential.
+    """Combine the lines of two potentials into a ``hybrid/overlay`` potential.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def overlay_commands(commands: Sequence[str], added_commands: Sequence[str]) -> 
         Lines of the first potential, with a simple or a ``hybrid/overlay`` style; lines other than ``pair_style`` and
         ``pair_coeff`` are not changed.
     added_commands : sequence of str
-        Lines of the second potential, with a simple style.
+        Lines of the second potential, with a simple style; the first line must be its ``pair_style``.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from paretofit.potentials.prediction import StructureLabels
 from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, find_role, score_detection
 
 NEW, UNKNOWN = "new", "unknown"  # unknown: the potential has no record of its training set
-GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # as from `classify_grade`
+GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # the results of `classify_grade`
 COMPONENTS = ("label", "prediction", "error", "std", "interval")
 QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # column names, and attributes of labels
 KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE, "stress": RowKind.STRESS}
@@ -29,7 +29,7 @@ def build_evaluation_tables(
     infos: Sequence[dict[str, Any]],
     assessments: Sequence[Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tabulate the errors of all configurations, and the errors of all their components."""
+    """Tabulate errors and error bars, in one table with a row per configuration and one with a row per component."""
     known = potential.known_configurations
     rows, parts = [], []
     configurations = zip(labelled.structures, labelled.labels, infos, assessments, strict=True)
@@ -52,7 +52,7 @@ def build_evaluation_tables(
 
 
 def tabulate_components(label: StructureLabels, assessment: Any, n_atoms: int) -> pd.DataFrame:
-    """Tabulate all components of a configuration.
+    """Tabulate each component of the energy, forces and stress of a configuration.
 
     Labels and predictions are in eV/atom, eV/Å and GPa, errors and error bars in meV/atom, meV/Å and GPa.
     """
@@ -62,7 +62,7 @@ def tabulate_components(label: StructureLabels, assessment: Any, n_atoms: int) -
 
 
 def _stack_components(parts: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.DataFrame:
-    """Stack the components of all configurations in one table; components without a prediction are omitted."""
+    """Combine the components of all configurations into one table; components without a prediction are omitted."""
     lengths = [len(part["error"]) for _, _, part in parts]
     table = pd.DataFrame({name: np.concatenate([part[name] for _, _, part in parts]) for name in COMPONENTS})
     table["configuration"] = np.repeat([k for k, _, _ in parts], lengths)
@@ -86,11 +86,12 @@ def _compare_components(quantity: str, label: StructureLabels, assessment: Any, 
 
 
 def _summarise_components(quantity: str, part: dict[str, Array]) -> dict[str, float]:
-    """Summarise one quantity of a configuration for its row of the table."""
+    """Summarise one quantity of a configuration as entries of a table row."""
     error, std, interval = part["error"], part["std"], part["interval"]
+    # The energy has a single component; its sign is kept.
     row = {f"{quantity}_error": float(error[0]) if quantity == "energy" else _root_mean_square(error)}
     if np.isfinite(std).any():
-        row |= {
+        row |= {  # the mean square error of the members is the squared error of their mean plus their variance
             f"{quantity}_committee_error": _root_mean_square(np.hypot(error, std)),
             f"{quantity}_std": _root_mean_square(std),
             f"{quantity}_interval": _root_mean_square(interval),
@@ -113,6 +114,7 @@ def _compute_coverage(error: Any, interval: Any) -> float:
 
 def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
     """Summarise errors by set and, for configurations outside the training set, by extrapolation grade."""
+    # Names are in reverse order, so that "train" comes first.
     groups: list[tuple[str, str, pd.Series[bool]]] = [
         (name, "", table["set"] == name) for name in sorted(set(table["set"]), reverse=True)
     ]
@@ -135,7 +137,7 @@ def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFr
 
 
 def list_outliers(table: pd.DataFrame) -> list[str]:
-    """Describe the configurations whose error is far above the median, a line for each quantity that has any."""
+    """Describe configurations with an error far above the median, in one line for each quantity with such outliers."""
     lines = []
     for quantity, kind in KINDS.items():
         errors = table[f"{quantity}_error"].abs().dropna()
@@ -156,7 +158,7 @@ def list_outliers(table: pd.DataFrame) -> list[str]:
 
 
 def _compute_rank_correlation(table: pd.DataFrame, quantity: str) -> float:
-    """Compute Spearman's correlation of disagreement and error; NaN if it is not defined."""
+    """Compute Spearman's correlation of disagreement and error; NaN with too few or with constant values."""
     pairs = pd.DataFrame({"spread": table[f"{quantity}_std"], "error": table[f"{quantity}_error"].abs()}).dropna()
     if len(pairs) < MIN_RANKED_CONFIGURATIONS or (pairs.nunique() < 2).any():
         return float("nan")
@@ -166,7 +168,10 @@ def _compute_rank_correlation(table: pd.DataFrame, quantity: str) -> float:
 def compute_spread_limits(
     uncertainty: Uncertainty | None, tolerances: Mapping[str, float], calibration: str
 ) -> dict[str, float]:
-    """Convert the tolerance of the error of each quantity to a limit of its disagreement."""
+    """Check the error tolerance of each quantity and convert it to a limit of the committee's disagreement.
+
+    Without an uncertainty, there are no limits.
+    """
     limits = {}
     for quantity, tolerance in tolerances.items():
         check_choice("the quantity of a tolerance", quantity, KINDS)
@@ -182,7 +187,11 @@ def compute_spread_limits(
 def flag_configurations(
     table: pd.DataFrame, tolerances: Mapping[str, float], limits: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Add a column with the quantities above their limits, and tabulate detection rates outside the training set."""
+    """Flag configurations with a disagreement above a limit; return detection rates outside the training set.
+
+    `table` gets a column ``flagged`` with the names of the quantities above their limits. Without limits, it stays as
+    it is and the result is empty.
+    """
     if not limits:
         return pd.DataFrame()
     is_above = pd.DataFrame({quantity: table[f"{quantity}_std"] > limit for quantity, limit in limits.items()})

@@ -8,12 +8,13 @@ from paretofit.core import InputError
 
 PLAIN_WORD = re.compile(r"[A-Za-z0-9._/+-]+")
 WORD_OR_COMMENT = re.compile(r""" \"\"\"(.*?)\"\"\" | "([^"]*)" | '([^']*)' | (\#.*) | ([^\s"'\#]+) """, re.VERBOSE)
-UNREADABLE_IN_NAMES = "/\\$\"'"  # LAMMPS's include command substitutes variables and reads quotes in its argument
+# LAMMPS's include command substitutes variables and reads quotes in its argument; with a slash, a name is a path.
+UNREADABLE_IN_NAMES = "/\\$\"'"
 MAX_NAME_BYTES = 200  # file systems allow 255, and names get suffixes
 
 
 def check_potential_name(name: str) -> None:
-    """Check that the files of a potential can have a name, before any expensive step.
+    """Check that the files of a potential can have this name, before any expensive step.
 
     Raises
     ------
@@ -34,13 +35,13 @@ def check_potential_name(name: str) -> None:
 def quote_path(path: Path | str) -> str:
     """Quote a path for a line of a LAMMPS script unless it consists of letters, digits and simple signs.
 
-    A path with characters that LAMMPS cannot read, such as ``/home/José/x``, becomes relative to the working directory
-    if this avoids them.
+    If an absolute path has characters that LAMMPS cannot read, such as ``/home/José/x``, the path relative to the
+    working directory is used instead.
 
     Raises
     ------
     InputError
-        If the path has characters that LAMMPS cannot read.
+        If the path still has characters that LAMMPS cannot read, or both kinds of quotes.
     """
     text = str(path)
     if not all(map(_is_readable, text)) and Path(path).is_absolute():
@@ -51,12 +52,12 @@ def quote_path(path: Path | str) -> str:
         raise InputError(f"LAMMPS cannot read the path {text} because of {bad_characters[0]}; move or rename it")
     if '"' in text and "'" in text:
         raise InputError(f"LAMMPS cannot read the path {text} with both kinds of quotes; move or rename it")
-    quote = '"' if '"' not in text else "'"  # in quotes, LAMMPS reads # and $ as characters
+    quote = '"' if '"' not in text else "'"  # in quotes, LAMMPS reads # and $ literally
     return f"{quote}{text}{quote}"
 
 
 def split_words(line: str) -> list[str]:
-    """Split a line of a LAMMPS script into words without their quotes, up to its comment."""
+    """Split a line of a LAMMPS script into words without their quotes; a comment at the end is dropped."""
     words = []
     for match in WORD_OR_COMMENT.finditer(line):
         if match[4] is not None:
@@ -66,5 +67,5 @@ def split_words(line: str) -> list[str]:
 
 
 def _is_readable(character: str) -> bool:
-    """Return whether LAMMPS keeps a character; it replaces or breaks others than ASCII."""
+    """Return whether a character is printable ASCII; LAMMPS replaces or misreads other characters."""
     return character.isascii() and character.isprintable()

@@ -32,7 +32,7 @@ from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, rea
 MAX_COEFFICIENT_MISMATCH = 1e-9  # relative, between the mean of a committee and the coefficients in the LAMMPS files
 MAX_DEVIATION = 1e-8  # between LAMMPS and the model, relative to the largest energy, force or stress
 MIN_SCALES = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; smaller values are compared relative to these
-# The conversion factor of LAMMPS is less accurate than ASE's.
+# Replaces ASE's conversion factor from bar to eV/Å³ by the less accurate one of LAMMPS.
 LAMMPS_STRESS_FACTOR = 1 / units.bar / descriptors.BAR_PER_EV_A3
 
 
@@ -45,7 +45,7 @@ class LinearPotential(CommitteePotential):
     basis : SnapBasis
         Basis with the 2Jmax of the model.
     coefficients : (p,) or (m, p) float64
-        Coefficients in nested order; rows are the members of a committee, whose mean is the potential.
+        Coefficients in nested order. In a committee, each row is a member; the mean of the members is the potential.
     reference : ReferencePotential or None
     uncertainty : Uncertainty or None
         Calibration and training set of a committee.
@@ -61,9 +61,10 @@ class LinearPotential(CommitteePotential):
 
     @classmethod
     def read(cls, path: Path | str) -> LinearPotential:
-        """Read a potential from its ``.mod``, ``.snapcoeff`` or ``.snapparam`` file, or from their directory.
+        """Read a potential from its ``.mod``, ``.snapcoeff`` or ``.snapparam`` file, or from the directory of these.
 
-        If ``NAME.committee.h5`` is in the same directory, the result is the committee.
+        If ``NAME.committee.h5`` is in the same directory, the result is the committee; otherwise, the training record
+        ``NAME.training.json`` is read if it exists.
 
         Raises
         ------
@@ -78,7 +79,7 @@ class LinearPotential(CommitteePotential):
             return cls(basis, coefficients, reference, training=training)
         members, uncertainty = read_committee(committee)
         is_match = members.shape[1:] == coefficients.shape
-        if is_match:  # compare LAMMPS's coefficients, because chemflag merges coefficients
+        if is_match:  # compare them as LAMMPS uses them: with chemflag, coefficients of equal components were averaged
             mean, stored = (
                 snap_format.to_lammps_coefficients(basis, values) for values in (members.mean(axis=0), coefficients)
             )
@@ -147,7 +148,7 @@ class LinearPotential(CommitteePotential):
         return self._predict_from_rows(atoms, *rows), leverage
 
     def _compute_rows(self, atoms: Atoms) -> tuple[Array, Array, Array]:
-        """Compute energy, force and stress rows; stress rows are NaN unless periodic in three directions."""
+        """Compute energy, force and stress rows; stress rows are NaN unless all three directions are periodic."""
         if atoms.pbc.all():
             return descriptors.compute_configuration_rows_with_stress(get_shared_lammps(), self.basis, atoms)
         rows = descriptors.compute_configuration_rows(get_shared_lammps(), self.basis, atoms)
@@ -165,20 +166,24 @@ class LinearPotential(CommitteePotential):
         return Prediction(float(energy[0]), members.forces[0], members.stress[0])
 
     def write(self, folder: Path | str, name: str = "potential") -> snap_format.SnapFiles:
-        """Write the LAMMPS files, of a committee those of the mean and ``NAME.committee.h5``."""
+        """Write the LAMMPS files, for a committee those of its mean, and return their paths.
+
+        A committee is also written to ``NAME.committee.h5``, and the training record of a single potential, if any, to
+        ``NAME.training.json``. Such files of an earlier potential with the same name are removed.
+        """
         files = self.write_mean(folder, name)
         committee, record = (files.coefficients.with_suffix(suffix) for suffix in (COMMITTEE_SUFFIX, RECORD_SUFFIX))
         remove_file(record)  # existing files would belong to another potential
         if self.coefficients.ndim == 1:
             remove_file(committee)
             if self.training is not None:
-                self.training.write(record, snap_format.read_snap(files.coefficients)[1])  # as they will be read
+                self.training.write(record, snap_format.read_snap(files.coefficients)[1])  # digits as read back
         else:
             write_committee(committee, self.coefficients, self.uncertainty)
         return files
 
     def write_mean(self, folder: Path | str, name: str = "potential") -> snap_format.SnapFiles:
-        """Write the LAMMPS files only."""
+        """Write only the LAMMPS files, for a committee those of its mean, and return their paths."""
         return snap_format.write_snap(Path(folder), name, self.basis, self.mean_coefficients, reference=self.reference)
 
     def calculator(self, *, include_members: bool = False) -> LinearCalculator:
@@ -192,7 +197,7 @@ class LinearPotential(CommitteePotential):
 def check_exported_files(
     files: snap_format.SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]
 ) -> float:
-    """Compare energies, forces and stresses of LAMMPS, which includes the ``.mod`` file, with those of the model.
+    """Check that LAMMPS with the ``.mod`` file gives the energies, forces and stresses of the model.
 
     Parameters
     ----------
@@ -209,7 +214,7 @@ def check_exported_files(
     Raises
     ------
     InputError
-        If LAMMPS cannot read the files or the maximum deviation is above 1e-8, so that they must not be used.
+        If LAMMPS cannot read the files, or the maximum deviation is above 1e-8; the files must not be used then.
     """
     with contextlib.chdir(files.include.parent):  # the .mod file names the others relative to its directory
         try:
@@ -229,7 +234,7 @@ def check_exported_files(
 def _measure_deviation(
     files: snap_format.SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]
 ) -> tuple[float, str]:
-    """Return the maximum relative deviation of LAMMPS from the model, and the configuration that has it."""
+    """Return the maximum relative deviation of LAMMPS from the model, and the id of the configuration concerned."""
     mean = potential.without_uncertainty()
     calculator = lammps_calculator([f"include {quote_path(files.include.name)}"], files.elements)
     max_deviation, config_id = 0.0, ""
@@ -244,13 +249,13 @@ def _measure_deviation(
                 pairs.append((expected.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
         for (model, exported), min_scale in zip(pairs, MIN_SCALES, strict=False):
             deviation = float(np.abs(model - exported).max() / max(min_scale, float(np.abs(model).max())))
-            if not deviation <= max_deviation:  # also if it is not a number
+            if not deviation <= max_deviation:  # also true for NaN
                 max_deviation, config_id = deviation, str(atoms.info.get("config_id", k))
     return max_deviation, config_id
 
 
 class LinearCalculator(CommitteeCalculator):
-    """ASE calculator of a `LinearPotential`, whose mean is computed by LAMMPS; see `CommitteeCalculator`."""
+    """ASE calculator of a `LinearPotential` that computes the mean with LAMMPS; see `CommitteeCalculator`."""
 
     def __init__(self, potential: LinearPotential, *, include_members: bool = False) -> None:
         if include_members and potential.coefficients.ndim == 1:

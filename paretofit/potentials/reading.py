@@ -7,11 +7,12 @@ from paretofit.potentials.mace.mace_potential import MacePotential, is_mace
 
 
 def read_potential(path: Path | str, *, allow_pickle: bool = False) -> LinearPotential | MacePotential:
-    """Read a potential or a committee of linear models or MACE networks from its files or their directory.
+    """Read a linear potential, a committee of linear models or a committee of MACE networks from its files.
 
     Parameters
     ----------
     path : path-like
+        One of the files, or their directory.
     allow_pickle : bool
         Accept networks that were not trained by this user on this computer. Loading them can run any code.
 

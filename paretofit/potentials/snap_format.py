@@ -1,7 +1,7 @@
 """LAMMPS's SNAP files of a linear model: ``.snapcoeff``, ``.snapparam`` and the ``.mod`` that uses them.
 
-For each element, LAMMPS's coefficients are in the order of its components, followed by products row by row; columns in
-paretofit are in nested order, see `SnapBasis`. This module converts between both orders.
+For each element, a LAMMPS file lists the constant, the coefficients of the components and those of their products, row
+by row. Columns in paretofit are in nested order, see `SnapBasis`; this module converts between the two orders.
 """
 
 import atexit
@@ -36,7 +36,7 @@ PARAMETERS: dict[str, tuple[str, type, float | None]] = {
     "bnormflag": ("bnormflag", bool, 0.0),
     "wselfallflag": ("wselfallflag", bool, 0.0),
 }
-# Keys of older versions of LAMMPS, whose only value that is still supported is the list of components of today.
+# Keys of older versions of LAMMPS, with the only value that gives the components of current versions.
 IGNORED_PARAMETERS = {"diagonalstyle": 3}
 SUFFIXES = (".snapcoeff", ".snapparam", ".mod")
 
@@ -52,7 +52,7 @@ class SnapFiles:
     elements : list of str
         Element of each LAMMPS atom type, in order.
     reference : ReferencePotential or None
-        Reference potential of the fit, which is added as an overlay.
+        Reference potential of the fit; `commands` add it as an overlay.
     """
 
     coefficients: Path
@@ -74,7 +74,7 @@ class SnapFiles:
 
 
 def list_snap_files(folder: Path | str, name: str) -> list[Path]:
-    """List the paths of the files that a potential, with or without a committee, may have."""
+    """List the paths of all files that a potential may have, with or without a committee; they need not exist."""
     return [Path(folder) / f"{name}{suffix}" for suffix in (*SUFFIXES, COMMITTEE_SUFFIX, RECORD_SUFFIX)]
 
 
@@ -86,15 +86,15 @@ def write_snap(
     Parameters
     ----------
     folder : Path
-        Directory, which is created if it does not exist.
+        Directory; it is created if it does not exist.
     name : str
         Stem of the file names.
     basis : SnapBasis
         Basis with the largest 2Jmax; the model may have a smaller 2Jmax.
     coefficients : (p,) float64
-        Coefficients in eV, in nested order; p must be the number of columns of a 2Jmax.
+        Coefficients in eV, in nested order; p must be the number of columns up to some 2Jmax of the basis.
     reference : ReferencePotential, optional
-        Reference potential, which is added as an overlay in the ``.mod`` file.
+        Reference potential; the ``.mod`` file adds it as an overlay.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
 def _average_equal_components(basis: SnapBasis, table: Array) -> None:
     """Replace the coefficients of equal components, and of their products, by their mean, in place."""
     K = basis.n_components
-    equal: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    equal: dict[tuple[tuple[int, int], ...], list[int]] = {}  # by their (j, element) pairs
     for k, (e1, e2, e3, j1, j2, j) in enumerate(basis.lammps_components):
         equal.setdefault(tuple(sorted([(j1, e1), (j2, e2), (j, e3)])), []).append(k)
     average = np.zeros((K, K))
@@ -153,7 +153,7 @@ def _average_equal_components(basis: SnapBasis, table: Array) -> None:
 
 
 def _select_basis(basis: SnapBasis, n_columns: int) -> SnapBasis:
-    """Return the basis of the 2Jmax that has this number of columns."""
+    """Return the basis with its 2Jmax reduced so that it has this number of columns."""
     sizes = {basis.columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
     if n_columns not in sizes:
         raise InputError(f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(sizes)}")
@@ -226,10 +226,10 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
 
 
 def read_snap_files(path: Path) -> SnapFiles:
-    """Find the files of an existing potential; see `read_snap`.
+    """Read the files of an existing potential to check them, and return their paths; see `read_snap`.
 
-    If the ``.snapparam`` has a key of older versions of LAMMPS, which this version refuses, `SnapFiles.parameters` is a
-    temporary copy without the key.
+    If the ``.snapparam`` has a key that current versions of LAMMPS no longer accept, `SnapFiles.parameters` is the path
+    of a temporary copy without the key.
     """
     basis, _, reference = read_snap(path)
     coefficients, parameters, include = resolve_snap_paths(path)
@@ -240,7 +240,7 @@ def read_snap_files(path: Path) -> SnapFiles:
 
 @cache
 def _write_temporary_parameters(text: str) -> Path:
-    """Write a ``.snapparam`` that is removed when the process ends."""
+    """Write a temporary ``.snapparam`` and return its path; the file is removed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="paretofit-potential-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_text(folder / "potential.snapparam", text)
@@ -253,7 +253,10 @@ def to_nested_coefficients(basis: SnapBasis, table: Array) -> Array:
 
 
 def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
-    """Find the ``.snapcoeff``, ``.snapparam`` and ``.mod`` of a potential from one of them, or from their directory."""
+    """Return the ``.snapcoeff``, ``.snapparam`` and ``.mod`` that belong to one of these files or to a directory.
+
+    The ``.mod`` may be missing; an `InputError` is raised if another file is, or a directory has several potentials.
+    """
     if path.is_dir():
         candidates = sorted(path.glob("*.snapcoeff"))
         if len(candidates) != 1:
@@ -272,7 +275,7 @@ def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
 
 
 def _count_columns(basis: SnapBasis) -> int:
-    """Count the coefficients of one element without listing them, because chemflag can make them too many for that."""
+    """Compute the number of coefficients of one element without listing them; with chemflag, there can be too many."""
     K = SnapBasis(elements=basis.elements[:1], twojmax=basis.twojmax).n_components
     K *= len(basis.elements) ** 3 if basis.chemflag else 1
     return 1 + K + (K * (K + 1) // 2 if basis.quadratic else 0)
@@ -285,7 +288,10 @@ def _split_lines(path: Path) -> list[list[str]]:
 
 
 def _read_parameters(path: Path) -> dict[str, float]:
-    """Read the keys of `PARAMETERS`, with LAMMPS's defaults; other keys must be zero or have their only value."""
+    """Read the parameters, with LAMMPS's defaults for missing keys.
+
+    A key outside `PARAMETERS` must have its value in `IGNORED_PARAMETERS` or, if it is not listed there, be zero.
+    """
     settings: dict[str, float] = {}
     for words in _split_lines(path):
         if len(words) != 2:
@@ -301,7 +307,7 @@ def _read_parameters(path: Path) -> dict[str, float]:
 
 
 def _parse_parameter(path: Path, key: str, text: str) -> float:
-    """Parse the value of a key; flags are 0 or 1, and 2Jmax is a whole number."""
+    """Parse the value of a key and check it; flags must be 0 or 1, and 2Jmax a whole number."""
     try:
         value = float(text)
     except ValueError as error:
@@ -321,7 +327,7 @@ def _parse_parameter(path: Path, key: str, text: str) -> float:
 
 
 def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Array]:
-    """Read symbol, radius and weight of each element, and the coefficients, ``(n_elements, width)``."""
+    """Return the symbol, radius and weight of each element, and the coefficients, ``(n_elements, width)``."""
     lines = _split_lines(path)
     elements, rows = [], []
     try:
@@ -337,7 +343,7 @@ def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Arra
             elements.append((symbol, float(radius), float(weight)))
             rows.append([float(text) for (text,) in lines[start + 1 : start + 1 + width]])
     except (ValueError, IndexError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError):  # a ValueError too
             raise
         raise InputError(f"{path} is not a complete .snapcoeff: {error}; restore it from a copy") from error
     table = np.array(rows)

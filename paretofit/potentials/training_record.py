@@ -25,7 +25,7 @@ class TrainingRecord:
     Attributes
     ----------
     structure_roles : mapping of str to str
-        "train" or "held out" by `hash_structure`.
+        "train" or "held out" for each configuration; the keys are its digests from `hash_structure`.
     level : str
         Convergence level of the labels; may be empty.
     """
@@ -35,12 +35,12 @@ class TrainingRecord:
 
     @classmethod
     def from_structures(cls, training: Iterable[Atoms], held_out: Iterable[Atoms], level: str = "") -> Self:
-        """Record the digests of structures; one that is in both sets is a training structure."""
+        """Create a record of structures; a structure in both sets counts as a training structure."""
         roles = {hash_structure(atoms): HELD_OUT for atoms in held_out}
         return cls(roles | {hash_structure(atoms): TRAIN for atoms in training}, level)
 
     def write(self, path: Path, coefficients: Array) -> None:
-        """Write the record of the potential with these coefficients."""
+        """Write the record, with a digest of the coefficients of the potential to which it belongs."""
         digests = {role: sorted(key for key, value in self.structure_roles.items() if value == role)
                    for role in (TRAIN, HELD_OUT)}  # fmt: skip
         content = {"version": FILE_VERSION, "level": self.level, "coefficients": hash_array(coefficients), **digests}
@@ -48,7 +48,7 @@ class TrainingRecord:
 
     @classmethod
     def read(cls, path: Path, coefficients: Array) -> Self:
-        """Read the record of the potential with these coefficients.
+        """Read a record, and check that it belongs to the potential with these coefficients.
 
         Raises
         ------

@@ -48,7 +48,7 @@ PICKLE_MESSAGE = (
 
 @dataclass
 class PublishedData:
-    """Content of a published directory, in the form of `paretofit.dataset.write_dataset`.
+    """Content of a published directory, in the form that `paretofit.dataset.write_dataset` requires.
 
     Attributes
     ----------
@@ -100,7 +100,8 @@ def import_published(
     Raises
     ------
     InputError
-        As in `read_published_folder`, or if the settings contain an unknown level, or the file cannot be written.
+        As in `read_published_folder`, or if `output` exists without `overwrite`, the settings contain an unknown level,
+        or the file cannot be written.
     """
     check_new_paths([output], overwrite=overwrite)
     data = read_published_folder(folder, **options)
@@ -138,7 +139,7 @@ def read_published_folder(
     Returns
     -------
     PublishedData
-        Structures and labels. The ids are the column ``index`` of the structures, or else the index of their table.
+        Structures and labels. The ids are the column ``index`` of the structures file, or else the index of its table.
 
     Raises
     ------
@@ -241,7 +242,7 @@ def _parse_index(path: Path, index: Any) -> list[int]:
 def _read_labels(
     path: Path, table: pd.DataFrame, structures: Mapping[int, Atoms], factor: float | None, seconds: float | None
 ) -> dict[int, Label]:
-    """Convert the table of one level to labels by index."""
+    """Convert the table of one level to labels, by index of the structure."""
     missing_columns = [name for name in REQUIRED_COLUMNS if name not in table.columns]
     if missing_columns:
         columns = f"{', '.join(REQUIRED_COLUMNS)} and optionally stress"

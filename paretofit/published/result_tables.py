@@ -1,7 +1,7 @@
-"""Reader of the published results tables, which converts them to paretofit's names and units, and adds label costs.
+"""Reader of the published results tables: converts them to paretofit's names and units, and adds label costs.
 
 The paper is I. Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j; the tables are in the authors'
-repository DFTprecisionMLIP. The columns of a table, not its name, determine which of their three scripts wrote it.
+repository DFTprecisionMLIP. Three scripts wrote the tables; the columns of a table, not its name, identify the script.
 
 Meaning of the published columns (RMSE in eV/atom and eV/Å, converted to meV/atom and meV/Å):
 
@@ -17,8 +17,8 @@ samplings and weights         ``train_*``: Subsampled … (train precision); oth
 ============================  =======================================================================================
 
 According to the paper, the training set has 10,000 configurations. The errors of fits to a subset of 9,990 agree to
-nine digits with the errors of fits to all configurations, so the true number may be 9,990, which would change the cost
-by 0.1 %.
+nine digits with the errors of fits to all configurations, so the true number may be 9,990; the cost would then be
+0.1 % lower.
 """
 
 from collections.abc import Mapping, Sequence
@@ -164,7 +164,7 @@ def _read_result_table(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
 
 
 def _detect_format(path: Path, frame: pd.DataFrame) -> _TableFormat:
-    """Return the format whose columns the table has; errors refer to the format with the fewest missing columns."""
+    """Return the format whose columns the table has; an error lists the missing columns of the most similar format."""
     missing_columns = {entry: [name for name in entry.columns if name not in frame.columns] for entry in TABLE_FORMATS}
     table_format = min(TABLE_FORMATS, key=lambda entry: len(missing_columns[entry]))
     if missing_columns[table_format]:
@@ -197,7 +197,7 @@ def _parse_levels(path: Path, column: pd.Series, costs: Mapping[str, float], nam
 
 
 def _parse_sampling_methods(path: Path, frame: pd.DataFrame, table_format: _TableFormat) -> pd.Series | str:
-    """Return paretofit's names of the sampling methods; "random" if all configurations are in the training set."""
+    """Return paretofit's names of the sampling methods; one name for a table that does not record them."""
     if table_format is not _SAMPLING:
         return "leverage" if table_format is _WEIGHTED_SAMPLING else "random"
     names = frame["Sampling Method"].astype(str)

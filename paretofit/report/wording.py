@@ -7,7 +7,9 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """Format a number with `digits` significant digits, without an exponent between 0.001 and a million.
+    """Format a number with `digits` significant digits, or as an integer if it has more digits before the point.
+
+    Numbers from 0.0001 to a million have no exponent; NaN is shown as –, infinity as ∞.
 
     >>> format_number(4217.7), format_number(5.051), format_number(0.01234), format_number(float("nan"))
     ('4,218', '5.05', '0.0123', '–')
@@ -23,7 +25,7 @@ def format_number(value: float, digits: int = 3) -> str:
 
 
 def format_signed(value: float, digits: int = 3) -> str:
-    """Format a number with a minus sign instead of a hyphen."""
+    """Format a number as `format_number` does, with a minus sign instead of a hyphen."""
     return format_number(value, digits).replace("-", "−")
 
 
@@ -33,7 +35,7 @@ def format_ratio(ratio: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Format a time in a suitable unit.
+    """Format a time (s) in the largest of days, h and min in which it is at least 2, otherwise in s.
 
     >>> format_duration(12.34), format_duration(600), format_duration(7560), format_duration(400_000)
     ('12.3 s', '10 min', '2.1 h', '4.63 days')
@@ -54,20 +56,20 @@ def format_duration_range(low: float, high: float) -> str:
 
 
 def choose_time_unit(seconds: float) -> tuple[float, str]:
-    """Choose the unit of times on an axis; return its length in seconds and its name."""
+    """Choose h, min or s for an axis with times of about `seconds`; return the length of the unit (s) and its name."""
     if seconds >= 2 * _HOUR_S:
         return _HOUR_S, "h"
     return (_MINUTE_S, "min") if seconds >= 2 * _MINUTE_S else (1.0, "s")
 
 
 def join_items(items: Iterable[object]) -> str:
-    """Join items to a list for a sentence: ``"a, b and c"``."""
+    """Join items into a list for a sentence: ``"a, b and c"``."""
     texts = [str(item) for item in items]
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def join_sentences(*sentences: str) -> str:
-    """Join sentences to a paragraph; empty sentences are omitted."""
+    """Join sentences into a paragraph; empty sentences are omitted."""
     return " ".join(filter(None, sentences))
 
 
@@ -78,6 +80,7 @@ def format_count(count: int, noun: str, plural: str | None = None) -> str:
 
 def format_count_range(counts: Iterable[int], noun: str) -> str:
     """Format the range of counts: ``"12 steps"`` or ``"10 to 12 steps"``."""
+    # Duplicated, because a single count is both the lowest and the highest.
     low, *_, high = sorted([*counts] * 2)
     return format_count(int(high), noun) if low == high else f"{int(low):,} to {format_count(int(high), noun)}"
 

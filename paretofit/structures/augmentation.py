@@ -1,7 +1,7 @@
 """Generation of the requested number of candidates of all kinds from a few structures.
 
-Each candidate has a separate random generator, so that it does not depend on the number of attempts for other
-candidates. The same settings give exactly the same candidates.
+Each candidate has a separate random generator, so that no candidate depends on the number of attempts for another. The
+same settings give exactly the same candidates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ def generate_candidates(
     compute_descriptors: Callable[[Atoms], Array] | None = None,
     compute_max_force: Callable[[Atoms], float] | None = None,
 ) -> Iterator[Candidates]:
-    """Generate candidates of all kinds; yield the same growing object after each attempt, for progress.
+    """Generate candidates of all kinds; yield the same growing result after each candidate, accepted or not.
 
     Parameters
     ----------
@@ -51,10 +51,10 @@ def generate_candidates(
     Raises
     ------
     InputError
-        If there are no structures, one of them has overlapping atoms or a vacuum along a periodic direction, or a
-        limit cannot be met.
+        If there are no structures, one of them is invalid (such as overlapping atoms, or a vacuum along a periodic
+        direction), a distance for clusters is missing, or the counts exceed ``n_candidates``.
     """
-    structures = list(map(copy_without_constraints, structures))  # constraints would hold atoms when a cell is strained
+    structures = list(map(copy_without_constraints, structures))  # constraints would fix atoms when a cell is strained
     elements = list_elements(structures)
     _check_structures(structures, names, settings)
     _check_pairs(elements, settings)
@@ -74,7 +74,7 @@ def generate_candidates(
 
 
 def _generate_random(generator: CandidateGenerator, candidate_filter: CandidateFilter) -> Iterator[bool]:
-    """Add candidates of the random kinds; yield after each candidate whether it was accepted."""
+    """Add candidates of the random kinds, and replace failed ones; yield for each whether it was accepted."""
     settings, candidates = generator.settings, generator.candidates
     counts = generator.allocate_counts()
     _check_total(len(candidates.structures), sum(counts.values()), settings.n_candidates)
@@ -122,7 +122,7 @@ def _check_cell(atoms: Atoms, name: str) -> None:
 
 
 def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
-    """Check that cluster distances by pair include all pairs of elements."""
+    """Raise `InputError` if distances for clusters are given by pair and a pair of elements is missing."""
     distances = settings.clusters.get_pair_distances()
     if settings.clusters.count == 0 or not isinstance(distances, dict):
         return
@@ -149,9 +149,9 @@ def _check_total(n_deterministic: int, n_random: int, n_candidates: int) -> None
 def _build_deterministic(
     structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings, skipped: dict[str, str]
 ) -> Iterator[tuple[str | None, str, Atoms, str]]:
-    """Yield parent, kind, structure and description of the supercells and slabs of each input, and of free atoms.
+    """Yield ``(parent, kind, structure, description)`` of the supercell and slabs of each input, then of free atoms.
 
-    The reasons of slabs that cannot be made are added to `skipped`.
+    If a slab cannot be cut, the reason is added to `skipped`.
     """
     sizes = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
     for structure, name in zip(structures, names, strict=True):
@@ -174,7 +174,7 @@ def _build_deterministic(
 
 
 def _note_length(atoms: Atoms, settings: AugmentSettings) -> str:
-    """Return a note if a structure is shorter than `min_length` because of `max_atoms`."""
+    """Return a note if a structure is shorter than `min_length` because of `max_atoms`, or an empty string."""
     lengths = atoms.cell.lengths()[atoms.pbc]
     if not len(lengths) or lengths.min() >= settings.min_length:
         return ""
@@ -184,7 +184,10 @@ def _note_length(atoms: Atoms, settings: AugmentSettings) -> str:
 def _attempt(
     generator: CandidateGenerator, candidate_filter: CandidateFilter, kind: str, index: int, rng: np.random.Generator
 ) -> bool:
-    """Repeat attempts to generate a candidate until it is accepted, and return whether any was; count failures."""
+    """Attempt to generate a candidate until one is accepted and added; return whether any was.
+
+    If every attempt fails, the most frequent reason is counted in `Candidates.given_up`.
+    """
     old_rejected = candidate_filter.rejected.copy()
     for _ in range(generator.settings.max_attempts):
         try:

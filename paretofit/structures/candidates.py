@@ -21,9 +21,9 @@ class Candidates:
     rejected : Counter
         Attempts that the filters rejected, by kind and reason.
     given_up : Counter
-        Candidates for which no attempt passed, by kind and the most frequent reason.
+        Candidates for which every attempt failed, by kind and most frequent reason.
     skipped : dict
-        Reasons why requested kinds are impossible with these structures; they are replaced by other kinds.
+        Reasons why requested kinds are impossible with these structures; other kinds replace their candidates.
     """
 
     structures: list[Atoms] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Candidates:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, atoms: Atoms, kind: str, parent: str | int | None, made_by: str) -> Atoms:
-        """Add a candidate and return it; its previous info is dropped."""
+        """Add a copy of `atoms` as a candidate, and return it; only the info listed above is kept."""
         config_id = len(self.structures)
         info = {"config_id": config_id, "config_type": kind, "made_by": made_by}
         if isinstance(parent, int):

@@ -1,9 +1,9 @@
-"""Small periodic cells cut out of large structures around an atom, where the whole structure is too large to label.
+"""Small periodic cells that are cut out around an atom of a structure that is too large to label.
 
 The cell is a box along the periodic directions that holds a sphere around the atom. Its lengths are chosen such that
-atoms at opposite faces fit together, as where the lattice repeats, and atoms that do not fit are removed. As in the
+atoms at opposite faces fit together, as in a lattice that repeats; atoms that do not fit are removed. As in the
 cut-outs of MLIP-3 (Podryabinkin et al., J. Chem. Phys. 159, 084112 (2023)), the environments at the faces are
-artificial, but their labels are not: a potential can be trained on the whole cell.
+artificial, but the labels are computed for this cell, so that a potential can be trained on all of its atoms.
 """
 
 from itertools import product
@@ -16,12 +16,13 @@ from scipy.spatial import cKDTree
 from paretofit.core import Array, InputError
 from paretofit.structures.geometry import find_shortest_pair_distances
 
-MAX_EXTRA_LENGTH_A = 6.0  # beyond the sphere and one bond, so that the lattices of most elements repeat
+MAX_EXTRA_LENGTH_A = 6.0  # maximum length beyond the sphere and one bond; most lattices of elements repeat within it
 LENGTH_STEP_A = 0.02
-FACE_WIDTH_A = 3.0  # of the layers that are compared at opposite faces
-FACE_MARGIN_A = 0.5  # on both sides of a face, where thermal motion decides on which side an atom is
-DISTANCE_RATIO = 0.9  # smallest distance in the cell, relative to the smallest distance of these elements outside
-NEIGHBOUR_CUTOFF_A = 6.0  # of the search for the smallest distances
+FACE_WIDTH_A = 3.0  # thickness of the layers that are compared at opposite faces
+FACE_MARGIN_A = 0.5  # on both sides of a face, because thermal motion decides on which side an atom is
+# minimum distance of two elements in the cell, relative to their shortest distance in the structure
+DISTANCE_RATIO = 0.9
+NEIGHBOUR_CUTOFF_A = 6.0  # of the search for the shortest distances
 
 
 def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
@@ -34,13 +35,13 @@ def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
     index : int
         Central atom.
     radius : float
-        Å. All atoms within this distance of the central atom are in the cell, at the same relative positions.
+        Radius in Å; all atoms within it around the central atom are in the cell, at the same relative positions.
 
     Returns
     -------
     ase.Atoms
         Rectangular cell with the same periodic directions, atoms in the order of their distance from the central atom.
-        If it would not have fewer atoms than the structure, a copy of the structure.
+        A copy of the structure if the cell would not have fewer atoms.
 
     Raises
     ------
@@ -61,7 +62,8 @@ def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
     for axis in periodic:
         near = np.all(np.abs(np.delete(positions, axis, axis=1)[:, atoms.pbc[np.arange(3) != axis]]) < radius, axis=1)
         mismatches = [_measure_mismatch(positions[near], numbers[near], int(axis), length) for length in choices]
-        half_lengths[axis] = 0.5 * choices[int(np.argmin(mismatches * choices**3))]  # prefer the smaller of two fits
+        # The cube of the length prefers the smaller of similar fits.
+        half_lengths[axis] = 0.5 * choices[int(np.argmin(mismatches * choices**3))]
     is_inside = np.all(np.abs(positions) < half_lengths + FACE_MARGIN_A, axis=1)
     lengths = np.where(atoms.pbc, 2 * half_lengths, np.abs(np.sum(np.asarray(atoms.cell) * axes, axis=1)))
     cell = lengths[:, np.newaxis] * axes
@@ -75,7 +77,7 @@ def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
 
 
 def _build_axes(atoms: Atoms) -> Array:
-    """Build orthonormal axes, ``(3, 3)`` rows, so that the axes of the periodic directions span the cell vectors."""
+    """Build orthonormal axes, ``(3, 3)`` rows; those of the periodic directions span the periodic cell vectors."""
     order = [*np.flatnonzero(atoms.pbc), *np.flatnonzero(~np.asarray(atoms.pbc))]
     rotation, triangle = np.linalg.qr(atoms.cell.complete()[order].T)
     axes = np.empty((3, 3))
@@ -84,14 +86,15 @@ def _build_axes(atoms: Atoms) -> Array:
 
 
 def _list_images(atoms: Atoms, index: int, axes: Array, half_length: float) -> tuple[Array, Array]:
-    """List positions relative to an atom, along the axes, and numbers of all atoms and images in a box around it.
+    """Return the positions and atomic numbers of all atoms and images in a box around an atom, by distance from it.
 
-    They are in the order of their distance from the atom. Directions that are not periodic have no limit.
+    Positions are relative to this atom, with components along `axes`. Directions that are not periodic have no limit.
     """
     vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
-    inverse = np.linalg.pinv(vectors)  # columns have the lengths of reciprocal vectors
+    inverse = np.linalg.pinv(vectors)  # columns have the lengths of reciprocal vectors, without 2π
     offsets = atoms.positions - atoms.positions[index]
     offsets = offsets - np.round(offsets @ inverse) @ vectors
+    # distance of the corners of the box, plus the maximum offset within a cell
     reach = half_length * np.sqrt(len(vectors)) + np.linalg.norm(vectors, axis=1).sum()
     counts = np.ceil(reach * np.linalg.norm(inverse, axis=0)).astype(int)
     images = np.array(list(product(*(range(-count, count + 1) for count in counts)))) @ vectors
@@ -103,13 +106,13 @@ def _list_images(atoms: Atoms, index: int, axes: Array, half_length: float) -> t
 
 
 def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float) -> float:
-    """Measure how far images at a face are from the atoms that they replace (mean square, Å²), for a length of the box.
+    """Return the mean squared distance, Å², from atoms outside the faces to the nearest image that would replace them.
 
-    Atoms of different elements are as different as atoms that are `FACE_WIDTH_A` apart.
+    `length` is the length of the box along `axis`. Atoms of different elements count as `FACE_WIDTH_A` apart.
     """
     points, squares = np.column_stack([positions, FACE_WIDTH_A * numbers]), [np.empty(0)]
     for side in (-1.0, 1.0):
-        depths = side * positions[:, axis] - 0.5 * length  # outside the face
+        depths = side * positions[:, axis] - 0.5 * length  # positive outside the face
         images, image_depths = points + side * length * np.eye(4)[axis], depths + length
         replaced = points[(depths >= 0) & (depths < FACE_WIDTH_A)]
         fitting = images[(image_depths > -FACE_MARGIN_A) & (image_depths < FACE_WIDTH_A + FACE_MARGIN_A)]
@@ -119,7 +122,7 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
 
 
 def _remove_close_atoms(cut: Atoms, shortest: dict[tuple[int, int], float]) -> None:
-    """Remove atoms, the last ones first, until no pair at the faces is closer than pairs of the structure."""
+    """Remove the later atom of each pair that is closer than `DISTANCE_RATIO` times its value in `shortest`."""
     cutoffs = {pair: DISTANCE_RATIO * distance for pair, distance in shortest.items()}
     first, second = neighbor_list("ij", cut, cutoffs)
     removed: set[int] = set()

@@ -35,7 +35,7 @@ def generate_random_configuration(
     Raises
     ------
     InputError
-        If the cell is too small for the atoms, so that repeated attempts fail.
+        If all attempts fail, because the cells are too small for the atoms.
     """
     check_packing(settings, radii)
     shares = np.array(list(settings.composition.values()))
@@ -71,7 +71,7 @@ def check_packing(settings: EntropySettings, radii: dict[str, float] | None = No
 
 
 def _draw_positions(cell: Array, radius: Array, rng: np.random.Generator) -> Array:
-    """Draw ``(N, 3)`` positions in Å: for each atom the first trial with enough space, or else that with the most."""
+    """Draw ``(N, 3)`` positions in Å: for each atom the first trial with enough space, or else the one with most."""
     shifts = IMAGE_SHIFTS @ cell
     positions = np.empty((0, 3))
     for k in range(len(radius)):
@@ -79,13 +79,13 @@ def _draw_positions(cell: Array, radius: Array, rng: np.random.Generator) -> Arr
         vectors = trials[:, None, None] - positions[None, :, None] - shifts[None, None]
         ratios = np.linalg.norm(vectors, axis=3).min(axis=2) / (radius[k] + radius[:k])
         smallest = ratios.min(axis=1, initial=np.inf)
-        best = int(np.argmax(np.minimum(smallest, 1.0)))  # the first trial with a ratio above 1
+        best = int(np.argmax(np.minimum(smallest, 1.0)))  # argmax returns the first trial with a ratio of at least 1
         positions = np.vstack([positions, trials[best]])
     return positions
 
 
 def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> bool:
-    """Move atoms along the forces of Σ (1 − r/r₀)² until none are too close; return whether this was successful."""
+    """Move atoms along the forces of Σ (1 − r/r₀)² until none are too close; return whether this succeeded."""
     for _ in range(MAX_RELAXATION_STEPS):
         first, ratio, limit, vectors = find_close_pairs(atoms, min_distance_ratio, radii, TARGET_RATIO)
         if not (ratio <= 1).any():

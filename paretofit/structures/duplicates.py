@@ -16,7 +16,7 @@ from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import compute_atom_descriptors
 from paretofit.structures.structure_vectors import DUPLICATE_TWOJMAX, make_comparison_basis
 
-DUPLICATE_KEY = "duplicate of"  # in records of groups
+DUPLICATE_KEY = "duplicate of"  # key that is added to the records from which groups are assigned
 TOLERANCE = 3e-4  # relative difference of the descriptors of duplicates
 VOLUME_TOLERANCE = 3e-4  # relative difference of the volumes of duplicates
 
@@ -56,7 +56,7 @@ def assign_duplicates(structures: Sequence[Atoms]) -> Array:
 
 
 def group_configurations(dataset: Dataset, keys: Sequence[str]) -> Array:
-    """Assign configurations to groups by metadata, as `paretofit.dataset.assign_groups`; duplicates share a group.
+    """Assign configurations to groups by metadata, as `paretofit.dataset.assign_groups` does; duplicates share a group.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def group_configurations(dataset: Dataset, keys: Sequence[str]) -> Array:
 
 
 def describe_near_duplicates(dataset: Dataset) -> str:
-    """Describe configurations that repeat an earlier one except for details; an empty string if there are none.
+    """Return a message about configurations that repeat an earlier one except for details, or an empty string.
 
     Details are the order of atoms, the orientation, the choice of the cell, and differences below the tolerance of
     `assign_duplicates`. Configurations whose cell and positions are equal to rounding are not counted.
@@ -100,14 +100,14 @@ def describe_near_duplicates(dataset: Dataset) -> str:
 
 @lru_cache(maxsize=8)
 def _assign_stored_duplicates(path: Path, digest: str, ids: tuple[int, ...]) -> Array:
-    """Assign duplicates among configurations of a dataset; the digest of their geometries identifies the result."""
+    """Assign configurations of a dataset to groups of duplicates; the digest of the geometries is a cache key only."""
     del digest
     with Dataset(path) as data:
         return assign_duplicates(list(data.select_ids(ids)))
 
 
 def _find_equal_volumes(structures: Sequence[Atoms], members: Array) -> Array:
-    """Return those members whose volume per atom equals that of another member; all if they have no volume."""
+    """Return the members whose volume per atom equals that of another, within the tolerance; all if not periodic."""
     selection = [structures[k] for k in members]
     volumes = np.array([atoms.cell.volume / len(atoms) if atoms.pbc.all() else 1.0 for atoms in selection])
     order = np.argsort(volumes, kind="stable")
@@ -117,7 +117,7 @@ def _find_equal_volumes(structures: Sequence[Atoms], members: Array) -> Array:
 
 
 def _compute_fingerprints(structures: Sequence[Atoms]) -> list[Array | None]:
-    """Return normalized descriptors, ``(n_descriptors,)``, of structures with the same elements; None if that fails."""
+    """Return normalized descriptors, ``(n_descriptors,)``, of structures with the same elements; None for failures."""
     if not structures:
         return []
     elements = sorted(set(structures[0].get_chemical_symbols()))

@@ -1,10 +1,10 @@
 """Configurations that make a set as diverse as possible, by maximising the entropy of the descriptors of its atoms.
 
-If descriptors have a Gaussian distribution with covariance C, the entropy is ½ log det C plus a constant. It is given
-relative to random configurations, so that a set with positive entropy is more diverse. Each new configuration starts
-from random positions; gradient steps maximise the entropy of the set that includes it, while a repulsive core keeps its
-atoms apart. It is added to the set if it raises the entropy. Method: M. Karabin and D. Perez, J. Chem. Phys. 153,
-094110 (2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
+If descriptors have a Gaussian distribution with covariance C, the entropy is ½ log det C plus a constant. Entropies are
+relative to that of random configurations: a set with positive entropy is more diverse than these. Each new
+configuration starts from random positions; gradient steps maximise the entropy of the set including this configuration,
+while a repulsive core keeps the atoms apart. The configuration is added to the set if it raises the entropy. Method:
+M. Karabin and D. Perez, J. Chem. Phys. 153, 094110 (2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
 """
 
 from collections.abc import Callable, Iterator
@@ -87,7 +87,7 @@ def maximise_entropy(
     rng: np.random.Generator,
     radii: dict[str, float] | None = None,
 ) -> Iterator[GeneratedConfiguration]:
-    """Generate a set of configurations, each of which raises the entropy of the set as far as possible.
+    """Generate configurations one by one; each raises the entropy of the set as far as possible.
 
     A configuration that does not raise the entropy is yielded, but is not added to the set. At most five times the
     requested number of configurations are generated.
@@ -126,15 +126,15 @@ def maximise_entropy(
 
 
 class EntropyMaximiser:
-    """Gradient ascent of the entropy of a set; a step that does not raise it is repeated with half the length.
+    """Gradient ascent of an objective, the entropy of a set; a step that does not raise it is repeated at half length.
 
     Parameters
     ----------
     settings : EntropySettings
     compute_descriptors : callable
     rng : numpy.random.Generator
-        Generator for random configurations, which also determine the scale of the descriptors and `random_moments`
-        (normalized to as many atoms as there are descriptors).
+        Generator for random configurations. Those drawn first determine the scale of the descriptors and
+        `random_moments`, which are normalised to as many atoms as there are descriptors.
     radii : mapping of symbol to float
     """
 
@@ -146,6 +146,7 @@ class EntropyMaximiser:
         radii: dict[str, float],
     ) -> None:
         self._settings, self._compute_descriptors, self._rng, self._radii = settings, compute_descriptors, rng, radii
+        # The limit of the scale avoids a division by zero if a descriptor is constant.
         samples: list[Array] = []
         for _ in range(MAX_REFERENCE_CONFIGURATIONS):
             samples.append(compute_descriptors(generate_random_configuration(settings, rng, radii))[0])
@@ -158,7 +159,7 @@ class EntropyMaximiser:
         self.random_moments = DescriptorMoments(K, np.zeros(K), K * (covariance + RIDGE * np.eye(K)))
 
     def generate(self, moments: DescriptorMoments) -> tuple[GeneratedConfiguration, DescriptorMoments]:
-        """Generate configurations until one raises the entropy; return the best and the moments of the set with it."""
+        """Generate configurations until one raises the entropy; return the best, and the moments of the set with it."""
         old_entropy, starts = moments.entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
         while len(starts) < self._settings.max_starts and (not starts or starts[-1][0].entropy_gain <= 0):
             start = generate_random_configuration(self._settings, self._rng, self._radii)
@@ -170,7 +171,7 @@ class EntropyMaximiser:
         return replace(configuration, n_starts=len(starts)), new_moments
 
     def maximise(self, start: Atoms, moments: DescriptorMoments) -> tuple[Atoms, Array, Array]:
-        """Return the configuration at the maximum, its scaled descriptors, and the scaled descriptors of the start."""
+        """Maximise the objective from `start`; return the result, its scaled descriptors, and those of `start`."""
         atoms, step = start, INITIAL_STEP_ANGSTROM
         values, objective, slope = self.evaluate_objective(atoms, moments)
         start_values = values

@@ -26,8 +26,8 @@ class CandidateFilter:
         Function that returns the descriptors of a structure, ``(n_features,)``; structures with equal descriptors are
         duplicates.
     compute_max_force : callable or None
-        Function that returns the maximum force in eV/Å, from a cheap reference; if it raises an error, the candidate is
-        rejected for this reason.
+        Function that returns the maximum force in eV/Å, from a cheap reference; if it raises an error other than
+        `InputError`, the candidate is rejected for this reason.
     rejected : Counter
         Number of rejected candidates, by kind and reason.
     """
@@ -41,7 +41,7 @@ class CandidateFilter:
     _descriptors: dict[str, list[Array]] = field(default_factory=dict)
 
     def accept(self, atoms: Atoms, kind: str) -> bool:
-        """Return whether a candidate is accepted; later duplicates of an accepted candidate are rejected."""
+        """Return whether a candidate is accepted; remember it to reject duplicates, or count the rejection."""
         reason = self._find_reason(atoms)
         if reason is not None:
             self.rejected[kind, reason] += 1

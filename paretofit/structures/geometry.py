@@ -24,7 +24,7 @@ def list_elements(structures: Iterable[Atoms]) -> list[str]:
 
 
 def drop_vacuum_vectors(atoms: Atoms) -> Atoms:
-    """Return a copy whose cell vectors along non-periodic directions, on which distances do not depend, are zero."""
+    """Return a copy without cell vectors along non-periodic directions, because distances do not depend on them."""
     copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     copy.cell[~copy.pbc] = 0.0
     return copy
@@ -113,7 +113,7 @@ def measure_thickness(atoms: Atoms) -> float:
 
 
 def _complete_cell(atoms: Atoms) -> Array:
-    """Return the ``(3, 3)`` cell, whose non-periodic vectors are replaced by perpendicular unit vectors."""
+    """Return the ``(3, 3)`` cell with perpendicular unit vectors in place of the non-periodic vectors."""
     cell = np.array(drop_vacuum_vectors(atoms).cell)
     cell[~atoms.pbc] = complete_cell(cell)[~atoms.pbc]  # complete_cell adds rounding errors to periodic vectors
     return cell

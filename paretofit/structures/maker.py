@@ -66,7 +66,10 @@ class CandidateGenerator:
         self._parents: dict[str, list[Atoms]] = {}
 
     def allocate_counts(self) -> dict[str, int]:
-        """Return the number of candidates of each kind, in the order of generation; they add up to the total."""
+        """Return the number of candidates of each random kind, in the order of generation.
+
+        Kinds without a requested count share the rest of `n_candidates`.
+        """
         settings, n_deterministic = self.settings, len(self.candidates.structures)
         requested = {
             "distorted": settings.distorted.count,
@@ -75,10 +78,11 @@ class CandidateGenerator:
             "alloy": settings.alloys.count,
         }
         vacancy_share, swapped_share, possible = self._find_possible_kinds()
-        n_parents = (settings.n_candidates - n_deterministic) / (1 + swapped_share)  # without substitutions
+        n_parents = (settings.n_candidates - n_deterministic) / (1 + swapped_share)  # the others are substitutions
         weights = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested}
         n_parents -= sum(weights[kind] * count for kind, count in requested.items() if count is not None)
         shares = {kind: DEFAULT_SHARES[kind] for kind in possible if requested[kind] is None}
+        # 1e-9 avoids a division by zero if every possible kind has a requested count
         unit = max(n_parents, 0.0) / max(sum(weights[kind] * share for kind, share in shares.items()), 1e-9)
         counts = dict.fromkeys(requested, 0)
         for kind in possible:
@@ -93,7 +97,7 @@ class CandidateGenerator:
         return counts
 
     def _find_possible_kinds(self) -> tuple[float, float, list[str]]:
-        """Return the shares of vacancies and substitutions, and the other kinds that these structures allow."""
+        """Return the shares of vacancies and substitutions (0: impossible), and the other kinds that are possible."""
         settings, candidates = self.settings, self.candidates
         n_vacancies, vacancy_share = settings.vacancies.n_vacancies, settings.vacancies.share
         if not any(len(parent.atoms) > n_vacancies for parent in self._movable):
@@ -151,7 +155,8 @@ class CandidateGenerator:
         radii = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
         distances = {}
         for first, second in product(radii, repeat=2):
-            min_distance = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])  # limit of the filter
+            # slightly above the limit of the filter
+            min_distance = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])
             distances[first, second] = max(operations.get_pair_distance(pair_distances, first, second), min_distance)
         atoms = operations.build_cluster(symbols, rng, distances, self.settings.vacuum)
         return atoms, f"{size} atoms one by one", None

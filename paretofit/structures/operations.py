@@ -1,6 +1,7 @@
-"""Functions that make a new structure of each kind from a structure and a random generator.
+"""Functions that make new structures of each kind.
 
-Default values are those of Bidoggia et al. (2025), section I.A.2. No function changes its arguments or the periodicity.
+Default values are those of Bidoggia et al. (2025), section I.A.2. No function changes its arguments.
+Only `cut_slab` changes the periodicity.
 """
 
 import math
@@ -61,6 +62,7 @@ def distort(
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     moves = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * amplitude
     moves -= moves.mean(axis=0)
+    # Without the mean, a displacement may exceed the maximum. 1e-300 avoids a division by zero.
     moves *= min(1.0, amplitude / max(float(np.linalg.norm(moves, axis=1).max()), 1e-300))
     copy.positions += moves
     return copy
@@ -138,7 +140,7 @@ def build_cluster(
     Raises
     ------
     InputError
-        If an atom cannot be placed in any of the restarts.
+        If every attempt fails, because an atom cannot be placed.
     """
     for _ in range(MAX_PLACEMENT_ATTEMPTS):
         positions = _draw_cluster_positions(symbols, rng, distance)
@@ -262,7 +264,7 @@ def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) ->
 
 
 def randomise_species(atoms: Atoms, rng: np.random.Generator, elements: Sequence[str]) -> Atoms:
-    """Occupy the sites at random with at least two elements; the composition is random, too."""
+    """Occupy the sites at random at a random composition; raise `InputError` for fewer than two elements."""
     if len(set(elements)) < 2:
         raise InputError(f"an alloy requires at least two elements; got {', '.join(elements) or 'none'}")
     shares = rng.dirichlet(np.ones(len(elements)))

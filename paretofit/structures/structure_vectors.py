@@ -10,14 +10,14 @@ from paretofit.descriptors import SnapBasis, compute_mean_descriptors
 from paretofit.structures.filters import get_radius
 
 DUPLICATE_TWOJMAX = 4
-MIN_CUTOFF_ANGSTROM = 4.8  # of the descriptors for the detection of duplicates and for the map
+MIN_CUTOFF_ANGSTROM = 4.8  # of descriptors for the detection of duplicates and for the map
 
 
 def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
     """Make a linear SNAP basis that distinguishes elements by their weights, to compare structures.
 
-    The default cutoff is the larger of 4.8 Å and twice the largest sum of covalent radii, which includes bonds that are
-    stretched by 60 %.
+    The default cutoff is the larger of 4.8 Å and twice the largest sum of two covalent radii, so that bonds that are
+    stretched by 60 % are included.
     """
     if cutoff is None:
         cutoff = max(MIN_CUTOFF_ANGSTROM, 4 * max(get_radius(symbol, None) for symbol in elements))
@@ -33,7 +33,7 @@ def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float |
 
 
 def make_mean_descriptor(elements: Sequence[str]) -> Callable[[Atoms], Array]:
-    """Make a function that returns the mean descriptors of a structure, with a cache of earlier structures."""
+    """Make a function that returns the mean descriptors of a structure, and caches them."""
     lammps, basis = get_shared_lammps(), make_comparison_basis(elements, DUPLICATE_TWOJMAX)
     cache: dict[str, Array] = {}
 

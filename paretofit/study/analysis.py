@@ -72,7 +72,10 @@ def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErro
 
 
 def measure_label_noise(prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path) -> None:
-    """Correlate residuals with label errors at the weights of `select_paper_weights`, and write the tables."""
+    """Correlate residuals with label errors at the weights of `select_paper_weights`, and write the tables.
+
+    Without the fast engine, a test set and at least two levels, the tables are removed.
+    """
     if not isinstance(engine, FastEngine) or not len(prepared.split.test) or len(prepared.grid.levels) < 2:
         for name in NOISE_FILES:
             (folder / name).unlink(missing_ok=True)
@@ -89,13 +92,13 @@ def add_md_cost(results: pd.DataFrame, md_costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def mark_assumed_costs(results: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Add the column ``cost_is_assumed`` to a results table, if the cost of labels of a level is not measured."""
+    """Add the column ``cost_is_assumed`` to a results table, if the label cost of any level is assumed."""
     assumed_levels = study.cost.assumed_levels
     return results.assign(**{ASSUMED_COLUMN: results["level"].isin(assumed_levels)}) if assumed_levels else results
 
 
 def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a table of a run; return an empty table if the file is missing or corrupt."""
+    """Read a table of a run; return an empty one if the file is missing or corrupt, or lacks one of the columns."""
     try:
         table = restore_formulas(pd.read_csv(path, dtype={"level": str}))
     except (FileNotFoundError, ValueError):  # pandas raises ValueError for an empty or corrupt file
@@ -104,7 +107,7 @@ def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame
 
 
 def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None:
-    """Select the cell for the MD timing: the reference configuration if it is periodic, or else the first that is."""
+    """Select a periodic cell for the MD timing, preferably the reference configuration; None if there is none."""
     dataset = prepared.dataset
     order = np.arange(len(dataset))
     if errors.reference_configuration is not None:

@@ -1,7 +1,7 @@
-"""Number of training rows that are independent of each other, to which the number of coefficients is compared.
+"""Number of independent training rows, for comparison with the number of coefficients.
 
 The steps of a relaxation are near-duplicates or have almost parallel forces, and around a defect the forces of most
-atoms are almost zero: the rows of a few such configurations are many, but cannot determine as many coefficients.
+atoms are almost zero: a few such configurations have many rows, which cannot determine as many coefficients.
 """
 
 import numpy as np
@@ -19,10 +19,10 @@ def count_independent_rows(used: Dataset, train: Array, level: str) -> int:
     """Count the training rows that can determine coefficients: energies, and independent components of forces.
 
     Of near-duplicates, only the first counts. A configuration with n components f_i has min(n, 3 (Σ f²)² / Σ f⁴)
-    independent ones, which is n if they are normally distributed, and fewer if a few atoms have all the forces. Of m
-    configurations of a group (trajectory or parent) with as many atoms, m / (1 + (m - 1) ρ) are independent, where ρ is
-    the mean squared cosine between their force vectors, beyond 1/n by chance (the effective sample size of clustered
-    samples: L. Kish, Survey Sampling, Wiley, 1965).
+    independent ones: n if they are normally distributed, and fewer if only a few atoms have large forces. Of m
+    configurations of a group (trajectory or parent) with equal numbers of atoms, m / (1 + (m - 1) ρ) are independent,
+    where ρ is the mean squared cosine between their force vectors, beyond 1/n by chance (the effective sample size of
+    clustered samples: L. Kish, Survey Sampling, Wiley, 1965).
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def _count_components(vectors: list[Array]) -> float:
         return n_components
     cosines = forces / np.sqrt(squares)[:, None]
     products = cosines @ cosines.T if m < forces.shape[1] else cosines.T @ cosines  # of equal Frobenius norm
-    by_chance = 1 / max(n_components, 2.0)
+    by_chance = 1 / max(n_components, 2.0)  # at most 1/2, because 1 - by_chance is a divisor
     mean_square = (float((products**2).sum()) - m) / (m * (m - 1))
     correlation = max(0.0, (mean_square - by_chance) / (1 - by_chance))
     return n_components * m / (1 + (m - 1) * correlation)

@@ -27,7 +27,7 @@ SHORT_FORMS: dict[tuple[str, str], dict[str, Any]] = {
 
 
 def write_json_schema(path: Path | str, *, overwrite: bool = False) -> Path:
-    """Write the JSON Schema of a study with the sections of all verbs.
+    """Write the JSON Schema of a study with the sections of all verbs, and return its path.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def build_json_schema() -> dict[str, Any]:
 
 
 def _allow_numbers_as_names(value: Any) -> None:
-    """Allow integers wherever text is expected, because YAML reads the level name 5 as a number."""
+    """Allow integers, in place, wherever text is expected, because YAML reads the level name 5 as a number."""
     if isinstance(value, dict):
         if value.get("type") == "string" and "enum" not in value and "const" not in value:
             value["type"] = ["string", "integer"]

@@ -45,7 +45,7 @@ class NetworkSettings(StrictSettings):
 
     @property
     def foundation_files(self) -> dict[str, Path]:
-        """Files of foundation models by key."""
+        """Files of foundation models by the key of their setting."""
         return {
             f"mace.models.{name}.foundation.{key}": path
             for name, model in self.models.items()

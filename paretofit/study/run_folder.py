@@ -36,6 +36,8 @@ NETWORK_FILES = NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_cali
 def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
     """Create or reopen the run folder of a study and lock it for this process.
 
+    Temporary files of killed runs are removed.
+
     Raises
     ------
     InputError
@@ -93,7 +95,7 @@ def _check_owner(folder: Path, name: str) -> None:
 
 
 def _find_owner(folder: Path) -> str | None:
-    """Find the name of the study that a folder belongs to, from its record or, if that is corrupt, its study file."""
+    """Read the name of the study of a folder from its record, or from its study file if the record is corrupt."""
     if (folder / RECORD_FILE).exists() and _read_study_name(folder) is None:
         for name in ("study.yaml", "study.json"):  # JSON is valid YAML
             with suppress(InputError, TypeError, KeyError):
@@ -118,7 +120,7 @@ def record_version(folder: Path, stage: str) -> None:
 
 
 def read_stage_versions(folder: Path) -> dict[str, list[str]]:
-    """Read the versions of paretofit that worked on each stage, oldest first; older runs have one for all stages."""
+    """Read the versions of paretofit that worked on each stage, oldest first; older records have one for all stages."""
     record = _read_raw_record(folder)
     versions = record.get("stage_versions")
     if isinstance(versions, dict):
@@ -148,7 +150,7 @@ def describe_other_versions(folder: Path) -> list[str]:
 
 
 def _read_raw_record(folder: Path) -> dict[str, Any]:
-    """Read the record of a run in progress, without its digest; an unreadable one is empty."""
+    """Read the record of a run in progress, without checking its digest; empty if it cannot be read."""
     try:
         content = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
@@ -176,7 +178,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def check_stages(folder: Path, stage_by_file: Mapping[str, str]) -> dict[str, Any]:
-    """Check that files of a run exist, given with the stages that write them; return the record of the run.
+    """Check that files of a run exist, and return the record of the run.
+
+    `stage_by_file` contains the name of each file and the stage that writes it.
 
     Raises
     ------

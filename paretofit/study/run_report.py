@@ -110,7 +110,7 @@ def write_run_report(
 
 
 def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
-    """Read the results table and check that it is complete."""
+    """Read the results table; raise InputError if it is incomplete or corrupt."""
     n_fits = prepared.grid.count_fits()
     try:
         results = restore_formulas(pd.read_csv(folder / run_folder.RESULTS_FILE, dtype={"level": str, "ridge": str}))
@@ -119,7 +119,7 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
             and set(SWEEP_COLUMNS) <= set(results)
             and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
         )
-        is_complete &= (folder / run_folder.RESULTS_FILE).read_bytes().endswith(b"\n")
+        is_complete &= (folder / run_folder.RESULTS_FILE).read_bytes().endswith(b"\n")  # the last number may be cut off
         is_complete &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
     except (ValueError, KeyError):  # pandas raises these for a line with too many fields, or an empty file
         is_complete = False

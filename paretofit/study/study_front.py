@@ -45,7 +45,7 @@ def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.Da
 def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
     """Replace the test errors of a study without a test set by leave-one-out errors.
 
-    Fits without leave-one-out errors (too few labels for the model) are dropped; their number is added to `warnings`.
+    Fits without leave-one-out errors (too few labels for the model) are dropped; an entry of `warnings` counts them.
 
     Raises
     ------

@@ -71,12 +71,12 @@ def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.n
 
 
 def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, initial: Factors) -> Factors:
-    """Optimise factors for held-out errors within the training set, at the reference level and the first weights."""
+    """Optimise factors at the reference level and the first weights, by errors held out within the training set."""
     study, settings = prepared.study, prepared.study.group_weights
     twojmax = min(study.twojmax) if settings.twojmax is None else settings.twojmax
     rows = np.flatnonzero(np.isin(design.configuration, prepared.split.train))
     kind, configuration = design.kind[rows], design.configuration[rows]
-    base_weights = np.array([*study.weights[0], 1.0])[kind]
+    base_weights = np.array([*study.weights[0], 1.0])[kind]  # the last is the weight of stresses
     group = names[configuration]
     factors = [initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
     X, y = design.take(rows, design.columns_up_to(twojmax)), design.targets[prepared.grid.levels[-1]][rows]

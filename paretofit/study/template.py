@@ -104,7 +104,7 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
 
 
 def _describe_cost(used: Dataset, levels: list[str]) -> dict[str, Any]:
-    """Describe the cost of the labels that a study uses, unless all of them have recorded seconds."""
+    """Describe the cost of the labels that a study uses; empty if all of them have recorded seconds."""
     seconds = {level: used.labels(level).seconds for level in levels}
     if all((values >= 0).all() for values in seconds.values()):
         return {}
@@ -165,7 +165,7 @@ def _prepare(data: Dataset, settings: dict[str, Any]) -> PreparedStudy:
             "basis": {**settings["basis"], "twojmax": max(settings.get("twojmax", [MIN_TWOJMAX]))},
             "dataset": data.path,
             "missing_labels": "drop",
-            "cost": {"label_seconds": dict.fromkeys(levels, 1.0)},
+            "cost": {"label_seconds": dict.fromkeys(levels, 1.0)},  # any cost, because recorded seconds may be missing
             "leave_one_out": settings["split"]["train_fraction"] == 1,
         }
     )
@@ -173,7 +173,10 @@ def _prepare(data: Dataset, settings: dict[str, Any]) -> PreparedStudy:
 
 
 def _choose_split(data: Dataset, settings: dict[str, Any], train_fraction: float) -> dict[str, Any]:
-    """Choose the largest groups that leave configurations for a test set, near the requested fraction if possible."""
+    """Choose the groups and the seed of the split, so that there is a test set.
+
+    The default groups are chosen if a seed splits them near the requested fraction, otherwise narrower groups.
+    """
     records = data.info_records
     narrow = [key for key in NARROW_GROUP_KEYS if any(record.get(key) is not None for record in records)]
     choices: list[dict[str, Any]] = [{}, *([{"group_by": narrow}] if narrow else []), {"group_by": []}]
@@ -189,7 +192,7 @@ def _choose_split(data: Dataset, settings: dict[str, Any], train_fraction: float
             continue
         with prepared.dataset as used:
             error = abs(len(prepared.split.train) / len(used) - train_fraction)
-        if choice or error <= MAX_FRACTION_ERROR:  # an unequal split of whole trajectories is better than split ones
+        if choice or error <= MAX_FRACTION_ERROR:  # an uneven split of whole trajectories is better than divided ones
             break
     return split
 
@@ -197,8 +200,8 @@ def _choose_split(data: Dataset, settings: dict[str, Any], train_fraction: float
 def propose_cutoff(data: Dataset) -> tuple[float, str]:
     """Propose the cutoff of a pair of atoms, Å, and give the reason.
 
-    It is the default of `SnapBasis`, or 1.7 times the distance of nearest neighbours if that is larger, because with
-    fewer shells than the second, large atoms such as alkali metals have too few neighbours.
+    The cutoff is the default of `SnapBasis`, or 1.7 times the distance of nearest neighbours if that is larger: without
+    the second shell, large atoms such as alkali metals have too few neighbours.
     """
     positions = np.unique(np.linspace(0, len(data) - 1, MAX_SAMPLED_STRUCTURES).astype(int))
     distances = np.array([compute_neighbour_distance(atoms) for atoms in data.select(positions)])
@@ -213,10 +216,10 @@ def propose_cutoff(data: Dataset) -> tuple[float, str]:
 
 
 def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
-    """Select the levels with at least half as many usable labels as the largest number at any level.
+    """Select the levels with at least half as many complete labels as the level with the most labels.
 
-    Levels with the fewest labels are excluded, too, until half as many configurations have labels at all levels. Also
-    return the numbers of complete labels of all levels.
+    Levels are then excluded, those with the fewest labels first, until at least half of the configurations labelled at
+    the smallest level are usable at all levels. Return also the numbers of complete labels of all levels.
     """
     counts = {name: int(data.labels(name).complete.sum()) for name in data.levels}
     levels = [name for name, count in counts.items() if 2 * count >= max(counts.values()) and count]
@@ -257,7 +260,7 @@ def _clean_name(stem: str) -> str:
 
 
 def _choose_model_sizes(n_rows: int, elements: list[str]) -> list[int]:
-    """Choose the 2Jmax with enough independent rows for their features and enough memory, but always the smallest."""
+    """Choose the values of 2Jmax for which rows and memory suffice; the smallest is always included."""
     sizes = [MIN_TWOJMAX]
     for twojmax in MODEL_SIZES[1:]:
         n_features = SnapBasis(elements=elements, twojmax=twojmax).n_features
@@ -274,7 +277,7 @@ def propose_weight_ratios(components: float) -> list[float]:
     """Propose ratios w_E/w_F, from equal weights of all rows to three times the force components per energy.
 
     At √`components`, the squared residuals of energies and forces have equal total weights; energies have smaller
-    residuals, so that larger ratios are needed, which `fit` and `run` compare.
+    residuals, so that larger ratios are needed; `fit` and `run` compare them.
     """
     return [float(f"{ratio:.2g}") for ratio in (1, components / 5, components / 3, components, 3 * components)]
 

@@ -14,7 +14,7 @@ from paretofit.sweep.sweep_input import SweepInput
 
 
 class Draw(NamedTuple):
-    """One subset of the factorial: its factors, a key of its configurations, and their positions in the design."""
+    """One training subset: how it was drawn, a key of its configurations, and their positions in the design."""
 
     sampling: str
     repeat: int
@@ -24,7 +24,7 @@ class Draw(NamedTuple):
 
 
 class PendingModel(NamedTuple):
-    """A model whose fit is pending at some level: its weights w_E and w_F, 2Jmax and ridge."""
+    """A model whose fit is pending at one level or more: its weights w_E and w_F, 2Jmax and ridge."""
 
     weights: tuple[float, float]
     twojmax: int

@@ -2,8 +2,8 @@
 
 Each draw is a chain of nested subsets, from the smallest to the largest. A factor of the rows of each kind grows by the
 additional rows of each subset, and is weighed once for each pair of weights: the triangle serves all levels and all
-2Jmax, and the errors of training and test sets are residuals of such factors. No fit returns to the rows, except that
-leave-one-out residuals are those of single rows.
+2Jmax, and the errors of training and test sets are residuals of such factors. Rows are read again only for
+leave-one-out residuals, or where Gram matrices are not accurate enough.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class FastEngine:
         self._size_indices = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
         check_reduction_memory(sizes[-1], threads, device)
         if device != CPU:
-            self.name = f"{self.name} by PyTorch"  # in the journal's name, because results agree only to 1e-8
+            self.name = f"{self.name} by PyTorch"  # a different journal: results agree only to 1e-8
         labels = data.hash_labels(list(grid.levels))
         inputs = [data.hash_inputs(grid, self.name), labels, data.train.tolist(), sizes]
         inputs += [leverage_columns, data.leverage_weights]
@@ -111,7 +111,7 @@ class FastEngine:
         folder: Path | None,
         inputs: list[Any],
     ) -> tuple[Reduction, LeverageScores | None]:
-        """Compute the reduction, and the leverage scores of the training configurations, or load them."""
+        """Load the reduction and the leverage scores of the training configurations, or compute and store them."""
         ratio, start = _compute_balanced_ratio(data), time.perf_counter()
         options = np.array(sizes), np.array([ratio, 1.0, 1.0]), data.design.n_constant
         if (stored := load_reduction(folder, inputs)) is not None:
@@ -153,7 +153,10 @@ class FastEngine:
         return lines
 
     def build_tasks(self, pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
-        """Create a task for each draw, whose subsets are nested; the whole training set is a separate task."""
+        """Create a task for each draw, whose subsets are nested; the whole training set is a separate task.
+
+        The largest subsets of a draw are omitted if they have no pending fits.
+        """
         by_draw: dict[Any, list[PendingFits]] = {}
         for pending in pending_fits:
             is_whole = len(pending.configurations) == len(self.train)
@@ -167,7 +170,7 @@ class FastEngine:
         return sorted(chains, key=lambda chain: -len(chain[-1].configurations))
 
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
-        """Fit the chain of one draw in a worker."""
+        """Fit the nested subsets of one draw in a worker; return the rows of the results table."""
         fits: list[Row] = []
         factors, included = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
@@ -183,7 +186,7 @@ class FastEngine:
         return fits
 
     def grow(self, factors: RowFactors, configurations: Array, multiplicity: Array | None = None) -> RowFactors:
-        """Add the rows of some training configurations to factors.
+        """Add the rows of some training configurations to factors, and return the factors.
 
         Parameters
         ----------
@@ -326,7 +329,7 @@ class _Subset:
         return fit.compute_loo_residuals(rows, kind, group, weights / weights.max())
 
     def _choose_ridge(self, index: int, weights: Array) -> tuple[ModelFit, Array, Array]:
-        """Choose the penalty with the smallest leave-one-out loss; return the fit, the penalties and the residuals."""
+        """Choose the penalty with the smallest leave-one-out loss; return fit, penalties and residuals."""
         arrays, options = self._get_raw_rows(index, weights)
         choice = choose_ridge(*arrays, **options)
         R = self.reduction.whitening.unwhitening[:, : len(choice.coefficients)]
@@ -366,8 +369,9 @@ def estimate_reduction_bytes(columns: int, threads: int) -> float:
 def _compute_balanced_ratio(data: SweepInput) -> float:
     """Compute the ratio w_E/w_F of the reduction from the numbers of energy rows and force rows, to balance them.
 
-    The ratio depends only on the data, so that a change of the study's weights does not change any digit of a fit.
+    The ratio depends only on the data, so that editing the study's weights leaves existing fits bit-identical.
     """
     kind = data.design.kind[data.select_rows(data.train)]
     n_energy, n_force = int((kind == RowKind.ENERGY).sum()), int((kind == RowKind.FORCE).sum())
+    # At this ratio, the squared weights of all energy rows and of all force rows have equal sums.
     return float(np.sqrt(n_force / n_energy)) if n_energy and n_force else 1.0

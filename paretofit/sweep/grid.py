@@ -107,7 +107,7 @@ class SweepGrid:
         return ridge + (LOO_COLUMNS if self.leave_one_out else [])
 
     def count_repetitions(self, sampling: str) -> int:
-        """Count the repetitions of a sampling method, which are one for a deterministic method."""
+        """Count the repetitions of a sampling method; 1 for a deterministic method."""
         return 1 if SAMPLING_METHODS[sampling][1] else self.repetitions
 
     def draw_subsets(self, scores: LeverageScores | None, n_train: int) -> Iterator[Subset]:

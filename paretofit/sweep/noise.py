@@ -44,7 +44,7 @@ def correlate_label_noise(
     table : DataFrame
         A row for each pair of weights, level below the reference and kind of row: Pearson's ``correlation`` of r with
         e, the ``slope`` of r on e (1: the error is ignored, 0: it is learned), and the RMS of e and r about their
-        means (``label_error``, ``residual``; meV/atom, meV/Å). Empty where no model is determined by the training set.
+        means (``label_error``, ``residual``; meV/atom, meV/Å). Weights at which no model is determined have no rows.
     points : DataFrame
         ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` of at most `MAX_NOISE_POINTS` evenly spread
         test rows for each row of `table`.
@@ -67,7 +67,10 @@ def correlate_label_noise(
 
 
 def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, Array] | None:
-    """Fit the whole training set at the largest 2Jmax that it determines; return the raw coefficients, too."""
+    """Fit the whole training set at the largest 2Jmax that it determines.
+
+    Return this 2Jmax and the raw coefficients; None if the training set determines no model.
+    """
     reduction = engine.reduction
     factor = reduction.train.weigh(get_row_weights(np.arange(3), *pair, pair[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
@@ -80,7 +83,7 @@ def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, f
 
 
 def _compute_test_residuals(engine: FastEngine, coefficients: Sequence[Array]) -> tuple[list[Array], Array, Array]:
-    """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit, with their labels and kinds.
+    """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit; return also labels and kinds.
 
     One pass over the rows serves all fits. Rows are multiplied by raw coefficients, which are accurate enough for
     correlations and need no whitening.

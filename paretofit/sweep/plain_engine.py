@@ -37,7 +37,7 @@ EV_TO_MEV = 1000.0  # errors are reported in meV/atom and meV/Å
 
 @dataclass(frozen=True)
 class RowSource:
-    """Rows and labels for fits from rows.
+    """Rows and labels of a sweep, for fits that read the rows.
 
     Attributes
     ----------
@@ -85,9 +85,9 @@ class RowSource:
         return 8 * FIT_COPIES * len(self.select_rows(pending.configurations)) * columns
 
     def fit(self, pending: PendingFits) -> Iterator[Row]:
-        """Fit several models to one subset and measure their errors in meV/atom and meV/Å.
+        """Fit the pending models to one subset; yield a row of results for each level, in meV/atom and meV/Å.
 
-        With fewer rows than columns, all weights share a factorisation.
+        With fewer rows than columns, the fits without a ridge share a factorisation at all weights.
         """
         train_rows = self.select_rows(pending.configurations)
         for twojmax in sorted({model.twojmax for model in pending.models}):
@@ -163,7 +163,7 @@ class PlainEngine:
         return cls(RowSource.from_sweep(data, grid), scores)
 
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
-        """Fit one task; runs in a worker."""
+        """Fit one task in a worker; return the rows of the results table."""
         with threadpool_limits(1):
             return [row for pending in task for row in partial_results.load_or_fit(pending, self.source.fit)]
 
@@ -203,7 +203,7 @@ def prefix_errors(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Arr
 
 
 def build_level_rows(levels: list[str], cell: Row, errors: Mapping[str, Array], penalty: Array) -> Iterator[Row]:
-    """Yield one row for each level; errors are ``(n_levels,)`` in eV/atom and eV/Å."""
+    """Yield a row for each level; convert errors, ``(n_levels,)`` in eV/atom and eV/Å, to meV/atom and meV/Å."""
     names = [name for name in SWEEP_COLUMNS if name.startswith(("train_", "test_", "ref_"))]
     for k, level in enumerate(levels):
         values = dict.fromkeys(names, float("nan"))

@@ -63,7 +63,7 @@ class FitInputs:
         return [{**row, "inputs": self._get_digest(row)} for row in fits]
 
     def select_valid(self, entries: Iterable[Any]) -> dict[Key, Row]:
-        """Select the fits in a file's entries that were computed from these inputs."""
+        """Select the fits in a file's entries that were computed from these inputs, by their keys."""
         fits: dict[Key, Row] = {}
         for entry in entries:
             with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is not a list of fits
@@ -126,7 +126,7 @@ class PartialResults:
     inputs: FitInputs
 
     def load_or_fit(self, pending_fits: PendingFits, fit: Callable[[PendingFits], Iterable[Row]]) -> list[Row]:
-        """Return the fits of one subset, from the file of an interrupted task if there is one."""
+        """Read the fits of one subset from the file of an interrupted task, or compute them and write the file."""
         if not pending_fits.models:
             return []
         path = self._get_path(pending_fits)
@@ -152,7 +152,7 @@ class PartialResults:
                 path.unlink(missing_ok=True)
 
     def merge_into(self, journal: FitJournal) -> None:
-        """Move the fits of an interrupted run into the journal."""
+        """Move the fits of an interrupted run into the journal, and remove the folder."""
         if self.folder is None or not self.folder.is_dir():
             return
         for path in sorted(self.folder.glob("*.jsonl")):

@@ -19,7 +19,7 @@ from paretofit.linear.reduction import WHITENING_ROWS, Device, Part, RowBlock, g
 from paretofit.sweep.plain_engine import RowSource
 
 BLOCK_BYTES = 16 << 20  # of the rows that are reduced at once
-MAX_STORED_BYTES = 2 << 30  # of whitened rows in memory, and at most a quarter of what is free; more are stored on disk
+MAX_STORED_BYTES = 2 << 30  # of whitened rows in memory, or a quarter of the free memory if that is less
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,20 @@ class RowStream:
 
     @cached_property
     def _windows(self) -> list[list[slice]]:
-        """Windows of `rows` for the blocks of each part, which begin at multiples of `WHITENING_ROWS`."""
+        """Slices of `rows` for the blocks of each part; every block begins at a multiple of `WHITENING_ROWS`."""
         step = max(1, count_rows_per_block(self.source.design.n_features) // WHITENING_ROWS) * WHITENING_ROWS
         parts = split_rows(len(self.rows), self.source.design.n_features)
+        # A negative floor division rounds the bounds up.
         bounds = [-(-part.start // WHITENING_ROWS) * WHITENING_ROWS for part in parts] + [len(self.rows)]
         ranges = [range(*pair) for pair in pairwise(bounds)]
         return [[slice(k, min(k + step, part.stop)) for k in part[::step]] for part in ranges if part]
 
     def list_parts(self) -> list[Part]:
-        """Return one callable for each part of the rows, which reads its blocks."""
+        """Return, for each part of the rows, a callable that reads the blocks of the part."""
         return [partial(self.read_blocks, windows) for windows in self._windows]
 
     def read_blocks(self, windows: list[slice]) -> Iterator[RowBlock]:
-        """Read the rows in some windows, block by block."""
+        """Read the rows; yield a block for each of the windows, which are slices of `rows`."""
         design, Y = self.source.design, self.source.Y
         for window in windows:
             rows = self.rows[window]
@@ -72,7 +73,7 @@ class RowStream:
         Parameters
         ----------
         reduction : Reduction
-            With stored rows; rows that are not stored are read and whitened again, with the same result.
+            If it has no stored rows, rows are read and whitened again, with the same result.
         rows : (n,) int64
             Positions of training rows in the design, ascending.
         """
@@ -83,7 +84,7 @@ class RowStream:
             if reduction.stored_rows:
                 stored = reduction.stored_rows[number]
                 array = np.load(stored, mmap_mode="r") if isinstance(stored, str) else stored
-                places = np.cumsum(self.is_train[self.rows[windows[number]]]) - 1  # training rows are stored
+                places = np.cumsum(self.is_train[self.rows[windows[number]]]) - 1  # only training rows are stored
                 yield array[places[selected - windows[number].start]], self.rows[selected]
                 continue
             units = np.unique(selected // WHITENING_ROWS)[:, None] * WHITENING_ROWS + np.arange(WHITENING_ROWS)
@@ -141,5 +142,5 @@ def select_store(n_bytes: float, folder: Path | None, device: Device, *, is_shar
 
 
 def count_rows_per_block(n_features: int) -> int:
-    """Count the rows of a block of `BLOCK_BYTES`."""
+    """Count the rows that fit into a block of `BLOCK_BYTES`; at least one."""
     return max(1, BLOCK_BYTES // (8 * n_features))

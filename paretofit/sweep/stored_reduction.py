@@ -29,7 +29,7 @@ FactorsAndScores = tuple[RawFactors, LeverageScores | None]
 
 
 def load_reduction(folder: Path | None, inputs: Any) -> FactorsAndScores | None:
-    """Load the factors of these inputs from the folder; None if they are not there.
+    """Load the factors and scores of these inputs from the folder; None if they are missing or corrupt.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def load_reduction(folder: Path | None, inputs: Any) -> FactorsAndScores | None:
 def store_reduction(
     folder: Path | None, inputs: Any, raw: RawFactors, scores: LeverageScores | None, *, seconds: float
 ) -> None:
-    """Store the factors of these inputs in the folder if there is one and they took so many seconds."""
+    """Store factors and scores in the folder, if there is one and they took `MIN_REDUCTION_TIME_S` to compute."""
     if folder is None or seconds < MIN_REDUCTION_TIME_S:
         return
     arrays: dict[str, Any] = {"shape": [raw.n_columns, raw.width]}

@@ -59,7 +59,7 @@ class SweepInput:
         return bool(np.isin(self.train, with_energy).all())
 
     def compute_leverage_scores(self) -> LeverageScores:
-        """Compute the leverage of the training configurations with respect to all of them, from their rows."""
+        """Compute the leverage of each training configuration in a fit to all of them, from their rows."""
         design, rows = self.design, self.select_rows(self.train)
         w_energy, w_force = self.leverage_weights
         with threadpool_limits(1):

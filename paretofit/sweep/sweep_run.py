@@ -34,7 +34,7 @@ def make_engine(
     device: str = "cpu",
     folder: Path | None = None,
 ) -> Engine:
-    """Check the grid against the data and prepare an engine: leverage scores, and for "fast" the reduction.
+    """Check the grid against the data and make an engine with leverage scores and, for "fast", the reduction.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Work of a sweep in floating point operations, for estimates of its duration; results do not depend on it.
 
-The prefactors were chosen by the CPU time of studies of Be, Mo and InP with 21 to 1,596 columns, and those of fits to
-fewer rows than columns by the operations of their factors. Linear algebra on other processors scales with their
-measured speed.
+The prefactors reproduce the CPU time of studies of Be, Mo and InP with 21 to 1,596 columns; those of fits to fewer rows
+than columns were counted from the operations of the factors. Durations on other processors follow from the measured
+speed of their linear algebra.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 ROW_FLOPS_PER_COLUMN = 60.0  # reading a number of the design from the disk costs as much as this
 REDUCTION_PASSES = 3.0  # products of all rows with a (P, P) matrix: Gram matrices, whitening and leverage
 FOLD_FLOPS = 3.3  # of n P² for the triangle of n rows, which is built more slowly than a matrix product
-WEIGH_FLOPS, SOLVE_FLOPS = 1.0, 40.0  # of P³ for a triangle of all 2Jmax, of P² for each level, with its errors
-WIDE_FLOPS, WIDE_WEIGHT_FLOPS = 7.0, 0.5  # of n² P and n³ for n rows that are fewer than the columns: once, by weight
+WEIGH_FLOPS, SOLVE_FLOPS = 1.0, 40.0  # of P³ for a triangle of all 2Jmax; of P² for each level, with its errors
+WIDE_FLOPS, WIDE_WEIGHT_FLOPS = 7.0, 0.5  # if n rows < P columns: of n² P once, of n³ for each weight
 ROW_FIT_FLOPS = 8.0  # of m P min(m, P), where m is the number of rows: factorisations are slower than products
 MIN_FIT_FLOPS = 4e7  # a millisecond for each fit, whatever its size
 
@@ -70,4 +70,4 @@ def measure_flop_rate(size: int = 700) -> float:
         start = time.process_time()
         for _ in range(3):
             matrix @ matrix
-        return 3 * 2.0 * size**3 / max(time.process_time() - start, 1e-6)
+        return 3 * 2.0 * size**3 / max(time.process_time() - start, 1e-6)  # a coarse clock may show no time

@@ -18,21 +18,21 @@ from paretofit.core import Array, InputError
 from paretofit.linear import split_by_group
 
 MIN_CALIBRATION_PAIRS = 3
-MAX_DEVIATION_SIGMA = 3.0  # of log(error / disagreement), to which an isotonic curve clips the deviations
+MAX_DEVIATION_SIGMA = 3.0  # of log(error / disagreement); larger deviations are clipped before an isotonic fit
 SIGMA_PER_MAD = 1.4826  # of a normal distribution, relative to its median absolute deviation
 NORMAL_QUANTILE_95 = 1.959964  # standard deviations of a 95 % confidence interval
 
 
 def compute_disagreement(member_predictions: Array, configuration: Array | None = None) -> Array:
-    """Compute D = √(⟨(L_j − ⟨L⟩)²⟩) over the members of a committee; for several values their root mean square.
+    """Compute D = √(⟨(L_j − ⟨L⟩)²⟩) over the members of a committee, for each value or configuration.
 
     Parameters
     ----------
     member_predictions : (m, n) float64
-        Predictions of the m members, of which there are at least two.
+        Predictions of the m members, m ≥ 2.
     configuration : (n,) int, optional
-        Number of the configuration of each value; values with the same number, such as the force components of a
-        configuration, are averaged.
+        Number of the configuration of each value; the root mean square is taken over the values with the same number,
+        such as the force components of a configuration.
 
     Returns
     -------
@@ -67,14 +67,14 @@ def compute_committee_error(member_predictions: Array, labels: Array, configurat
 
 @dataclass(frozen=True)
 class SlopeCalibration:
-    """The line τ = a ε through the origin.
+    """The line τ = a ε through the origin, from errors ε to disagreements τ.
 
     Attributes
     ----------
     slope : float
         a, the median of τ/ε.
     slope_half_width : float
-        Half width of its 95 % interval.
+        Half width of the 95 % confidence interval of the slope.
     rms_residual : float
         Root mean squared deviation of the disagreements from the line.
     """
@@ -95,8 +95,8 @@ class SlopeCalibration:
 def calibrate_slope(spread: Array, error: Array, weights: Array | None = None) -> SlopeCalibration:
     """Fit a line τ = a ε to the disagreements ``(n,)`` and errors ``(n,)`` of labelled configurations, by the median.
 
-    The median of τ/ε minimises the sum of |log τ − log aε|, in which an outlier counts as much as any other pair. Half
-    of the errors are below the predicted ones. Pairs with a zero have no logarithm and are not used.
+    The median of τ/ε minimises the sum of |log τ − log aε|; in a median, an outlier counts as much as any other pair.
+    Half of the errors are below the predicted ones. Pairs with a zero have no logarithm and are not used.
 
     Parameters
     ----------
@@ -116,7 +116,8 @@ def calibrate_slope(spread: Array, error: Array, weights: Array | None = None) -
     """
     spread, error, weights = _select_positive_pairs(spread, error, weights)
     ratio = spread / error
-    # 95 % interval of a median from order statistics, whose ranks have the standard deviation √n / 2
+    # 95 % interval of a median from order statistics: the rank of the median has the standard deviation √n / 2, with
+    # the effective number of pairs n = (Σ w)² / Σ w²
     margin = 0.5 * NORMAL_QUANTILE_95 / np.sqrt(weights.sum() ** 2 / (weights**2).sum())
     slope, low, high = compute_weighted_quantiles(ratio, weights, [0.5, 0.5 - margin, 0.5 + margin])
     rms_residual = np.sqrt(np.average((spread - slope * error) ** 2, weights=weights))
@@ -150,7 +151,7 @@ def score_detection(spread: Array, error: Array, spread_limit: float, error_limi
 
 @dataclass(frozen=True)
 class IsotonicCalibration:
-    """Errors as a monotonic function of the disagreement, to which they are proportional beyond its largest value.
+    """Errors as a monotonic function of the disagreement; beyond its largest value, they are proportional to it.
 
     Attributes
     ----------
@@ -168,6 +169,7 @@ class IsotonicCalibration:
         positions = np.flatnonzero(self.expected_error > _check_positive(error))
         if not len(positions):
             return float(self.spread[-1] * error / self.expected_error[-1])
+        # the point before the first one above `error`
         return float(self.spread[positions[0] - 1]) if positions[0] else 0.0
 
     def predict_error(self, spread: Array) -> Array:
@@ -201,7 +203,7 @@ class QuantileCalibration:
 def calibrate_isotonic(spread: Array, error: Array, weights: Array | None = None) -> IsotonicCalibration:
     """Fit an isotonic regression of the logarithms of the errors ``(n,)`` on the disagreements ``(n,)``.
 
-    Values of log(error / disagreement) further than `MAX_DEVIATION_SIGMA` from their median are clipped.
+    Values of log(error / disagreement) more than `MAX_DEVIATION_SIGMA` from their median are clipped.
 
     Raises
     ------
@@ -215,7 +217,7 @@ def calibrate_isotonic(spread: Array, error: Array, weights: Array | None = None
     if width > 0:
         log_ratio = np.clip(log_ratio, median - width, median + width)
     values, positions = np.unique(spread, return_inverse=True)
-    sums = np.bincount(positions, weights)  # equal disagreements correspond to one error
+    sums = np.bincount(positions, weights)  # values at equal disagreements are averaged
     means = np.bincount(positions, weights * (np.log(spread) + log_ratio)) / sums
     return IsotonicCalibration(values, np.exp(isotonic_regression(means, weights=sums).x))
 
@@ -250,7 +252,7 @@ def map_detection_scores(spread: Array, error: Array, spread_limits: Array, erro
 def compute_weighted_quantiles(values: Array, weights: Array, quantiles: Sequence[float]) -> list[float]:
     """Compute quantiles of positive values with weights, interpolated in their logarithms between ranks.
 
-    With equal weights, the quantile 0.5 is the geometric median.
+    With equal weights, the quantile 0.5 is the median (the geometric mean of two middle values).
 
     Parameters
     ----------
@@ -305,7 +307,7 @@ def _check_members(member_predictions: Array) -> Array:
 
 
 def _average_by_configuration(squares: Array, configuration: Array | None) -> Array:
-    """Compute the root of the mean square of each configuration, or of the square of each value."""
+    """Compute the root of the mean of `squares` over each configuration; without configurations, of each square."""
     if configuration is not None:
         squares = np.array([squares[members].mean() for members in split_by_group(configuration)])
     return np.sqrt(squares)

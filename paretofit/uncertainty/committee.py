@@ -36,7 +36,7 @@ from paretofit.uncertainty.extrapolation import TrainingLeverage
 
 MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
 MEMBERS_PER_BATCH = 8  # members whose moments are summed in one product
-MAX_MOMENT_BYTES = 4 << 30  # of the moments of all blocks, which limits the number of blocks if there are many columns
+MAX_MOMENT_BYTES = 4 << 30  # of the moments of all blocks; with many columns, it limits the number of blocks
 MAX_CONDITION_DETERMINED = 1e12  # of the whitened moments; above it, the rows do not determine the coefficients
 MIN_RELATIVE_EIGENVALUE = 1e-10  # of the largest eigenvalue; below it, a draw does not determine the direction
 MIN_RELATIVE_LEVERAGE = 1e-2  # of the mean leverage; POPS ignores rows below it
@@ -66,8 +66,9 @@ class MomentFactor:
         return cls(R, info == 0)
 
     def estimate_condition(self) -> float:
-        """Estimate the condition number of M in the 1-norm, its diagonal scaled to one."""
+        """Estimate the 1-norm condition number of M, scaled to a unit diagonal; ∞ if M is not positive definite."""
         reciprocal = estimate_reciprocal_condition(self.R / compute_column_scales(self.R)) if self.is_complete else 0.0
+        # squared, because M = RᵀR has about the square of the condition number of R
         return 1.0 / reciprocal**2 if reciprocal > 0 else float("inf")
 
     def solve(self, c: Array) -> Array:
@@ -97,7 +98,7 @@ class CommitteeFit:
     residual_squares, n_rows : (n_blocks,) float64
         Sum of the squared weighted residuals, and number of rows, of each block.
     is_used : (n_blocks,) bool
-        Blocks of the fit, from which members are drawn; see `leave_out`.
+        Whether each block is part of the fit; members are drawn from these blocks. See `leave_out`.
     """
 
     coefficients: Array
@@ -117,7 +118,7 @@ class CommitteeFit:
     def from_parts(
         cls, parts: Parts, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
     ) -> CommitteeFit:
-        """Fit the rows.
+        """Fit all rows, and compute the moments of each block of groups.
 
         Parameters
         ----------
@@ -171,7 +172,7 @@ class CommitteeFit:
         return baseline_fit._update(is_used, factor)
 
     def leave_out(self, blocks: Array) -> CommitteeFit:
-        """Fit again without some blocks, from the moments of the others; members are drawn from these.
+        """Repeat the fit without some blocks, from the moments of the others; members are drawn from the others.
 
         Parameters
         ----------
@@ -181,7 +182,7 @@ class CommitteeFit:
         Raises
         ------
         InputError
-            If the other blocks do not determine the coefficients.
+            If fewer than two blocks are left, or the other blocks do not determine the coefficients.
         """
         is_used = self.is_used.copy()
         is_used[blocks] = False
@@ -193,9 +194,17 @@ class CommitteeFit:
         return self._update(is_used, factor)
 
     def _update(self, is_used: Array, factor: MomentFactor) -> CommitteeFit:
-        """Move the coefficients to the minimum for the blocks in use, whose moments have this factor."""
+        """Return the least-squares fit of the blocks in use.
+
+        Parameters
+        ----------
+        is_used : (n_blocks,) bool
+        factor : MomentFactor
+            Cholesky factor of the summed moments of these blocks.
+        """
         delta = factor.solve(self.c[is_used].sum(axis=0))
         shifts = np.array([blas.dsymv(1.0, G.T, delta, lower=0) for G in self.G])
+        # rounding can make a sum of squares slightly negative
         squares = np.maximum(self.residual_squares - (2 * self.c - shifts) @ delta, 0.0)
         n_free = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
         return replace(
@@ -221,8 +230,8 @@ class CommitteeFit:
         method : {"bootstrap", "subset", "posterior", "pops"}
             "bootstrap" draws an exponentially distributed weight for each group (Bayesian bootstrap); "subset" draws a
             share of the groups (delete-d); "posterior" draws from the Gaussian posterior of the coefficients with the
-            noise of the fit; "pops" draws uniformly from the hypercube, in principal axes, of the coefficients that
-            make single rows exact, which represents the misspecification of the model instead of noise.
+            noise of the fit; "pops" draws uniformly from the hypercube, along principal axes, that bounds the
+            coefficients that each make one row exact. It represents the misspecification of the model, not noise.
         fraction : float
             Share of the groups in each member of "subset".
 
@@ -233,10 +242,11 @@ class CommitteeFit:
 
         Notes
         -----
-        The Bayesian bootstrap (D. B. Rubin, Ann. Stat. 9, 130, 1981) has the mean and the variance of weights of draws
-        with replacement, but no weight is zero. Members therefore have the rank of the fit. If groups are drawn with
-        replacement, as in "subset", a member is without 37 % of them, and its energy errors on the training set were
-        100 to 480 times those of the fit where few groups determine a direction (60 to 176 labels of tungsten).
+        The weights of the Bayesian bootstrap (D. B. Rubin, Ann. Stat. 9, 130, 1981) have the same mean and variance as
+        those of draws with replacement, but no weight is zero. Members therefore have the rank of the fit. If groups
+        are drawn with replacement, a member lacks 37 % of them; in "subset", it also lacks some. Where few groups
+        determine a direction (60 to 176 labels of tungsten), the energy errors of such a member on the training set
+        were 100 to 480 times those of the fit.
 
         POPS follows T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), but uses nearly all
         rows, whereas the authors' package by default uses the rows whose leverage is above the median. With few rows
@@ -267,7 +277,10 @@ class CommitteeFit:
         return TrainingLeverage(self.whitening.retained_columns, self.factor.R @ self.whitening.R)
 
     def bound_hypercube(self) -> tuple[Array, Array, Array]:
-        """Compute the principal axes ``(P, k)`` of the changes that make single rows exact, and their bounds ``(k,)``.
+        """Compute the hypercube of the coefficient changes, each of which makes the fit reproduce one row exactly.
+
+        Returns the principal axes ``(P, k)`` of these changes, and their lowest and highest coordinates ``(k,)`` along
+        each axis; these intervals contain zero.
 
         In coordinates in which the normal matrix is the identity, the change δ = u r / h makes a row u exact, with the
         leverage h = uᵀu and the residual r. Rows of almost no leverage, such as forces that vanish by symmetry, are
@@ -287,7 +300,10 @@ class CommitteeFit:
         return axes, low, high
 
     def _iterate_exact_changes(self, min_leverage: float) -> Iterator[Array]:
-        """Yield for each block the changes of the coefficients that make single rows above a leverage exact."""
+        """Yield, block by block, the coefficient changes, each of which makes the fit reproduce one row exactly.
+
+        Rows with a leverage up to `min_leverage`, and rows of configurations that are left out, are omitted.
+        """
         R = np.asfortranarray(self.factor.R @ self.whitening.R)
         for block in iterate_blocks(self._parts):
             w = self._weights[block.kind]
@@ -303,18 +319,22 @@ class CommitteeFit:
         return np.asarray(scipy.linalg.solve_triangular(self.factor.R, delta.T, check_finite=False).T)
 
     def _draw_block_weights(self, n_members: int, rng: np.random.Generator, fraction: float | None) -> Array:
-        """Draw the weight of each block in each member, ``(n_members, n_blocks)``: positive without a fraction."""
+        """Draw the weights of blocks in members, ``(n_members, n_blocks)``: exponential, or 0 and 1 with a fraction."""
         used = np.flatnonzero(self.is_used)
         n, weights = len(used), np.zeros((n_members, len(self.G)))
         if fraction is None:
             weights[:, used] = rng.exponential(size=(n_members, n))
             return weights
+        # at least one block is drawn, and at least one is not
         n_drawn = min(max(1, round(fraction * n)), n - 1)
         weights[:, used] = [np.isin(np.arange(n), rng.permutation(n)[:n_drawn]) for _ in range(n_members)]
         return weights
 
     def _refit(self, weights: Array) -> Array:
-        """Fit weighted blocks; return whitened differences from the fit, zero in directions not determined."""
+        """Fit the blocks with the weights of each member; return the whitened changes of the coefficients, ``(m, P)``.
+
+        A change is zero in directions that the weighted blocks do not determine.
+        """
         P = len(self.factor.R)
         moments = (weights @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
         deltas = []
@@ -339,7 +359,7 @@ class _BlockMoments:
         self.squares, self.n_rows = np.zeros(n_blocks), np.zeros(n_blocks)
 
     def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
-        """Add rows; each thread adds the rows of one block of groups, in their order."""
+        """Add rows; one thread adds all rows of a block of groups in order, so that sums do not depend on threads."""
         w = self.weights[block.kind]
         U = self.whitening.apply(block.X) * w[:, None]
         y = w * block.Y[:, 0] - U @ self.baseline
@@ -353,11 +373,12 @@ class _BlockMoments:
             self.squares[k] += y[mask] @ y[mask]
             self.n_rows[k] += len(rows)
 
+        # the list waits for the threads and raises their exceptions
         list(pool.map(add_group_block, np.unique(row_numbers).tolist()))
 
 
 def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
-    """Convert weighted rows in memory to a part for `CommitteeFit.from_parts`; return it with unit weights of kinds.
+    """Convert weighted rows in memory to a part for `CommitteeFit.from_parts`; also return unit weights of kinds.
 
     Parameters
     ----------
@@ -372,7 +393,7 @@ def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tupl
 
 
 def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Array:
-    """Assign the groups to blocks, and return the number of each configuration's block, ``(n_configurations,)``."""
+    """Assign the groups to blocks at random; return the block of each configuration, ``(n_configurations,)``."""
     names, positions = np.unique(group, return_inverse=True)
     if len(names) < 2:
         raise InputError(f"a committee requires at least two groups of configurations; got {len(names)}")
@@ -381,7 +402,7 @@ def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Ar
 
 
 def _to_raw(whitening: Whitening, p: int, delta: Array) -> Array:
-    """Convert whitened coefficients, ``(m, P)``, to raw coefficients, ``(m, p)``."""
+    """Convert whitened coefficients, ``(m, P)``, to raw ones, ``(m, p)``, which are 0 in columns not retained."""
     raw = np.zeros((len(delta), p))
     raw[:, whitening.retained_columns] = whitening.to_raw(delta.T).T
     return raw

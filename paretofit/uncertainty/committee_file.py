@@ -26,13 +26,13 @@ from paretofit.uncertainty.potential_uncertainty import CalibrationData, Uncerta
 
 COMMITTEE_SUFFIX = ".committee.h5"
 FILE_VERSION = 2
-# Names of datasets by the attributes of `EnvironmentGrade`, and attributes of `Uncertainty` that are stored as such.
+# Dataset names by attribute of `EnvironmentGrade`, and attributes of `Uncertainty` that become HDF5 attributes.
 GRADE_DATASETS = {"scale": "scale", "coefficient_map": "graded", "span_basis": "spanned"}
 FILE_ATTRIBUTES = ("method", "energy_weight", "coverage", "level")
 
 
 def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty | None) -> None:
-    """Write the file of a committee; networks are stored in other files, so that their `members` are None."""
+    """Write the file of a committee; `members` is None for networks, which are stored in other files."""
     with atomic_hdf5(path) as (file, _):
         file.attrs["committee_version"] = FILE_VERSION
         if members is not None:
@@ -58,7 +58,7 @@ def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty 
 
 
 def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
-    """Read the file of a committee; return the members ``(m, p)``, and their calibration or None.
+    """Read the file of a committee; return the members ``(m, p)`` and the calibration, or None without one.
 
     Raises
     ------

@@ -47,8 +47,8 @@ def calibrate_conformal(
     """Compute the factor q such that prediction ± q·spread contains a new value with at least a given probability.
 
     Split conformal prediction makes no assumption about the model or the spread, but the new value must be exchangeable
-    with those of the calibration. The factor is the quantile of |residual| / spread over the n values, or groups, and
-    the new one, whose ratio counts as infinite. If all spreads are equal, all intervals have the same width.
+    with those of the calibration. The factor is the `coverage` quantile of |residual| / spread over the n values (or
+    groups) and one new value, whose ratio counts as infinite. If all spreads are equal, so are all intervals.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def calibrate_conformal(
 
 
 def _compute_conformal_factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
-    """Compute the quantile of |residual| / spread over groups of equal weight and one more group, which is infinite."""
+    """Compute the quantile of |residual| / spread over equally weighted groups and one more with an infinite ratio."""
     names, positions, counts = np.unique(group, return_inverse=True, return_counts=True)
     min_size = get_min_calibration_size(coverage)
     if len(names) < min_size:
@@ -101,7 +101,7 @@ def _compute_conformal_factor(spread: Array, residual: Array, coverage: float, g
             f"a coverage of {coverage:g} requires {min_size} held-out configurations for its calibration; there are "
             f"{len(names)}: hold out more configurations, or set a lower coverage"
         )
-    target = coverage * (len(names) + 1) - 1e-6
+    target = coverage * (len(names) + 1) - 1e-6  # tolerates the rounding of cumulative weights
     return _weighted_quantile(np.abs(residual) / spread, 1.0 / counts[positions], target)
 
 
@@ -113,6 +113,7 @@ def _weighted_quantile(values: Array, weights: Array, target: float) -> float:
 
 def get_min_calibration_size(coverage: float) -> int:
     """Return the smallest number of values, or groups, from which intervals of a coverage can be calibrated."""
+    # the quantile is finite if coverage (n + 1) ≤ n; 1e-9 tolerates rounding
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 
 

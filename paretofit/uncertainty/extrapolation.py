@@ -23,7 +23,7 @@ MIN_RELATIVE_PIVOT = 1e-10  # of the largest pivot; below it, a column depends o
 ROWS_PER_BLOCK = 4096  # rows of atoms that are processed at once
 CANDIDATES_PER_COLUMN = 3  # candidate rows for the active set, for each column
 MAX_RELATIVE_RESIDUAL = 1e-7  # part of a row's norm that may be orthogonal to the span of the training set
-EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE  # grades above it are an extrapolation
+EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE  # grades above it extrapolate; MaxVol leaves grades just above 1
 STRONG_EXTRAPOLATION_GRADE = 2.0  # grades above it are a strong extrapolation
 
 
@@ -49,10 +49,11 @@ class TrainingLeverage:
         Raises
         ------
         InputError
-            If the rows do not determine all columns, because leverages are then infinite in some direction.
+            If the rows do not determine all columns; leverages would be infinite in some direction.
         """
         weighted = rows if weights is None else rows * weights[:, None]
         scale = compute_column_scales(weighted)
+        # with mode="r", scipy returns the tuple (R,), and R has as many rows as there are training rows
         R = scipy.linalg.qr(weighted / scale, mode="r", check_finite=False)[0][: rows.shape[1]]
         pivots = np.abs(np.diag(R))
         if len(rows) < rows.shape[1] or not pivots.min() > MIN_RELATIVE_PIVOT * pivots.max():
@@ -62,12 +63,12 @@ class TrainingLeverage:
         return cls(np.arange(rows.shape[1]), R * scale)
 
     def restrict_columns(self, p: int) -> TrainingLeverage:
-        """Return the leverage in the model of the first `p` columns."""
+        """Return the function that computes the leverage in a model with the first `p` columns only."""
         size = int(np.searchsorted(self.retained_columns, p))
         return TrainingLeverage(self.retained_columns[:size], self.R[:size, :size])
 
     def __call__(self, rows: Array, weights: Array | None = None) -> Array:
-        """Compute the leverages, ``(m,)``, of other rows ``(m, p)``, multiplied by weights ``(m,)`` if given."""
+        """Compute the leverages, ``(m,)``, of rows ``(m, p)``, each multiplied by its weight if `weights` are given."""
         X = rows[:, self.retained_columns] if weights is None else rows[:, self.retained_columns] * weights[:, None]
         whitened = scipy.linalg.solve_triangular(self.R, X.T, trans="T", check_finite=False)
         return np.asarray(np.einsum("ij,ij->j", whitened, whitened))
@@ -80,9 +81,9 @@ class ActiveSet:
     Attributes
     ----------
     row_indices : (p,) int64
-        Positions of these training rows.
+        Positions of the active rows among the training rows.
     inverse : (p, p) float64
-        A⁻¹.
+        A⁻¹, where the rows of A are the active rows.
     """
 
     row_indices: Array
@@ -115,6 +116,7 @@ class ActiveSet:
             i, j = np.unravel_index(int(np.argmax(np.abs(B))), B.shape)
             if abs(B[i, j]) <= 1 + MAXVOL_TOLERANCE:
                 return cls(positions, np.linalg.inv(rows[positions]))
+            # exchange active row j for row i: a rank-one update of B = XA⁻¹
             step = B[i].copy()
             step[j] -= 1.0
             blas.dger(-1.0 / B[i, j], step, B[:, j].copy(), a=B.T, overwrite_a=1)
@@ -205,7 +207,7 @@ class _TrainingAtoms:
         self.scale = np.sqrt(squares / len(descriptors))
         self.scale[self.scale == 0] = 1.0
         R = np.zeros((0, len(self.scale)))
-        for block in self.blocks:  # a QR of the rows, block by block
+        for block in self.blocks:  # R of all rows, updated block by block to limit the memory
             stacked = np.vstack([R, self._build(block) / self.scale])
             R = scipy.linalg.qr(stacked, mode="r", check_finite=False)[0][: len(self.scale)]
         self.whitening, self.span_basis = _compute_whitening(R)
@@ -215,7 +217,7 @@ class _TrainingAtoms:
         return _build_rows(self.descriptors[atoms], quadratic=self.quadratic)
 
     def whiten(self, atoms: slice | Array) -> Array:
-        """Compute the whitened rows of some atoms."""
+        """Compute the whitened rows of the given atoms, ``(n, r)``."""
         return np.asarray(self._build(atoms) / self.scale @ self.whitening)
 
     def map_blocks(self, function: Callable[[Array], Array]) -> Array:

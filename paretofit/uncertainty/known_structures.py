@@ -1,7 +1,7 @@
 """Recognition of training structures by a digest of their geometry.
 
 The digest does not depend on the id, the order of the atoms, the orientation, the origin or the choice of the cell,
-because other programs and files change them. It is a hash of rounded sums over pairs of atoms, which are smooth in the
+because other programs and files change these. It is a hash of rounded sums over pairs of atoms, which are smooth in the
 positions. A sum that is close to a rounding boundary may be rounded differently after the positions were written with
 few digits; the search therefore also tries the digest of the other rounded value.
 """
@@ -19,7 +19,7 @@ TRAIN, HELD_OUT = "train", "held out"
 CUTOFF_A, MOLECULE_CUTOFF_A = 5.0, 15.0  # of pairs, in periodic and in isolated structures
 SUM_STEP, LENGTH_STEP = 1e-5, 1e-4  # to which sums (dimensionless, or Å³ per atom) and asymmetries are rounded
 ROUNDING_TOLERANCE = 0.2  # in steps; the precision of positions with six or more decimal places
-MAX_AMBIGUOUS_VALUES = 6  # for each of which both rounded values are tried
+MAX_AMBIGUOUS_VALUES = 6  # values near a rounding boundary; up to 2⁶ digests are tried
 
 
 def hash_structure(atoms: Atoms) -> str:
@@ -44,16 +44,16 @@ def find_role(roles: Mapping[str, str], atoms: Atoms) -> str | None:
 
 def _hash_numbers(atoms: Atoms, numbers: Array) -> str:
     header = [*sorted(atoms.numbers.tolist()), -1, int(atoms.pbc.sum())]
-    return hash_array(np.concatenate([header, numbers + 0.0]))[:16]  # no -0.0
+    return hash_array(np.concatenate([header, numbers + 0.0]))[:16]  # + 0.0 turns -0.0 into 0.0
 
 
 def _compute_invariants(atoms: Atoms) -> Array:
     """Compute sums that do not depend on the description of a structure, in units of their rounding steps.
 
-    With w(r) = (1 - r²/r_c²)³ and the relative numbers Z_j of the elements, so that exchanged elements are noticed,
-    they are the volume per atom, and for each element the sums over its atoms of Σ_j w Z_j, Σ_j w³ Z_j and
-    (Σ_j w Z_j)², per atom, and the root of the sum of |Σ_j w³ r_ij|², which is linear in the displacement of an atom
-    from a symmetric site.
+    The first value is the volume per atom. Four values follow for each element: the sums over its atoms of Σ_j w Z_j,
+    Σ_j w³ Z_j and (Σ_j w Z_j)², per atom of the structure, and the root of the sum of |Σ_j w³ r_ij|². This root is
+    linear in the displacement of an atom from a symmetric site. The weight is w(r) = (1 - r²/r_c²)³. Z_j is the atomic
+    number divided by the largest one; with it, the sums change if two elements are exchanged.
     """
     cutoff = CUTOFF_A if atoms.pbc.any() else MOLECULE_CUTOFF_A
     i, j, vectors = find_pairs(atoms, cutoff)

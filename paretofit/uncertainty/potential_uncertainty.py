@@ -61,7 +61,7 @@ class Uncertainty:
     environments : mapping of element to EnvironmentGrade
         Functions that grade atoms.
     leverage : TrainingLeverage or None
-        None for a network, which has no rows.
+        Leverage with respect to the training rows; None for a network, which has no linear rows.
     energy_weight : float
         w_E, the weight of an energy row in the leverage.
     structure_roles : mapping of str to str
@@ -94,7 +94,7 @@ class Uncertainty:
         """Calibrate the conformal interval of energies per atom, force components or stress components.
 
         The result is None if no labels of this kind were held out. It is also None if too few configurations were held
-        out for the default coverage, or for any coverage of stresses.
+        out for the default coverage or, in the case of stresses, for the given `coverage`.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class Uncertainty:
         Raises
         ------
         InputError
-            If the method is unknown, or no labels of this kind were held out.
+            If the method is unknown, or too few labels of this kind were held out.
         """
         check_choice("the calibration", method, CALIBRATIONS)
         if kind not in self.held_out:
@@ -129,7 +129,7 @@ class Uncertainty:
         return CALIBRATIONS[method](*self.held_out[kind].aggregate_by_configuration())
 
     def compute_grades(self, atoms: Atoms, descriptors: Array) -> Array:
-        """Compute the extrapolation grade of each atom, ``(N,)``, from descriptors ``(N, K)``; γ > 1 extrapolates."""
+        """Compute the extrapolation grade of each atom, ``(N,)``, from descriptors ``(N, K)``; ∞ for new elements."""
         symbols = np.array(atoms.get_chemical_symbols())
         grades = np.full(len(symbols), np.inf)
         for element, grade in self.environments.items():
@@ -171,7 +171,7 @@ class Assessment:
 
     @property
     def grade(self) -> float:
-        """Highest grade of an atom."""
+        """Highest grade of the atoms."""
         return float(self.grades.max())
 
 

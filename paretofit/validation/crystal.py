@@ -17,7 +17,7 @@ from paretofit.validation.quantity import PropertyError, Quantity
 CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; for the cell, forces as defined by ASE's FrechetCellFilter
 FORCE_TOLERANCE = 0.01  # eV/Å, for large cells and for properties that hardly depend on the positions
 MAX_RELAXATION_STEPS = 400
-MIN_DISTANCE_RATIO = 0.5  # of a distance to the sum of the covalent radii
+MIN_DISTANCE_RATIO = 0.5  # of a distance to the sum of the covalent radii; atoms at a lower ratio overlap
 MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor no longer describes the crystal
 SYMMETRY_TOLERANCE_A = 1e-3
 HEXAGONAL_SPACE_GROUPS = range(143, 195)  # numbers of the trigonal and hexagonal space groups
@@ -39,13 +39,13 @@ def compute_energy(atoms: Atoms, calculator: Any) -> float:
 def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = CRYSTAL_FORCE_TOLERANCE) -> Atoms:
     """Relax the positions and, if requested, the cell of a copy, and return it with its calculator.
 
-    Of a sheet or a wire in the orientation of `orient_structure`, the vacuum is not relaxed; a molecule has no cell.
+    The vacuum of a sheet or a wire, in the orientation of `orient_structure`, is not relaxed; a molecule has no cell.
 
     Raises
     ------
     PropertyError
-        If the relaxation does not converge in 400 steps, the volume changes by more than a factor of two, or atoms come
-        closer than half the sum of their covalent radii.
+        If the relaxation does not converge in 400 steps, the volume changes by more than a factor of two, the energy is
+        not finite, or atoms end up closer than half the sum of their covalent radii.
     """
     copy = attach_calculator(atoms, calculator)
     mask = np.isin(range(6), periodicity.STRAINED_COMPONENTS[periodicity.count_periodic(copy)])
@@ -75,7 +75,7 @@ def relax_positions_if_needed(calculator: Any, atoms: Atoms, fmax: float) -> Ato
 
 
 def find_overlap_distance(atoms: Atoms) -> float | None:
-    """Find the smallest distance (Å) between atoms closer than half the sum of their covalent radii, if any."""
+    """Return the smallest distance (Å) between overlapping atoms, or None; see `MIN_DISTANCE_RATIO`."""
     radii = covalent_radii[atoms.numbers]
     i, j, distances = neighbor_list("ijd", atoms, 2 * MIN_DISTANCE_RATIO * float(radii.max()))
     is_overlap = distances < MIN_DISTANCE_RATIO * (radii[i] + radii[j])
@@ -88,7 +88,7 @@ def find_symmetry(atoms: Atoms) -> Any:
 
 
 def standardize_cell(atoms: Atoms) -> Atoms:
-    """Return spglib's conventional standard cell, to which Miller indices and elastic constants refer.
+    """Return spglib's conventional standard cell; Miller indices and elastic constants refer to it.
 
     A sheet or a wire is reduced to its primitive cell instead, and a molecule stays as it is.
     """
@@ -122,12 +122,13 @@ def compute_repeats(atoms: Atoms, min_length: float) -> Array:
 
     The vacuum of structures that are periodic in fewer directions is not repeated.
     """
+    # without the tolerance, rounding errors could add a repetition to a cell that fits exactly
     repeats = np.maximum(1, np.ceil(min_length / compute_cell_heights(atoms) - 1e-6)).astype(int)
     return np.asarray(np.where(atoms.pbc, repeats, 1))
 
 
 def repeat_to_length(atoms: Atoms, min_length: float) -> Atoms:
-    """Repeat a crystal until opposite faces are at least `min_length` (Å) apart."""
+    """Repeat a structure in its periodic directions until opposite faces are at least `min_length` (Å) apart."""
     supercell: Atoms = make_supercell(atoms, np.diag(compute_repeats(atoms, min_length)))
     return supercell
 
@@ -149,10 +150,11 @@ def build_reference_crystal(symbol: str) -> Atoms | None:
 
 
 def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
-    """List the lattice constants of a conventional cell, c/a if a = b ≠ c, unusual angles, and the volume per atom.
+    """List the lattice constants, unusual angles and volume per atom of a conventional cell.
 
-    For sheets and wires, these are the constants of the periodic directions, the area or length per atom, and the
-    extent of the atoms along other directions; for molecules, the extent and the shortest distance.
+    Constants that equal a and angles of 90° or 120° are omitted; c/a is added if a = b ≠ c. For sheets and wires, these
+    are the constants of the periodic directions, the area or length per atom, and the extent of the atoms along the
+    other directions; for molecules, only the three extents in ascending order.
     """
     n = periodicity.count_periodic(atoms)
     parameters = atoms.cell.cellpar()

@@ -23,7 +23,7 @@ from paretofit.validation.environment import are_equivalent, describe_environmen
 from paretofit.validation.quantity import PropertyError
 from paretofit.validation.stone_wales import find_rotatable_bonds, rotate_bond
 
-MAX_STONE_WALES = 4  # inequivalent bonds that are rotated
+MAX_STONE_WALES = 4  # number of inequivalent bonds that are rotated; others are reported as failures
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DefectCells:
         Cells by the name of the defect: ``vacancy``, ``divacancy``, ``Stone-Wales``, ``interstitial 1``, ...; in
         compounds ``vacancy Ni``, ``antisite Al on Ni``, ...
     failures : dict of str to str
-        Reasons why defects could not be relaxed, by name.
+        Reasons why defects are missing, by name.
     """
 
     pristine: Atoms
@@ -60,7 +60,7 @@ def relax_defect_cells(
     min_length : float
         Smallest distance between opposite faces of the supercell in periodic directions, Å.
     interstitials : sequence of (3,) float
-        Sites in fractions of the vectors of `crystal`, for atoms of each species.
+        Sites in fractional coordinates of `crystal`; each site gets an atom of each species in turn.
 
     Raises
     ------
@@ -99,7 +99,8 @@ def compute_formation_energies(
     calculator : ase calculator
     defects : DefectCells
     reference_energies : mapping of str to float, optional
-        Energy of an atom of each species in its reservoir, eV; by default that in the pristine element.
+        Energy of an atom of each species in its reservoir, eV; by default the energy per atom of `defects.pristine`,
+        which is only correct for elements.
     """
     pristine_energy = compute_energy(defects.pristine, calculator)
     composition = Counter(defects.pristine.symbols)
@@ -115,7 +116,7 @@ def compute_formation_energies(
 def find_inequivalent_sites(crystal: Atoms) -> list[int]:
     """Find one atom for each kind of site: by symmetry in crystals, else by species and distances to neighbours.
 
-    The vacuum of a wire or a molecule hides symmetries that are not those of a lattice, such as five-fold axes.
+    In wires and molecules, spglib would miss symmetries that no lattice has, such as five-fold axes.
     """
     if crystal.pbc.all():
         return sorted(set(find_symmetry(crystal).equivalent_atoms.tolist()))
@@ -133,7 +134,7 @@ def find_inequivalent_sites(crystal: Atoms) -> list[int]:
 def _build_unrelaxed_cells(
     crystal: Atoms, pristine: Atoms, interstitials: Sequence[Sequence[float]]
 ) -> dict[str, Atoms]:
-    """Build supercells with vacancies, antisites, a divacancy and interstitials, by name."""
+    """Build supercells with vacancies, antisites, one divacancy and interstitials, by name."""
     sites = find_inequivalent_sites(crystal)
     species = sorted(set(crystal.symbols))
     site_counts = Counter(crystal.symbols[site] for site in sites)
@@ -166,7 +167,7 @@ def _build_unrelaxed_cells(
 
 
 def _find_nearest_atom(atoms: Atoms, position: Any) -> int:
-    """Find the atom of a supercell at a position of the crystal."""
+    """Return the index of the atom of a supercell that is nearest to a position, with periodic images."""
     differences = atoms.cell.scaled_positions(atoms.positions - position)
     return int(np.argmin(np.abs(differences - np.round(differences)).sum(axis=1)))
 

@@ -1,4 +1,4 @@
-"""Energy of two atoms down to short distances, where potentials without training data may be attractive."""
+"""Energy of two atoms down to short distances; without training data there, a potential may be attractive."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ class DimerCurve:
 
     @property
     def inner_turning_distance(self) -> float:
-        """Distance (Å) below the minimum at which the energy starts to decrease again; 0 if it never does."""
+        """Distance (Å) at which, from the minimum inwards, the energy first decreases again; 0 if it never does."""
         inner_curve = self.curve.iloc[: self.minimum_index + 1].iloc[::-1]
         decreases = np.flatnonzero(np.diff(inner_curve["energy"].to_numpy()) < 0)
         return float(inner_curve["distance"].iloc[decreases[0]]) if len(decreases) else 0.0
@@ -50,7 +50,7 @@ class DimerCurve:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Distance and depth of the minimum, if any; energy at half the covalent distance, inner turning distance."""
+        """Distance and depth of the minimum, if any, energy at half the covalent distance, inner turning distance."""
         minimum = self.curve.iloc[self.minimum_index]
         wall_energy = float(np.interp(self.covalent_distance / 2, self.curve["distance"], self.curve["energy"]))
         quantities = [

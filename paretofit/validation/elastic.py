@@ -1,6 +1,7 @@
 """Elastic constants from differences of the stresses of strained cells with relaxed positions.
 
-For crystals, they are in GPa; for sheets in N/m, for strains in the plane; a wire has one, its stiffness, in nN.
+The constants of crystals are in GPa; those of sheets, for strains in the plane, are in N/m; a wire has a single
+constant, its stiffness, in nN.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from paretofit.validation.quantity import Quantity
 STRAIN = 0.005
 MIN_CONSTANT_RATIO = 0.01  # to the largest constant; smaller constants are zero by symmetry, or noise
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # tensor indices of each Voigt index
+# Voigt pairs of the constants that are not zero by symmetry in any crystal system; they are shown even if small.
 ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}
 
 
@@ -31,7 +33,7 @@ class ElasticTensor:
         Symmetrised elastic constants for engineering shear strains: of a crystal in Voigt's order xx, yy, zz, yz, xz,
         xy, GPa; of a sheet, xx, yy, xy, N/m; of a wire, xx, nN. The axes are those of `orient_structure`.
     asymmetry : float
-        Largest |C_ij - C_ji| before symmetrisation, which measures the numerical error, in the same unit.
+        Largest |C_ij - C_ji| before symmetrisation, a measure of the numerical error, in the unit of the constants.
     n_periodic : int
     """
 
@@ -65,7 +67,8 @@ class ElasticTensor:
     def quantities(self) -> list[Quantity]:
         """Constants that are not zero by symmetry, moduli, and the lowest eigenvalue (positive for stable crystals).
 
-        Moduli that invert the constants are left out if these are unstable, because they would have no meaning.
+        Quantities from the inverse of an unstable tensor are omitted, because they would have no meaning. Of a wire,
+        the stiffness is the only quantity.
         """
         C, columns = self.constants, periodicity.STRAINED_COMPONENTS[self.n_periodic]
         if self.n_periodic == 1:
@@ -135,7 +138,7 @@ def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:
     """Copy a structure and multiply cell and positions by 1 + ε, with the symmetric strain ε of a Voigt component."""
     i, j = VOIGT[column]
     deformation = np.eye(3)
-    deformation[i, j] = deformation[j, i] = 1 + strain if i == j else strain / 2
+    deformation[i, j] = deformation[j, i] = 1 + strain if i == j else strain / 2  # an engineering shear strain is 2ε
     copy: Atoms = atoms.copy()
     copy.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
     return copy

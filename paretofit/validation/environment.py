@@ -9,11 +9,15 @@ from paretofit.core import Array
 RADIUS_A = 6.0
 TOLERANCE_A = 0.02
 
-Environment = dict[int, Array]  # by atomic number: sorted depths below the radius, Å
+# By atomic number: RADIUS_A minus the distance of each neighbour with this number, in descending order, Å.
+Environment = dict[int, Array]
 
 
 def describe_environments(atoms: Atoms) -> list[Environment]:
-    """Describe the environment of each atom within 6 Å; an atom with number 0 is a probe of a place without an atom."""
+    """Describe the environment of each atom within 6 Å.
+
+    An atom with the atomic number 0 marks a point without an atom; it has an environment, but is not a neighbour.
+    """
     first, second, distances = neighbor_list("ijd", atoms, RADIUS_A)
     environments = []
     for k in range(len(atoms)):
@@ -26,7 +30,7 @@ def describe_environments(atoms: Atoms) -> list[Environment]:
 
 
 def are_equivalent(first: Environment, second: Environment) -> bool:
-    """Compare two environments with a tolerance of 0.02 Å; atoms at the radius do not matter."""
+    """Return whether two environments agree within 0.02 Å; atoms near the radius may be missing in one of them."""
     for number in first.keys() | second.keys():
         depths = [environment.get(number, np.empty(0)) for environment in (first, second)]
         length = max(map(len, depths))

@@ -13,7 +13,7 @@ from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import PropertyError, Quantity
 
 MIN_GAP_RATIO = 1.3  # of a gap to the sum of the facing atoms' covalent radii; no bond crosses wider gaps
-SEPARATED_DISTANCE_A = 12.0  # at which layers do not interact
+SEPARATED_DISTANCE_A = 12.0  # layers at this distance do not interact
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class InterlayerScan:
         lowest = int(np.argmin(energy))
         if not (0 < lowest < len(energy) - 1 and energy[lowest] < 0):
             return []
+        # a parabola through the lowest point and its neighbours; separated layers have zero energy
         a, b, c = np.polyfit(distance[lowest - 1 : lowest + 2], energy[lowest - 1 : lowest + 2], 2)
         return [
             Quantity("interlayer distance", "Å", float(-b / (2 * a))),
@@ -43,7 +44,7 @@ class InterlayerScan:
 
 
 def find_layer_gaps(atoms: Atoms) -> tuple[Array, Array]:
-    """Find the gaps between atomic planes along the third cell vector that are not crossed by bonds.
+    """Find the gaps, not crossed by any bond, between layers that are stacked along the third cell vector.
 
     Returns
     -------
@@ -86,12 +87,12 @@ def scan_interlayer_distance(calculator: Any, atoms: Atoms, *, n_points: int = 3
     distances = np.append(np.linspace(0.8, 2.2, n_points) * mean_width, max(SEPARATED_DISTANCE_A, 3 * mean_width))
     structures = (_set_layer_distance(atoms, layer, widths, distance) for distance in distances)
     energies = np.array([compute_energy(structure, calculator) for structure in structures])
-    energies = 1e3 * (energies - energies[-1]) / len(atoms)
+    energies = 1e3 * (energies - energies[-1]) / len(atoms)  # at the last distance, the layers are separated
     return InterlayerScan(pd.DataFrame({"distance": distances[:-1], "energy": energies[:-1]}))
 
 
 def _compute_normal(atoms: Atoms) -> Array:
-    """Compute the unit normal ``(3,)`` of the first two cell vectors, on the side of the third cell vector."""
+    """Compute the unit normal ``(3,)`` of the first two cell vectors that points to the side of the third."""
     normal = np.cross(atoms.cell[0], atoms.cell[1])
     return np.asarray(normal * (np.sign(atoms.cell[2] @ normal) / np.linalg.norm(normal)))
 

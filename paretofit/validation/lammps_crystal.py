@@ -11,7 +11,7 @@ from paretofit.core import NEIGHBOUR_LIMITS, Array
 def create_lammps_crystal(
     lammps: Any, elements: Sequence[str], symbols: Sequence[str], cell: Array, positions: Array
 ) -> None:
-    """Clear LAMMPS and create a triclinic box with atoms, their masses, and neighbour lists for dense cells.
+    """Clear LAMMPS, create a triclinic box with atoms and masses, and enlarge neighbour lists for dense cells.
 
     Parameters
     ----------

@@ -23,12 +23,12 @@ NEIGHBOUR_LIST_STEPS = 10  # steps between rebuilds of the neighbour lists
 
 @dataclass(frozen=True)
 class MdSpeed:
-    """Speed of a potential on one core.
+    """Speed of a potential on one core or one GPU.
 
     Attributes
     ----------
     us_per_atom_step : float
-        Time per atom and step (µs), the minimum of the repetitions, because other processes can only slow them down.
+        Time per atom and step (µs) of the fastest repetition, because other processes can only slow a repetition down.
     max_min_ratio : float
         Ratio of the slowest to the fastest repetition.
     n_atoms : int
@@ -60,14 +60,14 @@ def measure_md_speed(
     elements : sequence of str
         Elements of LAMMPS's atom types, in order.
     atoms : ase.Atoms
-        Periodic cell, which is repeated to about 250 atoms.
+        Periodic cell; it is repeated to at least 250 atoms.
     seconds : float
         Duration of each of three repetitions.
 
     Raises
     ------
     InputError
-        If the cell is not periodic or contains other elements than the potential, or LAMMPS rejects the potential.
+        If the cell is not periodic or contains an element that the potential lacks, or LAMMPS rejects the potential.
     """
     supercell = _repeat_cell(atoms)
     if foreign_elements := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
@@ -96,17 +96,18 @@ def measure_calculator_speed(
     seconds: float = REPETITION_SECONDS,
     clock: Callable[[], float] = time.process_time,
 ) -> MdSpeed:
-    """Measure the speed of MD with an ASE calculator as the time for energies and forces in this process.
+    """Measure the speed of MD with an ASE calculator from the time that energies and forces take in this process.
 
     Parameters
     ----------
     calculator : ase calculator
     atoms : ase.Atoms
-        Periodic cell, which is repeated to about 250 atoms.
+        Periodic cell; it is repeated to at least 250 atoms.
     seconds : float
         Duration of each of three repetitions.
     clock : callable
-        By default the CPU time of this process, which other processes do not affect; use `time.perf_counter` for a GPU.
+        By default the CPU time of this process, because other processes hardly affect it; use `time.perf_counter` for a
+        GPU.
 
     Raises
     ------
@@ -121,26 +122,27 @@ def measure_calculator_speed(
             supercell.positions[0, 0] += 1e-9  # otherwise the calculator would return its last result
             supercell.get_forces()
 
-    run(2)
+    run(2)  # exclude initialisation from the timing
     return _repeat_timing(run, len(supercell), seconds, clock)
 
 
 def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = REPETITION_SECONDS) -> MdSpeed:
-    """Measure the speed of a member of a MACE committee on one core, or on its GPU; see `measure_calculator_speed`."""
+    """Measure the speed of the first network of a committee on one core or its GPU; see `measure_calculator_speed`."""
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
-    calculator = potential.member(0).calculator_factory()()  # says what to install where torch is missing
+    calculator = potential.member(0).calculator_factory()()  # before torch is imported: it says what to install
     with limit_torch_threads():
         return measure_calculator_speed(calculator, atoms, seconds=seconds, clock=clock)
 
 
 def _repeat_timing(run: Callable[[int], None], n_atoms: int, seconds: float, clock: Callable[[], float]) -> MdSpeed:
-    """Time repetitions of a run, with a number of steps that takes about the given time."""
+    """Time three repetitions of a run, each with so many steps that it takes about `seconds`."""
 
     def measure(steps: int) -> float:
         start = clock()
         run(steps)
         return clock() - start
 
+    # the limit of 1e-6 s avoids a division by zero if two steps are faster than the resolution of the clock
     steps = max(2, round(seconds / max(measure(2) / 2, 1e-6)))
     times = [measure(steps) / (steps * n_atoms) for _ in range(REPETITIONS)]
     return MdSpeed(1e6 * min(times), max(times) / min(times), n_atoms)

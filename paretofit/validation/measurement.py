@@ -29,7 +29,7 @@ from paretofit.validation.volume_scan import BirchMurnaghanCurve, compute_equati
 
 @dataclass(frozen=True)
 class Effort:
-    """Sizes and lengths of a validation.
+    """Sizes of the cells of a validation, lengths of its MD runs, and numbers of points of its curves.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class ValidationSettings:
     ----------
     effort : Effort
     prototypes : tuple of str
-        Crystal structures of an element whose equations of state are compared with those of its crystals.
+        Crystal structures, such as ``fcc``, in which the equation of state of an element is also computed.
     surfaces : tuple of (h, k, l)
         Miller indices in the conventional cell; by default three low-index surfaces.
     interstitials : tuple of (3,) float
@@ -107,7 +107,7 @@ class ValidationCase:
         return self.potentials[self.potential_index]
 
     def make_calculator(self, potential: PotentialSpec | None = None) -> Any:
-        """Create a calculator for the elements of the structure, of this case's potential or of another potential."""
+        """Create a calculator for the structure, with the potential of this case or with another `potential`."""
         return (potential or self.potential).make_calculator_for(self.input_structure)
 
 
@@ -135,7 +135,7 @@ class PropertyResult:
     def add_quantities(
         self, case: ValidationCase, quantities: Sequence[Quantity], structure_name: str | None = None
     ) -> None:
-        """Add quantities of the potential of a case."""
+        """Add quantities of the potential of a case, by default for its structure."""
         name = structure_name or case.structure_name
         self.values += [(name, case.potential_index, quantity) for quantity in quantities]
 
@@ -148,7 +148,7 @@ class PropertyResult:
 
     @contextmanager
     def record_failure(self, name: str, *fatal: type[Exception]) -> Iterator[None]:
-        """Record an exception as a failure of a part, so that other parts are computed; raise `fatal` exceptions."""
+        """Record an exception as a failure of a part, so that other parts are computed; re-raise `fatal` exceptions."""
         try:
             yield
         except fatal:
@@ -225,7 +225,7 @@ def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
-    """Relax cells with this potential, and evaluate them with every potential and its own reservoirs."""
+    """Relax cells with this potential, and evaluate them with every potential, each with its own reservoirs."""
     min_length, interstitials = case.settings.effort.defect_supercell_length, case.settings.interstitials
     calculator = case.make_calculator()
     cells = relax_defect_cells(calculator, case.crystal, min_length=min_length, interstitials=interstitials)
@@ -332,7 +332,7 @@ PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # computed for the inpu
 
 
 def list_applicable_properties(atoms: Atoms) -> list[str]:
-    """List the properties that a structure has: crystals all, but interlayer distances only if they have layers."""
+    """List the properties that can be computed for a structure; interlayer distances require a layered crystal."""
     excluded: set[str] = set()
     if not atoms.pbc.all():
         excluded.update(CRYSTAL_PROPERTIES)

@@ -14,11 +14,11 @@ from ase import Atoms, units
 from paretofit.core import Array, copy_without_constraints
 from paretofit.validation.quantity import PropertyError
 
-MIN_VACUUM_A = 10.0  # between images; vectors with less empty space are replaced by ones with VACUUM_A
+MIN_VACUUM_A = 10.0  # between images; cell vectors with less empty space are replaced by vectors with VACUUM_A
 VACUUM_A = 20.0
 NEWTON = units.J / (1e10 * units.Angstrom)  # eV/Å
 
-STRAINED_COMPONENTS = {3: (0, 1, 2, 3, 4, 5), 2: (0, 1, 5), 1: (0,), 0: ()}  # of Voigt's, by periodic directions
+STRAINED_COMPONENTS = {3: (0, 1, 2, 3, 4, 5), 2: (0, 1, 5), 1: (0,), 0: ()}  # Voigt indices, by number of directions
 KINDS = ("molecule", "wire", "sheet", "crystal")  # by the number of periodic directions
 
 
@@ -58,7 +58,7 @@ def count_periodic(atoms: Atoms) -> int:
 
 
 def get_measure(atoms: Atoms) -> CellMeasure:
-    """Return the measure of the cell of a structure; raise a `PropertyError` for a molecule, which has none."""
+    """Return the measure of the cell of a structure; raise a `PropertyError` for molecules, which have none."""
     if not atoms.pbc.any():
         raise PropertyError("a molecule has no periodic direction that could be strained")
     return MEASURES[count_periodic(atoms)]
@@ -67,15 +67,15 @@ def get_measure(atoms: Atoms) -> CellMeasure:
 def measure_cell(atoms: Atoms) -> float:
     """Compute the volume (Å³), area (Å²) or length (Å) that the periodic cell vectors span."""
     vectors = atoms.cell[atoms.pbc]
-    return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))
+    return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))  # Gram determinant; 1 without vectors
 
 
 def orient_structure(atoms: Atoms) -> Atoms:
-    """Copy a structure and put its periodic cell vectors first, in the first Cartesian axes; crystals stay as they are.
+    """Copy a structure with its periodic cell vectors first, along the first Cartesian axes; crystals stay as they are.
 
-    The first periodic vector lies along x, and a second one in the xy plane. Along each other axis, the cell is as
-    long as it was if its empty space is at least 10 Å; otherwise, there is a vacuum of 20 Å. The atoms are in its
-    middle.
+    The first periodic vector lies along x, and a second one in the xy plane. Along each other axis, the length of the
+    cell is kept if at least 10 Å of it are empty; otherwise, it is set so that 20 Å are empty. The atoms are centred
+    along these axes.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def orient_structure(atoms: Atoms) -> Atoms:
     n, vectors = count_periodic(atoms), np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
     axes = _complete_axes(vectors, np.array(atoms.cell[~atoms.pbc]))
     cell = np.zeros((3, 3))
-    cell[:n] = np.tril(vectors @ axes.T) if n else cell[:n]
+    cell[:n] = np.tril(vectors @ axes.T) if n else cell[:n]  # tril sets rounding errors to zero
     positions = atoms.positions @ axes.T
     extents = np.ptp(positions, axis=0)
     heights = np.abs(np.array(atoms.cell[~atoms.pbc]) @ axes[n:].T)
@@ -103,7 +103,7 @@ def orient_structure(atoms: Atoms) -> Atoms:
 
 
 def _complete_axes(periodic_vectors: Array, other_vectors: Array) -> Array:
-    """Compute orthonormal, right-handed axes (3, 3), as rows, of which the first span the periodic vectors."""
+    """Compute orthonormal, right-handed axes (3, 3) as rows; the first n axes span the n periodic vectors."""
     axes: list[Array] = []
     for k, vector in enumerate(chain(periodic_vectors, other_vectors, np.eye(3))):
         rest = vector - sum((vector @ axis * axis for axis in axes), np.zeros(3))
@@ -119,7 +119,7 @@ def _complete_axes(periodic_vectors: Array, other_vectors: Array) -> Array:
 
 
 def widen_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
-    """Copy an oriented structure as one that is periodic in all directions, with empty space of `vacuum` (Å)."""
+    """Copy an oriented structure, make it periodic in all directions, and widen its vacuum to at least `vacuum` (Å)."""
     copy: Atoms = atoms.copy()
     cell = np.array(copy.cell[:])
     extents = np.ptp(copy.positions, axis=0)
@@ -140,20 +140,22 @@ def scale_measure(atoms: Atoms, factor: float) -> Atoms:
 
 
 def reduce_to_primitive(atoms: Atoms, primitive_vectors: Array, representatives: Array) -> Atoms:
-    """Reduce an oriented sheet or wire to its primitive cell, whose first vector is the shortest and angle is obtuse.
+    """Reduce an oriented sheet or wire to its primitive cell, with the shortest vector first and no acute angle.
 
     Parameters
     ----------
     atoms : ase.Atoms
     primitive_vectors : (3, 3) float64
-        Primitive cell of the structure in its vacuum, whose vectors are parallel or perpendicular to the vacuum, Å.
+        Primitive cell of the structure with its vacuum, Å; each vector is parallel or perpendicular to the vacuum.
     representatives : (n_primitive,) int
-        One atom for each atom of the primitive cell.
+        Index in `atoms` of one atom for each atom of the primitive cell.
     """
     n = count_periodic(atoms)
+    # the vectors along the vacuum are at least MIN_VACUUM_A long
     is_periodic = np.linalg.norm(primitive_vectors[:, n:], axis=1) < MIN_VACUUM_A / 2
     vectors = primitive_vectors[is_periodic]
     cell = np.array(atoms.cell[:])
+    # lengths are rounded, so that equal vectors keep their order
     cell[:n] = vectors[np.argsort(np.round(np.linalg.norm(vectors, axis=1), 3), kind="stable")]
     if n == 2 and cell[0] @ cell[1] > 0:  # hexagonal cells have an angle of 120°, as in crystals
         cell[1] *= -1

@@ -1,6 +1,6 @@
 """Phonon dispersion and density of states from finite displacements, with phonopy.
 
-Wave vectors of sheets and wires lie along their periodic directions. Of a molecule, there are vibrations instead.
+Wave vectors of sheets and wires lie along their periodic directions. A molecule has vibrations instead.
 """
 
 import re
@@ -18,8 +18,8 @@ from paretofit.validation.crystal import compute_cell_heights, compute_repeats
 from paretofit.validation.quantity import Quantity
 
 DISPLACEMENT_A = 0.01
-# The twist of a wire has no frequency only in the limit of small displacements: with 0.01 Å, that of a (6,0) carbon
-# nanotube has an imaginary frequency of 0.12 THz, with 0.002 Å one of 0.02 THz.
+# The frequency of the twist of a wire vanishes only in the limit of small displacements. The twist of a (6,0) carbon
+# nanotube has an imaginary frequency of 0.12 THz with 0.01 Å, and of 0.02 THz with 0.002 Å.
 LOW_DIMENSIONAL_DISPLACEMENT_A = 0.002
 MAX_IMAGINARY_THZ = -0.1  # frequencies between this value and zero are numerical noise around Γ
 MESH_LENGTH_A = 100.0  # phonopy's parameter for the density of a mesh
@@ -35,7 +35,7 @@ class PhononSpectrum:
     Attributes
     ----------
     bands : DataFrame
-        A row per point of the path and mode: ``segment``, ``distance`` (1/Å, along the path), ``mode``,
+        A row for each mode at each point of the path: ``segment``, ``distance`` (1/Å, along the path), ``mode``,
         ``frequency``.
     labels : DataFrame
         ``distance`` and ``label`` of the special points.
@@ -77,9 +77,9 @@ def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> Phon
     ----------
     calculator : ase calculator
     atoms : ase.Atoms
-        Relaxed crystal, of which phonopy finds the primitive cell, or primitive cell of a sheet or a wire.
+        Relaxed crystal (phonopy finds its primitive cell), or relaxed primitive cell of a sheet or a wire.
     min_length : float
-        Smallest distance between opposite faces of the supercell, Å; at least twice the cutoff.
+        Smallest distance between opposite faces of the supercell, Å; it should be at least twice the cutoff.
     """
     phonopy = _compute_force_constants(calculator, atoms, min_length)
     bands, labels = _compute_bands(phonopy, atoms.pbc)
@@ -107,7 +107,7 @@ class MolecularVibrations:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Lowest and highest frequency, number of vibrations, and presence of imaginary modes."""
+        """Extreme frequencies, highest wavenumber, number of vibrations, imaginary modes; empty for a single atom."""
         if not len(self.frequencies):
             return []
         lowest, highest = float(self.frequencies[0]), float(self.frequencies[-1])
@@ -139,7 +139,7 @@ def compute_vibrations(calculator: Any, atoms: Atoms) -> MolecularVibrations:
     centred = atoms.positions - atoms.get_center_of_mass()
     rigid_motions = [np.tile(axis, (n, 1)) for axis in np.eye(3)] + [np.cross(axis, centred) for axis in np.eye(3)]
     basis, sizes, _ = np.linalg.svd(np.array([motion.ravel() * root_masses for motion in rigid_motions]).T)
-    n_rigid = int((sizes > 1e-3 * sizes[0]).sum())  # 5 for linear molecules, 3 for an atom
+    n_rigid = int((sizes > 1e-3 * sizes[0]).sum())  # 6, but 5 for linear molecules and 3 for an atom
     vibrations = basis[:, n_rigid:]
     eigenvalues = np.linalg.eigvalsh(vibrations.T @ D @ vibrations)
     frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * THZ_PER_ROOT_EIGENVALUE
@@ -147,7 +147,7 @@ def compute_vibrations(calculator: Any, atoms: Atoms) -> MolecularVibrations:
 
 
 def _compute_force_constants(calculator: Any, atoms: Atoms, min_length: float) -> Any:
-    """Compute the force constants of a supercell; return phonopy's object."""
+    """Compute the force constants of a supercell; return the Phonopy object that contains them."""
     from phonopy import Phonopy  # noqa: PLC0415  (an extra)
     from phonopy.structure.atoms import PhonopyAtoms  # noqa: PLC0415
 
@@ -167,7 +167,7 @@ def _compute_force_constants(calculator: Any, atoms: Atoms, min_length: float) -
 
 
 def _choose_mesh(atoms: Atoms) -> Any:
-    """Choose phonopy's mesh: a length for crystals; else the numbers of points, one along the vacuum."""
+    """Choose phonopy's mesh: a length for crystals, otherwise numbers of points, with one point along the vacuum."""
     if atoms.pbc.all():
         return MESH_LENGTH_A
     points = np.maximum(1, np.rint(MESH_LENGTH_A / compute_cell_heights(atoms))).astype(int)

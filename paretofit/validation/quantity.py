@@ -6,7 +6,7 @@ from paretofit.core import InputError
 
 
 class Quantity(NamedTuple):
-    """Named number with its unit, which is empty for dimensionless quantities."""
+    """Named number with its unit; the unit of a dimensionless quantity is empty."""
 
     name: str
     unit: str

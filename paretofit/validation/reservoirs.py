@@ -1,8 +1,8 @@
-"""Energies of atoms in reservoirs, with which a compound exchanges the atoms that a defect adds or removes.
+"""Energies of atoms in reservoirs; a compound exchanges with them the atoms that a defect adds or removes.
 
-They are a convention, not a property of the potential. The energy of an element is the one that the user states or,
-failing that, that of ASE's reference crystal of the element, relaxed with the same potential. Elements with neither
-share the rest of the compound's energy equally, so that the compound is in equilibrium with its reservoirs.
+These energies are a convention, not a property of the potential. The energy of an element is the one that the user
+states or, failing that, that of ASE's reference crystal of the element, relaxed with the same potential. Elements with
+neither share the rest of the compound's energy equally, so that the compound is in equilibrium with its reservoirs.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ class ReservoirEnergies(NamedTuple):
 def compute_reservoir_energies(
     calculator: Any, compound: Atoms, stated_energies: Mapping[str, float]
 ) -> ReservoirEnergies:
-    """Choose and compute the energy of each species of a compound, or of an element, with a potential.
+    """Choose a reservoir for each species of a compound or an element, and compute the energies of its atoms.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def compute_reservoir_energies(
     energies = {symbol: float(stated_energies[symbol]) for symbol in species if symbol in stated_energies}
     reservoirs = dict.fromkeys(energies, "as stated")
     for symbol in sorted(set(species) - set(energies)) if len(species) > 1 else []:
-        # a calculator may raise anything for an element that it cannot compute
+        # a calculator may raise anything for an element that it cannot compute; the element then counts as missing
         with suppress(Exception):
             energies[symbol] = _compute_crystal_energy(calculator, symbol)
             reservoirs[symbol] = f"crystal of {symbol}"

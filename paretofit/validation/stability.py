@@ -64,7 +64,7 @@ class Sample(NamedTuple):
     @property
     def temperature(self) -> float:
         """Temperature (K) of the 3N - 3 degrees of freedom at zero total momentum."""
-        return 2 * self.kinetic_energy / (3 * units.kB * max(1, len(self.atoms) - 1))
+        return 2 * self.kinetic_energy / (3 * units.kB * max(1, len(self.atoms) - 1))  # at least 1, for a single atom
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,13 @@ class StabilityResult:
     energy_drift : float
         Slope of the total energy in the microcanonical part, meV/atom/ps; NaN if that part was not reached.
     temperature : float
-        Mean over the microcanonical part or, if it was not reached, over the part with a thermostat, K.
+        Mean over the microcanonical part or, if it was not reached, over the second half of the part with a thermostat,
+        K.
     energies : DataFrame
         ``time`` (ps) and total ``energy`` (meV/atom, relative to the first sample) of the microcanonical part.
     rdf : DataFrame
-        Radial distribution function, mean over the second half of the part with a thermostat: ``distance`` (Å), ``g``.
+        Radial distribution function, averaged over the second half of the part with a thermostat: ``distance`` (Å) and
+        ``g``.
     """
 
     survival_time_ps: float
@@ -112,13 +114,13 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
     """Run dynamics of a cell with and then without a thermostat, and check the state every 20 steps.
 
     The test ends early if two atoms come closer than half the sum of their covalent radii, the temperature exceeds five
-    times the requested one, the energy is not finite, or LAMMPS loses atoms.
+    times the requested one, the energy is not finite, or an error occurs, such as when LAMMPS loses atoms.
 
     Parameters
     ----------
     potential : PotentialSpec
     atoms : ase.Atoms
-        Cell, which is not repeated, in the orientation of `orient_structure`.
+        Cell in the orientation of `orient_structure`; it is not repeated.
     protocol : MdProtocol
 
     Raises
@@ -145,11 +147,11 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
 def compute_radial_distribution(
     frames: list[Atoms], *, max_distance: float = RDF_MAX_DISTANCE_A, n_bins: int = RDF_BINS
 ) -> pd.DataFrame:
-    """Compute the mean of g(r) = n(r) / (N ρ S Δr) over frames, which is 1 for an ideal gas.
+    """Compute g(r) = n(r) / (N ρ S Δr), averaged over frames; it is 1 for an ideal gas.
 
-    In crystals, ρ is the number of atoms per volume and S = 4πr². In sheets, ρ is the number per area and S = 2πr, and
-    in wires, the number per length and S = 2, so that vacuum does not matter and g(r) approaches 1 beyond their
-    thickness. In molecules, ρ is that of the atoms spread over a sphere of radius `max_distance`.
+    In crystals, ρ is the number of atoms per volume and S = 4πr². In sheets, ρ is the number per area and S = 2πr; in
+    wires, ρ is the number per length and S = 2. The vacuum thus does not matter, and g(r) approaches 1 at distances
+    beyond the thickness. In molecules, ρ is the number of atoms per volume of a sphere of radius `max_distance`.
 
     Returns
     -------
@@ -190,7 +192,7 @@ def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol)
     survival_time = nvt_samples[-1].time if nvt_samples else 0.0
     drift = float(np.polyfit(time, energy, 1)[0]) if len(nve_samples) > 2 else float("nan")
     temperature = float(np.mean(temperatures or [np.nan]))
-    curve = pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()})
+    curve = pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()})  # the slice may be empty
     rdf = compute_radial_distribution(frames) if frames else pd.DataFrame()
     return StabilityResult(survival_time, protocol.nvt_time_ps, reason, drift, temperature, curve, rdf)
 
@@ -209,6 +211,7 @@ def _iterate_lammps_samples(
     create_lammps_crystal(lammps, potential.elements, atoms.get_chemical_symbols(), cell, positions)
     temperature, seed, interval = protocol.temperature, protocol.seed, SAMPLE_INTERVAL_STEPS
     lammps.commands_string("\n".join([*potential.commands, "neighbor 1.0 bin", "neigh_modify delay 0"]))
+    # velocities for twice the temperature, as in `_iterate_ase_samples`
     lammps.commands_string(
         f"timestep {timestep_ps!r}\nthermo {interval}\nthermo_style custom step pe ke\n"
         "thermo_modify lost error norm no\n"

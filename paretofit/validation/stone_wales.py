@@ -1,7 +1,7 @@
 """Stone-Wales defects: a bond between two three-coordinated atoms of a sheet, a tube or a fullerene, rotated by 90°.
 
-The bond turns four hexagons of graphene into two pentagons and two heptagons (Stone and Wales, 1986). No atom is added
-or removed, so that the formation energy needs no reservoir.
+In graphene, the rotation turns four hexagons into two pentagons and two heptagons (Stone and Wales, 1986). No atom is
+added or removed, so that the formation energy needs no reservoir.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from ase.neighborlist import neighbor_list
 from paretofit.core import Array
 from paretofit.validation.environment import are_equivalent, describe_environments
 
-BOND_RATIO = 1.25  # of a bond to the sum of the covalent radii
+BOND_RATIO = 1.25  # largest ratio of the length of a bond to the sum of the covalent radii
 TILT_A = 0.3  # initial displacement of the two atoms along the normal, in opposite directions
-MIN_ANGLE_SUM_DEG = 330.0  # of the bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
+MIN_ANGLE_SUM_DEG = 330.0  # between the three bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
 
 
 class RotatableBond(NamedTuple):
-    """Two bonded atoms, the vector (3,) from the first to the second, and the unit normal (3,) of the surface, Å."""
+    """Two bonded atoms, the vector (3,) from the first to the second in Å, and the unit normal (3,) of the surface."""
 
     first: int
     second: int
@@ -30,7 +30,7 @@ class RotatableBond(NamedTuple):
 
 
 def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
-    """Find one bond of each kind.
+    """Find one rotatable bond of each kind.
 
     Parameters
     ----------
@@ -58,6 +58,7 @@ def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
     bonds = []
     for first, second, vector in zip(i.tolist(), j.tolist(), vectors, strict=True):
         if first < second and first in normals and second in normals:
+            # the normals of the two atoms may point to opposite sides of the surface
             normal = normals[first] + np.sign(normals[first] @ normals[second]) * normals[second]
             bonds.append(RotatableBond(first, second, vector, normal / np.linalg.norm(normal)))
     return _drop_equivalent_bonds(atoms, bonds)
@@ -78,7 +79,7 @@ def rotate_bond(atoms: Atoms, bond: RotatableBond) -> Atoms:
 
 
 def _find_normal(vectors: Array) -> Array | None:
-    """Find the unit normal of three bonds (3, 3), Å; None if they are far from a plane."""
+    """Compute the unit normal of the plane of three bond vectors (3, 3), Å; None if they are far from a plane."""
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     angles = np.degrees(np.arccos(np.clip([units[0] @ units[1], units[1] @ units[2], units[2] @ units[0]], -1, 1)))
     if angles.sum() < MIN_ANGLE_SUM_DEG:
@@ -88,7 +89,8 @@ def _find_normal(vectors: Array) -> Array | None:
 
 
 def _drop_equivalent_bonds(atoms: Atoms, bonds: Sequence[RotatableBond]) -> list[RotatableBond]:
-    """Keep the first of the bonds whose middles have the same environment."""
+    """Return the bonds without those whose midpoint has the same environment as the midpoint of an earlier bond."""
+    # "X" has the atomic number 0, see `describe_environments`
     probes = Atoms("X" * len(bonds), [atoms.positions[bond.first] + bond.vector / 2 for bond in bonds])
     environments = describe_environments(atoms + probes)[len(atoms) :]
     kinds: list[int] = []

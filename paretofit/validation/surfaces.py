@@ -39,11 +39,13 @@ def compute_surface_energy(
 ) -> float:
     """Compute γ = (E(slab) - N E(crystal)/N₀) / 2A in J/m².
 
+    The slab has N atoms and two faces of area A each; the crystal has N₀ atoms.
+
     Parameters
     ----------
     calculator : ase calculator
     crystal : ase.Atoms
-        Relaxed conventional cell, to which the indices refer.
+        Relaxed conventional cell; the indices refer to it.
     miller_indices : (h, k, l)
         Three indices, also for hexagonal cells.
     thickness : float
@@ -58,7 +60,7 @@ def compute_surface_energy(
     """
     energy_per_atom = compute_energy(crystal, calculator) / len(crystal)
     layer_height = compute_cell_heights(surface(crystal, miller_indices, 1, periodic=True))[2]
-    n_layers = max(2, -int(-thickness // layer_height))
+    n_layers = max(2, -int(-thickness // layer_height))  # rounded up
     slab = surface(crystal, miller_indices, n_layers, vacuum=VACUUM_PER_SIDE_A, periodic=True)
     if relax:
         slab = relax_structure(calculator, slab, relax_cell=False, fmax=FORCE_TOLERANCE)

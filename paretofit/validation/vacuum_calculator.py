@@ -1,4 +1,4 @@
-"""Calculator for structures with vacuum, whose inner calculator may support periodic cells only."""
+"""Calculator for structures with vacuum; it wraps a calculator that may support only periodic cells."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from ase.calculators.fd import calculate_numerical_stress
 from paretofit.core import Array
 from paretofit.validation.periodicity import STRAINED_COMPONENTS, count_periodic, widen_vacuum
 
-LOCAL_VACUUM_A = 40.0  # more than the largest cutoff here, which is that of dispersion, 30 Å
-STRESS_STRAIN = 5e-4  # of the differences of energies; networks from other sources may have single precision
+LOCAL_VACUUM_A = 40.0  # more than the largest cutoff, the 30 Å of dispersion
+STRESS_STRAIN = 5e-4  # for differences of energies, which may have single precision in networks
 MIN_CHECKED_STRESS = 1e-4  # eV/Å³; a smaller stress does not show whether it refers to the volume of the cell
 MAX_STRESS_DEVIATION = 0.05  # relative to the largest component
 
@@ -20,11 +20,13 @@ MAX_STRESS_DEVIATION = 0.05  # relative to the largest component
 class VacuumCalculator(Calculator):
     """Calculator of oriented structures (`orient_structure`) that are periodic in fewer than three directions.
 
-    LAMMPS loses atoms that leave a box that is not periodic, and networks have no stress without a periodic cell. Such
-    local potentials compute a cell that is periodic in all directions, with so much vacuum that no images interact;
-    other calculators compute the structure as it is. The stress refers to the volume of the structure's own cell. That
-    of other calculators is compared with differences of energies, because there is no convention for its volume without
-    a periodic cell (`mace.calculators` 0.3 uses that of an internal cell); if it differs, the latter are used.
+    LAMMPS loses atoms that leave a box that is not periodic, and networks have no stress without a periodic cell. With
+    such local potentials, the calculator computes a cell that is periodic in all directions, with so much vacuum that
+    no images interact; with other calculators, it computes the structure as it is.
+
+    The stress refers to the volume of the structure's own cell. Calculators that are not local may divide by another
+    volume, because there is no convention without a periodic cell (`mace.calculators` 0.3 uses an internal cell). Their
+    stress is therefore compared with finite differences of energies; if it deviates, the differences are used instead.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ class VacuumCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Compute the energy and the requested properties of a structure."""
+        """Compute the energy and forces of a structure and, if requested, its stress."""
         structure: Any = self.atoms if atoms is None else atoms
         super().calculate(structure, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
         copy = widen_vacuum(structure, LOCAL_VACUUM_A) if self._is_local else structure.copy()
@@ -59,7 +61,7 @@ class VacuumCalculator(Calculator):
             self.results["stress"] = self._compute_stress(copy) * volume_ratio
 
     def _compute_stress(self, atoms: Atoms) -> Array:
-        """Compute the stress (6,) in eV/Å³; with differences of energies if the calculator has none that is valid."""
+        """Compute the stress (6,) in eV/Å³, from differences of energies unless the calculator's stress is valid."""
         stress = np.zeros(6)
         if self._has_stress:
             try:

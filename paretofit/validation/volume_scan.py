@@ -13,11 +13,11 @@ from paretofit.validation import periodicity
 from paretofit.validation.crystal import FORCE_TOLERANCE, compute_energy, relax_positions_if_needed
 from paretofit.validation.quantity import PropertyError, Quantity
 
-# Ranges of volumes; those of areas and lengths are two thirds and one third, so that distances change as much.
+# Ranges of volumes. Areas use two thirds and lengths one third of these, so that distances change by the same amount.
 SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
 FIT_POINTS = 9  # number of volumes
-MAX_RESIDUAL_RATIO = 0.02  # to the range of the energies; of smooth potentials, it is below 0.5 %
+MAX_RESIDUAL_RATIO = 0.02  # to the range of the energies; below 0.5 % for smooth potentials
 SCAN_POINTS = 21  # number of volumes
 SEARCH_RANGE = (0.6, 1.7)  # volumes relative to the initial one in the search for the minimum of a prototype
 SEARCH_POINTS = 23  # number of volumes
@@ -79,8 +79,8 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
     Raises
     ------
     PropertyError
-        If the energy has no minimum within the sizes, or deviates from the equation by more than 2 % of its range, as
-        where neighbours cross a cutoff; the moduli would have no meaning.
+        If the energy has no minimum within the sizes, or deviates from the equation by more than 2 % of its range (for
+        example, because neighbours cross a cutoff), so that the moduli would have no meaning.
     """
     measure, d = periodicity.MEASURES[n_periodic], n_periodic
     range_text = f"between {min(sizes):.4g} and {max(sizes):.4g} {measure.unit}/atom"
@@ -113,7 +113,8 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
 def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = SCAN_POINTS) -> BirchMurnaghanCurve:
     """Fit the equation of state to energies at constant cell shape, with positions relaxed at each volume.
 
-    Nine volumes within ±6 % are fitted; the curve extends to ±25 %. For sheets and wires, areas and lengths change.
+    Nine volumes within ±6 % are fitted; the curve extends to ±25 %. For sheets and wires, areas and lengths replace
+    volumes, with smaller ranges.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     Raises
     ------
     PropertyError
-        If there is no minimum, or positions cannot be relaxed.
+        If there is no valid fit, see `fit_birch_murnaghan`, or positions within ±6 % cannot be relaxed.
     """
     n = periodicity.count_periodic(atoms)
     scan_range, fit_range = SCAN_RANGE * n / 3, FIT_RANGE * n / 3
@@ -146,7 +147,7 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
 
 
 def _relax_at(calculator: Any, atoms: Atoms, factor: float) -> tuple[float, float]:
-    """Compute the size (such as the volume, Å³/atom) and energy (eV/atom) with relaxed positions at a relative size."""
+    """Scale a structure and relax its positions; return its size (such as Å³/atom) and energy (eV/atom)."""
     relaxed = relax_positions_if_needed(calculator, periodicity.scale_measure(atoms, factor), FORCE_TOLERANCE)
     return periodicity.measure_cell(relaxed) / len(atoms), relaxed.get_potential_energy() / len(atoms)
 

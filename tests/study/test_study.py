@@ -126,7 +126,6 @@ def test_a_damaged_design_is_made_again(copied_run, tmp_path):
     assert (copied_run / "results.csv").read_bytes() == before
 
 
-@pytest.mark.usefixtures("_no_page")
 @pytest.mark.parametrize("delay", [pytest.param(2.0, marks=pytest.mark.slow), 3.5])
 def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
     study, result = finished

@@ -19,7 +19,7 @@ UNFINISHED_NOTE = "unfinished calculations, whose complete steps were imported"
 UNCONVERGED_NOTE = "steps whose electronic loop did not converge, imported with scf_converged: false"
 FLAG = "scf_converged"
 END_MARKS = {"vasp-out": "Total CPU time used", "vasp-xml": "</modeling>", "espresso-out": "JOB DONE"}
-# For each format: a line that ends a converged loop, and one that ends a loop that reached its limit.
+# For each format: text in the line after a converged electronic loop, and in the line after one at its limit.
 LOOP_MARKS = {
     "espresso-out": ("convergence has been achieved", "convergence NOT achieved"),
     "abinit-out": ("is converged", "was not enough SCF cycles to converge"),
@@ -36,7 +36,7 @@ ITERATION_PATTERN = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
 CORES_PATTERNS = {
     "vasp-out": re.compile(r"running on\s+(\d+)\s+total cores|running\s+(\d+)\s+mpi-ranks"),
     "espresso-out": re.compile(r"running on\s+(\d+)\s+processor"),
-    "abinit-out": re.compile(r"(?!)"),  # its time is summed over the processes
+    "abinit-out": re.compile(r"(?!)"),  # matches nothing: ABINIT's CPU time is summed over the processes already
 }
 STEP_PATTERN = re.compile(r"LOOP\+:\s+cpu time\s*[\d.]+:\s+real time\s*([\d.]+)")
 TOTAL_PATTERN = re.compile(
@@ -49,6 +49,8 @@ DURATION_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:
     """Read all complete ionic steps of a VASP calculation, with their force-consistent energies.
+
+    If there are several steps, the info of each has its number as ``step``.
 
     Parameters
     ----------
@@ -84,17 +86,17 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
 
 
 def is_finished(path: Path, file_format: str) -> bool:
-    """Return whether an output of VASP or pw.x has the line with which a finished run ends."""
+    """Return whether an output of VASP or pw.x has the line that a finished run writes at its end."""
     return any(END_MARKS[file_format] in line for line in _read_lines(path))
 
 
 def add_output_details(path: Path, file_format: str, structures: Sequence[Atoms], notes: Counter[str]) -> None:
-    """Add ``cpu_seconds``, ``cores`` and, without convergence, ``scf_converged: False`` to the info of each ionic step.
+    """Add ``cpu_seconds``, ``cores`` and, if its loop did not converge, ``scf_converged: False`` to each step's info.
 
     Parameters
     ----------
     path : Path
-        An output, possibly compressed; those of programs without such details are left alone.
+        An output, possibly compressed. Nothing is added if its format has no such details.
     file_format : str
         ASE's name of the format.
     structures : sequence of ase.Atoms
@@ -120,7 +122,7 @@ def _read_lines(path: Path) -> Iterator[str]:
 
 
 def _scan_loops(path: Path, file_format: str, n_steps: int) -> list[bool]:
-    """Return whether the electronic loop of each ionic step converged; empty for other formats."""
+    """Return whether the electronic loop of each ionic step converged; empty if the format does not report it."""
     if file_format == "vasp-xml":
         return list(_scan_vasprun_loops(path))
     if file_format == "vasp-out":
@@ -129,7 +131,7 @@ def _scan_loops(path: Path, file_format: str, n_steps: int) -> list[bool]:
         return []
     success, failure = LOOP_MARKS[file_format]
     converged = [failure not in line for line in _read_lines(path) if success in line or failure in line]
-    if len(converged) != n_steps and not all(converged):  # a mark is printed only in some cases
+    if len(converged) != n_steps and not all(converged):  # some marks are missing: assume that the last step failed
         return [True] * (n_steps - 1) + [False]
     return converged
 
@@ -137,8 +139,8 @@ def _scan_loops(path: Path, file_format: str, n_steps: int) -> list[bool]:
 def _scan_vasprun_loops(path: Path) -> Iterator[bool]:
     """Yield for each ionic step of a vasprun.xml whether its electronic loop converged.
 
-    VASP does not write it: a loop has not converged if it has NELM iterations, the last two of which differ by more
-    than EDIFF.
+    The file does not contain this result: a loop has not converged if it has NELM iterations and the energies of the
+    last two differ by more than EDIFF.
     """
     settings: dict[str, float] = {}
     energies: list[float] = []
@@ -162,8 +164,8 @@ def _scan_vasprun_loops(path: Path) -> Iterator[bool]:
 def _scan_outcar_loops(path: Path) -> Iterator[bool]:
     """Yield for each ionic step of an OUTCAR whether its electronic loop converged.
 
-    A loop did not converge if it ended for another reason than EDIFF, or if it used all NELM iterations without
-    reporting that it reached EDIFF.
+    A loop did not converge if VASP aborted it for another reason than EDIFF, or if it used all NELM iterations and
+    VASP did not report that EDIFF was reached.
     """
     is_ediff_reached, is_aborted, max_iterations, iteration = False, False, math.inf, 0
     for line in _read_lines(path):
@@ -181,7 +183,11 @@ def _scan_outcar_loops(path: Path) -> Iterator[bool]:
 
 
 def _scan_costs(path: Path, file_format: str, n_steps: int) -> tuple[int, list[float]]:
-    """Return the number of cores, and the core time of each step, or of the first ones if the run crashed."""
+    """Return the number of cores and the core time (s) of each step.
+
+    If a finished run does not time its steps, each gets an equal share of the total time. If a run crashed, only its
+    first steps may have times.
+    """
     cores, steps, total = 1, list[float](), math.nan
     for line in _read_lines(path):
         if cores == 1 and (match := CORES_PATTERNS[file_format].search(line)):

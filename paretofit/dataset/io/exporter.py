@@ -31,9 +31,10 @@ from paretofit.dataset.writer import Label, dump_json
 
 KEY_PREFIXES = {"plain": "", "mace": "REF_"}
 PARETOFIT_KEYS = {CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, "Lattice", "Properties", "pbc", "virial", "uid"}
+# Info under these keys is stored in CONFIG_INFO_KEY, because ASE or an import would read it as something else.
 RESERVED_KEYS = {*all_properties, *SECONDS_KEYS, *ID_KEYS, *PARETOFIT_KEYS}
 EXACT_FORMAT = "%.17g"
-ROUNDED_FORMAT = "%16.8f"  # ASE's format of columns
+ROUNDED_FORMAT = "%16.8f"  # ASE's format of a number in a column
 
 
 @dataclass
@@ -126,7 +127,7 @@ def _check_options(folder: Path, file_format: str, keys: str) -> None:
 
 
 def _label_structures(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
-    """Yield each configuration with its label in a calculator, or in its info and arrays."""
+    """Yield each configuration with its label: in a calculator for ``plain`` keys, otherwise in its info and arrays."""
     prefix = KEY_PREFIXES[keys]
     reserved = RESERVED_KEYS | {f"{prefix}{quantity}" for quantity in all_properties}
     for atoms, label in zip(data, read_labels(data, level), strict=True):
@@ -215,7 +216,11 @@ def format_extxyz(atoms: Atoms) -> str:
 
 
 def _convert_info(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert values that ASE would change ("007", "T", None) to JSON text, or move them to ``config_info``."""
+    """Return info that ASE reads back unchanged.
+
+    Values that ASE would change ("007", "T", None) become JSON text or, if ASE changes this text too, move to
+    ``config_info``.
+    """
     converted_info: dict[str, Any] = {}
     config_info = dict(info.get(CONFIG_INFO_KEY, {}))
     for key, value in info.items():

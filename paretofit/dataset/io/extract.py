@@ -33,7 +33,7 @@ SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
 
 
-RESULT_ENERGIES = {"energy", "free_energy"}  # of which one is read, and the other is known
+RESULT_ENERGIES = {"energy", "free_energy"}  # if one is read, the other is not reported as unused
 
 UserKey = str | Mapping[str, str] | None
 UserKeys = Mapping[str, UserKey]
@@ -60,9 +60,10 @@ def extract_file_labels(
     labels : list of mapping or None
         Label of each structure; None if it has neither an energy nor forces.
     notes : list of str
-        Messages about keys that were used although the user did not specify them, and about keys that were not used.
+        Messages about keys that were used although the user did not specify them, about unused keys, and about
+        incomplete labels.
     energy_kind : str or None
-        As `determine_energy_kind`; None if the user chose the key.
+        See `determine_energy_kind`; None if the user chose the key.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def extract_prefixed_labels(
     labels : mapping of level to list of mapping or None
         Label of each structure; None if it has neither an energy nor forces.
     notes : list of str
-        Messages about keys that were not used.
+        Messages about unused keys, incomplete labels and conversions.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def extract_prefixed_labels(
 
 
 def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key: UserKey) -> None:
-    """Raise an error if no labelled structure has the requested key of the cost."""
+    """Raise `InputError` if no labelled structure has a cost under the requested key (or key of its level)."""
     keys = seconds_key if isinstance(seconds_key, Mapping) else dict.fromkeys(labels, seconds_key)
     has_cost = {level: any(label.get("seconds") is not None for label in column if label)
                 for level, column in labels.items()}  # fmt: skip
@@ -167,7 +168,7 @@ def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key:
 
 
 def _check_user_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -> None:
-    """Check that each key of the user is in the results, info or arrays of a structure."""
+    """Check that each key of the user is in the results, info or arrays of at least one structure."""
     keys = {*list_keys(frames.atoms), *(key for atoms in frames.atoms for key in get_results(atoms))}
     for quantity, key in user_keys.items():
         if key not in keys:
@@ -178,9 +179,9 @@ def _check_user_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -
 def _extract_labels(
     frames: Frames, keys: Sequence[Mapping[str, str]], removed: Collection[str]
 ) -> tuple[list[Label | None], Counter[str]]:
-    """Extract the label of each structure from its keys, and remove the values of some quantities from the structure.
+    """Extract the label of each structure, and remove the quantities in `removed` from its info and arrays.
 
-    Also return the keys of virials that were not used because the structure has no volume, with their counts.
+    Return the labels, and by key the number of virials that were not used because the structure has no volume.
     """
     labels: list[Label | None] = []
     n_unused_virials: Counter[str] = Counter()
@@ -214,7 +215,7 @@ def _describe_incomplete_labels(
 
 
 def _suggest_keys(frames: Frames, level: str, quantities: Sequence[str] = ("energy", "forces")) -> str:
-    """Name options with keys of the file whose values have the shape of a label, or all keys if there are none."""
+    """Return advice for a message: options with keys whose values have the shape of a label; if none, all keys."""
     options = [f"--{q}-key {level}={key}" for q in quantities for key in list_candidate_keys(frames.atoms, q)]
     keys = list_keys(frames.atoms) + sorted({key for atoms in frames.atoms for key in get_results(atoms)})
     return f"; choose with {' or '.join(options)}" if options else f"; its keys are {', '.join(keys)}"
@@ -229,7 +230,7 @@ def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
 
 
 def _restore_metadata(atoms: Atoms, keys: Mapping[str, str], label: Label | None) -> Label | None:
-    """Move metadata written by `paretofit export` into the label, and restore the info of the configuration."""
+    """Return a label with the metadata that `paretofit export` wrote; restore the info of the configuration."""
     info, status = atoms.info.pop(LABEL_INFO_KEY, None), atoms.info.pop(LABEL_STATUS_KEY, None)
     config_info = atoms.info.pop(CONFIG_INFO_KEY, None)
     atoms.info.update(config_info if isinstance(config_info, Mapping) else {})
@@ -254,7 +255,7 @@ def _format_key(quantity: str, pattern: str, level: str) -> str:
 
 
 def _check_distinct(levels: Sequence[str], keys: Mapping[str, Mapping[str, str]]) -> None:
-    """Check that the keys of a quantity differ between levels."""
+    """Check that no level is repeated, and that the keys of each quantity differ between levels."""
     if len(set(levels)) < len(levels):
         raise InputError(f"a level is repeated in {', '.join(levels)}; list each level once")
     for quantity, key in keys[levels[0]].items():
@@ -265,7 +266,7 @@ def _check_distinct(levels: Sequence[str], keys: Mapping[str, Mapping[str, str]]
 def _parse_label(
     values: Mapping[str, Any], keys: Mapping[str, str], atoms: Atoms, context: str
 ) -> dict[str, Any] | None:
-    """Convert the values of a label to arrays; return None if there is neither an energy nor forces."""
+    """Convert the values of a label to arrays in ASE's units and signs; return None without an energy and forces."""
     if values["energy"] is None and values["forces"] is None:
         return None
     shapes = {"energy": (), "forces": (len(atoms), 3), "seconds": ()}
@@ -289,7 +290,7 @@ def _parse_label(
 
 
 def _parse_stress(components: Array, name: str) -> Array:
-    """Convert 6 or 9 components to ``(6,)`` in ASE's Voigt order."""
+    """Return 6 components unchanged, and 9 as ``(6,)`` in ASE's Voigt order."""
     if components.size not in (6, 9):
         raise InputError(f"{name} must be 6 numbers (xx, yy, zz, yz, xz, xy) or 9; got {components.size}")
     return components if components.size == 6 else components[VOIGT_INDICES]

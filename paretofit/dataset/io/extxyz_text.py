@@ -1,7 +1,7 @@
-"""Reader of extended XYZ as other programs write it, where ASE's reader stops or loses the cell.
+"""Reader of extended XYZ from other programs, for files on which ASE's reader stops or loses the cell.
 
-ASE knows ``Lattice``, ``Properties`` and ``pbc`` only in this case and reads another one as metadata, whereas GPUMD
-ignores the case. It also refuses a ``stress`` or ``virial`` that does not have nine numbers.
+ASE knows ``Lattice``, ``Properties`` and ``pbc`` only in this spelling and treats others, such as ``lattice``, as
+metadata; GPUMD ignores case. ASE also refuses a ``stress`` or ``virial`` that does not have nine numbers.
 """
 
 import io
@@ -16,10 +16,10 @@ from ase.io.formats import open_with_compression
 from paretofit.core import InputError
 
 CANONICAL_KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
-CELL_KEYS = {"cell", "box", "unit_cell", "unitcell", "cell_vectors"}  # of structures without a lattice
+CELL_KEYS = {"cell", "box", "unit_cell", "unitcell", "cell_vectors"}  # may be the cell of a structure without Lattice
 COLUMN_NAMES = {"species": "species", "pos": "pos"}
 TENSOR_KEYS = {"stress", "virial"}
-TENSOR_MARK = "_not_nine_numbers"  # keeps a tensor from ASE's reader
+TENSOR_MARK = "_not_nine_numbers"  # suffix that hides a tensor from ASE's reader
 PAIR_PATTERN = re.compile(
     r"""(?P<key>[^\s=,"'{}\[\]]+)(?P<sign>\s*=\s*)"""
     r"""(?P<value>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\{[^}]*\}|\[[^\]]*\]|[^\s"'{}\[\]]+)"""
@@ -30,8 +30,8 @@ FORCE_COLUMNS = re.compile(r"(?<![^:])((?:f|forces?)_?)x:R:1:\1y:R:1:\1z:R:1(?![
 def read_extxyz(path: Path) -> list[Atoms]:
     """Read all structures of a file; keys of the cell and names of columns may be in any case.
 
-    Tensors of other than nine numbers are in the info as they are written, and three columns of force components
-    become one array, such as ``fx_fy_fz``.
+    A stress or virial that does not have nine numbers is stored in the info as it is written. Three columns of force
+    components become one array, such as ``fx_fy_fz``.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def read_extxyz(path: Path) -> list[Atoms]:
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield each line as the first of two texts or, if it is the comment of a structure, as the second."""
+    """Yield ``(line, "")`` for each line, but ``("", line)`` for the comment line of a structure."""
     with open_with_compression(str(path), "rt") as stream:
         for line in stream:
             yield line, ""
@@ -62,7 +62,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _normalise_comment(comment: str, path: Path) -> str:
-    """Rewrite the keys of a comment line that ASE would misread."""
+    """Return a comment line with keys that ASE reads; raise `InputError` if the cell is not under ``Lattice``."""
     keys = {match["key"].lower(): match for match in PAIR_PATTERN.finditer(comment)}
     cell_key = next((key for key in keys if key in CELL_KEYS and len(keys[key]["value"].split()) in {3, 9}), None)
     if cell_key and "lattice" not in keys:

@@ -110,7 +110,7 @@ def _build_structure(
         results["forces"] = convert("Forces", (n, 3))
     if frame.get("Stress") is not None:
         stress = -convert("Stress", (3, 3))
-        if stress.any() or notes is None:
+        if stress.any() or notes is None:  # without notes, a stress of zero is accepted
             results["stress"] = convert_to_voigt(stress, f"{context}: 'Stress'", STRESS_ASYMMETRY_TOLERANCE)
         else:
             notes[ZERO_STRESS_NOTE] += 1

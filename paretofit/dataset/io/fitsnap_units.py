@@ -86,7 +86,7 @@ def get_fitsnap_unit_factors(context: str, dataset: Mapping[str, Any]) -> dict[s
 
 
 def _normalise_name(name: str) -> str:
-    """Return the name of a unit in lower case, with a slash for "per", and without signs of multiplication."""
+    """Return the name of a unit in lower case, with a slash for "per", and without blanks, ``_*^`` and ``-``."""
     text = "".join(name.lower().split())
     for old, new in (("_per_", "/"), ("per", "/"), ("_", ""), ("*", ""), ("^", ""), ("-", "")):
         text = text.replace(old, new)
@@ -101,7 +101,7 @@ def _compute_quotient(quantity: str, name: str) -> float | None:
     energy, _, length = name.rpartition("/")
     if power == 3 and length.endswith("3"):
         length = length.removesuffix("3")
-    elif power == 3:  # eh/bohr/bohr/bohr
+    elif power == 3:  # a volume as three lengths: eh/bohr/bohr/bohr
         energy, divisors = energy.partition("/")[::2]
         length = length if divisors == f"{length}/{length}" else ""
     if energy not in ENERGIES or length not in LENGTHS:

@@ -72,7 +72,7 @@ def read_folder(path: Path) -> Frames:
 
 
 def _list_unread(path: Path, files: Sequence[Path]) -> str:
-    """List a few file names, or otherwise the number of files of each suffix."""
+    """List the file names or, if there are more than `MAX_LISTED_FILES`, the number of files with each suffix."""
     if len(files) <= MAX_LISTED_FILES:
         return ", ".join(file.relative_to(path).as_posix() for file in files)
     counts = Counter("".join(file.suffixes) or file.name for file in files)
@@ -80,10 +80,10 @@ def _list_unread(path: Path, files: Sequence[Path]) -> str:
 
 
 def _list_visible_entries(path: Path) -> tuple[list[Path], list[Path]]:
-    """List files and directories recursively in natural order, except hidden ones, and links that were not followed.
+    """List all files and directories that are not hidden, recursively, and the links that were not followed.
 
-    Symbolic links to directories are followed after all other directories, unless their directory was listed already
-    or contains `path`, so that no file is listed twice.
+    Both lists are in natural order. So that no file is listed twice, symbolic links to directories are followed after
+    all other directories, and only if the target was not listed before and does not contain `path`.
     """
     root = path.resolve()
     visited, entries, unfollowed = {root, *root.parents}, [], []
@@ -108,7 +108,7 @@ def _get_sort_key(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
-    """Read each source from the first of its files that can be read."""
+    """Read each source, a list of alternative files, from the first file that can be read."""
     notes: Counter[str] = Counter()
     frames = Frames(path, [], None)
     origins: list[str] = []
@@ -117,7 +117,7 @@ def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
         for file in files:
             try:
                 structures = read_structures(file, notes)
-            except ExecutionError:  # the system, and not the file
+            except ExecutionError:  # an error of the system, not of the file
                 raise
             except InputError as error:
                 problems.append(str(error))
@@ -136,7 +136,7 @@ def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
 
 
 def _add_source_info(structures: list[Atoms], file: Path, path: Path, notes: Counter[str]) -> None:
-    """Add the source of each structure to its info, and details that a vasprun.xml lacks from the OUTCAR next to it."""
+    """Add the source of each structure to its info and, for a vasprun.xml, details from the OUTCAR next to it."""
     source = file.relative_to(path).as_posix()
     if file.name.startswith(XML) and (outcar := file.with_name(OUTCAR)).is_file():
         add_output_details(outcar, "vasp-out", structures, notes)
@@ -147,7 +147,10 @@ def _add_source_info(structures: list[Atoms], file: Path, path: Path, notes: Cou
 
 
 def _find_calculations(files: Sequence[Path]) -> list[list[Path]]:
-    """Return the files of each calculation: vasprun.xml, which has more digits, then OUTCAR; or an output of pw.x."""
+    """Return the files of each calculation: vasprun.xml and OUTCAR, or an output of pw.x.
+
+    The vasprun.xml comes first, because its numbers have more digits.
+    """
     folders: dict[Path, list[Path]] = {file.parent: [] for file in files}  # in order of appearance
     for name in (XML, OUTCAR):
         for file in files:

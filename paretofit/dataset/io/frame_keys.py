@@ -1,4 +1,4 @@
-"""Choice of the keys of the labels of each structure of a file, which need not be the same for all of them."""
+"""Choice of label keys for each structure of a file; structures of one file may have different keys."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,10 @@ def choose_frame_keys(
 ) -> tuple[list[dict[str, str]], list[str]]:
     """Choose the keys of energy, forces and stress in the results, info or arrays of each structure.
 
-    All keys of a structure belong to the results of its calculator or to one group, such as ``REF_energy`` and
-    ``REF_forces``: the group that is complete in most structures or, if a structure lacks it, another one. A user's key
-    applies to all structures; the keys of the other quantities are then those with the same prefix and suffix.
+    All keys of a structure belong to one group: the results of its calculator, or keys with the same prefix and suffix,
+    such as ``REF_energy`` and ``REF_forces``. The group that has energy and forces in most structures is preferred; a
+    structure without this group uses another one. A user's key applies to all structures, and the keys of the other
+    quantities are then those with the same prefix and suffix.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def lookup_value(atoms: Atoms, key: str) -> Any:
 
 
 def _list_key_groups(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the groups of keys of a structure by their prefix and suffix; results have neither."""
+    """Return the groups of keys of a structure by prefix and suffix; the group of the results has the name ``""``."""
     key_groups = group_keys(list_keys([atoms]), ANY_PATTERN if user_keys else KNOWN_PATTERN)
     if user_keys:
         return key_groups
@@ -91,7 +92,7 @@ def _list_key_groups(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, di
 
 
 def _order_key_groups(key_groups: Sequence[Mapping[str, KeyGroup]]) -> list[str]:
-    """Return the groups in the order of preference: complete in most structures, then in order of appearance."""
+    """Return the group names by the number of structures with energy and forces, then by first appearance."""
     counts: Counter[str] = Counter()
     for frame_groups in key_groups:
         for affix, group in frame_groups.items():
@@ -100,7 +101,10 @@ def _order_key_groups(key_groups: Sequence[Mapping[str, KeyGroup]]) -> list[str]
 
 
 def _select_group(groups: Mapping[str, KeyGroup], order: Sequence[str], user_keys: Mapping[str, str]) -> KeyGroup:
-    """Select the group of the user's keys, or the preferred one with energy and forces, one of them, or none."""
+    """Return the group with a user's key or, without user keys, the first in `order` with an energy and forces.
+
+    If no group has both, return one with an energy, else one with forces, else an empty group.
+    """
     if user_keys:
         return next((group for group in groups.values() if set(group.values()) & set(user_keys.values())), {})
     for required in ({"energy", "forces"}, {"energy"}, {"forces"}):
@@ -111,7 +115,7 @@ def _select_group(groups: Mapping[str, KeyGroup], order: Sequence[str], user_key
 
 
 def _is_usable(quantity: str, key: str, atoms: Atoms) -> bool:
-    """Return whether a key can be read unasked: the order of the six numbers of a virial is not certain."""
+    """Return whether a key may be read by default: not a virial of six numbers, because their order is uncertain."""
     shapes = [(3, 3), (9,)] if is_virial(key) else [(3, 3), (9,), (6,)]
     return quantity != "stress" or get_number_shape(lookup_value(atoms, key)) in shapes
 
@@ -119,7 +123,10 @@ def _is_usable(quantity: str, key: str, atoms: Atoms) -> bool:
 def _choose_energy_results(
     path: object, structures: Sequence[Atoms], label_keys: Sequence[dict[str, str]]
 ) -> list[str]:
-    """Choose between free energies and energies of the results, in place; return a note if only some have both."""
+    """Set the energy key of all results in `label_keys` to ``free_energy`` if all have one, else to ``energy``.
+
+    Return a note if only some results have a free energy; raise `InputError` if, in addition, some have no energy.
+    """
     results = [
         (get_results(atoms), keys)
         for atoms, keys in zip(structures, label_keys, strict=True)
@@ -168,7 +175,7 @@ def _describe_choice(
 
 
 def has_volume(atoms: Atoms) -> bool:
-    """Return whether a structure is periodic in three directions, so that a virial gives a stress."""
+    """Return whether a structure is periodic in three directions, with a volume, so that a virial gives a stress."""
     return bool(atoms.pbc.all() and atoms.cell.rank == 3)
 
 

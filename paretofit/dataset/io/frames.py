@@ -12,11 +12,11 @@ from paretofit.dataset.checks import find_first_duplicate, parse_config_id
 from paretofit.dataset.io.folders import read_folder
 from paretofit.dataset.io.structure_files import ID_KEYS, Frames, format_notes, read_structures
 
-NAME_KEY = "config_name"  # metadata; `config_id` is a number
+NAME_KEY = "config_name"  # metadata for textual ids, because `config_id` must be a number
 
 
 def read_frames(path: Path, id_key: str | None) -> Frames:
-    """Read all structures of a file or directory, and move their ids out of their info.
+    """Read all structures of a file or directory, and move ids from the info of the structures to `Frames.ids`.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
 
 
 def _store_names(frames: Frames, key: str) -> None:
-    """Store textual ids as metadata of the configurations, which get numbers as ids."""
+    """Store textual ids as metadata of the configurations, because ids must be numbers, and add a note."""
     example = next(atoms.info[key] for atoms in frames.atoms if isinstance(atoms.info[key], str))
     for atoms in frames.atoms:
         atoms.info[NAME_KEY] = str(atoms.info.pop(key))

@@ -47,7 +47,7 @@ class ImportSummary:
     notes : list of str
         Messages about how structures were matched, which keys were used, and what was omitted.
     warnings : list of str
-        Messages about suspicious labels, of `paretofit.consistency.check_labels`; empty if nothing checked them.
+        Messages of `paretofit.consistency.check_labels` about suspicious labels; empty if they were not checked.
     """
 
     path: Path
@@ -157,7 +157,7 @@ def import_dataset(
 def check_import_output(
     output: Path | str, sources: Mapping[str, Path | str] | Path | str, *, append: bool, overwrite: bool
 ) -> None:
-    """Check that an import replaces no dataset and none of its sources.
+    """Check that an import replaces a dataset only if `overwrite` is set, and never one of its sources.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _read_parts(
 def _check_key_levels(
     keys: UserKeys, sources: Mapping[str, Path | str] | Path | str, levels: Sequence[str] | None
 ) -> None:
-    """Check that keys by level are keys of imported levels."""
+    """Check that all levels for which the user specified a key are imported."""
     names = [str(level) for level in (sources if isinstance(sources, Mapping) else levels or ())]
     for quantity, key_by_level in keys.items():
         for level, key in key_by_level.items() if isinstance(key_by_level, Mapping) else ():
@@ -290,7 +290,7 @@ def _merge_settings(
 def _add_energy_kinds(
     level_settings: dict[str, dict[str, Any]], parts: Sequence[_Part], settings: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Record the kind of energy of each level in its settings, unless they have it; a level has one kind only."""
+    """Record the kind of energy of each level in its settings, unless it is set; a level must not mix two kinds."""
     for part in parts:
         for level, kind in part.energy_kinds.items():
             stored_kind = level_settings.setdefault(level, {}).setdefault("energy_kind", kind)
@@ -349,10 +349,10 @@ def _drop_keys(info: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
 
 
 def _find_shared_keys(parts: Sequence[_Part], match: MatchResult) -> list[set[str]]:
-    """Return, for each configuration, the info keys that describe it and not one of its labels.
+    """Return, for each configuration, the info keys that describe it rather than one of its labels.
 
     If the labels came from prefixed keys or from a dataset, these are all remaining keys; otherwise the keys whose
-    values are equal in every file, for all configurations.
+    values agree between all files for every configuration.
     """
     values: list[dict[str, Any]] = [{} for _ in match.atoms]
     all_keys: list[set[str] | None] = [None] * len(match.atoms)

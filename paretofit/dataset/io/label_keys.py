@@ -15,12 +15,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from paretofit.dataset.checks import as_float_array
 
-MAX_ENTROPY_EV = 1e-6  # T S of energies that are equal to their free energies
+MAX_ENTROPY_EV = 1e-6  # largest T S at which an energy counts as equal to the free energy
 QUANTITIES = ("energy", "forces", "stress")
 STEMS = r"(?P<stem>energy|forces?|stress|virials?)"
 KNOWN_PATTERN = re.compile(rf"(?P<prefix>(?:ref|dft|qm)_)?{STEMS}(?P<suffix>_(?:ref|dft|qm))?", re.IGNORECASE)
 ANY_PATTERN = re.compile(rf"(?P<prefix>.*?){STEMS}(?P<suffix>.*)", re.IGNORECASE)
-QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # the others are stresses
+QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # all other stems are stresses
 LABEL_PATTERN = re.compile(r"energ|forc|stress|virial", re.IGNORECASE)
 # Short names of labels, which count only if their values have the shape of the quantity.
 SHORT_NAMES = {
@@ -36,8 +36,8 @@ VOIGT_ORDER = "xx, yy, zz, yz, xz, xy"
 UNIT_PATTERN = re.compile(
     r"(?:^|[_\W])(ha|hartree|ry|rydberg|kcal|kj|mev|bohr|au|gpa|kbar)(?=$|[_\W\d])", re.IGNORECASE
 )
-OTHER_VECTOR_PATTERN = re.compile(r"mom|vel|magn|dipole|pos", re.IGNORECASE)  # vectors that are no forces
-# Keys of ASE's own and of this program, which are no labels.
+OTHER_VECTOR_PATTERN = re.compile(r"mom|vel|magn|dipole|pos", re.IGNORECASE)  # vectors that are not forces
+# Keys of ASE and of paretofit that are not labels.
 IGNORED_KEYS = {
     "numbers", "positions", "spacegroup", "spacegroup_kinds", "unit_cell", "occupancy", "config_type", "source",
     "trajectory", "step", "parent", "family", "comment", "scf_converged", "seconds", "cpu_seconds", "wall_seconds",
@@ -57,7 +57,7 @@ def list_keys(structures: Sequence[Atoms]) -> list[str]:
 
 
 def list_candidate_keys(structures: Sequence[Atoms], quantity: str) -> list[str]:
-    """List the keys, in order of appearance, whose values have the shape of an energy, of forces or of a stress."""
+    """List the keys, in order of appearance, whose values have the shape of `quantity`, one of `QUANTITIES`."""
     keys: dict[str, None] = {}  # an ordered set
     for atoms in structures:
         shapes: dict[str, list[Any]] = {"energy": [()], "forces": [(len(atoms), 3)], "stress": [(6,), (9,), (3, 3)]}
@@ -66,7 +66,8 @@ def list_candidate_keys(structures: Sequence[Atoms], quantity: str) -> list[str]
             is_other = key in IGNORED_KEYS or OTHER_VECTOR_PATTERN.search(key)
             if is_number and not is_other and np.shape(value) in shapes[quantity]:
                 keys[key] = None
-    # Names that contain the quantity are the likely ones; others are listed only if there are none.
+    # Names that contain the quantity are the likely ones; others are listed only if there are none. Four letters are
+    # compared, so that names with 'force' match 'forces', too.
     likely = [key for key in keys if re.search(quantity[:4], key, re.IGNORECASE)]
     return likely or list(keys)
 
@@ -96,7 +97,7 @@ def describe_conversion(quantity: str, key: str) -> str:
 
 
 def group_keys(keys: Sequence[str], pattern: re.Pattern[str] = KNOWN_PATTERN) -> dict[str, dict[str, str]]:
-    """Group keys of labels by their prefix and suffix: ``{"ref_": {"energy": "REF_energy", ...}}``."""
+    """Group keys of labels by affixes: ``{"ref_": {"energy": "REF_energy", ...}}``; stress precedes virial."""
     key_groups: dict[str, dict[str, str]] = {}
     for key in keys:
         match = pattern.fullmatch(key)
@@ -117,7 +118,7 @@ def describe_unused_keys(
     level: str = "LEVEL",
     user_keys: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Describe the keys that were not read as labels: those that look like labels, and those that are not stored.
+    """Describe the keys that were not read as labels: those that look like labels, are not stored, or become metadata.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ def describe_unused_keys(
 
 
 def guess_quantity(key: str, value: Any, n_atoms: int) -> str:
-    """Guess the quantity of a key that looks like a label from its name; empty if it does not look like a label."""
+    """Guess the quantity of a key from its name and the shape of its value; empty if it does not look like a label."""
     if key in IGNORED_KEYS:
         return ""
     shapes = {"energy": (), "forces": (n_atoms, 3)}
@@ -189,7 +190,7 @@ def _advise(key: str, quantity: str, level: str, user_key: str | None, *, is_voi
 
 
 def determine_energy_kind(structures: Sequence[Atoms], keys: Sequence[str]) -> str | None:
-    """Determine the kind of energies that are a result of the calculators.
+    """Determine the kind of the energies that were read from the results of the calculators.
 
     Parameters
     ----------
@@ -200,8 +201,8 @@ def determine_energy_kind(structures: Sequence[Atoms], keys: Sequence[str]) -> s
     Returns
     -------
     str or None
-        ``free_energy`` if the keys are this and the values differ from ``energy``, ``energy`` if there are no free
-        energies; otherwise None, because both kinds are equal or the kind is unknown.
+        ``free_energy`` if this key was read and a value differs from ``energy``; ``energy`` if this key was read and
+        there are no free energies; otherwise None, because both kinds are equal or the kind is unknown.
     """
     results = [(key, get_results(atoms)) for atoms, key in zip(structures, keys, strict=True)]
     results = [(key, values) for key, values in results if key in {"free_energy", "energy"} and key in values]
@@ -209,6 +210,7 @@ def determine_energy_kind(structures: Sequence[Atoms], keys: Sequence[str]) -> s
         return None
     key = results[0][0]
     if key == "free_energy":
+        # A free energy without an energy counts as different.
         pairs = [as_float_array([values[key], values.get("energy", np.inf)], "'energy'") for _, values in results]
         return key if any(abs(free - energy) > MAX_ENTROPY_EV for free, energy in pairs) else None
     return None if any("free_energy" in values for _, values in results) else key

@@ -73,7 +73,7 @@ def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchR
         match.positions.append(positions)
         match.atom_orders.append(_add_structures(part, positions, origins))
     match.atoms = [part.atoms[k] for part, k in origins]
-    if method == "order":  # another file may have ids
+    if method == "order":  # the first file may lack ids that another one has
         origins = [(next((part for part in parts if part.ids is not None), parts[0]), k) for _, k in origins]
     match.ids = _assign_ids(origins)
     for part, orders in zip(parts, match.atom_orders, strict=True):
@@ -120,7 +120,7 @@ LOCATORS = {"id": _locate_by_id, "order": _locate_by_order, "geometry": _locate_
 
 
 def _add_structures(part: Frames, positions: Sequence[int], origins: list[tuple[Frames, int]]) -> dict[int, Array]:
-    """Add the new structures of a file to the configurations, and return the atom orders of the others by frame."""
+    """Append new structures of a file to `origins`; check the others, and return their atom orders if they differ."""
     atom_orders: dict[int, Array] = {}
     for k, position in enumerate(positions):
         if position == len(origins):
@@ -135,7 +135,8 @@ def _describe_geometry_match(
 ) -> Iterator[str]:
     """Yield notes on structures that earlier files lack, and on ids that are replaced by those of earlier files.
 
-    If `strict`, new structures that look like another geometry of an earlier one raise an error.
+    If `strict`, an `InputError` is raised if all structures are new, or if some are new although the file has as many
+    structures as the first one: then their geometries were probably changed.
     """
     new_frames = [k for k, position in enumerate(positions) if position >= len(origins)]
     if strict:
@@ -175,12 +176,12 @@ def _compute_invariants(atoms: Atoms) -> Array:
     """Return ``(15,)`` Å: the right-handed cell, and a weighted mean of the atoms' phases along each cell vector.
 
     The latter is h / (2 pi) times the mean of w_i exp(2 pi i s_i), with the fractional coordinates s, the height h of
-    the cell, and a different weight w for each element. It does not depend on ``pbc``.
+    the cell, and a different weight w for each element. Invariants do not depend on ``pbc``.
     """
     cell = atoms.cell.complete()[:]
     handedness = -1.0 if np.linalg.det(cell) < 0 else 1.0
     inverse = np.linalg.pinv(handedness * cell)
-    heights = 1 / np.maximum(np.linalg.norm(inverse, axis=0), 1e-12)
+    heights = 1 / np.maximum(np.linalg.norm(inverse, axis=0), 1e-12)  # avoids a division by 0 for a flat cell
     weights = (atoms.numbers * GOLDEN_RATIO % 1)[:, np.newaxis]
     phases = (weights * np.exp(2j * np.pi * (atoms.positions @ inverse))).mean(axis=0) * heights / (2 * np.pi)
     return np.concatenate([handedness * atoms.cell[:].ravel(), phases.real, phases.imag])
@@ -200,7 +201,7 @@ def _check_new_structures(first: Frames, part: Frames, new_frames: Sequence[int]
 
 
 def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """Return the ids of the files; structures without an id or with a duplicate id get new, higher ids."""
+    """Return an id for each configuration: that in its file or, if missing or a duplicate, a new, higher one."""
     file_ids = [part.ids[k] if part.ids is not None else None for part, k in origins]
     new_ids = itertools.count(max((value for value in file_ids if value is not None), default=-1) + 1)
     ids: dict[int, None] = {}  # an ordered set
@@ -219,7 +220,7 @@ def _have_same_order(parts: Sequence[Frames]) -> bool:
 
 
 def _check_geometry(origin: tuple[Frames, int], part: Frames, k: int) -> dict[int, Array]:
-    """Check that frame `k` has the geometry of an earlier frame; return its atom order by its number if it differs."""
+    """Check that frame `k` has the geometry of an earlier one; return ``{k: order}`` if its atoms are reordered."""
     first = origin[0].atoms[origin[1]]
     order = find_atom_order(first, part.atoms[k])
     if order is None:
@@ -243,8 +244,9 @@ def find_atom_order(first: Atoms, second: Atoms) -> Array | None:
     if len(first) != len(second) or (np.sort(first.numbers) != np.sort(second.numbers)).any():
         return None
     inverse, is_periodic = np.linalg.pinv(first.cell.complete()[:]), first.pbc | second.pbc
-    # In fractional coordinates the metric differs, but the closest of two atoms farther apart than the tolerance is
-    # the same; displacements are checked in Å afterwards. Rounding can give exactly 1, which the tree rejects.
+    # The tree measures distances in fractional coordinates, not in Å. The nearest atom is nevertheless the same, if it
+    # is within the tolerance and no other atom is; displacements are checked in Å afterwards. The second `% 1` is
+    # required because the first can be rounded to exactly 1, which the tree rejects.
     points = [np.where(is_periodic, atoms.positions @ inverse % 1 % 1, atoms.positions @ inverse)
               for atoms in (first, second)]  # fmt: skip
     order = np.asarray(cKDTree(points[1], boxsize=is_periodic.astype(float)).query(points[0])[1])

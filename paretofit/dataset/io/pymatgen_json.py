@@ -1,4 +1,4 @@
-"""Reader of structures in pymatgen's JSON form with their labels, as the public mlearn and MPtrj sets have them.
+"""Reader of labelled structures in pymatgen's JSON form, as in the public data sets mlearn and MPtrj.
 
 A record is a mapping with a ``structure``; its labels are in the record itself or in its ``outputs``. Records are in a
 list, or in mappings of any depth. Stresses come from VASP: kbar, positive in compression.
@@ -16,7 +16,7 @@ from ase.data import atomic_numbers
 from paretofit.core import Array, InputError
 from paretofit.dataset.checks import abbreviate, as_float_array, convert_to_voigt
 
-LABEL_KEYS = {
+LABEL_KEYS = {  # in order of preference
     "energy": ("energy", "uncorrected_total_energy", "total_energy"),
     "forces": ("forces", "force"),
     "stress": ("virial_stress", "stress"),

@@ -1,4 +1,4 @@
-"""Reading of the labels of an existing dataset, and merging with new labels, which never change existing ones."""
+"""Reading of the labels of an existing dataset, and merging with new labels; existing labels never change."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,9 @@ def read_labels(data: Dataset, level: str) -> list[Label | None]:
 
 
 def merge_labels(old: Label | None, new: Label, context: str, level: str) -> Label:
-    """Merge a new label into an existing label, whose values have priority.
+    """Merge a new label into an existing label; existing values have priority.
+
+    If one of the labels failed, the other is returned.
 
     Parameters
     ----------

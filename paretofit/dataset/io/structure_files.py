@@ -63,7 +63,7 @@ def strip_compression(name: str) -> str:
 
 
 def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
-    """Read all structures of a file; `notes`, which counts messages about them, is updated in place.
+    """Read all structures of a file, without constraints; count messages about the structures in `notes`.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
         add_output_details(path, file_format, structures, notes)
     except InputError:
         raise
-    except Exception as error:  # the parsers of ASE's readers raise any exception
+    except Exception as error:  # ASE's parsers raise exceptions of any type
         raise_system_error(error, path)
         is_truncated = "StopIteration" in one_line(error) or isinstance(error, StopIteration)
         reason = TRUNCATED_MESSAGE if is_truncated else one_line(error) or type(error).__name__
@@ -155,7 +155,7 @@ def format_notes(path: Path, notes: Counter[str]) -> list[str]:
 
 
 def _read_database(path: Path) -> list[Atoms]:
-    """Read the rows of an ASE database; key-value pairs and data become info, and the row number becomes ``id``."""
+    """Read the rows of an ASE database; pairs and data become info, and the row number the ``id`` if there is none."""
     structures = []
     with ase.db.connect(path, serial=True) as database:
         for row in database.select():

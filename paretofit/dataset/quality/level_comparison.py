@@ -41,7 +41,7 @@ MAX_SAMPLED_ATOMS = 20_000  # for figures of forces; errors are always computed 
 # The multiples of the golden ratio modulo 1 form a low-discrepancy sequence, so that the sample of atoms does not alias
 # with the periodicity of a cell.
 _GOLDEN_RATIO = 0.6180339887498949
-_MIN_PAIRS = 10  # for p-values of rank correlations, which are asymptotic
+_MIN_PAIRS = 10  # p-values of rank correlations are asymptotic, and not reliable for fewer pairs
 _MESH_TOLERANCE = 1e-9  # as in labelling; rounding errors must not add a k-point
 
 
@@ -71,12 +71,12 @@ class LevelErrors:
         A row per level below the reference and configuration: the columns `CONFIGURATION_COLUMNS`. ``energy`` and
         ``reference_energy`` are in eV/atom, ``energy_error`` is signed and in meV/atom, ``force_rmsd`` in meV/Å,
         ``shortest_vector`` is the shortest cell vector in Å along a periodic direction (NaN if there is none),
-        ``n_kpoints`` is the number of points of the unreduced mesh of the label, and ``largest_kspacing`` is its
-        largest spacing in 1/Å with the 2π, along a periodic direction. Both are NaN if neither the label nor the level
-        records the mesh.
+        ``n_kpoints`` is the number of points of the unreduced mesh of the label, and ``largest_kspacing`` is the
+        largest spacing of this mesh along a periodic direction, in 1/Å with the 2π. Both are NaN if neither the label
+        nor the level records the mesh.
     forces : DataFrame
         A row per level and force component: the columns `FORCE_COLUMNS`, in eV/Å and Å. If there are more than
-        `MAX_SAMPLED_ATOMS` atoms, a uniform sample of atoms, which is the same at every level.
+        `MAX_SAMPLED_ATOMS` atoms, only those of a uniform sample, the same at every level, have rows.
     correlations : DataFrame
         A row per level and property (column ``property``, one of `CORRELATED_PROPERTIES`): Spearman's rank correlation
         with the absolute energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), their
@@ -194,10 +194,10 @@ def _compute_reciprocal_lengths(atoms: Atoms) -> Array:
 
 
 def _tabulate_meshes(dataset: StoredDataset, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
-    """Return ``n_kpoints`` and ``largest_kspacing`` (1/Å) of each label, by its mesh or by the spacing of the level."""
+    """Return ``n_kpoints`` and ``largest_kspacing`` (1/Å) of each label, from its mesh or the spacing of its level."""
     reciprocal = geometries[["b1", "b2", "b3"]].to_numpy(float)
     spacing = dataset.settings(level).get("kspacing_per_angstrom", np.nan)
-    mesh = np.ones(reciprocal.shape)  # for a spacing of None, which means Gamma only
+    mesh = np.ones(reciprocal.shape)  # a spacing of None means Gamma only
     if spacing is not None:
         is_valid = isinstance(spacing, int | float) and spacing > 0
         mesh = np.maximum(1, np.ceil(reciprocal / (spacing if is_valid else np.nan) - _MESH_TOLERANCE))
@@ -229,14 +229,14 @@ def _tabulate_forces(labels: Labels, reference: Labels, geometries: pd.DataFrame
 
 
 def _sample_atoms(n: int) -> Array:
-    """Return ``(n,) bool``: a uniform sample of at most about `MAX_SAMPLED_ATOMS` of n atoms."""
+    """Return ``(n,) bool``: a mask that selects about `MAX_SAMPLED_ATOMS` of n atoms uniformly, or all if fewer."""
     return np.asarray((np.arange(n) * _GOLDEN_RATIO) % 1.0 < MAX_SAMPLED_ATOMS / max(n, 1))
 
 
 def _choose_bulk_id(
     dataset: StoredDataset, names: Sequence[str], bulk_id: int | None, is_labelled: Array, energy: Array
 ) -> int | None:
-    """Check the given id, or choose the labelled configuration with the lowest energy per atom (eV)."""
+    """Check and return the given id, or return that of the labelled configuration of lowest `energy` (eV/atom)."""
     if bulk_id is None:
         lowest = np.argmin(np.where(is_labelled, energy, np.inf))
         return int(dataset.ids[lowest]) if is_labelled.any() else None
@@ -254,6 +254,7 @@ def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n: int) -> tuple[
     """Return a row of the table, in the order of `TABLE_COLUMNS`."""
     error = rows["energy_error"].to_numpy(float)
     bulk_error = np.nan if bulk_id is None else error[rows["config_id"].to_numpy() == bulk_id][0]
+    # Weighted by atoms, because the mean is over force components, of which each atom has three.
     squares = np.average(rows["force_rmsd"].to_numpy(float) ** 2, weights=rows["atoms"].to_numpy(float))
     rmsds = [float(np.sqrt(np.mean((error - shift) ** 2))) for shift in (0.0, bulk_error, error.mean())]
     return (rows["level"].iloc[0], len(rows), n - len(rows), *rmsds, float(error.mean()), float(np.sqrt(squares)))
@@ -269,7 +270,8 @@ def _correlate(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
 
 
 def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
-    """Return the rank correlation and its two-sided p-value; NaN for too few pairs or a constant quantity."""
+    """Return the rank correlation and its two-sided p-value; NaN for too few pairs or if a quantity is constant."""
+    # The rank correlation of two pairs is always 1 or -1.
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan, np.nan
     result = spearmanr(first, second)
@@ -290,7 +292,7 @@ def _collect_settings(dataset: StoredDataset, level: str, labels: Labels) -> dic
 
 
 def _tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Tabulate the settings of Table 1, and the other settings in which the levels differ."""
+    """Tabulate the settings of Table 1 of the paper, other settings in which levels differ, and counts and costs."""
     standard_keys = {"level", "cutoff_ev", "kspacing_per_angstrom", "smearing", *LABEL_COLUMNS}
     differing_keys = [key for key in list_differing_keys(rows) if key not in standard_keys]
     spacings = [row.get("kspacing_per_angstrom", np.nan) for row in rows]
@@ -307,7 +309,7 @@ def _tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _format_smearing(value: Any) -> str:
-    """Format a record written by the labelling as ``"methfessel-paxton of order 1, 0.2 eV"``; keep other values."""
+    """Format a record as ``"methfessel-paxton of order 1, 0.2 eV"``, and any other value as by `_format_optional`."""
     if not isinstance(value, dict) or not {"method", "width_ev"} <= set(value):
         return _format_optional(value)
     order = f" of order {value['order']}" if value["method"] == "methfessel-paxton" and "order" in value else ""

@@ -13,12 +13,13 @@ MAX_NEIGHBOUR_DISTANCE_A = 7.0
 
 
 def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
-    """Find all pairs of different atoms or images within the cutoff: indices i, j and vectors r_ij, ``(n_pairs, 3)``.
+    """Return all pairs of an atom i and another atom or image j within the cutoff, and the vectors from i to j.
 
-    A search tree over the images takes a few milliseconds, where ASE's neighbour list takes tens of them.
+    The result is i ``(n_pairs,)``, j ``(n_pairs,)`` and r_ij ``(n_pairs, 3)`` in Å. A search tree over the images takes
+    a few milliseconds; ASE's neighbour list takes tens of milliseconds.
     """
     cell = complete_cell(atoms.cell)
-    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # distances between opposite faces of the cell
     fractions = atoms.positions @ np.linalg.inv(cell)
     fractions -= np.where(atoms.pbc, np.floor(fractions), 0.0)
     n_images = np.where(atoms.pbc, np.ceil(cutoff / heights), 0).astype(int)
@@ -29,13 +30,13 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     home, points = fractions @ cell, images[numbers] @ cell
     pairs = cKDTree(home).sparse_distance_matrix(cKDTree(points), cutoff, output_type="ndarray")
     i, k = pairs["i"], pairs["j"]
-    is_other = numbers[k] != len(shifts) // 2 * len(atoms) + i  # not the atom itself
+    is_other = numbers[k] != len(shifts) // 2 * len(atoms) + i  # the middle shift is 0
     i, k = i[is_other], k[is_other]
     return i, numbers[k] % len(atoms), points[k] - home[i]
 
 
 def compute_neighbour_distance(atoms: Atoms) -> float:
-    """Compute the mean over the atoms of the distance of the nearest neighbour, Å; NaN if there are none within 7 Å."""
+    """Return the mean distance (Å) of atoms to their nearest neighbour within 7 Å; NaN if no atom has a neighbour."""
     i, _, vectors = find_pairs(atoms, MAX_NEIGHBOUR_DISTANCE_A)
     nearest = np.full(len(atoms), np.inf)
     np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1))

@@ -20,7 +20,7 @@ from paretofit.dataset.stored_dataset import StoredDataset
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
 MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
-MAX_DISTANCE_MATRIX_ATOMS = 64  # up to here, all distances are computed faster than a neighbour list
+MAX_DISTANCE_MATRIX_ATOMS = 64  # up to this size, computing all distances is faster than a neighbour list
 TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
 
@@ -58,8 +58,8 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     """Summarize a dataset and check its structures and labels.
 
     Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 times the sum of
-    their covalent radii, missing or failed labels, negative costs, and forces that do not sum to zero.
-    `paretofit.consistency.check_labels` checks units, signs and differences between levels.
+    their covalent radii, missing, failed or unconverged labels, negative costs, and forces that do not sum to
+    zero. `paretofit.consistency.check_labels` checks units, signs and differences between levels.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
 
 @dataclass
 class _Survey:
-    """Counts of the structures of a dataset, and ids of suspicious ones: flat cells and atoms that are too close."""
+    """Counts and volumes (Å³/atom) of structures, and ids of duplicates, flat cells and atoms that are too close."""
 
     species: Counter[str] = field(default_factory=Counter)
     config_types: Counter[str] = field(default_factory=Counter)
@@ -142,7 +142,7 @@ def _find_structure_warnings(survey: _Survey) -> list[str]:
 
 
 def _list_ids(ids: Sequence[Any] | Array, problem: str, advice: str = "") -> list[str]:
-    """Return a warning with the number of configurations that have a problem and the first ids, or none."""
+    """Return a list with one warning, the number of affected configurations and their first ids; empty without ids."""
     return [f"{len(ids)} {problem}: {list_first(ids)}{advice}"] if len(ids) else []
 
 
@@ -166,7 +166,7 @@ def _are_independent(vectors: Array) -> bool:
     """Return whether ``(n, 3)`` cell vectors span n dimensions."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not len(vectors) or (lengths < MIN_CELL_VECTOR_LENGTH).any():
-        return not len(vectors)
+        return not len(vectors)  # no vectors are independent; a vector of length 0 never is
     return bool(np.linalg.matrix_rank(vectors / lengths, tol=MIN_SINGULAR_VALUE) == len(vectors))
 
 
@@ -194,7 +194,8 @@ def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO
 def _is_crowded(atoms: Atoms, radii: Array) -> bool:
     """Return whether atoms are so close that a neighbour list could exhaust the memory.
 
-    If not, lattice vectors and nearest-neighbour distances are long enough for the neighbour list to be short.
+    If not, lattice vectors and nearest-neighbour distances are long enough for the neighbour list to be short. The cell
+    of `atoms` is reduced and the atoms are wrapped in place.
     """
     if atoms.pbc.any():
         try:
@@ -234,9 +235,9 @@ def apply_to_finite(function: Callable[[Array], Any], values: Array) -> float:
 
 
 def fingerprint_geometry(atoms: Atoms) -> str:
-    """Return a hash of a geometry, rounded to 1e-5 Å, that does not change when all atoms are translated together."""
+    """Return a hash of a geometry, rounded to 1e-5 Å, that does not depend on a common translation of all atoms."""
     offsets = atoms.positions - atoms.positions[0]
-    rounded = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0
+    rounded = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0  # turns -0.0 into 0.0
     key = rounded.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
     return hashlib.sha256(key).hexdigest()
 

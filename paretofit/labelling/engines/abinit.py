@@ -122,7 +122,7 @@ def _read_uncompressed(path: Path) -> bytes:
 
 
 def _copy_uncompressed(path: Path, symbol: str, folder: Path) -> str:
-    """Copy a pseudopotential to a file whose suffix indicates the format; return its name."""
+    """Write an uncompressed copy, SYMBOL.psp8 or SYMBOL.xml, of a pseudopotential; return the file name."""
     name = f"{symbol}.psp8" if path.suffix == ".psp8" else f"{symbol}.xml"
     (folder / name).write_bytes(_read_uncompressed(path))
     return name

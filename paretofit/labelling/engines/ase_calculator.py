@@ -34,7 +34,7 @@ class AseCalculator(Engine):
         self._create_calculator(Level(name="check"))
 
     def make_level_metadata(self, level: Level) -> dict[str, Any]:
-        """See `Engine.make_level_metadata`; of a level, a calculator only uses the options."""
+        """See `Engine.make_level_metadata`; a calculator uses only the options of a level."""
         return {"options": level.options} if level.options else {}
 
     def warm_up(self, level: Level) -> None:

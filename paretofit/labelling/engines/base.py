@@ -65,7 +65,7 @@ class Engine(StrictSettings, ABC):
         return self.model_dump(exclude={"name"}, exclude_defaults=True)
 
     def warm_up(self, level: Level) -> None:
-        """Import the engine in a process, so that the time is not included in the cost of the first label."""
+        """Import the engine in a worker process before the clock of its first label starts."""
 
     @property
     def program(self) -> str:

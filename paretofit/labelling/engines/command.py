@@ -88,7 +88,7 @@ class ProgramEngine(Engine):
 
     @property
     def command_line(self) -> list[str]:
-        """Command line as a list. The path of the program is absolute, because it is started in another directory."""
+        """Command line as a list, with the absolute path of the program, because it is started in another directory."""
         if self.command is None:
             raise InputError(f"the engine '{self.name}' has no 'command'; {self.install_hint}")
         program, *arguments = shlex.split(self.command)
@@ -134,7 +134,7 @@ class ProgramEngine(Engine):
         return {**settings, "files": {symbol: self._identify_file(symbol) for symbol in elements}}
 
     def _identify_file(self, symbol: str) -> str:
-        """Return a digest of the pseudopotential file, or its name if the file is on another machine."""
+        """Return a digest of the pseudopotential file, or its name or the symbol if the file is on another machine."""
         try:
             return hash_file(self.find_pseudopotential(symbol).path)[:N_DIGEST_DIGITS]
         except InputError:
@@ -180,8 +180,8 @@ class ProgramEngine(Engine):
         Raises
         ------
         InputError
-            If a file is missing, or was generated for another functional than that of the level and the options do not
-            contain `functional_option`, which sets the functional of the program.
+            If a file is missing. Also if it was generated for another functional than that of the level, unless the
+            option `functional_option` sets the functional of the program.
         """
         symbols = Atoms(sorted(set(atoms.numbers))).get_chemical_symbols()
         potentials = {symbol: self.find_pseudopotential(symbol) for symbol in symbols}
@@ -246,7 +246,7 @@ class ProgramEngine(Engine):
 def make_periodic(atoms: Atoms) -> Atoms:
     """Convert a structure for plane-wave codes: periodic along three right-handed cell vectors.
 
-    A left-handed cell is reversed, which does not change the lattice, its k-points, the forces or the stress.
+    All vectors of a left-handed cell are reversed; lattice, k-points, forces and stress remain the same.
     """
     volume = np.linalg.det(atoms.cell[:])
     if volume == 0:
@@ -255,7 +255,7 @@ def make_periodic(atoms: Atoms) -> Atoms:
 
 
 def run_program(command_line: list[str], folder: Path, log_name: str) -> int:
-    """Run a program in a directory, by default of the environment on one thread; return its exit status."""
+    """Run a program in a directory, on one thread unless the environment sets more; return its exit status."""
     if setpriv := shutil.which("setpriv"):  # ends the program if the worker is killed
         command_line = [setpriv, "--pdeathsig", "TERM", *command_line]
     with (folder / log_name).open("wb") as log:
@@ -296,6 +296,6 @@ def _parse_seconds(text: str) -> float:
 
 
 def _simplify(functional: str) -> str:
-    """Return a common name for all aliases of a functional."""
+    """Return the common name of a functional; if it is not a known alias, in lower case and without spaces."""
     name = "".join(functional.lower().split())
     return next((plain_name for plain_name, aliases in FUNCTIONAL_ALIASES.items() if name in aliases), name)

@@ -25,7 +25,8 @@ UPF_1_PATTERNS = {  # header lines of UPF version 1; the functional consists of 
     "pseudo_type": r"(?im)^ *(\w+) +.*pseudopotential",
     "functional": r"(?im)^ *((?:[A-Z0-9]+ +){3}[A-Z0-9]+) .*Exchange-Correlation",
 }
-SCF_TOLERANCE_FACTOR = 0.01  # pw.x estimates the energy error, which is of second order; force errors are of first
+# pw.x estimates the error of the energy, which is of second order in that of the density; force errors are of first.
+SCF_TOLERANCE_FACTOR = 0.01
 
 
 class Espresso(ProgramEngine):
@@ -137,7 +138,7 @@ def _make_parameters(level: Level, attempt: int, n_electrons: float, density_cut
 
 
 def _sort_into_sections(parameters: dict[str, Any]) -> Namelist:
-    """Assign variables to sections of the input file; raise an error for unknown ones, which ASE drops silently."""
+    """Assign variables to sections of the input file; raise `InputError` for unknown ones, because ASE drops them."""
     sections = Namelist(parameters)
     sections.to_nested("pw")
     variables = {key for section in sections.values() for key in section}

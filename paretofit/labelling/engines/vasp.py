@@ -1,4 +1,4 @@
-"""VASP, or input files for VASP on a cluster, whose results are imported later."""
+"""VASP on this machine, or its input files for a cluster, from which results are imported later."""
 
 import os
 import re
@@ -107,7 +107,7 @@ def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
     return {
         "prec": "Accurate",
         "encut": require_cutoff(level),
-        # The tolerance per electron is used for the whole cell, because force errors scale with the square root of it.
+        # The tolerance per electron is used for the whole cell, because force errors scale with its square root.
         "ediff": level.scf.energy_ev_per_electron,
         "nelm": level.scf.max_iterations * 2**attempt,
         "algo": "Normal",
@@ -132,7 +132,7 @@ def _make_occupations(smearing: SmearingSettings) -> dict[str, Any]:
 def _write_incar(
     atoms: Atoms, level: Level, keywords: dict[str, Any], blocks: list[tuple[str, int]], folder: Path
 ) -> None:
-    """Write INCAR and KPOINTS with ASE's methods, except write_input, which sorts the atoms and requires a POTCAR."""
+    """Write INCAR and KPOINTS one by one, because ASE's write_input sorts the atoms and requires a POTCAR."""
     writer = GenerateVaspInput()
     writer.spinpol = keywords.get("ispin") == 2
     writer.sort = list(range(len(atoms)))

@@ -23,19 +23,19 @@ W the weights of a typical fit, the triangles of the training rows are stacked a
 
 so that the columns of W U are orthonormal, though those of X may be nearly dependent (1e8 when scaled), and θ is a
 fit of each level. R₀ is upper triangular, so the first p columns of U span the first p columns of X. Test rows are
-stacked, too, at a weight of 1e-6, so that a column that only they have is retained. A column is dropped, by name, if
-its residual after a fit to earlier columns, |r_jj| in this triangle, is rounding. The factors of the whitened rows
-follow from those of the raw ones by a product with R₀⁻¹.
+stacked, too, at a weight of 1e-6, so that a column that is nonzero only in test rows is retained. A column is dropped,
+and its name reported, if its residual after a fit to earlier columns, |r_jj| in this triangle, is a rounding error. The
+factors of the whitened rows follow from those of the raw rows by a product with R₀⁻¹.
 
 **Factors.** With the residuals y' = y − U θ of the baseline θ, the rows of each kind k of a set of configurations,
 for all levels at once, are represented by a triangle (`RowFactor`)
 
     [U | Y']_k = Q_k R_k.
 
-A training subset, the test set, a fold and a bootstrap sample are the same object, with three operations.
+A training subset, the test set, a fold and a bootstrap sample are objects of this class. It has three operations.
 
 *Grow*: more rows A are folded in, R' of [R; A] = Q R', which is stable at any condition number and costs 2 n P²
-operations; the rows of few configurations are their own factor. Where the set is well-conditioned, cond(UᵀW²U) ≤ 1e5 at
+operations; rows that are fewer than the columns are not folded. Where the set is well-conditioned, cond(UᵀW²U) ≤ 1e5 at
 the weights W of the whitening, Gram matrices G = RᵀR + AᵀA of the whitened rows suffice: n P² operations at the rate
 of a matrix product. A set remains well-conditioned as it grows. A configuration that counts m times, as in a bootstrap
 sample, has rows multiplied by √m. The subsets of a draw are nested, so they grow along a chain.
@@ -54,9 +54,9 @@ smaller models.
     ‖U_k δ − y'‖² = ‖R_k (δ, −1)‖²,
 
 a sum of squares that cannot cancel, for training and test sets alike. Test rows have a first column of ones; without
-the first row of R the norm is that about the mean. From a Gram matrix the same sum is (δ, −1)ᵀG(δ, −1), which is used
-unless it is below 1e-5 of y'ᵀy'. Energies are few, and may be fitted far better than by the baseline, so they always
-have triangles.
+the first row of R, the norm is that of deviations from the mean. From a Gram matrix, the same sum is
+(δ, −1)ᵀG(δ, −1); it is used unless it is below 1e-5 of y'ᵀy'. Energies are few, and may be fitted far better than by
+the baseline, so they always have triangles.
 
 **Conditioning.** The condition number of a fit is that of T = R R₀ D⁻¹, the triangle of the weighted rows in raw
 columns of unit norm, estimated in the 1-norm from products and solves with R and R₀. A fit by a triangle ("factor")
@@ -67,15 +67,16 @@ decomposed the other way, Aᵀ = Q T: the null vectors N of this T, found by inv
 dependencies of the rows, and the triangle of [T; Nᵀ] gives the fits of minimum norm at all weights
 (`MinimumNormFactor`). Rank, condition number and solver are columns of the results table.
 
-**Weight path.** With RᵀR = w_E² G_E + w_F² G_F and the symmetric eigenproblem R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ, the fit at √t
-times that ratio w_E/w_F is
+**Weight path.** With RᵀR = w_E² G_E + w_F² G_F at one ratio w_E/w_F, and the symmetric eigenproblem
+R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ, the fit at √t times this ratio is
 
     δ(t) = R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² c_E + w_F² c_F):
 
 each ratio costs O(p²), so the front of energy and force errors is a continuous curve, and its knee can be computed.
 
 **Leave-one-out.** With V = w U R⁻¹ and the weighted residuals r_b of the rows b of a configuration or group, the
-residuals of a fit without them are (1 − V_b V_bᵀ)⁻¹ r_b; where that matrix is singular they are not determined.
+residuals of these rows in a fit without them are (1 − V_b V_bᵀ)⁻¹ r_b. Where 1 − V_b V_bᵀ is singular, these residuals
+are not determined.
 
 **Ridge.** A penalty λ Σ d_j² β_j², d_j being the norm of weighted column j, is one more kind of row: the rows √λ 1
 below T, without those of unpenalised columns, are folded in.

@@ -1,4 +1,4 @@
-"""Condition numbers of triangular factors, and fits of deficient rank, without a decomposition that pivots."""
+"""Condition numbers of triangular factors, and fits of deficient rank, without column pivoting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.linear.factor import compute_column_scales, compute_rank_toleranc
 from paretofit.linear.reduction import native
 
 N_SPARE_VECTORS, N_ITERATIONS = 16, 2  # null vectors that are sought beyond those expected; steps of the iteration
-MAX_NULL_PIVOT = 1e3  # of the tolerance: diagonal elements below it suggest null vectors
+MAX_NULL_PIVOT = 1e3  # in units of the tolerance; each smaller diagonal element suggests a null vector
 
 
 def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
@@ -56,7 +56,7 @@ def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
 
 
 def invert(reciprocal: float) -> float:
-    """Return the condition number of a reciprocal one."""
+    """Return the condition number for a reciprocal condition number; infinite for zero."""
     return 1 / reciprocal if reciprocal > 0 else float("inf")
 
 
@@ -75,10 +75,10 @@ def compute_null_vectors(T: Array, tolerance: float) -> Array:
 
     Notes
     -----
-    Inverse iteration with a block of vectors, which is enlarged until it contains all of them. Because singular values
-    that are zero to rounding are tiny compared with the others, a few steps suffice, each as cheap as a solve, whereas
-    a QR decomposition with column pivoting takes seconds at 1,500 columns. The triangle of [δ 1; T], with δ equal to
-    the tolerance, has the same singular vectors as T, and its inverse does not overflow.
+    Inverse iteration with a block of vectors; the block is enlarged until it contains all null vectors. Because
+    singular values that are zero to rounding are tiny compared with the others, a few steps suffice, each as cheap as a
+    solve, whereas a QR decomposition with column pivoting takes seconds at 1,500 columns. The triangle of [δ 1; T], δ
+    being the tolerance, has the same right singular vectors as T, and its inverse does not overflow.
     """
     p = len(T)
     size = N_SPARE_VECTORS + int((np.abs(np.diag(T)) <= MAX_NULL_PIVOT * tolerance).sum())
@@ -104,7 +104,7 @@ class MinimumNormFactor:
     """Factor of rows X ``(n, p)`` of any rank, for fits of minimum norm in scaled columns at any weights.
 
     With Aᵀ = Q T for A = X D⁻¹, the null vectors N of T are the combinations of rows that vanish, so that a fit can
-    reproduce exactly the targets f with Nᵀf = 0. Those closest to given targets y at weights W are
+    reproduce exactly the targets f with Nᵀf = 0. The f that is closest to given targets y at weights W is
     f = y − W⁻²N (NᵀW⁻²N)⁻¹ Nᵀy. With [T; Nᵀ] = [Z; Z'] S, the coefficients of minimum norm are D⁻¹Q Z S⁻ᵀ f. Only f
     depends on the weights, and only if rows are dependent.
 
@@ -126,7 +126,7 @@ class MinimumNormFactor:
 
     @classmethod
     def from_rows(cls, X: Array, scale: Array, null_vectors: Array | None = None) -> MinimumNormFactor:
-        """Factorise rows; their null vectors do not depend on the scale."""
+        """Factorise the rows X; `null_vectors` of the same rows at another scale can be reused."""
         A = X / scale
         S = np.zeros((len(A),) * 2, order="F")
         Q = native.update_qr(S, A.T)
@@ -152,5 +152,6 @@ class MinimumNormFactor:
             scaled = N / weights[:, None] ** 2
             f = Y - scaled @ scipy.linalg.solve(N.T @ scaled, N.T @ Y, assume_a="pos", check_finite=False)
         w = scipy.linalg.solve_triangular(self.S, f, trans=1, check_finite=False)
-        z = native.apply_reflectors(self.Z, w)[0]
+        z = native.apply_reflectors(self.Z, w)[0]  # Z w
+        # Q was computed from [0; Aᵀ], so that the second block belongs to the rows of Aᵀ.
         return np.asarray(native.apply_reflectors(self.Q, z)[1] / self.scale[:, None])

@@ -23,11 +23,11 @@ class Device:
     """The processor, which computes with NumPy arrays; base class of other devices."""
 
     def put(self, array: Array) -> Any:
-        """Return an array on the device, which is copied only if it is not there yet."""
+        """Return an array on the device, without a copy if it is there already."""
         return array
 
     def zeros(self, *shape: int) -> Any:
-        """Create zeros in double precision; a NumPy matrix is in Fortran order, which BLAS modifies in place."""
+        """Create zeros in double precision; a NumPy matrix is in Fortran order, so that BLAS can modify it in place."""
         return np.zeros(shape, order="F")
 
     def get_available_memory(self) -> int | None:
@@ -104,7 +104,7 @@ def sum_column_squares(A: Any) -> Any:
 
 
 def sum_column_products(A: Any, B: Any) -> Any:
-    """Sum the products of the corresponding elements of each column of A and B, ``(p,)``."""
+    """Sum the elementwise products of A and B over each column, ``(p,)``."""
     return np.einsum("ij,ij->j", A, B) if isinstance(A, np.ndarray) else (A * B).sum(0)
 
 
@@ -152,7 +152,7 @@ def update_qr(R: Any, A: Any, n_trapezoidal: int = 0) -> Any:
 
 
 def get_qr_batch_size(A: Any) -> int:
-    """Return the number of rows of A's width that a QR update should have at least to be efficient."""
+    """Return the smallest number of rows, of the width of A, for which a QR update is efficient."""
     return int(A.shape[1]) // 2 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
 
 

@@ -42,7 +42,7 @@ def add_gram(G: Array, A: Array) -> None:
     n, p = A.shape
     if not (A.flags.c_contiguous and G.flags.f_contiguous and G.shape == (p, p)):
         raise ValueError("add_gram needs rows in C order and a square matrix of their width in Fortran order")
-    size = _int_pointer(p)
+    size = _int_pointer(p)  # to Fortran, A in C order is Aᵀ
     _DSYRK(b"U", b"N", size, _int_pointer(n), _ONE, A.ctypes.data, size, _ONE, G.ctypes.data, size)
 
 
@@ -51,7 +51,7 @@ def solve_rows_in_place(R: Array, X: Array) -> None:
     n, p = X.shape
     if not (X.flags.c_contiguous and R.flags.f_contiguous and R.shape == (p, p)):
         raise ValueError("solve_rows_in_place needs rows in C order and a square R of their width in Fortran order")
-    size = _int_pointer(p)
+    size = _int_pointer(p)  # to Fortran, X in C order is Xᵀ, so that Rᵀ Uᵀ = Xᵀ is solved
     _DTRSM(b"L", b"U", b"T", b"N", size, _int_pointer(n), _ONE, R.ctypes.data, size, X.ctypes.data, size)
 
 
@@ -75,7 +75,7 @@ Reflectors = tuple[Array, Array]  # of an orthogonal matrix Q, as LAPACK's dtpqr
 def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:
     """Replace R ``(p, p)``, upper triangular in Fortran order, by R' of [R; A] = Q R' for more rows A ``(n, p)``.
 
-    Q is returned, for `apply_reflectors`.
+    Return the reflectors of Q, for `apply_reflectors`.
 
     Elements below the diagonal are neither read nor written. The update needs almost no memory besides a copy of A, and
     is 1.2 to 1.8 times as fast as a decomposition of the stacked matrix (measured at p = 500 to 3000). The last
@@ -85,6 +85,7 @@ def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:
         raise ValueError("update_qr needs a square matrix in Fortran order, and rows of its width")
     p, B, panel = len(R), np.array(A, order="F"), min(PANEL_COLUMNS, len(R))  # B is overwritten
     T, work, status = np.empty((panel, p), order="F"), np.empty(panel * p), ctypes.c_int(0)
+    # LAPACK requires leading dimensions of at least 1, even without rows.
     size, n, width = _int_pointer(p), _int_pointer(max(len(B), 1)), _int_pointer(panel)
     sizes = _int_pointer(len(B)), size, _int_pointer(n_trapezoidal), width
     arrays = R.ctypes.data, size, B.ctypes.data, n, T.ctypes.data, width, work.ctypes.data
@@ -93,7 +94,7 @@ def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:
 
 
 def apply_reflectors(Q: Reflectors, C: Array) -> tuple[Array, Array]:
-    """Compute Q [C; 0] for C ``(p, m)``, the first p rows and the others; Q is from `update_qr` of full rows."""
+    """Compute Q [C; 0] for C ``(p, m)``; return its first p rows and the others; Q must be that of full rows."""
     V, T = Q
     (n, p), panel, m = V.shape, len(T), C.shape[1]
     top, bottom = np.array(C, order="F"), np.zeros((n, m), order="F")

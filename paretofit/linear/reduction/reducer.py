@@ -69,7 +69,7 @@ class RawFactors:
     n_columns : int
         Number of columns of X.
     factors : mapping of (RowKind, bool) to RowFactor
-        By kind and whether the rows are training rows; on the device until `finish`.
+        The key is the kind and whether the rows are training rows; on the device until `finish`.
     """
 
     def __init__(self, n_columns: int, n_levels: int, device: Device = CPU) -> None:
@@ -81,13 +81,13 @@ class RawFactors:
     def from_parts(
         cls, parts: Parts, sizes: Sequence[int], *, mapper: PartMapper = SERIAL_MAPPER, device: Device = CPU
     ) -> RawFactors:
-        """Fold the rows of all parts, with the columns of the largest size; see `Reduction.from_parts`."""
+        """Fold the rows of all parts, up to the columns of the largest size; see `Reduction.from_parts`."""
         parts = normalise_parts(parts)
         columns, n_levels = _check_sizes(parts, sizes)
         return sum_parts(parts, partial(cls, int(columns[-1]), n_levels, device), mapper).finish()
 
     def add(self, block: RowBlock) -> None:
-        """Add a block of rows."""
+        """Add a block of rows; raise InputError if a value is not finite."""
         if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
             raise InputError("rows and targets must be finite; remove the configurations without labels")
         X, Y, kind, _, train = block.to(self.device)
@@ -109,7 +109,7 @@ class RawFactors:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the folded rows, which are all that a worker has to return."""
+        """Fold buffered rows before pickling, so that a worker returns only the factors."""
         return self.finish().__dict__
 
     def compute_whitening(self, weights: Array) -> tuple[Whitening, Array]:
@@ -139,7 +139,7 @@ class Reduction(WhitenedBasis):
     train_factors, test_factors : mapping of RowKind to RowFactor
         Factors of the training rows [U | Y], and of the test rows [1 | U | Y].
     stored_rows : list
-        The whitened training rows of each block, or the paths of their files, if they are stored.
+        The whitened training rows of each block, or the paths of their files; empty if they are not stored.
     """
 
     train_factors: dict[RowKind, RowFactor]
@@ -188,7 +188,7 @@ class Reduction(WhitenedBasis):
 
     @classmethod
     def from_factors(cls, raw: RawFactors, sizes: Array, weights: Array, unpenalised: int) -> Reduction:
-        """Whiten the factors of raw rows."""
+        """Compute the whitening and the baseline from the factors of raw rows, and whiten these factors."""
         with threadpool_limits(1):  # threads within a product would change its rounding
             whitening, baseline = raw.compute_whitening(weights)
             kinds = [kind for kind in RowKind if any(raw.factors[kind, is_train].n for is_train in (True, False))]
@@ -207,12 +207,12 @@ class Reduction(WhitenedBasis):
         return RowFactors(self, self.train_factors)
 
     def create_factors(self, device: Device = CPU) -> RowFactors:
-        """Create the factors of no rows, which grow by whitened rows."""
+        """Create factors without rows, to which whitened rows can be added."""
         width = sum(self.baseline.shape)
         return RowFactors(self, {kind: RowFactor(width, device) for kind in self.train_factors})
 
     def whiten_parts(self, parts: Sequence[Part], mapper: PartMapper, device: Device, store: StoreRows) -> Reduction:
-        """Return the reduction with stored training rows."""
+        """Whiten and store the training rows of all parts; return the reduction with these rows."""
         whiten_block = partial(_whiten_block, self.to(device), device, store)
         return replace(self, stored_rows=map_blocks(parts, whiten_block, mapper))
 
@@ -226,8 +226,8 @@ class Reduction(WhitenedBasis):
         """
         (P, n_levels), n = self.baseline.shape, delta.shape[1]
         level = np.arange(n) % n_levels
-        reference = delta + (self.baseline - self.baseline[:, -1:])[:, level]
-        B = np.vstack([np.zeros((1, 2 * n)), np.hstack([delta, reference])])
+        reference = delta + (self.baseline - self.baseline[:, -1:])[:, level]  # relative to the last level's baseline
+        B = np.vstack([np.zeros((1, 2 * n)), np.hstack([delta, reference])])  # 0 for the column of ones
         targets = 1 + P + np.concatenate([level, np.full(n, n_levels - 1)])
         rms = {}
         for kind, factor in self.test_factors.items():
@@ -241,12 +241,12 @@ class Reduction(WhitenedBasis):
 
 
 def _whiten_factor(basis: WhitenedBasis, factor: RowFactor, n_leading: int) -> RowFactor:
-    """Return the factor of the whitened rows from that of raw rows, with some leading columns as they are."""
+    """Return the factor of the whitened rows from that of the raw rows; the first `n_leading` columns do not change."""
     rows, p = factor.content, n_leading + int(basis.sizes[-1])
     rows = np.hstack([rows[:, :n_leading], basis.whiten(rows[:, n_leading:p], rows[:, p:])])
     whitened = RowFactor(rows.shape[1])
     whitened.grow(rows)
-    whitened.n = factor.n
+    whitened.n = factor.n  # all rows, not only those of the triangle
     return whitened.finish(is_full=factor.matrix is not None)
 
 

@@ -20,11 +20,11 @@ MIN_RELATIVE_REMAINDER = 1e-5  # of a sum of squares before cancellation, so tha
 
 @dataclass
 class RowFactor:
-    """Factor of rows A ``(n, width)``, in one of three forms, of which the last two do not grow with n.
+    """Factor of rows A ``(n, width)``, in one of three forms; the size of the last two does not depend on n.
 
-    The rows themselves are their factor as long as they are fewer than the columns. A triangle R, A = Q R, is stable at
-    any condition number: ‖A v‖² = ‖R v‖² cannot cancel. The Gram matrix G = AᵀA grows twice as fast, but squares the
-    condition number.
+    As long as the rows are fewer than the columns, the rows themselves are the factor. A triangle R, A = Q R, is stable
+    at any condition number: ‖A v‖² = ‖R v‖² cannot cancel. Rows are added twice as fast to the Gram matrix G = AᵀA, but
+    it squares the condition number.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class RowFactor:
         return replace(self, device=device, matrix=matrix, _pending=[] if pending is None else [pending])
 
     def grow(self, rows: Any, multiplicity: int = 1) -> None:
-        """Add rows ``(n, width)``, each as often as `multiplicity` says; they are buffered until there are many."""
+        """Add rows ``(n, width)``, each `multiplicity` times; they are buffered until there are many."""
         self.n += len(rows) * multiplicity
-        self._append(rows if multiplicity == 1 else rows * float(np.sqrt(multiplicity)))
+        self._append(rows if multiplicity == 1 else rows * float(np.sqrt(multiplicity)))  # √m, because AᵀA is quadratic
 
     def merge(self, factor: RowFactor) -> None:
         """Add the rows of another factor."""
@@ -91,7 +91,11 @@ class RowFactor:
         return self._pending[0] if self._pending else None
 
     def finish(self, *, is_full: bool = False) -> RowFactor:
-        """Add the buffered rows to the matrix; `is_full` says that they are at least as many as the columns."""
+        """Fold the buffered rows into the matrix, and return this factor.
+
+        Without a matrix, rows remain buffered, unless `is_full` says that they are at least as many as the columns, or
+        the factor is a Gram matrix.
+        """
         if self._pending and (is_full or self.is_gram or self.matrix is not None):
             matrix = self.device.zeros(self.width, self.width) if self.matrix is None else self.matrix
             if self.is_gram:
@@ -106,7 +110,7 @@ class RowFactor:
         self.matrix, self.is_gram, self._pending = self.get_gram(), True, []
 
     def get_gram(self) -> Any:
-        """Return the Gram matrix, of which the processor defines only the upper triangle."""
+        """Return the Gram matrix; on the processor, only its upper triangle is defined."""
         if self.is_gram and self.finish().matrix is not None:
             return self.matrix
         gram = self.device.zeros(self.width, self.width)
@@ -115,11 +119,11 @@ class RowFactor:
         return gram
 
     def get_rows(self) -> Any:
-        """Return rows with the same products as all rows: the triangle, or the rows if they are fewer."""
+        """Return rows with the same Gram matrix as all rows: the triangle, or the rows themselves without a matrix."""
         return self._join_pending() if self.finish().matrix is None else self.matrix
 
     def get_triangle(self) -> Any:
-        """Return the triangle R ``(width, width)``, which is stored, although few rows remain."""
+        """Return the triangle R ``(width, width)``; with fewer rows than columns, it is cached for later calls."""
         if self.finish().matrix is not None:
             return self.matrix
         if self._triangle is None:
@@ -127,7 +131,7 @@ class RowFactor:
         return self._triangle
 
     def compute_residuals(self, B: Array, targets: Array) -> Array:
-        """Compute residuals with the sums of squares of U B − Y of all rows; not from a Gram matrix.
+        """Compute residuals with the sums of squares of U B − Y over all rows; the factor must not be a Gram matrix.
 
         Parameters
         ----------
@@ -141,7 +145,7 @@ class RowFactor:
         return to_numpy(rows @ v if self.matrix is None else linalg.multiply_triangle(rows, v))
 
     def centre(self, residuals: Array) -> Array:
-        """Subtract their mean from residuals of rows whose first element is one."""
+        """Subtract the mean from residuals of rows that begin with a one; of a triangle, drop the first row."""
         return residuals[1:] if self.matrix is not None else residuals - residuals.mean(axis=0)
 
     def sum_squared_residuals(self, B: Array, targets: Array) -> tuple[Array, Array]:

@@ -119,7 +119,7 @@ def prefetch(blocks: Iterable[T], depth: int = 2) -> Iterator[T]:
 
 
 def _iterate_results(futures: Iterator[Future[Any]], depth: int) -> Iterator[Any]:
-    """Yield results in order, with `depth` calls submitted ahead; if the caller stops, cancel the calls that wait."""
+    """Yield results in order, with `depth` calls submitted ahead; if the caller stops, cancel the waiting calls."""
     pending: deque[Future[Any]] = deque()
     try:
         while True:
@@ -141,7 +141,7 @@ def split_rows(n_rows: int, n_columns: int) -> list[slice]:
 
 
 def normalise_parts(parts: Parts) -> Sequence[Part]:
-    """Return the parts as a sequence, also if there is a single part."""
+    """Return the parts as a sequence; a single part becomes a list."""
     return [parts] if callable(parts) else parts
 
 
@@ -151,7 +151,7 @@ def iterate_blocks(parts: Sequence[Part]) -> Iterator[RowBlock]:
 
 
 def sum_parts(parts: Sequence[Part], create: Callable[[], S], mapper: PartMapper) -> S:
-    """Sum all blocks in an accumulator.
+    """Sum the blocks of each part in an accumulator, and return the merged accumulators.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ class ModelFit:
         "factor", or "rank-revealing" if the rank is below the number of columns.
     triangle, basis : (k, k) and (q, k) float64, or None
         With the first q whitened columns U of the weighted rows, U `basis` `triangle`⁻¹ has orthonormal columns
-        (without a ridge); None where the rank is deficient.
+        (without a ridge). A `basis` of None is the identity; the triangle is None where the rank is deficient.
     """
 
     delta: Array
@@ -70,7 +70,7 @@ class ModelFit:
 
 @dataclass
 class RowFactors:
-    """The factors of the rows of each kind of some configurations, with the operations grow, weigh and residual.
+    """Factors of the rows of some configurations by kind, with the operations grow, weigh and residual.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class RowFactors:
         Its whitening and baseline are those of the rows.
     by_kind : mapping of RowKind to RowFactor
     minimum_norm_factors : dict of int to MinimumNormFactor
-        Factors by number of columns, which later fits reuse.
+        By number of columns; later fits reuse them.
     """
 
     reduction: WhitenedBasis
@@ -96,7 +96,7 @@ class RowFactors:
         return any(factor.is_gram for factor in self.by_kind.values())
 
     def grow(self, rows: Any, kind: Array, multiplicity: int = 1) -> None:
-        """Add whitened rows [U | Y] ``(n, P + n_levels)``, each as often as `multiplicity` says."""
+        """Add whitened rows [U | Y] ``(n, P + n_levels)``, each `multiplicity` times."""
         self.minimum_norm_factors.clear()
         self.__dict__.pop("raw_rows", None)
         for row_kind, factor in self.by_kind.items():
@@ -113,8 +113,8 @@ class RowFactors:
     def weigh(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
         """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter.
 
-        Models with more columns than rows need no triangle unless they have a ridge, so that it has the columns of the
-        largest of the other models.
+        Without a ridge, models with more columns than rows need no triangle. If all factors are rows, the triangle
+        therefore has only the columns of the largest of the other models.
         """
         relative_weights, sizes = weights / weights.max(), self.reduction.whitened_sizes
         if self.is_gram:
@@ -124,7 +124,7 @@ class RowFactors:
         return WeightedFactor.from_rows(self, relative_weights, q)
 
     def is_well_conditioned(self) -> bool:
-        """Whether Gram matrices of these rows, and of more rows, have enough digits at the weights of the whitening."""
+        """Return whether Gram matrices of these rows, and of supersets, are accurate at the whitening weights."""
         factor, P = self.weigh(self.reduction.weights), len(self.reduction.baseline)
         return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
 
@@ -171,7 +171,7 @@ class WeightedFactor:
     R : (q, q) float64
         Upper triangular; q is P, the number of whitened columns, unless fewer columns were asked for.
     C : (q, n_levels) float64
-        Right-hand sides, of the targets minus the baseline of these columns.
+        Right-hand sides for the targets minus the baseline of these q columns.
     is_complete : bool
         Whether the Cholesky factor of Gram matrices exists; true without Gram matrices.
     """
@@ -259,23 +259,26 @@ class WeightedFactor:
         return ModelFit(delta, q, condition, FACTOR, R)
 
     def _fit_minimum_norm(self, p: int) -> ModelFit:
-        """Fit with minimum norm in columns of unit norm, which are weighted unless the rows are fewer than columns."""
+        """Compute the fit of minimum norm in columns of unit norm.
+
+        The norms are those of weighted columns, or of unweighted ones if there are fewer rows than columns.
+        """
         rows, P, cache = self.rows, len(self.rows.reduction.baseline), self.rows.minimum_norm_factors
         if rows.is_gram or sum(min(factor.n, factor.width) for factor in rows.by_kind.values()) > 2 * P:
-            cache, weights = {}, np.ones(P)
+            cache, weights = {}, np.ones(P)  # the weighted triangle has fewer rows, but serves only these weights
             X, Y = rows.reduction.whitening.to_raw_rows(self.R), self.C + self.R @ rows.reduction.baseline
         else:
             X, Y, kind = rows.raw_rows
             weights = self.weights[kind]
         factor = cache.get(p)
-        if factor is None or rows.n_rows >= p:
+        if factor is None or rows.n_rows >= p:  # then the scale depends on the weights
             scale = compute_column_scales(X[:, :p] if rows.n_rows < p else X[:, :p] * weights[:, None])
             factor = MinimumNormFactor.from_rows(X[:, :p], scale, None if factor is None else factor.null_vectors)
             cache[p] = factor
         return self._express(p, factor.solve(Y, weights), factor.rank, factor.condition)
 
     def _express(self, p: int, beta: Array, rank: int, condition: float, *arrays: Array) -> ModelFit:
-        """Express raw coefficients as a fit."""
+        """Convert raw coefficients ``(p, n_levels)`` to a fit; `arrays` are its triangle and basis, if any."""
         reduction = self.rows.reduction
         delta = reduction.whitening.unwhitening[:, :p] @ beta - reduction.baseline
         return ModelFit(delta, rank, condition, FACTOR if rank == p else RANK_REVEALING, *arrays)
@@ -288,7 +291,7 @@ class WeightedFactor:
         return np.sqrt(np.where(squares > 0, squares, 1.0))
 
     def _fit_ridge(self, p: int, q: int, ridge: float) -> ModelFit:
-        """Fit with a penalty, whose rows are folded into the triangle in raw columns of unit norm."""
+        """Fit with a ridge, whose rows are folded together with the triangle in raw columns of unit norm."""
         reduction = self.rows.reduction
         T, Y = reduction.whitening.to_raw_rows(self.R)[:q, :p], self.C + self.R @ reduction.baseline[: len(self.R)]
         scale, penalised = compute_column_scales(T), np.arange(reduction.unpenalised, p)

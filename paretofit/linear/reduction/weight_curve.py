@@ -34,7 +34,7 @@ class WeightPath:
         Ascending, evenly spaced in the logarithm.
     energy, force : mapping of str to (n, n_levels) float64
         Root mean squared errors in the units of the rows (eV/atom, eV/Å), for "train" (the subset), "test"
-        (at the level of the fit) and "reference" (the test set at the last level).
+        (the test set at the level of the fit) and "reference" (the test set at the last level).
     """
 
     ratio: Array
@@ -45,7 +45,7 @@ class WeightPath:
         """Find the ratio at which the curve of log force error against log energy error has the largest curvature.
 
         Only the part of the curve between the minima of the two errors is considered, because outside it both errors
-        grow. If this part is a single point, the result is its ratio.
+        grow. If this part has fewer than `MIN_KNEE_INTERVALS` intervals, the result is the geometric mean of its ends.
         """
         x, y = np.log(self.energy[error_type][:, level_index]), np.log(self.force[error_type][:, level_index])
         low, high = sorted((int(np.argmin(x)), int(np.argmin(y))))
@@ -162,7 +162,7 @@ class _PathBasis:
         eigenvalues, V = scipy.linalg.eigh(energies.T @ energies, check_finite=False)
         vectors = scipy.linalg.solve_triangular(factor.R[:p, :p], V, check_finite=False)
         rhs = ((A[:, :p] @ vectors).T @ (A[:, P:] + A[:, p:P] @ theta[p:]) for A in parts)
-        return cls(theta, vectors, np.clip(eigenvalues, 0.0, 1.0), *rhs)
+        return cls(theta, vectors, np.clip(eigenvalues, 0.0, 1.0), *rhs)  # outside [0, 1] only by rounding
 
     def fit(self, t: float) -> Array:
         """Fit at the ratio √t times the middle one; return whitened coefficients minus the baseline's."""

@@ -19,7 +19,7 @@ from paretofit.linear.reduction.linalg import CPU, Device, concatenate, solve_ro
 
 MAX_DEPENDENT_RESIDUAL = 1e-12  # relative residual below which a column is dependent on earlier ones: pure rounding
 WHITENING_ROWS = 128  # rows that are whitened at once: rounding may depend on the number, so it is always the same
-MAX_ZERO_COLUMN = 1e-14  # norm of a column of some rows, relative to that of all rows, which counts as zero
+MAX_ZERO_COLUMN = 1e-14  # a column of norm below this fraction of its norm in all rows counts as zero
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Whitening:
 
     @property
     def unwhitening(self) -> Array:
-        """The matrix of X = U R₀, with dropped columns, ``(P, p)``; elements below its diagonal are zero."""
+        """The matrix R₀ of X = U R₀, including dropped columns, ``(P, p)``; elements below its diagonal are zero."""
         R = np.empty((len(self.retained_columns), len(self.retained_columns) + len(self.dropped_columns)), order="F")
         R[:, self.retained_columns], R[:, self.dropped_columns] = to_numpy(self.R), self.dropped_coefficients
         return R
@@ -163,8 +163,8 @@ class WhitenedBasis:
     def whiten(self, X: Any, Y: Any) -> Any:
         """Whiten rows of a design, and subtract the baseline from their labels: [U | Y − U θ], ``(n, P + n_levels)``.
 
-        Every `WHITENING_ROWS` rows are whitened separately, so that results do not depend on the size of a block that
-        starts at a multiple of this number.
+        On the processor, rows are whitened in groups of `WHITENING_ROWS`, so that results do not depend on the size of
+        X, if X starts at a multiple of this number in the design.
         """
         step, units = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
         for k in range(0, len(X), step):

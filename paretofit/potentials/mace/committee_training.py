@@ -34,17 +34,17 @@ def train_mace_committee(
     level: str = "",
     context: RunContext,
 ) -> MacePotential:
-    """Train a committee, calibrate it on the held-out structures, fit grades to the training set, and write it.
+    """Train a committee, calibrate it on held-out structures, fit grades to the training set, and write the committee.
 
     Parameters
     ----------
     folder : Path
         Directory of the potential. An interrupted training resumes from checkpoints in the subdirectory ``training``.
     calibration_set : LabelledStructures
-        Held-out structures. The validation set can be used, but intervals are then slightly too narrow; may be empty.
+        Held-out structures; may be empty. The validation set can be used, but intervals are then slightly too narrow.
     seed : int
     warm_start_models : sequence of Path
-        Model of each member from which training starts.
+        Models from which the training of the first members starts, in order.
     context : RunContext
 
     Raises
@@ -77,7 +77,7 @@ def train_mace_committee(
 
 
 def _store_models(members: Sequence[TrainedMember], folder: Path) -> tuple[Path, ...]:
-    """Copy the networks to the directory of the potential."""
+    """Copy the networks to the directory of the potential, and return their new paths."""
     paths = []
     for k, member in enumerate(members):
         paths.append(folder / f"member_{k}.model")

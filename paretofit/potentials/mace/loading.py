@@ -1,4 +1,4 @@
-"""Loading of MACE, an optional dependency, and of its networks, only when they are used and without output."""
+"""Loading of MACE, an optional dependency, and of its networks, without output and only when they are needed."""
 
 import importlib.util
 import io
@@ -44,7 +44,7 @@ def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) ->
 
 
 def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Format further options as command-line arguments of mace_run_train.
+    """Check further options of mace_run_train, and format them as command-line arguments.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: 
 
 
 def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
-    """Compute MACE's results without the structure's info, because MACE would use keys such as a charge."""
+    """Compute MACE's results for a structure without its ``info``, because MACE would use entries such as a charge."""
     calculator.calculate(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
     results: dict[str, Any] = calculator.results
     return results
@@ -106,7 +106,7 @@ def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
 
 @contextmanager
 def limit_torch_threads() -> Iterator[None]:
-    """Use one thread, because results must not depend on the number and small networks do not become faster."""
+    """Limit torch to one thread, so that results do not depend on the number; small networks would not be faster."""
     import torch  # noqa: PLC0415  (an extra)
 
     n_threads = torch.get_num_threads()

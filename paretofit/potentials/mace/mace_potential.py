@@ -32,7 +32,7 @@ COMMITTEE_FILE = f"mace{COMMITTEE_SUFFIX}"
 
 @dataclass(frozen=True)
 class MacePotential(CommitteePotential):
-    """A committee of MACE networks, whose mean is the potential.
+    """A committee of MACE networks; the mean of their predictions is the potential.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class MacePotential(CommitteePotential):
         return cls(models, elements, device, dtype, uncertainty, record)
 
     def write(self, folder: Path) -> None:
-        """Write ``mace.json`` and the uncertainty, and sign the networks, which must already be in the directory."""
+        """Write the uncertainty and ``mace.json`` with signed digests of the networks, which must already exist."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.uncertainty is not None:
             write_committee(folder / COMMITTEE_FILE, None, self.uncertainty)
@@ -147,7 +147,7 @@ class MacePotential(CommitteePotential):
 
     @property
     def digest(self) -> str:
-        """Digest of the networks, independent of their location."""
+        """Digests of the network files as one string, independent of the location of the files."""
         return ",".join(hash_file(model) for model in self.models)
 
     def without_uncertainty(self) -> MacePotential:
@@ -169,7 +169,7 @@ class MacePotential(CommitteePotential):
             If the networks lack an element.
         """
         check_elements(atoms, self.elements)
-        calculator = self._load()  # says what to install where torch is missing
+        calculator = self._load()  # before torch is imported, because its message says what to install
         with limit_torch_threads():
             results = compute_results(calculator, atoms)
         if len(self.models) > 1:
@@ -204,12 +204,12 @@ class MacePotential(CommitteePotential):
         return MaceCalculator(self, include_members=include_members)
 
     def calculator_factory(self) -> partial[Any]:
-        """Return a function that creates MACE's calculator for these networks, also in another process."""
+        """Return a picklable function without arguments that creates MACE's calculator for these networks."""
         return partial(load_calculator, tuple(map(str, self.models)), self.device, self.dtype)
 
 
 def is_mace(path: Path) -> bool:
-    """Return whether a path belongs to a MACE committee."""
+    """Return whether a path is the directory of a MACE committee or the ``mace.json`` in it."""
     return (path / MACE_FILE).is_file() or (path.name == MACE_FILE and path.is_file())
 
 
@@ -237,7 +237,7 @@ def _load_cached(models: tuple[str, ...], device: str, dtype: str) -> Any:
 
 
 class MaceCalculator(CommitteeCalculator):
-    """ASE calculator of a `MacePotential`, whose mean is computed by MACE; see `CommitteeCalculator`."""
+    """ASE calculator of a `MacePotential` that computes the mean with MACE; see `CommitteeCalculator`."""
 
     def __init__(self, potential: MacePotential, *, include_members: bool = False) -> None:
         super().__init__(potential, include_members=include_members)

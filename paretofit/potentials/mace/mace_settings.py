@@ -124,7 +124,7 @@ class MaceSettings(StrictSettings):
     @property
     def description(self) -> str:
         """Short description of the network."""
-        # Keys that do not change the network are copied from these settings, so that only other keys are compared.
+        # Keys that do not change the network are copied from these settings, so that only the other keys are compared.
         unrelated = {key: getattr(self, key) for key in ("members", "warm_start", "device", "isolated_atoms")}
         is_preset = self == type(self)(preset=self.preset, **unrelated)
         name = f"MACE {self.preset}" if is_preset else f"MACE like '{self.preset}'"
@@ -137,7 +137,7 @@ OPTION_KEYS = {
     "correlation": "correlation", "max_num_epochs": "epochs", "lr": "learning_rate", "default_dtype": "dtype",
     "ema_decay": "ema_decay", "device": "device",
 }  # fmt: skip
-# Options that are derived from a key; below, options that users must not set.
+# Options that are derived from the value of a key. The options below it are set by paretofit and must not be changed.
 DERIVED_OPTION_KEYS = {
     "patience": "patience", "batch_size": "batch_size", "energy_weight": "weights.energy",
     "forces_weight": "weights.forces", "stress_weight": "weights.stress", "swa": "stage_two",

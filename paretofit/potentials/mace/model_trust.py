@@ -1,7 +1,9 @@
-"""Check whether networks may be unpickled, which can run any code: if they were trained here or the user trusts them.
+"""Check whether networks may be unpickled.
 
-Digests of the networks are signed with a random key of the user, ``paretofit/signing_key`` in ``$XDG_DATA_HOME`` or
-``~/.local/share``. Digests alone would prove nothing, because whoever replaces a network can also replace its digest.
+Unpickling can run any code. It is therefore limited to networks that this user trained on this computer, unless the
+user permits others. Digests of the networks are signed with a random key of the user, ``paretofit/signing_key`` in
+``$XDG_DATA_HOME`` or ``~/.local/share``. Digests alone would prove nothing, because whoever replaces a network can also
+replace its digest.
 """
 
 import hmac
@@ -26,7 +28,7 @@ _is_permitted: ContextVar[bool] = ContextVar("is_unpickling_permitted", default=
 
 @contextmanager
 def permit_unpickling(is_permitted: bool = True) -> Iterator[None]:
-    """Permit networks that were not trained here inside this context, if `is_permitted`."""
+    """If `is_permitted`, permit networks that were not trained here inside this context; nested contexts inherit it."""
     token = _is_permitted.set(is_permitted or _is_permitted.get())
     try:
         yield
@@ -45,12 +47,12 @@ def sign_digests(digests: Sequence[str]) -> str:
 
 
 def is_signed(digests: Sequence[str], signature: object) -> bool:
-    """Return whether a signature of digests is that of the user."""
+    """Return whether digests were signed with the key of the user."""
     return isinstance(signature, str) and hmac.compare_digest(sign_digests(digests).encode(), signature.encode())
 
 
 def check_trust(path: Path, digests: Sequence[str], recorded_digests: object, signature: object) -> None:
-    """Check that networks are those that were trained here, unless the context permits others.
+    """Check that networks were trained by this user on this computer, unless the context permits others.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def check_trust(path: Path, digests: Sequence[str], recorded_digests: object, si
 
 
 def _read_key() -> bytes:
-    """Read the key of the user, or create it; if it cannot be stored, return a key that ends with the process."""
+    """Read the key of the user, or create it; without a usable file, return a key for this process only."""
     parent = os.environ.get("XDG_DATA_HOME", "")
     with suppress(OSError, RuntimeError):  # no home directory, or one that cannot be written
         folder = (Path(parent) if Path(parent).is_absolute() else Path.home() / ".local" / "share") / "paretofit"

@@ -42,7 +42,7 @@ def train_members(
     seed, warm_start_models
         As in `train_mace_committee`.
     context : RunContext
-        Its number of jobs is the number of members that are trained at the same time; on GPUs, one member on each.
+        `context.jobs` members are trained at the same time; on GPUs, one member on each.
 
     Returns
     -------
@@ -78,10 +78,11 @@ def train_members(
 def _prepare_members(
     settings: MaceSettings, data: MaceData, folder: Path, seed: int, warm_start_models: Sequence[Path]
 ) -> list[MemberTraining]:
-    """Write the training files, and draw the seeds of the members."""
+    """Write the training files, draw the seeds of the members, and return the training of each member."""
     files = data.write(folder, settings.r_max)
     options = _build_options(settings, data, files, folder)
     shared = [hash_file(file) for file in files], build_option_arguments(settings.options), is_unpickling_permitted()
+    # the 7 keeps these random numbers apart from others that are drawn with the same seed
     seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, MAX_ATTEMPTS)).tolist()
     models = [*warm_start_models[: settings.members], *[None] * (settings.members - len(warm_start_models))]
     return [
@@ -93,7 +94,7 @@ def _prepare_members(
 def _list_environments(settings: MaceSettings, context: RunContext) -> list[dict[str, str]]:
     """Return environment variables for each member that can be trained at the same time."""
     if settings.device == "cpu":
-        return [{"CUDA_VISIBLE_DEVICES": ""}] * max(1, context.jobs)
+        return [{"CUDA_VISIBLE_DEVICES": ""}] * max(1, context.jobs)  # hides all GPUs
     import torch  # noqa: PLC0415  (takes seconds, and is an extra)
 
     visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -102,7 +103,10 @@ def _list_environments(settings: MaceSettings, context: RunContext) -> list[dict
 
 
 def _supervise(members: Sequence[MemberTraining], environments: Sequence[dict[str, str]]) -> Iterator[None]:
-    """Train members, at most one in each environment at a time; yield after each epoch."""
+    """Train members, at most one in each environment at a time; yield once for each epoch.
+
+    Members that are already finished are not trained again; their epochs are counted too.
+    """
     waiting_members: deque[MemberTraining] = deque()
     running_members: dict[int, MemberTraining] = {}
     for member in members:
@@ -127,14 +131,14 @@ def _supervise(members: Sequence[MemberTraining], environments: Sequence[dict[st
 
 
 def _train_on_cluster(members: Sequence[MemberTraining], context: RunContext) -> Iterator[None]:
-    """Train each member on a worker of a cluster with a shared file system; yield for each epoch."""
+    """Train each member on a worker of a cluster with a shared file system; yield its epochs when it ends."""
     for number, failure in context.map(_train_in_worker, enumerate(members), ordered=False):
         members[number].failure = failure
         yield from [None] * members[number].settings.epochs
 
 
 def _train_in_worker(task: tuple[int, MemberTraining]) -> tuple[int, str]:
-    """Train one member; return its number, and the reason if it failed."""
+    """Train one member; return its number, and the reason if it failed or else an empty string."""
     number, member = task
     for _ in _supervise([member], [{"CUDA_VISIBLE_DEVICES": ""} if member.settings.device == "cpu" else {}]):
         pass
@@ -154,7 +158,7 @@ def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Pa
         "model": "MACE",
         "batch_size": min(settings.batch_size, is_isolated.count(False)),  # MACE drops incomplete batches
         "valid_batch_size": 16,
-        "scheduler_patience": max(1, settings.patience // 3),
+        "scheduler_patience": max(1, settings.patience // 3),  # lower the learning rate before training stops
         "loss": "stress" if data.has_stress else "weighted",
         **{f"{name}_weight": getattr(settings.weights, name) for name in quantities},
         "E0s": energies,

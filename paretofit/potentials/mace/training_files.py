@@ -29,7 +29,7 @@ class MaceData:
     ----------
     training_set, validation_set : LabelledStructures
     sample_weights : (n, 2) float64, optional
-        Factors of the squared errors of energies, and of forces and stresses, for each training structure.
+        Two factors for each training structure: of the squared error of the energy, and of those of forces and stress.
     """
 
     training_set: LabelledStructures
@@ -63,9 +63,9 @@ class MaceData:
         return any(bool(atoms.pbc.all() and np.isfinite(label.stress).all()) for atoms, label in pairs)
 
     def write(self, folder: Path, r_max: float) -> tuple[Path, Path]:
-        """Write ``train.extxyz`` and ``validate.extxyz``; isolated atoms, whose energies are options, are omitted.
+        """Write ``train.extxyz`` and ``validate.extxyz`` without isolated atoms, and return the two paths.
 
-        `r_max` is the cutoff of the network in Å.
+        MACE gets the energies of isolated atoms as options instead. `r_max` is the cutoff of the network in Å.
         """
         paths = folder / "train.extxyz", folder / "validate.extxyz"
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class MaceData:
 
 
 def build_mace_frame(atoms: Atoms, label: StructureLabels, weights: Sequence[float] | Array = (1.0, 1.0)) -> Atoms:
-    """Build a labelled configuration that only has the keys that MACE reads."""
+    """Build a labelled configuration with only the keys that MACE reads."""
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     frame.info = {"REF_energy": float(label.energy), "config_energy_weight": float(weights[0]),
                  "config_forces_weight": float(weights[1]), "config_stress_weight": float(weights[1])}  # fmt: skip
@@ -94,7 +94,7 @@ def write_replay(source: Path, target: Path) -> None:
 
 
 def read_replay(source: Path) -> list[Atoms]:
-    """Read labelled structures from any file, and convert them to the keys that MACE reads.
+    """Read structures with energies and forces from any file, and give these labels the keys that MACE reads.
 
     Raises
     ------
@@ -123,17 +123,18 @@ def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str
 
     Energies come from the settings, from labelled isolated atoms (see `measure_isolation`) or from least squares: after
     subtraction of the known energies, energies per atom are fitted to the composition, as with MACE's
-    ``--E0s=average``. With a foundation model, the residuals of its predictions are fitted instead, as with
+    ``--E0s=average``. With a foundation model, known energies are only used if they cover all elements; otherwise,
+    corrections to the energies of the model are fitted to the residuals of its predictions, as with
     ``--E0s=estimated``.
     """
     structures, elements = data.training_set.structures, data.elements
     energies = np.array([float(label.energy) for label in data.training_set.labels])
     isolation = [measure_isolation(atoms, settings.r_max) for atoms in structures]
     isolated = sorted((k for k, distance in enumerate(isolation) if distance), key=isolation.__getitem__)
-    atomic = {structures[k].symbols[0]: float(energies[k]) for k in isolated}  # that of the largest box is the last
+    atomic = {structures[k].symbols[0]: float(energies[k]) for k in isolated}  # the last is from the largest box
     atomic = {symbol: energy for symbol, energy in {**atomic, **settings.isolated_atoms}.items() if symbol in elements}
     base = dict.fromkeys(elements, 0.0)
-    if len(atomic) < len(elements) and settings.foundation is not None:  # the model has another zero of energies
+    if len(atomic) < len(elements) and settings.foundation is not None:  # known energies have another zero
         base, predictions = _predict_with_foundation(settings, data)
         energies, atomic = energies - predictions, {}
     columns = [k for k, symbol in enumerate(elements) if symbol not in atomic]
@@ -148,7 +149,7 @@ def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str
 
 
 def _predict_with_foundation(settings: MaceSettings, data: MaceData) -> tuple[dict[str, float], Array]:
-    """Return the energies in eV of isolated atoms in a foundation model, and its predictions for the training set.
+    """Return a foundation model's energies of isolated atoms, and its predicted energies of the training set, in eV.
 
     Raises
     ------
@@ -170,7 +171,7 @@ def check_foundation(settings: MaceSettings, elements: Sequence[str]) -> Any:
     ------
     InputError
         If a file is invalid, the model lacks the head or an element, or 'multihead' is set for a model with a single
-        element, for which MACE fails.
+        element (MACE fails for such a model).
     """
     foundation = settings.foundation
     if foundation is None:

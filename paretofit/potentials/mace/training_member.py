@@ -1,4 +1,4 @@
-"""Training of one network of a committee in a subprocess, which is monitored, and stopped, resumed or replaced.
+"""Training of one network of a committee in a monitored subprocess that can be stopped, resumed or replaced.
 
 mace_run_train is controlled through its options, its checkpoints and the errors that it logs for each epoch, because it
 neither stops early (its ``--patience`` only starts stage two) nor detects that a network has diverged.
@@ -32,7 +32,7 @@ from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.potentials.mace.mace_settings import MaceSettings
 from paretofit.potentials.mace.model_trust import REMEDY, is_signed, sign_digests
 
-MAX_RELATIVE_LOSS = 10.0  # relative to the initial loss; above it, a network that was trained before has diverged
+MAX_RELATIVE_LOSS = 10.0  # relative to the initial loss; a pretrained network with a larger loss has diverged
 MAX_ATTEMPTS = 2  # for each member
 CHECKPOINT = re.compile(r"_epoch-(\d+)(_swa)?\.pt$")
 MODEL_NAME = "member"
@@ -47,9 +47,9 @@ class TrainedMember:
     ----------
     model : Path
     record : dict
-        ``seed``, ``epochs``, ``best_epoch``, ``stage_two``, ``stopped_early``, ``seconds`` (of gradient steps and
-        validations), ``validation`` (errors at the best epoch in eV/atom, eV/Å and eV/Å³) and ``replaced`` (reason why
-        the first attempt failed).
+        ``seed``, ``epochs``, ``best_epoch``, ``stage_two``, ``stopped_early``, ``warm_start``, ``seconds`` (of gradient
+        steps and validations), ``validation`` (errors at the best epoch in eV/atom, eV/Å and eV/Å³), ``replaced``
+        (reason why the first attempt failed), and the signed digest of the network.
     """
 
     model: Path
@@ -58,7 +58,7 @@ class TrainedMember:
 
 @dataclass(eq=False)
 class MemberTraining:
-    """Training of one member: its subprocess and log, and the decision to stop, resume or replace it."""
+    """Training of one member: its subprocess, its log, and the decisions to stop, resume or replace the network."""
 
     settings: MaceSettings
     folder: Path
@@ -94,16 +94,18 @@ class MemberTraining:
         return self.folder / f"attempt_{self.attempt}"
 
     def _compute_digest(self) -> str:
-        """Compute a digest of all inputs of the training, which does not depend on the location of files."""
+        """Compute a digest of all inputs of the training; it does not depend on the location of files."""
         options = {key: value for key, value in self.options.items() if not key.endswith("_file")}
-        options["foundation_model"] = ""
+        options["foundation_model"] = ""  # a path; the digest of the file is used instead
         options |= {"more": " ".join(self.option_arguments)} if self.option_arguments else {}
         models = [self.warm_start_model, None if self.settings.foundation is None else self.settings.foundation.file]
         model_digests = [None if model is None else hash_file(model) for model in models]
         return hash_json([options, self.seeds, self.input_digests, model_digests])
 
     def check_finished(self) -> bool:
-        """Return whether a trained network exists for the same inputs; delete results of other inputs.
+        """Return whether a complete network exists for the same inputs; delete the results of other inputs.
+
+        The digest of the inputs is signed and stored for the next check.
 
         Raises
         ------
@@ -132,18 +134,18 @@ class MemberTraining:
             record, model_digest = self.read_result().record, hash_file(self._model_path)
             is_complete = record.get("sha256") in {None, model_digest}
             return is_complete and (self.allow_pickle or is_signed([model_digest], record.get("signature")))
-        except ExecutionError:  # the system, and not the files
+        except ExecutionError:  # a problem of the system, not of the files
             raise
         except (InputError, OSError):  # missing or corrupt
             return False
 
     def read_result(self) -> TrainedMember:
-        """Read the record of the trained network."""
+        """Return the trained network with its record."""
         record = read_json_with_digest(self._record_path, "remove it to train the member again")
         return TrainedMember(self._model_path, record)
 
     def start(self, environment: dict[str, str]) -> None:
-        """Start the subprocess, which resumes from its last complete checkpoint."""
+        """Start the subprocess; the current attempt resumes from its last complete checkpoint."""
         self._environment = environment
         for attempt in range(1, MAX_ATTEMPTS):
             reason_file = self.folder / f"attempt_{attempt - 1}" / "failed.txt"
@@ -178,9 +180,13 @@ class MemberTraining:
             self._process.wait()
 
     def poll(self) -> int:
-        """Read new log lines, act on them, and return the number of epochs that were completed since the last poll."""
+        """Read new log lines, act on them, and return the number of epochs that were completed since the last poll.
+
+        When the training is done, the epochs that it did not need are counted as completed.
+        """
         n_old_epochs = self._n_reported_epochs
-        has_ended = self._process is None or self._process.poll() is not None  # before the log is read
+        # checked before the log is read: if the process has ended, the log is complete
+        has_ended = self._process is None or self._process.poll() is not None
         problem = self._read_log()
         if not self._is_finishing:
             self._n_reported_epochs = max([n_old_epochs, *(epoch + 1 for epoch in self.history)])
@@ -200,7 +206,7 @@ class MemberTraining:
         return max(0, self._n_reported_epochs - n_old_epochs)
 
     def _read_log(self) -> str:
-        """Read new complete lines of the log; return a message if the network diverged, or an empty string."""
+        """Add new complete lines of the log to `history`; return a message if a loss is not finite, or else ``""``."""
         path = next(iter(sorted((self._attempt_folder / "results").glob("*_train.txt"))), None)
         if path is None:
             return ""
@@ -223,13 +229,13 @@ class MemberTraining:
             if epoch is None:
                 self._initial_loss = loss if math.isnan(self._initial_loss) else self._initial_loss
                 continue
-            # A resumed run repeats the epochs after its checkpoint, so their earlier errors are removed.
+            # A resumed run repeats the epochs after its checkpoint; errors from the first time are removed.
             self.history = {old_epoch: errors for old_epoch, errors in self.history.items() if old_epoch < int(epoch)}
             self.history[int(epoch)] = {key: entry[key] for key in LOGGED_ERRORS if entry.get(key) is not None}
         return ""
 
     def _select_last_stage(self) -> dict[int, dict[str, float]]:
-        """Return the errors by epoch of the last stage, whose network is used."""
+        """Return the errors by epoch of the stage whose network is used: stage two, once it has started."""
         start = self.settings.stage_two_start if self.settings.stage_two is not None else 0
         return {epoch: errors for epoch, errors in self.history.items() if epoch >= start} or self.history
 
@@ -238,17 +244,17 @@ class MemberTraining:
         return min(stage, key=lambda epoch: stage[epoch]["loss"])
 
     def _can_stop(self) -> bool:
-        """Return whether the error has not decreased for `patience` epochs of the last stage."""
+        """Return whether the validation loss has not decreased for `patience` epochs of the last stage."""
         last_epoch = max(self._select_last_stage(), default=-1)
         if last_epoch < 0 or (self.settings.stage_two is not None and last_epoch < self.settings.stage_two_start):
-            return False  # MACE starts stage two
+            return False  # the first stage is ended by MACE
         return last_epoch - self._find_best_epoch() >= self.settings.patience
 
     def _list_checkpoints(self) -> list[Path]:
         return sorted((self._attempt_folder / "checkpoints").glob("*.pt"), key=_parse_epoch)
 
     def _write_best_network(self) -> None:
-        """Run MACE to write the network of the best epoch: it resumes from its checkpoint, with no further epochs."""
+        """Restart MACE at the checkpoint of the best epoch, without further epochs, so that it writes this network."""
         best_epoch = self._find_best_epoch()
         for path in self._list_checkpoints():
             if _parse_epoch(path) > best_epoch or not zipfile.is_zipfile(path):
@@ -268,7 +274,7 @@ class MemberTraining:
                 path.unlink(missing_ok=True)
 
     def _replace(self, reason: str) -> None:
-        """Start again with another seed, or fail after the last attempt."""
+        """Stop the attempt and start again with another seed; after the last attempt, record the failure."""
         self.stop()
         seed_and_reason = f"seed {self.seeds[self.attempt]}: {reason}"
         write_text(self._attempt_folder / "failed.txt", f"{seed_and_reason}\n")
@@ -280,7 +286,7 @@ class MemberTraining:
         self._launch({})
 
     def _complete(self) -> None:
-        """Store the network and its record, or replace a member whose loss did not decrease."""
+        """Store the network and its record and delete the checkpoints, or replace a member with too large a loss."""
         if not self.history:
             self._replace("it ended before its first epoch")
             return
@@ -318,7 +324,7 @@ class MemberTraining:
         self.is_done = True
 
     def _describe_exit(self) -> str:
-        """Describe the end of the subprocess by its exit code and its last line of output."""
+        """Describe the end of the subprocess by its exit code and the last line of its output."""
         lines = (self._attempt_folder / "output.log").read_text(encoding="utf-8", errors="replace").split("\n")
         last_line = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
         return f"mace_run_train ended with {self._process.returncode if self._process else '?'}: {last_line}"

@@ -1,4 +1,4 @@
-"""Axis limits, scales and ticks that ignore outliers, whose number is written above the axes."""
+"""Axis limits, scales and ticks that ignore outliers; the number of outliers is written above the axes."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,9 +10,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from paretofit.report.figures.style import add_note
 from paretofit.report.wording import format_count
 
-# Errors larger than this multiple of the lowest error (1.5 decades) are not useful, and would compress other points.
+# Errors larger than this multiple of the lowest error (1.5 decades) are not useful, and would compress all others.
 MAX_ERROR_RATIO = 30.0
-# Values above a gap of this factor, within the largest third, are also outliers: the errors of the lowest convergence
+# Within the largest third, values above a gap of this factor are outliers, too: the errors of the lowest convergence
 # level can be an order of magnitude larger than all other errors.
 MAX_GAP_RATIO = 4.0
 OUTSIDE_NOTE = (
@@ -42,7 +42,7 @@ def set_axes_limits(
 
     Returns
     -------
-    (n,) bool, whether each point is inside.
+    (n,) bool, whether each point is an inlier in x and y; if none is, the axes are left unchanged.
     """
     is_inside: np.ndarray = find_inliers(x, max_ratio_x) & find_inliers(y, max_ratio_y)
     if is_inside.any():
@@ -52,9 +52,11 @@ def set_axes_limits(
 
 
 def find_inliers(values: np.ndarray, max_ratio: float = MAX_ERROR_RATIO) -> np.ndarray:
-    """Find values that are positive, finite, at most `max_ratio` times the lowest, and below any gap, ``(n,)`` bool.
+    """Find the values that are positive, finite and not outliers, ``(n,)`` bool.
 
-    The limit is at least three times the median, so that at least half of the values are inliers.
+    Outliers are above both `max_ratio` times the lowest value and three times the median (so that at least half of the
+    values are inliers), or in the largest third above a gap of a factor `MAX_GAP_RATIO`. With an infinite `max_ratio`
+    there are no outliers.
     """
     is_positive: np.ndarray = np.isfinite(values) & (values > 0)
     if not is_positive.any() or np.isinf(max_ratio):
@@ -69,10 +71,10 @@ def find_inliers(values: np.ndarray, max_ratio: float = MAX_ERROR_RATIO) -> np.n
 
 
 def set_axis_limits(ax: Axes, axis_name: Literal["x", "y"], values: np.ndarray) -> None:
-    """Set scale and limits of one axis to show all `values`, (n,) positive; the scale of short ranges is linear."""
+    """Set limits that show all `values`, (n,) positive, on one axis; its scale is linear for short ranges, else log."""
     low, high = float(values.min()), float(values.max())
     if high / low < _MIN_LOG_RATIO:
-        margin = 0.08 * (high - low) or 0.1 * high
+        margin = 0.08 * (high - low) or 0.1 * high  # the latter if all values are equal
         bounds, scale = (max(low - margin, 0.0), high + margin), "linear"
     else:
         stretch = (high / low) ** 0.05

@@ -1,4 +1,4 @@
-"""Figures of unlabelled candidates: maps of their descriptors with the selected ones, and distributions."""
+"""Figures of unlabelled candidates: descriptor maps that mark the selected candidates, and histograms."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ MIN_MAP_POINTS = 5  # with fewer points no map is drawn
 
 
 def save_candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Draw and save the maps and the distributions.
+    """Draw and save the maps (if there are enough candidates) and the distributions.
 
     Parameters
     ----------
@@ -66,6 +66,7 @@ def embed_by_tsne(table: pd.DataFrame) -> np.ndarray:
     """Compute t-SNE of the standardised descriptors, initialised by their principal components, ``(n, 2)``."""
     from sklearn.manifold import TSNE  # noqa: PLC0415  (slow to import)
 
+    # t-SNE considers three times as many neighbours as the perplexity.
     perplexity = min(MAX_PERPLEXITY, (len(table) - 1) / 3)
     embedding = TSNE(2, perplexity=perplexity, init="pca", random_state=TSNE_SEED)
     with threadpool_limits(1):  # several threads would be slower on a busy machine, and change the last digits
@@ -100,7 +101,7 @@ def draw_distribution(ax: Axes, table: pd.DataFrame, column: str, label: str) ->
 
 
 def _select_style(kind: str, kinds: Sequence[str]) -> tuple[str, str]:
-    """Select colour and marker, which are fixed for `KINDS`, and depend on the order of appearance for other kinds."""
+    """Select colour and marker of a kind: fixed for `KINDS`, by order of appearance for other kinds."""
     all_kinds = [*KINDS, *(name for name in kinds if name not in KINDS)]
     return COLOURS[all_kinds.index(kind) % len(COLOURS)], style.level_marker(kind, all_kinds)
 
@@ -110,7 +111,7 @@ def _standardise_descriptors(table: pd.DataFrame) -> np.ndarray:
     values = table[columns].to_numpy(dtype=float)
     spread = values.std(axis=0)
     is_varying = spread > 1e-12 * np.abs(values).max(axis=0)
-    if not is_varying.any():
+    if not is_varying.any():  # all candidates have the same descriptors, which cannot be scaled
         return values[:, :2]
     return np.asarray((values[:, is_varying] - values[:, is_varying].mean(axis=0)) / spread[is_varying])
 

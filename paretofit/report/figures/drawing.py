@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from paretofit.report.figures import style
 from paretofit.report.page.sweep_page import ReportFigure
 
-MAX_SVG_BYTES = 200_000  # figures with a larger SVG (thousands of points) are shown as bitmaps
+MAX_SVG_BYTES = 200_000  # a larger SVG (thousands of points) is shown as a bitmap if that is smaller
 
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """A figure to draw: the stem of its files, and functions that draw it and return its caption."""
+    """A figure to draw: the stem of its files, a function that draws it, and one that returns its caption."""
 
     name: str
     draw: Callable[[], Axes | np.ndarray]
@@ -24,7 +24,7 @@ class FigurePlan:
 
 
 def render_figure(plan: FigurePlan, folder: Path) -> ReportFigure:
-    """Draw and save a figure; if it cannot be drawn, remove its old files, and store the reason."""
+    """Draw and save a figure; if it cannot be drawn, remove its old files and return the reason instead of an image."""
     try:
         axes = plan.draw()
     except style.CannotDrawError as reason:

@@ -1,7 +1,7 @@
 """Figures of the front: errors coloured by DFT cost, and errors against DFT cost, with a panel for each 2Jmax.
 
 The shape of a marker and the colour of its rim show the level, as in all figures; the colour of its face shows the
-third objective, on a common logarithmic scale of all panels.
+third objective, on a logarithmic scale that all panels share.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray
     ----------
     front : DataFrame, a row per point: twojmax, level, ref_energy (meV/atom), ref_force (meV/Å),
         label_seconds (s)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
@@ -94,9 +94,10 @@ def _plot_front_panels(
 
 
 def _choose_norm(values: np.ndarray, *, show_all: bool) -> tuple[Normalize, str]:
-    """Choose a logarithmic norm for the inliers (or all positive values); it is linear if all are nearly equal.
+    """Choose a colour norm for the inliers, or with `show_all` for all positive values.
 
-    Also return which end of the colour bar is pointed, because values extend beyond it.
+    The norm is logarithmic, or linear if the values are nearly equal. The second return value is the option ``extend``
+    of the colour bar: ``"max"`` if a value is above the norm.
     """
     inliers = values[axes_tools.find_inliers(values, np.inf if show_all else axes_tools.MAX_ERROR_RATIO)]
     low, high = (float(inliers.min()), float(inliers.max())) if inliers.size else (1.0, 1.0)

@@ -20,8 +20,8 @@ from paretofit.report.figures.uncertainty_plots import draw_disagreement, has_di
 
 PROPERTIES = ("energy", "forces", "stress")
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
-MEMBER_OFFSET = 0.12  # of an iteration, between the error of the potential and those of its members
-CLOSE_RATIO = 1.5  # of a true to a predicted error, marked in the figure of a batch
+MEMBER_OFFSET = 0.12  # horizontal distance between the potential and its members, in iterations
+CLOSE_RATIO = 1.5  # true errors within this factor of the predicted errors are in the shaded band
 SETS = {
     "train": ("#777777", "o", "-"),
     "validate": ("#0072B2", "s", "--"),
@@ -31,7 +31,7 @@ SETS = {
 
 
 def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
-    """Select a colour for each iteration."""
+    """Select a colour for each iteration, from dark to light."""
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.92, max(len(iterations), 1)))
     return dict(zip(sorted(iterations), shades, strict=True))
 
@@ -39,8 +39,8 @@ def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
 def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
     """Plot the root mean square errors of the potential on each set by iteration (paper 1, Fig. 4).
 
-    Beside the potential, which is the mean of the members, bars show the mean and the standard deviation of the errors
-    of the individual members on the training and the test set.
+    The potential is the mean of the members. Beside its errors on the training and the test set, bars show the mean and
+    the standard deviation of the errors of the individual members.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
 
 
 def _draw_errors(ax: Axes, iterations: pd.DataFrame, column: str, set_style: tuple[str, str, str]) -> np.ndarray:
-    """Draw the errors of the potential on a set, and of its members on some sets; return the values drawn."""
+    """Draw the errors of the potential on a set, and of its members on the training and test set; return all values."""
     set_name, (colour, marker, line) = column.split("_", maxsplit=1)[0], set_style
     label = "first test set, weighted" if set_name == "first" else set_name
     numbers, value = iterations["iteration"], iterations[column]
@@ -89,7 +89,7 @@ def _draw_errors(ax: Axes, iterations: pd.DataFrame, column: str, set_style: tup
     if set_name not in {"train", "test"}:
         return value.to_numpy(float)
     members, spread = iterations[f"{column}_members"], iterations[f"{column}_spread"]
-    bars = np.array([np.minimum(spread, 0.7 * members), spread])  # the axis is logarithmic
+    bars = np.array([np.minimum(spread, 0.7 * members), spread])  # lower ends stay positive on the logarithmic axis
     ax.errorbar(
         numbers + MEMBER_OFFSET, members, yerr=bars, color=colour, marker=marker, markerfacecolor="white",
         linestyle="none", elinewidth=0.6, alpha=0.7, label=f"{label}: members",
@@ -98,7 +98,7 @@ def _draw_errors(ax: Axes, iterations: pd.DataFrame, column: str, set_style: tup
 
 
 def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
-    """Plot true against predicted errors of newly labelled frames, by the iteration that labelled them.
+    """Plot true against predicted errors of new frames, coloured by the iteration that labelled them.
 
     The predictions are those of the committee that chose the frames, before it was trained on them.
 
@@ -132,7 +132,7 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
             ax.set_title(f"true / predicted: {(rows[true] / rows[expected]).median():.2f}")
             ax.set_xlabel(f"predicted {name} error ({UNITS[name]})")
             ax.set_ylabel(f"true {name} error ({UNITS[name]})")
-        handles: dict[str, Any] = {}
+        handles: dict[str, Any] = {}  # by label, because each panel may lack points of some iterations
         for ax in axes:
             handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
         style.add_legend_below(axes, list(handles.values()), 6)
@@ -140,7 +140,7 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
 
 
 def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFrame) -> np.ndarray:
-    """Plot disagreement against error of calibration points by iteration, with the calibration (paper 1, Fig. 5).
+    """Plot disagreement against error of calibration points, coloured by iteration, with τ = aε (paper 1, Fig. 5).
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFra
             ends = draw_disagreement(ax, points, name, groups, UNITS[name])
             _limit_to_last_iteration(ax, points, name)
             slopes = calibration.loc[calibration["property"] == name, "slope"].dropna()
-            for slope in slopes.tail(1):
+            for slope in slopes.tail(1):  # the last calibration, if there is one
                 ax.plot(ends, float(slope) * ends, "r--", label="τ = a ε")
                 ax.set_title(f"a = {float(slope):.2f}", loc="left")
         style.add_legend_below(axes, axes[0].get_legend_handles_labels()[0], 6)
@@ -172,7 +172,10 @@ def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFra
 
 
 def _limit_to_last_iteration(ax: Axes, points: pd.DataFrame, name: str) -> None:
-    """Limit the axes to the points of the last committee; those of the first span decades more."""
+    """Limit the axes to the points of the last committee, and note how many points are outside.
+
+    The points of the first committee span decades more.
+    """
     error, spread = points[f"{name}_committee_error"], points[f"{name}_std"]
     is_last = (points["of"] == points["of"].max()) & (error > MIN_RELATIVE_ERROR * error.median()) & (spread > 0)
     if is_last.sum() > 1:

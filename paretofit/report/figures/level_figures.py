@@ -26,7 +26,8 @@ from paretofit.report.figures.style import CannotDrawError
 from paretofit.report.wording import format_number
 
 VECTOR_LABEL = "shortest cell vector (Å)"
-_MAX_DISTANCE = 1.0  # from the central 99 % of the values, in units of their range; other points are only counted
+# Points farther than this from the central 99 % of the values, in units of the range of these, are counted, not drawn.
+_MAX_DISTANCE = 1.0
 _N_INTERVALS = 14  # number of intervals of the x axis for medians
 MAX_PARITY_POINTS = 15_000  # points drawn in a parity panel
 MAX_SHARED_PANEL_POINTS = 1_000  # points drawn for each level in a panel with all levels
@@ -45,12 +46,12 @@ _POINT_STYLE: dict[str, Any] = {"linewidths": 0, "rasterized": True, "zorder": 2
 
 
 def plot_energy_parity(configurations: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
-    """Plot energies per atom of each level against the reference, and the errors below; colour: shortest vector.
+    """Plot energies per atom of each level against the reference, and the errors below, coloured by shortest vector.
 
     Parameters
     ----------
     configurations : DataFrame, `LevelErrors.configurations` (eV/atom, meV/atom, Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
@@ -61,12 +62,12 @@ def plot_energy_parity(configurations: pd.DataFrame, levels: Sequence[str]) -> n
 
 
 def plot_force_parity(forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
-    """Plot force components of each level against the reference, and the errors below; colour: shortest vector.
+    """Plot force components of each level against the reference, and the errors below, coloured by shortest vector.
 
     Parameters
     ----------
     forces : DataFrame, `LevelErrors.forces` (eV/Å, Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
@@ -80,13 +81,13 @@ def plot_force_parity(forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray
 def plot_distributions(configurations: pd.DataFrame, forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Plot the distributions of energies per atom and force components at each level; the reference line is thick.
 
-    Energies are smoothed with a Gaussian kernel, which is the same at every level. Forces are counted in bins, and
+    Energies are smoothed with a Gaussian kernel of the same width at every level. Forces are counted in bins, and
     their axis is logarithmic.
 
     Parameters
     ----------
     configurations, forces : DataFrame, as in `LevelErrors` (eV/atom, eV/Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
@@ -112,7 +113,7 @@ def plot_errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -
     Parameters
     ----------
     configurations : DataFrame, `LevelErrors.configurations` (meV/atom, meV/Å, Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
@@ -135,7 +136,7 @@ def plot_errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -
 
 
 def _list_compared_levels(points: pd.DataFrame, levels: Sequence[str]) -> list[str]:
-    """List the levels below the reference that have points, by cost."""
+    """List the levels below the reference that have points, in order of cost; raise `CannotDrawError` if none has."""
     names = set(points["level"])
     compared_levels = [level for level in levels[:-1] if level in names]
     if not compared_levels:
@@ -146,7 +147,10 @@ def _list_compared_levels(points: pd.DataFrame, levels: Sequence[str]) -> list[s
 def _group_values(
     points: pd.DataFrame, column: str, compared_levels: Sequence[str], reference: str, reference_column: str
 ) -> dict[str, np.ndarray]:
-    """Group the values of a column by level; values of the reference level are included once per configuration."""
+    """Group the values of a column by level, and add the values of the reference level.
+
+    Rows of every level repeat the values of the reference level, so these are read once for each configuration.
+    """
     is_first = points["level"] == points.groupby("config_id")["level"].transform("first")
     values = {level: points.loc[points["level"] == level, column].to_numpy(float) for level in compared_levels}
     return {**values, reference: points.loc[is_first, reference_column].to_numpy(float)}
@@ -178,7 +182,10 @@ def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, uni
 
 
 def _create_panel_pairs(count: int) -> np.ndarray:
-    """Create pairs of panels, one above the other with a common x axis, and two pairs in a row; ``(count, 2)`` axes."""
+    """Create `count` pairs of panels, one above the other with a common x axis; return ``(count, 2)`` Axes.
+
+    Two pairs fit in a row.
+    """
     columns, rows = min(count, 2), (count + 1) // 2
     width = style.PAGE_WIDTH_IN if columns == 2 else style.COLUMN_WIDTH_IN
     figure = Figure(figsize=(width, 3.3 * rows + 0.5), layout="constrained")
@@ -206,7 +213,10 @@ def _create_colour_map() -> Colormap:
 
 
 def _choose_vector_norm(vectors: np.ndarray) -> Normalize | None:
-    """Choose a norm for the central 98 %, so that a few long cells do not dominate; None if all vectors are equal."""
+    """Choose a colour norm for the central 98 % of the lengths; None if all are equal.
+
+    The norm is not extended to the few longest cells, because they would leave most points in a single colour.
+    """
     finite = vectors[np.isfinite(vectors)]
     if not finite.size or np.ptp(finite) < 1e-6:
         return None
@@ -240,6 +250,7 @@ def _choose_limits(values: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(values, (0.005, 0.995))
     distance = _MAX_DISTANCE * (high - low)
     inliers = values[(values >= low - distance) & (values <= high + distance)]
+    # Equal values have no range; the margin is then a share of their magnitude.
     margin = 0.05 * np.ptp(inliers) or 0.05 * max(abs(float(low)), 1e-3)
     return float(inliers.min() - margin), float(inliers.max() + margin)
 
@@ -258,6 +269,7 @@ def _draw_medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line: Any) -> None:
     """Draw medians of y in equal intervals of x, if there are enough points; an empty interval breaks the line."""
     if len(x) < MIN_MEDIAN_POINTS:
         return
+    # The factor 1 - 1e-9 puts the largest x into the last interval; a range of zero is replaced by 1.
     interval = np.floor((x - x.min()) / (np.ptp(x) or 1.0) * _N_INTERVALS * (1 - 1e-9))
     grouped = pd.DataFrame({"x": x, "y": y}).groupby(interval)
     medians = grouped.median()[grouped.size() >= MIN_INTERVAL_POINTS]
@@ -267,7 +279,7 @@ def _draw_medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line: Any) -> None:
 
 
 def _draw_densities(ax: Axes, values: dict[str, np.ndarray], levels: Sequence[str]) -> None:
-    """Draw kernel densities in a window around the energies of the reference, and note the shares outside."""
+    """Draw kernel densities in a window around the energies of the reference, and note the shares outside it."""
     reference = values[levels[-1]]
     spread = float(np.ptp(reference)) or 0.1
     low, high = float(reference.min()) - 0.35 * spread, float(reference.max()) + 0.35 * spread
@@ -283,7 +295,7 @@ def _draw_densities(ax: Axes, values: dict[str, np.ndarray], levels: Sequence[st
 
 
 def compute_kernel_density(values: np.ndarray, grid: np.ndarray, width: float) -> np.ndarray:
-    """Compute the density of Gaussians of equal width, ``(len(grid),)``, in blocks to limit memory."""
+    """Compute the Gaussian kernel density of `values` on a grid, ``(len(grid),)``, in blocks that limit the memory."""
     total = np.zeros(len(grid))
     for start in range(0, len(values), 2000):
         steps = (grid[:, None] - values[None, start : start + 2000]) / width
@@ -299,6 +311,7 @@ def _note_shares_outside(ax: Axes, shares: dict[str, float]) -> None:
 
 def _draw_histograms(ax: Axes, values: dict[str, np.ndarray], levels: Sequence[str]) -> None:
     """Draw densities of force components in common bins on a logarithmic axis; an empty bin is a gap in the line."""
+    # If all forces are zero, the limit must still be positive.
     limit = max(_find_largest_inlier(components) for components in values.values()) or 1e-3
     limit = min(limit, _MAX_FORCE_RATIO * float(np.abs(values[levels[-1]]).max()) or limit)
     edges = np.linspace(-limit, limit, _N_BINS + 1)
@@ -319,7 +332,7 @@ def _find_largest_inlier(values: np.ndarray) -> float:
 
 
 def _select_line_style(level: str, levels: Sequence[str]) -> dict[str, Any]:
-    """Select the style of the line of a level; the line of the reference is thick, and below the other lines."""
+    """Select the style of the line of a level; the line of the reference is thick and drawn below the others."""
     width, order = (2.4, 2) if level == levels[-1] else (1.0, 3)
     return {"color": style.level_colour(level, levels), "linewidth": width, "zorder": order}
 

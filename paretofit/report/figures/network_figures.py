@@ -42,7 +42,7 @@ def combine_models(results: pd.DataFrame, networks: pd.DataFrame, levels: Sequen
     networks : DataFrame
         As ``mace.csv``.
     levels : sequence of str
-        By cost, the last is the reference.
+        In order of cost; the last is the reference.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def _draw_models(ax: Axes, rows: pd.DataFrame, cost: str, error: str, levels: Se
 
 
 def plan_network_figures(models: pd.DataFrame, levels: Sequence[str]) -> Iterator[FigurePlan]:
-    """Plan the figure, if there are networks."""
+    """Plan the figure of `plot_network_costs`; no figure without networks."""
     if (models["model_type"] == MACE).any():
         caption = (
             "Errors on the test set, against the reference, by the cost of MD (one core) and of the labels: networks "
@@ -132,7 +132,7 @@ def plan_network_figures(models: pd.DataFrame, levels: Sequence[str]) -> Iterato
 
 
 def build_network_tables(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[ReportTable]:
-    """Build the tables of the networks and of the calibration of their committees."""
+    """Build the tables of the networks and of their committees; no table without networks."""
     if networks.empty:
         return
     note = (
@@ -153,7 +153,7 @@ def build_network_tables(networks: pd.DataFrame, calibration: pd.DataFrame) -> I
 
 
 def collect_network_warnings(networks: pd.DataFrame) -> list[str]:
-    """Collect messages about problems that were resolved during training."""
+    """Collect a message for each network with problems that were resolved during its training."""
     rows = networks.dropna(subset="events") if len(networks) else networks
     return [f"Network {_describe_model(row)}: {row['events']}." for _, row in rows.iterrows()]
 
@@ -163,7 +163,7 @@ def _describe_model(row: pd.Series) -> str:
 
 
 def assess_networks(models: pd.DataFrame) -> Finding | None:
-    """Assess whether networks have lower errors than linear models, and at which cost; None without both kinds."""
+    """Assess whether networks have lower errors than linear models, and at which cost; None if a kind is absent."""
     rows = select_finite_rows(models, OBJECTIVES)
     networks, linear = rows[rows["model_type"] == MACE], rows[rows["model_type"] == LINEAR]
     if networks.empty or linear.empty:
@@ -192,7 +192,10 @@ def assess_networks(models: pd.DataFrame) -> Finding | None:
 
 
 def _describe_cheaper_network(networks: pd.DataFrame, linear: pd.DataFrame) -> str:
-    """Describe the network with the cheapest labels that reaches the force error of the best linear model."""
+    """Describe the network with the cheapest labels that reaches the force error of the best linear model.
+
+    Empty if its labels are not cheaper than those of this linear model.
+    """
     best = linear.sort_values("ref_force").iloc[0]
     networks = networks[networks["ref_force"] <= best["ref_force"]].sort_values("label_seconds")
     if networks.empty or networks["label_seconds"].iloc[0] >= best["label_seconds"]:

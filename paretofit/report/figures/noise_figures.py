@@ -42,9 +42,9 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
     points : DataFrame
         ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` (meV/atom, meV/Å) of test rows.
     table : DataFrame
-        A row per weight, level and kind; both are from `paretofit.sweep.correlate_label_noise`.
-    levels : names by cost, the last is the reference
-    kind : rows to draw, energies per atom or force components
+        A row per weight, level and kind; like `points`, from `paretofit.sweep.correlate_label_noise`.
+    levels : names in order of cost; the last is the reference
+    kind : whether energies per atom or force components are drawn
 
     Returns
     -------
@@ -87,7 +87,7 @@ def _draw_noise(ax: Axes, points: pd.DataFrame, correlations: pd.DataFrame, colo
     alpha = 0.7 if len(x) < _MAX_OPAQUE_POINTS else 0.4
     ax.scatter(x, y, s=5, color=colour, alpha=alpha, linewidths=0, rasterized=True)
     ends = np.array([-x_limit, x_limit])
-    lines = dict(zip(_GUIDES, (ends, 0.0 * ends), strict=False))
+    lines = dict(zip(_GUIDES, (ends, 0.0 * ends), strict=False))  # the third guide requires a slope
     if len(x) and len(correlations) and np.isfinite(correlations["slope"].iloc[0]):
         slope, correlation = float(correlations["slope"].iloc[0]), correlations["correlation"].iloc[0]
         lines["least squares"] = y.mean() + slope * (ends - x.mean())
@@ -114,7 +114,7 @@ def plot_training_tradeoff(
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
     path_table : DataFrame, from `paretofit.sweep.compute_weight_paths`; its curves replace the straight lines
 
     Returns
@@ -168,7 +168,7 @@ def plan_noise_figures(
     Parameters
     ----------
     results : DataFrame, a row per fit
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
     path_table : DataFrame or None, as in `plot_training_tradeoff`
     points, table : DataFrame, as in `plot_label_noise`; if they are empty, the figures of label noise are omitted
 

@@ -1,6 +1,6 @@
 """Label noise in the report: table and summary of the correlation of residuals with label errors.
 
-They correspond to Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
+The data are those of Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
 """
 
 import numpy as np
@@ -17,9 +17,9 @@ from paretofit.report.wording import (
     join_sentences,
 )
 
-# Correlations above this multiple of 1/√n, the standard deviation for n independent pairs, are treated as positive.
+# Correlations above this multiple of 1/√n count as positive; 1/√n is their standard deviation for n unrelated pairs.
 MIN_CORRELATION_SIGMAS = 3.0
-MIN_RESIDUAL_RATIO = 3.0  # label errors are hidden by residuals above this multiple of them
+MIN_RESIDUAL_RATIO = 3.0  # residuals above this multiple of the label errors hide these errors
 _NOUNS = {"energy": "energies", "force": "force components"}
 
 
@@ -98,7 +98,7 @@ def _describe_ignored_errors(table: pd.DataFrame) -> str:
 
 
 def _compare_weightings(table: pd.DataFrame) -> str:
-    """Count the cases in which a larger part of the label errors is ignored with the higher of two force weights."""
+    """Count the pairs in which the correlation is higher with the higher of two force weights."""
     ratios = sorted(set(table["weight_ratio"]))
     pairs = table.pivot_table(index=["level", "kind"], columns="weight_ratio", values="correlation").dropna()
     if len(ratios) != 2 or pairs.empty:

@@ -49,7 +49,7 @@ class CannotDrawError(InputError):
 
 
 def publication_style() -> AbstractContextManager[None]:
-    """Return a context that uses the rcParams of the figures, which are in ``paretofit.mplstyle``."""
+    """Return a context in which matplotlib uses the rcParams of ``paretofit.mplstyle``."""
     return mpl.rc_context(mpl.rc_params_from_file(_STYLE_FILE, use_default_template=False))
 
 
@@ -104,7 +104,7 @@ def ensure_axes(ax: Axes | None, height: float = 0.95) -> Axes:
 def create_panels(count: int) -> np.ndarray:
     """Create the axes of a new figure with `count` panels, two in a row (one column wide if there is only one).
 
-    If the number of panels is odd, the legend is in the last position, see `add_legend_below`.
+    If the last position of the grid is empty, it holds the legend, see `add_legend_below`.
     """
     columns, rows = min(count, 2), (count + 1) // 2
     width = PAGE_WIDTH_IN if columns == 2 else COLUMN_WIDTH_IN
@@ -118,7 +118,7 @@ def create_panels(count: int) -> np.ndarray:
 
 
 def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) -> np.ndarray:
-    """Create the axes of a new figure with `count` panels side by side; `width` (inches) is the width of a panel."""
+    """Create the axes of a new figure with `count` panels side by side, `width` inches each but at most a page."""
     if not count:
         raise CannotDrawError("there is nothing to draw")
     figure = Figure(figsize=(min(PAGE_WIDTH_IN, width * count), height), layout="constrained")
@@ -126,7 +126,7 @@ def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) 
 
 
 def add_legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) -> Legend:
-    """Add one legend for all panels, in the empty position of an odd number of panels, or else below them."""
+    """Add one legend for all panels, in the empty position of the grid if there is one, or else below the panels."""
     figure = get_parent_figure(axes)
     for ax in figure.axes:
         if ax.get_label() == LEGEND_AXES_LABEL:
@@ -149,10 +149,10 @@ def get_parent_figure(axes: Axes | np.ndarray) -> Figure:
 
 
 def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
-    """Write ``folder/name.png`` and ``folder/name.svg`` atomically.
+    """Write ``folder/name.png`` and ``folder/name.svg`` atomically, and return their paths.
 
-    The same figure always gives the same bytes, because the files have no date, and identifiers in the SVG have a fixed
-    salt.
+    The same figure always gives the same bytes: the PNG omits the version of matplotlib, and the SVG omits the date
+    and has identifiers with a fixed salt.
     """
     paths = list_figure_files(folder, name)
     with publication_style(), _arranged_once(figure):
@@ -164,7 +164,7 @@ def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
 
 @contextmanager
 def _arranged_once(figure: Figure) -> Iterator[None]:
-    """Arrange the axes of a figure here and not in each `savefig`, where it takes half of the time."""
+    """Run the layout engine once, and disable it in the context; in each `savefig` it would take half of the time."""
     engine = figure.get_layout_engine()
     if engine is None:
         yield
@@ -178,11 +178,11 @@ def _arranged_once(figure: Figure) -> Iterator[None]:
 
 
 def remove_figure(folder: Path, name: str) -> None:
-    """Remove the files of a figure that exist."""
+    """Remove the PNG and the SVG file of a figure, if they exist."""
     for path in list_figure_files(folder, name):
         remove_file(path)
 
 
 def list_figure_files(folder: Path | str, name: str) -> list[Path]:
-    """List the PNG and the SVG file of a figure."""
+    """Return the paths of the PNG and the SVG file of a figure."""
     return [Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]

@@ -39,7 +39,7 @@ def plot_energy_force_tradeoff(
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
     twojmax : model size, the largest by default
     ax : Axes to draw into; a new figure one column wide by default
     path_table : DataFrame, a row per 2Jmax, level and ratio, from `paretofit.sweep.compute_weight_paths`
@@ -68,7 +68,7 @@ def plot_energy_force_tradeoff(
 def plot_energy_force_by_twojmax(
     results: pd.DataFrame, levels: Sequence[str], *, path_table: pd.DataFrame | None = None
 ) -> np.ndarray:
-    """Plot the same as `plot_energy_force_tradeoff` in a panel for each 2Jmax.
+    """Plot the figure of `plot_energy_force_tradeoff` for every 2Jmax, with a panel for each.
 
     Returns
     -------
@@ -128,7 +128,10 @@ def select_path_curve(path_table: pd.DataFrame, level: str, kind: str, ratios: p
 def draw_level_line(
     ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool, curve: pd.DataFrame | None
 ) -> None:
-    """Draw the line of a level over the weights: solid and filled for `reference`, otherwise dotted and hollow."""
+    """Draw the line of a level over the weights: solid and filled for `reference`, otherwise dotted and hollow.
+
+    `curve` replaces the straight lines between the points.
+    """
     level = points["level"].iloc[0]
     colour = style.level_colour(level, levels)
     line: dict[str, Any] = {"linestyle": "-" if reference else ":", "linewidth": 1.2 if reference else 1.0}
@@ -186,7 +189,7 @@ def plot_learning_curves(
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
     twojmax, weight_ratio : model size and w_E/w_F; by default chosen by `choose_default_cell`
     axes : (2,) array of Axes to draw into, energy first; a new figure by default
 
@@ -228,8 +231,8 @@ def select_learning_rows(
 def choose_default_cell(frame: pd.DataFrame) -> tuple[int, float]:
     """Choose 2Jmax and w_E/w_F of the learning curve.
 
-    The 2Jmax is the largest value for which at least half of the subset sizes determine all features (the rank is the
-    number of features), or else the smallest value. The w_E/w_F is the middle of all ratios.
+    The 2Jmax is the largest value for which at least half of the subset sizes determine all features (most of their
+    fits have full rank), or else the smallest value. The w_E/w_F is the middle one of all ratios.
     """
     has_full_rank = (frame["rank"] >= frame["n_features"]).groupby([frame["twojmax"], frame["n_train"]]).mean() > 0.5
     share = has_full_rank.groupby("twojmax").mean()
@@ -255,7 +258,7 @@ def _draw_learning_curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
         names += [sampling] * len(medians)
     x, y = np.concatenate(all_sizes), np.concatenate(all_medians)
     is_inside = axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
-    if lower_ends and is_inside.any():  # includes the lower ends of bands; upper ends may be outside the axes
+    if lower_ends and is_inside.any():  # show lower ends of bands, too; upper ends may be outside
         low = np.concatenate(lower_ends)
         axes_tools.set_axis_limits(ax, "y", np.concatenate([y[is_inside], low[axes_tools.find_inliers(low)]]))
     axes_tools.annotate_outside(ax, x, y, names)

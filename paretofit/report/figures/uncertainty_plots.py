@@ -32,9 +32,9 @@ GRADES = {
     "extrapolation": ("#E69F00", "^"),
     "strong extrapolation": ("#D55E00", "s"),
 }
-CENTRAL_SHARE = 0.99  # quantile of labels and predictions that a parity figure always shows
-MAX_RANGE_RATIO = 3.0  # of all values to the central ones; above it, the axes are limited to the central ones
-MAX_SCATTER_POINTS = 20_000  # larger numbers of points are thinned out evenly
+CENTRAL_SHARE = 0.99  # a parity figure always shows values between this quantile and 1 minus it
+MAX_RANGE_RATIO = 3.0  # axes are limited if all values span more than this multiple of the central ones
+MAX_SCATTER_POINTS = 20_000  # of more points, only every second, third, ... is drawn
 
 
 def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
@@ -72,6 +72,7 @@ def _draw_parity(ax: Axes, rows: pd.DataFrame, set_names: np.ndarray, error_unit
         ax.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
         annotate_outside(ax, values[:, 0], values[:, 1])
     inset = ax.inset_axes((0.62, 0.1, 0.35, 0.3))
+    # Few large errors must not compress the histogram; if the quantile is zero, bins still require a range.
     max_error = float(np.quantile(rows["error"].abs(), 0.98)) or 1.0
     for name, (colour, order) in SETS.items():
         points = rows[set_names == name].iloc[:: max(1, len(rows) // MAX_SCATTER_POINTS)]
@@ -98,7 +99,7 @@ def plot_disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -
     table : DataFrame
         Table of an `Evaluation`; configurations of the training set are not drawn.
     slopes : DataFrame
-        ``quantity``, ``slope``, ``confidence`` of the line through the origin.
+        ``quantity``, ``slope`` of the line through the origin, and ``confidence``, the half width of its interval.
 
     Returns
     -------
@@ -125,14 +126,17 @@ def plot_disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -
 
 
 def has_disagreement(rows: pd.DataFrame, quantity: str) -> bool:
-    """Return whether any row has a disagreement and an error of a quantity."""
+    """Return whether any row has both a positive disagreement and a positive error of a quantity."""
     return bool((rows[f"{quantity}_std"] * rows[f"{quantity}_committee_error"]).gt(0).any())
 
 
 def draw_disagreement(
     ax: Axes, rows: pd.DataFrame, quantity: str, groups: Iterable[tuple[pd.Series, dict[str, Any]]], unit: str
 ) -> np.ndarray:
-    """Draw disagreement against error for groups of rows, (mask, style), and return the range of the errors, (2,)."""
+    """Draw disagreement against error, and return the lowest and highest error that is shown, ``(2,)``.
+
+    `groups` are pairs of a mask of rows and the style of their points.
+    """
     error, spread = rows[f"{quantity}_committee_error"], rows[f"{quantity}_std"]
     is_shown = (error > MIN_RELATIVE_ERROR * error.median()) & (spread > 0)
     for mask, point_style in groups:
@@ -143,7 +147,7 @@ def draw_disagreement(
 
 
 def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.ndarray:
-    """Plot true-positive rate and positive predictive value by both thresholds (equations 3 and 4).
+    """Plot maps of the true-positive rate and the positive predictive value over both thresholds (equations 3 and 4).
 
     Parameters
     ----------
@@ -195,8 +199,8 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     curve : DataFrame
-        ``quantity, nominal, test_set, conformal, spread``: nominal coverage, test set, and coverage of conformal
-        intervals and of intervals with the disagreement as the standard deviation of a normal distribution.
+        ``quantity, test_set``, ``nominal`` coverage, and the measured coverage of conformal intervals (``conformal``)
+        and of intervals that treat the disagreement as a standard deviation of normal errors (``spread``).
 
     Returns
     -------
@@ -220,7 +224,10 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
 
 
 def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
-    """Plot errors against the maximum extrapolation grade, with the limits of (strong) extrapolation, 1 and 2."""
+    """Plot errors against the maximum extrapolation grade.
+
+    Dotted lines mark the limits of extrapolation (1) and strong extrapolation (2).
+    """
     quantities = [name for name in ERROR_UNITS if table[f"{name}_error"].abs().gt(0).any()]
     finite = table[np.isfinite(table["extrapolation_grade"])]
     if finite.empty or not quantities:

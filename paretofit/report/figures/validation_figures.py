@@ -17,8 +17,8 @@ from paretofit.report.figures import style
 LINE_STYLES = ("-", "--", ":", "-.")
 COLOURS = tuple(style.COLOURS[k] for k in (4, 5, 2, 3, 6, 0, 7, 8, 1))  # dark and distinct colours first
 SIZE_UNITS = {"volume": "Å³", "area": "Å²", "length": "Å"}
-MAX_LABEL_LENGTH = 30  # characters of all labels of an axis that do not overlap
-MAX_EOS_ENERGY = 1.6  # eV/atom above the lowest energy
+MAX_LABEL_LENGTH = 30  # characters of all labels of an axis; labels with more would overlap and are slanted
+MAX_EOS_ENERGY = 1.6  # eV/atom above the lowest energy, upper limit of the axis
 
 
 def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
@@ -29,7 +29,7 @@ def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
     eos : DataFrame
         ``volume``, ``energy``, ``structure``, ``potential``.
     size : str
-        ``volume``, or ``area`` (Å²/atom) of sheets or ``length`` (Å/atom) of wires, which replaces that column.
+        Column of the x axis: ``volume``, ``area`` of sheets (Å²/atom) or ``length`` of wires (Å/atom).
     """
     _require_rows(eos)
     shifted = eos.assign(energy=eos["energy"] - eos.groupby("potential")["energy"].transform("min"))
@@ -45,8 +45,8 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
     Parameters
     ----------
     bands, labels, density : DataFrame
-        Tables of a phonon spectrum (`paretofit.validation`) with a column ``potential``. The paths of other potentials
-        are scaled to the length of the path of the first.
+        Tables of a phonon spectrum (`paretofit.validation`) with a column ``potential``. The band paths of all
+        potentials are scaled to the same length, that of the first potential.
 
     Returns
     -------
@@ -66,6 +66,7 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
                 left.plot(mode["distance"], mode["frequency"], linewidth=0.9, **curve)
             states = density[density["potential"] == name]
             right.plot(states["density"], states["frequency"], **curve)
+        # Two labels at one distance belong to a jump of the path.
         points = ticks.groupby("distance", sort=True)["label"].agg(lambda names: "|".join(dict.fromkeys(names)))
         left.set_xticks(list(points.index), [text.replace("G", "Γ") for text in points], fontsize=6)
         left.set(xlim=(0, ticks["distance"].max()), ylabel="frequency (THz)")
@@ -87,6 +88,7 @@ def plot_interlayer(curve: pd.DataFrame) -> Axes:
     """Plot energy (meV/atom) against interlayer distance (Å), without and with dispersion (paper 1, Fig. 6)."""
     labels = ("interlayer distance (Å)", "energy relative to separate layers (meV/atom)")
     ax = _plot_curves(curve, ("distance", "energy"), labels, baseline=0.0, kind="dispersion")
+    # Shows the well and the approach to zero, but not the steep repulsion.
     lowest = float(curve["energy"].min())
     ax.set_ylim(1.15 * min(lowest, -5.0), max(20.0, -1.2 * lowest))
     return ax
@@ -134,7 +136,7 @@ def _plot_curves(
 
 
 def plot_defects(table: pd.DataFrame) -> Axes:
-    """Plot formation energies (eV), with a bar for each pair of potentials for relaxation and evaluation.
+    """Plot formation energies (eV), with a bar for each pair of the relaxing and the evaluating potential.
 
     The values correspond to paper 1, Table I.
     """
@@ -166,7 +168,10 @@ def _require_rows(table: pd.DataFrame) -> None:
 
 
 def _add_legend(ax: Axes, kinds: list[str], potentials: list[str]) -> None:
-    """Add a legend of kinds by colour and, if there are several, of potentials by line style."""
+    """Add a legend of several kinds by colour, and of potentials by line style.
+
+    Potentials are omitted if only the kinds differ; with a single kind, they also have different colours.
+    """
     is_single = len(kinds) == 1
     handles = [] if is_single else [_build_handle(name, COLOURS[k % len(COLOURS)]) for k, name in enumerate(kinds)]
     if len(potentials) > 1 or is_single:

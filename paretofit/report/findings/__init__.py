@@ -1,4 +1,4 @@
-"""Findings: what holds in the results of a study, and what does not."""
+"""Findings: questions about the results of a study, and their answers."""
 
 import lazy_loader
 

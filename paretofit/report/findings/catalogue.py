@@ -16,7 +16,7 @@ from paretofit.report.findings.weight_finding import assess_force_weight
 def collect_findings(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> list[Finding]:
     """Collect all findings, in the order of the report; the parameters are those of `assess_levels_on_front`."""
     if len(levels) == 1:
-        # Questions about levels cannot be asked, and results of the published study for beryllium say nothing here.
+        # With a single level there is nothing to compare with other levels or with the published results for beryllium.
         sampling = assess_leverage_sampling(results, levels)
         sampling_findings = [replace(sampling, published_result="")] if sampling.status != "not tested" else []
         return [*collect_single_level_findings(results, levels[0]), *sampling_findings]

@@ -10,15 +10,15 @@ FindingStatus = Literal["yes", "no", "mixed", "not tested", "measured"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Answer to a question of the published study, derived from a results table.
+    """Answer to a question about a results table, with the numbers that support it.
 
     Attributes
     ----------
-    name : short name, also of the file of its numbers
+    name : short name, also part of the name of the file with the numbers
     question : question that the finding answers
-    status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` if yes and no do not apply
+    status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` if it is not a yes/no question
     answer : a few sentences with numbers and units
-    published_result : result of the published study; empty if the question is not one of this study
+    published_result : answer in the published study; empty if the study does not answer the question
     numbers : table with the numbers of the answer; empty if the question could not be tested
     """
 
@@ -36,12 +36,12 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """Answer, followed by the result of the published study."""
+        """Answer, followed by the result of the published study if there is one."""
         return f"{self.answer} {self.published_result}".strip()
 
 
 def combine_answers(answers: list[str]) -> FindingStatus:
-    """Return ``"yes"`` or ``"no"`` if all answers agree, otherwise ``"mixed"``; ``"not tested"`` without answers."""
+    """Return ``"yes"`` or ``"no"`` if every answer is this word, otherwise ``"mixed"``; ``"not tested"`` if none."""
     if not answers:
         return "not tested"
     if set(answers) == {"yes"}:

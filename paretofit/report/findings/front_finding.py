@@ -24,11 +24,11 @@ PAPER = (
     "In the paper levels 1 and 2 of 6 are absent; 10 to 20 minutes of DFT favour level 3, 20 to 1,000 "
     "minutes level 4 and more than 3,000 minutes level 5, while level 6 appears only at the highest cost."
 )
-MAX_LISTED_RANGES = 6  # maximum number of budget ranges in a sentence
+MAX_LISTED_RANGES = 6  # budget ranges listed in one sentence
 
 
 def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Finding:
-    """Assess which levels are on the front, and which level is best for each budget of labels.
+    """Assess which levels are on the front, and which level is best for each label budget.
 
     The cheapest setting is always on a front that includes cost, however large its errors are. The status is therefore
     stricter: a cheaper level is worth using if it gives the lowest error at some budget that would also pay for the
@@ -37,15 +37,15 @@ def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: S
     Parameters
     ----------
     results : DataFrame, a row per fit
-    front : DataFrame, a row per point of the overall front (energies meV/atom, forces meV/Å, s)
-    levels : names by cost, the last is the reference
+    front : DataFrame, a row per point of the front over all 2Jmax (meV/atom, meV/Å, s)
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
     Finding
         Yes if a cheaper level is worth using for energy and force errors at every 2Jmax, no if this is never the case,
-        mixed otherwise. ``numbers`` has a row per (2Jmax or all, level); ``energy_from_s`` and ``energy_to_s`` are the
-        lowest and the highest budget at which the level gives the lowest energy error.
+        mixed otherwise. ``numbers`` has a row per (2Jmax or ``"all"``, level); ``energy_from_s`` and ``energy_to_s``
+        are the lowest and the highest budget at which the level gives the lowest energy error.
     """
     table = summaries.select_finite_rows(summaries.compute_medians(results, levels), summaries.OBJECTIVES)
     reason = _find_obstacle(table, levels)
@@ -82,7 +82,11 @@ def _find_obstacle(table: pd.DataFrame, levels: Sequence[str]) -> str:
 
 
 def tabulate_front_levels(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFrame:
-    """Tabulate, for each level, its points on a front and the budgets (s) at which it gives the lowest error."""
+    """Tabulate, for each level, the number, the costs and the lowest errors of its points on a front.
+
+    ``*_from_s`` and ``*_to_s`` are the lowest and the highest budget (s) at which the level gives the lowest energy or
+    force error; NaN if there is no such budget.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for level in levels:
         points = front[front["level"] == level]
@@ -115,10 +119,12 @@ def find_best_levels(front: pd.DataFrame, column: str) -> list[tuple[str, float,
 
 
 def _find_budget_limits(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict[str, Any]:
-    """Find the budget (s) up to which a cheaper level is better although the reference level is affordable.
+    """Find the highest budget (s) at which a cheaper level is better although the reference level is affordable.
 
-    There is a budget for the energy and one for the force error: NaN if no cheaper level is better, infinity if the
-    reference level never gives the lowest error.
+    Returns
+    -------
+    dict with ``affordable``, the lowest cost of the reference level (s), and the limits for ``energy`` and ``force``
+    errors: NaN if no cheaper level is better, infinity if a cheaper level is still better at the highest budgets.
     """
     min_cost = settings.loc[settings["level"] == reference, "label_seconds"].min()
     limits: dict[str, Any] = {"affordable": min_cost}
@@ -157,7 +163,7 @@ def _describe_budgets(front: pd.DataFrame) -> str:
 
 
 def _describe_limits(limits: pd.DataFrame) -> str:
-    """Describe, by 2Jmax, up to which budget a cheaper level is better although the reference level is affordable."""
+    """Describe, for each 2Jmax, the budgets from `_find_budget_limits`."""
     cases = []
     for _, row in limits.iterrows():
         ends = [_describe_end(row[kind], kind) for kind in summaries.ERROR_KINDS.values()]

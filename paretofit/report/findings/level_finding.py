@@ -15,17 +15,17 @@ PAPER = (
     "In the paper they fall up to level 5 of 6, and the last two levels give the same errors "
     "(5.05 meV/atom and 110.5 meV/Å at w_E/w_F = 150)."
 )
-MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error are treated as none, as in the paper at saturation
-MAX_LISTED_STEPS = 3  # maximum number of steps in a sentence
+MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error count as no change
+MAX_LISTED_STEPS = 3  # steps listed in one sentence
 
 
 def assess_error_decrease(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
-    """Compare adjacent levels at the largest subset, for every 2Jmax and w_E/w_F.
+    """Compare the errors of adjacent levels at the largest subset, for every 2Jmax and w_E/w_F.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
@@ -93,7 +93,7 @@ def _describe_example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
 
 
 def _describe_exceptions(steps: pd.DataFrame) -> str:
-    """List steps at which errors do not fall; the table of numbers contains all steps."""
+    """Describe the steps at which an error does not fall, at most `MAX_LISTED_STEPS` for each kind of error."""
     parts = []
     for kind in ("energy", "force"):
         exceptions = steps[steps[kind].isin(["rises", "same"])]

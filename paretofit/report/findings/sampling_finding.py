@@ -44,14 +44,14 @@ def assess_leverage_sampling(results: pd.DataFrame, levels: Sequence[str]) -> Fi
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
     Finding
-        Yes if both methods have lower energy and force errors (p < 0.05), mixed if only some errors are lower, no if
-        none is.
-        ``numbers`` has a row per cell, sampling method and kind of error.
+        Yes if both methods have significantly lower energy and force errors (p < 0.05), mixed if only some of these
+        errors are, no if none is, not tested with fewer than `MIN_REPEATS` repetitions. ``numbers`` has a row
+        per cell, sampling method and kind of error.
     """
     frame = prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
@@ -85,7 +85,7 @@ def _find_obstacle(frame: pd.DataFrame, levels: Sequence[str]) -> str:
 
 
 def drop_whole_training_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
-    """Drop the largest subset size of a 2Jmax if all sampling methods and repetitions give the same fit there.
+    """Drop, for each 2Jmax, the largest subset size if all its sampling methods and repetitions give the same errors.
 
     Returns
     -------
@@ -132,7 +132,11 @@ def _compute_spread(values: pd.Series) -> float:
 
 
 def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, name: str, column: str, kind: str) -> dict[str, Any]:
-    """Count the cells with lower errors, average the ratios geometrically, and compute the p-value of the rank test."""
+    """Compute the numbers that compare one kind of error of the method `name` with random sampling.
+
+    They are the number of cells with a lower median (``wins``), the geometric means of the ratios of medians and of
+    spreads, whether the mean rank is lower, and the p-value of the rank test (NaN below `MIN_REPEATS` repetitions).
+    """
     method_cells = cells[(cells["sampling"] == name) & (cells["error"] == kind)]
     ranks, random_ranks = _average_ranks(frame, column, name)
     repeats = min(len(ranks), len(random_ranks))
@@ -159,7 +163,7 @@ def _average_ranks(frame: pd.DataFrame, column: str, name: str) -> tuple[np.ndar
 
     Returns
     -------
-    Average ranks of the repetitions of the method `name`, and of random sampling.
+    The average rank of each repetition, for the method `name` and for random sampling.
     """
     errors = frame[frame["sampling"].isin([name, "random"]) & np.isfinite(frame[column])]
     table = errors.pivot_table(index=CELL, columns=["sampling", "repeat"], values=column).dropna()

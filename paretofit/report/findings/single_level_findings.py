@@ -13,7 +13,7 @@ QUESTIONS = {
     "weights": "Which weight ratio of energies to forces?",
     "models": "Which 2Jmax, at which MD speed?",
 }
-MIN_RELATIVE_GAIN = 0.05  # a larger model with a smaller gain is not worth its MD cost
+MIN_RELATIVE_GAIN = 0.05  # a larger model that gains less is not worth its MD cost
 
 
 def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Finding]:
@@ -27,6 +27,7 @@ def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Fin
     medians = summaries.select_finite_rows(
         summaries.compute_medians(results, [level]), list(summaries.ERROR_KINDS), positive=True
     )
+    # The geometric mean ranks settings by both errors, independently of their units.
     medians = medians.assign(both=np.sqrt(medians["ref_energy"] * medians["ref_force"]))
     answers = [("No setting has finite errors on the test set.", pd.DataFrame())] * len(QUESTIONS)
     if len(medians):
@@ -38,7 +39,7 @@ def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Fin
 
 
 def describe_single_level(results: pd.DataFrame) -> list[str]:
-    """Describe sizes, weights and models of a study with one level, a paragraph each; empty with several levels."""
+    """Return a paragraph each on sizes, weights and models of a study with one level; none with several levels."""
     levels = results["level"].astype(str).unique()
     if len(levels) != 1:
         return []
@@ -47,7 +48,7 @@ def describe_single_level(results: pd.DataFrame) -> list[str]:
 
 
 def _describe_learning(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """Describe the lowest errors of each subset size, and the gain from the last increase of the size."""
+    """Describe the lowest errors of each subset size and the effect of doubling it; return text and numbers."""
     by_size = medians.groupby("n_train")
     best = medians.loc[by_size["both"].idxmin()].sort_values("n_train", ignore_index=True)
     numbers = best[["n_train", "twojmax", "weight_ratio", "sampling", *summaries.ERROR_KINDS]]
@@ -61,9 +62,10 @@ def _describe_learning(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 
 def _extrapolate(best: pd.DataFrame) -> str:
-    """Describe the change of the errors for twice the configurations, from the slope over the upper half of sizes."""
+    """Describe how the errors change if the number of configurations doubles, from a fit to the upper half of sizes."""
     if len(best) < 2:
         return "Only one size was tested, so there is no learning curve: add smaller 'sizes'."
+    # The upper half of the sizes, or both if there are only two, because a slope requires two sizes.
     upper = best.iloc[len(best) // 2 - (len(best) == 2) :]
     upper = upper if len(upper) > 1 else best.iloc[-2:]
     changes = []
@@ -75,7 +77,7 @@ def _extrapolate(best: pd.DataFrame) -> str:
 
 
 def _describe_weights(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """Describe the errors over the weight ratios of the largest model, trained on the largest subset."""
+    """Describe the best weight ratios of the largest model at the largest subset; return text and numbers."""
     rows = summaries.select_largest_subset(medians)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
     numbers = rows[["twojmax", "weight_ratio", *summaries.ERROR_KINDS]]
@@ -96,7 +98,7 @@ def _describe_weights(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 
 def _describe_models(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """Describe the best errors of each 2Jmax at the largest subset, with the MD speed."""
+    """Describe the best errors and the MD speed of each 2Jmax at the largest subset; return text and numbers."""
     rows = summaries.select_largest_subset(medians)
     best = rows.loc[rows.groupby("twojmax")["both"].idxmin()].sort_values("twojmax", ignore_index=True)
     cost_columns = [name for name in ("n_features", MD_COST_COLUMN) if name in best]
@@ -111,12 +113,12 @@ def _describe_models(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 
 def _format_speed(row: pd.Series) -> str:
-    cost = row.get(MD_COST_COLUMN, np.nan)
+    cost = row.get(MD_COST_COLUMN, np.nan)  # µs per atom and step
     return f", {format_number(1e6 / cost)} atom-steps/s of MD on one core" if np.isfinite(cost) and cost > 0 else ""
 
 
 def _advise(best: pd.DataFrame) -> str:
-    """Name the smallest model from which larger ones gain little."""
+    """Name the smallest model whose errors are within `MIN_RELATIVE_GAIN` of the lowest; empty for one model."""
     if len(best) < 2:
         return ""
     lowest = best["both"].min()

@@ -21,16 +21,16 @@ MIN_RELATIVE_GAIN = 0.01  # smaller changes of the energy error do not count
 
 
 def assess_force_weight(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
-    """Compare the energy error against the reference over w_E/w_F, at the largest subset.
+    """Compare the energy errors against the reference at different w_E/w_F, for the largest subset.
 
     A smaller w_E/w_F is a larger force weight. For a level and 2Jmax, the answer is *yes* if the energy error at the
-    smallest w_E/w_F is more than 1 % below that at the largest, *partly* if this is only the case for a ratio in
-    between, and *no* otherwise. The status combines the answers of the lowest levels, see `select_lowest_levels`.
+    smallest w_E/w_F is more than 1 % below that at the largest, *partly* if only the error at a ratio in between is,
+    and *no* otherwise. The status combines the answers of the lowest levels, see `select_lowest_levels`.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
@@ -78,7 +78,7 @@ def _describe_levels(low: pd.DataFrame, lowest_levels: Sequence[str]) -> str:
         answers = low[low["level"] == level]
         if answers.empty:
             continue
-        row = answers.iloc[-1]
+        row = answers.iloc[-1]  # the largest 2Jmax
         sentences.append(
             f"level {level}: {_count_answers(answers)} (at {row['twojmax']}: {format_number(row['energy_at_largest'])} "
             f"meV/atom at w_E/w_F = {format_ratio(row['largest_ratio'])}, {format_number(row['energy_at_smallest'])} "

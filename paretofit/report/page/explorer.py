@@ -1,7 +1,7 @@
 """Data for the interactive explorer of the page: every setting as a point, in a compact form.
 
 The page (``explorer.html`` and ``explorer_script.html``, with plotly.js) filters, draws and recommends settings. This
-module only converts a table to columns for JSON, and compresses the library; a recommendation is a minimum over these
+module only converts a table to columns for JSON, and compresses plotly.js; a recommendation is a minimum over these
 columns.
 """
 
@@ -34,7 +34,7 @@ QUANTITIES = {  # name and unit of each possible axis
 }
 MAX_SETTINGS = 20_000  # 1.3 MB on the page; a laptop computes their front in 0.1 s
 _OTHER_COLUMNS = ["twojmax", "weight_ratio", "test_energy", "test_force", "n_features", "n_repeats"]
-_SIGNIFICANT_DIGITS = 7  # more than errors have, so that rounding does not change a minimum
+_SIGNIFICANT_DIGITS = 7  # more than errors need, so that rounding does not change a minimum
 _SYMBOLS = {  # symbol of plotly by marker of matplotlib
     "v": "triangle-down", "^": "triangle-up", "s": "square", "D": "diamond", "o": "circle", "P": "cross", "X": "x",
     "<": "triangle-left", ">": "triangle-right", "p": "pentagon", "h": "hexagon",
@@ -54,17 +54,17 @@ def build_explorer_data(
     ----------
     points : DataFrame, a row per setting
         From `paretofit.report.tables.compute_medians`: errors in meV/atom and meV/Å, ``label_seconds`` in s,
-        ``md_us_per_atom_step`` in µs. Values that are not finite are unknown.
-    levels : names of the convergence levels by cost, the last is the reference
-    study : settings of the study, as in its YAML file; if they are given, the YAML of a point is a complete study
-    max_settings : maximum number of settings; those farthest from the front of their level, 2Jmax and sampling method
-        are dropped
+        ``md_us_per_atom_step`` in µs. Values that are not finite count as unknown.
+    levels : names of the convergence levels in order of cost; the last is the reference
+    study : settings of the study, as in its YAML file; with them, the page can give the complete YAML of a point
+    max_settings : maximum number of settings; those with the highest Pareto rank within their level, 2Jmax and sampling
+        method are dropped
 
     Returns
     -------
     dict for JSON: ``columns`` (lists of equal length, None where unknown; ``level`` and ``sampling`` are indices of the
     lists ``levels`` and ``samplings``), ``levels``, ``samplings``, ``quantities``, ``left_out`` (number of dropped
-    settings), ``base`` (YAML of the study without the keys that a point sets, by level) and ``reference``.
+    settings), ``base`` (for each level, YAML of the study without the keys that a point sets) and ``reference``.
     """
     levels, samplings = [str(level) for level in levels], list_sampling_methods(points)
     selected = _select_near_fronts(points.reset_index(drop=True), max_settings)
@@ -105,20 +105,20 @@ def embed_explorer_data(data: Mapping[str, Any]) -> dict[str, Markup]:
 
 @cache
 def _compress_library() -> str:
-    compressed = gzip.compress(get_plotlyjs().encode("utf-8"), mtime=0)  # without a date, bytes are reproducible
+    compressed = gzip.compress(get_plotlyjs().encode("utf-8"), mtime=0)  # no date, so that the bytes are reproducible
     return base64.b64encode(compressed).decode("ascii")
 
 
 def _select_near_fronts(points: pd.DataFrame, max_rows: int) -> pd.DataFrame:
-    """Select rows by their Pareto rank within a level, 2Jmax and sampling method; rows on the front come first.
+    """Select at most `max_rows` rows, with the lowest Pareto rank within their level, 2Jmax and sampling method.
 
-    The best setting for any choice of levels, models and methods is on one of these fronts, so recommendations do not
-    change as long as all fronts are selected.
+    The best setting for any choice of levels, models and methods is on the front of one such group, so recommendations
+    do not change as long as `max_rows` is enough for all fronts.
     """
     if len(points) <= max_rows:
         return points
     values = points[OBJECTIVES].to_numpy(dtype=float)
-    values = np.where(np.isfinite(values), values, np.inf)
+    values = np.where(np.isfinite(values), values, np.inf)  # an unknown objective counts as the worst
     rank = np.zeros(len(points), dtype=int)
     for rows in points.groupby(["twojmax", "level", "sampling"]).indices.values():
         rank[rows] = moocore.pareto_rank(values[rows])
@@ -142,7 +142,7 @@ def _format_base_study(study: Mapping[str, Any], levels: set[str]) -> str:
         content["basis"] = {"twojmax": max_twojmax, **(study.get("basis") or {})}
         leverage = {key: value for key, value in (study.get("leverage") or {}).items() if value is not None}
         content["leverage"] = {"twojmax": max_twojmax, **leverage}
-    if study.get("ridge"):  # figures and points belong to the first penalty
+    if study.get("ridge"):  # the results of the page are those of the first penalty
         content["ridge"] = list(study["ridge"])[:1]
     cost = dict(study.get("cost") or {})
     if isinstance(seconds := cost.get("label_seconds"), Mapping):

@@ -27,10 +27,10 @@ CRITERIA = {_ENERGY: "energy", _FORCE: "force", _BOTH: "both"}
 _ALL = "all"
 _POINT_COLUMNS = ["twojmax", "sampling", "n_train", "weight_ratio", _ENERGY, _FORCE]
 MAX_TABLE_ROWS = 75
-MAX_LISTED_RANGES = 6  # maximum number of budget ranges in a sentence
-MIN_RANGE_DECADES = 0.05  # shorter ranges are omitted if there are too many ranges
-_GROWTH = 1.5  # factor by which this minimum grows until the number of ranges is small enough
-MAX_MIN_DECADES = {"sentence": 1.0, "table": 0.5}  # upper limits of this minimum
+MAX_LISTED_RANGES = 6  # budget ranges listed in one sentence
+MIN_RANGE_DECADES = 0.05  # first minimum length of a range, if there are too many ranges
+_GROWTH = 1.5  # factor by which the minimum length grows until few enough ranges remain
+MAX_MIN_DECADES = {"sentence": 1.0, "table": 0.5}  # the minimum length stops growing at these values
 
 
 def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Iterator[ReportTable]:
@@ -39,8 +39,8 @@ def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Seque
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å, s, µs/atom/step)
-    front : DataFrame, a row per point that is not dominated, over all 2Jmax or for each, with `FRONT_COLUMNS`
-    levels : names by cost, the last is the reference
+    front : DataFrame with `FRONT_COLUMNS`, a row per point of the front over all 2Jmax or of the front of each 2Jmax
+    levels : names in order of cost; the last is the reference
 
     Yields
     ------
@@ -48,7 +48,8 @@ def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Seque
         Best level by budget (if the cost of labels is known), knee points, and shares of the front.
     """
     medians = summaries.compute_medians(results, levels)
-    # The whole training set has the sampling method "all", as in the front.
+    # As in the front, the sampling method of the whole training set is "all". The size is NaN if the front has no such
+    # point; the comparison is then False, and no sampling method is replaced.
     whole_set_size = front.loc[front["sampling"] == _ALL, "n_train"].min()
     table = medians.assign(sampling=medians["sampling"].where(~(medians["n_train"] >= whole_set_size), _ALL))
     priced = _select_priced(table)
@@ -64,10 +65,11 @@ def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Seque
 
 
 def describe_budget(results: pd.DataFrame, levels: Sequence[str]) -> str:
-    """Describe which level is best for each budget of labels, in one paragraph.
+    """Describe which level is best for each label budget, in one paragraph.
 
-    The best level has the lowest √(energy error · force error), over all 2Jmax and for each 2Jmax. The paper has
-    similar statements: "10-20 minutes favours level 3, 20-1000 minutes level 4, more than 3000 minutes level 5".
+    The best level is that with the lowest √(energy error · force error) over all 2Jmax. For each 2Jmax, only the budget
+    above which the reference level is best is given. The paper has similar statements: "10-20 minutes favours
+    level 3, 20-1000 minutes level 4, more than 3000 minutes level 5".
     """
     priced = _select_priced(summaries.compute_medians(results, levels))
     if priced.empty:
@@ -118,13 +120,13 @@ def _describe_reference_start(ranges: dict[str, pd.DataFrame], reference: str) -
 
 
 def _select_priced(table: pd.DataFrame) -> pd.DataFrame:
-    """Select settings with positive finite errors and cost, and add √(energy · force)."""
+    """Select settings with positive finite errors and cost, and add the column √(energy error · force error)."""
     rows = summaries.select_finite_rows(table, summaries.OBJECTIVES, positive=True)
     return rows.assign(**{_BOTH: np.sqrt(rows[_ENERGY] * rows[_FORCE])})
 
 
 def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
-    """Compute the front over all 2Jmax from the front on the page or, without costs, from the two errors."""
+    """Compute the front over all 2Jmax, from `front` if costs are known, otherwise from the errors in `usable`."""
     if len(objectives) == len(summaries.OBJECTIVES):
         overall = summaries.select_finite_rows(
             summaries.compute_overall_front(front), summaries.OBJECTIVES, positive=True
@@ -135,10 +137,10 @@ def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives
 
 
 def _compute_fronts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Compute the front of each 2Jmax and of all models, by the names in the tables.
+    """Compute the front of each 2Jmax and the front over all 2Jmax; the keys are the names in the tables.
 
-    The best setting for any budget is on the front. If two settings have the same cost and error, the front contains
-    the setting with the smaller other error.
+    The best setting for any budget is on its front. Of settings with the same cost and the same value of one error,
+    the front contains the setting with the smaller other error.
     """
     fronts = summaries.compute_fronts_by_twojmax(table)
     return {**_name_fronts(fronts), _ALL: pareto.pareto_front(fronts, summaries.OBJECTIVES)}
@@ -155,15 +157,17 @@ def _find_ranges(points: pd.DataFrame, criterion: str) -> pd.DataFrame:
 def _drop_short_ranges(
     ranges: dict[Any, pd.DataFrame], max_ranges: int, max_decades: float
 ) -> tuple[dict[Any, pd.DataFrame], float]:
-    """Drop the shortest ranges while there are more than `max_ranges`, and merge ranges of a level across gaps.
+    """Drop short budget ranges until at most `max_ranges` remain, and merge ranges of a level across the gaps.
+
+    The minimum length grows in steps, and no further once it has reached `max_decades`, even if more ranges remain.
 
     Returns
     -------
-    The remaining ranges, and the minimum length (decades); 0 if no range was dropped.
+    The remaining ranges, and their minimum length (decades); 0 if there were few enough.
     """
     min_decades, remaining_ranges = 0.0, ranges
     while sum(map(len, remaining_ranges.values())) > max_ranges and min_decades < max_decades:
-        min_decades = _GROWTH * min_decades or MIN_RANGE_DECADES
+        min_decades = _GROWTH * min_decades or MIN_RANGE_DECADES  # the latter in the first step
         remaining_ranges = {
             key: pareto.merge_adjacent_ranges(
                 table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], "level"
@@ -194,7 +198,7 @@ def _build_budget_table(priced: pd.DataFrame) -> ReportTable:
 
 
 def _format_ranges(ranges: pd.DataFrame, name: str, criterion: str) -> pd.DataFrame:
-    """Format ranges of budget as rows of the table."""
+    """Format budget ranges as rows of the table."""
     return pd.DataFrame(
         {
             "models": name,
@@ -265,7 +269,7 @@ def _build_share_table(
 
 
 def _tabulate_shares(points: pd.DataFrame, objectives: Sequence[str], levels: Sequence[str]) -> pd.DataFrame:
-    """Tabulate the shares of each level and each 2Jmax on the front."""
+    """Tabulate the shares of the front that belong to each level and to each 2Jmax."""
     tables = []
     for column, prefix in (("level", "level "), ("twojmax", "2Jmax = ")):
         shares = pareto.compute_front_shares(points, objectives, column)
@@ -288,12 +292,12 @@ def _sort_groups(groups: "pd.Index[str]", levels: Sequence[str]) -> list[str]:
 
 
 def _format_volume(points: pd.DataFrame, objectives: Sequence[str]) -> str:
-    """Format the share of the box of scaled logarithms that a front dominates, in %."""
+    """Format the percentage of the box of scaled logarithms that a front dominates."""
     return format_number(100 * pareto.compute_hypervolume_share(points, objectives))
 
 
 def _describe_largest_shares(table: pd.DataFrame) -> str:
-    """Describe the level with the most points, and the level without which most volume is lost."""
+    """Describe the level with the most points, and the level whose removal loses the most volume."""
     rows = table[table["group"].str.startswith("level ")].set_index("group")
     most_points, most_volume = str(rows["points (%)"].idxmax()), str(rows["volume lost (%)"].idxmax())
     points = format_number(rows["points (%)"][most_points])

@@ -37,7 +37,7 @@ def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[F
     Parameters
     ----------
     errors : LevelErrors
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Yields
     ------
@@ -77,7 +77,7 @@ def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[R
     Parameters
     ----------
     errors : LevelErrors
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Yields
     ------
@@ -121,13 +121,13 @@ def _count_points(points: pd.DataFrame, noun: str) -> str:
 
 
 def _describe_limit(points: pd.DataFrame, max_points: int) -> str:
-    """Describe how many points are drawn, unless all points are."""
+    """Describe how many points are drawn; empty if all points are."""
     is_limited = points.groupby("level").size().max() > max_points
     return f" At most {max_points:,} points are drawn for each level." if is_limited else ""
 
 
 def _describe_medians(subject: str, points: pd.DataFrame) -> str:
-    """Describe the medians, if there are enough points to draw them."""
+    """Describe how the medians are computed; empty if there are too few points to draw them."""
     has_medians = points.groupby("level").size().max() >= level_figures.MIN_MEDIAN_POINTS
     return (
         f" {subject} in equal intervals of at least {level_figures.MIN_INTERVAL_POINTS} points." if has_medians else ""
@@ -144,7 +144,7 @@ def _describe_distributions(errors: LevelErrors) -> str:
 
 
 def _describe_cost(errors: LevelErrors) -> str:
-    """Describe how the mean cost grows with the level, and the number of labels in the mean."""
+    """Describe the ratio of the mean label costs of the highest and the lowest level, and the number of labels."""
     rows = errors.settings.dropna(subset=["mean_seconds"])
     if len(rows) < 2 or not rows["mean_seconds"].iloc[0] > 0:
         return "the cost of the labels is not recorded at two levels."
@@ -186,7 +186,7 @@ def _describe_error_table(errors: LevelErrors, levels: Sequence[str]) -> str:
 
 
 def _describe_errors(errors: LevelErrors) -> str:
-    """List the RMSDs from the lowest to the highest level, and the levels below the target."""
+    """List the RMSDs from the lowest to the highest level, and the levels with an energy RMSD below `TARGET_RMSD`."""
     table = errors.table
     energies, forces = (join_items(map(format_number, table[name])) for name in ("energy_rmsd", "force_rmsd"))
     below = list(table.loc[table["energy_rmsd"] < TARGET_RMSD, "level"])
@@ -233,6 +233,7 @@ def _describe_mean_shift(errors: LevelErrors) -> str:
     table = errors.table[errors.table["energy_rmsd"] > 0].set_index("level")
     if table.empty:
         return ""
+    # The mean square error is the square of the mean error plus the variance.
     share = (table["mean_energy_error"] / table["energy_rmsd"]) ** 2
     return (
         f"A constant offset makes up at most {format_number(100 * share.max(), 2)} % of the mean square energy error "
@@ -241,7 +242,7 @@ def _describe_mean_shift(errors: LevelErrors) -> str:
 
 
 def _describe_correlations(correlations: pd.DataFrame, kind: str, subject: str) -> str:
-    """Describe the property with which the errors of each level correlate most strongly, if this is significant."""
+    """Describe, for each level with a significant correlation, the property that correlates most strongly."""
     rows = correlations[correlations[f"{kind}_p_value"].notna()]
     significant = rows[rows[f"{kind}_p_value"] < MAX_P_VALUE]
     other_levels = [level for level in dict.fromkeys(rows["level"]) if level not in set(significant["level"])]

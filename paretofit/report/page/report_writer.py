@@ -1,4 +1,4 @@
-"""Writer of a report: figures, tables and the page of a results table, in one directory.
+"""Writer of the report on a results table: figures, tables and the HTML page, in one directory.
 
 This module assembles the report, and contains the captions of its figures.
 """
@@ -43,11 +43,11 @@ class ExtraContent:
     Attributes
     ----------
     findings, figure_plans, tables : sequences
-        Content shown before that of the results table.
+        Content shown before the content derived from the results table.
     later_figure_plans : sequence of FigurePlan
         Figures shown after the figures of the results table.
     figures : sequence of ReportFigure
-        Figures that are already drawn, which are shown last.
+        Figures that are already drawn; shown last.
     """
 
     findings: Sequence[Finding] = ()
@@ -78,7 +78,7 @@ def write_report(
     folder : output directory, which is created if it does not exist
     results : DataFrame, a row per fit, with the columns of ``results.csv`` (meV/atom, meV/Å, s)
     front : DataFrame, a row per point that is not dominated, with the columns `FRONT_COLUMNS`
-    levels : names of the convergence levels by cost, the last is the reference
+    levels : names of the convergence levels in order of cost; the last is the reference
     title, summary, warnings : heading of the page, and entries of its last sections
     extra_tables : more tables for the page, by title
     path_table : continuous energy/force curves of the largest subset, drawn below the points of the figures
@@ -109,7 +109,7 @@ def write_report(
 
 
 def _write_finding_tables(folder: Path, findings: Sequence[Finding]) -> None:
-    """Write the tables of the findings, and remove tables of an earlier report if they would now be empty."""
+    """Write the table of each finding, or remove the table of an earlier report if the finding has no numbers."""
     for finding in findings:
         name = f"finding_{finding.name}"
         if len(finding.numbers):
@@ -235,7 +235,7 @@ def _write_tables(
     results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str],
     extra_tables: Mapping[str, pd.DataFrame], leading_tables: Sequence[ReportTable], folder: Path,
 ) -> Iterator[ReportTable]:  # fmt: skip
-    """Write all tables, and yield those that the page shows."""
+    """Write all tables, and yield those that the page shows; it shows errors only of the largest 2Jmax."""
     errors = tables.tabulate_errors(results, levels)
     tables.write_table(folder, "errors", errors)
     max_twojmax = errors["twojmax"].max()
@@ -263,6 +263,7 @@ def _write_tables(
 def _name_extra_tables(extra_tables: Mapping[str, pd.DataFrame], used_names: set[str]) -> Iterator[ReportTable]:
     for title, table in extra_tables.items():
         name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "table"
+        # Names of tables and findings of the report are reserved, so that no file is overwritten.
         while name in used_names or name.startswith("finding_"):
             name = f"extra_{name}"
         used_names.add(name)

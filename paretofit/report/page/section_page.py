@@ -65,6 +65,7 @@ def render_sections(
     Parameters
     ----------
     title, opening, closing : str
+        Heading, first and last paragraph.
     sections : sequence of PageSection
     failures : sequence of str
     facts : sequence of (str, str)

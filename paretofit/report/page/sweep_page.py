@@ -1,4 +1,4 @@
-"""Report of a sweep as a single HTML file, which contains all images and scripts and works offline."""
+"""Report of a sweep as a single HTML file that contains all images and scripts, so that it works offline."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,15 @@ PAPER = (
     "potentials: exploring the trade-off between DFT convergence, MLIP expressivity, and computational cost, "
     "Digital Discovery (2025), doi 10.1039/d5dd00294j"
 )
-_MAX_FINDING_ROWS = 150  # longer tables of findings are not shown on the page, but written to files
+_MAX_FINDING_ROWS = 150  # longer tables of findings are only in their files, not on the page
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure on the page: its caption, and its image or the reason why it is missing."""
+    """A figure on the page: its caption, and its image or the reason why it is missing.
+
+    `location` is the path of its files without suffix, if they are not in ``figures/``; `wide` figures fill the page.
+    """
 
     name: str
     caption: str
@@ -89,7 +92,10 @@ def render_report(
 
 
 def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[str, Any]:
-    """Format a table for the template: headings, and rows of pairs (text, number for sorting or None)."""
+    """Format a table for the template: headings, rows of pairs (text, number for sorting or None), and length.
+
+    If the table has more than `max_rows` rows, none of them is formatted.
+    """
     shown = table if len(table) <= max_rows else table.iloc[:0]
     rows = [
         [(format_cell(column, value), _get_sort_key(value)) for column, value in zip(table.columns, row, strict=True)]
@@ -100,7 +106,7 @@ def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[st
 
 
 def _split_unit(text: str) -> tuple[str, str]:
-    """Split ``"force (meV/Å)"`` into name and unit, so that no line breaks within the unit."""
+    """Split ``"force (meV/Å)"`` into name and unit, so that a line break cannot divide the unit."""
     name, bracket, unit = text.rpartition(" (")
     return (name, f"({unit}") if bracket and unit.endswith(")") else (text, "")
 

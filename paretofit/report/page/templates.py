@@ -11,5 +11,5 @@ _ENVIRONMENT = jinja2.Environment(
 
 
 def render_template(name: str, **context: Any) -> str:
-    """Render a template from the directory of this module."""
+    """Render a template from the directory of this module with the variables in `context`."""
     return _ENVIRONMENT.get_template(name).render(**context)

@@ -1,4 +1,4 @@
-"""Tables 4, 5 and 2 of Baghishov et al., Digital Discovery (2025): errors by level at two weight ratios, and models.
+"""Tables 4 and 5 (errors by level at two weight ratios) and 2 (models) of Baghishov et al., Digital Discovery (2025).
 
 The columns of Tables 4 and 5 have headings instead of fixed names, because the weight ratios depend on the study.
 """
@@ -35,7 +35,7 @@ def build_error_tables(
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
     weights : one or two pairs w_E, w_F; pairs that were not swept are omitted
 
     Yields
@@ -45,6 +45,7 @@ def build_error_tables(
     """
     rows = select_largest_subset(compute_medians(results, levels))
     rows = rows[rows["twojmax"] == rows["twojmax"].max()]
+    # Rounded like the column ``weight_ratio``.
     ratios = list(dict.fromkeys(float(f"{w_energy / w_force:.6g}") for w_energy, w_force in weights))
     errors_by_ratio = {ratio: _group_by_level(rows[rows["weight_ratio"] == ratio], levels) for ratio in ratios}
     errors_by_ratio = {ratio: errors for ratio, errors in errors_by_ratio.items() if errors}
@@ -80,7 +81,7 @@ def _group_by_level(rows: pd.DataFrame, levels: Sequence[str]) -> Errors:
 def _join_weightings(
     errors_by_ratio: dict[float, Errors], levels: Sequence[str], columns: dict[str, str], unit: str
 ) -> pd.DataFrame:
-    """Join the errors of all weight ratios to a table with a row per level."""
+    """Join the errors of all weight ratios into a table with a row per level."""
     names = [level for level in levels if any(level in errors for errors in errors_by_ratio.values())]
     table: dict[str, list[Any]] = {"level": names}
     for ratio, errors in errors_by_ratio.items():
@@ -93,7 +94,7 @@ def _join_weightings(
 
 
 def _compare_with_reference(errors: Errors, kind: str, ratio: float, levels: Sequence[str]) -> str:
-    """Describe the errors of other levels relative to the error of the model of the reference level."""
+    """Describe the errors of models of other levels as multiples of the error of the reference level's model."""
     column = f"ref_{kind}"
     values = {level: row[column] for level, row in errors.items() if np.isfinite(row[column])}
     reference_error = values.pop(levels[-1], 0.0)
@@ -109,7 +110,7 @@ def _compare_with_reference(errors: Errors, kind: str, ratio: float, levels: Seq
 
 
 def _find_unlearned_errors(errors_by_ratio: dict[float, Errors], levels: Sequence[str]) -> str:
-    """List the levels at which the energies of a model are closer to the reference than to its training level."""
+    """List the levels whose models predict energies closer to the reference than to the labels they are trained on."""
     cases = []
     for ratio, errors in errors_by_ratio.items():
         closer_levels = [
@@ -128,7 +129,7 @@ def _find_unlearned_errors(errors_by_ratio: dict[float, Errors], levels: Sequenc
 
 
 def _compare_force_weights(errors_by_ratio: dict[float, Errors]) -> str:
-    """List the levels at which the higher of two force weights gives the lower energy errors."""
+    """List the levels at which the higher of two force weights lowers the energy error, and the factors."""
     if len(errors_by_ratio) != 2:
         return ""
     low, high = errors_by_ratio[min(errors_by_ratio)], errors_by_ratio[max(errors_by_ratio)]
@@ -170,7 +171,7 @@ def build_model_table(results: pd.DataFrame, levels: Sequence[str], md_timings: 
     Parameters
     ----------
     results : DataFrame, a row per fit
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
     md_timings : DataFrame
         ``twojmax``, ``md_us_per_atom_step``, ``spread`` (ratio of the largest to the smallest timing) and ``atoms`` (in
         the timed cell; 0 if the cost is given in the study). If it is empty, the costs in the results are treated as

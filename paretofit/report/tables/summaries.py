@@ -1,4 +1,4 @@
-"""Medians over repetitions, which convert a row per fit to a row per setting for all figures and tables.
+"""Medians over repetitions: tables with a row per setting, for all figures and tables, from results with a row per fit.
 
 A *setting* is a combination of 2Jmax, level, sampling method, subset size and w_E/w_F.
 """
@@ -27,7 +27,7 @@ FRONT_COLUMNS = [
     "twojmax", "level", "sampling", "n_train", "w_energy", "w_force", *OBJECTIVES, "n_repeats",
 ]  # fmt: skip
 
-# In order of preference if a level is represented by a single sampling method; random sampling needs no descriptors.
+# In order of preference where only one sampling method is shown; random sampling is first, as it needs no descriptors.
 SAMPLINGS = ("random", "leverage", "block-leverage", "top-leverage", "top-block-leverage")
 
 
@@ -39,16 +39,21 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str], name: str) -> Non
 
 
 def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Convert levels to strings and add a column ``weight_ratio`` = w_E / w_F.
+    """Check the results, convert their levels to strings, and add a column ``weight_ratio`` = w_E / w_F.
 
     Parameters
     ----------
     results : DataFrame, a row per fit
-    levels : names of the convergence levels by cost, the last is the reference
+    levels : names of the convergence levels in order of cost; the last is the reference
 
     Returns
     -------
     DataFrame with the same rows.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or a level is not in `levels`.
     """
     check_columns(results, RESULT_COLUMNS, "results")
     frame = results.assign(level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results))
@@ -65,7 +70,7 @@ def compute_weight_ratio(frame: pd.DataFrame) -> pd.Series:
 
 
 def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Compute the medians over repetitions of every error and cost.
+    """Compute the medians of `VALUES` (errors, costs and model sizes) over the repetitions of each setting.
 
     Returns
     -------
@@ -78,10 +83,10 @@ def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 
 
 def select_largest_subset(table: pd.DataFrame) -> pd.DataFrame:
-    """Select, for every 2Jmax, the rows at the largest subset size that its levels have in common.
+    """Select, for every 2Jmax, the rows at the largest subset size that all its levels have in common.
 
-    With the whole training set, all sampling methods give the same fit. For smaller subsets, only one sampling method
-    is selected, so that levels are compared fairly: the first of `SAMPLINGS` that has the most levels.
+    Only one sampling method is selected, so that levels are compared fairly: the first of `SAMPLINGS` among those with
+    the most levels. With the whole training set this choice has no effect, because all methods give the same fit.
 
     Parameters
     ----------
@@ -94,6 +99,7 @@ def select_largest_subset(table: pd.DataFrame) -> pd.DataFrame:
     selected_rows = []
     for _, rows in table.groupby("twojmax"):
         sizes = [set(group["n_train"]) for _, group in rows.groupby("level")]
+        # If no size is common to all levels, the largest size of any level is used.
         common_sizes = set.intersection(*sizes) or set.union(*sizes)
         largest = rows[rows["n_train"] == max(common_sizes)]
         n_levels = largest.groupby("sampling")["level"].nunique()
@@ -114,7 +120,7 @@ def compute_quantiles(values: pd.Series, probabilities: tuple[float, float]) -> 
 
 
 def list_sampling_methods(table: pd.DataFrame) -> list[str]:
-    """List the sampling methods of a table, beginning with random sampling."""
+    """List the sampling methods of a table in the order of `SAMPLINGS`, then all others by name."""
     return sorted(set(table["sampling"]), key=_rank_sampling_method)
 
 
@@ -135,8 +141,8 @@ def select_finite_rows(table: pd.DataFrame, columns: Sequence[str], *, positive:
 def compute_fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
     """Compute the front of each 2Jmax in energy error, force error and label cost.
 
-    Settings with an error that is not finite are omitted. If the cost is unknown for all settings, the objectives are
-    the two errors.
+    Settings with an objective that is not finite are omitted. If the cost is unknown for all settings, the objectives
+    are the two errors.
 
     Parameters
     ----------
@@ -144,7 +150,7 @@ def compute_fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, the rows of `table` that no other row of the same 2Jmax dominates.
+    DataFrame, the rows of `table` that no other row of the same 2Jmax dominates, without duplicate fits.
     """
     objectives = OBJECTIVES if table["label_seconds"].notna().any() else OBJECTIVES[:2]
     finite_rows = select_finite_rows(table, objectives)
@@ -161,13 +167,13 @@ def compute_overall_front(front: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, the rows that are not dominated by another row; levels are strings.
+    DataFrame, the rows that no other row dominates, without duplicate fits; levels are strings.
     """
     points = select_finite_rows(front, OBJECTIVES).assign(level=front["level"].astype(str))
     return drop_duplicate_fits(pareto_front(points, OBJECTIVES) if len(points) else points)
 
 
 def drop_duplicate_fits(front: pd.DataFrame) -> pd.DataFrame:
-    """Drop duplicate fits, which occur because all sampling methods give the same fit with the whole training set."""
+    """Drop duplicate fits: with the whole training set, all sampling methods give the same fit."""
     columns = ["twojmax", "level", "n_train", *OBJECTIVES]
     return front.drop_duplicates([*columns, *(set(front.columns) & {"weight_ratio", "w_energy", "w_force"})])

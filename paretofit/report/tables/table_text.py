@@ -1,4 +1,4 @@
-"""Tables of the report: errors by level and weight, the front, costs and models, and their text in Markdown.
+"""Tables of the report (errors by level and weight, the front, costs), and the text of tables in Markdown.
 
 Every table is a DataFrame with the column names of the results, as in CSV files; Markdown and HTML use the headings and
 units in `HEADINGS`.
@@ -80,7 +80,7 @@ def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
     Parameters
     ----------
     results : DataFrame, a row per fit
-    levels : names by cost, the last is the reference
+    levels : names in order of cost; the last is the reference
 
     Returns
     -------
@@ -97,7 +97,7 @@ def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 
 
 def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate the points of the front by DFT cost, with w_E/w_F instead of the two weights."""
+    """Tabulate the points of the front in order of DFT cost, with w_E/w_F instead of the two weights."""
     table = front.assign(weight_ratio=summaries.compute_weight_ratio(front), level=front["level"].astype(str))
     columns = [name for name in summaries.FRONT_COLUMNS if name not in ("w_energy", "w_force")]
     columns.insert(columns.index("n_train") + 1, "weight_ratio")
@@ -108,7 +108,10 @@ def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabulate_costs(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Tabulate the cost of a label at each level: the median of label_seconds / n_train at the largest subset (s)."""
+    """Tabulate the cost of a label at each level, in s and relative to the reference.
+
+    The cost is the median of label_seconds / n_train at the largest subset.
+    """
     rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     unit_costs = (rows["label_seconds"] / rows["n_train"]).groupby(rows["level"]).median()
     table = pd.DataFrame({"level": [level for level in levels if level in unit_costs.index]})
@@ -145,7 +148,7 @@ def format_markdown(table: pd.DataFrame) -> str:
 
 
 def write_table(folder: Path | str, name: str, table: pd.DataFrame) -> list[Path]:
-    """Write ``folder/name.csv`` (full precision) and ``folder/name.md`` atomically."""
+    """Write ``folder/name.csv`` (full precision) and ``folder/name.md`` atomically, and return their paths."""
     paths = [Path(folder) / f"{name}.csv", Path(folder) / f"{name}.md"]
     write_csv(table, paths[0], digits=None)
     write_text(paths[1], format_markdown(table))
