@@ -23,7 +23,7 @@ from typing import Any
 import typer
 
 from paretofit.cli.verb_help import WorkflowGroup
-from paretofit.core import SYSTEM_ADVICE, describe_system_error, one_line
+from paretofit.core import ADVICE_BY_ERRNO, describe_system_error, one_line
 from paretofit.early_signals import exit_early
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class VerbGroup(WorkflowGroup):
         except ImportError as error:
             if os.strerror(errno.EMFILE) not in str(error):
                 raise
-            code, message = 1, f"{one_line(error)}; {SYSTEM_ADVICE[errno.EMFILE]}, then {_advise(ctx)}"
+            code, message = 1, f"{one_line(error)}; {ADVICE_BY_ERRNO[errno.EMFILE]}, then {_advise(ctx)}"
         except OSError as error:
             log.info("stopped by an error of the operating system", exc_info=True)
             code, message = 1, f"{describe_system_error(error)}, then {_advise(ctx)}"

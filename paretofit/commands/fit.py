@@ -13,7 +13,7 @@ import numpy as np
 
 from paretofit import potentials
 from paretofit.commands.fit_settings import FitOptions, describe_settings, make_fit_study
-from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size, spread_evenly
+from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size, select_evenly_spaced
 from paretofit.commands.model_choice import ModelChoice, choose_model
 from paretofit.core import InputError, RowKind, check_new_paths, remove_file
 from paretofit.dataset import Dataset
@@ -201,7 +201,7 @@ def _compute_stress_errors(
     calculator = None
     for name, positions in zip(SETS, (prepared.split.train, prepared.split.test), strict=True):
         labelled = positions[np.isfinite(stresses[positions]).all(axis=1)]
-        chosen = labelled[spread_evenly(len(labelled), MAX_STRESS_STRUCTURES)] if len(labelled) else labelled
+        chosen = labelled[select_evenly_spaced(len(labelled), MAX_STRESS_STRUCTURES)] if len(labelled) else labelled
         residuals = []
         for atoms, label in zip(dataset.select(chosen), stresses[chosen], strict=True):
             if atoms.pbc.all():

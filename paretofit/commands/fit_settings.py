@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from paretofit.commands.model_choice import ModelChoice
 from paretofit.core import InputError, format_validation_error, list_first
 from paretofit.dataset import Dataset
-from paretofit.descriptors import SnapBasis, parse_reference_energies, select_given_energies
+from paretofit.descriptors import SnapBasis, parse_reference_energies, select_level_energies
 from paretofit.study import SIZE_REASON, PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
 
 COMMITTEE_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
@@ -115,7 +115,7 @@ def _assign_level(setting: Any, reference_level: str) -> Any:
     if isinstance(setting, str):
         return setting
     by_level = {key: item for key, item in setting.items() if isinstance(item, Mapping)}
-    return {**by_level, reference_level: select_given_energies(setting, reference_level, reference_level)}
+    return {**by_level, reference_level: select_level_energies(setting, reference_level, reference_level)}
 
 
 def _override_split(split: dict[str, Any], options: FitOptions) -> dict[str, Any]:

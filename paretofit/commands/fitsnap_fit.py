@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from paretofit import fitsnap, potentials
 from paretofit.commands import fitsnap_rows
-from paretofit.commands.fitted_potential import FittedPotential, compare_with_lammps, spread_evenly
+from paretofit.commands.fitted_potential import FittedPotential, compare_with_lammps, select_evenly_spaced
 from paretofit.core import InputError, RowKind, check_new_paths, remove_file, write_csv, write_text
 from paretofit.descriptors import GPA_PER_BAR, SnapBasis
 from paretofit.execution import RunContext
@@ -125,7 +125,7 @@ def fit_fitsnap(
     metrics = fitsnap.compute_fit_metrics(rows, coefficients)
     _write_tables(folder, settings, metrics, optimum)
     remove_file(journal)
-    positions = spread_evenly(len(grouped.structures), MAX_CHECKED_STRUCTURES)
+    positions = select_evenly_spaced(len(grouped.structures), MAX_CHECKED_STRUCTURES)
     deviation, problem = compare_with_lammps(files, potential, [grouped.structures[k] for k in positions])
     summary = _format_summary(metrics, optimum, unseen_ratio)
     return FitsnapFit(

@@ -152,7 +152,7 @@ class DesignFit:
                 "that its coefficients would be zero; use a larger training set, or remove the element from the basis"
             )
         positions = split.test if len(split.test) else split.train
-        structures = list(dataset.select(positions[spread_evenly(len(positions), n_checked)]))
+        structures = list(dataset.select(positions[select_evenly_spaced(len(positions), n_checked)]))
         if potential.uncertainty is None:
             sets = self.training_structures, dataset.select(split.test)
             potential = replace(potential, training=potentials.TrainingRecord.from_structures(*sets, self.level))
@@ -190,6 +190,6 @@ def check_committee_size(settings: potentials.CommitteeSettings, prepared: Prepa
     settings.check(len(np.unique(prepared.split.groups[prepared.split.test])) or None)  # None: no calibration
 
 
-def spread_evenly(n: int, limit: int) -> Array:
+def select_evenly_spaced(n: int, limit: int) -> Array:
     """Return at most `limit` evenly spaced indices from 0 to `n` - 1."""
     return np.unique(np.linspace(0, n - 1, limit).astype(int))

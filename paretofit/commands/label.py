@@ -22,8 +22,8 @@ from paretofit.labelling import (
     Task,
     choose_probe_labels,
     collect_failure_reasons,
+    compute_cost_terms,
     compute_labels,
-    cost_terms,
     fit_cost_model,
     is_record,
     open_label_journal,
@@ -358,7 +358,7 @@ def _track_cost(
 
 def _compute_terms(tasks: list[Task], settings: LabelStudy) -> Array:
     engine = settings.labelling.engine
-    return np.array([cost_terms(task.atoms, task.level, engine) for task in tasks])
+    return np.array([compute_cost_terms(task.atoms, task.level, engine) for task in tasks])
 
 
 def _fit_cost_model(plan: LabelPlan, settings: LabelStudy) -> CostModel:
@@ -368,7 +368,7 @@ def _fit_cost_model(plan: LabelPlan, settings: LabelStudy) -> CostModel:
     for level in settings.labelling.selected_levels:
         for config_id, label in select_engine_labels(plan, level.name, engine).items():
             if label.get("status") == "done" and (label.get("seconds") or 0) > 0:
-                terms.append(cost_terms(plan.collected.configurations[config_id], level, engine))
+                terms.append(compute_cost_terms(plan.collected.configurations[config_id], level, engine))
                 seconds.append(label["seconds"])
     return fit_cost_model(np.array(terms), seconds)
 

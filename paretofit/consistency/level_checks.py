@@ -60,12 +60,12 @@ def find_level_warnings(dataset: Dataset) -> Iterator[str]:
         first, second = dataset.labels(lower), dataset.labels(upper)
         is_shared = np.asarray(first.complete & second.complete)
         energy_rise = (second.energy - first.energy) / dataset.n_atoms
-        yield from _find_risen_energies(dataset, lower, upper, np.where(is_shared, energy_rise, 0.0))
+        yield from _find_energy_increases(dataset, lower, upper, np.where(is_shared, energy_rise, 0.0))
         if is_shared.sum() >= MIN_LABELS:
             yield from _find_outliers(dataset.ids, first, second, is_shared, f"levels {lower} and {upper}")
 
 
-def _find_risen_energies(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> Iterator[str]:
+def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> Iterator[str]:
     """Yield a warning if energies rise with the cutoff at the same k-points and otherwise equal settings.
 
     `energy_rise`, ``(n,)``, is in eV/atom.

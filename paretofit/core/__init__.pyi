@@ -4,7 +4,7 @@ from .bare_atoms import copy_without_constraints as copy_without_constraints
 from .csv_files import escape_formulas as escape_formulas
 from .csv_files import restore_formulas as restore_formulas
 from .csv_files import write_csv as write_csv
-from .errors import SYSTEM_ADVICE as SYSTEM_ADVICE
+from .errors import ADVICE_BY_ERRNO as ADVICE_BY_ERRNO
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
 from .errors import check_choice as check_choice

@@ -22,7 +22,7 @@ _NUMBERS_BY_ADVICE = {
     "free some memory, or use fewer --jobs": (errno.ENOMEM,),
 }
 # Advice by errno, for errors of the operating system that say nothing about the content of a file.
-SYSTEM_ADVICE = {number: advice for advice, numbers in _NUMBERS_BY_ADVICE.items() for number in numbers}
+ADVICE_BY_ERRNO = {number: advice for advice, numbers in _NUMBERS_BY_ADVICE.items() for number in numbers}
 DEFAULT_SYSTEM_ADVICE = "correct the cause"
 
 
@@ -45,7 +45,7 @@ def describe_system_error(error: OSError, path: object = None) -> str:
     name = error.filename if path is None else path
     number = error.errno or 0
     reason = os.strerror(number) if number else str(error) or type(error).__name__
-    advice = SYSTEM_ADVICE.get(number, DEFAULT_SYSTEM_ADVICE)
+    advice = ADVICE_BY_ERRNO.get(number, DEFAULT_SYSTEM_ADVICE)
     return f"{f'{name}: ' if name else ''}{' '.join(reason.split())}; {advice}"
 
 
@@ -55,7 +55,7 @@ def raise_system_error(error: BaseException, path: object) -> None:
     Functions that report or replace a corrupt file call this function first. It ignores missing files, and an OSError
     without a number, which HDF5 raises for corrupt content.
     """
-    if isinstance(error, OSError) and error.errno in SYSTEM_ADVICE:
+    if isinstance(error, OSError) and error.errno in ADVICE_BY_ERRNO:
         raise ExecutionError(f"{describe_system_error(error, path)}, then run the same command again") from error
 
 

@@ -14,7 +14,7 @@ from .free_atom_constraint import ReferenceEnergySetting as ReferenceEnergySetti
 from .free_atom_constraint import compute_free_atom_rows as compute_free_atom_rows
 from .free_atom_constraint import constrain_free_atoms as constrain_free_atoms
 from .free_atom_constraint import parse_reference_energies as parse_reference_energies
-from .free_atom_constraint import select_given_energies as select_given_energies
+from .free_atom_constraint import select_level_energies as select_level_energies
 from .reference import GPA_PER_EV_A3 as GPA_PER_EV_A3
 from .reference import ReferencePotential as ReferencePotential
 from .reference import compute_reference_labels as compute_reference_labels

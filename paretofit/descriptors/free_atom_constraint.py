@@ -71,12 +71,12 @@ def parse_reference_energies(text: str) -> str | dict[str, float]:
     return energies
 
 
-def select_given_energies(setting: str | Mapping[str, Any], level: str, reference_level: str) -> dict[str, float]:
+def select_level_energies(setting: str | Mapping[str, Any], level: str, reference_level: str) -> dict[str, float]:
     """Return the energies (eV) by element that a setting specifies for a level.
 
     Energies that are specified without a level apply to the reference level.
 
-    >>> select_given_energies({"C": -1.0, "cheap": {"C": -0.9}}, "cheap", "good")
+    >>> select_level_energies({"C": -1.0, "cheap": {"C": -0.9}}, "cheap", "good")
     {'C': -0.9}
     """
     if isinstance(setting, str):

@@ -18,7 +18,15 @@ import numpy as np
 from ase import Atoms
 from pydantic import ValidationError
 
-from paretofit.core import Array, InputError, RowKind, create_temporary_folder, one_line, suggest_match, track
+from paretofit.core import (
+    Array,
+    InputError,
+    RowKind,
+    create_temporary_folder,
+    one_line,
+    suggest_match,
+    track,
+)
 from paretofit.dataset import Dataset
 from paretofit.descriptors import (
     GPA_PER_BAR,

@@ -1,7 +1,7 @@
 from .cost import CostModel as CostModel
 from .cost import CostTracker as CostTracker
 from .cost import choose_probe_labels as choose_probe_labels
-from .cost import cost_terms as cost_terms
+from .cost import compute_cost_terms as compute_cost_terms
 from .cost import fit_cost_model as fit_cost_model
 from .cost import format_seconds as format_seconds
 from .cost import format_wall_time as format_wall_time

@@ -35,11 +35,11 @@ class CostModel:
     n_labels: int
 
     def predict_seconds(self, terms: Array) -> Array:
-        """Predict the CPU seconds of labels from their `cost_terms`, ``(n, 5)``."""
+        """Predict the CPU seconds of labels from their `compute_cost_terms`, ``(n, 5)``."""
         return np.asarray(terms @ self.coefficients)
 
 
-def cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
+def compute_cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
     """Compute the ``(5,)`` terms of one label; without a cutoff, only the start-up and the number of electrons."""
     electrons = engine.count_electrons(atoms)
     if level.cutoff_ev is None:
@@ -56,7 +56,7 @@ def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
     Parameters
     ----------
     terms : (n, 5) float
-        A row of `cost_terms` for each label.
+        A row of `compute_cost_terms` for each label.
     seconds : (n,) float
         Measured cost of each label.
 
@@ -84,7 +84,7 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
     Parameters
     ----------
     terms : (n, 5) float
-        A row of `cost_terms` for each label.
+        A row of `compute_cost_terms` for each label.
     max_labels : int
         Maximum number of labels.
     budget_s : float

@@ -14,7 +14,7 @@ from typing import Any
 from paretofit.core import ExecutionError, InputError, JsonLines, one_line, remove_file, remove_stale_folders
 from paretofit.dataset import Label, LevelData, write_dataset
 from paretofit.execution import run_tasks
-from paretofit.labelling.cost import PRIOR_COEFFICIENTS, cost_terms
+from paretofit.labelling.cost import PRIOR_COEFFICIENTS, compute_cost_terms
 from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.gather import CollectedData, collect_configurations
 from paretofit.labelling.label_settings import LabelSettings
@@ -153,7 +153,7 @@ def _select_configurations(collected: CollectedData, level: Level, settings: Lab
     if subset.max_configurations is None or subset.max_configurations >= len(ids):
         return ids
     labels = collected.labels.get(level.name, {})
-    costs = {k: float(cost_terms(structures[k], level, settings.engine) @ PRIOR_COEFFICIENTS) for k in ids}
+    costs = {k: float(compute_cost_terms(structures[k], level, settings.engine) @ PRIOR_COEFFICIENTS) for k in ids}
     selected = set(sorted(ids, key=lambda k: (k not in labels, costs[k]))[: subset.max_configurations])
     return [k for k in ids if k in selected]
 

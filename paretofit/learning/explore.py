@@ -67,7 +67,7 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
     inputs = [atoms for atoms in structures if is_always_training(atoms)]
     volumes = {(atoms.info.get("input"), *atoms.pbc): _compute_volume(atoms) for atoms in inputs}
     gentle = [
-        atoms for atoms in small if _is_gentle(atoms, volumes.get((atoms.info.get("input"), *atoms.pbc)))
+        atoms for atoms in small if _is_near_input_volume(atoms, volumes.get((atoms.info.get("input"), *atoms.pbc)))
     ] or small
     notes = []
     for description, source, selected in (
@@ -87,7 +87,7 @@ def _compute_volume(atoms: Atoms) -> float:
     return float(np.sqrt(np.linalg.det(vectors @ vectors.T))) / len(atoms) if len(vectors) else 1.0
 
 
-def _is_gentle(atoms: Atoms, input_volume: float | None) -> bool:
+def _is_near_input_volume(atoms: Atoms, input_volume: float | None) -> bool:
     """Check that a structure is not strained, or that its volume per atom is within `VOLUME_RANGE` of the input's."""
     if input_volume is None or atoms.info.get("config_type") != "strained":
         return True

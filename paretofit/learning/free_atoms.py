@@ -9,7 +9,7 @@ import numpy as np
 
 from paretofit.core import Array, InputError, list_first
 from paretofit.dataset import Dataset, find_isolated_atoms, read_isolated_energies
-from paretofit.descriptors import ColumnConstraint, SnapBasis, compute_free_atom_rows, select_given_energies
+from paretofit.descriptors import ColumnConstraint, SnapBasis, compute_free_atom_rows, select_level_energies
 
 FreeAtomEnergies = dict[str, dict[str, float]]  # eV by level and element
 
@@ -43,7 +43,7 @@ def collect_free_atom_energies(
             f"'learning.model.reference_energies: isolated' requires a labelled isolated atom of "
             f"{list_first(missing, 5)}; add it to the structures, or give its energy"
         )
-    energies[levels[-1]] |= select_given_energies(setting, levels[-1], levels[-1])
+    energies[levels[-1]] |= select_level_energies(setting, levels[-1], levels[-1])
     return energies, np.array(sorted(atom.position for atom in isolated_atoms), dtype=np.int64)
 
 

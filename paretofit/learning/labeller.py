@@ -18,8 +18,8 @@ from paretofit.labelling import (
     LabelSettings,
     Task,
     collect_failure_reasons,
+    compute_cost_terms,
     compute_labels,
-    cost_terms,
     fit_cost_model,
     plan_labels,
     write_labels,
@@ -220,7 +220,7 @@ def _estimate_work(tasks: Sequence[Task], settings: LabelSettings) -> dict[str, 
     """Estimate the relative cost of each label, by key, for the progress: levels differ by orders of magnitude."""
     # a model without measured costs suffices for relative costs
     model = fit_cost_model(np.empty((0, 5)), [])
-    terms = [cost_terms(task.atoms, task.level, settings.engine) for task in tasks]
+    terms = [compute_cost_terms(task.atoms, task.level, settings.engine) for task in tasks]
     return {task.key: float(model.predict_seconds(row)) for task, row in zip(tasks, terms, strict=True)}
 
 

@@ -38,7 +38,7 @@ CONVERGED = "no frame of the dynamics is above tolerance"
 ALL_KNOWN = "every frame above tolerance duplicates a labelled configuration"
 ALL_BROKEN = "every frame above tolerance was discarded as unphysical or duplicates a labelled configuration"
 ACCURATE = "the errors on the test set are below tolerance"
-NOT_JUDGED = "; the {} was not judged, because no configuration of the test set has such a label"
+NOT_EVALUATED = "; the {} was not judged, because no configuration of the test set has such a label"
 LAST = "the maximum number of iterations"
 NO_FRAMES = "the dynamics gave no frames"
 CSV_DIGITS = 8
@@ -138,7 +138,7 @@ class LearningLoop:
         self.on_message(f"iteration {k}, {stage}: {record['said']}")
         if stage == "train":
             is_last = k >= self.settings.max_iterations
-            return self._judge_accuracy(record["rmse"][TEST]) or (LAST if is_last else "")
+            return self._check_tolerance(record["rmse"][TEST]) or (LAST if is_last else "")
         return str(record.get("stop", ""))
 
     def _hash_settings(self, stage: str) -> str:
@@ -215,7 +215,7 @@ class LearningLoop:
         write_csv(batch, path, CSV_DIGITS)
         return calibration_points.summarise_batch(batch)
 
-    def _judge_accuracy(self, rmse: dict[str, dict[str, float]]) -> str:
+    def _check_tolerance(self, rmse: dict[str, dict[str, float]]) -> str:
         """Return the reason to end the loop if all known test errors are within tolerance, otherwise an empty string.
 
         The reason names the properties without labels in the test set, because their errors are unknown.
@@ -225,7 +225,7 @@ class LearningLoop:
         if not known or not all(error <= getattr(tolerance, name) for name, error in known.items()):
             return ""
         unknown = [name for name in errors if name not in known]
-        return f"{ACCURATE}{NOT_JUDGED.format(' and '.join(unknown)) if unknown else ''}"
+        return f"{ACCURATE}{NOT_EVALUATED.format(' and '.join(unknown)) if unknown else ''}"
 
     def _explore(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Run the molecular dynamics of an iteration; return the record."""

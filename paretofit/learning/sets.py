@@ -65,13 +65,13 @@ def assign_sets(
     counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
     for k, atoms in enumerate(structures):
         if ids[k] in sets and not is_always_training(atoms):
-            for level in _list_levels({get_stratum(atoms)}):
+            for level in _list_categories({get_stratum(atoms)}):
                 counts[level][sets[ids[k]]] += 1
     group_sets: list[str] = []
     # the sort is stable: groups of the same strata remain in random order
     new_groups.sort(key=lambda members: sorted({get_stratum(structures[k]) for k in members}))
     for members in new_groups:
-        levels = _list_levels({get_stratum(structures[k]) for k in members})
+        levels = _list_categories({get_stratum(structures[k]) for k in members})
         totals = {level: counts[level].total() + len(members) for level in levels}
         deficits = {
             name: sum(share * totals[level] - counts[level][name] for level in levels) for name, share in shares.items()
@@ -90,7 +90,7 @@ def _list_groups(numbers: Any, rng: np.random.Generator) -> list[list[int]]:
     return [np.flatnonzero(numbers == group).tolist() for group in rng.permutation(np.unique(numbers))]
 
 
-def _list_levels(strata: Iterable[Stratum]) -> list[Any]:
+def _list_categories(strata: Iterable[Stratum]) -> list[Any]:
     """List the categories that contain a group: its strata, their kinds, periodicities and inputs, and "all"."""
     strata = set(strata)
     names = {("input", name) for _, name in strata} | {("kind", kind) for kind, _ in strata}
@@ -105,7 +105,7 @@ def _represent_kinds_and_inputs(group_strata: Sequence[set[Stratum]], group_sets
 
     A group that is the last of a kind, periodicity or input in its set is not moved. `group_sets` is changed in place.
     """
-    group_levels = [_list_levels(strata)[1:-1] for strata in group_strata]
+    group_levels = [_list_categories(strata)[1:-1] for strata in group_strata]
     members: defaultdict[Any, list[int]] = defaultdict(list)
     for k, levels in enumerate(group_levels):
         for level in levels:
@@ -142,7 +142,7 @@ def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], 
     groups: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     found_sets: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for atoms, number in zip(drawn, numbers.tolist(), strict=True):
-        for level in _list_levels({get_stratum(atoms)})[1:-1]:
+        for level in _list_categories({get_stratum(atoms)})[1:-1]:
             groups[level].add(number)
             found_sets[level].add(sets[int(atoms.info["config_id"])])
     # kinds with a periodicity, such as "distorted (2D)", are skipped: kind and periodicity are listed separately

@@ -32,8 +32,8 @@ from .mace.mace_potential import is_mace as is_mace
 from .prediction import StructureLabels as StructureLabels
 from .reading import read_potential as read_potential
 from .snap_format import SnapFiles as SnapFiles
+from .snap_format import find_snap_files as find_snap_files
 from .snap_format import list_snap_files as list_snap_files
 from .snap_format import read_snap as read_snap
-from .snap_format import read_snap_files as read_snap_files
 from .snap_format import write_snap as write_snap
 from .training_record import TrainingRecord as TrainingRecord

@@ -37,7 +37,7 @@ PARAMETERS: dict[str, tuple[str, type, float | None]] = {
     "wselfallflag": ("wselfallflag", bool, 0.0),
 }
 # Keys of older versions of LAMMPS, with the only value that gives the components of current versions.
-IGNORED_PARAMETERS = {"diagonalstyle": 3}
+OBSOLETE_PARAMETERS = {"diagonalstyle": 3}
 SUFFIXES = (".snapcoeff", ".snapparam", ".mod")
 
 
@@ -225,7 +225,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     return basis, to_nested_coefficients(basis, table), _read_reference(include)
 
 
-def read_snap_files(path: Path) -> SnapFiles:
+def find_snap_files(path: Path) -> SnapFiles:
     """Read the files of an existing potential to check them, and return their paths; see `read_snap`.
 
     If the ``.snapparam`` has a key that current versions of LAMMPS no longer accept, `SnapFiles.parameters` is the path
@@ -233,7 +233,7 @@ def read_snap_files(path: Path) -> SnapFiles:
     """
     basis, _, reference = read_snap(path)
     coefficients, parameters, include = resolve_snap_paths(path)
-    if IGNORED_PARAMETERS.keys() & {words[0] for words in _split_lines(parameters)}:
+    if OBSOLETE_PARAMETERS.keys() & {words[0] for words in _split_lines(parameters)}:
         parameters = _write_temporary_parameters(_format_parameters(basis))
     return SnapFiles(coefficients, parameters, include, list(basis.elements), reference)
 
@@ -290,7 +290,7 @@ def _split_lines(path: Path) -> list[list[str]]:
 def _read_parameters(path: Path) -> dict[str, float]:
     """Read the parameters, with LAMMPS's defaults for missing keys.
 
-    A key outside `PARAMETERS` must have its value in `IGNORED_PARAMETERS` or, if it is not listed there, be zero.
+    A key outside `PARAMETERS` must have its value in `OBSOLETE_PARAMETERS` or, if it is not listed there, be zero.
     """
     settings: dict[str, float] = {}
     for words in _split_lines(path):
@@ -313,7 +313,7 @@ def _parse_parameter(path: Path, key: str, text: str) -> float:
     except ValueError as error:
         raise InputError(f"{path}: '{key}' must be a number; got '{text}'") from error
     if key not in PARAMETERS:
-        if value != (expected := IGNORED_PARAMETERS.get(key, 0)):
+        if value != (expected := OBSOLETE_PARAMETERS.get(key, 0)):
             raise InputError(f"{path}: '{key} {text}' is not supported; it must be {expected}")
         return value
     value_type = PARAMETERS[key][1]

@@ -42,12 +42,12 @@ class CandidateFilter:
 
     def accept(self, atoms: Atoms, kind: str) -> bool:
         """Return whether a candidate is accepted; remember it to reject duplicates, or count the rejection."""
-        reason = self._find_reason(atoms)
+        reason = self._find_rejection_reason(atoms)
         if reason is not None:
             self.rejected[kind, reason] += 1
         return reason is None
 
-    def _find_reason(self, atoms: Atoms) -> str | None:
+    def _find_rejection_reason(self, atoms: Atoms) -> str | None:
         if len(atoms) > self.max_atoms:
             return "too many atoms"
         if is_too_close(atoms, self.settings.min_distance_ratio, self.settings.radii):

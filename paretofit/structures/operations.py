@@ -13,7 +13,12 @@ from ase.build import make_supercell, surface
 from ase.data import atomic_numbers
 
 from paretofit.core import Array, InputError
-from paretofit.structures.geometry import add_vacuum, compute_periodic_projector, measure_thickness, nearest_distance
+from paretofit.structures.geometry import (
+    add_vacuum,
+    compute_periodic_projector,
+    measure_thickness,
+    nearest_distance,
+)
 
 MAX_PLACEMENT_ATTEMPTS = 200  # attempts to place each atom of a cluster, and to restart the cluster
 

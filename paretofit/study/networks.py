@@ -62,7 +62,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
-class _Point:
+class _NetworkTask:
     """Network to train: one model, level and training subset."""
 
     name: str
@@ -169,13 +169,13 @@ def evaluate_networks(
 
 def _list_points(
     settings: NetworkSettings, prepared: PreparedStudy, data: SweepInput, scores: LeverageScores | None
-) -> list[_Point]:
+) -> list[_NetworkTask]:
     grid = prepared.grid
     subsets: dict[int, Array] = {}
     for draw in list_draws(data, grid, scores):
         subsets.setdefault(draw.n_train, draw.configurations)  # draws begin with the first method and repetition
     return [
-        _Point(name, _set_atomic_energies(model, prepared, level), level, subsets[size], settings)
+        _NetworkTask(name, _set_atomic_energies(model, prepared, level), level, subsets[size], settings)
         for level in settings.levels or [grid.levels[-1]]
         for size in _list_sizes(settings, len(prepared.split.train))
         for name, model in settings.models.items()
@@ -189,7 +189,12 @@ def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: st
 
 
 def _load_or_train(
-    point: _Point, prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path, context: RunContext
+    point: _NetworkTask,
+    prepared: PreparedStudy,
+    data: SweepInput,
+    errors: LevelErrors,
+    folder: Path,
+    context: RunContext,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Load the row and the calibration of a network from its folder, or train the network and store them there."""
     point_folder = folder.absolute() / FOLDER / f"{point.name}-{_hash_point(point, prepared)}"
@@ -202,7 +207,7 @@ def _load_or_train(
     return row, calibration
 
 
-def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
+def _hash_point(point: _NetworkTask, prepared: PreparedStudy) -> str:
     """Hash everything that the result of a network depends on."""
     dataset = prepared.dataset.select(np.concatenate([point.subset, prepared.split.test]))
     labels = [dataset.labels(level) for level in (point.level, prepared.grid.levels[-1])]
@@ -217,7 +222,12 @@ def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
 
 
 def _train(
-    point: _Point, prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path, context: RunContext
+    point: _NetworkTask,
+    prepared: PreparedStudy,
+    data: SweepInput,
+    errors: LevelErrors,
+    folder: Path,
+    context: RunContext,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, evaluate and time a network; return its row and calibration."""
     settings, dataset, split = point.study, prepared.dataset, prepared.split
@@ -267,7 +277,7 @@ def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple
 
 
 def _evaluate_committee(
-    potential: potentials.CommitteePotential, prepared: PreparedStudy, point: _Point, context: RunContext
+    potential: potentials.CommitteePotential, prepared: PreparedStudy, point: _NetworkTask, context: RunContext
 ) -> tuple[dict[str, float], dict[RowKind, CalibrationData]]:
     """Compute errors as in ``results.csv``, meV/atom and meV/Å, and the calibration data of the test set."""
     dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
@@ -294,7 +304,7 @@ def _evaluate_committee(
 
 
 def _calibrate_linear_model(
-    point: _Point, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, context: RunContext
+    point: _NetworkTask, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, context: RunContext
 ) -> list[dict[str, Any]]:
     """Tabulate the calibration of a linear committee, with the settings of the lowest force error on the same subset.
 
@@ -328,7 +338,7 @@ def _calibrate_linear_model(
 
 
 def _tabulate_calibration(
-    name: str, point: _Point, n_members: int, calibration: Mapping[RowKind, CalibrationData]
+    name: str, point: _NetworkTask, n_members: int, calibration: Mapping[RowKind, CalibrationData]
 ) -> list[dict[str, Any]]:
     """Tabulate how well the disagreement of a committee predicts the errors of the test set.
 

@@ -26,8 +26,8 @@ from paretofit.study.schema import Study, load_study
 from paretofit.study.sweep_data import build_sweep_input
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 
-FOLDS = 4  # per partition
-PARTITIONS = 3
+N_FOLDS = 4  # per partition
+N_PARTITIONS = 3
 N_SUBSET_SIZES = 5  # within the training set of a fold
 MIN_SUBSET_SIZE = 6  # configurations
 MIN_PILOT_SIZE = 12  # configurations
@@ -92,7 +92,7 @@ def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) 
         log.info(message)
         show_message(message, enabled=context.progress)
     tables = context.map_and_track(partial(_fit_fold, folder=folder.absolute()), tasks, "folds of the pilot")
-    results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
+    results = pd.concat([table.assign(repeat=k, fold=k % N_FOLDS) for k, table in enumerate(tables)])
     results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md_costs)
     results = mark_assumed_costs(results, study)
     write_csv(results, folder / RESULTS_FILE)
@@ -125,7 +125,7 @@ def _draw_configurations(prepared: PreparedStudy, n_configurations: int | None) 
         raise InputError(
             f"a pilot requires at least {MIN_PILOT_SIZE} and at most all {n} configurations; got {n_configurations}"
         )
-    rng = np.random.default_rng(np.random.SeedSequence(prepared.study.seed, spawn_key=(PARTITIONS,)))
+    rng = np.random.default_rng(np.random.SeedSequence(prepared.study.seed, spawn_key=(N_PARTITIONS,)))
     positions = np.sort(rng.choice(n, n_configurations, replace=False))
     train = np.arange(n_configurations)
     split = replace(prepared.split, train=train, test=train[:0], groups=prepared.split.groups[positions])
@@ -142,15 +142,15 @@ def _tabulate_label_errors(prepared: PreparedStudy, errors: LevelErrors) -> pd.D
 def _draw_folds(groups: np.ndarray, seed: int) -> Iterator[np.ndarray]:
     """Draw the folds of all partitions without dividing a group; yield the mask ``(n,)`` held out in each fold."""
     names = np.unique(groups)
-    if len(groups) < MIN_PILOT_SIZE or len(names) < FOLDS:
+    if len(groups) < MIN_PILOT_SIZE or len(names) < N_FOLDS:
         raise InputError(
-            f"a pilot requires at least {MIN_PILOT_SIZE} configurations in {FOLDS} groups, labelled at every level; "
+            f"a pilot requires at least {MIN_PILOT_SIZE} configurations in {N_FOLDS} groups, labelled at every level; "
             f"got {len(groups)} in {len(names)}"
         )
-    for partition in range(PARTITIONS):
+    for partition in range(N_PARTITIONS):
         order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(partition,))).permutation(names)
-        for fold in range(FOLDS):
-            yield np.isin(groups, order[fold::FOLDS])
+        for fold in range(N_FOLDS):
+            yield np.isin(groups, order[fold::N_FOLDS])
 
 
 def _list_tasks(data: SweepInput, grid: SweepGrid, folds: list[np.ndarray]) -> Iterator[tuple[SweepInput, SweepGrid]]:

@@ -36,7 +36,7 @@ def collect_provenance(study: Study, usage: dict[str, StageUsage], context: RunC
         "versions": {name: _find_version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "git_commit": _find_git_commit(),
+        "git_commit": _read_git_commit(),
         "seeds": {"split": study.split.seed, "sampling": study.seed},
         "dataset_sha256": hash_file(study.dataset),
         "jobs": context.jobs,
@@ -53,7 +53,7 @@ def _find_version(name: str) -> str | None:
         return None
 
 
-def _find_git_commit() -> str | None:
+def _read_git_commit() -> str | None:
     """Ask git for the commit of the source tree of this package; None if this fails."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from paretofit.core import InputError, list_first, suggest_match
 from paretofit.dataset import Dataset, IsolatedAtom, find_isolated_atoms, read_isolated_energies
-from paretofit.descriptors import DesignMatrix, constrain_free_atoms, select_given_energies
+from paretofit.descriptors import DesignMatrix, constrain_free_atoms, select_level_energies
 from paretofit.study.schema import Study
 
 ORIGIN_FITTED, ORIGIN_ISOLATED, ORIGIN_GIVEN = "fitted", "isolated atom", "given"
@@ -115,7 +115,7 @@ def _read_known_energies(
     setting, drop = study.reference_energies, study.unconverged_labels == "drop"
     known: dict[str, dict[str, KnownEnergy]] = {}
     for level in dict.fromkeys([*dataset.levels, *levels]):
-        energies = select_given_energies(setting, level, levels[-1])
+        energies = select_level_energies(setting, level, levels[-1])
         by_element = {symbol: (energy, ORIGIN_GIVEN) for symbol, energy in energies.items()}
         if level in levels:
             labelled = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop)

@@ -77,7 +77,7 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
 def _check_owner(folder: Path, name: str) -> None:
     """Check that a folder is empty or belongs to the study."""
     files = [path.name for path in folder.iterdir() if path.name not in {LOCK_FILE_NAME, RECORD_FILE}]
-    owner = _find_owner(folder)
+    owner = _read_owner(folder)
     if owner is None and files and (folder / RECORD_FILE).exists():
         raise InputError(
             f"{folder / RECORD_FILE} is corrupt; if the folder belongs to the study '{name}', replace the content of "
@@ -94,7 +94,7 @@ def _check_owner(folder: Path, name: str) -> None:
         )
 
 
-def _find_owner(folder: Path) -> str | None:
+def _read_owner(folder: Path) -> str | None:
     """Read the name of the study of a folder from its record, or from its study file if the record is corrupt."""
     if (folder / RECORD_FILE).exists() and _read_study_name(folder) is None:
         for name in ("study.yaml", "study.json"):  # JSON is valid YAML

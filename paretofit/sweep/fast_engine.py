@@ -112,7 +112,7 @@ class FastEngine:
         inputs: list[Any],
     ) -> tuple[Reduction, LeverageScores | None]:
         """Load the reduction and the leverage scores of the training configurations, or compute and store them."""
-        ratio, start = _compute_balanced_ratio(data), time.perf_counter()
+        ratio, start = _compute_balancing_ratio(data), time.perf_counter()
         options = np.array(sizes), np.array([ratio, 1.0, 1.0]), data.design.n_constant
         if (stored := load_reduction(folder, inputs)) is not None:
             return Reduction.from_factors(stored[0], *options), stored[1]
@@ -209,7 +209,7 @@ class FastEngine:
 
     def _fit(self, factors: RowFactors, pending: PendingFits) -> Iterator[Row]:
         """Fit all levels of the pending models to one subset."""
-        subset = _Subset(self, factors, pending.configurations)
+        subset = _SubsetFits(self, factors, pending.configurations)
         for (w_energy, w_force), models in groupby(pending.models, key=lambda model: model.weights):
             yield from subset.fit(get_row_weights(np.arange(3), w_energy, w_force, w_force), list(models))
 
@@ -231,7 +231,7 @@ class FastEngine:
         return self._size_indices[twojmax]
 
 
-class _Subset:
+class _SubsetFits:
     """Fits to one subset; its rows are read only for leave-one-out residuals, or where Gram matrices do not suffice."""
 
     def __init__(self, engine: FastEngine, factors: RowFactors, configurations: Array) -> None:
@@ -366,7 +366,7 @@ def estimate_reduction_bytes(columns: int, threads: int) -> float:
     return 8.0 * copies * columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES
 
 
-def _compute_balanced_ratio(data: SweepInput) -> float:
+def _compute_balancing_ratio(data: SweepInput) -> float:
     """Compute the ratio w_E/w_F of the reduction from the numbers of energy rows and force rows, to balance them.
 
     The ratio depends only on the data, so that editing the study's weights leaves existing fits bit-identical.

@@ -169,7 +169,7 @@ class CommitteeFit:
             parts,
             weights,
         )
-        return baseline_fit._update(is_used, factor)
+        return baseline_fit._restrict_to_blocks(is_used, factor)
 
     def leave_out(self, blocks: Array) -> CommitteeFit:
         """Repeat the fit without some blocks, from the moments of the others; members are drawn from the others.
@@ -191,9 +191,9 @@ class CommitteeFit:
         factor = MomentFactor.from_moments(moments.T.copy(order="F"))
         if is_used.sum() < 2 or not factor.estimate_condition() < MAX_CONDITION_DETERMINED:
             raise InputError(f"without {len(blocks)} of {len(is_used)} blocks, the rows do not determine the fit")
-        return self._update(is_used, factor)
+        return self._restrict_to_blocks(is_used, factor)
 
-    def _update(self, is_used: Array, factor: MomentFactor) -> CommitteeFit:
+    def _restrict_to_blocks(self, is_used: Array, factor: MomentFactor) -> CommitteeFit:
         """Return the least-squares fit of the blocks in use.
 
         Parameters
@@ -289,17 +289,17 @@ class CommitteeFit:
         P = len(self.factor.R)
         min_leverage = MIN_RELATIVE_LEVERAGE * P / self.n_rows[self.is_used].sum()
         squares = np.zeros((P, P))
-        for changes in self._iterate_exact_changes(min_leverage):
+        for changes in self._iterate_pops_changes(min_leverage):
             squares += blas.dsyrk(1.0, changes, trans=1, lower=0)
         values, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
         axes = np.ascontiguousarray(axes[:, values > MIN_RELATIVE_EIGENVALUE * values[-1]])
         low, high = np.zeros((2, axes.shape[1]))
-        for changes in self._iterate_exact_changes(min_leverage):
+        for changes in self._iterate_pops_changes(min_leverage):
             shifts = changes @ axes
             low, high = np.minimum(low, shifts.min(0, initial=0.0)), np.maximum(high, shifts.max(0, initial=0.0))
         return axes, low, high
 
-    def _iterate_exact_changes(self, min_leverage: float) -> Iterator[Array]:
+    def _iterate_pops_changes(self, min_leverage: float) -> Iterator[Array]:
         """Yield, block by block, the coefficient changes, each of which makes the fit reproduce one row exactly.
 
         Rows with a leverage up to `min_leverage`, and rows of configurations that are left out, are omitted.

@@ -121,7 +121,7 @@ def parse_potential(text: str) -> PotentialSpec:
         folder = path if path.is_dir() else path.parent
         return PotentialSpec(_format_file_name(folder / MACE_FILE), mace_folder=str(folder.absolute()))
     if path.is_dir() or (path.suffix in SNAP_SUFFIXES and path.with_suffix(".snapcoeff").is_file()):
-        files = potentials.read_snap_files(path)
+        files = potentials.find_snap_files(path)
         return PotentialSpec(_format_file_name(files.coefficients), tuple(files.commands), tuple(files.elements))
     if path.is_file():
         return _read_lammps_script(path)

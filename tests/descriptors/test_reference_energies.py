@@ -15,7 +15,7 @@ from paretofit.descriptors import (
     compute_free_atom_rows,
     constrain_free_atoms,
     parse_reference_energies,
-    select_given_energies,
+    select_level_energies,
 )
 from paretofit.potentials.committee_building import expand_leverage
 from paretofit.uncertainty import TrainingLeverage
@@ -180,7 +180,7 @@ def test_the_force_on_a_lone_atom_needs_no_label(tmp_path):
 def test_settings_from_the_command_line():
     assert parse_reference_energies("isolated") == "isolated"
     assert parse_reference_energies("C=-1.25, O=-2") == {"C": -1.25, "O": -2.0}
-    assert select_given_energies({"C": -1.0, "a": {"C": -2.0}}, "b", "b") == {"C": -1.0}
+    assert select_level_energies({"C": -1.0, "a": {"C": -2.0}}, "b", "b") == {"C": -1.0}
     for text in ("C", "C=x", "isolatd"):
         with pytest.raises(InputError, match="--reference-energies must be auto, isolated, fitted, or energies in eV"):
             parse_reference_energies(text)

@@ -34,8 +34,8 @@ from paretofit.labelling import (
     PAPER_LADDER,
     LabelSettings,
     choose_probe_labels,
+    compute_cost_terms,
     compute_kpoint_mesh,
-    cost_terms,
     fit_cost_model,
 )
 
@@ -410,7 +410,7 @@ def test_the_cost_of_the_finest_level_is_predicted_from_cheap_ones(beryllium):
     engine = LabelSettings.model_validate({"engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"}}).engine
     terms, seconds, level_of = [], [], []
     for level in PAPER_LADDER[:5]:
-        terms += [cost_terms(atoms, level, engine) for atoms in beryllium]
+        terms += [compute_cost_terms(atoms, level, engine) for atoms in beryllium]
         seconds += beryllium.labels(level.name).seconds.tolist()
         level_of += [level.name] * len(beryllium)
     terms, seconds, fine = np.array(terms), np.array(seconds), np.array(level_of) == "5"

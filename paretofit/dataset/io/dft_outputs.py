@@ -151,9 +151,9 @@ def _scan_vasprun_loops(path: Path) -> Iterator[bool]:
         elif "</scstep>" in line:
             is_inside = False
         elif "</calculation>" in line:
-            is_limit = n_iterations >= settings.get("NELM", math.inf)
+            reached_limit = n_iterations >= settings.get("NELM", math.inf)
             changes = abs(energies[-1] - energies[-2]) if len(energies) > 1 else math.inf
-            yield not is_limit or changes <= settings.get("EDIFF", 0.0)
+            yield not reached_limit or changes <= settings.get("EDIFF", 0.0)
             n_iterations, energies = 0, []
         elif is_inside and (match := XML_ENERGY.search(line)):
             energies.append(float(match[1]))

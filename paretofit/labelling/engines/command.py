@@ -186,7 +186,9 @@ class ProgramEngine(Engine):
         symbols = Atoms(sorted(set(atoms.numbers))).get_chemical_symbols()
         potentials = {symbol: self.find_pseudopotential(symbol) for symbol in symbols}
         for symbol, potential in potentials.items():
-            is_compatible = not potential.functional or _simplify(potential.functional) == _simplify(level.functional)
+            is_compatible = not potential.functional or _normalise_functional(
+                potential.functional
+            ) == _normalise_functional(level.functional)
             if not is_compatible and functional_option not in self.merge_options(level):
                 raise InputError(
                     f"level '{level.name}' requests the functional {level.functional}, but {potential.path} was made "
@@ -295,7 +297,7 @@ def _parse_seconds(text: str) -> float:
     return sum(float(number) * units[unit] for number, unit in parts) if parts else float(text)
 
 
-def _simplify(functional: str) -> str:
+def _normalise_functional(functional: str) -> str:
     """Return the common name of a functional; if it is not a known alias, in lower case and without spaces."""
     name = "".join(functional.lower().split())
     return next((plain_name for plain_name, aliases in FUNCTIONAL_ALIASES.items() if name in aliases), name)

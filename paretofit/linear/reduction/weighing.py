@@ -275,9 +275,9 @@ class WeightedFactor:
             scale = compute_column_scales(X[:, :p] if rows.n_rows < p else X[:, :p] * weights[:, None])
             factor = MinimumNormFactor.from_rows(X[:, :p], scale, None if factor is None else factor.null_vectors)
             cache[p] = factor
-        return self._express(p, factor.solve(Y, weights), factor.rank, factor.condition)
+        return self._convert_to_fit(p, factor.solve(Y, weights), factor.rank, factor.condition)
 
-    def _express(self, p: int, beta: Array, rank: int, condition: float, *arrays: Array) -> ModelFit:
+    def _convert_to_fit(self, p: int, beta: Array, rank: int, condition: float, *arrays: Array) -> ModelFit:
         """Convert raw coefficients ``(p, n_levels)`` to a fit; `arrays` are its triangle and basis, if any."""
         reduction = self.rows.reduction
         delta = reduction.whitening.unwhitening[:, :p] @ beta - reduction.baseline
@@ -306,4 +306,4 @@ class WeightedFactor:
         else:
             gamma = scipy.linalg.solve_triangular(S, rhs, check_finite=False)
         arrays = (S, reduction.whitening.unwhitening[:q, :p] / scale) if rank == p else ()
-        return self._express(p, gamma / scale[:, None], rank, condition, *arrays)
+        return self._convert_to_fit(p, gamma / scale[:, None], rank, condition, *arrays)
