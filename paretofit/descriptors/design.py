@@ -237,9 +237,7 @@ class DesignMatrix:
             return self._transform(np.asarray(file["rows"][()]), slice(None))
 
     def with_row_weights(self, weights: Array) -> Self:
-        """Return the same design with every row and its targets multiplied by a weight, such as that of its group.
-
-        In a fit, these weights are multiplied by the weights of the row kinds.
+        """Return the same design with rows and targets multiplied by weights, in addition to those of the row kinds.
 
         Parameters
         ----------
@@ -320,10 +318,7 @@ class DesignMatrix:
         return self._transform(np.concatenate([np.empty((0, stored_width)), *parts]), indices)
 
     def blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
-        """Yield ``(window, rows)`` for consecutive blocks of at most `size` rows, of all rows or those in `row_range`.
-
-        The slice `window` is the position of the block in the design.
-        """
+        """Yield the slice and the rows of consecutive blocks of at most `size` rows, of all rows or of `row_range`."""
         begin, end = (0, self.n_rows) if row_range is None else (row_range.start, row_range.stop)
         windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
         if self._rows is not None:

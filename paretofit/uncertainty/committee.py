@@ -14,11 +14,10 @@ from typing import Literal, get_args
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, InputError, check_choice
-from paretofit.linear import compute_column_scales, estimate_reciprocal_condition
 from paretofit.linear.reduction import (
     Part,
     Parts,
@@ -33,6 +32,7 @@ from paretofit.linear.reduction import (
     sum_parts,
 )
 from paretofit.uncertainty.extrapolation import TrainingLeverage
+from paretofit.uncertainty.moment_factor import MomentFactor
 
 MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
 MEMBERS_PER_BATCH = 8  # members whose moments are summed in one product
@@ -42,38 +42,6 @@ MIN_RELATIVE_EIGENVALUE = 1e-10  # of the largest eigenvalue; below it, a draw d
 MIN_RELATIVE_LEVERAGE = 1e-2  # of the mean leverage; POPS ignores rows below it
 CommitteeMethod = Literal["bootstrap", "subset", "posterior", "pops"]
 COMMITTEE_METHODS = get_args(CommitteeMethod)
-
-
-@dataclass(frozen=True)
-class MomentFactor:
-    """Cholesky factor M = RᵀR of whitened moments.
-
-    Attributes
-    ----------
-    R : (P, P) float64
-        Upper triangular.
-    is_complete : bool
-        Whether M is positive definite.
-    """
-
-    R: Array
-    is_complete: bool
-
-    @classmethod
-    def from_moments(cls, M: Array) -> MomentFactor:
-        """Factorise M (upper triangle in Fortran order; overwritten)."""
-        R, info = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
-        return cls(R, info == 0)
-
-    def estimate_condition(self) -> float:
-        """Estimate the 1-norm condition number of M, scaled to a unit diagonal; ∞ if M is not positive definite."""
-        reciprocal = estimate_reciprocal_condition(self.R / compute_column_scales(self.R)) if self.is_complete else 0.0
-        # squared, because M = RᵀR has about the square of the condition number of R
-        return 1.0 / reciprocal**2 if reciprocal > 0 else float("inf")
-
-    def solve(self, c: Array) -> Array:
-        """Compute M⁻¹ c, ``(P,)``."""
-        return np.asarray(scipy.linalg.cho_solve((self.R, False), c, check_finite=False))
 
 
 @dataclass(frozen=True)
