@@ -16,7 +16,7 @@ import pdoc
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "paretofit"
 REFERENCE = re.compile(r"(?<!`)`{1,2}(paretofit(?:\.\w+)+)(?:\(\))?`{1,2}(?!`)")
-FILE_SUFFIXES = {"h5", "csv", "yaml", "html", "md", "committee", "json", "py"}
+FILE_SUFFIXES = {"jinja", "mplstyle", "h5", "csv", "yaml", "html", "md", "committee", "json", "py"}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

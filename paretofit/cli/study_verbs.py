@@ -173,8 +173,10 @@ def pareto(
         typer.echo(format_published(study), err=out is None or as_json)
         front = study.front
         objectives = objectives or ["ref_energy", "ref_force", "label_seconds"]
-    elif not objectives or figures_folder is not None:
-        raise InputError("pareto requires --minimize COLUMN,...; --figures-folder requires --published")
+    elif figures_folder is not None:
+        raise InputError("--figures-folder requires --published; remove it, or read the published tables")
+    elif not objectives:
+        raise InputError("pareto requires --minimize COLUMN,..., or --published")
     else:
         front = extract_front_from_csv(
             tables, objectives, split_names(group_by), aggregate, out, drop_missing=drop_missing, overwrite=force

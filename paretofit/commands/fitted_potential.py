@@ -179,13 +179,14 @@ def compare_with_lammps(
 
 
 def check_committee_size(settings: potentials.CommitteeSettings, prepared: PreparedStudy) -> None:
-    """Check that the test set has enough groups to calibrate a committee.
+    """Check the settings of a committee, and that the test set has enough groups to calibrate it.
+
+    With an empty test set, the committee is not calibrated.
 
     Raises
     ------
     InputError
-        If the test set is too small; the message contains the required number of configurations. An empty test set is
-        accepted: the committee is then not calibrated.
+        If a setting is not valid, or the test set has too few groups; the message contains the required number.
     """
     settings.check(len(np.unique(prepared.split.groups[prepared.split.test])) or None)  # None: no calibration
 

@@ -91,15 +91,19 @@ def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise
     )
 
 
-def _find_outliers(ids: Array, first: Labels, second: Labels, is_shared: Array, name: str) -> Iterator[str]:
+def _find_outliers(ids: Array, first: Labels, second: Labels, is_shared: Array, level_pair: str) -> Iterator[str]:
+    """Yield a warning each if energy or force differences between two levels have outliers.
+
+    Energy differences are taken relative to their median, because levels may differ by a constant.
+    """
     sizes = np.diff(first.offsets)
-    energy = (second.energy - first.energy) / sizes
+    energy_difference = (second.energy - first.energy) / sizes
     squares = second.sum_over_atoms(((second.forces - first.forces) ** 2).sum(axis=1))
-    force = np.sqrt(squares / (3 * sizes))
-    center = np.median(energy[is_shared])
-    spread = max(float(median_abs_deviation(energy[is_shared], scale="normal")), MIN_DIFFERENCE)
-    deviation = np.where(is_shared, np.abs(energy - center) / spread, 0.0)
-    ratio = np.where(is_shared, force / max(float(np.median(force[is_shared])), MIN_DIFFERENCE), 0.0)
+    force_rmsd = np.sqrt(squares / (3 * sizes))
+    median = np.median(energy_difference[is_shared])
+    spread = max(float(median_abs_deviation(energy_difference[is_shared], scale="normal")), MIN_DIFFERENCE)
+    deviation = np.where(is_shared, np.abs(energy_difference - median) / spread, 0.0)
+    ratio = np.where(is_shared, force_rmsd / max(float(np.median(force_rmsd[is_shared])), MIN_DIFFERENCE), 0.0)
     for quantity, scores, limit, unit in (
         ("energy", deviation, MAX_ENERGY_DEVIATION, "robust standard deviations from the median"),
         ("force", ratio, MAX_FORCE_RATIO, "times the median"),
@@ -107,6 +111,6 @@ def _find_outliers(ids: Array, first: Labels, second: Labels, is_shared: Array, 
         outliers = [k for k in np.argsort(-scores, kind="stable") if scores[k] > limit]
         if outliers:
             yield (
-                f"{name}: the {quantity} differences of {len(outliers)} configurations are outliers, up to "
+                f"{level_pair}: the {quantity} differences of {len(outliers)} configurations are outliers, up to "
                 f"{scores[outliers[0]]:.3g} {unit}: {list_first(ids[outliers])}"
             )

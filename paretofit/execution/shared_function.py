@@ -19,11 +19,11 @@ from paretofit.execution.parallel import parallel_map
 
 @contextmanager
 def dump_function(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
-    """Yield an equivalent of a function with large arrays that is small enough to be sent with every task.
+    """Yield a small stand-in, to be sent with every task, for a function that holds large arrays.
 
     On a cluster, the function is stored in a file for the duration of the block, and all workers of a machine map the
-    arrays of this file into their memory, so that no data are lost if a worker is killed. Processes of this machine
-    share large arrays without such a file.
+    arrays of this file into their memory. Data that dask scatters to its workers would be lost with a killed worker; a
+    file is not. Processes of this machine share large arrays without such a file.
 
     Parameters
     ----------

@@ -226,14 +226,15 @@ def _plot_structure_map(folder: LearnFolder) -> Axes:
 
 
 def _format_iterations(iterations: pd.DataFrame) -> pd.DataFrame:
-    titles = {name: name for name in ("iteration", "n_train", "n_validate", "n_test", "labels", "failed", "level")}
-    titles |= {f"n_{name}": name for name in ("train", "validate", "test")} | {"label_seconds": "label cost (s)"}
+    """Select, order and rename the columns of ``iterations.csv`` for the page."""
+    titles = {"iteration": "iteration", "n_train": "training set", "n_validate": "validation set", "n_test": "test set"}
+    titles |= {"labels": "labels", "failed": "failed", "level": "level", "label_seconds": "label cost (s)"}
     for name in PROPERTIES:
         titles |= {
             f"{set_name}_{name}": f"{name}, {set_name.replace('_', ' ')} ({UNITS[name]})"
             for set_name in ("train", "test", "first_test")
         }
-    titles |= {name: name for name in ("frames", "selected", "ended")}
+    titles |= {"frames": "frames", "selected": "selected", "ended": "end of the loop"}
     table = iterations[[name for name in titles if name in iterations]].rename(columns=titles)
     return table.astype({"level": str}) if "level" in table else table
 

@@ -164,13 +164,14 @@ class WideFactor:
         """Compute coefficients ``(p, n_targets)`` for targets ``(n, n_targets)`` and row weights ``(n, 1)``."""
         r = self.factor.rank
         if self.factor.complete_decomposition is None or r == 0:
-            # Residuals of independent rows are zero for any weights, and coefficients of rows of zeros are zero.
+            # The weights do not matter: independent rows are reproduced exactly, and rows of zeros have coefficients 0.
             solution = self.factor.solve(Y, transposed=True)
         else:
             U, S, V = self.factor.complete_decomposition  # T = U Sᵀ Vᵀ, so that X D⁻¹ = V S Uᵀ Qᵀ
             triangle = scipy.linalg.qr(np.hstack([V * weights, Y * weights]), mode="r", check_finite=False)[0]
-            weighted = scipy.linalg.solve_triangular(triangle[:r, :r], triangle[:r, r:], check_finite=False)
-            solution = U @ scipy.linalg.solve_triangular(S, weighted, check_finite=False)
+            # the coefficients z in the basis V of min ‖W (V z − Y)‖; then S Uᵀ x = z
+            z = scipy.linalg.solve_triangular(triangle[:r, :r], triangle[:r, r:], check_finite=False)
+            solution = U @ scipy.linalg.solve_triangular(S, z, check_finite=False)
         return np.asarray(self.Q @ solution) / self.scale[:, None]
 
 

@@ -33,7 +33,7 @@ def check_potential_name(name: str) -> None:
 
 
 def quote_path(path: Path | str) -> str:
-    """Quote a path for a line of a LAMMPS script unless it consists of letters, digits and simple signs.
+    """Quote a path for a line of a LAMMPS script unless it consists of letters, digits and ``. _ / + -``.
 
     If an absolute path has characters that LAMMPS cannot read, such as ``/home/José/x``, the path relative to the
     working directory is used instead.

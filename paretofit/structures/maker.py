@@ -63,7 +63,7 @@ class CandidateGenerator:
         self._periodic = [parent for parent in pool if parent.atoms.pbc.any()]
         self._mixed = [parent for parent in pool if _is_mixed(parent.atoms)]
         self._alloyable = self._movable if len(settings.alloys.elements) > 1 else self._mixed
-        self._parents: dict[str, list[Atoms]] = {}
+        self._candidate_parents: dict[str, list[Atoms]] = {}  # by kind of their descendants, filled at first use
 
     def allocate_counts(self) -> dict[str, int]:
         """Return the number of candidates of each random kind, in the order of generation.
@@ -188,11 +188,11 @@ class CandidateGenerator:
         self, kind: str, is_parent: Callable[[Atoms], bool], error: str, rng: np.random.Generator
     ) -> Atoms:
         """Draw a parent from the candidates that existed when the first child of this kind was generated."""
-        if kind not in self._parents:
-            self._parents[kind] = [atoms for atoms in self.candidates.structures if is_parent(atoms)]
-        if not self._parents[kind]:
+        if kind not in self._candidate_parents:
+            self._candidate_parents[kind] = [atoms for atoms in self.candidates.structures if is_parent(atoms)]
+        if not self._candidate_parents[kind]:
             raise InputError(error)
-        return self._parents[kind][int(rng.integers(len(self._parents[kind])))]
+        return self._candidate_parents[kind][int(rng.integers(len(self._candidate_parents[kind])))]
 
 
 def _is_mixed(atoms: Atoms) -> bool:

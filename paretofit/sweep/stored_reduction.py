@@ -72,13 +72,14 @@ def store_reduction(
 
 
 def _read(file: h5py.File) -> FactorsAndScores:
+    """Read factors and scores; single numbers are stored as arrays of one element."""
     n_columns, width = file["shape"][()].tolist()
     raw = RawFactors(n_columns, width - n_columns)
     for number, key in enumerate(raw.factors):
-        rows, n = (file[f"factors/{number}/{name}"][()] for name in ("rows", "n"))
-        raw.factors[key] = RowFactor.from_rows(rows, int(n[0]))
+        content, n_rows = (file[f"factors/{number}/{name}"][()] for name in ("rows", "n"))  # a triangle, or rows
+        raw.factors[key] = RowFactor.from_rows(content, int(n_rows[0]))
     scores = None
     if "scores" in file:
-        values, regular, block, rank = (file[f"scores/{name}"][()] for name in SCORES)
-        scores = LeverageScores(values, regular, block, int(rank[0]))
+        row_leverages, regular, block, rank = (file[f"scores/{name}"][()] for name in SCORES)
+        scores = LeverageScores(row_leverages, regular, block, int(rank[0]))
     return raw, scores

@@ -290,7 +290,7 @@ def _merge_settings(
 def _add_energy_kinds(
     level_settings: dict[str, dict[str, Any]], parts: Sequence[_Part], settings: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Record the kind of energy of each level in its settings, unless it is set; a level must not mix two kinds."""
+    """Record the kind of energy of each level in its settings; a level has one kind, unless the user has set it."""
     for part in parts:
         for level, kind in part.energy_kinds.items():
             stored_kind = level_settings.setdefault(level, {}).setdefault("energy_kind", kind)
