@@ -32,6 +32,7 @@ SWEEP_COLUMNS = [
     *("label_seconds", "md_us_per_atom_step"),
 ]
 SWEEP_TEXT_COLUMNS = ("level", "sampling", "solver")  # the other columns are numbers
+ERROR_DECIMALS = 8  # of meV/atom and meV/Å; further ones depend on the processor and on the place in memory
 FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
 
 Row = dict[str, Any]
@@ -169,9 +170,13 @@ class PartialResults:
 
 
 def write_results(table: pd.DataFrame, path: Path | str) -> None:
-    """Write the table as CSV with ten significant digits, and as Parquet if pyarrow is installed."""
+    """Write the table as CSV with ten significant digits, and as Parquet if pyarrow is installed.
+
+    Errors are rounded to `ERROR_DECIMALS`, so that the file does not depend on rounding of the smallest ones.
+    """
     path = Path(path)
-    write_csv(table, path, digits=10)
+    errors = [name for name in map(str, table) if name.startswith(("train_", "test_", "ref_", "loo_"))]
+    write_csv(table.round(dict.fromkeys(errors, ERROR_DECIMALS)), path, digits=10)
     if find_spec("pyarrow") is not None:
         with atomic_path(path.with_suffix(".parquet")) as temporary:
             table.to_parquet(temporary, index=False)

@@ -261,6 +261,7 @@ class CommitteeFit:
             squares += blas.dsyrk(1.0, changes, trans=1, lower=0)
         values, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
         axes = np.ascontiguousarray(axes[:, values > MIN_RELATIVE_EIGENVALUE * values[-1]])
+        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # LAPACK's signs are arbitrary
         low, high = np.zeros((2, axes.shape[1]))
         for changes in self._iterate_pops_changes(min_leverage):
             shifts = changes @ axes
