@@ -27,7 +27,7 @@ from paretofit.learning.labeller import Labeller, LabelRequest
 from paretofit.learning.learn_settings import LearnSettings
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder, load_frames, write_frames
 from paretofit.learning.model import Committee, Model
-from paretofit.learning.sets import TEST, TRAIN
+from paretofit.learning.set_balance import TEST, TRAIN
 from paretofit.learning.trajectories import describe_early_ends, run_trajectories
 from paretofit.potentials import LabelledStructures
 
@@ -155,7 +155,7 @@ class LearningLoop:
         """Assign the structures of an iteration to sets and label them; return the record."""
         structures = self.folder.read_iteration_structures(k)
         sets, note = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
-        if note and k == 1:
+        if note:
             self.on_message(f"iteration {k}, sets: {note}")
         model_error, n_train = None, 0
         if k > 1 and (record := self.folder.iteration(k - 1).read_record("train")) is not None:

@@ -35,7 +35,7 @@ from paretofit.learning.level_choice import (
     measure_level_noise,
 )
 from paretofit.learning.md_run import MdEngine
-from paretofit.learning.sets import TRAIN
+from paretofit.learning.set_balance import TRAIN
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 

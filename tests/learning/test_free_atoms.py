@@ -17,7 +17,7 @@ from paretofit.core import RowKind, lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
 from paretofit.learning import LearnFolder, SnapModel, SnapModelSettings
-from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 

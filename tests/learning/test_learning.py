@@ -41,7 +41,9 @@ from paretofit.learning.selection import (
     select_frames,
     weigh_points,
 )
-from paretofit.learning.sets import TEST, TRAIN, assign_sets
+from paretofit.learning.set_balance import TEST, TRAIN
+from paretofit.learning.sets import assign_sets
+from paretofit.learning.training_data import assign_new_sets
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 from paretofit.report.figures import render_figure
@@ -677,6 +679,18 @@ class TestSets:
             structures, known, {TRAIN: 0.8, VALIDATE: 0.1, TEST: 0.1}, ["trajectory"], np.random.default_rng(1)
         )
         assert set(sets.values()) == {TEST}
+
+    def test_new_frames_in_held_out_sets_only_are_said(self, finished_loop, tmp_path):
+        folder = LearnFolder(shutil.copytree(finished_loop.folder, tmp_path / "loop"))
+        sets = folder.read_set_assignment()["sets"]
+        for held_out, is_said in ([VALIDATE, TEST], True), ([VALIDATE, TRAIN], False):
+            starts = [next(int(k) for k, name in sets.items() if name == held_out[n]) for n in range(2)]
+            frames = self.make_structures([{"trajectory": f"09-{k}", "started_from": k} for k in starts])
+            for n, atoms in enumerate(frames):
+                atoms.info["config_id"] = 90_000 + 2 * is_said + n
+            settings = load_learn_study(finished_loop.folder.parent / "s.yaml").learning.sets
+            _, note = assign_new_sets(folder, settings, frames, np.random.default_rng(0))
+            assert ("raise 'learning.explore.trajectories'" in note) == is_said
 
     def test_frames_follow_their_start_structure(self):
         structures = self.make_structures([{}] * 10 + [{"trajectory": f"01-{k}", "started_from": k} for k in range(10)])
