@@ -294,8 +294,8 @@ def notes_of_active(n_frames: int, frame: pd.DataFrame, lost: Sequence[str]) -> 
     tested = (
         f"RMSE of the committee's mean on {n_frames} frames of dynamics with the labelling potential itself, of cells "
         "of tungsten (16 and 54 atoms, with and without a vacancy, 300 to 2000 K, -50 to 100 kbar) or of candidates of "
-        "carbon (100 to 2000 K, -20 to 100 kbar); median over seeds, forces also by seed. loop better: in how many seeds, and "
-        "the loop's error as a ratio to the variant's, median."
+        "carbon (100 to 2000 K, -20 to 100 kbar); median over seeds, forces also by seed. loop better: in how many "
+        "seeds, and the loop's error as a ratio to the variant's, median."
     )
     variants = (
         f"{FIRST}: augmentation candidates at random ({INITIAL} of W, 100 of C), where all but the last begin. {LOOP}: "
