@@ -91,8 +91,6 @@ def test_errors_of_new_frames_are_predicted(loop):
     ratios = np.array([[batch[name]["ratio"] for name in ("energy", "forces")] for batch in batches])
     inside = np.array([[batch[name]["inside"] for name in ("energy", "forces")] for batch in batches])
     print(f"true / predicted: {ratios.round(2).tolist()}, below the bound: {inside.round(2).tolist()}")  # noqa: T201  (read after the run)
-    assert np.abs(np.log(ratios)).max() < np.log(
-        3.0
-    )  # frames of a trajectory have most of their energy error in common
+    assert np.abs(np.log(ratios)).max() < np.log(3.0)
     assert (np.exp(np.abs(np.log(np.median(ratios, axis=0)))) < 1.5).all()
     assert inside.mean() > 0.8
