@@ -80,8 +80,8 @@ def read_design_index(path: Path) -> dict[str, Any]:
         check_members(file)
         n, p = file["rows"].shape
 
-        def read_array(name: str, kinds: str, length: int | None = None) -> Array:
-            values = read_local_array(file, name, slice(0, length), kinds, ())
+        def read_array(name: str, dtype_kinds: str, length: int | None = None) -> Array:
+            values = read_local_array(file, name, slice(0, length), dtype_kinds, ())
             if len(values) < len(file[name]):
                 raise ValueError(f"'{name}' has more than the {length} values that match the rows")
             return values

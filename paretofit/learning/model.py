@@ -175,7 +175,7 @@ class SnapModel:
         # one energy and 3n forces for each configuration; stresses are not counted
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
         twojmax, level = self._choose_twojmax(designs[0][1], n_rows), data.levels[-1]
-        n_columns, seeds = designs[0][1].columns_up_to(twojmax), np.random.default_rng([seed, 0])
+        n_columns, seeds = designs[0][1].count_columns_up_to(twojmax), np.random.default_rng([seed, 0])
         basis = self.build_basis(twojmax)
         shifted_levels = [name for name in data.levels[:-1] if (data.level[train] == name).any()]
         constraint = build_free_atom_constraint(energies, basis, shifted_levels, level)
@@ -230,8 +230,8 @@ class SnapModel:
         largest = self.settings.twojmax
         choices = sorted({int(twojmax) for twojmax in design.column_levels} | {largest})
         max_columns = n_rows / MIN_ROWS_PER_COLUMN
-        return max((value for value in choices if value <= largest and design.columns_up_to(value) <= max_columns),
-                   default=choices[0])  # fmt: skip
+        determined_orders = [k for k in choices if k <= largest and design.count_columns_up_to(k) <= max_columns]
+        return max(determined_orders, default=choices[0])
 
     def _load_or_compute_designs(self, data: TrainingData, context: RunContext) -> list[tuple[Array, DesignMatrix]]:
         """Return, for each iteration, the indices of its configurations in the dataset and their design matrix."""

@@ -22,7 +22,7 @@ from paretofit.core import Array, InputError, RowKind
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
 RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal; directions that no weighted row determines keep the baseline
-MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot; below it, a column depends on others
+MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot; a column with a smaller pivot depends on others
 MAX_WEIGHT_RATIO = 1e4  # largest ratio of an optimised weight to its initial value, in either direction
 # Errors below which a fit is good enough (eV/atom, eV/Å, GPa). Their squares are added to mean squared errors, because
 # the error of forces that are zero by symmetry may be zero, which has no logarithm.
@@ -121,10 +121,10 @@ class GroupMoments:
         If there are no rows to fit or none held out, or fewer independent rows than columns.
     """
 
-    def __init__(self, X: Array, y: Array, kind: Array, group: Array, held_out: Array, weights: Array) -> None:
-        if held_out.all() or not held_out.any():
+    def __init__(self, X: Array, y: Array, kind: Array, group: Array, is_held_out: Array, weights: Array) -> None:
+        if is_held_out.all() or not is_held_out.any():
             raise InputError("optimising weights requires training rows and held-out rows; one of the sets is empty")
-        is_train = ~held_out
+        is_train = ~is_held_out
         A = X[is_train] * weights[is_train, None]
         scale = np.linalg.norm(A, axis=0)
         if not scale.all() or len(A) < X.shape[1]:
@@ -139,7 +139,7 @@ class GroupMoments:
         U = scipy.linalg.solve_triangular(R, (X / scale).T, trans="T", check_finite=False).T
         r = y - X @ self.baseline
         self.train, self.held_out = (
-            GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (is_train, held_out)
+            GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (is_train, is_held_out)
         )
 
     def fit(self, weights: Mapping[GroupKind, float]) -> Array:
@@ -218,22 +218,24 @@ def optimise_weights(
     """
     parts = moments.train.parts
     _check_weights(moments, initial_weights, importance)
-    origin = np.log([initial_weights[part] for part in parts])
+    initial_log_weights = np.log([initial_weights[part] for part in parts])
     shares = _normalise(importance)
 
-    def compute_cost(logs: Array) -> tuple[float, Array]:
-        value, gradient = moments.compute_objective(dict(zip(parts, np.exp(logs), strict=True)), shares)
-        offset = logs - origin
+    def compute_cost(log_weights: Array) -> tuple[float, Array]:
+        value, gradient = moments.compute_objective(dict(zip(parts, np.exp(log_weights), strict=True)), shares)
+        offset = log_weights - initial_log_weights
         slope = np.array([gradient[part] for part in parts]) + 2 * regulariser * offset
         return value + regulariser * float(offset @ offset), slope
 
-    bounds = [(log - np.log(MAX_WEIGHT_RATIO), log + np.log(MAX_WEIGHT_RATIO)) for log in origin]
+    bounds = [(log - np.log(MAX_WEIGHT_RATIO), log + np.log(MAX_WEIGHT_RATIO)) for log in initial_log_weights]
     options = {"maxiter": max_iterations}
-    optimum = scipy.optimize.minimize(compute_cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    optimum = scipy.optimize.minimize(
+        compute_cost, initial_log_weights, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    )
     weights = dict(zip(parts, np.exp(optimum.x).tolist(), strict=True))
-    initial, final = (moments.compute_objective(mapping, shares)[0] for mapping in (initial_weights, weights))
+    objectives = moments.compute_objective(initial_weights, shares)[0], moments.compute_objective(weights, shares)[0]
     errors = moments.compute_errors(initial_weights), moments.compute_errors(weights)
-    return OptimisedWeights(weights, *errors, (initial, final), int(optimum.nfev))
+    return OptimisedWeights(weights, *errors, objectives, int(optimum.nfev))
 
 
 def trace_weight_front(
@@ -269,12 +271,13 @@ def trace_weight_front(
         parts = dict.fromkeys([*first, *second])
         mixture = {part: (1.0 - share) * first.get(part, 0.0) + share * second.get(part, 0.0) for part in parts}
         optimum = optimise_weights(moments, initial_weights, mixture, regulariser=regulariser)
-        means = (float(np.exp(moments.compute_objective(optimum.weights, shares)[0])) for shares in (first, second))
-        front.append((share, optimum, (next(means), next(means))))
+        means = [float(np.exp(moments.compute_objective(optimum.weights, shares)[0])) for shares in (first, second)]
+        front.append((share, optimum, (means[0], means[1])))
     return front
 
 
 def _normalise(importance: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
+    """Scale the shares so that their sum is 1."""
     total = sum(importance.values())
     return {part: share / total for part, share in importance.items()}
 

@@ -97,7 +97,7 @@ def partition_training_rows(design: DesignMatrix, level: str, positions: Array, 
     is_training[positions] = True
 
     def read_blocks(part: slice) -> Iterator[RowBlock]:
-        for window, rows in design.blocks(row_range=part):
+        for window, rows in design.iterate_blocks(row_range=part):
             configuration = design.configuration[window]
             is_selected = is_training[configuration]
             if is_selected.any():
@@ -294,13 +294,13 @@ def expand_leverage(leverage: TrainingLeverage, constraint: ColumnConstraint) ->
     The equations of the constraint are treated as training rows with a very large weight, so that the leverage of a row
     equals that of the row in the retained columns.
     """
-    reduced = leverage.restrict_columns(len(constraint.retained))
-    n, retained = len(constraint.eliminated), reduced.retained_columns
+    reduced = leverage.restrict_columns(len(constraint.retained_columns))
+    n, retained = len(constraint.eliminated_columns), reduced.retained_columns
     R = np.zeros((n + len(retained), n + len(retained)))
     R[:n, :n] = CONSTRAINT_WEIGHT * np.eye(n)
     R[:n, n:] = -CONSTRAINT_WEIGHT * constraint.matrix[:, retained]
     R[n:, n:] = reduced.R
-    return TrainingLeverage(np.concatenate([constraint.eliminated, constraint.retained[retained]]), R)
+    return TrainingLeverage(np.concatenate([constraint.eliminated_columns, constraint.retained_columns[retained]]), R)
 
 
 def calibrate_committee(

@@ -154,7 +154,7 @@ def _average_equal_components(basis: SnapBasis, table: Array) -> None:
 
 def _select_basis(basis: SnapBasis, n_columns: int) -> SnapBasis:
     """Return the basis with its 2Jmax reduced so that it has this number of columns."""
-    sizes = {basis.columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
+    sizes = {basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
     if n_columns not in sizes:
         raise InputError(f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(sizes)}")
     return SnapBasis(**{**basis.model_dump(), "twojmax": sizes[n_columns]})  # a copy would keep the cached properties

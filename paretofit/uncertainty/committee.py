@@ -373,5 +373,5 @@ def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Ar
 def _to_raw(whitening: Whitening, p: int, delta: Array) -> Array:
     """Convert whitened coefficients, ``(m, P)``, to raw ones, ``(m, p)``, which are 0 in columns not retained."""
     raw = np.zeros((len(delta), p))
-    raw[:, whitening.retained_columns] = whitening.to_raw(delta.T).T
+    raw[:, whitening.retained_columns] = whitening.to_raw_coefficients(delta.T).T
     return raw

@@ -380,7 +380,7 @@ class TestRows:
                 for energy, forces, stress in [compute_reference_labels(get_shared_lammps(), truth.basis, ZBL, atoms)]
             ]
         )
-        predicted = design.rows() @ truth.coefficients + ref
+        predicted = design.read_all_rows() @ truth.coefficients + ref
         assert predicted == pytest.approx(design.targets["a"], rel=1e-6, abs=1e-6)
 
     def test_a_reference_is_what_lammps_gives(self):

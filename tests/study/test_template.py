@@ -63,7 +63,7 @@ def test_a_template_is_accepted_as_it_is_written(tmp_path, options):
     with prepared.dataset:
         assert max([0, *(size for size in study.sizes if size != "all")]) < len(prepared.split.train)
         n_rows = len(prepared.split.train) + 3 * int(prepared.dataset.n_atoms[prepared.split.train].sum())
-        assert study.twojmax == [2] or study.basis.columns_up_to(max(study.twojmax)) <= n_rows
+        assert study.twojmax == [2] or study.basis.count_columns_up_to(max(study.twojmax)) <= n_rows
 
 
 def test_made_up_costs_are_marked_and_partial_ones_are_not_made_up(tmp_path):

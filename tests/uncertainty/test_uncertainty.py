@@ -76,7 +76,7 @@ class TestFit:
             design = DesignMatrix.open(folder / "p" / "design.h5").with_labels(data, ["5"])
         training_rows = np.isin(design.configuration, positions_of_role(potential, TRAIN))
         plain = fit_wls(
-            design.rows()[training_rows],
+            design.read_all_rows()[training_rows],
             design.targets["5"][training_rows],
             design.kind[training_rows],
             energy_weight=12.25,
