@@ -251,12 +251,12 @@ class StoredDataset:
         numbers = self._read("configurations/numbers", atom_window)
         coordinates = self._read("configurations/positions", atom_window)
         cells = self._read("configurations/cell", window)
-        periodic = self._read("configurations/pbc", window)
+        pbc = self._read("configurations/pbc", window)
         texts = self._read("configurations/info", window)
         for k, position in enumerate(run):
-            rows = slice(*(self._offsets[position : position + 2] - atom_window.start))
+            atom_slice = slice(*(self._offsets[position : position + 2] - atom_window.start))
             info = {**self._parse_record(texts[k], "configurations/info"), "config_id": int(self._ids[position])}
-            atoms = Atoms(numbers[rows], coordinates[rows], cell=cells[k], pbc=periodic[k] != 0, info=info)
+            atoms = Atoms(numbers[atom_slice], coordinates[atom_slice], cell=cells[k], pbc=pbc[k] != 0, info=info)
             check_structure(atoms, f"{self.path}: configuration {info['config_id']}")
             yield atoms
 

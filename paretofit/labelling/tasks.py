@@ -86,7 +86,7 @@ def compute_label(
         If an input file of the engine cannot be written or read.
     """
     try:
-        record = _compute(task, engine, retries, failed_folder)
+        record = _compute_record(task, engine, retries, failed_folder)
     except OSError as error:  # the scratch directory cannot be written
         _raise_if_disk_full(error)
         return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
@@ -97,7 +97,7 @@ def compute_label(
     return record
 
 
-def _compute(task: Task, engine: Engine, retries: int, failed_folder: Path) -> Record:
+def _compute_record(task: Task, engine: Engine, retries: int, failed_folder: Path) -> Record:
     engine.warm_up(task.level)
     cpu_start, wall_start = _measure_cpu_seconds(), time.perf_counter()
     reasons: list[str] = []

@@ -177,8 +177,8 @@ def test_the_force_on_a_lone_atom_needs_no_label(tmp_path):
     labels = [{"energy": -1.0}, {}, {"energy": -3.0}]
     write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(labels)})
     with Dataset(tmp_path / "d.h5") as data:
-        assert data.labels("a").complete.tolist() == [True, False, False]
-        assert data.select([2, 0]).labels("a").complete.tolist() == [False, True]
+        assert data.labels("a").is_complete.tolist() == [True, False, False]
+        assert data.select([2, 0]).labels("a").is_complete.tolist() == [False, True]
 
 
 def test_settings_from_the_command_line():

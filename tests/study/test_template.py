@@ -172,7 +172,7 @@ def test_a_dataset_of_excluded_levels_keeps_its_labels(tmp_path):
     study = load_study(write_template(path, tmp_path / "s.yaml"))
     assert study.levels == ["good"]
     with Dataset(path) as data:
-        assert int(data.labels("cheap").complete.sum()) == 8
+        assert int(data.labels("cheap").is_complete.sum()) == 8
 
 
 def write_trajectory(path, displacement, random_share, n=12):

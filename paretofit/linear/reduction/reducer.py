@@ -43,7 +43,7 @@ TEST_WEIGHT = 1e-6  # of test rows in the whitening, where they matter only for 
 StoreRows = Callable[[Any], Any]  # stores an array of whitened rows, and returns it or the path of its file
 
 
-class HeldOutErrors(NamedTuple):
+class RmsTestErrors(NamedTuple):
     """Root mean squared test residuals.
 
     Attributes
@@ -218,7 +218,7 @@ class Reduction(WhitenedBasis):
         whiten_block = partial(_whiten_block, self.to(device), device, store)
         return replace(self, stored_rows=map_blocks(parts, whiten_block, mapper))
 
-    def compute_test_rms(self, delta: Array) -> dict[RowKind, HeldOutErrors]:
+    def compute_test_rms(self, delta: Array) -> dict[RowKind, RmsTestErrors]:
         """Compute the root mean squared residuals of fits for the test rows of each kind.
 
         Parameters
@@ -239,7 +239,7 @@ class Reduction(WhitenedBasis):
                 own_level, reference_level = np.split(linalg.sum_column_squares(residuals), 2)
                 centred = linalg.sum_column_squares(factor.centre(residuals[:, n:]))
                 squares = own_level, reference_level, centred
-                rms[kind] = HeldOutErrors(*(np.sqrt(square / factor.n) for square in squares))
+                rms[kind] = RmsTestErrors(*(np.sqrt(square / factor.n) for square in squares))
         return rms
 
 
