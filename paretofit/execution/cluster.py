@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 CLUSTER_TIMEOUT_S = 60.0  # longest time without an answer of the scheduler, or without workers
 WALLTIME_MARGIN_S = 300  # time before the walltime at which a worker hands over its results and ends
-_active: list[DaskExecutor | JobExecutor] = []  # the last executor is in use
+_active_executors: list[DaskExecutor | JobExecutor] = []  # the last executor is in use
 
 
 def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExecutor | None:
@@ -35,7 +35,7 @@ def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExec
     job_per_task : bool
         Whether each task may be a separate job; if not, a cluster that runs one job for each task is ignored.
     """
-    executor = _active[-1] if _active else None
+    executor = _active_executors[-1] if _active_executors else None
     return executor if job_per_task or not isinstance(executor, JobExecutor) else None
 
 
@@ -93,11 +93,11 @@ def _check_requirements(name: str) -> None:
 
 @contextmanager
 def _activate(executor: DaskExecutor | JobExecutor) -> Iterator[None]:
-    _active.append(executor)
+    _active_executors.append(executor)
     try:
         yield
     finally:
-        _active.remove(executor)
+        _active_executors.remove(executor)
 
 
 @contextmanager

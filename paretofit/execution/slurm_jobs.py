@@ -95,11 +95,11 @@ def open_job_executor(settings: LabelJobSettings, folder: Path) -> Iterator[JobE
     options = {"ntasks": settings.cores, "time": settings.walltime, "mem": settings.memory}
     options |= {"partition": settings.queue, "account": settings.account}
     lines = [f"--{name}={value}" for name, value in options.items() if value] + settings.directives
-    text = SBATCH_TEMPLATE.format(
+    template_text = SBATCH_TEMPLATE.format(
         head="\n".join(f"#SBATCH {line}" for line in lines), prologue="\n".join(settings.prologue)
     )
     folder.mkdir(parents=True, exist_ok=True)
-    template = {"submission_template": text}
+    template = {"submission_template": template_text}
     executor = SlurmClusterExecutor(
         cache_directory=str(folder), resource_dict=template, refresh_rate=POLL_INTERVAL_S, wait=False
     )

@@ -121,9 +121,11 @@ def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: 
     """
     if REFERENCE not in design.targets:
         raise InputError("the design has no reference potential; use with_labels")
-    labelled = design.with_labels(dataset, levels)
+    labelled_design = design.with_labels(dataset, levels)
     reference = design.targets[REFERENCE]
-    return replace(labelled, targets={level: column - reference for level, column in labelled.targets.items()})
+    return replace(
+        labelled_design, targets={level: column - reference for level, column in labelled_design.targets.items()}
+    )
 
 
 def _open_settings(settings: Mapping[str, Mapping[str, Any]] | Path | str) -> IniFile:

@@ -138,20 +138,23 @@ class IniFile:
         text = self.get_text(section, key, " ".join([repr(default)] * n_values))
         values = [value for word in text.split() if (value := parse_number(float, word)) is not None]
         if len(values) != len(text.split()) or len(values) != n_values:
-            expected = "one real number" if n_values == 1 else f"{n_values} real numbers, one for each element"
-            raise self.build_error(section, key, f"must be {expected}")
+            expected_values = "one real number" if n_values == 1 else f"{n_values} real numbers, one for each element"
+            raise self.build_error(section, key, f"must be {expected_values}")
         return tuple(values)
 
-    def get_choice(self, section: str, key: str, supported: Sequence[str], unsupported: Sequence[str]) -> str:
-        """Return a value of `supported`, by default the first; the case in the file is ignored, as in FitSNAP."""
-        value = self.get_text(section, key, supported[0])
-        if value.upper() in supported:
+    def get_choice(
+        self, section: str, key: str, supported_values: Sequence[str], unsupported_values: Sequence[str]
+    ) -> str:
+        """Return a value of `supported_values`, by default the first; the case in the file is ignored, as in FitSNAP."""
+        value = self.get_text(section, key, supported_values[0])
+        if value.upper() in supported_values:
             return value.upper()
         problem, hint = "not supported", ""
-        if value.upper() not in unsupported:
-            problem, hint = "unknown", suggest_match_ignoring_case(value.upper(), [*supported, *unsupported])
-        expected = " or ".join(supported)
-        raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {expected}{hint}")
+        if value.upper() not in unsupported_values:
+            problem = "unknown"
+            hint = suggest_match_ignoring_case(value.upper(), [*supported_values, *unsupported_values])
+        expected_values = " or ".join(supported_values)
+        raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {expected_values}{hint}")
 
 
 def make_parser(**options: Any) -> configparser.ConfigParser:
@@ -190,13 +193,13 @@ def check_keys(ini: IniFile) -> None:
 
 
 def _check_key(ini: IniFile, section: str, key: str) -> None:
-    unsupported = UNSUPPORTED_OPTIONS.get(section, {})
-    if key in unsupported:
+    unsupported_options = UNSUPPORTED_OPTIONS.get(section, {})
+    if key in unsupported_options:
         text = ini.get_text(section, key, "0")
         if text.lower() not in FALSE_VALUES | {"none"} and parse_number(float, text) != 0:
-            reason = unsupported[key]
+            reason = unsupported_options[key]
             raise InputError(f"{ini.path}: [{section}] {key} = {text} is not supported: {reason}; remove it")
-    keys = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(unsupported)
+    keys = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(unsupported_options)
     is_user_defined = section in {"ESHIFT", "GROUPS"} or (section == "REFERENCE" and key.startswith("pair_coeff"))
     if key not in keys and not is_user_defined:
         raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_explain_unknown_key(section, key, keys)}")
