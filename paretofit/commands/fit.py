@@ -205,7 +205,7 @@ def _compute_stress_errors(
         residuals = []
         for atoms, label in zip(dataset.select(chosen), stresses[chosen], strict=True):
             if atoms.pbc.all():
-                calculator = calculator or potential.without_uncertainty().calculator()
+                calculator = calculator or potential.without_uncertainty().create_calculator()
                 atoms.calc = calculator
                 residuals.append(atoms.get_stress() - label)
         if residuals:

@@ -155,7 +155,7 @@ class DesignFit:
         structures = list(dataset.select(positions[select_evenly_spaced(len(positions), n_checked)]))
         if potential.uncertainty is None:
             sets = self.training_structures, dataset.select(split.test)
-            potential = replace(potential, training=potentials.TrainingRecord.from_structures(*sets, self.level))
+            potential = replace(potential, training_record=potentials.TrainingRecord.from_structures(*sets, self.level))
         files = potential.write(out, name)
         return files, *compare_with_lammps(files, potential, structures)
 

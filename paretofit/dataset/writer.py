@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError, atomic_hdf5, check_choice, one_line
+from paretofit.core import Array, InputError, atomic_hdf5, check_choice, join_lines
 from paretofit.dataset.checks import (
     abbreviate,
     as_float_array,
@@ -138,7 +138,7 @@ def _write_level(group: h5py.Group, name: str, level: LevelData, n_atoms: list[i
         try:
             group.attrs[str(key)] = _encode(value)
         except (ValueError, TypeError, OverflowError, OSError) as error:  # a NUL character, or a huge number or text
-            raise InputError(f"level '{name}': the setting '{key}' cannot be stored: {one_line(error)}") from error
+            raise InputError(f"level '{name}': the setting '{key}' cannot be stored: {join_lines(error)}") from error
 
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, Array]) -> None:

@@ -22,7 +22,7 @@ from paretofit.core import (
     RowKind,
     check_global_heaps,
     check_members,
-    one_line,
+    join_lines,
     raise_system_error,
     read_local_array,
 )
@@ -64,7 +64,7 @@ def open_design_file(path: Path) -> Iterator[h5py.File]:
         raise
     except CORRUPT_FILE_ERRORS as error:
         raise_system_error(error, path)
-        raise InputError(f"{path} is corrupt or truncated ({one_line(error)}); delete it and run again") from error
+        raise InputError(f"{path} is corrupt or truncated ({join_lines(error)}); delete it and run again") from error
 
 
 def read_design_index(path: Path) -> dict[str, Any]:

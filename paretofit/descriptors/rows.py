@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell, minkowski_reduce
 
-from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, one_line
+from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, join_lines
 from paretofit.descriptors.basis import SnapBasis
 
 MAX_DENSE_GRADIENT_ATOMS = 300  # for more atoms, LAMMPS forms the products
@@ -154,7 +154,7 @@ def load_configuration(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Iterator[
 
 def format_lammps_error(error: Exception) -> str:
     """Return LAMMPS's message without the location in its source code and the last line of our input."""
-    text = one_line(error)
+    text = join_lines(error)
     for pattern in LAMMPS_ERROR_DETAILS:
         text = re.sub(pattern, "", text)
     return text.strip() or type(error).__name__

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import InputError, one_line
+from paretofit.core import InputError, join_lines
 from paretofit.execution.cluster_settings import REQUIRED_PACKAGES, AnyClusterSettings, SlurmClusterSettings
 from paretofit.execution.dask_executor import DaskExecutor, check_worker_threads, check_worker_versions
 from paretofit.execution.slurm_jobs import JobExecutor, open_job_executor
@@ -108,9 +108,9 @@ def _connect(settings: Any, cluster: Any) -> Iterator[Any]:
         client = Client(cluster, timeout=CLUSTER_TIMEOUT_S)
     except Exception as error:
         if settings.name != "address":
-            raise InputError(f"'cluster: {settings.name}' did not start ({one_line(error)})") from error
+            raise InputError(f"'cluster: {settings.name}' did not start ({join_lines(error)})") from error
         raise InputError(
-            f"'cluster.scheduler': no dask scheduler answers at {settings.scheduler} ({one_line(error)}); start one "
+            f"'cluster.scheduler': no dask scheduler answers at {settings.scheduler} ({join_lines(error)}); start one "
             "with 'dask scheduler', and workers with 'dask worker --nthreads 1'"
         ) from error
     try:
@@ -136,7 +136,7 @@ def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
     except InputError:
         raise
     except Exception as error:  # dask may raise any error for an invalid setting
-        raise InputError(f"'cluster: {settings.name}' cannot be started: {one_line(error)}") from error
+        raise InputError(f"'cluster: {settings.name}' cannot be started: {join_lines(error)}") from error
     changed_keys = {key for key, value in os.environ.items() if old_environment.get(key) != value}  # for dask's workers
     try:
         yield cluster
@@ -215,7 +215,7 @@ def _test_job(script: str) -> None:
     command = [str(shutil.which("sbatch")), "--test-only"]
     process = subprocess.run(command, input=script, capture_output=True, text=True, check=False)  # noqa: S603  (sbatch)
     if process.returncode:
-        raise InputError(f"the queue does not accept such a job ({one_line(process.stderr)}); correct 'cluster'")
+        raise InputError(f"the queue does not accept such a job ({join_lines(process.stderr)}); correct 'cluster'")
 
 
 def _check_workers(client: Any, settings: Any) -> None:

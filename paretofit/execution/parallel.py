@@ -9,7 +9,7 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from paretofit.core import ExecutionError, one_line
+from paretofit.core import ExecutionError, join_lines
 from paretofit.execution.cluster import get_active_executor
 from paretofit.execution.dask_executor import DaskExecutor
 from paretofit.execution.executors import (
@@ -183,12 +183,12 @@ def _translate_errors() -> Iterator[None]:
         ) from error
     except Exception as error:
         if type(error).__module__.startswith("distributed"):  # an optional package, not imported here
-            reason = one_line(error).split("cancelled for reason: ")[-1].rstrip(".")
+            reason = join_lines(error).split("cancelled for reason: ")[-1].rstrip(".")
             raise ExecutionError(
                 f"the cluster is lost ({reason}); start it again, then run the same command again to resume"
             ) from error
         if isinstance(error, RuntimeError) and "deserialization" in str(error):
-            reason = one_line(error.__cause__ or error)
+            reason = join_lines(error.__cause__ or error)
             raise ExecutionError(
                 f"the cluster's workers cannot load the tasks ({reason}); start them in this environment"
             ) from error

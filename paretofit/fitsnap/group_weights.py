@@ -75,12 +75,12 @@ def search_weights(
         _build_moments(search_rows, parts[search_rows.configuration], held_out_part, n_excluded_columns, differences)
         for held_out_part in (VALIDATION, TEST)
     )
-    start_weights = {part: _compute_mean_weight(rows, part) for part in moments.train}
+    start_weights = {part: _compute_mean_weight(rows, part) for part in moments.train_sums}
     importance = _parse_objectives(moments, objectives)
     if front_path is not None:
         _write_front(moments, start_weights, objectives, regulariser, front_path)
     optimised_weights = optimise_weights(moments, start_weights, importance, regulariser=regulariser)
-    test_shares = {part: share for part, share in importance.items() if part in test_moments.held_out}
+    test_shares = {part: share for part, share in importance.items() if part in test_moments.held_out_sums}
     if not test_shares:
         return optimised_weights, float("nan")
     start_loss, end_loss = (
@@ -191,9 +191,9 @@ def _parse_objectives(moments: GroupMoments, objectives: Sequence[str]) -> dict[
                 f"'{objective}' is not an objective; use energy, force or stress, optionally of a group, such as "
                 f"Liquid:force, or {DIFFERENCE}a/b"
             )
-        matches = [part for part in moments.held_out if part[1] == kinds[kind] and group in {"", part[0]}]
+        matches = [part for part in moments.held_out_sums if part[1] == kinds[kind] and group in {"", part[0]}]
         if not matches:
-            groups = ", ".join(dict.fromkeys(part[0] for part in moments.held_out))
+            groups = ", ".join(dict.fromkeys(part[0] for part in moments.held_out_sums))
             raise InputError(f"the validation set has no rows for '{objective}'; available groups: {groups}")
         importance |= {part: 1.0 / len(matches) for part in matches}
     return importance

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from paretofit.core import InputError, one_line, read_text, suggest_match
+from paretofit.core import InputError, join_lines, read_text, suggest_match
 
 Number = TypeVar("Number", int, float)
 
@@ -111,7 +111,7 @@ class IniFile:
             value = self._parser.get(section, key, fallback=default)
         except configparser.InterpolationError as error:
             raise InputError(
-                f"{self.path}: [{section}] {key}: {one_line(error)}; define %(name)s in the same section or in "
+                f"{self.path}: [{section}] {key}: {join_lines(error)}; define %(name)s in the same section or in "
                 "[DEFAULT], and write %% for a percent sign"
             ) from error
         if not value.strip():
@@ -145,7 +145,7 @@ class IniFile:
     def get_choice(
         self, section: str, key: str, supported_values: Sequence[str], unsupported_values: Sequence[str]
     ) -> str:
-        """Return a value of `supported_values`, by default the first; the case in the file is ignored, as in FitSNAP."""
+        """Return a value of `supported_values`, by default the first; case is ignored, as in FitSNAP."""
         value = self.get_text(section, key, supported_values[0])
         if value.upper() in supported_values:
             return value.upper()
@@ -171,7 +171,8 @@ def parse_ini(path: Path) -> configparser.ConfigParser:
         parser.read_string(read_text(path, "FitSNAP input file"), source=path.name)
     except configparser.Error as error:
         raise InputError(
-            f"{path} is not a FitSNAP input: {one_line(error)}; write each key once, as 'key = value' under a [SECTION]"
+            f"{path} is not a FitSNAP input: {join_lines(error)}; write each key once, as 'key = value' under a "
+            "[SECTION]"
         ) from error
     return parser
 

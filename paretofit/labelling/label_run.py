@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import ExecutionError, InputError, JsonLines, one_line, remove_file, remove_stale_folders
+from paretofit.core import ExecutionError, InputError, JsonLines, join_lines, remove_file, remove_stale_folders
 from paretofit.dataset import Label, LevelData, write_dataset
 from paretofit.execution import run_tasks
 from paretofit.labelling.cost import PRIOR_COEFFICIENTS, compute_cost_terms
@@ -226,7 +226,7 @@ class FailureCounter:
         if self.count >= (MAX_FAILURES_IN_A_ROW if self.has_success else MAX_FAILURES_BEFORE_SUCCESS):
             raise ExecutionError(
                 f"{self.count} labels in succession failed for the same reason, so the others are not computed: "
-                f"{one_line(text)}; correct the cause, then run 'paretofit label' with --retry-failed"
+                f"{join_lines(text)}; correct the cause, then run 'paretofit label' with --retry-failed"
             )
 
 

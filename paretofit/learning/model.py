@@ -70,9 +70,9 @@ class Committee:
 
     def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
         """Build the MD engine of a member, or of the mean if `member` is None; write its LAMMPS files to `folder`."""
-        potential = self.potential.without_uncertainty() if member is None else self.potential.member(member)
+        potential = self.potential.without_uncertainty() if member is None else self.potential.get_member(member)
         if isinstance(potential, MacePotential):
-            return MdEngine((), potential.elements, potential.calculator_factory(), potential.digest)
+            return MdEngine((), potential.elements, potential.get_calculator_factory(), potential.digest)
         files = potential.write(folder, "mean" if member is None else f"member_{member}")
         return MdEngine(tuple(files.commands), tuple(files.elements))
 
@@ -220,7 +220,7 @@ class SnapModel:
         """Build the committee of a fit, and the committees of its cross-validation."""
         settings = CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed)
         potential = build_committee(
-            basis, fit, settings, training, validation, reference=self.reference, columns=columns, level=level,
+            basis, fit, settings, training, validation, reference=self.reference, n_columns=columns, level=level,
             energy_weight=self.settings.weight_ratio, constraint=constraint, context=context,
         )  # fmt: skip
         return potential, cross_validate_committee(fit, settings, potential, constraint=constraint, level=level)

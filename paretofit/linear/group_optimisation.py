@@ -138,7 +138,7 @@ class GroupMoments:
         self.baseline = scipy.linalg.solve_triangular(R, Q.T @ (y[is_train] * weights[is_train])) / scale
         U = scipy.linalg.solve_triangular(R, (X / scale).T, trans="T", check_finite=False).T
         r = y - X @ self.baseline
-        self.train, self.held_out = (
+        self.train_sums, self.held_out_sums = (
             GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (is_train, is_held_out)
         )
 
@@ -149,8 +149,8 @@ class GroupMoments:
 
     def compute_errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
         """Compute the held-out RMSE of each part."""
-        squares = self.held_out.sum_squared_residuals(self._solve(weights)[0])
-        return dict(zip(self.held_out, np.sqrt(squares / self.held_out.n).tolist(), strict=True))
+        squares = self.held_out_sums.sum_squared_residuals(self._solve(weights)[0])
+        return dict(zip(self.held_out_sums, np.sqrt(squares / self.held_out_sums.n).tolist(), strict=True))
 
     def compute_objective(
         self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
@@ -167,20 +167,20 @@ class GroupMoments:
             Share of each held-out part.
         """
         delta, factor = self._solve(weights)
-        train, held_out = self.train, self.held_out
-        negligible = np.array([NEGLIGIBLE_ERRORS[kind] for _, kind in held_out])
-        squares = held_out.sum_squared_residuals(delta) + held_out.n * negligible**2
-        shares = held_out.gather(importance)
-        slope = (shares / squares) @ (held_out.G @ delta - held_out.c)
+        train_sums, held_out_sums = self.train_sums, self.held_out_sums
+        negligible = np.array([NEGLIGIBLE_ERRORS[kind] for _, kind in held_out_sums])
+        squares = held_out_sums.sum_squared_residuals(delta) + held_out_sums.n * negligible**2
+        shares = held_out_sums.gather(importance)
+        slope = (shares / squares) @ (held_out_sums.G @ delta - held_out_sums.c)
         adjoint = scipy.linalg.cho_solve(factor, slope, check_finite=False)
-        gradient = 2 * train.gather(weights) ** 2 * ((train.c - train.G @ delta) @ adjoint)
-        value = float(shares @ np.log(squares / held_out.n)) / 2
-        return value, dict(zip(train, gradient.tolist(), strict=True))
+        gradient = 2 * train_sums.gather(weights) ** 2 * ((train_sums.c - train_sums.G @ delta) @ adjoint)
+        value = float(shares @ np.log(squares / held_out_sums.n)) / 2
+        return value, dict(zip(train_sums, gradient.tolist(), strict=True))
 
     def _solve(self, weights: Mapping[GroupKind, float]) -> tuple[Array, tuple[Array, bool]]:
         """Return the whitened coefficients minus those of the baseline, ``(p,)``, and the Cholesky factor of M."""
-        squares = self.train.gather(weights) ** 2
-        M, c = np.tensordot(squares, self.train.G, 1), squares @ self.train.c
+        squares = self.train_sums.gather(weights) ** 2
+        M, c = np.tensordot(squares, self.train_sums.G, 1), squares @ self.train_sums.c
         # The floor of the shift keeps M positive definite if all weights are zero.
         M[np.diag_indices(len(c))] += RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / len(c), 1e-300)
         factor = scipy.linalg.cho_factor(M, lower=True, check_finite=False)
@@ -216,7 +216,7 @@ def optimise_weights(
     InputError
         If a part of `importance` is not held out, or a weight is missing or not positive.
     """
-    parts = moments.train.parts
+    parts = moments.train_sums.parts
     _check_weights(moments, initial_weights, importance)
     initial_log_weights = np.log([initial_weights[part] for part in parts])
     shares = _normalise(importance)
@@ -285,11 +285,11 @@ def _normalise(importance: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
 def _check_weights(
     moments: GroupMoments, initial_weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
 ) -> None:
-    for group, kind in moments.train:
+    for group, kind in moments.train_sums:
         if not initial_weights.get((group, kind), 0.0) > 0:
             raise InputError(f"the {kind.name.lower()} weight of group '{group}' must be positive to be optimised")
     for group, kind in importance:
-        if (group, kind) not in moments.held_out:
+        if (group, kind) not in moments.held_out_sums:
             raise InputError(f"group '{group}' has no held-out {kind.name.lower()} rows to measure an error on")
     if not importance or not sum(importance.values()) > 0:
         raise InputError("there is no error to minimise; specify at least one group and kind")

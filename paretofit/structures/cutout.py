@@ -130,7 +130,7 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
 
 
 def _remove_close_atoms(cutout: Atoms, shortest_distances: dict[tuple[int, int], float]) -> None:
-    """Remove the later atom of each pair that is closer than `DISTANCE_RATIO` times its value in `shortest_distances`."""
+    """Remove the later atom of each pair closer than `DISTANCE_RATIO` times its value in `shortest_distances`."""
     cutoffs = {pair: DISTANCE_RATIO * distance for pair, distance in shortest_distances.items()}
     first, second = neighbor_list("ij", cutout, cutoffs)
     removed_atoms: set[int] = set()

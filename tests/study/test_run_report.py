@@ -44,7 +44,7 @@ def test_a_fit_of_a_run_is_exported_with_a_committee(finished, tmp_path):
     again = LinearPotential.read(tmp_path / "p")
     assert again.mean_coefficients == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
     split = pd.read_csv(finished.folder / "split.csv")
-    assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == (split["set"] == "test").sum()
+    assert again.uncertainty.calibration_data[RowKind.ENERGY].n_groups == (split["set"] == "test").sum()
     assert "committee of 6 by bootstrap" in result.text
 
 

@@ -13,7 +13,7 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import open_with_compression
 
-from paretofit.core import InputError, one_line
+from paretofit.core import InputError, join_lines
 
 UNFINISHED_NOTE = "unfinished calculations, whose complete steps were imported"
 UNCONVERGED_NOTE = "steps whose electronic loop did not converge, imported with scf_converged: false"
@@ -70,7 +70,7 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
     try:
         steps.extend(ase.io.iread(path, format=file_format, do_not_split_by_at_sign=True))
     except Exception as error:  # noqa: BLE001  (the parsers of ASE's readers raise any exception)
-        steps, reason = [], f" ({one_line(error)})"
+        steps, reason = [], f" ({join_lines(error)})"
     structures = [atoms for atoms in steps if atoms.calc and atoms.calc.results.get("free_energy") is not None]
     if not structures:
         raise InputError(

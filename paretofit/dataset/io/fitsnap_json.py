@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
-from paretofit.core import Array, InputError, one_line, read_text
+from paretofit.core import Array, InputError, join_lines, read_text
 from paretofit.dataset.checks import abbreviate, as_float_array, convert_to_voigt
 from paretofit.dataset.io.fitsnap_units import get_fitsnap_unit_factors
 
@@ -40,7 +40,7 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not complete JSON: {one_line(error)}; restore the file from a copy") from error
+        raise InputError(f"{path} is not complete JSON: {join_lines(error)}; restore the file from a copy") from error
 
 
 def is_fitsnap(content: Any) -> bool:

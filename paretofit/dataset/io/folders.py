@@ -13,7 +13,7 @@ from pathlib import Path
 from ase import Atoms
 from ase.io.formats import open_with_compression
 
-from paretofit.core import ExecutionError, InputError, list_first, natural_sort_key
+from paretofit.core import ExecutionError, InputError, get_natural_sort_key, list_first
 from paretofit.dataset.io.dft_outputs import add_output_details
 from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures, strip_compression
 
@@ -108,7 +108,7 @@ def _list_visible_entries(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _get_sort_key(path: Path) -> list[tuple[int, int, str]]:
-    return natural_sort_key(path.as_posix())
+    return get_natural_sort_key(path.as_posix())
 
 
 def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:

@@ -24,7 +24,7 @@ from ase import Atoms
 from ase.io import read
 from pydantic import Field, field_validator
 
-from paretofit.core import AbsoluteStudyPath, InputError, hash_file, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, hash_file, join_lines
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.labelling.engines.base import Engine, EngineError, Outcome, require_cutoff
 from paretofit.labelling.ladder import Level
@@ -192,8 +192,8 @@ class ProgramEngine(Engine):
             if not is_compatible and functional_option not in self.merge_options(level):
                 raise InputError(
                     f"level '{level.name}' requests the functional {level.functional}, but {potential.path} was made "
-                    f"for {one_line(potential.functional)}; specify another file as files: {{{symbol}: FILE}}, or set "
-                    f"'{functional_option}' in the engine's options"
+                    f"for {join_lines(potential.functional)}; specify another file as files: {{{symbol}: FILE}}, or "
+                    f"set '{functional_option}' in the engine's options"
                 )
         return potentials
 
@@ -241,7 +241,7 @@ class ProgramEngine(Engine):
     def make_error(self, exit_status: int, log_text: str, pattern: str) -> EngineError:
         """Build the error of a failed run from the last match of `pattern` in the log, or else its last line."""
         lines = re.findall(pattern, log_text, re.DOTALL) or [line for line in log_text.splitlines() if line.strip()]
-        reason = shorten(one_line(lines[-1] if lines else "no output"), 300)
+        reason = shorten(join_lines(lines[-1] if lines else "no output"), 300)
         return EngineError(f"{self.title} ended with exit status {exit_status}: {reason}")
 
 

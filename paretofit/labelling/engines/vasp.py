@@ -12,7 +12,7 @@ from ase.calculators.vasp.create_input import GenerateVaspInput
 from ase.io.vasp import write_vasp
 from pydantic import Field
 
-from paretofit.core import AbsoluteStudyPath, InputError, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, join_lines
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, read_if_exists
 from paretofit.labelling.ladder import Level, SmearingSettings
@@ -144,5 +144,5 @@ def _write_incar(
         writer.write_kpoints(atoms, directory=str(folder))
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
-            f"level '{level.name}' cannot be written for VASP: {one_line(error)}; correct 'functional' or the options"
+            f"level '{level.name}' cannot be written for VASP: {join_lines(error)}; correct 'functional' or the options"
         ) from error
