@@ -44,36 +44,33 @@ def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:
         Labels of one level.
     """
     positions = np.flatnonzero(np.isfinite(labels.energy))
-    single_atom_positions = positions[dataset.n_atoms[positions] == 1]
-    atoms_by_position = zip(single_atom_positions.tolist(), dataset.select(single_atom_positions), strict=True)
+    single_atoms = positions[dataset.n_atoms[positions] == 1]
+    atoms_by_position = zip(single_atoms.tolist(), dataset.select(single_atoms), strict=True)
     isolated_atoms = {k: atoms for k, atoms in atoms_by_position if np.isnan(compute_neighbour_distance(atoms))}
     if not isolated_atoms:
         return
     structures = dict(zip(positions.tolist(), dataset.select(positions), strict=True))
     atom_energies = {atoms.get_chemical_symbols()[0]: float(labels.energy[k]) for k, atoms in isolated_atoms.items()}
     known_elements = atom_energies.keys() & COHESIVE_ENERGIES.keys()
-    energies, tabulated_energies = {}, {}
+    energies, references = {}, {}
     for k, atoms in structures.items():
         symbols = atoms.get_chemical_symbols()
         if k not in isolated_atoms and atoms.pbc.all() and set(symbols) <= known_elements:
             energies[k] = (sum(atom_energies[symbol] for symbol in symbols) - float(labels.energy[k])) / len(atoms)
-            tabulated_energies[k] = sum(COHESIVE_ENERGIES[symbol] for symbol in symbols) / len(atoms)
+            references[k] = sum(COHESIVE_ENERGIES[symbol] for symbol in symbols) / len(atoms)
     strongest_bound = sorted(energies, key=lambda k: -energies[k])[:MAX_MEASURED_STRUCTURES]
-    bound_position = next((k for k in strongest_bound if _is_condensed(structures[k])), None)
-    if (
-        bound_position is None
-        or 1 / MAX_RATIO < energies[bound_position] / tabulated_energies[bound_position] < MAX_RATIO
-    ):
+    solid = next((k for k in strongest_bound if _is_condensed(structures[k])), None)
+    if solid is None or 1 / MAX_RATIO < energies[solid] / references[solid] < MAX_RATIO:
         return
-    ratio = energies[bound_position] / tabulated_energies[bound_position]
+    ratio = energies[solid] / references[solid]
     units = [unit for unit, value in ENERGY_UNITS.items() if abs(np.log(abs(ratio) / value)) < np.log(UNIT_RESOLUTION)]
     cause = f"energies look like {' or '.join(units)}" if units else "the isolated atoms have another zero of energy"
     if ratio < 0:
         cause = "energies have the opposite sign, or the isolated atoms have another zero of energy"
     yield (
-        f"the cohesive energy of configuration {dataset.ids[bound_position]} with respect to the isolated atoms is "
-        f"{energies[bound_position]:.3g} eV/atom, and that of its elements "
-        f"{tabulated_energies[bound_position]:.3g} eV/atom: {cause}"
+        f"the cohesive energy of configuration {dataset.ids[solid]} with respect to the isolated atoms is "
+        f"{energies[solid]:.3g} eV/atom, and that of its elements "
+        f"{references[solid]:.3g} eV/atom: {cause}"
     )
 
 

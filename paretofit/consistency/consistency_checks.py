@@ -137,16 +137,12 @@ def _select_other_energies(
     """Return labelled structures that are not in the fit but have only its elements; energies per atom; and ids."""
     n_atoms = dataset.n_atoms
     elements = set(list_elements(fit.structures))
-    other_positions = np.setdiff1d(np.flatnonzero(labels.is_complete & (n_atoms > 1)), positions)
-    other_positions = other_positions[np.cumsum(n_atoms[other_positions]) <= MAX_OTHER_ATOMS]
-    structures = list(dataset.select(other_positions))
-    usable_indices = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
-    other_positions = other_positions[usable_indices]
-    return (
-        [structures[k] for k in usable_indices],
-        labels.energy[other_positions] / n_atoms[other_positions],
-        dataset.ids[other_positions],
-    )
+    others = np.setdiff1d(np.flatnonzero(labels.is_complete & (n_atoms > 1)), positions)
+    others = others[np.cumsum(n_atoms[others]) <= MAX_OTHER_ATOMS]
+    structures = list(dataset.select(others))
+    indices = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
+    others = others[indices]
+    return ([structures[k] for k in indices], labels.energy[others] / n_atoms[others], dataset.ids[others])
 
 
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:

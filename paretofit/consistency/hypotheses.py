@@ -76,12 +76,10 @@ class Hypothesis:
 
     def correct(self, energies: Array, forces: Sequence[Array]) -> tuple[Array, list[Array]]:
         """Return the corrected energies and forces."""
-        corrected_forces = [values[:, self.axes] * np.array(self.signs) for values in forces]
+        new_forces = [values[:, self.axes] * np.array(self.signs) for values in forces]
         if self.orders is not None:
-            corrected_forces = [
-                values[np.argsort(order)] for values, order in zip(corrected_forces, self.orders, strict=True)
-            ]
-        return energies * self.energy_factor, corrected_forces
+            new_forces = [values[np.argsort(order)] for values, order in zip(new_forces, self.orders, strict=True)]
+        return energies * self.energy_factor, new_forces
 
     def is_close(self, other: Self) -> bool:
         """Return whether two hypotheses differ by a factor that the method cannot resolve, or not at all."""
@@ -117,9 +115,9 @@ def find_explanation(
     Finding or None
         None if no correction lowers the errors significantly, or the remaining errors are too large for a conclusion.
     """
-    corrected_errors = [fit.compute_errors(*hypothesis.correct(energies, forces)) for hypothesis in hypotheses]
+    trials = [fit.compute_errors(*hypothesis.correct(energies, forces)) for hypothesis in hypotheses]
     best_hypothesis, best_errors = min(
-        zip(hypotheses, corrected_errors, strict=True), key=lambda pair: float(pair[1].score.mean())
+        zip(hypotheses, trials, strict=True), key=lambda pair: float(pair[1].score.mean())
     )
     score_before, score_after = float(errors.score.mean()), float(best_errors.score.mean())
     energy_error, force_error = float(np.median(np.abs(best_errors.energy))), float(np.nanmedian(best_errors.forces))
@@ -130,9 +128,8 @@ def find_explanation(
         return None
     causes = [
         cause
-        for hypothesis, trial_errors in zip(hypotheses, corrected_errors, strict=True)
-        if hypothesis.is_close(best_hypothesis)
-        or _compute_p_value(trial_errors.score - best_errors.score) > TIE_P_VALUE
+        for hypothesis, trial in zip(hypotheses, trials, strict=True)
+        if hypothesis.is_close(best_hypothesis) or _compute_p_value(trial.score - best_errors.score) > TIE_P_VALUE
         for cause in hypothesis.causes
     ]
     n_better = int((best_errors.score < errors.score).sum())

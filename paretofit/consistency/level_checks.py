@@ -44,13 +44,13 @@ def compare_labels(dataset: Dataset) -> list[str]:
 def find_mixed_energies(dataset: Dataset) -> Iterator[str]:
     """Yield a warning if some levels have free energies, and others energies that are not known to be free ones."""
     kinds = {level: dataset.settings(level).get("energy_kind") for level in dataset.levels}
-    free_energy_levels, energy_levels = (
+    free_levels, other_levels = (
         [level for level, kind in kinds.items() if kind == name] for name in (FREE_ENERGY, ENERGY)
     )
-    if free_energy_levels and energy_levels:
+    if free_levels and other_levels:
         yield (
-            f"the energies of level {', '.join(free_energy_levels)} are free energies ('free_energy' of the files), "
-            f"those of level {', '.join(energy_levels)} are 'energy', whose files have no free energies: with "
+            f"the energies of level {', '.join(free_levels)} are free energies ('free_energy' of the files), "
+            f"those of level {', '.join(other_levels)} are 'energy', whose files have no free energies: with "
             "smearing, the two differ by the electronic entropy, and only free energies agree with the forces; import "
             "the same kind for all levels (--energy-key LEVEL=KEY)"
         )
@@ -85,11 +85,11 @@ def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise
     n_increases = int((is_same_mesh & (energy_rise > MAX_ENERGY_RISE)).sum())
     if not n_increases:
         return
-    largest_position = np.argmax(np.where(is_same_mesh, energy_rise, -np.inf))
+    position = np.argmax(np.where(is_same_mesh, energy_rise, -np.inf))
     yield (
         f"levels {lower} and {upper}: with the same k-points, the energy of {n_increases} configurations rises with "
-        f"the cutoff, by up to {1000 * energy_rise[largest_position]:.3g} meV/atom in configuration "
-        f"{dataset.ids[largest_position]}; it should fall: the calculations of a level are not converged, or the "
+        f"the cutoff, by up to {1000 * energy_rise[position]:.3g} meV/atom in configuration "
+        f"{dataset.ids[position]}; it should fall: the calculations of a level are not converged, or the "
         "labels are swapped"
     )
 

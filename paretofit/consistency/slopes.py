@@ -47,15 +47,13 @@ def explain_slope(
         return None
     first, second = _find_similar_pairs(fit.energy_rows, np.flatnonzero(has_skill))
     coefficients = force_errors.coefficients[force_errors.folds[first]]
-    predicted_differences = np.einsum("ki,ki->k", fit.energy_rows[first] - fit.energy_rows[second], coefficients)
-    is_large = np.abs(predicted_differences) >= np.median(
-        np.abs(predicted_differences)
-    )  # small differences have uncertain slopes
-    first, second, predicted_differences = first[is_large], second[is_large], predicted_differences[is_large]
+    predictions = np.einsum("ki,ki->k", fit.energy_rows[first] - fit.energy_rows[second], coefficients)
+    is_large = np.abs(predictions) >= np.median(np.abs(predictions))  # small differences have uncertain slopes
+    first, second, predictions = first[is_large], second[is_large], predictions[is_large]
 
     def compute_quartiles(values: Array) -> Array:
         targets = values - fit.energy_rows[:, : fit.n_elements] @ fit.fit_composition(values)
-        return np.asarray(np.quantile((targets[first] - targets[second]) / predicted_differences, [0.25, 0.5, 0.75]))
+        return np.asarray(np.quantile((targets[first] - targets[second]) / predictions, [0.25, 0.5, 0.75]))
 
     quartiles = compute_quartiles(energies)
     if quartiles[0] < FACTOR_RESOLUTION and quartiles[2] > 1 / FACTOR_RESOLUTION:

@@ -68,15 +68,13 @@ def _find_pairs(
         if len(members) < 2 or fit.n_atoms[members[0]] < 2:
             continue
         coefficients = force_errors.coefficients[force_errors.folds[members]]
-        predicted_forces = np.array([fit.force_rows[k] @ b for k, b in zip(members, coefficients, strict=True)])
-        labelled_forces = np.array([forces[k].ravel() for k in members.tolist()])
+        predictions = np.array([fit.force_rows[k] @ b for k, b in zip(members, coefficients, strict=True)])
+        label_values = np.array([forces[k].ravel() for k in members.tolist()])
         squares = (
-            (predicted_forces**2).sum(axis=1)[:, None]
-            + (labelled_forces**2).sum(axis=1)
-            - 2 * predicted_forces @ labelled_forces.T
+            (predictions**2).sum(axis=1)[:, None] + (label_values**2).sum(axis=1) - 2 * predictions @ label_values.T
         )
         # Rounding may give squares below 0.
-        force_gain = _compute_gains(np.maximum(squares, 0) / (predicted_forces.shape[1] * force_scale**2))
+        force_gain = _compute_gains(np.maximum(squares, 0) / (predictions.shape[1] * force_scale**2))
         predicted_energies = errors.energy[members] + targets[members]
         gain = force_gain + _compute_gains(((predicted_energies[:, None] - targets[members]) / energy_scale) ** 2)
         is_swapped = np.triu((force_gain > MIN_FORCE_GAIN) & (gain > MIN_TOTAL_GAIN), 1)

@@ -93,18 +93,14 @@ def _compare_levels(level: str, labels: Labels, reference_level: str, reference:
     if is_shared.sum() < MIN_LABELS:
         return []
     names = (level, reference_level)
-    is_shared_atom = np.repeat(is_shared, n_atoms)
-    has_stresses = is_shared & np.isfinite(labels.stress).all(axis=1) & np.isfinite(reference.stress).all(axis=1)
+    atom_mask = np.repeat(is_shared, n_atoms)
+    has_stress = is_shared & np.isfinite(labels.stress).all(axis=1) & np.isfinite(reference.stress).all(axis=1)
     energies = (labels.energy[is_shared], reference.energy[is_shared])
-    energies_per_atom = [energy / n_atoms[is_shared] for energy in energies]
+    atom_energies = [energy / n_atoms[is_shared] for energy in energies]
     return [
-        _compare_values("energies", *names, *(energy - energy.mean() for energy in energies_per_atom)),
-        _compare_values(
-            "forces", *names, labels.forces[is_shared_atom].ravel(), reference.forces[is_shared_atom].ravel()
-        ),
-        _compare_values(
-            "stresses", *names, labels.stress[has_stresses].ravel(), reference.stress[has_stresses].ravel()
-        ),
+        _compare_values("energies", *names, *(energy - energy.mean() for energy in atom_energies)),
+        _compare_values("forces", *names, labels.forces[atom_mask].ravel(), reference.forces[atom_mask].ravel()),
+        _compare_values("stresses", *names, labels.stress[has_stress].ravel(), reference.stress[has_stress].ravel()),
         _detect_energies_per_atom(*names, *energies, n_atoms[is_shared]),
     ]
 
@@ -147,8 +143,8 @@ def _detect_energies_per_atom(
     if (n_atoms < 2).all() or not (energies.all() and reference.all()):
         return ""
     for wrong_level, expected_ratio in ((level, 1 / n_atoms), (reference_level, n_atoms)):
-        log_differences = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))  # signs may differ
-        if (log_differences[n_atoms > 1] < MAX_LOG_DIFFERENCE).all():
+        differences = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))  # signs may differ
+        if (differences[n_atoms > 1] < MAX_LOG_DIFFERENCE).all():
             return f"level {wrong_level}: its energies look like energies per atom; total energies in eV are expected"
     return ""
 
@@ -214,10 +210,8 @@ def _has_wrong_sign(volumes: Array, stress: Array) -> bool:
         return False
     order = np.argsort(volumes)
     third = max(1, len(order) // 3)
-    stress_of_small_cells = float(stress[order[:third]].mean())
-    stress_of_large_cells = float(stress[order[-third:]].mean())
+    small_cell_stress = float(stress[order[:third]].mean())
+    large_cell_stress = float(stress[order[-third:]].mean())
     rank_correlation = spearmanr(volumes, stress)
     is_falling = rank_correlation.statistic < MAX_RANK_CORRELATION and rank_correlation.pvalue < MAX_P_VALUE
-    return bool(
-        is_falling and stress_of_small_cells > 0 and (stress_of_large_cells < 0 or stress_of_small_cells > MAX_TENSION)
-    )
+    return bool(is_falling and small_cell_stress > 0 and (large_cell_stress < 0 or small_cell_stress > MAX_TENSION))

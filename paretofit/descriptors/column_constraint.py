@@ -54,12 +54,12 @@ class ColumnConstraint:
 
         Those equations must not depend on the leading columns.
         """
-        is_leading_equation, is_leading_column = self.eliminated_columns < p, self.retained_columns < p
-        values = {level: value[is_leading_equation] for level, value in self.offsets.items()}
+        row_mask, column_mask = self.eliminated_columns < p, self.retained_columns < p
+        values = {level: value[row_mask] for level, value in self.offsets.items()}
         return type(self)(
-            self.eliminated_columns[is_leading_equation],
-            self.retained_columns[is_leading_column],
-            self.matrix[np.ix_(is_leading_equation, is_leading_column)],
+            self.eliminated_columns[row_mask],
+            self.retained_columns[column_mask],
+            self.matrix[np.ix_(row_mask, column_mask)],
             values,
         )
 

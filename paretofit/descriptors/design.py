@@ -267,10 +267,8 @@ class DesignMatrix:
 
     def expand_coefficients(self, coefficients: Any, level: str) -> Array:
         """Return the coefficients of a model with all columns, ``(..., p)``, including those that are eliminated."""
-        retained_coefficients = np.asarray(coefficients)
-        return (
-            retained_coefficients if self.constraint is None else self.constraint.expand(retained_coefficients, level)
-        )
+        beta = np.asarray(coefficients)
+        return beta if self.constraint is None else self.constraint.expand(beta, level)
 
     def _transform(self, rows: Array, index: Any) -> Array:
         """Apply the constraint and the row weights to stored rows at the positions `index`."""

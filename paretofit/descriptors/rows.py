@@ -271,10 +271,8 @@ def extract_atom_gradient(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array,
     component. With ``dgradflag 1``, the first n rows of LAMMPS's array are B_i, and row ``n + 3 (a n + i) + α`` is
     -∂B_i/∂R_aα; every row begins with three index columns.
     """
-    snap_array = extract_snap_array(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:][
-        :, basis.component_order
-    ]
-    return snap_array[:n], snap_array[n : n + 3 * n * n].reshape(n, n, 3, -1)
+    rows = extract_snap_array(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:][:, basis.component_order]
+    return rows[:n], rows[n : n + 3 * n * n].reshape(n, n, 3, -1)
 
 
 def _compute_product_sums(lammps: Any, basis: SnapBasis, types: Array) -> tuple[Array, Array]:

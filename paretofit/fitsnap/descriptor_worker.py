@@ -221,15 +221,10 @@ class _PairEngine:
         ).reshape(-1, 2)
         n_all = lammps.extract_setting("nall")
         positions = np.array(lammps.numpy.extract_atom("x"))[:n_all]
-        atom_indices = np.array(lammps.numpy.extract_atom("id"))[:n_all] - 1
+        indices = np.array(lammps.numpy.extract_atom("id"))[:n_all] - 1
         volume = float(lammps.get_thermo("vol"))
         calculator.pt.close_lammps()
-        return (
-            atom_indices[pairs[:, 0]],
-            atom_indices[pairs[:, 1]],
-            positions[pairs[:, 0]] - positions[pairs[:, 1]],
-            volume,
-        )
+        return (indices[pairs[:, 0]], indices[pairs[:, 1]], positions[pairs[:, 0]] - positions[pairs[:, 1]], volume)
 
     def _compute_features(self, first: Array, difference: Array) -> list[tuple[float, Array]]:
         """Return the sum of each column over the pairs, and its derivative with respect to the vectors of the pairs."""

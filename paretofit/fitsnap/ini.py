@@ -142,19 +142,17 @@ class IniFile:
             raise self.build_error(section, key, f"must be {expected_values}")
         return tuple(values)
 
-    def get_choice(
-        self, section: str, key: str, supported_values: Sequence[str], unsupported_values: Sequence[str]
-    ) -> str:
-        """Return a value of `supported_values`, by default the first; case is ignored, as in FitSNAP."""
-        value = self.get_text(section, key, supported_values[0])
-        if value.upper() in supported_values:
+    def get_choice(self, section: str, key: str, choices: Sequence[str], other_choices: Sequence[str]) -> str:
+        """Return a value of `choices`, by default the first; case is ignored, as in FitSNAP."""
+        value = self.get_text(section, key, choices[0])
+        if value.upper() in choices:
             return value.upper()
         problem, hint = "not supported", ""
-        if value.upper() not in unsupported_values:
+        if value.upper() not in other_choices:
             problem = "unknown"
-            hint = suggest_match_ignoring_case(value.upper(), [*supported_values, *unsupported_values])
-        expected_values = " or ".join(supported_values)
-        raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {expected_values}{hint}")
+            hint = suggest_match_ignoring_case(value.upper(), [*choices, *other_choices])
+        choice_text = " or ".join(choices)
+        raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {choice_text}{hint}")
 
 
 def make_parser(**options: Any) -> configparser.ConfigParser:

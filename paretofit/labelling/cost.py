@@ -41,15 +41,13 @@ class CostModel:
 
 def compute_cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
     """Compute the ``(5,)`` terms of one label; without a cutoff, only the start-up and the number of electrons."""
-    electrons = engine.count_electrons(atoms)
+    n_electrons = engine.count_electrons(atoms)
     if level.cutoff_ev is None:
-        return np.array([1.0, 0.0, 0.0, electrons, 0.0])
+        return np.array([1.0, 0.0, 0.0, n_electrons, 0.0])
     # k and -k are equivalent, but Gamma has no partner
     n_kpoints = np.ceil((np.prod(level.get_kpoint_mesh(atoms)) + 1) / 2)
-    basis_size = _get_volume(atoms) * level.cutoff_ev**1.5
-    return np.array(
-        [1.0, n_kpoints, basis_size, n_kpoints * basis_size * electrons, n_kpoints * basis_size * electrons**2]
-    )
+    basis = _get_volume(atoms) * level.cutoff_ev**1.5
+    return np.array([1.0, n_kpoints, basis, n_kpoints * basis * n_electrons, n_kpoints * basis * n_electrons**2])
 
 
 def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:

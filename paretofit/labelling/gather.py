@@ -111,17 +111,15 @@ def _add_dataset(collected_data: CollectedData, path: Path, settings: LabelSetti
                     labels.setdefault(int(data.ids[k]), label)
 
 
-def _check_level(
-    level: str, stored_settings: dict[str, Any], requested_settings: dict[str, Any], engine: Engine
-) -> None:
+def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[str, Any], engine: Engine) -> None:
     """Raise `InputError` if the settings, program or options stored with a level differ from the requested ones."""
     for key in COMPARED_SETTINGS:
-        if key in stored_settings and key in requested_settings and stored_settings[key] != requested_settings[key]:
+        if key in stored_level and key in ladder_level and stored_level[key] != ladder_level[key]:
             raise InputError(
-                f"{level} was computed with {key} {stored_settings[key]}, but the ladder requests "
-                f"{requested_settings[key]}; rename the level of the ladder, or use the same settings"
+                f"{level} was computed with {key} {stored_level[key]}, but the ladder requests "
+                f"{ladder_level[key]}; rename the level of the ladder, or use the same settings"
             )
-    program, *_ = str(stored_settings.get("engine", "")).split() or [""]
+    program, *_ = str(stored_level.get("engine", "")).split() or [""]
     if not program:
         return
     if program != engine.program:
@@ -130,9 +128,9 @@ def _check_level(
             "be mixed; rename the level of the ladder"
         )
     options = engine.model_dump(mode="json", exclude={"name", "command"}, exclude_defaults=True)
-    if stored_settings.get("engine_settings", options) != options:
+    if stored_level.get("engine_settings", options) != options:
         raise InputError(
-            f"{level} was computed with the engine settings {stored_settings['engine_settings']}, but the study "
+            f"{level} was computed with the engine settings {stored_level['engine_settings']}, but the study "
             f"requests {options}; rename the level of the ladder, or use the same settings"
         )
 

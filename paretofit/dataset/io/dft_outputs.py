@@ -190,18 +190,16 @@ def _scan_costs(path: Path, file_format: str, n_steps: int) -> tuple[int, list[f
     If a finished run does not time its steps, each gets an equal share of the total time. If a run crashed, only its
     first steps may have times.
     """
-    cores, step_seconds, total_seconds = 1, list[float](), math.nan
+    cores, step_times, total_s = 1, list[float](), math.nan
     for line in _read_lines(path):
         if cores == 1 and (match := CORES_PATTERNS[file_format].search(line)):
             cores = int(match[match.lastindex or 1])
         elif match := STEP_TIME_PATTERN.search(line):
-            step_seconds.append(float(match[1]))
+            step_times.append(float(match[1]))
         elif match := TOTAL_TIME_PATTERN.search(line):
-            total_seconds = float(match[match.lastindex or 1])
+            total_s = float(match[match.lastindex or 1])
         elif match := PWSCF_PATTERN.search(line):
-            total_seconds = sum(
-                float(number) * DURATION_SECONDS[unit] for number, unit in DURATION_PATTERN.findall(match[1])
-            )
-    if len(step_seconds) < n_steps and not math.isnan(total_seconds):
-        return cores, [cores * total_seconds / n_steps] * n_steps
-    return cores, [cores * step for step in step_seconds]
+            total_s = sum(float(number) * DURATION_SECONDS[unit] for number, unit in DURATION_PATTERN.findall(match[1]))
+    if len(step_times) < n_steps and not math.isnan(total_s):
+        return cores, [cores * total_s / n_steps] * n_steps
+    return cores, [cores * step for step in step_times]

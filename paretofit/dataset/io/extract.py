@@ -210,19 +210,12 @@ def _describe_incomplete_labels(
     frames: Frames, labels: Sequence[Label | None], user_keys: Mapping[str, UserKey]
 ) -> list[str]:
     notes = []
-    for labelled_quantity, missing_quantity in (("energy", "forces"), ("forces", "energy")):
-        count = sum(
-            1
-            for label in labels
-            if label and label.get(labelled_quantity) is not None and label.get(missing_quantity) is None
-        )
+    for quantity, partner in (("energy", "forces"), ("forces", "energy")):
+        count = sum(1 for label in labels if label and label.get(quantity) is not None and label.get(partner) is None)
         if count:
-            lacks_forces_key = missing_quantity == "forces" and user_keys.get(missing_quantity) is None
-            advice = "; if they are under another key, add --forces-key" if lacks_forces_key else ""
-            notes.append(
-                f"{frames.path}: {count} of {len(labels)} structures have {labelled_quantity} but no "
-                f"{missing_quantity}{advice}"
-            )
+            needs_key = partner == "forces" and user_keys.get(partner) is None
+            advice = "; if they are under another key, add --forces-key" if needs_key else ""
+            notes.append(f"{frames.path}: {count} of {len(labels)} structures have {quantity} but no {partner}{advice}")
     return notes
 
 

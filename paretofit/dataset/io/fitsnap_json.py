@@ -79,14 +79,12 @@ def parse_fitsnap_structures(
     frames = dataset.get("Data") if isinstance(dataset, Mapping) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, Mapping) for frame in frames):
         raise InputError(f"{path} contains no structures: 'Dataset' requires a list 'Data' of at least one structure")
-    unit_factors = get_fitsnap_unit_factors(str(path), dataset)
+    factors = get_fitsnap_unit_factors(str(path), dataset)
     common_info = {key: value for key, value in dataset.items() if key != "Data" and not key.endswith("Style")}
     if "Label" in common_info:
         common_info["comment"] = common_info.pop("Label")
     return [
-        _build_structure(
-            f"{path}: structure {k}", frame, unit_factors, common_info, None if keep_zero_stress else notes
-        )
+        _build_structure(f"{path}: structure {k}", frame, factors, common_info, None if keep_zero_stress else notes)
         for k, frame in enumerate(frames)
     ]
 

@@ -34,7 +34,7 @@ def read_folder(path: Path) -> Frames:
     InputError
         If the directory contains no readable file, or both JSON files and other structure files.
     """
-    entries, unfollowed_links = _list_visible_entries(path)
+    entries, links = _list_visible_entries(path)
     files = [entry for entry in entries if entry.is_file()]
     calculations = _find_calculations(files)
     suffixes = {file: Path(strip_compression(file.name)).suffix for file in files}
@@ -67,8 +67,8 @@ def read_folder(path: Path) -> Frames:
         frames.notes.append(
             f"{path}: {len(unread_files)} files are not structures by their names and were not read: {names}"
         )
-    if unfollowed_links:
-        names = list_first([link.relative_to(path).as_posix() for link in unfollowed_links])
+    if links:
+        names = list_first([link.relative_to(path).as_posix() for link in links])
         frames.notes.append(f"{path}: links to directories that are read under another name were not followed: {names}")
     return frames
 
@@ -88,13 +88,13 @@ def _list_visible_entries(path: Path) -> tuple[list[Path], list[Path]]:
     all other directories, and only if the target was not listed before and does not contain `path`.
     """
     root = path.resolve()
-    visited_folders, entries, unfollowed_links = {root, *root.parents}, [], []
+    visited_folders, entries, skipped_links = {root, *root.parents}, [], []
     folders, links = [path], deque[Path]()
     while folders or links:
         folder = folders.pop() if folders else links.popleft()
         if folder != path:
             if (target := folder.resolve()) in visited_folders:
-                unfollowed_links.append(folder)
+                skipped_links.append(folder)
                 continue
             visited_folders.add(target)
             entries.append(folder)
@@ -104,7 +104,7 @@ def _list_visible_entries(path: Path) -> tuple[list[Path], list[Path]]:
         entries += [entry for entry in folder_entries if not entry.is_dir()]
         folders += [entry for entry in folder_entries if entry.is_dir() and not entry.is_symlink()]
         links += [entry for entry in folder_entries if entry.is_dir() and entry.is_symlink()]
-    return sorted(entries, key=_get_sort_key), sorted(unfollowed_links, key=_get_sort_key)
+    return sorted(entries, key=_get_sort_key), sorted(skipped_links, key=_get_sort_key)
 
 
 def _get_sort_key(path: Path) -> list[tuple[int, int, str]]:

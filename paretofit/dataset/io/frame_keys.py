@@ -186,10 +186,10 @@ def _describe_unused_energies(
     for atoms, keys in zip(structures, label_keys, strict=True):
         if keys["energy"] in {"energy", "free_energy"} and lookup_value(atoms, keys["energy"]) is not None:
             key_groups = group_keys(list_keys([atoms]))
-            other_key = next(
+            unused_key = next(
                 (group["energy"] for affix, group in key_groups.items() if affix and "energy" in group), ""
             )
-            if other_key:
-                advice = f"to use '{other_key}', add --energy-key {level}={other_key}"
-                return [f"{path} has '{other_key}' and 'energy'; 'energy' was used; {advice}"]
+            if unused_key:
+                advice = f"to use '{unused_key}', add --energy-key {level}={unused_key}"
+                return [f"{path} has '{unused_key}' and 'energy'; 'energy' was used; {advice}"]
     return []

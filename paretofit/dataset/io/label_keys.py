@@ -133,7 +133,7 @@ def describe_unused_keys(
         Keys that the user chose.
     """
     info_counts, lost_counts, quantities = Counter[str](), Counter[str](), dict[str, str]()
-    keys_of_six_numbers: set[str] = set()
+    voigt_keys: set[str] = set()
     for atoms, used_results in zip(structures, used_keys, strict=True):
         results = {key: value for key, value in get_results(atoms).items() if key not in used_results}
         info_counts.update(list(atoms.info))
@@ -141,13 +141,11 @@ def describe_unused_keys(
         for key, value in {**atoms.info, **atoms.arrays, **results}.items():
             if quantity := guess_quantity(key, value, len(atoms)):
                 quantities[key] = quantity
-                keys_of_six_numbers |= {key} if get_number_shape(value) == (6,) else set()
+                voigt_keys |= {key} if get_number_shape(value) == (6,) else set()
     counts = info_counts + lost_counts
     notes = []
     for key, quantity in quantities.items():
-        advice = _describe_remedy(
-            key, quantity, level, (user_keys or {}).get(quantity), is_voigt=key in keys_of_six_numbers
-        )
+        advice = _describe_remedy(key, quantity, level, (user_keys or {}).get(quantity), is_voigt=key in voigt_keys)
         notes.append(f"{path}: '{key}' ({counts[key]} structures) was not read{advice}")
     for title, other_counts in (("not stored", lost_counts), ("stored as metadata", info_counts)):
         listed_keys = [

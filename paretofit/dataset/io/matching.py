@@ -156,12 +156,11 @@ def _describe_geometry_match(
 
 def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list[int | None]:
     """Return, for each target, the position of an equal structure or None; each structure is used at most once."""
-    positions_by_formula: dict[bytes, list[int]] = {}  # positions of the structures with the same formula
+    members: dict[bytes, list[int]] = {}  # positions of the structures with the same formula
     for k, atoms in enumerate(structures):
-        positions_by_formula.setdefault(np.sort(atoms.numbers).tobytes(), []).append(k)
+        members.setdefault(np.sort(atoms.numbers).tobytes(), []).append(k)
     trees = {
-        formula: cKDTree([_compute_invariants(structures[k]) for k in group])
-        for formula, group in positions_by_formula.items()
+        formula: cKDTree([_compute_invariants(structures[k]) for k in group]) for formula, group in members.items()
     }
     matched_positions: set[int] = set()
     matches: list[int | None] = []
@@ -170,11 +169,7 @@ def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list
         neighbours = (
             trees[formula].query_ball_point(_compute_invariants(atoms), INVARIANT_TOLERANCE) if formula in trees else []
         )
-        candidates = [
-            positions_by_formula[formula][k]
-            for k in sorted(neighbours)
-            if positions_by_formula[formula][k] not in matched_positions
-        ]
+        candidates = [members[formula][k] for k in sorted(neighbours) if members[formula][k] not in matched_positions]
         match = next((k for k in candidates if is_same_geometry(structures[k], atoms)), None)
         if match is None:
             match = next((k for k in candidates if find_atom_order(structures[k], atoms) is not None), None)

@@ -205,9 +205,9 @@ def _tabulate_meshes(dataset: StoredDataset, level: str, geometries: pd.DataFram
         points = record.get("kpts")
         if isinstance(points, list) and len(points) == 3 and all(isinstance(n, int) and n > 0 for n in points):
             meshes[k] = points
-    largest_spacings = (reciprocal / meshes).max(axis=1)
+    spacings = (reciprocal / meshes).max(axis=1)
     return pd.DataFrame(
-        {"n_kpoints": meshes.prod(axis=1), "largest_kspacing": np.where(largest_spacings > 0, largest_spacings, np.nan)}
+        {"n_kpoints": meshes.prod(axis=1), "largest_kspacing": np.where(spacings > 0, spacings, np.nan)}
     )
 
 
@@ -252,21 +252,14 @@ def _choose_bulk_id(
     return int(bulk_id)
 
 
-def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n_configurations: int) -> tuple[Any, ...]:
+def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n: int) -> tuple[Any, ...]:
     """Return a row of the table, in the order of `TABLE_COLUMNS`."""
-    energy_errors = rows["energy_error"].to_numpy(float)
-    bulk_error = np.nan if bulk_id is None else energy_errors[rows["config_id"].to_numpy() == bulk_id][0]
+    errors = rows["energy_error"].to_numpy(float)
+    bulk_error = np.nan if bulk_id is None else errors[rows["config_id"].to_numpy() == bulk_id][0]
     # Weighted by atoms, because the mean is over force components, of which each atom has three.
     squares = np.average(rows["force_rmsd"].to_numpy(float) ** 2, weights=rows["atoms"].to_numpy(float))
-    rmsds = [float(np.sqrt(np.mean((energy_errors - shift) ** 2))) for shift in (0.0, bulk_error, energy_errors.mean())]
-    return (
-        rows["level"].iloc[0],
-        len(rows),
-        n_configurations - len(rows),
-        *rmsds,
-        float(energy_errors.mean()),
-        float(np.sqrt(squares)),
-    )
+    rmsds = [float(np.sqrt(np.mean((errors - shift) ** 2))) for shift in (0.0, bulk_error, errors.mean())]
+    return (rows["level"].iloc[0], len(rows), n - len(rows), *rmsds, float(errors.mean()), float(np.sqrt(squares)))
 
 
 def _correlate(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:

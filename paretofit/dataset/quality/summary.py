@@ -217,17 +217,17 @@ def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
     problems = (("are missing or incomplete", missing_ids), ("have a negative cost", ids[labels.seconds < 0]))
     warnings = [
         f"level {name}: {text}"
-        for problem, affected_ids in problems
-        for text in _list_ids(affected_ids, f"labels {problem}")
+        for problem, problem_ids in problems
+        for text in _list_ids(problem_ids, f"labels {problem}")
     ]
     net_forces = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
     force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
     n_unbalanced = int((force_per_atom > MAX_NET_FORCE).sum())
     if n_unbalanced:
-        largest_position = np.nanargmax(force_per_atom)
+        position = np.nanargmax(force_per_atom)
         warnings.append(
             f"level {name}: forces do not sum to zero in {n_unbalanced} labels (more than {MAX_NET_FORCE} eV/Å per "
-            f"atom; the largest is {force_per_atom[largest_position]:.3g} in configuration {ids[largest_position]})"
+            f"atom; the largest is {force_per_atom[position]:.3g} in configuration {ids[position]})"
         )
     return warnings
 
@@ -241,10 +241,8 @@ def apply_to_finite(function: Callable[[Array], Any], values: Array) -> float:
 def fingerprint_geometry(atoms: Atoms) -> str:
     """Return a hash of a geometry, rounded to 1e-5 Å, that does not depend on a common translation of all atoms."""
     offsets = atoms.positions - atoms.positions[0]
-    rounded_coordinates = (
-        np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0
-    )  # turns -0.0 into 0.0
-    key = rounded_coordinates.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
+    coordinates = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0  # turns -0.0 into 0.0
+    key = coordinates.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
     return hashlib.sha256(key).hexdigest()
 
 

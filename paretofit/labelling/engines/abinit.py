@@ -73,9 +73,7 @@ class Abinit(ProgramEngine):
             raise InputError(
                 "the engine 'abinit' cannot mix PAW (xml) and norm-conserving (psp8) files; choose one kind"
             )
-        pseudopotential_files = [
-            _copy_uncompressed(potential.path, symbol, folder) for symbol, potential in potentials.items()
-        ]
+        files = [_copy_uncompressed(potential.path, symbol, folder) for symbol, potential in potentials.items()]
         options = self.merge_options(level)
         parameters = _make_parameters(atoms, level, attempt, self.count_electrons(atoms))
         if kinds == {"paw"}:
@@ -87,9 +85,7 @@ class Abinit(ProgramEngine):
         # With 'pawxml', ASE does not write 'ixc', and ABINIT takes the functional from the pseudopotentials.
         parameters |= {**options, "pps": "pawxml"}
         with (folder / "abinit.in").open("w") as stream:
-            write_abinit_in(
-                stream, atoms, parameters, species=sorted(set(atoms.numbers)), pseudos=pseudopotential_files
-            )
+            write_abinit_in(stream, atoms, parameters, species=sorted(set(atoms.numbers)), pseudos=files)
         return []
 
     def read(self, folder: Path, exit_status: int) -> Outcome:
