@@ -321,7 +321,7 @@ class _SubsetFits:
         options = dict(zip(("energy_weight", "force_weight", "stress_weight"), weights.tolist(), strict=True))
         return (X[:, : int(self.reduction.sizes[index])], Y, kind, group), {
             **options,
-            "unpenalised": self.reduction.n_unpenalised,
+            "n_unpenalised": self.reduction.n_unpenalised,
         }
 
     def _leave_one_out(self, fit: ModelFit, index: int, weights: Array) -> Array:

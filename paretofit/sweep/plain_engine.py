@@ -108,7 +108,7 @@ class RowSource:
         group = self.group[self.design.configuration[row_indices]]
         ridge, w_energy, w_force = (cell[name] for name in ("ridge", "w_energy", "w_force"))
         weights = {"energy_weight": w_energy, "force_weight": w_force, "stress_weight": w_force}
-        options: dict[str, Any] = {**weights, "unpenalised": self.design.n_constant}
+        options: dict[str, Any] = {**weights, "n_unpenalised": self.design.n_constant}
         penalty, loo_residuals = np.full(len(self.levels), ridge if ridge != "auto" else np.nan), None
         solution: Any
         if ridge == "auto":
