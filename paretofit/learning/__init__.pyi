@@ -22,5 +22,5 @@ from .model import Committee as Committee
 from .model import Model as Model
 from .model import SnapModel as SnapModel
 from .selection import PROPERTIES as PROPERTIES
-from .sets import VALIDATE as VALIDATE
+from .set_balance import VALIDATE as VALIDATE
 from .trajectories import run_trajectories as run_trajectories

@@ -19,7 +19,7 @@ from paretofit.learning.evaluation import CommitteeErrors, evaluate_committee, e
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder
 from paretofit.learning.model import Committee, TrainingResult
 from paretofit.learning.selection import BOUND_COVERAGE, CROSS_VALIDATION, HELD_OUT, NEW_BATCH, PROPERTIES, UNITS
-from paretofit.learning.sets import TRAIN
+from paretofit.learning.set_balance import TRAIN
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LabelledStructures
 

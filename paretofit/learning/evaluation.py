@@ -18,7 +18,7 @@ from paretofit.descriptors import map_structures
 from paretofit.execution import RunContext
 from paretofit.learning.model import Committee
 from paretofit.learning.selection import PROPERTIES, SCALES
-from paretofit.learning.sets import TEST, TRAIN, VALIDATE
+from paretofit.learning.set_balance import TEST, TRAIN, VALIDATE
 from paretofit.potentials import (
     CrossValidation,
     LabelledStructures,

@@ -115,7 +115,7 @@ class Labeller:
         Returns
         -------
         dict
-            ``level``, ``words`` (reason for the level), ``levels`` (table of `LevelChoice`), ``labels`` (number of
+            ``level``, ``reason`` (for the level), ``levels`` (table of `LevelChoice`), ``labels`` (number of
             labels), ``failed`` (reasons by label) and ``seconds`` (cost of the labels).
         """
         ids_by_level, choice = self._plan_levels(request, rng)
@@ -128,7 +128,7 @@ class Labeller:
             n_labels = sum(int(level_labels.is_complete[is_requested].sum()) for level_labels in labels)
         return {
             "level": next(iter(ids_by_level)),  # the chosen level is the first key
-            "words": choice.description,
+            "reason": choice.description,
             "levels": choice.table,
             "labels": n_labels,
             "failed": {f"{level} {k}": reason for (level, k), reason in reasons.items() if k in set(request.ids)},

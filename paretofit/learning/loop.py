@@ -27,7 +27,7 @@ from paretofit.learning.labeller import Labeller, LabelRequest
 from paretofit.learning.learn_settings import LearnSettings
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder, load_frames, write_frames
 from paretofit.learning.model import Committee, Model
-from paretofit.learning.sets import TEST, TRAIN
+from paretofit.learning.set_balance import TEST, TRAIN
 from paretofit.learning.trajectories import describe_early_ends, run_trajectories
 from paretofit.potentials import LabelledStructures
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 STAGES = ("label", "train", "explore", "select")
 CONVERGED = "no frame of the dynamics is above tolerance"
 ALL_KNOWN = "every frame above tolerance duplicates a labelled configuration"
-ALL_BROKEN = "every frame above tolerance was discarded as unphysical or duplicates a labelled configuration"
+ALL_UNPHYSICAL = "every frame above tolerance was discarded as unphysical or duplicates a labelled configuration"
 ACCURATE = "the errors on the test set are below tolerance"
 NOT_EVALUATED = "; the {} was not judged, because no configuration of the test set has such a label"
 LAST = "the maximum number of iterations"
@@ -135,7 +135,7 @@ class LearningLoop:
             record = iteration.write_record(stage, {**result, "settings": digest, "wall_seconds": wall_seconds})
         else:
             iteration.check_files(stage)
-        self.on_message(f"iteration {k}, {stage}: {record['said']}")
+        self.on_message(f"iteration {k}, {stage}: {record['message']}")
         if stage == "train":
             is_last = k >= self.settings.max_iterations
             return self._check_tolerance(record["rmse"][TEST]) or (LAST if is_last else "")
@@ -155,22 +155,22 @@ class LearningLoop:
         """Assign the structures of an iteration to sets and label them; return the record."""
         structures = self.folder.read_iteration_structures(k)
         sets, note = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
-        if note and k == 1:
+        if note:
             self.on_message(f"iteration {k}, sets: {note}")
         model_error, n_train = None, 0
         if k > 1 and (record := self.folder.iteration(k - 1).read_record("train")) is not None:
             model_error, n_train = training_data.get_validation_error(record), record["counts"][TRAIN]
         ids = [int(atoms.info["config_id"]) for atoms in structures]
         held_out_ids = {config_id for config_id in ids if sets[config_id] != TRAIN}
-        result: dict[str, Any] = {"level": "", "words": "there are no structures to label", "labels": 0, "failed": {},
+        result: dict[str, Any] = {"level": "", "reason": "there are no structures to label", "labels": 0, "failed": {},
                                   "seconds": 0.0, "levels": []}  # fmt: skip
         if structures:
             exponent = training_data.fit_loop_exponent(self.folder, k)
             request = LabelRequest(iteration, ids, held_out_ids, model_error, int(n_train), exponent)
             result = self.labeller.label(request, self._create_rng(k, 0))
         failures = f", {len(result['failed'])} failed" if result["failed"] else ""
-        message = f"{result['labels']} labels{failures}, {result['seconds']:.1f} CPU seconds; {result['words']}"
-        return {**result, "said": message}
+        message = f"{result['labels']} labels{failures}, {result['seconds']:.1f} CPU seconds; {result['reason']}"
+        return {**result, "message": message}
 
     def _train(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Train and evaluate a committee; return the record."""
@@ -189,7 +189,7 @@ class LearningLoop:
         counts = {name: int((data.sets == name).sum()) for name in SET_NAMES}
         description = "; ".join([training.description, *training.events])
         return {
-            "said": f"training set of {counts[TRAIN]} configurations, {description}; errors on the test set: "
+            "message": f"training set of {counts[TRAIN]} configurations, {description}; errors on the test set: "
             f"{calibration_points.format_test_errors(errors.rmse[TEST])}"
             f"{calibration_points.format_batch(batch_summary)}",
             "batch": batch_summary,
@@ -243,7 +243,7 @@ class LearningLoop:
         n_frames = sum(record["frames"] for record in records)
         warning = describe_early_ends(records)
         return {
-            "said": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early"
+            "message": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early"
             + (f"; {warning}" if warning else f" ({events[0]})" if events else ""),
             "warning": warning,
             "member": member,
@@ -265,7 +265,7 @@ class LearningLoop:
         calibration_record = selection.summarise_calibration(calibration, points, settings)
         result: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
         if not frames:
-            return {**result, "said": NO_FRAMES, "stop": NO_FRAMES}
+            return {**result, "message": NO_FRAMES, "stop": NO_FRAMES}
         with Dataset(self.folder.dataset) as data:
             # if the stage is repeated, the dataset may contain configurations of later iterations
             is_previous = np.array([int(info.get("iteration", 1)) <= k for info in data.info_records])
@@ -289,16 +289,16 @@ class LearningLoop:
         message = ", ".join(f"{count} {name}" for name, count in verdicts.items())
         if n_cut := sum(selection.CUT_OUT_KEY in atoms.info for atoms in configurations):
             message += f"; {n_cut} of the chosen frames are cut down to the environment of an atom"
-        result |= {"said": message, "verdicts": verdicts, "selected": len(selected_rows)}
+        result |= {"message": message, "verdicts": verdicts, "selected": len(selected_rows)}
         if not len(selected_rows):
             reason = (
-                ALL_BROKEN
-                if selection.BROKEN in verdicts
+                ALL_UNPHYSICAL
+                if selection.UNPHYSICAL in verdicts
                 else ALL_KNOWN
                 if selection.DUPLICATE in verdicts
                 else CONVERGED
             )
-            return {**result, "said": f"{message}; nothing to label", "stop": reason}
+            return {**result, "message": f"{message}; nothing to label", "stop": reason}
         path = self.folder.iteration(k + 1).structures
         write_frames(path, configurations)
         return {**result, "structures": hash_file(path)}

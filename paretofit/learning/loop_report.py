@@ -261,7 +261,7 @@ def _tabulate_members(folder: LearnFolder) -> pd.DataFrame:
 
 
 def _tabulate_verdicts(iterations: pd.DataFrame) -> pd.DataFrame:
-    columns = ["iteration", "frames", "ended_early", "confident", "broken", "duplicate", "not_drawn", "chosen"]
+    columns = ["iteration", "frames", "ended_early", "confident", "unphysical", "duplicate", "not_drawn", "chosen"]
     return iterations[[name for name in columns if name in iterations]]
 
 

@@ -14,7 +14,8 @@ from paretofit.learning.learn_settings import ToleranceSettings
 from paretofit.learning.level_choice import fit_learning_exponent
 from paretofit.learning.loop_folder import LearnFolder
 from paretofit.learning.selection import BOUND_COVERAGE, PROPERTIES, UNITS
-from paretofit.learning.sets import TRAIN, name_kind
+from paretofit.learning.set_balance import TRAIN
+from paretofit.learning.sets import name_kind
 from paretofit.report import format_duration, format_number, join_items
 
 MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not judged

@@ -12,7 +12,7 @@ from paretofit.core import InputError
 from paretofit.execution import RunContext
 from paretofit.learning.level_choice import fit_level_offsets
 from paretofit.learning.model import Committee, TrainingResult
-from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_rows import compute_level_weights
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import MacePotential

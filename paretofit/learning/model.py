@@ -22,7 +22,7 @@ from paretofit.execution import RunContext
 from paretofit.learning.free_atoms import build_free_atom_constraint, collect_free_atom_energies
 from paretofit.learning.learn_settings import SnapModelSettings
 from paretofit.learning.md_run import MdEngine
-from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_rows import (
     build_core_repulsion,
     build_parts,

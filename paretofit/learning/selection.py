@@ -28,7 +28,7 @@ BATCH_WEIGHT = 0.5  # of all frames of earlier batches together, relative to all
 BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
 CUT_OUT_KEY = "cut_out"  # info of a configuration: the central atom and the size of the frame
-CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
+CONFIDENT, UNPHYSICAL, DUPLICATE, WAITING, CHOSEN = "confident", "unphysical", "duplicate", "not drawn", "chosen"
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def classify_frames(
     descriptors: Array,
     known_descriptors: Array,
 ) -> pd.DataFrame:
-    """Classify every frame as confident, broken (unphysical), duplicate, or not drawn (a candidate for labelling).
+    """Classify every frame as confident, unphysical, duplicate, or not drawn (a candidate for labelling).
 
     Parameters
     ----------
@@ -221,16 +221,16 @@ def classify_frames(
     """
     disagreement = tabulate_disagreements(assessments)
     table = disagreement.add_suffix("_std")
-    is_broken = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
+    is_unphysical = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
     names_above = []
     for name in calibration.curves:
         expected, table[f"{name}_bound"] = calibration.predict(name, disagreement[name].to_numpy())
         table[f"{name}_expected"] = expected
-        is_broken |= expected > getattr(settings.discard_above, name)
+        is_unphysical |= expected > getattr(settings.discard_above, name)
         names_above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))
     table["extrapolation_grade"] = [assessment.grade for assessment in assessments]
     table["above"] = [" ".join(filter(None, names)) for names in zip(*names_above, strict=True)]
-    table["verdict"] = np.where(is_broken, BROKEN, np.where(table["above"] == "", CONFIDENT, WAITING))
+    table["verdict"] = np.where(is_unphysical, UNPHYSICAL, np.where(table["above"] == "", CONFIDENT, WAITING))
     candidates = np.flatnonzero(table["verdict"] == WAITING)
     is_duplicate = _find_duplicates(descriptors[candidates], known_descriptors, settings.duplicate_tolerance)
     table.loc[candidates[is_duplicate], "verdict"] = DUPLICATE

@@ -14,12 +14,11 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.dataset import assign_groups
+from paretofit.learning.set_balance import TEST, TRAIN, VALIDATE, represent_categories
 from paretofit.structures import assign_duplicates
 
-TRAIN, VALIDATE, TEST = "train", "validate", "test"
 TRAINING_CONFIG_TYPES = ("input", "supercell", "molecule", "isolated")  # unmodified input structures
 DUPLICATE_KEY = "duplicate of"  # key of the records that define groups
-MIN_GROUPS = 3  # of a kind, periodicity or input, so that each of the three sets can have one
 Stratum = tuple[str, str]  # kind of structure with its periodicity, such as "distorted (2D)", and name of the input
 
 
@@ -36,8 +35,8 @@ def assign_sets(
     of their group, and MD frames to the set of the start structure of their trajectory. New groups are stratified: each
     is assigned to the set with the largest total deficit. A deficit is the number of configurations by which a set
     is below its share; deficits are added over the same strata, the same kind, periodicity and input, and all
-    configurations. Groups are then moved, if possible, so that each kind, periodicity and input with at least
-    `MIN_GROUPS` groups is in every set.
+    configurations. Groups are then moved, if possible, so that each kind, periodicity and input is in every
+    set (`represent_categories`).
 
     Parameters
     ----------
@@ -79,7 +78,10 @@ def assign_sets(
         group_sets.append(max(deficits, key=deficits.__getitem__))
         for level in levels:
             counts[level][group_sets[-1]] += len(members)
-    _represent_kinds_and_inputs([{get_stratum(structures[k]) for k in members} for members in new_groups], group_sets)
+    strata = [{get_stratum(structures[k]) for k in members} for members in new_groups]
+    pairs = [{("pair", kind) for kind, _ in group} for group in strata]
+    sizes = [len(members) for members in new_groups]
+    group_sets = represent_categories([_name_categories(group) for group in strata], pairs, sizes, shares, group_sets)
     for members, name in zip(new_groups, group_sets, strict=True):
         sets |= {ids[k]: name for k in members}
     return sets
@@ -93,42 +95,21 @@ def _list_groups(numbers: Any, rng: np.random.Generator) -> list[list[int]]:
 def _list_categories(strata: Iterable[Stratum]) -> list[Any]:
     """List the categories that contain a group: its strata, their kinds, periodicities and inputs, and "all"."""
     strata = set(strata)
-    names = {("input", name) for _, name in strata} | {("kind", kind) for kind, _ in strata}
-    for kind, _ in strata:
+    pairs = {("pair", kind) for kind, _ in strata}
+    return [frozenset(strata), *sorted(_name_categories(strata) | pairs), "all"]
+
+
+def _name_categories(strata: Iterable[Stratum]) -> set[tuple[str, str]]:
+    """Name the kinds, periodicities and inputs of strata, such as ("kind", "distorted") and ("periodicity", "2D")."""
+    categories = set()
+    for kind, name in strata:
         config_type, _, periodicity = kind.rpartition(" ")
-        names |= {("kind", config_type), ("periodicity", periodicity.strip("()"))}
-    return [frozenset(strata), *sorted(names), "all"]
-
-
-def _represent_kinds_and_inputs(group_strata: Sequence[set[Stratum]], group_sets: list[str]) -> None:
-    """Move groups so that each kind, periodicity and input with enough groups is in every set, the rarest first.
-
-    A group that is the last of a kind, periodicity or input in its set is not moved. `group_sets` is changed in place.
-    """
-    group_levels = [_list_categories(strata)[1:-1] for strata in group_strata]
-    members: defaultdict[Any, list[int]] = defaultdict(list)
-    for k, levels in enumerate(group_levels):
-        for level in levels:
-            members[level].append(k)
-    large = {level: groups for level, groups in members.items() if len(groups) >= MIN_GROUPS}
-    counts = Counter((level, group_sets[k]) for level, groups in large.items() for k in groups)
-    for level in sorted(large, key=lambda level: (len(large[level]), level)):
-        for name in (VALIDATE, TEST):
-            movable = [
-                k for k in large[level]
-                if all(counts[other, group_sets[k]] > 1 for other in group_levels[k] if other in large)
-            ]  # fmt: skip
-            if counts[level, name] or not movable:
-                continue
-            moved = max(movable, key=lambda k: counts[level, group_sets[k]])
-            for other in set(group_levels[moved]) & large.keys():
-                counts[other, group_sets[moved]] -= 1
-                counts[other, name] += 1
-            group_sets[moved] = name
+        categories |= {("kind", config_type), ("periodicity", periodicity.strip("()")), ("input", name)}
+    return categories
 
 
 def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], group_by: Sequence[str]) -> str:
-    """Describe the kinds, periodicities and inputs with too few groups to be in every set; empty if there are none.
+    """Describe the kinds, periodicities and inputs with too few groups for every set; empty if there are none.
 
     Parameters
     ----------
@@ -142,16 +123,15 @@ def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], 
     groups: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     found_sets: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for atoms, number in zip(drawn, numbers.tolist(), strict=True):
-        for level in _list_categories({get_stratum(atoms)})[1:-1]:
-            groups[level].add(number)
-            found_sets[level].add(sets[int(atoms.info["config_id"])])
-    # kinds with a periodicity, such as "distorted (2D)", are skipped: kind and periodicity are listed separately
+        for category in _name_categories({get_stratum(atoms)}):
+            groups[category].add(number)
+            found_sets[category].add(sets[int(atoms.info["config_id"])])
     parts = [
         f"{noun} {name!r} ({len(groups[noun, name])} {'group' if len(groups[noun, name]) == 1 else 'groups'})"
         for noun, name in sorted(groups)
-        if name and not name.endswith(")") and {VALIDATE, TEST} - found_sets[noun, name]
+        if name and {VALIDATE, TEST} - found_sets[noun, name]
     ]
-    return "" if not parts else f"too few groups to be in every set: {', '.join(parts)}"
+    return "" if not parts else f"not in every set, because there are few groups: {', '.join(parts)}"
 
 
 def get_stratum(atoms: Atoms) -> Stratum:

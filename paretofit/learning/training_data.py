@@ -15,15 +15,14 @@ from paretofit.learning.learn_settings import SetShareSettings
 from paretofit.learning.level_choice import fit_learning_exponent, measure_level_noise
 from paretofit.learning.loop_folder import LearnFolder
 from paretofit.learning.selection import MIN_CALIBRATION_POINTS
-from paretofit.learning.sets import (
-    TEST,
-    TRAIN,
-    VALIDATE,
-    assign_group_numbers,
-    assign_sets,
-    describe_small_strata,
-)
+from paretofit.learning.set_balance import TEST, TRAIN, VALIDATE
+from paretofit.learning.sets import assign_group_numbers, assign_sets, describe_small_strata
 from paretofit.learning.training_set import TrainingData
+
+HELD_OUT_NOTE = (
+    "the training set does not grow, because the trajectories of all chosen frames started from structures of the "
+    "validation and test sets; raise 'learning.explore.trajectories'"
+)
 
 
 def assign_new_sets(
@@ -36,7 +35,8 @@ def assign_new_sets(
     sets : dict of int to str
         Set of every configuration by ``config_id``.
     note : str
-        Message about kinds and inputs with too few groups to be in every set; empty if there are none.
+        Message for the first sets: kinds and inputs with too few groups for every set. For later ones: whether the
+        training set does not grow. Empty if there is nothing to say.
 
     Raises
     ------
@@ -61,7 +61,10 @@ def assign_new_sets(
             "so start with more candidates, or increase 'learning.sets.validation'"
         )
     write_json_with_digest(folder.sets, {"group_by": keys, "sets": sets})
-    return sets, describe_small_strata(structures, sets, keys)
+    if not known_sets:
+        return sets, describe_small_strata(structures, sets, keys)
+    new_sets = {sets[int(atoms.info["config_id"])] for atoms in new_structures}
+    return sets, HELD_OUT_NOTE if new_sets and TRAIN not in new_sets else ""
 
 
 def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) -> TrainingData:

@@ -153,13 +153,14 @@ def evaluate_networks(
         return
     rows, calibrations = [], []
     compared_subsets: set[tuple[str, int]] = set()
-    for point in _list_points(settings, prepared, data, scores):
-        row, calibration = _load_or_train(point, prepared, data, errors, folder, context)
+    trainer = _NetworkTrainer(prepared, data, errors, folder, context)
+    for task in _list_tasks(settings, prepared, data, scores):
+        row, calibration = trainer.load_or_train(task)
         rows.append(row)
         calibrations += calibration
-        if (point.level, len(point.subset)) not in compared_subsets:
-            compared_subsets.add((point.level, len(point.subset)))
-            calibrations += _calibrate_linear_model(point, prepared, data, results, context)
+        if (task.level, len(task.subset)) not in compared_subsets:
+            compared_subsets.add((task.level, len(task.subset)))
+            calibrations += _calibrate_linear_model(task, prepared, data, results, context)
         table = pd.DataFrame(rows)[COLUMNS]
         # the speed depends only on the model, and other processes can only slow down a timing
         table["md_us_per_atom_step"] = table.groupby("model")["md_us_per_atom_step"].transform("min")
@@ -167,7 +168,7 @@ def evaluate_networks(
     write_csv(pd.DataFrame(calibrations), folder / NETWORK_CALIBRATION_FILE)
 
 
-def _list_points(
+def _list_tasks(
     settings: NetworkSettings, prepared: PreparedStudy, data: SweepInput, scores: LeverageScores | None
 ) -> list[_NetworkTask]:
     grid = prepared.grid
@@ -188,80 +189,75 @@ def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: st
     return model.model_copy(update={"isolated_atoms": energies})
 
 
-def _load_or_train(
-    point: _NetworkTask,
-    prepared: PreparedStudy,
-    data: SweepInput,
-    errors: LevelErrors,
-    folder: Path,
-    context: RunContext,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Load the row and the calibration of a network from its folder, or train the network and store them there."""
-    point_folder = folder.absolute() / FOLDER / f"{point.name}-{_hash_point(point, prepared)}"
-    path = point_folder / "point.json"
-    with suppress(OSError, ValueError, KeyError):  # if the file is missing or corrupt, the network is trained again
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content["row"], content["calibration"]
-    row, calibration = _train(point, prepared, data, errors, point_folder, context)
-    write_text(path, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
-    return row, calibration
-
-
-def _hash_point(point: _NetworkTask, prepared: PreparedStudy) -> str:
+def _hash_task(task: _NetworkTask, prepared: PreparedStudy) -> str:
     """Hash everything that the result of a network depends on."""
-    dataset = prepared.dataset.select(np.concatenate([point.subset, prepared.split.test]))
-    labels = [dataset.labels(level) for level in (point.level, prepared.grid.levels[-1])]
+    dataset = prepared.dataset.select(np.concatenate([task.subset, prepared.split.test]))
+    labels = [dataset.labels(level) for level in (task.level, prepared.grid.levels[-1])]
     values = [
         hash_array(np.nan_to_num(part)) for level in labels for part in (level.energy, level.forces, level.stress)
     ]
-    files = [hash_file(path) for path in point.settings.foundation_files.values()]
-    settings = point.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
-    groups = prepared.split.groups[point.subset].tolist()
-    options = [point.study.validation_fraction, point.study.seed]
-    return hash_json([settings, files, options, dataset.hash_structures(), len(point.subset), groups, values])[:10]
+    files = [hash_file(path) for path in task.settings.foundation_files.values()]
+    settings = task.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
+    groups = prepared.split.groups[task.subset].tolist()
+    options = [task.study.validation_fraction, task.study.seed]
+    return hash_json([settings, files, options, dataset.hash_structures(), len(task.subset), groups, values])[:10]
 
 
-def _train(
-    point: _NetworkTask,
-    prepared: PreparedStudy,
-    data: SweepInput,
-    errors: LevelErrors,
-    folder: Path,
-    context: RunContext,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Train, evaluate and time a network; return its row and calibration."""
-    settings, dataset, split = point.study, prepared.dataset, prepared.split
-    log.info("network %s, level %s, %d configurations", point.name, point.level, len(point.subset))
-    positions = _split_subset(split.groups[point.subset], settings.validation_fraction, settings.seed)
-    training, validation = (
-        potentials.LabelledStructures.from_dataset(dataset, point.level, point.subset[part], split.groups)
-        for part in positions
-    )
-    potential = train_mace_committee(
-        point.settings, MaceData(training, validation), folder, calibration_set=validation, seed=settings.seed,
-        coverage=COVERAGE, level=point.level, context=context,
-    )  # fmt: skip
-    errors_by_name, calibration = _evaluate_committee(potential, prepared, point, context)
-    cell = select_md_cell(prepared, errors)
-    speed = np.nan
-    if cell is not None:
-        speed = measure_network_speed(potential, cell, seconds=MD_SECONDS).us_per_atom_step
-    record = potential.record or {}
-    row = {
-        "model": point.name,
-        "level": point.level,
-        "n_train": len(point.subset),
-        "members": potential.n_members,
-        "parameters": potential.n_parameters,
-        **errors_by_name,
-        "label_seconds": float(data.design.seconds[point.level][point.subset].sum()),
-        "train_seconds": sum(member["seconds"] for member in record["members"]),
-        "epochs": max(member["epochs"] for member in record["members"]),
-        "md_us_per_atom_step": speed,
-        "events": "; ".join(potential.events),
-        "folder": f"{FOLDER}/{folder.name}",
-    }
-    return row, _tabulate_calibration(f"MACE {point.name}", point, potential.n_members, calibration)
+@dataclass(frozen=True)
+class _NetworkTrainer:
+    """Trainer of the networks of a study, with the data that all of them share."""
+
+    prepared: PreparedStudy
+    data: SweepInput
+    errors: LevelErrors
+    folder: Path  # of the run
+    context: RunContext
+
+    def load_or_train(self, task: _NetworkTask) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Load the row and the calibration of a network from its folder, or train the network and store them there."""
+        folder = self.folder.absolute() / FOLDER / f"{task.name}-{_hash_task(task, self.prepared)}"
+        path = folder / "point.json"
+        with suppress(OSError, ValueError, KeyError):  # if the file is missing or corrupt, the network is trained again
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return content["row"], content["calibration"]
+        row, calibration = self._train(task, folder)
+        write_text(path, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
+        return row, calibration
+
+    def _train(self, task: _NetworkTask, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Train, evaluate and time a network; return its row and calibration."""
+        settings, groups = task.study, self.prepared.split.groups
+        log.info("network %s, level %s, %d configurations", task.name, task.level, len(task.subset))
+        positions = _split_subset(groups[task.subset], settings.validation_fraction, settings.seed)
+        training, validation = (
+            potentials.LabelledStructures.from_dataset(self.prepared.dataset, task.level, task.subset[part], groups)
+            for part in positions
+        )
+        potential = train_mace_committee(
+            task.settings, MaceData(training, validation), folder, calibration_set=validation, seed=settings.seed,
+            coverage=COVERAGE, level=task.level, context=self.context,
+        )  # fmt: skip
+        errors_by_name, calibration = _evaluate_committee(potential, self.prepared, task, self.context)
+        cell = select_md_cell(self.prepared, self.errors)
+        speed = np.nan
+        if cell is not None:
+            speed = measure_network_speed(potential, cell, seconds=MD_SECONDS).us_per_atom_step
+        record = potential.record or {}
+        row = {
+            "model": task.name,
+            "level": task.level,
+            "n_train": len(task.subset),
+            "members": potential.n_members,
+            "parameters": potential.n_parameters,
+            **errors_by_name,
+            "label_seconds": float(self.data.design.seconds[task.level][task.subset].sum()),
+            "train_seconds": sum(member["seconds"] for member in record["members"]),
+            "epochs": max(member["epochs"] for member in record["members"]),
+            "md_us_per_atom_step": speed,
+            "events": "; ".join(potential.events),
+            "folder": f"{FOLDER}/{folder.name}",
+        }
+        return row, _tabulate_calibration(f"MACE {task.name}", task, potential.n_members, calibration)
 
 
 def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple[Array, Array]:
@@ -277,13 +273,13 @@ def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple
 
 
 def _evaluate_committee(
-    potential: potentials.CommitteePotential, prepared: PreparedStudy, point: _NetworkTask, context: RunContext
+    potential: potentials.CommitteePotential, prepared: PreparedStudy, task: _NetworkTask, context: RunContext
 ) -> tuple[dict[str, float], dict[RowKind, CalibrationData]]:
     """Compute errors as in ``results.csv``, meV/atom and meV/Å, and the calibration data of the test set."""
     dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
     errors: dict[str, float] = {}
     calibration: dict[RowKind, CalibrationData] = {}
-    sets = (("train", point.subset, point.level), ("test", split.test, point.level), ("ref", split.test, reference))
+    sets = (("train", task.subset, task.level), ("test", split.test, task.level), ("ref", split.test, reference))
     spreads = {}
     for name, positions, level in sets:
         labelled_set = potentials.LabelledStructures.from_dataset(dataset, level, positions, split.groups)
@@ -304,15 +300,15 @@ def _evaluate_committee(
 
 
 def _calibrate_linear_model(
-    point: _NetworkTask, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, context: RunContext
+    task: _NetworkTask, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, context: RunContext
 ) -> list[dict[str, Any]]:
     """Tabulate the calibration of a linear committee, with the settings of the lowest force error on the same subset.
 
     The list is empty if there is no such fit, or the subset has no more rows than the model has columns.
     """
     is_same_subset = (
-        (results["level"] == point.level)
-        & (results["n_train"] == len(point.subset))
+        (results["level"] == task.level)
+        & (results["n_train"] == len(task.subset))
         & (results["sampling"] == prepared.grid.sampling_methods[0])
         & (results["repeat"] == 0)
     )
@@ -322,23 +318,23 @@ def _calibrate_linear_model(
     best = fits.sort_values("ref_force").iloc[0]
     twojmax = int(best["twojmax"])
     columns = data.design.count_columns_up_to(twojmax)
-    if np.isin(data.design.configuration, point.subset).sum() <= columns:
+    if np.isin(data.design.configuration, task.subset).sum() <= columns:
         return []
-    parts = potentials.partition_training_rows(data.design, point.level, point.subset, columns)
-    groups, weights = prepared.split.groups[point.subset], np.array([best["w_energy"], best["w_force"], 1.0])
+    parts = potentials.partition_training_rows(data.design, task.level, task.subset, columns)
+    groups, weights = prepared.split.groups[task.subset], np.array([best["w_energy"], best["w_force"], 1.0])
     rng = np.random.default_rng([prepared.study.seed, 9])
     fit = CommitteeFit.from_parts(parts, groups, weights, rng, threads=context.jobs)
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     # The committee is centred on the fit.
-    members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), point.level)
+    members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), task.level)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})
-    _, calibration = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, point, context)
+    _, calibration = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, task, context)
     name = f"{'q' if basis.quadratic else ''}SNAP 2Jmax {twojmax}"
-    return _tabulate_calibration(name, point, N_SNAP_MEMBERS, calibration)
+    return _tabulate_calibration(name, task, N_SNAP_MEMBERS, calibration)
 
 
 def _tabulate_calibration(
-    name: str, point: _NetworkTask, n_members: int, calibration: Mapping[RowKind, CalibrationData]
+    name: str, task: _NetworkTask, n_members: int, calibration: Mapping[RowKind, CalibrationData]
 ) -> list[dict[str, Any]]:
     """Tabulate how well the disagreement of a committee predicts the errors of the test set.
 
@@ -353,8 +349,8 @@ def _tabulate_calibration(
         rows.append(
             {
                 "model": name,
-                "level": point.level,
-                "n_train": len(point.subset),
+                "level": task.level,
+                "n_train": len(task.subset),
                 "members": n_members,
                 "quantity": f"{kind.name.lower()} ({unit})",
                 "rmse": factor * float(np.sqrt(np.mean(residuals.residual**2))),

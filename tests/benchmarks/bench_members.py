@@ -28,7 +28,7 @@ from paretofit.learning.free_atoms import build_free_atom_constraint, collect_fr
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.model import Committee
 from paretofit.learning.selection import CROSS_VALIDATION, HELD_OUT, NEW_BATCH, PROPERTIES, SCALES, calibrate
-from paretofit.learning.sets import TRAIN
+from paretofit.learning.set_balance import TRAIN
 from paretofit.learning.training_data import load_training_data
 from paretofit.learning.training_rows import build_parts, compute_configuration_weights
 from paretofit.potentials import LabelledStructures, LinearPotential, StructureLabels

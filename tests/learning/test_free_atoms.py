@@ -17,7 +17,7 @@ from paretofit.core import RowKind, lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
 from paretofit.learning import LearnFolder, SnapModel, SnapModelSettings
-from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 
@@ -155,7 +155,7 @@ def test_the_free_atom_of_a_loop_is_exact(tmp_path):
     expected = atoms.get_potential_energy()
     assert LinearPotential.read(result.potential).predict(Atoms("W")).energy == pytest.approx(np.full(4, expected))
     record = json.loads((LearnFolder(result.folder).iteration(1).path / "train.json").read_text())
-    assert "exact energies of free atoms of W" in record["said"]
+    assert "exact energies of free atoms of W" in record["message"]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ from paretofit.learning.selection import (
     select_frames,
     weigh_points,
 )
-from paretofit.learning.sets import TEST, TRAIN, assign_sets
+from paretofit.learning.set_balance import TEST, TRAIN
+from paretofit.learning.sets import assign_sets
+from paretofit.learning.training_data import assign_new_sets
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
 from paretofit.report.figures import render_figure
@@ -54,7 +56,7 @@ EAM = {
     "calculator": "paretofit.lammps_calculator",
     "options": {"commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"], "elements": ["W"]},
 }
-BROKEN = {"energy": 1e9, "forces": 1e9, "stress": 1e9}
+UNREACHABLE = {"energy": 1e9, "forces": 1e9, "stress": 1e9}
 ENGINE = MdEngine(("pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"), ("W",))
 SMALL = {
     "labelling": {"engine": EAM, "ladder": [{"name": "eam"}]},
@@ -274,7 +276,7 @@ class TestTheLoop:
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
     def test_loop_stops_if_test_errors_are_below_tolerance(self, trained_loop, tmp_path):
-        wide = {"tolerance": {"energy": 1e8, "forces": 1e8, "stress": 1e8}, "discard_above": BROKEN}
+        wide = {"tolerance": {"energy": 1e8, "forces": 1e8, "stress": 1e8}, "discard_above": UNREACHABLE}
         result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert result.stop_reason == "the errors on the test set are below tolerance"
         assert len(result.iterations) == 1
@@ -283,7 +285,7 @@ class TestTheLoop:
     def test_loop_without_stresses_says_so_when_it_ends(self, tmp_path):
         """Clusters have no stress, so that the loop cannot end as accurate without a word about it."""
         messages = []
-        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "discard_above": BROKEN}
+        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "discard_above": UNREACHABLE}
         clusters = {"n_candidates": 24, "min_length": 5, "max_atoms": 16, "isolated_atoms": False,
                     "clusters": {"count": 22, "min_atoms": 6, "max_atoms": 9, "distance": 2.5},
                     "slabs": {"miller_indices": []}, "strained": {"count": 0}, "distorted": {"count": 0}}  # fmt: skip
@@ -306,7 +308,7 @@ class TestTheLoop:
         record["rmse"][TEST]["energy"]["value"] = 1e9
         iteration.write_record("train", record)
         wide = {"tolerance": {"energy": 1e8, "forces": 1e8, "stress": 1e8}, "min_distance_ratio": 0.0,
-                "discard_above": BROKEN}  # fmt: skip
+                "discard_above": UNREACHABLE}  # fmt: skip
         result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert result.stop_reason == "no frame of the dynamics is above tolerance"
         assert result.iterations["selected"].iloc[0] == 0
@@ -678,6 +680,18 @@ class TestSets:
         )
         assert set(sets.values()) == {TEST}
 
+    def test_new_frames_in_held_out_sets_only_are_said(self, finished_loop, tmp_path):
+        folder = LearnFolder(shutil.copytree(finished_loop.folder, tmp_path / "loop"))
+        sets = folder.read_set_assignment()["sets"]
+        for held_out, is_said in ([VALIDATE, TEST], True), ([VALIDATE, TRAIN], False):
+            starts = [next(int(k) for k, name in sets.items() if name == held_out[n]) for n in range(2)]
+            frames = self.make_structures([{"trajectory": f"09-{k}", "started_from": k} for k in starts])
+            for n, atoms in enumerate(frames):
+                atoms.info["config_id"] = 90_000 + 2 * is_said + n
+            settings = load_learn_study(finished_loop.folder.parent / "s.yaml").learning.sets
+            _, note = assign_new_sets(folder, settings, frames, np.random.default_rng(0))
+            assert ("raise 'learning.explore.trajectories'" in note) == is_said
+
     def test_frames_follow_their_start_structure(self):
         structures = self.make_structures([{}] * 10 + [{"trajectory": f"01-{k}", "started_from": k} for k in range(10)])
         shares = {TRAIN: 0.5, VALIDATE: 0.25, TEST: 0.25}
@@ -763,7 +777,7 @@ class TestSelection:
         table = classify_frames(self.frames(6), assessed, calibration, settings, described, np.array([[9.0, 9]]))
         assert table["above"].tolist() == ["", "energy", "forces", "energy", "energy forces", "energy forces"]
         waiting = "not drawn"
-        assert table["verdict"].tolist() == ["confident", waiting, waiting, "broken", waiting, "duplicate"]
+        assert table["verdict"].tolist() == ["confident", waiting, waiting, "unphysical", waiting, "duplicate"]
         assert table["energy_expected"].tolist() == pytest.approx([8, 12, 8, 1200, 14, 14])
         drawn = {
             tuple(select_frames(table, described, described[:0], settings, np.random.default_rng(k))) for k in range(30)
@@ -791,14 +805,14 @@ class TestSelection:
         for settings in (SelectSettings(), SelectSettings.model_validate({"cut_out": {"max_atoms": 2000}})):
             assert len(make_configuration(frame, grades, 9, 2, settings)) == 1024
 
-    def test_overlapping_atoms_are_broken(self):
+    def test_overlapping_atoms_are_unphysical(self):
         settings = SelectSettings()
         atoms = bulk("W").repeat((4, 1, 1))
         atoms.positions[1] = atoms.positions[0] + [1.0, 0, 0]
         calibration = calibrate(self.points(*[[1.0, 2, 3]] * 4), settings)
         table = classify_frames([atoms], [self.assessed(1.0, 1.0)], calibration, settings,
                              np.ones((1, 2)), np.zeros((0, 2)))  # fmt: skip
-        assert table["verdict"].tolist() == ["broken"]
+        assert table["verdict"].tolist() == ["unphysical"]
 
 
 class TestLevels:

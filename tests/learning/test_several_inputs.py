@@ -15,15 +15,8 @@ from paretofit.learning import LearnFolder
 from paretofit.learning.explore import plan_runs, run_md, select_start_structures
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_run import MdEngine
-from paretofit.learning.sets import (
-    TEST,
-    TRAIN,
-    VALIDATE,
-    assign_sets,
-    describe_small_strata,
-    get_stratum,
-    is_always_training,
-)
+from paretofit.learning.set_balance import TEST, TRAIN, VALIDATE
+from paretofit.learning.sets import assign_sets, describe_small_strata, get_stratum, is_always_training
 from paretofit.learning.trajectories import describe_early_ends
 from paretofit.structures import AugmentSettings, generate_candidates
 
@@ -89,6 +82,29 @@ def test_relatives_share_a_set_and_each_set_has_every_kind_and_input(inputs, see
     counts = Counter(sets.values())
     assert 0.08 < counts[VALIDATE] / len(sets) < 0.2
     assert 0.08 < counts[TEST] / len(sets) < 0.2
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("n", [30, 45, 60])
+def test_sets_of_small_loops_keep_their_shares(n, seed):
+    """Representing every kind leaves most of few candidates to training; a kind of one periodicity may be missing."""
+    inputs = alloy()
+    structures = candidates({"B2": inputs["B2"], "Ni": inputs["Ni"], "film": inputs["slab"]}, n)
+    sets = assign_sets(structures, {}, SHARES, KEYS, np.random.default_rng(seed))
+    counts = Counter(sets.values())
+    assert counts[TRAIN] >= 0.6 * len(sets)
+    assert min(counts[VALIDATE], counts[TEST]) >= 0.08 * len(sets)
+    category_sets = defaultdict(set)
+    for atoms in structures:
+        if not is_always_training(atoms):
+            for category in {atoms.info["config_type"], atoms.info.get("input"), f"{atoms.pbc.sum()}D"} - {None}:
+                category_sets[category].add(sets[atoms.info["config_id"]])
+    note = describe_small_strata(structures, sets, KEYS)
+    for category, set_names in category_sets.items():
+        assert (set_names == {TRAIN, VALIDATE, TEST}) != (f"'{category}'" in note)
+    if n > 30:  # the film has one or two groups, all other categories are in every set
+        assert note.startswith("not in every set, because there are few groups: input 'film'")
+        assert note.count("(") == 1
 
 
 def test_kinds_with_too_few_groups_are_named():

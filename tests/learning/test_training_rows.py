@@ -16,7 +16,7 @@ from paretofit.learning.evaluation import _compute_rmse, find_usual_members
 from paretofit.learning.learn_settings import DownweightSettings, ToleranceSettings
 from paretofit.learning.loop_summary import _describe_kinds, _describe_next, tabulate_errors_by_kind
 from paretofit.learning.md_run import SURFACE_THICKNESS_A, MdFrame
-from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_rows import build_core_repulsion, compute_configuration_weights
 from paretofit.learning.training_set import TrainingData
 
