@@ -184,10 +184,10 @@ class LabelFit:
         for _ in range(2):  # the second time with less weight on configurations with large errors
             fits = []
             for fold in range(N_FOLDS):
-                fold_weights = (folds != fold)[:, None] * weights * kind_weights
-                products = np.tensordot(fold_weights[:, 0], self._energy_products, 1)
-                products += np.tensordot(fold_weights[:, 1], self._force_products, 1)
-                vector = (fold_weights[:, 0] * targets) @ self.energy_rows + fold_weights[:, 1] @ moments
+                w = (folds != fold)[:, None] * weights * kind_weights
+                products = np.tensordot(w[:, 0], self._energy_products, 1)
+                products += np.tensordot(w[:, 1], self._force_products, 1)
+                vector = (w[:, 0] * targets) @ self.energy_rows + w[:, 1] @ moments
                 fits.append(_solve_ridge(products, vector))
             coefficients = np.array([fit[0] for fit in fits])[folds]
             energy_errors = (np.einsum("ki,ki->k", self.energy_rows, coefficients) - targets) / energy_spread

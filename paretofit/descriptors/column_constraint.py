@@ -55,13 +55,9 @@ class ColumnConstraint:
         Those equations must not depend on the leading columns.
         """
         row_mask, column_mask = self.eliminated_columns < p, self.retained_columns < p
-        values = {level: value[row_mask] for level, value in self.offsets.items()}
-        return type(self)(
-            self.eliminated_columns[row_mask],
-            self.retained_columns[column_mask],
-            self.matrix[np.ix_(row_mask, column_mask)],
-            values,
-        )
+        eliminated, retained = self.eliminated_columns[row_mask], self.retained_columns[column_mask]
+        offsets = {level: values[row_mask] for level, values in self.offsets.items()}
+        return type(self)(eliminated, retained, self.matrix[np.ix_(row_mask, column_mask)], offsets)
 
     def count_columns(self, n_retained: int) -> int:
         """Count the leading columns that contain the first `n_retained` retained ones and all eliminated ones."""

@@ -113,26 +113,20 @@ def _build_moments(
 
 
 def _write_front(
-    moments: GroupMoments,
-    start_weights: dict[GroupKind, float],
-    objectives: Sequence[str],
-    regulariser: float,
-    path: Path,
+    moments: GroupMoments, start: dict[GroupKind, float], objectives: Sequence[str], regulariser: float, path: Path
 ) -> None:
     """Write a CSV file with the front of two objectives: the held-out errors and the weights of each point."""
     if len(objectives) != 2:
         names = ", ".join(objectives) or "none"
         raise InputError(f"a front requires two objectives, such as energy,force; got {names}")
-    first_importance, second_importance = (_parse_objectives(moments, [name]) for name in objectives)
+    importances = _parse_objectives(moments, objectives[:1]), _parse_objectives(moments, objectives[1:])
     error_names = [f"error_{name}" for name in objectives]
     rows = []
-    for share, optimised_weights, errors in trace_weight_front(
-        moments, start_weights, (first_importance, second_importance), regulariser=regulariser
-    ):
+    for share, optimum, errors in trace_weight_front(moments, start, importances, regulariser=regulariser):
         # Rows are in GPa; weights in the table are for stresses in bar, as in FitSNAP's input.
         weights = {
             f"{group}:{kind.name.lower()}": weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
-            for (group, kind), weight in optimised_weights.weights.items()
+            for (group, kind), weight in optimum.weights.items()
         }
         rows.append({"share": share, error_names[0]: errors[0], error_names[1]: errors[1], **weights})
     table = pd.DataFrame(rows)

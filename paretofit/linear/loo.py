@@ -151,24 +151,24 @@ def choose_ridge(
     remainder = WY - F @ (F.T @ WY)
     U, s, Vt = scipy.linalg.svd(A_penalised - F @ (F.T @ A_penalised), full_matrices=False, check_finite=False)
     projection = U.T @ remainder
-    best_penalty = BestPenalty()
+    best = BestPenalty()
     for penalty in penalties:
         filter_factors = s**2 / (s**2 + penalty)
         V = np.hstack([F, U * np.sqrt(filter_factors)])
         loo_residuals = compute_loo_residuals(
             V, remainder - U @ (filter_factors[:, None] * projection), np.asarray(group)
         )
-        best_penalty.update(penalty, loo_residuals, (s / (s**2 + penalty))[:, None] * projection)
+        best.update(penalty, loo_residuals, (s / (s**2 + penalty))[:, None] * projection)
     beta = np.empty((A.shape[1], Y.shape[1]))
-    beta[n_unpenalised:] = Vt.T @ best_penalty.solution
+    beta[n_unpenalised:] = Vt.T @ best.solution
     if n_unpenalised:
         beta[:n_unpenalised] = scipy.linalg.lstsq(
             A_unpenalised, WY - A_penalised @ beta[n_unpenalised:], check_finite=False
         )[0]
     nonzero_s = s[s > compute_rank_tolerance(A.shape) * s.max(initial=0.0)]  # s is empty if no column is penalised
     condition = float(nonzero_s[0] / nonzero_s[-1]) if len(nonzero_s) else float("inf")
-    residuals, rank = best_penalty.loo_residuals / weights, unpenalised_rank + len(nonzero_s)
-    return RidgeChoice(beta / scale[:, None], best_penalty.penalty, residuals, rank, condition)
+    residuals, rank = best.loo_residuals / weights, unpenalised_rank + len(nonzero_s)
+    return RidgeChoice(beta / scale[:, None], best.penalty, residuals, rank, condition)
 
 
 class BestPenalty:

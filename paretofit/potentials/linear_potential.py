@@ -175,16 +175,14 @@ class LinearPotential(CommitteePotential):
         ``NAME.training.json``. Such files of an earlier potential with the same name are removed.
         """
         files = self.write_mean(folder, name)
-        committee_file, record_file = (
-            files.coefficients.with_suffix(suffix) for suffix in (COMMITTEE_SUFFIX, RECORD_SUFFIX)
-        )
+        committee_file = files.coefficients.with_suffix(COMMITTEE_SUFFIX)
+        record_file = files.coefficients.with_suffix(RECORD_SUFFIX)
         remove_file(record_file)  # existing files would belong to another potential
         if self.coefficients.ndim == 1:
             remove_file(committee_file)
             if self.training_record is not None:
-                self.training_record.write(
-                    record_file, snap_format.read_snap(files.coefficients)[1]
-                )  # digits as read back
+                _, stored_coefficients, _ = snap_format.read_snap(files.coefficients)  # rounded as in the file
+                self.training_record.write(record_file, stored_coefficients)
         else:
             write_committee(committee_file, self.coefficients, self.uncertainty)
         return files

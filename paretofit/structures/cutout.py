@@ -118,13 +118,9 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
     for side in (-1.0, 1.0):
         depths = side * positions[:, axis] - 0.5 * length  # positive outside the face
         images, image_depths = points + side * length * np.eye(4)[axis], depths + length
-        replaced_points = points[(depths >= 0) & (depths < FACE_WIDTH_A)]
-        matching_images = images[(image_depths > -FACE_MARGIN_A) & (image_depths < FACE_WIDTH_A + FACE_MARGIN_A)]
-        distances = (
-            cKDTree(matching_images).query(replaced_points)[0]
-            if len(matching_images)
-            else np.full(len(replaced_points), np.inf)
-        )
+        lost_points = points[(depths >= 0) & (depths < FACE_WIDTH_A)]
+        candidates = images[(image_depths > -FACE_MARGIN_A) & (image_depths < FACE_WIDTH_A + FACE_MARGIN_A)]
+        distances = cKDTree(candidates).query(lost_points)[0] if len(candidates) else np.full(len(lost_points), np.inf)
         squares.append(np.minimum(distances, FACE_WIDTH_A) ** 2)
     return float(np.mean(np.concatenate(squares))) if sum(map(len, squares)) else 0.0
 

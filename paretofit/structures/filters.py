@@ -92,16 +92,9 @@ def is_too_close(atoms: Atoms, min_distance_ratio: float, radii: Mapping[str, fl
     radii : mapping of symbol to float
         Radii in Å; other elements have their covalent radii.
     """
-    radius_by_number = {
-        atomic_numbers[symbol]: get_radius(symbol, radii) for symbol in set(atoms.get_chemical_symbols())
-    }
-    shortest_distances = find_shortest_pair_distances(
-        atoms, 2 * min_distance_ratio * max(radius_by_number.values()) + 1e-9
-    )
-    return any(
-        distance < min_distance_ratio * (radius_by_number[i] + radius_by_number[j])
-        for (i, j), distance in shortest_distances.items()
-    )
+    radius = {atomic_numbers[symbol]: get_radius(symbol, radii) for symbol in set(atoms.get_chemical_symbols())}
+    distances = find_shortest_pair_distances(atoms, 2 * min_distance_ratio * max(radius.values()) + 1e-9)
+    return any(distance < min_distance_ratio * (radius[i] + radius[j]) for (i, j), distance in distances.items())
 
 
 def get_radius(symbol: str, radii: Mapping[str, float] | None) -> float:

@@ -51,11 +51,7 @@ def correlate_label_noise(
     """
     rows, points = [], [pd.DataFrame(columns=POINT_COLUMNS)]
     with threadpool_limits(1):
-        fits = {
-            weight_pair: fit
-            for weight_pair in weights
-            if (fit := _fit_largest_model(engine, grid, weight_pair)) is not None
-        }
+        fits = {pair: fit for pair in weights if (fit := _fit_largest_model(engine, grid, pair)) is not None}
         residuals, labels, kind = _compute_test_residuals(engine, [beta for _, beta in fits.values()])
     for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
         for k, level in enumerate(list(grid.levels)[:-1]):

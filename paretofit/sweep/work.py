@@ -53,11 +53,11 @@ def count_chain_flops(
     """
     p = max(n_columns)
     total = 0.0 if is_whole_training_set else max(n_rows, default=0) * p * (FOLD_FLOPS * p + ROW_FLOPS_PER_COLUMN)
-    for n, n_subset_weights in zip(n_rows, n_weights, strict=True):
-        total += n_subset_weights * WEIGH_FLOPS * p**3
-        total += n_subset_weights * len(n_columns) * n_levels * (MIN_FIT_FLOPS + SOLVE_FLOPS * p**2)
-        wide_sizes = [size for size in n_columns if size > n and n_subset_weights]
-        total += sum(WIDE_FLOPS * n**2 * size + n_subset_weights * WIDE_WEIGHT_FLOPS * n**3 for size in wide_sizes)
+    for n, n_pairs in zip(n_rows, n_weights, strict=True):
+        total += n_pairs * WEIGH_FLOPS * p**3
+        total += n_pairs * len(n_columns) * n_levels * (MIN_FIT_FLOPS + SOLVE_FLOPS * p**2)
+        wide_sizes = [size for size in n_columns if size > n and n_pairs]
+        total += sum(WIDE_FLOPS * n**2 * size + n_pairs * WIDE_WEIGHT_FLOPS * n**3 for size in wide_sizes)
     return total
 
 

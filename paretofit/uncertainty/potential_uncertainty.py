@@ -201,18 +201,10 @@ def build_assessment(
         compute_disagreement(members.stress),
     ]
     intervals = [uncertainty.fit_interval(kind, coverage) for kind in (RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS)]
-    half_widths = [
+    widths = [
         spread * np.nan if interval is None else interval.compute_half_width(spread)
         for interval, spread in zip(intervals, spreads, strict=True)
     ]
     means = [float(members.energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)]
-    values: list[Any] = [
-        *means,
-        float(spreads[0]),
-        *spreads[1:],
-        float(half_widths[0]),
-        *half_widths[1:],
-        grades,
-        leverage,
-    ]
+    values: list[Any] = [*means, float(spreads[0]), *spreads[1:], float(widths[0]), *widths[1:], grades, leverage]
     return Assessment(*values)

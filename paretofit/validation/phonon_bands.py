@@ -136,14 +136,10 @@ def compute_vibrations(calculator: Any, atoms: Atoms) -> MolecularVibrations:
     n = len(atoms)
     root_masses = np.sqrt(np.repeat(atoms.get_masses(), 3))
     D = phonopy.force_constants.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n) / np.outer(root_masses, root_masses)
-    centred_positions = atoms.positions - atoms.get_center_of_mass()
-    rigid_motions = [np.tile(axis, (n, 1)) for axis in np.eye(3)] + [
-        np.cross(axis, centred_positions) for axis in np.eye(3)
-    ]
-    basis, singular_values, _ = np.linalg.svd(np.array([motion.ravel() * root_masses for motion in rigid_motions]).T)
-    n_rigid = int(
-        (singular_values > 1e-3 * singular_values[0]).sum()
-    )  # 6, but 5 for linear molecules and 3 for an atom
+    arms = atoms.positions - atoms.get_center_of_mass()
+    rigid_motions = [np.tile(axis, (n, 1)) for axis in np.eye(3)] + [np.cross(axis, arms) for axis in np.eye(3)]
+    basis, scales, _ = np.linalg.svd(np.array([motion.ravel() * root_masses for motion in rigid_motions]).T)
+    n_rigid = int((scales > 1e-3 * scales[0]).sum())  # 6, but 5 for linear molecules and 3 for an atom
     vibrations = basis[:, n_rigid:]
     eigenvalues = np.linalg.eigvalsh(vibrations.T @ D @ vibrations)
     frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * THZ_PER_ROOT_EIGENVALUE

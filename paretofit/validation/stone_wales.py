@@ -82,23 +82,11 @@ def rotate_bond(atoms: Atoms, bond: RotatableBond) -> Atoms:
 
 def _find_normal(vectors: Array) -> Array | None:
     """Compute the unit normal of the plane of three bond vectors (3, 3), Å; None if they are far from a plane."""
-    unit_vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    angles = np.degrees(
-        np.arccos(
-            np.clip(
-                [
-                    unit_vectors[0] @ unit_vectors[1],
-                    unit_vectors[1] @ unit_vectors[2],
-                    unit_vectors[2] @ unit_vectors[0],
-                ],
-                -1,
-                1,
-            )
-        )
-    )
+    bonds = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    angles = np.degrees(np.arccos(np.clip([bonds[0] @ bonds[1], bonds[1] @ bonds[2], bonds[2] @ bonds[0]], -1, 1)))
     if angles.sum() < MIN_ANGLE_SUM_DEG:
         return None
-    normal = np.cross(unit_vectors[1] - unit_vectors[0], unit_vectors[2] - unit_vectors[0])
+    normal = np.cross(bonds[1] - bonds[0], bonds[2] - bonds[0])
     return np.asarray(normal / np.linalg.norm(normal))
 
 

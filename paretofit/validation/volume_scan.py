@@ -104,15 +104,10 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
     x0 = minima[0]
     # derivatives with respect to s = ln M, in which K M0 = d²E/ds² and dK/dP = 2 - (d³E/ds³) / (d²E/ds²)
     dx, ddx = -2 * x0 / d, 4 * x0 / d**2
-    second_derivative = float(curvature(x0)) * dx**2
-    third_derivative = float(polynomial.deriv(3)(x0)) * dx**3 + 3 * float(curvature(x0)) * dx * ddx
+    d2 = float(curvature(x0)) * dx**2
+    d3 = float(polynomial.deriv(3)(x0)) * dx**3 + 3 * float(curvature(x0)) * dx * ddx
     size = float(x0 ** (-d / 2))
-    return (
-        size,
-        float(polynomial(x0)),
-        second_derivative / size / measure.modulus_factor,
-        2 - third_derivative / second_derivative,
-    )
+    return (size, float(polynomial(x0)), d2 / size / measure.modulus_factor, 2 - d3 / d2)
 
 
 def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = SCAN_POINTS) -> BirchMurnaghanCurve:

@@ -249,10 +249,7 @@ def _is_read_back(key: str, written_value: Any, value: Any) -> bool:
 
 
 def _write_database(path: Path, structures: Iterator[Atoms]) -> None:
-    with (
-        atomic_path(path) as temporary_path,
-        ase.db.connect(temporary_path, type="db", serial=True, append=False) as database,
-    ):
+    with atomic_path(path) as temporary, ase.db.connect(temporary, type="db", serial=True, append=False) as database:
         for atoms in structures:
             info = json.loads(dump_json(atoms.info))
             database.write(atoms, key_value_pairs={"config_id": info.pop("config_id")}, data=info)

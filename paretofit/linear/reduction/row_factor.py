@@ -57,13 +57,9 @@ class RowFactor:
     @property
     def content(self) -> Any:
         """The matrix, or the rows if they are fewer than its columns."""
-        return (
-            self.device.zeros(0, self.width)
-            if not self.n
-            else self.matrix
-            if self.is_gram
-            else self.get_equivalent_rows()
-        )
+        if not self.n:
+            return self.device.zeros(0, self.width)
+        return self.matrix if self.is_gram else self.get_equivalent_rows()
 
     def to(self, device: Device) -> RowFactor:
         """Return a copy on a device."""

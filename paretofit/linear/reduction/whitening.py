@@ -166,12 +166,8 @@ class WhitenedBasis:
         On the processor, rows are whitened in groups of `WHITENING_ROWS`, so that results do not depend on the size of
         X, if X starts at a multiple of this number in the design.
         """
-        group_size, whitened_groups = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
-        for k in range(0, len(X), group_size):
-            U = self.whitening.apply(X[k : k + group_size])
-            whitened_groups.append(concatenate([U, Y[k : k + group_size] - U @ self.baseline], 1))
-        return (
-            concatenate(whitened_groups, 0)
-            if whitened_groups
-            else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))
-        )
+        size, groups = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
+        for k in range(0, len(X), size):
+            U = self.whitening.apply(X[k : k + size])
+            groups.append(concatenate([U, Y[k : k + size] - U @ self.baseline], 1))
+        return concatenate(groups, 0) if groups else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))

@@ -129,33 +129,23 @@ def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str
     """
     structures, elements = data.training_set.structures, data.elements
     energies = np.array([float(label.energy) for label in data.training_set.labels])
-    isolation_distances = [measure_isolation(atoms, settings.r_max) for atoms in structures]
-    isolated_positions = sorted(
-        (k for k, distance in enumerate(isolation_distances) if distance), key=isolation_distances.__getitem__
-    )
-    atomic_energies = {
-        structures[k].symbols[0]: float(energies[k]) for k in isolated_positions
-    }  # the last is from the largest box
-    atomic_energies = {
-        symbol: energy
-        for symbol, energy in {**atomic_energies, **settings.isolated_atoms}.items()
-        if symbol in elements
-    }
-    foundation_energies = dict.fromkeys(elements, 0.0)
-    if len(atomic_energies) < len(elements) and settings.foundation is not None:  # known energies have another zero
-        foundation_energies, predictions = _predict_with_foundation(settings, data)
-        energies, atomic_energies = energies - predictions, {}
-    columns = [k for k, symbol in enumerate(elements) if symbol not in atomic_energies]
+    distances = [measure_isolation(atoms, settings.r_max) for atoms in structures]
+    positions = sorted((k for k, distance in enumerate(distances) if distance), key=distances.__getitem__)
+    known = {structures[k].symbols[0]: float(energies[k]) for k in positions}  # the last is from the largest box
+    known = {symbol: energy for symbol, energy in {**known, **settings.isolated_atoms}.items() if symbol in elements}
+    zeros = dict.fromkeys(elements, 0.0)
+    if len(known) < len(elements) and settings.foundation is not None:  # known energies have another zero
+        zeros, predictions = _predict_with_foundation(settings, data)
+        energies, known = energies - predictions, {}
+    columns = [k for k, symbol in enumerate(elements) if symbol not in known]
     if columns:
-        rows = [k for k, distance in enumerate(isolation_distances) if not distance]
+        rows = [k for k, distance in enumerate(distances) if not distance]
         counts = np.array([[structures[k].symbols.count(symbol) for symbol in elements] for k in rows])
         fractions = counts / counts.sum(axis=1, keepdims=True)
-        residuals = energies[rows] / counts.sum(axis=1) - fractions @ [
-            atomic_energies.get(symbol, 0.0) for symbol in elements
-        ]
+        residuals = energies[rows] / counts.sum(axis=1) - fractions @ [known.get(symbol, 0.0) for symbol in elements]
         solution = np.linalg.lstsq(fractions[:, columns], residuals, rcond=None)[0]
-        atomic_energies |= {elements[k]: float(energy) for k, energy in zip(columns, solution, strict=True)}
-    return {symbol: foundation_energies[symbol] + atomic_energies[symbol] for symbol in elements}
+        known |= {elements[k]: float(energy) for k, energy in zip(columns, solution, strict=True)}
+    return {symbol: zeros[symbol] + known[symbol] for symbol in elements}
 
 
 def _predict_with_foundation(settings: MaceSettings, data: MaceData) -> tuple[dict[str, float], Array]:
