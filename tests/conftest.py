@@ -81,7 +81,7 @@ def first_configurations():
         levels = {
             name: LevelData(read_labels(selected, name), selected.settings(name))
             for name in selected.levels
-            if selected.labels(name).complete.all()
+            if selected.labels(name).is_complete.all()
         }
         write_dataset(folder / "beryllium.h5", list(selected), levels, selected.ids)
     return folder / "beryllium.h5"

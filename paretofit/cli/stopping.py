@@ -23,7 +23,7 @@ from typing import Any
 import typer
 
 from paretofit.cli.verb_help import WorkflowGroup
-from paretofit.core import ADVICE_BY_ERRNO, describe_system_error, one_line
+from paretofit.core import ADVICE_BY_ERRNO, describe_system_error, join_lines
 from paretofit.early_signals import exit_early
 
 log = logging.getLogger(__name__)
@@ -60,13 +60,13 @@ class VerbGroup(WorkflowGroup):
             cause, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
             message = f"{cause}; {_advise(ctx)}"
         except MemoryError as error:
-            reason = f" ({one_line(error)})" if str(error) else ""
+            reason = f" ({join_lines(error)})" if str(error) else ""
             code = 1
             message = f"there is not enough memory{reason}; use fewer --jobs, or a smaller study (twojmax, sizes)"
         except ImportError as error:
             if os.strerror(errno.EMFILE) not in str(error):
                 raise
-            code, message = 1, f"{one_line(error)}; {ADVICE_BY_ERRNO[errno.EMFILE]}, then {_advise(ctx)}"
+            code, message = 1, f"{join_lines(error)}; {ADVICE_BY_ERRNO[errno.EMFILE]}, then {_advise(ctx)}"
         except OSError as error:
             log.info("stopped by an error of the operating system", exc_info=True)
             code, message = 1, f"{describe_system_error(error)}, then {_advise(ctx)}"

@@ -88,7 +88,7 @@ class Evaluation:
             )
         if self.potential.uncertainty is None:
             lines.append("errors only; fit a committee (--committee) to get error bars, intervals and grades")
-        elif not self.potential.uncertainty.held_out:
+        elif not self.potential.uncertainty.calibration_data:
             lines.append("the committee is not calibrated: it gives standard deviations and grades, but no intervals")
         elif not any(str(column).endswith("_inside") for column in summary):
             lines.append(f"too few configurations were held out to calibrate intervals of {self.coverage:.0%}")
@@ -169,7 +169,7 @@ def evaluate_dataset(
     if uncertainty is None:
         predictions = potentials.predict_all(potential, cases.structures, context)
     else:
-        for kind in uncertainty.held_out:
+        for kind in uncertainty.calibration_data:
             uncertainty.fit_interval(kind, coverage)  # raises for an impossible coverage, before any prediction
         predictions = potentials.assess_all(potential, cases.structures, context, coverage=coverage)
         coverage = uncertainty.coverage if coverage is None else coverage
@@ -226,7 +226,7 @@ def _check_options(
     uncertainty = potential.uncertainty
     if uncertainty is None and (coverage is not None or tolerances):
         raise InputError("--coverage and tolerances require a committee; fit the potential with --committee")
-    if uncertainty is not None and coverage is not None and not uncertainty.held_out:
+    if uncertainty is not None and coverage is not None and not uncertainty.calibration_data:
         raise InputError(
             f"--coverage {coverage:g} requires a calibrated committee; fit the potential with held-out configurations"
         )

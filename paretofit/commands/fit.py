@@ -165,7 +165,7 @@ def _check_row_count(source: Path | str, prepared: PreparedStudy) -> None:
     """Check that a committee has more training rows than coefficients of the smallest model."""
     train, twojmax = prepared.split.train, min(prepared.study.twojmax)
     n_rows = int(len(train) + 3 * prepared.dataset.n_atoms[train].sum())
-    n_columns = prepared.study.basis.columns_up_to(twojmax)
+    n_columns = prepared.study.basis.count_columns_up_to(twojmax)
     if n_rows <= n_columns:
         raise InputError(
             f"{source}: the {n_rows} rows of the training set do not determine the {n_columns} coefficients at 2Jmax "
@@ -179,7 +179,7 @@ def _compute_errors(
     """Compute root mean square errors of energies per atom (meV) and forces (meV/Å) in one pass over the rows."""
     sets = dict(zip(SETS, (prepared.split.train, prepared.split.test), strict=True))
     squares = {(name, kind): [0.0, 0] for name in sets for kind in (RowKind.ENERGY, RowKind.FORCE)}
-    for window, rows in design.blocks():
+    for window, rows in design.iterate_blocks():
         squared = (rows[:, : len(coefficients)] @ coefficients - design.targets[level][window]) ** 2
         for (name, kind), total in squares.items():
             is_in_set = np.isin(design.configuration[window], sets[name]) & (design.kind[window] == kind)
@@ -205,7 +205,7 @@ def _compute_stress_errors(
         residuals = []
         for atoms, label in zip(dataset.select(chosen), stresses[chosen], strict=True):
             if atoms.pbc.all():
-                calculator = calculator or potential.without_uncertainty().calculator()
+                calculator = calculator or potential.without_uncertainty().create_calculator()
                 atoms.calc = calculator
                 residuals.append(atoms.get_stress() - label)
         if residuals:

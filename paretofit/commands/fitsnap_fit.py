@@ -115,7 +115,8 @@ def fit_fitsnap(
         optimum, unseen_ratio = fitsnap.search_weights(rows, n_constant, objectives, regulariser, seed, table)
         rows = fitsnap.replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
-    potential = potentials.LinearPotential(basis, coefficients, settings.reference, training=_record_training(grouped))
+    record = _record_training(grouped)
+    potential = potentials.LinearPotential(basis, coefficients, settings.reference, training_record=record)
     if committee is not None:
         members = grouped.structures, grouped.is_training
         potential = fitsnap.build_fitsnap_committee(potential, rows, settings, n_constant, committee, members, context)

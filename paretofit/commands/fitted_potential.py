@@ -97,11 +97,11 @@ class DesignFit:
         """Fit a single model."""
         design, (energy_weight, force_weight) = self.design, self.weights
         rows = np.flatnonzero(np.isin(design.configuration, self.training_set))
-        X = design.take(rows, design.columns_up_to(self.twojmax), memory_copies=FIT_COPIES)
+        X = design.read_rows(rows, design.count_columns_up_to(self.twojmax), memory_copies=FIT_COPIES)
         y, kind = design.targets[self.level][rows], design.kind[rows]
         return fit_wls(
             X, y, kind, energy_weight=energy_weight, force_weight=force_weight, ridge=ridge,
-            unpenalised=design.n_constant,
+            n_unpenalised=design.n_constant,
         )  # fmt: skip
 
     def build_potential(self, fit: Fit) -> potentials.LinearPotential:
@@ -119,7 +119,7 @@ class DesignFit:
     ) -> potentials.LinearPotential:
         """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set."""
         dataset, split = self.prepared.dataset, self.prepared.split
-        columns = self.design.columns_up_to(self.twojmax)
+        columns = self.design.count_columns_up_to(self.twojmax)
         parts = potentials.partition_training_rows(self.design, self.level, self.training_set, columns)
         rng = np.random.default_rng([settings.seed, 0])
         groups, row_weights = split.groups[self.training_set], np.array([*self.weights, 1.0])
@@ -155,7 +155,7 @@ class DesignFit:
         structures = list(dataset.select(positions[select_evenly_spaced(len(positions), n_checked)]))
         if potential.uncertainty is None:
             sets = self.training_structures, dataset.select(split.test)
-            potential = replace(potential, training=potentials.TrainingRecord.from_structures(*sets, self.level))
+            potential = replace(potential, training_record=potentials.TrainingRecord.from_structures(*sets, self.level))
         files = potential.write(out, name)
         return files, *compare_with_lammps(files, potential, structures)
 

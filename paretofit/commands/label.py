@@ -203,7 +203,7 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
     ):
         cheapest = choose_probe_labels(_compute_terms(plan.tasks, settings), MAX_PROBES, MAX_PROBE_SECONDS)
         tasks = [plan.tasks[k] for k in cheapest[: max(3, len(plan.tasks) // 4)]]  # at most a quarter, or three
-        probes = LabelPlan(plan.collected, tasks, plan.finished_records, plan.task_keys)
+        probes = LabelPlan(plan.collected_data, tasks, plan.finished_records, plan.task_keys)
         tracker = CostTracker(_estimate_seconds(probes, settings), context.jobs)
         results = compute_labels(probes, settings.labelling, journal, folder, context.jobs)
         for _ in _track_cost(results, probes, tracker, context):
@@ -253,7 +253,7 @@ def write_label_inputs(
             raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder") from error
     if not plan.tasks:
         return "nothing to do: no label is missing"
-    if plan.collected.configurations.keys() - _read_ids(settings.dataset):
+    if plan.collected_data.configurations.keys() - _read_ids(settings.dataset):
         write_labels(plan, settings.labelling, settings.dataset)  # stores the structures under the ids of the folders
     lines = [f"{inputs_folder}: inputs of {len(plan.tasks)} labels, each in a folder <level>/<id>"]
     if missing_files:
@@ -305,7 +305,7 @@ def _make_result(
     n_complete = 0
     if settings.dataset.exists():
         with Dataset(settings.dataset) as data:
-            n_complete = sum(int(data.labels(level).complete.sum()) for level in data.levels)
+            n_complete = sum(int(data.labels(level).is_complete.sum()) for level in data.levels)
     failures = collect_failure_reasons(plan)
     return LabelResult(settings.dataset, folder, n_computed, n_failed, len(plan.tasks), n_complete, seconds, failures)
 
@@ -368,7 +368,7 @@ def _fit_cost_model(plan: LabelPlan, settings: LabelStudy) -> CostModel:
     for level in settings.labelling.selected_levels:
         for config_id, label in select_engine_labels(plan, level.name, engine).items():
             if label.get("status") == "done" and (label.get("seconds") or 0) > 0:
-                terms.append(compute_cost_terms(plan.collected.configurations[config_id], level, engine))
+                terms.append(compute_cost_terms(plan.collected_data.configurations[config_id], level, engine))
                 seconds.append(label["seconds"])
     return fit_cost_model(np.array(terms), seconds)
 

@@ -224,7 +224,7 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
     """Compute the leverage of all configurations from streamed rows; without full rank, from rows in memory."""
 
     def stream_blocks(part: slice) -> Iterator[RowBlock]:
-        for window, X in design.blocks(count_rows_per_block(design.n_features), part):
+        for window, X in design.iterate_blocks(count_rows_per_block(design.n_features), part):
             yield RowBlock(
                 X, np.zeros((len(X), 1)), design.kind[window], design.configuration[window], np.ones(len(X), dtype=bool)
             )
@@ -236,7 +236,9 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
     (scores,) = linear.compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=mapper)
     if scores is not None:
         return scores
-    return linear.leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=energy_weight)
+    return linear.leverage_scores(
+        design.read_all_rows(), design.kind, design.configuration, energy_weight=energy_weight
+    )
 
 
 def format_selection(selection: Selection) -> str:

@@ -11,7 +11,7 @@ from ase import Atoms
 from paretofit import validation
 from paretofit.commands.validation_result import ValidationResult, write_validation
 from paretofit.commands.validation_tasks import ValidationPlan, measure_all, tabulate_values
-from paretofit.core import InputError, check_new_paths, one_line, remove_file, suggest_match
+from paretofit.core import InputError, check_new_paths, join_lines, remove_file, suggest_match
 from paretofit.dataset.io import read_frames
 from paretofit.execution import RunContext
 from paretofit.pareto import read_table
@@ -135,7 +135,7 @@ def _read_reference_table(path: Path) -> pd.DataFrame:
     try:
         return table.astype({"potential": float})
     except ValueError as error:
-        raise InputError(f"{path}: the column 'potential' must contain numbers: {one_line(error)}") from error
+        raise InputError(f"{path}: the column 'potential' must contain numbers: {join_lines(error)}") from error
 
 
 def _load_structures(
@@ -184,7 +184,7 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[vali
                     f"{', '.join(potential.elements)}"
                 )
             try:
-                energy = validation.compute_energy(atoms, potential.make_calculator_for(atoms))
+                energy = validation.compute_energy(atoms, potential.create_calculator_for(atoms))
             except InputError:
                 raise
             except Exception as error:

@@ -44,32 +44,33 @@ def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:
         Labels of one level.
     """
     positions = np.flatnonzero(np.isfinite(labels.energy))
-    single = positions[dataset.n_atoms[positions] == 1]
-    atoms_by_position = zip(single.tolist(), dataset.select(single), strict=True)
-    isolated = {k: atoms for k, atoms in atoms_by_position if np.isnan(compute_neighbour_distance(atoms))}
-    if not isolated:
+    single_atoms = positions[dataset.n_atoms[positions] == 1]
+    atoms_by_position = zip(single_atoms.tolist(), dataset.select(single_atoms), strict=True)
+    isolated_atoms = {k: atoms for k, atoms in atoms_by_position if np.isnan(compute_neighbour_distance(atoms))}
+    if not isolated_atoms:
         return
     structures = dict(zip(positions.tolist(), dataset.select(positions), strict=True))
-    zero = {atoms.get_chemical_symbols()[0]: float(labels.energy[k]) for k, atoms in isolated.items()}
-    known = zero.keys() & COHESIVE_ENERGIES.keys()
-    energies, expected = {}, {}
+    atom_energies = {atoms.get_chemical_symbols()[0]: float(labels.energy[k]) for k, atoms in isolated_atoms.items()}
+    known_elements = atom_energies.keys() & COHESIVE_ENERGIES.keys()
+    energies, references = {}, {}
     for k, atoms in structures.items():
         symbols = atoms.get_chemical_symbols()
-        if k not in isolated and atoms.pbc.all() and set(symbols) <= known:
-            energies[k] = (sum(zero[symbol] for symbol in symbols) - float(labels.energy[k])) / len(atoms)
-            expected[k] = sum(COHESIVE_ENERGIES[symbol] for symbol in symbols) / len(atoms)
-    order = sorted(energies, key=lambda k: -energies[k])[:MAX_MEASURED_STRUCTURES]
-    bound = next((k for k in order if _is_condensed(structures[k])), None)
-    if bound is None or 1 / MAX_RATIO < energies[bound] / expected[bound] < MAX_RATIO:
+        if k not in isolated_atoms and atoms.pbc.all() and set(symbols) <= known_elements:
+            energies[k] = (sum(atom_energies[symbol] for symbol in symbols) - float(labels.energy[k])) / len(atoms)
+            references[k] = sum(COHESIVE_ENERGIES[symbol] for symbol in symbols) / len(atoms)
+    strongest_bound = sorted(energies, key=lambda k: -energies[k])[:MAX_MEASURED_STRUCTURES]
+    solid = next((k for k in strongest_bound if _is_condensed(structures[k])), None)
+    if solid is None or 1 / MAX_RATIO < energies[solid] / references[solid] < MAX_RATIO:
         return
-    ratio = energies[bound] / expected[bound]
+    ratio = energies[solid] / references[solid]
     units = [unit for unit, value in ENERGY_UNITS.items() if abs(np.log(abs(ratio) / value)) < np.log(UNIT_RESOLUTION)]
     cause = f"energies look like {' or '.join(units)}" if units else "the isolated atoms have another zero of energy"
     if ratio < 0:
         cause = "energies have the opposite sign, or the isolated atoms have another zero of energy"
     yield (
-        f"the cohesive energy of configuration {dataset.ids[bound]} with respect to the isolated atoms is "
-        f"{energies[bound]:.3g} eV/atom, and that of its elements {expected[bound]:.3g} eV/atom: {cause}"
+        f"the cohesive energy of configuration {dataset.ids[solid]} with respect to the isolated atoms is "
+        f"{energies[solid]:.3g} eV/atom, and that of its elements "
+        f"{references[solid]:.3g} eV/atom: {cause}"
     )
 
 

@@ -69,11 +69,13 @@ def check_labels(dataset: Dataset) -> list[str]:
         positions = positions[fit.is_usable]
     for level, level_labels in labels.items():
         problems = list(_find_constant_labels(level_labels, dataset.ids))
-        is_labelled = level_labels.complete[positions]
+        is_labelled = level_labels.is_complete[positions]
         if not problems and fit is not None and is_labelled.sum() >= MIN_CONFIGURATIONS:
             level_fit = fit if is_labelled.all() else fit.select(is_labelled)
-            sample = positions[is_labelled]
-            problems = list(_find_problems(dataset, level_fit, level_labels, sample, is_stretched=is_stretched))
+            labelled_positions = positions[is_labelled]
+            problems = list(
+                _find_problems(dataset, level_fit, level_labels, labelled_positions, is_stretched=is_stretched)
+            )
         problems = problems or list(find_wrong_cohesion(dataset, level_labels))
         warnings += [f"level {level}: {text}" for text in problems]
     return [*warnings, *compare_labels(dataset)]
@@ -110,8 +112,8 @@ def _find_problems(
     if finding is not None:
         yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
         return
-    others = _select_other_energies(dataset, fit, labels, positions)
-    outliers = describe_energy_outliers(fit, energies, forces, force_errors.forces, ids, others)
+    other_configurations = _select_other_energies(dataset, fit, labels, positions)
+    outliers = describe_energy_outliers(fit, energies, forces, force_errors.forces, ids, other_configurations)
     swaps = describe_swapped_labels(fit, errors, force_errors, (energies, forces), ids)
     yield from filter(None, [swaps, outliers, describe_force_outliers(fit, errors, ids)])
 
@@ -133,14 +135,14 @@ def _select_other_energies(
     dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array
 ) -> tuple[list[Atoms], Array, Array]:
     """Return labelled structures that are not in the fit but have only its elements; energies per atom; and ids."""
-    sizes = dataset.n_atoms
+    n_atoms = dataset.n_atoms
     elements = set(list_elements(fit.structures))
-    others = np.setdiff1d(np.flatnonzero(labels.complete & (sizes > 1)), positions)
-    others = others[np.cumsum(sizes[others]) <= MAX_OTHER_ATOMS]
+    others = np.setdiff1d(np.flatnonzero(labels.is_complete & (n_atoms > 1)), positions)
+    others = others[np.cumsum(n_atoms[others]) <= MAX_OTHER_ATOMS]
     structures = list(dataset.select(others))
-    usable = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
-    others = others[usable]
-    return [structures[k] for k in usable], labels.energy[others] / sizes[others], dataset.ids[others]
+    indices = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
+    others = others[indices]
+    return ([structures[k] for k in indices], labels.energy[others] / n_atoms[others], dataset.ids[others])
 
 
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
@@ -148,19 +150,19 @@ def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
 
     At most three quarters have forces that do not vanish by symmetry, or more if there are too few others.
     """
-    sizes = dataset.n_atoms
-    squares = np.full(len(sizes), -1.0)  # -1 without labels
+    n_atoms = dataset.n_atoms
+    squares = np.full(len(n_atoms), -1.0)  # -1 without labels
     for level_labels in labels.values():
-        level_squares = level_labels.sum_over_atoms((level_labels.forces**2).sum(axis=1)) / sizes
-        squares = np.fmax(squares, np.where(level_labels.complete, level_squares, -1.0))
-    usable = np.flatnonzero((squares >= 0) & (sizes <= MAX_ATOMS_PER_CONFIGURATION))
-    if not len(usable):
-        return usable
-    order = np.random.default_rng(0).permutation(usable)
-    has_forces = squares[order] > MIN_FORCE_RATIO**2 * np.quantile(squares[usable], 0.9)
-    share = max(MAX_CONFIGURATIONS * 3 // 4, MAX_CONFIGURATIONS - int((~has_forces).sum()))
-    order = np.concatenate([order[has_forces][:share], order[~has_forces]])[:MAX_CONFIGURATIONS]
-    return np.sort(order[np.cumsum(sizes[order]) <= MAX_ATOMS])
+        level_squares = level_labels.sum_over_atoms((level_labels.forces**2).sum(axis=1)) / n_atoms
+        squares = np.fmax(squares, np.where(level_labels.is_complete, level_squares, -1.0))
+    usable_positions = np.flatnonzero((squares >= 0) & (n_atoms <= MAX_ATOMS_PER_CONFIGURATION))
+    if not len(usable_positions):
+        return usable_positions
+    order = np.random.default_rng(0).permutation(usable_positions)
+    has_forces = squares[order] > MIN_FORCE_RATIO**2 * np.quantile(squares[usable_positions], 0.9)
+    max_with_forces = max(MAX_CONFIGURATIONS * 3 // 4, MAX_CONFIGURATIONS - int((~has_forces).sum()))
+    order = np.concatenate([order[has_forces][:max_with_forces], order[~has_forces]])[:MAX_CONFIGURATIONS]
+    return np.sort(order[np.cumsum(n_atoms[order]) <= MAX_ATOMS])
 
 
 def _measure_distances(structures: Sequence[Atoms]) -> float:
@@ -178,32 +180,34 @@ def _measure_distances(structures: Sequence[Atoms]) -> float:
 
 
 def _find_identical_levels(labels: dict[str, Labels]) -> Iterator[str]:
-    for (first, a), (second, b) in combinations(labels.items(), 2):
-        is_shared = a.complete & b.complete
-        differs = a.sum_over_atoms((a.forces != b.forces).any(axis=1)) > 0
-        n_identical = int((is_shared & (a.energy == b.energy) & ~differs).sum())
+    for (first_level, first_labels), (second_level, second_labels) in combinations(labels.items(), 2):
+        is_shared = first_labels.is_complete & second_labels.is_complete
+        is_different_force = (first_labels.forces != second_labels.forces).any(axis=1)
+        has_different_forces = first_labels.sum_over_atoms(is_different_force) > 0
+        n_identical = int((is_shared & (first_labels.energy == second_labels.energy) & ~has_different_forces).sum())
         if n_identical > max(1, MIN_IDENTICAL_FRACTION * is_shared.sum()):
             yield (
-                f"levels {first} and {second}: the energies and forces of {n_identical} of {is_shared.sum()} "
-                "configurations are identical: the same labels were imported twice"
+                f"levels {first_level} and {second_level}: the energies and forces of {n_identical} of "
+                f"{is_shared.sum()} configurations are identical: the same labels were imported twice"
             )
 
 
 def _find_constant_labels(labels: Labels, ids: Array) -> Iterator[str]:
-    has_energy = np.flatnonzero(np.isfinite(labels.energy))
-    if len(has_energy) < MIN_CONFIGURATIONS:
+    energy_positions = np.flatnonzero(np.isfinite(labels.energy))
+    if len(energy_positions) < MIN_CONFIGURATIONS:
         return
-    sizes = np.diff(labels.offsets)[has_energy]
+    n_atoms = np.diff(labels.offsets)[energy_positions]
     for name, values in (
-        ("energies", labels.energy[has_energy]),
-        ("energies per atom", labels.energy[has_energy] / sizes),
+        ("energies", labels.energy[energy_positions]),
+        ("energies per atom", labels.energy[energy_positions] / n_atoms),
     ):
-        numbers, counts = np.unique(values.round(6), return_counts=True)
+        distinct_values, counts = np.unique(values.round(6), return_counts=True)
         if counts.max() > MIN_IDENTICAL_FRACTION * len(values):
-            same = ids[has_energy[values.round(6) == numbers[counts.argmax()]]]
-            listed = list_first(same)
-            yield f"{counts.max()} of {len(values)} {name} are the same, {numbers[counts.argmax()]:g} eV: {listed}"
+            affected_ids = ids[energy_positions[values.round(6) == distinct_values[counts.argmax()]]]
+            id_list = list_first(affected_ids)
+            value = distinct_values[counts.argmax()]
+            yield f"{counts.max()} of {len(values)} {name} are the same, {value:g} eV: {id_list}"
             return
-    has_forces = np.flatnonzero(labels.forces_complete)
-    if len(has_forces) >= MIN_CONFIGURATIONS and not labels.forces[np.isfinite(labels.forces)].any():
-        yield f"all forces of {len(has_forces)} configurations are zero"
+    force_positions = np.flatnonzero(labels.has_forces)
+    if len(force_positions) >= MIN_CONFIGURATIONS and not labels.forces[np.isfinite(labels.forces)].any():
+        yield f"all forces of {len(force_positions)} configurations are zero"

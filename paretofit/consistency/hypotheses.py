@@ -76,10 +76,10 @@ class Hypothesis:
 
     def correct(self, energies: Array, forces: Sequence[Array]) -> tuple[Array, list[Array]]:
         """Return the corrected energies and forces."""
-        corrected = [values[:, self.axes] * np.array(self.signs) for values in forces]
+        new_forces = [values[:, self.axes] * np.array(self.signs) for values in forces]
         if self.orders is not None:
-            corrected = [values[np.argsort(order)] for values, order in zip(corrected, self.orders, strict=True)]
-        return energies * self.energy_factor, corrected
+            new_forces = [values[np.argsort(order)] for values, order in zip(new_forces, self.orders, strict=True)]
+        return energies * self.energy_factor, new_forces
 
     def is_close(self, other: Self) -> bool:
         """Return whether two hypotheses differ by a factor that the method cannot resolve, or not at all."""
@@ -116,23 +116,26 @@ def find_explanation(
         None if no correction lowers the errors significantly, or the remaining errors are too large for a conclusion.
     """
     trials = [fit.compute_errors(*hypothesis.correct(energies, forces)) for hypothesis in hypotheses]
-    best_hypothesis, best = min(zip(hypotheses, trials, strict=True), key=lambda pair: float(pair[1].score.mean()))
-    before, after = float(errors.score.mean()), float(best.score.mean())
-    is_poor = max(float(np.median(np.abs(best.energy))), float(np.nanmedian(best.forces))) > MAX_CORRECTED_ERROR
-    if before - after < MIN_IMPROVEMENT or after > MAX_CORRECTED_SCORE or is_poor:
+    best_hypothesis, best_errors = min(
+        zip(hypotheses, trials, strict=True), key=lambda pair: float(pair[1].score.mean())
+    )
+    score_before, score_after = float(errors.score.mean()), float(best_errors.score.mean())
+    energy_error, force_error = float(np.median(np.abs(best_errors.energy))), float(np.nanmedian(best_errors.forces))
+    is_poor = max(energy_error, force_error) > MAX_CORRECTED_ERROR
+    if score_before - score_after < MIN_IMPROVEMENT or score_after > MAX_CORRECTED_SCORE or is_poor:
         return None
-    if _compute_p_value(errors.score - best.score) > MAX_P_VALUE:
+    if _compute_p_value(errors.score - best_errors.score) > MAX_P_VALUE:
         return None
     causes = [
         cause
         for hypothesis, trial in zip(hypotheses, trials, strict=True)
-        if hypothesis.is_close(best_hypothesis) or _compute_p_value(trial.score - best.score) > TIE_P_VALUE
+        if hypothesis.is_close(best_hypothesis) or _compute_p_value(trial.score - best_errors.score) > TIE_P_VALUE
         for cause in hypothesis.causes
     ]
-    n_better = int((best.score < errors.score).sum())
+    n_better = int((best_errors.score < errors.score).sum())
     certainty = (
-        f"the error of a linear model falls from {100 * before:.0f} to {100 * after:.0f} % of the spread of the "
-        f"labels, in {n_better} of {len(energies)} configurations that it was not fitted to"
+        f"the error of a linear model falls from {100 * score_before:.0f} to {100 * score_after:.0f} % of the spread "
+        f"of the labels, in {n_better} of {len(energies)} configurations that it was not fitted to"
     )
     return Finding(causes, certainty)
 

@@ -64,8 +64,8 @@ class HeldOutErrors:
     @property
     def score(self) -> Array:
         """Mean error of energy and forces, ``(n,)``; each is capped at 1, the error of a model without skill."""
-        capped = np.minimum(np.abs(np.stack([self.energy, self.forces], axis=1)), 1.0)
-        return np.asarray(np.nanmean(capped, axis=1))
+        capped_errors = np.minimum(np.abs(np.stack([self.energy, self.forces], axis=1)), 1.0)
+        return np.asarray(np.nanmean(capped_errors, axis=1))
 
 
 class LabelFit:
@@ -142,12 +142,12 @@ class LabelFit:
 
     def select(self, positions: Array) -> Self:
         """Return the fit of some of the configurations, by position or mask, without computing rows again."""
-        chosen = np.arange(len(self.n_atoms))[positions]
+        selected_positions = np.arange(len(self.n_atoms))[positions]
         fit = copy(self)
         for name in ("n_atoms", "energy_rows", "_energy_products", "_force_products"):
-            setattr(fit, name, getattr(self, name)[chosen])
+            setattr(fit, name, getattr(self, name)[selected_positions])
         for name in ("structures", "force_rows"):
-            setattr(fit, name, [getattr(self, name)[k] for k in chosen])
+            setattr(fit, name, [getattr(self, name)[k] for k in selected_positions])
         return fit
 
     def compute_errors(
@@ -170,38 +170,42 @@ class LabelFit:
         composition = self.fit_composition(energies)
         targets = energies - self.energy_rows[:, : self.n_elements] @ composition
         low, high = np.quantile(targets, [0.05, 0.95])
-        spread = max(float(high - low) / NORMAL_RANGE, np.finfo(float).tiny)
+        energy_spread = max(float(high - low) / NORMAL_RANGE, np.finfo(float).tiny)
         flat_forces = [values.ravel() for values in forces]
         rms = np.array([np.sqrt(np.mean(values**2)) for values in flat_forces])
         has_forces = rms > max(MIN_FORCE_RATIO * float(np.quantile(rms, 0.9)), MIN_FORCE)
-        scale = float(np.median(rms[has_forces])) if has_forces.any() else 1.0
-        moments = np.array([m.T @ values / len(values) for m, values in zip(self.force_rows, flat_forces, strict=True)])
-        kind_weights = np.array([[energy_weight / spread**2, force_weight / scale**2]])
+        force_scale = float(np.median(rms[has_forces])) if has_forces.any() else 1.0
+        moments = np.array(
+            [rows.T @ values / len(values) for rows, values in zip(self.force_rows, flat_forces, strict=True)]
+        )
+        kind_weights = np.array([[energy_weight / energy_spread**2, force_weight / force_scale**2]])
         folds = np.arange(len(targets)) % N_FOLDS
         weights = np.ones((len(targets), 2))
         for _ in range(2):  # the second time with less weight on configurations with large errors
             fits = []
             for fold in range(N_FOLDS):
-                is_training = (folds != fold)[:, None] * weights * kind_weights
-                products = np.tensordot(is_training[:, 0], self._energy_products, 1)
-                products += np.tensordot(is_training[:, 1], self._force_products, 1)
-                vector = (is_training[:, 0] * targets) @ self.energy_rows + is_training[:, 1] @ moments
+                w = (folds != fold)[:, None] * weights * kind_weights
+                products = np.tensordot(w[:, 0], self._energy_products, 1)
+                products += np.tensordot(w[:, 1], self._force_products, 1)
+                vector = (w[:, 0] * targets) @ self.energy_rows + w[:, 1] @ moments
                 fits.append(_solve_ridge(products, vector))
             coefficients = np.array([fit[0] for fit in fits])[folds]
-            energy_errors = (np.einsum("ki,ki->k", self.energy_rows, coefficients) - targets) / spread
+            energy_errors = (np.einsum("ki,ki->k", self.energy_rows, coefficients) - targets) / energy_spread
             squares = _contract(self._force_products, coefficients)  # mean of (A b - f)², expanded
             squares += rms**2 - 2 * np.einsum("ki,ki->k", coefficients, moments)
-            force_errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(rms, scale)  # rounding may give squares < 0
+            force_errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(
+                rms, force_scale
+            )  # rounding may give squares < 0
             errors = np.stack([np.abs(energy_errors), force_errors], axis=1)
             medians = np.maximum(np.median(errors, axis=0), np.finfo(float).eps)
             weights = np.minimum(1.0, ROBUST_LIMIT * medians / np.maximum(errors, medians)) ** 2
-        inverses = np.array([fit[1] for fit in fits])[folds] / spread**2
+        inverses = np.array([fit[1] for fit in fits])[folds] / energy_spread**2
         leverage = _contract(inverses, self.energy_rows)
         return HeldOutErrors(
             energy=energy_errors,
             forces=np.where(has_forces, force_errors, np.nan),
-            energy_spread=spread,
-            force_scale=scale,
+            energy_spread=energy_spread,
+            force_scale=force_scale,
             inflation=np.sqrt(1 + leverage),
             coefficients=np.array([fit[0] for fit in fits]),
             inverse=inverses[0],
@@ -232,6 +236,6 @@ def _solve_ridge(products: Array, vector: Array) -> tuple[Array, Array]:
     """Solve normal equations with a ridge penalty; return the solution, (p,), and the inverse matrix, (p, p)."""
     scales = np.sqrt(np.diag(products))
     scales = np.where(scales > 0, scales, 1.0)
-    penalized = products / np.outer(scales, scales) + RIDGE * np.eye(len(products))
-    inverse = np.linalg.inv(penalized) / np.outer(scales, scales)
+    penalised_products = products / np.outer(scales, scales) + RIDGE * np.eye(len(products))
+    inverse = np.linalg.inv(penalised_products) / np.outer(scales, scales)
     return inverse @ vector, inverse

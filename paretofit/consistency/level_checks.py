@@ -44,25 +44,27 @@ def compare_labels(dataset: Dataset) -> list[str]:
 def find_mixed_energies(dataset: Dataset) -> Iterator[str]:
     """Yield a warning if some levels have free energies, and others energies that are not known to be free ones."""
     kinds = {level: dataset.settings(level).get("energy_kind") for level in dataset.levels}
-    free, other = ([level for level, kind in kinds.items() if kind == name] for name in (FREE_ENERGY, ENERGY))
-    if free and other:
+    free_levels, other_levels = (
+        [level for level, kind in kinds.items() if kind == name] for name in (FREE_ENERGY, ENERGY)
+    )
+    if free_levels and other_levels:
         yield (
-            f"the energies of level {', '.join(free)} are free energies ('free_energy' of the files), those of level "
-            f"{', '.join(other)} are 'energy', whose files have no free energies: with smearing, the two differ by the "
-            "electronic entropy, and only free energies agree with the forces; import the same kind for all levels "
-            "(--energy-key LEVEL=KEY)"
+            f"the energies of level {', '.join(free_levels)} are free energies ('free_energy' of the files), "
+            f"those of level {', '.join(other_levels)} are 'energy', whose files have no free energies: with "
+            "smearing, the two differ by the electronic entropy, and only free energies agree with the forces; import "
+            "the same kind for all levels (--energy-key LEVEL=KEY)"
         )
 
 
 def find_level_warnings(dataset: Dataset) -> Iterator[str]:
     """Yield a warning for each suspicious difference between the labels of neighbouring levels."""
     for lower, upper in pairwise(dataset.levels):
-        first, second = dataset.labels(lower), dataset.labels(upper)
-        is_shared = np.asarray(first.complete & second.complete)
-        energy_rise = (second.energy - first.energy) / dataset.n_atoms
+        lower_labels, upper_labels = dataset.labels(lower), dataset.labels(upper)
+        is_shared = np.asarray(lower_labels.is_complete & upper_labels.is_complete)
+        energy_rise = (upper_labels.energy - lower_labels.energy) / dataset.n_atoms
         yield from _find_energy_increases(dataset, lower, upper, np.where(is_shared, energy_rise, 0.0))
         if is_shared.sum() >= MIN_LABELS:
-            yield from _find_outliers(dataset.ids, first, second, is_shared, f"levels {lower} and {upper}")
+            yield from _find_outliers(dataset.ids, lower_labels, upper_labels, is_shared, f"levels {lower} and {upper}")
 
 
 def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> Iterator[str]:
@@ -80,33 +82,36 @@ def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise
     is_same_mesh = np.array(
         [first is not None and first == second for first, second in zip(*meshes, strict=True)], bool
     )
-    n_risen = int((is_same_mesh & (energy_rise > MAX_ENERGY_RISE)).sum())
-    if not n_risen:
+    n_increases = int((is_same_mesh & (energy_rise > MAX_ENERGY_RISE)).sum())
+    if not n_increases:
         return
-    largest = np.argmax(np.where(is_same_mesh, energy_rise, -np.inf))
+    position = np.argmax(np.where(is_same_mesh, energy_rise, -np.inf))
     yield (
-        f"levels {lower} and {upper}: with the same k-points, the energy of {n_risen} configurations rises with the "
-        f"cutoff, by up to {1000 * energy_rise[largest]:.3g} meV/atom in configuration {dataset.ids[largest]}; it "
-        "should fall: the calculations of a level are not converged, or the labels are swapped"
+        f"levels {lower} and {upper}: with the same k-points, the energy of {n_increases} configurations rises with "
+        f"the cutoff, by up to {1000 * energy_rise[position]:.3g} meV/atom in configuration "
+        f"{dataset.ids[position]}; it should fall: the calculations of a level are not converged, or the "
+        "labels are swapped"
     )
 
 
-def _find_outliers(ids: Array, first: Labels, second: Labels, is_shared: Array, level_pair: str) -> Iterator[str]:
+def _find_outliers(
+    ids: Array, lower_labels: Labels, upper_labels: Labels, is_shared: Array, level_pair: str
+) -> Iterator[str]:
     """Yield a warning each if energy or force differences between two levels have outliers.
 
     Energy differences are taken relative to their median, because levels may differ by a constant.
     """
-    sizes = np.diff(first.offsets)
-    energy_difference = (second.energy - first.energy) / sizes
-    squares = second.sum_over_atoms(((second.forces - first.forces) ** 2).sum(axis=1))
-    force_rmsd = np.sqrt(squares / (3 * sizes))
-    median = np.median(energy_difference[is_shared])
-    spread = max(float(median_abs_deviation(energy_difference[is_shared], scale="normal")), MIN_DIFFERENCE)
-    deviation = np.where(is_shared, np.abs(energy_difference - median) / spread, 0.0)
-    ratio = np.where(is_shared, force_rmsd / max(float(np.median(force_rmsd[is_shared])), MIN_DIFFERENCE), 0.0)
+    n_atoms = np.diff(lower_labels.offsets)
+    energy_differences = (upper_labels.energy - lower_labels.energy) / n_atoms
+    squares = upper_labels.sum_over_atoms(((upper_labels.forces - lower_labels.forces) ** 2).sum(axis=1))
+    force_rmsd = np.sqrt(squares / (3 * n_atoms))
+    median = np.median(energy_differences[is_shared])
+    spread = max(float(median_abs_deviation(energy_differences[is_shared], scale="normal")), MIN_DIFFERENCE)
+    energy_deviations = np.where(is_shared, np.abs(energy_differences - median) / spread, 0.0)
+    force_ratios = np.where(is_shared, force_rmsd / max(float(np.median(force_rmsd[is_shared])), MIN_DIFFERENCE), 0.0)
     for quantity, scores, limit, unit in (
-        ("energy", deviation, MAX_ENERGY_DEVIATION, "robust standard deviations from the median"),
-        ("force", ratio, MAX_FORCE_RATIO, "times the median"),
+        ("energy", energy_deviations, MAX_ENERGY_DEVIATION, "robust standard deviations from the median"),
+        ("force", force_ratios, MAX_FORCE_RATIO, "times the median"),
     ):
         outliers = [k for k in np.argsort(-scores, kind="stable") if scores[k] > limit]
         if outliers:

@@ -29,7 +29,7 @@ def describe_energy_outliers(
     forces: Sequence[Array],
     force_errors: Array,
     ids: Array,
-    others: tuple[Sequence[Atoms], Array, Array],
+    other_configurations: tuple[Sequence[Atoms], Array, Array],
 ) -> str:
     """Describe energies that deviate from a model of the other configurations; an empty string if none does.
 
@@ -44,31 +44,31 @@ def describe_energy_outliers(
         Relative errors of a fit to the forces only.
     ids : (n,) int64
         Ids of the configurations of the fit.
-    others : (sequence of ase.Atoms, (n_others,) float64, (n_others,) int64)
+    other_configurations : (sequence of ase.Atoms, (n_others,) float64, (n_others,) int64)
         More configurations with the elements of the fit, their energies per atom, and their ids.
     """
     errors = fit.compute_errors(energies, forces, energy_weight=ENERGY_WEIGHT)
     deviations, inflation, rows = errors.energy * errors.energy_spread, errors.inflation, fit.energy_rows
-    sizes = fit.n_atoms
-    structures, other_energies, other_ids = others
+    n_atoms = fit.n_atoms
+    structures, other_energies, other_ids = other_configurations
     if len(structures):
         predictions, other_inflation, other_rows = fit.predict_energies(errors, structures)
         deviations = np.concatenate([deviations, predictions - other_energies])
         inflation = np.concatenate([inflation, other_inflation])
         rows, ids = np.concatenate([rows, other_rows]), np.concatenate([ids, other_ids])
-        sizes = np.concatenate([sizes, [len(atoms) for atoms in structures]])
+        n_atoms = np.concatenate([n_atoms, [len(atoms) for atoms in structures]])
         force_errors = np.concatenate([force_errors, np.full(len(structures), np.nan)])
     ratios, magnitudes = _compare_with_neighbours(rows, inflation, deviations), np.abs(deviations)
     has_good_forces = np.nan_to_num(force_errors, nan=np.inf) < MAX_FORCE_ERROR_WITH_SKILL
     is_outlier = (ratios > MAX_ENERGY_RATIO) & (magnitudes > MIN_ENERGY_ERROR)
-    is_outlier |= (ratios > MAX_ENERGY_RATIO_WITH_FORCES) & (magnitudes * sizes > MIN_TOTAL_ERROR) & has_good_forces
+    is_outlier |= (ratios > MAX_ENERGY_RATIO_WITH_FORCES) & (magnitudes * n_atoms > MIN_TOTAL_ERROR) & has_good_forces
     outliers = np.flatnonzero(is_outlier)
     if not len(outliers):
         return ""
     outliers = outliers[np.argsort(-ratios[outliers])]
     return (
         f"the energies of {len(outliers)} configurations deviate from a linear model of the others, by up to "
-        f"{(magnitudes * sizes)[outliers].max():.3g} eV ({ratios[outliers[0]]:.0f} times the deviations of similar "
+        f"{(magnitudes * n_atoms)[outliers].max():.3g} eV ({ratios[outliers[0]]:.0f} times the deviations of similar "
         f"configurations): configurations {list_first(ids[outliers])}"
     )
 
@@ -76,8 +76,8 @@ def describe_energy_outliers(
 def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) -> str:
     """Describe forces that contradict a model of the other configurations; an empty string if none does."""
     median = float(np.nanmedian(errors.forces))
-    others = _get_values_of_neighbours(fit.energy_rows, np.nan_to_num(errors.forces, nan=median))
-    limits = MAX_FORCE_RATIO * np.maximum(np.nanmedian(others, axis=1), median)
+    neighbour_errors = _get_values_of_neighbours(fit.energy_rows, np.nan_to_num(errors.forces, nan=median))
+    limits = MAX_FORCE_RATIO * np.maximum(np.nanmedian(neighbour_errors, axis=1), median)
     is_similar = errors.inflation < MAX_INFLATION_RATIO * np.median(errors.inflation)
     outliers = np.flatnonzero((errors.forces > np.maximum(limits, MAX_FORCE_ERROR)) & is_similar)
     if not len(outliers):
@@ -96,15 +96,15 @@ def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[
     counts = np.zeros(len(forces), dtype=int)
     limit = MIN_PREDICTED_FORCE * errors.force_scale
     for k, (matrix, values) in enumerate(zip(fit.force_rows, forces, strict=True)):
-        predicted = (matrix @ errors.coefficients[errors.folds[k]]).reshape(-1, 3)
-        counts[k] = np.count_nonzero(~values.any(axis=1) & (np.linalg.norm(predicted, axis=1) > limit))
+        predicted_forces = (matrix @ errors.coefficients[errors.folds[k]]).reshape(-1, 3)
+        counts[k] = np.count_nonzero(~values.any(axis=1) & (np.linalg.norm(predicted_forces, axis=1) > limit))
     if counts.sum() < MIN_ZERO_FORCE_ATOMS:
         return ""
-    affected = np.flatnonzero(counts)
+    affected_positions = np.flatnonzero(counts)
     return (
-        f"{counts.sum()} atoms in {len(affected)} configurations have a force of exactly zero where a linear model "
-        f"predicts more than {limit:.3g} eV/Å (constrained atoms, or missing forces): configurations "
-        f"{list_first(ids[affected])}"
+        f"{counts.sum()} atoms in {len(affected_positions)} configurations have a force of exactly zero where a linear "
+        f"model predicts more than {limit:.3g} eV/Å (constrained atoms, or missing forces): configurations "
+        f"{list_first(ids[affected_positions])}"
     )
 
 
@@ -121,11 +121,11 @@ def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -
     inflation : (n,) float64
     deviations : (n,) float64
     """
-    others = _get_values_of_neighbours(rows, deviations)
-    centers = np.nanmedian(others, axis=1)
-    spreads = np.nanquantile(np.abs(others - centers[:, None]), 0.75, axis=1)
-    typical = float(np.median(np.abs(deviations - np.median(deviations))))
-    ratios = np.abs(deviations - centers) / np.maximum(spreads, max(typical, np.finfo(float).tiny))
+    neighbour_deviations = _get_values_of_neighbours(rows, deviations)
+    neighbour_medians = np.nanmedian(neighbour_deviations, axis=1)
+    spreads = np.nanquantile(np.abs(neighbour_deviations - neighbour_medians[:, None]), 0.75, axis=1)
+    typical_deviation = float(np.median(np.abs(deviations - np.median(deviations))))
+    ratios = np.abs(deviations - neighbour_medians) / np.maximum(spreads, max(typical_deviation, np.finfo(float).tiny))
     return np.where(inflation < MAX_INFLATION_RATIO * np.median(inflation), ratios, 0.0)
 
 

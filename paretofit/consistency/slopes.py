@@ -47,13 +47,13 @@ def explain_slope(
         return None
     first, second = _find_similar_pairs(fit.energy_rows, np.flatnonzero(has_skill))
     coefficients = force_errors.coefficients[force_errors.folds[first]]
-    predicted = np.einsum("ki,ki->k", fit.energy_rows[first] - fit.energy_rows[second], coefficients)
-    is_large = np.abs(predicted) >= np.median(np.abs(predicted))  # small differences have uncertain slopes
-    first, second, predicted = first[is_large], second[is_large], predicted[is_large]
+    predictions = np.einsum("ki,ki->k", fit.energy_rows[first] - fit.energy_rows[second], coefficients)
+    is_large = np.abs(predictions) >= np.median(np.abs(predictions))  # small differences have uncertain slopes
+    first, second, predictions = first[is_large], second[is_large], predictions[is_large]
 
     def compute_quartiles(values: Array) -> Array:
         targets = values - fit.energy_rows[:, : fit.n_elements] @ fit.fit_composition(values)
-        return np.asarray(np.quantile((targets[first] - targets[second]) / predicted, [0.25, 0.5, 0.75]))
+        return np.asarray(np.quantile((targets[first] - targets[second]) / predictions, [0.25, 0.5, 0.75]))
 
     quartiles = compute_quartiles(energies)
     if quartiles[0] < FACTOR_RESOLUTION and quartiles[2] > 1 / FACTOR_RESOLUTION:

@@ -39,18 +39,18 @@ def describe_swapped_labels(
         Energies per atom, eV, and forces, eV/Å.
     ids : (n,) int64
     """
-    used: set[int] = set()
+    used_positions: set[int] = set()
     texts = []
     for _, *pair in sorted(_find_pairs(fit, errors, force_errors, labels), key=lambda entry: -entry[0]):
-        if not used.intersection(pair):
-            used.update(pair)
+        if not used_positions.intersection(pair):
+            used_positions.update(pair)
             texts.append(f"{ids[pair[0]]} and {ids[pair[1]]}")
     if not texts:
         return ""
-    listed = "; ".join(texts[:MAX_LISTED_PAIRS]) + ("; ..." if len(texts) > MAX_LISTED_PAIRS else "")
+    pair_list = "; ".join(texts[:MAX_LISTED_PAIRS]) + ("; ..." if len(texts) > MAX_LISTED_PAIRS else "")
     return (
         "the labels of two configurations look swapped: a linear model of the others predicts both much better if they "
-        f"are exchanged: configurations {listed}"
+        f"are exchanged: configurations {pair_list}"
     )
 
 
@@ -68,11 +68,13 @@ def _find_pairs(
         if len(members) < 2 or fit.n_atoms[members[0]] < 2:
             continue
         coefficients = force_errors.coefficients[force_errors.folds[members]]
-        predicted = np.array([fit.force_rows[k] @ b for k, b in zip(members, coefficients, strict=True)])
-        actual = np.array([forces[k].ravel() for k in members.tolist()])
-        squares = (predicted**2).sum(axis=1)[:, None] + (actual**2).sum(axis=1) - 2 * predicted @ actual.T
+        predictions = np.array([fit.force_rows[k] @ b for k, b in zip(members, coefficients, strict=True)])
+        label_values = np.array([forces[k].ravel() for k in members.tolist()])
+        squares = (
+            (predictions**2).sum(axis=1)[:, None] + (label_values**2).sum(axis=1) - 2 * predictions @ label_values.T
+        )
         # Rounding may give squares below 0.
-        force_gain = _compute_gains(np.maximum(squares, 0) / (predicted.shape[1] * force_scale**2))
+        force_gain = _compute_gains(np.maximum(squares, 0) / (predictions.shape[1] * force_scale**2))
         predicted_energies = errors.energy[members] + targets[members]
         gain = force_gain + _compute_gains(((predicted_energies[:, None] - targets[members]) / energy_scale) ** 2)
         is_swapped = np.triu((force_gain > MIN_FORCE_GAIN) & (gain > MIN_TOTAL_GAIN), 1)
@@ -88,6 +90,6 @@ def _compute_gains(squares: Array) -> Array:
     squares : (n, n) float64
         Square of the error, relative to the typical error, of the prediction for structure i as an estimate of label j.
     """
-    losses = np.log1p(squares)
-    loss = np.diag(losses)
-    return np.asarray(loss[:, None] + loss - losses - losses.T)
+    exchanged_losses = np.log1p(squares)
+    given_losses = np.diag(exchanged_losses)
+    return np.asarray(given_losses[:, None] + given_losses - exchanged_losses - exchanged_losses.T)

@@ -21,24 +21,24 @@ def find_torques(dataset: Dataset) -> Iterator[str]:
     The torque is Σ (r_i - r̄) × F_i in eV, with r̄ the mean of the positions; a warning requires a magnitude above
     0.01 eV/Å Σ |r_i - r̄| and 2 % of Σ |r_i - r̄| |F_i|.
     """
-    arms = {
+    lever_arms = {
         k: atoms.positions - atoms.positions.mean(axis=0)
         for k, atoms in enumerate(dataset)
         if len(atoms) > 1 and not atoms.pbc.any()
     }
-    for level in dataset.levels if arms else ():
+    for level in dataset.levels if lever_arms else ():
         labels = dataset.labels(level)
         torques = {}
-        for k, arm in arms.items():
+        for k, arm in lever_arms.items():
             forces = labels.forces[slice(*labels.offsets[k : k + 2])]
             lengths, torque = np.linalg.norm(arm, axis=1), np.linalg.norm(np.cross(arm, forces).sum(axis=0))
             limit = max(MAX_FORCE * lengths.sum(), MAX_RATIO * lengths @ np.linalg.norm(forces, axis=1))
             if torque > limit:
                 torques[int(dataset.ids[k])] = float(torque)
         if torques:
-            largest = max(torques, key=torques.__getitem__)
+            largest_id = max(torques, key=torques.__getitem__)
             yield (
-                f"level {level}: forces exert a torque on {len(torques)} of {len(arms)} molecules or clusters, up to "
-                f"{torques[largest]:.3g} eV in configuration {largest}, as if they belonged to other atoms or axes: "
-                f"{list_first(list(torques))}"
+                f"level {level}: forces exert a torque on {len(torques)} of {len(lever_arms)} molecules or clusters, "
+                f"up to {torques[largest_id]:.3g} eV in configuration {largest_id}, as if they belonged to other atoms "
+                f"or axes: {list_first(list(torques))}"
             )

@@ -83,25 +83,25 @@ def _describe_geometries(dataset: Dataset) -> tuple[Array, Array]:
 
 def _choose_reference(dataset: Dataset) -> str:
     """Return the last level that has at least half the maximum number of labels."""
-    counts = {level: int(dataset.labels(level).complete.sum()) for level in dataset.levels}
+    counts = {level: int(dataset.labels(level).is_complete.sum()) for level in dataset.levels}
     return [level for level, count in counts.items() if 2 * count >= max(counts.values())][-1]
 
 
-def _compare_levels(level: str, labels: Labels, reference_level: str, reference: Labels, sizes: Array) -> list[str]:
+def _compare_levels(level: str, labels: Labels, reference_level: str, reference: Labels, n_atoms: Array) -> list[str]:
     """Return the result of each check of two levels: a warning or an empty string."""
-    is_shared = labels.complete & reference.complete
+    is_shared = labels.is_complete & reference.is_complete
     if is_shared.sum() < MIN_LABELS:
         return []
     names = (level, reference_level)
-    atoms = np.repeat(is_shared, sizes)
-    stresses = is_shared & np.isfinite(labels.stress).all(axis=1) & np.isfinite(reference.stress).all(axis=1)
+    atom_mask = np.repeat(is_shared, n_atoms)
+    has_stress = is_shared & np.isfinite(labels.stress).all(axis=1) & np.isfinite(reference.stress).all(axis=1)
     energies = (labels.energy[is_shared], reference.energy[is_shared])
-    per_atom = [energy / sizes[is_shared] for energy in energies]
+    atom_energies = [energy / n_atoms[is_shared] for energy in energies]
     return [
-        _compare_values("energies", *names, *(energy - energy.mean() for energy in per_atom)),
-        _compare_values("forces", *names, labels.forces[atoms].ravel(), reference.forces[atoms].ravel()),
-        _compare_values("stresses", *names, labels.stress[stresses].ravel(), reference.stress[stresses].ravel()),
-        _detect_energies_per_atom(*names, *energies, sizes[is_shared]),
+        _compare_values("energies", *names, *(energy - energy.mean() for energy in atom_energies)),
+        _compare_values("forces", *names, labels.forces[atom_mask].ravel(), reference.forces[atom_mask].ravel()),
+        _compare_values("stresses", *names, labels.stress[has_stress].ravel(), reference.stress[has_stress].ravel()),
+        _detect_energies_per_atom(*names, *energies, n_atoms[is_shared]),
     ]
 
 
@@ -112,8 +112,10 @@ def _compare_values(quantity: str, level: str, reference_level: str, values: Arr
         return ""
     correlation = float(values @ reference / (norms[0] * norms[1]))
     slope = float(norms[0] / norms[1] * np.sign(correlation))
-    bound = np.tanh(np.arctanh(min(abs(correlation), 1 - 1e-12)) - 3 / np.sqrt(len(values) - 3))  # arctanh(1) = ∞
-    if abs(correlation) < MIN_CORRELATION or bound < MIN_CORRELATION_BOUND:
+    correlation_bound = np.tanh(
+        np.arctanh(min(abs(correlation), 1 - 1e-12)) - 3 / np.sqrt(len(values) - 3)
+    )  # arctanh(1) = ∞
+    if abs(correlation) < MIN_CORRELATION or correlation_bound < MIN_CORRELATION_BOUND:
         return ""
     text = f"level {level}: its {quantity} are {slope:.4g} times those of level {reference_level}"
     text += f" (correlation {correlation:.2f})"
@@ -134,28 +136,30 @@ def _find_closest(value: float, factors: Mapping[T, float]) -> tuple[T, float]:
     return min(differences.items(), key=operator.itemgetter(1))
 
 
-def _detect_energies_per_atom(level: str, reference_level: str, energies: Array, reference: Array, sizes: Array) -> str:
+def _detect_energies_per_atom(
+    level: str, reference_level: str, energies: Array, reference: Array, n_atoms: Array
+) -> str:
     """Return a warning if the energies of one of two levels are energies per atom, or an empty string."""
-    if (sizes < 2).all() or not (energies.all() and reference.all()):
+    if (n_atoms < 2).all() or not (energies.all() and reference.all()):
         return ""
-    for wrong_level, expected_ratio in ((level, 1 / sizes), (reference_level, sizes)):
-        difference = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))  # signs may differ
-        if (difference[sizes > 1] < MAX_LOG_DIFFERENCE).all():
+    for wrong_level, expected_ratio in ((level, 1 / n_atoms), (reference_level, n_atoms)):
+        differences = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))  # signs may differ
+        if (differences[n_atoms > 1] < MAX_LOG_DIFFERENCE).all():
             return f"level {wrong_level}: its energies look like energies per atom; total energies in eV are expected"
     return ""
 
 
 def _check_level(level: str, labels: Labels, energies: Array, volumes: Array, groups: Array) -> str:
     """Return a warning if energies, stresses and volumes (per atom) of a level are inconsistent, or an empty string."""
-    is_usable = np.isfinite(labels.stress).all(axis=1) & np.isfinite(volumes) & labels.complete
+    is_usable = np.isfinite(labels.stress).all(axis=1) & np.isfinite(volumes) & labels.is_complete
     stress = labels.stress[:, :3].mean(axis=1)
     curves = _find_curves(is_usable, volumes, groups)
     slopes = [_fit_energy_to_stress(volumes[curve], energies[curve], stress[curve]) for curve in curves]
     if not np.isnan(slopes).all():
         return _interpret_slope(level, float(np.nanmedian(slopes)))
-    largest = float(np.abs(labels.stress[np.isfinite(labels.stress)]).max(initial=0.0))
-    if largest > MAX_STRESS:
-        size = f"{largest:.4g} eV/Å³ ({largest / units.GPa:.0f} GPa)"
+    largest_stress = float(np.abs(labels.stress[np.isfinite(labels.stress)]).max(initial=0.0))
+    if largest_stress > MAX_STRESS:
+        size = f"{largest_stress:.4g} eV/Å³ ({largest_stress / units.GPa:.0f} GPa)"
         return f"level {level}: stresses up to {size} look like GPa, kbar or bar instead of eV/Å³"
     if _has_wrong_sign(volumes[is_usable], stress[is_usable]):
         return f"level {level}: compressed cells are under tension: the stresses have {WRONG_SIGN}"
@@ -206,7 +210,8 @@ def _has_wrong_sign(volumes: Array, stress: Array) -> bool:
         return False
     order = np.argsort(volumes)
     third = max(1, len(order) // 3)
-    small, large = float(stress[order[:third]].mean()), float(stress[order[-third:]].mean())
-    rank = spearmanr(volumes, stress)
-    is_falling = rank.statistic < MAX_RANK_CORRELATION and rank.pvalue < MAX_P_VALUE
-    return bool(is_falling and small > 0 and (large < 0 or small > MAX_TENSION))
+    small_cell_stress = float(stress[order[:third]].mean())
+    large_cell_stress = float(stress[order[-third:]].mean())
+    rank_correlation = spearmanr(volumes, stress)
+    is_falling = rank_correlation.statistic < MAX_RANK_CORRELATION and rank_correlation.pvalue < MAX_P_VALUE
+    return bool(is_falling and small_cell_stress > 0 and (large_cell_stress < 0 or small_cell_stress > MAX_TENSION))

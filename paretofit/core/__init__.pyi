@@ -21,7 +21,7 @@ from .files import hash_array as hash_array
 from .files import hash_file as hash_file
 from .files import hash_files as hash_files
 from .files import hash_json as hash_json
-from .files import one_line as one_line
+from .files import join_lines as join_lines
 from .files import read_json_with_digest as read_json_with_digest
 from .files import read_text as read_text
 from .files import read_yaml as read_yaml
@@ -69,6 +69,6 @@ from .study_paths import StudyPath as StudyPath
 from .study_paths import StudyPaths as StudyPaths
 from .temporary_folders import create_temporary_folder as create_temporary_folder
 from .temporary_folders import remove_stale_folders as remove_stale_folders
+from .text import get_natural_sort_key as get_natural_sort_key
 from .text import list_first as list_first
-from .text import natural_sort_key as natural_sort_key
 from .vacuum import build_vacuum_cell as build_vacuum_cell

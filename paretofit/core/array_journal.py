@@ -63,9 +63,9 @@ class ArrayJournal:
             ) from error
         header = FORMAT + digest.encode() + b"\n"
         self._stream.seek(0)
-        content = self._stream.read(len(header))
-        self.is_restarted = content != header and bool(content)
-        if content != header:
+        existing_header = self._stream.read(len(header))
+        self.is_restarted = existing_header != header and bool(existing_header)
+        if existing_header != header:
             self._stream.truncate(0)
             self._write(header)
 

@@ -51,20 +51,22 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         If the file cannot be written, for example because `path` is a directory or the disk is full.
     """
     path = _follow_links(Path(path))
-    temporary, lock = _create_temporary_file(path)
+    temporary_path, lock = _create_temporary_file(path)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_get_umask())  # mkstemp sets 0600, but users share run directories
-        with temporary.open("rb") as stream:
+        yield temporary_path
+        temporary_path.chmod(0o666 & ~_get_umask())  # mkstemp sets 0600, but users share run directories
+        with temporary_path.open("rb") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        temporary_path.replace(path)
     except OSError as error:
-        if error.filename != str(temporary) and error.errno not in DISK_WRITE_ERRNOS:  # the error concerns another file
+        if (
+            error.filename != str(temporary_path) and error.errno not in DISK_WRITE_ERRNOS
+        ):  # the error concerns another file
             raise
         raise _translate_write_error(path, error) from error
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary_path.unlink(missing_ok=True)
         os.close(lock)
 
 
@@ -115,11 +117,11 @@ def check_new_paths(
     """
     if overwrite:
         return
-    existing = [str(path) for path in files if os.path.isfile(path)]  # noqa: PTH113  (Path.is_file may raise)
-    existing += [f"{path}{os.sep}" for path in folders if os.path.isdir(path) and os.listdir(path)]  # noqa: PTH112, PTH208
-    if existing:
-        verb = "already exists" if len(existing) == 1 else "already exist"
-        raise InputError(f"{list_first(existing, MAX_LISTED_PATHS)} {verb} and would be overwritten; {remedy}")
+    existing_paths = [str(path) for path in files if os.path.isfile(path)]  # noqa: PTH113  (Path.is_file may raise)
+    existing_paths += [f"{path}{os.sep}" for path in folders if os.path.isdir(path) and os.listdir(path)]  # noqa: PTH112, PTH208
+    if existing_paths:
+        verb = "already exists" if len(existing_paths) == 1 else "already exist"
+        raise InputError(f"{list_first(existing_paths, MAX_LISTED_PATHS)} {verb} and would be overwritten; {remedy}")
 
 
 def _create_temporary_file(path: Path) -> tuple[Path, int]:
@@ -172,19 +174,19 @@ def check_writable(path: Path | str) -> None:
     InputError
         As for `atomic_path`.
     """
-    temporary, lock = _create_temporary_file(_follow_links(Path(path)))
-    temporary.unlink()
+    temporary_path, lock = _create_temporary_file(_follow_links(Path(path)))
+    temporary_path.unlink()
     os.close(lock)
 
 
 def _translate_write_error(path: Path, error: OSError | ValueError) -> InputError:
-    reason = getattr(error, "strerror", None) or one_line(error)
+    reason = getattr(error, "strerror", None) or join_lines(error)
     if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
         return ExecutionError(f"{path} cannot be written: {reason}; free disk space, or choose another path")
     return InputError(f"{path} cannot be written: {reason}; choose another path")
 
 
-def one_line(text: object) -> str:
+def join_lines(text: object) -> str:
     """Collapse line breaks and repeated blanks of a text, such as an error of another program quoted in a message."""
     return " ".join(str(text).split())
 
@@ -205,8 +207,8 @@ def remove_file(path: Path | str) -> None:
 
 def write_text(path: Path | str, text: str) -> None:
     """Write a text file atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with atomic_path(path) as temporary_path:
+        temporary_path.write_text(text, encoding="utf-8")
 
 
 def write_json_with_digest(path: Path | str, record: dict[str, Any]) -> None:
@@ -272,7 +274,7 @@ def read_text(path: Path | str, description: str) -> str:
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         if getattr(error, "errno", None) != errno.EISDIR:
             raise_system_error(error, path)
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = getattr(error, "strerror", None) or join_lines(error)
         raise InputError(f"{path} cannot be read: {reason}; specify a {description}") from error
 
 
@@ -291,12 +293,12 @@ def read_yaml(path: Path | str) -> Any:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         location = f", line {mark.line + 1}" if mark else ""
-        problem = one_line(getattr(error, "problem", None) or error)
+        problem = join_lines(getattr(error, "problem", None) or error)
         if "mapping values are not allowed" in problem:
             problem += "; put text that contains ': ' in quotes"
         raise InputError(f"{path}{location} is not valid YAML: {problem}") from error
     except (ValueError, TypeError, RecursionError) as error:  # an invalid date, a list as a key, ...
-        raise InputError(f"{path} is not valid YAML: {one_line(error)}") from error
+        raise InputError(f"{path} is not valid YAML: {join_lines(error)}") from error
     return content
 
 

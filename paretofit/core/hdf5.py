@@ -28,7 +28,7 @@ def atomic_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None
     InputError
         If the file cannot be written.
     """
-    with atomic_path(path) as temporary, _ErrorCollectingFile(temporary) as stream:
+    with atomic_path(path) as temporary_path, _ErrorCollectingFile(temporary_path) as stream:
         try:
             with h5py.File(stream, "w") as file:
                 yield file, stream.check

@@ -41,12 +41,12 @@ def read_local_array(file: h5py.File, name: str, window: slice, dtype_kinds: str
     ValueError
         If the dataset has another type or shape, or fewer rows; `get_local_item` and h5py raise further errors.
     """
-    stored = get_local_item(file, name)
-    if not isinstance(stored, h5py.Dataset) or stored.shape is None:
+    dataset = get_local_item(file, name)
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise ValueError("it contains no numbers")
-    if stored.dtype.kind not in dtype_kinds or stored.ndim != 1 + len(row_shape) or stored.shape[1:] != row_shape:
-        raise ValueError(f"it contains {stored.dtype} of shape {stored.shape}")
-    values = np.asarray(stored[window])
+    if dataset.dtype.kind not in dtype_kinds or dataset.ndim != 1 + len(row_shape) or dataset.shape[1:] != row_shape:
+        raise ValueError(f"it contains {dataset.dtype} of shape {dataset.shape}")
+    values = np.asarray(dataset[window])
     if window.stop is not None and len(values) != window.stop - window.start:
         raise ValueError("it is too short")
     return values

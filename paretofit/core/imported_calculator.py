@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from ase.calculators.calculator import BaseCalculator
 
 from paretofit.core.errors import InputError
-from paretofit.core.files import one_line
+from paretofit.core.files import join_lines
 
 
 @lru_cache(maxsize=8)
@@ -33,7 +33,7 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     try:
         factory = getattr(import_module(module), name)
     except Exception as error:  # the module does not exist, or its code raises any error
-        reason = f"{one_line(error)}; install its package, or correct the name"
+        reason = f"{join_lines(error)}; install its package, or correct the name"
         raise InputError(f"the calculator '{dotted_name}' cannot be imported: {reason}") from error
     if not _makes_calculator(factory):
         raise InputError(
@@ -43,7 +43,7 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     try:
         return factory(**json.loads(options_json))
     except Exception as error:  # the calculator's own checks may raise any error
-        reason = f"does not accept the options {options_json}: {one_line(error)}"
+        reason = f"does not accept the options {options_json}: {join_lines(error)}"
         raise InputError(f"the calculator '{dotted_name}' {reason}") from error
 
 

@@ -30,30 +30,32 @@ class RemainingTime:
     """
 
     def __init__(self, total_work: float, parallel: int = 1) -> None:
-        self._total, self._parallel = total_work, parallel
-        self._done, self._count, self._start = 0.0, 0, time.monotonic()
-        self._first: tuple[float, float] | None = None  # time and work when all processes had finished a task
+        self._total_work, self._parallel = total_work, parallel
+        self._finished_work, self._n_finished, self._start = 0.0, 0, time.monotonic()
+        self._first_round: tuple[float, float] | None = (
+            None  # time and finished work when each process had ended a task
+        )
 
     def add(self, work: float) -> None:
         """Record a finished task."""
-        self._done += work
-        self._count += 1
-        if self._count == self._parallel:
-            self._first = time.monotonic(), self._done
+        self._finished_work += work
+        self._n_finished += 1
+        if self._n_finished == self._parallel:
+            self._first_round = time.monotonic(), self._finished_work
 
     @property
     def seconds(self) -> float:
         """Remaining wall time in seconds; NaN until as many tasks have finished as run in parallel."""
-        if self._first is None or not self._done:
+        if self._first_round is None or not self._finished_work:
             return float("nan")
         # When a task ends, the others that are running are half finished on average, now as at the first measurement.
-        running = self._done / self._count * (self._parallel - 1) / 2
-        left = max(0.0, self._total - self._done - running)
-        first_time, first_work = self._first
-        if self._count >= MIN_TASKS_PER_PROCESS * self._parallel and self._done > first_work:
+        running_work = self._finished_work / self._n_finished * (self._parallel - 1) / 2
+        remaining_work = max(0.0, self._total_work - self._finished_work - running_work)
+        first_time, first_work = self._first_round
+        if self._n_finished >= MIN_TASKS_PER_PROCESS * self._parallel and self._finished_work > first_work:
             # The first tasks are excluded, because the start of the processes takes as long as many small tasks.
-            return (time.monotonic() - first_time) / (self._done - first_work) * left
-        return (time.monotonic() - self._start) / (self._done + running) * left
+            return (time.monotonic() - first_time) / (self._finished_work - first_work) * remaining_work
+        return (time.monotonic() - self._start) / (self._finished_work + running_work) * remaining_work
 
 
 def format_remaining(seconds: float) -> str:
@@ -70,14 +72,14 @@ class _LineReporter:
     """Lines about the progress, in the log and, with a console, on standard error."""
 
     def __init__(self, console: Console | None) -> None:
-        self._console, self._next = console, time.monotonic() + FIRST_REPORT_S
+        self._console, self._next_report_time = console, time.monotonic() + FIRST_REPORT_S
         self._has_reported = False
 
     def report(self, text: str, *, is_last: bool) -> None:
         """Log and print a line if one is due; the last line is due whenever an earlier one was written."""
-        if time.monotonic() < self._next and not (is_last and self._has_reported):
+        if time.monotonic() < self._next_report_time and not (is_last and self._has_reported):
             return
-        self._next, self._has_reported = time.monotonic() + REPORT_INTERVAL_S, True
+        self._next_report_time, self._has_reported = time.monotonic() + REPORT_INTERVAL_S, True
         log.info(text)
         if self._console is not None:
             self._console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -121,17 +123,17 @@ def track(
     console = Console(stderr=True)
     has_bar = enabled and console.is_terminal
     reporter = _LineReporter(console if enabled and not has_bar else None)
-    remaining = RemainingTime(float(total) if total_work is None else total_work, min(parallel, max(1, total)))
+    remaining_time = RemainingTime(float(total) if total_work is None else total_work, min(parallel, max(1, total)))
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
     with Progress("{task.description}", *columns, console=console, disable=not has_bar) as bar:
         task = bar.add_task(description, total=total, left="")
         for count, item in enumerate(items, start=1):
             yield item
-            remaining.add(1.0 if get_work is None else get_work(item))
-            left = format_remaining(remaining.seconds)
-            bar.update(task, completed=count, left=left)
+            remaining_time.add(1.0 if get_work is None else get_work(item))
+            remaining_text = format_remaining(remaining_time.seconds)
+            bar.update(task, completed=count, left=remaining_text)
             text = f"{description}: {count} of {total}"
-            reporter.report(f"{text}, {left}" if left else text, is_last=count == total)
+            reporter.report(f"{text}, {remaining_text}" if remaining_text else text, is_last=count == total)
 
 
 def track_cost(

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from ruamel.yaml import YAML
 
 from paretofit.core.errors import suggest_match
-from paretofit.core.files import one_line
+from paretofit.core.files import join_lines
 
 MAX_QUOTED_LENGTH = 200  # characters of a value in a message
 MAX_YAML_WIDTH = 10_000  # characters of a line, so that defaults have no line breaks
@@ -61,7 +61,7 @@ def format_validation_error(error: ValidationError, model: type[BaseModel]) -> s
         text = f"the key '{key}' is missing{f': {description}' if description else ''}"
     else:
         text = f"'{key}': {_describe_problem(first)}" if key else _describe_problem(first)
-    return one_line(text) + (f" (and {n_others} more)" if n_others else "")
+    return join_lines(text) + (f" (and {n_others} more)" if n_others else "")
 
 
 def list_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -103,24 +103,24 @@ def _format_default(field: Any) -> str:
 def _describe_problem(problem: Any) -> str:
     """Translate pydantic's message into the terms of the YAML file."""
     value = problem["input"]
-    quoted = "" if isinstance(value, dict | BaseModel) else f"; got {_truncate(repr(value))}"
+    quoted_value = "" if isinstance(value, dict | BaseModel) else f"; got {_truncate(repr(value))}"
     if problem["type"] == "too_short":
-        return f"must have at least {problem['ctx']['min_length']} entries{quoted}"
+        return f"must have at least {problem['ctx']['min_length']} entries{quoted_value}"
     if problem["type"] in {"list_type", "tuple_type"}:
-        return f"must be a list{quoted}; write [{_truncate(str(value))}]" if quoted else "must be a list"
+        return f"must be a list{quoted_value}; write [{_truncate(str(value))}]" if quoted_value else "must be a list"
     if problem["type"] in {"model_type", "dict_type"}:
-        return f"must be a mapping of keys to values{quoted}"
+        return f"must be a mapping of keys to values{quoted_value}"
     if problem["type"] == "path_type":
-        return f"must be the path of a file{quoted}"
+        return f"must be the path of a file{quoted_value}"
     if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        expected = problem["ctx"].get("expected_tags", "")
-        names = [name.strip(" '") for name in expected.split(",")]
+        expected_tags = problem["ctx"].get("expected_tags", "")
+        names = [name.strip(" '") for name in expected_tags.split(",")]
         tag = str(problem["ctx"].get("tag", ""))
         return f"'{tag}' is not one of {', '.join(names)}{suggest_match(tag, names)}" if tag else "must have a 'name'"
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if problem["type"] == "value_error" and isinstance(value, list | dict):
-        quoted = ""
-    return f"{message[:1].lower()}{message[1:]}{quoted}"
+        quoted_value = ""
+    return f"{message[:1].lower()}{message[1:]}{quoted_value}"
 
 
 def _truncate(text: str) -> str:
@@ -138,8 +138,8 @@ def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tupl
         field = next((section.model_fields[part] for section in sections if part in section.model_fields), None)
         if field is not None:
             sections = _find_sections(field.annotation)
-        elif tagged := [section for section in sections if _get_tag(section) == part]:
-            sections = tagged
+        elif tagged_sections := [section for section in sections if _get_tag(section) == part]:
+            sections = tagged_sections
             continue
         elif _is_union_branch(part):
             continue

@@ -11,7 +11,7 @@ def list_first(items: Iterable[object], limit: int = 5) -> str:
     return ", ".join(texts[:limit]) + (f" and {n_omitted} more" if n_omitted > 0 else "")
 
 
-def natural_sort_key(text: str) -> list[tuple[int, int, str]]:
+def get_natural_sort_key(text: str) -> list[tuple[int, int, str]]:
     """Return a sort key that compares digits as numbers, so that ``"run2"`` comes before ``"run10"``."""
     parts = re.split(r"(\d+)", text)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]

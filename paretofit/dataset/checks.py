@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from paretofit.core import Array, InputError, one_line
+from paretofit.core import Array, InputError, join_lines
 
 T = TypeVar("T")
 
@@ -146,5 +146,5 @@ def convert_to_voigt(tensor: Array, context: str, tolerance: float) -> Array:
 
 def abbreviate(value: Any, max_length: int = 40) -> str:
     """Return the repr of a value on one line, truncated to about `max_length` characters."""
-    text = one_line(repr(value))
+    text = join_lines(repr(value))
     return text if len(text) <= max_length else f"{text[:max_length]}..."

@@ -57,7 +57,7 @@ def _render_levels(dataset: StoredDataset) -> str:
     if not dataset.levels:
         return "<p>no convergence levels: no configuration is labelled yet</p>"
     settings = [dataset.settings(level) for level in dataset.levels]
-    differing = [
+    differing_keys = [
         key  # only scalars fit into a table cell
         for key in list_differing_keys(settings)
         if not any(isinstance(values.get(key), dict | list) for values in settings)
@@ -65,10 +65,10 @@ def _render_levels(dataset: StoredDataset) -> str:
     rows = []
     for level, values in zip(dataset.levels, settings, strict=True):
         labels = dataset.labels(level)
-        counts = int(labels.complete.sum()), int(labels.failed.sum())
-        cells = (values.get(key, "") for key in differing)
+        counts = int(labels.is_complete.sum()), int(labels.is_failed.sum())
+        cells = (values.get(key, "") for key in differing_keys)
         rows.append((level, *counts, apply_to_finite(np.mean, labels.seconds), *cells))
-    return render_table(("level", "labels", "failed", "mean s", *differing), rows)
+    return render_table(("level", "labels", "failed", "mean s", *differing_keys), rows)
 
 
 def _render_warnings(dataset: StoredDataset) -> str:

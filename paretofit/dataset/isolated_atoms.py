@@ -59,7 +59,7 @@ def read_isolated_energies(
     """
     selection = dataset.select(np.array([atom.position for atom in isolated_atoms], dtype=int))
     labels = selection.labels(level)
-    is_used = np.isfinite(labels.energy) & ~labels.failed
+    is_used = np.isfinite(labels.energy) & ~labels.is_failed
     if drop_unconverged:
         is_used &= ~selection.find_unconverged(level)
     rows = zip(isolated_atoms, labels.energy.tolist(), is_used.tolist(), strict=True)

@@ -37,17 +37,17 @@ class Labels:
     offsets: Array
 
     @property
-    def complete(self) -> Array:
+    def is_complete(self) -> Array:
         """``(n,) bool``: whether the calculation did not fail and the energy and all forces are finite."""
-        return ~self.failed & np.isfinite(self.energy) & self.forces_complete
+        return ~self.is_failed & np.isfinite(self.energy) & self.has_forces
 
     @property
-    def failed(self) -> Array:
+    def is_failed(self) -> Array:
         """``(n,) bool``: whether the calculation failed."""
         return np.asarray(self.status == STATUS_CODES["failed"])
 
     @property
-    def forces_complete(self) -> Array:
+    def has_forces(self) -> Array:
         """``(n,) bool``: whether all forces are finite."""
         is_incomplete = np.asarray(~np.isfinite(self.forces).all(axis=-1))
         return np.asarray(self.sum_over_atoms(is_incomplete) == 0)

@@ -62,9 +62,9 @@ def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any
     rows, columns = np.array(links, dtype=int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(n, n))
     _, components = connected_components(graph, directed=False)
-    _, appearance, numbers = np.unique(components, return_index=True, return_inverse=True)
+    _, first_appearances, component_numbers = np.unique(components, return_index=True, return_inverse=True)
     # The argsort of an argsort is a rank: components are numbered by their first appearance.
-    return np.asarray(np.argsort(np.argsort(appearance))[numbers], dtype=np.int64)
+    return np.asarray(np.argsort(np.argsort(first_appearances))[component_numbers], dtype=np.int64)
 
 
 def split_configurations(
@@ -94,7 +94,7 @@ def split_configurations(
     n = len(groups)
     if train_fraction == 1:
         return Split(np.arange(n), np.empty(0, dtype=np.int64), groups)
-    target = train_fraction * n
+    target_size = train_fraction * n
     members: dict[int, list[int]] = {}
     for k, group in enumerate(groups.tolist()):
         members.setdefault(group, []).append(k)
@@ -102,11 +102,11 @@ def split_configurations(
     train: list[int] = []
     for group in np.random.default_rng(seed).permutation(len(group_members)):
         positions = group_members[group]
-        if abs(len(train) + len(positions) - target) <= abs(len(train) - target):
+        if abs(len(train) + len(positions) - target_size) <= abs(len(train) - target_size):
             train.extend(positions)
     is_train = np.isin(np.arange(n), train)
-    for extra_positions in _find_groups_of_missing_elements(group_members, is_train, elements or ()):
-        is_train[extra_positions] = True
+    for positions_with_missing_element in _find_groups_of_missing_elements(group_members, is_train, elements or ()):
+        is_train[positions_with_missing_element] = True
     if is_train.all() or not is_train.any():
         largest = max(map(len, group_members))
         advice = (
@@ -126,9 +126,9 @@ def _find_groups_of_missing_elements(
 ) -> Iterator[Sequence[int]]:
     if not elements:
         return
-    missing = set().union(*elements) - set().union(*(elements[k] for k in np.flatnonzero(is_train).tolist()))
+    missing_elements = set().union(*elements) - set().union(*(elements[k] for k in np.flatnonzero(is_train).tolist()))
     for positions in sorted(group_members, key=len):
         group_elements = set().union(*(elements[k] for k in positions))
-        if missing & group_elements:
-            missing -= group_elements
+        if missing_elements & group_elements:
+            missing_elements -= group_elements
             yield positions

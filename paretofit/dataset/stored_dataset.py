@@ -23,7 +23,7 @@ from paretofit.core import (
     get_local_item,
     hash_array,
     hash_json,
-    one_line,
+    join_lines,
     raise_system_error,
     read_local_array,
     suggest_match,
@@ -251,12 +251,12 @@ class StoredDataset:
         numbers = self._read("configurations/numbers", atom_window)
         coordinates = self._read("configurations/positions", atom_window)
         cells = self._read("configurations/cell", window)
-        periodic = self._read("configurations/pbc", window)
+        pbc = self._read("configurations/pbc", window)
         texts = self._read("configurations/info", window)
         for k, position in enumerate(run):
-            rows = slice(*(self._offsets[position : position + 2] - atom_window.start))
+            atom_slice = slice(*(self._offsets[position : position + 2] - atom_window.start))
             info = {**self._parse_record(texts[k], "configurations/info"), "config_id": int(self._ids[position])}
-            atoms = Atoms(numbers[rows], coordinates[rows], cell=cells[k], pbc=periodic[k] != 0, info=info)
+            atoms = Atoms(numbers[atom_slice], coordinates[atom_slice], cell=cells[k], pbc=pbc[k] != 0, info=info)
             check_structure(atoms, f"{self.path}: configuration {info['config_id']}")
             yield atoms
 
@@ -285,7 +285,7 @@ class StoredDataset:
 
     def _create_corruption_error(self, name: str, reason: object) -> InputError:
         advice = "the file is corrupt or incomplete: restore it from a copy or import it again"
-        return InputError(f"{self.path}: '{name}' cannot be read ({one_line(reason)}); {advice}")
+        return InputError(f"{self.path}: '{name}' cannot be read ({join_lines(reason)}); {advice}")
 
 
 def _open_file(path: Path) -> h5py.File:
@@ -299,7 +299,7 @@ def _open_file(path: Path) -> h5py.File:
             return h5py.File(path, "r")
     except CORRUPT_FILE_ERRORS as error:
         raise_system_error(error, path)
-        reason = f"a corrupt or truncated HDF5 file ({one_line(error)})"
+        reason = f"a corrupt or truncated HDF5 file ({join_lines(error)})"
         raise InputError(f"{path} is {reason}; restore it from a copy or import it again") from error
     raise InputError(f"{path} is not an HDF5 file; 'paretofit import' creates a dataset from other formats")
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError, atomic_hdf5, check_choice, one_line
+from paretofit.core import Array, InputError, atomic_hdf5, check_choice, join_lines
 from paretofit.dataset.checks import (
     abbreviate,
     as_float_array,
@@ -80,9 +80,9 @@ def write_dataset(
         _write_configurations(file.create_group("configurations"), configurations, config_ids)
         group = file.create_group("levels")
         group.attrs["order"] = np.array(list(levels), dtype=h5py.string_dtype())
-        sizes = [len(atoms) for atoms in configurations]
+        n_atoms = [len(atoms) for atoms in configurations]
         for name, level in levels.items():
-            _write_level(group.create_group(name), name, level, sizes, config_ids)
+            _write_level(group.create_group(name), name, level, n_atoms, config_ids)
 
 
 def _check_input(configurations: Sequence[Atoms], levels: Mapping[str, LevelData], ids: list[int]) -> None:
@@ -101,11 +101,11 @@ def _check_input(configurations: Sequence[Atoms], levels: Mapping[str, LevelData
 
 
 def _write_configurations(group: h5py.Group, configurations: Sequence[Atoms], ids: list[int]) -> None:
-    sizes = [len(atoms) for atoms in configurations]
+    n_atoms = [len(atoms) for atoms in configurations]
     arrays: dict[str, Array] = {
         "numbers": np.concatenate([atoms.numbers for atoms in configurations]).astype(np.int16),
         "positions": np.concatenate([atoms.positions for atoms in configurations]),
-        "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        "offsets": np.concatenate([[0], np.cumsum(n_atoms)]).astype(np.int64),
         "cell": np.array([atoms.cell[:] for atoms in configurations]),
         "pbc": np.array([atoms.pbc for atoms in configurations]),
         "id": np.array(ids, dtype=np.int64),
@@ -114,8 +114,8 @@ def _write_configurations(group: h5py.Group, configurations: Sequence[Atoms], id
     _write_texts(group, "info", [dump_json(atoms.info) for atoms in configurations])
 
 
-def _write_level(group: h5py.Group, name: str, level: LevelData, sizes: list[int], ids: list[int]) -> None:
-    n, offsets = len(sizes), np.concatenate([[0], np.cumsum(sizes)])
+def _write_level(group: h5py.Group, name: str, level: LevelData, n_atoms: list[int], ids: list[int]) -> None:
+    n, offsets = len(n_atoms), np.concatenate([[0], np.cumsum(n_atoms)])
     shapes = {"energy": (n,), "forces": (offsets[-1], 3), "stress": (n, 6), "seconds": (n,)}
     arrays: dict[str, Array] = {quantity: np.full(shape, np.nan) for quantity, shape in shapes.items()}
     status = np.zeros(n, dtype=np.int8)
@@ -138,7 +138,7 @@ def _write_level(group: h5py.Group, name: str, level: LevelData, sizes: list[int
         try:
             group.attrs[str(key)] = _encode(value)
         except (ValueError, TypeError, OverflowError, OSError) as error:  # a NUL character, or a huge number or text
-            raise InputError(f"level '{name}': the setting '{key}' cannot be stored: {one_line(error)}") from error
+            raise InputError(f"level '{name}': the setting '{key}' cannot be stored: {join_lines(error)}") from error
 
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, Array]) -> None:

@@ -90,10 +90,10 @@ def compute_atom_rows(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
     n, n_elements = len(atoms), len(basis.elements)
     width = (basis.n_features - n_elements) // n_elements
     features = np.zeros((n, n_elements, width))
-    products = [values]
+    feature_blocks = [values]
     if basis.quadratic:
-        products.append(pack_triangle(values[:, :, None] * values[:, None, :]))
-    features[np.arange(n), types - 1] = np.hstack(products)
+        feature_blocks.append(pack_triangle(values[:, :, None] * values[:, None, :]))
+    features[np.arange(n), types - 1] = np.hstack(feature_blocks)
     constants = np.eye(n_elements)[types - 1]
     return np.hstack([constants, features.reshape(n, -1)[:, basis.column_order]])
 

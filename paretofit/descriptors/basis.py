@@ -38,7 +38,7 @@ class SnapBasis(BaseModel):
     Examples
     --------
     >>> basis = SnapBasis(elements=["Be"], twojmax=8)
-    >>> basis.n_components, basis.n_features, basis.columns_up_to(4)
+    >>> basis.n_components, basis.n_features, basis.count_columns_up_to(4)
     (55, 1596, 120)
     """
 
@@ -84,7 +84,7 @@ class SnapBasis(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _validate_settings(self) -> Self:
         for symbol in self.elements:
             if not atomic_numbers.get(symbol):  # ASE's "X" has number 0 and is not an element
                 raise ValueError(f"'{symbol}' is not a chemical symbol")
@@ -200,8 +200,8 @@ class SnapBasis(BaseModel):
         """Number of columns at the largest 2Jmax, including the constants."""
         return len(self.column_levels)
 
-    def columns_up_to(self, twojmax: int) -> int:
-        """Number of leading columns that form the model of a smaller 2Jmax."""
+    def count_columns_up_to(self, twojmax: int) -> int:
+        """Count the leading columns that form the model of a smaller 2Jmax."""
         return int(np.searchsorted(self.column_levels, twojmax, side="right"))
 
     @cached_property

@@ -21,20 +21,20 @@ class ColumnConstraint:
 
     Attributes
     ----------
-    eliminated : (k,) int64
+    eliminated_columns : (k,) int64
         Pivot columns P, ascending.
-    retained : (p - k,) int64
+    retained_columns : (p - k,) int64
         The other columns F, ascending.
     matrix : (k, p - k) float64
-        M, so that β_P = values + M β_F.
-    values : mapping of str to (k,) float64
+        M, so that β_P = offsets + M β_F.
+    offsets : mapping of str to (k,) float64
         C_P⁻¹ d of each level.
     """
 
-    eliminated: Array
-    retained: Array
+    eliminated_columns: Array
+    retained_columns: Array
     matrix: Array
-    values: Mapping[str, Array]
+    offsets: Mapping[str, Array]
 
     @classmethod
     def from_equations(cls, equations: Array, pivots: Array, values: Mapping[str, Array]) -> Self:
@@ -42,46 +42,47 @@ class ColumnConstraint:
 
         The square matrix C_P must be invertible.
         """
-        eliminated = np.sort(pivots)
-        retained = np.setdiff1d(np.arange(equations.shape[1]), eliminated)
-        pivot_matrix = equations[:, eliminated]
-        matrix = -np.linalg.solve(pivot_matrix, equations[:, retained])
-        solved = {level: np.linalg.solve(pivot_matrix, value) for level, value in values.items()}
-        return cls(eliminated, retained, matrix, solved)
+        eliminated_columns = np.sort(pivots)
+        retained_columns = np.setdiff1d(np.arange(equations.shape[1]), eliminated_columns)
+        pivot_matrix = equations[:, eliminated_columns]
+        matrix = -np.linalg.solve(pivot_matrix, equations[:, retained_columns])
+        offsets = {level: np.linalg.solve(pivot_matrix, value) for level, value in values.items()}
+        return cls(eliminated_columns, retained_columns, matrix, offsets)
 
     def restrict_columns(self, p: int) -> Self:
         """Return the constraint on the leading `p` columns, without the equations whose pivot is a later column.
 
         Those equations must not depend on the leading columns.
         """
-        rows, columns = self.eliminated < p, self.retained < p
-        values = {level: value[rows] for level, value in self.values.items()}
-        return type(self)(self.eliminated[rows], self.retained[columns], self.matrix[np.ix_(rows, columns)], values)
+        row_mask, column_mask = self.eliminated_columns < p, self.retained_columns < p
+        eliminated, retained = self.eliminated_columns[row_mask], self.retained_columns[column_mask]
+        offsets = {level: values[row_mask] for level, values in self.offsets.items()}
+        return type(self)(eliminated, retained, self.matrix[np.ix_(row_mask, column_mask)], offsets)
 
     def count_columns(self, n_retained: int) -> int:
         """Count the leading columns that contain the first `n_retained` retained ones and all eliminated ones."""
-        return int(max([*self.eliminated, *self.retained[:n_retained]], default=-1)) + 1
+        return int(max([*self.eliminated_columns, *self.retained_columns[:n_retained]], default=-1)) + 1
 
     def reduce_rows(self, rows: Array) -> Array:
         """Return X_F + X_P M for rows X, ``(n, p)`` or with leading columns only.
 
         The result is a view of X if M is zero and the columns F are contiguous.
         """
-        columns = self.retained[: np.searchsorted(self.retained, rows.shape[1])]
+        columns = self.retained_columns[: np.searchsorted(self.retained_columns, rows.shape[1])]
         is_contiguous = len(columns) > 0 and columns[-1] - columns[0] + 1 == len(columns)
-        reduced = rows[:, columns[0] : columns[-1] + 1] if is_contiguous else rows[:, columns]
+        retained_rows = rows[:, columns[0] : columns[-1] + 1] if is_contiguous else rows[:, columns]
         matrix = self.matrix[:, : len(columns)]
-        return reduced + rows[:, self.eliminated] @ matrix if matrix.any() else reduced
+        return retained_rows + rows[:, self.eliminated_columns] @ matrix if matrix.any() else retained_rows
 
     def reduce_targets(self, rows: Array, targets: Array, level: str) -> Array:
         """Return y - X_P C_P⁻¹ d for targets y ``(n,)`` of a level; `rows` X include all eliminated columns."""
-        return np.asarray(targets - rows[:, self.eliminated] @ self.values[level])
+        return np.asarray(targets - rows[:, self.eliminated_columns] @ self.offsets[level])
 
     def expand(self, coefficients: Any, level: str) -> Array:
         """Return all coefficients, ``(..., p)``, from those of the leading retained columns, ``(..., p - k)``."""
-        reduced = np.asarray(coefficients, dtype=np.float64)
-        n = reduced.shape[-1]
-        expanded = np.empty((*reduced.shape[:-1], n + len(self.eliminated)))
-        expanded[..., self.retained[:n]] = reduced
-        expanded[..., self.eliminated] = self.values[level] + reduced @ self.matrix[:, :n].T
-        return expanded
+        retained_beta = np.asarray(coefficients, dtype=np.float64)
+        n = retained_beta.shape[-1]
+        beta = np.empty((*retained_beta.shape[:-1], n + len(self.eliminated_columns)))
+        beta[..., self.retained_columns[:n]] = retained_beta
+        beta[..., self.eliminated_columns] = self.offsets[level] + retained_beta @ self.matrix[:, :n].T
+        return beta

@@ -61,11 +61,11 @@ def compute_design(
     for atoms in dataset:  # fail before the first expensive step
         check_elements(atoms, basis, f"{dataset.path}: ")
     batches = _split_batches(dataset)
-    compute = partial(_compute_block, path=str(dataset.path.absolute()), basis=basis, stress=stress)
+    compute_block = partial(_compute_block, path=str(dataset.path.absolute()), basis=basis, stress=stress)
     ids = [dataset.ids[batch].tolist() for batch in batches]
     digest = hash_json([basis.model_dump_json(), dataset.hash_structures(), stress, ids])
     journal = Path(path).with_suffix(".partial")
-    rows = map_with_journal(RunContext(jobs, progress), compute, ids, "descriptors", journal, digest)
+    rows = map_with_journal(RunContext(jobs, progress), compute_block, ids, "descriptors", journal, digest)
     design = DesignMatrix.from_blocks(
         (DesignBlock(X, kinds, configurations) for X, kinds, configurations in rows),
         path,
@@ -100,8 +100,8 @@ def _open_dataset(path: str, file_version: tuple[int, ...]) -> Dataset:
 
 def _compute_block(ids: list[int], path: str, basis: SnapBasis, stress: bool) -> tuple[Array, Array, Array]:
     """Compute, in a worker, the rows of a batch of configurations; return rows, kinds and configuration ids."""
-    file = Path(path).stat()
-    dataset = _open_dataset(path, (file.st_mtime_ns, file.st_ino, file.st_size))
+    status = Path(path).stat()
+    dataset = _open_dataset(path, (status.st_mtime_ns, status.st_ino, status.st_size))
     compute_rows = compute_configuration_rows_with_stress if stress else compute_configuration_rows
     rows, kinds, configurations = [], [], []
     with threadpool_limits(1):

@@ -194,7 +194,7 @@ class DesignMatrix:
                 self.ids[self.configuration[window]],
                 {level: values[window] for level, values in self.targets.items()},
             )
-            for window, rows in self.blocks()
+            for window, rows in self.iterate_blocks()
         )
         return self.from_blocks(
             blocks,
@@ -225,11 +225,11 @@ class DesignMatrix:
         """Number of configurations that have rows."""
         return len(self.ids)
 
-    def columns_up_to(self, twojmax: int) -> int:
-        """Number of leading columns that form the model of a smaller 2Jmax."""
+    def count_columns_up_to(self, twojmax: int) -> int:
+        """Count the leading columns that form the model of a smaller 2Jmax."""
         return int(np.searchsorted(self.column_levels, twojmax, side="right"))
 
-    def rows(self) -> Array:
+    def read_all_rows(self) -> Array:
         """Return all rows, ``(n_rows, n_features) float64``, in memory."""
         if self._rows is not None:
             return self._transform(self._rows, slice(None))
@@ -253,12 +253,12 @@ class DesignMatrix:
         These are among the leading columns. The `name` of the constraint becomes part of the hash of the structures,
         because the rows differ from those of other designs of the same structures.
         """
-        is_energy, columns = self.kind == RowKind.ENERGY, constraint.retained
-        composition = self.take(np.flatnonzero(is_energy), constraint.count_columns(0))
+        is_energy, columns = self.kind == RowKind.ENERGY, constraint.retained_columns
+        energy_rows = self.read_rows(np.flatnonzero(is_energy), constraint.count_columns(0))
         targets = {level: values.copy() for level, values in self.targets.items()}
         for level, values in targets.items():
-            values[is_energy] = constraint.reduce_targets(composition, values[is_energy], level)
-        n_constant = self.n_constant - int((constraint.eliminated < self.n_constant).sum())
+            values[is_energy] = constraint.reduce_targets(energy_rows, values[is_energy], level)
+        n_constant = self.n_constant - int((constraint.eliminated_columns < self.n_constant).sum())
         structures = hash_json([self.attributes.get("structures", ""), name])
         attributes = {**self.attributes, "structures": structures, "constant_columns": str(n_constant)}
         names, levels = [self.column_names[k] for k in columns], self.column_levels[columns]
@@ -267,10 +267,11 @@ class DesignMatrix:
 
     def expand_coefficients(self, coefficients: Any, level: str) -> Array:
         """Return the coefficients of a model with all columns, ``(..., p)``, including those that are eliminated."""
-        reduced = np.asarray(coefficients)
-        return reduced if self.constraint is None else self.constraint.expand(reduced, level)
+        beta = np.asarray(coefficients)
+        return beta if self.constraint is None else self.constraint.expand(beta, level)
 
     def _transform(self, rows: Array, index: Any) -> Array:
+        """Apply the constraint and the row weights to stored rows at the positions `index`."""
         rows = rows if self.constraint is None else self.constraint.reduce_rows(rows)
         return rows if self.row_weights is None else rows * self.row_weights[index, None]
 
@@ -284,16 +285,16 @@ class DesignMatrix:
         if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
             return self
         # Rows are stored without weights and constraint, which `_transform` applies whenever rows are read.
-        return replace(self, _rows=replace(self, row_weights=None, constraint=None).rows())
+        return replace(self, _rows=replace(self, row_weights=None, constraint=None).read_all_rows())
 
-    def take(self, indices: Array, columns: int | None = None, *, memory_copies: float = 2) -> Array:
-        """Return selected rows, ``(n, columns) float64``.
+    def read_rows(self, indices: Array, n_columns: int | None = None, *, memory_copies: float = 2) -> Array:
+        """Return selected rows, ``(n, n_columns) float64``.
 
         Parameters
         ----------
         indices : (n,) int
             Positions of the rows, ascending; contiguous rows of a file are read at once.
-        columns : int, optional
+        n_columns : int, optional
             Number of leading columns; by default all.
         memory_copies : float
             Number of copies of these rows for which memory must be available, including those that the caller makes.
@@ -303,7 +304,7 @@ class DesignMatrix:
         InputError
             If the available memory is too small for these copies.
         """
-        width = self.n_features if columns is None else columns
+        width = self.n_features if n_columns is None else n_columns
         require_memory(
             8 * memory_copies * len(indices) * width,
             f"{len(indices)} rows by {width} columns",
@@ -317,7 +318,7 @@ class DesignMatrix:
             parts = [file["rows"][run[0] : run[-1] + 1, :stored_width] for run in np.split(indices, breaks) if len(run)]
         return self._transform(np.concatenate([np.empty((0, stored_width)), *parts]), indices)
 
-    def blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
+    def iterate_blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
         """Yield the slice and the rows of consecutive blocks of at most `size` rows, of all rows or of `row_range`."""
         begin, end = (0, self.n_rows) if row_range is None else (row_range.start, row_range.stop)
         windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
@@ -339,23 +340,23 @@ class DesignMatrix:
         InputError
             If the dataset lacks a level or a configuration, or its atoms do not match the rows.
         """
-        selected = dataset.select_ids(self.ids)
-        sizes = selected.n_atoms
+        configurations = dataset.select_ids(self.ids)
+        n_atoms = configurations.n_atoms
         n_stress = 6 if (self.kind == RowKind.STRESS).any() else 0
-        lengths = 1 + 3 * sizes + n_stress
+        n_rows = 1 + 3 * n_atoms + n_stress
         row_kinds = [RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS]
-        counts = np.column_stack([np.ones_like(sizes), 3 * sizes, np.full_like(sizes, n_stress)])
-        if not np.array_equal(self.kind, np.repeat(np.tile(row_kinds, len(sizes)), counts.ravel())):
+        n_rows_by_kind = np.column_stack([np.ones_like(n_atoms), 3 * n_atoms, np.full_like(n_atoms, n_stress)])
+        if not np.array_equal(self.kind, np.repeat(np.tile(row_kinds, len(n_atoms)), n_rows_by_kind.ravel())):
             raise InputError(f"the rows of {self.path or 'the design'} do not match the atoms of {dataset.path}")
         targets, seconds = {}, {}
         for level in levels:
-            labels = selected.labels(level)
+            labels = configurations.labels(level)
             values = np.empty(self.n_rows)
-            values[self.kind == RowKind.ENERGY] = labels.energy / sizes
+            values[self.kind == RowKind.ENERGY] = labels.energy / n_atoms
             values[self.kind == RowKind.FORCE] = labels.forces.ravel()
             if n_stress:
                 values[self.kind == RowKind.STRESS] = labels.stress.ravel() / units.GPa
-            values[np.repeat(labels.status == STATUS_CODES["failed"], lengths)] = np.nan
+            values[np.repeat(labels.status == STATUS_CODES["failed"], n_rows)] = np.nan
             targets[level], seconds[level] = values, labels.seconds
         return replace(self, targets=targets, seconds=seconds)
 
@@ -391,7 +392,7 @@ def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_disk: Ca
                 f"{first_levels}, a later one has {width} and {list(part.targets)}"
             )
         rows.resize(len(rows) + part.n_rows, axis=0)
-        rows[-part.n_rows :] = part.rows()
+        rows[-part.n_rows :] = part.read_all_rows()
         check_disk()
         parts.append(replace(part, column_names=[], _rows=None))
     if not parts:

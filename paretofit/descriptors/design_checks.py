@@ -36,8 +36,8 @@ def index_configurations(configuration: Any, n: int) -> tuple[Array, Array]:
             f"configuration must be a whole number for each of the {n} rows; got {abbreviate(configuration)}"
         )
     ids, first_rows, inverse = np.unique(values, return_index=True, return_inverse=True)
-    order = np.argsort(first_rows)
-    return np.argsort(order)[inverse].astype(np.int64), ids[order].astype(np.int64)
+    appearance_order = np.argsort(first_rows)
+    return np.argsort(appearance_order)[inverse].astype(np.int64), ids[appearance_order].astype(np.int64)
 
 
 def validate_design_columns(levels: Any, names: Sequence[str] | None, width: int) -> tuple[Array, list[str]]:

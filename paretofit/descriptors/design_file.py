@@ -22,7 +22,7 @@ from paretofit.core import (
     RowKind,
     check_global_heaps,
     check_members,
-    one_line,
+    join_lines,
     raise_system_error,
     read_local_array,
 )
@@ -64,7 +64,7 @@ def open_design_file(path: Path) -> Iterator[h5py.File]:
         raise
     except CORRUPT_FILE_ERRORS as error:
         raise_system_error(error, path)
-        raise InputError(f"{path} is corrupt or truncated ({one_line(error)}); delete it and run again") from error
+        raise InputError(f"{path} is corrupt or truncated ({join_lines(error)}); delete it and run again") from error
 
 
 def read_design_index(path: Path) -> dict[str, Any]:
@@ -80,8 +80,8 @@ def read_design_index(path: Path) -> dict[str, Any]:
         check_members(file)
         n, p = file["rows"].shape
 
-        def read_array(name: str, kinds: str, length: int | None = None) -> Array:
-            values = read_local_array(file, name, slice(0, length), kinds, ())
+        def read_array(name: str, dtype_kinds: str, length: int | None = None) -> Array:
+            values = read_local_array(file, name, slice(0, length), dtype_kinds, ())
             if len(values) < len(file[name]):
                 raise ValueError(f"'{name}' has more than the {length} values that match the rows")
             return values

@@ -22,20 +22,20 @@ from paretofit.descriptors.design import DesignMatrix
 
 MODES = ("auto", "isolated", "fitted")
 MIN_DESCRIPTOR = 1e-12  # smaller descriptors of a free atom are rounding errors of the subtraction by `bzeroflag`
-EXPECTED = "must be auto, isolated, fitted, or energies in eV by element, such as {C: -1.25}"
+VALID_SETTINGS = "must be auto, isolated, fitted, or energies in eV by element, such as {C: -1.25}"
 
 
 def _check_setting(value: Any) -> Any:
     """Check the setting in all its forms, because pydantic's message would list the failures of each form."""
     if not isinstance(value, Mapping):
         if value not in MODES:
-            raise ValueError(EXPECTED)
+            raise ValueError(VALID_SETTINGS)
         return value
     for key, item in value.items():
         energies = item if isinstance(item, Mapping) else {key: item}
         for symbol, energy in energies.items():
             if not atomic_numbers.get(symbol):
-                raise ValueError(f"'{symbol}' is not a chemical symbol; the setting {EXPECTED}")
+                raise ValueError(f"'{symbol}' is not a chemical symbol; the setting {VALID_SETTINGS}")
             is_number = isinstance(energy, int | float) and not isinstance(energy, bool)
             if not (is_number and math.isfinite(energy)):
                 raise ValueError(f"the energy of {symbol} must be a finite number of eV; got {energy}")
@@ -81,10 +81,10 @@ def select_level_energies(setting: str | Mapping[str, Any], level: str, referenc
     """
     if isinstance(setting, str):
         return {}
-    general = {key: float(item) for key, item in setting.items() if not isinstance(item, Mapping)}
-    special = setting.get(level, {})
-    energies = general if level == reference_level else {}
-    return energies | (dict(special) if isinstance(special, Mapping) else {})
+    energies_without_level = {key: float(item) for key, item in setting.items() if not isinstance(item, Mapping)}
+    level_energies = setting.get(level, {})
+    energies = energies_without_level if level == reference_level else {}
+    return energies | (dict(level_energies) if isinstance(level_energies, Mapping) else {})
 
 
 def compute_free_atom_rows(basis: SnapBasis, symbols: Sequence[str] | None = None) -> Array:

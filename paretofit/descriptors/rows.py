@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell, minkowski_reduce
 
-from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, one_line
+from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, join_lines
 from paretofit.descriptors.basis import SnapBasis
 
 MAX_DENSE_GRADIENT_ATOMS = 300  # for more atoms, LAMMPS forms the products
@@ -102,8 +102,8 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms:
 def rotate_voigt(values: Array, rotation: Array) -> Array:
     """Rotate symmetric tensors T, ``(6, ...)`` in the order xx, yy, zz, yz, xz, xy, to R T Rᵀ."""
     tensors = np.array(values)[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
-    rotated = np.einsum("ia,ab...,jb->ij...", rotation, tensors, rotation)
-    return np.asarray(rotated[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
+    rotated_tensors = np.einsum("ia,ab...,jb->ij...", rotation, tensors, rotation)
+    return np.asarray(rotated_tensors[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
 
 
 def _build_rows(
@@ -118,8 +118,8 @@ def _build_rows(
     energy_row[:n_elements] = np.bincount(types - 1, minlength=n_elements) / n
     energy_row[n_elements:] = sums / n
     force_rows = np.zeros((3 * n, basis.n_features))
-    rotated = np.einsum("ab,nbk->nak", rotation, gradients.reshape(n, 3, -1))
-    force_rows[:, n_elements:] = rotated.reshape(3 * n, -1)
+    rotated_gradients = np.einsum("ab,nbk->nak", rotation, gradients.reshape(n, 3, -1))
+    force_rows[:, n_elements:] = rotated_gradients.reshape(3 * n, -1)
     if not (np.isfinite(energy_row).all() and np.isfinite(force_rows).all()):
         raise InputError(f"{name_configuration(atoms)}: its descriptors are not finite; do atoms overlap?")
     return energy_row, force_rows
@@ -154,7 +154,7 @@ def load_configuration(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Iterator[
 
 def format_lammps_error(error: Exception) -> str:
     """Return LAMMPS's message without the location in its source code and the last line of our input."""
-    text = one_line(error)
+    text = join_lines(error)
     for pattern in LAMMPS_ERROR_DETAILS:
         text = re.sub(pattern, "", text)
     return text.strip() or type(error).__name__
@@ -210,8 +210,8 @@ def transform_to_lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array
     Q, R = np.linalg.qr(cell.T)
     signs = np.sign(np.diag(R))  # LAMMPS requires a positive diagonal
     rotation, lammps_cell = Q * signs, (R.T * signs)
-    fractions = np.linalg.solve(cell.T, atoms.positions.T).T
-    return lammps_cell, (fractions - np.floor(fractions)) @ lammps_cell, rotation
+    fractional_positions = np.linalg.solve(cell.T, atoms.positions.T).T
+    return lammps_cell, (fractional_positions - np.floor(fractional_positions)) @ lammps_cell, rotation
 
 
 def create_lammps_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Array) -> Array:
@@ -240,12 +240,12 @@ def create_lammps_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Arra
 
 def format_compute_command(basis: SnapBasis, flags: str, style: str = "snap") -> str:
     """Return LAMMPS's command that defines the compute "rows" for a basis."""
-    numbers = " ".join(repr(float(value)) for value in [*basis.radelem, *basis.wj])
+    element_settings = " ".join(repr(float(value)) for value in [*basis.radelem, *basis.wj])
     chemistry = ""
     if basis.chemflag:
         chemistry = f" chem {len(basis.elements)} " + " ".join(str(k) for k in range(len(basis.elements)))
     return (
-        f"compute rows all {style} {basis.rcutfac!r} {basis.rfac0!r} {basis.twojmax} {numbers} "
+        f"compute rows all {style} {basis.rcutfac!r} {basis.rfac0!r} {basis.twojmax} {element_settings} "
         f"rmin0 {basis.rmin0!r} bzeroflag {int(basis.bzeroflag)} switchflag {int(basis.switchflag)} "
         f"bnormflag {int(basis.bnormflag)} wselfallflag {int(basis.wselfallflag)}{chemistry} {flags}"
     )
@@ -271,8 +271,8 @@ def extract_atom_gradient(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array,
     component. With ``dgradflag 1``, the first n rows of LAMMPS's array are B_i, and row ``n + 3 (a n + i) + α`` is
     -∂B_i/∂R_aα; every row begins with three index columns.
     """
-    array = extract_snap_array(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:][:, basis.component_order]
-    return array[:n], array[n : n + 3 * n * n].reshape(n, n, 3, -1)
+    rows = extract_snap_array(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:][:, basis.component_order]
+    return rows[:n], rows[n : n + 3 * n * n].reshape(n, n, 3, -1)
 
 
 def _compute_product_sums(lammps: Any, basis: SnapBasis, types: Array) -> tuple[Array, Array]:
@@ -317,12 +317,12 @@ def pack_triangle(matrices: Array) -> Array:
     """Pack the upper triangles of ``(n, K, K)`` symmetric matrices row by row, with halved diagonals."""
     K = matrices.shape[1]
     rows, columns = np.triu_indices(K)
-    flat = matrices.reshape(len(matrices), -1)[:, rows * K + columns]
-    flat[:, rows == columns] *= 0.5
-    return np.asarray(flat)
+    packed = matrices.reshape(len(matrices), -1)[:, rows * K + columns]
+    packed[:, rows == columns] *= 0.5
+    return np.asarray(packed)
 
 
 def _extract_lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array, Array]:
     """Return the same arrays as `_compute_product_sums`, here formed by LAMMPS, and the six rows of the virial."""
-    array = extract_snap_array(lammps, basis, f"quadraticflag {int(basis.quadratic)}")[:, basis.lammps_columns]
-    return array[0], array[1 : 1 + 3 * n], array[1 + 3 * n : 7 + 3 * n]
+    snap_array = extract_snap_array(lammps, basis, f"quadraticflag {int(basis.quadratic)}")[:, basis.lammps_columns]
+    return snap_array[0], snap_array[1 : 1 + 3 * n], snap_array[1 + 3 * n : 7 + 3 * n]

@@ -7,7 +7,7 @@ from .executors import LostTaskError as LostTaskError
 from .executors import TaskExecutor as TaskExecutor
 from .executors import exit_with_parent as exit_with_parent
 from .executors import open_isolated_processes as open_isolated_processes
-from .parallel import parallel_map as parallel_map
+from .parallel import map_in_parallel as map_in_parallel
 from .parallel import run_tasks as run_tasks
 from .resumable import map_with_journal as map_with_journal
 from .run_context import RunContext as RunContext

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import InputError, one_line
+from paretofit.core import InputError, join_lines
 from paretofit.execution.cluster_settings import REQUIRED_PACKAGES, AnyClusterSettings, SlurmClusterSettings
 from paretofit.execution.dask_executor import DaskExecutor, check_worker_threads, check_worker_versions
 from paretofit.execution.slurm_jobs import JobExecutor, open_job_executor
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 CLUSTER_TIMEOUT_S = 60.0  # longest time without an answer of the scheduler, or without workers
 WALLTIME_MARGIN_S = 300  # time before the walltime at which a worker hands over its results and ends
-_active: list[DaskExecutor | JobExecutor] = []  # the last executor is in use
+_active_executors: list[DaskExecutor | JobExecutor] = []  # the last executor is in use
 
 
 def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExecutor | None:
@@ -35,7 +35,7 @@ def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExec
     job_per_task : bool
         Whether each task may be a separate job; if not, a cluster that runs one job for each task is ignored.
     """
-    executor = _active[-1] if _active else None
+    executor = _active_executors[-1] if _active_executors else None
     return executor if job_per_task or not isinstance(executor, JobExecutor) else None
 
 
@@ -93,11 +93,11 @@ def _check_requirements(name: str) -> None:
 
 @contextmanager
 def _activate(executor: DaskExecutor | JobExecutor) -> Iterator[None]:
-    _active.append(executor)
+    _active_executors.append(executor)
     try:
         yield
     finally:
-        _active.remove(executor)
+        _active_executors.remove(executor)
 
 
 @contextmanager
@@ -108,9 +108,9 @@ def _connect(settings: Any, cluster: Any) -> Iterator[Any]:
         client = Client(cluster, timeout=CLUSTER_TIMEOUT_S)
     except Exception as error:
         if settings.name != "address":
-            raise InputError(f"'cluster: {settings.name}' did not start ({one_line(error)})") from error
+            raise InputError(f"'cluster: {settings.name}' did not start ({join_lines(error)})") from error
         raise InputError(
-            f"'cluster.scheduler': no dask scheduler answers at {settings.scheduler} ({one_line(error)}); start one "
+            f"'cluster.scheduler': no dask scheduler answers at {settings.scheduler} ({join_lines(error)}); start one "
             "with 'dask scheduler', and workers with 'dask worker --nthreads 1'"
         ) from error
     try:
@@ -136,7 +136,7 @@ def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
     except InputError:
         raise
     except Exception as error:  # dask may raise any error for an invalid setting
-        raise InputError(f"'cluster: {settings.name}' cannot be started: {one_line(error)}") from error
+        raise InputError(f"'cluster: {settings.name}' cannot be started: {join_lines(error)}") from error
     changed_keys = {key for key, value in os.environ.items() if old_environment.get(key) != value}  # for dask's workers
     try:
         yield cluster
@@ -215,7 +215,7 @@ def _test_job(script: str) -> None:
     command = [str(shutil.which("sbatch")), "--test-only"]
     process = subprocess.run(command, input=script, capture_output=True, text=True, check=False)  # noqa: S603  (sbatch)
     if process.returncode:
-        raise InputError(f"the queue does not accept such a job ({one_line(process.stderr)}); correct 'cluster'")
+        raise InputError(f"the queue does not accept such a job ({join_lines(process.stderr)}); correct 'cluster'")
 
 
 def _check_workers(client: Any, settings: Any) -> None:

@@ -88,22 +88,22 @@ def run_ahead(
     max_pending : int, optional
         Largest number of tasks that are submitted but not yet yielded; by default that of the executor.
     """
-    source, pending = iter(tasks), list[tuple[T, Any]]()
+    task_iterator, pending_tasks = iter(tasks), list[tuple[T, Any]]()
     try:
         while True:
-            n_free = (executor.max_pending if max_pending is None else max_pending) - len(pending)
-            pending += [(task, executor.submit(function, task)) for task in islice(source, max(0, n_free))]
-            if not pending:
+            n_free = (executor.max_pending if max_pending is None else max_pending) - len(pending_tasks)
+            pending_tasks += [(task, executor.submit(function, task)) for task in islice(task_iterator, max(0, n_free))]
+            if not pending_tasks:
                 return
-            executor.wait([future for _, future in (pending[:1] if ordered else pending)])
+            executor.wait([future for _, future in (pending_tasks[:1] if ordered else pending_tasks)])
             if not ordered:
-                pending.sort(key=lambda entry: not entry[1].done())
-            task, future = pending.pop(0)
+                pending_tasks.sort(key=lambda entry: not entry[1].done())
+            task, future = pending_tasks.pop(0)
             yield task, future
             executor.release(future)
     finally:
         with suppress(Exception):  # the cluster may be lost already
-            executor.cancel([future for _, future in pending])
+            executor.cancel([future for _, future in pending_tasks])
 
 
 class ProcessExecutor(TaskExecutor):

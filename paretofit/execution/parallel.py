@@ -9,7 +9,7 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from paretofit.core import ExecutionError, one_line
+from paretofit.core import ExecutionError, join_lines
 from paretofit.execution.cluster import get_active_executor
 from paretofit.execution.dask_executor import DaskExecutor
 from paretofit.execution.executors import (
@@ -26,7 +26,7 @@ from paretofit.execution.executors import (
 MAX_ATTEMPTS = 2  # attempts at a task, each in a child process of a cluster worker, if the process dies
 
 
-def parallel_map(
+def map_in_parallel(
     function: Callable[[T], R], tasks: Iterable[T], jobs: int, *, ordered: bool = True, pre_dispatch: int | None = None
 ) -> Iterator[R]:
     """Yield ``function(task)`` for each task, in the order of the tasks or, if not `ordered`, as tasks finish.
@@ -78,12 +78,12 @@ def _map_on_processes(
 ) -> Generator[tuple[Exception | None, Any], None, None]:
     """Yield outcomes like `_map_on_executor`, from processes of this machine; joblib reuses these in later calls."""
     calls = (delayed(run_with_parent)(os.getpid(), partial(_catch, function), task) for task in tasks)
-    parallel = Parallel(
+    run_calls = Parallel(
         n_jobs=jobs,
         return_as="generator" if ordered else "generator_unordered",
         pre_dispatch="2*n_jobs" if pre_dispatch is None else pre_dispatch,
     )
-    yield from parallel(calls)
+    yield from run_calls(calls)
 
 
 def run_tasks(
@@ -154,7 +154,7 @@ def _catch(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None,
     """Return ``(None, result)`` or ``(error, None)``; dask would lose the message of an error that is raised."""
     try:
         return None, function(task)
-    except Exception as error:  # noqa: BLE001  (`parallel_map` raises it)
+    except Exception as error:  # noqa: BLE001  (`map_in_parallel` raises it)
         return error, None
 
 
@@ -183,12 +183,12 @@ def _translate_errors() -> Iterator[None]:
         ) from error
     except Exception as error:
         if type(error).__module__.startswith("distributed"):  # an optional package, not imported here
-            reason = one_line(error).split("cancelled for reason: ")[-1].rstrip(".")
+            reason = join_lines(error).split("cancelled for reason: ")[-1].rstrip(".")
             raise ExecutionError(
                 f"the cluster is lost ({reason}); start it again, then run the same command again to resume"
             ) from error
         if isinstance(error, RuntimeError) and "deserialization" in str(error):
-            reason = one_line(error.__cause__ or error)
+            reason = join_lines(error.__cause__ or error)
             raise ExecutionError(
                 f"the cluster's workers cannot load the tasks ({reason}); start them in this environment"
             ) from error

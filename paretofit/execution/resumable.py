@@ -15,8 +15,8 @@ def map_with_journal(
     context: RunContext,
     function: Callable[[T], Sequence[Array]],
     tasks: Sequence[T],
-    text: str,
-    journal: Path,
+    description: str,
+    journal_path: Path,
     digest: str,
 ) -> Iterator[list[Array]]:
     """Yield the arrays that a function returns for each task, in order; read those that a stopped computation stored.
@@ -27,9 +27,9 @@ def map_with_journal(
     function : callable
         Returns a sequence of arrays; runs in other processes if the context has more than one.
     tasks : sequence
-    text : str
+    description : str
         Name of the results in the progress bar and in messages.
-    journal : Path
+    journal_path : Path
         File of the finished results, which the caller removes when they are stored elsewhere.
     digest : str
         Digest of all inputs that the results depend on, including the tasks.
@@ -39,26 +39,26 @@ def map_with_journal(
     InputError
         If the journal cannot be written, or another process uses it.
     """
-    stored = ArrayJournal(journal, digest)
+    journal = ArrayJournal(journal_path, digest)
     try:
-        with stored:
+        with journal:
             n_stored = 0
-            for arrays in stored.read():
+            for arrays in journal.read():
                 n_stored += 1
                 yield arrays
-            if stored.is_restarted:
+            if journal.is_restarted:
                 problem = "has results of a stopped run with other inputs"
-                _report(context, f"{text}: {journal} {problem}; all parts are computed again")
+                _report(context, f"{description}: {journal_path} {problem}; all parts are computed again")
             if n_stored:
                 parts = f"{n_stored} of {len(tasks)} parts of a stopped run"
-                _report(context, f"{text}: {parts} are in {journal} and are used again")
-            for result in context.map_and_track(function, tasks[n_stored:], text):
-                stored.append(result)
+                _report(context, f"{description}: {parts} are in {journal_path} and are used again")
+            for result in context.map_and_track(function, tasks[n_stored:], description):
+                journal.append(result)
                 yield list(result)
     except ExecutionError:
         raise
     except InputError:
-        journal.unlink(missing_ok=True)  # the user will change the input, so the stored results are of no use
+        journal_path.unlink(missing_ok=True)  # the user will change the input, so the stored results are of no use
         raise
 
 

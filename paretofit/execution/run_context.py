@@ -7,7 +7,7 @@ from typing import Any
 
 from paretofit.core import track
 from paretofit.execution.executors import R, T
-from paretofit.execution.parallel import parallel_map
+from paretofit.execution.parallel import map_in_parallel
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,21 @@ class RunContext:
     seed: int | None = None
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T], **options: Any) -> Iterator[R]:
-        """Yield ``function(task)`` for each task, computed by the processes of the run; see `parallel_map`."""
-        return parallel_map(function, tasks, self.jobs, **options)
+        """Yield ``function(task)`` for each task, computed by the processes of the run; see `map_in_parallel`."""
+        return map_in_parallel(function, tasks, self.jobs, **options)
 
-    def track(self, items: Iterable[T], total: int, text: str, **options: Any) -> Iterator[T]:
+    def track(self, items: Iterable[T], total: int, description: str, **options: Any) -> Iterator[T]:
         """Yield the items and report the progress; options are those of `paretofit.core.track`.
 
         By default, the option `parallel`, the number of items that are computed at the same time, is `jobs`.
         """
-        return track(items, total, text, **{"enabled": self.progress, "parallel": self.jobs, **options})
+        return track(items, total, description, **{"enabled": self.progress, "parallel": self.jobs, **options})
 
     def map_and_track(
         self,
         function: Callable[[T], R],
         tasks: Sequence[T],
-        text: str,
+        description: str,
         *,
         get_work: Callable[[R], float] | None = None,
         total_work: float | None = None,
@@ -54,4 +54,4 @@ class RunContext:
     ) -> Iterator[R]:
         """Yield the results of `map`, and report the progress, see `track`."""
         results = self.map(function, tasks, **options)
-        return self.track(results, len(tasks), text, get_work=get_work, total_work=total_work)
+        return self.track(results, len(tasks), description, get_work=get_work, total_work=total_work)

@@ -14,7 +14,7 @@ import joblib
 from paretofit.core import ExecutionError
 from paretofit.execution.cluster import get_active_client
 from paretofit.execution.executors import R, T
-from paretofit.execution.parallel import parallel_map
+from paretofit.execution.parallel import map_in_parallel
 
 
 @contextmanager
@@ -73,7 +73,7 @@ class ClusterRunner:
     def __call__(self, function: Callable[[Any], R], parts: Sequence[Any]) -> Iterator[R]:
         """Apply the function to the parts, and yield the results in order."""
         with dump_function(partial(_call_on_part, function, parts), self.folder) as run:
-            yield from parallel_map(run, range(len(parts)), 1)  # a cluster ignores the number of processes
+            yield from map_in_parallel(run, range(len(parts)), 1)  # a cluster ignores the number of processes
 
 
 def _call_on_part(function: Callable[[Any], R], parts: Sequence[Any], index: int) -> R:

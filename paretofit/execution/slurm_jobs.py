@@ -14,7 +14,7 @@ from typing import Any
 
 import joblib
 
-from paretofit.core import InputError, one_line
+from paretofit.core import InputError, join_lines
 from paretofit.execution.cluster_settings import LabelJobSettings
 from paretofit.execution.executors import LostTaskError, TaskExecutor
 
@@ -60,13 +60,13 @@ class JobExecutor(TaskExecutor):
             return future.result()
         except CalledProcessError as error:
             self.release(future)
-            reason = one_line(error.output or error)
+            reason = join_lines(error.output or error)
             raise InputError(f"the queue does not accept the job of a label ({reason}); correct 'cluster'") from error
         except InputError:
             self.release(future)
             raise
         except Exception as error:  # tasks raise no other errors, so the job itself has failed
-            log.warning("the job of a task failed: %s", one_line(error))
+            log.warning("the job of a task failed: %s", join_lines(error))
             raise LostTaskError(str(error)) from error
 
     def release(self, future: Any) -> None:
@@ -95,11 +95,11 @@ def open_job_executor(settings: LabelJobSettings, folder: Path) -> Iterator[JobE
     options = {"ntasks": settings.cores, "time": settings.walltime, "mem": settings.memory}
     options |= {"partition": settings.queue, "account": settings.account}
     lines = [f"--{name}={value}" for name, value in options.items() if value] + settings.directives
-    text = SBATCH_TEMPLATE.format(
+    template_text = SBATCH_TEMPLATE.format(
         head="\n".join(f"#SBATCH {line}" for line in lines), prologue="\n".join(settings.prologue)
     )
     folder.mkdir(parents=True, exist_ok=True)
-    template = {"submission_template": text}
+    template = {"submission_template": template_text}
     executor = SlurmClusterExecutor(
         cache_directory=str(folder), resource_dict=template, refresh_rate=POLL_INTERVAL_S, wait=False
     )

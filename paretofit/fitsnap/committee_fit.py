@@ -20,11 +20,11 @@ from paretofit.potentials import (
 from paretofit.uncertainty import CommitteeFit, build_part
 
 
-def check_fitsnap_committee(committee: CommitteeSettings, settings: FitsnapInput, training: Sequence[bool]) -> None:
+def check_fitsnap_committee(committee: CommitteeSettings, settings: FitsnapInput, is_training: Sequence[bool]) -> None:
     """Raise `InputError` if the solver is RIDGE, a setting is invalid, or the testing part is too small."""
     if settings.solver.name == "RIDGE":
         raise InputError(f"{settings.path}: a committee of a RIDGE fit is not supported; use 'solver = SVD'")
-    committee.check(training.count(False) or None)
+    committee.check(is_training.count(False) or None)
 
 
 def build_fitsnap_committee(
@@ -37,22 +37,25 @@ def build_fitsnap_committee(
     context: RunContext,
 ) -> LinearPotential:
     """Resample the training configurations, and return the potential with a committee around the fit."""
-    training = rows.select(rows.is_training)
-    X = training.X.copy()
+    training_rows = rows.select(rows.is_training)
+    X = training_rows.X.copy()
     X[:, :n_excluded_columns] = 0.0  # these columns are not part of the fit
-    configurations, group_numbers = np.unique(training.configuration, return_inverse=True)
-    blocks, weights = build_part(X, training.y, training.weight, group_numbers)
+    configurations, group_numbers = np.unique(training_rows.configuration, return_inverse=True)
+    blocks, weights = build_part(X, training_rows.y, training_rows.weight, group_numbers)
     rng = np.random.default_rng([committee.seed, 0])
     fit = CommitteeFit.from_parts(blocks, np.arange(len(configurations)), weights, rng)
     pairs = list(zip(*structures_and_flags, strict=True))
-    testing = [atoms for atoms, is_training in pairs if not is_training]
-    energy_weights = training.weight[training.kind == RowKind.ENERGY]
+    testing_structures = [atoms for atoms, is_training in pairs if not is_training]
+    energy_weights = training_rows.weight[training_rows.kind == RowKind.ENERGY]
     return build_committee(
         potential.basis,
         fit,
         committee,
         [atoms for atoms, is_training in pairs if is_training],
-        LabelledStructures(testing, [_read_labels(atoms, has_stress=settings.calculator.stress) for atoms in testing]),
+        LabelledStructures(
+            testing_structures,
+            [_read_labels(atoms, has_stress=settings.calculator.stress) for atoms in testing_structures],
+        ),
         centre=potential.coefficients,
         reference=potential.reference,
         energy_weight=float(np.median(energy_weights)) if len(energy_weights) else 1.0,

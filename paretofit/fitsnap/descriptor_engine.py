@@ -23,7 +23,7 @@ from paretofit.core import (
     InputError,
     RowKind,
     create_temporary_folder,
-    one_line,
+    join_lines,
     suggest_match,
     track,
 )
@@ -121,9 +121,11 @@ def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: 
     """
     if REFERENCE not in design.targets:
         raise InputError("the design has no reference potential; use with_labels")
-    labelled = design.with_labels(dataset, levels)
+    labelled_design = design.with_labels(dataset, levels)
     reference = design.targets[REFERENCE]
-    return replace(labelled, targets={level: column - reference for level, column in labelled.targets.items()})
+    return replace(
+        labelled_design, targets={level: column - reference for level, column in labelled_design.targets.items()}
+    )
 
 
 def _open_settings(settings: Mapping[str, Mapping[str, Any]] | Path | str) -> IniFile:
@@ -222,7 +224,7 @@ def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
         try:
             basis = SnapBasis(elements=elements, **metadata["snap"])
         except ValidationError as error:
-            raise InputError(f"{source}: [BISPECTRUM] {one_line(error.errors()[0]['msg'])}") from error
+            raise InputError(f"{source}: [BISPECTRUM] {join_lines(error.errors()[0]['msg'])}") from error
         names, levels = basis.column_names[len(elements) :], basis.column_levels[len(elements) :]
         order = basis.lammps_columns
     if len(order) != width:
@@ -254,7 +256,7 @@ class _FitsnapProcess:
             exit_codes = re.findall(r"\((-?\d+)\)", str(error))  # loky's message ends with codes such as SIGSEGV(-11)
             log_file = Path(self._folder, LOG_FILE)
             lines = log_file.read_text(errors="replace").strip().splitlines() if log_file.exists() else []
-            last_line = f": {one_line(lines[-1])}" if lines else ""
+            last_line = f": {join_lines(lines[-1])}" if lines else ""
             raise InputError(f"{subject} ended with exit code {exit_codes[-1]}{last_line}") from error
 
 

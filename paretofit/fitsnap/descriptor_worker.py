@@ -159,9 +159,11 @@ class _LinearEngine:
         """Compute FitSNAP's rows, with the values of the reference potential as the last column."""
         self._fitsnap.process_configs([_build_configuration(request)])
         arrays = self._fitsnap.pt.shared_arrays
-        a = arrays["a"].array.reshape(len(arrays["b"].array), -1)  # FitSNAP's arrays of one column are vectors
+        fitsnap_rows = arrays["a"].array.reshape(
+            len(arrays["b"].array), -1
+        )  # FitSNAP's arrays of one column are vectors
         # The labels are zero, so b, the label minus the reference, is minus the reference.
-        return np.column_stack([a, -arrays["b"].array])
+        return np.column_stack([fitsnap_rows, -arrays["b"].array])
 
 
 class _PairEngine:
@@ -189,8 +191,8 @@ class _PairEngine:
         rows = np.zeros((1 + 3 * n + 6 * self._stress, width + 1))
         if len(first) == 0:
             return rows
-        for k, (total, gradient) in enumerate(self._compute_features(first, difference)):
-            rows[0, k] = total / n
+        for k, (feature_sum, gradient) in enumerate(self._compute_features(first, difference)):
+            rows[0, k] = feature_sum / n
             forces = np.zeros((n, 3))
             np.add.at(forces, first, -gradient)
             np.add.at(forces, second, gradient)
@@ -219,20 +221,20 @@ class _PairEngine:
         ).reshape(-1, 2)
         n_all = lammps.extract_setting("nall")
         positions = np.array(lammps.numpy.extract_atom("x"))[:n_all]
-        atoms = np.array(lammps.numpy.extract_atom("id"))[:n_all] - 1
+        indices = np.array(lammps.numpy.extract_atom("id"))[:n_all] - 1
         volume = float(lammps.get_thermo("vol"))
         calculator.pt.close_lammps()
-        return atoms[pairs[:, 0]], atoms[pairs[:, 1]], positions[pairs[:, 0]] - positions[pairs[:, 1]], volume
+        return (indices[pairs[:, 0]], indices[pairs[:, 1]], positions[pairs[:, 0]] - positions[pairs[:, 1]], volume)
 
     def _compute_features(self, first: Array, difference: Array) -> list[tuple[float, Array]]:
         """Return the sum of each column over the pairs, and its derivative with respect to the vectors of the pairs."""
         torch = importlib.import_module("torch")
         vectors = torch.tensor(difference, dtype=torch.float64, requires_grad=True)
         distance = torch.linalg.norm(vectors, dim=1).unsqueeze(1)
-        f = self._calculator.bessel.cutoff_function(distance)
-        radial = self._calculator.bessel.radial_bessel_basis(distance, f)
+        cutoff_values = self._calculator.bessel.cutoff_function(distance)
+        radial = self._calculator.bessel.radial_bessel_basis(distance, cutoff_values)
         angular = self._calculator.g3b.calculate(distance, vectors / distance, torch.tensor(first))
-        columns = (torch.cat([torch.ones_like(f), radial, angular], dim=1) * f).sum(dim=0)
+        columns = (torch.cat([torch.ones_like(cutoff_values), radial, angular], dim=1) * cutoff_values).sum(dim=0)
         return [
             (float(column), torch.autograd.grad(column, vectors, retain_graph=True)[0].numpy().copy())
             for column in columns

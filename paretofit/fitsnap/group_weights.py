@@ -75,18 +75,19 @@ def search_weights(
         _build_moments(search_rows, parts[search_rows.configuration], held_out_part, n_excluded_columns, differences)
         for held_out_part in (VALIDATION, TEST)
     )
-    start = {part: _compute_mean_weight(rows, part) for part in moments.train}
+    start_weights = {part: _compute_mean_weight(rows, part) for part in moments.train_sums}
     importance = _parse_objectives(moments, objectives)
     if front_path is not None:
-        _write_front(moments, start, objectives, regulariser, front_path)
-    optimised = optimise_weights(moments, start, importance, regulariser=regulariser)
-    test_shares = {part: share for part, share in importance.items() if part in test_moments.held_out}
+        _write_front(moments, start_weights, objectives, regulariser, front_path)
+    optimised_weights = optimise_weights(moments, start_weights, importance, regulariser=regulariser)
+    test_shares = {part: share for part, share in importance.items() if part in test_moments.held_out_sums}
     if not test_shares:
-        return optimised, float("nan")
+        return optimised_weights, float("nan")
     start_loss, end_loss = (
-        test_moments.compute_objective(weights, test_shares)[0] for weights in (start, optimised.weights)
+        test_moments.compute_objective(weights, test_shares)[0]
+        for weights in (start_weights, optimised_weights.weights)
     )
-    return optimised, float(np.exp((end_loss - start_loss) / sum(test_shares.values())))
+    return optimised_weights, float(np.exp((end_loss - start_loss) / sum(test_shares.values())))
 
 
 def _build_moments(
@@ -118,14 +119,14 @@ def _write_front(
     if len(objectives) != 2:
         names = ", ".join(objectives) or "none"
         raise InputError(f"a front requires two objectives, such as energy,force; got {names}")
-    first, second = (_parse_objectives(moments, [name]) for name in objectives)
+    importances = _parse_objectives(moments, objectives[:1]), _parse_objectives(moments, objectives[1:])
     error_names = [f"error_{name}" for name in objectives]
     rows = []
-    for share, optimised, errors in trace_weight_front(moments, start, (first, second), regulariser=regulariser):
+    for share, optimum, errors in trace_weight_front(moments, start, importances, regulariser=regulariser):
         # Rows are in GPa; weights in the table are for stresses in bar, as in FitSNAP's input.
         weights = {
             f"{group}:{kind.name.lower()}": weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
-            for (group, kind), weight in optimised.weights.items()
+            for (group, kind), weight in optimum.weights.items()
         }
         rows.append({"share": share, error_names[0]: errors[0], error_names[1]: errors[1], **weights})
     table = pd.DataFrame(rows)
@@ -135,9 +136,9 @@ def _write_front(
 
 def _build_difference(rows: FitRows, objective: str) -> tuple[np.ndarray, float, tuple[int, int]]:
     """Return the row and label of the energy difference per atom ``difference:a/b``, and the indices of a and b."""
-    first, slash, second = objective.removeprefix(DIFFERENCE).partition("/")
+    first_name, slash, second_name = objective.removeprefix(DIFFERENCE).partition("/")
     pair = []
-    for name in (first, second):
+    for name in (first_name, second_name):
         matches = [k for k, configuration in enumerate(rows.configuration_names) if configuration == name]
         if not slash or len(matches) != 1:
             raise InputError(
@@ -146,8 +147,8 @@ def _build_difference(rows: FitRows, objective: str) -> tuple[np.ndarray, float,
             )
         pair.append(matches[0])
     # Each configuration has a single energy row.
-    a, b = (np.flatnonzero((rows.configuration == k) & (rows.kind == RowKind.ENERGY))[0] for k in pair)
-    return rows.X[a] - rows.X[b], float(rows.y[a] - rows.y[b]), (pair[0], pair[1])
+    first_row, second_row = (np.flatnonzero((rows.configuration == k) & (rows.kind == RowKind.ENERGY))[0] for k in pair)
+    return rows.X[first_row] - rows.X[second_row], float(rows.y[first_row] - rows.y[second_row]), (pair[0], pair[1])
 
 
 def _assign_parts(rows: FitRows, n_configurations: int, seed: int) -> np.ndarray:
@@ -184,9 +185,9 @@ def _parse_objectives(moments: GroupMoments, objectives: Sequence[str]) -> dict[
                 f"'{objective}' is not an objective; use energy, force or stress, optionally of a group, such as "
                 f"Liquid:force, or {DIFFERENCE}a/b"
             )
-        matches = [part for part in moments.held_out if part[1] == kinds[kind] and group in {"", part[0]}]
+        matches = [part for part in moments.held_out_sums if part[1] == kinds[kind] and group in {"", part[0]}]
         if not matches:
-            groups = ", ".join(dict.fromkeys(part[0] for part in moments.held_out))
+            groups = ", ".join(dict.fromkeys(part[0] for part in moments.held_out_sums))
             raise InputError(f"the validation set has no rows for '{objective}'; available groups: {groups}")
         importance |= {part: 1.0 / len(matches) for part in matches}
     return importance

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from paretofit.core import InputError, one_line, read_text, suggest_match
+from paretofit.core import InputError, join_lines, read_text, suggest_match
 
 Number = TypeVar("Number", int, float)
 
@@ -111,7 +111,7 @@ class IniFile:
             value = self._parser.get(section, key, fallback=default)
         except configparser.InterpolationError as error:
             raise InputError(
-                f"{self.path}: [{section}] {key}: {one_line(error)}; define %(name)s in the same section or in "
+                f"{self.path}: [{section}] {key}: {join_lines(error)}; define %(name)s in the same section or in "
                 "[DEFAULT], and write %% for a percent sign"
             ) from error
         if not value.strip():
@@ -138,20 +138,21 @@ class IniFile:
         text = self.get_text(section, key, " ".join([repr(default)] * n_values))
         values = [value for word in text.split() if (value := parse_number(float, word)) is not None]
         if len(values) != len(text.split()) or len(values) != n_values:
-            expected = "one real number" if n_values == 1 else f"{n_values} real numbers, one for each element"
-            raise self.build_error(section, key, f"must be {expected}")
+            expected_values = "one real number" if n_values == 1 else f"{n_values} real numbers, one for each element"
+            raise self.build_error(section, key, f"must be {expected_values}")
         return tuple(values)
 
-    def get_choice(self, section: str, key: str, supported: Sequence[str], unsupported: Sequence[str]) -> str:
-        """Return a value of `supported`, by default the first; the case in the file is ignored, as in FitSNAP."""
-        value = self.get_text(section, key, supported[0])
-        if value.upper() in supported:
+    def get_choice(self, section: str, key: str, choices: Sequence[str], other_choices: Sequence[str]) -> str:
+        """Return a value of `choices`, by default the first; case is ignored, as in FitSNAP."""
+        value = self.get_text(section, key, choices[0])
+        if value.upper() in choices:
             return value.upper()
         problem, hint = "not supported", ""
-        if value.upper() not in unsupported:
-            problem, hint = "unknown", suggest_match_ignoring_case(value.upper(), [*supported, *unsupported])
-        expected = " or ".join(supported)
-        raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {expected}{hint}")
+        if value.upper() not in other_choices:
+            problem = "unknown"
+            hint = suggest_match_ignoring_case(value.upper(), [*choices, *other_choices])
+        choice_text = " or ".join(choices)
+        raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {choice_text}{hint}")
 
 
 def make_parser(**options: Any) -> configparser.ConfigParser:
@@ -168,7 +169,8 @@ def parse_ini(path: Path) -> configparser.ConfigParser:
         parser.read_string(read_text(path, "FitSNAP input file"), source=path.name)
     except configparser.Error as error:
         raise InputError(
-            f"{path} is not a FitSNAP input: {one_line(error)}; write each key once, as 'key = value' under a [SECTION]"
+            f"{path} is not a FitSNAP input: {join_lines(error)}; write each key once, as 'key = value' under a "
+            "[SECTION]"
         ) from error
     return parser
 
@@ -190,13 +192,13 @@ def check_keys(ini: IniFile) -> None:
 
 
 def _check_key(ini: IniFile, section: str, key: str) -> None:
-    unsupported = UNSUPPORTED_OPTIONS.get(section, {})
-    if key in unsupported:
+    unsupported_options = UNSUPPORTED_OPTIONS.get(section, {})
+    if key in unsupported_options:
         text = ini.get_text(section, key, "0")
         if text.lower() not in FALSE_VALUES | {"none"} and parse_number(float, text) != 0:
-            reason = unsupported[key]
+            reason = unsupported_options[key]
             raise InputError(f"{ini.path}: [{section}] {key} = {text} is not supported: {reason}; remove it")
-    keys = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(unsupported)
+    keys = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(unsupported_options)
     is_user_defined = section in {"ESHIFT", "GROUPS"} or (section == "REFERENCE" and key.startswith("pair_coeff"))
     if key not in keys and not is_user_defined:
         raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_explain_unknown_key(section, key, keys)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from paretofit.core import InputError, natural_sort_key, suggest_match
+from paretofit.core import InputError, get_natural_sort_key, suggest_match
 from paretofit.descriptors import ReferencePotential
 from paretofit.fitsnap.ini import IGNORED_KEYS, IniFile, check_keys, parse_number, suggest_match_ignoring_case
 from paretofit.fitsnap.input_groups import Group, read_groups
@@ -296,7 +296,7 @@ def _list_json_files(settings: FitsnapInput, group: str) -> list[Path]:
     files = [file for file in folder.glob("*.json") if not file.name.startswith(".")]
     if not files:
         raise InputError(f"{settings.path}: group '{group}' has no files: {folder} requires JSON files (*.json)")
-    return sorted(files, key=lambda file: natural_sort_key(file.name))
+    return sorted(files, key=lambda file: get_natural_sort_key(file.name))
 
 
 def _find_xyz_file(settings: FitsnapInput, group: str) -> list[Path]:

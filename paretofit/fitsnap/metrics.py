@@ -36,12 +36,12 @@ def compute_fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame
 
 def format_fitsnap_table(metrics: pd.DataFrame) -> str:
     """Format the training errors as FitSNAP does, in Markdown."""
-    training = metrics[metrics["set"] == "training"]
-    names = [f"('{row['group']}', '{row['weighting']}', '{row['kind']}')" for _, row in training.iterrows()]
+    training_metrics = metrics[metrics["set"] == "training"]
+    names = [f"('{row['group']}', '{row['weighting']}', '{row['kind']}')" for _, row in training_metrics.iterrows()]
     width = max(map(len, names))
     lines = [f"| {'':{width}} | {'ncount':>8} | {'mae':>13} | {'rmse':>13} | {'rsq':>13} |"]
     lines.append(f"|:{'-' * (width + 1)}|{'-' * 9}:|{'-' * 14}:|{'-' * 14}:|{'-' * 14}:|")
-    for name, (_, row) in zip(names, training.iterrows(), strict=True):
+    for name, (_, row) in zip(names, training_metrics.iterrows(), strict=True):
         values = " | ".join(f"{row[column]:13.6g}" for column in ("mae", "rmse", "rsq"))
         lines.append(f"| {name:{width}} | {row['ncount']:8d} | {values} |")
     return "\n".join(lines) + "\n"

@@ -41,13 +41,13 @@ class CostModel:
 
 def compute_cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
     """Compute the ``(5,)`` terms of one label; without a cutoff, only the start-up and the number of electrons."""
-    electrons = engine.count_electrons(atoms)
+    n_electrons = engine.count_electrons(atoms)
     if level.cutoff_ev is None:
-        return np.array([1.0, 0.0, 0.0, electrons, 0.0])
+        return np.array([1.0, 0.0, 0.0, n_electrons, 0.0])
     # k and -k are equivalent, but Gamma has no partner
     n_kpoints = np.ceil((np.prod(level.get_kpoint_mesh(atoms)) + 1) / 2)
     basis = _get_volume(atoms) * level.cutoff_ev**1.5
-    return np.array([1.0, n_kpoints, basis, n_kpoints * basis * electrons, n_kpoints * basis * electrons**2])
+    return np.array([1.0, n_kpoints, basis, n_kpoints * basis * n_electrons, n_kpoints * basis * n_electrons**2])
 
 
 def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
@@ -97,17 +97,17 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
         the distance between logarithms of the terms.
     """
     costs, logarithms = terms @ PRIOR_COEFFICIENTS, np.log(terms + 1.0)
-    selected = [int(np.argmin(costs))]
+    row_indices = [int(np.argmin(costs))]
     distances = np.full(len(terms), np.inf)
-    while len(selected) < min(max_labels, len(terms)):
-        distances = np.minimum(distances, np.linalg.norm(logarithms - logarithms[selected[-1]], axis=1))
+    while len(row_indices) < min(max_labels, len(terms)):
+        distances = np.minimum(distances, np.linalg.norm(logarithms - logarithms[row_indices[-1]], axis=1))
         # at most twice an equal share of the remaining budget
-        is_affordable = costs <= (budget_s - costs[selected].sum()) / max(1, (max_labels - len(selected)) / 2)
-        is_affordable[selected] = False
+        is_affordable = costs <= (budget_s - costs[row_indices].sum()) / max(1, (max_labels - len(row_indices)) / 2)
+        is_affordable[row_indices] = False
         if not is_affordable.any():
             break
-        selected.append(int(np.argmax(np.where(is_affordable, distances, -1.0))))
-    return selected
+        row_indices.append(int(np.argmax(np.where(is_affordable, distances, -1.0))))
+    return row_indices
 
 
 def _get_volume(atoms: Atoms) -> float:
@@ -147,9 +147,10 @@ class CostTracker:
     def report_progress(self) -> tuple[float, str]:
         """Return the finished fraction of the work, and a message with the spent and the remaining cost."""
         fraction = self._estimated_done / self._total if self._total else 1.0
-        spent, remaining = format_seconds(self.spent_seconds, "CPU "), format_seconds(self.remaining_seconds, "CPU ")
+        spent_text = format_seconds(self.spent_seconds, "CPU ")
+        remaining_text = format_seconds(self.remaining_seconds, "CPU ")
         wall_time = format_wall_time(self.remaining_seconds, self._jobs)
-        return fraction, f"{spent} so far, about {remaining} remaining ({wall_time})"
+        return fraction, f"{spent_text} so far, about {remaining_text} remaining ({wall_time})"
 
 
 def format_seconds(seconds: float, unit_prefix: str = "") -> str:

@@ -75,51 +75,51 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
         If a file cannot be read, two geometries have the same id, a level of a dataset was computed with other
         settings, atoms overlap, or no configurations are given.
     """
-    collected = CollectedData()
+    collected_data = CollectedData()
     sources = ([dataset] if dataset.exists() else []) + settings.structures
     if not sources:
         raise InputError(f"no configurations to label: {dataset} does not exist, and 'structures' lists no file")
     for path in sources:
         if path.suffix in {".h5", ".hdf5"}:
-            _add_dataset(collected, path, settings)
+            _add_dataset(collected_data, path, settings)
         else:
             frames = read_frames(path, None)
             for k, atoms in enumerate(frames.atoms):
-                collected.add(atoms, frames.ids[k] if frames.ids else None, frames.describe_frame(k))
-    if not collected.configurations:
+                collected_data.add(atoms, frames.ids[k] if frames.ids else None, frames.describe_frame(k))
+    if not collected_data.configurations:
         raise InputError("the files under 'structures' contain no configurations")
-    for config_id, atoms in collected.configurations.items():
-        _check_structure(atoms, f"{collected.origins[config_id]}: configuration {config_id}", settings)
-    return collected
+    for config_id, atoms in collected_data.configurations.items():
+        _check_structure(atoms, f"{collected_data.origins[config_id]}: configuration {config_id}", settings)
+    return collected_data
 
 
-def _add_dataset(collected: CollectedData, path: Path, settings: LabelSettings) -> None:
+def _add_dataset(collected_data: CollectedData, path: Path, settings: LabelSettings) -> None:
     with Dataset(path) as data:
         for atoms in data:
-            collected.add(atoms, atoms.info["config_id"], str(path))
+            collected_data.add(atoms, atoms.info["config_id"], str(path))
         ladder = {level.name: level.to_metadata() for level in settings.ladder}
         for name in data.levels:
             stored_settings = data.settings(name)
             if name in ladder:
                 _check_level(f"{path}: level '{name}'", stored_settings, ladder[name], settings.engine)
-            collected.level_settings.setdefault(name, stored_settings)
-            labels = collected.labels.setdefault(name, {})
-            is_complete = data.labels(name).complete
+            collected_data.level_settings.setdefault(name, stored_settings)
+            labels = collected_data.labels.setdefault(name, {})
+            is_complete = data.labels(name).is_complete
             for k, label in enumerate(read_labels(data, name)):
                 # Incomplete labels count as missing; failed labels are computed again only on request.
                 if label is not None and (is_complete[k] or label["status"] == "failed"):
                     labels.setdefault(int(data.ids[k]), label)
 
 
-def _check_level(level: str, stored: dict[str, Any], requested: dict[str, Any], engine: Engine) -> None:
+def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[str, Any], engine: Engine) -> None:
     """Raise `InputError` if the settings, program or options stored with a level differ from the requested ones."""
     for key in COMPARED_SETTINGS:
-        if key in stored and key in requested and stored[key] != requested[key]:
+        if key in stored_level and key in ladder_level and stored_level[key] != ladder_level[key]:
             raise InputError(
-                f"{level} was computed with {key} {stored[key]}, but the ladder requests {requested[key]}; rename the "
-                "level of the ladder, or use the same settings"
+                f"{level} was computed with {key} {stored_level[key]}, but the ladder requests "
+                f"{ladder_level[key]}; rename the level of the ladder, or use the same settings"
             )
-    program, *_ = str(stored.get("engine", "")).split() or [""]
+    program, *_ = str(stored_level.get("engine", "")).split() or [""]
     if not program:
         return
     if program != engine.program:
@@ -128,10 +128,10 @@ def _check_level(level: str, stored: dict[str, Any], requested: dict[str, Any], 
             "be mixed; rename the level of the ladder"
         )
     options = engine.model_dump(mode="json", exclude={"name", "command"}, exclude_defaults=True)
-    if stored.get("engine_settings", options) != options:
+    if stored_level.get("engine_settings", options) != options:
         raise InputError(
-            f"{level} was computed with the engine settings {stored['engine_settings']}, but the study requests "
-            f"{options}; rename the level of the ladder, or use the same settings"
+            f"{level} was computed with the engine settings {stored_level['engine_settings']}, but the study "
+            f"requests {options}; rename the level of the ladder, or use the same settings"
         )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import ExecutionError, InputError, JsonLines, one_line, remove_file, remove_stale_folders
+from paretofit.core import ExecutionError, InputError, JsonLines, join_lines, remove_file, remove_stale_folders
 from paretofit.dataset import Label, LevelData, write_dataset
 from paretofit.execution import run_tasks
 from paretofit.labelling.cost import PRIOR_COEFFICIENTS, compute_cost_terms
@@ -36,7 +36,7 @@ class LabelPlan:
 
     Attributes
     ----------
-    collected : CollectedData
+    collected_data : CollectedData
         Configurations and existing labels.
     tasks : list of Task
         Labels to compute, in the order in which they are started.
@@ -46,7 +46,7 @@ class LabelPlan:
         Keys of all tasks, finished ones included, by level and configuration id.
     """
 
-    collected: CollectedData
+    collected_data: CollectedData
     tasks: list[Task]
     finished_records: dict[str, Record]
     task_keys: dict[str, dict[int, str]]
@@ -85,22 +85,22 @@ def plan_labels(
         If the engine is not installed, or does not support an element or a level, or the configurations are not valid
         (see `collect_configurations`).
     """
-    collected, engine = collect_configurations(settings, dataset), settings.engine
+    collected_data, engine = collect_configurations(settings, dataset), settings.engine
     if require_engine:
-        engine.check(collected.elements)
+        engine.check(collected_data.elements)
     for level in settings.selected_levels:
         engine.check_level(level)
         if engine.needs_cell:
-            _check_meshes(collected, level)
+            _check_meshes(collected_data, level)
     finished_records = {record["key"]: record for record in records if is_record(record)}
     tasks: list[Task] = []
     task_keys: dict[str, dict[int, str]] = {}
     for level in settings.selected_levels:
-        labels = collected.labels.get(level.name, {})
+        labels = collected_data.labels.get(level.name, {})
         level_tasks: list[Task] = []
-        for config_id in _select_configurations(collected, level, settings):
+        for config_id in _select_configurations(collected_data, level, settings):
             if _must_compute(labels.get(config_id), retry_failed):
-                atoms = collected.configurations[config_id]
+                atoms = collected_data.configurations[config_id]
                 level_tasks.append(Task(config_id, atoms, level, compute_task_key(atoms, level, engine)))
         task_keys[level.name] = {task.config_id: task.key for task in level_tasks}
         tasks += [task for task in level_tasks if _must_compute(finished_records.get(task.key), retry_failed)]
@@ -108,7 +108,7 @@ def plan_labels(
         # reversed, so that the first task of each configuration determines the index
         first_index = {task.config_id: index for index, task in reversed(list(enumerate(tasks)))}
         tasks.sort(key=lambda task: first_index[task.config_id])  # a stable sort keeps the levels in order
-    return LabelPlan(collected, tasks, finished_records, task_keys)
+    return LabelPlan(collected_data, tasks, finished_records, task_keys)
 
 
 def open_label_journal(folder: Path) -> JsonLines:
@@ -125,13 +125,13 @@ def open_label_journal(folder: Path) -> JsonLines:
     return journal
 
 
-def _check_meshes(collected: CollectedData, level: Level) -> None:
+def _check_meshes(collected_data: CollectedData, level: Level) -> None:
     """Raise an error for a missing k-point spacing, and for a spacing or cutoff that is probably in the wrong unit."""
     if level.kspacing_per_angstrom is None and "kspacing_per_angstrom" not in level.model_fields_set:
         raise InputError(
             f"level '{level.name}' has no 'kspacing_per_angstrom'; specify a value in 1/Å, or null for Gamma only"
         )
-    for config_id, atoms in collected.configurations.items():
+    for config_id, atoms in collected_data.configurations.items():
         n_kpoints = math.prod(level.get_kpoint_mesh(atoms))
         n_waves = abs(atoms.cell.volume) * (level.cutoff_ev or 0.0) ** 1.5 * PLANE_WAVE_DENSITY
         if n_kpoints > MAX_KPOINTS or n_waves > MAX_PLANE_WAVES:
@@ -141,21 +141,21 @@ def _check_meshes(collected: CollectedData, level: Level) -> None:
             )
 
 
-def _select_configurations(collected: CollectedData, level: Level, settings: LabelSettings) -> list[int]:
+def _select_configurations(collected_data: CollectedData, level: Level, settings: LabelSettings) -> list[int]:
     """Return the ids of the configurations to label at a level.
 
     If their number is limited, configurations that are already labelled have priority, followed by the cheapest ones.
     """
-    subset, structures = settings.subsets.get(level.name), collected.configurations
+    subset, structures = settings.subsets.get(level.name), collected_data.configurations
     if subset is None:
         return list(structures)
     ids = [k for k, atoms in structures.items() if subset.max_atoms is None or len(atoms) <= subset.max_atoms]
     if subset.max_configurations is None or subset.max_configurations >= len(ids):
         return ids
-    labels = collected.labels.get(level.name, {})
+    labels = collected_data.labels.get(level.name, {})
     costs = {k: float(compute_cost_terms(structures[k], level, settings.engine) @ PRIOR_COEFFICIENTS) for k in ids}
-    selected = set(sorted(ids, key=lambda k: (k not in labels, costs[k]))[: subset.max_configurations])
-    return [k for k in ids if k in selected]
+    selected_ids = set(sorted(ids, key=lambda k: (k not in labels, costs[k]))[: subset.max_configurations])
+    return [k for k in ids if k in selected_ids]
 
 
 def _must_compute(label: Mapping[str, Any] | None, retry_failed: bool) -> bool:
@@ -166,7 +166,7 @@ def compute_labels(
     plan: LabelPlan, settings: LabelSettings, journal: JsonLines, folder: Path, jobs: int
 ) -> Generator[tuple[Task, Record], None, None]:
     """Compute the labels of a plan; yield each after adding it to the journal, and stop if too many fail alike."""
-    call = partial(
+    compute_task = partial(
         compute_label,
         engine=settings.engine,
         retries=settings.retries,
@@ -176,7 +176,7 @@ def compute_labels(
     program = settings.engine.describe_version([]).split(",", maxsplit=1)[0]  # without the data
     failures = FailureCounter()
     try:
-        with closing(run_tasks(call, plan.tasks, jobs, _make_crash_record, job_per_task=True)) as results:
+        with closing(run_tasks(compute_task, plan.tasks, jobs, _make_crash_record, job_per_task=True)) as results:
             for task, record in results:
                 record["info"]["engine"] = program
                 journal.append(record)
@@ -226,7 +226,7 @@ class FailureCounter:
         if self.count >= (MAX_FAILURES_IN_A_ROW if self.has_success else MAX_FAILURES_BEFORE_SUCCESS):
             raise ExecutionError(
                 f"{self.count} labels in succession failed for the same reason, so the others are not computed: "
-                f"{one_line(text)}; correct the cause, then run 'paretofit label' with --retry-failed"
+                f"{join_lines(text)}; correct the cause, then run 'paretofit label' with --retry-failed"
             )
 
 
@@ -247,31 +247,31 @@ def collect_failure_reasons(plan: LabelPlan) -> dict[tuple[str, int], str]:
     """Return the reasons of all failed labels, of this or an earlier run, by level and configuration id."""
     return {
         (level, config_id): get_failure_reason(label)
-        for level in plan.collected.labels | plan.task_keys
-        for config_id, label in {**plan.collected.labels.get(level, {}), **plan.list_finished(level)}.items()
+        for level in plan.collected_data.labels | plan.task_keys
+        for config_id, label in {**plan.collected_data.labels.get(level, {}), **plan.list_finished(level)}.items()
         if label["status"] == "failed"
     }
 
 
 def select_engine_labels(plan: LabelPlan, level: str, engine: Engine) -> dict[int, Label]:
     """Return the labels of a level that any version of this engine computed, by configuration id."""
-    stored_engine = str(plan.collected.level_settings.get(level, {}).get("engine", ""))
+    stored_engine = str(plan.collected_data.level_settings.get(level, {}).get("engine", ""))
     is_same_engine = stored_engine.split()[:1] == [engine.program]
-    return {**(plan.collected.labels.get(level, {}) if is_same_engine else {}), **plan.list_finished(level)}
+    return {**(plan.collected_data.labels.get(level, {}) if is_same_engine else {}), **plan.list_finished(level)}
 
 
 def write_labels(plan: LabelPlan, settings: LabelSettings, dataset: Path) -> None:
     """Write the dataset with its existing labels and the finished labels of the plan."""
-    collected = plan.collected
+    collected_data = plan.collected_data
     levels: dict[str, LevelData] = {}
-    for name in _order_levels(list(collected.level_settings), [level.name for level in settings.selected_levels]):
+    for name in _order_levels(list(collected_data.level_settings), [level.name for level in settings.selected_levels]):
         new_labels = plan.list_finished(name)
-        labels: dict[int, Label] = {**collected.labels.get(name, {}), **new_labels}
-        if labels or name in collected.level_settings:
-            column = [labels.get(config_id) for config_id in collected.configurations]
-            metadata = _make_metadata(settings, name, collected.elements) if new_labels else {}
-            levels[name] = LevelData(column, {**metadata, **collected.level_settings.get(name, {})})
-    write_dataset(dataset, list(collected.configurations.values()), levels, list(collected.configurations))
+        labels: dict[int, Label] = {**collected_data.labels.get(name, {}), **new_labels}
+        if labels or name in collected_data.level_settings:
+            column = [labels.get(config_id) for config_id in collected_data.configurations]
+            metadata = _make_metadata(settings, name, collected_data.elements) if new_labels else {}
+            levels[name] = LevelData(column, {**metadata, **collected_data.level_settings.get(name, {})})
+    write_dataset(dataset, list(collected_data.configurations.values()), levels, list(collected_data.configurations))
 
 
 def _make_metadata(settings: LabelSettings, name: str, elements: list[str]) -> dict[str, Any]:

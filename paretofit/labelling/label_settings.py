@@ -61,8 +61,8 @@ class LabelSettings(StrictSettings):
                 )
             ladder = [level.model_dump(exclude=set(COMMON_KEYS)) for level in PRESETS[ladder]]
         if isinstance(ladder, list):
-            common = {key: values[key] for key in COMMON_KEYS if key in values}
-            ladder = [{**common, **level} if isinstance(level, dict) else level for level in ladder]
+            common_settings = {key: values[key] for key in COMMON_KEYS if key in values}
+            ladder = [{**common_settings, **level} if isinstance(level, dict) else level for level in ladder]
         return {**values, "ladder": ladder}
 
     @model_validator(mode="after")

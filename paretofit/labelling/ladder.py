@@ -70,7 +70,7 @@ class Level(StrictSettings):
         tolerances = self.scf.model_dump(exclude={"max_iterations"})
         return {**metadata, "scf": tolerances, **({"options": self.options} if self.options else {})}
 
-    def resolution(self) -> tuple[float, float]:
+    def get_resolution(self) -> tuple[float, float]:
         """Return the cutoff and minus the k-point spacing; neither may decrease from one level to the next."""
         return self.cutoff_ev or 0.0, -(self.kspacing_per_angstrom or np.inf)
 
@@ -99,7 +99,7 @@ def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
     for lower, upper in pairwise(levels):
         if lower.model_dump(exclude={"name"}) == upper.model_dump(exclude={"name"}):
             raise ValueError(f"levels '{lower.name}' and '{upper.name}' have identical settings; remove one of them")
-        if any(fine < coarse for coarse, fine in zip(lower.resolution(), upper.resolution(), strict=True)):
+        if any(fine < coarse for coarse, fine in zip(lower.get_resolution(), upper.get_resolution(), strict=True)):
             raise ValueError(
                 f"the ladder is not in order: level '{upper.name}' ({_describe(upper)}) is coarser than the preceding "
                 f"level '{lower.name}' ({_describe(lower)}); order the levels by cost, the reference last"

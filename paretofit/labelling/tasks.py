@@ -22,7 +22,7 @@ from paretofit.core import (
     create_temporary_folder,
     hash_array,
     hash_json,
-    one_line,
+    join_lines,
     write_text,
 )
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome
@@ -86,10 +86,10 @@ def compute_label(
         If an input file of the engine cannot be written or read.
     """
     try:
-        record = _compute(task, engine, retries, failed_folder)
+        record = _compute_record(task, engine, retries, failed_folder)
     except OSError as error:  # the scratch directory cannot be written
         _raise_if_disk_full(error)
-        return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
+        return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {join_lines(error)}"]})
     if finished_folder is not None:
         with suppress(OSError, InputError):  # the record is returned even if it cannot be stored
             finished_folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def compute_label(
     return record
 
 
-def _compute(task: Task, engine: Engine, retries: int, failed_folder: Path) -> Record:
+def _compute_record(task: Task, engine: Engine, retries: int, failed_folder: Path) -> Record:
     engine.warm_up(task.level)
     cpu_start, wall_start = _measure_cpu_seconds(), time.perf_counter()
     reasons: list[str] = []
@@ -110,12 +110,12 @@ def _compute(task: Task, engine: Engine, retries: int, failed_folder: Path) -> R
                 outcome = _check_outcome(engine.compute(task.atoms, task.level, attempt, folder), len(task.atoms))
                 break
             except NotConvergedError as error:
-                reasons.append(f"attempt {attempt + 1}: {one_line(error) or 'not converged'}")
+                reasons.append(f"attempt {attempt + 1}: {join_lines(error) or 'not converged'}")
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001  (engines raise any error, which is recorded)
                 _raise_if_disk_full(error)
-                reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {one_line(error)}")
+                reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {join_lines(error)}")
                 break
         if outcome is None:
             with suppress(OSError):
@@ -134,8 +134,8 @@ def _raise_if_disk_full(error: Exception) -> None:
     directory = tempfile.gettempdir()
     if getattr(error, "errno", None) in DISK_WRITE_ERRNOS or shutil.disk_usage(directory).free < MIN_FREE_BYTES:
         raise ExecutionError(
-            f"{directory} on {socket.gethostname()}, where engines run, is full ({one_line(error)}); free some space, "
-            "or set TMPDIR to another directory, then run the same command again to resume"
+            f"{directory} on {socket.gethostname()}, where engines run, is full ({join_lines(error)}); free some "
+            "space, or set TMPDIR to another directory, then run the same command again to resume"
         ) from error
 
 
@@ -169,7 +169,7 @@ def read_output(task: Task, engine: Engine, source: Path) -> Record | None:
     except (NotConvergedError, EngineError) as error:
         if seconds is None and isinstance(error, EngineError):  # the program has not been run, or has not finished
             return None
-        return make_record(task, None, {**info, "reasons": [one_line(error)]})
+        return make_record(task, None, {**info, "reasons": [join_lines(error)]})
     return make_record(task, outcome, info)
 
 

@@ -125,7 +125,7 @@ class Labeller:
             is_requested = np.isin(data.ids, request.ids)
             labels = [data.labels(name) for name in data.levels]
             seconds = sum(float(np.nansum(level_labels.seconds[is_requested])) for level_labels in labels)
-            n_labels = sum(int(level_labels.complete[is_requested].sum()) for level_labels in labels)
+            n_labels = sum(int(level_labels.is_complete[is_requested].sum()) for level_labels in labels)
         return {
             "level": next(iter(ids_by_level)),  # the chosen level is the first key
             "reason": choice.description,
@@ -185,8 +185,8 @@ class Labeller:
         """Estimate the error of a first model (eV/atom, eV/Å) from the spread of the labels at the best level."""
         with Dataset(self.folder.dataset) as data:
             labels = data.labels(self.level_names[-1])
-            forces = labels.forces[np.repeat(labels.complete, data.n_atoms)]
-            energy = labels.energy[labels.complete] / data.n_atoms[labels.complete]
+            forces = labels.forces[np.repeat(labels.is_complete, data.n_atoms)]
+            energy = labels.energy[labels.is_complete] / data.n_atoms[labels.is_complete]
         energy_spread = float(np.std(energy)) if len(energy) > 1 else 1.0
         force_spread = float(np.sqrt(np.mean(forces**2))) if len(forces) else 1.0
         # the lower bounds keep relative errors finite if the labels hardly differ

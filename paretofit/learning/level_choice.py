@@ -46,7 +46,7 @@ class LevelChoice:
 
 def _find_common_labels(dataset: Dataset, level: str, best_level: str) -> Array:
     """Return indices of the configurations that have complete labels at both levels."""
-    return np.flatnonzero(dataset.labels(level).complete & dataset.labels(best_level).complete)
+    return np.flatnonzero(dataset.labels(level).is_complete & dataset.labels(best_level).is_complete)
 
 
 def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[float, float]]:

@@ -15,7 +15,7 @@ from paretofit.core import (
     atomic_path,
     hash_file,
     hash_files,
-    one_line,
+    join_lines,
     raise_system_error,
     read_json_with_digest,
     write_json_with_digest,
@@ -174,4 +174,4 @@ def load_frames(path: Path, remedy: str) -> list[Atoms]:
         return list(ase.io.read(path, index=":", format="extxyz")) if path.stat().st_size else []
     except (OSError, ValueError, KeyError) as error:
         raise_system_error(error, path)
-        raise InputError(f"{path} is corrupt or missing ({one_line(error)}); {remedy}") from error
+        raise InputError(f"{path} is corrupt or missing ({join_lines(error)}); {remedy}") from error

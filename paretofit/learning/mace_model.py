@@ -77,7 +77,9 @@ class MaceModel:
         )
         size = f"{potential.n_members} members of {potential.epochs_text}"
         description = f"{self.settings.description.split(':')[0]}, {size}"
-        return TrainingResult(Committee(potential), offsets, description, potential.events, potential.training_table())
+        return TrainingResult(
+            Committee(potential), offsets, description, potential.events, potential.build_training_table()
+        )
 
     def _read_previous(self, data: TrainingData) -> MacePotential | None:
         """Read the committee of the previous iteration; None if the training cannot start from it."""

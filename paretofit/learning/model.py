@@ -70,9 +70,9 @@ class Committee:
 
     def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
         """Build the MD engine of a member, or of the mean if `member` is None; write its LAMMPS files to `folder`."""
-        potential = self.potential.without_uncertainty() if member is None else self.potential.member(member)
+        potential = self.potential.without_uncertainty() if member is None else self.potential.get_member(member)
         if isinstance(potential, MacePotential):
-            return MdEngine((), potential.elements, potential.calculator_factory(), potential.digest)
+            return MdEngine((), potential.elements, potential.get_calculator_factory(), potential.digest)
         files = potential.write(folder, "mean" if member is None else f"member_{member}")
         return MdEngine(tuple(files.commands), tuple(files.elements))
 
@@ -175,7 +175,7 @@ class SnapModel:
         # one energy and 3n forces for each configuration; stresses are not counted
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
         twojmax, level = self._choose_twojmax(designs[0][1], n_rows), data.levels[-1]
-        n_columns, seeds = designs[0][1].columns_up_to(twojmax), np.random.default_rng([seed, 0])
+        n_columns, seeds = designs[0][1].count_columns_up_to(twojmax), np.random.default_rng([seed, 0])
         basis = self.build_basis(twojmax)
         shifted_levels = [name for name in data.levels[:-1] if (data.level[train] == name).any()]
         constraint = build_free_atom_constraint(energies, basis, shifted_levels, level)
@@ -220,7 +220,7 @@ class SnapModel:
         """Build the committee of a fit, and the committees of its cross-validation."""
         settings = CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed)
         potential = build_committee(
-            basis, fit, settings, training, validation, reference=self.reference, columns=columns, level=level,
+            basis, fit, settings, training, validation, reference=self.reference, n_columns=columns, level=level,
             energy_weight=self.settings.weight_ratio, constraint=constraint, context=context,
         )  # fmt: skip
         return potential, cross_validate_committee(fit, settings, potential, constraint=constraint, level=level)
@@ -230,8 +230,8 @@ class SnapModel:
         largest = self.settings.twojmax
         choices = sorted({int(twojmax) for twojmax in design.column_levels} | {largest})
         max_columns = n_rows / MIN_ROWS_PER_COLUMN
-        return max((value for value in choices if value <= largest and design.columns_up_to(value) <= max_columns),
-                   default=choices[0])  # fmt: skip
+        determined_orders = [k for k in choices if k <= largest and design.count_columns_up_to(k) <= max_columns]
+        return max(determined_orders, default=choices[0])
 
     def _load_or_compute_designs(self, data: TrainingData, context: RunContext) -> list[tuple[Array, DesignMatrix]]:
         """Return, for each iteration, the indices of its configurations in the dataset and their design matrix."""

@@ -88,7 +88,7 @@ def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) 
     levels += [name for name in level_names if name in dataset.levels]
     best_level = np.full(len(dataset), "", dtype=object)
     for name in levels:
-        best_level[dataset.labels(name).complete] = name
+        best_level[dataset.labels(name).is_complete] = name
     iteration = np.array([int(info.get("iteration", 1)) for info in dataset.info_records])
     indices = np.flatnonzero((best_level != "") & (iteration <= k))
     if not len(indices):

@@ -92,7 +92,7 @@ def build_parts(
     level_weights = np.array([compute_level_weights(data, name) for name in data.levels])
 
     def iterate_blocks(indices: Array, design: DesignMatrix) -> Iterator[RowBlock]:
-        for window, rows in design.blocks():
+        for window, rows in design.iterate_blocks():
             configuration = indices[design.configuration[window]]
             level, kind = level_numbers[configuration], design.kind[window]
             is_training = train_numbers[configuration] >= 0

@@ -28,7 +28,7 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
 
     Returns
     -------
-    selected : (n,) int64
+    positions : (n,) int64
         Positions in the order of selection.
     gains : (n,) float64
         Increase of log det(XᵀX + λ) by each selected row, in descending order.
@@ -44,24 +44,26 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     determinant of a kernel matrix, with one new row of its Cholesky factor in each step: O(n_candidates · n) in
     memory and O(n_candidates · n²) in time (L. Chen, G. Zhang and E. Zhou, NeurIPS 2018).
     """
-    candidates, existing = _check_rows(rows, n, existing_rows)
+    candidates, existing = _validate_rows(rows, n, existing_rows)
     scale = compute_column_scales(np.vstack([candidates, existing]))
-    prior = existing / scale
-    moments = prior.T @ prior + RELATIVE_PRIOR_RIDGE * np.eye(len(scale)) * max(1.0, len(candidates) / len(scale))
+    scaled_existing = existing / scale
+    moments = scaled_existing.T @ scaled_existing + RELATIVE_PRIOR_RIDGE * np.eye(len(scale)) * max(
+        1.0, len(candidates) / len(scale)
+    )
     factor = np.linalg.cholesky(moments)
-    whitened = scipy.linalg.solve_triangular(factor, (candidates / scale).T, lower=True, check_finite=False).T
-    pivots = 1.0 + np.einsum("ij,ij->i", whitened, whitened)
-    steps = np.empty((n, len(candidates)))
-    selected, gains = np.empty(n, dtype=np.int64), np.empty(n)
+    whitened_rows = scipy.linalg.solve_triangular(factor, (candidates / scale).T, lower=True, check_finite=False).T
+    pivots = 1.0 + np.einsum("ij,ij->i", whitened_rows, whitened_rows)
+    factor_rows = np.empty((n, len(candidates)))
+    positions, gains = np.empty(n, dtype=np.int64), np.empty(n)
     for k in range(n):
         position = int(np.argmax(pivots))
-        selected[k], gains[k] = position, np.log(max(pivots[position], 1.0))  # below 1 only by rounding
-        row = whitened @ whitened[position] - steps[:k].T @ steps[:k, position]
-        row[position] += 1.0
-        steps[k] = row / np.sqrt(pivots[position])
-        pivots -= steps[k] ** 2
-        pivots[selected[: k + 1]] = -np.inf
-    return selected, gains
+        positions[k], gains[k] = position, np.log(max(pivots[position], 1.0))  # below 1 only by rounding
+        kernel_row = whitened_rows @ whitened_rows[position] - factor_rows[:k].T @ factor_rows[:k, position]
+        kernel_row[position] += 1.0
+        factor_rows[k] = kernel_row / np.sqrt(pivots[position])
+        pivots -= factor_rows[k] ** 2
+        pivots[positions[: k + 1]] = -np.inf
+    return positions, gains
 
 
 def select_farthest_points(points: Array, n: int, existing_points: Array | None = None) -> tuple[Array, Array]:
@@ -78,7 +80,7 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
 
     Returns
     -------
-    selected : (n,) int64
+    positions : (n,) int64
         Positions in the order of selection.
     distances : (n,) float64
         Distance of each selected point to the nearest existing or earlier selected point, in standard deviations, in
@@ -89,26 +91,30 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
     InputError
         As in `select_d_optimal`.
     """
-    candidates, existing = _check_rows(points, n, existing_points)
+    candidates, existing = _validate_rows(points, n, existing_points)
     all_points = np.vstack([candidates, existing])
     mean, spread = all_points.mean(axis=0), all_points.std(axis=0)
-    varies = spread > MIN_RELATIVE_SPREAD * np.abs(all_points).max(axis=0, initial=1e-300)
-    scaled, existing_scaled = ((part - mean)[:, varies] / spread[varies] for part in (candidates, existing))
-    min_distances = np.full(len(scaled), np.inf)
-    for point in existing_scaled:
-        np.minimum(min_distances, np.linalg.norm(scaled - point, axis=1), out=min_distances)
-    selected, distances = np.empty(n, dtype=np.int64), np.empty(n)
+    is_varying = spread > MIN_RELATIVE_SPREAD * np.abs(all_points).max(axis=0, initial=1e-300)
+    scaled_candidates, scaled_existing = (
+        (part - mean)[:, is_varying] / spread[is_varying] for part in (candidates, existing)
+    )
+    min_distances = np.full(len(scaled_candidates), np.inf)
+    for point in scaled_existing:
+        np.minimum(min_distances, np.linalg.norm(scaled_candidates - point, axis=1), out=min_distances)
+    positions, distances = np.empty(n, dtype=np.int64), np.empty(n)
     for k in range(n):
-        is_start = k == 0 and not len(existing_scaled)
-        candidate_distances = np.linalg.norm(scaled, axis=1) if is_start else min_distances
+        is_start = k == 0 and not len(scaled_existing)
+        candidate_distances = np.linalg.norm(scaled_candidates, axis=1) if is_start else min_distances
         position = int(np.argmax(candidate_distances))
-        selected[k], distances[k] = position, candidate_distances[position]
-        np.minimum(min_distances, np.linalg.norm(scaled - scaled[position], axis=1), out=min_distances)
-        min_distances[selected[: k + 1]] = -1.0  # no point is selected twice
-    return selected, distances
+        positions[k], distances[k] = position, candidate_distances[position]
+        np.minimum(
+            min_distances, np.linalg.norm(scaled_candidates - scaled_candidates[position], axis=1), out=min_distances
+        )
+        min_distances[positions[: k + 1]] = -1.0  # no point is selected twice
+    return positions, distances
 
 
-def _check_rows(rows: Array, n: int, existing_rows: Array | None) -> tuple[Array, Array]:
+def _validate_rows(rows: Array, n: int, existing_rows: Array | None) -> tuple[Array, Array]:
     candidates = np.asarray(rows, dtype=np.float64)
     existing = np.asarray(np.empty((0, candidates.shape[-1])) if existing_rows is None else existing_rows, np.float64)
     if candidates.ndim != 2 or existing.ndim != 2 or candidates.shape[1] != existing.shape[1]:

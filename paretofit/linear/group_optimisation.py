@@ -22,7 +22,7 @@ from paretofit.core import Array, InputError, RowKind
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
 RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal; directions that no weighted row determines keep the baseline
-MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot; below it, a column depends on others
+MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot; a column with a smaller pivot depends on others
 MAX_WEIGHT_RATIO = 1e4  # largest ratio of an optimised weight to its initial value, in either direction
 # Errors below which a fit is good enough (eV/atom, eV/Å, GPa). Their squares are added to mean squared errors, because
 # the error of forces that are zero by symmetry may be zero, which has no logarithm.
@@ -121,10 +121,10 @@ class GroupMoments:
         If there are no rows to fit or none held out, or fewer independent rows than columns.
     """
 
-    def __init__(self, X: Array, y: Array, kind: Array, group: Array, held_out: Array, weights: Array) -> None:
-        if held_out.all() or not held_out.any():
+    def __init__(self, X: Array, y: Array, kind: Array, group: Array, is_held_out: Array, weights: Array) -> None:
+        if is_held_out.all() or not is_held_out.any():
             raise InputError("optimising weights requires training rows and held-out rows; one of the sets is empty")
-        is_train = ~held_out
+        is_train = ~is_held_out
         A = X[is_train] * weights[is_train, None]
         scale = np.linalg.norm(A, axis=0)
         if not scale.all() or len(A) < X.shape[1]:
@@ -138,8 +138,8 @@ class GroupMoments:
         self.baseline = scipy.linalg.solve_triangular(R, Q.T @ (y[is_train] * weights[is_train])) / scale
         U = scipy.linalg.solve_triangular(R, (X / scale).T, trans="T", check_finite=False).T
         r = y - X @ self.baseline
-        self.train, self.held_out = (
-            GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (is_train, held_out)
+        self.train_sums, self.held_out_sums = (
+            GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (is_train, is_held_out)
         )
 
     def fit(self, weights: Mapping[GroupKind, float]) -> Array:
@@ -149,8 +149,8 @@ class GroupMoments:
 
     def compute_errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
         """Compute the held-out RMSE of each part."""
-        squares = self.held_out.sum_squared_residuals(self._solve(weights)[0])
-        return dict(zip(self.held_out, np.sqrt(squares / self.held_out.n).tolist(), strict=True))
+        squares = self.held_out_sums.sum_squared_residuals(self._solve(weights)[0])
+        return dict(zip(self.held_out_sums, np.sqrt(squares / self.held_out_sums.n).tolist(), strict=True))
 
     def compute_objective(
         self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
@@ -167,20 +167,20 @@ class GroupMoments:
             Share of each held-out part.
         """
         delta, factor = self._solve(weights)
-        train, held_out = self.train, self.held_out
-        negligible = np.array([NEGLIGIBLE_ERRORS[kind] for _, kind in held_out])
-        squares = held_out.sum_squared_residuals(delta) + held_out.n * negligible**2
-        shares = held_out.gather(importance)
-        slope = (shares / squares) @ (held_out.G @ delta - held_out.c)
+        train_sums, held_out_sums = self.train_sums, self.held_out_sums
+        negligible = np.array([NEGLIGIBLE_ERRORS[kind] for _, kind in held_out_sums])
+        squares = held_out_sums.sum_squared_residuals(delta) + held_out_sums.n * negligible**2
+        shares = held_out_sums.gather(importance)
+        slope = (shares / squares) @ (held_out_sums.G @ delta - held_out_sums.c)
         adjoint = scipy.linalg.cho_solve(factor, slope, check_finite=False)
-        gradient = 2 * train.gather(weights) ** 2 * ((train.c - train.G @ delta) @ adjoint)
-        value = float(shares @ np.log(squares / held_out.n)) / 2
-        return value, dict(zip(train, gradient.tolist(), strict=True))
+        gradient = 2 * train_sums.gather(weights) ** 2 * ((train_sums.c - train_sums.G @ delta) @ adjoint)
+        value = float(shares @ np.log(squares / held_out_sums.n)) / 2
+        return value, dict(zip(train_sums, gradient.tolist(), strict=True))
 
     def _solve(self, weights: Mapping[GroupKind, float]) -> tuple[Array, tuple[Array, bool]]:
         """Return the whitened coefficients minus those of the baseline, ``(p,)``, and the Cholesky factor of M."""
-        squares = self.train.gather(weights) ** 2
-        M, c = np.tensordot(squares, self.train.G, 1), squares @ self.train.c
+        squares = self.train_sums.gather(weights) ** 2
+        M, c = np.tensordot(squares, self.train_sums.G, 1), squares @ self.train_sums.c
         # The floor of the shift keeps M positive definite if all weights are zero.
         M[np.diag_indices(len(c))] += RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / len(c), 1e-300)
         factor = scipy.linalg.cho_factor(M, lower=True, check_finite=False)
@@ -216,24 +216,26 @@ def optimise_weights(
     InputError
         If a part of `importance` is not held out, or a weight is missing or not positive.
     """
-    parts = moments.train.parts
+    parts = moments.train_sums.parts
     _check_weights(moments, initial_weights, importance)
-    origin = np.log([initial_weights[part] for part in parts])
+    initial_log_weights = np.log([initial_weights[part] for part in parts])
     shares = _normalise(importance)
 
-    def compute_cost(logs: Array) -> tuple[float, Array]:
-        value, gradient = moments.compute_objective(dict(zip(parts, np.exp(logs), strict=True)), shares)
-        offset = logs - origin
+    def compute_cost(log_weights: Array) -> tuple[float, Array]:
+        value, gradient = moments.compute_objective(dict(zip(parts, np.exp(log_weights), strict=True)), shares)
+        offset = log_weights - initial_log_weights
         slope = np.array([gradient[part] for part in parts]) + 2 * regulariser * offset
         return value + regulariser * float(offset @ offset), slope
 
-    bounds = [(log - np.log(MAX_WEIGHT_RATIO), log + np.log(MAX_WEIGHT_RATIO)) for log in origin]
+    bounds = [(log - np.log(MAX_WEIGHT_RATIO), log + np.log(MAX_WEIGHT_RATIO)) for log in initial_log_weights]
     options = {"maxiter": max_iterations}
-    optimum = scipy.optimize.minimize(compute_cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    optimum = scipy.optimize.minimize(
+        compute_cost, initial_log_weights, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    )
     weights = dict(zip(parts, np.exp(optimum.x).tolist(), strict=True))
-    initial, final = (moments.compute_objective(mapping, shares)[0] for mapping in (initial_weights, weights))
+    objectives = moments.compute_objective(initial_weights, shares)[0], moments.compute_objective(weights, shares)[0]
     errors = moments.compute_errors(initial_weights), moments.compute_errors(weights)
-    return OptimisedWeights(weights, *errors, (initial, final), int(optimum.nfev))
+    return OptimisedWeights(weights, *errors, objectives, int(optimum.nfev))
 
 
 def trace_weight_front(
@@ -269,12 +271,13 @@ def trace_weight_front(
         parts = dict.fromkeys([*first, *second])
         mixture = {part: (1.0 - share) * first.get(part, 0.0) + share * second.get(part, 0.0) for part in parts}
         optimum = optimise_weights(moments, initial_weights, mixture, regulariser=regulariser)
-        means = (float(np.exp(moments.compute_objective(optimum.weights, shares)[0])) for shares in (first, second))
-        front.append((share, optimum, (next(means), next(means))))
+        means = [float(np.exp(moments.compute_objective(optimum.weights, shares)[0])) for shares in (first, second)]
+        front.append((share, optimum, (means[0], means[1])))
     return front
 
 
 def _normalise(importance: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
+    """Scale the shares so that their sum is 1."""
     total = sum(importance.values())
     return {part: share / total for part, share in importance.items()}
 
@@ -282,11 +285,11 @@ def _normalise(importance: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
 def _check_weights(
     moments: GroupMoments, initial_weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
 ) -> None:
-    for group, kind in moments.train:
+    for group, kind in moments.train_sums:
         if not initial_weights.get((group, kind), 0.0) > 0:
             raise InputError(f"the {kind.name.lower()} weight of group '{group}' must be positive to be optimised")
     for group, kind in importance:
-        if (group, kind) not in moments.held_out:
+        if (group, kind) not in moments.held_out_sums:
             raise InputError(f"group '{group}' has no held-out {kind.name.lower()} rows to measure an error on")
     if not importance or not sum(importance.values()) > 0:
         raise InputError("there is no error to minimise; specify at least one group and kind")

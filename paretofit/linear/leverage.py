@@ -37,12 +37,14 @@ class LeverageScores:
 
     @classmethod
     def from_row_leverages(
-        cls, values: Array, kinds: Array, configuration: Array, rank: int, n_configurations: int
+        cls, row_leverages: Array, kinds: Array, configuration: Array, rank: int, n_configurations: int
     ) -> "LeverageScores":
-        """Build the scores from the leverages of the rows, ``(n,)``, which are also summed by configuration."""
+        """Build the scores from the leverages, kinds and configuration numbers of the rows, ``(n,)`` each."""
         is_energy = kinds == RowKind.ENERGY
-        regular = np.bincount(configuration[is_energy], values[is_energy], n_configurations)
-        return cls(np.minimum(values, 1.0), regular, np.bincount(configuration, values, n_configurations), rank)
+        regular = np.bincount(configuration[is_energy], row_leverages[is_energy], n_configurations)
+        return cls(
+            np.minimum(row_leverages, 1.0), regular, np.bincount(configuration, row_leverages, n_configurations), rank
+        )
 
 
 def leverage_scores(
@@ -53,7 +55,7 @@ def leverage_scores(
     energy_weight: float = 1.0,
     force_weight: float = 1.0,
     stress_weight: float = 1.0,
-    columns: int | None = None,
+    n_columns: int | None = None,
 ) -> LeverageScores:
     """Compute leverage scores: the diagonal of H = X (XᵀX)⁻¹ Xᵀ = U Uᵀ for the weighted rows X = U Σ Vᵀ.
 
@@ -66,8 +68,8 @@ def leverage_scores(
         Number of each row's configuration, 0 to n_configurations - 1.
     energy_weight, force_weight, stress_weight : float
         Factors of the rows of each kind, as in `fit_wls`.
-    columns : int, optional
-        Use only the first `columns` columns (a smaller 2Jmax of a nested model).
+    n_columns : int, optional
+        Use only the first `n_columns` columns (a smaller 2Jmax of a nested model).
 
     Raises
     ------
@@ -81,19 +83,19 @@ def leverage_scores(
     X, numbers = np.asarray(rows, dtype=np.float64), np.asarray(configuration)
     if X.ndim != 2 or 0 in X.shape or not np.isfinite(X).all():
         raise InputError(f"rows must be finite and of the shape (n, p), both at least 1; got {X.shape}")
-    if columns is not None and not 1 <= columns <= X.shape[1]:
-        raise InputError(f"columns must be between 1 and {X.shape[1]}; got {columns}")
+    if n_columns is not None and not 1 <= n_columns <= X.shape[1]:
+        raise InputError(f"columns must be between 1 and {X.shape[1]}; got {n_columns}")
     kinds = parse_row_kinds(kind, len(X))
     if numbers.shape != (len(X),) or numbers.dtype.kind not in "iu" or numbers.min() < 0:
         raise InputError(f"configuration must number the configuration of each of the {len(X)} rows from 0")
-    incomplete = np.setdiff1d(numbers, numbers[kinds == RowKind.ENERGY])
-    if incomplete.size:
-        raise InputError(f"configuration {incomplete[0]} has no energy row, so it has no regular leverage")
-    A = X[:, :columns] * get_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    without_energy_row = np.setdiff1d(numbers, numbers[kinds == RowKind.ENERGY])
+    if without_energy_row.size:
+        raise InputError(f"configuration {without_energy_row[0]} has no energy row, so it has no regular leverage")
+    A = X[:, :n_columns] * get_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A /= compute_column_scales(A)
     basis, rank = compute_column_space(A)
-    values = np.clip(np.einsum("ij,ij->i", basis, basis), 0.0, 1.0)
-    return LeverageScores.from_row_leverages(values, kinds, numbers, rank, int(numbers.max()) + 1)
+    row_leverages = np.clip(np.einsum("ij,ij->i", basis, basis), 0.0, 1.0)
+    return LeverageScores.from_row_leverages(row_leverages, kinds, numbers, rank, int(numbers.max()) + 1)
 
 
 def compute_column_space(A: Array) -> tuple[Array, int]:

@@ -34,13 +34,13 @@ def leave_one_out(
     force_weight: float = 1.0,
     stress_weight: float = 1.0,
     ridge: float = 0.0,
-    unpenalised: int = 0,
+    n_unpenalised: int = 0,
 ) -> Array:
     """Compute the residual of each row in a fit without its group.
 
     Parameters
     ----------
-    rows, targets, kind, energy_weight, force_weight, stress_weight, ridge, unpenalised
+    rows, targets, kind, energy_weight, force_weight, stress_weight, ridge, n_unpenalised
         As in `fit_wls`. With a ridge, the scales of the columns are those of all rows.
     group : (n,) int
         Group of each row: its configuration, or a number that several configurations share.
@@ -62,7 +62,7 @@ def leave_one_out(
     A, WY = X * weights, Y * weights
     A /= compute_column_scales(A)
     if ridge > 0:
-        A = np.vstack([A, build_penalty_rows(A.shape[1], ridge, unpenalised)])
+        A = np.vstack([A, build_penalty_rows(A.shape[1], ridge, n_unpenalised)])
     V = compute_column_space(A)[0][: len(X)]
     residuals = compute_loo_residuals(V, WY - V @ (V.T @ WY), np.asarray(group)) / weights
     return residuals[:, 0] if np.ndim(targets) == 1 else residuals
@@ -82,11 +82,11 @@ def compute_loo_residuals(V: Array, residuals: Array, group: Array) -> Array:
     loo_residuals = np.empty_like(residuals)
     for members in split_by_group(group):
         complement = np.eye(len(members)) - V[members] @ V[members].T
-        values, vectors = scipy.linalg.eigh(complement, check_finite=False)
-        if values[0] < MIN_EIGENVALUE:
+        eigenvalues, eigenvectors = scipy.linalg.eigh(complement, check_finite=False)
+        if eigenvalues[0] < MIN_EIGENVALUE:
             loo_residuals[members] = np.nan
         else:
-            loo_residuals[members] = vectors @ ((vectors.T @ residuals[members]) / values[:, None])
+            loo_residuals[members] = eigenvectors @ ((eigenvectors.T @ residuals[members]) / eigenvalues[:, None])
     return loo_residuals
 
 
@@ -129,14 +129,14 @@ def choose_ridge(
     energy_weight: float = 1.0,
     force_weight: float = 1.0,
     stress_weight: float = 1.0,
-    unpenalised: int = 0,
+    n_unpenalised: int = 0,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> RidgeChoice:
     """Choose for each target the penalty with the smallest leave-one-out loss, and fit with it; one SVD serves all.
 
     Parameters
     ----------
-    rows, targets, kind, group, energy_weight, force_weight, stress_weight, unpenalised
+    rows, targets, kind, group, energy_weight, force_weight, stress_weight, n_unpenalised
         As in `leave_one_out`.
     penalties : tuple of float
         Candidates λ, ascending.
@@ -146,25 +146,29 @@ def choose_ridge(
     A, WY = X * weights, Y * weights
     scale = compute_column_scales(A)
     A /= scale
-    A_free, A_penalised = A[:, :unpenalised], A[:, unpenalised:]
-    F, free_rank = compute_column_space(A_free.copy()) if unpenalised else (A_free, 0)
+    A_unpenalised, A_penalised = A[:, :n_unpenalised], A[:, n_unpenalised:]
+    F, unpenalised_rank = compute_column_space(A_unpenalised.copy()) if n_unpenalised else (A_unpenalised, 0)
     remainder = WY - F @ (F.T @ WY)
     U, s, Vt = scipy.linalg.svd(A_penalised - F @ (F.T @ A_penalised), full_matrices=False, check_finite=False)
     projection = U.T @ remainder
-    choice = BestPenalty()
+    best = BestPenalty()
     for penalty in penalties:
-        filters = s**2 / (s**2 + penalty)
-        V = np.hstack([F, U * np.sqrt(filters)])
-        loo_residuals = compute_loo_residuals(V, remainder - U @ (filters[:, None] * projection), np.asarray(group))
-        choice.update(penalty, loo_residuals, (s / (s**2 + penalty))[:, None] * projection)
+        filter_factors = s**2 / (s**2 + penalty)
+        V = np.hstack([F, U * np.sqrt(filter_factors)])
+        loo_residuals = compute_loo_residuals(
+            V, remainder - U @ (filter_factors[:, None] * projection), np.asarray(group)
+        )
+        best.update(penalty, loo_residuals, (s / (s**2 + penalty))[:, None] * projection)
     beta = np.empty((A.shape[1], Y.shape[1]))
-    beta[unpenalised:] = Vt.T @ choice.solution
-    if unpenalised:
-        beta[:unpenalised] = scipy.linalg.lstsq(A_free, WY - A_penalised @ beta[unpenalised:], check_finite=False)[0]
-    nonzero_values = s[s > compute_rank_tolerance(A.shape) * s.max(initial=0.0)]  # s is empty if no column is penalised
-    condition = float(nonzero_values[0] / nonzero_values[-1]) if len(nonzero_values) else float("inf")
-    residuals, rank = choice.loo_residuals / weights, free_rank + len(nonzero_values)
-    return RidgeChoice(beta / scale[:, None], choice.penalty, residuals, rank, condition)
+    beta[n_unpenalised:] = Vt.T @ best.solution
+    if n_unpenalised:
+        beta[:n_unpenalised] = scipy.linalg.lstsq(
+            A_unpenalised, WY - A_penalised @ beta[n_unpenalised:], check_finite=False
+        )[0]
+    nonzero_s = s[s > compute_rank_tolerance(A.shape) * s.max(initial=0.0)]  # s is empty if no column is penalised
+    condition = float(nonzero_s[0] / nonzero_s[-1]) if len(nonzero_s) else float("inf")
+    residuals, rank = best.loo_residuals / weights, unpenalised_rank + len(nonzero_s)
+    return RidgeChoice(beta / scale[:, None], best.penalty, residuals, rank, condition)
 
 
 class BestPenalty:

@@ -57,7 +57,7 @@ def fit_wls(
     stress_weight: float = 1.0,
     weights: Array | None = None,
     ridge: float = 0.0,
-    unpenalised: int = 0,
+    n_unpenalised: int = 0,
 ) -> Fit:
     """Minimise L = Σ w_E² (ΔE/N)² + Σ w_F² ΔF² + Σ w_S² ΔS² over the coefficients of a linear model.
 
@@ -89,30 +89,30 @@ def fit_wls(
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
     kind_weights = get_row_weights(kinds, energy_weight, force_weight, stress_weight)
-    w = (kind_weights if weights is None else _check_row_weights(weights, len(X)))[:, None]
+    w = (kind_weights if weights is None else _validate_row_weights(weights, len(X)))[:, None]
     if ridge == 0 and len(X) < X.shape[1] and w.all():
         wide_factor = WideFactor.from_rows(X)
         factor, beta = wide_factor.factor, wide_factor.solve(Y, w)
     else:
-        factor, beta = _solve_tall(X * w, Y * w, ridge, unpenalised)
-    return _measure_fit(X @ beta - Y, kinds, beta, factor, n_dimensions=np.ndim(targets))
+        factor, beta = _solve_tall(X * w, Y * w, ridge, n_unpenalised)
+    return _build_fit(X @ beta - Y, kinds, beta, factor, is_vector=np.ndim(targets) == 1)
 
 
-def _solve_tall(A: Array, WY: Array, ridge: float, unpenalised: int) -> tuple[TriangularFactor, Array]:
+def _solve_tall(A: Array, WY: Array, ridge: float, n_unpenalised: int) -> tuple[TriangularFactor, Array]:
     """Factorise the weighted rows A, which are overwritten; return the factor and the coefficients."""
-    scale = compute_column_scales(A)
-    A /= scale
+    column_scales = compute_column_scales(A)
+    A /= column_scales
     if ridge != 0:
-        penalty = build_penalty_rows(A.shape[1], ridge, unpenalised)
+        penalty = build_penalty_rows(A.shape[1], ridge, n_unpenalised)
         A, WY = np.vstack([A, penalty]), np.vstack([WY, np.zeros((len(penalty), WY.shape[1]))])
     p = A.shape[1]
     # Factorising [A | Y] applies Qᵀ to Y without forming Q; with mode "r", qr returns a tuple that contains only R.
     triangle = scipy.linalg.qr(np.hstack([A, WY]), mode="r", overwrite_a=True, check_finite=False)[0]
     factor = TriangularFactor.from_triangle(np.asfortranarray(triangle[:p, :p]), compute_rank_tolerance(A.shape))
-    return factor, factor.solve(triangle[:p, p:]) / scale[:, None]
+    return factor, factor.solve(triangle[:p, p:]) / column_scales[:, None]
 
 
-def _check_row_weights(weights: Array, n: int) -> Array:
+def _validate_row_weights(weights: Array, n: int) -> Array:
     values = np.asarray(weights, dtype=np.float64)
     if values.shape != (n,) or not (np.isfinite(values) & (values >= 0)).all() or not values.any():
         raise InputError(
@@ -121,11 +121,10 @@ def _check_row_weights(weights: Array, n: int) -> Array:
     return values
 
 
-def _measure_fit(residuals: Array, kinds: Array, beta: Array, factor: TriangularFactor, *, n_dimensions: int) -> Fit:
-    """Return a solution with its training errors; for a single target, arrays become vectors and floats."""
+def _build_fit(residuals: Array, kinds: Array, beta: Array, factor: TriangularFactor, *, is_vector: bool) -> Fit:
+    """Build the result with training errors; for a vector of targets, arrays become vectors and floats."""
     rmse = compute_rms_by_kind(residuals, kinds)
     mae = {kind: np.abs(residuals[kinds == kind]).mean(axis=0) for kind in rmse}
-    is_vector = n_dimensions == 1
     named_errors = (
         {kind.name.lower(): float(value[0]) if is_vector else value for kind, value in errors.items()}
         for errors in (rmse, mae)
@@ -175,7 +174,7 @@ class WideFactor:
         return np.asarray(self.Q @ solution) / self.scale[:, None]
 
 
-def build_penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
+def build_penalty_rows(p: int, ridge: float, n_unpenalised: int) -> Array:
     """Build the rows √λ e_j of a ridge, one for each penalised column j: ``(p - unpenalised, p)``.
 
     Raises
@@ -185,7 +184,7 @@ def build_penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
     """
     if not (np.isfinite(ridge) and ridge >= 0):
         raise InputError(f"ridge must be a finite number, not negative; got {ridge}")
-    return np.asarray(np.sqrt(ridge) * np.eye(p)[unpenalised:])
+    return np.asarray(np.sqrt(ridge) * np.eye(p)[n_unpenalised:])
 
 
 def get_row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from paretofit.core import InputError, one_line, suggest_match
+from paretofit.core import InputError, join_lines, suggest_match
 
 MAX_QUOTED_CHARACTERS = 60
 
@@ -45,7 +45,7 @@ def check_column_names(frame: pd.DataFrame, names: Sequence[str], argument: str)
     for position, name in enumerate(names):
         count = int((frame.columns == name).sum())
         if count == 0:
-            columns = [one_line(column) for column in frame.columns]
+            columns = [join_lines(column) for column in frame.columns]
             hint = suggest_match(str(name), columns)
             raise InputError(f"unknown column '{name}' in {argument}; available: {', '.join(columns)}{hint}")
         if count > 1:

@@ -39,7 +39,7 @@ def predict_spreads(
 
 
 def collect_calibration_data(
-    predicted: Sequence[tuple[StructureLabels, StructureLabels]],
+    predictions: Sequence[tuple[StructureLabels, StructureLabels]],
     labels: Sequence[StructureLabels],
     n_atoms: Sequence[int],
     groups: Array,
@@ -48,7 +48,7 @@ def collect_calibration_data(
 
     Parameters
     ----------
-    predicted : sequence of (StructureLabels, StructureLabels)
+    predictions : sequence of (StructureLabels, StructureLabels)
         From `predict_spreads`.
     labels : sequence of StructureLabels
     n_atoms : sequence of int
@@ -57,17 +57,17 @@ def collect_calibration_data(
     """
     calibration = {}
     for kind, name in ((RowKind.ENERGY, "energy"), (RowKind.FORCE, "forces"), (RowKind.STRESS, "stress")):
-        parts = []
-        for k, ((mean, spread), label) in enumerate(zip(predicted, labels, strict=True)):
-            scale = n_atoms[k] if kind == RowKind.ENERGY else 1
-            residual = np.ravel(getattr(label, name)) / scale - np.ravel(getattr(mean, name))
-            part = np.array([np.ravel(getattr(spread, name)), residual, np.full(residual.shape, k)])
-            parts.append(part[:, np.isfinite(residual)])  # missing labels are NaN
-        spreads, residuals, indices = np.concatenate([np.empty((3, 0)), *parts], axis=1)
+        component_arrays = []
+        for k, ((mean, spread), label) in enumerate(zip(predictions, labels, strict=True)):
+            divisor = n_atoms[k] if kind == RowKind.ENERGY else 1
+            residual = np.ravel(getattr(label, name)) / divisor - np.ravel(getattr(mean, name))
+            components = np.array([np.ravel(getattr(spread, name)), residual, np.full(residual.shape, k)])
+            component_arrays.append(components[:, np.isfinite(residual)])  # missing labels are NaN
+        spreads, residuals, indices = np.concatenate([np.empty((3, 0)), *component_arrays], axis=1)
         if len(spreads):
-            structure = indices.astype(np.int64)
-            group = np.asarray(groups, dtype=np.int64)[structure]
-            calibration[kind] = CalibrationData(spreads, residuals, structure, group)
+            structure_indices = indices.astype(np.int64)
+            group = np.asarray(groups, dtype=np.int64)[structure_indices]
+            calibration[kind] = CalibrationData(spreads, residuals, structure_indices, group)
     return calibration
 
 

@@ -52,13 +52,13 @@ class CommitteeCalculator(Calculator):
         check_elements(structure, self.potential.elements)
         if system_changes:
             self.results = {}  # drop those of the previous structure
-        requested = set(properties)
-        if requested & set(GRADES):
+        requested_properties = set(properties)
+        if requested_properties & set(GRADES):
             grades = self.potential.compute_grades(structure)
             self.results |= {"extrapolation_grades": grades, "extrapolation_grade": float(grades.max())}
-        if self.include_members or requested & set(STDS):
+        if self.include_members or requested_properties & set(STDS):
             self.results |= self._compute_spread(structure)
-        if requested - {*STDS, *GRADES}:
+        if requested_properties - {*STDS, *GRADES}:
             self.results |= self._compute_mean(structure)
 
     def _compute_spread(self, atoms: Atoms) -> dict[str, object]:

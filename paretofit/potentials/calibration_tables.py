@@ -31,18 +31,22 @@ def build_calibration_tables(
     """
     slopes, rates, coverages = [], [], []
     test_set = NEW if (table["set"] == NEW).sum() >= MIN_CONFIGURATIONS else "held out"
-    evaluated = table[table["set"] == test_set]
-    rows = components[components["configuration"].isin(evaluated.index) & components["error"].notna()]
+    evaluated_rows = table[table["set"] == test_set]
+    evaluated_components = components[
+        components["configuration"].isin(evaluated_rows.index) & components["error"].notna()
+    ]
     for quantity, kind in KINDS.items():
-        labelled = evaluated[evaluated[f"{quantity}_error"].notna()]
-        if kind not in uncertainty.held_out or len(labelled) < MIN_CONFIGURATIONS:
+        labelled_rows = evaluated_rows[evaluated_rows[f"{quantity}_error"].notna()]
+        if kind not in uncertainty.calibration_data or len(labelled_rows) < MIN_CONFIGURATIONS:
             continue
         line = uncertainty.fit_calibration(kind)
         slopes.append(
             [quantity, line.slope, line.slope_half_width, line.rms_residual * DISPLAY_UNITS[kind][0], test_set]
         )
-        rates += _tabulate_rates(quantity, labelled)
-        coverages += _tabulate_coverage(quantity, uncertainty, test_set, rows[rows["quantity"] == quantity])
+        rates += _tabulate_rates(quantity, labelled_rows)
+        coverages += _tabulate_coverage(
+            quantity, uncertainty, test_set, evaluated_components[evaluated_components["quantity"] == quantity]
+        )
     return {
         "slopes": pd.DataFrame(slopes, columns=list(SLOPE_COLUMNS)),
         "detection": pd.DataFrame(rates, columns=list(RATE_COLUMNS)),
@@ -50,9 +54,9 @@ def build_calibration_tables(
     }
 
 
-def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
+def _tabulate_rates(quantity: str, labelled_rows: pd.DataFrame) -> list[list[Any]]:
     """Return a row of detection rates for each pair of a limit of the disagreement and a limit of the error."""
-    spread, error = (labelled[f"{quantity}_{name}"].to_numpy() for name in ("std", "committee_error"))
+    spread, error = (labelled_rows[f"{quantity}_{name}"].to_numpy() for name in ("std", "committee_error"))
     is_significant = error > MIN_RELATIVE_ERROR * np.median(error)
     spread, error = spread[is_significant], error[is_significant]
     spread_limits, error_limits = _space_limits(spread), _space_limits(error)
@@ -69,15 +73,15 @@ def _tabulate_coverage(
     """Return, for each nominal coverage, the fractions of errors within conformal and within normal intervals."""
     kind = KINDS[quantity]
     factor, _ = DISPLAY_UNITS[kind]
-    n_groups = uncertainty.held_out[kind].n_groups
-    size, std = components["error"].abs().to_numpy(), components["std"].to_numpy()
+    n_groups = uncertainty.calibration_data[kind].n_groups
+    errors, std = components["error"].abs().to_numpy(), components["std"].to_numpy()
     rows = []
     for nominal in NOMINAL_COVERAGES:
         if n_groups * (1 - nominal) < nominal or (interval := uncertainty.fit_interval(kind, nominal)) is None:
             continue  # too few groups for a calibration of this coverage
         half_width = factor * interval.compute_half_width(std / factor)
-        normal = np.mean(size <= norm.ppf((1 + nominal) / 2) * std)
-        rows.append([quantity, nominal, test_set, n_groups, np.mean(size <= half_width), normal])
+        normal_coverage = np.mean(errors <= norm.ppf((1 + nominal) / 2) * std)
+        rows.append([quantity, nominal, test_set, n_groups, np.mean(errors <= half_width), normal_coverage])
     return rows
 
 

@@ -87,25 +87,25 @@ class CommitteeSettings:
             )
 
 
-def partition_training_rows(design: DesignMatrix, level: str, positions: Array, columns: int) -> list[Part]:
+def partition_training_rows(design: DesignMatrix, level: str, positions: Array, n_columns: int) -> list[Part]:
     """Partition the training rows of a design into parts that are reduced in parallel; each part reads its own blocks.
 
     The training configurations are those at `positions`, in ascending order. Each row has the index of its
-    configuration in `positions` as its number, the label at `level` as its target, and the first `columns` columns.
+    configuration in `positions` as its number, the label at `level` as its target, and the first `n_columns` columns.
     """
     is_training = np.zeros(design.n_configurations, dtype=bool)
     is_training[positions] = True
 
     def read_blocks(part: slice) -> Iterator[RowBlock]:
-        for window, rows in design.blocks(row_range=part):
+        for window, rows in design.iterate_blocks(row_range=part):
             configuration = design.configuration[window]
             is_selected = is_training[configuration]
             if is_selected.any():
-                X, Y = rows[is_selected, :columns], design.targets[level][window][is_selected, None]
+                X, Y = rows[is_selected, :n_columns], design.targets[level][window][is_selected, None]
                 numbers = np.searchsorted(positions, configuration[is_selected])
                 yield RowBlock(X, Y, design.kind[window][is_selected], numbers, np.ones(len(X), dtype=bool))
 
-    return [partial(read_blocks, part) for part in split_rows(design.n_rows, columns)]
+    return [partial(read_blocks, part) for part in split_rows(design.n_rows, n_columns)]
 
 
 @dataclass(frozen=True)
@@ -146,14 +146,14 @@ def build_committee(
     basis: SnapBasis,
     fit: CommitteeFit,
     settings: CommitteeSettings,
-    training: Sequence[Atoms],
+    training_structures: Sequence[Atoms],
     calibration_set: LabelledStructures,
     *,
     centre: Array | None = None,
     reference: ReferencePotential | None = None,
     energy_weight: float = 1.0,
     level: str = "",
-    columns: int | None = None,
+    n_columns: int | None = None,
     constraint: ColumnConstraint | None = None,
     context: RunContext,
 ) -> LinearPotential:
@@ -165,7 +165,7 @@ def build_committee(
         Basis with the 2Jmax of the model.
     fit : CommitteeFit
     settings : CommitteeSettings
-    training : sequence of ase.Atoms
+    training_structures : sequence of ase.Atoms
     calibration_set : LabelledStructures
         Held-out structures; if it is empty, there are no intervals.
     centre : (p,) float64, optional
@@ -175,11 +175,11 @@ def build_committee(
         Weight w_E of energies, for leverages.
     level : str
         Level of the labels.
-    columns : int, optional
+    n_columns : int, optional
         Number of leading columns of the fit that belong to the model; the others belong to the labels, such as offsets
         of levels.
     constraint : ColumnConstraint, optional
-        Constraint by which columns were eliminated before the fit, with values for `level`; `columns` counts the
+        Constraint by which columns were eliminated before the fit, with values for `level`; `n_columns` counts the
         eliminated columns too.
     context : RunContext
 
@@ -188,14 +188,14 @@ def build_committee(
     InputError
         If all members are identical.
     """
-    members, leverage = _draw_members(fit, settings, centre, constraint, level)[:, :columns], fit.leverage
+    members, leverage = _draw_members(fit, settings, centre, constraint, level)[:, :n_columns], fit.leverage
     if constraint is None:
         leverage = leverage.restrict_columns(members.shape[1])
     else:
         leverage = expand_leverage(leverage, constraint.restrict_columns(members.shape[1]))
     committee = LinearPotential(basis, members, reference)
-    calibration, roles = calibrate_committee(committee, training, calibration_set, context)
-    grades = fit_linear_grades(basis, training, context)
+    calibration, roles = calibrate_committee(committee, training_structures, calibration_set, context)
+    grades = fit_linear_grades(basis, training_structures, context)
     uncertainty = Uncertainty(
         settings.method, calibration, grades, leverage, energy_weight, roles, settings.coverage, level
     )
@@ -247,18 +247,18 @@ def cross_validate_committee(
     n_columns = potential.coefficients.shape[1]
     mean = _expand(fit.coefficients, constraint, level)
     committees: list[LinearPotential] = []
-    number_of_block = np.full(n_blocks, -1)
+    committee_of_block = np.full(n_blocks, -1)
     for fold in range(int(fold_of_block.max()) + 1):
         try:
-            part = fit.leave_out(np.flatnonzero(fold_of_block == fold))
-            members = _draw_members(part, settings, None, constraint, level)
+            remaining_fit = fit.leave_out(np.flatnonzero(fold_of_block == fold))
+            members = _draw_members(remaining_fit, settings, None, constraint, level)
         except InputError:  # the other folds do not determine the fit, for example if they lack an element
             continue
         # `potential` may be centred on other coefficients than those of the fit; members are shifted by the same amount
         coefficients = potential.mean_coefficients + (members - mean)[:, :n_columns]
-        number_of_block[fold_of_block == fold] = len(committees)
+        committee_of_block[fold_of_block == fold] = len(committees)
         committees.append(replace(potential, coefficients=coefficients, uncertainty=None))
-    return CrossValidation(number_of_block[fit.block_numbers], committees)
+    return CrossValidation(committee_of_block[fit.block_numbers], committees)
 
 
 def _expand(coefficients: Array, constraint: ColumnConstraint | None, level: str) -> Array:
@@ -294,18 +294,20 @@ def expand_leverage(leverage: TrainingLeverage, constraint: ColumnConstraint) ->
     The equations of the constraint are treated as training rows with a very large weight, so that the leverage of a row
     equals that of the row in the retained columns.
     """
-    reduced = leverage.restrict_columns(len(constraint.retained))
-    n, retained = len(constraint.eliminated), reduced.retained_columns
-    R = np.zeros((n + len(retained), n + len(retained)))
-    R[:n, :n] = CONSTRAINT_WEIGHT * np.eye(n)
-    R[:n, n:] = -CONSTRAINT_WEIGHT * constraint.matrix[:, retained]
-    R[n:, n:] = reduced.R
-    return TrainingLeverage(np.concatenate([constraint.eliminated, constraint.retained[retained]]), R)
+    retained_leverage = leverage.restrict_columns(len(constraint.retained_columns))
+    n_eliminated, retained_columns = len(constraint.eliminated_columns), retained_leverage.retained_columns
+    R = np.zeros((n_eliminated + len(retained_columns), n_eliminated + len(retained_columns)))
+    R[:n_eliminated, :n_eliminated] = CONSTRAINT_WEIGHT * np.eye(n_eliminated)
+    R[:n_eliminated, n_eliminated:] = -CONSTRAINT_WEIGHT * constraint.matrix[:, retained_columns]
+    R[n_eliminated:, n_eliminated:] = retained_leverage.R
+    return TrainingLeverage(
+        np.concatenate([constraint.eliminated_columns, constraint.retained_columns[retained_columns]]), R
+    )
 
 
 def calibrate_committee(
     committee: CommitteePotential,
-    training: Sequence[Atoms],
+    training_structures: Sequence[Atoms],
     calibration_set: LabelledStructures,
     context: RunContext,
 ) -> tuple[dict[RowKind, CalibrationData], dict[str, str]]:
@@ -315,7 +317,7 @@ def calibrate_committee(
     ----------
     committee : LinearPotential or MacePotential
         The committee; it does not have to contain an uncertainty.
-    training : sequence of ase.Atoms
+    training_structures : sequence of ase.Atoms
     calibration_set : LabelledStructures
         Held-out structures; may be empty.
     context : RunContext
@@ -327,12 +329,12 @@ def calibrate_committee(
     roles : dict of str to str
         "train" or "held out" by `hash_structure`; a structure in both sets is a training structure.
     """
-    held_out = calibration_set.structures
-    roles = {hash_structure(atoms): HELD_OUT for atoms in held_out}
-    roles |= {hash_structure(atoms): TRAIN for atoms in training}
-    predicted = predict_spreads(committee, held_out, context)
-    n_atoms = [len(atoms) for atoms in held_out]
-    calibration = collect_calibration_data(predicted, calibration_set.labels, n_atoms, calibration_set.groups)
+    held_out_structures = calibration_set.structures
+    roles = {hash_structure(atoms): HELD_OUT for atoms in held_out_structures}
+    roles |= {hash_structure(atoms): TRAIN for atoms in training_structures}
+    predictions = predict_spreads(committee, held_out_structures, context)
+    n_atoms = [len(atoms) for atoms in held_out_structures]
+    calibration = collect_calibration_data(predictions, calibration_set.labels, n_atoms, calibration_set.groups)
     n_labelled = {kind: len(np.unique(data.configuration)) for kind, data in calibration.items()}
     kinds = [kind for kind, count in n_labelled.items() if count >= MIN_CALIBRATION_CONFIGURATIONS]
     return {kind: calibration[kind] for kind in kinds}, roles
@@ -345,23 +347,24 @@ def format_committee(potential: LinearPotential) -> str:
         return "no committee"
     coverage = f"{100 * uncertainty.coverage:g} % intervals"
     lines = [f"committee of {len(potential.coefficients)} by {uncertainty.method}"]
-    for kind, held_out in uncertainty.held_out.items():
+    for kind, calibration_data in uncertainty.calibration_data.items():
         factor, unit = DISPLAY_UNITS[kind]
         line, interval = uncertainty.fit_calibration(kind), uncertainty.fit_interval(kind)
-        rmse = factor * float(np.sqrt(np.mean(held_out.residual**2)))
+        rmse = factor * float(np.sqrt(np.mean(calibration_data.residual**2)))
         interval_text = f"too few for {coverage}"
         if interval is not None:
-            half_width = factor * float(np.median(interval.compute_half_width(held_out.spread)))
+            half_width = factor * float(np.median(interval.compute_half_width(calibration_data.spread)))
             interval_text = f"median half width of the {coverage} {half_width:.4g} {unit}"
         lines.append(
-            f"{kind.name.lower():6} held out: rmse {rmse:.4g} {unit} on {len(np.unique(held_out.configuration))} "
-            f"configurations; {interval_text}; disagreement = {line.slope:.3g} ± {line.slope_half_width:.2g} × error"
+            f"{kind.name.lower():6} held out: rmse {rmse:.4g} {unit} on "
+            f"{len(np.unique(calibration_data.configuration))} configurations; {interval_text}; "
+            f"disagreement = {line.slope:.3g} ± {line.slope_half_width:.2g} × error"
         )
-    if uncertainty.held_out and RowKind.STRESS not in uncertainty.held_out:
+    if uncertainty.calibration_data and RowKind.STRESS not in uncertainty.calibration_data:
         lines.append("stresses are not calibrated: too few held-out configurations have a stress label")
-    if potential.basis.quadratic and not all(grade.quadratic for grade in uncertainty.environments.values()):
+    if potential.basis.quadratic and not all(grade.quadratic for grade in uncertainty.environment_grades.values()):
         lines.append("grades use linear descriptors only, because there are fewer than two training atoms per column")
-    if not uncertainty.held_out:
+    if not uncertainty.calibration_data:
         lines.append(
             "standard deviations and grades only: without held-out configurations, intervals are not calibrated"
         )

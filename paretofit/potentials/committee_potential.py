@@ -29,7 +29,7 @@ class CommitteePotential(ABC):
     def known_configurations(self) -> TrainingRecord | None:
         """Training and held-out configurations, if known, from the committee or the record of a single potential."""
         if self.uncertainty is None:
-            return getattr(self, "training", None)
+            return getattr(self, "training_record", None)
         return TrainingRecord(self.uncertainty.structure_roles, self.uncertainty.level)
 
     @abstractmethod

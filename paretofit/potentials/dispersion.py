@@ -88,9 +88,9 @@ def overlay_commands(commands: Sequence[str], added_commands: Sequence[str]) -> 
     is_simple = not style.startswith("hybrid")
     if not is_simple and not style.startswith("hybrid/overlay"):
         raise InputError(f"a potential of style {style.split()[0]} cannot be overlaid; write it as hybrid/overlay")
-    base = f"hybrid/overlay {style}" if is_simple else style
+    combined_style = f"hybrid/overlay {style}" if is_simple else style
     lines = [
-        f"pair_style {base} {added_commands[0].split(None, 1)[1]}" if line.split()[:1] == ["pair_style"]
+        f"pair_style {combined_style} {added_commands[0].split(None, 1)[1]}" if line.split()[:1] == ["pair_style"]
         else _insert_style(line, style.split()[0]) if is_simple else line
         for line in commands
     ]  # fmt: skip

@@ -25,30 +25,32 @@ MAX_LISTED_OUTLIERS = 5
 
 def build_evaluation_tables(
     potential: CommitteePotential,
-    labelled: LabelledStructures,
-    infos: Sequence[dict[str, Any]],
+    labelled_structures: LabelledStructures,
+    info_records: Sequence[dict[str, Any]],
     assessments: Sequence[Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tabulate errors and error bars, in one table with a row per configuration and one with a row per component."""
-    known = potential.known_configurations
-    rows, parts = [], []
-    configurations = zip(labelled.structures, labelled.labels, infos, assessments, strict=True)
+    training_record = potential.known_configurations
+    rows, component_arrays = [], []
+    configurations = zip(
+        labelled_structures.structures, labelled_structures.labels, info_records, assessments, strict=True
+    )
     for k, (atoms, label, info, assessment) in enumerate(configurations):
         row: dict[str, Any] = {
             "id": info["id"],
             "config_type": str(info.get("config_type", "")),
             "n_atoms": len(atoms),
-            "set": UNKNOWN if known is None else find_role(known.structure_roles, atoms) or NEW,
+            "set": UNKNOWN if training_record is None else find_role(training_record.structure_roles, atoms) or NEW,
         }
         for quantity in QUANTITIES:
-            part = _compare_components(quantity, label, assessment, len(atoms))
-            row |= _summarise_components(quantity, part)
-            parts.append((k, quantity, part))
+            components = _compare_components(quantity, label, assessment, len(atoms))
+            row |= _summarise_components(quantity, components)
+            component_arrays.append((k, quantity, components))
         if isinstance(assessment, Assessment):
             grade = assessment.grade
             row |= {"extrapolation_grade": grade, "verdict": classify_grade(grade), "leverage": assessment.leverage}
         rows.append(row)
-    return pd.DataFrame(rows), _stack_components(parts)
+    return pd.DataFrame(rows), _stack_components(component_arrays)
 
 
 def tabulate_components(label: StructureLabels, assessment: Any, n_atoms: int) -> pd.DataFrame:
@@ -61,12 +63,14 @@ def tabulate_components(label: StructureLabels, assessment: Any, n_atoms: int) -
     )
 
 
-def _stack_components(parts: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.DataFrame:
+def _stack_components(component_arrays: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.DataFrame:
     """Combine the components of all configurations into one table; components without a prediction are omitted."""
-    lengths = [len(part["error"]) for _, _, part in parts]
-    table = pd.DataFrame({name: np.concatenate([part[name] for _, _, part in parts]) for name in COMPONENTS})
-    table["configuration"] = np.repeat([k for k, _, _ in parts], lengths)
-    table["quantity"] = np.repeat([quantity for _, quantity, _ in parts], lengths)
+    lengths = [len(components["error"]) for _, _, components in component_arrays]
+    table = pd.DataFrame(
+        {name: np.concatenate([components[name] for _, _, components in component_arrays]) for name in COMPONENTS}
+    )
+    table["configuration"] = np.repeat([k for k, _, _ in component_arrays], lengths)
+    table["quantity"] = np.repeat([quantity for _, quantity, _ in component_arrays], lengths)
     return table[table["prediction"].notna()].reset_index(drop=True)
 
 
@@ -75,19 +79,19 @@ def _compare_components(quantity: str, label: StructureLabels, assessment: Any, 
     attribute = QUANTITIES[quantity]
     factor, _ = DISPLAY_UNITS[KINDS[quantity]]
     label_factor = factor if quantity == "stress" else 1.0  # labels and predictions in eV/atom, eV/Å, GPa
-    scale = n_atoms if quantity == "energy" else 1
-    label_values, predictions = (np.ravel(getattr(source, attribute)) / scale for source in (label, assessment))
-    part = {"label": label_factor * label_values, "prediction": label_factor * predictions}
-    part["error"] = factor * (predictions - label_values)
+    divisor = n_atoms if quantity == "energy" else 1
+    label_values, predictions = (np.ravel(getattr(source, attribute)) / divisor for source in (label, assessment))
+    components = {"label": label_factor * label_values, "prediction": label_factor * predictions}
+    components["error"] = factor * (predictions - label_values)
     for name in ("std", "interval"):
         values = getattr(assessment, f"{attribute}_{name}", np.nan)
-        part[name] = factor * np.broadcast_to(np.ravel(values), predictions.shape)
-    return part
+        components[name] = factor * np.broadcast_to(np.ravel(values), predictions.shape)
+    return components
 
 
-def _summarise_components(quantity: str, part: dict[str, Array]) -> dict[str, float]:
+def _summarise_components(quantity: str, components: dict[str, Array]) -> dict[str, float]:
     """Summarise one quantity of a configuration as entries of a table row."""
-    error, std, interval = part["error"], part["std"], part["interval"]
+    error, std, interval = components["error"], components["std"], components["interval"]
     # The energy has a single component; its sign is kept.
     row = {f"{quantity}_error": float(error[0]) if quantity == "energy" else _root_mean_square(error)}
     if np.isfinite(std).any():
@@ -126,11 +130,13 @@ def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFr
         row: dict[str, Any] = {"set": name, "verdict": grade, "configurations": int(mask.sum())}
         group_components = components[components["configuration"].isin(np.flatnonzero(mask))]
         for quantity in QUANTITIES:
-            part = group_components[group_components["quantity"] == quantity]
-            row[f"{quantity}_rmse"] = _root_mean_square(part["error"])
-            if part["std"].notna().any():
-                row[f"{quantity}_std"] = _root_mean_square(part["std"])
-                row[f"{quantity}_inside"] = _compute_coverage(part["error"], part["interval"])
+            quantity_components = group_components[group_components["quantity"] == quantity]
+            row[f"{quantity}_rmse"] = _root_mean_square(quantity_components["error"])
+            if quantity_components["std"].notna().any():
+                row[f"{quantity}_std"] = _root_mean_square(quantity_components["std"])
+                row[f"{quantity}_inside"] = _compute_coverage(
+                    quantity_components["error"], quantity_components["interval"]
+                )
                 row[f"{quantity}_rank"] = _compute_rank_correlation(table[mask], quantity)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -149,10 +155,10 @@ def list_outliers(table: pd.DataFrame) -> list[str]:
                 + f", {error:.4g})"
                 for k, error in zip(outliers.index.tolist(), outliers.head(MAX_LISTED_OUTLIERS), strict=False)
             ]
-            more = f" and {len(outliers) - len(names)} others" if len(outliers) > len(names) else ""
+            omitted_text = f" and {len(outliers) - len(names)} others" if len(outliers) > len(names) else ""
             lines.append(
                 f"{quantity} outliers, above {MIN_OUTLIER_RATIO:g} times the median error of {median:.4g} {unit}: "
-                f"configurations {', '.join(names)}{more}"
+                f"configurations {', '.join(names)}{omitted_text}"
             )
     return lines
 

@@ -17,8 +17,8 @@ from paretofit.core import (
     copy_without_constraints,
     create_temporary_folder,
     get_shared_lammps,
+    join_lines,
     lammps_calculator,
-    one_line,
     remove_file,
 )
 from paretofit.potentials import snap_format
@@ -49,7 +49,7 @@ class LinearPotential(CommitteePotential):
     reference : ReferencePotential or None
     uncertainty : Uncertainty or None
         Calibration and training set of a committee.
-    training : TrainingRecord or None
+    training_record : TrainingRecord or None
         Training set of a single potential.
     """
 
@@ -57,7 +57,7 @@ class LinearPotential(CommitteePotential):
     coefficients: Array
     reference: descriptors.ReferencePotential | None = None
     uncertainty: Uncertainty | None = None
-    training: TrainingRecord | None = None
+    training_record: TrainingRecord | None = None
 
     @classmethod
     def read(cls, path: Path | str) -> LinearPotential:
@@ -72,25 +72,28 @@ class LinearPotential(CommitteePotential):
             If a file is missing or does not belong to a SNAP potential, or the committee belongs to another potential.
         """
         basis, coefficients, reference = snap_format.read_snap(Path(path))
-        committee = snap_format.resolve_snap_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
-        if not committee.is_file():
-            record = snap_format.resolve_snap_paths(Path(path))[0].with_suffix(RECORD_SUFFIX)
-            training = TrainingRecord.read(record, coefficients) if record.is_file() else None
-            return cls(basis, coefficients, reference, training=training)
-        members, uncertainty = read_committee(committee)
+        committee_file = snap_format.resolve_snap_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
+        if not committee_file.is_file():
+            record_file = snap_format.resolve_snap_paths(Path(path))[0].with_suffix(RECORD_SUFFIX)
+            training_record = TrainingRecord.read(record_file, coefficients) if record_file.is_file() else None
+            return cls(basis, coefficients, reference, training_record=training_record)
+        members, uncertainty = read_committee(committee_file)
         is_match = members.shape[1:] == coefficients.shape
         if is_match:  # compare them as LAMMPS uses them: with chemflag, coefficients of equal components were averaged
-            mean, stored = (
+            mean_coefficients, stored_coefficients = (
                 snap_format.to_lammps_coefficients(basis, values) for values in (members.mean(axis=0), coefficients)
             )
-            is_match = bool(np.abs(mean - stored).max() <= MAX_COEFFICIENT_MISMATCH * np.abs(stored).max())
+            is_match = bool(
+                np.abs(mean_coefficients - stored_coefficients).max()
+                <= MAX_COEFFICIENT_MISMATCH * np.abs(stored_coefficients).max()
+            )
         if not is_match:
             raise InputError(
-                f"{committee} does not belong to the potential with the same name; fit again, or remove the file"
+                f"{committee_file} does not belong to the potential with the same name; fit again, or remove the file"
             )
         return cls(basis, members, reference, uncertainty)
 
-    def member(self, k: int) -> LinearPotential:
+    def get_member(self, k: int) -> LinearPotential:
         """Return one member of a committee as a single potential."""
         members = np.atleast_2d(self.coefficients)
         if not 0 <= k < len(members):
@@ -172,21 +175,23 @@ class LinearPotential(CommitteePotential):
         ``NAME.training.json``. Such files of an earlier potential with the same name are removed.
         """
         files = self.write_mean(folder, name)
-        committee, record = (files.coefficients.with_suffix(suffix) for suffix in (COMMITTEE_SUFFIX, RECORD_SUFFIX))
-        remove_file(record)  # existing files would belong to another potential
+        committee_file = files.coefficients.with_suffix(COMMITTEE_SUFFIX)
+        record_file = files.coefficients.with_suffix(RECORD_SUFFIX)
+        remove_file(record_file)  # existing files would belong to another potential
         if self.coefficients.ndim == 1:
-            remove_file(committee)
-            if self.training is not None:
-                self.training.write(record, snap_format.read_snap(files.coefficients)[1])  # digits as read back
+            remove_file(committee_file)
+            if self.training_record is not None:
+                _, stored_coefficients, _ = snap_format.read_snap(files.coefficients)  # rounded as in the file
+                self.training_record.write(record_file, stored_coefficients)
         else:
-            write_committee(committee, self.coefficients, self.uncertainty)
+            write_committee(committee_file, self.coefficients, self.uncertainty)
         return files
 
     def write_mean(self, folder: Path | str, name: str = "potential") -> snap_format.SnapFiles:
         """Write only the LAMMPS files, for a committee those of its mean, and return their paths."""
         return snap_format.write_snap(Path(folder), name, self.basis, self.mean_coefficients, reference=self.reference)
 
-    def calculator(self, *, include_members: bool = False) -> LinearCalculator:
+    def create_calculator(self, *, include_members: bool = False) -> LinearCalculator:
         """Create an ASE calculator that uses LAMMPS, so that MD of hundreds of atoms is as fast as in LAMMPS.
 
         With `include_members`, ``results`` contains the values of every member; see `CommitteeCalculator`.
@@ -221,7 +226,7 @@ def check_exported_files(
             max_deviation, config_id = _measure_deviation(files, potential, structures)
         except Exception as error:  # LAMMPS raises its own exceptions
             raise InputError(
-                f"LAMMPS cannot use {files.include}: {one_line(error)}; do not use the written files"
+                f"LAMMPS cannot use {files.include}: {join_lines(error)}; do not use the written files"
             ) from error
     if not max_deviation <= MAX_DEVIATION:
         raise InputError(
@@ -235,20 +240,22 @@ def _measure_deviation(
     files: snap_format.SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]
 ) -> tuple[float, str]:
     """Return the maximum relative deviation of LAMMPS from the model, and the id of the configuration concerned."""
-    mean = potential.without_uncertainty()
+    mean_potential = potential.without_uncertainty()
     calculator = lammps_calculator([f"include {quote_path(files.include.name)}"], files.elements)
     max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
-        expected = mean.predict(atoms)
+        prediction = mean_potential.predict(atoms)
         copy = copy_without_constraints(atoms)
         copy.calc = calculator
         with descriptors.translate_lammps_errors(atoms):
-            energies = expected.energy / len(atoms), copy.get_potential_energy() / len(atoms)
-            pairs = [energies, (expected.forces, copy.get_forces())]
+            energies = prediction.energy / len(atoms), copy.get_potential_energy() / len(atoms)
+            pairs = [energies, (prediction.forces, copy.get_forces())]
             if atoms.pbc.all():
-                pairs.append((expected.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
-        for (model, exported), min_scale in zip(pairs, MIN_SCALES, strict=False):
-            deviation = float(np.abs(model - exported).max() / max(min_scale, float(np.abs(model).max())))
+                pairs.append((prediction.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
+        for (model_values, lammps_values), min_scale in zip(pairs, MIN_SCALES, strict=False):
+            deviation = float(
+                np.abs(model_values - lammps_values).max() / max(min_scale, float(np.abs(model_values).max()))
+            )
             if not deviation <= max_deviation:  # also true for NaN
                 max_deviation, config_id = deviation, str(atoms.info.get("config_id", k))
     return max_deviation, config_id

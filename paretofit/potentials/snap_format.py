@@ -106,13 +106,13 @@ def write_snap(
         If no 2Jmax has this number of columns, a coefficient is not finite, or LAMMPS cannot read the name.
     """
     check_potential_name(name)
-    model = _select_basis(basis, len(coefficients))
+    model_basis = _select_basis(basis, len(coefficients))
     if not np.isfinite(coefficients).all():
         raise InputError(f"the potential '{name}' has coefficients that are not finite; fit it again with a ridge")
     coefficient_file, parameter_file, include_file = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
-    files = SnapFiles(coefficient_file, parameter_file, include_file, list(model.elements), reference)
-    write_text(files.coefficients, _format_coefficients(model, coefficients))
-    write_text(files.parameters, _format_parameters(model))
+    files = SnapFiles(coefficient_file, parameter_file, include_file, list(model_basis.elements), reference)
+    write_text(files.coefficients, _format_coefficients(model_basis, coefficients))
+    write_text(files.parameters, _format_parameters(model_basis))
     write_text(files.include, _format_include(files))
     return files
 
@@ -125,9 +125,9 @@ def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
     have equal coefficients (``SNA::compute_yi`` uses one coefficient for all). The coefficients are therefore averaged.
     """
     n_elements = len(basis.elements)
-    local = np.empty(basis.n_features - n_elements)
-    local[basis.lammps_columns] = coefficients[n_elements:]
-    table = np.column_stack([coefficients[:n_elements], local.reshape(n_elements, -1)])
+    lammps_coefficients = np.empty(basis.n_features - n_elements)
+    lammps_coefficients[basis.lammps_columns] = coefficients[n_elements:]
+    table = np.column_stack([coefficients[:n_elements], lammps_coefficients.reshape(n_elements, -1)])
     if basis.chemflag:
         _average_equal_components(basis, table)
     return table
@@ -136,25 +136,25 @@ def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
 def _average_equal_components(basis: SnapBasis, table: Array) -> None:
     """Replace the coefficients of equal components, and of their products, by their mean, in place."""
     K = basis.n_components
-    equal: dict[tuple[tuple[int, int], ...], list[int]] = {}  # by their (j, element) pairs
+    equal_components: dict[tuple[tuple[int, int], ...], list[int]] = {}  # by their (j, element) pairs
     for k, (e1, e2, e3, j1, j2, j) in enumerate(basis.lammps_components):
-        equal.setdefault(tuple(sorted([(j1, e1), (j2, e2), (j, e3)])), []).append(k)
-    average = np.zeros((K, K))
-    for members in equal.values():
-        average[np.ix_(members, members)] = 1 / len(members)
+        equal_components.setdefault(tuple(sorted([(j1, e1), (j2, e2), (j, e3)])), []).append(k)
+    averaging_matrix = np.zeros((K, K))
+    for members in equal_components.values():
+        averaging_matrix[np.ix_(members, members)] = 1 / len(members)
     triangle = np.triu_indices(K)
     for row in table:
-        row[1 : K + 1] = average @ row[1 : K + 1]
+        row[1 : K + 1] = averaging_matrix @ row[1 : K + 1]
         if basis.quadratic:
             products = np.zeros((K, K))
             products[triangle] = row[K + 1 :]
-            symmetric = products + products.T - np.diag(np.diag(products))
-            row[K + 1 :] = (average @ symmetric @ average)[triangle]
+            symmetric_products = products + products.T - np.diag(np.diag(products))
+            row[K + 1 :] = (averaging_matrix @ symmetric_products @ averaging_matrix)[triangle]
 
 
 def _select_basis(basis: SnapBasis, n_columns: int) -> SnapBasis:
     """Return the basis with its 2Jmax reduced so that it has this number of columns."""
-    sizes = {basis.columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
+    sizes = {basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
     if n_columns not in sizes:
         raise InputError(f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(sizes)}")
     return SnapBasis(**{**basis.model_dump(), "twojmax": sizes[n_columns]})  # a copy would keep the cached properties
@@ -313,8 +313,8 @@ def _parse_parameter(path: Path, key: str, text: str) -> float:
     except ValueError as error:
         raise InputError(f"{path}: '{key}' must be a number; got '{text}'") from error
     if key not in PARAMETERS:
-        if value != (expected := OBSOLETE_PARAMETERS.get(key, 0)):
-            raise InputError(f"{path}: '{key} {text}' is not supported; it must be {expected}")
+        if value != (expected_value := OBSOLETE_PARAMETERS.get(key, 0)):
+            raise InputError(f"{path}: '{key} {text}' is not supported; it must be {expected_value}")
         return value
     value_type = PARAMETERS[key][1]
     if not np.isfinite(value):

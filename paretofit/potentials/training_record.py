@@ -11,7 +11,7 @@ from typing import Self
 
 from ase import Atoms
 
-from paretofit.core import Array, InputError, hash_array, one_line, write_text
+from paretofit.core import Array, InputError, hash_array, join_lines, write_text
 from paretofit.uncertainty import HELD_OUT, TRAIN, hash_structure
 
 RECORD_SUFFIX = ".training.json"
@@ -61,7 +61,7 @@ class TrainingRecord:
             version, digest, level = content["version"], content["coefficients"], str(content["level"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{path} is not a complete training record ({one_line(error)}); remove it, or fit again"
+                f"{path} is not a complete training record ({join_lines(error)}); remove it, or fit again"
             ) from error
         if version != FILE_VERSION:
             raise InputError(f"{path} is a training record of version {version}, but this paretofit reads version "

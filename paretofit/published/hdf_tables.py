@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms, units
 
-from paretofit.core import InputError, check_choice, check_new_paths, one_line
+from paretofit.core import InputError, check_choice, check_new_paths, join_lines
 from paretofit.dataset import (
     ImportSummary,
     Label,
@@ -203,10 +203,10 @@ def _read_hdf_table(path: Path) -> pd.DataFrame:
         table = pd.read_hdf(path)
     except ImportError as error:
         if "tables" not in str(error):  # a class in the pickle is not installed
-            raise InputError(f"{path} contains objects that cannot be loaded: {one_line(error)}") from error
+            raise InputError(f"{path} contains objects that cannot be loaded: {join_lines(error)}") from error
         raise InputError(f"{path} requires PyTables; install it with: pip install 'paretofit[published]'") from error
     except Exception as error:  # a pickle can raise any exception
-        reason = one_line(error).rpartition("End of HDF5 error back trace ")[2] or type(error).__name__
+        reason = join_lines(error).rpartition("End of HDF5 error back trace ")[2] or type(error).__name__
         raise InputError(f"{path} cannot be read as a pandas table: {reason}") from error
     if not isinstance(table, pd.DataFrame):
         raise InputError(f"{path} must contain one table; it contains a {type(table).__name__}")

@@ -73,18 +73,18 @@ class _TableFormat:
 
 _FIT_KEYS = ("Energy Weight", "2Jmax", "Train Precision")
 _SUBSET_KEYS = ("Subsample size", *_FIT_KEYS)
-_TESTS = ("Testing {} RMSE (train precision)", "Testing {} RMSE (6th precision)")
-_WEIGHTS = _TableFormat("weights", _FIT_KEYS, "Training {} RMSE (train precision)", *_TESTS)
-_WEIGHTED_SAMPLING = _TableFormat(
-    "samplings and weights", _SUBSET_KEYS, "Subsampled {} RMSE (train precision)", *_TESTS
+_TEST_COLUMNS = ("Testing {} RMSE (train precision)", "Testing {} RMSE (6th precision)")
+_WEIGHTS_FORMAT = _TableFormat("weights", _FIT_KEYS, "Training {} RMSE (train precision)", *_TEST_COLUMNS)
+_WEIGHTED_SAMPLING_FORMAT = _TableFormat(
+    "samplings and weights", _SUBSET_KEYS, "Subsampled {} RMSE (train precision)", *_TEST_COLUMNS
 )
-_SAMPLING = _TableFormat(
+_SAMPLING_FORMAT = _TableFormat(
     "samplings",
     (*_SUBSET_KEYS, "Error Precision", "Sampling Method"),
     *("Subsampled {} RMSE", "Testing {} RMSE", "Testing {} RMSE"),
 )
 # In order of priority, because the first format has all columns of the last.
-TABLE_FORMATS = (_WEIGHTED_SAMPLING, _SAMPLING, _WEIGHTS)
+TABLE_FORMATS = (_WEIGHTED_SAMPLING_FORMAT, _SAMPLING_FORMAT, _WEIGHTS_FORMAT)
 
 
 def read_published(
@@ -135,12 +135,12 @@ def _parse_costs(cost_per_configuration: Mapping[str, float]) -> dict[str, float
 
 
 def _read_result_table(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
-    frame = read_table(path)
-    table_format = _detect_format(path, frame)
-    if frame.empty:
+    published_table = read_table(path)
+    table_format = _detect_format(path, published_table)
+    if published_table.empty:
         raise InputError(f"{path}: the table has no rows; at least one is needed")
     try:
-        numbers = extract_numbers(frame, [name for name in table_format.columns if name != "Sampling Method"])
+        numbers = extract_numbers(published_table, [name for name in table_format.columns if name != "Sampling Method"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     level = _parse_levels(path, numbers["Train Precision"], costs, "Train Precision")
@@ -148,7 +148,7 @@ def _read_result_table(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
     table = pd.DataFrame({
         "twojmax": _parse_counts(path, numbers, "2Jmax"),
         "level": level,
-        "sampling": _parse_sampling_methods(path, frame, table_format),
+        "sampling": _parse_sampling_methods(path, published_table, table_format),
         "n_train": _parse_counts(path, numbers, "Subsample size") if has_subsets else N_CONFIGURATIONS,
         "w_energy": numbers["Energy Weight"].astype(float),
         "w_force": 1.0,
@@ -156,16 +156,18 @@ def _read_result_table(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
     })  # fmt: skip
     table["label_seconds"] = table["n_train"] * table["level"].map(dict(costs)).astype(float)
     table["_error_level"] = level
-    if table_format is _SAMPLING:
+    if table_format is _SAMPLING_FORMAT:
         table["_error_level"] = _parse_levels(path, numbers["Error Precision"], costs, "Error Precision")
         table.loc[table["_error_level"] != level, ["train_energy", "train_force", "test_energy", "test_force"]] = np.nan
         table.loc[table["_error_level"] != list(costs)[-1], ["ref_energy", "ref_force"]] = np.nan
     return table
 
 
-def _detect_format(path: Path, frame: pd.DataFrame) -> _TableFormat:
+def _detect_format(path: Path, published_table: pd.DataFrame) -> _TableFormat:
     """Return the format whose columns the table has; an error lists the missing columns of the most similar format."""
-    missing_columns = {entry: [name for name in entry.columns if name not in frame.columns] for entry in TABLE_FORMATS}
+    missing_columns = {
+        entry: [name for name in entry.columns if name not in published_table.columns] for entry in TABLE_FORMATS
+    }
     table_format = min(TABLE_FORMATS, key=lambda entry: len(missing_columns[entry]))
     if missing_columns[table_format]:
         raise InputError(
@@ -180,9 +182,9 @@ def _parse_counts(path: Path, numbers: pd.DataFrame, name: str) -> pd.Series:
     values = numbers[name].to_numpy(dtype=float)
     is_invalid = ~(np.isfinite(values) & (values > 0) & (values == np.round(values)))
     if is_invalid.any():
-        first = int(np.argmax(is_invalid))
-        row = f"data row {first + 1}"
-        raise InputError(f"{path}: '{name}' must be a positive whole number; got {values[first]:g} in {row}")
+        first_position = int(np.argmax(is_invalid))
+        row = f"data row {first_position + 1}"
+        raise InputError(f"{path}: '{name}' must be a positive whole number; got {values[first_position]:g} in {row}")
     return pd.Series(values.astype(np.int64), index=numbers.index)
 
 
@@ -196,11 +198,11 @@ def _parse_levels(path: Path, column: pd.Series, costs: Mapping[str, float], nam
     return names
 
 
-def _parse_sampling_methods(path: Path, frame: pd.DataFrame, table_format: _TableFormat) -> pd.Series | str:
+def _parse_sampling_methods(path: Path, published_table: pd.DataFrame, table_format: _TableFormat) -> pd.Series | str:
     """Return paretofit's names of the sampling methods; one name for a table that does not record them."""
-    if table_format is not _SAMPLING:
-        return "leverage" if table_format is _WEIGHTED_SAMPLING else "random"
-    names = frame["Sampling Method"].astype(str)
+    if table_format is not _SAMPLING_FORMAT:
+        return "leverage" if table_format is _WEIGHTED_SAMPLING_FORMAT else "random"
+    names = published_table["Sampling Method"].astype(str)
     for name in sorted(set(names)):
         check_choice(f"{path}: 'Sampling Method'", name, _SAMPLING_METHODS)
     return names.map(_SAMPLING_METHODS)

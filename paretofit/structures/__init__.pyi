@@ -12,8 +12,8 @@ from .filters import CandidateFilter as CandidateFilter
 from .filters import get_radius as get_radius
 from .filters import is_too_close as is_too_close
 from .geometry import check_empty_space as check_empty_space
+from .geometry import find_nearest_distance as find_nearest_distance
 from .geometry import find_shortest_pair_distances as find_shortest_pair_distances
 from .geometry import list_elements as list_elements
-from .geometry import nearest_distance as nearest_distance
 from .structure_vectors import make_comparison_basis as make_comparison_basis
 from .structure_vectors import make_mean_descriptor as make_mean_descriptor

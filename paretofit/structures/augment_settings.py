@@ -184,9 +184,9 @@ class AugmentSettings(StrictSettings):
             raise ValueError("'clusters.min_atoms' must be at most 'clusters.max_atoms'")
         if clusters.count and clusters.min_atoms > self.max_atoms:
             raise ValueError(f"'clusters.min_atoms' must be at most 'max_atoms', {self.max_atoms}")
-        largest = entropy.n_atoms_range[1]
-        if entropy.count and largest > self.max_atoms:
+        max_entropy_atoms = entropy.n_atoms_range[1]
+        if entropy.count and max_entropy_atoms > self.max_atoms:
             raise ValueError(
-                f"'entropy.n_atoms_range' must end at or below 'max_atoms', {self.max_atoms}; got {largest}"
+                f"'entropy.n_atoms_range' must end at or below 'max_atoms', {self.max_atoms}; got {max_entropy_atoms}"
             )
         return self

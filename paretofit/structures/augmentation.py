@@ -18,9 +18,9 @@ from paretofit.structures.filters import CandidateFilter, is_too_close
 from paretofit.structures.geometry import (
     add_vacuum,
     check_empty_space,
+    find_nearest_distance,
     list_elements,
     measure_thickness,
-    nearest_distance,
 )
 from paretofit.structures.maker import CandidateGenerator, ParentStructure
 
@@ -61,19 +61,19 @@ def generate_candidates(
     candidate_filter = CandidateFilter(settings.filters, settings.max_atoms, compute_descriptors, compute_max_force)
     candidates = Candidates(rejected=candidate_filter.rejected)
     pool: list[ParentStructure] = []
-    for parent, kind, atoms, made_by in _build_deterministic(structures, names, settings, candidates.skipped):
+    for parent, kind, atoms, made_by in _build_fixed_candidates(structures, names, settings, candidates.skipped):
         if candidate_filter.accept(atoms, kind):
             candidate = candidates.add(atoms, kind, parent, made_by)
             if parent is not None:
                 description = f"{kind} {candidate.info['config_id']}"
-                pool.append(ParentStructure(atoms, parent, description, nearest_distance(atoms)))
+                pool.append(ParentStructure(atoms, parent, description, find_nearest_distance(atoms)))
             yield candidates
     generator = CandidateGenerator(pool, settings, candidates, elements)
-    for _ in _generate_random(generator, candidate_filter):
+    for _ in _generate_random_candidates(generator, candidate_filter):
         yield candidates
 
 
-def _generate_random(generator: CandidateGenerator, candidate_filter: CandidateFilter) -> Iterator[bool]:
+def _generate_random_candidates(generator: CandidateGenerator, candidate_filter: CandidateFilter) -> Iterator[bool]:
     """Add candidates of the random kinds, and replace failed ones; yield for each whether it was accepted."""
     settings, candidates = generator.settings, generator.candidates
     counts = generator.allocate_counts()
@@ -81,11 +81,13 @@ def _generate_random(generator: CandidateGenerator, candidate_filter: CandidateF
     seeds = np.random.SeedSequence(settings.seed)
     for kind, count in counts.items():
         for index in range(count):
-            yield _attempt(generator, candidate_filter, kind, index, np.random.default_rng(seeds.spawn(1)[0]))
-    filler = generator.choose_filler_kind(counts)
-    index = counts.get(filler, 0) if filler else 0
-    while filler and len(candidates.structures) < settings.n_candidates:  # replaces failed candidates
-        if not _attempt(generator, candidate_filter, filler, index, np.random.default_rng(seeds.spawn(1)[0])):
+            yield _attempt_candidate(generator, candidate_filter, kind, index, np.random.default_rng(seeds.spawn(1)[0]))
+    filler_kind = generator.choose_filler_kind(counts)
+    index = counts.get(filler_kind, 0) if filler_kind else 0
+    while filler_kind and len(candidates.structures) < settings.n_candidates:  # replaces failed candidates
+        if not _attempt_candidate(
+            generator, candidate_filter, filler_kind, index, np.random.default_rng(seeds.spawn(1)[0])
+        ):
             return
         index += 1
         yield True
@@ -104,7 +106,7 @@ def _check_structures(structures: Sequence[Atoms], names: Sequence[str], setting
             )
         if is_too_close(atoms, filters.min_distance_ratio, filters.radii):
             raise InputError(
-                f"{name} has overlapping atoms: the shortest distance is {nearest_distance(atoms):.3g} Å, below "
+                f"{name} has overlapping atoms: the shortest distance is {find_nearest_distance(atoms):.3g} Å, below "
                 f"{filters.min_distance_ratio:g} times the sum of the radii; correct the structure, or lower "
                 "'filters.min_distance_ratio'"
             )
@@ -146,14 +148,14 @@ def _check_total(n_deterministic: int, n_random: int, n_candidates: int) -> None
         )
 
 
-def _build_deterministic(
+def _build_fixed_candidates(
     structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings, skipped: dict[str, str]
 ) -> Iterator[tuple[str | None, str, Atoms, str]]:
     """Yield ``(parent, kind, structure, description)`` of the supercell and slabs of each input, then of free atoms.
 
     If a slab cannot be cut, the reason is added to `skipped`.
     """
-    sizes = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
+    slab_limits = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
     for structure, name in zip(structures, names, strict=True):
         atoms = add_vacuum(structure, settings.vacuum)
         supercell = operations.build_supercell(atoms, settings.min_length, settings.max_atoms)
@@ -162,12 +164,12 @@ def _build_deterministic(
         yield name, kind, supercell, made_by
         for miller in settings.slabs.miller_indices if atoms.pbc.all() else ():
             try:
-                slab = operations.cut_slab(atoms, miller, *sizes)
+                slab = operations.cut_slab(atoms, miller, *slab_limits)
             except InputError as error:
                 skipped[f"slab ({' '.join(map(str, miller))}) of {name}"] = str(error)
                 continue
             thickness = measure_thickness(slab)
-            note = f"; 'max_atoms' limits the thickness to {thickness:.1f} Å" if thickness < sizes[0] else ""
+            note = f"; 'max_atoms' limits the thickness to {thickness:.1f} Å" if thickness < slab_limits[0] else ""
             yield name, "slab", slab, f"cut along ({' '.join(map(str, miller))}){note}{_note_length(slab, settings)}"
     for symbol in list_elements(structures) if settings.isolated_atoms else ():
         yield None, "isolated", operations.build_isolated_atom(symbol, settings.vacuum), "a free atom"
@@ -181,14 +183,14 @@ def _note_length(atoms: Atoms, settings: AugmentSettings) -> str:
     return f"; 'max_atoms' limits the length to {lengths.min():.1f} Å, shorter than 'min_length'"
 
 
-def _attempt(
+def _attempt_candidate(
     generator: CandidateGenerator, candidate_filter: CandidateFilter, kind: str, index: int, rng: np.random.Generator
 ) -> bool:
     """Attempt to generate a candidate until one is accepted and added; return whether any was.
 
     If every attempt fails, the most frequent reason is counted in `Candidates.given_up`.
     """
-    old_rejected = candidate_filter.rejected.copy()
+    earlier_rejections = candidate_filter.rejected.copy()
     for _ in range(generator.settings.max_attempts):
         try:
             atoms, description, parent = generator.generate(kind, index, rng)
@@ -199,6 +201,6 @@ def _attempt(
         if candidate_filter.accept(atoms, kind):
             generator.candidates.add(atoms, kind, parent, description)
             return True
-    (kind_and_reason, _), *_ = (candidate_filter.rejected - old_rejected).most_common(1)
+    (kind_and_reason, _), *_ = (candidate_filter.rejected - earlier_rejections).most_common(1)
     generator.candidates.given_up[kind_and_reason] += 1
     return False

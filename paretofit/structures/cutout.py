@@ -48,32 +48,36 @@ def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
     InputError
         If no direction is periodic, or the radius is not positive.
     """
-    periodic = np.flatnonzero(atoms.pbc)
-    if not (len(periodic) and radius > 0):
+    periodic_axes = np.flatnonzero(atoms.pbc)
+    if not (len(periodic_axes) and radius > 0):
         raise InputError(
             f"a cell can be cut out only along periodic directions, and with a positive radius; got {radius:g} Å and a "
-            f"structure with {len(periodic)} periodic directions"
+            f"structure with {len(periodic_axes)} periodic directions"
         )
-    axes, shortest = _build_axes(atoms), find_shortest_pair_distances(atoms, NEIGHBOUR_CUTOFF_A)
-    shortest_length = 2 * radius + max(shortest.values(), default=0.0)
-    choices = np.arange(shortest_length, shortest_length + MAX_EXTRA_LENGTH_A, LENGTH_STEP_A)
-    positions, numbers = _list_images(atoms, index, axes, 0.5 * choices[-1] + FACE_WIDTH_A)
+    axes, shortest_distances = _build_axes(atoms), find_shortest_pair_distances(atoms, NEIGHBOUR_CUTOFF_A)
+    shortest_length = 2 * radius + max(shortest_distances.values(), default=0.0)
+    candidate_lengths = np.arange(shortest_length, shortest_length + MAX_EXTRA_LENGTH_A, LENGTH_STEP_A)
+    positions, numbers = _list_images(atoms, index, axes, 0.5 * candidate_lengths[-1] + FACE_WIDTH_A)
     half_lengths = np.full(3, np.inf)
-    for axis in periodic:
-        near = np.all(np.abs(np.delete(positions, axis, axis=1)[:, atoms.pbc[np.arange(3) != axis]]) < radius, axis=1)
-        mismatches = [_measure_mismatch(positions[near], numbers[near], int(axis), length) for length in choices]
+    for axis in periodic_axes:
+        is_near = np.all(
+            np.abs(np.delete(positions, axis, axis=1)[:, atoms.pbc[np.arange(3) != axis]]) < radius, axis=1
+        )
+        mismatches = [
+            _measure_mismatch(positions[is_near], numbers[is_near], int(axis), length) for length in candidate_lengths
+        ]
         # The cube of the length prefers the smaller of similar fits.
-        half_lengths[axis] = 0.5 * choices[int(np.argmin(mismatches * choices**3))]
+        half_lengths[axis] = 0.5 * candidate_lengths[int(np.argmin(mismatches * candidate_lengths**3))]
     is_inside = np.all(np.abs(positions) < half_lengths + FACE_MARGIN_A, axis=1)
     lengths = np.where(atoms.pbc, 2 * half_lengths, np.abs(np.sum(np.asarray(atoms.cell) * axes, axis=1)))
     cell = lengths[:, np.newaxis] * axes
-    cut = Atoms(numbers[is_inside], positions[is_inside] @ axes, cell=cell, pbc=atoms.pbc)
-    _remove_close_atoms(cut, shortest)
-    if len(cut) >= len(atoms):
+    cutout = Atoms(numbers[is_inside], positions[is_inside] @ axes, cell=cell, pbc=atoms.pbc)
+    _remove_close_atoms(cutout, shortest_distances)
+    if len(cutout) >= len(atoms):
         copy: Atoms = atoms.copy()
         return copy
-    cut.positions += np.where(atoms.pbc, 0.5 * lengths, axes @ atoms.positions[index]) @ axes
-    return cut
+    cutout.positions += np.where(atoms.pbc, 0.5 * lengths, axes @ atoms.positions[index]) @ axes
+    return cutout
 
 
 def _build_axes(atoms: Atoms) -> Array:
@@ -114,19 +118,19 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
     for side in (-1.0, 1.0):
         depths = side * positions[:, axis] - 0.5 * length  # positive outside the face
         images, image_depths = points + side * length * np.eye(4)[axis], depths + length
-        replaced = points[(depths >= 0) & (depths < FACE_WIDTH_A)]
-        fitting = images[(image_depths > -FACE_MARGIN_A) & (image_depths < FACE_WIDTH_A + FACE_MARGIN_A)]
-        distances = cKDTree(fitting).query(replaced)[0] if len(fitting) else np.full(len(replaced), np.inf)
+        lost_points = points[(depths >= 0) & (depths < FACE_WIDTH_A)]
+        candidates = images[(image_depths > -FACE_MARGIN_A) & (image_depths < FACE_WIDTH_A + FACE_MARGIN_A)]
+        distances = cKDTree(candidates).query(lost_points)[0] if len(candidates) else np.full(len(lost_points), np.inf)
         squares.append(np.minimum(distances, FACE_WIDTH_A) ** 2)
     return float(np.mean(np.concatenate(squares))) if sum(map(len, squares)) else 0.0
 
 
-def _remove_close_atoms(cut: Atoms, shortest: dict[tuple[int, int], float]) -> None:
-    """Remove the later atom of each pair that is closer than `DISTANCE_RATIO` times its value in `shortest`."""
-    cutoffs = {pair: DISTANCE_RATIO * distance for pair, distance in shortest.items()}
-    first, second = neighbor_list("ij", cut, cutoffs)
-    removed: set[int] = set()
+def _remove_close_atoms(cutout: Atoms, shortest_distances: dict[tuple[int, int], float]) -> None:
+    """Remove the later atom of each pair closer than `DISTANCE_RATIO` times its value in `shortest_distances`."""
+    cutoffs = {pair: DISTANCE_RATIO * distance for pair, distance in shortest_distances.items()}
+    first, second = neighbor_list("ij", cutout, cutoffs)
+    removed_atoms: set[int] = set()
     for i, j in sorted(zip(np.maximum(first, second).tolist(), np.minimum(first, second).tolist(), strict=True)):
-        if i not in removed and j not in removed:
-            removed.add(i)
-    del cut[sorted(removed)]
+        if i not in removed_atoms and j not in removed_atoms:
+            removed_atoms.add(i)
+    del cutout[sorted(removed_atoms)]

@@ -40,15 +40,15 @@ def generate_random_configuration(
     check_packing(settings, radii)
     shares = np.array(list(settings.composition.values()))
     for _ in range(MAX_RESTARTS):
-        size = int(rng.integers(settings.n_atoms_range[0], settings.n_atoms_range[1] + 1))
-        volume = size * rng.uniform(*settings.volume_per_atom)
+        n_atoms = int(rng.integers(settings.n_atoms_range[0], settings.n_atoms_range[1] + 1))
+        volume = n_atoms * rng.uniform(*settings.volume_per_atom)
         cell = np.eye(3) + rng.uniform(-MAX_SHEAR, MAX_SHEAR, (3, 3))
         cell *= (volume / np.linalg.det(cell)) ** (1 / 3)
-        symbols = rng.choice(list(settings.composition), size, p=shares / shares.sum()).tolist()
-        radius = settings.min_distance_ratio * np.array([get_radius(symbol, radii) for symbol in symbols])
-        if 4 / 3 * np.pi * (radius**3).sum() > MAX_PACKING_FRACTION * volume:
+        symbols = rng.choice(list(settings.composition), n_atoms, p=shares / shares.sum()).tolist()
+        core_radii = settings.min_distance_ratio * np.array([get_radius(symbol, radii) for symbol in symbols])
+        if 4 / 3 * np.pi * (core_radii**3).sum() > MAX_PACKING_FRACTION * volume:
             continue
-        atoms = Atoms(symbols, _draw_positions(cell, radius, rng), cell=cell, pbc=True)
+        atoms = Atoms(symbols, _draw_positions(cell, core_radii, rng), cell=cell, pbc=True)
         if _push_apart(atoms, settings.min_distance_ratio, radii or {}):
             return atoms
     low, high = settings.volume_per_atom
@@ -61,8 +61,10 @@ def generate_random_configuration(
 def check_packing(settings: EntropySettings, radii: dict[str, float] | None = None) -> None:
     """Raise `InputError` if spheres with the minimum distance as diameter do not fit into the minimum volume."""
     shares = settings.composition
-    cubes = sum(share * get_radius(symbol, radii) ** 3 for symbol, share in shares.items()) / sum(shares.values())
-    min_volume = 4 / 3 * np.pi * settings.min_distance_ratio**3 * cubes / MAX_PACKING_FRACTION
+    mean_cubed_radius = sum(share * get_radius(symbol, radii) ** 3 for symbol, share in shares.items()) / sum(
+        shares.values()
+    )
+    min_volume = 4 / 3 * np.pi * settings.min_distance_ratio**3 * mean_cubed_radius / MAX_PACKING_FRACTION
     if settings.volume_per_atom[0] < min_volume:
         raise InputError(
             f"atoms would overlap at the minimum 'entropy.volume_per_atom', {settings.volume_per_atom[0]:g} Å³; raise "
@@ -70,30 +72,32 @@ def check_packing(settings: EntropySettings, radii: dict[str, float] | None = No
         )
 
 
-def _draw_positions(cell: Array, radius: Array, rng: np.random.Generator) -> Array:
+def _draw_positions(cell: Array, core_radii: Array, rng: np.random.Generator) -> Array:
     """Draw ``(N, 3)`` positions in Å: for each atom the first trial with enough space, or else the one with most."""
     shifts = IMAGE_SHIFTS @ cell
     positions = np.empty((0, 3))
-    for k in range(len(radius)):
+    for k in range(len(core_radii)):
         trials = rng.uniform(size=(PLACEMENT_TRIALS, 3)) @ cell
         vectors = trials[:, None, None] - positions[None, :, None] - shifts[None, None]
-        ratios = np.linalg.norm(vectors, axis=3).min(axis=2) / (radius[k] + radius[:k])
-        smallest = ratios.min(axis=1, initial=np.inf)
-        best = int(np.argmax(np.minimum(smallest, 1.0)))  # argmax returns the first trial with a ratio of at least 1
-        positions = np.vstack([positions, trials[best]])
+        ratios = np.linalg.norm(vectors, axis=3).min(axis=2) / (core_radii[k] + core_radii[:k])
+        smallest_ratios = ratios.min(axis=1, initial=np.inf)
+        best_trial = int(
+            np.argmax(np.minimum(smallest_ratios, 1.0))
+        )  # argmax returns the first trial with a ratio of at least 1
+        positions = np.vstack([positions, trials[best_trial]])
     return positions
 
 
 def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> bool:
     """Move atoms along the forces of Σ (1 − r/r₀)² until none are too close; return whether this succeeded."""
     for _ in range(MAX_RELAXATION_STEPS):
-        first, ratio, limit, vectors = find_close_pairs(atoms, min_distance_ratio, radii, TARGET_RATIO)
-        if not (ratio <= 1).any():
+        first, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, TARGET_RATIO)
+        if not (ratios <= 1).any():
             return not is_too_close(atoms, min_distance_ratio, radii)
-        weights = (ratio / TARGET_RATIO - 1) / np.maximum(ratio * limit, 1e-6)
-        moves = np.zeros((len(atoms), 3))
-        np.add.at(moves, first, weights[:, None] * vectors)
-        atoms.positions += 0.4 * float(limit.max()) * moves
+        weights = (ratios / TARGET_RATIO - 1) / np.maximum(ratios * min_distances, 1e-6)
+        displacements = np.zeros((len(atoms), 3))
+        np.add.at(displacements, first, weights[:, None] * vectors)
+        atoms.positions += 0.4 * float(min_distances.max()) * displacements
     return False
 
 
@@ -115,15 +119,15 @@ def find_close_pairs(
     -------
     first : (n,) int
         Index of the first atom.
-    ratio : (n,) float64
+    ratios : (n,) float64
         Distance divided by the minimum distance.
-    limit : (n,) float64
+    min_distances : (n,) float64
         Minimum distance in Å.
     vectors : (n, 3) float64
         Vectors in Å from the first to the second atom.
     """
-    radius = min_distance_ratio * np.array([get_radius(symbol, radii) for symbol in atoms.get_chemical_symbols()])
-    first, second, distances, vectors = neighbor_list("ijdD", atoms, 2 * range_factor * float(radius.max()))
-    limit = radius[first] + radius[second]
-    is_close = distances < range_factor * limit
-    return first[is_close], distances[is_close] / limit[is_close], limit[is_close], vectors[is_close]
+    core_radii = min_distance_ratio * np.array([get_radius(symbol, radii) for symbol in atoms.get_chemical_symbols()])
+    first, second, distances, vectors = neighbor_list("ijdD", atoms, 2 * range_factor * float(core_radii.max()))
+    min_distances = core_radii[first] + core_radii[second]
+    is_close = distances < range_factor * min_distances
+    return first[is_close], distances[is_close] / min_distances[is_close], min_distances[is_close], vectors[is_close]

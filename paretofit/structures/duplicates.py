@@ -45,11 +45,11 @@ def assign_duplicates(structures: Sequence[Atoms]) -> Array:
     links = [np.empty((0, 2), dtype=int)]
     for members in members_by_kind.values():
         candidates = _find_equal_volumes(structures, np.array(members))
-        rows = _compute_fingerprints([structures[k] for k in candidates])
-        has_row = np.array([row is not None for row in rows], dtype=bool)
-        if has_row.any():
-            tree = cKDTree([row for row in rows if row is not None])
-            links.append(candidates[has_row][tree.query_pairs(TOLERANCE, output_type="ndarray")])
+        fingerprints = _compute_fingerprints([structures[k] for k in candidates])
+        has_fingerprint = np.array([fingerprint is not None for fingerprint in fingerprints], dtype=bool)
+        if has_fingerprint.any():
+            tree = cKDTree([fingerprint for fingerprint in fingerprints if fingerprint is not None])
+            links.append(candidates[has_fingerprint][tree.query_pairs(TOLERANCE, output_type="ndarray")])
     pairs = np.concatenate(links)
     graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(structures), len(structures)))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
@@ -122,15 +122,17 @@ def _compute_fingerprints(structures: Sequence[Atoms]) -> list[Array | None]:
         return []
     elements = sorted(set(structures[0].get_chemical_symbols()))
     basis, lammps = make_comparison_basis(elements, DUPLICATE_TWOJMAX), get_shared_lammps()
-    rows: list[Array | None] = []
+    fingerprints: list[Array | None] = []
     for atoms in structures:
         symbols = np.array(atoms.get_chemical_symbols())
         try:
             values = compute_atom_descriptors(lammps, basis, atoms)
         except InputError:
-            rows.append(None)
+            fingerprints.append(None)
             continue
-        parts = [function(values[symbols == element], axis=0) for element in elements for function in (np.mean, np.std)]
-        row = np.concatenate(parts)
-        rows.append(row / np.linalg.norm(row))
-    return rows
+        statistics = [
+            function(values[symbols == element], axis=0) for element in elements for function in (np.mean, np.std)
+        ]
+        fingerprint = np.concatenate(statistics)
+        fingerprints.append(fingerprint / np.linalg.norm(fingerprint))
+    return fingerprints

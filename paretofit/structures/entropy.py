@@ -43,17 +43,19 @@ class DescriptorMoments:
 
     def add(self, values: Array) -> Self:
         """Return the moments including the descriptors of further atoms, ``(N, K)``."""
-        new = self.from_descriptors(values)
-        return type(self)(self.count + new.count, self.total + new.total, self.squares + new.squares)
+        new_moments = self.from_descriptors(values)
+        return type(self)(
+            self.count + new_moments.count, self.total + new_moments.total, self.squares + new_moments.squares
+        )
 
-    def covariance(self) -> Array:
-        """Return the covariance C, ``(K, K)``."""
+    def compute_covariance(self) -> Array:
+        """Compute the covariance C, ``(K, K)``."""
         mean = self.total / self.count
         return np.asarray(self.squares / self.count - np.outer(mean, mean))
 
-    def entropy(self) -> float:
-        """Return ½ log det C."""
-        return float(0.5 * np.linalg.slogdet(self.covariance())[1])
+    def compute_entropy(self) -> float:
+        """Compute ½ log det C."""
+        return float(0.5 * np.linalg.slogdet(self.compute_covariance())[1])
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def maximise_entropy(
         configuration, new_moments = maximiser.generate(moments)
         if configuration.entropy_gain > 0:
             moments, n_accepted = new_moments, n_accepted + 1
-        yield replace(configuration, entropy=moments.entropy() - maximiser.random_moments.entropy())
+        yield replace(configuration, entropy=moments.compute_entropy() - maximiser.random_moments.compute_entropy())
         if n_accepted == settings.count:
             return
 
@@ -154,18 +156,20 @@ class EntropyMaximiser:
                 break
         values = np.concatenate(samples)
         self._centre, self._scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-12)
-        covariance = DescriptorMoments.from_descriptors((values - self._centre) / self._scale).covariance()
+        covariance = DescriptorMoments.from_descriptors((values - self._centre) / self._scale).compute_covariance()
         K = len(covariance)
         self.random_moments = DescriptorMoments(K, np.zeros(K), K * (covariance + RIDGE * np.eye(K)))
 
     def generate(self, moments: DescriptorMoments) -> tuple[GeneratedConfiguration, DescriptorMoments]:
         """Generate configurations until one raises the entropy; return the best, and the moments of the set with it."""
-        old_entropy, starts = moments.entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
+        old_entropy, starts = moments.compute_entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
         while len(starts) < self._settings.max_starts and (not starts or starts[-1][0].entropy_gain <= 0):
             start = generate_random_configuration(self._settings, self._rng, self._radii)
             atoms, values, random_values = self.maximise(start, moments)
             new_moments = moments.add(values)
-            gain, random_gain = (m.entropy() - old_entropy for m in (new_moments, moments.add(random_values)))
+            gain, random_gain = (
+                set_moments.compute_entropy() - old_entropy for set_moments in (new_moments, moments.add(random_values))
+            )
             starts.append((GeneratedConfiguration(atoms, gain, random_gain, 0.0, len(starts) + 1), new_moments))
         configuration, new_moments = max(starts, key=lambda start: start[0].entropy_gain)
         return replace(configuration, n_starts=len(starts)), new_moments
@@ -176,11 +180,11 @@ class EntropyMaximiser:
         values, objective, slope = self.evaluate_objective(atoms, moments)
         start_values = values
         for _ in range(self._settings.max_steps):
-            largest = float(np.linalg.norm(slope, axis=1).max())
-            if step < MIN_STEP_ANGSTROM or largest < 1e-12:
+            largest_slope = float(np.linalg.norm(slope, axis=1).max())
+            if step < MIN_STEP_ANGSTROM or largest_slope < 1e-12:
                 break
             trial = atoms.copy()
-            trial.positions += slope * (step / largest)
+            trial.positions += slope * (step / largest_slope)
             new_values, new_objective, new_slope = self.evaluate_objective(trial, moments)
             if new_objective > objective:
                 atoms, values, objective, slope, step = trial, new_values, new_objective, new_slope, 1.2 * step
@@ -210,12 +214,14 @@ class EntropyMaximiser:
             return np.empty(0), -np.inf, forces
         descriptors, gradient = self._compute_descriptors(atoms)
         values = (descriptors - self._centre) / self._scale
-        total = moments.add(values)
-        factor = scipy.linalg.cho_factor(total.covariance(), lower=True, check_finite=False)
-        weights = scipy.linalg.cho_solve(factor, (values - total.total / total.count).T, check_finite=False).T
+        set_moments = moments.add(values)
+        factor = scipy.linalg.cho_factor(set_moments.compute_covariance(), lower=True, check_finite=False)
+        weights = scipy.linalg.cho_solve(
+            factor, (values - set_moments.total / set_moments.count).T, check_finite=False
+        ).T
         slope = np.tensordot(gradient, weights / self._scale, axes=((2, 3), (0, 1)))
         entropy = float(np.log(np.diag(factor[0])).sum())
-        return values, total.count * entropy - CORE_STRENGTH * energy, slope + CORE_STRENGTH * forces
+        return values, set_moments.count * entropy - CORE_STRENGTH * energy, slope + CORE_STRENGTH * forces
 
 
 def compute_core_repulsion(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> tuple[float, Array]:
@@ -223,11 +229,11 @@ def compute_core_repulsion(atoms: Atoms, min_distance_ratio: float, radii: dict[
 
     The energy diverges at the minimum distance r_c, and is infinite below it.
     """
-    first, ratio, limit, vectors = find_close_pairs(atoms, min_distance_ratio, radii, CORE_RANGE_RATIO)
+    first, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, CORE_RANGE_RATIO)
     forces = np.zeros((len(atoms), 3))
-    if (ratio <= 1).any():
+    if (ratios <= 1).any():
         return float("inf"), forces
-    logarithm = np.log((ratio - 1) / (CORE_RANGE_RATIO - 1))
-    weights = 2 * logarithm / (limit * (ratio - 1)) / (ratio * limit)
+    logarithms = np.log((ratios - 1) / (CORE_RANGE_RATIO - 1))
+    weights = 2 * logarithms / (min_distances * (ratios - 1)) / (ratios * min_distances)
     np.add.at(forces, first, weights[:, None] * vectors)
-    return float(0.5 * (logarithm**2).sum()), forces
+    return float(0.5 * (logarithms**2).sum()), forces

@@ -93,8 +93,8 @@ def is_too_close(atoms: Atoms, min_distance_ratio: float, radii: Mapping[str, fl
         Radii in Å; other elements have their covalent radii.
     """
     radius = {atomic_numbers[symbol]: get_radius(symbol, radii) for symbol in set(atoms.get_chemical_symbols())}
-    shortest = find_shortest_pair_distances(atoms, 2 * min_distance_ratio * max(radius.values()) + 1e-9)
-    return any(distance < min_distance_ratio * (radius[i] + radius[j]) for (i, j), distance in shortest.items())
+    distances = find_shortest_pair_distances(atoms, 2 * min_distance_ratio * max(radius.values()) + 1e-9)
+    return any(distance < min_distance_ratio * (radius[i] + radius[j]) for (i, j), distance in distances.items())
 
 
 def get_radius(symbol: str, radii: Mapping[str, float] | None) -> float:

@@ -30,17 +30,17 @@ def drop_vacuum_vectors(atoms: Atoms) -> Atoms:
     return copy
 
 
-def nearest_distance(atoms: Atoms) -> float:
+def find_nearest_distance(atoms: Atoms) -> float:
     """Find the shortest distance in Å between two atoms, or an atom and its image; infinite for a single free atom."""
     copy = drop_vacuum_vectors(atoms)
-    longest = float(np.linalg.norm(np.array(copy.cell[copy.pbc]).reshape(-1, 3), axis=1).sum())
+    longest_period = float(np.linalg.norm(np.array(copy.cell[copy.pbc]).reshape(-1, 3), axis=1).sum())
     extent = float(np.linalg.norm(np.ptp(copy.positions, axis=0)))
     radius = INITIAL_RANGE_ANGSTROM
     while True:
         distances = neighbor_list("d", copy, radius)
         if len(distances):
             return float(distances.min())
-        if radius > longest + extent + INITIAL_RANGE_ANGSTROM:
+        if radius > longest_period + extent + INITIAL_RANGE_ANGSTROM:
             return float("inf")
         radius *= 2
 
@@ -48,11 +48,11 @@ def nearest_distance(atoms: Atoms) -> float:
 def find_shortest_pair_distances(atoms: Atoms, max_distance: float) -> dict[tuple[int, int], float]:
     """Find the shortest distance in Å for each pair of atomic numbers, among pairs closer than `max_distance`."""
     first, second, distances = neighbor_list("ijd", drop_vacuum_vectors(atoms), max_distance)
-    shortest: dict[tuple[int, int], float] = {}
+    shortest_distances: dict[tuple[int, int], float] = {}
     for i, j, distance in zip(atoms.numbers[first], atoms.numbers[second], distances, strict=True):
         pair = (min(int(i), int(j)), max(int(i), int(j)))
-        shortest[pair] = min(shortest.get(pair, np.inf), float(distance))
-    return shortest
+        shortest_distances[pair] = min(shortest_distances.get(pair, np.inf), float(distance))
+    return shortest_distances
 
 
 def compute_periodic_projector(atoms: Atoms) -> Array:
@@ -86,14 +86,14 @@ def find_widest_gap(atoms: Atoms) -> tuple[float, int]:
     The gap is measured perpendicular to the other two cell vectors; it is 0 if no direction is periodic.
     """
     cell = _complete_cell(atoms)
-    widest = 0.0, 0
+    widest_gap = 0.0, 0
     for axis in np.flatnonzero(atoms.pbc).tolist():
         normal = np.cross(cell[axis - 2], cell[axis - 1])
         height = abs(float(cell[axis] @ normal)) / float(np.linalg.norm(normal))
         coordinates = np.sort(np.linalg.solve(cell.T, atoms.positions.T)[axis] % 1.0)
         gaps = np.diff(coordinates, append=coordinates[0] + 1.0)
-        widest = max(widest, (float(gaps.max()) * height, axis))
-    return widest
+        widest_gap = max(widest_gap, (float(gaps.max()) * height, axis))
+    return widest_gap
 
 
 def check_empty_space(atoms: Atoms, name: str) -> None:

@@ -59,10 +59,10 @@ class CandidateGenerator:
         elements: Sequence[str],
     ) -> None:
         self.settings, self.candidates, self._elements = settings, candidates, list(elements)
-        self._movable = [parent for parent in pool if len(parent.atoms) > 1]
-        self._periodic = [parent for parent in pool if parent.atoms.pbc.any()]
-        self._mixed = [parent for parent in pool if _is_mixed(parent.atoms)]
-        self._alloyable = self._movable if len(settings.alloys.elements) > 1 else self._mixed
+        self._movable_parents = [parent for parent in pool if len(parent.atoms) > 1]
+        self._periodic_parents = [parent for parent in pool if parent.atoms.pbc.any()]
+        self._mixed_parents = [parent for parent in pool if _is_mixed(parent.atoms)]
+        self._alloy_parents = self._movable_parents if len(settings.alloys.elements) > 1 else self._mixed_parents
         self._candidate_parents: dict[str, list[Atoms]] = {}  # by kind of their descendants, filled at first use
 
     def allocate_counts(self) -> dict[str, int]:
@@ -71,52 +71,57 @@ class CandidateGenerator:
         Kinds without a requested count share the rest of `n_candidates`.
         """
         settings, n_deterministic = self.settings, len(self.candidates.structures)
-        requested = {
+        requested_counts = {
             "distorted": settings.distorted.count,
             "strained": settings.strained.count,
             "cluster": settings.clusters.count,
             "alloy": settings.alloys.count,
         }
-        vacancy_share, swapped_share, possible = self._find_possible_kinds()
-        n_parents = (settings.n_candidates - n_deterministic) / (1 + swapped_share)  # the others are substitutions
-        weights = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested}
-        n_parents -= sum(weights[kind] * count for kind, count in requested.items() if count is not None)
-        shares = {kind: DEFAULT_SHARES[kind] for kind in possible if requested[kind] is None}
+        vacancy_share, substitution_share, possible_kinds = self._find_possible_kinds()
+        n_parents = (settings.n_candidates - n_deterministic) / (1 + substitution_share)  # the others are substitutions
+        weights = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested_counts}
+        n_parents -= sum(weights[kind] * count for kind, count in requested_counts.items() if count is not None)
+        shares = {kind: DEFAULT_SHARES[kind] for kind in possible_kinds if requested_counts[kind] is None}
         # 1e-9 avoids a division by zero if every possible kind has a requested count
         unit = max(n_parents, 0.0) / max(sum(weights[kind] * share for kind, share in shares.items()), 1e-9)
-        counts = dict.fromkeys(requested, 0)
-        for kind in possible:
-            count = requested[kind]
+        counts = dict.fromkeys(requested_counts, 0)
+        for kind in possible_kinds:
+            count = requested_counts[kind]
             counts[kind] = int(shares[kind] * unit) if count is None else count
         counts["vacancy"] = int(vacancy_share * counts["distorted"])
-        counts["substituted"] = int(swapped_share * (n_deterministic + sum(counts.values())))
+        counts["substituted"] = int(substitution_share * (n_deterministic + sum(counts.values())))
         remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # from rounding
-        filler = next((kind for kind in shares if counts[kind]), None)
-        if filler is not None:
-            counts[filler] = max(counts[filler] + remainder, 0)
+        filler_kind = next((kind for kind in shares if counts[kind]), None)
+        if filler_kind is not None:
+            counts[filler_kind] = max(counts[filler_kind] + remainder, 0)
         return counts
 
     def _find_possible_kinds(self) -> tuple[float, float, list[str]]:
         """Return the shares of vacancies and substitutions (0: impossible), and the other kinds that are possible."""
         settings, candidates = self.settings, self.candidates
         n_vacancies, vacancy_share = settings.vacancies.n_vacancies, settings.vacancies.share
-        if not any(len(parent.atoms) > n_vacancies for parent in self._movable):
+        if not any(len(parent.atoms) > n_vacancies for parent in self._movable_parents):
             if vacancy_share:
                 candidates.skipped["vacancy"] = (
                     f"no structure has more than {n_vacancies} atoms; raise 'min_length', or lower "
                     "'vacancies.n_vacancies'"
                 )
             vacancy_share = 0.0
-        if settings.alloys.count and not self._alloyable:
+        if settings.alloys.count and not self._alloy_parents:
             candidates.skipped["alloy"] = "no structure has two elements; specify them under 'alloys.elements'"
-        pools = {"distorted": self._movable, "strained": self._periodic, "cluster": [True], "alloy": self._alloyable}
-        swapped_share = settings.substitutions.share if self._mixed or self._alloyable else 0.0
-        return vacancy_share, swapped_share, [kind for kind, pool in pools.items() if pool]
+        pools = {
+            "distorted": self._movable_parents,
+            "strained": self._periodic_parents,
+            "cluster": [True],
+            "alloy": self._alloy_parents,
+        }
+        substitution_share = settings.substitutions.share if self._mixed_parents or self._alloy_parents else 0.0
+        return vacancy_share, substitution_share, [kind for kind, pool in pools.items() if pool]
 
     def choose_filler_kind(self, counts: dict[str, int]) -> str | None:
         """Choose the kind that replaces failed candidates: a kind without a requested count, or None."""
-        requested = {"distorted": self.settings.distorted.count, "strained": self.settings.strained.count}
-        return next((kind for kind, count in requested.items() if count is None and counts[kind]), None)
+        requested_counts = {"distorted": self.settings.distorted.count, "strained": self.settings.strained.count}
+        return next((kind for kind, count in requested_counts.items() if count is None and counts[kind]), None)
 
     def generate(self, kind: str, index: int, rng: np.random.Generator) -> Draw:
         """Attempt to generate candidate `index` of a kind; raise `InputError` if this random draw is impossible."""
@@ -130,13 +135,13 @@ class CandidateGenerator:
         }[kind](index, rng)
 
     def _distort(self, index: int, rng: np.random.Generator) -> Draw:
-        parent, fraction = self._movable[index % len(self._movable)], self.settings.distorted.fraction
+        parent, fraction = self._movable_parents[index % len(self._movable_parents)], self.settings.distorted.fraction
         atoms = operations.distort(parent.atoms, rng, fraction, nearest_distance_angstrom=parent.nearest_distance)
-        largest = float(np.linalg.norm(atoms.positions - parent.atoms.positions, axis=1).max())
-        return atoms, f"{parent.description} displaced by up to {largest:.3f} Å", parent.input_name
+        largest_displacement = float(np.linalg.norm(atoms.positions - parent.atoms.positions, axis=1).max())
+        return atoms, f"{parent.description} displaced by up to {largest_displacement:.3f} Å", parent.input_name
 
     def _strain(self, index: int, rng: np.random.Generator) -> Draw:
-        parent, strain = self._periodic[index % len(self._periodic)], self.settings.strained
+        parent, strain = self._periodic_parents[index % len(self._periodic_parents)], self.settings.strained
         limits = strain.compress, strain.stretch, strain.anisotropic, strain.shear
         atoms = operations.apply_strain(parent.atoms, rng, *limits)
         axis = int(np.argmax(parent.atoms.pbc))
@@ -148,9 +153,9 @@ class CandidateGenerator:
 
     def _build_cluster(self, _index: int, rng: np.random.Generator) -> Draw:
         clusters, filters = self.settings.clusters, self.settings.filters
-        largest = min(clusters.max_atoms, self.settings.max_atoms)
-        size = int(rng.integers(min(clusters.min_atoms, largest), largest + 1))
-        symbols = [str(symbol) for symbol in rng.choice(self._elements, size)]
+        max_atoms = min(clusters.max_atoms, self.settings.max_atoms)
+        n_atoms = int(rng.integers(min(clusters.min_atoms, max_atoms), max_atoms + 1))
+        symbols = [str(symbol) for symbol in rng.choice(self._elements, n_atoms)]
         pair_distances = clusters.get_pair_distances()
         radii = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
         distances = {}
@@ -159,10 +164,10 @@ class CandidateGenerator:
             min_distance = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])
             distances[first, second] = max(operations.get_pair_distance(pair_distances, first, second), min_distance)
         atoms = operations.build_cluster(symbols, rng, distances, self.settings.vacuum)
-        return atoms, f"{size} atoms one by one", None
+        return atoms, f"{n_atoms} atoms one by one", None
 
     def _randomise_species(self, index: int, rng: np.random.Generator) -> Draw:
-        parent = self._alloyable[index % len(self._alloyable)]
+        parent = self._alloy_parents[index % len(self._alloy_parents)]
         elements = self.settings.alloys.elements or list_elements([parent.atoms])
         atoms = operations.randomise_species(parent.atoms, rng, elements)
         made_by = f"sites of {parent.description} occupied at random: {atoms.get_chemical_formula()}"

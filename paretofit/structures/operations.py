@@ -16,8 +16,8 @@ from paretofit.core import Array, InputError
 from paretofit.structures.geometry import (
     add_vacuum,
     compute_periodic_projector,
+    find_nearest_distance,
     measure_thickness,
-    nearest_distance,
 )
 
 MAX_PLACEMENT_ATTEMPTS = 200  # attempts to place each atom of a cluster, and to restart the cluster
@@ -61,15 +61,17 @@ def distort(
     copy: Atoms = atoms.copy()
     if len(atoms) == 1:
         return copy
-    nearest = nearest_distance(atoms) if nearest_distance_angstrom is None else nearest_distance_angstrom
-    amplitude = fraction * nearest * rng.uniform()
+    neighbour_distance = (
+        find_nearest_distance(atoms) if nearest_distance_angstrom is None else nearest_distance_angstrom
+    )
+    amplitude = fraction * neighbour_distance * rng.uniform()
     directions = rng.normal(size=(len(atoms), 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    moves = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * amplitude
-    moves -= moves.mean(axis=0)
+    displacements = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * amplitude
+    displacements -= displacements.mean(axis=0)
     # Without the mean, a displacement may exceed the maximum. 1e-300 avoids a division by zero.
-    moves *= min(1.0, amplitude / max(float(np.linalg.norm(moves, axis=1).max()), 1e-300))
-    copy.positions += moves
+    displacements *= min(1.0, amplitude / max(float(np.linalg.norm(displacements, axis=1).max()), 1e-300))
+    copy.positions += displacements
     return copy
 
 
@@ -222,19 +224,19 @@ def cut_slab(
         raise InputError(f"a slab {name} requires a structure that is periodic in three directions")
     if len(miller) != 3 or not any(miller):
         raise InputError(f"Miller indices must be three whole numbers, not all zero; got {name}")
-    coprime = tuple(int(index) // math.gcd(*map(int, miller)) for index in miller)
-    thickest = None
+    coprime_indices = tuple(int(index) // math.gcd(*map(int, miller)) for index in miller)
+    thickest_slab = None
     for n_layers in range(1, max_atoms + 1):
-        slab = surface(bulk, coprime, n_layers)
+        slab = surface(bulk, coprime_indices, n_layers)
         if len(slab) > max_atoms:
             break
         slab.pbc = (True, True, False)
-        thickest = slab
+        thickest_slab = slab
         if measure_thickness(slab) >= min_thickness:
             break
-    if thickest is None:
+    if thickest_slab is None:
         raise InputError(f"no slab {name} has at most {max_atoms} atoms; raise 'max_atoms'")
-    return add_vacuum(build_supercell(thickest, min_length, max_atoms), vacuum)
+    return add_vacuum(build_supercell(thickest_slab, min_length, max_atoms), vacuum)
 
 
 def build_isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:

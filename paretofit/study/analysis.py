@@ -123,9 +123,9 @@ def _export_md_potential(
     prepared: PreparedStudy, data: SweepInput, twojmax: int, folder: Path
 ) -> tuple[list[str], list[str]]:
     """Fit and export a potential of one 2Jmax; return its LAMMPS commands and elements."""
-    rows = data.select_rows(data.train[:N_MD_TRAINING])
-    p, level = data.design.columns_up_to(twojmax), prepared.grid.levels[-1]
-    X, y, kind = data.design.take(rows, p), data.design.targets[level][rows], data.design.kind[rows]
+    rows = data.find_row_indices(data.train[:N_MD_TRAINING])
+    p, level = data.design.count_columns_up_to(twojmax), prepared.grid.levels[-1]
+    X, y, kind = data.design.read_rows(rows, p), data.design.targets[level][rows], data.design.kind[rows]
     fit = fit_wls(X, y, kind, energy_weight=PAPER_RATIOS[0], force_weight=1.0)
     coefficients = data.design.expand_coefficients(fit.coefficients, level)
     files = write_snap(folder / "md_speed", f"twojmax_{twojmax}", prepared.study.basis, coefficients)

@@ -317,7 +317,7 @@ def _calibrate_linear_model(
         return []
     best = fits.sort_values("ref_force").iloc[0]
     twojmax = int(best["twojmax"])
-    columns = data.design.columns_up_to(twojmax)
+    columns = data.design.count_columns_up_to(twojmax)
     if np.isin(data.design.configuration, task.subset).sum() <= columns:
         return []
     parts = potentials.partition_training_rows(data.design, task.level, task.subset, columns)

@@ -66,7 +66,7 @@ def prepare_study(study: Study) -> PreparedStudy:
             raise InputError(f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study")
     dropped_ids = dataset.ids[~is_complete].tolist()
     if dropped_ids and study.missing_labels == "error":
-        n_missing = {level: int((~dataset.labels(level).complete & ~is_isolated).sum()) for level in levels}
+        n_missing = {level: int((~dataset.labels(level).is_complete & ~is_isolated).sum()) for level in levels}
         missing_counts = ", ".join(f"level {level} {count}" for level, count in n_missing.items() if count)
         raise InputError(
             f"{study.dataset}: {len(dropped_ids)} configurations lack a label (or have NaN) at one of the levels "
@@ -105,7 +105,7 @@ def find_usable_configurations(
         Whether a configuration has complete labels at all levels; and, if so, whether its DFT did not converge at one
         of them (always false without `drop_unconverged`).
     """
-    is_complete = np.logical_and.reduce([dataset.labels(level).complete for level in levels])
+    is_complete = np.logical_and.reduce([dataset.labels(level).is_complete for level in levels])
     is_unconverged = np.zeros(len(dataset), dtype=bool)
     if drop_unconverged:
         is_unconverged = is_complete & np.logical_or.reduce([dataset.find_unconverged(level) for level in levels])
@@ -116,13 +116,13 @@ def explain_missing_labels(dataset: Dataset, levels: list[str]) -> str:
     """Explain why no configuration has a complete label at all levels: it lacks energies, forces, or a common level."""
     for level in levels:
         labels = dataset.labels(level)
-        n_energies, n_forces = int(np.isfinite(labels.energy).sum()), int(labels.forces_complete.sum())
+        n_energies, n_forces = int(np.isfinite(labels.energy).sum()), int(labels.has_forces.sum())
         remedy = "a fit requires energies and forces of the same configurations; import or label the missing ones"
         if n_energies and not n_forces:
             return f"level '{level}' has {n_energies} energies but no forces; {remedy}"
         if n_forces and not n_energies:
             return f"level '{level}' has the forces of {n_forces} configurations but no energies; {remedy}"
-        if not labels.complete.any():
+        if not labels.is_complete.any():
             return (
                 f"level '{level}' has {n_energies} energies and the forces of {n_forces} configurations, but no "
                 f"configuration has both, without a failed calculation; {remedy}"

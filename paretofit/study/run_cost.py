@@ -91,7 +91,7 @@ def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:
     """
     study, grid, dataset = prepared.study, prepared.grid, prepared.dataset
     rows = 1 + 3 * dataset.n_atoms
-    columns = [study.basis.columns_up_to(twojmax) for twojmax in grid.twojmax]
+    columns = [study.basis.count_columns_up_to(twojmax) for twojmax in grid.twojmax]
     n_features, rate = study.basis.n_features, sweep.measure_flop_rate()
     seconds = {
         "descriptors": _measure_descriptor_seconds(prepared),
@@ -113,13 +113,15 @@ def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[in
     n_rows = [round(size * rows_per_configuration) for size in sizes]
     n_weights = len(grid.weights) * len(grid.ridge)
     chain = (
-        sweep.count_chain_flops(n_rows, [n_weights] * len(sizes), columns, n_levels, is_whole=False) if sizes else 0.0
+        sweep.count_chain_flops(n_rows, [n_weights] * len(sizes), columns, n_levels, is_whole_training_set=False)
+        if sizes
+        else 0.0
     )
     n_draws = sum(grid.count_repetitions(method) for method in grid.sampling_methods)
     total = n_draws * chain
     if len(train) in grid.sizes:
         n_whole = int(rows[train].sum())
-        total += sweep.count_chain_flops([n_whole], [n_weights], columns, n_levels, is_whole=True)
+        total += sweep.count_chain_flops([n_whole], [n_weights], columns, n_levels, is_whole_training_set=True)
     return total
 
 

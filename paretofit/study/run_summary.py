@@ -154,7 +154,7 @@ def _warn_about_leverage(prepared: PreparedStudy, engine: FastEngine | PlainEngi
     regular = np.zeros(1) if engine.scores is None else engine.scores.regular
     mean, spread = float(np.mean(regular)), float(np.std(regular))
     if methods and spread < MIN_LEVERAGE_SPREAD * mean:
-        columns = data.leverage_columns or data.design.n_features
+        columns = data.n_leverage_columns or data.design.n_features
         yield (
             f"Leverage scores are nearly uniform: with {columns} features for {len(data.train)} training "
             f"configurations, the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (at most 1), so leverage "
@@ -166,7 +166,7 @@ def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
     is_training_row = np.isin(data.design.configuration, data.train)
     n_rows = int(is_training_row.sum())
     for twojmax in prepared.grid.twojmax:
-        n_features = data.design.columns_up_to(twojmax)
+        n_features = data.design.count_columns_up_to(twojmax)
         if n_rows < MIN_ROWS_PER_FEATURE * n_features:
             yield (
                 f"At 2Jmax = {twojmax}, the whole training set has only {n_rows} rows for {n_features} features, so "

@@ -26,7 +26,7 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInp
     weights = compute_group_factors(prepared, labelled_design)
     labelled_design = labelled_design if weights is None else labelled_design.with_row_weights(weights)
     split, leverage = prepared.split, study.leverage
-    columns = labelled_design.columns_up_to(max(study.twojmax) if leverage.twojmax is None else leverage.twojmax)
+    columns = labelled_design.count_columns_up_to(max(study.twojmax) if leverage.twojmax is None else leverage.twojmax)
     leverage_weights = leverage.energy_weight, leverage.force_weight
     return SweepInput(labelled_design, split.train, split.test, leverage_weights, columns, split.groups)
 
@@ -79,7 +79,7 @@ def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.n
     base_weights = np.array([*study.weights[0], 1.0])[kind]  # the last is the weight of stresses
     group = names[configuration]
     factors = [initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
-    X, y = design.take(rows, design.columns_up_to(twojmax)), design.targets[prepared.grid.levels[-1]][rows]
+    X, y = design.read_rows(rows, design.count_columns_up_to(twojmax)), design.targets[prepared.grid.levels[-1]][rows]
     is_training = np.ones(len(rows), dtype=bool)
     fit_rows = FitRows(X, y, kind, group, configuration, base_weights * np.array(factors), is_training)
     try:

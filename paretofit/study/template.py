@@ -221,7 +221,7 @@ def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
     Levels are then excluded, those with the fewest labels first, until at least half of the configurations labelled at
     the smallest level are usable at all levels. Return also the numbers of complete labels of all levels.
     """
-    counts = {name: int(data.labels(name).complete.sum()) for name in data.levels}
+    counts = {name: int(data.labels(name).is_complete.sum()) for name in data.levels}
     levels = [name for name, count in counts.items() if 2 * count >= max(counts.values()) and count]
     if not levels:
         raise InputError(f"{data.path}: {explain_missing_labels(data, data.levels)}")

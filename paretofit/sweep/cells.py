@@ -81,8 +81,8 @@ def list_pending_fits(grid: SweepGrid, draws: Iterable[Draw], finished_fits: Map
                     for level in grid.levels
                 )
             ]
-            fields = draw.subset_key, draw.configurations, (draw.sampling, draw.repeat)
-            subsets[draw.subset_key] = PendingFits(*fields, models)
+            sampling_and_repeat = draw.sampling, draw.repeat
+            subsets[draw.subset_key] = PendingFits(draw.subset_key, draw.configurations, sampling_and_repeat, models)
     return list(subsets.values())
 
 

@@ -82,18 +82,18 @@ class FastEngine:
     ) -> None:
         self.source, self.train, self.device = RowSource.from_sweep(data, grid), data.train, device
         self.stream = RowStream.from_source(self.source, data.train)
-        columns = {twojmax: data.design.columns_up_to(twojmax) for twojmax in grid.twojmax}
-        leverage_columns = data.leverage_columns or data.design.n_features
-        sizes = sorted({*columns.values(), leverage_columns})
-        self._size_indices = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
+        n_columns_by_twojmax = {twojmax: data.design.count_columns_up_to(twojmax) for twojmax in grid.twojmax}
+        n_leverage_columns = data.n_leverage_columns or data.design.n_features
+        sizes = sorted({*n_columns_by_twojmax.values(), n_leverage_columns})
+        self._size_indices = {twojmax: sizes.index(p) for twojmax, p in n_columns_by_twojmax.items()}
         check_reduction_memory(sizes[-1], threads, device)
         if device != CPU:
             self.name = f"{self.name} by PyTorch"  # a different journal: results agree only to 1e-8
         labels = data.hash_labels(list(grid.levels))
         inputs = [data.hash_inputs(grid, self.name), labels, data.train.tolist(), sizes]
-        inputs += [leverage_columns, data.leverage_weights]
+        inputs += [n_leverage_columns, data.leverage_weights]
         mapper = _make_mapper(threads, device, folder)
-        self.reduction, self.scores = self._reduce(data, sizes, leverage_columns, mapper, folder, inputs)
+        self.reduction, self.scores = self._reduce(data, sizes, n_leverage_columns, mapper, folder, inputs)
         n_bytes = 8.0 * float(self.stream.is_train.sum()) * (sizes[-1] + len(grid.levels))
         store = select_store(n_bytes, folder, device, is_shared=get_active_client() is not None)
         if store is not None:
@@ -106,7 +106,7 @@ class FastEngine:
         self,
         data: SweepInput,
         sizes: list[int],
-        leverage_columns: int,
+        n_leverage_columns: int,
         mapper: PartMapper,
         folder: Path | None,
         inputs: list[Any],
@@ -123,7 +123,7 @@ class FastEngine:
         if data.has_leverage_scores():
             w_energy, w_force = data.leverage_weights
             weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
-            scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
+            scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(n_leverage_columns)]
             if scores is None:
                 scores = data.compute_leverage_scores()
             else:
@@ -157,12 +157,12 @@ class FastEngine:
 
         The largest subsets of a draw are omitted if they have no pending fits.
         """
-        by_draw: dict[Any, list[PendingFits]] = {}
+        subsets_by_draw: dict[Any, list[PendingFits]] = {}
         for pending in pending_fits:
-            is_whole = len(pending.configurations) == len(self.train)
-            by_draw.setdefault("whole" if is_whole else pending.draw, []).append(pending)
+            is_whole_training_set = len(pending.configurations) == len(self.train)
+            subsets_by_draw.setdefault("whole" if is_whole_training_set else pending.draw, []).append(pending)
         chains = []
-        for subsets in by_draw.values():
+        for subsets in subsets_by_draw.values():
             chain = sorted(subsets, key=lambda pending: len(pending.configurations))
             while chain and not chain[-1].models:
                 chain.pop()
@@ -182,7 +182,7 @@ class FastEngine:
                     included = pending.configurations
                 fits += partial_results.load_or_fit(pending, partial(self._fit, factors))
                 if pending is not task[-1] and not factors.is_gram and factors.is_well_conditioned():
-                    factors.square()
+                    factors.convert_to_gram()
         return fits
 
     def grow(self, factors: RowFactors, configurations: Array, multiplicity: Array | None = None) -> RowFactors:
@@ -197,14 +197,14 @@ class FastEngine:
         multiplicity : (n,) int, optional
             How often each configuration is added, by default once.
         """
-        counts = np.zeros(self.source.design.n_configurations, dtype=np.int64)
-        np.add.at(counts, configurations, 1 if multiplicity is None else multiplicity)
-        row_counts = counts[self.source.design.configuration]
-        for count in np.unique(row_counts[row_counts > 0]).tolist():
+        multiplicities = np.zeros(self.source.design.n_configurations, dtype=np.int64)
+        np.add.at(multiplicities, configurations, 1 if multiplicity is None else multiplicity)
+        row_multiplicities = multiplicities[self.source.design.configuration]
+        for row_multiplicity in np.unique(row_multiplicities[row_multiplicities > 0]).tolist():
             for rows, positions in self.stream.read_whitened(
-                self.device_reduction, np.flatnonzero(row_counts == count)
+                self.device_reduction, np.flatnonzero(row_multiplicities == row_multiplicity)
             ):
-                factors.grow(self.device.put(rows), self.source.design.kind[positions], count)
+                factors.grow(self.device.put(rows), self.source.design.kind[positions], row_multiplicity)
         return factors
 
     def _fit(self, factors: RowFactors, pending: PendingFits) -> Iterator[Row]:
@@ -217,9 +217,11 @@ class FastEngine:
         """Count the operations of a task."""
         n_rows = [self.source.count_rows(pending.configurations) for pending in task]
         n_weights = [len({model.weights for model in pending.models}) for pending in task]
-        columns = [int(self.reduction.sizes[index]) for index in self._size_indices.values()]
-        is_whole = len(task[-1].configurations) == len(self.train)
-        return count_chain_flops(n_rows, n_weights, columns, self.reduction.n_levels, is_whole=is_whole)
+        n_columns = [int(self.reduction.sizes[index]) for index in self._size_indices.values()]
+        is_whole_training_set = len(task[-1].configurations) == len(self.train)
+        return count_chain_flops(
+            n_rows, n_weights, n_columns, self.reduction.n_levels, is_whole_training_set=is_whole_training_set
+        )
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Estimate the memory of a task in its process, in bytes."""
@@ -246,7 +248,7 @@ class _SubsetFits:
     @cached_property
     def rows(self) -> tuple[Array, Array, Array, Array]:
         """Whitened rows, labels, kinds and leave-one-out groups of the subset, on the processor."""
-        indices = self.source.select_rows(self.configurations)
+        indices = self.source.find_row_indices(self.configurations)
         blocks = self.engine.stream.read_whitened(self.engine.device_reduction, indices)
         design = self.source.design
         rows, group = np.concatenate([to_numpy(block) for block, _ in blocks]), self.source.group
@@ -255,8 +257,8 @@ class _SubsetFits:
     def fit(self, weights: Array, models: list[PendingModel]) -> Iterator[Row]:
         """Fit all levels of some models at one pair of weights."""
         indices = [self.engine.get_size_index(model.twojmax) for model in models]
-        flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
-        weighted = {flag: self.factors.weigh(weights, with_ridge=flag) for flag in flags}
+        ridge_flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
+        weighted_factors = {has_ridge: self.factors.weigh(weights, with_ridge=has_ridge) for has_ridge in ridge_flags}
         penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
         fit: Any
         fits: list[Any] = []
@@ -266,7 +268,7 @@ class _SubsetFits:
                 fit, penalties[k], loo_residuals[k] = self._choose_ridge(index, weights)
             else:
                 penalties[k][:] = model.ridge
-                fit = weighted[model.ridge != 0].fit(index, model.ridge)
+                fit = weighted_factors[model.ridge != 0].fit(index, model.ridge)
             fits.append(fit)
         errors = self._compute_errors(self.factors, fits)
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):
@@ -294,8 +296,8 @@ class _SubsetFits:
 
         One product with each factor serves all fits.
         """
-        nothing = np.zeros_like(self.reduction.baseline)
-        delta = np.hstack([nothing if fit is None else fit.delta for fit in fits])
+        zero_delta = np.zeros_like(self.reduction.baseline)
+        delta = np.hstack([zero_delta if fit is None else fit.delta for fit in fits])
         rms, has_cancelled = factors.compute_rms(delta)
         test_rms = self.reduction.compute_test_rms(delta)
         errors = prefix_errors("train", rms)
@@ -306,31 +308,33 @@ class _SubsetFits:
         n_levels = self.reduction.n_levels
         windows = [slice(k * n_levels, (k + 1) * n_levels) for k in range(len(fits))]
         return [
-            None if fit is None or has_cancelled[window].any() else {name: x[window] for name, x in errors.items()}
+            None
+            if fit is None or has_cancelled[window].any()
+            else {name: values[window] for name, values in errors.items()}
             for fit, window in zip(fits, windows, strict=True)
         ]
 
-    def _get_raw_rows(self, index: int, weights: Array) -> tuple[tuple[Array, ...], dict[str, Any]]:
+    def _prepare_loo_input(self, index: int, weights: Array) -> tuple[tuple[Array, ...], dict[str, Any]]:
         """Return raw rows with labels, kinds and groups, and the options of `leave_one_out` and `choose_ridge`."""
         rows, Y, kind, group = self.rows
         X = self.reduction.whitening.to_raw_rows(rows[:, : len(self.reduction.baseline)])
         options = dict(zip(("energy_weight", "force_weight", "stress_weight"), weights.tolist(), strict=True))
         return (X[:, : int(self.reduction.sizes[index])], Y, kind, group), {
             **options,
-            "unpenalised": self.reduction.unpenalised,
+            "n_unpenalised": self.reduction.n_unpenalised,
         }
 
     def _leave_one_out(self, fit: ModelFit, index: int, weights: Array) -> Array:
         """Compute leave-one-out residuals, ``(n, n_levels)``."""
         if fit.triangle is None:
-            arrays, options = self._get_raw_rows(index, weights)
+            arrays, options = self._prepare_loo_input(index, weights)
             return leave_one_out(*arrays, **options)
         rows, _, kind, group = self.rows
         return fit.compute_loo_residuals(rows, kind, group, weights / weights.max())
 
     def _choose_ridge(self, index: int, weights: Array) -> tuple[ModelFit, Array, Array]:
         """Choose the penalty with the smallest leave-one-out loss; return fit, penalties and residuals."""
-        arrays, options = self._get_raw_rows(index, weights)
+        arrays, options = self._prepare_loo_input(index, weights)
         choice = choose_ridge(*arrays, **options)
         R = self.reduction.whitening.unwhitening[:, : len(choice.coefficients)]
         delta = R @ choice.coefficients - self.reduction.baseline
@@ -344,7 +348,7 @@ def _make_mapper(threads: int, device: Device, folder: Path | None) -> PartMappe
     return ThreadMapper(threads) if device == CPU else PrefetchMapper()
 
 
-def check_reduction_memory(columns: int, threads: int, device: Device) -> None:
+def check_reduction_memory(n_columns: int, threads: int, device: Device) -> None:
     """Check that a reduction of this number of columns fits into the memory of this machine and of the device.
 
     Raises
@@ -352,18 +356,18 @@ def check_reduction_memory(columns: int, threads: int, device: Device) -> None:
     InputError
         If the memory is too small; the message explains how to need less.
     """
-    description = f"the moments of {columns} columns"
+    description = f"the moments of {n_columns} columns"
     remedy = "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'"
     threads = threads if device == CPU and get_active_client() is None else 1
-    require_memory(estimate_reduction_bytes(columns, threads), description, remedy)
+    require_memory(estimate_reduction_bytes(n_columns, threads), description, remedy)
     if (free_bytes := device.get_available_memory()) is not None:
-        require_memory(8 * GPU_COPIES * columns**2, description, remedy, available_bytes=free_bytes)
+        require_memory(8 * GPU_COPIES * n_columns**2, description, remedy, available_bytes=free_bytes)
 
 
-def estimate_reduction_bytes(columns: int, threads: int) -> float:
+def estimate_reduction_bytes(n_columns: int, threads: int) -> float:
     """Estimate the memory of a reduction on the processor in bytes, an upper bound."""
     copies = REDUCTION_COPIES + threads * REDUCTION_COPIES_PER_THREAD
-    return 8.0 * copies * columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES
+    return 8.0 * copies * n_columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES
 
 
 def _compute_balancing_ratio(data: SweepInput) -> float:
@@ -371,7 +375,7 @@ def _compute_balancing_ratio(data: SweepInput) -> float:
 
     The ratio depends only on the data, so that editing the study's weights leaves existing fits bit-identical.
     """
-    kind = data.design.kind[data.select_rows(data.train)]
+    kind = data.design.kind[data.find_row_indices(data.train)]
     n_energy, n_force = int((kind == RowKind.ENERGY).sum()), int((kind == RowKind.FORCE).sum())
     # At this ratio, the squared weights of all energy rows and of all force rows have equal sums.
     return float(np.sqrt(n_force / n_energy)) if n_energy and n_force else 1.0

@@ -56,8 +56,8 @@ def correlate_label_noise(
     for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
         for k, level in enumerate(list(grid.levels)[:-1]):
             for row_kind, name in KIND_NAMES.items():
-                mask = kind == row_kind
-                e, r = EV_TO_MEV * (labels[mask, k] - labels[mask, -1]), EV_TO_MEV * residual[mask, k]
+                is_kind = kind == row_kind
+                e, r = EV_TO_MEV * (labels[is_kind, k] - labels[is_kind, -1]), EV_TO_MEV * residual[is_kind, k]
                 if len(e) >= MIN_ROWS:
                     factors = {"weight_ratio": w_energy / w_force, "level": level, "kind": name}
                     rows.append({"twojmax": twojmax, **factors, **_correlate(e, r)})
@@ -66,19 +66,19 @@ def correlate_label_noise(
     return pd.DataFrame(rows, columns=NOISE_COLUMNS), pd.concat(points[1:] or points, ignore_index=True)
 
 
-def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, Array] | None:
+def _fit_largest_model(engine: FastEngine, grid: SweepGrid, weights: tuple[float, float]) -> tuple[int, Array] | None:
     """Fit the whole training set at the largest 2Jmax that it determines.
 
     Return this 2Jmax and the raw coefficients; None if the training set determines no model.
     """
     reduction = engine.reduction
-    factor = reduction.train.weigh(get_row_weights(np.arange(3), *pair, pair[1]))
+    factor = reduction.train.weigh(get_row_weights(np.arange(3), *weights, weights[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
         index = engine.get_size_index(twojmax)
         fit = factor.fit(index)
         if fit is not None and fit.solver == FACTOR:
             q = int(reduction.whitened_sizes[index])
-            return twojmax, reduction.whitening.to_raw((fit.delta + reduction.baseline)[:q])
+            return twojmax, reduction.whitening.to_raw_coefficients((fit.delta + reduction.baseline)[:q])
     return None
 
 
@@ -94,13 +94,13 @@ def _compute_test_residuals(engine: FastEngine, coefficients: Sequence[Array]) -
     for block in iterate_blocks(engine.stream.list_parts()) if coefficients else ():
         is_test = ~block.is_train
         X, Y = select_columns(block.X[is_test]), block.Y[is_test]
-        for parts, beta in zip(residuals, coefficients, strict=True):
-            parts.append(Y - X[:, : len(beta)] @ beta)
+        for blocks, beta in zip(residuals, coefficients, strict=True):
+            blocks.append(Y - X[:, : len(beta)] @ beta)
         labels.append(Y)
         kinds.append(block.kind[is_test])
     if not coefficients:
         return [], np.empty((0, 1)), np.empty(0, dtype=np.int8)
-    return [np.concatenate(parts) for parts in residuals], np.concatenate(labels), np.concatenate(kinds)
+    return [np.concatenate(blocks) for blocks in residuals], np.concatenate(labels), np.concatenate(kinds)
 
 
 def _correlate(error: Array, residual: Array) -> dict[str, float]:

@@ -44,8 +44,8 @@ class RowSource:
     design : DesignMatrix
     Y : (n_rows, n_levels) float64
         Labels.
-    test_rows : (n_test_rows,) int64
-        Positions of the test rows.
+    test_row_indices : (n_test_rows,) int64
+        Positions of the test rows in the design.
     levels : list of str
     group : (n_configurations,) int64
         Leave-one-out groups.
@@ -55,7 +55,7 @@ class RowSource:
 
     design: DesignMatrix
     Y: Array
-    test_rows: Array
+    test_row_indices: Array
     levels: list[str]
     group: Array
     leave_one_out: bool
@@ -64,10 +64,10 @@ class RowSource:
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
         """Gather the arrays; the rows of a design of moderate size are read into memory once."""
         levels, design, groups = list(grid.levels), data.design.load_into_memory(), data.get_loo_groups()
-        test_rows = data.select_rows(data.test)
-        return cls(design, data.stack_targets(levels), test_rows, levels, groups, grid.leave_one_out)
+        test_row_indices = data.find_row_indices(data.test)
+        return cls(design, data.stack_targets(levels), test_row_indices, levels, groups, grid.leave_one_out)
 
-    def select_rows(self, configurations: Array) -> Array:
+    def find_row_indices(self, configurations: Array) -> Array:
         """Return the positions of the rows of some configurations, ascending."""
         return np.flatnonzero(np.isin(self.design.configuration, configurations))
 
@@ -81,46 +81,47 @@ class RowSource:
 
     def estimate_fit_bytes(self, pending: PendingFits) -> float:
         """Estimate the memory of the largest fit to a subset, in bytes."""
-        columns = self.design.columns_up_to(max(model.twojmax for model in pending.models))
-        return 8 * FIT_COPIES * len(self.select_rows(pending.configurations)) * columns
+        columns = self.design.count_columns_up_to(max(model.twojmax for model in pending.models))
+        return 8 * FIT_COPIES * len(self.find_row_indices(pending.configurations)) * columns
 
     def fit(self, pending: PendingFits) -> Iterator[Row]:
         """Fit the pending models to one subset; yield a row of results for each level, in meV/atom and meV/Å.
 
         With fewer rows than columns, the fits without a ridge share a factorisation at all weights.
         """
-        train_rows = self.select_rows(pending.configurations)
+        row_indices = self.find_row_indices(pending.configurations)
         for twojmax in sorted({model.twojmax for model in pending.models}):
             models = [model for model in pending.models if model.twojmax == twojmax]
-            p = self.design.columns_up_to(twojmax)
-            X = self.design.take(train_rows, p, memory_copies=FIT_COPIES)
+            p = self.design.count_columns_up_to(twojmax)
+            X = self.design.read_rows(row_indices, p, memory_copies=FIT_COPIES)
             is_wide = len(X) < p and any(model.ridge == 0 for model in models)
             wide_factor = WideFactor.from_rows(X) if is_wide else None
             for (w_energy, w_force), _, ridge in models:
-                cell = {"twojmax": twojmax, "w_energy": w_energy, "w_force": w_force, "n_features": p}
-                yield from self._fit_cell(train_rows, X, {**cell, "ridge": ridge}, wide_factor if ridge == 0 else None)
+                cell_factors = {"twojmax": twojmax, "w_energy": w_energy, "w_force": w_force, "n_features": p}
+                yield from self._fit_cell(
+                    row_indices, X, {**cell_factors, "ridge": ridge}, wide_factor if ridge == 0 else None
+                )
 
-    def _fit_cell(self, positions: Array, X: Array, cell: Row, wide_factor: WideFactor | None) -> Iterator[Row]:
+    def _fit_cell(self, row_indices: Array, X: Array, cell: Row, wide_factor: WideFactor | None) -> Iterator[Row]:
         """Fit one cell, all levels at once; cells of other weights share `wide_factor`."""
-        rows = X, self.Y[positions], self.design.kind[positions]
-        _, Y, kind = rows
-        group = self.group[self.design.configuration[positions]]
+        Y, kind = self.Y[row_indices], self.design.kind[row_indices]
+        group = self.group[self.design.configuration[row_indices]]
         ridge, w_energy, w_force = (cell[name] for name in ("ridge", "w_energy", "w_force"))
         weights = {"energy_weight": w_energy, "force_weight": w_force, "stress_weight": w_force}
-        options: dict[str, Any] = {**weights, "unpenalised": self.design.n_constant}
+        options: dict[str, Any] = {**weights, "n_unpenalised": self.design.n_constant}
         penalty, loo_residuals = np.full(len(self.levels), ridge if ridge != "auto" else np.nan), None
         solution: Any
         if ridge == "auto":
-            solution = choose_ridge(*rows, group, **options)
+            solution = choose_ridge(X, Y, kind, group, **options)
             beta, penalty, loo_residuals = solution.coefficients, solution.penalty, solution.loo_residuals
         elif wide_factor is not None:
             w = get_row_weights(kind, w_energy, w_force, w_force)[:, None]
             solution, beta = wide_factor.factor, wide_factor.solve(Y, w)
         else:
-            solution = fit_wls(*rows, **options, ridge=ridge)
+            solution = fit_wls(X, Y, kind, **options, ridge=ridge)
             beta = solution.coefficients
         if self.leave_one_out and loo_residuals is None:
-            loo_residuals = leave_one_out(*rows, group, **options, ridge=ridge)
+            loo_residuals = leave_one_out(X, Y, kind, group, **options, ridge=ridge)
         errors = prefix_errors("train", compute_rms_by_kind(X @ beta - Y, kind))
         errors |= self._compute_test_errors(beta, X.shape[1])
         if self.leave_one_out and loo_residuals is not None:
@@ -129,13 +130,13 @@ class RowSource:
         yield from build_level_rows(self.levels, cell, errors, penalty)
 
     def _compute_test_errors(self, beta: Array, p: int) -> dict[str, Array]:
-        kind, labels = self.design.kind[self.test_rows], self.Y[self.test_rows]
-        prediction = self.design.take(self.test_rows, p) @ beta
-        reference = prediction - labels[:, -1:]
-        errors = prefix_errors("test", compute_rms_by_kind(prediction - labels, kind))
-        errors |= prefix_errors("ref", compute_rms_by_kind(reference, kind))
-        energy = reference[kind == RowKind.ENERGY]
-        return errors | ({"ref_energy_shifted": np.std(energy, axis=0)} if len(energy) else {})
+        kind, labels = self.design.kind[self.test_row_indices], self.Y[self.test_row_indices]
+        predictions = self.design.read_rows(self.test_row_indices, p) @ beta
+        reference_residuals = predictions - labels[:, -1:]
+        errors = prefix_errors("test", compute_rms_by_kind(predictions - labels, kind))
+        errors |= prefix_errors("ref", compute_rms_by_kind(reference_residuals, kind))
+        energy_residuals = reference_residuals[kind == RowKind.ENERGY]
+        return errors | ({"ref_energy_shifted": np.std(energy_residuals, axis=0)} if len(energy_residuals) else {})
 
 
 @dataclass(frozen=True)
@@ -176,10 +177,10 @@ class PlainEngine:
         return sum(
             count_row_fit_flops(
                 self.source.count_rows(pending.configurations),
-                self.source.design.columns_up_to(twojmax),
+                self.source.design.count_columns_up_to(twojmax),
                 sum(model.twojmax == twojmax for model in pending.models),
                 len(self.source.levels),
-                len(self.source.test_rows),
+                len(self.source.test_row_indices),
             )
             for pending in task
             for twojmax in {model.twojmax for model in pending.models}
@@ -192,9 +193,9 @@ class PlainEngine:
 
 def compute_loo_errors(loo_residuals: Array, Y: Array, kind: Array) -> dict[str, Array]:
     """Compute leave-one-out errors against each fit's level and the last level from ``(n, n_levels)`` residuals."""
-    reference = loo_residuals + Y[:, -1:] - Y
+    reference_residuals = loo_residuals + Y[:, -1:] - Y
     errors = prefix_errors("loo", compute_rms_by_kind(loo_residuals, kind))
-    return errors | prefix_errors("loo_ref", compute_rms_by_kind(reference, kind))
+    return errors | prefix_errors("loo_ref", compute_rms_by_kind(reference_residuals, kind))
 
 
 def prefix_errors(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:
@@ -204,8 +205,8 @@ def prefix_errors(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Arr
 
 def build_level_rows(levels: list[str], cell: Row, errors: Mapping[str, Array], penalty: Array) -> Iterator[Row]:
     """Yield a row for each level; convert errors, ``(n_levels,)`` in eV/atom and eV/Å, to meV/atom and meV/Å."""
-    names = [name for name in SWEEP_COLUMNS if name.startswith(("train_", "test_", "ref_"))]
+    error_columns = [name for name in SWEEP_COLUMNS if name.startswith(("train_", "test_", "ref_"))]
     for k, level in enumerate(levels):
-        values = dict.fromkeys(names, float("nan"))
+        values = dict.fromkeys(error_columns, float("nan"))
         values |= {name: float(value[k]) * EV_TO_MEV for name, value in errors.items()}
         yield {**cell, "level": level, "ridge_lambda": float(penalty[k]), **values}

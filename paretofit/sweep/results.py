@@ -16,7 +16,7 @@ from paretofit.core import (
     JsonLines,
     atomic_path,
     hash_json,
-    one_line,
+    join_lines,
     raise_system_error,
     read_json_lines,
     restore_formulas,
@@ -135,7 +135,7 @@ class PartialResults:
             return stored_rows
         rows = [{"subset": pending_fits.subset_key, **row} for row in fit(pending_fits)]
         if path is not None:
-            with atomic_path(path) as temporary, JsonLines(temporary) as lines:
+            with atomic_path(path) as temporary_path, JsonLines(temporary_path) as lines:
                 lines.append(self.inputs.to_records(rows))
                 lines.append({"rows": len(rows)})
         return rows
@@ -178,8 +178,8 @@ def write_results(table: pd.DataFrame, path: Path | str) -> None:
     errors = [name for name in map(str, table) if name.startswith(("train_", "test_", "ref_", "loo_"))]
     write_csv(table.round(dict.fromkeys(errors, ERROR_DECIMALS)), path, digits=10)
     if find_spec("pyarrow") is not None:
-        with atomic_path(path.with_suffix(".parquet")) as temporary:
-            table.to_parquet(temporary, index=False)
+        with atomic_path(path.with_suffix(".parquet")) as temporary_path:
+            table.to_parquet(temporary_path, index=False)
 
 
 def read_results(path: Path | str) -> pd.DataFrame:
@@ -196,7 +196,7 @@ def read_results(path: Path | str) -> pd.DataFrame:
         raise InputError(f"there is no results table at {path}; 'paretofit run' writes one") from error
     except (ValueError, OSError) as error:
         raise_system_error(error, path)
-        raise InputError(f"{path} cannot be read as a CSV table: {one_line(error)}") from error
+        raise InputError(f"{path} cannot be read as a CSV table: {join_lines(error)}") from error
     missing = [name for name in SWEEP_COLUMNS if name not in table]
     if missing:
         raise InputError(f"{path} lacks the column '{missing[0]}' of a results table")

@@ -29,29 +29,29 @@ class RowStream:
     Attributes
     ----------
     source : RowSource
-    rows : (n,) int64
+    row_indices : (n,) int64
         Positions of these rows in the design, ascending.
     is_train : (n_rows,) bool
         Which rows of the design are training rows.
     """
 
     source: RowSource
-    rows: Array
+    row_indices: Array
     is_train: Array
 
     @classmethod
     def from_source(cls, source: RowSource, train: Array) -> RowStream:
         """Select the rows of the training configurations and the test rows of the source."""
         is_train = np.isin(source.design.configuration, train)
-        return cls(source, np.union1d(np.flatnonzero(is_train), source.test_rows), is_train)
+        return cls(source, np.union1d(np.flatnonzero(is_train), source.test_row_indices), is_train)
 
     @cached_property
     def _windows(self) -> list[list[slice]]:
-        """Slices of `rows` for the blocks of each part; every block begins at a multiple of `WHITENING_ROWS`."""
+        """Slices of `row_indices` for the blocks of each part; every block begins at a multiple of `WHITENING_ROWS`."""
         step = max(1, count_rows_per_block(self.source.design.n_features) // WHITENING_ROWS) * WHITENING_ROWS
-        parts = split_rows(len(self.rows), self.source.design.n_features)
+        parts = split_rows(len(self.row_indices), self.source.design.n_features)
         # A negative floor division rounds the bounds up.
-        bounds = [-(-part.start // WHITENING_ROWS) * WHITENING_ROWS for part in parts] + [len(self.rows)]
+        bounds = [-(-part.start // WHITENING_ROWS) * WHITENING_ROWS for part in parts] + [len(self.row_indices)]
         ranges = [range(*pair) for pair in pairwise(bounds)]
         return [[slice(k, min(k + step, part.stop)) for k in part[::step]] for part in ranges if part]
 
@@ -60,12 +60,12 @@ class RowStream:
         return [partial(self.read_blocks, windows) for windows in self._windows]
 
     def read_blocks(self, windows: list[slice]) -> Iterator[RowBlock]:
-        """Read the rows; yield a block for each of the windows, which are slices of `rows`."""
+        """Read the rows; yield a block for each of the windows, which are slices of `row_indices`."""
         design, Y = self.source.design, self.source.Y
         for window in windows:
-            rows = self.rows[window]
+            rows = self.row_indices[window]
             arrays = (array[rows] for array in (Y, design.kind, design.configuration, self.is_train))
-            yield RowBlock(design.take(rows), *arrays)
+            yield RowBlock(design.read_rows(rows), *arrays)
 
     def read_whitened(self, reduction: Reduction, rows: Array) -> Iterator[tuple[Any, Array]]:
         """Yield whitened rows [U | Y] of the reduction and their positions in the design, block by block.
@@ -77,21 +77,27 @@ class RowStream:
         rows : (n,) int64
             Positions of training rows in the design, ascending.
         """
-        positions, windows = np.searchsorted(self.rows, rows), [window for part in self._windows for window in part]
-        blocks = np.searchsorted([window.start for window in windows], positions, side="right") - 1
-        for number in np.unique(blocks).tolist():
-            selected = positions[blocks == number]
+        positions = np.searchsorted(self.row_indices, rows)
+        windows = [window for part in self._windows for window in part]
+        block_numbers = np.searchsorted([window.start for window in windows], positions, side="right") - 1
+        for number in np.unique(block_numbers).tolist():
+            block_positions = positions[block_numbers == number]
+            row_indices = self.row_indices[block_positions]
             if reduction.stored_rows:
-                stored = reduction.stored_rows[number]
-                array = np.load(stored, mmap_mode="r") if isinstance(stored, str) else stored
-                places = np.cumsum(self.is_train[self.rows[windows[number]]]) - 1  # only training rows are stored
-                yield array[places[selected - windows[number].start]], self.rows[selected]
+                stored_block = reduction.stored_rows[number]
+                array = np.load(stored_block, mmap_mode="r") if isinstance(stored_block, str) else stored_block
+                is_stored = self.is_train[self.row_indices[windows[number]]]  # only training rows are stored
+                stored_positions = np.cumsum(is_stored) - 1
+                yield array[stored_positions[block_positions - windows[number].start]], row_indices
                 continue
-            units = np.unique(selected // WHITENING_ROWS)[:, None] * WHITENING_ROWS + np.arange(WHITENING_ROWS)
-            needed = units[units < len(self.rows)]
+            group_starts = np.unique(block_positions // WHITENING_ROWS)[:, None] * WHITENING_ROWS
+            group_positions = group_starts + np.arange(WHITENING_ROWS)
+            group_positions = group_positions[group_positions < len(self.row_indices)]
+            group_rows = self.row_indices[group_positions]
             device = get_array_device(reduction.baseline)
-            X, Y = self.source.design.take(self.rows[needed]), self.source.Y[self.rows[needed]]
-            yield reduction.whiten(device.put(X), device.put(Y))[np.isin(needed, selected)], self.rows[selected]
+            X, Y = self.source.design.read_rows(group_rows), self.source.Y[group_rows]
+            whitened_rows = reduction.whiten(device.put(X), device.put(Y))
+            yield whitened_rows[np.isin(group_positions, block_positions)], row_indices
 
 
 @dataclass(frozen=True)

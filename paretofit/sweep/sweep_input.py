@@ -27,7 +27,7 @@ class SweepInput:
         Positions of the configurations in the design, ascending.
     leverage_weights : (float, float)
         w_E and w_F of the leverage scores.
-    leverage_columns : int, optional
+    n_leverage_columns : int, optional
         Number of leading columns from which the scores are computed; by default all.
     group : (n_configurations,) int64, optional
         Leave-one-out group of each configuration; by default every configuration is a separate group.
@@ -37,10 +37,10 @@ class SweepInput:
     train: Array
     test: Array
     leverage_weights: tuple[float, float] = (150.0, 1.0)
-    leverage_columns: int | None = None
+    n_leverage_columns: int | None = None
     group: Array | None = None
 
-    def select_rows(self, configurations: Array) -> Array:
+    def find_row_indices(self, configurations: Array) -> Array:
         """Return the positions of the rows of some configurations, ascending."""
         return np.flatnonzero(np.isin(self.design.configuration, configurations))
 
@@ -55,22 +55,22 @@ class SweepInput:
 
     def has_leverage_scores(self) -> bool:
         """Return whether every training configuration has an energy row, which a leverage score requires."""
-        with_energy = self.design.configuration[self.design.kind == RowKind.ENERGY]
-        return bool(np.isin(self.train, with_energy).all())
+        configurations_with_energy = self.design.configuration[self.design.kind == RowKind.ENERGY]
+        return bool(np.isin(self.train, configurations_with_energy).all())
 
     def compute_leverage_scores(self) -> LeverageScores:
         """Compute the leverage of each training configuration in a fit to all of them, from their rows."""
-        design, rows = self.design, self.select_rows(self.train)
+        design, row_indices = self.design, self.find_row_indices(self.train)
         w_energy, w_force = self.leverage_weights
         with threadpool_limits(1):
             return leverage_scores(
-                design.take(rows, memory_copies=FIT_COPIES),
-                design.kind[rows],
-                np.searchsorted(self.train, design.configuration[rows]),
+                design.read_rows(row_indices, memory_copies=FIT_COPIES),
+                design.kind[row_indices],
+                np.searchsorted(self.train, design.configuration[row_indices]),
                 energy_weight=w_energy,
                 force_weight=w_force,
                 stress_weight=w_force,
-                columns=self.leverage_columns,
+                n_columns=self.n_leverage_columns,
             )
 
     def check(self, grid: SweepGrid) -> None:
@@ -78,7 +78,7 @@ class SweepInput:
         design = self.design
         grid.check(len(self.train))
         for twojmax in grid.twojmax:
-            if design.columns_up_to(twojmax) == 0:
+            if design.count_columns_up_to(twojmax) == 0:
                 raise InputError(
                     f"'twojmax' must be at least {design.column_levels[0]}, the lowest order of a column; got {twojmax}"
                 )
@@ -116,7 +116,7 @@ class SweepInput:
         if isinstance(basis, dict):  # a larger 2Jmax adds columns, but does not change the earlier ones
             rows: Any = [design.attributes["structures"], {key: basis[key] for key in basis if key != "twojmax"}]
         else:
-            rows = [hash_array(block) for _, block in design.blocks()]
+            rows = [hash_array(block) for _, block in design.iterate_blocks()]
             rows += [hash_array(array) for array in (design.kind, design.configuration, design.column_levels)]
             rows.append(design.n_constant)
         if design.row_weights is not None:

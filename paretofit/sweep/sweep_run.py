@@ -144,14 +144,14 @@ def _run_tasks(
         context = replace(context, jobs=1)  # a GPU serves one process
     if get_active_client() is None:  # otherwise the tasks run on other machines
         _check_memory(max(engine.estimate_task_bytes(task) for task in tasks), min(context.jobs, len(tasks)))
-    folder, work = partial_results.folder, [engine.count_flops(task) for task in tasks]
+    folder, task_flops = partial_results.folder, [engine.count_flops(task) for task in tasks]
     if folder is not None:
         folder.mkdir(exist_ok=True)
     run_task = partial(_run_task, engine, partial_results)
     with dump_function(run_task, None if folder is None else folder.parent) as function:
         results = context.map_and_track(
-            function, list(enumerate(tasks)), "fits", ordered=False, get_work=lambda result: work[result[0]],
-            total_work=sum(work),
+            function, list(enumerate(tasks)), "fits", ordered=False, get_work=lambda result: task_flops[result[0]],
+            total_work=sum(task_flops),
         )  # fmt: skip
         for number, fits in results:
             journal.append(fits)

@@ -15,20 +15,27 @@ from threadpoolctl import threadpool_limits
 
 ROW_FLOPS_PER_COLUMN = 60.0  # reading a number of the design from the disk costs as much as this
 REDUCTION_PASSES = 3.0  # products of all rows with a (P, P) matrix: Gram matrices, whitening and leverage
-FOLD_FLOPS = 3.3  # of n P² for the triangle of n rows, which is built more slowly than a matrix product
-WEIGH_FLOPS, SOLVE_FLOPS = 1.0, 40.0  # of P³ for a triangle of all 2Jmax; of P² for each level, with its errors
-WIDE_FLOPS, WIDE_WEIGHT_FLOPS = 7.0, 0.5  # if n rows < P columns: of n² P once, of n³ for each weight
-ROW_FIT_FLOPS = 8.0  # of m P min(m, P), where m is the number of rows: factorisations are slower than products
+FOLD_FLOPS = 3.3  # times n P² for the triangle of n rows, which is built more slowly than a matrix product
+WEIGH_FLOPS = 1.0  # times P³ for the triangle of all 2Jmax at one pair of weights
+SOLVE_FLOPS = 40.0  # times P² for the fit of one level and its errors
+WIDE_FLOPS = 7.0  # times n² P for the factor of n rows < P columns
+WIDE_WEIGHT_FLOPS = 0.5  # times n³ for each pair of weights with this factor
+ROW_FIT_FLOPS = 8.0  # times n P min(n, P) for a fit from n rows: factorisations are slower than products
 MIN_FIT_FLOPS = 4e7  # a millisecond for each fit, whatever its size
 
 
-def count_reduction_flops(n_rows: int, columns: int) -> float:
+def count_reduction_flops(n_rows: int, n_columns: int) -> float:
     """Count the operations of the reduction of all rows."""
-    return n_rows * columns * (2 * REDUCTION_PASSES * columns + ROW_FLOPS_PER_COLUMN) + 10.0 * columns**3
+    return n_rows * n_columns * (2 * REDUCTION_PASSES * n_columns + ROW_FLOPS_PER_COLUMN) + 10.0 * n_columns**3
 
 
 def count_chain_flops(
-    n_rows: Sequence[int], n_weights: Sequence[int], columns: Sequence[int], n_levels: int, *, is_whole: bool
+    n_rows: Sequence[int],
+    n_weights: Sequence[int],
+    n_columns: Sequence[int],
+    n_levels: int,
+    *,
+    is_whole_training_set: bool,
 ) -> float:
     """Count the operations of the fits to the nested subsets of one draw.
 
@@ -38,28 +45,28 @@ def count_chain_flops(
         Rows of each subset, ascending.
     n_weights : sequence of int
         Weight ratios, times ridge penalties, to be fitted to each subset.
-    columns : sequence of int
+    n_columns : sequence of int
         Columns of each 2Jmax.
     n_levels : int
-    is_whole : bool
+    is_whole_training_set : bool
         Whether the subset is the whole training set, whose factors are known.
     """
-    p = max(columns)
-    total = 0.0 if is_whole else max(n_rows, default=0) * p * (FOLD_FLOPS * p + ROW_FLOPS_PER_COLUMN)
+    p = max(n_columns)
+    total = 0.0 if is_whole_training_set else max(n_rows, default=0) * p * (FOLD_FLOPS * p + ROW_FLOPS_PER_COLUMN)
     for n, n_pairs in zip(n_rows, n_weights, strict=True):
         total += n_pairs * WEIGH_FLOPS * p**3
-        total += n_pairs * len(columns) * n_levels * (MIN_FIT_FLOPS + SOLVE_FLOPS * p**2)
-        wide = [size for size in columns if size > n and n_pairs]
-        total += sum(WIDE_FLOPS * n**2 * size + n_pairs * WIDE_WEIGHT_FLOPS * n**3 for size in wide)
+        total += n_pairs * len(n_columns) * n_levels * (MIN_FIT_FLOPS + SOLVE_FLOPS * p**2)
+        wide_sizes = [size for size in n_columns if size > n and n_pairs]
+        total += sum(WIDE_FLOPS * n**2 * size + n_pairs * WIDE_WEIGHT_FLOPS * n**3 for size in wide_sizes)
     return total
 
 
-def count_row_fit_flops(n_rows: int, columns: int, n_weights: int, n_levels: int, n_test_rows: int) -> float:
+def count_row_fit_flops(n_rows: int, n_columns: int, n_weights: int, n_levels: int, n_test_rows: int) -> float:
     """Count the operations of fits of one 2Jmax from the rows of a subset in the plain engine."""
-    small = min(n_rows, columns)
-    shared = (n_rows + n_test_rows) * columns * ROW_FLOPS_PER_COLUMN
-    by_weight = ROW_FIT_FLOPS * n_rows * columns * small + 2.0 * n_levels * n_test_rows * columns
-    return shared + n_weights * (by_weight + n_levels * MIN_FIT_FLOPS)
+    smaller_dimension = min(n_rows, n_columns)
+    shared_flops = (n_rows + n_test_rows) * n_columns * ROW_FLOPS_PER_COLUMN
+    flops_per_weight = ROW_FIT_FLOPS * n_rows * n_columns * smaller_dimension + 2.0 * n_levels * n_test_rows * n_columns
+    return shared_flops + n_weights * (flops_per_weight + n_levels * MIN_FIT_FLOPS)
 
 
 def measure_flop_rate(size: int = 700) -> float:

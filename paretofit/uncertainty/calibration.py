@@ -48,7 +48,7 @@ def compute_disagreement(member_predictions: Array, configuration: Array | None 
     -----
     Equation 1 of Bidoggia et al. (2025).
     """
-    values = _check_members(member_predictions)
+    values = _validate_members(member_predictions)
     return _average_by_configuration(values.var(axis=0), configuration)
 
 
@@ -59,7 +59,7 @@ def compute_committee_error(member_predictions: Array, labels: Array, configurat
     -----
     Equation 2 of Bidoggia et al. (2025). It contains the spread: ε² = D² + (⟨L⟩ − L)².
     """
-    values = _check_members(member_predictions)
+    values = _validate_members(member_predictions)
     if np.shape(labels) != values.shape[1:]:
         raise InputError(f"there must be a label for each of {values.shape[1]} values; got {np.size(labels)}")
     return _average_by_configuration(((values - labels) ** 2).mean(axis=0), configuration)
@@ -85,7 +85,7 @@ class SlopeCalibration:
 
     def find_threshold(self, error: float) -> float:
         """Return the disagreement above which errors exceed `error`."""
-        return self.slope * _check_positive(error)
+        return self.slope * _validate_threshold(error)
 
     def predict_error(self, spread: Array) -> Array:
         """Return the errors that correspond to disagreements."""
@@ -166,7 +166,7 @@ class IsotonicCalibration:
 
     def find_threshold(self, error: float) -> float:
         """Return the disagreement above which the expected error exceeds `error`."""
-        positions = np.flatnonzero(self.expected_error > _check_positive(error))
+        positions = np.flatnonzero(self.expected_error > _validate_threshold(error))
         if not len(positions):
             return float(self.spread[-1] * error / self.expected_error[-1])
         # the point before the first one above `error`
@@ -193,7 +193,7 @@ class QuantileCalibration:
 
     def find_threshold(self, error: float) -> float:
         """Return the disagreement above which more than ``1 - quantile`` of the errors exceed `error`."""
-        return _check_positive(error) / self.factor
+        return _validate_threshold(error) / self.factor
 
     def predict_error(self, spread: Array) -> Array:
         """Return the quantile of the errors at disagreements."""
@@ -266,10 +266,10 @@ def compute_weighted_quantiles(values: Array, weights: Array, quantiles: Sequenc
     return [float(value) for value in np.exp(np.interp(quantiles, ranks, np.log(values[order])))]
 
 
-def _check_positive(error: float) -> float:
-    if not error > 0:
-        raise InputError(f"an error threshold must be positive; got {error}")
-    return error
+def _validate_threshold(threshold: float) -> float:
+    if not threshold > 0:
+        raise InputError(f"an error threshold must be positive; got {threshold}")
+    return threshold
 
 
 def _select_positive_pairs(spread: Array, error: Array, weights: Array | None) -> tuple[Array, Array, Array]:
@@ -297,7 +297,7 @@ def _check_pairs(spread: Array, error: Array) -> None:
             raise InputError(f"all {name} are zero, so there is nothing to calibrate; are the members identical?")
 
 
-def _check_members(member_predictions: Array) -> Array:
+def _validate_members(member_predictions: Array) -> Array:
     values = np.asarray(member_predictions, dtype=np.float64)
     if values.ndim != 2:
         raise InputError(f"the predictions of the members must have the shape (members, values); got {values.shape}")

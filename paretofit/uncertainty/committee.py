@@ -108,10 +108,10 @@ class CommitteeFit:
         """
         parts = normalise_parts(parts)
         p = next(iterate_blocks(parts)).X.shape[1]
-        raw = sum_parts(parts, lambda: RawFactors(p, 1), ThreadMapper(threads)).finish()
-        n_train = sum(factor.n for factor in raw.factors.values())
+        raw_factors = sum_parts(parts, lambda: RawFactors(p, 1), ThreadMapper(threads)).finish()
+        n_train = sum(factor.n for factor in raw_factors.factors.values())
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-            whitening, theta = raw.compute_whitening(weights)
+            whitening, theta = raw_factors.compute_whitening(weights)
             baseline, P = theta[:, 0], len(theta)
             moments = _BlockMoments(whitening, baseline, weights, _assign_blocks(group, P, rng))
             for block in iterate_blocks(parts):
@@ -124,7 +124,7 @@ class CommitteeFit:
             )
         is_used = np.ones(len(moments.G), dtype=bool)
         baseline_fit = cls(
-            _to_raw(whitening, p, baseline[None])[0],
+            _convert_to_raw(whitening, p, baseline[None])[0],
             whitening,
             factor,
             moments.G,
@@ -177,7 +177,7 @@ class CommitteeFit:
         n_free = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
         return replace(
             self,
-            coefficients=self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta[None])[0],
+            coefficients=self.coefficients + _convert_to_raw(self.whitening, len(self.coefficients), delta[None])[0],
             factor=factor,
             c=self.c - shifts,
             variance=float(squares[is_used].sum()) / n_free,
@@ -229,15 +229,17 @@ class CommitteeFit:
             raise InputError(f"the share of groups in a subset must be between 0 and 1; got {fraction}")
         with threadpool_limits(1):
             if method == "posterior":
-                delta = self._to_whitened(np.sqrt(self.variance) * rng.normal(size=(n_members, len(self.factor.R))))
+                delta = self._convert_to_whitened(
+                    np.sqrt(self.variance) * rng.normal(size=(n_members, len(self.factor.R)))
+                )
             elif method == "pops":
                 axes, low, high = self.bound_hypercube()
-                delta = self._to_whitened(rng.uniform(low, high, (n_members, len(low))) @ axes.T)
+                delta = self._convert_to_whitened(rng.uniform(low, high, (n_members, len(low))) @ axes.T)
             else:
                 weights = self._draw_block_weights(n_members, rng, fraction if method == "subset" else None)
                 batches = np.split(weights, range(MEMBERS_PER_BATCH, n_members, MEMBERS_PER_BATCH))
                 delta = np.concatenate([self._refit(batch) for batch in batches])
-        return self.coefficients + _to_raw(self.whitening, len(self.coefficients), delta)
+        return self.coefficients + _convert_to_raw(self.whitening, len(self.coefficients), delta)
 
     @property
     def leverage(self) -> TrainingLeverage:
@@ -259,13 +261,14 @@ class CommitteeFit:
         squares = np.zeros((P, P))
         for changes in self._iterate_pops_changes(min_leverage):
             squares += blas.dsyrk(1.0, changes, trans=1, lower=0)
-        values, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
-        axes = np.ascontiguousarray(axes[:, values > MIN_RELATIVE_EIGENVALUE * values[-1]])
+        eigenvalues, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
+        axes = np.ascontiguousarray(axes[:, eigenvalues > MIN_RELATIVE_EIGENVALUE * eigenvalues[-1]])
         axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # LAPACK's signs are arbitrary
         low, high = np.zeros((2, axes.shape[1]))
         for changes in self._iterate_pops_changes(min_leverage):
-            shifts = changes @ axes
-            low, high = np.minimum(low, shifts.min(0, initial=0.0)), np.maximum(high, shifts.max(0, initial=0.0))
+            coordinates = changes @ axes
+            low = np.minimum(low, coordinates.min(0, initial=0.0))
+            high = np.maximum(high, coordinates.max(0, initial=0.0))
         return axes, low, high
 
     def _iterate_pops_changes(self, min_leverage: float) -> Iterator[Array]:
@@ -283,20 +286,20 @@ class CommitteeFit:
             if is_used.any():  # DSYRK refuses matrices without rows
                 yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
 
-    def _to_whitened(self, delta: Array) -> Array:
+    def _convert_to_whitened(self, delta: Array) -> Array:
         """Convert coordinates in which the normal matrix is the identity to whitened coefficients, ``(m, P)``."""
         return np.asarray(scipy.linalg.solve_triangular(self.factor.R, delta.T, check_finite=False).T)
 
     def _draw_block_weights(self, n_members: int, rng: np.random.Generator, fraction: float | None) -> Array:
         """Draw the weights of blocks in members, ``(n_members, n_blocks)``: exponential, or 0 and 1 with a fraction."""
-        used = np.flatnonzero(self.is_used)
-        n, weights = len(used), np.zeros((n_members, len(self.G)))
+        used_blocks = np.flatnonzero(self.is_used)
+        n, weights = len(used_blocks), np.zeros((n_members, len(self.G)))
         if fraction is None:
-            weights[:, used] = rng.exponential(size=(n_members, n))
+            weights[:, used_blocks] = rng.exponential(size=(n_members, n))
             return weights
         # at least one block is drawn, and at least one is not
         n_drawn = min(max(1, round(fraction * n)), n - 1)
-        weights[:, used] = [np.isin(np.arange(n), rng.permutation(n)[:n_drawn]) for _ in range(n_members)]
+        weights[:, used_blocks] = [np.isin(np.arange(n), rng.permutation(n)[:n_drawn]) for _ in range(n_members)]
         return weights
 
     def _refit(self, weights: Array) -> Array:
@@ -312,9 +315,9 @@ class CommitteeFit:
             if factor.estimate_condition() < MAX_CONDITION_DETERMINED:
                 deltas.append(factor.solve(c))
                 continue
-            values, vectors = scipy.linalg.eigh(M.T, lower=False, check_finite=False)
-            is_used = values > MIN_RELATIVE_EIGENVALUE * values[-1]
-            deltas.append(vectors[:, is_used] @ ((vectors[:, is_used].T @ c) / values[is_used]))
+            eigenvalues, eigenvectors = scipy.linalg.eigh(M.T, lower=False, check_finite=False)
+            is_used = eigenvalues > MIN_RELATIVE_EIGENVALUE * eigenvalues[-1]
+            deltas.append(eigenvectors[:, is_used] @ ((eigenvectors[:, is_used].T @ c) / eigenvalues[is_used]))
         return np.array(deltas)
 
 
@@ -370,8 +373,8 @@ def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Ar
     return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[positions])
 
 
-def _to_raw(whitening: Whitening, p: int, delta: Array) -> Array:
+def _convert_to_raw(whitening: Whitening, p: int, delta: Array) -> Array:
     """Convert whitened coefficients, ``(m, P)``, to raw ones, ``(m, p)``, which are 0 in columns not retained."""
-    raw = np.zeros((len(delta), p))
-    raw[:, whitening.retained_columns] = whitening.to_raw(delta.T).T
-    return raw
+    raw_coefficients = np.zeros((len(delta), p))
+    raw_coefficients[:, whitening.retained_columns] = whitening.to_raw_coefficients(delta.T).T
+    return raw_coefficients

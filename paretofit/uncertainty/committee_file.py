@@ -17,7 +17,7 @@ from paretofit.core import (
     atomic_hdf5,
     check_global_heaps,
     check_members,
-    one_line,
+    join_lines,
     raise_system_error,
 )
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
@@ -45,10 +45,10 @@ def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty 
         if uncertainty.leverage is not None:
             file["leverage/kept"] = uncertainty.leverage.retained_columns
             file.create_dataset("leverage/R", data=uncertainty.leverage.R, compression="gzip", compression_opts=1)
-        for kind, data in uncertainty.held_out.items():
+        for kind, data in uncertainty.calibration_data.items():
             for name, values in data._asdict().items():
                 file[f"held_out/{kind.name.lower()}/{name}"] = values
-        for element, grade in uncertainty.environments.items():
+        for element, grade in uncertainty.environment_grades.items():
             file[f"environments/{element}/quadratic"] = grade.quadratic
             for attribute, name in GRADE_DATASETS.items():
                 file[f"environments/{element}/{name}"] = getattr(grade, attribute)
@@ -98,7 +98,7 @@ def _read_file(path: Path, remedy: str) -> tuple[Array, Uncertainty | None]:
                 uncertainty = _read_uncertainty(file)
     except CORRUPT_FILE_ERRORS as error:
         raise_system_error(error, path)
-        raise InputError(f"{path} is not a complete committee file ({one_line(error)}); {remedy}") from error
+        raise InputError(f"{path} is not a complete committee file ({join_lines(error)}); {remedy}") from error
     if version != FILE_VERSION:
         raise InputError(
             f"{path} is a committee of version {version}, but this paretofit reads version {FILE_VERSION}; {remedy}"
@@ -111,18 +111,18 @@ def _read_file(path: Path, remedy: str) -> tuple[Array, Uncertainty | None]:
 def _read_uncertainty(file: h5py.File) -> Uncertainty | None:
     if "method" not in file.attrs:
         return None
-    held_out = {
+    calibration_data = {
         RowKind[name.upper()]: CalibrationData(*(group[key][()] for key in CalibrationData._fields))
         for name, group in file.get("held_out", {}).items()
     }
-    environments = {
+    environment_grades = {
         element: EnvironmentGrade(bool(group["quadratic"][()]), *(group[name][()] for name in GRADE_DATASETS.values()))
         for element, group in file["environments"].items()
     }
     return Uncertainty(
         str(file.attrs["method"]),
-        held_out,
-        environments,
+        calibration_data,
+        environment_grades,
         TrainingLeverage(file["leverage/kept"][()], file["leverage/R"][()]) if "leverage" in file else None,
         float(file.attrs["energy_weight"]),
         {key.decode(): role for role, keys in file["known"].items() for key in keys[()]},
@@ -136,20 +136,20 @@ def _find_inconsistency(members: Array, uncertainty: Uncertainty) -> str:
     """Describe the first inconsistency in the content of a file; empty if there is none."""
     if members.ndim != 2:
         return f"its array of members has shape {members.shape}"
-    leverage, environments = uncertainty.leverage, uncertainty.environments
-    arrays = [members, *(values for data in uncertainty.held_out.values() for values in data)]
+    leverage, environment_grades = uncertainty.leverage, uncertainty.environment_grades
+    arrays = [members, *(values for data in uncertainty.calibration_data.values() for values in data)]
     arrays += [] if leverage is None else [leverage.R]
-    arrays += [getattr(grade, attribute) for grade in environments.values() for attribute in GRADE_DATASETS]
+    arrays += [getattr(grade, attribute) for grade in environment_grades.values() for attribute in GRADE_DATASETS]
     if not all(np.isfinite(array).all() for array in arrays):
         return "it has numbers that are not finite"
     if leverage is not None:
         size = len(leverage.retained_columns)
         if leverage.R.shape != (size, size) or leverage.retained_columns.max(initial=0) >= members.shape[1]:
             return f"its factor for leverages has shape {leverage.R.shape}, for {size} columns"
-    for kind, data in uncertainty.held_out.items():
+    for kind, data in uncertainty.calibration_data.items():
         if len({values.shape for values in data}) > 1 or data.spread.ndim != 1:
             return f"its held-out {kind.name.lower()} values are of different lengths"
-    for element, grade in environments.items():
+    for element, grade in environment_grades.items():
         p = len(grade.scale)
         if grade.coefficient_map.ndim != 2 or len(grade.coefficient_map) != p or grade.span_basis.shape[:1] != (p,):
             return f"the grades of {element} are of different sizes"

@@ -101,14 +101,14 @@ def _compute_conformal_factor(spread: Array, residual: Array, coverage: float, g
             f"a coverage of {coverage:g} requires {min_size} held-out configurations for its calibration; there are "
             f"{len(names)}: hold out more configurations, or set a lower coverage"
         )
-    target = coverage * (len(names) + 1) - 1e-6  # tolerates the rounding of cumulative weights
-    return _weighted_quantile(np.abs(residual) / spread, 1.0 / counts[positions], target)
+    target_weight = coverage * (len(names) + 1) - 1e-6  # tolerates the rounding of cumulative weights
+    return _find_weighted_quantile(np.abs(residual) / spread, 1.0 / counts[positions], target_weight)
 
 
-def _weighted_quantile(values: Array, weights: Array, target: float) -> float:
-    """Return the smallest value at which the cumulative weight reaches `target`."""
+def _find_weighted_quantile(values: Array, weights: Array, target_weight: float) -> float:
+    """Return the smallest value at which the cumulative weight reaches `target_weight`."""
     order = np.argsort(values, kind="stable")
-    return float(values[order][np.searchsorted(np.cumsum(weights[order]), target)])
+    return float(values[order][np.searchsorted(np.cumsum(weights[order]), target_weight)])
 
 
 def get_min_calibration_size(coverage: float) -> int:

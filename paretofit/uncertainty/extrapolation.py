@@ -51,10 +51,10 @@ class TrainingLeverage:
         InputError
             If the rows do not determine all columns; leverages would be infinite in some direction.
         """
-        weighted = rows if weights is None else rows * weights[:, None]
-        scale = compute_column_scales(weighted)
+        weighted_rows = rows if weights is None else rows * weights[:, None]
+        scale = compute_column_scales(weighted_rows)
         # with mode="r", scipy returns the tuple (R,), and R has as many rows as there are training rows
-        R = scipy.linalg.qr(weighted / scale, mode="r", check_finite=False)[0][: rows.shape[1]]
+        R = scipy.linalg.qr(weighted_rows / scale, mode="r", check_finite=False)[0][: rows.shape[1]]
         pivots = np.abs(np.diag(R))
         if len(rows) < rows.shape[1] or not pivots.min() > MIN_RELATIVE_PIVOT * pivots.max():
             raise InputError(
@@ -70,8 +70,8 @@ class TrainingLeverage:
     def __call__(self, rows: Array, weights: Array | None = None) -> Array:
         """Compute the leverages, ``(m,)``, of rows ``(m, p)``, each multiplied by its weight if `weights` are given."""
         X = rows[:, self.retained_columns] if weights is None else rows[:, self.retained_columns] * weights[:, None]
-        whitened = scipy.linalg.solve_triangular(self.R, X.T, trans="T", check_finite=False)
-        return np.asarray(np.einsum("ij,ij->j", whitened, whitened))
+        whitened_rows = scipy.linalg.solve_triangular(self.R, X.T, trans="T", check_finite=False)
+        return np.asarray(np.einsum("ij,ij->j", whitened_rows, whitened_rows))
 
 
 @dataclass(frozen=True)
@@ -170,22 +170,24 @@ class EnvironmentGrade:
         Rows are whitened. The rows with the highest leverage are the first candidates. Rows that extrapolate from the
         resulting active set are added to the candidates until no atom extrapolates.
         """
-        training = _TrainingAtoms(descriptors, quadratic=quadratic)
-        leverage = training.map_blocks(lambda rows: np.einsum("ij,ij->i", rows, rows))
-        n_candidates = CANDIDATES_PER_COLUMN * training.rank
+        training_atoms = _TrainingAtoms(descriptors, quadratic=quadratic)
+        leverage = training_atoms.map_blocks(lambda rows: np.einsum("ij,ij->i", rows, rows))
+        n_candidates = CANDIDATES_PER_COLUMN * training_atoms.rank
         candidates = np.argsort(-leverage, kind="stable")[:n_candidates]
         try:
-            active_set = ActiveSet.from_rows(training.whiten(candidates))
+            active_set = ActiveSet.from_rows(training_atoms.whiten(candidates))
         except InputError:  # the candidates are too similar, but all atoms together span the space
             candidates = np.arange(len(descriptors))
-            active_set = ActiveSet.from_rows(training.whiten(candidates))
-        while ((grades := training.map_blocks(active_set.grade)) > EXTRAPOLATION_GRADE).any():
+            active_set = ActiveSet.from_rows(training_atoms.whiten(candidates))
+        while ((grades := training_atoms.map_blocks(active_set.grade)) > EXTRAPOLATION_GRADE).any():
             active_atoms = candidates[active_set.row_indices]
-            extrapolating = np.flatnonzero(grades > EXTRAPOLATION_GRADE)
-            new_atoms = extrapolating[np.argsort(-grades[extrapolating], kind="stable")][:n_candidates]
+            extrapolating_atoms = np.flatnonzero(grades > EXTRAPOLATION_GRADE)
+            new_atoms = extrapolating_atoms[np.argsort(-grades[extrapolating_atoms], kind="stable")][:n_candidates]
             candidates = np.concatenate([active_atoms, np.setdiff1d(new_atoms, active_atoms)])
-            active_set = ActiveSet.from_rows(training.whiten(candidates), np.arange(training.rank))
-        return cls(quadratic, training.scale, training.whitening @ active_set.inverse, training.span_basis)
+            active_set = ActiveSet.from_rows(training_atoms.whiten(candidates), np.arange(training_atoms.rank))
+        return cls(
+            quadratic, training_atoms.scale, training_atoms.whitening @ active_set.inverse, training_atoms.span_basis
+        )
 
     def __call__(self, descriptors: Array) -> Array:
         """Compute γ, ``(m,)``, of other atoms with descriptors ``(m, K)``."""
@@ -208,8 +210,8 @@ class _TrainingAtoms:
         self.scale[self.scale == 0] = 1.0
         R = np.zeros((0, len(self.scale)))
         for block in self.blocks:  # R of all rows, updated block by block to limit the memory
-            stacked = np.vstack([R, self._build(block) / self.scale])
-            R = scipy.linalg.qr(stacked, mode="r", check_finite=False)[0][: len(self.scale)]
+            stacked_rows = np.vstack([R, self._build(block) / self.scale])
+            R = scipy.linalg.qr(stacked_rows, mode="r", check_finite=False)[0][: len(self.scale)]
         self.whitening, self.span_basis = _compute_whitening(R)
         self.rank = self.whitening.shape[1]
 
@@ -230,9 +232,11 @@ def _compute_whitening(R: Array) -> tuple[Array, Array]:
     p = R.shape[1]
     if len(R) == p and estimate_reciprocal_condition(R) > MIN_RELATIVE_PIVOT:
         return np.asarray(lapack.dtrtri(np.asfortranarray(R), lower=0)[0]), np.zeros((p, 0))
-    _, values, axes = scipy.linalg.svd(R, check_finite=False)
-    rank = int((values > MIN_RELATIVE_PIVOT * values[0]).sum())
-    return np.asarray(axes[:rank].T / values[:rank]), np.asarray(axes[:rank].T if rank < p else np.zeros((p, 0)))
+    _, singular_values, axes = scipy.linalg.svd(R, check_finite=False)
+    rank = int((singular_values > MIN_RELATIVE_PIVOT * singular_values[0]).sum())
+    return np.asarray(axes[:rank].T / singular_values[:rank]), np.asarray(
+        axes[:rank].T if rank < p else np.zeros((p, 0))
+    )
 
 
 def _build_rows(descriptors: Array, *, quadratic: bool) -> Array:

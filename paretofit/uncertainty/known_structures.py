@@ -30,14 +30,15 @@ def hash_structure(atoms: Atoms) -> str:
 def find_role(roles: Mapping[str, str], atoms: Atoms) -> str | None:
     """Return the role of a structure, "train" or "held out", by its digest; None if the structure is not known."""
     values = _compute_invariants(atoms)
-    nearest = np.rint(values)
-    distance = 0.5 - np.abs(values - nearest)  # from the rounding boundary
-    ambiguous = np.argsort(distance)[:MAX_AMBIGUOUS_VALUES]
-    ambiguous = ambiguous[distance[ambiguous] < ROUNDING_TOLERANCE]
-    for is_other in product((False, True), repeat=len(ambiguous)):
-        numbers = nearest.copy()
-        numbers[ambiguous] += np.array(is_other) * np.where(values > nearest, 1, -1)[ambiguous]
-        if (role := roles.get(_hash_numbers(atoms, numbers))) is not None:
+    nearest_integers = np.rint(values)
+    boundary_distances = 0.5 - np.abs(values - nearest_integers)  # from the rounding boundary
+    ambiguous_positions = np.argsort(boundary_distances)[:MAX_AMBIGUOUS_VALUES]
+    ambiguous_positions = ambiguous_positions[boundary_distances[ambiguous_positions] < ROUNDING_TOLERANCE]
+    for is_shifted in product((False, True), repeat=len(ambiguous_positions)):
+        integers = nearest_integers.copy()
+        steps = np.where(values > nearest_integers, 1, -1)[ambiguous_positions]
+        integers[ambiguous_positions] += np.array(is_shifted) * steps
+        if (role := roles.get(_hash_numbers(atoms, integers))) is not None:
             return role
     return None
 
@@ -59,11 +60,11 @@ def _compute_invariants(atoms: Atoms) -> Array:
     i, j, vectors = find_pairs(atoms, cutoff)
     n, w = len(atoms), (1 - (vectors**2).sum(axis=1) / cutoff**2) ** 3
     Z = atoms.numbers / max(int(atoms.numbers.max(initial=1)), 1)
-    near, nearest = (np.bincount(i, weights * Z[j], n) for weights in (w, w**3))
-    asymmetry = np.stack([np.bincount(i, w**3 * vectors[:, k], n) for k in range(3)], axis=1)
+    neighbour_sums, close_neighbour_sums = (np.bincount(i, weights * Z[j], n) for weights in (w, w**3))
+    asymmetries = np.stack([np.bincount(i, w**3 * vectors[:, k], n) for k in range(3)], axis=1)
     values = [atoms.cell.volume / max(n, 1) / SUM_STEP if atoms.pbc.all() else 0.0]
     for number in np.unique(atoms.numbers):
         mask = atoms.numbers == number
-        sums = [near[mask].sum(), nearest[mask].sum(), (near[mask] ** 2).sum()]
-        values += [*(np.array(sums) / n / SUM_STEP), np.linalg.norm(asymmetry[mask]) / LENGTH_STEP]
+        sums = [neighbour_sums[mask].sum(), close_neighbour_sums[mask].sum(), (neighbour_sums[mask] ** 2).sum()]
+        values += [*(np.array(sums) / n / SUM_STEP), np.linalg.norm(asymmetries[mask]) / LENGTH_STEP]
     return np.array(values)

@@ -30,8 +30,8 @@ class MomentFactor:
     @classmethod
     def from_moments(cls, M: Array) -> MomentFactor:
         """Factorise M (upper triangle in Fortran order; overwritten)."""
-        R, info = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
-        return cls(R, info == 0)
+        R, status = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
+        return cls(R, status == 0)
 
     def estimate_condition(self) -> float:
         """Estimate the 1-norm condition number of M, scaled to a unit diagonal; ∞ if M is not positive definite."""

@@ -44,8 +44,10 @@ class CalibrationData(NamedTuple):
     def aggregate_by_configuration(self) -> tuple[Array, Array]:
         """Compute the disagreement and error of each configuration (equations 1 and 2 of Bidoggia et al., 2025)."""
         _, positions, counts = np.unique(self.configuration, return_inverse=True, return_counts=True)
-        variance, error = (np.bincount(positions, values**2) / counts for values in (self.spread, self.residual))
-        return np.sqrt(variance), np.sqrt(variance + error)
+        mean_variances, mean_squared_errors = (
+            np.bincount(positions, values**2) / counts for values in (self.spread, self.residual)
+        )
+        return np.sqrt(mean_variances), np.sqrt(mean_variances + mean_squared_errors)
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class Uncertainty:
     ----------
     method : str
         Method by which the members were drawn or trained.
-    held_out : mapping of RowKind to CalibrationData
+    calibration_data : mapping of RowKind to CalibrationData
         Calibration data of each kind of label; empty if no configurations were held out.
-    environments : mapping of element to EnvironmentGrade
+    environment_grades : mapping of element to EnvironmentGrade
         Functions that grade atoms.
     leverage : TrainingLeverage or None
         Leverage with respect to the training rows; None for a network, which has no linear rows.
@@ -75,8 +77,8 @@ class Uncertainty:
     """
 
     method: str
-    held_out: Mapping[RowKind, CalibrationData]
-    environments: Mapping[str, EnvironmentGrade]
+    calibration_data: Mapping[RowKind, CalibrationData]
+    environment_grades: Mapping[str, EnvironmentGrade]
     leverage: TrainingLeverage | None
     energy_weight: float
     structure_roles: Mapping[str, str]
@@ -86,7 +88,7 @@ class Uncertainty:
     _intervals: dict[tuple[RowKind, float], ConformalIntervals] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        counts = [f"{len(data.residual)} {kind.name.lower()}" for kind, data in self.held_out.items()]
+        counts = [f"{len(data.residual)} {kind.name.lower()}" for kind, data in self.calibration_data.items()]
         calibration = ", ".join(counts) or "nothing"
         return f"Uncertainty({self.method}, calibrated on {calibration}, {100 * self.coverage:g} % intervals)"
 
@@ -101,7 +103,7 @@ class Uncertainty:
         InputError
             If too few configurations were held out for the given `coverage` of energies or forces.
         """
-        data = self.held_out.get(kind)
+        data = self.calibration_data.get(kind)
         is_optional = coverage is None or kind == RowKind.STRESS  # stress labels are often few
         key = kind, self.coverage if coverage is None else coverage
         if data is None or (is_optional and data.n_groups < get_min_calibration_size(key[1])):
@@ -124,15 +126,15 @@ class Uncertainty:
             If the method is unknown, or too few labels of this kind were held out.
         """
         check_choice("the calibration", method, CALIBRATIONS)
-        if kind not in self.held_out:
+        if kind not in self.calibration_data:
             raise InputError(f"no {kind.name.lower()} labels were held out for a calibration; fit again with some")
-        return CALIBRATIONS[method](*self.held_out[kind].aggregate_by_configuration())
+        return CALIBRATIONS[method](*self.calibration_data[kind].aggregate_by_configuration())
 
     def compute_grades(self, atoms: Atoms, descriptors: Array) -> Array:
         """Compute the extrapolation grade of each atom, ``(N,)``, from descriptors ``(N, K)``; ∞ for new elements."""
         symbols = np.array(atoms.get_chemical_symbols())
         grades = np.full(len(symbols), np.inf)
-        for element, grade in self.environments.items():
+        for element, grade in self.environment_grades.items():
             mask = symbols == element
             if mask.any():
                 grades[mask] = grade(descriptors[mask])

@@ -49,8 +49,8 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
     """
     copy = attach_calculator(atoms, calculator)
     mask = np.isin(range(6), periodicity.STRAINED_COMPONENTS[periodicity.count_periodic(copy)])
-    relaxed: Any = FrechetCellFilter(copy, mask=mask) if relax_cell and mask.any() else copy
-    optimizer = BFGS(relaxed, logfile=None)
+    relaxation_target: Any = FrechetCellFilter(copy, mask=mask) if relax_cell and mask.any() else copy
+    optimizer = BFGS(relaxation_target, logfile=None)
     for _ in optimizer.irun(fmax=fmax, steps=MAX_RELAXATION_STEPS):
         ratio = periodicity.measure_cell(copy) / periodicity.measure_cell(atoms)  # 1 for a molecule
         if not 1 / MAX_RELAXED_VOLUME_RATIO < ratio < MAX_RELAXED_VOLUME_RATIO:
@@ -61,8 +61,8 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
             raise PropertyError("the energy is not finite in the relaxation")
     if not optimizer.converged():
         raise PropertyError(f"the relaxation has not converged to {fmax:g} eV/Å in {MAX_RELAXATION_STEPS} steps")
-    if (closest := find_overlap_distance(copy)) is not None:
-        raise PropertyError(f"atoms overlap after the relaxation: the shortest distance is {closest:.2g} Å")
+    if (overlap_distance := find_overlap_distance(copy)) is not None:
+        raise PropertyError(f"atoms overlap after the relaxation: the shortest distance is {overlap_distance:.2g} Å")
     return copy
 
 
@@ -159,7 +159,9 @@ def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
     n = periodicity.count_periodic(atoms)
     parameters = atoms.cell.cellpar()
     lengths = dict(zip("abc"[:n], parameters[:n], strict=False))
-    names = [name for name, x in lengths.items() if name == "a" or abs(x - lengths["a"]) > SYMMETRY_TOLERANCE_A]
+    names = [
+        name for name, length in lengths.items() if name == "a" or abs(length - lengths["a"]) > SYMMETRY_TOLERANCE_A
+    ]
     quantities = [Quantity(name, "Å", lengths[name]) for name in names]
     if names == ["a", "c"]:
         quantities.append(Quantity("c/a", "", lengths["c"] / lengths["a"]))

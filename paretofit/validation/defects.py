@@ -144,11 +144,11 @@ def _build_unrelaxed_cells(
         suffix = f" {site + 1}" if site_counts[symbol] > 1 else ""
         name = "vacancy" if len(species) == 1 else f"vacancy {symbol}"
         cells[f"{name}{suffix}"] = _remove_atoms(pristine, [index])
-        for other in species:
-            if other != symbol:
+        for other_symbol in species:
+            if other_symbol != symbol:
                 cell = pristine.copy()
-                cell.symbols[index] = other
-                cells[f"antisite {other} on {symbol}{suffix}"] = cell
+                cell.symbols[index] = other_symbol
+                cells[f"antisite {other_symbol} on {symbol}{suffix}"] = cell
     first_index = _find_nearest_atom(pristine, crystal.positions[sites[0]])
     distances = pristine.get_distances(first_index, range(len(pristine)), mic=True)
     distances[first_index] = np.inf
@@ -157,10 +157,10 @@ def _build_unrelaxed_cells(
     cells["divacancy" if len(species) == 1 else f"divacancy {pair}"] = _remove_atoms(
         pristine, [first_index, second_index]
     )
-    for number, place in enumerate(interstitials, start=1):
+    for number, interstitial in enumerate(interstitials, start=1):
         for symbol in species:
             cell = pristine.copy()
-            cell.append(Atom(symbol, np.asarray(place) @ crystal.cell[:]))
+            cell.append(Atom(symbol, np.asarray(interstitial) @ crystal.cell[:]))
             cell.wrap()
             cells[f"interstitial {number}" if len(species) == 1 else f"interstitial {symbol} {number}"] = cell
     return cells

@@ -42,14 +42,14 @@ class ElasticTensor:
     n_periodic: int = 3
 
     @property
-    def voigt(self) -> tuple[float, float]:
+    def voigt_moduli(self) -> tuple[float, float]:
         """Voigt averages of the bulk and the shear modulus of a crystal, GPa."""
         C = self.constants
         diagonal, coupling, shear = np.trace(C[:3, :3]), C[0, 1] + C[0, 2] + C[1, 2], np.trace(C[3:, 3:])
         return float((diagonal + 2 * coupling) / 9), float((diagonal - coupling + 3 * shear) / 15)
 
     @property
-    def reuss(self) -> tuple[float, float]:
+    def reuss_moduli(self) -> tuple[float, float]:
         """Reuss averages of the bulk and the shear modulus of a crystal, GPa.
 
         This bulk modulus applies to hydrostatic pressure.
@@ -89,8 +89,8 @@ class ElasticTensor:
 
     @property
     def _moduli_of_crystal(self) -> dict[str, float]:
-        moduli = dict(zip(("B Voigt", "G Voigt"), self.voigt, strict=True))
-        return moduli | (dict(zip(("B Reuss", "G Reuss"), self.reuss, strict=True)) if self.is_stable else {})
+        moduli = dict(zip(("B Voigt", "G Voigt"), self.voigt_moduli, strict=True))
+        return moduli | (dict(zip(("B Reuss", "G Reuss"), self.reuss_moduli, strict=True)) if self.is_stable else {})
 
     @property
     def _moduli_of_sheet(self) -> dict[str, float]:
@@ -128,8 +128,8 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
     columns = list(periodicity.STRAINED_COMPONENTS[n])
     C = np.empty((len(columns), len(columns)))
     for k, column in enumerate(columns):
-        plus, minus = (_compute_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
-        C[:, k] = (plus - minus)[columns] / (2 * strain)
+        stress_plus, stress_minus = (_compute_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
+        C[:, k] = (stress_plus - stress_minus)[columns] / (2 * strain)
     C *= atoms.get_volume() / periodicity.measure_cell(atoms) / measure.modulus_factor
     return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()), n)
 
@@ -145,5 +145,5 @@ def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:
 
 
 def _compute_stress(calculator: Any, atoms: Atoms, column: int, strain: float) -> Array:
-    strained = apply_voigt_strain(atoms, column, strain)
-    return np.asarray(relax_positions_if_needed(calculator, strained, CRYSTAL_FORCE_TOLERANCE).get_stress())
+    strained_structure = apply_voigt_strain(atoms, column, strain)
+    return np.asarray(relax_positions_if_needed(calculator, strained_structure, CRYSTAL_FORCE_TOLERANCE).get_stress())

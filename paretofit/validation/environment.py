@@ -34,7 +34,7 @@ def are_equivalent(first: Environment, second: Environment) -> bool:
     for number in first.keys() | second.keys():
         depths = [environment.get(number, np.empty(0)) for environment in (first, second)]
         length = max(map(len, depths))
-        padded = np.array([np.pad(values, (0, length - len(values))) for values in depths])
-        if np.ptp(padded, axis=0).max() > TOLERANCE_A:
+        padded_depths = np.array([np.pad(values, (0, length - len(values))) for values in depths])
+        if np.ptp(padded_depths, axis=0).max() > TOLERANCE_A:
             return False
     return True

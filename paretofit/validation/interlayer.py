@@ -32,11 +32,13 @@ class InterlayerScan:
     def quantities(self) -> list[Quantity]:
         """Distance and depth of the minimum; none if the layers do not bind."""
         distance, energy = self.curve.to_numpy().T
-        lowest = int(np.argmin(energy))
-        if not (0 < lowest < len(energy) - 1 and energy[lowest] < 0):
+        lowest_index = int(np.argmin(energy))
+        if not (0 < lowest_index < len(energy) - 1 and energy[lowest_index] < 0):
             return []
         # a parabola through the lowest point and its neighbours; separated layers have zero energy
-        a, b, c = np.polyfit(distance[lowest - 1 : lowest + 2], energy[lowest - 1 : lowest + 2], 2)
+        a, b, c = np.polyfit(
+            distance[lowest_index - 1 : lowest_index + 2], energy[lowest_index - 1 : lowest_index + 2], 2
+        )
         return [
             Quantity("interlayer distance", "Å", float(-b / (2 * a))),
             Quantity("binding", "meV/atom", float(b**2 / (4 * a) - c)),

@@ -129,7 +129,7 @@ def measure_calculator_speed(
 def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = REPETITION_SECONDS) -> MdSpeed:
     """Measure the speed of the first network of a committee on one core or its GPU; see `measure_calculator_speed`."""
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
-    calculator = potential.member(0).calculator_factory()()  # before torch is imported: it says what to install
+    calculator = potential.get_member(0).get_calculator_factory()()  # before torch is imported: it says what to install
     with limit_torch_threads():
         return measure_calculator_speed(calculator, atoms, seconds=seconds, clock=clock)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from ase import Atoms
 
-from paretofit.core import one_line
+from paretofit.core import join_lines
 from paretofit.potentials import DISPERSION_METHODS
 from paretofit.validation import crystal
 from paretofit.validation.defects import compute_formation_energies, relax_defect_cells
@@ -106,9 +106,9 @@ class ValidationCase:
         """Potential of this case."""
         return self.potentials[self.potential_index]
 
-    def make_calculator(self, potential: PotentialSpec | None = None) -> Any:
+    def create_calculator(self, potential: PotentialSpec | None = None) -> Any:
         """Create a calculator for the structure, with the potential of this case or with another `potential`."""
-        return (potential or self.potential).make_calculator_for(self.input_structure)
+        return (potential or self.potential).create_calculator_for(self.input_structure)
 
 
 @dataclass
@@ -160,7 +160,7 @@ class PropertyResult:
 def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
     """Relax the positions and the periodic cell vectors; return the standard cell, see `crystal.standardize_cell`."""
     structure = orient_structure(atoms)
-    calculator = potential.make_calculator_for(structure)
+    calculator = potential.create_calculator_for(structure)
     return crystal.standardize_cell(crystal.relax_structure(calculator, structure, relax_cell=True))
 
 
@@ -173,14 +173,14 @@ def _require_crystal(case: ValidationCase) -> None:
 
 
 def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
-    energy = crystal.compute_energy(case.crystal, case.make_calculator()) / len(case.crystal)
+    energy = crystal.compute_energy(case.crystal, case.create_calculator()) / len(case.crystal)
     result.add_quantities(
         case, [*crystal.compute_lattice_quantities(case.crystal), Quantity("energy", "eV/atom", energy)]
     )
 
 
 def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) -> None:
-    calculator = case.make_calculator()
+    calculator = case.create_calculator()
 
     def measure_equation(name: str, atoms: Atoms) -> BirchMurnaghanCurve:
         equation = compute_equation_of_state(calculator, atoms, n_points=case.settings.effort.n_eos_points)
@@ -204,7 +204,7 @@ def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) ->
 
 
 def _measure_elastic_constants(case: ValidationCase, result: PropertyResult) -> None:
-    tensor = compute_elastic_constants(case.make_calculator(), case.crystal)
+    tensor = compute_elastic_constants(case.create_calculator(), case.crystal)
     result.add_quantities(case, tensor.quantities)
     if not tensor.is_stable:
         result.failures.append("the elastic constants are unstable: a strain lowers the energy")
@@ -212,12 +212,12 @@ def _measure_elastic_constants(case: ValidationCase, result: PropertyResult) -> 
 
 def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
     if not case.crystal.pbc.any():
-        vibrations = compute_vibrations(case.make_calculator(), case.crystal)
+        vibrations = compute_vibrations(case.create_calculator(), case.crystal)
         result.add_quantities(case, vibrations.quantities)
         result.add_curve(case, "vibrations", vibrations.table)
         return
     min_length = case.settings.effort.phonon_supercell_length
-    phonons = compute_phonons(case.make_calculator(), case.crystal, min_length=min_length)
+    phonons = compute_phonons(case.create_calculator(), case.crystal, min_length=min_length)
     result.add_quantities(case, phonons.quantities)
     result.add_curve(case, "phonon_bands", phonons.bands)
     result.add_curve(case, "phonon_labels", phonons.labels)
@@ -227,23 +227,23 @@ def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
 def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
     """Relax cells with this potential, and evaluate them with every potential, each with its own reservoirs."""
     min_length, interstitials = case.settings.effort.defect_supercell_length, case.settings.interstitials
-    calculator = case.make_calculator()
+    calculator = case.create_calculator()
     cells = relax_defect_cells(calculator, case.crystal, min_length=min_length, interstitials=interstitials)
     result.failures += [f"{name}: {reason}" for name, reason in cells.failures.items()]
     rows = []
     for index, potential in enumerate(case.potentials):
-        evaluator, is_own = case.make_calculator(potential), index == case.potential_index
+        evaluator, is_own_potential = case.create_calculator(potential), index == case.potential_index
         reservoirs = compute_reservoir_energies(evaluator, cells.pristine, dict(case.settings.reference_energies))
         for name, energy in compute_formation_energies(evaluator, cells, reservoirs.energies).items():
             rows.append((name, case.potential.name, potential.name, energy))
             if len(case.potentials) > 1:
                 quantity = Quantity(f"{name}, relaxed with {case.potential.name}", "eV", energy)
                 result.values.append((case.structure_name, index, quantity))
-            if is_own:
+            if is_own_potential:
                 result.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy)])
                 if energy < 0:
                     result.failures.append(f"{name}: the formation energy is negative ({energy:.3g} eV)")
-        if is_own and len(reservoirs.energies) > 1:
+        if is_own_potential and len(reservoirs.energies) > 1:
             _add_reservoirs(case, result, reservoirs)
     columns = ["defect", "relaxed_with", "evaluated_with", "energy"]
     result.add_curve(case, "defects", pd.DataFrame(rows, columns=columns))
@@ -267,7 +267,7 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
         name = "({})".format("".join(map(str, indices)))
         for relax in (False, True):
             with result.record_failure(name):
-                calculator = case.make_calculator()
+                calculator = case.create_calculator()
                 energy = compute_surface_energy(calculator, case.crystal, indices, thickness=thickness, relax=relax)
                 result.add_quantities(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
                 if energy < 0:
@@ -281,7 +281,7 @@ def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -
     for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):
         with result.record_failure(method or "no dispersion", PropertyError):
             potential = case.potential.with_dispersion(method) if method else case.potential
-            calculator = case.make_calculator(potential)  # fails if an element has no dispersion parameters
+            calculator = case.create_calculator(potential)  # fails if an element has no dispersion parameters
             scan = scan_interlayer_distance(calculator, case.input_structure)
             suffix = f", {method.upper()}" if method else ""
             quantities = [quantity._replace(name=f"{quantity.name}{suffix}") for quantity in scan.quantities]
@@ -296,17 +296,17 @@ def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -
 def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
     effort = case.settings.effort
     supercell = crystal.repeat_to_length(case.crystal, effort.md_supercell_length)
-    test = run_stability_test(case.potential, supercell, effort.md_protocol)
-    result.add_quantities(case, test.quantities)
-    result.add_curve(case, "md_energy", test.energies)
-    result.add_curve(case, "md_rdf", test.rdf)
-    if test.reason:
-        times = f"{test.survival_time_ps:.3g} ps of {test.requested_time_ps:.3g}"
-        result.failures.append(f"ended after {times}: {test.reason}")
+    stability = run_stability_test(case.potential, supercell, effort.md_protocol)
+    result.add_quantities(case, stability.quantities)
+    result.add_curve(case, "md_energy", stability.energies)
+    result.add_curve(case, "md_rdf", stability.rdf)
+    if stability.reason:
+        times = f"{stability.survival_time_ps:.3g} ps of {stability.requested_time_ps:.3g}"
+        result.failures.append(f"ended after {times}: {stability.reason}")
 
 
 def _measure_dimers(case: ValidationCase, result: PropertyResult) -> None:
-    calculator, symbols = case.make_calculator(), sorted(set(case.input_structure.get_chemical_symbols()))
+    calculator, symbols = case.create_calculator(), sorted(set(case.input_structure.get_chemical_symbols()))
     for first, second in combinations_with_replacement(symbols, 2):
         dimer = compute_dimer_curve(calculator, first, second)
         result.add_quantities(case, dimer.quantities, f"{first}-{second}")
@@ -333,18 +333,18 @@ PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # computed for the inpu
 
 def list_applicable_properties(atoms: Atoms) -> list[str]:
     """List the properties that can be computed for a structure; interlayer distances require a layered crystal."""
-    excluded: set[str] = set()
+    excluded_properties: set[str] = set()
     if not atoms.pbc.all():
-        excluded.update(CRYSTAL_PROPERTIES)
+        excluded_properties.update(CRYSTAL_PROPERTIES)
     elif not len(find_layer_gaps(atoms)[1]):
-        excluded.add("interlayer")
+        excluded_properties.add("interlayer")
     if not atoms.pbc.any():
-        excluded.update(STRAIN_PROPERTIES)
+        excluded_properties.update(STRAIN_PROPERTIES)
         if not find_rotatable_bonds(atoms):
-            excluded.add("defects")
+            excluded_properties.add("defects")
         if len(atoms) == 1:
-            excluded.update(("phonons", "md"))
-    return [name for name in PROPERTY_FUNCTIONS if name not in excluded]
+            excluded_properties.update(("phonons", "md"))
+    return [name for name in PROPERTY_FUNCTIONS if name not in excluded_properties]
 
 
 def measure_property(name: str, case: ValidationCase) -> PropertyResult:
@@ -359,4 +359,4 @@ def measure_property(name: str, case: ValidationCase) -> PropertyResult:
 
 def describe_error(error: Exception) -> str:
     """Describe an exception in one line."""
-    return one_line(error) or type(error).__name__
+    return join_lines(error) or type(error).__name__

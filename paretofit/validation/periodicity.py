@@ -106,10 +106,10 @@ def _complete_axes(periodic_vectors: Array, other_vectors: Array) -> Array:
     """Compute orthonormal, right-handed axes (3, 3) as rows; the first n axes span the n periodic vectors."""
     axes: list[Array] = []
     for k, vector in enumerate(chain(periodic_vectors, other_vectors, np.eye(3))):
-        rest = vector - sum((vector @ axis * axis for axis in axes), np.zeros(3))
-        length = float(np.linalg.norm(rest))
+        remainder = vector - sum((vector @ axis * axis for axis in axes), np.zeros(3))
+        length = float(np.linalg.norm(remainder))
         if length > 1e-3 * max(float(np.linalg.norm(vector)), 1e-6):
-            axes.append(rest / length)
+            axes.append(remainder / length)
         elif k < len(periodic_vectors):
             raise PropertyError("its periodic cell vectors are zero or linearly dependent")
         if len(axes) == 2:

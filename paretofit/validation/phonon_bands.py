@@ -86,11 +86,11 @@ def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> Phon
     phonopy.run_mesh(_choose_mesh(atoms), is_gamma_center=True)
     frequencies = np.append(phonopy.mesh.frequencies, bands["frequency"])
     phonopy.run_total_dos()
-    dos = phonopy.total_dos
-    density = pd.DataFrame({"frequency": np.asarray(dos.frequency_points), "density": np.asarray(dos.dos)})
+    total_dos = phonopy.total_dos
+    density = pd.DataFrame({"frequency": np.asarray(total_dos.frequency_points), "density": np.asarray(total_dos.dos)})
     phonopy.run_qpoints([[0.0, 0.0, 0.0]])
-    at_gamma = np.asarray(phonopy.qpoints.frequencies[0])
-    return PhononSpectrum(bands, labels, density, at_gamma, float(frequencies.min()), float(frequencies.max()))
+    gamma_frequencies = np.asarray(phonopy.qpoints.frequencies[0])
+    return PhononSpectrum(bands, labels, density, gamma_frequencies, float(frequencies.min()), float(frequencies.max()))
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,10 @@ def compute_vibrations(calculator: Any, atoms: Atoms) -> MolecularVibrations:
     n = len(atoms)
     root_masses = np.sqrt(np.repeat(atoms.get_masses(), 3))
     D = phonopy.force_constants.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n) / np.outer(root_masses, root_masses)
-    centred = atoms.positions - atoms.get_center_of_mass()
-    rigid_motions = [np.tile(axis, (n, 1)) for axis in np.eye(3)] + [np.cross(axis, centred) for axis in np.eye(3)]
-    basis, sizes, _ = np.linalg.svd(np.array([motion.ravel() * root_masses for motion in rigid_motions]).T)
-    n_rigid = int((sizes > 1e-3 * sizes[0]).sum())  # 6, but 5 for linear molecules and 3 for an atom
+    arms = atoms.positions - atoms.get_center_of_mass()
+    rigid_motions = [np.tile(axis, (n, 1)) for axis in np.eye(3)] + [np.cross(axis, arms) for axis in np.eye(3)]
+    basis, scales, _ = np.linalg.svd(np.array([motion.ravel() * root_masses for motion in rigid_motions]).T)
+    n_rigid = int((scales > 1e-3 * scales[0]).sum())  # 6, but 5 for linear molecules and 3 for an atom
     vibrations = basis[:, n_rigid:]
     eigenvalues = np.linalg.eigvalsh(vibrations.T @ D @ vibrations)
     frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * THZ_PER_ROOT_EIGENVALUE
@@ -153,11 +153,11 @@ def _compute_force_constants(calculator: Any, atoms: Atoms, min_length: float) -
 
     cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions())
     # the primitive cell of phonopy may have its vectors in another order than the vacuum requires
-    primitive: Any = "auto" if atoms.pbc.all() else np.eye(3)
+    primitive_matrix: Any = "auto" if atoms.pbc.all() else np.eye(3)
     supercell = np.diag(compute_repeats(atoms, min_length))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # phonopy 4 warns that 'auto' has become the default
-        phonopy: Any = Phonopy(cell, supercell_matrix=supercell, primitive_matrix=primitive, log_level=0)
+        phonopy: Any = Phonopy(cell, supercell_matrix=supercell, primitive_matrix=primitive_matrix, log_level=0)
     phonopy.generate_displacements(distance=DISPLACEMENT_A if atoms.pbc.all() else LOW_DIMENSIONAL_DISPLACEMENT_A)
     supercells = phonopy.supercells_with_displacements
     phonopy.forces = np.array([_compute_forces(calculator, cell, atoms.pbc) for cell in supercells])
@@ -181,21 +181,21 @@ def _compute_forces(calculator: Any, cell: Any, pbc: Array) -> Array:
 
 def _compute_bands(phonopy: Any, pbc: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compute frequencies along ASE's path for the primitive cell; return the tables of bands and special points."""
-    primitive = phonopy.primitive
-    cell = Atoms(primitive.symbols, cell=primitive.cell).cell
+    primitive_cell = phonopy.primitive
+    cell = Atoms(primitive_cell.symbols, cell=primitive_cell.cell).cell
     path = cell.bandpath(pbc=pbc)
     reciprocal = cell.reciprocal()[:]
     fractions = np.linspace(0, 1, POINTS_PER_SEGMENT)
     rows, labels, start = [], [], 0.0
-    for segment, part in enumerate(path.path.split(",")):
-        names = re.findall(r"[A-Za-z]\d*", part)  # "GX1K" is G, X1, K
+    for segment, path_section in enumerate(path.path.split(",")):
+        names = re.findall(r"[A-Za-z]\d*", path_section)  # "GX1K" is G, X1, K
         labels.append((start, names[0]))
         for first, second in pairwise(names):
             difference = path.special_points[second] - path.special_points[first]
             phonopy.run_qpoints(path.special_points[first] + fractions[:, None] * difference)
             length = float(np.linalg.norm(difference @ reciprocal))
-            for x, frequencies in zip(start + fractions * length, phonopy.qpoints.frequencies, strict=True):
-                rows += [(segment, x, mode, frequency) for mode, frequency in enumerate(frequencies)]
+            for distance, frequencies in zip(start + fractions * length, phonopy.qpoints.frequencies, strict=True):
+                rows += [(segment, distance, mode, frequency) for mode, frequency in enumerate(frequencies)]
             start += length
             labels.append((start, second))
     bands = pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"])

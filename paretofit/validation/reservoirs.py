@@ -44,14 +44,16 @@ def compute_reservoir_energies(
         with suppress(Exception):
             energies[symbol] = _compute_crystal_energy(calculator, symbol)
             reservoirs[symbol] = f"crystal of {symbol}"
-    missing = sorted(set(species) - set(energies))
-    if missing:
-        rest = compute_energy(compound, calculator) - sum(species[symbol] * energies[symbol] for symbol in energies)
-        shares = dict.fromkeys(missing, rest / sum(species[symbol] for symbol in missing))
+    missing_elements = sorted(set(species) - set(energies))
+    if missing_elements:
+        remaining_energy = compute_energy(compound, calculator) - sum(
+            species[symbol] * energies[symbol] for symbol in energies
+        )
+        shares = dict.fromkeys(missing_elements, remaining_energy / sum(species[symbol] for symbol in missing_elements))
         text = "the structure itself" if len(species) == 1 else "in equilibrium with the compound"
-        text += f", whose energy {' and '.join(missing)} share equally" if len(missing) > 1 else ""
+        text += f", whose energy {' and '.join(missing_elements)} share equally" if len(missing_elements) > 1 else ""
         energies |= shares
-        reservoirs |= dict.fromkeys(missing, text)
+        reservoirs |= dict.fromkeys(missing_elements, text)
     return ReservoirEnergies(energies, reservoirs)
 
 
@@ -60,5 +62,5 @@ def _compute_crystal_energy(calculator: Any, symbol: str) -> float:
     crystal = build_reference_crystal(symbol)
     if crystal is None:
         raise PropertyError(f"ASE has no reference crystal of {symbol}")
-    relaxed = relax_structure(calculator, crystal, relax_cell=True)
-    return float(relaxed.get_potential_energy()) / len(relaxed)
+    relaxed_crystal = relax_structure(calculator, crystal, relax_cell=True)
+    return float(relaxed_crystal.get_potential_energy()) / len(relaxed_crystal)

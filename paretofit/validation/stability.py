@@ -159,14 +159,14 @@ def compute_radial_distribution(
         ``distance`` (Å, centres of the bins) and ``g``; periodic images of an atom are included as neighbours.
     """
     edges = np.linspace(0, max_distance, n_bins + 1)
-    total = np.zeros(n_bins)
+    distribution = np.zeros(n_bins)
     for atoms in frames:
         n = count_periodic(atoms) or 3
         shells = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[n] * np.diff(edges**n)
         size = measure_cell(atoms) if atoms.pbc.any() else 4 / 3 * np.pi * max_distance**3
         counts, _ = np.histogram(neighbor_list("d", atoms, max_distance), edges)
-        total += counts / (len(atoms) * len(atoms) / size * shells)
-    return pd.DataFrame({"distance": (edges[1:] + edges[:-1]) / 2, "g": total / max(1, len(frames))})
+        distribution += counts / (len(atoms) * len(atoms) / size * shells)
+    return pd.DataFrame({"distance": (edges[1:] + edges[:-1]) / 2, "g": distribution / max(1, len(frames))})
 
 
 def _find_md_problem(sample: Sample, temperature: float) -> str:
@@ -175,8 +175,8 @@ def _find_md_problem(sample: Sample, temperature: float) -> str:
         return "the energy is not finite"
     if sample.temperature > MAX_TEMPERATURE_RATIO * temperature:
         return f"the temperature reached {sample.temperature:.0f} K"
-    closest = find_overlap_distance(sample.atoms)
-    return "" if closest is None else f"two atoms approached to {closest:.3g} Å"
+    overlap_distance = find_overlap_distance(sample.atoms)
+    return "" if overlap_distance is None else f"two atoms approached to {overlap_distance:.3g} Å"
 
 
 def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol) -> StabilityResult:
@@ -237,7 +237,7 @@ def _iterate_ase_samples(
     from ase.md.langevin import Langevin  # noqa: PLC0415  (only where ASE runs the dynamics)
     from ase.md.verlet import VelocityVerlet  # noqa: PLC0415
 
-    md_atoms = attach_calculator(atoms, potential.make_calculator_for(atoms))
+    md_atoms = attach_calculator(atoms, potential.create_calculator_for(atoms))
     rng = np.random.default_rng(protocol.seed)
     # velocities for twice the temperature, because half of the kinetic energy becomes potential energy
     width = np.sqrt(md_atoms.get_masses() * units.kB * 2 * protocol.temperature)

@@ -42,8 +42,8 @@ def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
     list
         Empty if no two bonded atoms have three neighbours each, nearly in one plane.
     """
-    reach = 2 * BOND_RATIO * float(covalent_radii[atoms.numbers].max())
-    i, j, distances, vectors = neighbor_list("ijdD", atoms, reach)
+    cutoff = 2 * BOND_RATIO * float(covalent_radii[atoms.numbers].max())
+    i, j, distances, vectors = neighbor_list("ijdD", atoms, cutoff)
     is_bond = distances < BOND_RATIO * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
     i, j, vectors = i[is_bond], j[is_bond], vectors[is_bond]
     order = np.argsort(i, kind="stable")
@@ -70,21 +70,23 @@ def rotate_bond(atoms: Atoms, bond: RotatableBond) -> Atoms:
     The bond is also tilted, because the flat defect is a saddle point: graphene lowers its energy by moving the two
     atoms to opposite sides (Ma et al., Phys. Rev. B 80, 033407, 2009), with AIREBO by 1 eV in a cell of 12 Å.
     """
-    middle = atoms.positions[bond.first] + bond.vector / 2
-    rotated = np.cross(bond.normal, bond.vector)
-    rotated *= np.linalg.norm(bond.vector) / np.linalg.norm(rotated)
+    midpoint = atoms.positions[bond.first] + bond.vector / 2
+    rotated_vector = np.cross(bond.normal, bond.vector)
+    rotated_vector *= np.linalg.norm(bond.vector) / np.linalg.norm(rotated_vector)
     copy: Atoms = atoms.copy()
-    copy.positions[[bond.first, bond.second]] = middle + np.outer([-0.5, 0.5], rotated + 2 * TILT_A * bond.normal)
+    copy.positions[[bond.first, bond.second]] = midpoint + np.outer(
+        [-0.5, 0.5], rotated_vector + 2 * TILT_A * bond.normal
+    )
     return copy
 
 
 def _find_normal(vectors: Array) -> Array | None:
     """Compute the unit normal of the plane of three bond vectors (3, 3), Å; None if they are far from a plane."""
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    angles = np.degrees(np.arccos(np.clip([units[0] @ units[1], units[1] @ units[2], units[2] @ units[0]], -1, 1)))
+    bonds = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    angles = np.degrees(np.arccos(np.clip([bonds[0] @ bonds[1], bonds[1] @ bonds[2], bonds[2] @ bonds[0]], -1, 1)))
     if angles.sum() < MIN_ANGLE_SUM_DEG:
         return None
-    normal = np.cross(units[1] - units[0], units[2] - units[0])
+    normal = np.cross(bonds[1] - bonds[0], bonds[2] - bonds[0])
     return np.asarray(normal / np.linalg.norm(normal))
 
 
@@ -93,8 +95,8 @@ def _drop_equivalent_bonds(atoms: Atoms, bonds: Sequence[RotatableBond]) -> list
     # "X" has the atomic number 0, see `describe_environments`
     probes = Atoms("X" * len(bonds), [atoms.positions[bond.first] + bond.vector / 2 for bond in bonds])
     environments = describe_environments(atoms + probes)[len(atoms) :]
-    kinds: list[int] = []
+    distinct_bonds: list[int] = []
     for k, environment in enumerate(environments):
-        if not any(are_equivalent(environments[kind], environment) for kind in kinds):
-            kinds.append(k)
-    return [bonds[kind] for kind in kinds]
+        if not any(are_equivalent(environments[bond_index], environment) for bond_index in distinct_bonds):
+            distinct_bonds.append(k)
+    return [bonds[bond_index] for bond_index in distinct_bonds]

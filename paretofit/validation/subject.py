@@ -55,12 +55,12 @@ class PotentialSpec:
     mace_folder: str = ""
     dispersion: str = ""
 
-    def make_calculator(self, elements: Sequence[str] = ()) -> Any:
+    def create_calculator(self, elements: Sequence[str] = ()) -> Any:
         """Create an ASE calculator; `elements` of the structures are only required to add `dispersion`."""
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
         if self.mace_folder:
-            calculator = potentials.MacePotential.read(self.mace_folder).calculator()
+            calculator = potentials.MacePotential.read(self.mace_folder).create_calculator()
         else:
             calculator = import_calculator(self.import_path, self.options)
         if not self.dispersion:
@@ -69,9 +69,9 @@ class PotentialSpec:
         commands = potentials.format_dispersion_commands(self.dispersion, symbols)
         return SumCalculator([calculator, lammps_calculator(commands, symbols)])
 
-    def make_calculator_for(self, atoms: Atoms) -> Any:
+    def create_calculator_for(self, atoms: Atoms) -> Any:
         """Create an ASE calculator for a structure that may have vacuum; see `VacuumCalculator`."""
-        calculator = self.make_calculator(atoms.get_chemical_symbols())
+        calculator = self.create_calculator(atoms.get_chemical_symbols())
         if atoms.pbc.all():
             return calculator
         return VacuumCalculator(calculator, is_local=bool(self.commands or self.mace_folder))
@@ -88,12 +88,12 @@ class PotentialSpec:
         calculator = [self.import_path, self.options, options, _find_source_digest(self.import_path)]
         return hash_json([self.name, words, list(self.elements), calculator, files, self.dispersion])
 
-    def with_dispersion(self, kind: str) -> PotentialSpec:
+    def with_dispersion(self, dispersion: str) -> PotentialSpec:
         """Return this potential with Grimme's dispersion ``d2`` or ``d3`` (PBE)."""
-        name = f"{self.name}+{kind}"
+        name = f"{self.name}+{dispersion}"
         if not self.commands:
-            return replace(self, name=name, dispersion=kind)
-        dispersion_commands = potentials.format_dispersion_commands(kind, self.elements)
+            return replace(self, name=name, dispersion=dispersion)
+        dispersion_commands = potentials.format_dispersion_commands(dispersion, self.elements)
         return replace(self, name=name, commands=tuple(potentials.overlay_commands(self.commands, dispersion_commands)))
 
 
@@ -113,9 +113,9 @@ def parse_potential(text: str) -> PotentialSpec:
     InputError
         If `text` has none of these forms, or a file or a calculator cannot be used.
     """
-    base, plus, kind = text.rpartition("+")
-    if plus and kind in potentials.DISPERSION_METHODS:
-        return parse_potential(base).with_dispersion(kind)
+    potential_text, plus, dispersion = text.rpartition("+")
+    if plus and dispersion in potentials.DISPERSION_METHODS:
+        return parse_potential(potential_text).with_dispersion(dispersion)
     path = Path(text)
     if potentials.is_mace(path):
         folder = path if path.is_dir() else path.parent
@@ -136,7 +136,7 @@ def parse_potential(text: str) -> PotentialSpec:
     except json.JSONDecodeError as error:
         raise InputError(f'the arguments of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}') from error
     potential = PotentialSpec(name.rpartition(".")[2], import_path=name, options=json.dumps(keywords, sort_keys=True))
-    potential.make_calculator()  # fails early if the calculator cannot be imported
+    potential.create_calculator()  # fails early if the calculator cannot be imported
     return potential
 
 

@@ -84,8 +84,8 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
     """
     measure, d = periodicity.MEASURES[n_periodic], n_periodic
     range_text = f"between {min(sizes):.4g} and {max(sizes):.4g} {measure.unit}/atom"
-    lowest = int(np.argmin(energies))
-    if not np.isfinite(energies).all() or lowest in {0, len(energies) - 1}:
+    lowest_index = int(np.argmin(energies))
+    if not np.isfinite(energies).all() or lowest_index in {0, len(energies) - 1}:
         raise PropertyError(f"the energy has no minimum {range_text}")
     x = np.asarray(sizes) ** (-2 / d)
     polynomial = np.polynomial.Polynomial.fit(x, energies, 3)
@@ -104,10 +104,10 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
     x0 = minima[0]
     # derivatives with respect to s = ln M, in which K M0 = d²E/ds² and dK/dP = 2 - (d³E/ds³) / (d²E/ds²)
     dx, ddx = -2 * x0 / d, 4 * x0 / d**2
-    second = float(curvature(x0)) * dx**2
-    third = float(polynomial.deriv(3)(x0)) * dx**3 + 3 * float(curvature(x0)) * dx * ddx
+    d2 = float(curvature(x0)) * dx**2
+    d3 = float(polynomial.deriv(3)(x0)) * dx**3 + 3 * float(curvature(x0)) * dx * ddx
     size = float(x0 ** (-d / 2))
-    return size, float(polynomial(x0)), second / size / measure.modulus_factor, 2 - third / second
+    return (size, float(polynomial(x0)), d2 / size / measure.modulus_factor, 2 - d3 / d2)
 
 
 def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = SCAN_POINTS) -> BirchMurnaghanCurve:
@@ -132,24 +132,26 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     n = periodicity.count_periodic(atoms)
     scan_range, fit_range = SCAN_RANGE * n / 3, FIT_RANGE * n / 3
     measure = periodicity.get_measure(atoms)
-    fit_points = [_relax_at(calculator, atoms, x) for x in np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS)]
+    fit_points = [_relax_at_scale(calculator, atoms, x) for x in np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS)]
     sizes, energies = np.array(fit_points).T
     parameters = fit_birch_murnaghan(sizes, energies, n)
     outer_points, failures = [], []
     for factor in np.linspace(1 - scan_range, 1 + scan_range, n_points):
         if abs(factor - 1) > fit_range:
             try:
-                outer_points.append(_relax_at(calculator, atoms, factor))
+                outer_points.append(_relax_at_scale(calculator, atoms, factor))
             except PropertyError as error:
                 failures.append(f"the curve has no point at {factor:.3g} times the {measure.name}: {error}")
     curve = pd.DataFrame(sorted(fit_points + outer_points), columns=[measure.name, "energy"])
     return BirchMurnaghanCurve(*parameters, curve, measure, failures)
 
 
-def _relax_at(calculator: Any, atoms: Atoms, factor: float) -> tuple[float, float]:
+def _relax_at_scale(calculator: Any, atoms: Atoms, factor: float) -> tuple[float, float]:
     """Scale a structure and relax its positions; return its size (such as Å³/atom) and energy (eV/atom)."""
-    relaxed = relax_positions_if_needed(calculator, periodicity.scale_measure(atoms, factor), FORCE_TOLERANCE)
-    return periodicity.measure_cell(relaxed) / len(atoms), relaxed.get_potential_energy() / len(atoms)
+    relaxed_structure = relax_positions_if_needed(calculator, periodicity.scale_measure(atoms, factor), FORCE_TOLERANCE)
+    return periodicity.measure_cell(relaxed_structure) / len(atoms), relaxed_structure.get_potential_energy() / len(
+        atoms
+    )
 
 
 def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
@@ -173,7 +175,7 @@ def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
     minima = 1 + np.flatnonzero((inner_energies < energies[:-2]) & (inner_energies <= energies[2:]))
     if not len(minima):
         raise PropertyError("the energy has no minimum between 0.6 and 1.7 times the volume of the structure")
-    nearest = int(minima[np.argmin(np.abs(grid[minima] - 1))])
-    bounds = float(grid[nearest - 1]), float(grid[nearest + 1])
+    nearest_index = int(minima[np.argmin(np.abs(grid[minima] - 1))])
+    bounds = float(grid[nearest_index - 1]), float(grid[nearest_index + 1])
     minimum = minimize_scalar(compute_energy_at, bounds=bounds, method="bounded")
     return periodicity.scale_measure(atoms, minimum.x)

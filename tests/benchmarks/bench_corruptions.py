@@ -45,7 +45,7 @@ def load(path: Path) -> list[LabelSet]:
     """Labels of two levels of the shipped set, or of the one level of another and of a noisy copy of it."""
     if path.suffix == ".h5":
         with Dataset(path) as data:
-            view = data.select(np.flatnonzero(data.labels("5").complete))
+            view = data.select(np.flatnonzero(data.labels("5").is_complete))
             structures, columns = list(view), [view.labels(level) for level in ("3", "5")]
         parts = [
             (labels.energy, [labels.forces[slice(*labels.offsets[k : k + 2])] for k in range(len(view))], labels.stress)

@@ -73,7 +73,7 @@ def _times(engine: FastEngine, design: DesignMatrix, members: np.ndarray, repeat
     """Rows; seconds of our fits; seconds of one lstsq for each 2Jmax, ``(3, repeats)``; largest condition number."""
     reduction, factors = engine.reduction, engine.reduction.create_factors()
     rows = np.flatnonzero(np.isin(design.configuration, members))
-    sizes = [reduction.sizes.tolist().index(design.columns_up_to(twojmax)) for twojmax in TWOJMAX]
+    sizes = [reduction.sizes.tolist().index(design.count_columns_up_to(twojmax)) for twojmax in TWOJMAX]
     worst = [0.0]
 
     def more(weights: tuple[float, float]) -> None:
@@ -94,6 +94,6 @@ def _times(engine: FastEngine, design: DesignMatrix, members: np.ndarray, repeat
             y = design.targets["vasp"][rows] * w
             theirs.append([])
             for twojmax in TWOJMAX:
-                A = design.take(rows, design.columns_up_to(twojmax)) * w[:, None]
+                A = design.read_rows(rows, design.count_columns_up_to(twojmax)) * w[:, None]
                 theirs[-1].append(seconds(lambda A=A, y=y: published_lstsq(A, y))[0])
     return len(rows), np.array(ours), np.array(theirs).T, worst[0]

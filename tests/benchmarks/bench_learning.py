@@ -349,7 +349,7 @@ def prepared(options: Options, twojmax: int) -> Levels:
     model = SnapModel(SnapModelSettings(twojmax=twojmax, members=4), ["Be"], folder)
     with stage(f"descriptors at 2Jmax = {twojmax}"):
         design = compute_design(data, model.build_basis(twojmax), folder / "all.h5", jobs=1).with_labels(data, [BEST])
-    rows, seconds = design.take(np.arange(design.n_rows)), {name: data.labels(name).seconds for name in LEVELS}
+    rows, seconds = design.read_rows(np.arange(design.n_rows)), {name: data.labels(name).seconds for name in LEVELS}
     return Levels(data, rows, design, model, folder, seconds)
 
 

@@ -199,7 +199,7 @@ def fit_iteration(
     fitted = np.setdiff1d(train, isolated_atoms)
     designs = model._load_or_compute_designs(all_data, RunContext(1))
     twojmax = model._choose_twojmax(designs[0][1], int(sum(1 + 3 * n for n in data.dataset.n_atoms[train])))
-    p = designs[0][1].columns_up_to(twojmax)
+    p = designs[0][1].count_columns_up_to(twojmax)
     constraint = build_free_atom_constraint(energies, model.build_basis(twojmax), [], level)
     weights = compute_configuration_weights(data, fitted, settings.downweight)
     known_designs = [(indices, design) for indices, design in designs if indices.max() < len(data.dataset)]
@@ -243,7 +243,7 @@ def predict_points(fits: Fits, n_members: int, method: str, seed: int) -> tuple[
 def iterate_rows(designs: list, level: str, p: int) -> Iterator[Rows]:
     """Yield the rows of designs, with the indices of their configurations in the dataset."""
     for indices, design in designs:
-        for window, X in design.blocks():
+        for window, X in design.iterate_blocks():
             configuration = indices[design.configuration[window]]
             yield Rows(X[:, :p], design.targets[level][window], design.kind[window], configuration)
 

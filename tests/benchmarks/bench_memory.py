@@ -34,7 +34,7 @@ def tiled(design: DesignMatrix, times: int, path: Path) -> Path:
 
     def blocks() -> Iterator[DesignBlock]:
         for copy in range(times):
-            for window, rows in design.blocks():
+            for window, rows in design.iterate_blocks():
                 ids = design.ids[design.configuration[window]] + copy * (int(design.ids.max()) + 1)
                 targets = {level: values[window] for level, values in design.targets.items()}
                 yield DesignBlock(rows, design.kind[window], ids, targets)

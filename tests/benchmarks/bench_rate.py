@@ -30,10 +30,10 @@ def run(options: Options) -> list[Table]:
     with stage("preparing the engine"):
         engine = FastEngine(data, grid, threads=options.cores)
     sizes = engine.reduction.sizes.tolist()
-    n_train, n_test = len(data.select_rows(train)), len(data.select_rows(test))
+    n_train, n_test = len(data.find_row_indices(train)), len(data.find_row_indices(test))
     P = len(engine.reduction.whitening.retained_columns)
     flops = (2 * n_train + (n_train + n_test) + 2 * n_test) * P**2
-    X = design.rows()
+    X = design.read_all_rows()
     left = np.ascontiguousarray(X[:, :P])
     right = np.random.default_rng(0).permutation(left, axis=1)
     weights, parts, run = np.array([12.0, 1.0, 1.0]), engine.stream.list_parts(), ThreadMapper(options.cores)

@@ -135,8 +135,8 @@ class _Laboratory:
         pool = np.flatnonzero(self.group == "pool")
         self.group[rng.permutation(pool)[: len(pool) // 3]] = "test pool"
         self.pool = np.flatnonzero(self.group == "pool")
-        self.X, self.y = self.design.rows(), self.design.targets["eam"]
-        self.columns = {twojmax: BASIS.columns_up_to(twojmax) for twojmax in TWOJMAX}
+        self.X, self.y = self.design.read_all_rows(), self.design.targets["eam"]
+        self.columns = {twojmax: BASIS.count_columns_up_to(twojmax) for twojmax in TWOJMAX}
 
     def errors(self, train: np.ndarray, test: str, columns: int) -> tuple[float, float]:
         """RMSE of energies, meV/atom, and of forces, meV/Å, on a test set, of a fit of the leading columns."""

@@ -86,11 +86,11 @@ class Cell:
 def sampled_cells(data: SweepInput, grid: SweepGrid, members: dict[int, np.ndarray], samples: int) -> list[Cell]:
     """Each (2Jmax, size) a few times, with levels and weights in turn; the largest first."""
     design = data.design
-    X, is_energy = design.rows(), design.kind == RowKind.ENERGY
+    X, is_energy = design.read_all_rows(), design.kind == RowKind.ENERGY
     test = np.isin(design.configuration, data.test)
     cells = []
     for twojmax in sorted(grid.twojmax, reverse=True):
-        A = np.ascontiguousarray(X[:, : design.columns_up_to(twojmax)])
+        A = np.ascontiguousarray(X[:, : design.count_columns_up_to(twojmax)])
         for k, size in enumerate(sorted(grid.sizes, reverse=True)):
             train = np.isin(design.configuration, members[size])
             for sample in range(samples):

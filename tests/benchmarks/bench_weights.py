@@ -87,7 +87,7 @@ def by_gradient(rows: FitRows, held: np.ndarray, seed: int, generations: int) ->
     del seed, generations
     weight = np.maximum(rows.weight, 1e-12 * rows.weight.max())
     moments = GroupMoments(rows.X, rows.y, rows.kind, rows.group, held, weight)
-    importance = {part: 1.0 for part in moments.held_out if part[1] != RowKind.STRESS}
+    importance = {part: 1.0 for part in moments.held_out_sums if part[1] != RowKind.STRESS}
     optimised = optimise_weights(moments, starting(rows), importance, regulariser=0.0)
     return (*optimised.objective, optimised.n_evaluations)
 

@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.core import InputError, get_shared_lammps, track
 from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.descriptors import ReferencePotential, SnapBasis, compute_configuration_rows, compute_reference_labels
-from paretofit.execution import parallel_map
+from paretofit.execution import map_in_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +149,7 @@ def make_dataset(path: Path, n: int, *, atoms: int = 50, seed: int = 1, jobs: in
     """
     count = max(n, SCALED_ON)
     batches = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-    results = parallel_map(partial(_raws, atoms=atoms, seed=seed), batches, jobs)
+    results = map_in_parallel(partial(_raws, atoms=atoms, seed=seed), batches, jobs)
     tracked = (raw for batch in results for raw in batch)
     raws = track(tracked, count, "structures and labels", enabled=progress)
     first = list(islice(raws, SCALED_ON))

@@ -125,7 +125,7 @@ def larger_with_stress(options: Options) -> Dataset:
 def problem(dataset: Dataset, name: str, level: str, twojmax: int, options: Options) -> Problem:
     """Rows, labels and families of a dataset."""
     design = with_stress(dataset, name, options, 4 if options.quick else 8).with_labels(dataset, [level])
-    X = np.ascontiguousarray(design.rows()[:, : design.columns_up_to(twojmax)])
+    X = np.ascontiguousarray(design.read_all_rows()[:, : design.count_columns_up_to(twojmax)])
     norm = np.linalg.norm(X, axis=1)
     seen = np.ones(len(X), dtype=bool)
     for kind in (RowKind.FORCE, RowKind.STRESS):

@@ -239,7 +239,7 @@ class TestFit:
         assert again.coefficients.shape == (5, len(plain.potential.coefficients))
         assert again.mean_coefficients == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
         assert (again.coefficients[:, 0] == 0).all()
-        assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == 12
+        assert again.uncertainty.calibration_data[RowKind.ENERGY].n_groups == 12
         assert created.potential.assess(structures[0][0]).grade > 0
         with pytest.raises(InputError, match="requires 19 held-out configurations"):
             fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, coverage=0.95), overwrite=True)
@@ -380,7 +380,7 @@ class TestRows:
                 for energy, forces, stress in [compute_reference_labels(get_shared_lammps(), truth.basis, ZBL, atoms)]
             ]
         )
-        predicted = design.rows() @ truth.coefficients + ref
+        predicted = design.read_all_rows() @ truth.coefficients + ref
         assert predicted == pytest.approx(design.targets["a"], rel=1e-6, abs=1e-6)
 
     def test_a_reference_is_what_lammps_gives(self):
@@ -401,7 +401,7 @@ class TestCalculator:
         truth, structures = labelled(n=4)
         atoms = structures[-1][0]
         committee = LinearPotential(truth.basis, np.stack([truth.coefficients * f for f in (0.9, 1.0, 1.1)]), ZBL)
-        atoms.calc = committee.calculator(include_members=True)
+        atoms.calc = committee.create_calculator(include_members=True)
         single = truth.predict(atoms)
         assert atoms.get_potential_energy() == pytest.approx(single.energy, rel=1e-9)
         assert atoms.get_forces() == pytest.approx(single.forces, abs=1e-8)
@@ -418,19 +418,19 @@ class TestCalculator:
             free.pbc = pbc
             free.set_cell(np.zeros((3, 3)) if cell is None else cell)
             selected = truth.predict(free)
-            free.calc = truth.calculator()
+            free.calc = truth.create_calculator()
             assert free.get_potential_energy() == pytest.approx(selected.energy, rel=1e-9)
             assert free.get_forces() == pytest.approx(selected.forces, abs=1e-8)
             assert "stress" not in free.calc.results
         atoms.numbers[0] = 74
-        atoms.calc = truth.calculator()
+        atoms.calc = truth.create_calculator()
         with pytest.raises(InputError, match="the potential does not contain W; available elements: Be"):
             atoms.get_potential_energy()
 
     def test_forces_are_the_derivative_in_an_md_step(self):
         truth, structures = labelled(n=4)
         atoms = structures[-1][0].copy()
-        atoms.calc = truth.calculator()
+        atoms.calc = truth.create_calculator()
         forces, energies = atoms.get_forces(), []
         for sign in (1, -1):
             atoms.positions[0, 1] += sign * 1e-4

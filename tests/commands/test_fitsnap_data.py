@@ -127,10 +127,10 @@ class TestDenseCells:
         zbl = ReferencePotential("hybrid/overlay zero 10.0 zbl 4.0 4.8", ("* * zero", "* * zbl 4 4"))
         potential = LinearPotential(basis, np.ones(basis.n_features), zbl)
         files = potential.write(tmp_path)
-        make_calculator = linear_potential.lammps_calculator
+        create_calculator = linear_potential.lammps_calculator
 
         def make_failing_calculator(commands, elements):
-            calculator = make_calculator(commands, elements)
+            calculator = create_calculator(commands, elements)
             calculator.parameters.lmpcmds.append("pair_coeff * * none")
             return calculator
 

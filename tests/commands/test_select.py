@@ -165,7 +165,7 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
     write_dataset(pool / "d.h5", combined, {})
     with Dataset(pool / "d.h5") as data:
         design: DesignMatrix = compute_design(data, basis, pool / "design.h5")
-    expected = leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=50.0)
+    expected = leverage_scores(design.read_all_rows(), design.kind, design.configuration, energy_weight=50.0)
     for method, scores in [("leverage", expected.regular), ("block-leverage", expected.block)]:
         actual = select_structures(
             pool / "candidates.extxyz",

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from paretofit.core import InputError, check_choice, list_first, natural_sort_key, write_csv
+from paretofit.core import InputError, check_choice, get_natural_sort_key, list_first, write_csv
 
 
 def test_csv_has_the_digits_requested_and_unix_line_ends(tmp_path):
@@ -30,4 +30,4 @@ def test_choice_is_checked_with_a_suggestion():
 
 def test_numbers_in_names_sort_by_value():
     names = ["run10.json", "run2.json", "10", "9", "a"]
-    assert sorted(names, key=natural_sort_key) == ["9", "10", "a", "run2.json", "run10.json"]
+    assert sorted(names, key=get_natural_sort_key) == ["9", "10", "a", "run2.json", "run10.json"]

@@ -77,7 +77,7 @@ def test_round_trip_to_the_last_bit(tmp_path):
             assert (ours.numbers == theirs.numbers).all()
         assert data[1].info == {"config_type": "rattled", "parent": 7, "note": 1.5, "config_id": 8}
         stored = data.labels("a")
-        assert stored.complete.tolist() == [True, True, True, False, True]
+        assert stored.is_complete.tolist() == [True, True, True, False, True]
         assert np.isnan(stored.energy[3])
         assert stored.status.tolist() == [1, 1, 1, 0, 1]
         atoms_of_second = stored.offsets[1:3]
@@ -325,7 +325,7 @@ def test_a_failed_label_is_not_complete(tmp_path):
     labels = [label, {**label, "status": "failed"}]
     write_dataset(tmp_path / "d.h5", [Atoms("Be")] * 2, {"a": LevelData(labels)})
     with Dataset(tmp_path / "d.h5") as data:
-        assert data.labels("a").complete.tolist() == [True, False]
+        assert data.labels("a").is_complete.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("name", ["", "  ", ".", "..", "a/b", "a\0", "a\nb", 3])

@@ -308,7 +308,7 @@ def test_geometries_are_found_whatever_the_rounding(tmp_path, seed):
     paths = {"a": write(tmp_path / "a.xyz", structures), "b": write(tmp_path / "b.xyz", other)}
     assert import_dataset(tmp_path / "d.h5", paths).n_configurations == 12
     with Dataset(tmp_path / "d.h5") as data:
-        have = data.labels("b").complete
+        have = data.labels("b").is_complete
         assert have.sum() == 9
         assert (data.labels("a").energy[have] == data.labels("b").energy[have]).all()
 

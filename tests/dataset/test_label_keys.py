@@ -56,7 +56,7 @@ def test_a_stress_comes_before_a_virial_which_is_named(tmp_path):
 def test_usual_names_are_read_and_said(tmp_path, header, column):
     summary = imported(tmp_path, frame(header, column))
     with Dataset(tmp_path / "d.h5") as data:
-        assert data.labels("a").complete.all()
+        assert data.labels("a").is_complete.all()
         np.testing.assert_allclose(data.labels("a").forces[0], [0.1, 0.2, 0.3])
     assert any(column in note for note in summary.notes)
 

@@ -88,7 +88,7 @@ def test_smaller_models_are_leading_columns(lammps, settings):
     full = compute_configuration_rows(lammps, largest, atoms)[1]
     for twojmax in range(largest.twojmax):
         small = SnapBasis(elements=elements, twojmax=twojmax, **settings)
-        p = largest.columns_up_to(twojmax)
+        p = largest.count_columns_up_to(twojmax)
         assert p == small.n_features
         assert largest.column_names[:p] == small.column_names
         rows = compute_configuration_rows(lammps, small, atoms)[1]
@@ -202,7 +202,7 @@ def test_design_of_the_shipped_data_is_the_same_for_any_number_of_processes(tmp_
     subset = beryllium.select(np.arange(0, 197, 4))
     serial = compute_design(subset, basis, tmp_path / "one.h5")
     parallel = compute_design(subset, basis, tmp_path / "two.h5", jobs=2)
-    assert (serial.rows() == parallel.rows()).all()
+    assert (serial.read_all_rows() == parallel.read_all_rows()).all()
     assert serial.ids.tolist() == subset.ids.tolist()
     labelled = serial.with_labels(subset, ["1", "5"])
     energy = labelled.kind == RowKind.ENERGY
@@ -235,7 +235,7 @@ def test_a_stopped_design_resumes(tmp_path, beryllium, monkeypatch, capsys):
     monkeypatch.setattr(descriptor_compute, "_compute_block", record)
     design = compute_design(subset, basis, tmp_path / "d.h5", progress=True)
     assert [config_id for batch in ids for config_id in batch] == subset.ids.tolist()  # none is computed twice
-    assert (design.rows() == expected.rows()).all()
+    assert (design.read_all_rows() == expected.read_all_rows()).all()
     assert np.array_equal(design.kind, expected.kind)
     assert "descriptors: 2 of" in capsys.readouterr().err
     assert not (tmp_path / "d.partial").exists()
@@ -253,11 +253,11 @@ def test_design_from_arrays_and_blocks_agree(tmp_path):
     for candidate in (design, saved):
         assert candidate.ids.tolist() == [4, 2, 9]
         assert candidate.configuration.tolist() == [0, 0, 0, 1, 1, 1, 2]
-        assert (candidate.rows() == rows).all()
-        assert candidate.columns_up_to(2) == 2
+        assert (candidate.read_all_rows() == rows).all()
+        assert candidate.count_columns_up_to(2) == 2
         assert (candidate.targets["b"] == targets["b"]).all()
         assert candidate.seconds["a"].tolist() == [1, 2, 3]
-        assert np.vstack([block for _, block in candidate.blocks(2)]).tolist() == rows.tolist()
+        assert np.vstack([block for _, block in candidate.iterate_blocks(2)]).tolist() == rows.tolist()
 
 
 def test_designs_that_cannot_be(tmp_path):
@@ -288,7 +288,7 @@ def test_two_elements_through_a_dataset(tmp_path):
     )
     basis = SnapBasis(elements=["W", "Be"], twojmax=2, radelem=[0.5, 0.417], wj=[1.0, 0.96])
     with Dataset(tmp_path / "d.h5") as data:
-        rows = compute_design(data, basis, tmp_path / "design.h5").rows()
+        rows = compute_design(data, basis, tmp_path / "design.h5").read_all_rows()
     assert rows[0, :2].tolist() == [0.5, 0.5]
     assert rows[7, :2].tolist() == [1.0, 0.0]
     assert not rows[1:7, :2].any()
@@ -344,7 +344,7 @@ def test_saving_keeps_what_made_a_design(tmp_path):
     design = DesignMatrix.from_blocks([block], tmp_path / "a.h5", attributes={"basis": "{}", "structures": "x"})
     assert design.attributes == {"basis": "{}", "structures": "x"}
     assert design.save(tmp_path / "b.h5").attributes == design.attributes
-    assert design.load_into_memory().save(tmp_path / "a.h5").rows().tolist() == [[1, 1], [1, 1]]
+    assert design.load_into_memory().save(tmp_path / "a.h5").read_all_rows().tolist() == [[1, 1], [1, 1]]
 
 
 def test_a_failed_label_is_a_missing_one(tmp_path):
@@ -451,5 +451,5 @@ def test_a_dataset_that_is_written_anew_is_described_anew(tmp_path):
         atoms = bulk("Be", "hcp", a=length, c=1.57 * length)
         write_dataset(tmp_path / "d.h5", [atoms], {})
         with Dataset(tmp_path / "d.h5") as data:
-            rows.append(compute_design(data, basis, tmp_path / f"{length}.h5").rows())
+            rows.append(compute_design(data, basis, tmp_path / f"{length}.h5").read_all_rows())
     assert np.abs(rows[0] - rows[1]).max() > 1e-3

@@ -74,17 +74,19 @@ def test_a_fit_is_the_equality_constrained_least_squares_fit(dataset, tmp_path, 
     w = np.where(design.kind == RowKind.ENERGY, 12.0, 1.0)
     A = compute_free_atom_rows(basis, symbols)
     for twojmax in (0, 2):
-        p, reduced_p = design.columns_up_to(twojmax), constrained.columns_up_to(twojmax)
+        p, reduced_p = design.count_columns_up_to(twojmax), constrained.count_columns_up_to(twojmax)
         assert reduced_p == p - len(symbols)
         for level in ENERGIES:
-            X = constrained.rows()[:, :reduced_p]
+            X = constrained.read_all_rows()[:, :reduced_p]
             fit = fit_wls(X, constrained.targets[level], design.kind, energy_weight=12.0)
             coefficients = constrained.expand_coefficients(fit.coefficients, level)
             b = np.array([energies[level][symbol] for symbol in symbols])
             assert A[:, :p] @ coefficients == pytest.approx(b, abs=1e-9)
-            expected = solve_constrained(design.rows()[:, :p] * w[:, None], design.targets[level] * w, A[:, :p], b)
-            prediction = design.rows()[:, :p] @ coefficients
-            assert np.abs(prediction - design.rows()[:, :p] @ expected).max() < 1e-8 * np.abs(prediction).max()
+            expected = solve_constrained(
+                design.read_all_rows()[:, :p] * w[:, None], design.targets[level] * w, A[:, :p], b
+            )
+            prediction = design.read_all_rows()[:, :p] @ coefficients
+            assert np.abs(prediction - design.read_all_rows()[:, :p] @ expected).max() < 1e-8 * np.abs(prediction).max()
             residual = X @ fit.coefficients - constrained.targets[level]
             assert residual == pytest.approx(prediction - design.targets[level], abs=1e-8)
 
@@ -92,20 +94,20 @@ def test_a_fit_is_the_equality_constrained_least_squares_fit(dataset, tmp_path, 
 def test_rows_are_the_same_however_they_are_read(dataset, tmp_path):
     _, stored = make_design(dataset, tmp_path, bzeroflag=False)
     constrained = constrain_free_atoms(stored, {"cheap": {"Au": 1.0}, "good": {"Au": 2.0}})
-    rows = constrained.rows()
+    rows = constrained.read_all_rows()
     weights = np.linspace(0.5, 2.0, stored.n_rows)
     for design in (constrained, constrained.load_into_memory()):
-        assert np.array_equal(design.rows(), rows)
-        assert np.array_equal(np.concatenate([block for _, block in design.blocks(7)]), rows)
+        assert np.array_equal(design.read_all_rows(), rows)
+        assert np.array_equal(np.concatenate([block for _, block in design.iterate_blocks(7)]), rows)
         indices = np.array([0, 1, 2, 13, 14, 40])
         for columns in (1, 3, None):
-            assert design.take(indices, columns) == pytest.approx(rows[indices, :columns], abs=1e-12)
-        assert np.array_equal(design.with_row_weights(weights).rows(), rows * weights[:, None])
+            assert design.read_rows(indices, columns) == pytest.approx(rows[indices, :columns], abs=1e-12)
+        assert np.array_equal(design.with_row_weights(weights).read_all_rows(), rows * weights[:, None])
     assert constrained.n_constant == 1
     assert constrained.n_features == rows.shape[1] == stored.n_features - 1
     assert constrained.attributes["structures"] != stored.attributes["structures"]
     copy = constrained.save(tmp_path / "copy.h5")
-    assert np.array_equal(DesignMatrix.open(copy.path).rows(), rows)
+    assert np.array_equal(DesignMatrix.open(copy.path).read_all_rows(), rows)
     assert constrain_free_atoms(stored, {"cheap": {}, "good": {}}) is stored
 
 
@@ -113,7 +115,7 @@ def test_force_rows_do_not_change(dataset, tmp_path):
     _, design = make_design(dataset, tmp_path)
     constrained = constrain_free_atoms(design, ENERGIES)
     is_force = design.kind == RowKind.FORCE
-    assert np.array_equal(constrained.rows()[is_force], design.rows()[is_force, 2:])
+    assert np.array_equal(constrained.read_all_rows()[is_force], design.read_all_rows()[is_force, 2:])
     assert np.array_equal(constrained.targets["good"][is_force], design.targets["good"][is_force])
 
 
@@ -121,11 +123,13 @@ def test_leverage_is_that_of_a_training_set_with_exact_free_atoms(dataset, tmp_p
     """The leverage of constrained rows in all columns, against free atoms as rows of a large weight."""
     basis, design = make_design(dataset, tmp_path, quadratic=False, bzeroflag=False)
     constrained = constrain_free_atoms(design, ENERGIES)
-    X, A = design.rows(), compute_free_atom_rows(basis)
-    leverage = expand_leverage(TrainingLeverage.from_rows(constrained.rows()), constrained.constraint)
+    X, A = design.read_all_rows(), compute_free_atom_rows(basis)
+    leverage = expand_leverage(TrainingLeverage.from_rows(constrained.read_all_rows()), constrained.constraint)
     heavy = np.vstack([1e6 * A, X])
     expected = np.einsum("ij,ji->i", X, np.linalg.pinv(heavy.T @ heavy, rcond=1e-20) @ X.T)
-    assert leverage(X) == pytest.approx(TrainingLeverage.from_rows(constrained.rows())(constrained.rows()), abs=1e-9)
+    assert leverage(X) == pytest.approx(
+        TrainingLeverage.from_rows(constrained.read_all_rows())(constrained.read_all_rows()), abs=1e-9
+    )
     assert leverage(X) == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert leverage(A) == pytest.approx(0.0, abs=1e-12)
 
@@ -140,7 +144,7 @@ def test_equations_may_share_columns():
     residual = constraint.reduce_rows(rows) @ [0.5] - constraint.reduce_targets(rows, np.ones(5), "a")
     assert residual == pytest.approx(rows @ coefficients[0] - 1)
     restricted = constraint.restrict_columns(2)
-    assert restricted.eliminated.tolist() == [0]
+    assert restricted.eliminated_columns.tolist() == [0]
     assert restricted.expand([0.5], "a") == pytest.approx([2.0, 0.5])
 
 
@@ -173,8 +177,8 @@ def test_the_force_on_a_lone_atom_needs_no_label(tmp_path):
     labels = [{"energy": -1.0}, {}, {"energy": -3.0}]
     write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(labels)})
     with Dataset(tmp_path / "d.h5") as data:
-        assert data.labels("a").complete.tolist() == [True, False, False]
-        assert data.select([2, 0]).labels("a").complete.tolist() == [False, True]
+        assert data.labels("a").is_complete.tolist() == [True, False, False]
+        assert data.select([2, 0]).labels("a").is_complete.tolist() == [False, True]
 
 
 def test_settings_from_the_command_line():

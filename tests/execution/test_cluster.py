@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from paretofit import InputError, run_study
 from paretofit.cli import app
 from paretofit.core import ExecutionError, hash_array
-from paretofit.execution import dump_function, get_active_client, parallel_map, run_tasks, use_cluster
+from paretofit.execution import dump_function, get_active_client, map_in_parallel, run_tasks, use_cluster
 from paretofit.execution.cluster import start_slurm_cluster
 from paretofit.execution.cluster_settings import LocalClusterSettings, RunningClusterSettings, SlurmClusterSettings
 from paretofit.study import load_study
@@ -90,8 +90,8 @@ def kill_process_or_worker(task):
 class TestTasks:
     def test_tasks_run_on_other_processes_in_order(self, scheduler):
         with use_cluster(scheduler, 1):
-            results = list(parallel_map(square, range(20), 1))
-            assert sorted(number for number, _ in parallel_map(square, range(9), 1, ordered=False)) == [
+            results = list(map_in_parallel(square, range(20), 1))
+            assert sorted(number for number, _ in map_in_parallel(square, range(9), 1, ordered=False)) == [
                 k * k for k in range(9)
             ]
         assert [number for number, _ in results] == [k * k for k in range(20)]
@@ -101,12 +101,12 @@ class TestTasks:
     @pytest.mark.parametrize("jobs", [1, 2])
     def test_errors_of_tasks_are_raised(self, jobs):
         with pytest.raises(InputError, match="three is refused"):
-            list(parallel_map(refuse_three, range(6), jobs))
+            list(map_in_parallel(refuse_three, range(6), jobs))
 
     def test_a_killed_process_is_an_error(self):
         with pytest.raises(ExecutionError, match="was killed or crashed .*, use fewer --jobs"):
-            list(parallel_map(kill_process_of_two, range(6), 2))
-        assert list(parallel_map(refuse_three, range(3), 2)) == [0, 1, 2]
+            list(map_in_parallel(kill_process_of_two, range(6), 2))
+        assert list(map_in_parallel(refuse_three, range(3), 2)) == [0, 1, 2]
 
     def test_a_task_that_always_kills_its_worker_is_an_error(self):
         with (
@@ -114,7 +114,7 @@ class TestTasks:
             use_cluster(LocalClusterSettings(workers=1), 1),
             pytest.raises(ExecutionError, match="was killed or crashed"),
         ):
-            list(parallel_map(kill_process_of_two, [2], 1))
+            list(map_in_parallel(kill_process_of_two, [2], 1))
 
     def test_a_cluster_without_workers_is_an_error(self, monkeypatch):
         monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 2.0)
@@ -123,7 +123,7 @@ class TestTasks:
             distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
             use_cluster(RunningClusterSettings(scheduler=running.scheduler_address), 1),
         ):
-            results = parallel_map(time.sleep, [0.1] * 1000, 1)
+            results = map_in_parallel(time.sleep, [0.1] * 1000, 1)
             next(results)
             running.scale(0)
             with pytest.raises(ExecutionError, match="has had no workers for 2 s; start some with 'dask worker"):
@@ -131,7 +131,7 @@ class TestTasks:
 
     def test_errors_of_tasks_on_a_cluster_are_raised(self, scheduler):
         with use_cluster(scheduler, 1), pytest.raises(InputError, match="three is refused"):
-            list(parallel_map(refuse_three, range(6), 1))
+            list(map_in_parallel(refuse_three, range(6), 1))
         assert get_active_client() is None
 
     def test_tasks_whose_workers_die_are_repeated_and_finally_given_up(self, tmp_path):
@@ -168,7 +168,7 @@ class TestTasks:
             distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
             use_cluster(RunningClusterSettings(scheduler=running.scheduler_address), 1),
         ):
-            results = parallel_map(time.sleep, [0.1] * 1000, 1)
+            results = map_in_parallel(time.sleep, [0.1] * 1000, 1)
             next(results)
             running.worker_spec["late"] = {"cls": distributed.Nanny, "options": {"nthreads": 2}}
             running.sync(running._correct_state)
@@ -177,13 +177,13 @@ class TestTasks:
 
     def test_workers_must_see_the_run_folder(self, scheduler, tmp_path):
         with use_cluster(scheduler, 1), dump_function(refuse_three, tmp_path) as run:
-            assert list(parallel_map(run, range(3), 1)) == [0, 1, 2]
+            assert list(map_in_parallel(run, range(3), 1)) == [0, 1, 2]
         with use_cluster(scheduler, 1), dump_function(refuse_three, tmp_path) as run:
             next(tmp_path.glob(".tasks-*")).unlink()  # looks the same to a worker
             with pytest.raises(
                 ExecutionError, match="cannot find .*; the run folder must have the same path on all machines"
             ):
-                list(parallel_map(run, range(3), 1))
+                list(map_in_parallel(run, range(3), 1))
         assert not list(tmp_path.iterdir())
 
     def test_a_local_cluster_is_silent_and_leaves_nothing_behind(self):
@@ -199,7 +199,7 @@ class TestTasks:
                 other.listen()
             warnings.simplefilter("error")
             with use_cluster(LocalClusterSettings(workers=1), 1):
-                enabled = list(parallel_map(logs_errors, ["distributed.worker", "distributed.core", "paretofit"], 1))
+                enabled = list(map_in_parallel(logs_errors, ["distributed.worker", "distributed.core", "paretofit"], 1))
         assert enabled == [False, False, True]
         assert dict(os.environ) == before
 
@@ -211,7 +211,7 @@ class TestTasks:
                 taken.append(k)
                 yield k
 
-        results = parallel_map(refuse_three, source(), 1)
+        results = map_in_parallel(refuse_three, source(), 1)
         assert next(results) == 0
         assert len(taken) < 10
         results.close()
@@ -243,8 +243,8 @@ def running_cluster(folder):
 def test_a_scheduler_that_ends_during_a_run(tmp_path):
     with running_cluster(tmp_path) as (scheduler, _):
         with pytest.raises(ExecutionError, match="cannot load .*No module named 'test_cluster'.* in this environment"):
-            list(parallel_map(refuse_three, [1], 1))
-        results = parallel_map(time.sleep, [1.0] * 100, 1)
+            list(map_in_parallel(refuse_three, [1], 1))
+        results = map_in_parallel(time.sleep, [1.0] * 100, 1)
         assert next(results) is None
         scheduler.kill()
         with pytest.raises(ExecutionError, match="the cluster is lost .*; start it again"):
@@ -253,7 +253,7 @@ def test_a_scheduler_that_ends_during_a_run(tmp_path):
 
 def test_a_scheduler_that_hangs(tmp_path, monkeypatch):
     with running_cluster(tmp_path) as (scheduler, _):
-        results = parallel_map(abs, range(100), 1)
+        results = map_in_parallel(abs, range(100), 1)
         assert next(results) == 0
         monkeypatch.setattr("paretofit.execution.dask_executor.SCHEDULER_TIMEOUT_S", 2.0)
         scheduler.send_signal(signal.SIGSTOP)
@@ -278,7 +278,7 @@ def test_the_last_worker_ends_with_results_that_were_not_fetched(tmp_path, monke
     monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 2.0)
     monkeypatch.setattr("paretofit.execution.dask_executor.WORKER_POLL_INTERVAL_S", 0.5)
     with running_cluster(tmp_path) as (_, worker):
-        results = parallel_map(abs, range(4), 1, ordered=ordered)
+        results = map_in_parallel(abs, range(4), 1, ordered=ordered)
         assert next(results) == 0
         assert soon(lambda: not any(get_active_client().processing().values())), "the second is done, too"
         worker.kill()

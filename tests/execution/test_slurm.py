@@ -57,7 +57,7 @@ def labels(folder, n=4, **cluster):
 
 def check(folder, n=4):
     with Dataset(folder / "cu.h5") as data:
-        assert data.labels("emt").complete.sum() == n
+        assert data.labels("emt").is_complete.sum() == n
         for atoms, energy in zip(data, data.labels("emt").energy, strict=True):
             atoms.calc = EMT()
             assert energy == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=1e-10)
@@ -136,7 +136,7 @@ def test_a_killed_job_fails_only_its_label(tmp_path, monkeypatch):
     cancel(queue()[0].split()[0])
     assert process.wait(120) == 1
     with Dataset(tmp_path / "cu.h5") as data:
-        assert data.labels("emt").complete.sum() == 2
+        assert data.labels("emt").is_complete.sum() == 2
     monkeypatch.setenv("SLEEPY", "0")
     done = call("label", path, "--retry-failed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

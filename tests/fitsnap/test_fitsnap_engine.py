@@ -103,7 +103,7 @@ def test_rows_are_the_native_ones(tmp_path, flags):
     assert design.n_constant == native.n_constant == len(basis.elements)
     for name in ("column_levels", "kind", "configuration", "ids"):
         np.testing.assert_array_equal(getattr(design, name), getattr(native, name))
-    deviations = differences(design.rows(), native.rows(), native.kind)
+    deviations = differences(design.read_all_rows(), native.read_all_rows(), native.kind)
     print(deviations)  # noqa: T201  (pytest -s shows the deviations)
     assert max(deviations.values()) < 1e-9
 
@@ -117,7 +117,7 @@ def test_molecules_slabs_and_no_constants(tmp_path):
     design = compute_fitsnap_design(dataset, settings(basis), tmp_path / "fitsnap.h5")
     assert design.n_constant == 0  # FitSNAP has none with bzeroflag = 1
     assert design.column_names == native.column_names[2:]
-    assert max(differences(design.rows(), native.rows()[:, 2:], native.kind).values()) < 1e-9
+    assert max(differences(design.read_all_rows(), native.read_all_rows()[:, 2:], native.kind).values()) < 1e-9
 
 
 @installed
@@ -136,7 +136,7 @@ def test_forces_and_stresses_are_derivatives_of_energies(tmp_path, calculator):
     dataset = dataset_of(tmp_path / "data.h5", moved)
     sections = settings(basis) if calculator == "LAMMPSSNAP" else CUSTOM
     design = compute_fitsnap_design(dataset, sections, tmp_path / "fitsnap.h5", stress=True)
-    rows, n = design.rows(), len(atoms)
+    rows, n = design.read_all_rows(), len(atoms)
     energy = n * rows[design.kind == RowKind.ENERGY]
     force, shear = -(energy[1] - energy[3]) / (2 * h), (energy[2] - energy[4]) / (2 * h) / atoms.cell.volume
     np.testing.assert_allclose(rows[1 + 3 * 2 + 1], force, rtol=1e-4, atol=1e-5 * np.abs(force).max())
@@ -159,7 +159,7 @@ def test_reference_potential_and_the_fit(tmp_path, lammps):
         atoms.append(structure)
     truth = rng.normal(size=basis.n_features)
     dataset = dataset_of(tmp_path / "bare.h5", atoms)
-    rows = compute_design(dataset, basis, tmp_path / "native.h5", stress=True).rows()
+    rows = compute_design(dataset, basis, tmp_path / "native.h5", stress=True).read_all_rows()
     expected = []
     for structure, structure_rows in zip(atoms, np.split(rows, 6), strict=True):
         energy, forces, stress = compute_reference_labels(lammps, basis, reference, structure)
@@ -174,9 +174,9 @@ def test_reference_potential_and_the_fit(tmp_path, lammps):
     design = compute_fitsnap_design(labelled, sections, tmp_path / "fitsnap.h5", stress=True)
     np.testing.assert_allclose(design.targets["reference"], np.concatenate(expected), rtol=1e-9, atol=1e-9)
     above = with_labels_above_reference(design, labelled, ["dft"])
-    fit = fit_wls(above.rows(), above.targets["dft"], above.kind)
+    fit = fit_wls(above.read_all_rows(), above.targets["dft"], above.kind)
     np.testing.assert_allclose(fit.coefficients, truth, rtol=1e-5, atol=1e-6)
-    scores = leverage_scores(above.rows(), above.kind, above.configuration)
+    scores = leverage_scores(above.read_all_rows(), above.kind, above.configuration)
     assert scores.block.sum() == pytest.approx(basis.n_features)
     assert set(design.with_labels(labelled, ["dft"]).targets) == {"dft"}
 
@@ -215,7 +215,7 @@ def test_an_input_file_as_it_is_gives_the_published_coefficients(tmp_path, share
     dataset = dataset_of(tmp_path / "data.h5", [structure.copy() for structure in atoms], {"dft": LevelData(labels)})
     design = compute_fitsnap_design(dataset, file, tmp_path / "fitsnap.h5", stress=True)
     above = with_labels_above_reference(design, dataset, ["dft"])
-    fit = fit_wls(above.rows(), above.targets["dft"], above.kind, weights=np.concatenate(weights))
+    fit = fit_wls(above.read_all_rows(), above.targets["dft"], above.kind, weights=np.concatenate(weights))
     lines = (file.parent / "Ta_pot.snapcoeff").read_text().splitlines()
     published = np.array([float(line.split()[0]) for line in lines if "B[" in line])
     order = SnapBasis(elements=["Ta"], twojmax=6, quadratic=False).component_order

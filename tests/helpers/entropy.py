@@ -17,7 +17,7 @@ def compute_entropy_difference(values, random_values):
     scale = np.maximum(reference.std(axis=0), 1e-12)
     ridge = RIDGE * np.eye(len(scale))
     entropy, random_entropy = (
-        0.5 * np.linalg.slogdet(DescriptorMoments.from_descriptors(descriptors / scale).covariance() + ridge)[1]
+        0.5 * np.linalg.slogdet(DescriptorMoments.from_descriptors(descriptors / scale).compute_covariance() + ridge)[1]
         for descriptors in (np.concatenate(list(values)), reference)
     )
     return float(entropy - random_entropy)

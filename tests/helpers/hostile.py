@@ -69,9 +69,9 @@ def whole_dataset(path: Path) -> None:
 def whole_design(path: Path) -> None:
     """Read everything that a design matrix holds."""
     design = DesignMatrix.open(path)
-    design.rows()
+    design.read_all_rows()
     assert design.n_constant >= 0
-    list(design.blocks(4))
+    list(design.iterate_blocks(4))
 
 
 def whole_study(path: Path) -> None:

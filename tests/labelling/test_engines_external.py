@@ -324,7 +324,7 @@ def test_outputs_of_another_machine_become_labels(tmp_path):
         assert labels.energy[0] == pytest.approx(direct.energy, abs=1e-6)
         assert labels.stress[0] == pytest.approx(direct.stress, abs=1e-6)
         assert labels.seconds[0] > 0
-        assert not labels.complete[1]
+        assert not labels.is_complete[1]
 
 
 @needs_espresso

@@ -214,7 +214,7 @@ def test_a_kill_loses_only_running_labels(folder):
     assert len(finished) == len(set(finished)) == 16
     assert calls(folder) <= 16 + 2  # two were running
     with Dataset(folder / "copper.h5") as data:
-        assert all(data.labels(level).complete.all() for level in data.levels)
+        assert all(data.labels(level).is_complete.all() for level in data.levels)
 
 
 def test_the_dataset_can_be_collected_while_labels_are_missing(folder):
@@ -227,7 +227,7 @@ def test_the_dataset_can_be_collected_while_labels_are_missing(folder):
     (folder / "copper.h5").unlink()
     assert collect_labels(study).n_remaining == 11
     with Dataset(folder / "copper.h5") as data:
-        assert sum(int(data.labels(level).complete.sum()) for level in data.levels) == 5
+        assert sum(int(data.labels(level).is_complete.sum()) for level in data.levels) == 5
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_failure_is_recorded_with_its_reason_and_the_others_are_computed(folde
     with Dataset(folder / "copper.h5") as data:
         labels = data.labels("low")
         assert (labels.status == 2).tolist() == (data.n_atoms == 3).tolist()
-        assert labels.complete.tolist() == (data.n_atoms != 3).tolist()
+        assert labels.is_complete.tolist() == (data.n_atoms != 3).tolist()
         record = data.label_records("low")[2]
         assert message in record["reasons"][-1]
         assert record["attempts"] == attempts
@@ -265,7 +265,7 @@ def test_failed_labels_are_computed_again_only_on_request(folder):
     retried = label_study(study, jobs=1, retry_failed=True)
     assert (retried.n_computed, retried.n_failed, retried.failures) == (4, 0, {})
     with Dataset(folder / "copper.h5") as data:
-        assert data.labels("low").complete.all()
+        assert data.labels("low").is_complete.all()
 
 
 @pytest.mark.parametrize("order", ["configurations", "levels"])
@@ -280,8 +280,8 @@ def test_the_order_of_work(folder, order):
 def test_only_some_configurations_at_a_level(folder):
     label_study(study_of(folder, subsets={"high": {"max_atoms": 2, "max_configurations": 3}}), jobs=1)
     with Dataset(folder / "copper.h5") as data:
-        assert data.labels("low").complete.all()
-        assert np.flatnonzero(data.labels("high").complete).tolist() == [0, 1, 4]
+        assert data.labels("low").is_complete.all()
+        assert np.flatnonzero(data.labels("high").is_complete).tolist() == [0, 1, 4]
 
 
 def test_a_dying_process_loses_only_its_task():
@@ -367,7 +367,7 @@ def test_existing_labels_are_kept_to_the_last_bit(folder):
         labels = data.labels("low")
         is_unchanged = np.arange(8) != 5
         assert (labels.energy[is_unchanged] == -np.arange(8)[is_unchanged] / 3).all()
-        assert labels.complete[5]
+        assert labels.is_complete[5]
         assert data.label_records("low")[0] == {"note": "by hand"}
         assert np.isnan(data.labels("other").energy[5])
 

@@ -113,7 +113,7 @@ def test_a_full_disk_is_not_a_failure_of_a_label(folder):
         again = call("label", "s.yaml", "--jobs", 1, cwd=folder)
         assert again.returncode == 0, again.stderr
     with Dataset(folder / "copper.h5") as data:
-        assert data.labels("emt").complete.all()
+        assert data.labels("emt").is_complete.all()
 
 
 def test_a_task_is_submitted_again_if_a_process_has_just_died(monkeypatch):

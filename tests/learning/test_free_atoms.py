@@ -69,7 +69,7 @@ def solve_by_hand(data, model, isolated):
     p, configuration = design.n_features, design.configuration
     is_cheap = data.level[configuration] == "cheap"
     is_energy = design.kind == RowKind.ENERGY
-    X = np.hstack([design.rows(), design.rows()[:, :2] * (is_cheap & is_energy)[:, None]])
+    X = np.hstack([design.read_all_rows(), design.read_all_rows()[:, :2] * (is_cheap & is_energy)[:, None]])
     y = np.where(is_cheap, design.targets["cheap"], design.targets["good"])
     w = np.where(is_energy, 12.25, 1.0)
     is_fitted = (data.sets[configuration] == TRAIN) & (configuration < 60)

@@ -259,7 +259,7 @@ class TestTheLoop:
         assert [atoms.info["trajectory"] for atoms in structures] == chosen["trajectory"].tolist()
         assert (chosen["above"] != "").all()
         with Dataset(folder.dataset) as data:
-            assert data.labels("eam").complete.all()
+            assert data.labels("eam").is_complete.all()
             new_records = [record for record in data.info_records if record.get("iteration") == 2]
         assert [record["trajectory"] for record in new_records] == [atoms.info["trajectory"] for atoms in structures]
 
@@ -950,7 +950,7 @@ class TestRegressions:
         assert (held_out["level"] == "hi").all()
         assert len(held_out) >= 8
         with Dataset(result.folder / "dataset.h5") as data:
-            assert data.labels("lo").complete.sum() >= 4
+            assert data.labels("lo").is_complete.sum() >= 4
 
     def test_unlabelled_candidates_keep_their_ids(self, tmp_path):
         """If not all candidates are labelled, frames get ids beyond all candidates, and the run can be resumed."""

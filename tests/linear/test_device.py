@@ -94,7 +94,7 @@ def test_a_sweep_has_the_same_errors(real, name, factors, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_and_dropped_columns_are_the_same(real, name):
-    rows = real.design.rows()
+    rows = real.design.read_all_rows()
     doubled = DesignMatrix.from_arrays(
         np.column_stack([rows, rows[:, 5] - 2 * rows[:, 9]]),
         real.design.kind,

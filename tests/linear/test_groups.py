@@ -35,7 +35,7 @@ def moments(rows):
 
 def random_weights(moments, seed=0):
     rng = np.random.default_rng(seed)
-    return {part: float(np.exp(2 * rng.normal())) for part in moments.train}
+    return {part: float(np.exp(2 * rng.normal())) for part in moments.train_sums}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -52,7 +52,7 @@ def test_a_fit_from_moments_is_the_plain_fit(rows, moments, seed):
 
 
 def test_gradients_are_the_differences(moments):
-    weights, importance = random_weights(moments), {part: 0.5 + k for k, part in enumerate(moments.held_out)}
+    weights, importance = random_weights(moments), {part: 0.5 + k for k, part in enumerate(moments.held_out_sums)}
     _, gradient = moments.compute_objective(weights, importance)
     for part, slope in gradient.items():
         up, down = ({**weights, part: weights[part] * np.exp(step)} for step in (1e-5, -1e-5))
@@ -63,7 +63,7 @@ def test_gradients_are_the_differences(moments):
 
 
 def test_optimisation_lowers_the_errors_of_the_objective_only(moments):
-    start = dict.fromkeys(moments.train, 1.0)
+    start = dict.fromkeys(moments.train_sums, 1.0)
     importance = {("good", E): 1.0, ("good", F): 1.0}
     optimum = optimise_weights(moments, start, importance, regulariser=1e-3)
     assert optimum.objective[1] < optimum.objective[0]
@@ -77,7 +77,7 @@ def test_optimisation_lowers_the_errors_of_the_objective_only(moments):
 
 
 def test_the_front_between_two_objectives(moments):
-    start = dict.fromkeys(moments.train, 1.0)
+    start = dict.fromkeys(moments.train_sums, 1.0)
     objectives = {("good", E): 1.0, ("good", F): 2.0}, {("odd", F): 1.0}
     front = trace_weight_front(moments, start, objectives, n_points=5, regulariser=1e-3)
     assert [share for share, _, _ in front] == [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -108,7 +108,7 @@ def test_invalid_input_is_refused(rows, moments):
         GroupMoments(X[:14], y[:14], kind[:14], group[:14], np.arange(14) < 4, ones[:14])
     with pytest.raises(InputError, match="columns depend on each other"):
         GroupMoments(np.hstack([X, X[:, :1]]), y, kind, group, held_out, ones)
-    start = dict.fromkeys(moments.train, 1.0)
+    start = dict.fromkeys(moments.train_sums, 1.0)
     with pytest.raises(InputError, match="group 'none' has no held-out energy rows"):
         optimise_weights(moments, start, {("none", E): 1.0})
     with pytest.raises(InputError, match="the energy weight of group 'good' must be positive"):

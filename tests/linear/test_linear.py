@@ -50,7 +50,7 @@ def test_agrees_with_scipy_lstsq_in_scaled_columns(n, p, seed, weight):
 @pytest.mark.parametrize("twojmax", [2, 4, 6])
 @pytest.mark.parametrize("weight", [1.0, 12.25, 150.0])
 def test_agrees_with_scipy_on_real_rows(real, twojmax, weight):
-    X, y = real.rows()[:, : real.columns_up_to(twojmax)], real.targets["5"]
+    X, y = real.read_all_rows()[:, : real.count_columns_up_to(twojmax)], real.targets["5"]
     fit = fit_wls(X, y, real.kind, energy_weight=weight)
     w = get_row_weights(real.kind, weight, 1.0)
     A = X * w[:, None]
@@ -92,8 +92,8 @@ def test_planted_coefficients_come_back_whatever_the_weights(seed, w_energy, w_f
 
 
 def test_only_ratios_of_weights_matter(real):
-    first = fit_wls(real.rows()[:, :120], real.targets["5"], real.kind, energy_weight=30, force_weight=2)
-    second = fit_wls(real.rows()[:, :120], real.targets["5"], real.kind, energy_weight=15, force_weight=1)
+    first = fit_wls(real.read_all_rows()[:, :120], real.targets["5"], real.kind, energy_weight=30, force_weight=2)
+    second = fit_wls(real.read_all_rows()[:, :120], real.targets["5"], real.kind, energy_weight=15, force_weight=1)
     assert first.rmse["force"] == pytest.approx(second.rmse["force"], rel=1e-10)
 
 
@@ -113,14 +113,14 @@ def test_rank_deficient_fits_are_of_minimum_norm_in_scaled_columns():
 def test_fewer_rows_than_features_go_through_every_label(real):
     """Up to the net force, which no sum of pairwise opposite terms can have: 3 rows of each cell depend on others."""
     few = np.isin(real.configuration, [0, 1, 2])
-    fit = fit_wls(real.rows()[few], real.targets["5"][few], real.kind[few])
+    fit = fit_wls(real.read_all_rows()[few], real.targets["5"][few], real.kind[few])
     assert fit.rank == few.sum() - 3 * 3
     assert fit.rmse["energy"] < 1e-10
     assert fit.rmse["force"] < 1e-5
 
 
 def test_several_targets_share_one_factorisation(real):
-    X, Y = real.rows()[:, :120], np.column_stack(list(real.targets.values()))
+    X, Y = real.read_all_rows()[:, :120], np.column_stack(list(real.targets.values()))
     fit = fit_wls(X, Y, real.kind, energy_weight=5)
     for k, level in enumerate(real.targets):
         alone = fit_wls(X, real.targets[level], real.kind, energy_weight=5)
@@ -185,8 +185,8 @@ def test_leverage_of_deficient_rows_sums_to_the_rank():
 
 def test_leverage_on_real_rows_at_every_2jmax(real):
     for twojmax in (2, 4, 6):
-        p = real.columns_up_to(twojmax)
-        scores = leverage_scores(real.rows(), real.kind, real.configuration, energy_weight=150, columns=p)
+        p = real.count_columns_up_to(twojmax)
+        scores = leverage_scores(real.read_all_rows(), real.kind, real.configuration, energy_weight=150, n_columns=p)
         assert scores.rank == p
         assert scores.block.sum() == pytest.approx(p)
         assert scores.regular.max() <= 1
@@ -197,7 +197,7 @@ def test_wrong_input_to_leverage():
     with pytest.raises(InputError, match="configuration 1 has no energy row"):
         leverage_scores(np.ones((3, 1)), ["energy", "force", "force"], np.array([0, 0, 1]))
     with pytest.raises(InputError, match="between 1 and 1; got 2"):
-        leverage_scores(np.ones((1, 1)), ["energy"], np.array([0]), columns=2)
+        leverage_scores(np.ones((1, 1)), ["energy"], np.array([0]), n_columns=2)
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.integers(0, 99))
@@ -240,7 +240,7 @@ def test_any_linear_model_without_lammps():
     rows = rng.normal(size=(40, 5))
     kind = [KINDS[k % 4] for k in range(40)]
     design = DesignMatrix.from_arrays(rows, kind, np.arange(40) // 4, targets={"x": rows @ np.arange(5.0)})
-    fit = fit_wls(design.rows(), design.targets["x"], design.kind)
+    fit = fit_wls(design.read_all_rows(), design.targets["x"], design.kind)
     assert fit.coefficients == pytest.approx(np.arange(5.0), abs=1e-12)
-    scores = leverage_scores(design.rows(), design.kind, design.configuration)
+    scores = leverage_scores(design.read_all_rows(), design.kind, design.configuration)
     assert len(sample_configurations(scores.block, 3, rng=rng)) == 3

@@ -72,5 +72,5 @@ def test_wrong_input_to_the_path(engine_and_table):
         compute_weight_path(engine.reduction, engine.reduction.train, 0, ratio_limits=(10.0, 1.0))
     with pytest.raises(InputError, match="requires energy rows and force rows"):
         compute_weight_path(engine.reduction, engine.reduction.create_factors(), 0)
-    with pytest.raises(InputError, match="preference must be a positive number"):
+    with pytest.raises(InputError, match="force_per_energy must be a positive number"):
         hyperbola(np.array([1.0, 2.0])).find_best_ratio(0, 0.0)

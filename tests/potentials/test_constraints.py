@@ -54,10 +54,10 @@ def make_potential(n_members: int = 1) -> LinearPotential:
 def test_calculator_computes_forces_of_constrained_atoms(constraint, n_members):
     potential, atoms = make_potential(n_members), make_structure(constraint)
     free = make_structure()
-    free.calc = potential.calculator()
+    free.calc = potential.create_calculator()
     expected = free.get_forces()
     for structure in (atoms, free):
-        structure.calc = potential.calculator(include_members=n_members > 1)
+        structure.calc = potential.create_calculator(include_members=n_members > 1)
     np.testing.assert_allclose(atoms.get_forces(apply_constraint=False), expected, atol=1e-9)
     atoms.set_cell(atoms.cell[:] * 1.01, scale_atoms=True, apply_constraint=False)
     atoms.pbc = False

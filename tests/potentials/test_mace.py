@@ -299,8 +299,8 @@ class TestTrained:
 
     def test_ase_gives_the_same(self, committee):
         atoms = labelled(1, 9).structures[0]
-        expected = committee.member(1).predict(atoms)
-        atoms.calc = committee.member(1).calculator()
+        expected = committee.get_member(1).predict(atoms)
+        atoms.calc = committee.get_member(1).create_calculator()
         assert atoms.get_potential_energy() == pytest.approx(expected.energy[0], abs=1e-6)
         assert np.allclose(atoms.get_forces(), expected.forces[0], atol=1e-6)
         assert np.allclose(atoms.get_stress(), expected.stress[0], atol=1e-7)
@@ -361,7 +361,7 @@ class TestTrained:
         with pytest.raises(InputError, match=r"other digests than its networks.*--allow-pickle"):
             read_potential(tmp_path)
         with pytest.raises(InputError, match="cannot be loaded as a MACE model"):
-            read_potential(tmp_path, allow_pickle=True).member(1).predict(bulk("Cu"))
+            read_potential(tmp_path, allow_pickle=True).get_member(1).predict(bulk("Cu"))
         (tmp_path / "mace.json").write_text("{")
         with pytest.raises(InputError, match="not a complete MACE committee"):
             read_potential(tmp_path)
@@ -677,7 +677,7 @@ class TestInTheLoop:
         potential = read_potential(looped.potential)
         assert potential.n_members == 2
         assert not (looped.potential / "training").exists()
-        assert set(potential.uncertainty.held_out) >= {RowKind.ENERGY, RowKind.FORCE}
+        assert set(potential.uncertainty.calibration_data) >= {RowKind.ENERGY, RowKind.FORCE}
 
     @pytest.mark.parametrize("integrator", ["ase", "lammps"])
     def test_both_integrators_move_atoms_by_its_forces(self, looped, integrator):
@@ -693,7 +693,7 @@ class TestInTheLoop:
             moment = dynamics.advance(5)
         finally:
             dynamics.close()
-        exact = committee.potential.member(0).predict(moment.atoms)
+        exact = committee.potential.get_member(0).predict(moment.atoms)
         assert moment.energy == pytest.approx(float(exact.energy[0]), abs=1e-4)
         assert np.abs(moment.atoms.get_scaled_positions() - atoms.get_scaled_positions()).max() > 1e-5
 

@@ -99,7 +99,7 @@ def test_the_include_file_is_what_is_compared(tmp_path):
 def test_potentials_in_any_folder_are_read_by_lammps(folder, tmp_path):
     make_potential().write(tmp_path / folder, "my pot")
     atoms = make_structure()
-    atoms.calc = parse_potential(str(tmp_path / folder)).make_calculator()
+    atoms.calc = parse_potential(str(tmp_path / folder)).create_calculator()
     assert atoms.get_potential_energy() == pytest.approx(make_potential().predict(atoms).energy)
 
 
@@ -157,6 +157,6 @@ def test_older_list_of_components_is_accepted_also_by_lammps(tmp_path):
         stream.write("diagonalstyle 3\n")
     np.testing.assert_array_equal(LinearPotential.read(tmp_path).coefficients, make_potential().coefficients)
     atoms = make_structure()
-    atoms.calc = parse_potential(str(tmp_path)).make_calculator()
+    atoms.calc = parse_potential(str(tmp_path)).create_calculator()
     assert atoms.get_potential_energy() == pytest.approx(make_potential().predict(atoms).energy)
     assert evaluate_md_speed(tmp_path).us_per_atom_step > 0

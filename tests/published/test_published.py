@@ -291,7 +291,7 @@ def test_round_trip_of_the_authors_format(folder, tmp_path):
         assert top.forces[top.offsets[at] : top.offsets[at + 1]].tolist() == np.full((2, 3), 0.2).tolist()
         assert np.isnan(top.stress).all()
         assert (top.seconds == 996.14).all()
-        assert data.labels("2").complete.tolist() == [True, False, True, True]
+        assert data.labels("2").is_complete.tolist() == [True, False, True, True]
         assert data.settings("2")["encut"] == 300
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from paretofit.core import InputError
 from paretofit.dataset import Dataset
-from paretofit.structures import nearest_distance
+from paretofit.structures import find_nearest_distance
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -65,7 +65,7 @@ def test_forces_of_every_level_are_the_derivative_of_its_energy(raws):
 
 def test_structures_are_dense_and_none_of_their_atoms_too_close(dataset):
     for atoms in list(dataset)[:50]:
-        assert nearest_distance(atoms) >= published_size.CLOSEST
+        assert find_nearest_distance(atoms) >= published_size.CLOSEST
         assert published_size.VOLUME[0] <= atoms.cell.volume / len(atoms) <= published_size.VOLUME[1]
 
 

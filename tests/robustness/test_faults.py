@@ -476,7 +476,7 @@ class TestKills:
         keys = [record["key"] for record in read_json_lines(journal)[0]]
         assert len(keys) == len(set(keys)) == N_LABELS
         with Dataset(tmp_path / "copper.h5") as data:
-            assert data.labels("emt").complete.all()
+            assert data.labels("emt").is_complete.all()
             for atoms, energy in zip(data, data.labels("emt").energy, strict=True):
                 atoms.calc = EMT()
                 assert energy == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=1e-10)

@@ -194,4 +194,4 @@ def test_labels_that_all_fail_alike_stop_the_run(tmp_path, monkeypatch, successe
         label_study(load_label_study(tmp_path / "s.yaml"))
     assert expected <= len((tmp_path / "calls").read_text()) <= expected + 4  # labels that were running
     with Dataset(tmp_path / "d.h5") as data:
-        assert data.labels("emt").complete.sum() == successes
+        assert data.labels("emt").is_complete.sum() == successes

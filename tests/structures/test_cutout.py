@@ -7,7 +7,7 @@ from ase.build import bulk, fcc111, graphene, molecule, nanotube
 from ase.neighborlist import neighbor_list
 
 from paretofit import InputError
-from paretofit.structures import cut_out_environment, nearest_distance
+from paretofit.structures import cut_out_environment, find_nearest_distance
 
 RADIUS = 5.0
 
@@ -46,7 +46,7 @@ def test_environment_is_preserved_and_no_pair_is_closer(name):
     assert len(cell) < len(atoms)
     assert (cell.pbc == atoms.pbc).all()
     assert np.allclose(environment(cell, 0), environment(atoms, index))
-    assert nearest_distance(cell) >= 0.9 * nearest_distance(atoms) - 1e-9
+    assert find_nearest_distance(cell) >= 0.9 * find_nearest_distance(atoms) - 1e-9
     assert set(cell.symbols) == set(atoms.symbols)
     outside = ~np.asarray(cell.pbc)
     assert np.allclose(cell.cell.lengths()[outside], atoms.cell.lengths()[outside])
@@ -59,7 +59,7 @@ def test_perfect_lattices_repeat(name):
     """Where a lattice repeats, all environments of the cell are those of the lattice."""
     atoms = large_structures()[name]
     cell = cut_out_environment(atoms, 0, RADIUS)
-    bond = 1.1 * nearest_distance(atoms)
+    bond = 1.1 * find_nearest_distance(atoms)
     coordination = np.bincount(neighbor_list("i", atoms, bond), minlength=len(atoms))
     assert (np.bincount(neighbor_list("i", cell, bond), minlength=len(cell)) == coordination[0]).all()
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.structures import CandidateFilter, is_too_close, make_mean_descriptor, nearest_distance
+from paretofit.structures import CandidateFilter, find_nearest_distance, is_too_close, make_mean_descriptor
 from paretofit.structures import operations as kinds
 from paretofit.structures.augment_settings import FilterSettings
 from paretofit.structures.geometry import add_vacuum, compute_periodic_projector, find_widest_gap, measure_thickness
@@ -78,11 +78,11 @@ def test_kinds_do_not_change_their_arguments_and_are_reproducible(kind, atoms, s
 @given(atoms=structures())
 @settings(max_examples=40)
 def test_the_nearest_distance_is_that_of_all_images(atoms):
-    assert nearest_distance(atoms) == pytest.approx(brute_nearest(atoms))
+    assert find_nearest_distance(atoms) == pytest.approx(brute_nearest(atoms))
 
 
 def test_a_single_free_atom_has_no_neighbour():
-    assert nearest_distance(Atoms("Be")) == np.inf
+    assert find_nearest_distance(Atoms("Be")) == np.inf
     assert not is_too_close(Atoms("Be"), 1.0)
 
 
@@ -101,7 +101,7 @@ def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, max
         assert repeats[axis] == 1 or larger.cell.lengths()[axis] - atoms.cell.lengths()[axis] < length
     if atoms.pbc.all():
         assert larger.cell.volume / len(larger) == pytest.approx(atoms.cell.volume / len(atoms))
-    assert nearest_distance(larger) == pytest.approx(nearest_distance(atoms))
+    assert find_nearest_distance(larger) == pytest.approx(find_nearest_distance(atoms))
 
 
 @given(atoms=structures(), fraction=st.floats(0.0, 0.5), seed=st.integers(0, 10**6))
@@ -111,13 +111,13 @@ def test_distortions_are_bounded_and_have_zero_mean(atoms, fraction, seed):
     if len(atoms) == 1:
         assert not moves.any()
         return
-    assert np.linalg.norm(moves, axis=1).max() <= fraction * nearest_distance(atoms) * (1 + 1e-12)
+    assert np.linalg.norm(moves, axis=1).max() <= fraction * find_nearest_distance(atoms) * (1 + 1e-12)
     assert np.abs(moves.mean(axis=0)).max() < 1e-12
 
 
 def test_distortions_are_isotropic_and_reach_their_bound():
     atoms, rng = BERYLLIUM() * (3, 3, 2), np.random.default_rng(1)
-    nearest = nearest_distance(atoms)
+    nearest = find_nearest_distance(atoms)
     distorted = [kinds.distort(atoms, rng, 0.3, nearest_distance_angstrom=nearest) for _ in range(200)]
     moves = np.concatenate([structure.positions - atoms.positions for structure in distorted])
     shares = np.linalg.norm(moves, axis=1) / (0.3 * nearest)
@@ -202,7 +202,7 @@ def test_slabs_are_thick_enough_dense_as_the_bulk_and_within_the_limit(atoms, mi
     area = np.linalg.norm(np.cross(slab.cell[0], slab.cell[1]))
     layer = len(slab) * atoms.cell.volume / len(atoms) / area  # as thick as the same atoms are in the bulk
     assert measure_thickness(slab) <= layer + 1e-6
-    assert nearest_distance(slab) >= nearest_distance(atoms) - 1e-9
+    assert find_nearest_distance(slab) >= find_nearest_distance(atoms) - 1e-9
 
 
 @pytest.mark.parametrize("miller", [(0, 2, 2), (-2, 0, 2), (2, 2, 2), (0, 3, 0)])

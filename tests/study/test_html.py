@@ -87,7 +87,7 @@ def test_a_dataset_shows_its_counts_levels_and_costs(beryllium):
     for level in beryllium.levels:
         row = cells[cells.index(level) :][:6]
         labels = beryllium.labels(level)
-        assert row[1:3] == [f"{labels.complete.sum()}", "0"]
+        assert row[1:3] == [f"{labels.is_complete.sum()}", "0"]
         assert float(row[3]) == pytest.approx(np.nanmean(labels.seconds), rel=1e-3)
         assert row[4] == str(beryllium.settings(level)["cutoff_ev"])
 

@@ -44,7 +44,7 @@ def test_a_fit_of_a_run_is_exported_with_a_committee(finished, tmp_path):
     again = LinearPotential.read(tmp_path / "p")
     assert again.mean_coefficients == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
     split = pd.read_csv(finished.folder / "split.csv")
-    assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == (split["set"] == "test").sum()
+    assert again.uncertainty.calibration_data[RowKind.ENERGY].n_groups == (split["set"] == "test").sum()
     assert "committee of 6 by bootstrap" in result.text
 
 
@@ -156,8 +156,8 @@ class TestPotentials:
             sample = data.select(np.arange(12))
             result = compute_design(sample, basis, tmp_path / "d.h5").with_labels(sample, ["5"])
             structures = list(sample)
-        p = result.columns_up_to(twojmax)
-        X = result.rows()[:, :p]
+        p = result.count_columns_up_to(twojmax)
+        X = result.read_all_rows()[:, :p]
         fit = fit_wls(X, result.targets["5"], result.kind, energy_weight=12.25, force_weight=1)
         files = write_snap(tmp_path, "be", basis, fit.coefficients)
         self.check(files, structures, result, X @ fit.coefficients)
@@ -176,7 +176,7 @@ class TestPotentials:
             result = compute_design(data, basis, tmp_path / "d.h5")
         coefficients = rng.normal(size=basis.n_features) / (1 + np.arange(basis.n_features))
         files = write_snap(tmp_path, "two", basis, coefficients)
-        self.check(files, structures, result, result.rows() @ coefficients)
+        self.check(files, structures, result, result.read_all_rows() @ coefficients)
 
     @staticmethod
     def check(files, structures, result, predicted):
@@ -231,8 +231,8 @@ def test_residuals_against_label_errors_are_those_of_a_plain_fit(finished):
     with Dataset(finished.folder / "dataset.h5") as data:
         result = design.with_labels(data, ["2", "4", "5"])
     train = (split["set"] == "train").to_numpy()[result.configuration]
-    p = result.columns_up_to(int(table["twojmax"].iloc[0]))
-    X, kind = result.rows()[:, :p], result.kind
+    p = result.count_columns_up_to(int(table["twojmax"].iloc[0]))
+    X, kind = result.read_all_rows()[:, :p], result.kind
     assert len(table) == 2 * 2 * 2
     for _, row in table.iterrows():
         y = result.targets[row["level"]]

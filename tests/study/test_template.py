@@ -63,7 +63,7 @@ def test_a_template_is_accepted_as_it_is_written(tmp_path, options):
     with prepared.dataset:
         assert max([0, *(size for size in study.sizes if size != "all")]) < len(prepared.split.train)
         n_rows = len(prepared.split.train) + 3 * int(prepared.dataset.n_atoms[prepared.split.train].sum())
-        assert study.twojmax == [2] or study.basis.columns_up_to(max(study.twojmax)) <= n_rows
+        assert study.twojmax == [2] or study.basis.count_columns_up_to(max(study.twojmax)) <= n_rows
 
 
 def test_made_up_costs_are_marked_and_partial_ones_are_not_made_up(tmp_path):
@@ -172,7 +172,7 @@ def test_a_dataset_of_excluded_levels_keeps_its_labels(tmp_path):
     study = load_study(write_template(path, tmp_path / "s.yaml"))
     assert study.levels == ["good"]
     with Dataset(path) as data:
-        assert int(data.labels("cheap").complete.sum()) == 8
+        assert int(data.labels("cheap").is_complete.sum()) == 8
 
 
 def write_trajectory(path, displacement, random_share, n=12):

@@ -34,7 +34,7 @@ def make_parts(data, levels, size=500):
     Y = data.stack_targets(levels)
 
     def blocks(part):
-        for window, X in data.design.blocks(size, part):
+        for window, X in data.design.iterate_blocks(size, part):
             yield RowBlock(X, Y[window], data.design.kind[window], data.design.configuration[window], train[window])
 
     return [partial(blocks, part) for part in split_rows(data.design.n_rows, data.design.n_features)]
@@ -76,7 +76,7 @@ def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
 )
 def test_engines_agree_on_real_data_for_weights_1_to_1000(real, weights, sizes, samplings):
     grid = SweepGrid(list("12345"), [4, 6, 8], [(w, 1.0) for w in weights], sizes, samplings, 1)
-    fast, _ = compare(replace(real, leverage_columns=120), grid)
+    fast, _ = compare(replace(real, n_leverage_columns=120), grid)
     solvers = fast.groupby("solver").size()
     assert set(solvers.index) == {"factor", "rank-revealing"}, "small subsets of large models have fewer rows"
     assert solvers["factor"] > 0.4 * len(fast)
@@ -85,14 +85,14 @@ def test_engines_agree_on_real_data_for_weights_1_to_1000(real, weights, sizes, 
 def test_the_smallest_errors_against_extended_precision(real):
     """Training errors far below a meV, where the plain fit's residuals are mostly rounding."""
     grid = SweepGrid(list("12345"), [8], [(1000.0, 1.0)], [138], ["random"], 1)
-    data = replace(real, leverage_columns=120)
+    data = replace(real, n_leverage_columns=120)
     ours = run_sweep(data, grid)
     assert (ours["solver"] == "factor").all()
     assert ours["train_energy"].min() < 1e-3
-    rows = data.select_rows(data.train)
+    rows = data.find_row_indices(data.train)
     kind = data.design.kind[rows]
     w = np.where(kind == 0, 1000.0, 1.0)[:, None].astype(np.longdouble)
-    X = data.design.take(rows, data.design.columns_up_to(8)).astype(np.longdouble)
+    X = data.design.read_rows(rows, data.design.count_columns_up_to(8)).astype(np.longdouble)
     Y = data.stack_targets(list(grid.levels))[rows].astype(np.longdouble)
     scale = np.sqrt(((X * w) ** 2).sum(axis=0))
     A = X * w / scale
@@ -108,12 +108,12 @@ def test_the_smallest_errors_against_extended_precision(real):
 def test_ill_conditioned_subsets_against_extended_precision(real, size):
     """Where the plain fit's own rounding is the limit: condition numbers of the rows up to 1e10."""
     grid = SweepGrid(["3", "5"], [6], [(1.0, 1.0), (1000.0, 1.0)], [size], ["random"], 1)
-    data = replace(real, leverage_columns=120)
+    data = replace(real, n_leverage_columns=120)
     table = run_sweep(data, grid)
     (draw,) = list_draws(data, grid, None)
-    rows, p = data.select_rows(draw.configurations), data.design.columns_up_to(6)
-    test = data.select_rows(data.test)
-    X, T = (data.design.take(index, p).astype(np.longdouble) for index in (rows, test))
+    rows, p = data.find_row_indices(draw.configurations), data.design.count_columns_up_to(6)
+    test = data.find_row_indices(data.test)
+    X, T = (data.design.read_rows(index, p).astype(np.longdouble) for index in (rows, test))
     Y, Y_test = (data.stack_targets(["3", "5"])[index].astype(np.longdouble) for index in (rows, test))
     for weight, fits in table.groupby("w_energy"):
         w = np.where(data.design.kind[rows] == 0, weight, 1.0)[:, None].astype(np.longdouble)
@@ -141,7 +141,7 @@ def solve_in_extended_precision(A, Y):
 
 def test_folds_and_bootstrap_samples_are_factors(real):
     """A test factor of a fold, and a fit in which configurations count several times, equal fits of their rows."""
-    data = replace(real, leverage_columns=120)
+    data = replace(real, n_leverage_columns=120)
     grid = SweepGrid(["3", "5"], [4], [(12.25, 1.0)], [138], ["random"], 1)
     engine, (train, fold) = make_engine(data, grid), np.split(data.train, [100])
     counts = np.random.default_rng(3).integers(0, 4, len(train))
@@ -152,11 +152,11 @@ def test_folds_and_bootstrap_samples_are_factors(real):
         held_out = engine.grow(engine.reduction.create_factors(), fold)
         fit = factors.weigh(weights).fit(index)
         members = np.repeat(train, 1 if multiplicity is None else multiplicity)
-        rows = np.concatenate([data.select_rows([member]) for member in members])
-        plain = fit_wls(design.take(rows, 120), Y[rows], design.kind[rows], energy_weight=12.25)
+        rows = np.concatenate([data.find_row_indices([member]) for member in members])
+        plain = fit_wls(design.read_rows(rows, 120), Y[rows], design.kind[rows], energy_weight=12.25)
         rms, test_rms = factors.compute_rms(fit.delta)[0], held_out.compute_rms(fit.delta)[0]
-        others = data.select_rows(fold)
-        residual, kind = design.take(others, 120) @ plain.coefficients - Y[others], design.kind[others]
+        others = data.find_row_indices(fold)
+        residual, kind = design.read_rows(others, 120) @ plain.coefficients - Y[others], design.kind[others]
         for row_kind, name in ((0, "energy"), (1, "force")):
             assert rms[row_kind] == pytest.approx(plain.rmse[name], rel=1e-8)
             expected = np.sqrt((residual[kind == row_kind] ** 2).mean(axis=0))
@@ -165,7 +165,7 @@ def test_folds_and_bootstrap_samples_are_factors(real):
 
 def test_rows_that_are_not_stored_give_the_same_bits(real, tmp_path, monkeypatch):
     """In memory, in files, or whitened when they are needed."""
-    data, grid = replace(real, leverage_columns=120), SweepGrid(["5"], [6], [(5.0, 1.0)], [20, 100], ["random"], 1)
+    data, grid = replace(real, n_leverage_columns=120), SweepGrid(["5"], [6], [(5.0, 1.0)], [20, 100], ["random"], 1)
     tables = [run_sweep(data, grid)]
     monkeypatch.setattr("paretofit.sweep.row_stream.MAX_STORED_BYTES", 0)
     tables += [run_sweep(data, grid), run_sweep(data, grid, journal=tmp_path)]
@@ -175,7 +175,7 @@ def test_rows_that_are_not_stored_give_the_same_bits(real, tmp_path, monkeypatch
 
 
 def test_engines_agree_from_one_configuration_on(real):
-    few = replace(real, train=real.train[:9], leverage_columns=21)
+    few = replace(real, train=real.train[:9], n_leverage_columns=21)
     compare(
         few,
         SweepGrid(["2", "5"], [2, 4, 6], [(1.0, 1.0), (50.0, 1.0)], [1, 2, 9], ["random", "leverage"], 2),
@@ -243,8 +243,8 @@ def test_stress_rows_of_nearly_dependent_columns_against_extended_precision():
     data = make_nearly_dependent([3, 5, 7, 8, 9, 10])
     grid = SweepGrid(["low", "high"], [4], WEIGHTS, [20], ["random"], 1)
     table, (draw,) = run_sweep(data, grid), list_draws(data, grid, None)
-    rows, test = data.select_rows(draw.configurations), data.select_rows(data.test)
-    X, T = (data.design.take(index, 12).astype(np.longdouble) for index in (rows, test))
+    rows, test = data.find_row_indices(draw.configurations), data.find_row_indices(data.test)
+    X, T = (data.design.read_rows(index, 12).astype(np.longdouble) for index in (rows, test))
     Y = data.stack_targets(list(grid.levels)).astype(np.longdouble)
     for weight, fits in table.groupby("w_energy"):
         w = np.where(data.design.kind[rows] == 0, weight, 1.0)[:, None].astype(np.longdouble)
@@ -265,15 +265,17 @@ def test_columns_that_are_all_zero_are_refused(degenerate):
 
 def test_reduced_leverages_equal_direct_leverages_at_every_2jmax(real):
     parts = make_parts(real, ["5"])
-    sizes = [real.design.columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
+    sizes = [real.design.count_columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
     reduction = Reduction.from_parts(parts, sizes, energy_weight=12.25)
     reduced_leverages = compute_reduced_leverage(
         reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations
     )
-    rows = real.select_rows(real.train)
+    rows = real.find_row_indices(real.train)
     owner = np.searchsorted(real.train, real.design.configuration[rows])
     for p, ours in zip(sizes, reduced_leverages, strict=True):
-        theirs = leverage_scores(real.design.take(rows), real.design.kind[rows], owner, energy_weight=150, columns=p)
+        theirs = leverage_scores(
+            real.design.read_rows(rows), real.design.kind[rows], owner, energy_weight=150, n_columns=p
+        )
         assert ours.rows == pytest.approx(theirs.rows, abs=1e-8)
         assert ours.regular[real.train] == pytest.approx(theirs.regular, abs=1e-8)
         assert ours.block[real.train] == pytest.approx(theirs.block, abs=1e-7)
@@ -296,7 +298,7 @@ def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
 
 def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkeypatch):
     data, grid = (
-        replace(real, leverage_columns=120),
+        replace(real, n_leverage_columns=120),
         SweepGrid(["2", "5"], [4, 6], [(5.0, 1.0)], [20, 100], ["random"], 2),
     )
     whole = run_sweep(data, grid)
@@ -311,15 +313,15 @@ def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkey
 def test_leave_one_out_equals_refitting(real, engine, ridge):
     """By configuration, with the column scale of the full fit, at 2Jmax 2 and 4."""
     members = real.train[:60]
-    data = replace(real, train=members, leverage_columns=21)
+    data = replace(real, train=members, n_leverage_columns=21)
     grid = SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [60], ["random"], 1, ridge=[ridge], leave_one_out=True)
     table = run_sweep(data, grid, engine=engine)
-    rows = data.select_rows(members)
+    rows = data.find_row_indices(members)
     owner, kind = data.design.configuration[rows], data.design.kind[rows]
     w = np.where(kind == 0, 12.25, 1.0)[:, None]
     Y = data.stack_targets(["3", "5"])[rows]
     for twojmax in (2, 4):
-        X = data.design.take(rows, data.design.columns_up_to(twojmax))
+        X = data.design.read_rows(rows, data.design.count_columns_up_to(twojmax))
         scale = np.linalg.norm(X * w, axis=0)
         A = X * w / scale
         residuals = np.empty_like(Y)
@@ -339,8 +341,8 @@ def test_leave_one_out_equals_refitting(real, engine, ridge):
 
 def test_leave_one_out_omits_whole_groups(real):
     """With two copies of each configuration, residuals are too small unless both copies are left out together."""
-    rows = real.select_rows(real.train[:40])
-    X, y = np.tile(real.design.take(rows, 120), (2, 1)), np.tile(real.design.targets["5"][rows], 2)
+    rows = real.find_row_indices(real.train[:40])
+    X, y = np.tile(real.design.read_rows(rows, 120), (2, 1)), np.tile(real.design.targets["5"][rows], 2)
     kind, owner = np.tile(real.design.kind[rows], 2), real.design.configuration[rows]
     alone = leave_one_out(X, y, kind, np.concatenate([owner, owner + 1000]), energy_weight=5)
     together = leave_one_out(X, y, kind, np.tile(owner, 2), energy_weight=5)
@@ -366,7 +368,7 @@ def test_ridge_agrees_between_engines(real):
         ridge=[0.0, 1e-8, 1e-3],
         leave_one_out=True,
     )
-    fast, _ = compare(replace(real, leverage_columns=120), grid, tight=1e-7, columns=ERRORS)
+    fast, _ = compare(replace(real, n_leverage_columns=120), grid, tight=1e-7, columns=ERRORS)
     assert list(fast.columns[-6:]) == ["ridge", "ridge_lambda", *LOO]
 
 
@@ -374,7 +376,7 @@ def test_automatic_ridge_agrees_between_engines_and_improves_small_fits(real):
     grid = SweepGrid(
         ["2", "5"], [4, 6], [(12.25, 1.0)], [20, 60], ["random"], 2, ridge=[0.0, "auto"], leave_one_out=True
     )
-    data = replace(real, leverage_columns=120)
+    data = replace(real, n_leverage_columns=120)
     fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
     chosen = fast["ridge"] == "auto"
     assert (fast["ridge_lambda"] == plain["ridge_lambda"]).all()
@@ -387,8 +389,8 @@ def test_automatic_ridge_agrees_between_engines_and_improves_small_fits(real):
 
 
 def test_ridge_fit_equals_its_normal_equations_in_scaled_columns(real):
-    rows = real.select_rows(real.train[:50])
-    X, y, kind = real.design.take(rows, 120), real.design.targets["5"][rows], real.design.kind[rows]
+    rows = real.find_row_indices(real.train[:50])
+    X, y, kind = real.design.read_rows(rows, 120), real.design.targets["5"][rows], real.design.kind[rows]
     group = real.design.configuration[rows]
     choice = choose_ridge(X, y, kind, group, energy_weight=5.0)
     fit = fit_wls(X, y, kind, energy_weight=5.0, ridge=choice.penalty[0])
@@ -403,7 +405,7 @@ def test_ridge_fit_equals_its_normal_equations_in_scaled_columns(real):
 def test_ridge_errors_do_not_depend_on_the_energy_zero(real, engine):
     """Codes differ by keV in the energy of an atom; errors must not depend on it."""
     grid = SweepGrid(["3", "5"], [4], [(12.25, 1.0)], [20, 60], ["random"], 1, ridge=[1e-4, "auto"], leave_one_out=True)
-    data = replace(real, leverage_columns=120)
+    data = replace(real, n_leverage_columns=120)
     energy = real.design.kind == 0
     shifted = {level: np.where(energy, values - 400.0, values) for level, values in real.design.targets.items()}
     before = run_sweep(data, grid, engine=engine)
@@ -440,7 +442,7 @@ def test_forces_without_energies_allow_random_sampling_only(degenerate):
     force_rows = np.flatnonzero(degenerate.design.kind == 1)
     design = degenerate.design
     forces = DesignMatrix.from_arrays(
-        design.rows()[force_rows],
+        design.read_all_rows()[force_rows],
         design.kind[force_rows],
         design.configuration[force_rows],
         targets={k: v[force_rows] for k, v in design.targets.items()},
@@ -460,7 +462,7 @@ def test_forces_without_energies_allow_random_sampling_only(degenerate):
 
 def test_automatic_ridge_takes_the_largest_of_equivalent_penalties(real):
     """With all configurations in one group, all penalties are equivalent, and rounding must not decide."""
-    one_group = replace(real, group=np.zeros(real.design.n_configurations, dtype=int), leverage_columns=21)
+    one_group = replace(real, group=np.zeros(real.design.n_configurations, dtype=int), n_leverage_columns=21)
     grid = SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [20], ["random"], 2, ridge=["auto"])
     assert set(run_sweep(one_group, grid)["ridge_lambda"]) == {0.1}
 
@@ -489,7 +491,7 @@ class TestStoredReductions:
 
     @pytest.fixture
     def real(self, real):
-        return replace(real, leverage_columns=120)
+        return replace(real, n_leverage_columns=120)
 
     @pytest.fixture
     def stored(self, real, tmp_path, monkeypatch):

@@ -43,12 +43,12 @@ def test_every_cell_equals_a_fit_by_hand(data, grid):
     subsets = {
         (s.sampling, s.repeat, s.n_train): np.array(s.positions) for s in grid.draw_subsets(scores, len(data.train))
     }
-    X = design.rows()
+    X = design.read_all_rows()
     test = np.isin(design.configuration, data.test)
     for row in results.sample(25, random_state=1).itertuples():
         members = data.train[subsets[row.sampling, row.repeat, row.n_train]]
         rows = np.isin(design.configuration, members)
-        p = design.columns_up_to(row.twojmax)
+        p = design.count_columns_up_to(row.twojmax)
         fit = fit_wls(X[rows, :p], design.targets[row.level][rows], design.kind[rows], energy_weight=row.w_energy)
         reference = (X[test, :p] @ fit.coefficients - design.targets["5"][test])[design.kind[test] == 0]
         own_level = (X[test, :p] @ fit.coefficients - design.targets[row.level][test])[design.kind[test] == 1]

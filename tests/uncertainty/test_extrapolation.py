@@ -65,7 +65,7 @@ def test_distant_configurations_extrapolate(tmp_path):
     for name in ("beryllium", "beryllium_far"):
         with Dataset(ROOT / "data" / f"{name}.h5") as data:
             design = compute_design(data.select(np.arange(0, len(data), 2)), basis, tmp_path / f"{name}.h5")
-        rows[name] = design.rows()[design.kind == 0]
+        rows[name] = design.read_all_rows()[design.kind == 0]
     active = ActiveSet.from_rows(rows["beryllium"])
     assert np.median(active.grade(rows["beryllium_far"])) > 2 * np.median(active.grade(rows["beryllium"]))
 

@@ -76,7 +76,7 @@ class TestFit:
             design = DesignMatrix.open(folder / "p" / "design.h5").with_labels(data, ["5"])
         training_rows = np.isin(design.configuration, positions_of_role(potential, TRAIN))
         plain = fit_wls(
-            design.rows()[training_rows],
+            design.read_all_rows()[training_rows],
             design.targets["5"][training_rows],
             design.kind[training_rows],
             energy_weight=12.25,
@@ -94,7 +94,7 @@ class TestFit:
         assert not (folder / "alone" / "design.h5").exists()
         again = LinearPotential.read(folder / "alone")
         assert again.uncertainty is None
-        assert set(again.training.structure_roles.values()) == {TRAIN}
+        assert set(again.training_record.structure_roles.values()) == {TRAIN}
         evaluation = evaluate_dataset(folder / "alone", FAR)
         assert (evaluation.table["set"] == "new").all()
         assert evaluation.level == "5"
@@ -122,7 +122,7 @@ class TestFit:
             selection = data.select(np.array([position]))
             atoms, labels = selection[0], selection.labels("5")
         members = potential.predict(atoms)
-        held = potential.uncertainty.held_out[RowKind.FORCE]
+        held = potential.uncertainty.calibration_data[RowKind.FORCE]
         force_rows = held.configuration == 3
         assert held.spread[force_rows] == pytest.approx(compute_disagreement(members.forces.reshape(8, -1)), rel=1e-6)
         assert held.residual[force_rows] == pytest.approx(
@@ -134,7 +134,7 @@ class TestFit:
             compute_committee_error(flat, labels.forces.ravel(), np.zeros(flat.shape[1]))[0]
         )
         assert spread[3] == pytest.approx(compute_disagreement(flat, np.zeros(flat.shape[1]))[0])
-        energy = potential.uncertainty.held_out[RowKind.ENERGY]
+        energy = potential.uncertainty.calibration_data[RowKind.ENERGY]
         assert energy.spread[3] == pytest.approx(members.energy.std() / len(atoms))  # per atom, never extensive
 
     @pytest.mark.parametrize("method", ["subset", "posterior", "pops"])
@@ -153,7 +153,7 @@ class TestFit:
         assert other.uncertainty.method == method
         assert len(other.coefficients) == 6
         interval = other.uncertainty.fit_interval(RowKind.FORCE)
-        held = other.uncertainty.held_out[RowKind.FORCE]
+        held = other.uncertainty.calibration_data[RowKind.FORCE]
         covered = np.abs(held.residual) <= interval.compute_half_width(held.spread)
         assert covered.mean() == pytest.approx(0.9, abs=0.05)
 
@@ -181,7 +181,7 @@ class TestCommitteeFile:
     def test_a_single_potential_of_the_same_name_removes_the_committee_file(self, potential, tmp_path):
         potential.write(tmp_path)
         assert (tmp_path / "potential.committee.h5").is_file()
-        potential.member(2).write(tmp_path)
+        potential.get_member(2).write(tmp_path)
         assert not (tmp_path / "potential.committee.h5").exists()
         assert LinearPotential.read(tmp_path).coefficients == pytest.approx(potential.coefficients[2])
 
@@ -194,7 +194,7 @@ class TestCommitteeFile:
 
     def test_the_file_of_another_potential_is_refused(self, potential, folder, tmp_path):
         potential.write(tmp_path)
-        potential.member(1).write(tmp_path, "other")
+        potential.get_member(1).write(tmp_path, "other")
         (tmp_path / "other.snapcoeff").rename(tmp_path / "potential.snapcoeff")
         with pytest.raises(InputError, match=r"potential.committee.h5 does not belong to the potential"):
             LinearPotential.read(tmp_path / "potential.mod")
@@ -203,14 +203,14 @@ class TestCommitteeFile:
         with pytest.raises(InputError, match="is not a complete committee file"):
             LinearPotential.read(tmp_path / "potential.mod")
         with pytest.raises(InputError, match="unknown member 8; the committee has members 0 to 7"):
-            potential.member(8)
+            potential.get_member(8)
 
 
 class TestCalculator:
     def test_error_bars_are_properties(self, potential):
         atoms = bulk("Be").repeat((2, 2, 1))
         atoms.rattle(0.05, seed=2)
-        atoms.calc = potential.calculator()
+        atoms.calc = potential.create_calculator()
         members = potential.predict(atoms)
         get = atoms.calc.get_property
         assert get("energy_std", atoms) == pytest.approx(members.energy.std() / len(atoms))
@@ -226,10 +226,10 @@ class TestCalculator:
 
     def test_only_requested_properties_are_computed(self, potential):
         atoms = bulk("Be")
-        calculator = potential.calculator()
+        calculator = potential.create_calculator()
         calculator.calculate(atoms, ["extrapolation_grade"])
         assert set(calculator.results) == {"extrapolation_grade", "extrapolation_grades"}
-        everything = potential.calculator(include_members=True)
+        everything = potential.create_calculator(include_members=True)
         everything.calculate(atoms, ["energy"])
         assert {"energy", "forces_std", "forces_members"} <= set(everything.results)
 
@@ -262,7 +262,7 @@ class TestExtrapolation:
         assert errors["strong extrapolation"] > 3 * errors["interpolation"]
 
     def test_grades_use_the_quadratic_features_of_the_model(self, potential):
-        assert potential.uncertainty.environments["Be"].quadratic
+        assert potential.uncertainty.environment_grades["Be"].quadratic
         dense = bulk("Be").repeat((2, 1, 1))
         dense.set_cell(dense.cell[:] * 0.75, scale_atoms=True)
         assert potential.compute_grades(dense).min() > 2
@@ -356,7 +356,7 @@ class TestEvaluation:
     def test_higher_coverage_widens_the_intervals(self, potential, far):
         wide = evaluate_dataset(potential, FAR, coverage=0.95)
         assert (wide.table["force_interval"] > far.table["force_interval"]).all()
-        held = potential.uncertainty.held_out[RowKind.ENERGY]
+        held = potential.uncertainty.calibration_data[RowKind.ENERGY]
         direct = calibrate_conformal(held.spread, held.residual, 0.95, held.group)
         assert wide.table["energy_interval"].to_numpy() == pytest.approx(
             1000 * direct.compute_half_width(wide.table["energy_std"].to_numpy() / 1000)
@@ -445,7 +445,7 @@ class TestRegressions:
             committee=CommitteeSettings(4, coverage=0.6),
             held_out_fraction=0.3,
         ).potential.uncertainty
-        held = uncertainty.held_out[RowKind.ENERGY]
+        held = uncertainty.calibration_data[RowKind.ENERGY]
         assert held.n_groups < 5 < len(held.spread)
         assert uncertainty.fit_interval(RowKind.ENERGY).coverage == 0.6
 

@@ -13,11 +13,11 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import open_with_compression
 
-from paretofit.core import InputError, one_line
+from paretofit.core import InputError, join_lines
 
 UNFINISHED_NOTE = "unfinished calculations, whose complete steps were imported"
 UNCONVERGED_NOTE = "steps whose electronic loop did not converge, imported with scf_converged: false"
-FLAG = "scf_converged"
+CONVERGENCE_KEY = "scf_converged"
 END_MARKS = {"vasp-out": "Total CPU time used", "vasp-xml": "</modeling>", "espresso-out": "JOB DONE"}
 # For each format: text in the line after a converged electronic loop, and in the line after one at its limit.
 LOOP_MARKS = {
@@ -38,8 +38,8 @@ CORES_PATTERNS = {
     "espresso-out": re.compile(r"running on\s+(\d+)\s+processor"),
     "abinit-out": re.compile(r"(?!)"),  # matches nothing: ABINIT's CPU time is summed over the processes already
 }
-STEP_PATTERN = re.compile(r"LOOP\+:\s+cpu time\s*[\d.]+:\s+real time\s*([\d.]+)")
-TOTAL_PATTERN = re.compile(
+STEP_TIME_PATTERN = re.compile(r"LOOP\+:\s+cpu time\s*[\d.]+:\s+real time\s*([\d.]+)")
+TOTAL_TIME_PATTERN = re.compile(
     r"Total CPU time used \(sec\):\s*(\d+\.\d*)|Overall time at end \(sec\).*cpu=\s*([\d.]+)"  # VASP, ABINIT
 )
 PWSCF_PATTERN = re.compile(r"^\s*PWSCF\s+:.*CPU\s+(.*)WALL")
@@ -70,7 +70,7 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
     try:
         steps.extend(ase.io.iread(path, format=file_format, do_not_split_by_at_sign=True))
     except Exception as error:  # noqa: BLE001  (the parsers of ASE's readers raise any exception)
-        steps, reason = [], f" ({one_line(error)})"
+        steps, reason = [], f" ({join_lines(error)})"
     structures = [atoms for atoms in steps if atoms.calc and atoms.calc.results.get("free_energy") is not None]
     if not structures:
         raise InputError(
@@ -105,13 +105,13 @@ def add_output_details(path: Path, file_format: str, structures: Sequence[Atoms]
         Number of steps that did not converge, updated in place.
     """
     for atoms, is_converged in zip(structures, _scan_loops(path, file_format, len(structures)), strict=False):
-        if not is_converged and atoms.info.get(FLAG) is not False:
-            atoms.info[FLAG] = False
+        if not is_converged and atoms.info.get(CONVERGENCE_KEY) is not False:
+            atoms.info[CONVERGENCE_KEY] = False
             notes[UNCONVERGED_NOTE] += 1
     if file_format in CORES_PATTERNS and structures:
         cores, seconds = _scan_costs(path, file_format, len(structures))
-        for atoms, value in zip(structures, seconds, strict=False):
-            atoms.info.update(cpu_seconds=value, cores=cores)
+        for atoms, core_seconds in zip(structures, seconds, strict=False):
+            atoms.info.update(cpu_seconds=core_seconds, cores=cores)
 
 
 def _read_lines(path: Path) -> Iterator[str]:
@@ -130,10 +130,12 @@ def _scan_loops(path: Path, file_format: str, n_steps: int) -> list[bool]:
     if file_format not in LOOP_MARKS:
         return []
     success, failure = LOOP_MARKS[file_format]
-    converged = [failure not in line for line in _read_lines(path) if success in line or failure in line]
-    if len(converged) != n_steps and not all(converged):  # some marks are missing: assume that the last step failed
+    is_converged = [failure not in line for line in _read_lines(path) if success in line or failure in line]
+    if len(is_converged) != n_steps and not all(
+        is_converged
+    ):  # some marks are missing: assume that the last step failed
         return [True] * (n_steps - 1) + [False]
-    return converged
+    return is_converged
 
 
 def _scan_vasprun_loops(path: Path) -> Iterator[bool]:
@@ -144,18 +146,18 @@ def _scan_vasprun_loops(path: Path) -> Iterator[bool]:
     """
     settings: dict[str, float] = {}
     energies: list[float] = []
-    n_iterations, is_inside = 0, False
+    n_iterations, is_in_iteration = 0, False
     for line in _read_lines(path):
         if "<scstep>" in line:
-            n_iterations, is_inside = n_iterations + 1, True
+            n_iterations, is_in_iteration = n_iterations + 1, True
         elif "</scstep>" in line:
-            is_inside = False
+            is_in_iteration = False
         elif "</calculation>" in line:
-            reached_limit = n_iterations >= settings.get("NELM", math.inf)
-            changes = abs(energies[-1] - energies[-2]) if len(energies) > 1 else math.inf
-            yield not reached_limit or changes <= settings.get("EDIFF", 0.0)
+            is_at_limit = n_iterations >= settings.get("NELM", math.inf)
+            last_change = abs(energies[-1] - energies[-2]) if len(energies) > 1 else math.inf
+            yield not is_at_limit or last_change <= settings.get("EDIFF", 0.0)
             n_iterations, energies = 0, []
-        elif is_inside and (match := XML_ENERGY.search(line)):
+        elif is_in_iteration and (match := XML_ENERGY.search(line)):
             energies.append(float(match[1]))
         else:
             settings |= {name: float(value) for name, value in XML_SETTING.findall(line)}
@@ -188,16 +190,16 @@ def _scan_costs(path: Path, file_format: str, n_steps: int) -> tuple[int, list[f
     If a finished run does not time its steps, each gets an equal share of the total time. If a run crashed, only its
     first steps may have times.
     """
-    cores, steps, total = 1, list[float](), math.nan
+    cores, step_times, total_s = 1, list[float](), math.nan
     for line in _read_lines(path):
         if cores == 1 and (match := CORES_PATTERNS[file_format].search(line)):
             cores = int(match[match.lastindex or 1])
-        elif match := STEP_PATTERN.search(line):
-            steps.append(float(match[1]))
-        elif match := TOTAL_PATTERN.search(line):
-            total = float(match[match.lastindex or 1])
+        elif match := STEP_TIME_PATTERN.search(line):
+            step_times.append(float(match[1]))
+        elif match := TOTAL_TIME_PATTERN.search(line):
+            total_s = float(match[match.lastindex or 1])
         elif match := PWSCF_PATTERN.search(line):
-            total = sum(float(n) * DURATION_SECONDS[unit] for n, unit in DURATION_PATTERN.findall(match[1]))
-    if len(steps) < n_steps and not math.isnan(total):
-        return cores, [cores * total / n_steps] * n_steps
-    return cores, [cores * step for step in steps]
+            total_s = sum(float(number) * DURATION_SECONDS[unit] for number, unit in DURATION_PATTERN.findall(match[1]))
+    if len(step_times) < n_steps and not math.isnan(total_s):
+        return cores, [cores * total_s / n_steps] * n_steps
+    return cores, [cores * step for step in step_times]

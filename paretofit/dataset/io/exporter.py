@@ -104,7 +104,7 @@ def export_dataset(
     with Dataset(dataset) as data:
         names = list(dict.fromkeys(levels or data.levels))
         # An unknown level raises an error here, before any file is written.
-        is_complete = {name: data.labels(name).complete for name in names}
+        is_complete = {name: data.labels(name).is_complete for name in names}
         paths = {name: folder / f"level_{name}.{format}" for name in names}
         check_new_paths([*paths.values(), folder / "levels.yaml"], overwrite=overwrite)
         for name, path in paths.items():
@@ -129,11 +129,11 @@ def _check_options(folder: Path, file_format: str, keys: str) -> None:
 def _label_structures(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
     """Yield each configuration with its label: in a calculator for ``plain`` keys, otherwise in its info and arrays."""
     prefix = KEY_PREFIXES[keys]
-    reserved = RESERVED_KEYS | {f"{prefix}{quantity}" for quantity in all_properties}
+    reserved_keys = RESERVED_KEYS | {f"{prefix}{quantity}" for quantity in all_properties}
     for atoms, label in zip(data, read_labels(data, level), strict=True):
         info = {"config_id": atoms.info.pop("config_id")}
-        info.update({key: value for key, value in atoms.info.items() if key not in reserved})
-        if reserved_info := {key: value for key, value in atoms.info.items() if key in reserved}:
+        info.update({key: value for key, value in atoms.info.items() if key not in reserved_keys})
+        if reserved_info := {key: value for key, value in atoms.info.items() if key in reserved_keys}:
             info[CONFIG_INFO_KEY] = reserved_info
         atoms.info = {**info, **_collect_metadata(label)}
         results = _collect_results(label)
@@ -208,10 +208,10 @@ def format_extxyz(atoms: Atoms) -> str:
         columns["forces"] = results.pop("forces")
     frame = atoms.copy()
     frame.info = {**_convert_info(atoms.info), **results}
-    comment, _, _, row = output_column_format(frame, list(columns), columns)
-    row = row.replace(ROUNDED_FORMAT, EXACT_FORMAT)
+    comment, _, _, row_format = output_column_format(frame, list(columns), columns)
+    row_format = row_format.replace(ROUNDED_FORMAT, EXACT_FORMAT)
     blocks = (np.asarray(values).reshape(len(atoms), -1).tolist() for values in columns.values())
-    lines = [row % tuple(itertools.chain(*parts)) for parts in zip(*blocks, strict=True)]
+    lines = [row_format % tuple(itertools.chain(*parts)) for parts in zip(*blocks, strict=True)]
     return f"{len(atoms)}\n{comment}\n{''.join(lines)}"
 
 
@@ -239,13 +239,13 @@ def _format_json(value: Any) -> str:
     return "_JSON " + dump_json(value).replace("\\", "\\\\")  # ASE escapes quotes, but not backslashes
 
 
-def _is_read_back(key: str, candidate: Any, value: Any) -> bool:
+def _is_read_back(key: str, written_value: Any, value: Any) -> bool:
     try:
-        text = key_val_dict_to_str({key: candidate})
-        content = key_val_str_to_dict(text)
+        text = key_val_dict_to_str({key: written_value})
+        read_info = key_val_str_to_dict(text)
     except (ValueError, TypeError):  # lists of unequal length
         return False
-    return len(text.splitlines()) == 1 and dump_json(content) == dump_json({key: value})
+    return len(text.splitlines()) == 1 and dump_json(read_info) == dump_json({key: value})
 
 
 def _write_database(path: Path, structures: Iterator[Atoms]) -> None:

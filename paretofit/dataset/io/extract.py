@@ -72,7 +72,9 @@ def extract_file_labels(
         have only free energies and others only energies.
     """
     patterns = {quantity: select_level_key(pattern, level) for quantity, pattern in keys.items()}
-    user_keys = {q: _format_key(q, pattern, level) for q, pattern in patterns.items() if pattern is not None}
+    user_keys = {
+        quantity: _format_key(quantity, pattern, level) for quantity, pattern in patterns.items() if pattern is not None
+    }
     _check_user_keys(frames, user_keys, level)
     label_keys, notes = choose_frame_keys(frames.path, frames.atoms, user_keys, level)
     cost_key = select_level_key(seconds_key, level)
@@ -81,8 +83,8 @@ def extract_file_labels(
     for atoms, keys_of_frame in zip(frames.atoms, label_keys, strict=True):
         cost_key = next((key for key in seconds_keys if key in atoms.info), seconds_keys[0])
         frame_keys.append({**keys_of_frame, "seconds": cost_key})
-    extracted, n_unused_virials = _extract_labels(frames, frame_keys, QUANTITIES)
-    labels = [_restore_metadata(*row) for row in zip(frames.atoms, frame_keys, extracted, strict=True)]
+    raw_labels, n_unused_virials = _extract_labels(frames, frame_keys, QUANTITIES)
+    labels = [_restore_metadata(*row) for row in zip(frames.atoms, frame_keys, raw_labels, strict=True)]
     if not any(labels):
         raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames, level)}")
     notes += _describe_incomplete_labels(frames, labels, user_keys)
@@ -128,8 +130,8 @@ def extract_prefixed_labels(
     patterns = {**keys, "seconds": seconds_key}
     level_keys = {
         level: {
-            q: _format_key(q, select_level_key(pattern, level) or f"{{level}}_{q}", level)
-            for q, pattern in patterns.items()
+            quantity: _format_key(quantity, select_level_key(pattern, level) or f"{{level}}_{quantity}", level)
+            for quantity, pattern in patterns.items()
         }
         for level in levels
     }
@@ -148,8 +150,8 @@ def extract_prefixed_labels(
         level_notes = _describe_incomplete_labels(frames, labels[level], patterns)
         level_notes += [
             f"{frames.path}: '{key}' was read as {conversion}"
-            for q, key in level_keys[level].items()
-            if (conversion := describe_conversion(q, key))
+            for quantity, key in level_keys[level].items()
+            if (conversion := describe_conversion(quantity, key))
         ]
         notes += [f"level {level}: {text}" for text in level_notes]
     notes += _describe_unused_virials(frames, n_unused_virials)
@@ -159,8 +161,8 @@ def extract_prefixed_labels(
 def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key: UserKey) -> None:
     """Raise `InputError` if no labelled structure has a cost under the requested key (or key of its level)."""
     keys = seconds_key if isinstance(seconds_key, Mapping) else dict.fromkeys(labels, seconds_key)
-    has_cost = {level: any(label.get("seconds") is not None for label in column if label)
-                for level, column in labels.items()}  # fmt: skip
+    has_cost = {level: any(label.get("seconds") is not None for label in level_labels if label)
+                for level, level_labels in labels.items()}  # fmt: skip
     for level, key in keys.items():
         is_missing = not has_cost[level] if isinstance(seconds_key, Mapping) else not any(has_cost.values())
         if key is not None and is_missing:
@@ -177,16 +179,19 @@ def _check_user_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -
 
 
 def _extract_labels(
-    frames: Frames, keys: Sequence[Mapping[str, str]], removed: Collection[str]
+    frames: Frames, keys: Sequence[Mapping[str, str]], removed_quantities: Collection[str]
 ) -> tuple[list[Label | None], Counter[str]]:
-    """Extract the label of each structure, and remove the quantities in `removed` from its info and arrays.
+    """Extract the label of each structure, and remove the quantities in `removed_quantities` from its info and arrays.
 
     Return the labels, and by key the number of virials that were not used because the structure has no volume.
     """
     labels: list[Label | None] = []
     n_unused_virials: Counter[str] = Counter()
     for k, (atoms, frame_keys) in enumerate(zip(frames.atoms, keys, strict=True)):
-        values = {q: _get_value(atoms, key, remove=q in removed) for q, key in frame_keys.items()}
+        values = {
+            quantity: _get_value(atoms, key, remove=quantity in removed_quantities)
+            for quantity, key in frame_keys.items()
+        }
         if values["stress"] is not None and is_virial(frame_keys["stress"]) and not has_volume(atoms):
             values["stress"] = None
             n_unused_virials[frame_keys["stress"]] += 1
@@ -205,18 +210,22 @@ def _describe_incomplete_labels(
     frames: Frames, labels: Sequence[Label | None], user_keys: Mapping[str, UserKey]
 ) -> list[str]:
     notes = []
-    for present, absent in (("energy", "forces"), ("forces", "energy")):
-        count = sum(1 for label in labels if label and label.get(present) is not None and label.get(absent) is None)
+    for quantity, partner in (("energy", "forces"), ("forces", "energy")):
+        count = sum(1 for label in labels if label and label.get(quantity) is not None and label.get(partner) is None)
         if count:
-            is_forces = absent == "forces" and user_keys.get(absent) is None
-            advice = "; if they are under another key, add --forces-key" if is_forces else ""
-            notes.append(f"{frames.path}: {count} of {len(labels)} structures have {present} but no {absent}{advice}")
+            needs_key = partner == "forces" and user_keys.get(partner) is None
+            advice = "; if they are under another key, add --forces-key" if needs_key else ""
+            notes.append(f"{frames.path}: {count} of {len(labels)} structures have {quantity} but no {partner}{advice}")
     return notes
 
 
 def _suggest_keys(frames: Frames, level: str, quantities: Sequence[str] = ("energy", "forces")) -> str:
     """Return advice for a message: options with keys whose values have the shape of a label; if none, all keys."""
-    options = [f"--{q}-key {level}={key}" for q in quantities for key in list_candidate_keys(frames.atoms, q)]
+    options = [
+        f"--{quantity}-key {level}={key}"
+        for quantity in quantities
+        for key in list_candidate_keys(frames.atoms, quantity)
+    ]
     keys = list_keys(frames.atoms) + sorted({key for atoms in frames.atoms for key in get_results(atoms)})
     return f"; choose with {' or '.join(options)}" if options else f"; its keys are {', '.join(keys)}"
 
@@ -271,8 +280,10 @@ def _parse_label(
         return None
     shapes = {"energy": (), "forces": (len(atoms), 3), "seconds": ()}
     label: dict[str, Any] = {
-        q: None if value is None else as_float_array(value, f"{context}: '{keys[q]}'", shapes.get(q))
-        for q, value in values.items()
+        quantity: None
+        if value is None
+        else as_float_array(value, f"{context}: '{keys[quantity]}'", shapes.get(quantity))
+        for quantity, value in values.items()
     }
     if label["energy"] is not None and is_per_atom(keys["energy"]):
         label["energy"] = label["energy"] * len(atoms)

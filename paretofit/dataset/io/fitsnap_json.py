@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
-from paretofit.core import Array, InputError, one_line, read_text
+from paretofit.core import Array, InputError, join_lines, read_text
 from paretofit.dataset.checks import abbreviate, as_float_array, convert_to_voigt
 from paretofit.dataset.io.fitsnap_units import get_fitsnap_unit_factors
 
@@ -40,7 +40,7 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not complete JSON: {one_line(error)}; restore the file from a copy") from error
+        raise InputError(f"{path} is not complete JSON: {join_lines(error)}; restore the file from a copy") from error
 
 
 def is_fitsnap(content: Any) -> bool:
@@ -80,11 +80,11 @@ def parse_fitsnap_structures(
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, Mapping) for frame in frames):
         raise InputError(f"{path} contains no structures: 'Dataset' requires a list 'Data' of at least one structure")
     factors = get_fitsnap_unit_factors(str(path), dataset)
-    common = {key: value for key, value in dataset.items() if key != "Data" and not key.endswith("Style")}
-    if "Label" in common:
-        common["comment"] = common.pop("Label")
+    common_info = {key: value for key, value in dataset.items() if key != "Data" and not key.endswith("Style")}
+    if "Label" in common_info:
+        common_info["comment"] = common_info.pop("Label")
     return [
-        _build_structure(f"{path}: structure {k}", frame, factors, common, None if keep_zero_stress else notes)
+        _build_structure(f"{path}: structure {k}", frame, factors, common_info, None if keep_zero_stress else notes)
         for k, frame in enumerate(frames)
     ]
 
@@ -92,15 +92,15 @@ def parse_fitsnap_structures(
 def _build_structure(
     context: str,
     frame: Mapping[str, Any],
-    factors: Mapping[str, float],
-    common: Mapping[str, Any],
+    unit_factors: Mapping[str, float],
+    common_info: Mapping[str, Any],
     notes: Counter[str] | None,
 ) -> Atoms:
     symbols = _parse_symbols(context, frame)
     n = len(symbols)
 
     def convert(key: str, shape: tuple[int, ...]) -> Array:
-        return np.asarray(as_float_array(frame[key], f"{context}: '{key}'", shape) * factors[key])
+        return np.asarray(as_float_array(frame[key], f"{context}: '{key}'", shape) * unit_factors[key])
 
     atoms = Atoms(symbols, positions=convert("Positions", (n, 3)), cell=convert("Lattice", (3, 3)), pbc=True)
     results: dict[str, Any] = {}
@@ -116,7 +116,7 @@ def _build_structure(
             notes[ZERO_STRESS_NOTE] += 1
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
-    atoms.info = {**common, **{key: value for key, value in frame.items() if key not in PARSED_KEYS}}
+    atoms.info = {**common_info, **{key: value for key, value in frame.items() if key not in PARSED_KEYS}}
     return atoms
 
 

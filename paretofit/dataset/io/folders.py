@@ -13,7 +13,7 @@ from pathlib import Path
 from ase import Atoms
 from ase.io.formats import open_with_compression
 
-from paretofit.core import ExecutionError, InputError, list_first, natural_sort_key
+from paretofit.core import ExecutionError, InputError, get_natural_sort_key, list_first
 from paretofit.dataset.io.dft_outputs import add_output_details
 from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures, strip_compression
 
@@ -34,7 +34,7 @@ def read_folder(path: Path) -> Frames:
     InputError
         If the directory contains no readable file, or both JSON files and other structure files.
     """
-    entries, unfollowed = _list_visible_entries(path)
+    entries, links = _list_visible_entries(path)
     files = [entry for entry in entries if entry.is_file()]
     calculations = _find_calculations(files)
     suffixes = {file: Path(strip_compression(file.name)).suffix for file in files}
@@ -61,12 +61,14 @@ def read_folder(path: Path) -> Frames:
     folders = [entry for entry in entries if entry.is_dir()]
     empty_folders = _find_empty_folders(path, folders, [files[0] for files in sources])
     frames.skipped += [f"{folder}: no {kind}" for folder in empty_folders]
-    unread = [] if calculations else sorted({*files} - {file for source in sources for file in source})
-    if unread:
-        names = _list_unread(path, unread)
-        frames.notes.append(f"{path}: {len(unread)} files are not structures by their names and were not read: {names}")
-    if unfollowed:
-        names = list_first([link.relative_to(path).as_posix() for link in unfollowed])
+    unread_files = [] if calculations else sorted({*files} - {file for source in sources for file in source})
+    if unread_files:
+        names = _list_unread(path, unread_files)
+        frames.notes.append(
+            f"{path}: {len(unread_files)} files are not structures by their names and were not read: {names}"
+        )
+    if links:
+        names = list_first([link.relative_to(path).as_posix() for link in links])
         frames.notes.append(f"{path}: links to directories that are read under another name were not followed: {names}")
     return frames
 
@@ -86,25 +88,27 @@ def _list_visible_entries(path: Path) -> tuple[list[Path], list[Path]]:
     all other directories, and only if the target was not listed before and does not contain `path`.
     """
     root = path.resolve()
-    visited, entries, unfollowed = {root, *root.parents}, [], []
+    visited_folders, entries, skipped_links = {root, *root.parents}, [], []
     folders, links = [path], deque[Path]()
     while folders or links:
         folder = folders.pop() if folders else links.popleft()
         if folder != path:
-            if (target := folder.resolve()) in visited:
-                unfollowed.append(folder)
+            if (target := folder.resolve()) in visited_folders:
+                skipped_links.append(folder)
                 continue
-            visited.add(target)
+            visited_folders.add(target)
             entries.append(folder)
-        visible = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=_get_sort_key)
-        entries += [entry for entry in visible if not entry.is_dir()]
-        folders += [entry for entry in visible if entry.is_dir() and not entry.is_symlink()]
-        links += [entry for entry in visible if entry.is_dir() and entry.is_symlink()]
-    return sorted(entries, key=_get_sort_key), sorted(unfollowed, key=_get_sort_key)
+        folder_entries = sorted(
+            (entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=_get_sort_key
+        )
+        entries += [entry for entry in folder_entries if not entry.is_dir()]
+        folders += [entry for entry in folder_entries if entry.is_dir() and not entry.is_symlink()]
+        links += [entry for entry in folder_entries if entry.is_dir() and entry.is_symlink()]
+    return sorted(entries, key=_get_sort_key), sorted(skipped_links, key=_get_sort_key)
 
 
 def _get_sort_key(path: Path) -> list[tuple[int, int, str]]:
-    return natural_sort_key(path.as_posix())
+    return get_natural_sort_key(path.as_posix())
 
 
 def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:

@@ -53,16 +53,16 @@ def choose_frame_keys(
         If the results of some structures have only free energies and those of others only energies.
     """
     key_groups = [_list_key_groups(atoms, user_keys) for atoms in structures]
-    order = _order_key_groups(key_groups)
+    group_order = _order_key_groups(key_groups)
     label_keys = []
     for atoms, frame_groups in zip(structures, key_groups, strict=True):
-        group = _select_group(frame_groups, order, user_keys)
-        implied = {
+        group = _select_group(frame_groups, group_order, user_keys)
+        group_keys_of_frame = {
             quantity: key
             for quantity, key in group.items()
             if quantity not in user_keys and _is_usable(quantity, key, atoms)
         }
-        label_keys.append({quantity: quantity for quantity in QUANTITIES} | implied | dict(user_keys))
+        label_keys.append({quantity: quantity for quantity in QUANTITIES} | group_keys_of_frame | dict(user_keys))
     notes = [] if "energy" in user_keys else _choose_energy_results(path, structures, label_keys)
     notes += _describe_choice(path, structures, label_keys, user_keys)
     if not user_keys:
@@ -84,8 +84,8 @@ def _list_key_groups(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, di
     if user_keys:
         return key_groups
     results = get_results(atoms)
-    known = results.keys() | ({"energy"} if "free_energy" in results else set())
-    result_group = {quantity: quantity for quantity in QUANTITIES if quantity in known}
+    known_keys = results.keys() | ({"energy"} if "free_energy" in results else set())
+    result_group = {quantity: quantity for quantity in QUANTITIES if quantity in known_keys}
     if result_group:
         key_groups = {"": {**key_groups.pop("", {}), **result_group}, **key_groups}
     return key_groups
@@ -100,16 +100,16 @@ def _order_key_groups(key_groups: Sequence[Mapping[str, KeyGroup]]) -> list[str]
     return [affix for affix, _ in counts.most_common()]
 
 
-def _select_group(groups: Mapping[str, KeyGroup], order: Sequence[str], user_keys: Mapping[str, str]) -> KeyGroup:
-    """Return the group with a user's key or, without user keys, the first in `order` with an energy and forces.
+def _select_group(groups: Mapping[str, KeyGroup], group_order: Sequence[str], user_keys: Mapping[str, str]) -> KeyGroup:
+    """Return the group with a user's key or, without user keys, the first in `group_order` with an energy and forces.
 
     If no group has both, return one with an energy, else one with forces, else an empty group.
     """
     if user_keys:
         return next((group for group in groups.values() if set(group.values()) & set(user_keys.values())), {})
-    for required in ({"energy", "forces"}, {"energy"}, {"forces"}):
-        for affix in order:
-            if affix in groups and required <= groups[affix].keys():
+    for required_quantities in ({"energy", "forces"}, {"energy"}, {"forces"}):
+        for affix in group_order:
+            if affix in groups and required_quantities <= groups[affix].keys():
                 return groups[affix]
     return {}
 
@@ -186,8 +186,10 @@ def _describe_unused_energies(
     for atoms, keys in zip(structures, label_keys, strict=True):
         if keys["energy"] in {"energy", "free_energy"} and lookup_value(atoms, keys["energy"]) is not None:
             key_groups = group_keys(list_keys([atoms]))
-            other = next((group["energy"] for affix, group in key_groups.items() if affix and "energy" in group), "")
-            if other:
-                advice = f"to use '{other}', add --energy-key {level}={other}"
-                return [f"{path} has '{other}' and 'energy'; 'energy' was used; {advice}"]
+            unused_key = next(
+                (group["energy"] for affix, group in key_groups.items() if affix and "energy" in group), ""
+            )
+            if unused_key:
+                advice = f"to use '{unused_key}', add --energy-key {level}={unused_key}"
+                return [f"{path} has '{unused_key}' and 'energy'; 'energy' was used; {advice}"]
     return []

@@ -148,8 +148,8 @@ def import_dataset(
     match = match_frames([part.frames for part in parts], match_by)
     columns = _merge_columns(parts, match)
     level_names = _order_levels(list(columns), level_order)
-    data = {level: LevelData(columns[level], level_settings.get(level, {})) for level in level_names}
-    write_dataset(output, match.atoms, data, match.ids)
+    level_data = {level: LevelData(columns[level], level_settings.get(level, {})) for level in level_names}
+    write_dataset(output, match.atoms, level_data, match.ids)
     notes = [text for part in parts for text in (*part.frames.notes, *part.notes)] + match.notes
     return summarize_import(Path(output), notes, [text for part in parts for text in part.frames.skipped])
 
@@ -223,7 +223,7 @@ def summarize_import(path: Path, notes: list[str], skipped: Sequence[str] = ()) 
         Messages, as in `ImportSummary`.
     """
     with Dataset(path) as data:
-        is_complete = {level: data.labels(level).complete for level in data.levels}
+        is_complete = {level: data.labels(level).is_complete for level in data.levels}
         return ImportSummary(
             path=path,
             n_configurations=len(data),
@@ -266,25 +266,26 @@ def read_level_settings(path: Path | str) -> dict[str, dict[str, Any]]:
     entries = content.get("levels") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and "name" in entry for entry in entries):
         raise InputError(f"{path} must have a list 'levels' whose entries each have a 'name'")
-    common = _drop_keys(content, {"levels"})
-    return {str(entry["name"]): {**common, **_drop_keys(entry, {"name"})} for entry in entries}
+    common_settings = _drop_keys(content, {"levels"})
+    return {str(entry["name"]): {**common_settings, **_drop_keys(entry, {"name"})} for entry in entries}
 
 
 def _merge_settings(
-    stored: Mapping[str, dict[str, Any]], settings: Mapping[str, Mapping[str, Any]]
+    stored_settings: Mapping[str, dict[str, Any]], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Merge new settings of levels with stored settings, which must not change."""
-    merged = dict(stored)
-    for level, new in settings.items():
-        old = merged.get(level, {})
-        for key in new:
-            if key in old and old[key] != new[key]:
+    merged_settings = dict(stored_settings)
+    for level, new_settings in settings.items():
+        old_settings = merged_settings.get(level, {})
+        for key in new_settings:
+            if key in old_settings and old_settings[key] != new_settings[key]:
                 raise InputError(
-                    f"the settings of level '{level}' have {key} {new[key]}, the dataset has {old[key]}; all labels of "
-                    "a level must have the same settings: import the new labels as another level"
+                    f"the settings of level '{level}' have {key} {new_settings[key]}, the dataset has "
+                    f"{old_settings[key]}; all labels of a level must have the same settings: import the new labels as "
+                    "another level"
                 )
-        merged[level] = {**old, **new}
-    return merged
+        merged_settings[level] = {**old_settings, **new_settings}
+    return merged_settings
 
 
 def _add_energy_kinds(
@@ -319,12 +320,12 @@ def _merge_columns(parts: Sequence[_Part], match: MatchResult) -> dict[str, list
     """
     shared_keys = _find_shared_keys(parts, match)
     columns: dict[str, list[Label | None]] = {}
-    for part, positions, orders in zip(parts, match.positions, match.atom_orders, strict=True):
+    for part, positions, atom_orders in zip(parts, match.positions, match.atom_orders, strict=True):
         for level, labels in part.labels.items():
             column = columns.setdefault(level, [None] * len(match.atoms))
             for k, (position, label) in enumerate(zip(positions, labels, strict=True)):
                 if label is not None:
-                    new_label = _complete_label(label, part, k, orders.get(k), shared_keys[position])
+                    new_label = _complete_label(label, part, k, atom_orders.get(k), shared_keys[position])
                     column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
     for atoms, keys in zip(match.atoms, shared_keys, strict=True):
         atoms.info = _drop_keys(atoms.info, set(atoms.info) - keys)
@@ -335,13 +336,13 @@ def _complete_label(
     label: Label, part: _Part, k: int, atom_order: Array | None, shared_keys: set[str]
 ) -> dict[str, Any]:
     """Return a label with its forces in the order of the configuration's atoms, and with the info that describes it."""
-    completed = dict(label)
+    completed_label = dict(label)
     if atom_order is not None and label.get("forces") is not None:
-        completed["forces"] = label["forces"][atom_order]
+        completed_label["forces"] = label["forces"][atom_order]
     if not part.info_is_shared:
         label_info = _drop_keys(part.frames.atoms[k].info, {*shared_keys, "seconds"})
-        completed["info"] = {**label_info, **label["info"]}
-    return completed
+        completed_label["info"] = {**label_info, **label["info"]}
+    return completed_label
 
 
 def _drop_keys(info: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
@@ -354,7 +355,7 @@ def _find_shared_keys(parts: Sequence[_Part], match: MatchResult) -> list[set[st
     If the labels came from prefixed keys or from a dataset, these are all remaining keys; otherwise the keys whose
     values agree between all files for every configuration.
     """
-    values: list[dict[str, Any]] = [{} for _ in match.atoms]
+    first_values: list[dict[str, Any]] = [{} for _ in match.atoms]
     all_keys: list[set[str] | None] = [None] * len(match.atoms)
     varying_keys = {*SECONDS_KEYS, *LABEL_INFO_KEYS}
     for part, positions in zip(parts, match.positions, strict=True):
@@ -362,6 +363,8 @@ def _find_shared_keys(parts: Sequence[_Part], match: MatchResult) -> list[set[st
             if part.info_is_shared and all_keys[position] is None:
                 all_keys[position] = set(atoms.info)
             for key, value in atoms.info.items():
-                if dump_json(values[position].setdefault(key, value)) != dump_json(value):
+                if dump_json(first_values[position].setdefault(key, value)) != dump_json(value):
                     varying_keys.add(key)
-    return [set(info) - varying_keys if keys is None else keys for info, keys in zip(values, all_keys, strict=True)]
+    return [
+        set(info) - varying_keys if keys is None else keys for info, keys in zip(first_values, all_keys, strict=True)
+    ]

@@ -68,8 +68,8 @@ def list_candidate_keys(structures: Sequence[Atoms], quantity: str) -> list[str]
                 keys[key] = None
     # Names that contain the quantity are the likely ones; others are listed only if there are none. Four letters are
     # compared, so that names with 'force' match 'forces', too.
-    likely = [key for key in keys if re.search(quantity[:4], key, re.IGNORECASE)]
-    return likely or list(keys)
+    likely_keys = [key for key in keys if re.search(quantity[:4], key, re.IGNORECASE)]
+    return likely_keys or list(keys)
 
 
 def is_virial(key: str) -> bool:
@@ -132,29 +132,29 @@ def describe_unused_keys(
     user_keys : mapping of quantity to str, optional
         Keys that the user chose.
     """
-    info, lost, quantities = Counter[str](), Counter[str](), dict[str, str]()
-    six_numbers: set[str] = set()
-    for atoms, used in zip(structures, used_keys, strict=True):
-        results = {key: value for key, value in get_results(atoms).items() if key not in used}
-        info.update(list(atoms.info))
-        lost.update([*atoms.arrays, *results])
+    info_counts, lost_counts, quantities = Counter[str](), Counter[str](), dict[str, str]()
+    voigt_keys: set[str] = set()
+    for atoms, used_results in zip(structures, used_keys, strict=True):
+        results = {key: value for key, value in get_results(atoms).items() if key not in used_results}
+        info_counts.update(list(atoms.info))
+        lost_counts.update([*atoms.arrays, *results])
         for key, value in {**atoms.info, **atoms.arrays, **results}.items():
             if quantity := guess_quantity(key, value, len(atoms)):
                 quantities[key] = quantity
-                six_numbers |= {key} if get_number_shape(value) == (6,) else set()
-    counts = info + lost
+                voigt_keys |= {key} if get_number_shape(value) == (6,) else set()
+    counts = info_counts + lost_counts
     notes = []
     for key, quantity in quantities.items():
-        advice = _advise(key, quantity, level, (user_keys or {}).get(quantity), is_voigt=key in six_numbers)
+        advice = _describe_remedy(key, quantity, level, (user_keys or {}).get(quantity), is_voigt=key in voigt_keys)
         notes.append(f"{path}: '{key}' ({counts[key]} structures) was not read{advice}")
-    for title, other_counts in (("not stored", lost), ("stored as metadata", info)):
-        listed = [
+    for title, other_counts in (("not stored", lost_counts), ("stored as metadata", info_counts)):
+        listed_keys = [
             f"{key} ({count})"
             for key, count in other_counts.items()
             if key not in quantities and key not in IGNORED_KEYS
         ]
-        if listed:
-            notes.append(f"{path}: keys that are not labels, {title}: {', '.join(listed)}")
+        if listed_keys:
+            notes.append(f"{path}: keys that are not labels, {title}: {', '.join(listed_keys)}")
     return notes
 
 
@@ -168,8 +168,8 @@ def guess_quantity(key: str, value: Any, n_atoms: int) -> str:
             return quantity
     if not LABEL_PATTERN.search(key):
         return ""
-    lowered = key.lower()
-    return "forces" if "forc" in lowered else "energy" if "energ" in lowered else "stress"
+    lower_case_key = key.lower()
+    return "forces" if "forc" in lower_case_key else "energy" if "energ" in lower_case_key else "stress"
 
 
 def get_number_shape(value: Any) -> tuple[int, ...] | None:
@@ -178,7 +178,7 @@ def get_number_shape(value: Any) -> tuple[int, ...] | None:
     return np.shape(value) if is_number and np.asarray(value).dtype.kind in "fiu" else None
 
 
-def _advise(key: str, quantity: str, level: str, user_key: str | None, *, is_voigt: bool) -> str:
+def _describe_remedy(key: str, quantity: str, level: str, user_key: str | None, *, is_voigt: bool) -> str:
     unit = UNIT_PATTERN.search(key)
     if unit:
         return f"; its name says {unit[1]}: convert it to eV, eV/Å or eV/Å³ first"

@@ -44,12 +44,12 @@ class MatchResult:
     notes: list[str]
 
 
-def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchResult:
+def match_frames(files: Sequence[Frames], match_by: str | None = None) -> MatchResult:
     """Match the structures of several files.
 
     Parameters
     ----------
-    parts : sequence of Frames
+    files : sequence of Frames
     match_by : {"id", "geometry", "order"}, optional
         The default is "id" if all files have ids, otherwise "order" if all files have the same geometries in the same
         order, otherwise "geometry".
@@ -61,57 +61,59 @@ def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchR
     """
     if match_by is not None:
         check_choice("match", match_by, LOCATORS)
-    if not parts:
+    if not files:
         raise InputError("no level to import; specify at least one level and its file")
-    method = match_by or _choose_method(parts)
+    method = match_by or _choose_method(files)
     origins: list[tuple[Frames, int]] = []  # file and frame of each configuration
     match = MatchResult([], [], [], [], ["structures were matched by geometry"] if method == "geometry" else [])
-    for part in parts:
-        positions = LOCATORS[method](part, origins)
+    for frames in files:
+        positions = LOCATORS[method](frames, origins)
         if method == "geometry" and origins:
-            match.notes += _describe_geometry_match(part, positions, origins, strict=match_by is None)
+            match.notes += _describe_geometry_match(frames, positions, origins, strict=match_by is None)
         match.positions.append(positions)
-        match.atom_orders.append(_add_structures(part, positions, origins))
-    match.atoms = [part.atoms[k] for part, k in origins]
+        match.atom_orders.append(_add_structures(frames, positions, origins))
+    match.atoms = [frames.atoms[k] for frames, k in origins]
     if method == "order":  # the first file may lack ids that another one has
-        origins = [(next((part for part in parts if part.ids is not None), parts[0]), k) for _, k in origins]
+        origins = [(next((frames for frames in files if frames.ids is not None), files[0]), k) for _, k in origins]
     match.ids = _assign_ids(origins)
-    for part, orders in zip(parts, match.atom_orders, strict=True):
-        if orders:
+    for frames, atom_orders in zip(files, match.atom_orders, strict=True):
+        if atom_orders:
             match.notes.append(
-                f"{part.path}: the atoms of {len(orders)} structures are in another order than in the first file with "
-                "these structures; their forces were reordered"
+                f"{frames.path}: the atoms of {len(atom_orders)} structures are in another order than in the first "
+                "file with these structures; their forces were reordered"
             )
     return match
 
 
-def _choose_method(parts: Sequence[Frames]) -> str:
-    if all(part.ids is not None for part in parts):
+def _choose_method(files: Sequence[Frames]) -> str:
+    if all(frames.ids is not None for frames in files):
         return "id"
-    return "order" if all(part.ids is None for part in parts) and _have_same_order(parts) else "geometry"
+    return "order" if all(frames.ids is None for frames in files) and _have_same_order(files) else "geometry"
 
 
-def _locate_by_id(part: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
+def _locate_by_id(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
     """Return the position of each structure of a file among the configurations; new ones follow the earlier ones."""
-    if part.ids is None:
-        raise InputError(f"{part.path}: not every structure has an id; match by geometry, or add config_id to the info")
-    positions = {(earlier.ids or [])[k]: position for position, (earlier, k) in enumerate(origins)}
-    return [positions.setdefault(config_id, len(positions)) for config_id in part.ids]
-
-
-def _locate_by_order(part: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """See `_locate_by_id`."""
-    if origins and len(part.atoms) != len(origins):
+    if frames.ids is None:
         raise InputError(
-            f"{part.path} has {len(part.atoms)} structures and {origins[0][0].path} has {len(origins)}; they cannot be "
-            "matched by order: match by geometry, or by id"
+            f"{frames.path}: not every structure has an id; match by geometry, or add config_id to the info"
         )
-    return list(range(len(part.atoms)))
+    positions = {(earlier.ids or [])[k]: position for position, (earlier, k) in enumerate(origins)}
+    return [positions.setdefault(config_id, len(positions)) for config_id in frames.ids]
 
 
-def _locate_by_geometry(part: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
+def _locate_by_order(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
     """See `_locate_by_id`."""
-    matches = _find_matches([earlier.atoms[k] for earlier, k in origins], part.atoms)
+    if origins and len(frames.atoms) != len(origins):
+        raise InputError(
+            f"{frames.path} has {len(frames.atoms)} structures and {origins[0][0].path} has {len(origins)}; they "
+            "cannot be matched by order: match by geometry, or by id"
+        )
+    return list(range(len(frames.atoms)))
+
+
+def _locate_by_geometry(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
+    """See `_locate_by_id`."""
+    matches = _find_matches([earlier.atoms[k] for earlier, k in origins], frames.atoms)
     new_positions = itertools.count(len(origins))
     return [next(new_positions) if position is None else position for position in matches]
 
@@ -119,19 +121,19 @@ def _locate_by_geometry(part: Frames, origins: Sequence[tuple[Frames, int]]) -> 
 LOCATORS = {"id": _locate_by_id, "order": _locate_by_order, "geometry": _locate_by_geometry}
 
 
-def _add_structures(part: Frames, positions: Sequence[int], origins: list[tuple[Frames, int]]) -> dict[int, Array]:
+def _add_structures(frames: Frames, positions: Sequence[int], origins: list[tuple[Frames, int]]) -> dict[int, Array]:
     """Append new structures of a file to `origins`; check the others, and return their atom orders if they differ."""
     atom_orders: dict[int, Array] = {}
     for k, position in enumerate(positions):
         if position == len(origins):
-            origins.append((part, k))
+            origins.append((frames, k))
         else:
-            atom_orders |= _check_geometry(origins[position], part, k)
+            atom_orders |= _check_geometry(origins[position], frames, k)
     return atom_orders
 
 
 def _describe_geometry_match(
-    part: Frames, positions: Sequence[int], origins: Sequence[tuple[Frames, int]], *, strict: bool
+    frames: Frames, positions: Sequence[int], origins: Sequence[tuple[Frames, int]], *, strict: bool
 ) -> Iterator[str]:
     """Yield notes on structures that earlier files lack, and on ids that are replaced by those of earlier files.
 
@@ -140,16 +142,16 @@ def _describe_geometry_match(
     """
     new_frames = [k for k, position in enumerate(positions) if position >= len(origins)]
     if strict:
-        _check_new_structures(origins[0][0], part, new_frames)
+        _check_new_structures(origins[0][0], frames, new_frames)
     if new_frames:
-        yield f"{part.path}: {len(new_frames)} of {len(positions)} structures are not in an earlier file"
+        yield f"{frames.path}: {len(new_frames)} of {len(positions)} structures are not in an earlier file"
     n_changed = 0
-    for config_id, position in zip(part.ids or [], positions, strict=False):
+    for config_id, position in zip(frames.ids or [], positions, strict=False):
         if position < len(origins):
             earlier, k = origins[position]
             n_changed += earlier.ids is not None and earlier.ids[k] != config_id
     if n_changed:
-        yield f"{part.path}: the ids of {n_changed} structures were replaced by their ids in an earlier file"
+        yield f"{frames.path}: the ids of {n_changed} structures were replaced by their ids in an earlier file"
 
 
 def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list[int | None]:
@@ -157,13 +159,17 @@ def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list
     members: dict[bytes, list[int]] = {}  # positions of the structures with the same formula
     for k, atoms in enumerate(structures):
         members.setdefault(np.sort(atoms.numbers).tobytes(), []).append(k)
-    trees = {key: cKDTree([_compute_invariants(structures[k]) for k in group]) for key, group in members.items()}
+    trees = {
+        formula: cKDTree([_compute_invariants(structures[k]) for k in group]) for formula, group in members.items()
+    }
     matched_positions: set[int] = set()
     matches: list[int | None] = []
     for atoms in targets:
-        key = np.sort(atoms.numbers).tobytes()
-        neighbors = trees[key].query_ball_point(_compute_invariants(atoms), INVARIANT_TOLERANCE) if key in trees else []
-        candidates = [members[key][k] for k in sorted(neighbors) if members[key][k] not in matched_positions]
+        formula = np.sort(atoms.numbers).tobytes()
+        neighbours = (
+            trees[formula].query_ball_point(_compute_invariants(atoms), INVARIANT_TOLERANCE) if formula in trees else []
+        )
+        candidates = [members[formula][k] for k in sorted(neighbours) if members[formula][k] not in matched_positions]
         match = next((k for k in candidates if is_same_geometry(structures[k], atoms)), None)
         if match is None:
             match = next((k for k in candidates if find_atom_order(structures[k], atoms) is not None), None)
@@ -187,22 +193,22 @@ def _compute_invariants(atoms: Atoms) -> Array:
     return np.concatenate([handedness * atoms.cell[:].ravel(), phases.real, phases.imag])
 
 
-def _check_new_structures(first: Frames, part: Frames, new_frames: Sequence[int]) -> None:
-    if new_frames and len(part.atoms) == len(first.atoms):
+def _check_new_structures(first: Frames, frames: Frames, new_frames: Sequence[int]) -> None:
+    if new_frames and len(frames.atoms) == len(first.atoms):
         raise InputError(
-            f"{part.describe_frame(new_frames[0])} differs in geometry from every structure of {first.path}; correct "
+            f"{frames.describe_frame(new_frames[0])} differs in geometry from every structure of {first.path}; correct "
             "it, or match by geometry to import it as a separate configuration"
         )
-    if len(new_frames) == len(part.atoms):
+    if len(new_frames) == len(frames.atoms):
         raise InputError(
-            f"{part.path}: no structure has the same geometry as a structure of {first.path}, and without "
+            f"{frames.path}: no structure has the same geometry as a structure of {first.path}, and without "
             "configuration ids they cannot be matched otherwise; all levels must be labels of the same atoms"
         )
 
 
 def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
     """Return an id for each configuration: that in its file or, if missing or a duplicate, a new, higher one."""
-    file_ids = [part.ids[k] if part.ids is not None else None for part, k in origins]
+    file_ids = [frames.ids[k] if frames.ids is not None else None for frames, k in origins]
     new_ids = itertools.count(max((value for value in file_ids if value is not None), default=-1) + 1)
     ids: dict[int, None] = {}  # an ordered set
     for file_id in file_ids:
@@ -210,23 +216,23 @@ def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
     return list(ids)
 
 
-def _have_same_order(parts: Sequence[Frames]) -> bool:
-    first = parts[0].atoms
+def _have_same_order(files: Sequence[Frames]) -> bool:
+    first = files[0].atoms
     return all(
-        len(part.atoms) == len(first)
-        and all(find_atom_order(*pair) is not None for pair in zip(first, part.atoms, strict=True))
-        for part in parts[1:]
+        len(frames.atoms) == len(first)
+        and all(find_atom_order(*pair) is not None for pair in zip(first, frames.atoms, strict=True))
+        for frames in files[1:]
     )
 
 
-def _check_geometry(origin: tuple[Frames, int], part: Frames, k: int) -> dict[int, Array]:
+def _check_geometry(origin: tuple[Frames, int], frames: Frames, k: int) -> dict[int, Array]:
     """Check that frame `k` has the geometry of an earlier one; return ``{k: order}`` if its atoms are reordered."""
     first = origin[0].atoms[origin[1]]
-    order = find_atom_order(first, part.atoms[k])
+    order = find_atom_order(first, frames.atoms[k])
     if order is None:
         raise InputError(
-            f"{part.describe_frame(k)} differs in geometry from the same configuration in an earlier file; all levels "
-            "must be labels of the same atoms"
+            f"{frames.describe_frame(k)} differs in geometry from the same configuration in an earlier file; all "
+            "levels must be labels of the same atoms"
         )
     return {} if (order == np.arange(len(first))).all() else {k: order}
 
@@ -271,6 +277,6 @@ def is_same_geometry(first: Atoms, second: Atoms) -> bool:
 
 def _compute_displacements(first: Atoms, second: Atoms) -> Array:
     """Return ``(N, 3)`` Å: displacements of the atoms between two structures, to the closest periodic image."""
-    difference, cell = second.positions - first.positions, np.array(first.cell[:])
-    images = np.round(difference @ np.linalg.pinv(cell)) * (first.pbc | second.pbc)
-    return np.asarray(difference - images @ cell)
+    differences, cell = second.positions - first.positions, np.array(first.cell[:])
+    images = np.round(differences @ np.linalg.pinv(cell)) * (first.pbc | second.pbc)
+    return np.asarray(differences - images @ cell)

@@ -73,9 +73,9 @@ def _build_structure(context: str, record: Mapping[str, Any]) -> Atoms:
     matrix = as_float_array(lattice.get("matrix"), f"{context}: the 'matrix' of its lattice", (3, 3))
     sites = structure["sites"]
     symbols = [_get_symbol(context, site) for site in sites]
-    fractions = [as_float_array(site.get("abc"), f"{context}: 'abc' of a site", (3,)) for site in sites]
+    fractional_positions = [as_float_array(site.get("abc"), f"{context}: 'abc' of a site", (3,)) for site in sites]
     pbc = lattice.get("pbc", True)
-    atoms = Atoms(symbols, scaled_positions=np.array(fractions).reshape(-1, 3), cell=matrix, pbc=pbc)
+    atoms = Atoms(symbols, scaled_positions=np.array(fractional_positions).reshape(-1, 3), cell=matrix, pbc=pbc)
     outputs = record.get("outputs")
     labels = outputs if isinstance(outputs, Mapping) else record
     keys = {
@@ -91,8 +91,8 @@ def _build_structure(context: str, record: Mapping[str, Any]) -> Atoms:
         results["stress"] = _convert_stress(labels[keys["stress"]], f"{context}: '{keys['stress']}'")
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
-    used = {"structure", "outputs", "num_atoms", "element", *filter(None, keys.values())}
-    atoms.info = {key: value for key, value in {**record, **labels}.items() if key not in used}
+    used_keys = {"structure", "outputs", "num_atoms", "element", *filter(None, keys.values())}
+    atoms.info = {key: value for key, value in {**record, **labels}.items() if key not in used_keys}
     if "group" in atoms.info:
         atoms.info["config_type"] = atoms.info.pop("group")
     return atoms

@@ -58,15 +58,15 @@ def read_labels(data: Dataset, level: str) -> list[Label | None]:
     return column
 
 
-def merge_labels(old: Label | None, new: Label, context: str, level: str) -> Label:
+def merge_labels(stored_label: Label | None, new_label: Label, context: str, level: str) -> Label:
     """Merge a new label into an existing label; existing values have priority.
 
     If one of the labels failed, the other is returned.
 
     Parameters
     ----------
-    old : mapping or None
-    new : mapping
+    stored_label : mapping or None
+    new_label : mapping
     context : str
         File and structure of the new label, for the error message.
     level : str
@@ -76,24 +76,25 @@ def merge_labels(old: Label | None, new: Label, context: str, level: str) -> Lab
     InputError
         If the energies, forces or stresses of the labels differ.
     """
-    if old is None:
-        return new
-    if "failed" in {old.get("status"), new.get("status")}:
-        return new if old.get("status") == "failed" else old
-    merged = dict(old)
+    if stored_label is None:
+        return new_label
+    if "failed" in {stored_label.get("status"), new_label.get("status")}:
+        return new_label if stored_label.get("status") == "failed" else stored_label
+    merged_label = dict(stored_label)
     for quantity in ("energy", "forces", "stress"):
-        old_values, new_values = _convert_to_array(old.get(quantity)), _convert_to_array(new.get(quantity))
-        is_shared = np.isfinite(old_values) & np.isfinite(new_values)
-        difference = np.abs(old_values - new_values)[is_shared].max(initial=0.0)
+        stored_values = _convert_to_array(stored_label.get(quantity))
+        new_values = _convert_to_array(new_label.get(quantity))
+        is_shared = np.isfinite(stored_values) & np.isfinite(new_values)
+        difference = np.abs(stored_values - new_values)[is_shared].max(initial=0.0)
         if difference > LABEL_TOLERANCE:
             raise InputError(
                 f"{context}: its {quantity} at level '{level}' differs by {difference:.3g} from the value in the "
                 "dataset; import the new labels as another level, or remove them"
             )
-        merged[quantity] = np.where(np.isfinite(old_values), old_values, new_values)
-    if not np.isfinite(_convert_to_array(old.get("seconds"))):
-        merged["seconds"] = new.get("seconds")
-    return {**merged, "status": "done", "info": {**new.get("info", {}), **old.get("info", {})}}
+        merged_label[quantity] = np.where(np.isfinite(stored_values), stored_values, new_values)
+    if not np.isfinite(_convert_to_array(stored_label.get("seconds"))):
+        merged_label["seconds"] = new_label.get("seconds")
+    return {**merged_label, "status": "done", "info": {**new_label.get("info", {}), **stored_label.get("info", {})}}
 
 
 def _convert_to_array(value: Any) -> Array:

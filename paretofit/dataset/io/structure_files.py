@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import filetype, open_with_compression
 
-from paretofit.core import COMPRESSED_OPENERS, InputError, one_line, raise_system_error
+from paretofit.core import COMPRESSED_OPENERS, InputError, join_lines, raise_system_error
 from paretofit.dataset.checks import check_structure
 from paretofit.dataset.io.dft_outputs import add_output_details, is_finished, read_vasp_structures
 from paretofit.dataset.io.extxyz_text import read_extxyz
@@ -76,8 +76,8 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     for k, atoms in enumerate(structures):
         check_structure(atoms, f"{path}: structure {k}")
         _drop_constraints(atoms, notes)
-        periodic = atoms.cell[atoms.pbc]
-        if np.linalg.matrix_rank(periodic) < len(periodic):
+        periodic_vectors = atoms.cell[atoms.pbc]
+        if np.linalg.matrix_rank(periodic_vectors) < len(periodic_vectors):
             notes[FLAT_CELL_NOTE] += 1
     return structures
 
@@ -105,8 +105,8 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
         raise
     except Exception as error:  # ASE's parsers raise exceptions of any type
         raise_system_error(error, path)
-        is_truncated = "StopIteration" in one_line(error) or isinstance(error, StopIteration)
-        reason = TRUNCATED_MESSAGE if is_truncated else one_line(error) or type(error).__name__
+        is_truncated = "StopIteration" in join_lines(error) or isinstance(error, StopIteration)
+        reason = TRUNCATED_MESSAGE if is_truncated else join_lines(error) or type(error).__name__
         raise InputError(f"{path} cannot be read by ASE: {reason}") from error
     return structures
 
@@ -135,16 +135,16 @@ def _check_counts(path: Path) -> None:
         If more atoms are declared than the file has lines, or more columns than a line has characters.
     """
     with open_with_compression(str(path), "rb") as stream:
-        while (first := stream.readline()).strip():
+        while (first_line := stream.readline()).strip():
             try:
-                count = int(first)
+                n_atoms = int(first_line)
             except ValueError:  # a structure may be followed by lines with its cell; ASE reports other errors
                 return
             n_columns = max(map(int, COLUMN_COUNTS.findall(stream.readline())), default=0)
-            for _ in range(count):
+            for _ in range(n_atoms):
                 line = stream.readline()
                 if not line:
-                    raise InputError(f"{path} cannot be read by ASE: {TRUNCATED_MESSAGE} of {count} atoms")
+                    raise InputError(f"{path} cannot be read by ASE: {TRUNCATED_MESSAGE} of {n_atoms} atoms")
                 if n_columns > len(line):
                     raise InputError(f"{path}: its 'Properties' declare {n_columns} columns, but its lines have fewer")
 

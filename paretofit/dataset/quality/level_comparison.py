@@ -135,15 +135,15 @@ def compute_level_errors(
 def _compare_levels(
     dataset: StoredDataset, names: Sequence[str], reference: Labels, reference_configuration: int | None
 ) -> LevelErrors:
-    if not reference.complete.any():
+    if not reference.is_complete.any():
         raise InputError(f"{dataset.path}: no configuration has an energy and all forces at level '{names[-1]}'")
     geometries = _tabulate_geometries(dataset)
     is_sampled = _sample_atoms(int(dataset.n_atoms.sum()))
-    is_labelled = reference.complete
+    is_labelled = reference.is_complete
     settings, configurations, forces = [], [], []
     for level in names[:-1]:  # only the labels of one level and of the reference are in memory at a time
         labels = dataset.labels(level)
-        is_shared = np.asarray(labels.complete & reference.complete)
+        is_shared = np.asarray(labels.is_complete & reference.is_complete)
         if not is_shared.any():
             raise InputError(
                 f"{dataset.path}: no configuration has an energy and all forces at both level '{level}' and level "
@@ -197,16 +197,18 @@ def _tabulate_meshes(dataset: StoredDataset, level: str, geometries: pd.DataFram
     """Return ``n_kpoints`` and ``largest_kspacing`` (1/Å) of each label, from its mesh or the spacing of its level."""
     reciprocal = geometries[["b1", "b2", "b3"]].to_numpy(float)
     spacing = dataset.settings(level).get("kspacing_per_angstrom", np.nan)
-    mesh = np.ones(reciprocal.shape)  # a spacing of None means Gamma only
+    meshes = np.ones(reciprocal.shape)  # a spacing of None means Gamma only
     if spacing is not None:
         is_valid = isinstance(spacing, int | float) and spacing > 0
-        mesh = np.maximum(1, np.ceil(reciprocal / (spacing if is_valid else np.nan) - _MESH_TOLERANCE))
+        meshes = np.maximum(1, np.ceil(reciprocal / (spacing if is_valid else np.nan) - _MESH_TOLERANCE))
     for k, record in enumerate(dataset.label_records(level)):
         points = record.get("kpts")
         if isinstance(points, list) and len(points) == 3 and all(isinstance(n, int) and n > 0 for n in points):
-            mesh[k] = points
-    distance = (reciprocal / mesh).max(axis=1)
-    return pd.DataFrame({"n_kpoints": mesh.prod(axis=1), "largest_kspacing": np.where(distance > 0, distance, np.nan)})
+            meshes[k] = points
+    spacings = (reciprocal / meshes).max(axis=1)
+    return pd.DataFrame(
+        {"n_kpoints": meshes.prod(axis=1), "largest_kspacing": np.where(spacings > 0, spacings, np.nan)}
+    )
 
 
 def _tabulate_errors(labels: Labels, reference: Labels, geometries: pd.DataFrame) -> pd.DataFrame:
@@ -238,11 +240,11 @@ def _choose_bulk_id(
 ) -> int | None:
     """Check and return the given id, or return that of the labelled configuration of lowest `energy` (eV/atom)."""
     if bulk_id is None:
-        lowest = np.argmin(np.where(is_labelled, energy, np.inf))
-        return int(dataset.ids[lowest]) if is_labelled.any() else None
+        lowest_position = np.argmin(np.where(is_labelled, energy, np.inf))
+        return int(dataset.ids[lowest_position]) if is_labelled.any() else None
     bulk = dataset.select_ids([bulk_id])
     for level in names:
-        if not bulk.labels(level).complete.all():
+        if not bulk.labels(level).is_complete.all():
             raise InputError(
                 f"{dataset.path}: configuration {bulk_id} cannot be the bulk reference, because it lacks an energy or "
                 f"forces at level '{level}'; choose a configuration that is labelled at every level"
@@ -252,21 +254,21 @@ def _choose_bulk_id(
 
 def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n: int) -> tuple[Any, ...]:
     """Return a row of the table, in the order of `TABLE_COLUMNS`."""
-    error = rows["energy_error"].to_numpy(float)
-    bulk_error = np.nan if bulk_id is None else error[rows["config_id"].to_numpy() == bulk_id][0]
+    errors = rows["energy_error"].to_numpy(float)
+    bulk_error = np.nan if bulk_id is None else errors[rows["config_id"].to_numpy() == bulk_id][0]
     # Weighted by atoms, because the mean is over force components, of which each atom has three.
     squares = np.average(rows["force_rmsd"].to_numpy(float) ** 2, weights=rows["atoms"].to_numpy(float))
-    rmsds = [float(np.sqrt(np.mean((error - shift) ** 2))) for shift in (0.0, bulk_error, error.mean())]
-    return (rows["level"].iloc[0], len(rows), n - len(rows), *rmsds, float(error.mean()), float(np.sqrt(squares)))
+    rmsds = [float(np.sqrt(np.mean((errors - shift) ** 2))) for shift in (0.0, bulk_error, errors.mean())]
+    return (rows["level"].iloc[0], len(rows), n - len(rows), *rmsds, float(errors.mean()), float(np.sqrt(squares)))
 
 
 def _correlate(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
     """Return a row of the correlations, in the order of `CORRELATION_COLUMNS`."""
     energy_rows = rows[rows[name].notna()]
     force_rows = energy_rows[energy_rows["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
-    energy = _compute_rank_correlation(energy_rows["energy_error"].abs(), energy_rows[name])
-    force = _compute_rank_correlation(force_rows["force_rmsd"], force_rows[name])
-    return (rows["level"].iloc[0], name, len(energy_rows), *energy, len(force_rows), *force)
+    energy_statistics = _compute_rank_correlation(energy_rows["energy_error"].abs(), energy_rows[name])
+    force_statistics = _compute_rank_correlation(force_rows["force_rmsd"], force_rows[name])
+    return (rows["level"].iloc[0], name, len(energy_rows), *energy_statistics, len(force_rows), *force_statistics)
 
 
 def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
@@ -279,7 +281,7 @@ def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[floa
 
 
 def _collect_settings(dataset: StoredDataset, level: str, labels: Labels) -> dict[str, Any]:
-    is_complete = labels.complete
+    is_complete = labels.is_complete
     seconds = labels.seconds[is_complete & np.isfinite(labels.seconds)]
     return {
         "level": level,

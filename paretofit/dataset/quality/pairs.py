@@ -20,19 +20,19 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     """
     cell = complete_cell(atoms.cell)
     heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # distances between opposite faces of the cell
-    fractions = atoms.positions @ np.linalg.inv(cell)
-    fractions -= np.where(atoms.pbc, np.floor(fractions), 0.0)
+    fractional_positions = atoms.positions @ np.linalg.inv(cell)
+    fractional_positions -= np.where(atoms.pbc, np.floor(fractional_positions), 0.0)
     n_images = np.where(atoms.pbc, np.ceil(cutoff / heights), 0).astype(int)
     shifts = np.array(list(product(*(range(-count, count + 1) for count in n_images))))
-    images = (fractions + shifts[:, None]).reshape(-1, 3)
+    images = (fractional_positions + shifts[:, None]).reshape(-1, 3)
     is_near = ((images > -cutoff / heights) & (images < 1 + cutoff / heights) | ~atoms.pbc).all(axis=1)
-    numbers = np.flatnonzero(is_near)
-    home, points = fractions @ cell, images[numbers] @ cell
-    pairs = cKDTree(home).sparse_distance_matrix(cKDTree(points), cutoff, output_type="ndarray")
+    image_numbers = np.flatnonzero(is_near)
+    home_positions, image_positions = fractional_positions @ cell, images[image_numbers] @ cell
+    pairs = cKDTree(home_positions).sparse_distance_matrix(cKDTree(image_positions), cutoff, output_type="ndarray")
     i, k = pairs["i"], pairs["j"]
-    is_other = numbers[k] != len(shifts) // 2 * len(atoms) + i  # the middle shift is 0
+    is_other = image_numbers[k] != len(shifts) // 2 * len(atoms) + i  # the middle shift is 0
     i, k = i[is_other], k[is_other]
-    return i, numbers[k] % len(atoms), points[k] - home[i]
+    return i, image_numbers[k] % len(atoms), image_positions[k] - home_positions[i]
 
 
 def compute_neighbour_distance(atoms: Atoms) -> float:

@@ -79,17 +79,17 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
         warnings += _find_label_warnings(name, labels, dataset.ids)
         unconverged = dataset.ids[dataset.find_unconverged(name)]
         if len(unconverged):
-            listed = list_first(unconverged)
+            id_list = list_first(unconverged)
             warnings.append(
-                f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {listed}; a study "
+                f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {id_list}; a study "
                 "excludes them, unless it has 'unconverged_labels: keep'"
             )
-    sizes, volumes = dataset.n_atoms, survey.volumes
+    n_atoms, volumes = dataset.n_atoms, survey.volumes
     return DatasetSummary(
         path=str(dataset.path),
         n_configurations=len(dataset),
-        n_atoms=int(sizes.sum()),
-        atoms_range=(int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0),
+        n_atoms=int(n_atoms.sum()),
+        atoms_range=(int(n_atoms.min()), int(n_atoms.max())) if len(n_atoms) else (0, 0),
         species=dict(survey.species),
         config_types=dict(survey.config_types.most_common()),
         volume_range=(min(volumes, default=np.nan), max(volumes, default=np.nan)),
@@ -147,17 +147,17 @@ def _list_ids(ids: Sequence[Any] | Array, problem: str, advice: str = "") -> lis
 
 
 def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
-    sizes = np.diff(labels.offsets)
-    per_atom = labels.energy / sizes
+    n_atoms = np.diff(labels.offsets)
+    energy_per_atom = labels.energy / n_atoms
     return LevelSummary(
         name=name,
         settings=settings,
         n_energies=int(np.isfinite(labels.energy).sum()),
-        n_forces=int(labels.forces_complete.sum()),
+        n_forces=int(labels.has_forces.sum()),
         n_stresses=int(np.isfinite(labels.stress).all(axis=1).sum()),
-        n_failed=int(labels.failed.sum()),
+        n_failed=int(labels.is_failed.sum()),
         mean_seconds=apply_to_finite(np.mean, labels.seconds),
-        energy_range=(apply_to_finite(np.min, per_atom), apply_to_finite(np.max, per_atom)),
+        energy_range=(apply_to_finite(np.min, energy_per_atom), apply_to_finite(np.max, energy_per_atom)),
         max_force=apply_to_finite(np.max, np.linalg.norm(labels.forces, axis=1)),
     )
 
@@ -211,19 +211,23 @@ def _is_crowded(atoms: Atoms, radii: Array) -> bool:
 
 
 def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
-    missing_ids = ids[~labels.complete]
-    if 2 * len(missing_ids) > len(ids) and not labels.failed.any():
+    missing_ids = ids[~labels.is_complete]
+    if 2 * len(missing_ids) > len(ids) and not labels.is_failed.any():
         missing_ids = missing_ids[:0]  # most configurations were probably not meant to be labelled at this level
     problems = (("are missing or incomplete", missing_ids), ("have a negative cost", ids[labels.seconds < 0]))
-    warnings = [f"level {name}: {text}" for problem, bad in problems for text in _list_ids(bad, f"labels {problem}")]
+    warnings = [
+        f"level {name}: {text}"
+        for problem, problem_ids in problems
+        for text in _list_ids(problem_ids, f"labels {problem}")
+    ]
     net_forces = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
     force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
     n_unbalanced = int((force_per_atom > MAX_NET_FORCE).sum())
     if n_unbalanced:
-        largest = np.nanargmax(force_per_atom)
+        position = np.nanargmax(force_per_atom)
         warnings.append(
             f"level {name}: forces do not sum to zero in {n_unbalanced} labels (more than {MAX_NET_FORCE} eV/Å per "
-            f"atom; the largest is {force_per_atom[largest]:.3g} in configuration {ids[largest]})"
+            f"atom; the largest is {force_per_atom[position]:.3g} in configuration {ids[position]})"
         )
     return warnings
 
@@ -237,8 +241,8 @@ def apply_to_finite(function: Callable[[Array], Any], values: Array) -> float:
 def fingerprint_geometry(atoms: Atoms) -> str:
     """Return a hash of a geometry, rounded to 1e-5 Å, that does not depend on a common translation of all atoms."""
     offsets = atoms.positions - atoms.positions[0]
-    rounded = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0  # turns -0.0 into 0.0
-    key = rounded.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
+    coordinates = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0  # turns -0.0 into 0.0
+    key = coordinates.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
     return hashlib.sha256(key).hexdigest()
 
 
@@ -265,9 +269,11 @@ def _format_settings(levels: list[LevelSummary]) -> list[str]:
     """Format settings that are equal at all levels on common lines, and the other settings for each level."""
     if not levels:
         return ["no levels"]
-    first = levels[0].settings if len(levels) > 1 else {}
-    shared_keys = {key for key, value in first.items() if all(level.settings.get(key) == value for level in levels)}
-    lines = [f"all levels: {key}: {format_setting(first[key])}" for key in sorted(shared_keys)]
+    first_settings = levels[0].settings if len(levels) > 1 else {}
+    shared_keys = {
+        key for key, value in first_settings.items() if all(level.settings.get(key) == value for level in levels)
+    }
+    lines = [f"all levels: {key}: {format_setting(first_settings[key])}" for key in sorted(shared_keys)]
     for level in levels:
         settings = {key: value for key, value in level.settings.items() if key not in shared_keys}
         lines += [f"level {level.name}: {format_setting(settings)}"] if settings else []

@@ -17,7 +17,7 @@ from paretofit.labelling.engines.base import NotConvergedError, Outcome, require
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, parse_xml_attributes, read_if_exists
 from paretofit.labelling.ladder import Level
 
-NOT_CONVERGED = "was not enough scf cycles to converge"  # in upper or lower case, depending on the version
+NOT_CONVERGED_MESSAGE = "was not enough scf cycles to converge"  # in upper or lower case, depending on the version
 OCCUPATIONS = {"fixed": 1, "fermi-dirac": 3, "methfessel-paxton": 6, "gaussian": 7}  # 4 and 5 are cold smearing
 TOLERANCES = {"toldfe", "toldff", "tolrff", "tolvrs", "tolwfr"}  # ABINIT accepts exactly one of them
 MINIMAL_OUTPUT = {"prtwf": 0, "prtden": 0, "prtebands": 0, "prtgsr": 0, "prteig": 1}  # ASE reads the eigenvalues
@@ -40,21 +40,21 @@ class Abinit(ProgramEngine):
     max_smearing_order: ClassVar[int] = 1
     arguments: ClassVar[tuple[str, ...]] = ("abinit.in",)
 
-    def version(self) -> str:
-        """See `ProgramEngine.version`."""
+    def get_version(self) -> str:
+        """See `ProgramEngine.get_version`."""
         return self.capture_output("--version").strip() or "unknown"
 
     def find_pseudopotential(self, symbol: str) -> Pseudopotential:
         """See `ProgramEngine.find_pseudopotential`."""
         if self.pseudopotentials is not None:
             return _read_header(self.find_file(self.pseudopotentials, symbol, (".xml", ".xml.gz", ".psp8")))
-        data = find_spec("gpaw_data")
-        if data is None or data.origin is None:
+        data_package = find_spec("gpaw_data")
+        if data_package is None or data_package.origin is None:
             raise InputError(
                 "the engine 'abinit' has no 'pseudopotentials'; specify a directory of PAW files (SYMBOL*.xml), or "
                 "pip install gpaw-data"
             )
-        folder = Path(data.origin).parent / "setups"
+        folder = Path(data_package.origin).parent / "setups"
         if symbol in self.files:
             return _read_header(self.find_file(folder, symbol, ()))
         path = folder / f"{symbol}.PBE.gz"
@@ -73,7 +73,7 @@ class Abinit(ProgramEngine):
             raise InputError(
                 "the engine 'abinit' cannot mix PAW (xml) and norm-conserving (psp8) files; choose one kind"
             )
-        copies = [_copy_uncompressed(potential.path, symbol, folder) for symbol, potential in potentials.items()]
+        files = [_copy_uncompressed(potential.path, symbol, folder) for symbol, potential in potentials.items()]
         options = self.merge_options(level)
         parameters = _make_parameters(atoms, level, attempt, self.count_electrons(atoms))
         if kinds == {"paw"}:
@@ -85,13 +85,13 @@ class Abinit(ProgramEngine):
         # With 'pawxml', ASE does not write 'ixc', and ABINIT takes the functional from the pseudopotentials.
         parameters |= {**options, "pps": "pawxml"}
         with (folder / "abinit.in").open("w") as stream:
-            write_abinit_in(stream, atoms, parameters, species=sorted(set(atoms.numbers)), pseudos=copies)
+            write_abinit_in(stream, atoms, parameters, species=sorted(set(atoms.numbers)), pseudos=files)
         return []
 
     def read(self, folder: Path, exit_status: int) -> Outcome:
         """See `ProgramEngine.read`."""
         output, log = read_if_exists(folder / "abinit.abo"), read_if_exists(folder / self.log_name)
-        if NOT_CONVERGED in (output + log).lower():
+        if NOT_CONVERGED_MESSAGE in (output + log).lower():
             steps = len(re.findall(r"^ ETOT", log, re.MULTILINE))
             raise NotConvergedError(f"ABINIT did not converge within {steps} iterations")
         if exit_status or "Calculation completed" not in output:

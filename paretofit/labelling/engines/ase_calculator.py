@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
 from pydantic import Field, field_validator
 
-from paretofit.core import copy_without_constraints, import_calculator, one_line
+from paretofit.core import copy_without_constraints, import_calculator, join_lines
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, get_installed_version
 from paretofit.labelling.ladder import Level
 
@@ -61,9 +61,9 @@ class AseCalculator(Engine):
         try:
             return _read_results(atoms)
         except SCFError as error:
-            raise NotConvergedError(one_line(error)) from error
+            raise NotConvergedError(join_lines(error)) from error
         except CalculationFailed as error:
-            raise EngineError(one_line(error)) from error
+            raise EngineError(join_lines(error)) from error
         except Exception:
             import_calculator.cache_clear()  # the state of the calculator is unknown after an error
             raise

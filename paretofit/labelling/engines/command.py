@@ -24,7 +24,7 @@ from ase import Atoms
 from ase.io import read
 from pydantic import Field, field_validator
 
-from paretofit.core import AbsoluteStudyPath, InputError, hash_file, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, hash_file, join_lines
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.labelling.engines.base import Engine, EngineError, Outcome, require_cutoff
 from paretofit.labelling.ladder import Level
@@ -101,7 +101,7 @@ class ProgramEngine(Engine):
         """Return the pseudopotential of an element; raise `InputError` if its file is missing."""
 
     @abstractmethod
-    def version(self) -> str:
+    def get_version(self) -> str:
         """Return the version of the program, "unknown", or "" if only output files contain the version."""
 
     @abstractmethod
@@ -144,7 +144,7 @@ class ProgramEngine(Engine):
         """See `Engine.describe_version`; files are described by name and the first digits of their SHA-256."""
         paths = [self.find_pseudopotential(symbol).path for symbol in elements]
         files = [f"{get_file_name(path)} ({hash_file(path)[:N_DIGEST_DIGITS]})" for path in paths]
-        return ", ".join([f"{self.title} {self.version()}".strip(), *files])
+        return ", ".join([f"{self.title} {self.get_version()}".strip(), *files])
 
     def count_electrons(self, atoms: Atoms) -> float:
         """See `Engine.count_electrons`."""
@@ -192,8 +192,8 @@ class ProgramEngine(Engine):
             if not is_compatible and functional_option not in self.merge_options(level):
                 raise InputError(
                     f"level '{level.name}' requests the functional {level.functional}, but {potential.path} was made "
-                    f"for {one_line(potential.functional)}; specify another file as files: {{{symbol}: FILE}}, or set "
-                    f"'{functional_option}' in the engine's options"
+                    f"for {join_lines(potential.functional)}; specify another file as files: {{{symbol}: FILE}}, or "
+                    f"set '{functional_option}' in the engine's options"
                 )
         return potentials
 
@@ -208,10 +208,10 @@ class ProgramEngine(Engine):
         pattern = re.compile(rf"{symbol}([._-].*)?({'|'.join(map(re.escape, suffixes))})", re.IGNORECASE)
         names = sorted(path.name for path in folder.iterdir() if pattern.fullmatch(path.name))
         if not names:
-            expected = " or ".join(f"{symbol}*{suffix}" for suffix in suffixes)
+            expected_names = " or ".join(f"{symbol}*{suffix}" for suffix in suffixes)
             raise InputError(
-                f"the engine '{self.name}' has no pseudopotential for {symbol}: no file {expected} in {folder}; add "
-                f"the file, or specify another as files: {{{symbol}: FILE}}"
+                f"the engine '{self.name}' has no pseudopotential for {symbol}: no file {expected_names} in {folder}; "
+                f"add the file, or specify another as files: {{{symbol}: FILE}}"
             )
         if len(names) > 1:
             raise InputError(
@@ -241,7 +241,7 @@ class ProgramEngine(Engine):
     def make_error(self, exit_status: int, log_text: str, pattern: str) -> EngineError:
         """Build the error of a failed run from the last match of `pattern` in the log, or else its last line."""
         lines = re.findall(pattern, log_text, re.DOTALL) or [line for line in log_text.splitlines() if line.strip()]
-        reason = shorten(one_line(lines[-1] if lines else "no output"), 300)
+        reason = shorten(join_lines(lines[-1] if lines else "no output"), 300)
         return EngineError(f"{self.title} ended with exit status {exit_status}: {reason}")
 
 
@@ -293,8 +293,8 @@ def parse_xml_attributes(text: str, tag: str) -> dict[str, str]:
 def _parse_seconds(text: str) -> float:
     """Convert a time such as 12.3, 1m 2.5s or 1h 3m to seconds."""
     units = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-    parts = re.findall(r"([\d.]+)\s*([dhms])", text)
-    return sum(float(number) * units[unit] for number, unit in parts) if parts else float(text)
+    times = re.findall(r"([\d.]+)\s*([dhms])", text)
+    return sum(float(number) * units[unit] for number, unit in times) if times else float(text)
 
 
 def _normalise_functional(functional: str) -> str:

@@ -18,7 +18,7 @@ from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, 
 from paretofit.labelling.ladder import Level
 
 INPUT_FILE = "espresso.pwi"
-NOT_CONVERGED = ("convergence NOT achieved", "too many bands are not converged")
+NOT_CONVERGED_MESSAGES = ("convergence NOT achieved", "too many bands are not converged")
 SMEARING = {"methfessel-paxton": "mp", "fermi-dirac": "fd", "gaussian": "gauss"}
 UPF_1_PATTERNS = {  # header lines of UPF version 1; the functional consists of four words, followed by a short name
     "z_valence": r"(?im)^ *(\S+) +Z valence",
@@ -48,8 +48,8 @@ class Espresso(ProgramEngine):
     max_smearing_order: ClassVar[int] = 1
     arguments: ClassVar[tuple[str, ...]] = ("-in", INPUT_FILE)
 
-    def version(self) -> str:
-        """See `ProgramEngine.version`."""
+    def get_version(self) -> str:
+        """See `ProgramEngine.get_version`."""
         match = re.search(r"Program PWSCF\s+v\.\s*(\S+)", self.capture_output())
         return match[1] if match else "unknown"
 
@@ -81,7 +81,7 @@ class Espresso(ProgramEngine):
     def read(self, folder: Path, exit_status: int) -> Outcome:
         """See `ProgramEngine.read`."""
         output = read_if_exists(folder / self.log_name)
-        for message in NOT_CONVERGED:
+        for message in NOT_CONVERGED_MESSAGES:
             if message in output:
                 raise NotConvergedError(f"pw.x ended with: {message}")
         if exit_status or "JOB DONE" not in output:

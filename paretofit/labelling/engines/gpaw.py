@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from ase import Atoms
 from pydantic import Field
 
-from paretofit.core import InputError, copy_without_constraints, one_line
+from paretofit.core import InputError, copy_without_constraints, join_lines
 from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, get_installed_version, require_cutoff
 from paretofit.labelling.ladder import Level, SmearingSettings
 
@@ -42,7 +42,7 @@ class Gpaw(Engine):
         except (NameError, ValueError, ImportError) as error:
             raise InputError(
                 f"level '{level.name}' requests the functional {level.functional}, which the installed GPAW does not "
-                f"support ({one_line(error)}); without libxc, it supports LDA, PBE, revPBE, RPBE and PW91"
+                f"support ({join_lines(error)}); without libxc, it supports LDA, PBE, revPBE, RPBE and PW91"
             ) from error
 
     def warm_up(self, level: Level) -> None:

@@ -12,13 +12,13 @@ from ase.calculators.vasp.create_input import GenerateVaspInput
 from ase.io.vasp import write_vasp
 from pydantic import Field
 
-from paretofit.core import AbsoluteStudyPath, InputError, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, join_lines
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, read_if_exists
 from paretofit.labelling.ladder import Level, SmearingSettings
 
 POTCAR_PATH_VARIABLE = "VASP_PP_PATH"  # environment variable, as in ASE, with the parent directory of potpaw_PBE
-CONVERGED = "aborting loop because EDIFF is reached"
+CONVERGED_MESSAGE = "aborting loop because EDIFF is reached"
 POTCAR_LIST_FILE = "POTCAR.spec"  # as in pymatgen, with a line for each part of the POTCAR that the user has to add
 
 
@@ -39,8 +39,8 @@ class Vasp(ProgramEngine):
     )
     log_name: ClassVar[str] = "vasp.out"
 
-    def version(self) -> str:
-        """See `ProgramEngine.version`; only VASP's output contains the version, so it is stored with each label."""
+    def get_version(self) -> str:
+        """See `ProgramEngine.get_version`; only VASP's output contains the version, so it is stored with each label."""
         return ""
 
     def find_pseudopotential(self, symbol: str) -> Pseudopotential:
@@ -67,8 +67,8 @@ class Vasp(ProgramEngine):
             write_vasp(stream, atoms, symbol_count=blocks, vasp5=True)
         _write_incar(atoms, level, {**_make_parameters(level, attempt), **self.merge_options(level)}, blocks, folder)
         if self._find_folder() is not None:
-            parts = [self.find_pseudopotential(symbol).path.read_text() for symbol, _ in blocks]
-            (folder / "POTCAR").write_text("".join(parts))
+            potcars = [self.find_pseudopotential(symbol).path.read_text() for symbol, _ in blocks]
+            (folder / "POTCAR").write_text("".join(potcars))
             return []
         names = [self.files.get(symbol, symbol) for symbol, _ in blocks]
         (folder / POTCAR_LIST_FILE).write_text("".join(f"{name}\n" for name in names))
@@ -81,7 +81,7 @@ class Vasp(ProgramEngine):
             log = read_if_exists(folder / self.log_name)
             raise self.make_error(exit_status, log + output, r"\n([^\n]*(?:ERROR|Error|BAD NEWS|LAPACK)[^\n]*)")
         iterations = len(re.findall(r"- Iteration ", output))
-        if CONVERGED not in output:
+        if CONVERGED_MESSAGE not in output:
             raise NotConvergedError(f"VASP did not converge within {iterations} iterations (NELM)")
         info: dict[str, Any] = {"iterations": iterations, "version": output.split(maxsplit=1)[0]}
         if energies := re.findall(r"E-fermi\s*:\s*(\S+)", output):
@@ -144,5 +144,5 @@ def _write_incar(
         writer.write_kpoints(atoms, directory=str(folder))
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
-            f"level '{level.name}' cannot be written for VASP: {one_line(error)}; correct 'functional' or the options"
+            f"level '{level.name}' cannot be written for VASP: {join_lines(error)}; correct 'functional' or the options"
         ) from error

@@ -13,7 +13,8 @@ from paretofit.core import Array
 from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
 from paretofit.linear.reduction import native
 
-N_SPARE_VECTORS, N_ITERATIONS = 16, 2  # null vectors that are sought beyond those expected; steps of the iteration
+N_SPARE_VECTORS = 16  # vectors of the iteration in addition to the expected number of null vectors
+N_ITERATIONS = 2
 MAX_NULL_PIVOT = 1e3  # in units of the tolerance; each smaller diagonal element suggests a null vector
 
 
@@ -31,7 +32,7 @@ def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
     if any((np.diag(R)[:p] == 0).any() for R in triangles):
         return float("inf")
 
-    def apply(x: Array, *, inverse: bool, transposed: bool) -> Array:
+    def multiply(x: Array, *, inverse: bool, transposed: bool) -> Array:
         y, is_scaled_first = x.ravel(), inverse == transposed
         factor = scale if inverse else 1 / scale
         y = y * factor if is_scaled_first else y
@@ -43,8 +44,8 @@ def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
         onenormest(
             LinearOperator(
                 (p, p),
-                matvec=lambda x, k=inverse: apply(x, inverse=k, transposed=False),
-                rmatvec=lambda x, k=inverse: apply(x, inverse=k, transposed=True),
+                matvec=lambda x, k=inverse: multiply(x, inverse=k, transposed=False),
+                rmatvec=lambda x, k=inverse: multiply(x, inverse=k, transposed=True),
                 dtype=np.float64,
             ),
             t=1,
@@ -55,7 +56,7 @@ def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
     return condition if np.isfinite(condition) else float("inf")
 
 
-def invert(reciprocal: float) -> float:
+def invert_reciprocal_condition(reciprocal: float) -> float:
     """Return the condition number for a reciprocal condition number; infinite for zero."""
     return 1 / reciprocal if reciprocal > 0 else float("inf")
 
@@ -88,8 +89,8 @@ def compute_null_vectors(T: Array, tolerance: float) -> Array:
         size = min(size, p)
         vectors = np.random.default_rng(0).normal(size=(p, size))
         for _ in range(N_ITERATIONS):
-            half = scipy.linalg.solve_triangular(shifted, vectors, trans=1, check_finite=False)
-            vectors = np.linalg.qr(scipy.linalg.solve_triangular(shifted, half, check_finite=False))[0]
+            transposed_solution = scipy.linalg.solve_triangular(shifted, vectors, trans=1, check_finite=False)
+            vectors = np.linalg.qr(scipy.linalg.solve_triangular(shifted, transposed_solution, check_finite=False))[0]
         projection = np.zeros((size, size), order="F")
         native.update_qr(projection, np.triu(T) @ vectors)
         values, Vt = np.linalg.svd(np.triu(projection))[1:]
@@ -143,15 +144,17 @@ class MinimumNormFactor:
     @property
     def condition(self) -> float:
         """Condition number of the independent rows, estimated in the 1-norm."""
-        return invert(estimate_reciprocal_condition(self.S))
+        return invert_reciprocal_condition(estimate_reciprocal_condition(self.S))
 
     def solve(self, Y: Array, weights: Array) -> Array:
         """Compute coefficients ``(p, n_targets)`` for targets ``(n, n_targets)`` and row weights ``(n,)``."""
         N, f = self.null_vectors, Y
         if N.size:
-            scaled = N / weights[:, None] ** 2
-            f = Y - scaled @ scipy.linalg.solve(N.T @ scaled, N.T @ Y, assume_a="pos", check_finite=False)
-        w = scipy.linalg.solve_triangular(self.S, f, trans=1, check_finite=False)
-        z = native.apply_reflectors(self.Z, w)[0]  # Z w
+            scaled_null_vectors = N / weights[:, None] ** 2
+            f = Y - scaled_null_vectors @ scipy.linalg.solve(
+                N.T @ scaled_null_vectors, N.T @ Y, assume_a="pos", check_finite=False
+            )
+        x = scipy.linalg.solve_triangular(self.S, f, trans=1, check_finite=False)
+        z = native.apply_reflectors(self.Z, x)[0]  # Z x
         # Q was computed from [0; Aᵀ], so that the second block belongs to the rows of Aᵀ.
         return np.asarray(native.apply_reflectors(self.Q, z)[1] / self.scale[:, None])

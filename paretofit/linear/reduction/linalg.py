@@ -50,21 +50,21 @@ class TorchDevice(Device):
     def put(self, array: Array) -> Any:
         """Create a tensor with the values of an array."""
         # PyTorch supports no read-only arrays, no big-endian ones and no negative strides.
-        return _torch().from_numpy(np.require(array, requirements=["W", "A", "E"])).to(self.name)
+        return _import_torch().from_numpy(np.require(array, requirements=["W", "A", "E"])).to(self.name)
 
     def zeros(self, *shape: int) -> Any:
         """Create a tensor of zeros in double precision."""
-        return _torch().zeros(shape, dtype=_torch().float64, device=self.name)
+        return _import_torch().zeros(shape, dtype=_import_torch().float64, device=self.name)
 
     def get_available_memory(self) -> int | None:
         """Return the free bytes of the GPU's memory; None if PyTorch computes on the processor."""
-        return int(_torch().cuda.mem_get_info(self.name)[0]) if self.name.startswith("cuda") else None
+        return int(_import_torch().cuda.mem_get_info(self.name)[0]) if self.name.startswith("cuda") else None
 
 
 CPU = Device()
 
 
-def _torch() -> Any:
+def _import_torch() -> Any:
     import torch  # noqa: PLC0415  (an optional dependency, and slow to import)
 
     return torch
@@ -82,8 +82,8 @@ def get_device(name: str) -> Device:
         return CPU
     if importlib.util.find_spec("torch") is None:
         raise InputError(f"'device: {name}' requires PyTorch; install it with: pip install 'paretofit[gpu]'")
-    if not _torch().cuda.is_available():
-        reason = "PyTorch finds none" if _torch().version.cuda else "this PyTorch is built without CUDA"
+    if not _import_torch().cuda.is_available():
+        reason = "PyTorch finds none" if _import_torch().version.cuda else "this PyTorch is built without CUDA"
         raise InputError(f"'device: {name}' requires a GPU, and {reason}; set 'device: cpu'")
     return TorchDevice(name)
 
@@ -132,12 +132,12 @@ def solve_rows(R: Any, X: Any) -> Any:
         U = np.array(X, dtype=np.float64, order="C", copy=True)
         native.solve_rows_in_place(np.asfortranarray(R), U)
         return U
-    return _torch().linalg.solve_triangular(R, X, upper=True, left=False)
+    return _import_torch().linalg.solve_triangular(R, X, upper=True, left=False)
 
 
 def concatenate(arrays: list[Any], axis: int) -> Any:
     """Stack arrays along the rows (0) or the columns (1)."""
-    return np.concatenate(arrays, axis) if isinstance(arrays[0], np.ndarray) else _torch().cat(arrays, axis)
+    return np.concatenate(arrays, axis) if isinstance(arrays[0], np.ndarray) else _import_torch().cat(arrays, axis)
 
 
 def update_qr(R: Any, A: Any, n_trapezoidal: int = 0) -> Any:
@@ -148,7 +148,7 @@ def update_qr(R: Any, A: Any, n_trapezoidal: int = 0) -> Any:
     if isinstance(A, np.ndarray):
         native.update_qr(R, A, n_trapezoidal)
         return R
-    return _torch().linalg.qr(concatenate([R, A], 0), mode="r").R
+    return _import_torch().linalg.qr(concatenate([R, A], 0), mode="r").R
 
 
 def get_qr_batch_size(A: Any) -> int:
@@ -162,7 +162,7 @@ def factorise_cholesky(M: Any) -> tuple[Any, int]:
     The processor reads only the upper triangle of M. R is not defined outside that block.
     """
     if isinstance(M, np.ndarray):
-        R, info = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
+        R, status = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
     else:
-        R, info = _torch().linalg.cholesky_ex(M, upper=True)
-    return R, int(info) - 1 if info > 0 else len(R)
+        R, status = _import_torch().linalg.cholesky_ex(M, upper=True)
+    return R, int(status) - 1 if status > 0 else len(R)

@@ -55,14 +55,16 @@ def compute_reduced_leverage(
         if P == 0:
             return [None] * len(sizes)
         # U R⁻¹ = X (R R₀)⁻¹, so that each block needs one triangular solve.
-        combined = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
+        combined_triangle = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
     columns, last_columns = reduction.whitening.retained_columns[:P], np.minimum(sizes, P) - 1
-    compute_rows = partial(_compute_row_leverage, combined, columns, relative_weights, last_columns, device)
+    compute_rows = partial(_compute_row_leverage, combined_triangle, columns, relative_weights, last_columns, device)
     blocks = map_blocks(normalise_parts(parts), compute_rows, mapper)
-    values, kind, configuration = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
+    row_leverages, kind, configuration = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     return [
-        LeverageScores.from_row_leverages(values[:, k], kind, configuration, int(p), n_configurations) if flag else None
-        for k, (p, flag) in enumerate(zip(sizes, is_usable, strict=True))
+        LeverageScores.from_row_leverages(row_leverages[:, k], kind, configuration, int(p), n_configurations)
+        if usable
+        else None
+        for k, (p, usable) in enumerate(zip(sizes, is_usable, strict=True))
     ]
 
 

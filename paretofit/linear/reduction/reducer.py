@@ -43,7 +43,7 @@ TEST_WEIGHT = 1e-6  # of test rows in the whitening, where they matter only for 
 StoreRows = Callable[[Any], Any]  # stores an array of whitened rows, and returns it or the path of its file
 
 
-class HeldOutErrors(NamedTuple):
+class RmsTestErrors(NamedTuple):
     """Root mean squared test residuals.
 
     Attributes
@@ -83,17 +83,17 @@ class RawFactors:
     ) -> RawFactors:
         """Fold the rows of all parts, up to the columns of the largest size; see `Reduction.from_parts`."""
         parts = normalise_parts(parts)
-        columns, n_levels = _check_sizes(parts, sizes)
+        columns, n_levels = _validate_sizes(parts, sizes)
         return sum_parts(parts, partial(cls, int(columns[-1]), n_levels, device), mapper).finish()
 
     def add(self, block: RowBlock) -> None:
         """Add a block of rows; raise InputError if a value is not finite."""
         if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
             raise InputError("rows and targets must be finite; remove the configurations without labels")
-        X, Y, kind, _, train = block.to(self.device)
+        X, Y, kind, _, train_mask = block.to(self.device)
         rows = linalg.concatenate([self.device.zeros(len(X), 1) + 1.0, X[:, : self.n_columns], Y], 1)
         for (row_kind, is_train), factor in self.factors.items():
-            mask = (kind == row_kind) & (train == is_train)
+            mask = (kind == row_kind) & (train_mask == is_train)
             if bool(mask.any()):
                 factor.grow(rows[mask][:, int(is_train) :])
 
@@ -155,7 +155,7 @@ class Reduction(WhitenedBasis):
         energy_weight: float = 1.0,
         force_weight: float = 1.0,
         stress_weight: float = 1.0,
-        unpenalised: int = 0,
+        n_unpenalised: int = 0,
         mapper: PartMapper = SERIAL_MAPPER,
         device: Device = CPU,
     ) -> Reduction:
@@ -182,24 +182,26 @@ class Reduction(WhitenedBasis):
         InputError
             If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
         """
-        raw = RawFactors.from_parts(parts, sizes, mapper=mapper, device=device)
+        raw_factors = RawFactors.from_parts(parts, sizes, mapper=mapper, device=device)
         weights = get_row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
-        return cls.from_factors(raw, np.asarray(sizes), weights, unpenalised)
+        return cls.from_factors(raw_factors, np.asarray(sizes), weights, n_unpenalised)
 
     @classmethod
-    def from_factors(cls, raw: RawFactors, sizes: Array, weights: Array, unpenalised: int) -> Reduction:
+    def from_factors(cls, raw_factors: RawFactors, sizes: Array, weights: Array, n_unpenalised: int) -> Reduction:
         """Compute the whitening and the baseline from the factors of raw rows, and whiten these factors."""
         with threadpool_limits(1):  # threads within a product would change its rounding
-            whitening, baseline = raw.compute_whitening(weights)
-            kinds = [kind for kind in RowKind if any(raw.factors[kind, is_train].n for is_train in (True, False))]
-            columns = {kind: raw.factors[kind, True].content[:, : raw.n_columns] for kind in kinds}
-            norms = {kind: linalg.sum_column_squares(A) for kind, A in columns.items()}
-            basis = WhitenedBasis(sizes, whitening, weights, baseline, norms, unpenalised)
+            whitening, baseline = raw_factors.compute_whitening(weights)
+            kinds = [
+                kind for kind in RowKind if any(raw_factors.factors[kind, is_train].n for is_train in (True, False))
+            ]
+            columns = {kind: raw_factors.factors[kind, True].content[:, : raw_factors.n_columns] for kind in kinds}
+            squared_norms = {kind: linalg.sum_column_squares(A) for kind, A in columns.items()}
+            basis = WhitenedBasis(sizes, whitening, weights, baseline, squared_norms, n_unpenalised)
             train, test = (
-                {kind: _whiten_factor(basis, raw.factors[kind, is_train], int(not is_train)) for kind in kinds}
+                {kind: _whiten_factor(basis, raw_factors.factors[kind, is_train], int(not is_train)) for kind in kinds}
                 for is_train in (True, False)
             )
-        return cls(sizes, whitening, weights, baseline, norms, unpenalised, train, test)
+        return cls(sizes, whitening, weights, baseline, squared_norms, n_unpenalised, train, test)
 
     @property
     def train(self) -> RowFactors:
@@ -216,7 +218,7 @@ class Reduction(WhitenedBasis):
         whiten_block = partial(_whiten_block, self.to(device), device, store)
         return replace(self, stored_rows=map_blocks(parts, whiten_block, mapper))
 
-    def compute_test_rms(self, delta: Array) -> dict[RowKind, HeldOutErrors]:
+    def compute_test_rms(self, delta: Array) -> dict[RowKind, RmsTestErrors]:
         """Compute the root mean squared residuals of fits for the test rows of each kind.
 
         Parameters
@@ -226,8 +228,9 @@ class Reduction(WhitenedBasis):
         """
         (P, n_levels), n = self.baseline.shape, delta.shape[1]
         level = np.arange(n) % n_levels
-        reference = delta + (self.baseline - self.baseline[:, -1:])[:, level]  # relative to the last level's baseline
-        B = np.vstack([np.zeros((1, 2 * n)), np.hstack([delta, reference])])  # 0 for the column of ones
+        # Relative to the baseline of the last level:
+        reference_delta = delta + (self.baseline - self.baseline[:, -1:])[:, level]
+        B = np.vstack([np.zeros((1, 2 * n)), np.hstack([delta, reference_delta])])  # 0 for the column of ones
         targets = 1 + P + np.concatenate([level, np.full(n, n_levels - 1)])
         rms = {}
         for kind, factor in self.test_factors.items():
@@ -236,7 +239,7 @@ class Reduction(WhitenedBasis):
                 own_level, reference_level = np.split(linalg.sum_column_squares(residuals), 2)
                 centred = linalg.sum_column_squares(factor.centre(residuals[:, n:]))
                 squares = own_level, reference_level, centred
-                rms[kind] = HeldOutErrors(*(np.sqrt(square / factor.n) for square in squares))
+                rms[kind] = RmsTestErrors(*(np.sqrt(square / factor.n) for square in squares))
         return rms
 
 
@@ -251,11 +254,11 @@ def _whiten_factor(basis: WhitenedBasis, factor: RowFactor, n_leading: int) -> R
 
 
 def _whiten_block(basis: WhitenedBasis, device: Device, store: StoreRows, block: RowBlock) -> Any:
-    X, Y, _, _, train = block.to(device)
-    return store(basis.whiten(X, Y)[train])
+    X, Y, _, _, is_train = block.to(device)
+    return store(basis.whiten(X, Y)[is_train])
 
 
-def _check_sizes(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Array, int]:
+def _validate_sizes(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Array, int]:
     """Check the sizes; return them as an array, and the number of levels of the rows."""
     columns = np.asarray(sizes, dtype=np.int64)
     if columns.ndim != 1 or not len(columns) or columns[0] < 1 or (np.diff(columns) <= 0).any():

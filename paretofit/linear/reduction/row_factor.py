@@ -57,7 +57,9 @@ class RowFactor:
     @property
     def content(self) -> Any:
         """The matrix, or the rows if they are fewer than its columns."""
-        return self.device.zeros(0, self.width) if not self.n else self.matrix if self.is_gram else self.get_rows()
+        if not self.n:
+            return self.device.zeros(0, self.width)
+        return self.matrix if self.is_gram else self.get_equivalent_rows()
 
     def to(self, device: Device) -> RowFactor:
         """Return a copy on a device."""
@@ -75,7 +77,7 @@ class RowFactor:
         if factor.is_gram and factor.finish().matrix is not None:
             self.matrix = factor.matrix if self.finish().matrix is None else self.matrix + factor.matrix
         elif factor.n and not factor.is_gram:
-            self._append(factor.get_rows())
+            self._append(factor.get_equivalent_rows())
             self.finish(is_full=factor.matrix is not None)
 
     def _append(self, rows: Any) -> None:
@@ -105,7 +107,7 @@ class RowFactor:
             self.matrix, self._pending = matrix, []
         return self
 
-    def square(self) -> None:
+    def convert_to_gram(self) -> None:
         """Replace the factor by the Gram matrix, which grows faster."""
         self.matrix, self.is_gram, self._pending = self.get_gram(), True, []
 
@@ -115,10 +117,10 @@ class RowFactor:
             return self.matrix
         gram = self.device.zeros(self.width, self.width)
         if self.n:
-            linalg.add_gram(gram, self.get_rows())
+            linalg.add_gram(gram, self.get_equivalent_rows())
         return gram
 
-    def get_rows(self) -> Any:
+    def get_equivalent_rows(self) -> Any:
         """Return rows with the same Gram matrix as all rows: the triangle, or the rows themselves without a matrix."""
         return self._join_pending() if self.finish().matrix is None else self.matrix
 
@@ -127,7 +129,7 @@ class RowFactor:
         if self.finish().matrix is not None:
             return self.matrix
         if self._triangle is None:
-            self._triangle = linalg.update_qr(self.device.zeros(self.width, self.width), self.get_rows())
+            self._triangle = linalg.update_qr(self.device.zeros(self.width, self.width), self.get_equivalent_rows())
         return self._triangle
 
     def compute_residuals(self, B: Array, targets: Array) -> Array:
@@ -140,8 +142,8 @@ class RowFactor:
         targets : (m,) int64
             Column of the rows that is the target of each column of B.
         """
-        v = self._combine(B, targets)
-        rows = self.get_rows()
+        v = self._stack_coefficients(B, targets)
+        rows = self.get_equivalent_rows()
         return to_numpy(rows @ v if self.matrix is None else linalg.multiply_triangle(rows, v))
 
     def centre(self, residuals: Array) -> Array:
@@ -159,12 +161,13 @@ class RowFactor:
         """
         if not self.is_gram:
             return linalg.sum_column_squares(self.compute_residuals(B, targets)), np.zeros(len(targets), dtype=bool)
-        gram, v = self.get_gram(), self._combine(B, targets)
+        gram, v = self.get_gram(), self._stack_coefficients(B, targets)
         squares = to_numpy(linalg.sum_column_products(linalg.multiply_symmetric(gram, v), v))
         has_cancelled = squares < MIN_RELATIVE_REMAINDER * to_numpy(gram.diagonal())[targets]
         return np.maximum(squares, 0.0), has_cancelled
 
-    def _combine(self, B: Array, targets: Array) -> Any:
+    def _stack_coefficients(self, B: Array, targets: Array) -> Any:
+        """Stack B and −1 for each target, so that the rows [U | Y] times this matrix are the residuals U B − Y."""
         v = np.zeros((self.width, len(targets)), order="F")
         v[: len(B)], v[targets, np.arange(len(targets))] = B, -1.0
         return self.device.put(v)

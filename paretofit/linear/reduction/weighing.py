@@ -20,7 +20,7 @@ from paretofit.core import Array, RowKind
 from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
 from paretofit.linear.loo import compute_loo_residuals
 from paretofit.linear.reduction import linalg, native
-from paretofit.linear.reduction.conditioning import MinimumNormFactor, estimate_condition, invert
+from paretofit.linear.reduction.conditioning import MinimumNormFactor, estimate_condition, invert_reciprocal_condition
 from paretofit.linear.reduction.linalg import to_numpy
 from paretofit.linear.reduction.row_factor import RowFactor
 from paretofit.linear.reduction.whitening import WhitenedBasis
@@ -62,8 +62,9 @@ class ModelFit:
 
         The fit must have a triangle.
         """
-        w, P, columns = weights[kind][:, None], len(self.delta), self.triangle if self.basis is None else self.basis
-        U = rows[:, : 0 if columns is None else len(columns)] * w
+        w, P = weights[kind][:, None], len(self.delta)
+        q = len(np.asarray(self.triangle if self.basis is None else self.basis))
+        U = rows[:, :q] * w
         V = linalg.solve_rows(self.triangle, U if self.basis is None else U @ self.basis)
         return compute_loo_residuals(V, (rows[:, P:] - rows[:, :P] @ self.delta) * w, group) / w
 
@@ -74,14 +75,14 @@ class RowFactors:
 
     Attributes
     ----------
-    reduction : WhitenedBasis
-        Its whitening and baseline are those of the rows.
+    whitened_basis : WhitenedBasis
+        Whitening and baseline of the rows.
     by_kind : mapping of RowKind to RowFactor
     minimum_norm_factors : dict of int to MinimumNormFactor
         By number of columns; later fits reuse them.
     """
 
-    reduction: WhitenedBasis
+    whitened_basis: WhitenedBasis
     by_kind: dict[RowKind, RowFactor]
     minimum_norm_factors: dict[int, MinimumNormFactor] = field(default_factory=dict)
 
@@ -104,11 +105,11 @@ class RowFactors:
             if len(positions):
                 factor.grow(rows if len(positions) == len(rows) else rows[positions], multiplicity)
 
-    def square(self) -> None:
+    def convert_to_gram(self) -> None:
         """Replace triangles by Gram matrices, except for energies: they are few, and their residuals may be tiny."""
         for kind, factor in self.by_kind.items():
             if kind != RowKind.ENERGY:
-                factor.square()
+                factor.convert_to_gram()
 
     def weigh(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
         """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter.
@@ -116,16 +117,16 @@ class RowFactors:
         Without a ridge, models with more columns than rows need no triangle. If all factors are rows, the triangle
         therefore has only the columns of the largest of the other models.
         """
-        relative_weights, sizes = weights / weights.max(), self.reduction.whitened_sizes
+        relative_weights, sizes = weights / weights.max(), self.whitened_basis.whitened_sizes
         if self.is_gram:
             return WeightedFactor.from_grams(self, relative_weights)
         is_whole = with_ridge or any(factor.matrix is not None for factor in self.by_kind.values())
-        q = len(self.reduction.baseline) if is_whole else int(max(sizes[sizes <= self.n_rows], default=0))
-        return WeightedFactor.from_rows(self, relative_weights, q)
+        q = len(self.whitened_basis.baseline) if is_whole else int(max(sizes[sizes <= self.n_rows], default=0))
+        return WeightedFactor.from_triangles(self, relative_weights, q)
 
     def is_well_conditioned(self) -> bool:
         """Return whether Gram matrices of these rows, and of supersets, are accurate at the whitening weights."""
-        factor, P = self.weigh(self.reduction.weights), len(self.reduction.baseline)
+        factor, P = self.weigh(self.whitened_basis.weights), len(self.whitened_basis.baseline)
         return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
 
     def compute_rms(self, delta: Array) -> tuple[dict[RowKind, Array], Array]:
@@ -142,7 +143,7 @@ class RowFactors:
         has_cancelled : (n_fits * n_levels,) bool
             Where so many digits of a Gram matrix cancelled that triangles are needed.
         """
-        targets = len(delta) + np.arange(delta.shape[1]) % self.reduction.n_levels
+        targets = len(delta) + np.arange(delta.shape[1]) % self.whitened_basis.n_levels
         rms, has_cancelled = {}, np.zeros(delta.shape[1], dtype=bool)
         for kind, factor in self.by_kind.items():
             if factor.n:
@@ -153,10 +154,10 @@ class RowFactors:
     @cached_property
     def raw_rows(self) -> tuple[Array, Array, Array]:
         """Rows that are equivalent to those of all kinds, in raw columns, with their targets and kinds."""
-        factors = {kind: to_numpy(factor.get_rows()) for kind, factor in self.by_kind.items() if factor.n}
+        factors = {kind: to_numpy(factor.get_equivalent_rows()) for kind, factor in self.by_kind.items() if factor.n}
         kind = np.repeat(np.array(list(factors), dtype=np.int64), [len(rows) for rows in factors.values()])
-        U, Y = np.split(np.vstack(list(factors.values())), [len(self.reduction.baseline)], axis=1)
-        return self.reduction.whitening.to_raw_rows(U), Y + U @ self.reduction.baseline, kind
+        U, Y = np.split(np.vstack(list(factors.values())), [len(self.whitened_basis.baseline)], axis=1)
+        return self.whitened_basis.whitening.to_raw_rows(U), Y + U @ self.whitened_basis.baseline, kind
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class WeightedFactor:
 
     Attributes
     ----------
-    rows : RowFactors
+    factors : RowFactors
     weights : (3,) float64
         w_E, w_F, w_S, of which the largest is 1.
     R : (q, q) float64
@@ -176,34 +177,35 @@ class WeightedFactor:
         Whether the Cholesky factor of Gram matrices exists; true without Gram matrices.
     """
 
-    rows: RowFactors
+    factors: RowFactors
     weights: Array
     R: Array
     C: Array
     is_complete: bool = True
 
     @classmethod
-    def from_grams(cls, rows: RowFactors, weights: Array) -> WeightedFactor:
+    def from_grams(cls, factors: RowFactors, weights: Array) -> WeightedFactor:
         """Add Gram matrices of all kinds, and factorise the sum."""
-        P = len(rows.reduction.baseline)
-        M = sum(float(weights[kind] ** 2) * factor.get_gram() for kind, factor in rows.by_kind.items())
+        P = len(factors.whitened_basis.baseline)
+        M = sum(float(weights[kind] ** 2) * factor.get_gram() for kind, factor in factors.by_kind.items())
         cholesky, valid_size = linalg.factorise_cholesky(M[:P, :P])
         R, c = np.asfortranarray(to_numpy(cholesky)), to_numpy(M[:P, P:])
         is_complete = valid_size == P
         C = scipy.linalg.solve_triangular(R, c, trans=1, check_finite=False) if is_complete else c
-        return cls(rows, weights, R, C, is_complete)
+        return cls(factors, weights, R, C, is_complete)
 
     @classmethod
-    def from_rows(cls, rows: RowFactors, weights: Array, q: int) -> WeightedFactor:
+    def from_triangles(cls, factors: RowFactors, weights: Array, q: int) -> WeightedFactor:
         """Fold the triangles, or the rows, of all kinds into one triangle of the first q columns."""
-        theta = rows.reduction.baseline
-        (first, largest), *others = sorted(rows.by_kind.items(), key=lambda item: -item[1].n)
+        theta = factors.whitened_basis.baseline
+        (largest_kind, largest), *others = sorted(factors.by_kind.items(), key=lambda item: -item[1].n)
         if q == len(theta):
-            R = float(weights[first]) * largest.get_triangle()
+            R = float(weights[largest_kind]) * largest.get_triangle()
         else:  # all factors are rows
-            R, others = largest.device.zeros(*(q + theta.shape[1],) * 2), [(first, largest), *others]
+            R = largest.device.zeros(*(q + theta.shape[1],) * 2)
+            others = [(largest_kind, largest), *others]
         for kind, factor in others:
-            A = float(weights[kind]) * factor.get_rows()
+            A = float(weights[kind]) * factor.get_equivalent_rows()
             if q < len(theta):
                 A = linalg.concatenate(
                     [A[:, :q], A[:, len(theta) :] + A[:, q : len(theta)] @ largest.device.put(theta[q:])], 1
@@ -211,7 +213,7 @@ class WeightedFactor:
             if factor.n:
                 R = linalg.update_qr(R, A, 0 if factor.matrix is None else len(R))
         R = to_numpy(R)
-        return cls(rows, weights, np.asfortranarray(R[:q, :q]), R[:q, q:])
+        return cls(factors, weights, np.asfortranarray(R[:q, :q]), R[:q, q:])
 
     def fit(self, size_index: int, ridge: float = 0.0) -> ModelFit | None:
         """Fit all levels at one of the reduction's sizes.
@@ -228,17 +230,17 @@ class WeightedFactor:
         ModelFit or None
             None if the factors are Gram matrices and too ill-conditioned, so that triangles are needed.
         """
-        reduction = self.rows.reduction
-        p, q = int(reduction.sizes[size_index]), int(reduction.whitened_sizes[size_index])
-        if self.rows.is_gram and not self.estimate_gram_condition(q) < MAX_CONDITION:
+        basis = self.factors.whitened_basis
+        p, q = int(basis.sizes[size_index]), int(basis.whitened_sizes[size_index])
+        if self.factors.is_gram and not self.estimate_gram_condition(q) < MAX_CONDITION:
             return None
         if ridge > 0:
             return self._fit_ridge(p, q, ridge)
-        if self.rows.n_rows < p:
+        if self.factors.n_rows < p:
             return self._fit_minimum_norm(p)
-        scale = self._approximate_scale[reduction.whitening.retained_columns[:q]]
-        condition = estimate_condition([self.R, reduction.whitening.R], scale)
-        if condition * compute_rank_tolerance((self.rows.n_rows, p)) * RANK_MARGIN >= 1:
+        scale = self._approximate_scale[basis.whitening.retained_columns[:q]]
+        condition = estimate_condition([self.R, basis.whitening.R], scale)
+        if condition * compute_rank_tolerance((self.factors.n_rows, p)) * RANK_MARGIN >= 1:
             return self._fit_minimum_norm(p)
         return self._fit_factor(q, condition)
 
@@ -252,7 +254,7 @@ class WeightedFactor:
 
     def _fit_factor(self, q: int, condition: float) -> ModelFit:
         """Fit a model whose columns are independent, by a triangular solve with the leading block."""
-        theta, R = self.rows.reduction.baseline, self.R[:q, :q]
+        theta, R = self.factors.whitened_basis.baseline, self.R[:q, :q]
         rhs = self.C[:q] + self.R[:q, q:] @ theta[q : len(self.R)]
         delta = -theta
         delta[:q] = scipy.linalg.solve_triangular(R, rhs, check_finite=False)
@@ -263,47 +265,48 @@ class WeightedFactor:
 
         The norms are those of weighted columns, or of unweighted ones if there are fewer rows than columns.
         """
-        rows, P, cache = self.rows, len(self.rows.reduction.baseline), self.rows.minimum_norm_factors
-        if rows.is_gram or sum(min(factor.n, factor.width) for factor in rows.by_kind.values()) > 2 * P:
+        factors, P, cache = self.factors, len(self.factors.whitened_basis.baseline), self.factors.minimum_norm_factors
+        if factors.is_gram or sum(min(factor.n, factor.width) for factor in factors.by_kind.values()) > 2 * P:
             cache, weights = {}, np.ones(P)  # the weighted triangle has fewer rows, but serves only these weights
-            X, Y = rows.reduction.whitening.to_raw_rows(self.R), self.C + self.R @ rows.reduction.baseline
+            X = factors.whitened_basis.whitening.to_raw_rows(self.R)
+            Y = self.C + self.R @ factors.whitened_basis.baseline
         else:
-            X, Y, kind = rows.raw_rows
+            X, Y, kind = factors.raw_rows
             weights = self.weights[kind]
         factor = cache.get(p)
-        if factor is None or rows.n_rows >= p:  # then the scale depends on the weights
-            scale = compute_column_scales(X[:, :p] if rows.n_rows < p else X[:, :p] * weights[:, None])
+        if factor is None or factors.n_rows >= p:  # then the scale depends on the weights
+            scale = compute_column_scales(X[:, :p] if factors.n_rows < p else X[:, :p] * weights[:, None])
             factor = MinimumNormFactor.from_rows(X[:, :p], scale, None if factor is None else factor.null_vectors)
             cache[p] = factor
         return self._convert_to_fit(p, factor.solve(Y, weights), factor.rank, factor.condition)
 
     def _convert_to_fit(self, p: int, beta: Array, rank: int, condition: float, *arrays: Array) -> ModelFit:
         """Convert raw coefficients ``(p, n_levels)`` to a fit; `arrays` are its triangle and basis, if any."""
-        reduction = self.rows.reduction
-        delta = reduction.whitening.unwhitening[:, :p] @ beta - reduction.baseline
+        basis = self.factors.whitened_basis
+        delta = basis.whitening.unwhitening[:, :p] @ beta - basis.baseline
         return ModelFit(delta, rank, condition, FACTOR if rank == p else RANK_REVEALING, *arrays)
 
     @cached_property
     def _approximate_scale(self) -> Array:
         """Norms of the weighted raw columns of all training rows, ``(p,)``, for estimates of condition numbers."""
-        norms = self.rows.reduction.train_norms
-        squares = np.sum([self.weights[kind] ** 2 * norm for kind, norm in norms.items()], axis=0)
+        squared_norms = self.factors.whitened_basis.train_squared_norms
+        squares = np.sum([self.weights[kind] ** 2 * values for kind, values in squared_norms.items()], axis=0)
         return np.sqrt(np.where(squares > 0, squares, 1.0))
 
     def _fit_ridge(self, p: int, q: int, ridge: float) -> ModelFit:
         """Fit with a ridge, whose rows are folded together with the triangle in raw columns of unit norm."""
-        reduction = self.rows.reduction
-        T, Y = reduction.whitening.to_raw_rows(self.R)[:q, :p], self.C + self.R @ reduction.baseline[: len(self.R)]
-        scale, penalised = compute_column_scales(T), np.arange(reduction.unpenalised, p)
+        basis = self.factors.whitened_basis
+        T, Y = basis.whitening.to_raw_rows(self.R)[:q, :p], self.C + self.R @ basis.baseline[: len(self.R)]
+        scale, penalised = compute_column_scales(T), np.arange(basis.n_unpenalised, p)
         triangle = np.zeros((p + Y.shape[1],) * 2, order="F")
         triangle[penalised, penalised] = np.sqrt(ridge)
         native.update_qr(triangle, np.hstack([T / scale, Y[:q]]), q)
         S, rhs = triangle[:p, :p], triangle[:p, p:]
-        condition, rank = invert(estimate_reciprocal_condition(S)), p
-        if condition * compute_rank_tolerance((self.rows.n_rows + len(penalised), p)) >= 1:
+        condition, rank = invert_reciprocal_condition(estimate_reciprocal_condition(S)), p
+        if condition * compute_rank_tolerance((self.factors.n_rows + len(penalised), p)) >= 1:
             factor = MinimumNormFactor.from_rows(S, np.ones(p))
             gamma, condition, rank = factor.solve(rhs, np.ones(p)), factor.condition, factor.rank
         else:
             gamma = scipy.linalg.solve_triangular(S, rhs, check_finite=False)
-        arrays = (S, reduction.whitening.unwhitening[:q, :p] / scale) if rank == p else ()
+        arrays = (S, basis.whitening.unwhitening[:q, :p] / scale) if rank == p else ()
         return self._convert_to_fit(p, gamma / scale[:, None], rank, condition, *arrays)

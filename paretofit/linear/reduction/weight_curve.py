@@ -72,22 +72,22 @@ class WeightPath:
         level_index : int
             Position of the level.
         force_per_energy : float
-            Force error (eV/Å) that counts as much as an energy error of 1 eV/atom.
+            Force error (eV/Å) that counts as much as an energy error of 1 eV/atom, in 1/Å.
 
         Raises
         ------
         InputError
-            If the preference is not a positive number.
+            If `force_per_energy` is not a positive number.
         """
         if not (np.isfinite(force_per_energy) and force_per_energy > 0):
-            raise InputError(f"the preference must be a positive number of Å⁻¹; got {force_per_energy}")
+            raise InputError(f"force_per_energy must be a positive number, in 1/Å; got {force_per_energy}")
         total = self.energy[error_type][:, level_index] + self.force[error_type][:, level_index] / force_per_energy
         return float(self.ratio[np.argmin(total)])
 
 
 def compute_weight_path(
     reduction: Reduction,
-    rows: RowFactors,
+    factors: RowFactors,
     size_index: int,
     *,
     ratio_limits: tuple[float, float] = (0.1, 1000.0),
@@ -98,7 +98,7 @@ def compute_weight_path(
     Parameters
     ----------
     reduction : Reduction
-    rows : RowFactors
+    factors : RowFactors
         Factors of the training subset; ``reduction.train`` for the whole training set.
     size_index : int
         Position among the reduction's sizes.
@@ -120,14 +120,14 @@ def compute_weight_path(
         raise InputError(
             f"ratio_limits must be positive and ascending, with at least two points; got {ratio_limits} and {n_points}"
         )
-    if not all(kind in rows.by_kind and rows.by_kind[kind].n for kind in KIND_NAMES):
+    if not all(kind in factors.by_kind and factors.by_kind[kind].n for kind in KIND_NAMES):
         raise InputError("a weight path requires energy rows and force rows")
     middle_ratio = float(np.sqrt(low * high))
-    basis = _PathBasis.from_rows(rows, int(rows.reduction.whitened_sizes[size_index]), middle_ratio)
+    basis = _PathBasis.from_factors(factors, int(factors.whitened_basis.whitened_sizes[size_index]), middle_ratio)
     if basis is None:
         return None
     ratio = np.geomspace(low, high, n_points)
-    errors = [_measure_errors(reduction, rows, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
+    errors = [_measure_errors(reduction, factors, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
     curves = [
         {name: np.array([point[kind, name] for point in errors]) for name in ERROR_TYPES}
         for kind in KIND_NAMES.values()
@@ -141,6 +141,17 @@ class _PathBasis:
 
     With the triangle R of both at a middle ratio, V diagonalises R⁻ᵀ w_E² U_EᵀU_E R⁻¹ = V Λ Vᵀ; at a ratio √t times
     the middle one, coefficients are R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² U_EᵀY_E + w_F² U_FᵀY_F).
+
+    Attributes
+    ----------
+    theta : (P, n_levels) float64
+        Baseline of the whitening.
+    vectors : (p, p) float64
+        R⁻¹ V.
+    energy_share : (p,) float64
+        Diagonal of Λ: the share of the energy rows in each component.
+    energy_rhs, force_rhs : (p, n_levels) float64
+        Vᵀ R⁻ᵀ w_E² U_EᵀY_E and Vᵀ R⁻ᵀ w_F² U_FᵀY_F.
     """
 
     theta: Array
@@ -150,18 +161,18 @@ class _PathBasis:
     force_rhs: Array
 
     @classmethod
-    def from_rows(cls, rows: RowFactors, p: int, middle_ratio: float) -> _PathBasis | None:
+    def from_factors(cls, factors: RowFactors, p: int, middle_ratio: float) -> _PathBasis | None:
         """Compute the basis R⁻¹ V, Λ, and the right-hand sides; None if R is singular or too ill-conditioned."""
-        factors = RowFactors(rows.reduction, {kind: rows.by_kind[kind] for kind in KIND_NAMES})
-        weights, theta = np.array([middle_ratio, 1.0, 1.0]) / max(middle_ratio, 1.0), rows.reduction.baseline
-        factor, P = factors.weigh(weights), len(theta)
+        by_kind, theta = {kind: factors.by_kind[kind] for kind in KIND_NAMES}, factors.whitened_basis.baseline
+        weights, P = np.array([middle_ratio, 1.0, 1.0]) / max(middle_ratio, 1.0), len(theta)
+        factor = RowFactors(factors.whitened_basis, by_kind).weigh(weights)
         if not factor.estimate_gram_condition(p) < MAX_CONDITION:
             return None
-        parts = [weights[kind] * to_numpy(rows.by_kind[kind].get_rows()) for kind in KIND_NAMES]
-        energies = solve_rows(factor.R[:p, :p], parts[0][:, :p])
-        eigenvalues, V = scipy.linalg.eigh(energies.T @ energies, check_finite=False)
+        weighted_rows = [weights[kind] * to_numpy(by_kind[kind].get_equivalent_rows()) for kind in KIND_NAMES]
+        energy_rows = solve_rows(factor.R[:p, :p], weighted_rows[0][:, :p])
+        eigenvalues, V = scipy.linalg.eigh(energy_rows.T @ energy_rows, check_finite=False)
         vectors = scipy.linalg.solve_triangular(factor.R[:p, :p], V, check_finite=False)
-        rhs = ((A[:, :p] @ vectors).T @ (A[:, P:] + A[:, p:P] @ theta[p:]) for A in parts)
+        rhs = ((A[:, :p] @ vectors).T @ (A[:, P:] + A[:, p:P] @ theta[p:]) for A in weighted_rows)
         return cls(theta, vectors, np.clip(eigenvalues, 0.0, 1.0), *rhs)  # outside [0, 1] only by rounding
 
     def fit(self, t: float) -> Array:
@@ -172,9 +183,9 @@ class _PathBasis:
         return delta
 
 
-def _measure_errors(reduction: Reduction, rows: RowFactors, delta: Array) -> dict[tuple[str, str], Array]:
+def _measure_errors(reduction: Reduction, factors: RowFactors, delta: Array) -> dict[tuple[str, str], Array]:
     """Measure the errors of a fit by kind of row and type of error."""
-    train, test = rows.compute_rms(delta)[0], reduction.compute_test_rms(delta)
+    train, test = factors.compute_rms(delta)[0], reduction.compute_test_rms(delta)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
         values = train[kind], test[kind].own_level, test[kind].reference_level

@@ -19,7 +19,7 @@ from paretofit.linear.reduction.linalg import CPU, Device, concatenate, solve_ro
 
 MAX_DEPENDENT_RESIDUAL = 1e-12  # relative residual below which a column is dependent on earlier ones: pure rounding
 WHITENING_ROWS = 128  # rows that are whitened at once: rounding may depend on the number, so it is always the same
-MAX_ZERO_COLUMN = 1e-14  # a column of norm below this fraction of its norm in all rows counts as zero
+MAX_RELATIVE_ZERO_NORM = 1e-14  # a column of norm below this fraction of its norm in all rows counts as zero
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ class Whitening:
             If all columns are zero.
         """
         is_dependent = np.abs(np.diag(T)[:p]) <= MAX_DEPENDENT_RESIDUAL * np.linalg.norm(T[:, :p], axis=0)
-        retained, dropped = np.flatnonzero(~is_dependent), np.flatnonzero(is_dependent)
-        if not retained.size:
+        retained_columns, dropped_columns = np.flatnonzero(~is_dependent), np.flatnonzero(is_dependent)
+        if not retained_columns.size:
             raise InputError("all columns of the design are zero")
-        if dropped.size:
-            T = update_qr(CPU.zeros(*T.shape), T[:, [*retained, *dropped, *range(p, len(T))]])
-        P = len(retained)
-        return cls(retained, dropped, np.asfortranarray(T[:P, :P]), T[:P, P:p].copy()), T[:P, p:].copy()
+        if dropped_columns.size:
+            T = update_qr(CPU.zeros(*T.shape), T[:, [*retained_columns, *dropped_columns, *range(p, len(T))]])
+        P = len(retained_columns)
+        return cls(retained_columns, dropped_columns, np.asfortranarray(T[:P, :P]), T[:P, P:p].copy()), T[:P, p:].copy()
 
     @property
     def unwhitening(self) -> Array:
@@ -92,15 +92,15 @@ class Whitening:
         R = np.asfortranarray(to_numpy(self.R)[:q, :q])
         X[:, self.retained_columns[:q]] = blas.dtrmm(1.0, R, U, side=1)
         X[:, self.dropped_columns] = U @ self.dropped_coefficients[:q]
-        sizes = np.linalg.norm(self.unwhitening, axis=0)
-        X[:, np.linalg.norm(X, axis=0) <= MAX_ZERO_COLUMN * sizes] = 0.0
+        norms = np.linalg.norm(self.unwhitening, axis=0)
+        X[:, np.linalg.norm(X, axis=0) <= MAX_RELATIVE_ZERO_NORM * norms] = 0.0
         return X
 
     def select_columns(self, X: Any) -> Any:
         """Return the retained columns of X, ``(n, P)``, without a copy if no column is dropped."""
         return X[:, self.retained_columns] if len(self.dropped_columns) else X[:, : len(self.retained_columns)]
 
-    def to_raw(self, coefficients: Any) -> Array:
+    def to_raw_coefficients(self, coefficients: Any) -> Array:
         """Convert whitened coefficients, ``(p, n)``, to those of the first p retained raw columns, ``(p, n)``."""
         p = len(coefficients)
         R = np.asfortranarray(to_numpy(self.R)[:p, :p])
@@ -133,7 +133,7 @@ class WhitenedBasis:
         w_E, w_F, w_S of the whitening.
     baseline : (P, n_levels) float64
         Whitened coefficients θ of a fit of each level, whose residuals are the targets of whitened rows.
-    train_norms : mapping of RowKind to (p,) float64
+    train_squared_norms : mapping of RowKind to (p,) float64
         Squared norms of the raw columns of the training rows.
     unpenalised : int
         Number of leading columns of X without ridge penalty.
@@ -143,8 +143,8 @@ class WhitenedBasis:
     whitening: Whitening
     weights: Array
     baseline: Any
-    train_norms: dict[RowKind, Array]
-    unpenalised: int
+    train_squared_norms: dict[RowKind, Array]
+    n_unpenalised: int
 
     @property
     def whitened_sizes(self) -> Array:
@@ -166,8 +166,8 @@ class WhitenedBasis:
         On the processor, rows are whitened in groups of `WHITENING_ROWS`, so that results do not depend on the size of
         X, if X starts at a multiple of this number in the design.
         """
-        step, units = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
-        for k in range(0, len(X), step):
-            U = self.whitening.apply(X[k : k + step])
-            units.append(concatenate([U, Y[k : k + step] - U @ self.baseline], 1))
-        return concatenate(units, 0) if units else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))
+        size, groups = WHITENING_ROWS if isinstance(X, np.ndarray) else len(X), []
+        for k in range(0, len(X), size):
+            U = self.whitening.apply(X[k : k + size])
+            groups.append(concatenate([U, Y[k : k + size] - U @ self.baseline], 1))
+        return concatenate(groups, 0) if groups else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))

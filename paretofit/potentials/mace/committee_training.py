@@ -71,9 +71,9 @@ def train_mace_committee(
     calibration, roles = calibrate_committee(committee, structures, calibration_set, context)
     grades = fit_environment_grades(committee.elements, structures, descriptors)
     uncertainty = Uncertainty(METHOD, calibration, grades, None, 1.0, roles, coverage, level, len(models))
-    calibrated = replace(committee, uncertainty=uncertainty)
-    calibrated.write(folder)
-    return calibrated
+    calibrated_committee = replace(committee, uncertainty=uncertainty)
+    calibrated_committee.write(folder)
+    return calibrated_committee
 
 
 def _store_models(members: Sequence[TrainedMember], folder: Path) -> tuple[Path, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ase import Atoms
 
-from paretofit.core import InputError, one_line, suggest_match
+from paretofit.core import InputError, join_lines, suggest_match
 
 LOAD_ERRORS = OSError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, ImportError, UnpicklingError
 
@@ -73,7 +73,7 @@ def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
             with redirect_stderr(stderr):
                 parser.parse_args(["--name=check", *option_arguments])
         except SystemExit as error:
-            reason = one_line(stderr.getvalue().strip().rpartition("error: ")[2])
+            reason = join_lines(stderr.getvalue().strip().rpartition("error: ")[2])
             raise InputError(f"'options.{name}': mace_run_train rejects {value!r} ({reason})") from error
         arguments += option_arguments
     return arguments
@@ -94,7 +94,7 @@ def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: 
         try:
             return MACECalculator(model_paths=list(models), device=device, default_dtype=dtype, **keywords)
         except LOAD_ERRORS as error:
-            raise InputError(f"{models[0]} cannot be loaded as a MACE model: {one_line(error)}") from error
+            raise InputError(f"{models[0]} cannot be loaded as a MACE model: {join_lines(error)}") from error
 
 
 def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:

@@ -70,21 +70,23 @@ class MacePotential(CommitteePotential):
             If a file is missing or corrupt, or networks are not trusted.
         """
         folder = Path(path).parent if Path(path).name == MACE_FILE else Path(path)
-        file = folder / MACE_FILE
+        record_file = folder / MACE_FILE
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = json.loads(record_file.read_text(encoding="utf-8"))
             _check_record(record)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise_system_error(error, file)
-            raise InputError(f"{file} is not a complete MACE committee ({error}); train it again") from error
+            raise_system_error(error, record_file)
+            raise InputError(f"{record_file} is not a complete MACE committee ({error}); train it again") from error
         models = tuple(folder / Path(name).name for name in record["models"])
         elements, device, dtype = tuple(record["elements"]), record["device"], record["dtype"]
         if missing_files := [str(model) for model in models if not model.is_file()]:
-            raise InputError(f"{missing_files[0]}, which is listed in {file}, does not exist; restore it from a copy")
+            raise InputError(
+                f"{missing_files[0]}, which is listed in {record_file}, does not exist; restore it from a copy"
+            )
         with permit_unpickling(allow_pickle):
-            check_trust(file, list(map(hash_file, models)), record.get("sha256"), record.get("signature"))
-        committee = folder / COMMITTEE_FILE
-        uncertainty = read_uncertainty(committee) if committee.is_file() else None
+            check_trust(record_file, list(map(hash_file, models)), record.get("sha256"), record.get("signature"))
+        committee_file = folder / COMMITTEE_FILE
+        uncertainty = read_uncertainty(committee_file) if committee_file.is_file() else None
         return cls(models, elements, device, dtype, uncertainty, record)
 
     def write(self, folder: Path) -> None:
@@ -106,7 +108,7 @@ class MacePotential(CommitteePotential):
     @property
     def n_parameters(self) -> int:
         """Number of parameters of one network."""
-        network = self.member(0)._load().models[0]  # noqa: SLF001  (the same class)
+        network = self.get_member(0)._load().models[0]  # noqa: SLF001  (the same class)
         return sum(int(parameter.numel()) for parameter in network.parameters())
 
     @property
@@ -121,7 +123,7 @@ class MacePotential(CommitteePotential):
             return "unknown epochs"
         return f"{counts[0]} epochs" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} epochs"
 
-    def training_table(self) -> tuple[dict[str, Any], ...]:
+    def build_training_table(self) -> tuple[dict[str, Any], ...]:
         """Return a row for the training of each member, with validation errors in meV/atom and meV/Å."""
         names = ("seed", "epochs", "best_epoch", "stage_two", "stopped_early", "warm_start", "seconds")
         return tuple(
@@ -154,7 +156,7 @@ class MacePotential(CommitteePotential):
         """Return the committee without its uncertainty."""
         return replace(self, uncertainty=None)
 
-    def member(self, k: int) -> MacePotential:
+    def get_member(self, k: int) -> MacePotential:
         """Return one member as a single potential."""
         if not 0 <= k < len(self.models):
             raise InputError(f"unknown member {k}; the committee has members 0 to {len(self.models) - 1}")
@@ -190,7 +192,7 @@ class MacePotential(CommitteePotential):
 
         Double precision is used, because features are so similar that rounding errors of float32 would dominate grades.
         """
-        calculator = replace(self.member(0), dtype="float64")._load()  # noqa: SLF001  (the same class)
+        calculator = replace(self.get_member(0), dtype="float64")._load()  # noqa: SLF001  (the same class)
         with limit_torch_threads():
             structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)  # without info
             features = calculator.get_descriptors(structure, invariants_only=True)
@@ -199,11 +201,11 @@ class MacePotential(CommitteePotential):
     def _load(self) -> Any:
         return _load_cached(tuple(map(str, self.models)), self.device, self.dtype)
 
-    def calculator(self, *, include_members: bool = False) -> MaceCalculator:
+    def create_calculator(self, *, include_members: bool = False) -> MaceCalculator:
         """Create an ASE calculator for the mean, with error bars and grades; see `CommitteeCalculator`."""
         return MaceCalculator(self, include_members=include_members)
 
-    def calculator_factory(self) -> partial[Any]:
+    def get_calculator_factory(self) -> partial[Any]:
         """Return a picklable function without arguments that creates MACE's calculator for these networks."""
         return partial(load_calculator, tuple(map(str, self.models)), self.device, self.dtype)
 
@@ -241,7 +243,7 @@ class MaceCalculator(CommitteeCalculator):
 
     def __init__(self, potential: MacePotential, *, include_members: bool = False) -> None:
         super().__init__(potential, include_members=include_members)
-        self._mace = potential.calculator_factory()()
+        self._mace = potential.get_calculator_factory()()
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
         results = compute_results(self._mace, atoms)

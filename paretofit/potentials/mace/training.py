@@ -81,12 +81,12 @@ def _prepare_members(
     """Write the training files, draw the seeds of the members, and return the training of each member."""
     files = data.write(folder, settings.r_max)
     options = _build_options(settings, data, files, folder)
-    shared = [hash_file(file) for file in files], build_option_arguments(settings.options), is_unpickling_permitted()
+    inputs = ([hash_file(file) for file in files], build_option_arguments(settings.options), is_unpickling_permitted())
     # the 7 keeps these random numbers apart from others that are drawn with the same seed
     seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, MAX_ATTEMPTS)).tolist()
     models = [*warm_start_models[: settings.members], *[None] * (settings.members - len(warm_start_models))]
     return [
-        MemberTraining(settings, folder / f"member_{k}", list(map(str, seeds[k])), options, models[k], *shared)
+        MemberTraining(settings, folder / f"member_{k}", list(map(str, seeds[k])), options, models[k], *inputs)
         for k in range(settings.members)
     ]
 

@@ -44,8 +44,8 @@ class MaceData:
         InputError
             If there is none in one of the sets.
         """
-        for labelled, purpose in ((self.training_set, "train"), (self.validation_set, "validate")):
-            if not any(len(atoms) > 1 for atoms in labelled.structures):
+        for labelled_structures, purpose in ((self.training_set, "train"), (self.validation_set, "validate")):
+            if not any(len(atoms) > 1 for atoms in labelled_structures.structures):
                 raise InputError(
                     f"no labelled configuration with at least two atoms to {purpose} a network; add labels"
                 )
@@ -70,9 +70,9 @@ class MaceData:
         paths = folder / "train.extxyz", folder / "validate.extxyz"
         folder.mkdir(parents=True, exist_ok=True)
         sets = (self.training_set, self.sample_weights), (self.validation_set, None)
-        for path, (labelled, weights) in zip(paths, sets, strict=True):
-            factors = np.ones((len(labelled.structures), 2)) if weights is None else weights
-            rows = zip(labelled.structures, labelled.labels, factors, strict=True)
+        for path, (labelled_structures, weights) in zip(paths, sets, strict=True):
+            factors = np.ones((len(labelled_structures.structures), 2)) if weights is None else weights
+            rows = zip(labelled_structures.structures, labelled_structures.labels, factors, strict=True)
             _write_frames(path, [build_mace_frame(*row) for row in rows if not measure_isolation(row[0], r_max)])
         return paths
 
@@ -129,23 +129,23 @@ def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str
     """
     structures, elements = data.training_set.structures, data.elements
     energies = np.array([float(label.energy) for label in data.training_set.labels])
-    isolation = [measure_isolation(atoms, settings.r_max) for atoms in structures]
-    isolated = sorted((k for k, distance in enumerate(isolation) if distance), key=isolation.__getitem__)
-    atomic = {structures[k].symbols[0]: float(energies[k]) for k in isolated}  # the last is from the largest box
-    atomic = {symbol: energy for symbol, energy in {**atomic, **settings.isolated_atoms}.items() if symbol in elements}
-    base = dict.fromkeys(elements, 0.0)
-    if len(atomic) < len(elements) and settings.foundation is not None:  # known energies have another zero
-        base, predictions = _predict_with_foundation(settings, data)
-        energies, atomic = energies - predictions, {}
-    columns = [k for k, symbol in enumerate(elements) if symbol not in atomic]
+    distances = [measure_isolation(atoms, settings.r_max) for atoms in structures]
+    positions = sorted((k for k, distance in enumerate(distances) if distance), key=distances.__getitem__)
+    known = {structures[k].symbols[0]: float(energies[k]) for k in positions}  # the last is from the largest box
+    known = {symbol: energy for symbol, energy in {**known, **settings.isolated_atoms}.items() if symbol in elements}
+    zeros = dict.fromkeys(elements, 0.0)
+    if len(known) < len(elements) and settings.foundation is not None:  # known energies have another zero
+        zeros, predictions = _predict_with_foundation(settings, data)
+        energies, known = energies - predictions, {}
+    columns = [k for k, symbol in enumerate(elements) if symbol not in known]
     if columns:
-        rows = [k for k, distance in enumerate(isolation) if not distance]
+        rows = [k for k, distance in enumerate(distances) if not distance]
         counts = np.array([[structures[k].symbols.count(symbol) for symbol in elements] for k in rows])
         fractions = counts / counts.sum(axis=1, keepdims=True)
-        residual = energies[rows] / counts.sum(axis=1) - fractions @ [atomic.get(symbol, 0.0) for symbol in elements]
-        solution = np.linalg.lstsq(fractions[:, columns], residual, rcond=None)[0]
-        atomic |= {elements[k]: float(energy) for k, energy in zip(columns, solution, strict=True)}
-    return {symbol: base[symbol] + atomic[symbol] for symbol in elements}
+        residuals = energies[rows] / counts.sum(axis=1) - fractions @ [known.get(symbol, 0.0) for symbol in elements]
+        solution = np.linalg.lstsq(fractions[:, columns], residuals, rcond=None)[0]
+        known |= {elements[k]: float(energy) for k, energy in zip(columns, solution, strict=True)}
+    return {symbol: zeros[symbol] + known[symbol] for symbol in elements}
 
 
 def _predict_with_foundation(settings: MaceSettings, data: MaceData) -> tuple[dict[str, float], Array]:

@@ -119,15 +119,16 @@ class MemberTraining:
             stored_inputs = None
         if not isinstance(stored_inputs, dict):  # missing or corrupt, or written by an earlier version
             stored_inputs = {"digest": stored_inputs}
-        stored_digest, is_mine = stored_inputs.get("digest"), is_signed([digest], stored_inputs.get("signature"))
-        if stored_digest == digest and not (is_mine or self.allow_pickle):
+        stored_digest = stored_inputs.get("digest")
+        is_signed_by_user = is_signed([digest], stored_inputs.get("signature"))
+        if stored_digest == digest and not (is_signed_by_user or self.allow_pickle):
             raise InputError(f"the networks in {self.folder} were not trained by this user on this computer; {REMEDY}")
         if stored_digest != digest:
             shutil.rmtree(self.folder, ignore_errors=True)
             remove_file(self._record_path)
             remove_file(self._model_path)
             self.folder.mkdir(parents=True)
-        if not is_mine:
+        if not is_signed_by_user:
             inputs = {"digest": digest, "signature": sign_digests([digest])}
             write_text(self.folder / "inputs.json", json.dumps(inputs) + "\n")
         try:
@@ -240,8 +241,8 @@ class MemberTraining:
         return {epoch: errors for epoch, errors in self.history.items() if epoch >= start} or self.history
 
     def _find_best_epoch(self) -> int:
-        stage = self._select_last_stage()
-        return min(stage, key=lambda epoch: stage[epoch]["loss"])
+        stage_errors = self._select_last_stage()
+        return min(stage_errors, key=lambda epoch: stage_errors[epoch]["loss"])
 
     def _can_stop(self) -> bool:
         """Return whether the validation loss has not decreased for `patience` epochs of the last stage."""

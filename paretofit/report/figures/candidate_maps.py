@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array
 from paretofit.report.figures import style
-from paretofit.structures import nearest_distance
+from paretofit.structures import find_nearest_distance
 
 TSNE_SEED = 1  # constant, because the map is an illustration and not a result
 MAX_PERPLEXITY = 30.0
@@ -123,5 +123,5 @@ def tabulate_candidates(structures: Sequence[Atoms], describe: Callable[[Atoms],
     return table.assign(
         kind=[str(atoms.info.get("config_type", "-")) for atoms in structures],
         volume_per_atom=[atoms.cell.volume / len(atoms) if atoms.pbc.all() else np.nan for atoms in structures],
-        nearest_distance=[nearest_distance(atoms) for atoms in structures],
+        nearest_distance=[find_nearest_distance(atoms) for atoms in structures],
     )
