@@ -5,7 +5,7 @@ planner evaluates every setting for every number of configurations that the budg
 the limits, and selects the option with the lowest error. The table need not come from a study.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,11 @@ class Limits:
 
 
 def tabulate_options(
-    results: pd.DataFrame, *, budget: float | None = None, extrapolation_factor: float = DEFAULT_EXTRAPOLATION_FACTOR
+    results: pd.DataFrame,
+    *,
+    budget: float | Sequence[float] | None = None,
+    extrapolation_factor: float = DEFAULT_EXTRAPOLATION_FACTOR,
+    max_sizes: int = MAX_SIZES,
 ) -> pd.DataFrame:
     """Tabulate the expected errors and costs of every setting for many numbers of configurations.
 
@@ -71,10 +75,14 @@ def tabulate_options(
     results : pandas.DataFrame
         A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step`` and
         ``ridge`` are optional. Rows with errors that are not finite are ignored.
-    budget : float, optional
-        Cost of all labels, s. The options include the largest number of configurations that the budget pays for.
+    budget : float or sequence of float, optional
+        Cost of all labels, s. The options include the largest number of configurations that each budget pays for. As
+        errors are interpolated linearly in log(error) against log(n), the best option within a budget is at this number
+        or at a measured one, whatever `max_sizes` is.
     extrapolation_factor : float
         Largest number of configurations as a multiple of the largest measured one, at least 1.
+    max_sizes : int
+        Numbers of configurations for each setting, in addition to these.
 
     Returns
     -------
@@ -92,8 +100,9 @@ def tabulate_options(
         raise InputError(f"'extrapolation_factor' must be at least 1 (no extrapolation); got {extrapolation_factor:g}")
     table = _select_usable_rows(results)
     reference_level = find_reference_level(table)
+    budgets = [] if budget is None else np.atleast_1d(budget).tolist()
     tables = [
-        _tabulate_setting(setting, rows, reference_rows, reference_level, budget, extrapolation_factor)
+        _tabulate_setting(setting, rows, reference_rows, reference_level, (budgets, extrapolation_factor, max_sizes))
         for setting, rows, reference_rows in _group_settings(table, reference_level)
     ]
     options: pd.DataFrame = pd.concat(tables, ignore_index=True)
@@ -256,16 +265,20 @@ def _build_curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, 
 
 
 def _list_sizes(
-    measured_sizes: np.ndarray, unit_costs: np.ndarray, budget: float | None, extrapolation_factor: float
+    measured_sizes: np.ndarray,
+    unit_costs: np.ndarray,
+    budgets: Sequence[float],
+    extrapolation_factor: float,
+    max_sizes: int,
 ) -> np.ndarray:
-    """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within the budget."""
+    """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within each budget."""
     smallest, largest = measured_sizes[0], np.floor(measured_sizes[-1] * extrapolation_factor + 1e-9)
     every_size = np.arange(smallest, largest + 1) if largest < 1e5 else np.geomspace(smallest, largest, 10**5).round()
-    coarse_sizes = np.geomspace(smallest, largest, MAX_SIZES).round()
-    sizes = [*measured_sizes, *(every_size if largest - smallest < MAX_SIZES else coarse_sizes), largest]
-    if budget is not None:
-        # [-1:] is empty if the budget pays for none of the sizes
-        sizes += list(every_size[every_size * np.interp(every_size, measured_sizes, unit_costs) <= budget][-1:])
+    coarse_sizes = np.geomspace(smallest, largest, max_sizes).round()
+    sizes = [*measured_sizes, *(every_size if largest - smallest < max_sizes else coarse_sizes), largest]
+    costs = every_size * np.interp(every_size, measured_sizes, unit_costs)
+    for budget in budgets:
+        sizes += list(every_size[costs <= budget][-1:])  # [-1:] is empty if the budget pays for none of the sizes
     return np.unique(sizes)
 
 
@@ -274,13 +287,12 @@ def _tabulate_setting(
     rows: pd.DataFrame,
     reference: pd.DataFrame | None,
     reference_level: str,
-    budget: float | None,
-    extrapolation_factor: float,
+    size_limits: tuple[Sequence[float], float, int],
 ) -> pd.DataFrame:
     measured_sizes = np.sort(rows["n_train"].unique()).astype(float)
     # Leverage sampling selects large cells, which cost more; the mean cost depends on the size of the subset.
     unit_costs = (rows.groupby("n_train")["label_seconds"].median() / measured_sizes).to_numpy(dtype=float)
-    sizes = _list_sizes(measured_sizes, unit_costs, budget, extrapolation_factor)
+    sizes = _list_sizes(measured_sizes, unit_costs, *size_limits)
     cost = sizes * np.interp(sizes, measured_sizes, unit_costs)
     columns: dict[str, Any] = {**setting, "n_train": sizes.astype(int), "label_seconds": cost}
     for kind in ("energy", "force"):

@@ -28,8 +28,6 @@ _ALL = "all"
 _POINT_COLUMNS = ["twojmax", "sampling", "n_train", "weight_ratio", _ENERGY, _FORCE]
 MAX_TABLE_ROWS = 75
 MAX_LISTED_RANGES = 6  # budget ranges listed in one sentence
-MIN_RANGE_DECADES = 0.05  # first minimum length of a range, if there are too many ranges
-_GROWTH = 1.5  # factor by which the minimum length grows until few enough ranges remain
 MAX_MIN_DECADES = {"sentence": 1.0, "table": 0.5}  # the minimum length stops growing at these values
 
 
@@ -75,7 +73,7 @@ def describe_budget(results: pd.DataFrame, levels: Sequence[str]) -> str:
     if priced.empty:
         return "The cost of the labels is not known, so no best level can be given for a budget."
     ranges = {name: _find_ranges(points, _BOTH) for name, points in _compute_fronts(priced).items()}
-    shown, min_decades = _drop_short_ranges({_ALL: ranges[_ALL]}, MAX_LISTED_RANGES, MAX_MIN_DECADES["sentence"])
+    shown, min_decades = pareto.drop_short_ranges({_ALL: ranges[_ALL]}, MAX_LISTED_RANGES, MAX_MIN_DECADES["sentence"])
     texts = [f"{_describe_range(row)} level {row['level']}" for _, row in shown[_ALL].iterrows()]
     texts[0] = texts[0].replace(" level ", " favours level ")
     last = ranges[_ALL].iloc[-1]
@@ -154,33 +152,10 @@ def _find_ranges(points: pd.DataFrame, criterion: str) -> pd.DataFrame:
     return pareto.merge_adjacent_ranges(pareto.select_best_by_budget(points, criterion, COST_COLUMN), "level")
 
 
-def _drop_short_ranges(
-    ranges: dict[Any, pd.DataFrame], max_ranges: int, max_decades: float
-) -> tuple[dict[Any, pd.DataFrame], float]:
-    """Drop short budget ranges until at most `max_ranges` remain, and merge ranges of a level across the gaps.
-
-    The minimum length grows in steps, and no further once it has reached `max_decades`, even if more ranges remain.
-
-    Returns
-    -------
-    The remaining ranges, and their minimum length (decades); 0 if there were few enough.
-    """
-    min_decades, remaining_ranges = 0.0, ranges
-    while sum(map(len, remaining_ranges.values())) > max_ranges and min_decades < max_decades:
-        min_decades = _GROWTH * min_decades or MIN_RANGE_DECADES  # the latter in the first step
-        remaining_ranges = {
-            key: pareto.merge_adjacent_ranges(
-                table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], "level"
-            )
-            for key, table in remaining_ranges.items()
-        }
-    return remaining_ranges, min_decades
-
-
 def _build_budget_table(priced: pd.DataFrame) -> ReportTable:
     fronts = _compute_fronts(priced)
     ranges = {(name, key): _find_ranges(points, key) for name, points in fronts.items() for key in CRITERIA}
-    shown, min_decades = _drop_short_ranges(ranges, MAX_TABLE_ROWS, MAX_MIN_DECADES["table"])
+    shown, min_decades = pareto.drop_short_ranges(ranges, MAX_TABLE_ROWS, MAX_MIN_DECADES["table"])
     table = pd.concat([_format_ranges(rows, *key) for key, rows in shown.items()], ignore_index=True)
     note = (
         "The level with the lowest error against the reference for a DFT budget. A range begins at the cost of the "
