@@ -228,9 +228,7 @@ def drop_short_ranges(
     while sum(map(len, remaining_ranges.values())) > max_ranges and min_decades < max_decades:
         min_decades = _RANGE_GROWTH * min_decades or MIN_RANGE_DECADES  # the latter in the first step
         remaining_ranges = {
-            key: merge_adjacent_ranges(
-                table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], by
-            )
+            key: merge_adjacent_ranges(table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], by)
             for key, table in remaining_ranges.items()
         }
     return remaining_ranges, min_decades

@@ -15,13 +15,16 @@ from paretofit import pareto
 from paretofit.core import InputError
 from paretofit.pareto import ASSUMED_COLUMN, MD_COST_COLUMN
 from paretofit.report.setting_yaml import format_study
-from paretofit.report.wording import format_count, format_duration, format_levels, format_number, join_items
+from paretofit.report.wording import format_count, format_levels, format_number, join_items
 
 ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
 N_BUDGETS = 5
 INTERVAL_PERCENT = 80  # of draws within ``_low`` and ``_high`` of the planner's options
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
-MAX_RANGES, MAX_MIN_DECADES = 4, 0.7  # budget ranges in the sentence, and limit of the length below which one is left out
+MAX_RANGES, MAX_MIN_DECADES = (
+    4,
+    0.7,
+)  # budget ranges in the sentence, and limit of the length below which one is left out
 MAX_SCORE_RATIO = 4.0  # budgets start where the score is at most this multiple of the lowest
 # Budgets in s, the roundest ones first; each group is used up before the next one.
 ROUND_BUDGETS = (
@@ -74,6 +77,11 @@ class Answer:
     notes: tuple[str, ...]
     has_cost: bool
 
+    @property
+    def compared(self) -> str:
+        """Column whose values are compared: ``"level"``, or ``"twojmax"`` if there is a single level."""
+        return _get_compared_column(self.options)
+
     def format_budget(self, budget: float) -> str:
         """Format a budget, such as ``"10 min"`` or ``"40 configurations"``."""
         return format_budget(budget, has_cost=self.has_cost)
@@ -87,9 +95,7 @@ class Answer:
         }  # fmt: skip
 
 
-def find_answer(
-    results: pd.DataFrame, study: Mapping[str, Any] | None = None, *, n_budgets: int = N_BUDGETS
-) -> Answer:
+def find_answer(results: pd.DataFrame, study: Mapping[str, Any] | None = None, *, n_budgets: int = N_BUDGETS) -> Answer:
     """Find the best setting for any budget from the results of a study.
 
     Parameters
@@ -115,12 +121,20 @@ def find_answer(
     budgets = choose_budgets(curve, n_budgets, has_cost)
     table = pd.DataFrame([_choose(options, budget) for budget in budgets]).reset_index(drop=True)
     reference = pareto.find_reference_level(results)
-    key = "level" if options["level"].nunique() > 1 else "twojmax"
+    key = _get_compared_column(options)
     return Answer(
         _describe_ranges(curve, key, has_cost), table, _find_rivals(options, table, key), curve, options,
         _find_knee(curve), tuple(format_study(row, reference, study) for _, row in table.iterrows()), reference,
         tuple(_collect_notes(results, table, has_cost)), has_cost,
     )  # fmt: skip
+
+
+def find_answer_or_reason(results: pd.DataFrame, study: Mapping[str, Any] | None = None) -> tuple[Answer | None, str]:
+    """Find the answer; if no row of the results can be used, return None and a sentence with the reason."""
+    try:
+        return find_answer(results, study), ""
+    except InputError as error:
+        return None, f"No setting can be recommended: {error}."
 
 
 def get_interval(row: pd.Series, kind: str) -> tuple[float, float]:
@@ -148,16 +162,18 @@ def format_md_speed(row: pd.Series) -> str:
 
 
 def format_budget(budget: float, *, has_cost: bool) -> str:
-    """Format a budget in seconds as a duration of at most two digits, or a number of configurations."""
+    """Format a budget in seconds as a duration with two digits, or a number of configurations.
+
+    >>> [format_budget(seconds, has_cost=True) for seconds in (72.3, 60.0, 600.0, 3600.0, 5111.0, 172_800.0)]
+    ['72 s', '1 min', '10 min', '1 h', '85 min', '2 days']
+    """
     if not has_cost:
         return format_count(round(budget), "configuration")
-    digits = 1 - int(np.floor(np.log10(budget))) if budget < 120 else 0
-    for unit in (86400.0, 3600.0, 60.0):
-        if budget >= 2 * unit or (unit == 3600.0 and budget == unit) or (unit == 60.0 and budget == unit):
-            digits = 1 - int(np.floor(np.log10(budget / unit)))
-            text = f"{round(budget / unit, digits):g}"
-            return f"{text} {'day' if unit == 86400.0 else 'h' if unit == 3600.0 else 'min'}{'s' if unit == 86400.0 else ''}"
-    return format_duration(round(budget, digits))
+    for length, unit in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if budget >= 2 * length or budget == length or unit == "s":
+            break
+    value = float(f"{budget / length:.2g}")
+    return f"{value:,g} {'day' if unit == 'days' and value == 1 else unit}"
 
 
 def choose_budgets(curve: pd.DataFrame, count: int, has_cost: bool) -> list[float]:
@@ -183,6 +199,10 @@ def choose_budgets(curve: pd.DataFrame, count: int, has_cost: bool) -> list[floa
             distances = [min((abs(np.log(value / other)) for other in budgets), default=1.0) for value in candidates]
             budgets.append(candidates.pop(int(np.argmax(distances))))
     return sorted(budgets) or [float(high)]
+
+
+def _get_compared_column(options: pd.DataFrame) -> str:
+    return "level" if len(set(options["level"])) > 1 else "twojmax"
 
 
 def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
@@ -252,7 +272,7 @@ def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
 def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -> Iterator[str]:
     n_repeats = results["repeat"].nunique() if "repeat" in results else 1
     yield (
-        f"Ranges in brackets hold {INTERVAL_PERCENT} % of the errors of other draws of the training set; they come from "
+        f"Brackets: {INTERVAL_PERCENT} % of the errors with other draws of the training set, from "
         f"{format_count(n_repeats, 'repetition')}."
     )
     if table["beyond"].any():
@@ -280,8 +300,7 @@ def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
 
 def describe_rival(answer: Answer, row: pd.Series) -> str:
     """Describe how clearly the best setting for a budget is better than that of any other level, in one sentence."""
-    key = "level" if answer.options["level"].nunique() > 1 else "twojmax"
-    name = f"level {row['level']}" if key == "level" else f"2Jmax = {int(row['twojmax'])}"
+    name = f"level {row['level']}" if answer.compared == "level" else f"2Jmax = {int(row['twojmax'])}"
     verdict = "clearly worse" if row["is_clear"] else "no clear difference"
     errors = join_items(f"{format_error(row, kind)} {unit}" for kind, unit in ERRORS.items())
     return (

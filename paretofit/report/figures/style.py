@@ -148,15 +148,16 @@ def get_parent_figure(axes: Axes | np.ndarray) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
-    """Write ``folder/name.png`` and ``folder/name.svg`` atomically, and return their paths.
+def save_figure(figure: Figure, folder: Path | str, name: str, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write ``folder/name.png`` and ``folder/name.svg``, or one of them, atomically, and return their paths.
 
     The same figure always gives the same bytes: the PNG omits the version of matplotlib, and the SVG omits the date
     and has identifiers with a fixed salt.
     """
-    paths = list_figure_files(folder, name)
+    paths = [Path(folder) / f"{name}.{kind}" for kind in formats]
     with publication_style(), _arranged_once(figure):
-        for path, omitted_entry in zip(paths, ("Software", "Date"), strict=True):
+        for path in paths:
+            omitted_entry = "Software" if path.suffix == ".png" else "Date"
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=path.suffix[1:], metadata={omitted_entry: None})
     return paths

@@ -7,7 +7,6 @@ columns.
 
 import base64
 import gzip
-import io
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,10 +17,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
-from ruamel.yaml import YAML
 
 from paretofit.pareto import MD_COST_COLUMN
+from paretofit.report.answer import Answer
 from paretofit.report.figures import style
+from paretofit.report.setting_yaml import format_base_study
 from paretofit.report.tables.summaries import OBJECTIVES, list_sampling_methods
 
 QUANTITIES = {  # name and unit of each possible axis
@@ -45,6 +45,7 @@ def build_explorer_data(
     points: pd.DataFrame,
     levels: Sequence[str],
     study: Mapping[str, Any] | None = None,
+    answer: Answer | None = None,
     *,
     max_settings: int = MAX_SETTINGS,
 ) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def build_explorer_data(
         "samplings": samplings,
         "quantities": {name: {"label": label, "unit": unit} for name, (label, unit) in QUANTITIES.items()},
         "left_out": len(points) - len(selected),
-        "base": [] if study is None else [_format_base_study(study, {level, levels[-1]}) for level in levels],
+        "base": [] if study is None else [format_base_study(study, {level, levels[-1]}) for level in levels],
         "reference": levels[-1],
     }
 
@@ -131,23 +132,3 @@ def _round_values(column: pd.Series) -> list[float | int | None]:
         float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if np.isfinite(value) else None for value in column.to_numpy(float)
     ]
     return [int(value) if value is not None and value.is_integer() else value for value in rounded]
-
-
-def _format_base_study(study: Mapping[str, Any], levels: set[str]) -> str:
-    """Format the YAML of a study of one level and the reference, without the keys that a point sets."""
-    omitted_keys = {"levels", "twojmax", "weights", "sizes", "sampling_methods", "labelling", "augmentation"}
-    content = {key: value for key, value in study.items() if key not in omitted_keys and value is not None}
-    if study.get("twojmax"):  # leverage scores and descriptors must be the same as in the complete study
-        max_twojmax = max(study["twojmax"])
-        content["basis"] = {"twojmax": max_twojmax, **(study.get("basis") or {})}
-        leverage = {key: value for key, value in (study.get("leverage") or {}).items() if value is not None}
-        content["leverage"] = {"twojmax": max_twojmax, **leverage}
-    if study.get("ridge"):  # the results of the page are those of the first penalty
-        content["ridge"] = list(study["ridge"])[:1]
-    cost = dict(study.get("cost") or {})
-    if isinstance(seconds := cost.get("label_seconds"), Mapping):
-        content["cost"] = cost | {"label_seconds": {key: seconds[key] for key in seconds if str(key) in levels}}
-    stream, yaml = io.StringIO(), YAML()
-    yaml.default_flow_style = None  # lists of numbers on one line
-    yaml.dump(content, stream)
-    return stream.getvalue()

@@ -4,7 +4,6 @@ All tables contain medians over repetitions, without interpolation between subse
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
