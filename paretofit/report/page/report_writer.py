@@ -107,7 +107,9 @@ def write_report(
     findings = [*extra.findings, *collect_findings(results, front, levels)]
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
-    explorer = build_explorer_data(summaries.compute_medians(results, levels), levels, study, answer)
+    explorer = build_explorer_data(
+        summaries.compute_medians(results, levels), levels, study, answer, folder=str(folder)
+    )
     answer_section = None if answer is None else AnswerSection.build(
         answer, render_figure(_plan_answer_figure(answer, levels), folder / "figures", formats), str(folder)
     )  # fmt: skip
