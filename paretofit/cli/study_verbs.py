@@ -87,6 +87,9 @@ def report(
     run: Annotated[Path, Argument(help="Folder of a finished run.")],
     *,
     open_page: Annotated[bool, Option("--open", help="Show the page in a browser.")] = False,
+    all_figures: Annotated[
+        bool, Option("--all-figures", help="Also draw the figures that take long, such as parity plots of the labels.")
+    ] = False,
     svg: Annotated[bool, Option("--svg", help="Write the figures as SVG, too.")] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -94,7 +97,7 @@ def report(
     """Rewrite the front, figures, tables and report.html of a run, without fitting."""
     from paretofit.study import rebuild_report
 
-    result = rebuild_report(run, svg=svg)
+    result = rebuild_report(run, svg=svg, all_figures=all_figures)
     print_result(result.to_dict(), str(result.path) if quiet else result.text, as_json=as_json)
     if open_page:
         typer.launch(str(result.path))

@@ -29,6 +29,8 @@ MIN_LEARNED_SHARE = {"energy": 0.8, "force": 0.5}
 MAX_SIZES = 1000  # numbers of configurations for each setting, in addition to the measured ones
 DEFAULT_EXTRAPOLATION_FACTOR = 2.0  # largest number of configurations, as a multiple of the largest measured one
 
+_Curves = dict[tuple[int, str], LearningCurve]  # by the id of the rows of a setting, and the kind of error
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -101,8 +103,11 @@ def tabulate_options(
     table = _select_usable_rows(results)
     reference_level = find_reference_level(table)
     budgets = [] if budget is None else np.atleast_1d(budget).tolist()
+    curves: _Curves = {}
     tables = [
-        _tabulate_setting(setting, rows, reference_rows, reference_level, (budgets, extrapolation_factor, max_sizes))
+        _tabulate_setting(
+            setting, rows, reference_rows, reference_level, (budgets, extrapolation_factor, max_sizes), curves
+        )
         for setting, rows, reference_rows in _group_settings(table, reference_level)
     ]
     options: pd.DataFrame = pd.concat(tables, ignore_index=True)
@@ -250,18 +255,26 @@ def _group_settings(
         yield dict(zip(columns, values, strict=True)), rows, reference_rows
 
 
-def _build_curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, *, is_reference: bool) -> LearningCurve:
+def _build_curve(
+    rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, curves: _Curves, *, is_reference: bool
+) -> LearningCurve:
+    """Build the learning curve of a setting; `curves` holds those of the reference level, which all levels share."""
+    if is_reference and (id(rows), kind) in curves:
+        return curves[id(rows), kind]
     grouped = rows.groupby("n_train")
     sizes = np.sort(rows["n_train"].unique()).astype(float)
     errors = tuple(group.to_numpy(dtype=float) for _, group in grouped[f"ref_{kind}"])
     training_errors = None
     if is_reference and f"train_{kind}" in rows:
         training_errors = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
-    reference_curve = None if reference is None else _build_curve(reference, kind, None, is_reference=True)
+    reference_curve = None if reference is None else _build_curve(reference, kind, None, curves, is_reference=True)
     label_error = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
-    return LearningCurve(
+    curve = LearningCurve(
         sizes, errors, has_folds(rows), training_errors, reference_curve, label_error, MIN_LEARNED_SHARE[kind]
     )
+    if is_reference:
+        curves[id(rows), kind] = curve
+    return curve
 
 
 def _list_sizes(
@@ -288,6 +301,7 @@ def _tabulate_setting(
     reference: pd.DataFrame | None,
     reference_level: str,
     size_limits: tuple[Sequence[float], float, int],
+    curves: _Curves,
 ) -> pd.DataFrame:
     measured_sizes = np.sort(rows["n_train"].unique()).astype(float)
     # Leverage sampling selects large cells, which cost more; the mean cost depends on the size of the subset.
@@ -296,7 +310,7 @@ def _tabulate_setting(
     cost = sizes * np.interp(sizes, measured_sizes, unit_costs)
     columns: dict[str, Any] = {**setting, "n_train": sizes.astype(int), "label_seconds": cost}
     for kind in ("energy", "force"):
-        curve = _build_curve(rows, kind, reference, is_reference=setting["level"] == reference_level)
+        curve = _build_curve(rows, kind, reference, curves, is_reference=setting["level"] == reference_level)
         estimates = curve.predict(sizes)
         columns |= {kind: estimates.value, f"{kind}_low": estimates.low, f"{kind}_high": estimates.high}
         columns["beyond"] = estimates.is_extrapolated

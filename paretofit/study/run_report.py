@@ -62,7 +62,7 @@ class RunReport:
         return {"path": self.path, "front": self.front, "warnings": self.warnings, "answer": answer}
 
 
-def rebuild_report(folder: Path | str, *, svg: bool = False) -> RunReport:
+def rebuild_report(folder: Path | str, *, svg: bool = False, all_figures: bool = False) -> RunReport:
     """Rewrite the report of a finished run from its files, without fitting.
 
     Parameters
@@ -71,6 +71,8 @@ def rebuild_report(folder: Path | str, *, svg: bool = False) -> RunReport:
         Run folder.
     svg : bool
         Whether to write the figures as SVG, too.
+    all_figures : bool
+        Whether to draw the figures that take long, such as parity plots of the labels, too.
 
     Raises
     ------
@@ -87,7 +89,9 @@ def rebuild_report(folder: Path | str, *, svg: bool = False) -> RunReport:
         errors = compute_level_errors(
             prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
         )
-        return write_run_report(folder, prepared, errors, record["summary"], record["warnings"], svg=svg)
+        return write_run_report(
+            folder, prepared, errors, record["summary"], record["warnings"], svg=svg, all_figures=all_figures
+        )
 
 
 def write_run_report(
@@ -98,6 +102,7 @@ def write_run_report(
     warnings: list[str],
     *,
     svg: bool = False,
+    all_figures: bool = False,
 ) -> RunReport:
     """Write the front, figures, tables and page of a run from the tables in its folder."""
     results = _read_complete_results(folder, prepared)
@@ -127,7 +132,7 @@ def write_run_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=settings,
         extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path),
-        answer=answer, formats=("png", "svg") if svg else ("png",),
+        answer=answer, formats=("png", "svg") if svg else ("png",), all_figures=all_figures,
     )  # fmt: skip
     return RunReport(report, front, warnings, answer)
 

@@ -177,7 +177,7 @@ def plan_noise_figures(
     """
     yield FigurePlan(
         "training_tradeoff", lambda: plot_training_tradeoff(results, levels, path_table),
-        lambda: _describe_training_figure(results, levels, path_table), wide=False,
+        lambda: _describe_training_figure(results, levels, path_table), wide=False, is_secondary=True,
     )  # fmt: skip
     if points.empty or table.empty:
         return
@@ -185,7 +185,7 @@ def plan_noise_figures(
     for kind in kinds:
         yield FigurePlan(
             f"label_noise_{kind}", partial(plot_label_noise, points, table, levels, kind),
-            partial(_describe_noise_figure, points, table, levels, kind),
+            partial(_describe_noise_figure, points, table, levels, kind), is_secondary=True,
         )  # fmt: skip
 
 

@@ -72,7 +72,8 @@ def build_explorer_data(
     -------
     dict for JSON: ``columns`` (lists of equal length, None where unknown; ``level`` and ``sampling`` are indices of the
     lists ``levels`` and ``samplings``), ``levels``, ``samplings``, ``quantities``, ``left_out`` (number of dropped
-    settings), ``plan`` (from `_build_plan`), ``base`` (for each level, YAML of the study without the keys that a point sets) and ``reference``.
+    settings), ``plan`` (from `_build_plan`), ``base`` (for each level, YAML of the study without the keys that a point
+    sets) and ``reference``.
     """
     levels, samplings = [str(level) for level in levels], list_sampling_methods(points)
     selected = _select_near_fronts(points.reset_index(drop=True), max_settings)

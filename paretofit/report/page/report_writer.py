@@ -18,7 +18,7 @@ from paretofit.report.figures import sweep_figures
 from paretofit.report.figures.answer_figures import plot_answer, plot_front_at_budgets
 from paretofit.report.figures.axes import OUTSIDE_NOTE
 from paretofit.report.figures.drawing import FigurePlan, render_figure
-from paretofit.report.figures.style import UNITS
+from paretofit.report.figures.style import UNITS, remove_figure
 from paretofit.report.findings.catalogue import collect_findings
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import build_explorer_data
@@ -35,6 +35,8 @@ from paretofit.report.wording import (
     join_items,
     join_sentences,
 )
+
+PAGE_DPI = 130  # of bitmaps on the page, which are as wide as on the screen; SVG is for print
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def write_report(
     extra_content: ExtraContent | None = None,
     answer: Answer | None = None,
     formats: Sequence[str] = ("png",),
+    all_figures: bool = False,
 ) -> Path:
     """Write ``tables/*.csv|md``, ``figures/*`` and ``report.html``, and return the path of the page.
 
@@ -91,6 +94,7 @@ def write_report(
     extra_content : additional findings, figures and tables
     answer : from `paretofit.report.find_answer`, which is called by default
     formats : formats of the figures, of "png" and "svg"; the page shows the first one
+    all_figures : whether to draw the secondary figures, too; otherwise the page only names them
 
     Raises
     ------
@@ -111,20 +115,25 @@ def write_report(
         summaries.compute_medians(results, levels), levels, study, answer, folder=str(folder)
     )
     answer_section = None if answer is None else AnswerSection.build(
-        answer, render_figure(_plan_answer_figure(answer, levels), folder / "figures", formats), str(folder)
+        answer, render_figure(_plan_answer_figure(answer, levels), folder / "figures", formats, PAGE_DPI), str(folder)
     )  # fmt: skip
+
+    plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table, answer), *extra.later_figure_plans]
+    drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
+    undrawn_names = [plan.name for plan in plans if plan not in drawn_plans]
 
     def write_page(figures: Sequence[ReportFigure]) -> None:
         text = render_report(
             title=title, opening=_describe_study(results, front, levels), findings=findings, figures=figures,
             tables=report_tables, summary=summary, warnings=warnings, explorer=explorer, answer=answer_section,
-            missing_answer=reason,
+            missing_answer=reason, undrawn=undrawn_names, folder=str(folder),
         )  # fmt: skip
         write_text(folder / "report.html", text)
 
     write_page(())  # the answer can be read while the figures are drawn
-    plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table, answer), *extra.later_figure_plans]
-    write_page([*(render_figure(plan, folder / "figures", formats) for plan in plans), *extra.figures])
+    for name in undrawn_names:
+        remove_figure(folder / "figures", name)  # it would show the results of an earlier report
+    write_page([*(render_figure(plan, folder / "figures", formats, PAGE_DPI) for plan in drawn_plans), *extra.figures])
     return folder / "report.html"
 
 
@@ -212,8 +221,13 @@ def _plan_figures(
     yield FigurePlan(
         "energy_force_by_twojmax",
         lambda: sweep_figures.plot_energy_force_by_twojmax(results, levels, path_table=paths),
-        lambda: tradeoff_caption,
+        lambda: f"Every 2Jmax. {tradeoff_caption}",
+        is_secondary=True,
     )
+    yield FigurePlan(
+        "energy_force", lambda: sweep_figures.plot_energy_force_tradeoff(results, levels, path_table=paths),
+        lambda: f"The largest model, 2Jmax = {largest['twojmax'].max()}. {tradeoff_caption}", wide=False,
+    )  # fmt: skip
     if answer is not None:
         yield FigurePlan(
             "front_at_budgets", lambda: plot_front_at_budgets(answer),

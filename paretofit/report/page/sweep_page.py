@@ -21,10 +21,9 @@ PAPER = (
     "Digital Discovery (2025), doi 10.1039/d5dd00294j"
 )
 PICTURES_BY_FINDING = {  # name of a finding to the names of the figures that show it
-    "labels": ("level_energies",),
-    "noise": ("label_noise_energy",),
-    "levels": ("energy_force_by_twojmax",),
-    "weights": ("training_tradeoff",),
+    "labels": ("level_rmsd",),
+    "levels": ("energy_force",),
+    "weights": ("energy_force",),
     "sampling": ("learning_curves",),
     "front": ("front_at_budgets",),
 }
@@ -106,6 +105,8 @@ def render_report(
     explorer: Mapping[str, Any] | None = None,
     answer: AnswerSection | None = None,
     missing_answer: str = "",
+    undrawn: Sequence[str] = (),
+    folder: str = "RUN",
 ) -> str:
     """Render the HTML of a report.
 
@@ -118,6 +119,7 @@ def render_report(
     explorer : data from `paretofit.report.page.explorer.build_explorer_data`; None omits the interactive part
     answer : content of the top of the page
     missing_answer : reason why there is no answer
+    undrawn, folder : names of the figures that are drawn on request only, and the run folder for the command
 
     Returns
     -------
@@ -138,6 +140,8 @@ def render_report(
         explorer=None if explorer is None else embed_explorer_data(explorer),
         answer=answer,
         missing_answer=missing_answer,
+        undrawn=undrawn,
+        folder=folder,
         paper=PAPER if any(finding.published_result for finding in findings) else "",
     )
 
