@@ -67,7 +67,7 @@ def plot_front_at_budgets(answer: Answer) -> Axes:
         values = []
         for position, budget in enumerate(budgets):
             affordable = answer.options[answer.options["label_seconds"] <= budget]
-            front = pareto.pareto_front(affordable, list(ERRORS)).sort_values("energy")
+            front = pareto.pareto_front(affordable, list(ERRORS)).drop_duplicates(list(ERRORS)).sort_values("energy")
             colour = _CURVE_COLOURS(0.85 * (1 - position / max(1, len(budgets) - 1)))
             ax.plot(
                 front["energy"], front["force"], "-o", markersize=2.2, linewidth=1.1, color=colour,
