@@ -20,7 +20,6 @@ app = typer.Typer(
     cls=VerbGroup,
     help="Choose DFT convergence, training data, model and weights for an interatomic potential from one Pareto front.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
