@@ -13,6 +13,7 @@ from rich.text import Text
 from paretofit.core import escape_text, render_list, render_table
 from paretofit.report import (
     Answer,
+    format_answer_table,
     format_count,
     format_duration,
     format_number,
@@ -85,6 +86,7 @@ class RunResult:
         parts = [
             f"<p><b>Run</b> {escape_text(self.folder.name)}: {_make_report_link(self.report)}</p>",
             render_table((), _list_settings(self)),
+            *_render_answer(self.answer),
             f"<p>Lowest errors against level {level}, medians over repetitions:</p>",
             render_table(("lowest", *SETTING_COLUMNS), _list_lowest_errors(front)),
             f"<p>{_format_heading(len(front))}</p>",
@@ -116,6 +118,16 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
     steps = [Text(f"  {command}\n      {purpose}", no_wrap=True, overflow="ignore") for command, purpose in commands]
     parts = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", written]
     return "\n".join([render_text(parts), str(report), render_text(["", "Next:"]), *(step.plain for step in steps)])
+
+
+def _render_answer(answer: Answer | None) -> list[str]:
+    """Render the sentence, the table of budgets and the notes of the answer as HTML."""
+    if answer is None:
+        return []
+    table = format_answer_table(answer)
+    rows = table.itertuples(index=False, name=None)
+    parts = [f"<p><b>{escape_text(answer.sentence)}</b></p>", render_table(list(table.columns), rows)]
+    return [*parts, *(f"<p>{escape_text(note)}</p>" for note in answer.notes)]
 
 
 def _list_settings(run: RunResult) -> list[tuple[str, str]]:
