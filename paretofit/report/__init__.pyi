@@ -2,6 +2,7 @@ from .answer import Answer as Answer
 from .answer import find_answer as find_answer
 from .answer import find_answer_or_reason as find_answer_or_reason
 from .answer import format_answer_table as format_answer_table
+from .answer import format_budget_option as format_budget_option
 from .answer_text import render_answer as render_answer
 from .answer_text import render_text as render_text
 from .findings.catalogue import collect_findings as collect_findings

@@ -122,8 +122,11 @@ def find_answer(results: pd.DataFrame, study: Mapping[str, Any] | None = None, *
     table = pd.DataFrame([_choose(options, budget) for budget in budgets]).reset_index(drop=True)
     reference = pareto.find_reference_level(results)
     key = _get_compared_column(options)
+    sentence = _describe_ranges(curve, key, has_cost)
+    if key != "level":
+        sentence = f"{sentence.removesuffix('.')}; {_describe_gain(table, has_cost)}."
     return Answer(
-        _describe_ranges(curve, key, has_cost), table, _find_rivals(options, table, key), curve, options,
+        sentence, table, _find_rivals(options, table, key), curve, options,
         _find_knee(curve), tuple(format_study(row, reference, study) for _, row in table.iterrows()), reference,
         tuple(_collect_notes(results, table, has_cost)), has_cost,
     )  # fmt: skip
@@ -258,7 +261,7 @@ def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
     """Describe the best value of a column for each range of budgets in one sentence."""
     ranges = pareto.merge_adjacent_ranges(curve, key)
     shown, _ = pareto.drop_short_ranges({0: ranges}, MAX_RANGES, MAX_MIN_DECADES, key)
-    names = [f"{'level' if key == 'level' else '2Jmax ='} {value}" for value in shown[0][key]]
+    names = [f"{'level' if key == 'level' else '2Jmax'} {value}" for value in shown[0][key]]
     ends = [format_budget(value, has_cost=has_cost) for value in shown[0]["budget_from"].iloc[1:]]
     unit = " of DFT" if has_cost else ""
     only = "" if key == "level" else f"All labels are of level {curve['level'].iloc[0]}: "
@@ -267,6 +270,22 @@ def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
     parts = [f"{'up to' if only or k else 'Up to'} {end}{unit if not k else ''}{' take' if not k else ''} {name}"
              for k, (end, name) in enumerate(zip(ends, names, strict=False))]  # fmt: skip
     return f"{only}{', '.join(parts)}, beyond it {names[-1]}."
+
+
+def _describe_gain(table: pd.DataFrame, has_cost: bool) -> str:
+    """Describe the expected errors at the smallest and the largest budget of a table."""
+    texts = []
+    for _, row in table.iloc[[0, -1] if len(table) > 1 else [0]].iterrows():
+        errors = join_items(f"{format_number(row[kind])} {unit}" for kind, unit in ERRORS.items())
+        texts.append(
+            f"{format_budget(row['budget'], has_cost=has_cost)} {'of DFT give' if has_cost else 'give'} {errors}"
+        )
+    return ", ".join(texts)
+
+
+def format_budget_option(budget: float) -> str:
+    """Format a round budget for a command line, such as ``"30min"`` or ``"2d"``."""
+    return format_budget(budget, has_cost=True).replace(" ", "").replace("days", "d").replace("day", "d")
 
 
 def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -> Iterator[str]:
@@ -286,6 +305,8 @@ def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -
             f"The cost of labels of {format_levels(levels)} is assumed by the study (cost.assumed_levels), not "
             "measured, and the answer depends on it."
         )
+    if table[MD_COST_COLUMN].notna().any():
+        yield "MD speed: atom-steps per second on one core, as measured on this machine or given in the study."
     if not has_cost:
         yield "The cost of labels is not known, so budgets are numbers of configurations."
 

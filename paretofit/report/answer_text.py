@@ -43,9 +43,13 @@ def render_answer(answer: Answer, width: int | None = None) -> str:
     columns = shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns if width is None else width
     table = format_answer_table(answer)
     body = [_build_table(table, columns)] if columns >= MIN_TABLE_COLUMNS else _list_budgets(table)
-    unit = "meV/atom (energy) and meV/Å (forces), steps/s: MD atom-steps per second; against level"
     return render_text(
-        [answer.sentence, "", *body, *(Text(note) for note in [f"Errors: {unit} {answer.reference}.", *answer.notes])],
+        [
+            answer.sentence,
+            "",
+            *body,
+            *(Text(note) for note in [f"Errors: test set, against level {answer.reference}.", *answer.notes]),
+        ],
         columns,
     )
 

@@ -14,6 +14,7 @@ from paretofit.core import escape_text, render_list, render_table
 from paretofit.report import (
     Answer,
     format_answer_table,
+    format_budget_option,
     format_count,
     format_duration,
     format_number,
@@ -109,7 +110,9 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
     """
     notes = [Text(f"warning: {warning}") for warning in warnings]
     written = f"{counts}. Answer, figures and tables:" if counts else "Answer, figures and tables:"
-    budget = "1h" if answer is None or not answer.has_cost else f"{answer.table['budget'].iloc[-1] / 3600:.3g}h"
+    budget = "1h"
+    if answer is not None and answer.has_cost:
+        budget = format_budget_option(answer.table["budget"].iloc[len(answer.table) // 2])
     commands = [
         (f"paretofit report {report.parent} --open", "show the page"),
         (f"paretofit plan {report.parent} --budget {budget}", "reasons and alternatives for a budget"),

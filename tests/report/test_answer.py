@@ -56,7 +56,7 @@ def test_the_sentence_names_levels_in_the_order_of_the_curve(answer):
 def test_a_single_level_is_answered_by_the_best_twojmax(results):
     single = find_answer(results[results["level"] == "5"])
     assert single.sentence.startswith("All labels are of level 5: ")
-    assert "2Jmax = 8" in single.sentence
+    assert "2Jmax 8" in single.sentence
     assert (single.rivals["twojmax"] != single.table["twojmax"].iloc[: len(single.rivals)]).all()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paretofit.report.answer import Answer, describe_rival, format_answer_table
+from paretofit.report.answer import Answer, describe_rival, format_answer_table, format_budget_option
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import embed_explorer_data
 from paretofit.report.page.templates import render_template
@@ -22,6 +22,7 @@ PAPER = (
 )
 PICTURES_BY_FINDING = {  # name of a finding to the names of the figures that show it
     "labels": ("level_rmsd",),
+    "learning": ("learning_curves",),
     "levels": ("energy_force",),
     "weights": ("energy_force",),
     "sampling": ("learning_curves",),
@@ -85,7 +86,8 @@ class AnswerSection:
         headings = [_split_unit(_ANSWER_HEADINGS.get(name, name)) for name in table.columns]
         studies = [
             f"# save as setting.yaml, then: paretofit run setting.yaml\n"
-            f"# reasons and alternatives: paretofit plan {source} --budget {row['budget']:g}\n{text}"
+            f"# reasons and alternatives: paretofit plan {source} --budget {format_budget_option(row['budget'])}\n"
+            f"{text}"
             for (_, row), text in zip(answer.table.iterrows(), answer.studies, strict=True)
         ]
         rivals = [describe_rival(answer, row) for _, row in answer.rivals.iterrows()]
