@@ -158,7 +158,7 @@ class Page:
         number = next(self.count)
         self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self.socket.recv(timeout=60))
+            message = json.loads(self.socket.recv(timeout=180))
             self._listen(message)
             if message.get("id") == number:
                 assert "error" not in message, message
