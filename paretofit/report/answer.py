@@ -227,7 +227,8 @@ def _list_round_budgets(results: pd.DataFrame, has_cost: bool) -> list[float]:
 def _choose(options: pd.DataFrame, budget: float) -> pd.Series:
     """Choose the best option within a budget, as `paretofit plan` does."""
     choice = pareto.choose_option(options, pareto.Limits(budget=budget), "both")
-    return pd.concat([pd.Series({"budget": budget}), choice])
+    row: pd.Series = pd.concat([pd.Series({"budget": budget}), choice])
+    return row
 
 
 def _find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str) -> pd.DataFrame:

@@ -119,7 +119,7 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
         (f"paretofit export {report.parent} --front", "write the potentials of the front"),
     ]
     steps = [Text(f"  {command}\n      {purpose}", no_wrap=True, overflow="ignore") for command, purpose in commands]
-    parts = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", written]
+    parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", written]
     return "\n".join([render_text(parts), str(report), render_text(["", "Next:"]), *(step.plain for step in steps)])
 
 

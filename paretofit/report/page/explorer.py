@@ -168,7 +168,7 @@ def _build_plan(
     """
     columns = pareto.list_setting_columns(answer.options)
     plan: dict[str, Any] = {name: [] for name in ("level", "sampling", "twojmax", "weight_ratio", "start")}
-    tables = []
+    tables: list[pd.DataFrame] = []
     for _, rows in answer.options.groupby(columns, sort=False):
         first = rows.iloc[0]
         if str(first["sampling"]) not in samplings:
