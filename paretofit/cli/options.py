@@ -20,7 +20,6 @@ app = typer.Typer(
     cls=VerbGroup,
     help="Choose DFT convergence, training data, model and weights for an interatomic potential from one Pareto front.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -43,6 +42,12 @@ def _resolve_progress(context: typer.Context, value: bool) -> bool:
     return value and not settings.get("quiet") and not settings.get("json")
 
 
+def _resolve_quiet(context: typer.Context, value: bool) -> bool:
+    settings = context.find_root().ensure_object(dict)
+    settings["quiet"] = value or bool(settings.get("quiet"))
+    return bool(settings["quiet"])
+
+
 Jobs = Annotated[
     int,
     Option(
@@ -59,6 +64,10 @@ Progress = Annotated[
     Option("--progress/--no-progress", callback=_resolve_progress, help="Show progress bars.", show_default=True),
 ]
 Json = Annotated[bool, Option("--json", is_eager=True, callback=_store_json, help="Print the result as JSON.")]
+Quiet = Annotated[
+    bool,
+    Option("--quiet", "-q", is_eager=True, callback=_resolve_quiet, help="Print only the path of what was written."),
+]
 Level = Annotated[str | None, Option("--level", help="Convergence level of the labels.", show_default="the last")]
 WeightRatio = Annotated[
     float | None,

@@ -66,6 +66,7 @@ def run(
     jobs: options.Jobs,
     dry_run: Annotated[bool, Option("--dry-run", help="Only check the study and estimate its cost.")] = False,
     progress: options.Progress = True,
+    quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Run a study: descriptors, sweep, front and report. The same command resumes a stopped run."""
@@ -76,17 +77,30 @@ def run(
         print_result(cost, cost.text, as_json=as_json)
         return
     result = run_study(study, out=out, jobs=jobs, progress=progress, allow_pickle=allow_pickle)
-    print_result(result, result.text, as_json=as_json)
+    print_result(result.to_dict(), str(result.report) if quiet else result.text, as_json=as_json)
 
 
-@app.command(epilog="Example:  paretofit report runs/beryllium-1a2b3c4d")
-def report(run: Annotated[Path, Argument(help="Folder of a finished run.")], *, as_json: options.Json = False) -> None:
+@app.command(
+    epilog="Examples:  paretofit report runs/beryllium-1a2b3c4d   |   paretofit report runs/beryllium-1a2b3c4d --open"
+)
+def report(
+    run: Annotated[Path, Argument(help="Folder of a finished run.")],
+    *,
+    open_page: Annotated[bool, Option("--open", help="Show the page in a browser.")] = False,
+    all_figures: Annotated[
+        bool, Option("--all-figures", help="Also draw the figures that take long, such as parity plots of the labels.")
+    ] = False,
+    svg: Annotated[bool, Option("--svg", help="Write the figures as SVG, too.")] = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
     """Rewrite the front, figures, tables and report.html of a run, without fitting."""
     from paretofit.study import rebuild_report
 
-    result = rebuild_report(run)
-    text = "\n".join([*(f"warning: {warning}" for warning in result.warnings), str(result.path)])
-    print_result(result, text, as_json=as_json)
+    result = rebuild_report(run, svg=svg, all_figures=all_figures)
+    print_result(result.to_dict(), str(result.path) if quiet else result.text, as_json=as_json)
+    if open_page:
+        typer.launch(str(result.path))
 
 
 @app.command(

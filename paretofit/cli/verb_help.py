@@ -17,7 +17,12 @@ WORKFLOW = {
 
 
 class WorkflowGroup(TyperGroup):
-    """Group whose help lists its verbs by `WORKFLOW`."""
+    """Group whose help lists its verbs by `WORKFLOW`, and whose examples can be pasted into a shell."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in self.commands.values():
+            command.epilog = format_examples(command.epilog or "")
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the verbs of each part of the workflow; their sentences are wrapped, and never cut."""
@@ -26,3 +31,11 @@ class WorkflowGroup(TyperGroup):
             rows = [(name, verb.get_short_help_str(limit=10_000)) for name, verb in verbs.items() if verb is not None]
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+def format_examples(epilog: str) -> str:
+    """Put each example of an epilog, ``"Examples:  a   |   b"``, on a line that is not wrapped."""
+    heading, _, examples = epilog.partition(":  ")
+    lines = [f"  {example.strip()}" for example in examples.split("   |   ")]
+    # click wraps no paragraph that begins with this character.
+    return "\n".join([f"{heading}:", "", "\b", *lines]) if examples else epilog

@@ -8,6 +8,7 @@ from .front_shape import compute_front_shares as compute_front_shares
 from .front_shape import compute_hypervolume as compute_hypervolume
 from .front_shape import compute_hypervolume_share as compute_hypervolume_share
 from .front_shape import describe_front as describe_front
+from .front_shape import drop_short_ranges as drop_short_ranges
 from .front_shape import find_knee as find_knee
 from .front_shape import merge_adjacent_ranges as merge_adjacent_ranges
 from .front_shape import scale_objectives as scale_objectives
@@ -18,6 +19,7 @@ from .planner import MD_COST_COLUMN as MD_COST_COLUMN
 from .planner import Limits as Limits
 from .planner import choose_option as choose_option
 from .planner import choose_option_by as choose_option_by
+from .planner import compute_score as compute_score
 from .planner import describe_setting as describe_setting
 from .planner import find_adjacent_measurements as find_adjacent_measurements
 from .planner import find_reference_level as find_reference_level

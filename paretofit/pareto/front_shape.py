@@ -6,6 +6,7 @@ each objective on the front.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import moocore
 import numpy as np
@@ -16,6 +17,8 @@ from paretofit.pareto.columns import check_objectives, extract_numbers, find_fin
 from paretofit.pareto.front import pareto_front
 
 HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points still contribute
+MIN_RANGE_DECADES = 0.05  # first minimum length of a budget range, if there are too many ranges
+_RANGE_GROWTH = 1.5  # factor by which the minimum length grows until few enough ranges remain
 
 
 def find_knee(front: pd.DataFrame, objectives: Sequence[str]) -> int:
@@ -208,3 +211,24 @@ def merge_adjacent_ranges(staircase: pd.DataFrame, by: str) -> pd.DataFrame:
     last_rows = staircase.groupby(numbers, sort=True).tail(1).reset_index(drop=True)
     starts = staircase.groupby(numbers, sort=True)["budget_from"].first().to_numpy()
     return last_rows.assign(budget_from=starts)
+
+
+def drop_short_ranges(
+    ranges: dict[Any, pd.DataFrame], max_ranges: int, max_decades: float, by: str = "level"
+) -> tuple[dict[Any, pd.DataFrame], float]:
+    """Drop short budget ranges until at most `max_ranges` remain, and merge ranges with equal `by` across the gaps.
+
+    The minimum length grows in steps, and no further once it has reached `max_decades`, even if more ranges remain.
+
+    Returns
+    -------
+    The remaining ranges, and their minimum length (decades); 0 if there were few enough.
+    """
+    min_decades, remaining_ranges = 0.0, ranges
+    while sum(map(len, remaining_ranges.values())) > max_ranges and min_decades < max_decades:
+        min_decades = _RANGE_GROWTH * min_decades or MIN_RANGE_DECADES  # the latter in the first step
+        remaining_ranges = {
+            key: merge_adjacent_ranges(table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], by)
+            for key, table in remaining_ranges.items()
+        }
+    return remaining_ranges, min_decades

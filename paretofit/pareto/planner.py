@@ -5,7 +5,7 @@ planner evaluates every setting for every number of configurations that the budg
 the limits, and selects the option with the lowest error. The table need not come from a study.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ ASSUMED_COLUMN = "cost_is_assumed"  # of results: the cost of the level's labels
 MIN_LEARNED_SHARE = {"energy": 0.8, "force": 0.5}
 MAX_SIZES = 1000  # numbers of configurations for each setting, in addition to the measured ones
 DEFAULT_EXTRAPOLATION_FACTOR = 2.0  # largest number of configurations, as a multiple of the largest measured one
+
+_Curves = dict[tuple[int, str], LearningCurve]  # by the id of the rows of a setting, and the kind of error
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ class Limits:
 
 
 def tabulate_options(
-    results: pd.DataFrame, *, budget: float | None = None, extrapolation_factor: float = DEFAULT_EXTRAPOLATION_FACTOR
+    results: pd.DataFrame,
+    *,
+    budget: float | Sequence[float] | None = None,
+    extrapolation_factor: float = DEFAULT_EXTRAPOLATION_FACTOR,
+    max_sizes: int = MAX_SIZES,
 ) -> pd.DataFrame:
     """Tabulate the expected errors and costs of every setting for many numbers of configurations.
 
@@ -71,10 +77,14 @@ def tabulate_options(
     results : pandas.DataFrame
         A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step`` and
         ``ridge`` are optional. Rows with errors that are not finite are ignored.
-    budget : float, optional
-        Cost of all labels, s. The options include the largest number of configurations that the budget pays for.
+    budget : float or sequence of float, optional
+        Cost of all labels, s. The options include the largest number of configurations that each budget pays for. As
+        errors are interpolated linearly in log(error) against log(n), the best option within a budget is at this number
+        or at a measured one, whatever `max_sizes` is.
     extrapolation_factor : float
         Largest number of configurations as a multiple of the largest measured one, at least 1.
+    max_sizes : int
+        Numbers of configurations for each setting, in addition to these.
 
     Returns
     -------
@@ -92,8 +102,12 @@ def tabulate_options(
         raise InputError(f"'extrapolation_factor' must be at least 1 (no extrapolation); got {extrapolation_factor:g}")
     table = _select_usable_rows(results)
     reference_level = find_reference_level(table)
+    budgets = [] if budget is None else np.atleast_1d(budget).tolist()
+    curves: _Curves = {}
     tables = [
-        _tabulate_setting(setting, rows, reference_rows, reference_level, budget, extrapolation_factor)
+        _tabulate_setting(
+            setting, rows, reference_rows, reference_level, (budgets, extrapolation_factor, max_sizes), curves
+        )
         for setting, rows, reference_rows in _group_settings(table, reference_level)
     ]
     options: pd.DataFrame = pd.concat(tables, ignore_index=True)
@@ -241,31 +255,43 @@ def _group_settings(
         yield dict(zip(columns, values, strict=True)), rows, reference_rows
 
 
-def _build_curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, *, is_reference: bool) -> LearningCurve:
+def _build_curve(
+    rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, curves: _Curves, *, is_reference: bool
+) -> LearningCurve:
+    """Build the learning curve of a setting; `curves` holds those of the reference level, which all levels share."""
+    if is_reference and (id(rows), kind) in curves:
+        return curves[id(rows), kind]
     grouped = rows.groupby("n_train")
     sizes = np.sort(rows["n_train"].unique()).astype(float)
     errors = tuple(group.to_numpy(dtype=float) for _, group in grouped[f"ref_{kind}"])
     training_errors = None
     if is_reference and f"train_{kind}" in rows:
         training_errors = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
-    reference_curve = None if reference is None else _build_curve(reference, kind, None, is_reference=True)
+    reference_curve = None if reference is None else _build_curve(reference, kind, None, curves, is_reference=True)
     label_error = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
-    return LearningCurve(
+    curve = LearningCurve(
         sizes, errors, has_folds(rows), training_errors, reference_curve, label_error, MIN_LEARNED_SHARE[kind]
     )
+    if is_reference:
+        curves[id(rows), kind] = curve
+    return curve
 
 
 def _list_sizes(
-    measured_sizes: np.ndarray, unit_costs: np.ndarray, budget: float | None, extrapolation_factor: float
+    measured_sizes: np.ndarray,
+    unit_costs: np.ndarray,
+    budgets: Sequence[float],
+    extrapolation_factor: float,
+    max_sizes: int,
 ) -> np.ndarray:
-    """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within the budget."""
+    """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within each budget."""
     smallest, largest = measured_sizes[0], np.floor(measured_sizes[-1] * extrapolation_factor + 1e-9)
     every_size = np.arange(smallest, largest + 1) if largest < 1e5 else np.geomspace(smallest, largest, 10**5).round()
-    coarse_sizes = np.geomspace(smallest, largest, MAX_SIZES).round()
-    sizes = [*measured_sizes, *(every_size if largest - smallest < MAX_SIZES else coarse_sizes), largest]
-    if budget is not None:
-        # [-1:] is empty if the budget pays for none of the sizes
-        sizes += list(every_size[every_size * np.interp(every_size, measured_sizes, unit_costs) <= budget][-1:])
+    coarse_sizes = np.geomspace(smallest, largest, max_sizes).round()
+    sizes = [*measured_sizes, *(every_size if largest - smallest < max_sizes else coarse_sizes), largest]
+    costs = every_size * np.interp(every_size, measured_sizes, unit_costs)
+    for budget in budgets:
+        sizes += list(every_size[costs <= budget][-1:])  # [-1:] is empty if the budget pays for none of the sizes
     return np.unique(sizes)
 
 
@@ -274,17 +300,17 @@ def _tabulate_setting(
     rows: pd.DataFrame,
     reference: pd.DataFrame | None,
     reference_level: str,
-    budget: float | None,
-    extrapolation_factor: float,
+    size_limits: tuple[Sequence[float], float, int],
+    curves: _Curves,
 ) -> pd.DataFrame:
     measured_sizes = np.sort(rows["n_train"].unique()).astype(float)
     # Leverage sampling selects large cells, which cost more; the mean cost depends on the size of the subset.
     unit_costs = (rows.groupby("n_train")["label_seconds"].median() / measured_sizes).to_numpy(dtype=float)
-    sizes = _list_sizes(measured_sizes, unit_costs, budget, extrapolation_factor)
+    sizes = _list_sizes(measured_sizes, unit_costs, *size_limits)
     cost = sizes * np.interp(sizes, measured_sizes, unit_costs)
     columns: dict[str, Any] = {**setting, "n_train": sizes.astype(int), "label_seconds": cost}
     for kind in ("energy", "force"):
-        curve = _build_curve(rows, kind, reference, is_reference=setting["level"] == reference_level)
+        curve = _build_curve(rows, kind, reference, curves, is_reference=setting["level"] == reference_level)
         estimates = curve.predict(sizes)
         columns |= {kind: estimates.value, f"{kind}_low": estimates.low, f"{kind}_high": estimates.high}
         columns["beyond"] = estimates.is_extrapolated

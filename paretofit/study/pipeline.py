@@ -142,7 +142,7 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
     run_folder.write_record(folder, record)
     log.info("done: %s", report.path)
     seconds = {name: stage.seconds for name, stage in usage.items()}
-    return RunResult(folder, results, report.front, report.path, report.warnings, seconds)
+    return RunResult(folder, results, report.front, report.path, report.warnings, seconds, report.answer)
 
 
 def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:

@@ -5,17 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from rich.text import Text
 
 from paretofit.core import escape_text, render_list, render_table
 from paretofit.report import (
-    describe_single_level,
+    Answer,
+    format_answer_table,
+    format_budget_option,
     format_count,
     format_duration,
     format_number,
     format_ratio,
     join_items,
+    render_answer,
+    render_text,
 )
 
 MAX_FRONT_ROWS = 8
@@ -39,6 +45,8 @@ class RunResult:
     warnings : list of str
     stage_seconds : dict of str to float
         Wall time of each stage.
+    answer : Answer or None
+        Best setting for any budget; None if no setting can be recommended.
     """
 
     folder: Path
@@ -47,18 +55,20 @@ class RunResult:
     report: Path
     warnings: list[str]
     stage_seconds: dict[str, float]
+    answer: Answer | None = None
 
     @property
     def text(self) -> str:
-        """Warnings, counts, the time of each stage and the path of the report, as plain text."""
-        seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in self.stage_seconds.items())
-        n_overall = int(self.front["overall"].sum())
-        counts = (
-            f"{len(self.results)} fits; medians over repetitions: {n_overall} points on the front over all 2Jmax, "
-            f"{len(self.front)} on the fronts of the individual 2Jmax ({seconds})"
-        )
-        lines = [*(f"warning: {warning}" for warning in self.warnings), *describe_single_level(self.results), counts]
-        return "\n".join([*lines, str(self.report)])
+        """The warnings, the answer, the path of the page, and what to type next, as text for the terminal."""
+        seconds = sum(self.stage_seconds.values())
+        counts = f"{format_count(len(self.results), 'fit')} in {format_duration(seconds)}"
+        return describe_outcome(self.report, self.warnings, self.answer, counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the result to a mapping for JSON, with the answer."""
+        fields = {name: getattr(self, name) for name in ("folder", "results", "front", "report", "warnings")}
+        answer = None if self.answer is None else self.answer.to_dict()
+        return {**fields, "stage_seconds": self.stage_seconds, "answer": answer}
 
     def __repr__(self) -> str:
         """Format the folder, the number of fits and the lowest errors in one line."""
@@ -77,12 +87,50 @@ class RunResult:
         parts = [
             f"<p><b>Run</b> {escape_text(self.folder.name)}: {_make_report_link(self.report)}</p>",
             render_table((), _list_settings(self)),
+            *_render_answer(self.answer),
             f"<p>Lowest errors against level {level}, medians over repetitions:</p>",
             render_table(("lowest", *SETTING_COLUMNS), _list_lowest_errors(front)),
             f"<p>{_format_heading(len(front))}</p>",
             render_table(SETTING_COLUMNS, (_format_point(row) for _, row in best.head(MAX_FRONT_ROWS).iterrows())),
         ]
         return "".join(parts) + (f"<p>Warnings:</p>{render_list(self.warnings)}" if self.warnings else "")
+
+
+def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | None, counts: str = "") -> str:
+    """Describe warnings, the answer, what was written, and what to type next, wrapped to the terminal.
+
+    Parameters
+    ----------
+    report : Path
+        Page in the run folder.
+    warnings : sequence of str
+    answer : Answer or None
+    counts : str
+        What was computed.
+    """
+    notes = [Text(f"warning: {warning}") for warning in warnings]
+    written = f"{counts}. Answer, figures and tables:" if counts else "Answer, figures and tables:"
+    budget = "1h"
+    if answer is not None and answer.has_cost:
+        budget = format_budget_option(answer.table["budget"].iloc[len(answer.table) // 2])
+    commands = [
+        (f"paretofit report {report.parent} --open", "show the page"),
+        (f"paretofit plan {report.parent} --budget {budget}", "reasons and alternatives for a budget"),
+        (f"paretofit export {report.parent} --front", "write the potentials of the front"),
+    ]
+    steps = [Text(f"  {command}\n      {purpose}", no_wrap=True, overflow="ignore") for command, purpose in commands]
+    parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", written]
+    return "\n".join([render_text(parts), str(report), render_text(["", "Next:"]), *(step.plain for step in steps)])
+
+
+def _render_answer(answer: Answer | None) -> list[str]:
+    """Render the sentence, the table of budgets and the notes of the answer as HTML."""
+    if answer is None:
+        return []
+    table = format_answer_table(answer)
+    rows = table.itertuples(index=False, name=None)
+    parts = [f"<p><b>{escape_text(answer.sentence)}</b></p>", render_table(list(table.columns), rows)]
+    return [*parts, *(f"<p>{escape_text(note)}</p>" for note in answer.notes)]
 
 
 def _list_settings(run: RunResult) -> list[tuple[str, str]]:

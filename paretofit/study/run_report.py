@@ -10,7 +10,7 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.report import Finding, page, write_report
+from paretofit.report import Answer, Finding, find_answer_or_reason, page, write_report
 from paretofit.report.figures import (
     assess_networks,
     build_label_noise_table,
@@ -31,6 +31,7 @@ from paretofit.study.analysis import (
     select_paper_weights,
 )
 from paretofit.study.preparation import PreparedStudy
+from paretofit.study.result import describe_outcome
 from paretofit.study.schema import load_study
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
@@ -43,20 +44,35 @@ STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "red
 
 @dataclass(frozen=True)
 class RunReport:
-    """Path, front and warnings of a report."""
+    """Path, front, warnings and answer of a report; the answer is None if no setting can be recommended."""
 
     path: Path
     front: pd.DataFrame
     warnings: list[str]
+    answer: Answer | None = None
+
+    @property
+    def text(self) -> str:
+        """The warnings, the answer, the path of the page, and what to type next, as text for the terminal."""
+        return describe_outcome(self.path, self.warnings, self.answer)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the report to a mapping for JSON, with the answer."""
+        answer = None if self.answer is None else self.answer.to_dict()
+        return {"path": self.path, "front": self.front, "warnings": self.warnings, "answer": answer}
 
 
-def rebuild_report(folder: Path | str) -> RunReport:
+def rebuild_report(folder: Path | str, *, svg: bool = False, all_figures: bool = False) -> RunReport:
     """Rewrite the report of a finished run from its files, without fitting.
 
     Parameters
     ----------
     folder : path-like
         Run folder.
+    svg : bool
+        Whether to write the figures as SVG, too.
+    all_figures : bool
+        Whether to draw the figures that take long, such as parity plots of the labels, too.
 
     Raises
     ------
@@ -73,11 +89,20 @@ def rebuild_report(folder: Path | str) -> RunReport:
         errors = compute_level_errors(
             prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
         )
-        return write_run_report(folder, prepared, errors, record["summary"], record["warnings"])
+        return write_run_report(
+            folder, prepared, errors, record["summary"], record["warnings"], svg=svg, all_figures=all_figures
+        )
 
 
 def write_run_report(
-    folder: Path, prepared: PreparedStudy, errors: LevelErrors, summary: dict[str, str], warnings: list[str]
+    folder: Path,
+    prepared: PreparedStudy,
+    errors: LevelErrors,
+    summary: dict[str, str],
+    warnings: list[str],
+    *,
+    svg: bool = False,
+    all_figures: bool = False,
 ) -> RunReport:
     """Write the front, figures, tables and page of a run from the tables in its folder."""
     results = _read_complete_results(folder, prepared)
@@ -101,12 +126,15 @@ def write_run_report(
         results = results[results["ridge"].astype(str) == first_ridge]
         page_front = find_study_front(results.drop(columns="ridge"), n_train)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
+    settings = _read_settings(folder, prepared)
+    answer, _ = find_answer_or_reason(results, settings)
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
-        extra_tables=extra_tables, path_table=weight_path, study=_read_settings(folder, prepared),
+        extra_tables=extra_tables, path_table=weight_path, study=settings,
         extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path),
+        answer=answer, formats=("png", "svg") if svg else ("png",), all_figures=all_figures,
     )  # fmt: skip
-    return RunReport(report, front, warnings)
+    return RunReport(report, front, warnings, answer)
 
 
 def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
@@ -153,8 +181,6 @@ def _collect_content(
         findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text))
         tables.append(build_label_noise_table(noise))
     if len(levels) > 1:
-        text = page.describe_budget(results, levels)
-        findings.append(Finding("budget", "Which level does a budget favour?", "measured", text))
         tables += build_error_tables(results, levels, weights)
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
@@ -184,9 +210,13 @@ def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.Re
 
 
 def _read_settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:
-    """Read the settings of the study, with the path of the original dataset instead of the copy in the run folder."""
-    settings: dict[str, Any] = json.loads(prepared.study.model_dump_json(by_alias=True))
-    return {**settings, "dataset": str(load_study(folder / "study.yaml").dataset)}
+    """Read the settings that differ from the defaults, with the path of the original dataset instead of the copy."""
+    settings: dict[str, Any] = json.loads(prepared.study.model_dump_json(by_alias=True, exclude_defaults=True))
+    return {
+        **settings,
+        "dataset": str(load_study(folder / "study.yaml").dataset),
+        "twojmax": list(prepared.grid.twojmax),
+    }
 
 
 def check_finished(folder: Path) -> dict[str, Any]:

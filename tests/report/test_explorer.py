@@ -20,8 +20,9 @@ from helpers.results import LEVELS as REPORT_LEVELS
 from helpers.results import POOL, front_of, synthetic
 from ruamel.yaml import YAML
 
+from paretofit.commands import plan
 from paretofit.pareto import pareto_front
-from paretofit.report import write_report
+from paretofit.report import find_answer, format_duration, write_report
 from paretofit.report.figures import style
 from paretofit.report.page.explorer import QUANTITIES, build_explorer_data, embed_explorer_data
 from paretofit.report.page.sweep_page import render_report
@@ -158,7 +159,7 @@ class Page:
         number = next(self.count)
         self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self.socket.recv(timeout=60))
+            message = json.loads(self.socket.recv(timeout=180))
             self._listen(message)
             if message.get("id") == number:
                 assert "error" not in message, message
@@ -402,6 +403,52 @@ def test_a_click_selects_a_point_and_so_do_the_buttons(page, table):
         page.click("#ex-next")
         visited.add(int(page.eval("new URLSearchParams(location.hash.slice(1)).get('point')")))
     assert visited == set(front.index)
+
+
+def test_every_front_marker_selects_its_own_setting(page, table):
+    """A click at the centre of a marker selects its setting, even below faint markers of others."""
+    page.eval("document.querySelector('#ex-plot').scrollIntoView()")
+    places = page.eval(
+        "(() => { const gd = document.querySelector('#ex-plot'), box = gd.getBoundingClientRect(), at = []; "
+        "for (const trace of gd.data) if (trace.marker?.line?.width === 1.3 && trace.customdata) "
+        "trace.customdata.forEach((row, k) => at.push([row, "
+        "box.x + gd._fullLayout.xaxis._offset + gd._fullLayout.xaxis.d2p(trace.x[k]), "
+        "box.y + gd._fullLayout.yaxis._offset + gd._fullLayout.yaxis.d2p(trace.y[k])])); return at; })()"
+    )
+    front = pareto_front(table, ["label_seconds", "ref_energy"])
+    assert {row for row, _, _ in places} == set(front.index)
+    for row, x, y in places:
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            page.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            time.sleep(0.1)
+        page.wait(f"location.hash.includes('point={row}')", 10)
+
+
+@pytest.fixture(scope="module")
+def planned():
+    """Results and the explorer's data with the curves of the planner."""
+    results = synthetic()
+    answer = find_answer(results)
+    return results, answer, build_explorer_data(compute_medians(results, REPORT_LEVELS), REPORT_LEVELS, None, answer)
+
+
+def test_the_explorer_gives_the_answer_of_plan_and_opens_at_the_knee(browser, tmp_path, planned):
+    results, answer, data = planned
+    path = tmp_path / "report.html"
+    path.write_text(page_of(data), encoding="utf-8")
+    browser.open(path)
+    advice = browser.text("#ex-advice")
+    assert f"With {format_duration(answer.knee)}" in advice
+    for budget, prefer in itertools.product((answer.knee, *answer.table["budget"].iloc[1:3]), ("both", "energy")):
+        browser.open(path, f"#budget={float(budget)!r}&best={prefer}")
+        shown = json.loads(browser.eval("document.querySelector('.explorer').dataset.plan"))
+        choice = plan(results, budget=float(budget), prefer=prefer).choice
+        assert REPORT_LEVELS[shown["level"]] == choice["level"]
+        assert (shown["n_train"], shown["twojmax"]) == (choice["n_train"], choice["twojmax"])
+        assert shown["weight_ratio"] == pytest.approx(choice["w_energy"] / choice["w_force"], rel=1e-5)
+        assert shown["ref_energy"] == pytest.approx(choice["energy"], rel=1e-3)
+        assert shown["ref_force"] == pytest.approx(choice["force"], rel=1e-3)
+    assert not browser.complaints
 
 
 def test_the_yaml_of_a_point_is_a_study_of_that_point(page, table):

@@ -24,7 +24,7 @@ from paretofit.report.figures.noise_figures import (
     plot_training_tradeoff,
 )
 from paretofit.report.findings.front_finding import find_best_levels
-from paretofit.report.page import build_front_tables, describe_budget
+from paretofit.report.page import build_front_tables
 from paretofit.report.page.front_sheets import COST_COLUMN, MAX_TABLE_ROWS
 from paretofit.report.tables import (
     OBJECTIVES,
@@ -211,22 +211,6 @@ def test_short_ranges_are_left_out_and_counted():
     assert len(sheet.table) <= MAX_TABLE_ROWS
     assert re.search(r"Of \d+ ranges those shorter than a factor of", sheet.note)
     assert f"leaves {len(sheet.table)}" in sheet.note
-    assert "left out" in describe_budget(flickering(), LEVELS)
-
-
-def test_budget_in_words_names_each_level_at_its_budgets():
-    results = handmade(sizes=(10, 160))
-    arguments = describe_budget(results, LEVELS)
-    table = with_both(results)
-    stairs = []
-    for budget in sorted(set(table[COST_COLUMN])):
-        within = table[table[COST_COLUMN] <= budget]
-        level = within.loc[within["both"].idxmin(), "level"]
-        if not stairs or stairs[-1] != level:
-            stairs.append(level)
-    assert re.findall(r"level (\d)", arguments.split(" The most")[0]) == stairs
-    assert "10 s" in arguments
-    assert "and more" in arguments
 
 
 def test_knee_has_the_lowest_scaled_sum(results):
@@ -311,11 +295,9 @@ def test_poor_results_give_what_they_can(case, tmp_path):
         assert len(sheet.table)
         assert not PURE_WORDS.search(sheet.note), sheet.note
         format_markdown(sheet.table)
-    assert not PURE_WORDS.search(describe_budget(results, levels))
     files = {sheet.file_stem for sheet in sheets}
     unknown = "cost" in case or case == "nothing finite"
     assert ("best_by_budget" in files) != unknown
-    assert ("not known" in describe_budget(results, levels)) == unknown
     assert ("knee_points" in files) == (case != "nothing finite")
     for plan in plan_noise_figures(results, levels, None, pd.DataFrame(), pd.DataFrame()):
         picture = render_figure(plan, tmp_path)

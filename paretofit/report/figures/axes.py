@@ -12,9 +12,10 @@ from paretofit.report.wording import format_count
 
 # Errors larger than this multiple of the lowest error (1.5 decades) are not useful, and would compress all others.
 MAX_ERROR_RATIO = 30.0
-# Within the largest third, values above a gap of this factor are outliers, too: the errors of the lowest convergence
-# level can be an order of magnitude larger than all other errors.
-MAX_GAP_RATIO = 4.0
+# Within the larger half, values above a gap are outliers, too: the errors of the lowest convergence level can be an
+# order of magnitude larger than all other errors. The gap is a factor that depends on the range of the values below it:
+# narrow data are compressed by an outlier that would not matter among wide ones.
+MIN_GAP_RATIO, MAX_GAP_RATIO = 2.0, 4.0
 OUTSIDE_NOTE = (
     f"Points above {MAX_ERROR_RATIO:g} times the lowest value, or far above all others, are outside the axes; their "
     "number is given at the top right."
@@ -55,16 +56,17 @@ def find_inliers(values: np.ndarray, max_ratio: float = MAX_ERROR_RATIO) -> np.n
     """Find the values that are positive, finite and not outliers, ``(n,)`` bool.
 
     Outliers are above both `max_ratio` times the lowest value and three times the median (so that at least half of the
-    values are inliers), or in the largest third above a gap of a factor `MAX_GAP_RATIO`. With an infinite `max_ratio`
-    there are no outliers.
+    values are inliers), or in the larger half above a gap. A gap is a factor as large as the ratio of the largest to
+    the lowest value below it, but between `MIN_GAP_RATIO` and `MAX_GAP_RATIO`. With an infinite `max_ratio` there are
+    no outliers.
     """
     is_positive: np.ndarray = np.isfinite(values) & (values > 0)
     if not is_positive.any() or np.isinf(max_ratio):
         return is_positive
     ordered = np.sort(values[is_positive])
     limit = max(max_ratio * ordered[0], 3 * float(np.median(ordered)))
-    tail = ordered[-(-2 * len(ordered) // 3) - 1 :]  # begins with the largest of the lower two thirds
-    gaps = np.flatnonzero(tail[1:] > MAX_GAP_RATIO * tail[:-1])
+    tail = ordered[-(-len(ordered) // 2) - 1 :] if len(ordered) > 1 else ordered  # begins with the largest lower value
+    gaps = np.flatnonzero(tail[1:] > np.clip(tail[:-1] / ordered[0], MIN_GAP_RATIO, MAX_GAP_RATIO) * tail[:-1])
     if gaps.size:
         limit = min(limit, float(tail[gaps[0]]))
     return np.asarray(is_positive & (values <= limit))

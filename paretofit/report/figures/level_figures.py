@@ -30,6 +30,7 @@ VECTOR_LABEL = "shortest cell vector (Å)"
 _MAX_DISTANCE = 1.0
 _N_INTERVALS = 14  # number of intervals of the x axis for medians
 MAX_PARITY_POINTS = 15_000  # points drawn in a parity panel
+MAX_LINEAR_RATIO = 5.0  # of errors on a linear axis
 MAX_SHARED_PANEL_POINTS = 1_000  # points drawn for each level in a panel with all levels
 MIN_INTERVAL_POINTS = 5  # points in an interval required for a median
 MIN_MEDIAN_POINTS = MIN_INTERVAL_POINTS * _N_INTERVALS  # points of a level required for medians
@@ -43,6 +44,39 @@ _MEDIAN_STYLE: dict[str, Any] = {
 }  # fmt: skip
 # Without antialiasing, images in vector files are only a third as large, and look the same in print.
 _POINT_STYLE: dict[str, Any] = {"linewidths": 0, "rasterized": True, "zorder": 2, "antialiased": False}
+
+
+def plot_level_errors(table: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+    """Plot the energy and force RMSD of the labels of each level against the reference.
+
+    Parameters
+    ----------
+    table : DataFrame, a row per level below the reference: level, energy_rmsd (meV/atom), force_rmsd (meV/Å)
+    levels : names in order of cost; the last is the reference
+
+    Returns
+    -------
+    (2,) array of Axes
+    """
+    if table.empty:
+        raise CannotDrawError("There is only one level, so its labels cannot be compared.")
+    with style.publication_style():
+        figure = Figure(figsize=(1.5 * style.COLUMN_WIDTH_IN, 2.0))
+        axes = np.asarray(figure.subplots(1, 2))
+        figure.subplots_adjust(left=0.12, right=0.98, bottom=0.24, top=0.95, wspace=0.42)
+        for ax, column, label in zip(
+            axes, ("energy_rmsd", "force_rmsd"), ("energy RMSD (meV/atom)", "force RMSD (meV/Å)"), strict=True
+        ):
+            names = table["level"].astype(str)
+            ax.bar(names, table[column], color=[style.level_colour(name, levels) for name in names], width=0.65)
+            values = table[column].to_numpy(dtype=float)
+            positive = values[values > 0]
+            if positive.size and positive.max() > MAX_LINEAR_RATIO * positive.min():
+                ax.set(yscale="log", ylim=(positive.min() / 2, positive.max() * 1.6))
+            ax.set(xlabel="convergence level", ylabel=label)
+            ax.tick_params(axis="x", rotation=45 if names.str.len().max() > 6 else 0)
+            ax.grid(visible=False, axis="x")
+    return axes
 
 
 def plot_energy_parity(configurations: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:

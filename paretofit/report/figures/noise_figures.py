@@ -16,7 +16,6 @@ from matplotlib.lines import Line2D
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style, sweep_figures
 from paretofit.report.figures.drawing import FigurePlan
-from paretofit.report.figures.front_figures import plot_energy_error_against_cost
 from paretofit.report.figures.noise_text import format_correlation, format_twojmax
 from paretofit.report.figures.style import UNITS, CannotDrawError
 from paretofit.report.tables import summaries
@@ -178,14 +177,7 @@ def plan_noise_figures(
     """
     yield FigurePlan(
         "training_tradeoff", lambda: plot_training_tradeoff(results, levels, path_table),
-        lambda: _describe_training_figure(results, levels, path_table), wide=False,
-    )  # fmt: skip
-    fronts = summaries.compute_fronts_by_twojmax(summaries.compute_medians(results, levels))
-    yield FigurePlan(
-        "energy_against_cost", lambda: plot_energy_error_against_cost(fronts, levels),
-        lambda: "The fronts in energy error, force error and DFT cost, for each 2Jmax separately, as energy RMSE "
-        "against DFT cost of the training labels; the face colour shows the force RMSE, shape and rim the level. "
-        f"{axes_tools.OUTSIDE_NOTE}",
+        lambda: _describe_training_figure(results, levels, path_table), wide=False, is_secondary=True,
     )  # fmt: skip
     if points.empty or table.empty:
         return
@@ -193,7 +185,7 @@ def plan_noise_figures(
     for kind in kinds:
         yield FigurePlan(
             f"label_noise_{kind}", partial(plot_label_noise, points, table, levels, kind),
-            partial(_describe_noise_figure, points, table, levels, kind),
+            partial(_describe_noise_figure, points, table, levels, kind), is_secondary=True,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ created without pyplot: no backend is selected, and no figure stays open.
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -78,8 +79,9 @@ def build_level_handles(
 ) -> list[Line2D]:
     """Build the legend entries of the levels in `drawn`, in the order of `levels`.
 
-    Levels that are not in `inside`, because all their points are outside the axes, are marked as outside. With
-    ``line=False``, markers are hollow, for figures in which the face of a marker shows another quantity.
+    Levels that are not in `inside`, because all their points are outside the axes, have no entry; a note above the axes
+    counts their points. With ``line=False``, markers are hollow, for figures in which the face of a marker shows
+    another quantity.
     """
     return [
         Line2D(
@@ -87,10 +89,10 @@ def build_level_handles(
             color=level_colour(level, levels), marker=level_marker(level, levels),
             linestyle="-" if line else "none",
             markerfacecolor=level_colour(level, levels) if line else "white", markeredgewidth=1.0,
-            label=f"level {escape_mathtext(level)}{'' if level in inside else ' (outside)'}",
+            label=f"level {escape_mathtext(level)}",
         )
         for level in levels
-        if level in set(drawn)
+        if level in set(drawn) & set(inside)
     ]  # fmt: skip
 
 
@@ -148,17 +150,23 @@ def get_parent_figure(axes: Axes | np.ndarray) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
-    """Write ``folder/name.png`` and ``folder/name.svg`` atomically, and return their paths.
+def save_figure(
+    figure: Figure, folder: Path | str, name: str, formats: Sequence[str] = ("png", "svg"), dpi: float | None = None
+) -> list[Path]:
+    """Write ``folder/name.png`` and ``folder/name.svg``, or one of them, atomically, and return their paths.
+
+    `dpi` is the resolution of the PNG, by default that of the style, for print.
 
     The same figure always gives the same bytes: the PNG omits the version of matplotlib, and the SVG omits the date
     and has identifiers with a fixed salt.
     """
-    paths = list_figure_files(folder, name)
+    paths = [Path(folder) / f"{name}.{kind}" for kind in formats]
     with publication_style(), _arranged_once(figure):
-        for path, omitted_entry in zip(paths, ("Software", "Date"), strict=True):
+        for path in paths:
+            omitted_entry = "Software" if path.suffix == ".png" else "Date"
             with atomic_path(path) as temporary:
-                figure.savefig(temporary, format=path.suffix[1:], metadata={omitted_entry: None})
+                options: dict[str, Any] = {} if dpi is None else {"dpi": dpi}
+                figure.savefig(temporary, format=path.suffix[1:], metadata={omitted_entry: None}, **options)
     return paths
 
 

@@ -20,6 +20,7 @@ from paretofit.report.wording import format_ratio
 
 ENERGY_LABEL = "energy RMSE (meV/atom)"
 FORCE_LABEL = "force RMSE (meV/Å)"
+MAX_LABELLED_WEIGHTS = 5
 _BAND_QUANTILES = (0.1, 0.9)
 
 
@@ -146,13 +147,16 @@ def draw_level_line(
 
 
 def annotate_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
-    """Write the smallest and largest w_E/w_F at the ends of the line of the highest level."""
+    """Write w_E/w_F at the points of the highest level, the smallest and the largest one and some between them."""
     *_, (_, highest) = _group_by_level(rows, levels)
     highest = highest.sort_values("weight_ratio")
-    for position, offset, alignment in ((0, (5, 0), "center"), (-1, (2, 4), "bottom")):
+    positions = np.unique(np.linspace(0, len(highest) - 1, min(len(highest), MAX_LABELLED_WEIGHTS)).round().astype(int))
+    for position in positions.tolist():
         row = highest.iloc[position]
+        offset, alignment = ((5, 0), "center") if position == 0 else ((2, 4), "bottom")
+        name = "$w_E/w_F$ = " if position == 0 else ""
         ax.annotate(
-            format_ratio(row["weight_ratio"]), (row["ref_energy"], row["ref_force"]), xytext=offset,
+            f"{name}{format_ratio(row['weight_ratio'])}", (row["ref_energy"], row["ref_force"]), xytext=offset,
             textcoords="offset points", fontsize=6, verticalalignment=alignment, annotation_clip=True,
             path_effects=style.HALO,
         )  # fmt: skip

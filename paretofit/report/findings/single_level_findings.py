@@ -38,15 +38,6 @@ def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Fin
     ]
 
 
-def describe_single_level(results: pd.DataFrame) -> list[str]:
-    """Return a paragraph each on sizes, weights and models of a study with one level; none with several levels."""
-    levels = results["level"].astype(str).unique()
-    if len(levels) != 1:
-        return []
-    findings = collect_single_level_findings(results.assign(level=results["level"].astype(str)), str(levels[0]))
-    return [finding.answer for finding in findings]
-
-
 def _describe_learning(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Describe the lowest errors of each subset size and the effect of doubling it; return text and numbers."""
     by_size = medians.groupby("n_train")

@@ -1,5 +1,4 @@
 from .front_sheets import build_front_tables as build_front_tables
-from .front_sheets import describe_budget as describe_budget
 from .level_sheets import build_level_tables as build_level_tables
 from .level_sheets import describe_level_errors as describe_level_errors
 from .level_sheets import plan_level_figures as plan_level_figures

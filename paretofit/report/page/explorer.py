@@ -7,7 +7,6 @@ columns.
 
 import base64
 import gzip
-import io
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,10 +17,13 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
-from ruamel.yaml import YAML
 
+from paretofit import pareto
 from paretofit.pareto import MD_COST_COLUMN
+from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.figures import style
+from paretofit.report.figures.axes import find_inliers
+from paretofit.report.setting_yaml import format_base_study
 from paretofit.report.tables.summaries import OBJECTIVES, list_sampling_methods
 
 QUANTITIES = {  # name and unit of each possible axis
@@ -34,6 +36,7 @@ QUANTITIES = {  # name and unit of each possible axis
 }
 MAX_SETTINGS = 20_000  # 1.3 MB on the page; a laptop computes their front in 0.1 s
 _OTHER_COLUMNS = ["twojmax", "weight_ratio", "test_energy", "test_force", "n_features", "n_repeats"]
+KNOT_STEP = 3  # of the numbers of configurations beyond the measured ones, every third is a knot
 _SIGNIFICANT_DIGITS = 7  # more than errors need, so that rounding does not change a minimum
 _SYMBOLS = {  # symbol of plotly by marker of matplotlib
     "v": "triangle-down", "^": "triangle-up", "s": "square", "D": "diamond", "o": "circle", "P": "cross", "X": "x",
@@ -45,7 +48,9 @@ def build_explorer_data(
     points: pd.DataFrame,
     levels: Sequence[str],
     study: Mapping[str, Any] | None = None,
+    answer: Answer | None = None,
     *,
+    folder: str = "RUN",
     max_settings: int = MAX_SETTINGS,
 ) -> dict[str, Any]:
     """Convert settings to columns of numbers, with the names, colours and units of the page.
@@ -57,6 +62,9 @@ def build_explorer_data(
         ``md_us_per_atom_step`` in µs. Values that are not finite count as unknown.
     levels : names of the convergence levels in order of cost; the last is the reference
     study : settings of the study, as in its YAML file; with them, the page can give the complete YAML of a point
+    answer : from `paretofit.report.find_answer`; with it, the page recommends what `paretofit plan` does, at first for
+        the budget at the knee, and otherwise the best of the points
+    folder : run folder in the command lines of the page
     max_settings : maximum number of settings; those with the highest Pareto rank within their level, 2Jmax and sampling
         method are dropped
 
@@ -64,7 +72,8 @@ def build_explorer_data(
     -------
     dict for JSON: ``columns`` (lists of equal length, None where unknown; ``level`` and ``sampling`` are indices of the
     lists ``levels`` and ``samplings``), ``levels``, ``samplings``, ``quantities``, ``left_out`` (number of dropped
-    settings), ``base`` (for each level, YAML of the study without the keys that a point sets) and ``reference``.
+    settings), ``plan`` (from `_build_plan`), ``base`` (for each level, YAML of the study without the keys that a point
+    sets) and ``reference``.
     """
     levels, samplings = [str(level) for level in levels], list_sampling_methods(points)
     selected = _select_near_fronts(points.reset_index(drop=True), max_settings)
@@ -82,9 +91,14 @@ def build_explorer_data(
             for level in levels
         ],
         "samplings": samplings,
-        "quantities": {name: {"label": label, "unit": unit} for name, (label, unit) in QUANTITIES.items()},
+        "quantities": {
+            name: {"label": label, "unit": unit, "limit": _find_limit(name, points[name])}
+            for name, (label, unit) in QUANTITIES.items()
+        },
+        "plan": None if answer is None else _build_plan(answer, levels, samplings, set(points["n_train"])),
+        "folder": folder,
         "left_out": len(points) - len(selected),
-        "base": [] if study is None else [_format_base_study(study, {level, levels[-1]}) for level in levels],
+        "base": [] if study is None else [format_base_study(study, {level, levels[-1]}) for level in levels],
         "reference": levels[-1],
     }
 
@@ -133,21 +147,42 @@ def _round_values(column: pd.Series) -> list[float | int | None]:
     return [int(value) if value is not None and value.is_integer() else value for value in rounded]
 
 
-def _format_base_study(study: Mapping[str, Any], levels: set[str]) -> str:
-    """Format the YAML of a study of one level and the reference, without the keys that a point sets."""
-    omitted_keys = {"levels", "twojmax", "weights", "sizes", "sampling_methods", "labelling", "augmentation"}
-    content = {key: value for key, value in study.items() if key not in omitted_keys and value is not None}
-    if study.get("twojmax"):  # leverage scores and descriptors must be the same as in the complete study
-        max_twojmax = max(study["twojmax"])
-        content["basis"] = {"twojmax": max_twojmax, **(study.get("basis") or {})}
-        leverage = {key: value for key, value in (study.get("leverage") or {}).items() if value is not None}
-        content["leverage"] = {"twojmax": max_twojmax, **leverage}
-    if study.get("ridge"):  # the results of the page are those of the first penalty
-        content["ridge"] = list(study["ridge"])[:1]
-    cost = dict(study.get("cost") or {})
-    if isinstance(seconds := cost.get("label_seconds"), Mapping):
-        content["cost"] = cost | {"label_seconds": {key: seconds[key] for key in seconds if str(key) in levels}}
-    stream, yaml = io.StringIO(), YAML()
-    yaml.default_flow_style = None  # lists of numbers on one line
-    yaml.dump(content, stream)
-    return stream.getvalue()
+def _find_limit(name: str, values: pd.Series) -> float | None:
+    """Find the largest error that is not an outlier; None for quantities other than errors."""
+    if "µs" in QUANTITIES[name][1] or QUANTITIES[name][1] in ("s", ""):
+        return None
+    errors = values.to_numpy(dtype=float)
+    inliers = errors[find_inliers(errors)]
+    return float(inliers.max()) if inliers.size else None
+
+
+def _build_plan(
+    answer: Answer, levels: Sequence[str], samplings: Sequence[str], measured_sizes: set[int]
+) -> dict[str, Any]:
+    """Convert the options of the planner to knots, between which the page interpolates as the planner does.
+
+    Returns
+    -------
+    dict for JSON: a list for each column of a setting, ``start`` (position of the first knot of each setting),
+    ``knots`` (costs in s, expected errors and the ends of their intervals), ``knee`` (budget in s) and ``percent``.
+    """
+    columns = pareto.list_setting_columns(answer.options)
+    plan: dict[str, Any] = {name: [] for name in ("level", "sampling", "twojmax", "weight_ratio", "start")}
+    tables: list[pd.DataFrame] = []
+    for _, rows in answer.options.groupby(columns, sort=False):
+        first = rows.iloc[0]
+        if str(first["sampling"]) not in samplings:
+            continue
+        plan["start"].append(sum(map(len, tables)))
+        plan["level"].append(list(levels).index(str(first["level"])))
+        plan["sampling"].append(list(samplings).index(str(first["sampling"])))
+        plan["twojmax"].append(int(first["twojmax"]))
+        plan["weight_ratio"].append(float(f"{first['w_energy'] / first['w_force']:.6g}"))
+        beyond = rows[rows["beyond"]]
+        is_knot = rows["n_train"].isin(measured_sizes) | rows.index.isin(beyond.index[::-KNOT_STEP])
+        tables.append(rows[is_knot])
+    knots = pd.concat(tables)
+    names = ["n_train", "label_seconds", *(f"{kind}{end}" for kind in ERRORS for end in ("", "_low", "_high"))]
+    plan["knots"] = {name: _round_values(knots[name]) for name in names}
+    plan["knots"]["beyond"] = [bool(value) for value in knots["beyond"]]
+    return plan | {"knee": answer.knee, "percent": INTERVAL_PERCENT}

@@ -4,7 +4,6 @@ All tables contain medians over repetitions, without interpolation between subse
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from paretofit.report.wording import (
     format_number,
     format_ratio,
     join_items,
-    join_sentences,
 )
 
 _ENERGY, _FORCE, COST_COLUMN = summaries.OBJECTIVES
@@ -27,10 +25,7 @@ CRITERIA = {_ENERGY: "energy", _FORCE: "force", _BOTH: "both"}
 _ALL = "all"
 _POINT_COLUMNS = ["twojmax", "sampling", "n_train", "weight_ratio", _ENERGY, _FORCE]
 MAX_TABLE_ROWS = 75
-MAX_LISTED_RANGES = 6  # budget ranges listed in one sentence
-MIN_RANGE_DECADES = 0.05  # first minimum length of a range, if there are too many ranges
-_GROWTH = 1.5  # factor by which the minimum length grows until few enough ranges remain
-MAX_MIN_DECADES = {"sentence": 1.0, "table": 0.5}  # the minimum length stops growing at these values
+MAX_MIN_DECADES = 0.5  # the minimum length of a budget range stops growing at this value
 
 
 def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Iterator[ReportTable]:
@@ -64,59 +59,12 @@ def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Seque
     yield _build_share_table(usable, overall, objectives, levels)
 
 
-def describe_budget(results: pd.DataFrame, levels: Sequence[str]) -> str:
-    """Describe which level is best for each label budget, in one paragraph.
-
-    The best level is that with the lowest √(energy error · force error) over all 2Jmax. For each 2Jmax, only the budget
-    above which the reference level is best is given. The paper has similar statements: "10-20 minutes favours
-    level 3, 20-1000 minutes level 4, more than 3000 minutes level 5".
-    """
-    priced = _select_priced(summaries.compute_medians(results, levels))
-    if priced.empty:
-        return "The cost of the labels is not known, so no best level can be given for a budget."
-    ranges = {name: _find_ranges(points, _BOTH) for name, points in _compute_fronts(priced).items()}
-    shown, min_decades = _drop_short_ranges({_ALL: ranges[_ALL]}, MAX_LISTED_RANGES, MAX_MIN_DECADES["sentence"])
-    texts = [f"{_describe_range(row)} level {row['level']}" for _, row in shown[_ALL].iterrows()]
-    texts[0] = texts[0].replace(" level ", " favours level ")
-    last = ranges[_ALL].iloc[-1]
-    omission = ""
-    if min_decades:
-        factor = format_number(10**min_decades)
-        omission = f"Ranges shorter than a factor of {factor} are left out, and those of one level joined."
-    return join_sentences(
-        f"By the lowest √(energy error · force error) over all 2Jmax, a DFT budget {join_items(texts)}.",
-        omission,
-        f"The most expensive point of this front costs {format_duration(last[COST_COLUMN])}: {_describe_point(last)}.",
-        _describe_reference_start(ranges, levels[-1]),
-    )
-
-
-def _describe_range(row: "pd.Series[float]") -> str:
-    """Describe a range of budgets: ``"of 10 min to 2.1 h"``, ``"of 2.1 h and more"``."""
-    end = " and more" if np.isinf(row["budget_to"]) else f" to {format_duration(row['budget_to'])}"
-    return f"of {format_duration(row['budget_from'])}{end}"
-
-
 def _describe_point(row: "pd.Series[float]") -> str:
     return (
         f"{row['n_train']:,} configurations of level {row['level']} at 2Jmax = {row['twojmax']} and w_E/w_F = "
         f"{format_ratio(row['weight_ratio'])}, with {format_number(row[_ENERGY])} meV/atom and "
         f"{format_number(row[_FORCE])} meV/Å"
     )
-
-
-def _describe_reference_start(ranges: dict[str, pd.DataFrame], reference: str) -> str:
-    """Describe, for each 2Jmax, the budget above which the reference level is best."""
-    names_by_start: dict[str, list[str]] = {}
-    for name, table in ranges.items():
-        if name != _ALL:
-            is_best = table["level"].iloc[-1] == reference
-            start = (
-                f"for {format_duration(table['budget_from'].iloc[-1])} and more" if is_best else "at no large budget"
-            )
-            names_by_start.setdefault(start, []).append(name.removeprefix("2Jmax = "))
-    texts = [f"at 2Jmax = {join_items(names)} {start}" for start, names in names_by_start.items()]
-    return f"The reference, level {reference}, is the best {'; '.join(texts)}."
 
 
 def _select_priced(table: pd.DataFrame) -> pd.DataFrame:
@@ -154,33 +102,10 @@ def _find_ranges(points: pd.DataFrame, criterion: str) -> pd.DataFrame:
     return pareto.merge_adjacent_ranges(pareto.select_best_by_budget(points, criterion, COST_COLUMN), "level")
 
 
-def _drop_short_ranges(
-    ranges: dict[Any, pd.DataFrame], max_ranges: int, max_decades: float
-) -> tuple[dict[Any, pd.DataFrame], float]:
-    """Drop short budget ranges until at most `max_ranges` remain, and merge ranges of a level across the gaps.
-
-    The minimum length grows in steps, and no further once it has reached `max_decades`, even if more ranges remain.
-
-    Returns
-    -------
-    The remaining ranges, and their minimum length (decades); 0 if there were few enough.
-    """
-    min_decades, remaining_ranges = 0.0, ranges
-    while sum(map(len, remaining_ranges.values())) > max_ranges and min_decades < max_decades:
-        min_decades = _GROWTH * min_decades or MIN_RANGE_DECADES  # the latter in the first step
-        remaining_ranges = {
-            key: pareto.merge_adjacent_ranges(
-                table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], "level"
-            )
-            for key, table in remaining_ranges.items()
-        }
-    return remaining_ranges, min_decades
-
-
 def _build_budget_table(priced: pd.DataFrame) -> ReportTable:
     fronts = _compute_fronts(priced)
     ranges = {(name, key): _find_ranges(points, key) for name, points in fronts.items() for key in CRITERIA}
-    shown, min_decades = _drop_short_ranges(ranges, MAX_TABLE_ROWS, MAX_MIN_DECADES["table"])
+    shown, min_decades = pareto.drop_short_ranges(ranges, MAX_TABLE_ROWS, MAX_MIN_DECADES)
     table = pd.concat([_format_ranges(rows, *key) for key, rows in shown.items()], ignore_index=True)
     note = (
         "The level with the lowest error against the reference for a DFT budget. A range begins at the cost of the "

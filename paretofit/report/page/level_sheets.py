@@ -46,21 +46,28 @@ def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[F
     points, forces, reference = errors.configurations, errors.forces, errors.reference_level
     colour = "The colour is the shortest cell vector over the periodic directions, on the same scale in all panels."
     yield FigurePlan(
+        "level_rmsd", lambda: level_figures.plot_level_errors(errors.table, levels),
+        lambda: f"Root mean square error of the labels of each level against level {reference}.", wide=False,
+    )  # fmt: skip
+    yield FigurePlan(
         "level_energies", lambda: level_figures.plot_energy_parity(points, levels),
         lambda: f"Energy per atom at each level against level {reference}, and below it the error, level minus "
         f"reference, of {_count_points(points, 'configuration')}. {colour}"
         f"{_describe_medians('Rings: medians', points)}{_describe_limit(points, level_figures.MAX_PARITY_POINTS)}",
+        is_secondary=True,
     )  # fmt: skip
     yield FigurePlan(
         "level_forces", lambda: level_figures.plot_force_parity(forces, levels),
         lambda: f"Force components at each level against level {reference}, and below them the errors, of "
         f"{_count_points(forces, 'component')}. {colour}"
         f"{_describe_medians('Rings: medians', forces)}{_describe_limit(forces, level_figures.MAX_PARITY_POINTS)}",
+        is_secondary=True,
     )  # fmt: skip
     yield FigurePlan(
         "level_distributions", lambda: level_figures.plot_distributions(points, forces, levels),
         lambda: "Probability density of the energies per atom (Gaussian kernel, the same at every level) and of the "
         f"force components (counted in bins, logarithmic axis). {_describe_distributions(errors)}",
+        is_secondary=True,
     )  # fmt: skip
     yield FigurePlan(
         "level_errors_by_vector", lambda: level_figures.plot_errors_by_vector(points, levels),
@@ -68,6 +75,7 @@ def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[F
         "cell vector. Forces that are zero by symmetry have no error and are outside the axes."
         f"{_describe_medians('Lines: medians', points)}"
         f"{_describe_limit(points, level_figures.MAX_SHARED_PANEL_POINTS)}",
+        is_secondary=True,
     )  # fmt: skip
 
 

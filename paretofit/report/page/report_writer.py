@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError, remove_file, write_text
 from paretofit.pareto import ASSUMED_COLUMN
-from paretofit.report.figures import front_figures, sweep_figures
+from paretofit.report.answer import INTERVAL_PERCENT, Answer, find_answer_or_reason
+from paretofit.report.figures import sweep_figures
+from paretofit.report.figures.answer_figures import plot_answer, plot_front_at_budgets
 from paretofit.report.figures.axes import OUTSIDE_NOTE
 from paretofit.report.figures.drawing import FigurePlan, render_figure
-from paretofit.report.figures.style import UNITS, CannotDrawError
+from paretofit.report.figures.style import UNITS, remove_figure
 from paretofit.report.findings.catalogue import collect_findings
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import build_explorer_data
-from paretofit.report.page.sweep_page import ReportFigure, ReportTable, render_report
+from paretofit.report.page.sweep_page import AnswerSection, ReportFigure, ReportTable, render_report
 from paretofit.report.tables import summaries
 from paretofit.report.tables import table_text as tables
 from paretofit.report.tables.error_tables import build_model_table
@@ -34,6 +35,8 @@ from paretofit.report.wording import (
     join_items,
     join_sentences,
 )
+
+PAGE_DPI = 130  # of bitmaps on the page, which are as wide as on the screen; SVG is for print
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,13 @@ def write_report(
     path_table: pd.DataFrame | None = None,
     study: Mapping[str, Any] | None = None,
     extra_content: ExtraContent | None = None,
+    answer: Answer | None = None,
+    formats: Sequence[str] = ("png",),
+    all_figures: bool = False,
 ) -> Path:
-    """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and, finally, ``report.html``, and return the path of the page.
+    """Write ``tables/*.csv|md``, ``figures/*`` and ``report.html``, and return the path of the page.
+
+    The page is written before the figures are drawn, and again with them.
 
     Parameters
     ----------
@@ -84,6 +92,9 @@ def write_report(
     path_table : continuous energy/force curves of the largest subset, drawn below the points of the figures
     study : settings as in the YAML file of the study, from which the page derives the YAML of a single point
     extra_content : additional findings, figures and tables
+    answer : from `paretofit.report.find_answer`, which is called by default
+    formats : formats of the figures, of "png" and "svg"; the page shows the first one
+    all_figures : whether to draw the secondary figures, too; otherwise the page only names them
 
     Raises
     ------
@@ -94,18 +105,46 @@ def write_report(
     results = _check_tables(results, front, levels)
     front = front.assign(level=front["level"].astype(str))
     extra = extra_content or ExtraContent()
+    reason = ""
+    if answer is None:
+        answer, reason = find_answer_or_reason(results, study)
     findings = [*extra.findings, *collect_findings(results, front, levels)]
     _write_finding_tables(folder / "tables", findings)
-    plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table), *extra.later_figure_plans]
-    figures = [*(render_figure(plan, folder / "figures") for plan in plans), *extra.figures]
     report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
-    text = render_report(
-        title=title, opening=_describe_study(results, front, levels), findings=findings, figures=figures,
-        tables=report_tables, summary=summary, warnings=warnings,
-        explorer=build_explorer_data(summaries.compute_medians(results, levels), levels, study),
+    explorer = build_explorer_data(
+        summaries.compute_medians(results, levels), levels, study, answer, folder=str(folder)
+    )
+    answer_section = None if answer is None else AnswerSection.build(
+        answer, render_figure(_plan_answer_figure(answer, levels), folder / "figures", formats, PAGE_DPI), str(folder)
     )  # fmt: skip
-    write_text(folder / "report.html", text)
+
+    plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table, answer), *extra.later_figure_plans]
+    drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
+    undrawn_names = [plan.name for plan in plans if plan not in drawn_plans]
+
+    def write_page(figures: Sequence[ReportFigure]) -> None:
+        text = render_report(
+            title=title, opening=_describe_study(results, front, levels), findings=findings, figures=figures,
+            tables=report_tables, summary=summary, warnings=warnings, explorer=explorer, answer=answer_section,
+            missing_answer=reason, undrawn=undrawn_names, folder=str(folder),
+        )  # fmt: skip
+        write_text(folder / "report.html", text)
+
+    write_page(())  # the answer can be read while the figures are drawn
+    for name in undrawn_names:
+        remove_figure(folder / "figures", name)  # it would show the results of an earlier report
+    write_page([*(render_figure(plan, folder / "figures", formats, PAGE_DPI) for plan in drawn_plans), *extra.figures])
     return folder / "report.html"
+
+
+def _plan_answer_figure(answer: Answer, levels: Sequence[str]) -> FigurePlan:
+    return FigurePlan(
+        "answer", lambda: plot_answer(answer, levels),
+        lambda: f"Errors on the test set against level {answer.reference} of the best setting (lowest geometric mean "
+        f"of both errors) within a budget of {'computing time for labels' if answer.has_cost else 'configurations'}. "
+        f"Brackets and bands: {INTERVAL_PERCENT} % of other draws of the training set. Circles: rows of the table. "
+        "Dotted and *: more configurations than were fitted, extrapolated.",
+    )  # fmt: skip
 
 
 def _write_finding_tables(folder: Path, findings: Sequence[Finding]) -> None:
@@ -169,39 +208,32 @@ def _format_range(values: "pd.Series[float]") -> str:
     return format_ratio(low) if low == high else f"{format_ratio(low)} to {format_ratio(high)}"
 
 
-def _plan_figures(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> Iterator[FigurePlan]:
+def _plan_figures(
+    results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None, answer: Answer | None
+) -> Iterator[FigurePlan]:
     largest = summaries.select_largest_subset(summaries.compute_medians(results, levels))
-    fronts = summaries.compute_fronts_by_twojmax(summaries.compute_medians(results, levels))
-    learning = FigurePlan(
+    tradeoff_caption = _describe_tradeoff(largest, levels[-1], has_curves=paths is not None and not paths.empty)
+    yield FigurePlan(
         "learning_curves",
         lambda: sweep_figures.plot_learning_curves(results, levels),
         lambda: _describe_learning_curves(results, levels),
     )
-    if len(levels) == 1:
-        yield learning
-    tradeoff_caption = _describe_tradeoff(largest, levels[-1], has_curves=paths is not None and not paths.empty)
+    yield FigurePlan(
+        "energy_force_by_twojmax",
+        lambda: sweep_figures.plot_energy_force_by_twojmax(results, levels, path_table=paths),
+        lambda: f"Every 2Jmax. {tradeoff_caption}",
+        is_secondary=True,
+    )
     yield FigurePlan(
         "energy_force", lambda: sweep_figures.plot_energy_force_tradeoff(results, levels, path_table=paths),
         lambda: f"The largest model, 2Jmax = {largest['twojmax'].max()}. {tradeoff_caption}", wide=False,
     )  # fmt: skip
-    yield FigurePlan(
-        "energy_force_by_twojmax",
-        lambda: _plot_several_models(results, levels, paths),
-        lambda: f"Every 2Jmax. {tradeoff_caption}",
-    )
-    if len(levels) > 1:
-        yield learning
-    yield FigurePlan(
-        "front", lambda: front_figures.plot_front_by_cost(fronts, levels),
-        lambda: "The front in energy error, force error and DFT cost, for each 2Jmax separately: test errors against "
-        f"level {levels[-1]}; the face colour shows the DFT cost of the training labels, shape and rim the level. "
-        f"{OUTSIDE_NOTE}",
-    )  # fmt: skip
-    yield FigurePlan(
-        "error_against_cost", lambda: front_figures.plot_force_error_against_cost(fronts, levels),
-        lambda: "The same fronts as force RMSE against DFT cost of the training labels; the face colour shows the "
-        f"energy RMSE, shape and rim the level. {OUTSIDE_NOTE}",
-    )  # fmt: skip
+    if answer is not None:
+        yield FigurePlan(
+            "front_at_budgets", lambda: plot_front_at_budgets(answer),
+            lambda: "Lowest energy and force errors that can be reached together within a budget, over all levels, "
+            f"2Jmax, weights, sampling methods and numbers of configurations. {OUTSIDE_NOTE}", wide=False,
+        )  # fmt: skip
 
 
 def _describe_tradeoff(largest: pd.DataFrame, reference: str, *, has_curves: bool) -> str:
@@ -223,12 +255,6 @@ def _describe_learning_curves(results: pd.DataFrame, levels: Sequence[str]) -> s
         f"band over {format_count(rows['repeat'].nunique(), 'repetition')}; a band may extend beyond the axes. This is "
         f"the largest 2Jmax for which most of these subsets determine all features. {OUTSIDE_NOTE}"
     )
-
-
-def _plot_several_models(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> np.ndarray:
-    if results["twojmax"].nunique() < 2:
-        raise CannotDrawError("All fits have the same 2Jmax, which the previous figure shows.")
-    return sweep_figures.plot_energy_force_by_twojmax(results, levels, path_table=paths)
 
 
 def _write_tables(

@@ -1,6 +1,7 @@
 """Report of a sweep as a single HTML file that contains all images and scripts, so that it works offline."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paretofit.report.answer import Answer, describe_rival, format_answer_table, format_budget_option
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import embed_explorer_data
 from paretofit.report.page.templates import render_template
@@ -18,6 +20,19 @@ PAPER = (
     "potentials: exploring the trade-off between DFT convergence, MLIP expressivity, and computational cost, "
     "Digital Discovery (2025), doi 10.1039/d5dd00294j"
 )
+PICTURES_BY_FINDING = {  # name of a finding to the names of the figures that show it
+    "labels": ("level_rmsd",),
+    "learning": ("learning_curves",),
+    "levels": ("energy_force",),
+    "weights": ("energy_force",),
+    "sampling": ("learning_curves",),
+    "front": ("front_at_budgets",),
+}
+_ANSWER_HEADINGS = {
+    "meV/atom": "energy error (meV/atom)",
+    "meV/Å": "force error (meV/Å)",
+    "MD speed": "MD speed (atom-steps/s)",
+}
 _MAX_FINDING_ROWS = 150  # longer tables of findings are only in their files, not on the page
 
 
@@ -52,6 +67,34 @@ class ReportTable:
     table: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class AnswerSection:
+    """The answer at the top of the page: its sentence, picture, table, YAML texts, and how sure it is."""
+
+    sentence: str
+    figure: ReportFigure
+    headings: list[tuple[str, str]]
+    rows: list[list[str]]
+    studies: list[str]
+    rivals: list[str]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def build(cls, answer: Answer, figure: ReportFigure, source: str) -> "AnswerSection":
+        """Build the section from the answer and its drawn figure; `source` is the run folder in commands."""
+        table = format_answer_table(answer)
+        headings = [_split_unit(_ANSWER_HEADINGS.get(name, name)) for name in table.columns]
+        studies = [
+            f"# save as setting.yaml, then: paretofit run setting.yaml\n"
+            f"# reasons and alternatives: paretofit plan {source} --budget {format_budget_option(row['budget'])}\n"
+            f"{text}"
+            for (_, row), text in zip(answer.table.iterrows(), answer.studies, strict=True)
+        ]
+        rivals = [describe_rival(answer, row) for _, row in answer.rivals.iterrows()]
+        rows: list[list[str]] = table.to_numpy().tolist()
+        return cls(answer.sentence, figure, headings, rows, studies, rivals, answer.notes)
+
+
 def render_report(
     *,
     title: str,
@@ -62,33 +105,58 @@ def render_report(
     summary: Mapping[str, str],
     warnings: Sequence[str],
     explorer: Mapping[str, Any] | None = None,
+    answer: AnswerSection | None = None,
+    missing_answer: str = "",
+    undrawn: Sequence[str] = (),
+    folder: str = "RUN",
 ) -> str:
     """Render the HTML of a report.
 
     Parameters
     ----------
-    title, opening : heading and first paragraph
-    findings, figures, tables : content, shown in the given order
+    title, opening : heading, and first paragraph of the details
+    findings, figures, tables : content, shown in the given order; figures of a finding are shown below it
     summary : description of how the results were computed, with a line for each entry
-    warnings : sentences for the last section
+    warnings : sentences that are folded below the answer
     explorer : data from `paretofit.report.page.explorer.build_explorer_data`; None omits the interactive part
+    answer : content of the top of the page
+    missing_answer : reason why there is no answer
+    undrawn, folder : names of the figures that are drawn on request only, and the run folder for the command
 
     Returns
     -------
     The whole page as text.
     """
+    by_name = {figure.name: figure for figure in figures if figure.image}
+    items = [_build_finding_item(finding, by_name) for finding in findings]
+    shown_names = {figure.name for item in items for figure in item["figures"]}
     return render_template(
         "report.html",
         title=title,
         opening=opening,
-        findings=[(finding, _format_rows(finding.numbers, _MAX_FINDING_ROWS)) for finding in findings],
-        figures=figures,
+        findings=items,
+        figures=[figure for figure in figures if figure.name not in shown_names],
         tables=[(table, _format_rows(table.table)) for table in tables],
         summary=summary,
         warnings=warnings,
         explorer=None if explorer is None else embed_explorer_data(explorer),
+        answer=answer,
+        missing_answer=missing_answer,
+        undrawn=undrawn,
+        folder=folder,
         paper=PAPER if any(finding.published_result for finding in findings) else "",
     )
+
+
+def _build_finding_item(finding: Finding, figures: Mapping[str, ReportFigure]) -> dict[str, Any]:
+    """Build a finding for the template: its first sentence, the others, its figures, and its numbers."""
+    headline, *remainder = re.split(r"(?<=[a-z0-9)%Å])\. (?=[A-Z])", finding.answer, maxsplit=1)
+    names = PICTURES_BY_FINDING.get(finding.name, ())
+    return {
+        "finding": finding, "headline": headline if not remainder else f"{headline}.", "remainder": "".join(remainder),
+        "figures": [figures[name] for name in names if name in figures],
+        "data": _format_rows(finding.numbers, _MAX_FINDING_ROWS),
+    }  # fmt: skip
 
 
 def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[str, Any]:

@@ -1,0 +1,350 @@
+"""The answer of a study: the level and setting to run for a budget, from the planner of `paretofit.pareto`.
+
+The page, the terminal, notebooks and `paretofit plan` show this answer, so that they recommend the same settings. The
+criterion is the lowest √(energy error · force error) within the budget.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit import pareto
+from paretofit.core import InputError
+from paretofit.pareto import ASSUMED_COLUMN, MD_COST_COLUMN
+from paretofit.report.setting_yaml import format_study
+from paretofit.report.wording import format_count, format_levels, format_number, join_items
+
+ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
+N_BUDGETS = 5
+INTERVAL_PERCENT = 80  # of draws within ``_low`` and ``_high`` of the planner's options
+MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
+MAX_RANGES, MAX_MIN_DECADES = (
+    4,
+    0.7,
+)  # budget ranges in the sentence, and limit of the length below which one is left out
+MAX_SCORE_RATIO = 4.0  # budgets start where the score is at most this multiple of the lowest
+# Budgets in s, the roundest ones first; each group is used up before the next one.
+ROUND_BUDGETS = (
+    (10.0, 60.0, 600.0, 3600.0, 36_000.0, 86_400.0, 864_000.0, 8_640_000.0),
+    (1.0, 30.0, 120.0, 300.0, 1200.0, 1800.0, 7200.0, 18_000.0, 172_800.0, 432_000.0, 1_728_000.0, 4_320_000.0),
+)
+ROUND_COUNTS = (tuple(10.0**k for k in range(8)), tuple(m * 10.0**k for k in range(8) for m in (2.0, 5.0)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best setting for any budget, with its expected errors.
+
+    Attributes
+    ----------
+    sentence : str
+        The best convergence level for each range of budgets; with a single level, the best 2Jmax.
+    table : DataFrame
+        A row for each of a few round budgets, ``budget``: the option of `paretofit.pareto.tabulate_options` that
+        `paretofit.pareto.choose_option` selects, with ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``,
+        ``sampling``, ``label_seconds``, the expected errors with the ends of their intervals, and the MD cost.
+    rivals : DataFrame
+        For each budget, the best option of any other level (with a single level, of any other 2Jmax), with ``excess``,
+        its score divided by that of the best, minus 1, and ``is_clear``, whether the intervals do not overlap. May be
+        empty.
+    curve : DataFrame
+        The best option for every budget: rows with ``budget_from`` and ``budget_to``.
+    options : DataFrame
+        All options, from which the curve is selected.
+    knee : float
+        Budget at the knee of the curve.
+    studies : tuple of str
+        YAML of a study for each row of `table`.
+    reference : str
+        Level against which errors are measured.
+    notes : tuple of str
+        What limits the trust in the answer, as sentences.
+    has_cost : bool
+        Whether budgets are seconds of labels; otherwise they are numbers of configurations.
+    """
+
+    sentence: str
+    table: pd.DataFrame
+    rivals: pd.DataFrame
+    curve: pd.DataFrame
+    options: pd.DataFrame
+    knee: float
+    studies: tuple[str, ...]
+    reference: str
+    notes: tuple[str, ...]
+    has_cost: bool
+
+    @property
+    def compared(self) -> str:
+        """Column whose values are compared: ``"level"``, or ``"twojmax"`` if there is a single level."""
+        return _get_compared_column(self.options)
+
+    def format_budget(self, budget: float) -> str:
+        """Format a budget, such as ``"10 min"`` or ``"40 configurations"``."""
+        return format_budget(budget, has_cost=self.has_cost)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the answer to a mapping for JSON, without the options and the curve."""
+        return {
+            "sentence": self.sentence, "unit": "s" if self.has_cost else "configurations",
+            "interval_percent": INTERVAL_PERCENT, "reference": self.reference, "budgets": self.table,
+            "rivals": self.rivals, "studies": list(self.studies), "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def find_answer(results: pd.DataFrame, study: Mapping[str, Any] | None = None, *, n_budgets: int = N_BUDGETS) -> Answer:
+    """Find the best setting for any budget from the results of a study.
+
+    Parameters
+    ----------
+    results : DataFrame
+        A row for each fit, as for `paretofit.pareto.tabulate_options` (meV/atom, meV/Å, s). Without any known cost of
+        labels, the budget is the number of configurations.
+    study : mapping, optional
+        Settings as in the YAML file, for the YAML of a setting.
+    n_budgets : int
+        Maximum number of budgets in the table.
+
+    Raises
+    ------
+    InputError
+        If the table lacks a column or no row of it can be used.
+    """
+    results, has_cost = _ensure_costs(results)
+    candidates = _list_round_budgets(results, has_cost)
+    options = pareto.tabulate_options(results, budget=candidates, max_sizes=MAX_CURVE_SIZES)
+    scored = options.assign(score=pareto.compute_score(options, "both"))
+    curve = pareto.select_best_by_budget(scored, "score", "label_seconds")
+    budgets = choose_budgets(curve, n_budgets, has_cost)
+    table = pd.DataFrame([_choose(options, budget) for budget in budgets]).reset_index(drop=True)
+    reference = pareto.find_reference_level(results)
+    key = _get_compared_column(options)
+    sentence = _describe_ranges(curve, key, has_cost)
+    if key != "level":
+        sentence = f"{sentence.removesuffix('.')}; {_describe_gain(table, has_cost)}."
+    return Answer(
+        sentence, table, _find_rivals(options, table, key), curve, options,
+        _find_knee(curve), tuple(format_study(row, reference, study) for _, row in table.iterrows()), reference,
+        tuple(_collect_notes(results, table, has_cost)), has_cost,
+    )  # fmt: skip
+
+
+def find_answer_or_reason(results: pd.DataFrame, study: Mapping[str, Any] | None = None) -> tuple[Answer | None, str]:
+    """Find the answer; if no row of the results can be used, return None and a sentence with the reason."""
+    try:
+        return find_answer(results, study), ""
+    except InputError as error:
+        return None, f"No setting can be recommended: {error}."
+
+
+def get_interval(row: pd.Series, kind: str) -> tuple[float, float]:
+    """Return the ends of the interval of an expected error, in its unit; NaN if its spread is unknown.
+
+    Parameters
+    ----------
+    row : Series
+        An option of the planner.
+    kind : {"energy", "force"}
+    """
+    return float(row[f"{kind}_low"]), float(row[f"{kind}_high"])
+
+
+def format_error(row: pd.Series, kind: str) -> str:
+    """Format an expected error with its interval, such as ``"21.3 (18.8–24.9)"``, with * if it is extrapolated."""
+    low, high = get_interval(row, kind)
+    interval = f" ({format_number(low)}–{format_number(high)})" if np.isfinite(low) and np.isfinite(high) else ""
+    return f"{format_number(row[kind])}{interval}{' *' if row['beyond'] else ''}"
+
+
+def format_md_speed(row: pd.Series) -> str:
+    """Format the MD speed in atom-steps/s on one core; a dash if it is unknown."""
+    return format_number(1e6 / row[MD_COST_COLUMN])
+
+
+def format_budget(budget: float, *, has_cost: bool) -> str:
+    """Format a budget in seconds as a duration with two digits, or a number of configurations.
+
+    >>> [format_budget(seconds, has_cost=True) for seconds in (72.3, 60.0, 600.0, 3600.0, 5111.0, 172_800.0)]
+    ['72 s', '1 min', '10 min', '1 h', '85 min', '2 days']
+    """
+    if not has_cost:
+        return format_count(round(budget), "configuration")
+    for length, unit in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if budget >= 2 * length or budget == length or unit == "s":
+            break
+    value = float(f"{budget / length:.2g}")
+    return f"{value:,g} {'day' if unit == 'days' and value == 1 else unit}"
+
+
+def choose_budgets(curve: pd.DataFrame, count: int, has_cost: bool) -> list[float]:
+    """Choose round budgets, evenly distributed from where the error is at most `MAX_SCORE_RATIO` times the lowest.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        ``score`` and ``budget_from``, in order of cost.
+    count : int
+        Maximum number.
+    has_cost : bool
+        Whether budgets are times in s rather than numbers of configurations.
+    """
+    score = curve["score"].to_numpy(dtype=float)
+    is_useful = score <= MAX_SCORE_RATIO * score[-1]
+    costs = curve["budget_from"].to_numpy(dtype=float)
+    low, high = costs[int(np.argmax(is_useful))], costs[-1]
+    budgets: list[float] = []
+    for group in ROUND_BUDGETS if has_cost else ROUND_COUNTS:
+        candidates = [value for value in group if low <= value <= high]
+        while candidates and len(budgets) < count:
+            distances = [min((abs(np.log(value / other)) for other in budgets), default=1.0) for value in candidates]
+            budgets.append(candidates.pop(int(np.argmax(distances))))
+    return sorted(budgets) or [float(high)]
+
+
+def _get_compared_column(options: pd.DataFrame) -> str:
+    return "level" if len(set(options["level"])) > 1 else "twojmax"
+
+
+def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+    """Replace the cost of labels by the number of configurations if it is unknown; return whether it is known."""
+    if "label_seconds" not in results or "n_train" not in results:
+        raise InputError("an answer requires a results table with the columns 'label_seconds' and 'n_train'")
+    results = results.assign(level=results["level"].astype(str))
+    has_cost = bool((results["label_seconds"] > 0).any())
+    return (results if has_cost else results.assign(label_seconds=results["n_train"].astype(float))), has_cost
+
+
+def _list_round_budgets(results: pd.DataFrame, has_cost: bool) -> list[float]:
+    costs = results.loc[results["label_seconds"] > 0, "label_seconds"]
+    high = pareto.DEFAULT_EXTRAPOLATION_FACTOR * costs.max()
+    groups = ROUND_BUDGETS if has_cost else ROUND_COUNTS
+    return [value for group in groups for value in group if costs.min() <= value <= high]
+
+
+def _choose(options: pd.DataFrame, budget: float) -> pd.Series:
+    """Choose the best option within a budget, as `paretofit plan` does."""
+    choice = pareto.choose_option(options, pareto.Limits(budget=budget), "both")
+    row: pd.Series = pd.concat([pd.Series({"budget": budget}), choice])
+    return row
+
+
+def _find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Find the best option with another value of `key` for each budget."""
+    rivals = []
+    for _, best in table.iterrows():
+        others = options[(options[key] != best[key]) & (options["label_seconds"] <= best["budget"])]
+        if len(others):
+            rival = _choose(others, best["budget"])
+            excess = _compute_score(rival) / _compute_score(best) - 1
+            rivals.append({**rival, "excess": excess, "is_clear": _is_clear(best, rival)})
+    return pd.DataFrame(rivals)
+
+
+def _compute_score(row: pd.Series, end: str = "") -> float:
+    return float(np.sqrt(row[f"energy{end}"] * row[f"force{end}"]))
+
+
+def _is_clear(best: pd.Series, rival: pd.Series) -> bool:
+    """Return whether the intervals of √(energy error · force error) do not overlap; False if one is unknown."""
+    return _compute_score(best, "_high") < _compute_score(rival, "_low")
+
+
+def _find_knee(curve: pd.DataFrame) -> float:
+    """Find the budget at the knee of the curve, without the settings whose errors are far above the lowest."""
+    useful = curve[curve["score"] <= MAX_SCORE_RATIO * curve["score"].iloc[-1]]
+    return float(useful["budget_from"].iloc[pareto.find_knee(useful, ["label_seconds", "score"])])
+
+
+def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
+    """Describe the best value of a column for each range of budgets in one sentence."""
+    ranges = pareto.merge_adjacent_ranges(curve, key)
+    shown, _ = pareto.drop_short_ranges({0: ranges}, MAX_RANGES, MAX_MIN_DECADES, key)
+    names = [f"{'level' if key == 'level' else '2Jmax'} {value}" for value in shown[0][key]]
+    ends = [format_budget(value, has_cost=has_cost) for value in shown[0]["budget_from"].iloc[1:]]
+    unit = " of DFT" if has_cost else ""
+    only = "" if key == "level" else f"All labels are of level {curve['level'].iloc[0]}: "
+    if not ends:
+        return f"{only}{'T' if not only else 't'}ake {names[0]} for any budget."
+    parts = [f"{'up to' if only or k else 'Up to'} {end}{unit if not k else ''}{' take' if not k else ''} {name}"
+             for k, (end, name) in enumerate(zip(ends, names, strict=False))]  # fmt: skip
+    return f"{only}{', '.join(parts)}, beyond it {names[-1]}."
+
+
+def _describe_gain(table: pd.DataFrame, has_cost: bool) -> str:
+    """Describe the expected errors at the smallest and the largest budget of a table."""
+    texts = []
+    for _, row in table.iloc[[0, -1] if len(table) > 1 else [0]].iterrows():
+        errors = join_items(f"{format_number(row[kind])} {unit}" for kind, unit in ERRORS.items())
+        texts.append(
+            f"{format_budget(row['budget'], has_cost=has_cost)} {'of DFT give' if has_cost else 'give'} {errors}"
+        )
+    return ", ".join(texts)
+
+
+def format_budget_option(budget: float) -> str:
+    """Format a round budget for a command line, such as ``"30min"`` or ``"2d"``."""
+    return format_budget(budget, has_cost=True).replace(" ", "").replace("days", "d").replace("day", "d")
+
+
+def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -> Iterator[str]:
+    n_repeats = results["repeat"].nunique() if "repeat" in results else 1
+    yield (
+        f"Brackets: {INTERVAL_PERCENT} % of the errors with other draws of the training set, from "
+        f"{format_count(n_repeats, 'repetition')}."
+    )
+    if table["beyond"].any():
+        yield (
+            f"* extrapolated: more configurations than the {int(results['n_train'].max()):,} that were fitted. The "
+            "error follows a power law there."
+        )
+    levels = list_assumed_levels(results)
+    if levels:
+        yield (
+            f"The cost of labels of {format_levels(levels)} is assumed by the study (cost.assumed_levels), not "
+            "measured, and the answer depends on it."
+        )
+    if table[MD_COST_COLUMN].notna().any():
+        yield "MD speed: atom-steps per second on one core, as measured on this machine or given in the study."
+    if not has_cost:
+        yield "The cost of labels is not known, so budgets are numbers of configurations."
+
+
+def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
+    """List the levels for which the study assumes the cost of labels."""
+    if ASSUMED_COLUMN not in results:
+        return ()
+    is_assumed = results[ASSUMED_COLUMN].astype(str).str.lower() == "true"
+    return tuple(results.loc[is_assumed, "level"].astype(str).unique())
+
+
+def describe_rival(answer: Answer, row: pd.Series) -> str:
+    """Describe how clearly the best setting for a budget is better than that of any other level, in one sentence."""
+    name = f"level {row['level']}" if answer.compared == "level" else f"2Jmax = {int(row['twojmax'])}"
+    verdict = "clearly worse" if row["is_clear"] else "no clear difference"
+    errors = join_items(f"{format_error(row, kind)} {unit}" for kind, unit in ERRORS.items())
+    return (
+        f"{answer.format_budget(row['budget'])}: the next best, {name}, has {errors}, "
+        f"{format_number(100 * row['excess'], 2)} % more (geometric mean): {verdict}."
+    )
+
+
+def format_answer_table(answer: Answer) -> pd.DataFrame:
+    """Format the table of budgets for reading, a row for each budget."""
+    table = answer.table
+    rows = [row for _, row in table.iterrows()]
+    columns: dict[str, Sequence[str]] = {
+        "budget": [answer.format_budget(row["budget"]) for row in rows],
+        "level": [str(row["level"]) for row in rows],
+        "configurations": [f"{int(row['n_train']):,}" for row in rows],
+        "2Jmax": [str(int(row["twojmax"])) for row in rows],
+        "w_E/w_F": [f"{row['w_energy'] / row['w_force']:.6g}" for row in rows],
+        "sampling": [str(row["sampling"]) for row in rows],
+        **{unit: [format_error(row, kind) for row in rows] for kind, unit in ERRORS.items()},
+        "MD speed": [format_md_speed(row) for row in rows],
+    }
+    if table[MD_COST_COLUMN].isna().all():
+        del columns["MD speed"]
+    return pd.DataFrame(columns)

@@ -1,0 +1,151 @@
+"""The answer: what the planner recommends, in a sentence, a table, a picture, YAML and on terminals of any width."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.results import LEVELS, synthetic
+from rich.cells import cell_len
+from ruamel.yaml import YAML
+
+from paretofit.commands import plan
+from paretofit.core import InputError
+from paretofit.report import find_answer, find_answer_or_reason, render_answer
+from paretofit.report.answer import MAX_SCORE_RATIO, choose_budgets, format_answer_table, format_budget
+from paretofit.report.figures import answer_figures, style
+from paretofit.study import Study
+
+STUDY = {"name": "be", "dataset": "be.h5", "basis": {"elements": ["Be"]}, "twojmax": [4, 8]}
+
+
+@pytest.fixture(scope="module")
+def results():
+    return synthetic()
+
+
+@pytest.fixture(scope="module")
+def answer(results):
+    return find_answer(results, STUDY)
+
+
+def test_every_budget_has_the_setting_of_plan(results, answer):
+    assert 3 <= len(answer.table) <= 5
+    for _, row in answer.table.iterrows():
+        choice = plan(results, budget=row["budget"]).choice
+        pd.testing.assert_series_equal(row[choice.index], choice, check_names=False)
+
+
+def test_the_curve_is_the_lowest_score_of_all_options_within_a_budget(answer):
+    score = np.sqrt(answer.options["energy"] * answer.options["force"])
+    for budget in answer.table["budget"]:
+        steps = answer.curve[answer.curve["budget_from"] <= budget]
+        assert steps["score"].iloc[-1] == score[answer.options["label_seconds"] <= budget].min()
+    assert (np.diff(answer.curve["score"]) < 0).all()
+    assert answer.curve["score"].iloc[0] > answer.curve["score"].iloc[-1]
+    assert answer.knee in set(answer.curve["budget_from"])
+
+
+def test_the_sentence_names_levels_in_the_order_of_the_curve(answer):
+    words = answer.sentence.rstrip(".").replace(",", "").split()
+    levels = [words[k + 1] for k, word in enumerate(words) if word == "level"]
+    assert levels == sorted(set(levels))
+    assert levels[-1] == answer.curve["level"].iloc[-1]
+    for _, row in answer.table.iterrows():
+        assert row["level"] in levels
+
+
+def test_a_single_level_is_answered_by_the_best_twojmax(results):
+    single = find_answer(results[results["level"] == "5"])
+    assert single.sentence.startswith("All labels are of level 5: ")
+    assert "2Jmax 8" in single.sentence
+    assert (single.rivals["twojmax"] != single.table["twojmax"].iloc[: len(single.rivals)]).all()
+
+
+def test_without_costs_the_budget_is_a_number_of_configurations(results):
+    answer = find_answer(results.assign(label_seconds=np.nan))
+    assert not answer.has_cost
+    assert (answer.table["n_train"] <= answer.table["budget"]).all()
+    assert "configurations" in answer.sentence or "any budget" in answer.sentence
+    assert any("cost of labels is not known" in note for note in answer.notes)
+
+
+def test_without_usable_results_there_is_a_reason(results):
+    with pytest.raises(InputError, match="no row"):
+        find_answer(results.assign(ref_energy=np.nan))
+    answer, reason = find_answer_or_reason(results.assign(ref_energy=np.nan))
+    assert answer is None
+    assert "no row of the results table has finite errors" in reason
+
+
+def test_a_rival_is_another_level_and_not_better(answer):
+    best = answer.table.set_index("budget")
+    assert len(answer.rivals) == len(answer.table)
+    for _, rival in answer.rivals.iterrows():
+        assert rival["level"] != best.loc[rival["budget"], "level"]
+        assert rival["label_seconds"] <= rival["budget"]
+        assert rival["excess"] >= 0
+
+
+@pytest.mark.parametrize("position", [0, -1])
+def test_the_yaml_is_a_study_of_the_setting(answer, position):
+    content = YAML(typ="safe").load(answer.studies[position])
+    study, row = Study.model_validate(content), answer.table.iloc[position]
+    assert study.levels == list(dict.fromkeys([row["level"], "5"]))
+    assert study.sizes == [row["n_train"]]
+    assert study.twojmax == [row["twojmax"]]
+    assert study.weights == [(row["w_energy"], row["w_force"])]
+    assert set(content) <= {
+        *STUDY,
+        "levels",
+        "weights",
+        "sizes",
+        "sampling_methods",
+        "leverage",
+    }  # nothing of the defaults
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 110])
+def test_the_text_fits_into_the_terminal_and_has_every_number(answer, width):
+    text = render_answer(answer, width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    joined = " ".join(text.split()).replace(" *", "*")
+    assert " ".join(answer.sentence.split()) in joined
+    for _, row in format_answer_table(answer).iterrows():
+        for column in ("budget", "configurations", "2Jmax", "w_E/w_F", "meV/atom", "meV/Å"):
+            assert row[column].replace(" *", "*") in joined
+
+
+def test_budgets_are_round_and_within_the_useful_part_of_the_curve(answer):
+    budgets = list(answer.table["budget"])
+    useful = answer.curve[answer.curve["score"] <= MAX_SCORE_RATIO * answer.curve["score"].iloc[-1]]
+    assert useful["budget_from"].iloc[0] <= budgets[0]
+    assert budgets[-1] <= answer.curve["budget_from"].iloc[-1]
+    curve = pd.DataFrame({"score": [4.0, 2.0, 1.0], "budget_from": [50.0, 700.0, 4e4]})
+    assert choose_budgets(curve, 2, has_cost=True) == [60.0, 36_000.0]
+    assert {600.0, 3600.0} <= set(choose_budgets(curve, 5, has_cost=True))
+    assert choose_budgets(curve.assign(budget_from=[31.0, 32.0, 33.0]), 5, has_cost=True) == [33.0]
+
+
+def test_budgets_are_written_with_their_unit():
+    assert format_budget(1.0, has_cost=False) == "1 configuration"
+    assert format_budget(86_400.0, has_cost=True) == "1 day"
+
+
+def test_the_steps_of_the_picture_have_the_colours_of_their_levels(answer):
+    axes = answer_figures.plot_answer(answer, LEVELS)
+    for ax, kind in zip(axes, ("energy", "force"), strict=True):
+        *steps, circles = ax.get_lines()
+        assert list(circles.get_xdata()) == list(answer.table["budget"])
+        assert list(circles.get_ydata()) == list(answer.table[kind])
+        drawn = {line.get_color() for line in steps}
+        shown = answer.curve[answer.curve["score"] <= MAX_SCORE_RATIO * answer.curve["score"].iloc[-1]]
+        assert drawn == {style.level_colour(level, LEVELS) for level in shown["level"]}
+
+
+def test_the_fronts_at_equal_budget_fall_and_get_better(answer):
+    lines = answer_figures.plot_front_at_budgets(answer).get_lines()
+    assert 1 < len(lines) <= 4
+    for line in lines:
+        assert (np.diff(line.get_xdata()) > 0).all()
+        assert (np.diff(line.get_ydata()) < 0).all()
+    lowest = [line.get_ydata().min() for line in lines]
+    assert lowest == sorted(lowest, reverse=True)
