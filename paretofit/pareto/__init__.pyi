@@ -1,4 +1,9 @@
 from .columns import extract_numbers as extract_numbers
+from .confidence import INTERVAL_COVERAGE as INTERVAL_COVERAGE
+from .confidence import compute_front_probabilities as compute_front_probabilities
+from .confidence import compute_sign_shares as compute_sign_shares
+from .confidence import estimate_intervals as estimate_intervals
+from .confidence import find_ties as find_ties
 from .front import AGGREGATES as AGGREGATES
 from .front import REPEAT_COUNT_COLUMN as REPEAT_COUNT_COLUMN
 from .front import extract_front_from_csv as extract_front_from_csv

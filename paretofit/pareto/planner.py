@@ -249,9 +249,18 @@ def _build_curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, 
     if is_reference and f"train_{kind}" in rows:
         training_errors = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
     reference_curve = None if reference is None else _build_curve(reference, kind, None, is_reference=True)
+    ends = [f"ref_{kind}_low", f"ref_{kind}_high"]
+    intervals = grouped[ends].first().to_numpy(dtype=float).T if set(ends) <= set(rows) else None
     label_error = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
     return LearningCurve(
-        sizes, errors, has_folds(rows), training_errors, reference_curve, label_error, MIN_LEARNED_SHARE[kind]
+        sizes,
+        errors,
+        has_folds(rows),
+        training_errors,
+        reference_curve,
+        label_error,
+        MIN_LEARNED_SHARE[kind],
+        intervals,
     )
 
 

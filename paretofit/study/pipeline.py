@@ -33,6 +33,7 @@ from paretofit.linear.reduction import get_device
 from paretofit.potentials.mace import permit_unpickling
 from paretofit.study import run_folder
 from paretofit.study.analysis import add_md_cost, mark_assumed_costs, measure_label_noise, measure_md_cost
+from paretofit.study.confidence import add_intervals
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.provenance import StageUsage, collect_provenance, measure_peak_memory_mb
@@ -120,6 +121,8 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
         results = sweep.run_sweep(
             data, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress
         )
+    with _measure_usage(usage, "confidence", folder):
+        results = add_intervals(prepared, data, engine, results, folder, context)
     with _measure_usage(usage, "analyse", folder):
         errors = compute_level_errors(
             prepared.dataset, grid.levels, reference_configuration=settings.reference_configuration

@@ -30,6 +30,7 @@ from paretofit.study.analysis import (
     read_table_or_empty,
     select_paper_weights,
 )
+from paretofit.study.confidence import CONFIDENCE_FILES, add_front_confidence
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.schema import load_study
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
@@ -37,7 +38,14 @@ from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
 DESIGN_FILE, VALIDATION_FOLDER = "design.h5", "validation"
 # Files that are not part of every run; a report requires those that its run wrote.
-OPTIONAL_FILES = (DESIGN_FILE, MD_FILE, *NOISE_FILES, *run_folder.WEIGHT_FILES, *run_folder.NETWORK_FILES)
+OPTIONAL_FILES = (
+    DESIGN_FILE,
+    MD_FILE,
+    *NOISE_FILES,
+    *run_folder.WEIGHT_FILES,
+    *run_folder.NETWORK_FILES,
+    *CONFIDENCE_FILES,
+)
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
 
@@ -86,7 +94,7 @@ def write_run_report(
         results = substitute_loo_errors(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
-    front = find_study_front(results, n_train)
+    front = add_front_confidence(find_study_front(results, n_train), folder)
     write_csv(front, folder / run_folder.FRONT_FILE)
     page_front, page_warnings = front, warnings
     extra_tables: dict[str, pd.DataFrame] = {}

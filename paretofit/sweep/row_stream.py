@@ -75,7 +75,7 @@ class RowStream:
         reduction : Reduction
             If it has no stored rows, rows are read and whitened again, with the same result.
         rows : (n,) int64
-            Positions of training rows in the design, ascending.
+            Positions of training or test rows in the design, ascending.
         """
         positions, windows = np.searchsorted(self.rows, rows), [window for part in self._windows for window in part]
         blocks = np.searchsorted([window.start for window in windows], positions, side="right") - 1
@@ -84,8 +84,7 @@ class RowStream:
             if reduction.stored_rows:
                 stored = reduction.stored_rows[number]
                 array = np.load(stored, mmap_mode="r") if isinstance(stored, str) else stored
-                places = np.cumsum(self.is_train[self.rows[windows[number]]]) - 1  # only training rows are stored
-                yield array[places[selected - windows[number].start]], self.rows[selected]
+                yield array[selected - windows[number].start], self.rows[selected]
                 continue
             units = np.unique(selected // WHITENING_ROWS)[:, None] * WHITENING_ROWS + np.arange(WHITENING_ROWS)
             needed = units[units < len(self.rows)]
