@@ -69,8 +69,9 @@ def tabulate_options(
     Parameters
     ----------
     results : pandas.DataFrame
-        A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step`` and
-        ``ridge`` are optional. Rows with errors that are not finite are ignored.
+        A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step``, ``ridge``
+        and the ends of 90 % intervals from further train/test splits (``ref_energy_low``, ...) are optional. Rows with
+        errors that are not finite are ignored.
     budget : float, optional
         Cost of all labels, s. The options include the largest number of configurations that the budget pays for.
     extrapolation_factor : float
@@ -80,8 +81,9 @@ def tabulate_options(
     -------
     pandas.DataFrame
         The columns of a setting, ``n_train``, ``label_seconds``, ``energy`` and ``force`` (meV/atom, meV/Å) with
-        ``_low`` and ``_high`` (the interval contains 80 % of the draws), ``beyond`` (whether ``n_train`` is larger than
-        all measured sizes), and ``md_us_per_atom_step``.
+        ``_low`` and ``_high``, ``beyond`` (whether ``n_train`` is larger than all measured sizes), and
+        ``md_us_per_atom_step``. The interval contains 80 % of the draws, with further splits 80 % of new draws in new
+        splits; the error is then a mean over splits.
 
     Raises
     ------

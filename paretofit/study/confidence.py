@@ -20,6 +20,7 @@ from paretofit.descriptors import write_array
 from paretofit.execution import RunContext
 from paretofit.pareto import compute_front_probabilities, estimate_intervals, find_ties
 from paretofit.study.preparation import PreparedStudy
+from paretofit.study.run_folder import CONFIDENCE_FILE, CONFIDENCE_FILES, SPLIT_ERRORS_FILE
 from paretofit.sweep import (
     SPLIT_ERROR_COLUMNS,
     SPLIT_SETTING_COLUMNS,
@@ -34,7 +35,6 @@ from paretofit.sweep import (
 
 log = logging.getLogger(__name__)
 
-CONFIDENCE_FILES = CONFIDENCE_FILE, SPLIT_ERRORS_FILE = "confidence.csv", "confidence.h5"
 FRONT_ERRORS = ("ref_energy", "ref_force")
 INTERVAL_COLUMNS = [f"{name}_{end}" for name in SPLIT_ERROR_COLUMNS for end in ("low", "high")]
 MAX_TRIALS_PER_SPLIT = 4  # a random split of few groups may leave one of the sets empty

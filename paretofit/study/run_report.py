@@ -30,7 +30,7 @@ from paretofit.study.analysis import (
     read_table_or_empty,
     select_paper_weights,
 )
-from paretofit.study.confidence import CONFIDENCE_FILES, add_front_confidence
+from paretofit.study.confidence import add_front_confidence
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.schema import load_study
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
@@ -44,7 +44,7 @@ OPTIONAL_FILES = (
     *NOISE_FILES,
     *run_folder.WEIGHT_FILES,
     *run_folder.NETWORK_FILES,
-    *CONFIDENCE_FILES,
+    *run_folder.CONFIDENCE_FILES,
 )
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
