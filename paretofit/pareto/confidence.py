@@ -15,25 +15,20 @@ from scipy import stats
 from paretofit.core import Array
 
 INTERVAL_COVERAGE = 0.9
-# Degrees of freedom of the variance that is expected from bootstrap samples and repetitions, relative to the variance
-# between splits, which has one for each split.
-EXPECTED_VARIANCE_DEGREES = 5.0
 
 
 def estimate_intervals(errors: Array, repetitions: Sequence[Array], coverage: float = INTERVAL_COVERAGE) -> Array:
     """Estimate prediction intervals of the errors that a new train/test split and a new draw will have.
 
-    The logarithm of an error has a normal distribution over splits and draws. Its variance is estimated from one fit in
-    each split, s², and, because splits are few, moderated by the variance σ₀² that is expected from bootstrap samples
-    of the test sets and from repeated draws (G. K. Smyth, Stat. Appl. Genet. Mol. Biol. 3, 3 (2004)):
-
-        σ² = (ν₀ σ₀² + ν s²) / (ν₀ + ν),   x̄ ± t_{ν₀+ν} σ (1 + 1/n)^½,
-
-    with the mean x̄ over the n - 1 splits and the study's own split, which counts by the mean of its repetitions.
+    The logarithms x of the error in n - 1 splits and in the study's own split, where it is the mean over the
+    repetitions, are a sample of a normal distribution. Its scatter s contains that of splits, draws and test sets, and
+    the next value is in x̄ ± t_{n-1} s (1 + 1/n)^½ (G. J. Hahn and W. Q. Meeker, Statistical Intervals, Wiley, 1991,
+    section 4.7). With bootstrap samples of test sets, the scatter of the test sets would count twice.
 
     Parameters
     ----------
     errors : (n_splits, n_samples, n_settings) float
+        Of the samples, only the first is used.
     repetitions : sequence of n_settings arrays
         Errors of the repetitions of each setting in the study's own split.
     coverage : float
@@ -44,21 +39,34 @@ def estimate_intervals(errors: Array, repetitions: Sequence[Array], coverage: fl
     (2, n_settings) float64
         Lower and upper ends; their geometric mean is the expected error. NaN where an error is not finite or zero.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.asarray(errors, dtype=float))
-        own = [np.log(np.asarray(values, dtype=float)) for values in repetitions]
-        values = np.vstack([logs[:, 0], [float(np.mean(value)) for value in own]])
-        n, degrees = len(values), len(values) - 1
-        draw_variance = np.array([np.var(value, ddof=1) if len(value) > 1 else 0.0 for value in own])
-        expected = logs[:, 1:].var(axis=1).mean(axis=0) + draw_variance
-        variance = (EXPECTED_VARIANCE_DEGREES * expected + degrees * values.var(axis=0, ddof=1)) / (
-            EXPECTED_VARIANCE_DEGREES + degrees
-        )
-        half_width = stats.t.ppf((1 + coverage) / 2, EXPECTED_VARIANCE_DEGREES + degrees) * np.sqrt(
-            variance * (1 + 1 / n)
-        )
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        own = [np.mean(np.log(np.asarray(values, dtype=float))) for values in repetitions]
+        values = np.vstack([np.log(np.asarray(errors[:, 0], dtype=float)), own])
+        n = len(values)
+        half_width = stats.t.ppf((1 + coverage) / 2, n - 1) * np.sqrt(values.var(axis=0, ddof=1) * (1 + 1 / n))
         ends = np.exp(values.mean(axis=0) + np.array([-1.0, 1.0])[:, None] * half_width)
-    return np.where(np.isfinite(ends) & (ends > 0), ends, np.nan)
+    return np.where((np.isfinite(ends) & (ends > 0)).all(axis=0), ends, np.nan)
+
+
+def scale_intervals(ends: Array, n_splits: Array, coverage: float) -> Array:
+    """Convert intervals of `estimate_intervals` with `INTERVAL_COVERAGE` to another coverage.
+
+    Parameters
+    ----------
+    ends : (2, m) float
+        Lower and upper ends.
+    n_splits : (m,) float
+        Number of further splits.
+    coverage : float
+        Probability of the new intervals.
+
+    Returns
+    -------
+    (2, m) float64
+    """
+    ratio = stats.t.ppf((1 + coverage) / 2, n_splits) / stats.t.ppf((1 + INTERVAL_COVERAGE) / 2, n_splits)
+    center = np.sqrt(ends[0] * ends[1])
+    return np.asarray(center * (ends / center) ** ratio)
 
 
 def compute_front_probabilities(objectives: Sequence[Array], costs: Array) -> Array:

@@ -23,7 +23,6 @@ MAX_FITTED_SIZES = 5  # number of the largest sizes to which the power law is fi
 MIN_FITTED_SIZES = 3  # with fewer sizes, no decrease above the largest size is predicted
 LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.9  # ends of a prediction interval
 INTERVAL_HALF_WIDTH = 1.2816  # of that interval, in standard deviations of a normal distribution
-INTERVAL_SCALE = INTERVAL_HALF_WIDTH / 1.6449  # half-width of that interval relative to one of 90 %
 # Relative error of the form of the curve, which is multiplied by the root of 1 + ln(n/n_k). With this value, the
 # predicted intervals contain nine of ten errors of the settings that are recommended from pilots of 40 configurations
 # (shipped data; tests/benchmarks/RESULTS.md), but fewer errors of other settings.
@@ -78,7 +77,7 @@ class LearningCurve:
         Smallest share of the label error that a model of a cheaper level learns.
     intervals : (2, k) float, optional
         Ends of the interval at each size that contains the error of a new draw in a new train/test split with a
-        probability of `INTERVAL_COVERAGE` (see `estimate_intervals`). They replace the spread of the repetitions, and
+        probability of 80 % (see `estimate_intervals`). They replace the spread of the repetitions, and
         their geometric means the central errors, where they are not NaN.
     """
 
@@ -128,7 +127,7 @@ class LearningCurve:
                 shrink = np.sqrt(self.sizes[k - 1] / self.sizes[k])
                 low[k], high[k] = low[k - 1] ** shrink, high[k - 1] ** shrink
         if self.intervals is not None:
-            ratios = np.sqrt(self.intervals[1] / self.intervals[0]) ** INTERVAL_SCALE
+            ratios = np.sqrt(self.intervals[1] / self.intervals[0])
             low, high = np.where(np.isnan(ratios), low, 1 / ratios), np.where(np.isnan(ratios), high, ratios)
         return low, high
 

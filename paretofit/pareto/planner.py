@@ -14,11 +14,13 @@ import pandas as pd
 
 from paretofit.core import InputError, check_choice
 from paretofit.pareto.columns import extract_numbers
-from paretofit.pareto.learning_curve import LearningCurve
+from paretofit.pareto.confidence import scale_intervals
+from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE, LearningCurve
 
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
+SPLITS_COLUMN = "further_splits"  # of results: number of further train/test splits of the intervals
 MD_COST_COLUMN = "md_us_per_atom_step"
 ASSUMED_COLUMN = "cost_is_assumed"  # of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
@@ -70,7 +72,7 @@ def tabulate_options(
     ----------
     results : pandas.DataFrame
         A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step``, ``ridge``
-        and the ends of 90 % intervals from further train/test splits (``ref_energy_low``, ...) are optional. Rows with
+        and the ends of 90 % intervals (``ref_energy_low``, ..., with ``further_splits``) are optional. Rows with
         errors that are not finite are ignored.
     budget : float, optional
         Cost of all labels, s. The options include the largest number of configurations that the budget pays for.
@@ -251,8 +253,10 @@ def _build_curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, 
     if is_reference and f"train_{kind}" in rows:
         training_errors = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
     reference_curve = None if reference is None else _build_curve(reference, kind, None, is_reference=True)
-    ends = [f"ref_{kind}_low", f"ref_{kind}_high"]
-    intervals = grouped[ends].first().to_numpy(dtype=float).T if set(ends) <= set(rows) else None
+    ends, intervals = [f"ref_{kind}_low", f"ref_{kind}_high", SPLITS_COLUMN], None
+    if set(ends) <= set(rows):
+        low, high, n_splits = grouped[ends].first().to_numpy(dtype=float).T
+        intervals = scale_intervals(np.array([low, high]), n_splits, HIGH_QUANTILE - LOW_QUANTILE)
     label_error = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
     return LearningCurve(
         sizes,

@@ -33,7 +33,6 @@ from paretofit.linear.reduction import get_device
 from paretofit.potentials.mace import permit_unpickling
 from paretofit.study import run_folder
 from paretofit.study.analysis import add_md_cost, mark_assumed_costs, measure_label_noise, measure_md_cost
-from paretofit.study.confidence import add_intervals
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.provenance import StageUsage, collect_provenance, measure_peak_memory_mb
@@ -42,6 +41,7 @@ from paretofit.study.run_cost import estimate_run_cost
 from paretofit.study.run_report import DESIGN_FILE, OPTIONAL_FILES, STAGE_BY_FILE, write_run_report
 from paretofit.study.run_summary import collect_run_warnings, summarise_run
 from paretofit.study.schema import Study, load_study
+from paretofit.study.split_confidence import add_intervals
 from paretofit.study.sweep_data import build_sweep_input
 
 log = logging.getLogger(__name__)

@@ -30,9 +30,9 @@ from paretofit.study.analysis import (
     read_table_or_empty,
     select_paper_weights,
 )
-from paretofit.study.confidence import add_front_confidence
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.schema import load_study
+from paretofit.study.split_confidence import add_front_confidence
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 

@@ -17,7 +17,6 @@ from common import ROOT, SHARED, Options, Skip, Table, larger_dataset, stage
 from paretofit.dataset import import_dataset, split_configurations
 from paretofit.execution import RunContext
 from paretofit.pareto import estimate_intervals
-from paretofit.pareto.learning_curve import INTERVAL_SCALE
 from paretofit.study import build_sweep_input, load_or_compute_design, load_study, prepare_study
 from paretofit.sweep import FurtherSplit, compute_split_errors, make_engine, run_sweep
 
@@ -38,11 +37,11 @@ cost: {{label_seconds: {{{level}: 10}}, measure_md: false}}
 SETS = {"larger": ("Be", "vasp", "15, 30, 60, 120, all"), "Mo": ("Mo", "pbe", "10, 20, 40, 80, all"),
         "Si": ("Si", "pbe", "10, 20, 40, 80, all")}  # fmt: skip
 ERRORS = {"energy": "ref_energy", "force": "ref_force"}
-NOTES = [
+NOTE = (
     "single fits: errors of fits in fresh splits, a draw each, within the 80 % range at their setting and size; "
     f"medians: of all draws of a fresh split. near: settings with errors, by the root of the product, within {NEAR:g} "
-    "times the lowest at their size.",
-]
+    "times the lowest at their size. high / low: median width of the ranges."
+)
 
 
 def run(options_: Options) -> list[Table]:
@@ -50,11 +49,11 @@ def run(options_: Options) -> list[Table]:
     table = Table(
         f"Errors of {N_FRESH} fresh splits within the 80 % ranges of a plan",
         ["set", "splits", "error", "single fits", "near", "medians", "near", "high / low, near"],
-        notes=list(NOTES),
+        notes=[NOTE],
     )
     for name in ["shipped"] if options_.quick else ["shipped", *SETS]:
-        settings, draws, samples = load_or_compute(name, options_)
-        coverage = pd.concat([compare(settings, draws, samples, turn) for turn in range(N_TURNS)])
+        settings, draws = load_or_compute(name, options_)
+        coverage = pd.concat([compare(settings, draws, turn) for turn in range(N_TURNS)])
         for kind, rows in coverage.groupby("kind", sort=False):
             values = rows[["single", "near", "median", "median_near", "width"]].mean()
             table.add(name, f"{draws[kind].shape[0]}", kind, *(f"{value:.2f}" for value in values))
@@ -92,36 +91,33 @@ def draw_splits(prepared: object, n_splits: int, draw: int = 0) -> list[FurtherS
     ]
 
 
-def load_or_compute(name: str, options_: Options) -> tuple[pd.DataFrame, dict, dict]:
-    """Settings; errors by kind, ``(n_splits, n_draws, n_settings)``; and those of samples of the test sets."""
+def load_or_compute(name: str, options_: Options) -> tuple[pd.DataFrame, dict]:
+    """Settings, and errors by kind, ``(n_splits, n_draws, n_settings)``."""
     path = options_.work / f"confidence_{name}.pickle"
     if not path.exists():
         n_splits, n_draws = (12, 2) if options_.quick else (16, 2)
         with stage(f"{name}: {n_splits} splits with {n_draws} draws"):
             prepared, data, engine = prepare(name, options_)
-            arguments = (engine, data, prepared.grid)
-            first, *others = (
-                compute_split_errors(*arguments, draw_splits(prepared, n_splits, draw), n_samples, RunContext())
-                for draw, n_samples in enumerate([N_SAMPLES] + [1] * (n_draws - 1))
-            )
-            samples = {kind: first.errors[column] for kind, column in ERRORS.items()}
-            draws = {
-                kind: np.stack([table.errors[column][:, 0] for table in (first, *others)], axis=1)
-                for kind, column in ERRORS.items()
-            }
-            pd.to_pickle((first.settings, draws, samples), path)
+            tables = [
+                compute_split_errors(
+                    engine, data, prepared.grid, draw_splits(prepared, n_splits, draw), 1, RunContext()
+                )
+                for draw in range(n_draws)
+            ]
+            draws = {kind: np.stack([table.errors[column][:, 0] for table in tables], axis=1)
+                     for kind, column in ERRORS.items()}  # fmt: skip
+            pd.to_pickle((tables[0].settings, draws), path)
     return pd.read_pickle(path)  # noqa: S301  (written by this benchmark)
 
 
-def compare(settings: pd.DataFrame, draws: dict, samples: dict, turn: int) -> pd.DataFrame:
+def compare(settings: pd.DataFrame, draws: dict, turn: int) -> pd.DataFrame:
     """Shares of fresh errors within the ranges, for one choice of the study's split and its further splits."""
     order = np.random.default_rng(turn).permutation(len(draws["energy"]))
     own, further, fresh = order[0], order[1 : 1 + N_FURTHER], order[1 + N_FURTHER : 1 + N_FURTHER + N_FRESH]
     means, ranges = {}, {}
     for kind in ERRORS:
-        low, high = estimate_intervals(samples[kind][further], list(draws[kind][own].T))
-        means[kind], ratio = np.sqrt(low * high), np.sqrt(high / low) ** INTERVAL_SCALE  # as in a plan
-        ranges[kind] = means[kind] / ratio, means[kind] * ratio
+        low, high = estimate_intervals(draws[kind][further, :1], list(draws[kind][own].T), 0.8)
+        means[kind], ranges[kind] = np.sqrt(low * high), (low, high)
     product = pd.Series(np.sqrt(means["energy"] * means["force"]), index=settings.index)
     is_near = (product <= NEAR * product.groupby(settings["n_train"]).transform("min")).to_numpy()
     rows = []

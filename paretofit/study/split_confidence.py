@@ -18,7 +18,7 @@ from paretofit.core import CORRUPT_FILE_ERRORS, InputError, atomic_hdf5, hash_js
 from paretofit.dataset import split_configurations
 from paretofit.descriptors import write_array
 from paretofit.execution import RunContext
-from paretofit.pareto import compute_front_probabilities, estimate_intervals, find_ties
+from paretofit.pareto import SPLITS_COLUMN, compute_front_probabilities, estimate_intervals, find_ties
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import CONFIDENCE_FILE, CONFIDENCE_FILES, SPLIT_ERRORS_FILE
 from paretofit.sweep import (
@@ -68,7 +68,8 @@ def add_intervals(
     -------
     DataFrame
         The results with the columns `INTERVAL_COLUMNS`, equal for all repetitions of a setting: the interval contains
-        the error of a new draw in a new split with a probability of 90 % (meV/atom, meV/Å).
+        the error of a new draw in a new split with a probability of 90 % (meV/atom, meV/Å). ``further_splits`` is the
+        number of splits.
     """
     splits = _draw_further_splits(prepared)
     if not isinstance(engine, FastEngine) or not splits or data.design.row_weights is not None:
@@ -89,7 +90,8 @@ def add_intervals(
     keys = _list_keys(results)
     intervals = table[[*keys, *INTERVAL_COLUMNS]]
     marked = _mark_whole_set(results, len(data.train))[keys].merge(intervals, on=keys, how="left")
-    return results.assign(**{name: marked[name].to_numpy() for name in INTERVAL_COLUMNS})
+    columns = {name: marked[name].to_numpy() for name in INTERVAL_COLUMNS}
+    return results.assign(**columns, **{SPLITS_COLUMN: len(splits)})
 
 
 def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
