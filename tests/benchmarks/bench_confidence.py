@@ -113,10 +113,10 @@ def load_or_compute(name: str, options_: Options) -> tuple[pd.DataFrame, dict]:
 def compare(settings: pd.DataFrame, draws: dict, turn: int) -> pd.DataFrame:
     """Shares of fresh errors within the ranges, for one choice of the study's split and its further splits."""
     order = np.random.default_rng(turn).permutation(len(draws["energy"]))
-    own, further, fresh = order[0], order[1 : 1 + N_FURTHER], order[1 + N_FURTHER : 1 + N_FURTHER + N_FRESH]
+    study, further, fresh = order[0], order[1 : 1 + N_FURTHER], order[1 + N_FURTHER : 1 + N_FURTHER + N_FRESH]
     means, ranges = {}, {}
     for kind in ERRORS:
-        low, high = estimate_intervals(draws[kind][further, :1], list(draws[kind][own].T), 0.8)
+        low, high = estimate_intervals(draws[kind][further, :1], list(draws[kind][study].T), 0.8)
         means[kind], ranges[kind] = np.sqrt(low * high), (low, high)
     product = pd.Series(np.sqrt(means["energy"] * means["force"]), index=settings.index)
     is_near = (product <= NEAR * product.groupby(settings["n_train"]).transform("min")).to_numpy()

@@ -23,8 +23,8 @@ def draw_errors(rng, *, n_splits, n_settings, split_sd=0.3, draw_sd=0.2):
 def test_intervals_hold_the_errors_of_new_draws_in_new_splits(coverage):
     rng = np.random.default_rng(1)
     errors, _ = draw_errors(rng, n_splits=5, n_settings=4000)
-    own = np.log(10) + 0.3 * rng.normal(size=(4000, 1)) + 0.2 * rng.normal(size=(4000, 10))
-    low, high = estimate_intervals(errors[:, None], list(np.exp(own)), coverage)
+    repetitions = np.log(10) + 0.3 * rng.normal(size=(4000, 1)) + 0.2 * rng.normal(size=(4000, 10))
+    low, high = estimate_intervals(errors[:, None], list(np.exp(repetitions)), coverage)
     new, _ = draw_errors(rng, n_splits=20, n_settings=4000)
     assert np.mean((new > low) & (new < high)) == pytest.approx(coverage, abs=0.04)
 
@@ -33,12 +33,12 @@ def test_an_interval_is_that_of_the_t_distribution():
     errors = np.exp(np.array([[1.0, 1.2, 0.8], [1.5, 1.4, 1.6]]))[
         :, :, None
     ]  # two splits; bootstrap samples do not count
-    own = np.array([1.0, 1.4])
-    ends = estimate_intervals(errors, [np.exp(own)], 0.9)
-    values = np.array([1.0, 1.5, own.mean()])
+    repetitions = np.array([1.0, 1.4])
+    ends = estimate_intervals(errors, [np.exp(repetitions)], 0.9)
+    values = np.array([1.0, 1.5, repetitions.mean()])
     half_width = stats.t.ppf(0.95, 2) * np.std(values, ddof=1) * np.sqrt(1 + 1 / 3)
     np.testing.assert_allclose(np.log(ends[:, 0]), values.mean() + np.array([-1, 1]) * half_width)
-    narrower = estimate_intervals(errors, [np.exp(own)], 0.8)
+    narrower = estimate_intervals(errors, [np.exp(repetitions)], 0.8)
     np.testing.assert_allclose(scale_intervals(ends, np.array([2.0]), 0.8), narrower)
 
 
