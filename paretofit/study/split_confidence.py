@@ -80,10 +80,13 @@ def add_intervals(
     grid, train, groups = prepared.grid, data.train.tolist(), data.get_loo_groups().tolist()
     inputs = [data.hash_inputs(grid, engine.name), data.hash_labels(list(grid.levels)), repr(grid), train, groups]
     inputs += [data.leverage_columns, data.leverage_weights, n_samples, [split.seed for split in splits]]
-    key = hash_json([VERSION, inputs])
+    omitted = find_dominated_models(results)
+    key = hash_json([VERSION, inputs, omitted])
     split_errors = read_split_errors(folder, key)
     if split_errors is None:
-        split_errors = compute_split_errors(engine, data, grid, splits, n_samples, replace(context, folder=folder))
+        split_errors = compute_split_errors(
+            engine, data, grid, splits, n_samples, replace(context, folder=folder), omitted
+        )
         _write_split_errors(folder, key, split_errors)
     table = tabulate_confidence(split_errors, results, len(data.train))
     write_csv(table, folder / CONFIDENCE_FILE)
@@ -110,6 +113,20 @@ def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
         if len(splits) == n_splits:
             break
     return splits
+
+
+def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
+    """Find the sizes and 2Jmax that are never a choice: a smaller 2Jmax has lower errors there at every level.
+
+    Both lowest median errors over all weights and sampling methods are compared. Such models have hardly more rows than
+    coefficients, and their fits are expensive; no further splits are computed for them.
+    """
+    columns = list(FRONT_ERRORS)
+    medians = results.groupby([name for name in SPLIT_SETTING_COLUMNS if name in results])[columns].median()
+    lowest = medians.groupby(["n_train", "level", "twojmax"])[columns].min()
+    best_smaller = lowest.groupby(["n_train", "level"]).cummin().groupby(["n_train", "level"]).shift()
+    is_dominated = (best_smaller < lowest).all(axis=1).groupby(["n_train", "twojmax"]).all()
+    return [(int(size), int(twojmax)) for size, twojmax in is_dominated.index[is_dominated]]
 
 
 def tabulate_confidence(split_errors: SplitErrors, results: pd.DataFrame, n_train: int) -> pd.DataFrame:
@@ -159,11 +176,11 @@ def add_front_confidence(front: pd.DataFrame, folder: Path) -> pd.DataFrame:
     columns = [*interval_columns, "p_front"]
     table = table[[*keys, *columns]].assign(position=np.arange(len(table)))
     matched = front[keys].astype({"level": str}).merge(table, on=keys, how="left")
-    if matched["position"].isna().any():
-        return front
-    errors = [split_errors.errors[name][..., matched["position"].astype(int)] for name in FRONT_ERRORS]
+    is_known = matched["position"].notna().to_numpy()
+    errors = [split_errors.errors[name][..., matched["position"][is_known].astype(int)] for name in FRONT_ERRORS]
     points = np.arange(1, len(front) + 1)
-    ties = [" ".join(map(str, points[flags])) for flags in find_ties(errors)]
+    ties = np.full(len(front), "", dtype=object)
+    ties[is_known] = [" ".join(map(str, points[is_known][flags])) for flags in find_ties(errors)]
     values = {name: matched[name].to_numpy() for name in columns}
     return front.assign(point=points, **values, tied_with=ties)
 

@@ -8,7 +8,7 @@ that the difference of two settings is a paired one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, product
@@ -72,6 +72,7 @@ def compute_split_errors(
     splits: Sequence[FurtherSplit],
     n_samples: int,
     context: RunContext,
+    omitted: Collection[tuple[int, int]] = (),
 ) -> SplitErrors:
     """Fit every setting of a study once in each of some further splits, and compute its test errors.
 
@@ -86,6 +87,8 @@ def compute_split_errors(
         Number of samples of each test set: the test set itself, and bootstrap samples of its groups (B. Efron, Ann.
         Statist. 7, 1 (1979)).
     context : RunContext
+    omitted : collection of (int, int)
+        Sizes and 2Jmax that are not fitted.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def compute_split_errors(
         It does not depend on the number of processes.
     """
     folder = None if context.folder is None else context.folder.absolute()
-    with dump_function(partial(_SplitFits.prepare, engine, data, grid, n_samples), folder) as function:
+    with dump_function(partial(_SplitFits.prepare, engine, data, grid, n_samples, omitted), folder) as function:
         prepared = list(context.map_and_track(function, list(splits), "further splits"))
     tasks = [(number, chain) for number, fits in enumerate(prepared) for chain in fits.chains]
     by_subset: list[dict[str, Array]] = [dict(fits.whole_errors) for fits in prepared]
@@ -101,11 +104,15 @@ def compute_split_errors(
         computed = context.map_and_track(function, tasks, "fits of further splits")
         for (number, _), errors in zip(tasks, computed, strict=True):
             by_subset[number] |= errors
-    return _join_errors(engine, grid, prepared, by_subset)
+    return _join_errors(engine, grid, omitted, prepared, by_subset)
 
 
 def _join_errors(
-    engine: FastEngine, grid: SweepGrid, prepared: list[_SplitFits], by_subset: list[dict[str, Array]]
+    engine: FastEngine,
+    grid: SweepGrid,
+    omitted: Collection[tuple[int, int]],
+    prepared: list[_SplitFits],
+    by_subset: list[dict[str, Array]],
 ) -> SplitErrors:
     """Join the errors of all subsets in the order of the grid; the whole training set has one entry."""
     models = list(product(grid.weights, grid.ridge, grid.twojmax, grid.levels))
@@ -116,7 +123,11 @@ def _join_errors(
         if is_whole and position >= len(grid.sizes):
             continue
         sampling = WHOLE_SET if is_whole else draw.sampling
-        rows += [(twojmax, level, sampling, size, *weights, ridge) for weights, ridge, twojmax, level in models]
+        rows += [
+            (twojmax, level, sampling, size, *weights, ridge)
+            for weights, ridge, twojmax, level in models
+            if (size, twojmax) not in omitted
+        ]
         pairs = zip(prepared, by_subset, strict=True)
         arrays.append(np.stack([errors[fits.draws[position].subset_key] for fits, errors in pairs], axis=1))
     values = dict(zip(SPLIT_ERROR_COLUMNS, np.concatenate(arrays, axis=-1), strict=True))
@@ -151,13 +162,19 @@ class _SplitFits:
 
     @classmethod
     def prepare(
-        cls, engine: FastEngine, data: SweepInput, grid: SweepGrid, n_samples: int, split: FurtherSplit
+        cls,
+        engine: FastEngine,
+        data: SweepInput,
+        grid: SweepGrid,
+        n_samples: int,
+        omitted: Collection[tuple[int, int]],
+        split: FurtherSplit,
     ) -> _SplitFits:
         """Compute the leverage scores of a split and the fits to its whole training set, and draw its subsets."""
         data = replace(data, train=split.train, test=split.test)
         n_train = len(split.train)
-        whole = len(engine.train)
-        sizes = [n_train if size == whole else min(size, n_train) for size in grid.sizes]
+        sizes = _adapt_sizes(grid.sizes, len(engine.train), n_train)
+        study_size = dict(zip(sizes, grid.sizes, strict=True))
         grid = replace(grid, sizes=sizes, repetitions=1, seed=split.seed)
         group = np.unique(data.get_loo_groups()[split.test], return_inverse=True)[1]
         n_groups = int(group.max()) + 1
@@ -167,7 +184,11 @@ class _SplitFits:
             factors = _build_factors(engine, split.train)
             scores = _compute_scores(engine, data, factors) if engine.scores is not None else None
             draws = list_draws(data, grid, scores)
-            subsets = list_pending_fits(grid, draws, {})
+            subsets = [
+                replace(pending, models=[model for model in pending.models
+                                         if (study_size[len(pending.configurations)], model.twojmax) not in omitted])
+                for pending in list_pending_fits(grid, draws, {})
+            ]  # fmt: skip
             fits = cls(engine, split.test, group, samples.astype(float), draws, [], {})
             for pending in [subset for subset in subsets if len(subset.configurations) == n_train]:
                 fits.whole_errors[pending.subset_key] = fits.compute_errors(pending, factors)
@@ -247,6 +268,19 @@ class _SplitFits:
                 squares[1] += matrix @ (prediction - source.Y[rows, -1:]) ** 2
                 counts += np.bincount(sums, minlength=n_sums)
         return squares.reshape(4, -1, n_fits), np.tile(counts, 2).reshape(4, -1, 1)
+
+
+def _adapt_sizes(sizes: Sequence[int], n_whole: int, n_train: int) -> list[int]:
+    """Adapt the sizes of a study to the training set of a split, which may be smaller by a few configurations.
+
+    The whole training set remains the whole one, and different sizes remain different.
+    """
+    adapted: dict[int, int] = {}
+    limit = n_train
+    for size in sorted(sizes, reverse=True):
+        adapted[size] = n_train if size == n_whole else max(1, min(size, limit))
+        limit = adapted[size] - 1
+    return [adapted[size] for size in sizes]
 
 
 def _run_chain(prepared: list[_SplitFits], task: tuple[int, list[PendingFits]]) -> dict[str, Array]:

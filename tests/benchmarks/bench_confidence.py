@@ -18,6 +18,7 @@ from paretofit.dataset import import_dataset, split_configurations
 from paretofit.execution import RunContext
 from paretofit.pareto import estimate_intervals
 from paretofit.study import build_sweep_input, load_or_compute_design, load_study, prepare_study
+from paretofit.study.split_confidence import find_dominated_models
 from paretofit.sweep import FurtherSplit, compute_split_errors, make_engine, run_sweep
 
 N_FURTHER, N_FRESH, N_TURNS = 5, 5, 40
@@ -138,9 +139,10 @@ def measure_cost(options_: Options) -> Table:
         "Cost of five further splits of studies/quick.yaml", ["sweep, CPU s", "further splits, CPU s", "ratio"]
     )
     start = time.process_time()
-    run_sweep(data, prepared.grid, engine=engine)
+    results = run_sweep(data, prepared.grid, engine=engine)
     middle = time.process_time()
-    compute_split_errors(engine, data, prepared.grid, draw_splits(prepared, N_FURTHER), N_SAMPLES, RunContext())
+    arguments = draw_splits(prepared, N_FURTHER), N_SAMPLES, RunContext(), find_dominated_models(results)
+    compute_split_errors(engine, data, prepared.grid, *arguments)
     sweep, splits = middle - start, time.process_time() - middle
     table.add(f"{sweep:.1f}", f"{splits:.1f}", f"{splits / sweep:.2f}")
     return table
