@@ -27,7 +27,8 @@ class Plan:
     choice : pandas.Series
         Recommended setting: ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling``,
         ``label_seconds``, and the expected errors ``energy`` (meV/atom) and ``force`` (meV/Å), each with the range
-        ``_low`` to ``_high`` of 80 % of the draws; ``beyond`` is true if the errors are extrapolated.
+        ``_low`` to ``_high`` of 80 % of the draws, in new train/test splits if the run has further splits; ``beyond``
+        is true if the errors are extrapolated.
     limits : Limits
     prefer : {"both", "energy", "force"}
         Error that was minimised.
@@ -46,6 +47,8 @@ class Plan:
     notes : list of str
     assumed_levels : tuple of str
         Levels for which the study assumes the cost of labels.
+    has_further_splits : bool
+        Whether the expected errors and their ranges are those of several train/test splits.
     """
 
     choice: pd.Series
@@ -60,6 +63,7 @@ class Plan:
     reference: str
     notes: list[str] = field(default_factory=list)
     assumed_levels: tuple[str, ...] = ()
+    has_further_splits: bool = False
 
     @property
     def text(self) -> str:
@@ -104,7 +108,8 @@ class Plan:
         options = {"recommended": self.choice, "for twice the budget": self.doubled_budget_choice}
         rows = [(name, *_format_option(option)) for name, option in options.items() if option is not None]
         parts = [f"<p><b>Plan</b>: {escape_text(heading)}</p>", render_table(header, rows)]
-        parts.append("<p>In brackets: range of 80 % of the draws. * extrapolated.</p>")
+        scope = " in new train/test splits" if self.has_further_splits else ""
+        parts.append(f"<p>In brackets: range of 80 % of the draws{scope}. * extrapolated.</p>")
         for name, table in (("level", self.by_level), ("2Jmax", self.by_twojmax)):
             if len(table) > 1:
                 settings = format_settings(table)
@@ -145,7 +150,11 @@ class Plan:
             origin = "EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the smaller sizes"
         if int(row["n_train"]) in set(self.measurements["n_train"].astype(int)):
             origin = "the measured medians at this size"
+            if self.has_further_splits:
+                origin = "means over several train/test splits at this size, and the measured ones those of one split"
         lines.append(f"  measured for this setting: {measured_errors}; the errors above are {origin}")
+        if self.has_further_splits:
+            lines.append("  a range holds 80 % of the errors of new draws in new train/test splits")
         for name, table in (("level", self.by_level), ("2Jmax", self.by_twojmax)):
             if len(table) > 1:
                 lines.append(f"  best setting for each {name} within the same limits:")

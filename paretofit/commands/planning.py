@@ -87,7 +87,7 @@ def plan(
     assumed_levels = _list_assumed_levels(results)
     return Plan(
         choice, limits, prefer, doubled, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
-        assumed_levels,
+        assumed_levels, "ref_energy_low" in results,
     )  # fmt: skip
 
 

@@ -1,4 +1,10 @@
 from .columns import extract_numbers as extract_numbers
+from .confidence import INTERVAL_COVERAGE as INTERVAL_COVERAGE
+from .confidence import compute_front_probabilities as compute_front_probabilities
+from .confidence import compute_sign_shares as compute_sign_shares
+from .confidence import estimate_intervals as estimate_intervals
+from .confidence import find_ties as find_ties
+from .confidence import scale_intervals as scale_intervals
 from .front import AGGREGATES as AGGREGATES
 from .front import REPEAT_COUNT_COLUMN as REPEAT_COUNT_COLUMN
 from .front import extract_front_from_csv as extract_front_from_csv
@@ -16,6 +22,7 @@ from .front_shape import select_best_by_budget as select_best_by_budget
 from .planner import ASSUMED_COLUMN as ASSUMED_COLUMN
 from .planner import DEFAULT_EXTRAPOLATION_FACTOR as DEFAULT_EXTRAPOLATION_FACTOR
 from .planner import MD_COST_COLUMN as MD_COST_COLUMN
+from .planner import SPLITS_COLUMN as SPLITS_COLUMN
 from .planner import Limits as Limits
 from .planner import choose_option as choose_option
 from .planner import choose_option_by as choose_option_by

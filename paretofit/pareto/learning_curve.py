@@ -75,6 +75,10 @@ class LearningCurve:
         Root mean square deviation of the labels of a cheaper level from those of the reference level.
     min_learned_share : float
         Smallest share of the label error that a model of a cheaper level learns.
+    intervals : (2, k) float, optional
+        Ends of the interval at each size that contains the error of a new draw in a new train/test split with a
+        probability of 80 % (see `estimate_intervals`). They replace the spread of the repetitions, and
+        their geometric means the central errors, where they are not NaN.
     """
 
     sizes: Array
@@ -84,11 +88,14 @@ class LearningCurve:
     reference_curve: LearningCurve | None = None
     label_error: float | None = None
     min_learned_share: float = 0.5
+    intervals: Array | None = None
 
     @cached_property
     def central_errors(self) -> Array:
-        """Median over the repetitions, or root mean square over the folds, ``(k,)``."""
-        return np.array([self._average(errors) for errors in self.errors])
+        """Mean over train/test splits, median over the repetitions, or root mean square over the folds, ``(k,)``."""
+        averages = np.array([self._average(errors) for errors in self.errors])
+        means = np.full(len(averages), np.nan) if self.intervals is None else np.sqrt(np.prod(self.intervals, axis=0))
+        return np.where(np.isnan(means), averages, means)
 
     @cached_property
     def bootstrap_errors(self) -> Array:
@@ -119,6 +126,9 @@ class LearningCurve:
             elif k:
                 shrink = np.sqrt(self.sizes[k - 1] / self.sizes[k])
                 low[k], high[k] = low[k - 1] ** shrink, high[k - 1] ** shrink
+        if self.intervals is not None:
+            ratios = np.sqrt(self.intervals[1] / self.intervals[0])
+            low, high = np.where(np.isnan(ratios), low, 1 / ratios), np.where(np.isnan(ratios), high, ratios)
         return low, high
 
     def predict(self, sizes: Array) -> Estimates:

@@ -14,11 +14,13 @@ import pandas as pd
 
 from paretofit.core import InputError, check_choice
 from paretofit.pareto.columns import extract_numbers
-from paretofit.pareto.learning_curve import LearningCurve
+from paretofit.pareto.confidence import scale_intervals
+from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE, LearningCurve
 
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
+SPLITS_COLUMN = "further_splits"  # of results: number of further train/test splits of the intervals
 MD_COST_COLUMN = "md_us_per_atom_step"
 ASSUMED_COLUMN = "cost_is_assumed"  # of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
@@ -75,8 +77,9 @@ def tabulate_options(
     Parameters
     ----------
     results : pandas.DataFrame
-        A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step`` and
-        ``ridge`` are optional. Rows with errors that are not finite are ignored.
+        A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step``, ``ridge``
+        and the ends of 90 % intervals (``ref_energy_low``, ..., with ``further_splits``) are optional. Rows with
+        errors that are not finite are ignored.
     budget : float or sequence of float, optional
         Cost of all labels, s. The options include the largest number of configurations that each budget pays for. As
         errors are interpolated linearly in log(error) against log(n), the best option within a budget is at this number
@@ -90,8 +93,9 @@ def tabulate_options(
     -------
     pandas.DataFrame
         The columns of a setting, ``n_train``, ``label_seconds``, ``energy`` and ``force`` (meV/atom, meV/Å) with
-        ``_low`` and ``_high`` (the interval contains 80 % of the draws), ``beyond`` (whether ``n_train`` is larger than
-        all measured sizes), and ``md_us_per_atom_step``.
+        ``_low`` and ``_high``, ``beyond`` (whether ``n_train`` is larger than all measured sizes), and
+        ``md_us_per_atom_step``. The interval contains 80 % of the draws, with further splits 80 % of new draws in new
+        splits; the error is then a mean over splits.
 
     Raises
     ------
@@ -268,9 +272,20 @@ def _build_curve(
     if is_reference and f"train_{kind}" in rows:
         training_errors = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
     reference_curve = None if reference is None else _build_curve(reference, kind, None, curves, is_reference=True)
+    ends, intervals = [f"ref_{kind}_low", f"ref_{kind}_high", SPLITS_COLUMN], None
+    if set(ends) <= set(rows):
+        low, high, n_splits = grouped[ends].first().to_numpy(dtype=float).T
+        intervals = scale_intervals(np.array([low, high]), n_splits, HIGH_QUANTILE - LOW_QUANTILE)
     label_error = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
     curve = LearningCurve(
-        sizes, errors, has_folds(rows), training_errors, reference_curve, label_error, MIN_LEARNED_SHARE[kind]
+        sizes,
+        errors,
+        has_folds(rows),
+        training_errors,
+        reference_curve,
+        label_error,
+        MIN_LEARNED_SHARE[kind],
+        intervals,
     )
     if is_reference:
         curves[id(rows), kind] = curve

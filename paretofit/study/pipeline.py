@@ -41,6 +41,7 @@ from paretofit.study.run_cost import estimate_run_cost
 from paretofit.study.run_report import DESIGN_FILE, OPTIONAL_FILES, STAGE_BY_FILE, write_run_report
 from paretofit.study.run_summary import collect_run_warnings, summarise_run
 from paretofit.study.schema import Study, load_study
+from paretofit.study.split_confidence import add_intervals
 from paretofit.study.sweep_data import build_sweep_input
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
         results = sweep.run_sweep(
             data, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress
         )
+    with _measure_usage(usage, "confidence", folder):
+        results = add_intervals(prepared, data, engine, results, folder, context)
     with _measure_usage(usage, "analyse", folder):
         errors = compute_level_errors(
             prepared.dataset, grid.levels, reference_configuration=settings.reference_configuration

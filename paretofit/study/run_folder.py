@@ -29,6 +29,7 @@ RERUN_ADVICE = "run the study again"
 RESUME_ADVICE = "run the same command again to resume"
 RESULTS_FILE, FRONT_FILE = "results.csv", "front.csv"
 WEIGHT_FILES = ("weight_path.csv", "weight_knees.csv")
+CONFIDENCE_FILES = CONFIDENCE_FILE, SPLIT_ERRORS_FILE = "confidence.csv", "confidence.h5"
 NETWORK_FILES = NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
 
 

@@ -33,12 +33,20 @@ from paretofit.study.analysis import (
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.result import describe_outcome
 from paretofit.study.schema import load_study
+from paretofit.study.split_confidence import add_front_confidence
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
 DESIGN_FILE, VALIDATION_FOLDER = "design.h5", "validation"
 # Files that are not part of every run; a report requires those that its run wrote.
-OPTIONAL_FILES = (DESIGN_FILE, MD_FILE, *NOISE_FILES, *run_folder.WEIGHT_FILES, *run_folder.NETWORK_FILES)
+OPTIONAL_FILES = (
+    DESIGN_FILE,
+    MD_FILE,
+    *NOISE_FILES,
+    *run_folder.WEIGHT_FILES,
+    *run_folder.NETWORK_FILES,
+    *run_folder.CONFIDENCE_FILES,
+)
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
 
@@ -111,7 +119,7 @@ def write_run_report(
         results = substitute_loo_errors(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
-    front = find_study_front(results, n_train)
+    front = add_front_confidence(find_study_front(results, n_train), folder)
     write_csv(front, folder / run_folder.FRONT_FILE)
     page_front, page_warnings = front, warnings
     extra_tables: dict[str, pd.DataFrame] = {}

@@ -96,6 +96,19 @@ class CostSettings(StrictSettings):
         return value
 
 
+class ConfidenceSettings(StrictSettings):
+    """Intervals of errors, from further train/test splits of the same configurations."""
+
+    splits: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(
+        5,
+        description="Further train/test splits in which each setting is fitted once, for 90 % intervals of all errors; "
+        "0 for none. Five cost about half of a sweep with 10 repetitions.",
+    )
+    bootstrap: Annotated[int, Field(ge=1, le=100_000, strict=True)] = Field(
+        500, description="Bootstrap samples of the test sets' groups, in all further splits together."
+    )
+
+
 class GroupWeightSettings(StrictSettings):
     """Weights of groups of configurations, applied in training on top of w_E and w_F."""
 
@@ -155,6 +168,7 @@ class Study(StrictSettings):
     leave_one_out: bool = Field(False, description="Also compute leave-one-out errors, for whole groups.")
     leverage: LeverageSettings = Field(LeverageSettings(), description="Settings of the leverage scores.")
     cost: CostSettings = Field(CostSettings(), description="Cost of labels and of MD.")
+    confidence: ConfidenceSettings = Field(ConfidenceSettings(), description="Intervals of the errors.")
     group_weights: GroupWeightSettings = Field(GroupWeightSettings(), description="Weights of configuration groups.")
     engine: Literal["fast", "plain"] = Field(
         "fast",

@@ -12,6 +12,12 @@ from .results import SWEEP_TEXT_COLUMNS as SWEEP_TEXT_COLUMNS
 from .results import read_results as read_results
 from .results import write_results as write_results
 from .row_stream import count_rows_per_block as count_rows_per_block
+from .split_errors import SPLIT_ERROR_COLUMNS as SPLIT_ERROR_COLUMNS
+from .split_errors import SPLIT_SETTING_COLUMNS as SPLIT_SETTING_COLUMNS
+from .split_errors import WHOLE_SET as WHOLE_SET
+from .split_errors import FurtherSplit as FurtherSplit
+from .split_errors import SplitErrors as SplitErrors
+from .split_errors import compute_split_errors as compute_split_errors
 from .sweep_input import SweepInput as SweepInput
 from .sweep_run import make_engine as make_engine
 from .sweep_run import run_sweep as run_sweep

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -94,7 +94,7 @@ class FastEngine:
         inputs += [n_leverage_columns, data.leverage_weights]
         mapper = _make_mapper(threads, device, folder)
         self.reduction, self.scores = self._reduce(data, sizes, n_leverage_columns, mapper, folder, inputs)
-        n_bytes = 8.0 * float(self.stream.is_train.sum()) * (sizes[-1] + len(grid.levels))
+        n_bytes = 8.0 * len(self.stream.row_indices) * (sizes[-1] + len(grid.levels))
         store = select_store(n_bytes, folder, device, is_shared=get_active_client() is not None)
         if store is not None:
             if store.directory is not None:
@@ -209,7 +209,7 @@ class FastEngine:
 
     def _fit(self, factors: RowFactors, pending: PendingFits) -> Iterator[Row]:
         """Fit all levels of the pending models to one subset."""
-        subset = _SubsetFits(self, factors, pending.configurations)
+        subset = SubsetFits(self, factors, pending.configurations)
         for (w_energy, w_force), models in groupby(pending.models, key=lambda model: model.weights):
             yield from subset.fit(get_row_weights(np.arange(3), w_energy, w_force, w_force), list(models))
 
@@ -233,7 +233,7 @@ class FastEngine:
         return self._size_indices[twojmax]
 
 
-class _SubsetFits:
+class SubsetFits:
     """Fits to one subset; its rows are read only for leave-one-out residuals, or where Gram matrices do not suffice."""
 
     def __init__(self, engine: FastEngine, factors: RowFactors, configurations: Array) -> None:
@@ -255,25 +255,13 @@ class _SubsetFits:
         return rows, self.source.Y[indices], design.kind[indices], group[design.configuration[indices]]
 
     def fit(self, weights: Array, models: list[PendingModel]) -> Iterator[Row]:
-        """Fit all levels of some models at one pair of weights."""
+        """Fit all levels of some models at one pair of weights; yield rows of the results table."""
         indices = [self.engine.get_size_index(model.twojmax) for model in models]
-        ridge_flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
-        weighted_factors = {has_ridge: self.factors.weigh(weights, with_ridge=has_ridge) for has_ridge in ridge_flags}
-        penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
-        fit: Any
-        fits: list[Any] = []
-        loo_residuals = [np.empty(0)] * len(models)
-        for k, (model, index) in enumerate(zip(models, indices, strict=True)):
-            if model.ridge == "auto":
-                fit, penalties[k], loo_residuals[k] = self._choose_ridge(index, weights)
-            else:
-                penalties[k][:] = model.ridge
-                fit = weighted_factors[model.ridge != 0].fit(index, model.ridge)
-            fits.append(fit)
+        fits, penalties, loo_residuals = self._fit_from_factors(weights, models)
         errors = self._compute_errors(self.factors, fits)
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):
             if errors[k] is None and model.ridge != "auto":  # the Gram matrices have too few digits
-                fits[k] = self.triangles.weigh(weights, with_ridge=model.ridge > 0).fit(index, model.ridge)
+                fits[k] = self._fit_from_triangles(weights, model)
                 (errors[k],) = self._compute_errors(self.triangles, fits[k : k + 1])
             if self.source.leave_one_out and model.ridge != "auto":
                 loo_residuals[k] = self._leave_one_out(fits[k], index, weights)
@@ -290,6 +278,40 @@ class _SubsetFits:
                 "solver": fits[k].solver,
             }
             yield from build_level_rows(self.source.levels, cell, errors[k], penalties[k])
+
+    def fit_models(self, weights: Array, models: list[PendingModel]) -> list[ModelFit]:
+        """Fit all levels of some models at one pair of weights, without condition numbers where they are not needed."""
+        fits = self._fit_from_factors(weights, models, with_condition=False)[0]
+        return [self._fit_from_triangles(weights, models[k]) if fit is None else fit for k, fit in enumerate(fits)]
+
+    def _fit_from_factors(
+        self, weights: Array, models: list[PendingModel], *, with_condition: bool = True
+    ) -> tuple[list[Any], list[Array], list[Array]]:
+        """Fit some models; return fits, penalties and, for the penalty "auto", leave-one-out residuals.
+
+        A fit is None where Gram matrices are too ill-conditioned.
+        """
+        indices = [self.engine.get_size_index(model.twojmax) for model in models]
+        ridge_flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
+        weighted_factors = {has_ridge: self.factors.weigh(weights, with_ridge=has_ridge) for has_ridge in ridge_flags}
+        penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
+        fit: Any
+        fits: list[Any] = []
+        loo_residuals = [np.empty(0)] * len(models)
+        for k, (model, index) in enumerate(zip(models, indices, strict=True)):
+            if model.ridge == "auto":
+                fit, penalties[k], loo_residuals[k] = self._choose_ridge(index, weights)
+            else:
+                penalties[k][:] = model.ridge
+                fit = weighted_factors[model.ridge != 0].fit(index, model.ridge, with_condition=with_condition)
+            fits.append(fit)
+        return fits, penalties, loo_residuals
+
+    def _fit_from_triangles(self, weights: Array, model: PendingModel) -> ModelFit:
+        """Fit a model whose Gram matrices have too few digits."""
+        factor = self.triangles.weigh(weights, with_ridge=model.ridge != 0)
+        fit = factor.fit(self.engine.get_size_index(model.twojmax), float(model.ridge))
+        return cast("ModelFit", fit)  # triangles suffice at any condition number
 
     def _compute_errors(self, factors: RowFactors, fits: list[ModelFit | None]) -> list[Any]:
         """Compute the errors of fits on the training subset and the test set; None where Gram matrices do not suffice.

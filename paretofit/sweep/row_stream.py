@@ -75,7 +75,7 @@ class RowStream:
         reduction : Reduction
             If it has no stored rows, rows are read and whitened again, with the same result.
         rows : (n,) int64
-            Positions of training rows in the design, ascending.
+            Positions of training or test rows in the design, ascending.
         """
         positions = np.searchsorted(self.row_indices, rows)
         windows = [window for part in self._windows for window in part]
@@ -86,9 +86,7 @@ class RowStream:
             if reduction.stored_rows:
                 stored_block = reduction.stored_rows[number]
                 array = np.load(stored_block, mmap_mode="r") if isinstance(stored_block, str) else stored_block
-                is_stored = self.is_train[self.row_indices[windows[number]]]  # only training rows are stored
-                stored_positions = np.cumsum(is_stored) - 1
-                yield array[stored_positions[block_positions - windows[number].start]], row_indices
+                yield array[block_positions - windows[number].start], row_indices
                 continue
             group_starts = np.unique(block_positions // WHITENING_ROWS)[:, None] * WHITENING_ROWS
             group_positions = group_starts + np.arange(WHITENING_ROWS)

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "front": "The front of a million points",
     "corruptions": "Mistakes in labels that are found",
     "plan": "Plans from pilots and from small subsets",
+    "confidence": "Coverage of a plan's ranges in fresh splits",
     "weights": "Group weights by gradient against a genetic algorithm",
     "structures": "Generated and selected structures against random ones",
     "uncertainty": "Which error bars cover the true errors",

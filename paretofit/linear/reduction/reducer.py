@@ -139,7 +139,7 @@ class Reduction(WhitenedBasis):
     train_factors, test_factors : mapping of RowKind to RowFactor
         Factors of the training rows [U | Y], and of the test rows [1 | U | Y].
     stored_rows : list
-        The whitened training rows of each block, or the paths of their files; empty if they are not stored.
+        The whitened rows of each block, or the paths of their files; empty if they are not stored.
     """
 
     train_factors: dict[RowKind, RowFactor]
@@ -214,7 +214,7 @@ class Reduction(WhitenedBasis):
         return RowFactors(self, {kind: RowFactor(width, device) for kind in self.train_factors})
 
     def whiten_parts(self, parts: Sequence[Part], mapper: PartMapper, device: Device, store: StoreRows) -> Reduction:
-        """Whiten and store the training rows of all parts; return the reduction with these rows."""
+        """Whiten and store the rows of all parts; return the reduction with these rows."""
         whiten_block = partial(_whiten_block, self.to(device), device, store)
         return replace(self, stored_rows=map_blocks(parts, whiten_block, mapper))
 
@@ -254,8 +254,8 @@ def _whiten_factor(basis: WhitenedBasis, factor: RowFactor, n_leading: int) -> R
 
 
 def _whiten_block(basis: WhitenedBasis, device: Device, store: StoreRows, block: RowBlock) -> Any:
-    X, Y, _, _, is_train = block.to(device)
-    return store(basis.whiten(X, Y)[is_train])
+    X, Y, *_ = block.to(device)
+    return store(basis.whiten(X, Y))
 
 
 def _validate_sizes(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Array, int]:

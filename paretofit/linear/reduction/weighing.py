@@ -215,7 +215,7 @@ class WeightedFactor:
         R = to_numpy(R)
         return cls(factors, weights, np.asfortranarray(R[:q, :q]), R[:q, q:])
 
-    def fit(self, size_index: int, ridge: float = 0.0) -> ModelFit | None:
+    def fit(self, size_index: int, ridge: float = 0.0, *, with_condition: bool = True) -> ModelFit | None:
         """Fit all levels at one of the reduction's sizes.
 
         Parameters
@@ -224,6 +224,9 @@ class WeightedFactor:
             Position among the sizes.
         ridge : float
             λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j.
+        with_condition : bool
+            Whether the condition number is always estimated; otherwise it is NaN for fits from Gram matrices that are
+            well-conditioned with all columns.
 
         Returns
         -------
@@ -232,6 +235,8 @@ class WeightedFactor:
         """
         basis = self.factors.whitened_basis
         p, q = int(basis.sizes[size_index]), int(basis.whitened_sizes[size_index])
+        if not with_condition and ridge == 0 and self._are_all_sizes_accurate:
+            return self._fit_factor(q, np.nan)
         if self.factors.is_gram and not self.estimate_gram_condition(q) < MAX_CONDITION:
             return None
         if ridge > 0:
@@ -243,6 +248,12 @@ class WeightedFactor:
         if condition * compute_rank_tolerance((self.factors.n_rows, p)) * RANK_MARGIN >= 1:
             return self._fit_minimum_norm(p)
         return self._fit_factor(q, condition)
+
+    @cached_property
+    def _are_all_sizes_accurate(self) -> bool:
+        """Whether fits from Gram matrices are accurate at all sizes, because they are at the largest."""
+        P = len(self.factors.whitened_basis.baseline)
+        return self.factors.is_gram and self.factors.n_rows >= P and self.estimate_gram_condition(P) < MAX_CONDITION
 
     def estimate_gram_condition(self, q: int) -> float:
         """Estimate the condition number of the leading q × q block of RᵀR, its diagonal scaled to one.

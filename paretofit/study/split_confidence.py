@@ -1,0 +1,233 @@
+"""Confidence of a study's errors: intervals from further train/test splits, and the shares of their samples on fronts.
+
+The fits of further splits are stored in the run folder (`SPLIT_ERRORS_FILE`), with a key of their inputs, and reused
+when the study runs again. Tables are derived from them and from the results table.
+"""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from paretofit.core import CORRUPT_FILE_ERRORS, InputError, atomic_hdf5, hash_json, raise_system_error, write_csv
+from paretofit.dataset import split_configurations
+from paretofit.descriptors import write_array
+from paretofit.execution import RunContext
+from paretofit.pareto import SPLITS_COLUMN, compute_front_probabilities, estimate_intervals, find_ties
+from paretofit.study.preparation import PreparedStudy
+from paretofit.study.run_folder import CONFIDENCE_FILE, CONFIDENCE_FILES, SPLIT_ERRORS_FILE
+from paretofit.sweep import (
+    SPLIT_ERROR_COLUMNS,
+    SPLIT_SETTING_COLUMNS,
+    WHOLE_SET,
+    FastEngine,
+    FurtherSplit,
+    PlainEngine,
+    SplitErrors,
+    SweepInput,
+    compute_split_errors,
+)
+
+log = logging.getLogger(__name__)
+
+FRONT_ERRORS = ("ref_energy", "ref_force")
+INTERVAL_COLUMNS = [f"{name}_{end}" for name in SPLIT_ERROR_COLUMNS for end in ("low", "high")]
+MAX_TRIALS_PER_SPLIT = 4  # a random split of few groups may leave one of the sets empty
+VERSION = 1  # of the contents of the file
+
+
+def add_intervals(
+    prepared: PreparedStudy,
+    data: SweepInput,
+    engine: FastEngine | PlainEngine,
+    results: pd.DataFrame,
+    folder: Path,
+    context: RunContext,
+) -> pd.DataFrame:
+    """Compute the errors of further splits, write `CONFIDENCE_FILES`, and add the intervals to a results table.
+
+    Without the fast engine, a test set and further splits, and with group weights, the files are removed.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+    data : SweepInput
+    engine : FastEngine or PlainEngine
+    results : DataFrame
+        Results table.
+    folder : Path
+        The run folder.
+    context : RunContext
+
+    Returns
+    -------
+    DataFrame
+        The results with the columns `INTERVAL_COLUMNS`, equal for all repetitions of a setting: the interval contains
+        the error of a new draw in a new split with a probability of 90 % (meV/atom, meV/Å). ``further_splits`` is the
+        number of splits.
+    """
+    splits = _draw_further_splits(prepared)
+    if not isinstance(engine, FastEngine) or not splits or data.design.row_weights is not None:
+        for name in CONFIDENCE_FILES:
+            (folder / name).unlink(missing_ok=True)
+        return results
+    n_samples = 1 + -(-prepared.study.confidence.bootstrap // len(splits))
+    grid, train, groups = prepared.grid, data.train.tolist(), data.get_loo_groups().tolist()
+    inputs = [data.hash_inputs(grid, engine.name), data.hash_labels(list(grid.levels)), repr(grid), train, groups]
+    inputs += [data.n_leverage_columns, data.leverage_weights, n_samples, [split.seed for split in splits]]
+    omitted = find_dominated_models(results)
+    key = hash_json([VERSION, inputs, omitted])
+    split_errors = read_split_errors(folder, key)
+    if split_errors is None:
+        split_errors = compute_split_errors(
+            engine, data, grid, splits, n_samples, replace(context, folder=folder), omitted
+        )
+        _write_split_errors(folder, key, split_errors)
+    table = tabulate_confidence(split_errors, results, len(data.train))
+    write_csv(table, folder / CONFIDENCE_FILE)
+    keys = _list_keys(results)
+    intervals = table[[*keys, *INTERVAL_COLUMNS]]
+    marked = _mark_whole_set(results, len(data.train))[keys].merge(intervals, on=keys, how="left")
+    columns = {name: marked[name].to_numpy() for name in INTERVAL_COLUMNS}
+    return results.assign(**columns, **{SPLITS_COLUMN: len(splits)})
+
+
+def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
+    """Draw train/test splits of the study's groups; none without a test set."""
+    split, settings = prepared.split, prepared.study.split
+    n_splits = prepared.study.confidence.splits if len(split.test) else 0
+    elements = [set(atoms.numbers.tolist()) for atoms in prepared.dataset] if n_splits else []
+    splits: list[FurtherSplit] = []
+    for child in np.random.SeedSequence(settings.seed).spawn(MAX_TRIALS_PER_SPLIT * n_splits):
+        seed = int(child.generate_state(1)[0])
+        try:
+            further = split_configurations(split.groups, settings.train_fraction, seed, elements)
+        except InputError:
+            continue
+        splits.append(FurtherSplit(further.train, further.test, seed))
+        if len(splits) == n_splits:
+            break
+    return splits
+
+
+def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
+    """Find the sizes and 2Jmax that are never a choice: a smaller 2Jmax has lower errors there at every level.
+
+    Both lowest median errors over all weights and sampling methods are compared. Such models have hardly more rows than
+    coefficients, and their fits are expensive; no further splits are computed for them.
+    """
+    columns = list(FRONT_ERRORS)
+    medians = results.groupby([name for name in SPLIT_SETTING_COLUMNS if name in results])[columns].median()
+    lowest = medians.groupby(["n_train", "level", "twojmax"])[columns].min()
+    best_smaller = lowest.groupby(["n_train", "level"]).cummin().groupby(["n_train", "level"]).shift()
+    is_dominated = (best_smaller < lowest).all(axis=1).groupby(["n_train", "twojmax"]).all()
+    return [(int(size), int(twojmax)) for size, twojmax in is_dominated.index[is_dominated]]
+
+
+def tabulate_confidence(split_errors: SplitErrors, results: pd.DataFrame, n_train: int) -> pd.DataFrame:
+    """Tabulate the median errors, their intervals and the share on the front of every setting.
+
+    Parameters
+    ----------
+    split_errors : SplitErrors
+    results : DataFrame
+        Results table.
+    n_train : int
+        Size of the whole training set.
+
+    Returns
+    -------
+    DataFrame
+        The columns of a setting; for each of `SPLIT_ERROR_COLUMNS` the median over repetitions in the study's split and
+        the ends of the 90 % interval (``_low``, ``_high``); ``label_seconds``; and ``p_front``, the share of samples in
+        which the setting is on the front of energy error, force error and cost over all 2Jmax.
+    """
+    keys = _list_keys(results)
+    grouped = _mark_whole_set(results, n_train).groupby(keys, sort=False)
+    columns = [*SPLIT_ERROR_COLUMNS, "label_seconds"]
+    settings = split_errors.settings[keys].merge(grouped[columns].median().reset_index(), on=keys, how="left")
+    groups = dict(iter(grouped))
+    repetitions = [groups[key] for key in settings[keys].itertuples(index=False, name=None)]
+    for name in SPLIT_ERROR_COLUMNS:
+        ends = estimate_intervals(split_errors.errors[name], [rows[name].to_numpy() for rows in repetitions])
+        settings[f"{name}_low"], settings[f"{name}_high"] = ends
+    costs = settings["label_seconds"].to_numpy()
+    errors = [split_errors.errors[name] for name in FRONT_ERRORS]
+    return settings.assign(p_front=compute_front_probabilities(errors, costs))
+
+
+def add_front_confidence(front: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Add intervals, ``p_front`` and ``tied_with`` to the front of a run; without further splits, return it unchanged.
+
+    ``point`` numbers the rows from 1, and ``tied_with`` lists the numbers of the points whose errors paired samples
+    cannot tell apart, separated by blanks.
+    """
+    split_errors = read_split_errors(folder)
+    if split_errors is None or not (folder / CONFIDENCE_FILE).exists():
+        return front
+    keys = _list_keys(front)
+    table = pd.read_csv(folder / CONFIDENCE_FILE, dtype={"level": str, "ridge": str})
+    interval_columns = [name for name in INTERVAL_COLUMNS if name.startswith(FRONT_ERRORS)]
+    columns = [*interval_columns, "p_front"]
+    table = table[[*keys, *columns]].assign(position=np.arange(len(table)))
+    matched = front[keys].astype({"level": str}).merge(table, on=keys, how="left")
+    is_known = matched["position"].notna().to_numpy()
+    errors = [split_errors.errors[name][..., matched["position"][is_known].astype(int)] for name in FRONT_ERRORS]
+    points = np.arange(1, len(front) + 1)
+    ties = np.full(len(front), "", dtype=object)
+    ties[is_known] = [" ".join(map(str, points[is_known][flags])) for flags in find_ties(errors)]
+    values = {name: matched[name].to_numpy() for name in columns}
+    return front.assign(point=points, **values, tied_with=ties)
+
+
+def _list_keys(table: pd.DataFrame) -> list[str]:
+    return [name for name in SPLIT_SETTING_COLUMNS if name in table]
+
+
+def _mark_whole_set(results: pd.DataFrame, n_train: int) -> pd.DataFrame:
+    table = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, WHOLE_SET))
+    return table.astype({name: str for name in ("level", "ridge") if name in table})
+
+
+def _write_split_errors(folder: Path, key: str, split_errors: SplitErrors) -> None:
+    with atomic_hdf5(folder / SPLIT_ERRORS_FILE) as (file, check):
+        for name, values in split_errors.errors.items():
+            write_array(file, name, values)
+            check()
+        file.attrs["key"] = key
+        file.attrs["settings"] = split_errors.settings.to_json(orient="split")
+
+
+def read_split_errors(folder: Path, key: str | None = None) -> SplitErrors | None:
+    """Read the errors of further splits from a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+    key : str, optional
+        Key of the inputs; by default it is not checked.
+
+    Returns
+    -------
+    SplitErrors or None
+        None if the file is missing, corrupt, or has another key.
+    """
+    path = folder / SPLIT_ERRORS_FILE
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            if key is not None and file.attrs.get("key") != key:
+                return None
+            content: dict[str, Any] = json.loads(file.attrs["settings"])
+            errors = {name: file[name][()] for name in SPLIT_ERROR_COLUMNS}
+    except CORRUPT_FILE_ERRORS as error:
+        raise_system_error(error, path)
+        log.warning("%s cannot be read (%s); the fits of further splits are computed again", path, error)
+        return None
+    return SplitErrors(pd.DataFrame(content["data"], columns=content["columns"]), errors)

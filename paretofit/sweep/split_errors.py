@@ -1,0 +1,322 @@
+"""Test errors of a study in further train/test splits, with a bootstrap over groups of test configurations.
+
+A further split divides the same rows in another way, so it needs no further reduction: its training subsets are factors
+of whitened rows, like those of the study, and its test rows are whitened rows, too. Each setting is fitted once in each
+split, to a subset that is drawn anew. The fits of a split share its test set, its bootstrap samples and its draws, so
+that the difference of two settings is a paired one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
+
+from paretofit.core import Array, RowKind
+from paretofit.execution import RunContext, dump_function
+from paretofit.linear import LeverageScores, get_row_weights
+from paretofit.linear.reduction import FACTOR, RowFactors, solve_rows, to_numpy
+from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits
+from paretofit.sweep.fast_engine import FastEngine, SubsetFits
+from paretofit.sweep.grid import SweepGrid
+from paretofit.sweep.plain_engine import EV_TO_MEV
+from paretofit.sweep.sweep_input import SweepInput
+
+SPLIT_ERROR_COLUMNS = ("test_energy", "test_force", "ref_energy", "ref_force")
+SPLIT_SETTING_COLUMNS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force", "ridge"]
+WHOLE_SET = "all"  # sampling method of the whole training set, which is the same for all methods
+RESIDUAL_BYTES = 32 << 20  # of the residuals that are computed at once
+KINDS = (RowKind.ENERGY, RowKind.FORCE)
+
+
+class FurtherSplit(NamedTuple):
+    """Another train/test split of the study's configurations: their positions in the design, ascending, and a seed.
+
+    The seed is that of the draws and of the bootstrap.
+    """
+
+    train: Array
+    test: Array
+    seed: int
+
+
+@dataclass(frozen=True)
+class SplitErrors:
+    """Test errors of every setting in further splits.
+
+    Attributes
+    ----------
+    settings : DataFrame
+        A row for each setting, with the columns `SPLIT_SETTING_COLUMNS`. The largest possible subset is the whole
+        training set of each split, and its sampling method is `WHOLE_SET`.
+    errors : mapping of str to (n_splits, n_samples, n_settings) float32
+        By the names in `SPLIT_ERROR_COLUMNS`, in meV/atom and meV/Å. The first sample is the test set of the split,
+        the others are bootstrap samples of its groups.
+    """
+
+    settings: pd.DataFrame
+    errors: dict[str, Array]
+
+
+def compute_split_errors(
+    engine: FastEngine,
+    data: SweepInput,
+    grid: SweepGrid,
+    splits: Sequence[FurtherSplit],
+    n_samples: int,
+    context: RunContext,
+    omitted: Collection[tuple[int, int]] = (),
+) -> SplitErrors:
+    """Fit every setting of a study once in each of some further splits, and compute its test errors.
+
+    Parameters
+    ----------
+    engine : FastEngine
+        Engine of the study.
+    data : SweepInput
+    grid : SweepGrid
+    splits : sequence of FurtherSplit
+    n_samples : int
+        Number of samples of each test set: the test set itself, and bootstrap samples of its groups (B. Efron, Ann.
+        Statist. 7, 1 (1979)).
+    context : RunContext
+    omitted : collection of (int, int)
+        Sizes and 2Jmax that are not fitted.
+
+    Returns
+    -------
+    SplitErrors
+        It does not depend on the number of processes.
+    """
+    folder = None if context.folder is None else context.folder.absolute()
+    with dump_function(partial(_SplitFits.prepare, engine, data, grid, n_samples, omitted), folder) as function:
+        prepared = list(context.map_and_track(function, list(splits), "further splits"))
+    tasks = [(number, chain) for number, fits in enumerate(prepared) for chain in fits.chains]
+    by_subset: list[dict[str, Array]] = [dict(fits.whole_errors) for fits in prepared]
+    with dump_function(partial(_run_chain, prepared), folder) as function:
+        computed = context.map_and_track(function, tasks, "fits of further splits")
+        for (number, _), errors in zip(tasks, computed, strict=True):
+            by_subset[number] |= errors
+    return _join_errors(engine, grid, omitted, prepared, by_subset)
+
+
+def _join_errors(
+    engine: FastEngine,
+    grid: SweepGrid,
+    omitted: Collection[tuple[int, int]],
+    prepared: list[_SplitFits],
+    by_subset: list[dict[str, Array]],
+) -> SplitErrors:
+    """Join the errors of all subsets in the order of the grid; the whole training set has one entry."""
+    models = list(product(grid.weights, grid.ridge, grid.twojmax, grid.levels))
+    rows, arrays = [], []
+    for position, draw in enumerate(prepared[0].draws):
+        size = grid.sizes[position % len(grid.sizes)]
+        is_whole = size == len(engine.train)
+        if is_whole and position >= len(grid.sizes):
+            continue
+        sampling = WHOLE_SET if is_whole else draw.sampling
+        rows += [
+            (twojmax, level, sampling, size, *weights, ridge)
+            for weights, ridge, twojmax, level in models
+            if (size, twojmax) not in omitted
+        ]
+        pairs = zip(prepared, by_subset, strict=True)
+        arrays.append(np.stack([errors[fits.draws[position].subset_key] for fits, errors in pairs], axis=1))
+    values = dict(zip(SPLIT_ERROR_COLUMNS, np.concatenate(arrays, axis=-1), strict=True))
+    return SplitErrors(pd.DataFrame(rows, columns=SPLIT_SETTING_COLUMNS), values)
+
+
+@dataclass(frozen=True)
+class _SplitFits:
+    """The pending fits of one split, and the errors of the fits to its whole training set.
+
+    Attributes
+    ----------
+    group : (n_test,) int64
+        Number of the test group of each test configuration.
+    samples : (n_samples, n_groups) float64
+        How often each test group occurs in each sample.
+    draws : list of Draw
+        Subsets in the order of the grid.
+    chains : list of list of PendingFits
+        Nested subsets of each draw.
+    whole_errors : mapping of str to (4, n_samples, n_models) float32
+        By the key of the subset.
+    """
+
+    engine: FastEngine
+    test: Array
+    group: Array
+    samples: Array
+    draws: list[Draw]
+    chains: list[list[PendingFits]]
+    whole_errors: dict[str, Array]
+
+    @classmethod
+    def prepare(
+        cls,
+        engine: FastEngine,
+        data: SweepInput,
+        grid: SweepGrid,
+        n_samples: int,
+        omitted: Collection[tuple[int, int]],
+        split: FurtherSplit,
+    ) -> _SplitFits:
+        """Compute the leverage scores of a split and the fits to its whole training set, and draw its subsets."""
+        data = replace(data, train=split.train, test=split.test)
+        n_train = len(split.train)
+        sizes = _adapt_sizes(grid.sizes, len(engine.train), n_train)
+        study_size = dict(zip(sizes, grid.sizes, strict=True))
+        grid = replace(grid, sizes=sizes, repetitions=1, seed=split.seed)
+        group = np.unique(data.get_loo_groups()[split.test], return_inverse=True)[1]
+        n_groups = int(group.max()) + 1
+        samples = np.random.default_rng(split.seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_samples)
+        samples[0] = 1
+        with threadpool_limits(1):
+            factors = _build_factors(engine, split.train)
+            scores = _compute_scores(engine, data, factors) if engine.scores is not None else None
+            draws = list_draws(data, grid, scores)
+            subsets = [
+                replace(pending, models=[model for model in pending.models
+                                         if (study_size[len(pending.configurations)], model.twojmax) not in omitted])
+                for pending in list_pending_fits(grid, draws, {})
+            ]  # fmt: skip
+            fits = cls(engine, split.test, group, samples.astype(float), draws, [], {})
+            for pending in [subset for subset in subsets if len(subset.configurations) == n_train]:
+                fits.whole_errors[pending.subset_key] = fits.compute_errors(pending, factors)
+        smaller = [subset for subset in subsets if len(subset.configurations) < n_train]
+        smaller.sort(key=lambda pending: (*pending.draw, len(pending.configurations)))
+        fits.chains.extend(list(chain) for _, chain in groupby(smaller, key=lambda pending: pending.draw))
+        return fits
+
+    def run(self, chain: list[PendingFits]) -> dict[str, Array]:
+        """Fit the nested subsets of one draw; return the errors, ``(4, n_samples, n_models)``, by subset."""
+        factors, included = self.engine.reduction.create_factors(self.engine.device), np.empty(0, dtype=np.int64)
+        errors = {}
+        with threadpool_limits(1):
+            for pending in chain:
+                self.engine.grow(factors, np.setdiff1d(pending.configurations, included))
+                included = pending.configurations
+                errors[pending.subset_key] = self.compute_errors(pending, factors)
+                if pending is not chain[-1] and not factors.is_gram and factors.is_well_conditioned():
+                    factors.convert_to_gram()
+        return errors
+
+    def compute_errors(self, pending: PendingFits, factors: RowFactors) -> Array:
+        """Fit all models to one subset, and compute their errors for every sample of the test set.
+
+        Returns
+        -------
+        (4, n_samples, n_models * n_levels) float32
+            In the order of `SPLIT_ERROR_COLUMNS`, meV/atom and meV/Å.
+        """
+        subset, reduction = SubsetFits(self.engine, factors, pending.configurations), self.engine.reduction
+        coefficients = []
+        for (w_energy, w_force), models in groupby(pending.models, key=lambda model: model.weights):
+            weights = get_row_weights(np.arange(3), w_energy, w_force, w_force)
+            coefficients += [fit.delta + reduction.baseline for fit in subset.fit_models(weights, list(models))]
+        indices = [self.engine.get_size_index(model.twojmax) for model in pending.models]
+        columns = np.repeat(reduction.whitened_sizes[indices], reduction.n_levels)
+        squares, counts = self._sum_squared_residuals(np.hstack(coefficients), columns)
+        with np.errstate(invalid="ignore", divide="ignore"):  # no test row of a kind
+            errors = np.sqrt((self.samples @ squares) / (self.samples @ counts))
+        return np.asarray(EV_TO_MEV * errors, dtype=np.float32)
+
+    def _sum_squared_residuals(self, coefficients: Array, columns: Array) -> tuple[Array, Array]:
+        """Sum the squared residuals of fits over the test rows of each group.
+
+        Parameters
+        ----------
+        coefficients : (P, n_fits) float64
+            Whitened coefficients of all levels of some models.
+        columns : (n_fits,) int64
+            Number of columns of each fit; the other coefficients are zero.
+
+        Returns
+        -------
+        squares : (4, n_groups, n_fits) float64
+            In the order of `SPLIT_ERROR_COLUMNS`.
+        counts : (4, n_groups, 1) float64
+            Number of rows of each group.
+        """
+        source, n_fits = self.engine.source, len(columns)
+        design, level = source.design, np.arange(n_fits) % len(source.levels)
+        n_sums, step = len(KINDS) * self.samples.shape[1], max(1, RESIDUAL_BYTES // (8 * n_fits))
+        squares, counts = np.zeros((2, n_sums, n_fits)), np.zeros(n_sums)
+        for block, positions in self.engine.stream.read_whitened(
+            self.engine.device_reduction, source.find_row_indices(self.test)
+        ):
+            is_used = np.isin(design.kind[positions], KINDS)
+            for start in range(0, len(positions), step):
+                window = np.flatnonzero(is_used[start : start + step]) + start
+                part, rows = to_numpy(block[window]), positions[window]
+                group = self.group[np.searchsorted(self.test, design.configuration[rows])]
+                sums = group + design.kind[rows].astype(np.int64) * self.samples.shape[1]
+                matrix: Any = csr_array((np.ones(len(rows)), (sums, np.arange(len(rows)))), shape=(n_sums, len(rows)))
+                prediction = np.empty((len(rows), n_fits))
+                for q in np.unique(columns).tolist():
+                    prediction[:, columns == q] = part[:, :q] @ coefficients[:q, columns == q]
+                squares[0] += matrix @ (prediction - source.Y[rows][:, level]) ** 2
+                squares[1] += matrix @ (prediction - source.Y[rows, -1:]) ** 2
+                counts += np.bincount(sums, minlength=n_sums)
+        return squares.reshape(4, -1, n_fits), np.tile(counts, 2).reshape(4, -1, 1)
+
+
+def _adapt_sizes(sizes: Sequence[int], n_whole: int, n_train: int) -> list[int]:
+    """Adapt the sizes of a study to the training set of a split, which may be smaller by a few configurations.
+
+    The whole training set remains the whole one, and different sizes remain different.
+    """
+    adapted: dict[int, int] = {}
+    limit = n_train
+    for size in sorted(sizes, reverse=True):
+        adapted[size] = n_train if size == n_whole else max(1, min(size, limit))
+        limit = adapted[size] - 1
+    return [adapted[size] for size in sizes]
+
+
+def _run_chain(prepared: list[_SplitFits], task: tuple[int, list[PendingFits]]) -> dict[str, Array]:
+    number, chain = task
+    return prepared[number].run(chain)
+
+
+def _build_factors(engine: FastEngine, train: Array) -> RowFactors:
+    """Build the factors of a whole training set, from Gram matrices if they are well-conditioned."""
+    factors = engine.reduction.create_factors(engine.device)
+    factors.convert_to_gram()
+    engine.grow(factors, train)
+    if factors.is_well_conditioned():
+        return factors
+    return engine.grow(engine.reduction.create_factors(engine.device), train)
+
+
+def _compute_scores(engine: FastEngine, data: SweepInput, factors: RowFactors) -> LeverageScores:
+    """Compute the leverage scores of the training configurations of a split from the factors of its training rows."""
+    weights = get_row_weights(np.arange(3), *data.leverage_weights, data.leverage_weights[1])
+    relative_weights, sizes = weights / weights.max(), engine.reduction.sizes
+    index = int(np.searchsorted(sizes, data.n_leverage_columns or data.design.n_features))
+    factor = factors.weigh(weights)
+    fit = factor.fit(index)
+    if fit is None or fit.solver != FACTOR:
+        return data.compute_leverage_scores()
+    q, design = int(engine.reduction.whitened_sizes[index]), data.design
+    values, positions = [], []
+    for block, rows in engine.stream.read_whitened(engine.device_reduction, data.find_row_indices(data.train)):
+        U = to_numpy(block)[:, :q] * relative_weights[design.kind[rows]][:, None]
+        V = solve_rows(factor.R[:q, :q], U)
+        values.append((V * V).sum(axis=1))
+        positions.append(rows)
+    rows = np.concatenate(positions)
+    scores = LeverageScores.from_row_leverages(
+        np.concatenate(values), design.kind[rows], design.configuration[rows], int(sizes[index]),
+        design.n_configurations,
+    )  # fmt: skip
+    return LeverageScores(scores.rows, scores.regular[data.train], scores.block[data.train], scores.rank)
