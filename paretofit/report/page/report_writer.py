@@ -105,9 +105,7 @@ def write_report(
     results = _check_tables(results, front, levels)
     front = front.assign(level=front["level"].astype(str))
     extra = extra_content or ExtraContent()
-    reason = ""
-    if answer is None:
-        answer, reason = find_answer_or_reason(results, study)
+    answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study)
     findings = [*extra.findings, *collect_findings(results, front, levels)]
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
