@@ -13,7 +13,7 @@ import pandas as pd
 
 from paretofit import pareto
 from paretofit.core import InputError
-from paretofit.pareto import ASSUMED_COLUMN, MD_COST_COLUMN
+from paretofit.pareto import ASSUMED_COLUMN, MD_COST_COLUMN, SPLITS_COLUMN
 from paretofit.report.setting_yaml import format_study
 from paretofit.report.wording import format_count, format_levels, format_number, join_items
 
@@ -21,10 +21,8 @@ ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
 N_BUDGETS = 5
 INTERVAL_PERCENT = 80  # of draws within ``_low`` and ``_high`` of the planner's options
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
-MAX_RANGES, MAX_MIN_DECADES = (
-    4,
-    0.7,
-)  # budget ranges in the sentence, and limit of the length below which one is left out
+MAX_RANGES = 4  # budget ranges in the sentence
+MAX_MIN_DECADES = 0.7  # limit of the length of a budget range below which it is left out of the sentence
 MAX_SCORE_RATIO = 4.0  # budgets start where the score is at most this multiple of the lowest
 # Budgets in s, the roundest ones first; each group is used up before the next one.
 ROUND_BUDGETS = (
@@ -290,11 +288,7 @@ def format_budget_option(budget: float) -> str:
 
 
 def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -> Iterator[str]:
-    n_repeats = results["repeat"].nunique() if "repeat" in results else 1
-    yield (
-        f"Brackets: {INTERVAL_PERCENT} % of the errors with other draws of the training set, from "
-        f"{format_count(n_repeats, 'repetition')}."
-    )
+    yield f"Brackets: {describe_intervals(results)}."
     if table["beyond"].any():
         yield (
             f"* extrapolated: more configurations than the {int(results['n_train'].max()):,} that were fitted. The "
@@ -310,6 +304,21 @@ def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -
         yield "MD speed: atom-steps per second on one core, as measured on this machine or given in the study."
     if not has_cost:
         yield "The cost of labels is not known, so budgets are numbers of configurations."
+
+
+def describe_intervals(results: pd.DataFrame) -> str:
+    """Describe what the intervals of the expected errors contain, and from what they are estimated."""
+    if SPLITS_COLUMN in results:
+        n_splits = int(results[SPLITS_COLUMN].max())
+        return (
+            f"{INTERVAL_PERCENT} % of the errors of new draws in new train/test splits, from "
+            f"{format_count(n_splits, 'further split')}"
+        )
+    n_repeats = results["repeat"].nunique() if "repeat" in results else 1
+    return (
+        f"{INTERVAL_PERCENT} % of the errors with other draws of the training set, from "
+        f"{format_count(n_repeats, 'repetition')}"
+    )
 
 
 def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from paretofit.core import InputError, remove_file, write_text
 from paretofit.pareto import ASSUMED_COLUMN
-from paretofit.report.answer import INTERVAL_PERCENT, Answer, find_answer_or_reason
+from paretofit.report.answer import Answer, describe_intervals, find_answer_or_reason
 from paretofit.report.figures import sweep_figures
 from paretofit.report.figures.answer_figures import plot_answer, plot_front_at_budgets
 from paretofit.report.figures.axes import OUTSIDE_NOTE
@@ -113,7 +113,7 @@ def write_report(
         summaries.compute_medians(results, levels), levels, study, answer, folder=str(folder)
     )
     answer_section = None if answer is None else AnswerSection.build(
-        answer, render_figure(_plan_answer_figure(answer, levels), folder / "figures", formats, PAGE_DPI), str(folder)
+        answer, render_figure(_plan_answer_figure(answer, results, levels), folder / "figures", formats, PAGE_DPI), str(folder)
     )  # fmt: skip
 
     plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table, answer), *extra.later_figure_plans]
@@ -135,12 +135,12 @@ def write_report(
     return folder / "report.html"
 
 
-def _plan_answer_figure(answer: Answer, levels: Sequence[str]) -> FigurePlan:
+def _plan_answer_figure(answer: Answer, results: pd.DataFrame, levels: Sequence[str]) -> FigurePlan:
     return FigurePlan(
         "answer", lambda: plot_answer(answer, levels),
         lambda: f"Errors on the test set against level {answer.reference} of the best setting (lowest geometric mean "
         f"of both errors) within a budget of {'computing time for labels' if answer.has_cost else 'configurations'}. "
-        f"Brackets and bands: {INTERVAL_PERCENT} % of other draws of the training set. Circles: rows of the table. "
+        f"Brackets and bands: {describe_intervals(results)}. Circles: rows of the table. "
         "Dotted and *: more configurations than were fitted, extrapolated.",
     )  # fmt: skip
 
