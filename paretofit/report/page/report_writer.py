@@ -112,9 +112,10 @@ def write_report(
     explorer = build_explorer_data(
         summaries.compute_medians(results, levels), levels, study, answer, folder=str(folder)
     )
-    answer_section = None if answer is None else AnswerSection.build(
-        answer, render_figure(_plan_answer_figure(answer, results, levels), folder / "figures", formats, PAGE_DPI), str(folder)
-    )  # fmt: skip
+    answer_section = None
+    if answer is not None:
+        picture = render_figure(_plan_answer_figure(answer, results, levels), folder / "figures", formats, PAGE_DPI)
+        answer_section = AnswerSection.build(answer, picture, str(folder))
 
     plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table, answer), *extra.later_figure_plans]
     drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
