@@ -122,7 +122,7 @@ def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
     coefficients, and their fits are expensive; no further splits are computed for them.
     """
     columns = list(FRONT_ERRORS)
-    medians = results.groupby([name for name in SPLIT_SETTING_COLUMNS if name in results])[columns].median()
+    medians = _format_names(results).groupby(_list_keys(results))[columns].median()
     lowest = medians.groupby(["n_train", "level", "twojmax"])[columns].min()
     best_smaller = lowest.groupby(["n_train", "level"]).cummin().groupby(["n_train", "level"]).shift()
     is_dominated = (best_smaller < lowest).all(axis=1).groupby(["n_train", "twojmax"]).all()
@@ -150,7 +150,9 @@ def tabulate_confidence(split_errors: SplitErrors, results: pd.DataFrame, n_trai
     keys = _list_keys(results)
     grouped = _mark_whole_set(results, n_train).groupby(keys, sort=False)
     columns = [*SPLIT_ERROR_COLUMNS, "label_seconds"]
-    settings = split_errors.settings[keys].merge(grouped[columns].median().reset_index(), on=keys, how="left")
+    settings = _format_names(split_errors.settings)[keys].merge(
+        grouped[columns].median().reset_index(), on=keys, how="left"
+    )
     groups = dict(iter(grouped))
     repetitions = [groups[key] for key in settings[keys].itertuples(index=False, name=None)]
     for name in SPLIT_ERROR_COLUMNS:
@@ -175,7 +177,7 @@ def add_front_confidence(front: pd.DataFrame, folder: Path) -> pd.DataFrame:
     interval_columns = [name for name in INTERVAL_COLUMNS if name.startswith(FRONT_ERRORS)]
     columns = [*interval_columns, "p_front"]
     table = table[[*keys, *columns]].assign(position=np.arange(len(table)))
-    matched = front[keys].astype({"level": str}).merge(table, on=keys, how="left")
+    matched = _format_names(front)[keys].merge(_format_names(table), on=keys, how="left")
     is_known = matched["position"].notna().to_numpy()
     errors = [split_errors.errors[name][..., matched["position"][is_known].astype(int)] for name in FRONT_ERRORS]
     points = np.arange(1, len(front) + 1)
@@ -191,7 +193,15 @@ def _list_keys(table: pd.DataFrame) -> list[str]:
 
 def _mark_whole_set(results: pd.DataFrame, n_train: int) -> pd.DataFrame:
     table = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, WHOLE_SET))
-    return table.astype({name: str for name in ("level", "ridge") if name in table})
+    return _format_names(table)
+
+
+def _format_names(table: pd.DataFrame) -> pd.DataFrame:
+    """Write levels as text, and penalties as text without trailing zeros, whether they were read from a file or not."""
+    columns: dict[str, Any] = {"level": table["level"].astype(str)}
+    if "ridge" in table:
+        columns["ridge"] = [ridge if ridge == "auto" else f"{float(ridge):g}" for ridge in table["ridge"]]
+    return table.assign(**columns)
 
 
 def _write_split_errors(folder: Path, key: str, split_errors: SplitErrors) -> None:
