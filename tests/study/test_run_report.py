@@ -132,7 +132,7 @@ class TestRebuilding:
         folder = tmp_path / "run"
         shutil.copytree(finished.folder, folder)
         with rendered_pictures():
-            rebuild_report(folder)
+            rebuild_report(folder, all_figures=True)
         page = (folder / "report.html").read_text()
         for name in (
             "level_energies",

@@ -63,7 +63,7 @@ def test_a_run_leaves_every_file(finished):
     assert names >= {"study.yaml", "dataset.h5", "design.h5", "split.csv", "results.csv", "front.csv", "report.html"}
     assert names >= {"figures", "tables", "run.json", "run.log"}
     assert not [name for name in names if name.startswith(".")], "no temporary file is left"
-    assert {path.suffix for path in (result.folder / "figures").iterdir()} == {".png", ".svg"}
+    assert {path.suffix for path in (result.folder / "figures").iterdir()} == {".png"}
     record = json.loads((result.folder / "run.json").read_text())
     assert record["versions"]["lammps"]
     assert record["seeds"] == {"split": 1, "sampling": 1}
