@@ -162,7 +162,8 @@ def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.Figure
 
 def _list_facts(result: ValidationResult) -> list[tuple[str, str]]:
     """List questions and answers: which values are not to be trusted, and how large the deviations are."""
-    flags = [f"{_name_value(row)}: {row.verdict.split(': ', 1)[1]}" for row in result.flagged.itertuples()]
+    reasons = result.flagged["verdict"].str.removeprefix(f"{validation.FLAG}: ")
+    flags = [f"{_name_value(row)}: {reason}" for row, reason in zip(result.flagged.itertuples(), reasons, strict=True)]
     more = f"; and {len(flags) - MAX_NAMED_FLAGS} more" if len(flags) > MAX_NAMED_FLAGS else ""
     text = "; ".join(flags[:MAX_NAMED_FLAGS]) + more if flags else "No value is implausible"
     facts = [("What is wrong?", f"{text}.")]

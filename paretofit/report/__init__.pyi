@@ -2,6 +2,7 @@ from .findings.catalogue import collect_findings as collect_findings
 from .findings.finding import Finding as Finding
 from .findings.single_level_findings import describe_single_level as describe_single_level
 from .page.report_writer import write_report as write_report
+from .wording import capitalise_sentence as capitalise_sentence
 from .wording import format_count as format_count
 from .wording import format_duration as format_duration
 from .wording import format_levels as format_levels
