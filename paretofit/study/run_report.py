@@ -27,17 +27,26 @@ from paretofit.study.analysis import (
     MD_COLUMNS,
     MD_FILE,
     NOISE_FILES,
+    RESIDUALS_FILE,
     read_table_or_empty,
     select_paper_weights,
 )
 from paretofit.study.preparation import PreparedStudy
+from paretofit.study.run_view import VIEW_FILE, build_run_view
 from paretofit.study.schema import load_study
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
 DESIGN_FILE, VALIDATION_FOLDER = "design.h5", "validation"
 # Files that are not part of every run; a report requires those that its run wrote.
-OPTIONAL_FILES = (DESIGN_FILE, MD_FILE, *NOISE_FILES, *run_folder.WEIGHT_FILES, *run_folder.NETWORK_FILES)
+OPTIONAL_FILES = (
+    DESIGN_FILE,
+    MD_FILE,
+    *NOISE_FILES,
+    RESIDUALS_FILE,
+    *run_folder.WEIGHT_FILES,
+    *run_folder.NETWORK_FILES,
+)
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
 
@@ -84,6 +93,8 @@ def write_run_report(
     warnings = list(warnings)
     if not len(prepared.split.test):
         results = substitute_loo_errors(results, warnings)
+    view = build_run_view(folder, prepared, errors)
+    has_view = view is not None and view.write(folder / VIEW_FILE)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
     front = find_study_front(results, n_train)
@@ -105,6 +116,7 @@ def write_run_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=_read_settings(folder, prepared),
         extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path),
+        links=[(VIEW_FILE, "Structures")] if has_view else (),
     )  # fmt: skip
     return RunReport(report, front, warnings)
 

@@ -70,6 +70,7 @@ def write_report(
     path_table: pd.DataFrame | None = None,
     study: Mapping[str, Any] | None = None,
     extra_content: ExtraContent | None = None,
+    links: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and, finally, ``report.html``, and return the path of the page.
 
@@ -84,6 +85,7 @@ def write_report(
     path_table : continuous energy/force curves of the largest subset, drawn below the points of the figures
     study : settings as in the YAML file of the study, from which the page derives the YAML of a single point
     extra_content : additional findings, figures and tables
+    links : relative paths and titles of further pages
 
     Raises
     ------
@@ -101,7 +103,7 @@ def write_report(
     report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
     text = render_report(
         title=title, opening=_describe_study(results, front, levels), findings=findings, figures=figures,
-        tables=report_tables, summary=summary, warnings=warnings,
+        tables=report_tables, summary=summary, warnings=warnings, links=links,
         explorer=build_explorer_data(summaries.compute_medians(results, levels), levels, study),
     )  # fmt: skip
     write_text(folder / "report.html", text)

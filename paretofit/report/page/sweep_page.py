@@ -62,6 +62,7 @@ def render_report(
     summary: Mapping[str, str],
     warnings: Sequence[str],
     explorer: Mapping[str, Any] | None = None,
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Render the HTML of a report.
 
@@ -72,6 +73,7 @@ def render_report(
     summary : description of how the results were computed, with a line for each entry
     warnings : sentences for the last section
     explorer : data from `paretofit.report.page.explorer.build_explorer_data`; None omits the interactive part
+    links : relative paths and titles of further pages, in the navigation
 
     Returns
     -------
@@ -86,6 +88,7 @@ def render_report(
         tables=[(table, _format_rows(table.table)) for table in tables],
         summary=summary,
         warnings=warnings,
+        links=links,
         explorer=None if explorer is None else embed_explorer_data(explorer),
         paper=PAPER if any(finding.published_result for finding in findings) else "",
     )
