@@ -205,13 +205,10 @@ def export(
 ) -> None:
     """Export the levels of a dataset to files that other programs read, or fits of a run as LAMMPS potentials."""
     if front:
-        choices = (level, twojmax, weight_ratio, n_train, sampling, ridge, committee)
-        if any(value is not None for value in choices):
-            raise InputError("--front exports every point of the front and cannot be combined with options of one fit")
+        _check_front_choices(level, twojmax, weight_ratio, n_train, sampling, ridge, committee)
         _export_front(source, out, structure, md_time, force=force, jobs=jobs, progress=progress, as_json=as_json)
         return
-    if structure is not None or md_time is not None:
-        raise InputError("--structure and --md-time are for the dynamics of --front")
+    _check_no_dynamics(structure, md_time)
     if not source.is_dir():
         if committee is not None:
             raise InputError(f"--committee requires a run folder; for a dataset, use 'paretofit fit {source}'")
@@ -222,15 +219,29 @@ def export(
         return
     from paretofit.commands import export_potential
 
-    if level is not None and len(level) > 1:
-        raise InputError("a potential is fitted to one level; give --level once")
     fit = export_potential(
-        source, out, level=level[0] if level else None, twojmax=twojmax, weight_ratio=weight_ratio, n_train=n_train,
+        source, out, level=_get_single_level(level), twojmax=twojmax, weight_ratio=weight_ratio, n_train=n_train,
         sampling=sampling, repeat=repetition, ridge=ridge, name=name, overwrite=force, jobs=jobs, progress=progress,
         committee=read_committee_options(committee, committee_method, coverage, seed),
     )  # fmt: skip
     print_result(fit, fit.text, as_json=as_json, exclude=("potential",))
     fit.require_agreement()
+
+
+def _get_single_level(levels: list[str] | None) -> str | None:
+    if levels is not None and len(levels) > 1:
+        raise InputError("a potential is fitted to one level; give --level once")
+    return levels[0] if levels else None
+
+
+def _check_front_choices(*choices: object) -> None:
+    if any(value is not None for value in choices):
+        raise InputError("--front exports every point of the front and cannot be combined with options of one fit")
+
+
+def _check_no_dynamics(*choices: object) -> None:
+    if any(value is not None for value in choices):
+        raise InputError("--structure and --md-time are for the dynamics of --front")
 
 
 def _export_front(

@@ -16,8 +16,8 @@ import pandas as pd
 from ase import Atoms
 
 from paretofit import potentials
-from paretofit.commands.evaluation import PAGE_FILE, VIEW_FILE, Evaluation
 from paretofit.commands.evaluation_page import build_view, write_evaluation_page
+from paretofit.commands.evaluation_result import PAGE_FILE, VIEW_FILE, Evaluation
 from paretofit.core import InputError, atomic_path, check_new_paths
 from paretofit.dataset import Dataset
 from paretofit.dataset.io import Frames, extract_file_labels, read_frames

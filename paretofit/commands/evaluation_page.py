@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 
 from paretofit import potentials
-from paretofit.commands.evaluation import PAGE_FILE, VIEW_FILE, Evaluation, estimate_rmse, list_worst, select_worst
+from paretofit.commands.evaluation_result import (
+    PAGE_FILE,
+    VIEW_FILE,
+    Evaluation,
+    estimate_rmse,
+    list_worst,
+    select_worst,
+)
 from paretofit.core import write_text
 from paretofit.report import capitalise_sentence, format_count, format_number, join_items
 from paretofit.report.page import PageSection, ReportFigure, StructureView, render_sections, select_view

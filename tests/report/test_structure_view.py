@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from ase.build import bulk
 
-from paretofit.commands.evaluation import estimate_rmse, list_worst, select_worst
+from paretofit.commands.evaluation_result import estimate_rmse, list_worst, select_worst
 from paretofit.report.page import select_view, structure_view
 
 needs_viewer = pytest.mark.skipif(find_spec("chemiscope") is None, reason="the extra 'viewer' is not installed")
