@@ -88,7 +88,7 @@ def compute_configuration_residuals(engine: FastEngine, grid: SweepGrid, pair: t
     with threadpool_limits(1):
         (residual,), _, kind, configuration = _compute_test_residuals(engine, [fit[1]])
     rows = pd.DataFrame({"configuration": configuration, "kind": kind, "square": (EV_TO_MEV * residual[:, -1]) ** 2})
-    errors = np.sqrt(rows.pivot_table("square", "configuration", "kind", aggfunc="mean"))
+    errors: pd.DataFrame = rows.pivot_table("square", "configuration", "kind", aggfunc="mean") ** 0.5
     names = {int(row_kind): name for row_kind, name in KIND_NAMES.items()}
     return errors.rename(columns=names).reindex(columns=list(names.values())).reset_index()
 
@@ -132,8 +132,8 @@ def _compute_test_residuals(
         configurations.append(block.configuration[is_test])
     if not coefficients:
         return [], np.empty((0, 1)), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.int64)
-    arrays = (np.concatenate(parts) for parts in (labels, kinds, configurations))
-    return [np.concatenate(parts) for parts in residuals], *arrays
+    labels_array, kind, configuration = map(np.concatenate, (labels, kinds, configurations))
+    return [np.concatenate(parts) for parts in residuals], labels_array, kind, configuration
 
 
 def _correlate(error: Array, residual: Array) -> dict[str, float]:

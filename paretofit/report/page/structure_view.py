@@ -12,6 +12,7 @@ import pandas as pd
 from ase import Atoms
 
 from paretofit.core import Array, InputError, remove_file, write_text
+from paretofit.dataset import Dataset
 from paretofit.report.figures.candidate_maps import embed_by_pca, tabulate_candidates
 from paretofit.report.page.templates import render_template
 from paretofit.structures import list_elements, make_mean_descriptor
@@ -95,15 +96,15 @@ class StructureView:
 
 
 def select_view(
-    title: str, structures: Sequence[Atoms], table: pd.DataFrame, ranked: Mapping[str, str]
+    title: str, structures: Sequence[Atoms] | Dataset, table: pd.DataFrame, ranked: Mapping[str, str]
 ) -> StructureView | None:
     """Select the structures with the largest absolute values of each ranked column, and others evenly spaced.
 
     Parameters
     ----------
     title : str
-    structures : sequence of ase.Atoms
-        May be read from a file one by one; only the selected ones are.
+    structures : sequence of ase.Atoms or Dataset
+        Only the selected ones are read.
     table : DataFrame
         A row for each structure, see `StructureView`.
     ranked : mapping of str to str
