@@ -1,7 +1,7 @@
 """Verbs for datasets: info, import and export."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -62,6 +62,22 @@ LabelKeysOption = Annotated[
 FitLevelsOption = Annotated[
     list[str] | None,
     Option(help="Convergence level of the labels; may be repeated for a dataset.", show_default="all"),
+]
+FrontOption = Annotated[
+    bool,
+    Option(
+        "--front",
+        help="Export every point of a run's front, with an index of errors, MD speed, survival and drift in short "
+        "dynamics. Run the same command again to resume.",
+    ),
+]
+FrontStructureOption = Annotated[
+    Path | None,
+    Option(help="Structure of the dynamics of --front.", show_default="the study's reference configuration"),
+]
+FrontMdTimeOption = Annotated[
+    float | None,
+    Option(min=0.02, help="Length of each part of the dynamics of --front (ps).", show_default="0.2"),
 ]
 SourceArgument = Annotated[
     Path, Argument(help="Dataset to export (HDF5), or folder of a finished run to export a fit from.")
@@ -157,12 +173,15 @@ def _parse_level_paths(entries: list[str]) -> dict[str, str]:
 @app.command(
     epilog="Examples:  paretofit export data/beryllium.h5 -o exported   |   paretofit export data.h5 -o exported "
     "--level 5 --label-keys mace   |   paretofit export runs/quick-1a2b3c4d -o potential --level 5 --twojmax 6 "
-    "--weight-ratio 12.25"
+    "--weight-ratio 12.25   |   paretofit export runs/quick-1a2b3c4d --front -o front --jobs 4"
 )
 def export(
     source: SourceArgument,
     *,
     out: Annotated[Path, Option("--out", "-o", help="Folder to write to.")],
+    front: FrontOption = False,
+    structure: FrontStructureOption = None,
+    md_time: FrontMdTimeOption = None,
     level: FitLevelsOption = None,
     format_: FormatOption = "extxyz",
     label_keys: LabelKeysOption = "plain",
@@ -184,7 +203,12 @@ def export(
     progress: options.Progress = True,
     as_json: options.Json = False,
 ) -> None:
-    """Export the levels of a dataset to files that other programs read, or a fit of a run as a LAMMPS potential."""
+    """Export the levels of a dataset to files that other programs read, or fits of a run as LAMMPS potentials."""
+    if front:
+        _check_front_choices(level, twojmax, weight_ratio, n_train, sampling, ridge, committee)
+        _export_front(source, out, structure, md_time, force=force, jobs=jobs, progress=progress, as_json=as_json)
+        return
+    _check_no_dynamics(structure, md_time)
     if not source.is_dir():
         if committee is not None:
             raise InputError(f"--committee requires a run folder; for a dataset, use 'paretofit fit {source}'")
@@ -195,15 +219,44 @@ def export(
         return
     from paretofit.commands import export_potential
 
-    if level is not None and len(level) > 1:
-        raise InputError("a potential is fitted to one level; give --level once")
     fit = export_potential(
-        source, out, level=level[0] if level else None, twojmax=twojmax, weight_ratio=weight_ratio, n_train=n_train,
+        source, out, level=_get_single_level(level), twojmax=twojmax, weight_ratio=weight_ratio, n_train=n_train,
         sampling=sampling, repeat=repetition, ridge=ridge, name=name, overwrite=force, jobs=jobs, progress=progress,
         committee=read_committee_options(committee, committee_method, coverage, seed),
     )  # fmt: skip
     print_result(fit, fit.text, as_json=as_json, exclude=("potential",))
     fit.require_agreement()
+
+
+def _get_single_level(levels: list[str] | None) -> str | None:
+    if levels is not None and len(levels) > 1:
+        raise InputError("a potential is fitted to one level; give --level once")
+    return levels[0] if levels else None
+
+
+def _check_front_choices(*choices: object) -> None:
+    if any(value is not None for value in choices):
+        raise InputError("--front exports every point of the front and cannot be combined with options of one fit")
+
+
+def _check_no_dynamics(*choices: object) -> None:
+    if any(value is not None for value in choices):
+        raise InputError("--structure and --md-time are for the dynamics of --front")
+
+
+def _export_front(
+    run: Path, out: Path, structure: Path | None, md_time: float | None, *, force: bool, jobs: int, progress: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from paretofit.commands import export_front
+    from paretofit.validation import MdProtocol
+
+    settings: dict[str, Any] = {}
+    if md_time is not None:
+        settings["protocol"] = MdProtocol(nvt_time_ps=md_time, nve_time_ps=md_time)
+    result = export_front(run, out, structure=structure, overwrite=force, jobs=jobs, progress=progress, **settings)
+    print_result(result, result.text, as_json=as_json)
+    result.require_agreement()
 
 
 def _format_export(summary: ExportSummary) -> str:

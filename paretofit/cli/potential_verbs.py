@@ -179,7 +179,7 @@ def evaluate(
             tolerances={key: value for key, value in tolerances.items() if value is not None}, progress=progress,
             allow_pickle=allow_pickle, overwrite=force,
         )  # fmt: skip
-        print_result(evaluation, evaluation.text, as_json=as_json, exclude=("potential", "components"))
+        print_result(evaluation, evaluation.text, as_json=as_json, exclude=("potential", "components", "view"))
     if md_speed:
         speed = evaluate_md_speed(potential, structure, allow_pickle=allow_pickle)
         text = (

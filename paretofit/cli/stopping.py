@@ -33,6 +33,7 @@ RESUME_ADVICE = {
     "learn": "run the same command again to resume",
     "label": "run the same command again to resume (finished labels are kept)",
     "validate": "run the same command again to resume",
+    "export": "run the same command again; with --front, it resumes",
     "explore": "run the same command again to resume (finished trajectories are kept)",
 }
 STOP_RETRY_S = 0.01

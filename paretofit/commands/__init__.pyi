@@ -11,6 +11,8 @@ from .exploration import explore_dynamics as explore_dynamics
 from .export import export_potential as export_potential
 from .fit import fit_dataset as fit_dataset
 from .fitsnap_fit import fit_fitsnap as fit_fitsnap
+from .front_export import FrontExport as FrontExport
+from .front_export import export_front as export_front
 from .label import choose_label_jobs as choose_label_jobs
 from .label import collect_labels as collect_labels
 from .label import estimate_label_cost as estimate_label_cost

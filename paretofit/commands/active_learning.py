@@ -91,7 +91,12 @@ class LearnResult:
         renamed = self.iterations.reindex(columns=columns).rename(columns=errors)
         table = renamed.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
         title = "errors on the test set of the first iteration, weighted as in the training; meV/atom, meV/Å, GPa"
-        return "\n".join([title, table, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
+        lines = [title, table, f"ended: {self.stop_reason}", f"page: {self.report}", f"potential: {self.potential}"]
+        records = list(learning.LearnFolder(self.folder).read_records("train"))
+        if records:
+            lines += filter(None, [learning.describe_progress(records)])
+            lines.append(f"next: paretofit validate {self.potential} --quick -o validation")
+        return "\n".join(lines)
 
 
 def load_learn_study(path: Path | str) -> learning.LearnStudy:

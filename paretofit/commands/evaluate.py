@@ -6,7 +6,7 @@ speed of molecular dynamics is measured.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,95 +16,20 @@ import pandas as pd
 from ase import Atoms
 
 from paretofit import potentials
+from paretofit.commands.evaluation_page import build_view, write_evaluation_page
+from paretofit.commands.evaluation_result import PAGE_FILE, VIEW_FILE, Evaluation
 from paretofit.core import InputError, atomic_path, check_new_paths
 from paretofit.dataset import Dataset
 from paretofit.dataset.io import Frames, extract_file_labels, read_frames
+from paretofit.dataset.quality import compute_level_errors
 from paretofit.execution import RunContext
 from paretofit.report.tables import write_table
 from paretofit.uncertainty import Assessment, classify_grade
 from paretofit.validation import MdSpeed, build_reference_crystal, measure_md_speed, measure_network_speed
 
+STRUCTURES_FILE = "evaluation.extxyz"
 TABLE_NAMES = ("evaluation", "summary", "thresholds")
 DATASET_SUFFIXES = {".h5", ".hdf5"}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Evaluation of a potential on a dataset.
-
-    Attributes
-    ----------
-    table : DataFrame
-        A row for each configuration: ``id, config_type, n_atoms, set`` (train, held out or new, or unknown
-        without a record of the training set), and for each quantity
-        ``*_error`` (of forces and stress the root mean square), ``*_committee_error`` (equation 2), ``*_std``
-        (disagreement, equation 1), ``*_interval`` (half width, root mean square), ``*_inside`` (fraction of labels in
-        their intervals); ``extrapolation_grade, verdict, leverage``. meV/atom, meV/Å, GPa.
-    components : DataFrame
-        A row for each energy per atom, force component and stress component: ``configuration`` (row of the table),
-        ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std, interval`` (as in the table).
-    summary : DataFrame
-        Summary of the table by ``set`` and by the verdict of `classify_grade`.
-    thresholds : DataFrame
-        For each tolerance: ``quantity, error_limit``, ``spread_limit`` (the disagreement that corresponds to the error
-        limit), ``flagged`` (number of configurations outside the training set whose disagreement exceeds the spread
-        limit) and, for labelled configurations, ``true_positive_rate, positive_predictive_value`` (equations 3 and 4).
-    level : str
-        Convergence level of the labels; empty if there are none.
-    potential : CommitteePotential
-    coverage : float
-        Fraction of labels that the intervals should contain; NaN without a committee.
-    folder : Path or None
-        Folder of the tables and figures; None if nothing was written.
-    """
-
-    table: pd.DataFrame
-    components: pd.DataFrame
-    summary: pd.DataFrame
-    thresholds: pd.DataFrame
-    level: str
-    potential: potentials.CommitteePotential
-    coverage: float
-    folder: Path | None = None
-
-    @property
-    def text(self) -> str:
-        """The summary as plain text."""
-        summary = self.summary.dropna(axis="columns", how="all")
-        units = {quantity: potentials.DISPLAY_UNITS[kind][1] for quantity, kind in potentials.KINDS.items()}
-        headings = {f"{quantity}_rmse": f"{quantity}_rmse {unit}" for quantity, unit in units.items()}
-        lines = [
-            f"{len(self.table)} configurations" + (f", labels: {self.level}" if self.level else ", no labels"),
-            "energies in meV/atom, forces in meV/Å, stresses in GPa",
-            summary.rename(columns=headings).to_string(
-                index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
-            ),
-            *potentials.list_outliers(self.table),
-        ]
-        if self.potential.known_configurations is None:
-            lines.append(
-                "the potential has no record of its training set, so errors of training configurations cannot be "
-                "separated; potentials written by this version of paretofit have one"
-            )
-        if self.potential.uncertainty is None:
-            lines.append("errors only; fit a committee (--committee) to get error bars, intervals and grades")
-        elif not self.potential.uncertainty.calibration_data:
-            lines.append("the committee is not calibrated: it gives standard deviations and grades, but no intervals")
-        elif not any(str(column).endswith("_inside") for column in summary):
-            lines.append(f"too few configurations were held out to calibrate intervals of {self.coverage:.0%}")
-        else:
-            lines.append(
-                f"*_inside: fraction of labels in their intervals, which should be {self.coverage:.0%} for "
-                "configurations like the held-out ones; *_rank: Spearman's rank correlation of disagreement and error"
-            )
-            if (self.table["set"] == "held out").any():
-                lines.append("the intervals are calibrated on the held-out set; only new configurations test them")
-        if len(self.thresholds):
-            thresholds = self.thresholds.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–")
-            lines.append(
-                f"configurations outside the training set above the tolerances (see evaluation.csv):\n{thresholds}"
-            )
-        return "\n".join([*lines, *([str(self.folder)] if self.folder else [])])
 
 
 def evaluate_dataset(
@@ -130,8 +55,8 @@ def evaluate_dataset(
     dataset : path-like
         A dataset (HDF5) or any file that ASE reads.
     out : path-like, optional
-        Folder for ``evaluation.csv``, ``summary.csv``, ``evaluation.extxyz`` (standard deviations and grades as
-        arrays of atoms) and figures.
+        Folder for ``evaluation.html``, ``evaluation.csv``, ``summary.csv``, ``evaluation.extxyz`` (standard deviations
+        and grades as arrays of atoms), figures and, if chemiscope is installed, ``structures.html``.
     level : str, optional
         Convergence level of the labels; by default the level that the potential was fitted to if the dataset has it,
         or else the last level.
@@ -154,9 +79,10 @@ def evaluate_dataset(
         If a file or level cannot be used, an output exists, or too few configurations were held out for the coverage.
     """
     if out is not None:
-        files = [Path(out) / f"{name}{suffix}" for name in TABLE_NAMES for suffix in (".csv", ".md")]
+        files = [f"{name}{suffix}" for name in TABLE_NAMES for suffix in (".csv", ".md")]
+        files += [STRUCTURES_FILE, PAGE_FILE, VIEW_FILE]
         folders = [Path(out) / "figures", Path(out) / "tables"]
-        check_new_paths([*files, Path(out) / "evaluation.extxyz"], folders, overwrite=overwrite)
+        check_new_paths([Path(out) / name for name in files], folders, overwrite=overwrite)
     if isinstance(potential, Path | str):
         potential = potentials.read_potential(potential, allow_pickle=allow_pickle)
     uncertainty, known = potential.uncertainty, potential.known_configurations
@@ -177,7 +103,8 @@ def evaluate_dataset(
     summary = potentials.summarise_by_set(table, components)
     thresholds = potentials.flag_configurations(table, tolerances or {}, limits)
     coverage, folder = float("nan") if coverage is None else coverage, None if out is None else Path(out)
-    evaluation = Evaluation(table, components, summary, thresholds, level, potential, coverage, folder)
+    view = build_view(table, cases.structures, _compute_label_errors(Path(dataset), level))
+    evaluation = Evaluation(table, components, summary, thresholds, level, potential, coverage, folder, view)
     if folder is not None:
         _write_evaluation(evaluation, folder, cases.structures, predictions)
     return evaluation
@@ -298,15 +225,26 @@ def _make_empty_labels(atoms: Atoms) -> potentials.StructureLabels:
     return potentials.StructureLabels(float("nan"), np.full((len(atoms), 3), np.nan), np.full(6, np.nan))
 
 
+def _compute_label_errors(path: Path, level: str) -> pd.DataFrame:
+    """Compute the label errors of a level against the last one of a dataset, by id; empty without such labels."""
+    if path.suffix in DATASET_SUFFIXES:
+        with Dataset(path) as data:
+            if level and level != data.levels[-1]:
+                with suppress(InputError):  # no configuration has labels at both levels
+                    errors = compute_level_errors(data, [level, data.levels[-1]]).configurations
+                    return errors.set_index("config_id")
+    return pd.DataFrame()
+
+
 def _write_evaluation(
     evaluation: Evaluation, folder: Path, structures: Sequence[Atoms], predictions: Sequence[Any]
 ) -> None:
-    from paretofit.report.figures import save_uncertainty_figures  # noqa: PLC0415  (matplotlib)
+    from paretofit.report import figures  # noqa: PLC0415  (matplotlib)
 
     for name, table in zip(TABLE_NAMES, (evaluation.table, evaluation.summary, evaluation.thresholds), strict=True):
         if len(table) or name != "thresholds":
             write_table(folder, name, table)
-    with atomic_path(folder / "evaluation.extxyz") as temporary:
+    with atomic_path(folder / STRUCTURES_FILE) as temporary:
         ase.io.write(temporary, list(map(_annotate_structure, structures, predictions)), format="extxyz")
     uncertainty, calibration = evaluation.potential.uncertainty, {}
     if uncertainty is not None:
@@ -314,7 +252,8 @@ def _write_evaluation(
         calibration = {name: table for name, table in calibration_tables.items() if len(table)}
     for name, table in calibration.items():
         write_table(folder / "tables", name, table)
-    save_uncertainty_figures(folder / "figures", evaluation.table, evaluation.components, calibration)
+    plans = figures.plan_uncertainty_figures(evaluation.table, evaluation.components, calibration)
+    write_evaluation_page(evaluation, folder, [figures.render_figure(plan, folder / "figures") for plan in plans])
 
 
 def _annotate_structure(atoms: Atoms, prediction: Any) -> Atoms:

@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
-from paretofit.core import InputError, check_new_paths, restore_formulas
-from paretofit.descriptors import DesignMatrix
+from paretofit.commands.fitted_potential import FittedPotential, check_committee_size
+from paretofit.commands.run_fits import open_run_fits, read_run_table
+from paretofit.core import InputError, check_new_paths
 from paretofit.execution import RunContext
-from paretofit.linear import Fit, LeverageScores
 from paretofit.pareto import describe_setting
 from paretofit.potentials import CommitteeSettings, check_potential_name, list_snap_files
-from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
-from paretofit.sweep import EV_TO_MEV
 
-MAX_ERROR_DIFFERENCE = 1e-6  # relative difference of training errors between a repeated fit and the results table
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
 
 
@@ -79,25 +75,15 @@ def export_potential(
     """
     check_potential_name(name)
     check_new_paths(list_snap_files(out, name), overwrite=overwrite)
-    folder = Path(run)
-    check_finished(folder)
-    results = restore_formulas(pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str}))
+    results = read_run_table(Path(run))
     choice = {"level": level, "twojmax": twojmax, "n_train": n_train, "sampling": sampling, "ridge": ridge}
     row = _select_row(results, {**choice, "repeat": repeat}, weight_ratio)
-    study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
-    prepared = prepare_study(study)
-    ridge_lambda = float(row.get("ridge_lambda", 0.0))
-    if committee is not None:
-        if ridge_lambda > 0:
-            raise InputError("a committee of a fit with a ridge penalty is not supported; choose a fit with --ridge 0")
-        check_committee_size(committee, prepared)
-    with prepared.dataset:
-        data = build_sweep_input(prepared, DesignMatrix.open(folder / "design.h5"))
-        weights = float(row["w_energy"]), float(row["w_force"])
-        training_set = _draw_training_set(prepared, row, folder)
-        design_fit = DesignFit(prepared, data.design, str(row["level"]), int(row["twojmax"]), training_set, weights)
-        fit = design_fit.fit_single(ridge_lambda)
-        _check_same_errors(fit, row)
+    if committee is not None and float(row.get("ridge_lambda", 0.0)) > 0:
+        raise InputError("a committee of a fit with a ridge penalty is not supported; choose a fit with --ridge 0")
+    with open_run_fits(Path(run)) as fits:
+        if committee is not None:
+            check_committee_size(committee, fits.prepared)
+        design_fit, fit = fits.repeat_fit(row)
         potential = design_fit.build_potential(fit)
         if committee is not None:
             potential = design_fit.fit_committee(committee, RunContext(jobs, progress), potential.coefficients)
@@ -132,30 +118,3 @@ def _filter_rows(
         available = ", ".join(map(str, dict.fromkeys(values)))
         raise InputError(f"the run has no fit with {name} {value}; available: {available}")
     return table.loc[mask]
-
-
-def _draw_training_set(prepared: PreparedStudy, row: pd.Series, folder: Path) -> np.ndarray:
-    """Draw the training subset of a fit as in the sweep; return the positions of its configurations."""
-    train = prepared.split.train
-    if int(row["n_train"]) == len(train):
-        return train
-    split = pd.read_csv(folder / "split.csv").iloc[train]
-    scores = None
-    if "leverage" in split:
-        empty = np.empty(0)
-        scores = LeverageScores(empty, split["leverage"].to_numpy(), split["block_leverage"].to_numpy(), 0)
-    key = row["sampling"], int(row["repeat"]), int(row["n_train"])
-    for subset in prepared.grid.draw_subsets(scores, len(train)):
-        if (subset.sampling, subset.repeat, subset.n_train) == key:
-            return np.asarray(train[list(subset.positions)])
-    raise InputError("the study has changed since the run, so the fit cannot be repeated; run the study again")
-
-
-def _check_same_errors(fit: Fit, row: pd.Series) -> None:
-    for kind in ("energy", "force"):
-        error, recorded_error = EV_TO_MEV * fit.rmse[kind], float(row[f"train_{kind}"])
-        if abs(error - recorded_error) > MAX_ERROR_DIFFERENCE * max(recorded_error, 1.0):
-            raise InputError(
-                f"the training {kind} error of the repeated fit is {error:.8g}, but {recorded_error:.8g} in "
-                f"{RESULTS_FILE}: the files of the run are inconsistent; run the study again"
-            )

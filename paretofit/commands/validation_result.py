@@ -11,7 +11,7 @@ import pandas as pd
 
 from paretofit import validation
 from paretofit.core import remove_file, write_csv, write_text
-from paretofit.report import figures
+from paretofit.report import figures, format_count, format_number
 from paretofit.report.page import PageSection, ReportFigure, render_sections
 
 CURVES = (
@@ -42,6 +42,9 @@ CAPTIONS = {
     "md_rdf": "Radial distribution function of the dynamics with a thermostat.",
     "md_energy": "Total energy of the dynamics without a thermostat.",
 }
+REFERENCE_COLUMNS = ["reference", "difference", "deviation_percent"]
+MAX_NAMED_FLAGS = 6
+FLAG_NOTE = "Values that no usable potential has, or that deviate from the reference by more than the tolerance."
 TITLES = {
     "lattice": "relaxed structure",
     "eos": "equation of state",
@@ -65,7 +68,7 @@ class ValidationResult:
         Folder with ``validation.csv``, ``validation.md``, ``validation.html``, ``figures/`` and ``tables/``.
     table : DataFrame
         Values, with the columns ``property``, ``structure``, ``quantity``, ``unit``, ``potential``, ``reference``,
-        ``difference``.
+        ``difference``, ``deviation_percent``, ``verdict`` (see `paretofit.validation.add_verdicts`).
     failures : DataFrame
         Properties that failed, with the columns ``property``, ``structure``, ``potential``, ``reason``.
     curves : dict of str to DataFrame
@@ -86,11 +89,31 @@ class ValidationResult:
 
     @property
     def text(self) -> str:
-        """Table, failures and path of the page as plain text."""
-        table = self.table if self.reference else self.table.drop(columns=["reference", "difference"])
+        """Table, failures, answer and path of the page as plain text."""
+        table = self.table.drop(columns=["verdict", *([] if self.reference else REFERENCE_COLUMNS)])
         lines = [table.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
-        lines += [*self.failure_lines, *(f"note: {note}" for note in self.notes)]
-        return "\n".join([*lines, str(self.folder / "validation.html")])
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"failed: {line}" for line in self.failure_lines]
+        lines += [f"{_name_value(row)}: {row.verdict}" for row in self.flagged.itertuples()]
+        lines += [self.answer, f"page: {self.folder / 'validation.html'}"]
+        if not self.reference:
+            lines.append("next: paretofit validate ... --against REFERENCE, to compare with a calculator or a table")
+        return "\n".join(lines)
+
+    @property
+    def flagged(self) -> pd.DataFrame:
+        """Rows of the table with a flagged value."""
+        return self.table[self.table["verdict"].str.startswith(validation.FLAG)]
+
+    @property
+    def answer(self) -> str:
+        """Number of flagged values, of those that agree with the reference, and of failures, in a sentence."""
+        counts = [f"{len(self.flagged)} of {format_count(len(self.table), 'value')} flagged"]
+        if self.reference:
+            n_agreeing = int(self.table["verdict"].eq("agrees").sum())
+            counts.append(f"{n_agreeing} agree with {self.reference}")
+        counts.append(f"{format_count(len(self.failures), 'property', 'properties')} failed")
+        return f"{self.potential}: {', '.join(counts)}"
 
     @property
     def failure_lines(self) -> list[str]:
@@ -114,8 +137,10 @@ def write_validation(result: ValidationResult, settings: validation.ValidationSe
     write_text(folder / "validation.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     sections = list(_build_sections(result, report_figures))
     write_text(folder / "validation.md", _format_markdown(result, sections))
-    title, opening, failures = f"Validation of {result.potential}", _format_opening(result), result.failure_lines
-    page = render_sections(title=title, opening=opening, sections=sections, failures=failures)
+    page = render_sections(
+        title=f"Validation of {result.potential}", opening=_format_opening(result), facts=_list_facts(result),
+        sections=sections, failures=result.failure_lines,
+    )  # fmt: skip
     write_text(folder / "validation.html", page)
 
 
@@ -135,8 +160,33 @@ def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.Figure
         )
 
 
+def _list_facts(result: ValidationResult) -> list[tuple[str, str]]:
+    """List questions and answers: which values are not to be trusted, and how large the deviations are."""
+    reasons = result.flagged["verdict"].str.removeprefix(f"{validation.FLAG}: ")
+    flags = [f"{_name_value(row)}: {reason}" for row, reason in zip(result.flagged.itertuples(), reasons, strict=True)]
+    more = f"; and {len(flags) - MAX_NAMED_FLAGS} more" if len(flags) > MAX_NAMED_FLAGS else ""
+    text = "; ".join(flags[:MAX_NAMED_FLAGS]) + more if flags else "No value is implausible"
+    facts = [("What is wrong?", f"{text}.")]
+    deviations = result.table["deviation_percent"].abs().dropna()
+    if len(deviations):
+        worst = next(result.table.loc[[deviations.idxmax()]].itertuples())
+        median, largest = format_number(deviations.median()), format_number(deviations.max())
+        count = format_count(len(deviations), "value")
+        answer = f"The median deviation of {count} is {median} %, the largest {largest} % ({_name_value(worst)})."
+        facts.append((f"How close is it to {result.reference}?", answer))
+    return facts
+
+
+def _name_value(row: Any) -> str:
+    """Name a value with its structure and its unit: ``"B' of fcc Be = 15.7"``."""
+    return f"{row.quantity} of {row.structure} = {format_number(row.potential)} {row.unit}".rstrip()
+
+
 def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFigure]) -> Iterator[PageSection]:
-    empty_columns = [] if result.reference else ["reference", "difference"]
+    empty_columns = [] if result.reference else REFERENCE_COLUMNS
+    if len(result.flagged):
+        table = result.flagged.drop(columns=empty_columns).reset_index(drop=True)
+        yield PageSection("Flagged values", table, [], FLAG_NOTE)
     for name, title in TITLES.items():
         table = result.table[result.table["property"] == name].drop(columns=["property", *empty_columns])
         section_figures = [figure for figure in report_figures if _find_section(figure.name) == name]
@@ -150,10 +200,8 @@ def _find_section(figure_name: str) -> str:
 
 
 def _format_opening(result: ValidationResult) -> str:
-    comparison = f" compared with {result.reference}" if result.reference else ""
-    counts = f"{len(result.table)} numbers, {len(result.failures)} failures"
     notes = "".join(f" Note: {note}." for note in result.notes)
-    return f"Properties of {result.potential}{comparison}: {counts}.{notes}"
+    return f"{result.answer}.{notes}"
 
 
 def _format_markdown(result: ValidationResult, sections: Sequence[PageSection]) -> str:

@@ -72,20 +72,20 @@ class Measurements:
 
     Attributes
     ----------
-    values : list of (property, structure, index of the potential, quantity, unit, value)
+    values : list of (property, structure, index of the potential, Quantity)
     failures : list of (property, structure, name of the potential, reason)
     curves : dict of str to list of DataFrame
     notes : list of str
     """
 
-    values: list[tuple[str, str, int, str, str, float]] = field(default_factory=list)
+    values: list[tuple[str, str, int, validation.Quantity]] = field(default_factory=list)
     failures: list[tuple[str, str, str, str]] = field(default_factory=list)
     curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def add(self, task: PropertyTask, potential: str, result: validation.PropertyResult) -> None:
         """Add the result of a task."""
-        self.values += [(task.name, label, index, *quantity) for label, index, quantity in result.values]
+        self.values += [(task.name, label, index, quantity) for label, index, quantity in result.values]
         self.failures += [(task.name, task.structure, potential, reason) for reason in result.failures]
         self.notes += result.notes
         for kind, table in result.curves.items():
@@ -160,16 +160,21 @@ def _measure(plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | st
 
 
 def tabulate_values(measurements: Measurements, reference_table: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate each quantity of the potential, of its reference (second potential or table), and their difference."""
-    rows: dict[tuple[str, str, str, str], dict[int, float]] = {}
-    for name, structure, k, quantity, unit, value in measurements.values:
-        rows.setdefault((name, structure, quantity, unit), {})[k] = float(value)
-    table = pd.DataFrame([[*key, row.get(0), row.get(1)] for key, row in rows.items()])
+    """Tabulate each quantity of the potential, of its reference (second potential or table), and the verdict."""
+    rows: dict[tuple[str, str, str, str], dict[int, validation.Quantity]] = {}
+    for name, structure, k, quantity in measurements.values:
+        rows.setdefault((name, structure, quantity.name, quantity.unit), {})[k] = quantity
+    nothing = validation.Quantity("", "", float("nan"))
+    cells = [
+        [*key, row.get(0, nothing).value, row.get(1, nothing).value, row.get(0, nothing).problem]
+        for key, row in rows.items()
+    ]
     # A table without rows has no columns before `reindex`.
-    table = table.reindex(columns=range(6)).set_axis([*KEY_COLUMNS, "potential", "reference"], axis=1)
+    columns = [*KEY_COLUMNS, "potential", "reference", "problem"]
+    table = pd.DataFrame(cells).reindex(columns=range(7)).set_axis(columns, axis=1)
     if not reference_table.empty:
         reference_values = reference_table.drop_duplicates(KEY_COLUMNS[:3]).set_index(KEY_COLUMNS[:3])["potential"]
         table["reference"] = reference_values.reindex(pd.MultiIndex.from_frame(table[KEY_COLUMNS[:3]])).to_numpy()
     table = table.astype({"potential": float, "reference": float})
     table["difference"] = table["potential"] - table["reference"]
-    return table
+    return validation.add_verdicts(table)

@@ -17,6 +17,7 @@ from .loop_folder import LearnFolder as LearnFolder
 from .loop_folder import load_frames as load_frames
 from .loop_folder import write_frames as write_frames
 from .loop_report import write_learn_report as write_learn_report
+from .loop_summary import describe_progress as describe_progress
 from .mace_model import MaceModel as MaceModel
 from .model import Committee as Committee
 from .model import Model as Model

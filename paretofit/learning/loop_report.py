@@ -29,6 +29,7 @@ DISAGREEMENT_CAPTION = (
     "Disagreement against error of configurations that the committee was not trained on: validation and test sets, and "
     "the training set by cross-validation. Line: last calibration."
 )
+SET_TITLES = {"first_test": "first test set", "train": "training set", "test": "growing test set"}
 QUANTITY_NAMES = {"energy": "energy", "forces": "force", "stress": "stress"}
 
 
@@ -85,9 +86,11 @@ def _build_sections(
     empty, drawn = pd.DataFrame(), report_figures
     yield PageSection(
         "Errors by iteration", empty, [drawn["errors"]],
-        "The test set of the first iteration stays the same; its errors have the weights of the training, in which "
-        "structures far above equilibrium count less. The other sets grow with the frames of the dynamics. The "
-        "potential is the mean of the members of the committee, whose own errors stand beside it.",
+        "Read progress on the first test set only: it stays the same. The validation set and the growing test set "
+        "receive frames of the dynamics in each iteration, which are harder than the earlier ones, so that errors on "
+        "them may rise while the potential improves. Errors on the first test set have the weights of the training, in "
+        "which structures far above equilibrium count less. The potential is the mean of the members of the "
+        "committee, whose own errors are shown beside it.",
     )  # fmt: skip
     yield PageSection(
         "Errors by kind of structure", _format_kinds(tabulate_errors_by_kind(errors)), [],
@@ -227,13 +230,15 @@ def _plot_structure_map(folder: LearnFolder) -> Axes:
 
 def _format_iterations(iterations: pd.DataFrame) -> pd.DataFrame:
     """Select, order and rename the columns of ``iterations.csv`` for the page."""
-    titles = {"iteration": "iteration", "n_train": "training set", "n_validate": "validation set", "n_test": "test set"}
+    titles = {
+        "iteration": "iteration",
+        "n_train": "training set",
+        "n_validate": "validation set",
+        "n_test": "growing test set",
+    }
     titles |= {"labels": "labels", "failed": "failed", "level": "level", "label_seconds": "label cost (s)"}
     for name in PROPERTIES:
-        titles |= {
-            f"{set_name}_{name}": f"{name}, {set_name.replace('_', ' ')} ({UNITS[name]})"
-            for set_name in ("train", "test", "first_test")
-        }
+        titles |= {f"{set_name}_{name}": f"{name}, {title} ({UNITS[name]})" for set_name, title in SET_TITLES.items()}
     titles |= {"frames": "frames", "selected": "selected", "ended": "end of the loop"}
     table = iterations[[name for name in titles if name in iterations]].rename(columns=titles)
     return table.astype({"level": str}) if "level" in table else table

@@ -21,6 +21,7 @@ from paretofit.report import format_duration, format_number, join_items
 MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not judged
 MAX_LISTED_KINDS = 4
 MIN_CURVE_POINTS = 3  # iterations that are required to extrapolate to the next one
+MIN_NAMED_CHANGE = 0.03  # relative change of an error, below which it did not change
 MIN_WEIGHT_EFFECT = 0.05  # relative change of an error by the weights of configurations, above which they are mentioned
 
 
@@ -88,13 +89,42 @@ def build_facts(folder: LearnFolder, iterations: pd.DataFrame, errors: pd.DataFr
     """
     tolerance = read_tolerance(folder)
     records = list(folder.read_records("train"))
+    progress = describe_progress(records)
     return [
+        *([("What has the loop achieved?", progress)] if progress else []),
         ("Is the potential good?", _describe_quality(records[-1][1], tolerance)),
         ("For which kinds is it not?", _describe_kinds(tabulate_errors_by_kind(errors.assign(input="")), tolerance)),
         ("Are its predicted errors right?", describe_batch(records)),
         ("What did it cost?", _describe_cost(iterations)),
         ("What would another iteration bring?", _describe_next(records, iterations)),
     ]
+
+
+def describe_progress(records: list[tuple[int, dict[str, Any]]]) -> str:
+    """Compare the errors of the first and the last committee on the test set that stays the same, in a sentence.
+
+    Errors on the other sets are not compared: these sets grow with frames that the committee knew least about.
+    """
+    texts = []
+    for name in PROPERTIES:
+        first, last = (_get_weighted(records[k][1], name) for k in (0, -1))
+        if first and last and np.isfinite([first, last]).all():
+            change = f"from {format_number(first)} to {format_number(last)} {UNITS[name]}"
+            texts.append(f"the {name} error {_name_change(last / first)} ({change})")
+    if len(records) < 2 or not texts:
+        return ""
+    return f"On the first test set, which stays the same, {join_items(texts)}."
+
+
+def _name_change(ratio: float) -> str:
+    """Name the change of an error by a factor, such as ``"halved"``, ``"fell by 20 %"`` or ``"did not change"``."""
+    if abs(ratio - 1) < MIN_NAMED_CHANGE:
+        return "did not change"
+    if ratio <= 1 / 3:
+        return f"fell by a factor of {format_number(1 / ratio, 2)}"
+    if abs(ratio - 0.5) < MIN_NAMED_CHANGE:
+        return "halved"
+    return f"{'fell' if ratio < 1 else 'rose'} by {100 * abs(ratio - 1):.0f} %"
 
 
 def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -> str:

@@ -19,7 +19,6 @@ from .evaluation_tables import KINDS as KINDS
 from .evaluation_tables import build_evaluation_tables as build_evaluation_tables
 from .evaluation_tables import compute_spread_limits as compute_spread_limits
 from .evaluation_tables import flag_configurations as flag_configurations
-from .evaluation_tables import list_outliers as list_outliers
 from .evaluation_tables import summarise_by_set as summarise_by_set
 from .evaluation_tables import tabulate_components as tabulate_components
 from .lammps_words import check_potential_name as check_potential_name

@@ -19,8 +19,6 @@ COMPONENTS = ("label", "prediction", "error", "std", "interval")
 QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # column names, and attributes of labels
 KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE, "stress": RowKind.STRESS}
 MIN_RANKED_CONFIGURATIONS = 3  # for a rank correlation
-MIN_OUTLIER_RATIO = 5.0  # of the error of a configuration to the median of the same quantity
-MAX_LISTED_OUTLIERS = 5
 
 
 def build_evaluation_tables(
@@ -140,27 +138,6 @@ def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFr
                 row[f"{quantity}_rank"] = _compute_rank_correlation(table[mask], quantity)
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def list_outliers(table: pd.DataFrame) -> list[str]:
-    """Describe configurations with an error far above the median, in one line for each quantity with such outliers."""
-    lines = []
-    for quantity, kind in KINDS.items():
-        errors = table[f"{quantity}_error"].abs().dropna()
-        median, unit = errors.median(), DISPLAY_UNITS[kind][1]
-        outliers = errors[(errors > MIN_OUTLIER_RATIO * median) & (errors > 0)].sort_values(ascending=False)
-        if len(outliers):
-            names = [
-                ", ".join(filter(None, [f"{table['id'][k]} ({table['set'][k]}", table["config_type"][k]]))
-                + f", {error:.4g})"
-                for k, error in zip(outliers.index.tolist(), outliers.head(MAX_LISTED_OUTLIERS), strict=False)
-            ]
-            omitted_text = f" and {len(outliers) - len(names)} others" if len(outliers) > len(names) else ""
-            lines.append(
-                f"{quantity} outliers, above {MIN_OUTLIER_RATIO:g} times the median error of {median:.4g} {unit}: "
-                f"configurations {', '.join(names)}{omitted_text}"
-            )
-    return lines
 
 
 def _compute_rank_correlation(table: pd.DataFrame, quantity: str) -> float:

@@ -9,6 +9,7 @@ from .findings.catalogue import collect_findings as collect_findings
 from .findings.finding import Finding as Finding
 from .page.report_writer import write_report as write_report
 from .setting_yaml import format_setting_keys as format_setting_keys
+from .wording import capitalise_sentence as capitalise_sentence
 from .wording import format_count as format_count
 from .wording import format_duration as format_duration
 from .wording import format_levels as format_levels

@@ -1,3 +1,4 @@
+from .analysis import select_md_cell as select_md_cell
 from .json_schema import write_json_schema as write_json_schema
 from .pilot import DEFAULT_PILOT_EXTRAPOLATION_FACTOR as DEFAULT_PILOT_EXTRAPOLATION_FACTOR
 from .pilot import run_pilot as run_pilot
@@ -10,6 +11,7 @@ from .result import RunResult as RunResult
 from .result import format_setting_cells as format_setting_cells
 from .run_cost import RunCost as RunCost
 from .run_cost import estimate_study_cost as estimate_study_cost
+from .run_folder import FRONT_FILE as FRONT_FILE
 from .run_folder import RECORD_FILE as RECORD_FILE
 from .run_folder import RESULTS_FILE as RESULTS_FILE
 from .run_folder import check_digests as check_digests
@@ -27,6 +29,7 @@ from .schema import Study as Study
 from .schema import load_study as load_study
 from .schema import read_sections as read_sections
 from .schema import tabulate_settings as tabulate_settings
+from .study_front import substitute_loo_errors as substitute_loo_errors
 from .sweep_data import build_sweep_input as build_sweep_input
 from .template import SIZE_REASON as SIZE_REASON
 from .template import infer_default_settings as infer_default_settings

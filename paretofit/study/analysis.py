@@ -8,20 +8,21 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from paretofit.core import restore_formulas, write_csv
+from paretofit.core import remove_file, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors
 from paretofit.linear import fit_wls
 from paretofit.pareto import ASSUMED_COLUMN
 from paretofit.potentials import write_snap
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.schema import Study
-from paretofit.sweep import FastEngine, PlainEngine, SweepInput, correlate_label_noise
+from paretofit.sweep import FastEngine, PlainEngine, SweepInput, compute_configuration_residuals, correlate_label_noise
 from paretofit.validation import measure_md_speed
 
 log = logging.getLogger(__name__)
 
 MD_FILE = "md_speed.csv"
 NOISE_FILES: tuple[str, ...] = ("label_noise.csv", "label_noise_points.csv")
+RESIDUALS_FILE = "test_residuals.csv"
 PAPER_RATIOS = (12.25, 150.0)  # w_E/w_F of Tables 4 and 5 of the paper: emphasis on forces, emphasis on energies
 MD_SECONDS = 0.3  # duration of each of three timings
 N_MD_TRAINING = 40  # training configurations of the timed potential; few, because the speed does not depend on them
@@ -83,6 +84,20 @@ def measure_label_noise(prepared: PreparedStudy, engine: FastEngine | PlainEngin
     tables = correlate_label_noise(engine, prepared.grid, select_paper_weights(prepared.grid.weights))
     for name, table in zip(NOISE_FILES, tables, strict=True):
         write_csv(table, folder / name)
+
+
+def measure_test_residuals(prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path) -> None:
+    """Write the residuals of test configurations at the first weights of `select_paper_weights`.
+
+    Without the fast engine and a test set, the table is removed.
+    """
+    if not isinstance(engine, FastEngine) or not len(prepared.split.test):
+        remove_file(folder / RESIDUALS_FILE)
+        return
+    pair = select_paper_weights(prepared.grid.weights)[0]
+    table = compute_configuration_residuals(engine, prepared.grid, pair)
+    table.insert(0, "id", prepared.dataset.ids[table.pop("configuration").to_numpy(dtype=int)])
+    write_csv(table, folder / RESIDUALS_FILE)
 
 
 def add_md_cost(results: pd.DataFrame, md_costs: pd.DataFrame) -> pd.DataFrame:

@@ -32,7 +32,13 @@ from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
 from paretofit.potentials.mace import permit_unpickling
 from paretofit.study import run_folder
-from paretofit.study.analysis import add_md_cost, mark_assumed_costs, measure_label_noise, measure_md_cost
+from paretofit.study.analysis import (
+    add_md_cost,
+    mark_assumed_costs,
+    measure_label_noise,
+    measure_md_cost,
+    measure_test_residuals,
+)
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.provenance import StageUsage, collect_provenance, measure_peak_memory_mb
@@ -131,6 +137,7 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
         results = mark_assumed_costs(results, settings)
         sweep.write_results(results, folder / run_folder.RESULTS_FILE)
         measure_label_noise(prepared, engine, folder)
+        measure_test_residuals(prepared, engine, folder)
         _write_weight_paths(engine, prepared, folder)
     with _measure_usage(usage, "networks", folder):
         evaluate_networks(prepared, data, engine.scores, results, errors, folder, context)

@@ -27,11 +27,13 @@ from paretofit.study.analysis import (
     MD_COLUMNS,
     MD_FILE,
     NOISE_FILES,
+    RESIDUALS_FILE,
     read_table_or_empty,
     select_paper_weights,
 )
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.result import describe_outcome
+from paretofit.study.run_view import VIEW_FILE, build_run_view
 from paretofit.study.schema import load_study
 from paretofit.study.split_confidence import add_front_confidence
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
@@ -43,6 +45,7 @@ OPTIONAL_FILES = (
     DESIGN_FILE,
     MD_FILE,
     *NOISE_FILES,
+    RESIDUALS_FILE,
     *run_folder.WEIGHT_FILES,
     *run_folder.NETWORK_FILES,
     *run_folder.CONFIDENCE_FILES,
@@ -117,6 +120,8 @@ def write_run_report(
     warnings = list(warnings)
     if not len(prepared.split.test):
         results = substitute_loo_errors(results, warnings)
+    view = build_run_view(folder, prepared, errors)
+    has_view = view is not None and view.write(folder / VIEW_FILE)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
     front = add_front_confidence(find_study_front(results, n_train), folder)
@@ -141,6 +146,7 @@ def write_run_report(
         extra_tables=extra_tables, path_table=weight_path, study=settings,
         extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path),
         answer=answer, formats=("png", "svg") if svg else ("png",), all_figures=all_figures,
+        links=[(VIEW_FILE, "Structures")] if has_view else (),
     )  # fmt: skip
     return RunReport(report, front, warnings, answer)
 

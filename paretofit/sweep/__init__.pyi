@@ -4,6 +4,7 @@ from .fast_engine import check_reduction_memory as check_reduction_memory
 from .fast_engine import estimate_reduction_bytes as estimate_reduction_bytes
 from .grid import SAMPLING_METHODS as SAMPLING_METHODS
 from .grid import SweepGrid as SweepGrid
+from .noise import compute_configuration_residuals as compute_configuration_residuals
 from .noise import correlate_label_noise as correlate_label_noise
 from .plain_engine import EV_TO_MEV as EV_TO_MEV
 from .plain_engine import PlainEngine as PlainEngine

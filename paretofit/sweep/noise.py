@@ -52,7 +52,7 @@ def correlate_label_noise(
     rows, points = [], [pd.DataFrame(columns=POINT_COLUMNS)]
     with threadpool_limits(1):
         fits = {pair: fit for pair in weights if (fit := _fit_largest_model(engine, grid, pair)) is not None}
-        residuals, labels, kind = _compute_test_residuals(engine, [beta for _, beta in fits.values()])
+        residuals, labels, kind, _ = _compute_test_residuals(engine, [beta for _, beta in fits.values()])
     for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
         for k, level in enumerate(list(grid.levels)[:-1]):
             for row_kind, name in KIND_NAMES.items():
@@ -64,6 +64,33 @@ def correlate_label_noise(
                     indices = np.unique(np.linspace(0, len(e) - 1, min(len(e), MAX_NOISE_POINTS)).astype(int))
                     points.append(pd.DataFrame({**factors, "error": e[indices], "residual": r[indices]}))
     return pd.DataFrame(rows, columns=NOISE_COLUMNS), pd.concat(points[1:] or points, ignore_index=True)
+
+
+def compute_configuration_residuals(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> pd.DataFrame:
+    """Compute the residuals of test configurations at the reference level, at the largest 2Jmax that is determined.
+
+    Parameters
+    ----------
+    engine : FastEngine
+    grid : SweepGrid
+    pair : (float, float)
+        w_E, w_F.
+
+    Returns
+    -------
+    DataFrame
+        ``configuration`` (position in the dataset), ``energy`` and ``force``: root mean squares of label minus
+        prediction, meV/atom and meV/Å. Empty if the training set determines no model.
+    """
+    fit = _fit_largest_model(engine, grid, pair)
+    if fit is None:
+        return pd.DataFrame(columns=["configuration", *KIND_NAMES.values()])
+    with threadpool_limits(1):
+        (residual,), _, kind, configuration = _compute_test_residuals(engine, [fit[1]])
+    rows = pd.DataFrame({"configuration": configuration, "kind": kind, "square": (EV_TO_MEV * residual[:, -1]) ** 2})
+    errors: pd.DataFrame = rows.pivot_table("square", "configuration", "kind", aggfunc="mean") ** 0.5
+    names = {int(row_kind): name for row_kind, name in KIND_NAMES.items()}
+    return errors.rename(columns=names).reindex(columns=list(names.values())).reset_index()
 
 
 def _fit_largest_model(engine: FastEngine, grid: SweepGrid, weights: tuple[float, float]) -> tuple[int, Array] | None:
@@ -82,15 +109,19 @@ def _fit_largest_model(engine: FastEngine, grid: SweepGrid, weights: tuple[float
     return None
 
 
-def _compute_test_residuals(engine: FastEngine, coefficients: Sequence[Array]) -> tuple[list[Array], Array, Array]:
-    """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit; return also labels and kinds.
+def _compute_test_residuals(
+    engine: FastEngine, coefficients: Sequence[Array]
+) -> tuple[list[Array], Array, Array, Array]:
+    """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit.
+
+    Return also the labels, kinds and configurations of the rows.
 
     One pass over the rows serves all fits. Rows are multiplied by raw coefficients, which are accurate enough for
     correlations and need no whitening.
     """
     select_columns = engine.reduction.whitening.select_columns
     residuals: list[list[Array]] = [[] for _ in coefficients]
-    labels, kinds = [], []
+    labels, kinds, configurations = [], [], []
     for block in iterate_blocks(engine.stream.list_parts()) if coefficients else ():
         is_test = ~block.is_train
         X, Y = select_columns(block.X[is_test]), block.Y[is_test]
@@ -98,9 +129,11 @@ def _compute_test_residuals(engine: FastEngine, coefficients: Sequence[Array]) -
             blocks.append(Y - X[:, : len(beta)] @ beta)
         labels.append(Y)
         kinds.append(block.kind[is_test])
+        configurations.append(block.configuration[is_test])
     if not coefficients:
-        return [], np.empty((0, 1)), np.empty(0, dtype=np.int8)
-    return [np.concatenate(blocks) for blocks in residuals], np.concatenate(labels), np.concatenate(kinds)
+        return [], np.empty((0, 1)), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.int64)
+    labels_array, kind, configuration = map(np.concatenate, (labels, kinds, configurations))
+    return [np.concatenate(blocks) for blocks in residuals], labels_array, kind, configuration
 
 
 def _correlate(error: Array, residual: Array) -> dict[str, float]:

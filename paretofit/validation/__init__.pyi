@@ -1,6 +1,7 @@
 from .crystal import PROTOTYPES as PROTOTYPES
 from .crystal import build_reference_crystal as build_reference_crystal
 from .crystal import compute_energy as compute_energy
+from .crystal import repeat_to_length as repeat_to_length
 from .lammps_crystal import create_lammps_crystal as create_lammps_crystal
 from .md_timing import MdSpeed as MdSpeed
 from .md_timing import measure_md_speed as measure_md_speed
@@ -20,10 +21,15 @@ from .periodicity import KINDS as KINDS
 from .periodicity import count_periodic as count_periodic
 from .periodicity import orient_structure as orient_structure
 from .quantity import PropertyError as PropertyError
+from .quantity import Quantity as Quantity
 from .quantity import check_validate_extra as check_validate_extra
+from .stability import MdProtocol as MdProtocol
+from .stability import run_stability_test as run_stability_test
 from .stored_results import pack_result as pack_result
 from .stored_results import pack_structure as pack_structure
 from .stored_results import unpack_result as unpack_result
 from .stored_results import unpack_structure as unpack_structure
 from .subject import PotentialSpec as PotentialSpec
 from .subject import parse_potential as parse_potential
+from .verdicts import FLAG as FLAG
+from .verdicts import add_verdicts as add_verdicts

@@ -53,9 +53,13 @@ class DimerCurve:
         """Distance and depth of the minimum, if any, energy at half the covalent distance, inner turning distance."""
         minimum = self.curve.iloc[self.minimum_index]
         wall_energy = float(np.interp(self.covalent_distance / 2, self.curve["distance"], self.curve["energy"]))
+        problem, turning_distance = "", self.inner_turning_distance
+        if turning_distance > 0:
+            barrier = float(np.interp(turning_distance, self.curve["distance"], self.curve["energy"]))
+            problem = f"atoms that collide with more than {barrier:.3g} eV collapse; add a core repulsion (ZBL)"
         quantities = [
             Quantity("energy at half the covalent distance", "eV", wall_energy),
-            Quantity("attractive again below", "Å", self.inner_turning_distance),
+            Quantity("attractive again below", "Å", turning_distance, problem),
         ]
         if not self.is_bound:
             return quantities

@@ -81,7 +81,8 @@ class ElasticTensor:
         values |= self._moduli_of_crystal if self.n_periodic == 3 else self._moduli_of_sheet
         unit = periodicity.MEASURES[self.n_periodic].modulus_unit
         quantities = [Quantity(name, unit, float(value)) for name, value in values.items()]
-        quantities.append(Quantity("lowest eigenvalue of C", unit, float(np.linalg.eigvalsh(C)[0])))
+        problem = "" if self.is_stable else "a strain lowers the energy: the structure is not stable"
+        quantities.append(Quantity("lowest eigenvalue of C", unit, float(np.linalg.eigvalsh(C)[0]), problem))
         if self.n_periodic == 2 and self.is_stable:
             S = np.linalg.inv(C)
             quantities.append(Quantity("Poisson's ratio along x", "", float(-S[0, 1] / S[0, 0])))

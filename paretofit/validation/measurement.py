@@ -204,10 +204,7 @@ def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) ->
 
 
 def _measure_elastic_constants(case: ValidationCase, result: PropertyResult) -> None:
-    tensor = compute_elastic_constants(case.create_calculator(), case.crystal)
-    result.add_quantities(case, tensor.quantities)
-    if not tensor.is_stable:
-        result.failures.append("the elastic constants are unstable: a strain lowers the energy")
+    result.add_quantities(case, compute_elastic_constants(case.create_calculator(), case.crystal).quantities)
 
 
 def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
@@ -240,9 +237,8 @@ def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
                 quantity = Quantity(f"{name}, relaxed with {case.potential.name}", "eV", energy)
                 result.values.append((case.structure_name, index, quantity))
             if is_own_potential:
-                result.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy)])
-                if energy < 0:
-                    result.failures.append(f"{name}: the formation energy is negative ({energy:.3g} eV)")
+                problem = "the formation energy is negative" if energy < 0 else ""
+                result.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy, problem)])
         if is_own_potential and len(reservoirs.energies) > 1:
             _add_reservoirs(case, result, reservoirs)
     columns = ["defect", "relaxed_with", "evaluated_with", "energy"]
@@ -269,9 +265,9 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
             with result.record_failure(name):
                 calculator = case.create_calculator()
                 energy = compute_surface_energy(calculator, case.crystal, indices, thickness=thickness, relax=relax)
-                result.add_quantities(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
-                if energy < 0:
-                    result.failures.append(f"{name}: the surface energy is negative ({energy:.3g} J/m²)")
+                problem = "the surface energy is negative" if energy < 0 else ""
+                quantity = Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy, problem)
+                result.add_quantities(case, [quantity])
 
 
 def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:
@@ -300,9 +296,6 @@ def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
     result.add_quantities(case, stability.quantities)
     result.add_curve(case, "md_energy", stability.energies)
     result.add_curve(case, "md_rdf", stability.rdf)
-    if stability.reason:
-        times = f"{stability.survival_time_ps:.3g} ps of {stability.requested_time_ps:.3g}"
-        result.failures.append(f"ended after {times}: {stability.reason}")
 
 
 def _measure_dimers(case: ValidationCase, result: PropertyResult) -> None:

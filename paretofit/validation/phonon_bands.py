@@ -66,7 +66,9 @@ class PhononSpectrum:
             Quantity("lowest frequency", "THz", self.min_frequency),
             Quantity("highest frequency", "THz", self.max_frequency),
             Quantity("highest frequency at Γ", "THz", float(self.gamma_frequencies.max())),
-            Quantity("imaginary modes", "1 = yes", float(self.has_imaginary_modes)),
+            Quantity(
+                "imaginary modes", "1 = yes", float(self.has_imaginary_modes), _describe_modes(self.has_imaginary_modes)
+            ),
         ]
 
 
@@ -116,7 +118,12 @@ class MolecularVibrations:
             Quantity("highest frequency", "THz", highest),
             Quantity("highest wavenumber", "1/cm", highest * WAVENUMBER_PER_THZ),
             Quantity("vibrations", "", float(len(self.frequencies))),
-            Quantity("imaginary modes", "1 = yes", float(lowest < MAX_IMAGINARY_THZ)),
+            Quantity(
+                "imaginary modes",
+                "1 = yes",
+                float(lowest < MAX_IMAGINARY_THZ),
+                _describe_modes(lowest < MAX_IMAGINARY_THZ),
+            ),
         ]
 
     @property
@@ -200,3 +207,8 @@ def _compute_bands(phonopy: Any, pbc: Array) -> tuple[pd.DataFrame, pd.DataFrame
             labels.append((start, second))
     bands = pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"])
     return bands, pd.DataFrame(labels, columns=["distance", "label"])
+
+
+def _describe_modes(has_imaginary_modes: bool) -> str:
+    """Return the problem of a structure with imaginary modes, or an empty text."""
+    return "a displacement lowers the energy: the structure is not stable" if has_imaginary_modes else ""

@@ -27,6 +27,8 @@ MAX_TEMPERATURE_RATIO = 5.0  # to the requested temperature
 LIGHT_MASS_U = 6.0  # lighter atoms require a time step of 0.5 fs instead of 1 fs
 THERMOSTAT_TIME_PS = 0.1
 SAMPLE_INTERVAL_STEPS = 20
+MAX_DRIFT = 1.0  # meV/atom/ps, of the total energy without a thermostat
+MAX_TEMPERATURE_SCATTERS = 3.0  # standard deviations between the mean and the requested temperature
 RDF_BINS = 140
 RDF_MAX_DISTANCE_A = 7.0
 RDF_FRAMES = 25  # approximate number of frames for the mean radial distribution function
@@ -82,6 +84,10 @@ class StabilityResult:
     temperature : float
         Mean over the microcanonical part or, if it was not reached, over the second half of the part with a thermostat,
         K.
+    requested_temperature : float
+        K.
+    n_atoms : int
+        Number of atoms of the cell.
     energies : DataFrame
         ``time`` (ps) and total ``energy`` (meV/atom, relative to the first sample) of the microcanonical part.
     rdf : DataFrame
@@ -94,20 +100,35 @@ class StabilityResult:
     reason: str
     energy_drift: float
     temperature: float
+    requested_temperature: float
+    n_atoms: int
     energies: pd.DataFrame = field(repr=False)
     rdf: pd.DataFrame = field(repr=False)
 
     @property
     def quantities(self) -> list[Quantity]:
         """Survival time, energy drift, mean temperature, and position of the highest peak of g(r)."""
+        is_drifting = abs(self.energy_drift) > MAX_DRIFT
+        drift_problem = f"the energy is not conserved within {MAX_DRIFT:g} meV/atom/ps" if is_drifting else ""
         peak = float("nan") if self.rdf.empty else float(self.rdf["distance"].iloc[int(self.rdf["g"].argmax())])
         return [
-            Quantity("survival", "ps", self.survival_time_ps),
+            Quantity("survival", "ps", self.survival_time_ps, self.reason),
             Quantity("requested survival", "ps", self.requested_time_ps),
-            Quantity("energy drift", "meV/atom/ps", self.energy_drift),
-            Quantity("mean temperature", "K", self.temperature),
+            Quantity("energy drift", "meV/atom/ps", self.energy_drift, drift_problem),
+            Quantity("mean temperature", "K", self.temperature, self._assess_temperature()),
             Quantity("highest peak of g(r)", "Å", peak),
         ]
+
+    def _assess_temperature(self) -> str:
+        """Compare the mean temperature with the requested one, which it scatters about by T/√(3N) in harmonic crystals.
+
+        The total energy at the end of the canonical part varies by √(3N) kB T, which changes the temperature of the
+        microcanonical part by this energy over the heat capacity 3N kB.
+        """
+        scatter = self.requested_temperature / np.sqrt(3 * self.n_atoms)
+        if abs(self.temperature - self.requested_temperature) <= MAX_TEMPERATURE_SCATTERS * scatter:
+            return ""
+        return f"{self.requested_temperature:g} K was requested, and {self.n_atoms} atoms scatter by {scatter:.2g} K"
 
 
 def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol) -> StabilityResult:
@@ -194,7 +215,10 @@ def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol)
     temperature = float(np.mean(temperatures or [np.nan]))
     curve = pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()})  # the slice may be empty
     rdf = compute_radial_distribution(frames) if frames else pd.DataFrame()
-    return StabilityResult(survival_time, protocol.nvt_time_ps, reason, drift, temperature, curve, rdf)
+    n_atoms = len(samples[0].atoms) if samples else 1
+    return StabilityResult(
+        survival_time, protocol.nvt_time_ps, reason, drift, temperature, protocol.temperature, n_atoms, curve, rdf
+    )
 
 
 def _count_samples(protocol: MdProtocol, timestep_ps: float) -> list[tuple[bool, int]]:

@@ -18,6 +18,8 @@ SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
 FIT_POINTS = 9  # number of volumes
 MAX_RESIDUAL_RATIO = 0.02  # to the range of the energies; below 0.5 % for smooth potentials
+MODULUS_DERIVATIVES = 1.0, 10.0  # B' of solids: 3 to 6 for most, about 9 for graphite
+MAX_ENERGY_FALL = 1e-3  # eV/atom, between neighbouring points away from the minimum
 SCAN_POINTS = 21  # number of volumes
 SEARCH_RANGE = (0.6, 1.7)  # volumes relative to the initial one in the search for the minimum of a prototype
 SEARCH_POINTS = 23  # number of volumes
@@ -51,12 +53,29 @@ class BirchMurnaghanCurve:
     @property
     def quantities(self) -> list[Quantity]:
         """V0, E0, B and B', or their counterparts of sheets and wires."""
+        low, high = MODULUS_DERIVATIVES
+        is_plausible = low <= self.modulus_derivative <= high
+        problem = "" if is_plausible else f"most solids have 3 to 6, and nearly all {low:g} to {high:g}"
+        negative = "" if self.modulus > 0 else "compression lowers the energy"
         return [
             Quantity(f"{self.measure.symbol}0", f"{self.measure.unit}/atom", self.size),
-            Quantity("E0", "eV/atom", self.energy),
-            Quantity(self.measure.modulus, self.measure.modulus_unit, self.modulus),
-            Quantity(self.measure.modulus_derivative, "", self.modulus_derivative),
+            Quantity("E0", "eV/atom", self.energy, self._find_fall()),
+            Quantity(self.measure.modulus, self.measure.modulus_unit, self.modulus, negative),
+            Quantity(self.measure.modulus_derivative, "", self.modulus_derivative, problem),
         ]
+
+    def _find_fall(self) -> str:
+        """Describe where the energy falls again with the distance from the minimum; return an empty text if nowhere."""
+        curve = self.curve.sort_values(self.measure.name)
+        sizes, energies = curve[self.measure.name].to_numpy(), curve["energy"].to_numpy()
+        inner, outer = sizes <= self.size, sizes >= self.size
+        branches = ((sizes[inner][::-1], energies[inner][::-1], "below"), (sizes[outer], energies[outer], "above"))
+        for branch_sizes, branch_energies, side in branches:
+            falls = np.flatnonzero(np.diff(branch_energies) < -MAX_ENERGY_FALL)
+            if len(falls):
+                size = f"{branch_sizes[falls[0]]:.3g} {self.measure.unit}/atom"
+                return f"the curve is bad: the energy falls again {side} {size}"
+        return ""
 
 
 def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> tuple[float, float, float, float]:

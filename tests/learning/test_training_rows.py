@@ -11,7 +11,7 @@ from paretofit import Dataset
 from paretofit.core import lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
-from paretofit.learning import SnapModel, SnapModelSettings
+from paretofit.learning import SnapModel, SnapModelSettings, describe_progress
 from paretofit.learning.evaluation import _compute_rmse, find_usual_members
 from paretofit.learning.learn_settings import DownweightSettings, ToleranceSettings
 from paretofit.learning.loop_summary import _describe_kinds, _describe_next, tabulate_errors_by_kind
@@ -146,11 +146,31 @@ def test_kinds_far_above_tolerance_are_named_also_with_one_label():
     assert "Not known, with fewer than 3 held-out configurations: vacancy (3D)" in text
 
 
-def test_next_iteration_is_extrapolated_only_from_falling_errors():
-    def records(errors):
-        values = [{name: {"value": error} for name in ("energy", "forces", "stress")} for error in errors]
-        return [(k, {"counts": {"train": 50 * k}, "rmse": {"first_test": rmse}}) for k, rmse in enumerate(values, 1)]
+def records(errors):
+    """Records of a loop with these errors of every property on the first test set."""
+    values = [{name: {"value": error} for name in ("energy", "forces", "stress")} for error in errors]
+    return [(k, {"counts": {"train": 50 * k}, "rmse": {"first_test": rmse}}) for k, rmse in enumerate(values, 1)]
 
+
+@pytest.mark.parametrize(
+    ("errors", "text"),
+    [
+        ([20.0, 30.0, 10.0], "the energy error halved (from 20 to 10 meV/atom)"),
+        ([20.0, 15.0], "the energy error fell by 25 % (from 20 to 15 meV/atom)"),
+        ([20.0, 4.0], "the energy error fell by a factor of 5 (from 20 to 4 meV/atom)"),
+        ([20.0, 22.0], "the energy error rose by 10 % (from 20 to 22 meV/atom)"),
+        ([20.0, 20.1], "the energy error did not change"),
+    ],
+)
+def test_progress_is_that_on_the_test_set_that_stays_the_same(errors, text):
+    history = records(errors)
+    for k, (_, record) in enumerate(history):  # the growing set reads as worse and does not count
+        record["rmse"]["test"] = {"energy": {"value": 20.0 * (k + 1)}}
+    assert describe_progress(history).startswith(f"On the first test set, which stays the same, {text}")
+    assert describe_progress(history[:1]) == ""
+
+
+def test_next_iteration_is_extrapolated_only_from_falling_errors():
     iterations = pd.DataFrame({"labels": [60, 50, 50]})
     assert "fewer than 3 iterations" in _describe_next(records([20.0, 10.0]), iterations)
     assert "have not fallen" in _describe_next(records([20.0, 10.0, 25.0]), iterations)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,18 @@ def test_a_fit_of_a_run_is_exported_with_a_committee(finished, tmp_path):
     split = pd.read_csv(finished.folder / "split.csv")
     assert again.uncertainty.calibration_data[RowKind.ENERGY].n_groups == (split["set"] == "test").sum()
     assert "committee of 6 by bootstrap" in result.text
+
+
+def test_structures_to_look_at_have_the_residuals_of_the_run(finished):
+    """The errors of test configurations are those of the table, and the page is linked where the viewer is there."""
+    residuals = pd.read_csv(finished.folder / "test_residuals.csv")
+    row = finished.results.query("level == '5' and twojmax == 4 and n_train == n_train.max() and w_energy == 1").iloc[0]
+    assert np.sqrt(np.mean(residuals["energy"] ** 2)) == pytest.approx(row["test_energy"], rel=1e-5)
+    split = pd.read_csv(finished.folder / "split.csv")
+    assert set(residuals["id"]) == set(split.loc[split["set"] == "test", "id"])
+    has_viewer = find_spec("chemiscope") is not None
+    assert (finished.folder / "structures.html").exists() == has_viewer
+    assert ('href="structures.html"' in (finished.folder / "report.html").read_text()) == has_viewer
 
 
 class TestRebuilding:

@@ -391,7 +391,7 @@ def comparison(tmp_path_factory, rendered_figures):
 def test_two_potentials_are_compared(comparison):
     result = comparison
     table = pd.read_csv(result.folder / "validation.csv").set_index(["property", "structure", "quantity"])
-    assert list(table.columns) == ["unit", "potential", "reference", "difference"]
+    assert list(table.columns) == ["unit", "potential", "reference", "difference", "deviation_percent", "verdict"]
     a = table.loc[("lattice", "cu", "a")]
     assert a["potential"] == pytest.approx(3.615, abs=1e-3)  # Mishin 2001
     assert a["difference"] == pytest.approx(a["potential"] - a["reference"])
@@ -419,7 +419,7 @@ def test_every_figure_and_table_is_written(comparison):
             assert (folder / "figures" / f"{name}.{kind}").stat().st_size > 3000
     text = (folder / "validation.md").read_text()
     assert "## Elastic constants" in text
-    assert "| cu | a | Å | 3.615 | 3.59 | 0.02509 |" in text
+    assert "| cu | a | Å | 3.615 | 3.59 | 0.02509 | 0.6989 | agrees |" in text
     curves = comparison.curves
     axes = figures.plot_phonon_dispersion(*(curves[f"phonon_{part}"] for part in ("bands", "labels", "density")))
     assert axes[0].get_ylabel() == "frequency (THz)"

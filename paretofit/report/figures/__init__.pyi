@@ -31,9 +31,9 @@ from .style import save_figure as save_figure
 from .sweep_figures import plot_energy_force_by_twojmax as plot_energy_force_by_twojmax
 from .sweep_figures import plot_energy_force_tradeoff as plot_energy_force_tradeoff
 from .sweep_figures import plot_learning_curves as plot_learning_curves
+from .uncertainty_plots import plan_uncertainty_figures as plan_uncertainty_figures
 from .uncertainty_plots import plot_detection as plot_detection
 from .uncertainty_plots import plot_parity as plot_parity
-from .uncertainty_plots import save_uncertainty_figures as save_uncertainty_figures
 from .validation_figures import plot_defects as plot_defects
 from .validation_figures import plot_dimers as plot_dimers
 from .validation_figures import plot_energy_drift as plot_energy_drift

@@ -22,12 +22,13 @@ PROPERTIES = ("energy", "forces", "stress")
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 MEMBER_OFFSET = 0.12  # horizontal distance between the potential and its members, in iterations
 CLOSE_RATIO = 1.5  # true errors within this factor of the predicted errors are in the shaded band
-SETS = {
-    "train": ("#777777", "o", "-"),
-    "validate": ("#0072B2", "s", "--"),
-    "test": ("#D55E00", "D", "-"),
-    "first_test": ("#009E73", "^", ":"),
+SETS = {  # the test set that stays the same is drawn first and strongest
+    "first_test": ("#009E73", "^", "-"),
+    "train": ("#777777", "o", "--"),
+    "validate": ("#0072B2", "s", ":"),
+    "test": ("#D55E00", "D", ":"),
 }
+SET_LABELS = {"first": "first test set (stays the same)", "test": "growing test set"}
 
 
 def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
@@ -81,11 +82,12 @@ def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
 def _draw_errors(ax: Axes, iterations: pd.DataFrame, column: str, set_style: tuple[str, str, str]) -> np.ndarray:
     """Draw the errors of the potential on a set, and of its members on the training and test set; return all values."""
     set_name, (colour, marker, line) = column.split("_", maxsplit=1)[0], set_style
-    label = "first test set, weighted" if set_name == "first" else set_name
+    label = SET_LABELS.get(set_name, set_name)
     numbers, value = iterations["iteration"], iterations[column]
     if set_name == "first":
         value = iterations.get(f"{column}_weighted", value)
-    ax.plot(numbers, value, color=colour, marker=marker, linestyle=line, label=label)
+    width = 2.0 if set_name == "first" else 0.9
+    ax.plot(numbers, value, color=colour, marker=marker, linestyle=line, linewidth=width, label=label)
     if set_name not in {"train", "test"}:
         return value.to_numpy(float)
     members, spread = iterations[f"{column}_members"], iterations[f"{column}_spread"]

@@ -5,8 +5,8 @@ Errors, disagreements and intervals are in meV/atom, meV/Å and GPa.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from paretofit.report.figures import style
 from paretofit.report.figures.axes import annotate_outside, set_axes_limits
+from paretofit.report.figures.drawing import FigurePlan
 from paretofit.report.figures.style import MIN_RELATIVE_ERROR, CannotDrawError
 
 LABEL_UNITS = {"energy": "eV/atom", "force": "eV/Å", "stress": "GPa"}
@@ -254,32 +255,35 @@ def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
     return axes
 
 
-def save_uncertainty_figures(
-    folder: Path, table: pd.DataFrame, components: pd.DataFrame, derived: dict[str, pd.DataFrame]
-) -> list[Path]:
-    """Save all figures for which there are data, as PNG and SVG; return their paths.
+def plan_uncertainty_figures(
+    table: pd.DataFrame, components: pd.DataFrame, derived: dict[str, pd.DataFrame]
+) -> Iterator[FigurePlan]:
+    """Plan all figures for which there are data.
 
     Parameters
     ----------
-    folder : Path
     table, components : DataFrame
         Tables of an `Evaluation`.
     derived : dict of str to DataFrame
         Tables ``slopes``, ``detection`` and ``coverage``; each is optional.
     """
-    figures: dict[str, Any] = {}
+    plots: dict[str, tuple[Callable[[], Any], str]] = {}
     if components["error"].notna().any():
-        figures["parity"] = plot_parity(table, components)
+        plots["parity"] = partial(plot_parity, table, components), "Predictions against labels, with their errors."
         if "extrapolation_grade" in table and np.isfinite(table["extrapolation_grade"]).any():
-            figures["error_against_grade"] = plot_error_against_grade(table)
+            caption = "Error against extrapolation grade; above 1, the potential extrapolates."
+            plots["error_against_grade"] = partial(plot_error_against_grade, table), caption
     if "slopes" in derived:
-        figures["disagreement"] = plot_disagreement_against_error(table, derived["slopes"])
+        caption = "Disagreement of the committee against its error, with the calibration."
+        plots["disagreement"] = partial(plot_disagreement_against_error, table, derived["slopes"]), caption
     if "coverage" in derived:
-        figures["coverage"] = plot_coverage(derived["coverage"])
+        caption = "Fraction of labels in their intervals against the requested fraction."
+        plots["coverage"] = partial(plot_coverage, derived["coverage"]), caption
     if "detection" in derived:
-        figures["detection"] = plot_detection(derived["detection"], derived.get("slopes"))
-    path_lists = [style.save_figure(style.get_parent_figure(axes), folder, name) for name, axes in figures.items()]
-    return [path for paths in path_lists for path in paths]
+        caption = "Detection of large errors by thresholds of the disagreement."
+        plots["detection"] = partial(plot_detection, derived["detection"], derived.get("slopes")), caption
+    for name, (draw_figure, text) in plots.items():
+        yield FigurePlan(name, draw_figure, partial(str, text))
 
 
 def _list_quantities(quantities: Sequence[str] | pd.Series[str]) -> list[str]:

@@ -5,5 +5,8 @@ from .level_sheets import plan_level_figures as plan_level_figures
 from .report_writer import ExtraContent as ExtraContent
 from .section_page import PageSection as PageSection
 from .section_page import render_sections as render_sections
+from .structure_view import VIEWER_REMEDY as VIEWER_REMEDY
+from .structure_view import StructureView as StructureView
+from .structure_view import select_view as select_view
 from .sweep_page import ReportFigure as ReportFigure
 from .sweep_page import ReportTable as ReportTable

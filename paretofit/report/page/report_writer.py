@@ -76,6 +76,7 @@ def write_report(
     answer: Answer | None = None,
     formats: Sequence[str] = ("png",),
     all_figures: bool = False,
+    links: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write ``tables/*.csv|md``, ``figures/*`` and ``report.html``, and return the path of the page.
 
@@ -95,6 +96,7 @@ def write_report(
     answer : from `paretofit.report.find_answer`, which is called by default
     formats : formats of the figures, of "png" and "svg"; the page shows the first one
     all_figures : whether to draw the secondary figures, too; otherwise the page only names them
+    links : relative paths and titles of further pages
 
     Raises
     ------
@@ -125,7 +127,7 @@ def write_report(
         text = render_report(
             title=title, opening=_describe_study(results, front, levels), findings=findings, figures=figures,
             tables=report_tables, summary=summary, warnings=warnings, explorer=explorer, answer=answer_section,
-            missing_answer=reason, undrawn=undrawn_names, folder=str(folder),
+            missing_answer=reason, links=links, undrawn=undrawn_names, folder=str(folder),
         )  # fmt: skip
         write_text(folder / "report.html", text)
 

@@ -58,6 +58,7 @@ def render_sections(
     sections: Sequence[PageSection],
     failures: Sequence[str],
     facts: Sequence[tuple[str, str]] = (),
+    links: Sequence[tuple[str, str]] = (),
     closing: str = CLOSING,
 ) -> str:
     """Render the HTML page of sections; all text from data is escaped.
@@ -70,12 +71,15 @@ def render_sections(
     failures : sequence of str
     facts : sequence of (str, str)
         Questions and answers at the top of the page.
+    links : sequence of (str, str)
+        Relative paths of further pages, and what they show.
     """
     return render_template(
         "sections.html",
         title=title,
         opening=opening,
         facts=facts,
+        links=links,
         sections=sections,
         failures=failures,
         closing=closing,

@@ -109,6 +109,7 @@ def render_report(
     missing_answer: str = "",
     undrawn: Sequence[str] = (),
     folder: str = "RUN",
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Render the HTML of a report.
 
@@ -122,6 +123,7 @@ def render_report(
     answer : content of the top of the page
     missing_answer : reason why there is no answer
     undrawn, folder : names of the figures that are drawn on request only, and the run folder for the command
+    links : relative paths and titles of further pages, in the navigation
 
     Returns
     -------
@@ -139,6 +141,7 @@ def render_report(
         tables=[(table, _format_rows(table.table)) for table in tables],
         summary=summary,
         warnings=warnings,
+        links=links,
         explorer=None if explorer is None else embed_explorer_data(explorer),
         answer=answer,
         missing_answer=missing_answer,

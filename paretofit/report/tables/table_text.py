@@ -15,6 +15,7 @@ from paretofit.report.tables import summaries
 from paretofit.report.wording import format_number, format_ratio
 
 HEADINGS = {
+    "deviation_percent": "deviation (%)",
     "twojmax": "2Jmax",
     "overall": "on the front over all 2Jmax",
     "n_train": "configurations",

@@ -1,0 +1,162 @@
+"""Result of an evaluation: tables, their text, and the configurations with the largest errors."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from paretofit import potentials
+from paretofit.report import format_number
+from paretofit.report.page import VIEWER_REMEDY, StructureView
+
+PAGE_FILE, VIEW_FILE = "evaluation.html", "structures.html"
+N_WORST = 3  # configurations that are named for each quantity
+MIN_OUTLIER_RATIO = 5.0  # of an error to the median, above which it is counted
+N_RESAMPLES = 500
+INTERVAL_PERCENT = (5, 95)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Evaluation of a potential on a dataset.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row for each configuration: ``id, config_type, n_atoms, set`` (train, held out or new, or unknown
+        without a record of the training set), and for each quantity
+        ``*_error`` (of forces and stress the root mean square), ``*_committee_error`` (equation 2), ``*_std``
+        (disagreement, equation 1), ``*_interval`` (half width, root mean square), ``*_inside`` (fraction of labels in
+        their intervals); ``extrapolation_grade, verdict, leverage``. meV/atom, meV/Å, GPa.
+    components : DataFrame
+        A row for each energy per atom, force component and stress component: ``configuration`` (row of the table),
+        ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std, interval`` (as in the table).
+    summary : DataFrame
+        Summary of the table by ``set`` and by the verdict of `classify_grade`.
+    thresholds : DataFrame
+        For each tolerance: ``quantity, error_limit``, ``spread_limit`` (the disagreement that corresponds to the error
+        limit), ``flagged`` (number of configurations outside the training set whose disagreement exceeds the spread
+        limit) and, for labelled configurations, ``true_positive_rate, positive_predictive_value`` (equations 3 and 4).
+    level : str
+        Convergence level of the labels; empty if there are none.
+    potential : CommitteePotential
+    coverage : float
+        Fraction of labels that the intervals should contain; NaN without a committee.
+    folder : Path or None
+        Folder of the page, tables and figures; None if nothing was written.
+    view : StructureView or None
+        Configurations with the largest errors, as a map; ``evaluation.view.show()`` shows it in a notebook. None if
+        there are too few configurations or no labels.
+    """
+
+    table: pd.DataFrame
+    components: pd.DataFrame
+    summary: pd.DataFrame
+    thresholds: pd.DataFrame
+    level: str
+    potential: potentials.CommitteePotential
+    coverage: float
+    folder: Path | None = None
+    view: StructureView | None = None
+
+    @property
+    def text(self) -> str:
+        """The summary, the worst configurations, what it means and the next step, as plain text."""
+        summary = self.summary.dropna(axis="columns", how="all")
+        units = {quantity: potentials.DISPLAY_UNITS[kind][1] for quantity, kind in potentials.KINDS.items()}
+        headings = {f"{quantity}_rmse": f"{quantity}_rmse {unit}" for quantity, unit in units.items()}
+        lines = [
+            f"{len(self.table)} configurations" + (f", labels: {self.level}" if self.level else ", no labels"),
+            "energies in meV/atom, forces in meV/Å, stresses in GPa",
+            summary.rename(columns=headings).to_string(
+                index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
+            ),
+        ]
+        if self.potential.known_configurations is None:
+            lines.append(
+                "the potential has no record of its training set, so errors of training configurations cannot be "
+                "separated; potentials written by this version of paretofit have one"
+            )
+        if self.potential.uncertainty is None:
+            lines.append("errors only; fit a committee (--committee) to get error bars, intervals and grades")
+        elif not self.potential.uncertainty.calibration_data:
+            lines.append("the committee is not calibrated: it gives standard deviations and grades, but no intervals")
+        elif not any(str(column).endswith("_inside") for column in summary):
+            lines.append(f"too few configurations were held out to calibrate intervals of {self.coverage:.0%}")
+        else:
+            lines.append(
+                f"*_inside: fraction of labels in their intervals, which should be {self.coverage:.0%} for "
+                "configurations like the held-out ones; *_rank: Spearman's rank correlation of disagreement and error"
+            )
+            if (self.table["set"] == "held out").any():
+                lines.append("the intervals are calibrated on the held-out set; only new configurations test them")
+        if len(self.thresholds):
+            thresholds = self.thresholds.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–")
+            lines.append(
+                f"configurations outside the training set above the tolerances (see evaluation.csv):\n{thresholds}"
+            )
+        lines += list_worst(self.table)
+        if self.folder:
+            lines.append(f"page: {self.folder / PAGE_FILE}")
+            if self.view is not None and not (self.folder / VIEW_FILE).exists():
+                lines.append(f"next: {VIEWER_REMEDY}, to look at these structures on a linked map")
+        return "\n".join(lines)
+
+
+def list_worst(table: pd.DataFrame, n: int = N_WORST) -> list[str]:
+    """Name the configurations with the largest errors of each quantity, in one line for each."""
+    lines = []
+    for quantity, kind in potentials.KINDS.items():
+        errors, unit = table[f"{quantity}_error"].abs().dropna(), potentials.DISPLAY_UNITS[kind][1]
+        names = [
+            f"{table['id'][k]} ({_join(table['config_type'][k], table['set'][k])}{format_number(errors[k])})"
+            for k in errors.nlargest(n).index.tolist()
+        ]
+        if names:
+            n_outliers = int((errors > MIN_OUTLIER_RATIO * errors.median()).sum())
+            outliers = f"; {n_outliers} above {MIN_OUTLIER_RATIO:g} times the median" if n_outliers else ""
+            lines.append(
+                f"largest {quantity} errors ({unit}; median {format_number(errors.median())}{outliers}): "
+                f"configurations {', '.join(names)}"
+            )
+    return lines
+
+
+def _join(*texts: str) -> str:
+    return "".join(f"{text}, " for text in texts if text)
+
+
+def select_worst(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Select the `n` configurations with the largest errors of each quantity, with a column ``reason``."""
+    reasons: dict[int, list[str]] = {}
+    for quantity in potentials.KINDS:
+        errors = table[f"{quantity}_error"].abs().dropna()
+        median = errors.median()
+        for position in errors.nlargest(n).index.tolist():
+            ratio = f"{format_number(errors[position] / median)} times the median" if median else "the largest"
+            reasons.setdefault(position, []).append(f"{quantity} error {ratio}")
+    columns = ["id", "config_type", "n_atoms", "set", *(f"{quantity}_error" for quantity in potentials.KINDS)]
+    columns += [name for name in ("leverage", "extrapolation_grade") if name in table]
+    worst = table.loc[list(reasons), columns].dropna(axis="columns", how="all")
+    worst.insert(1, "reason", ["; ".join(texts) for texts in reasons.values()])
+    return worst.reset_index(drop=True)
+
+
+def estimate_rmse(table: pd.DataFrame, quantity: str, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Estimate the root mean square error of a quantity with a 90 % interval, by a bootstrap over configurations.
+
+    Returns
+    -------
+    rmse, low, high : float
+        NaN without labels.
+    """
+    rows = table[table[f"{quantity}_error"].notna()]
+    if rows.empty:
+        return (float("nan"),) * 3
+    weights = rows["n_atoms"].to_numpy(float) if quantity == "force" else np.ones(len(rows))
+    squares = weights * rows[f"{quantity}_error"].to_numpy() ** 2
+    counts = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=N_RESAMPLES)
+    samples = np.sqrt(counts @ squares / (counts @ weights))
+    low, high = np.percentile(samples, INTERVAL_PERCENT)
+    return float(np.sqrt(squares.sum() / weights.sum())), float(low), float(high)

@@ -1,0 +1,308 @@
+"""Export of the whole front of a run: a potential for each point, each tested in a short dynamics, and an index."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+
+from paretofit import validation
+from paretofit.commands.run_fits import RunFits, open_run_fits, read_run_table
+from paretofit.core import (
+    ExecutionError,
+    InputError,
+    JsonLines,
+    check_new_paths,
+    hash_array,
+    hash_json,
+    list_first,
+    remove_file,
+    write_csv,
+)
+from paretofit.dataset.io import read_frames
+from paretofit.dataset.quality import compute_level_errors
+from paretofit.execution import RunContext, run_tasks
+from paretofit.pareto import pareto_front
+from paretofit.report import format_count, format_number
+from paretofit.study import FRONT_FILE, RESULTS_FILE, select_md_cell, substitute_loo_errors
+from paretofit.validation import MdProtocol
+
+INDEX_FILE, JOURNAL_FILE = "index.csv", "index.partial"
+POTENTIAL_NAME = "potential"
+FIT_COLUMNS = ["level", "twojmax", "n_train", "w_energy", "w_force", "sampling", "ridge"]  # settings of a point
+WHOLE_SET = "all"  # sampling of points whose training subset is the whole training set
+MD_CELL_LENGTH_A = validation.QUICK_EFFORT.md_supercell_length
+MD_SPEED_SECONDS = 0.3  # duration of each of three timings, if the run did not measure the speed
+N_CHECKED_STRUCTURES = 3  # for each potential, on which LAMMPS is compared with the model
+MAX_LISTED_POTENTIALS = 8
+DEFAULT_PROTOCOL = MdProtocol(nvt_time_ps=0.2, nve_time_ps=0.2)
+
+
+@dataclass(frozen=True)
+class FrontExport:
+    """Potentials of a front.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder with the index and a folder for each potential.
+    index : DataFrame
+        Table of ``index.csv``, a row for each potential in the order of the DFT cost: ``folder``; the columns of
+        ``front.csv`` (setting, median errors in meV/atom and meV/Å, DFT cost in s, intervals where the run has them);
+        ``repeat, fit_ref_energy, fit_ref_force`` of the exported fit; ``md_us_per_atom_step``; ``md_survival_ps,
+        md_requested_ps, md_drift`` (meV/atom/ps), ``md_temperature`` (K), ``md_problem`` of the dynamics; ``deviation``
+        of LAMMPS from the model and ``check_problem``.
+    protocol : MdProtocol
+        Temperature and duration of the dynamics.
+    """
+
+    folder: Path
+    index: pd.DataFrame
+    protocol: MdProtocol
+
+    @property
+    def text(self) -> str:
+        """The potentials of the lowest force errors for their cost, the outcome of the dynamics, and the next step."""
+        index, is_stable = self.index, self.index["md_problem"].eq("")
+        md = f"{self.protocol.nvt_time_ps:g} ps with and {self.protocol.nve_time_ps:g} ps without a thermostat at "
+        lines = [_format_choice(index[is_stable]) if is_stable.any() else "no potential survived the dynamics"]
+        lines.append(
+            f"{int(is_stable.sum())} of {format_count(len(index), 'potential')} survived {md}"
+            f"{self.protocol.temperature:g} K"
+        )
+        if not is_stable.all():
+            names = list_first(index.loc[~is_stable, "folder"], 3)
+            lines.append(f"the others, such as {names}, are not stable enough for dynamics; 'md_problem' says why")
+        lines.append(f"all potentials are listed in {self.folder / INDEX_FILE}")
+        if is_stable.any():
+            best = self.folder / str(index[is_stable].sort_values("ref_force")["folder"].iloc[0])
+            lines.append(f"next: paretofit validate {best} --quick -o validation")
+        return "\n".join(lines)
+
+    def require_agreement(self) -> None:
+        """Raise an error unless LAMMPS reproduced every model with its written files.
+
+        Raises
+        ------
+        ExecutionError
+            If a comparison failed.
+        """
+        failed = self.index[self.index["check_problem"].ne("")]
+        if len(failed):
+            raise ExecutionError(f"{failed['folder'].iloc[0]}: {failed['check_problem'].iloc[0]}")
+
+
+class _Point(NamedTuple):
+    """Point of the front: name of its folder, row in the results table, and the setting with its median errors."""
+
+    name: str
+    fit: pd.Series
+    setting: pd.Series
+
+
+class _MdTask(NamedTuple):
+    """Written potential whose dynamics are tested in another process; `md_cost` is NaN if it must be measured."""
+
+    point: _Point
+    folder: Path
+    atoms: Atoms
+    protocol: MdProtocol
+    md_cost: float
+    check: dict[str, Any]
+
+
+def export_front(
+    run: Path | str,
+    out: Path | str,
+    *,
+    structure: Path | str | None = None,
+    protocol: MdProtocol = DEFAULT_PROTOCOL,
+    overwrite: bool = False,
+    jobs: int = 1,
+    progress: bool = False,
+) -> FrontExport:
+    """Write every point of a run's front as a LAMMPS potential, and test each in a short dynamics.
+
+    A point of the front is the median over repetitions; the exported fit is the repetition whose errors are closest to
+    it. An export that was stopped resumes if it is started again.
+
+    Parameters
+    ----------
+    run : path-like
+        Folder of a finished run.
+    out : path-like
+        Folder to write to.
+    structure : path-like, optional
+        Periodic structure of the dynamics, repeated to 6 Å; by default the reference configuration of the study.
+    protocol : MdProtocol
+        Temperature and duration of the dynamics.
+    overwrite : bool
+        Replace an existing index and its potentials.
+    jobs, progress
+        Number of processes that run dynamics, and whether to show a progress bar.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished or has no front, there is no periodic structure, or the index exists.
+    """
+    folder = Path(out)
+    check_new_paths([folder / INDEX_FILE], overwrite=overwrite)
+    front, results = (read_run_table(Path(run), name) for name in (FRONT_FILE, RESULTS_FILE))
+    with open_run_fits(Path(run)) as fits:
+        if not len(fits.prepared.split.test):
+            results = substitute_loo_errors(results, [])
+        points = _select_points(front, results, len(fits.prepared.split.train))
+        atoms = _choose_structure(fits, structure)
+        digest = _compute_digest(points, atoms, protocol)
+        with JsonLines(folder / JOURNAL_FILE) as journal:
+            records = {entry["folder"]: entry for entry in journal.entries if entry.pop("digest", None) == digest}
+            tasks = _write_potentials(
+                fits, [point for point in points if point.name not in records], folder, atoms, protocol
+            )
+            outcomes = run_tasks(_test_dynamics, tasks, jobs, _record_crash)
+            for _, record in RunContext(jobs, progress).track(outcomes, len(points) - len(records), "potentials"):
+                journal.append({**record, "digest": digest})
+                records[record["folder"]] = record
+    index = _build_index(points, records)
+    write_csv(index, folder / INDEX_FILE)
+    remove_file(folder / JOURNAL_FILE)
+    return FrontExport(folder, index, protocol)
+
+
+def _select_points(front: pd.DataFrame, results: pd.DataFrame, n_whole_set: int) -> list[_Point]:
+    """Select, for each point of the overall front, the repetition whose errors are closest to the median."""
+    front = front[front["overall"]].sort_values(["label_seconds", "ref_force"], kind="stable")
+    results = results.assign(_score=np.sqrt(results["ref_energy"] * results["ref_force"]))  # geometric mean
+    is_whole = results["n_train"] == n_whole_set
+    points = []
+    for number, (_, setting) in enumerate(front.iterrows(), start=1):
+        is_same = pd.Series(data=True, index=results.index)
+        for column in (name for name in FIT_COLUMNS if name in front and name in results):
+            is_any = is_whole if column == "sampling" and setting[column] == WHOLE_SET else False
+            is_same &= results[column].eq(setting[column]) | is_any
+        fits = results[is_same].sort_values("_score", kind="stable")
+        if fits.empty:
+            raise InputError(f"{FRONT_FILE} and {RESULTS_FILE} differ; run 'paretofit report' for this run first")
+        fit = fits.iloc[(len(fits) - 1) // 2].drop("_score")
+        level = re.sub(r"[^\w.-]", "_", str(fit["level"]))
+        ratio = fit["w_energy"] / fit["w_force"]
+        name = f"{number:0{len(str(len(front)))}d}_level-{level}_2J-{fit['twojmax']}_n-{fit['n_train']}_w-{ratio:.4g}"
+        points.append(_Point(name, fit, setting))
+    return points
+
+
+def _choose_structure(fits: RunFits, path: Path | str | None) -> Atoms:
+    """Read the structure of the dynamics, or choose one of the dataset, and repeat it; it must be periodic."""
+    prepared = fits.prepared
+    if path is None:
+        reference = prepared.study.reference_configuration
+        errors = compute_level_errors(prepared.dataset, prepared.grid.levels, reference_configuration=reference)
+        atoms = select_md_cell(prepared, errors)
+        if atoms is None:
+            raise InputError("no configuration is periodic in three directions; specify one with --structure")
+    else:
+        atoms = read_frames(Path(path), None).atoms[0]
+        if not atoms.pbc.all():
+            raise InputError(f"{path} is not periodic in three directions; dynamics of the front require a crystal")
+    if foreign := sorted(set(atoms.get_chemical_symbols()) - set(prepared.study.basis.elements)):
+        raise InputError(f"{path} contains {foreign[0]}, which is not an element of the study")
+    return validation.repeat_to_length(validation.orient_structure(atoms), MD_CELL_LENGTH_A)
+
+
+def _compute_digest(points: Sequence[_Point], atoms: Atoms, protocol: MdProtocol) -> str:
+    """Compute a digest of everything that the potentials and their dynamics depend on."""
+    structure = [hash_array(atoms.numbers), hash_array(atoms.positions), hash_array(atoms.cell[:])]
+    return hash_json([[[point.name, point.fit.to_json()] for point in points], structure, asdict(protocol)])
+
+
+def _write_potentials(
+    fits: RunFits, points: Sequence[_Point], folder: Path, atoms: Atoms, protocol: MdProtocol
+) -> Iterator[_MdTask]:
+    """Repeat the fits and write their potentials one by one, while other processes run the dynamics."""
+    for point in points:
+        design_fit, fit = fits.repeat_fit(point.fit)
+        potential, path = design_fit.build_potential(fit), folder / point.name
+        _, deviation, problem = design_fit.write(potential, path, POTENTIAL_NAME, N_CHECKED_STRUCTURES)
+        check = {"deviation": deviation, "check_problem": problem}
+        yield _MdTask(point, path, atoms, protocol, float(point.fit["md_us_per_atom_step"]), check)
+
+
+def _test_dynamics(task: _MdTask) -> dict[str, Any]:
+    """Run the dynamics of a written potential, in a process of its own; a failure is recorded, not raised."""
+    potential = validation.parse_potential(str(task.folder))
+    record = _start_record(task)
+    try:
+        test = validation.run_stability_test(potential, task.atoms, task.protocol)
+    except validation.PropertyError as error:
+        return record | {"md_problem": str(error)}
+    record |= {
+        "md_survival_ps": test.survival_time_ps,
+        "md_drift": test.energy_drift,
+        "md_temperature": test.temperature,
+        "md_problem": test.reason,
+    }
+    if not np.isfinite(task.md_cost):
+        speed = validation.measure_md_speed(
+            potential.commands, potential.elements, task.atoms, seconds=MD_SPEED_SECONDS
+        )
+        record["md_us_per_atom_step"] = speed.us_per_atom_step
+    return record
+
+
+def _record_crash(task: _MdTask) -> dict[str, Any]:
+    return _start_record(task) | {"md_problem": "LAMMPS crashed"}
+
+
+def _start_record(task: _MdTask) -> dict[str, Any]:
+    """Return the record of a potential without the results of its dynamics."""
+    empty = dict.fromkeys(("md_survival_ps", "md_drift", "md_temperature"), float("nan"))
+    return {
+        "folder": task.point.name,
+        "md_us_per_atom_step": task.md_cost,
+        **empty,
+        "md_requested_ps": task.protocol.nvt_time_ps,
+        "md_problem": "",
+        **task.check,
+    }
+
+
+def _build_index(points: Sequence[_Point], records: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Join the settings, the exported fits and the results of their dynamics in the order of the DFT cost."""
+    rows = []
+    for point in points:
+        setting = point.setting[[name for name in point.setting.index if not name.startswith("overall")]].to_dict()
+        fit: dict[str, Any] = {"repeat": int(point.fit["repeat"])}
+        fit |= {f"fit_{name}": point.fit[name] for name in ("ref_energy", "ref_force")}
+        rows.append({"folder": point.name} | setting | fit | records[point.name])
+    return pd.DataFrame(rows)
+
+
+def _format_choice(stable: pd.DataFrame) -> str:
+    """Format, among potentials that survived the dynamics, those with the lowest force error for their cost."""
+    best = pareto_front(stable, ["ref_force", "label_seconds"]).drop_duplicates("label_seconds")
+    best = best.iloc[np.unique(np.linspace(0, len(best) - 1, MAX_LISTED_POTENTIALS).astype(int))]
+    table = pd.DataFrame(
+        {
+            "potential": best["folder"],
+            "DFT (s)": best["label_seconds"].map(format_number),
+            "meV/atom": _format_errors(best, "ref_energy"),
+            "meV/Å": _format_errors(best, "ref_force"),
+            "µs/atom/step": best["md_us_per_atom_step"].map(format_number),
+            "drift (meV/atom/ps)": best["md_drift"].map(format_number),
+        }
+    )
+    return "stable potentials with the lowest force errors for their cost:\n" + table.to_string(index=False)
+
+
+def _format_errors(table: pd.DataFrame, name: str) -> pd.Series:
+    """Format errors, with their intervals where the run has them."""
+    texts = table[name].map(format_number)
+    if {f"{name}_low", f"{name}_high"} <= set(table):
+        low, high = (table[f"{name}_{end}"].map(format_number) for end in ("low", "high"))
+        texts = texts + " (" + low + "–" + high + ")"
+    return texts

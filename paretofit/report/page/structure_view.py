@@ -1,0 +1,171 @@
+"""Structures to look at: a map of their descriptors, linked with a viewer of structures (chemiscope)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+
+from paretofit.core import Array, InputError, remove_file, write_text
+from paretofit.dataset import Dataset
+from paretofit.report.figures.candidate_maps import embed_by_pca, tabulate_candidates
+from paretofit.report.page.templates import render_template
+from paretofit.structures import list_elements, make_mean_descriptor
+
+MAX_STRUCTURES = 300  # on a map
+MAX_ATOMS = 30_000  # of all structures on a map, whose positions take about 30 bytes each
+N_LARGEST = 25  # structures with the largest values of each column
+OTHER = "evenly spaced"
+REASON_COLUMN = "shown for"
+VIEWER_REMEDY = "pip install 'paretofit[viewer]'"
+SCRIPT = Path("sphinx", "static", "chemiscope.min.js")  # includes everything that it needs
+POSITION_DIGITS = 4  # after the decimal point, Å
+MIN_MAPPED_STRUCTURES = 3  # for two main components
+
+
+@dataclass(frozen=True)
+class StructureView:
+    """Structures with their properties.
+
+    Attributes
+    ----------
+    title : str
+    structures : sequence of ase.Atoms
+    table : DataFrame
+        A row for each structure. Columns are properties, numbers (NaN if unknown) or text, with their unit in brackets.
+    colour : str
+        Column that colours the map.
+    """
+
+    title: str
+    structures: Sequence[Atoms]
+    table: pd.DataFrame
+    colour: str
+
+    def write(self, path: Path) -> bool:
+        """Write a page that works offline; without chemiscope, remove an older page, and return false."""
+        if not has_viewer():
+            remove_file(path)
+            return False
+        import chemiscope  # noqa: PLC0415  (an extra, slow to import)
+
+        script = (Path(chemiscope.__file__).parent / SCRIPT).read_text(encoding="utf-8")
+        content = chemiscope.create_input(**self._collect_arguments())
+        data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+        largest = [name for name in dict.fromkeys(self.table[REASON_COLUMN]) if name != OTHER]
+        page = render_template("structures.html", view=self, largest=largest, script=script, data=data)
+        write_text(path, page)
+        return True
+
+    def show(self) -> Any:
+        """Return the view as a widget for notebooks.
+
+        Raises
+        ------
+        InputError
+            If chemiscope is not installed.
+        """
+        if not has_viewer():
+            raise InputError(f"the viewer of structures requires chemiscope: {VIEWER_REMEDY}")
+        import chemiscope  # noqa: PLC0415  (an extra, slow to import)
+
+        return chemiscope.show(**self._collect_arguments())
+
+    def _collect_arguments(self) -> dict[str, Any]:
+        """Collect the input of chemiscope: structures, properties, and the main components of their descriptors."""
+        import chemiscope  # noqa: PLC0415  (an extra, slow to import)
+
+        points = _compute_map(self.structures)
+        table = self.table.assign(**{"main component 1": points[:, 0], "main component 2": points[:, 1]})
+        columns = [name for name in table if not (_is_number(table[name]) and table[name].isna().all())]
+        settings = chemiscope.quick_settings(
+            x="main component 1", y="main component 2", map_color=_split_unit(self.colour)[0],
+            structure_settings={"unitCell": True, "bonds": False},
+        )  # fmt: skip
+        return {
+            "structures": [_simplify_structure(atoms) for atoms in self.structures],
+            "properties": dict(_make_property(str(name), table[name]) for name in columns),
+            "settings": settings,
+            "metadata": {"name": self.title},
+        }
+
+
+def select_view(
+    title: str, structures: Sequence[Atoms] | Dataset, table: pd.DataFrame, ranked: Mapping[str, str]
+) -> StructureView | None:
+    """Select the structures with the largest absolute values of each ranked column, and others evenly spaced.
+
+    Parameters
+    ----------
+    title : str
+    structures : sequence of ase.Atoms or Dataset
+        Only the selected ones are read.
+    table : DataFrame
+        A row for each structure, see `StructureView`.
+    ranked : mapping of str to str
+        Columns, most important first, with the reason why their largest values are shown. Columns without values are
+        omitted; the first one that has some colours the map.
+
+    Returns
+    -------
+    StructureView or None
+        None if there are fewer than three structures, or no ranked column has a value.
+    """
+    ranked = {name: reason for name, reason in ranked.items() if name in table and table[name].notna().any()}
+    if len(table) < MIN_MAPPED_STRUCTURES or not ranked:
+        return None
+    reasons: dict[int, str] = {}
+    for name, reason in ranked.items():
+        largest = np.argsort(-table[name].abs().fillna(-1).to_numpy(), kind="stable")[:N_LARGEST]
+        for position in largest.tolist():
+            reasons.setdefault(position, reason)
+    for position in np.unique(np.linspace(0, len(table) - 1, MAX_STRUCTURES).astype(int)).tolist():
+        reasons.setdefault(position, OTHER)
+    selected: list[Atoms] = []
+    positions: list[int] = []
+    for position in list(reasons)[:MAX_STRUCTURES]:
+        atoms = structures[position]
+        if sum(map(len, selected)) + len(atoms) > MAX_ATOMS:
+            break
+        selected.append(atoms)
+        positions.append(position)
+    shown = table.iloc[positions].assign(**{REASON_COLUMN: [reasons[position] for position in positions]})
+    return StructureView(title, selected, shown.reset_index(drop=True), next(iter(ranked)))
+
+
+def has_viewer() -> bool:
+    """Return whether chemiscope, which draws the map and the structures, is installed."""
+    return find_spec("chemiscope") is not None
+
+
+def _compute_map(structures: Sequence[Atoms]) -> Array:
+    """Compute the two main components of the mean descriptors of the structures, ``(n, 2)``."""
+    return embed_by_pca(tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))))
+
+
+def _simplify_structure(atoms: Atoms) -> Atoms:
+    """Copy what is drawn, with rounded positions, which halve the page."""
+    positions, cell = (np.round(values, POSITION_DIGITS) for values in (atoms.positions, atoms.cell[:]))
+    return Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc)
+
+
+def _is_number(column: "pd.Series[Any]") -> bool:
+    """Return whether a column contains numbers instead of text."""
+    return bool(pd.api.types.is_numeric_dtype(column.dtype))
+
+
+def _make_property(name: str, column: "pd.Series[Any]") -> tuple[str, dict[str, Any]]:
+    """Make a property of chemiscope from a column: its name, values and unit."""
+    label, unit = _split_unit(name)
+    values: Any = column.to_numpy(dtype=float) if _is_number(column) else column.astype(str).tolist()
+    return label, {"target": "structure", "values": values, **({"units": unit} if unit else {})}
+
+
+def _split_unit(name: str) -> tuple[str, str]:
+    label, bracket, unit = name.rpartition(" (")
+    return (label, unit.removesuffix(")")) if bracket else (name, "")
