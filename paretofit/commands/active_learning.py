@@ -88,10 +88,10 @@ class LearnResult:
             *errors,
             "selected",
         ]
-        renamed = self.iterations.reindex(columns=columns).rename(columns=errors)
-        table = renamed.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
+        table = self.iterations.reindex(columns=columns).rename(columns=errors)
+        lines = table.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
         title = "errors on the test set of the first iteration, weighted as in the training; meV/atom, meV/Å, GPa"
-        return "\n".join([title, table, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
+        return "\n".join([title, lines, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
 
 
 def load_learn_study(path: Path | str) -> learning.LearnStudy:
@@ -173,11 +173,11 @@ def _build_loop(
     """Prepare the candidates and build the loop, after checking the input of all its stages."""
     folder, section = labeller.folder, settings.learning
 
-    def announce(message: str) -> None:
+    def report_message(message: str) -> None:
         log.info("%s", message)
         notify(message)
 
-    candidates = start_loop(settings, folder, labeller.context, announce)
+    candidates = start_loop(settings, folder, labeller.context, report_message)
     elements = collect_elements(candidates, folder)
     will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
@@ -186,7 +186,7 @@ def _build_loop(
     if section.explore.dispersion != "none":
         format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
     if note:
-        announce(note)
+        report_message(note)
     return learning.LearningLoop(
         folder,
         section,
@@ -196,7 +196,7 @@ def _build_loop(
         make_mean_descriptor(elements),
         max((int(atoms.info["config_id"]) for atoms in candidates), default=-1),
         labeller.context,
-        announce,
+        report_message,
     )
 
 
