@@ -63,7 +63,7 @@ def find_study_isolated_atoms(study: Study, levels: Sequence[str], dataset: Data
 
 
 def resolve_reference_energies(
-    study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], used: Dataset
+    study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], training_set: Dataset
 ) -> ReferenceEnergies:
     """Resolve the energies of free atoms at all levels of a study.
 
@@ -76,7 +76,7 @@ def resolve_reference_energies(
         All configurations.
     isolated_atoms : sequence of IsolatedAtom
         Isolated atoms in `dataset`.
-    used : Dataset
+    training_set : Dataset
         Training configurations with labels at all levels of the study.
 
     Raises
@@ -87,15 +87,15 @@ def resolve_reference_energies(
     setting, elements = study.reference_energies, study.basis.elements
     if not isinstance(setting, str):
         _check_names(study, dataset)
-    known = _read_known_energies(study, levels, dataset, isolated_atoms)
-    known_symbols = {symbol for by_element in known.values() for symbol in by_element}
+    known_energies = _read_known_energies(study, levels, dataset, isolated_atoms)
+    known_symbols = {symbol for by_element in known_energies.values() for symbol in by_element}
     if setting == "isolated" and (missing := [symbol for symbol in elements if symbol not in known_symbols]):
         raise InputError(
             f"'reference_energies: isolated' requires a labelled isolated atom of {list_first(missing, 5)} in "
             f"{dataset.path}, a single atom without images within {study.basis.cutoff:.4g} Å; label one, or give its "
             "energy"
         )
-    completed = {level: _complete_energies(level, known, used, levels) for level in levels}
+    completed = {level: _complete_energies(level, known_energies, training_set, levels) for level in levels}
     positions = np.array([atom.position for atom in isolated_atoms], dtype=int)
     if study.reference_configuration in dataset.ids[positions].tolist():
         raise InputError(

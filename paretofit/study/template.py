@@ -89,7 +89,7 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
     settings = infer_default_settings(data, 1 - Study.model_fields["split"].default.train_fraction)
     prepared, levels = _prepare(data, settings), settings["levels"]
     references = prepared.reference_energies
-    with prepared.dataset as used:
+    with prepared.dataset as labelled_dataset:
         return {
             **settings,
             "n": len(data),
@@ -97,15 +97,15 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
             "free_atoms": references.describe(levels[-1]) if references.isolated_atoms else "",
             "cutoff_reason": propose_cutoff(data)[1],
             "size_reason": SIZE_REASON,
-            "components": 3 * float(used.n_atoms.mean()),
+            "components": 3 * float(labelled_dataset.n_atoms.mean()),
             "sizes": _choose_subset_sizes(len(prepared.split.train)),
-            "cost": _describe_cost(used, levels),
+            "cost": _describe_cost(labelled_dataset, levels),
         }
 
 
-def _describe_cost(used: Dataset, levels: list[str]) -> dict[str, Any]:
+def _describe_cost(data: Dataset, levels: list[str]) -> dict[str, Any]:
     """Describe the cost of the labels that a study uses; empty if all of them have recorded seconds."""
-    seconds = {level: used.labels(level).seconds for level in levels}
+    seconds = {level: data.labels(level).seconds for level in levels}
     if all((values >= 0).all() for values in seconds.values()):
         return {}
     medians = {level: float(np.median(values[values > 0])) for level, values in seconds.items() if (values > 0).any()}
@@ -116,7 +116,7 @@ def _describe_cost(used: Dataset, levels: list[str]) -> dict[str, Any]:
             (medians[other] * 2.0 ** (k - levels.index(other)) for other in reversed(levels) if other in medians),
             10.0 * 2**k,
         )
-    counts = ", ".join(f"level {level} {int((values >= 0).sum())} of {len(used)}" for level, values in seconds.items())
+    counts = ", ".join(f"level {level} {int((values >= 0).sum())} of {len(data)}" for level, values in seconds.items())
     reason = f"Not all labels have recorded computing times ({counts}); medians are used."
     if not medians:
         reason = "The labels have no recorded computing times; the seconds below are made up."
