@@ -66,9 +66,9 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
             "files to 'learning.explore.start_structures', or increase 'learning.explore.max_atoms'"
         )
     inputs = [atoms for atoms in structures if is_always_training(atoms)]
-    input_volumes = {(atoms.info.get("input"), *atoms.pbc): _compute_volume(atoms) for atoms in inputs}
+    volumes = {(atoms.info.get("input"), *atoms.pbc): _compute_volume(atoms) for atoms in inputs}
     start_structures = [
-        atoms for atoms in small_structures if _is_near_input_volume(atoms, input_volumes)
+        atoms for atoms in small_structures if _is_near_input_volume(atoms, volumes)
     ] or small_structures
     notes = []
     for description, source, selected in (

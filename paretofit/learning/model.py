@@ -198,10 +198,9 @@ class SnapModel:
         description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows"
         if symbols := ", ".join(energies[level]):
             description += f", exact energies of free atoms of {symbols}"
-        cross_validation = cross_validation._replace(fold=fold)
         return TrainingResult(
             Committee(potential), offsets, description, configuration_weights=configuration_weights,
-            cross_validation=cross_validation,
+            cross_validation=cross_validation._replace(fold=fold),
         )  # fmt: skip
 
     def _build_committee(
