@@ -67,18 +67,16 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
         )
     inputs = [atoms for atoms in structures if is_always_training(atoms)]
     volumes = {(atoms.info.get("input"), *atoms.pbc): _compute_volume(atoms) for atoms in inputs}
-    start_structures = [
-        atoms for atoms in small_structures if _is_near_input_volume(atoms, volumes)
-    ] or small_structures
+    starts = [atoms for atoms in small_structures if _is_near_input_volume(atoms, volumes)] or small_structures
     notes = []
     for description, source, selected in (
         (f"more than {max_atoms} atoms ('learning.explore.max_atoms')", candidates, small_structures),
-        ("volumes far from the input's", small_structures, start_structures),
+        ("volumes far from the input's", small_structures, starts),
     ):
         strata = sorted({get_stratum(atoms) for atoms in source} - {get_stratum(atoms) for atoms in selected})
         names = ", ".join(" of ".join(filter(None, stratum)) or "structures" for stratum in strata)
         notes += [f"no dynamics starts from {names}: {description}"] if strata else []
-    return start_structures, "; ".join(notes)
+    return starts, "; ".join(notes)
 
 
 def _compute_volume(atoms: Atoms) -> float:
