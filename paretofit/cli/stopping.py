@@ -59,7 +59,7 @@ class VerbGroup(WorkflowGroup):
         except KeyboardInterrupt as error:
             warnings.simplefilter("ignore")  # joblib warns about the results that its stopped workers lost
             cause, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
-            message = f"{cause}; {_advise(ctx)}"
+            message = f"{cause}; {_get_advice(ctx)}"
         except MemoryError as error:
             reason = f" ({join_lines(error)})" if str(error) else ""
             code = 1
@@ -67,22 +67,22 @@ class VerbGroup(WorkflowGroup):
         except ImportError as error:
             if os.strerror(errno.EMFILE) not in str(error):
                 raise
-            code, message = 1, f"{join_lines(error)}; {ADVICE_BY_ERRNO[errno.EMFILE]}, then {_advise(ctx)}"
+            code, message = 1, f"{join_lines(error)}; {ADVICE_BY_ERRNO[errno.EMFILE]}, then {_get_advice(ctx)}"
         except OSError as error:
             log.info("stopped by an error of the operating system", exc_info=True)
-            code, message = 1, f"{describe_system_error(error)}, then {_advise(ctx)}"
-            if _concerns_output(error):
-                message = f"standard output cannot be written: {error.strerror}; redirect it, then {_advise(ctx)}"
+            code, message = 1, f"{describe_system_error(error)}, then {_get_advice(ctx)}"
+            if _redirect_failed_output(error):
+                message = f"standard output cannot be written: {error.strerror}; redirect it, then {_get_advice(ctx)}"
         else:
             return result
         typer.echo(f"paretofit: {message}", err=True)
         raise typer.Exit(code)
 
 
-def _concerns_output(error: OSError) -> bool:
-    """Return whether printing raised the error; if so, redirect standard output to the null device.
+def _redirect_failed_output(error: OSError) -> bool:
+    """Redirect standard output to the null device if printing raised the error; return whether it did.
 
-    Otherwise, Python would report the error a second time when it flushes standard output at exit.
+    Without the redirection, Python would report the error a second time when it flushes standard output at exit.
     """
     is_output = _name_raising_function(error.__traceback__) in {"echo", VerbGroup.invoke.__name__}
     if is_output:
@@ -90,7 +90,8 @@ def _concerns_output(error: OSError) -> bool:
     return is_output
 
 
-def _advise(ctx: Any) -> str:
+def _get_advice(ctx: Any) -> str:
+    """Return how to continue after the verb was stopped."""
     return RESUME_ADVICE.get(ctx.invoked_subcommand, RESTART_ADVICE)
 
 
@@ -108,6 +109,7 @@ def catch_sigterm() -> None:
 
 
 def _raise_discarded_stop(report: Callable[[Any], Any], unraisable: sys.UnraisableHookArgs) -> None:
+    """Raise a discarded stop again from a timer signal, after `STOP_RETRY_S`; report other exceptions."""
     stop = unraisable.exc_value
     if not isinstance(stop, KeyboardInterrupt):
         report(unraisable)
@@ -128,6 +130,7 @@ def _report_thread_exception(report: Callable[[Any], Any], arguments: threading.
 
 
 def _name_raising_function(trace: TracebackType | None) -> str:
+    """Return the name of the function that raised an exception; empty without a traceback."""
     return [frame.f_code.co_name for frame, _ in traceback.walk_tb(trace)][-1] if trace else ""
 
 

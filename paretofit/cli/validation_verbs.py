@@ -122,6 +122,7 @@ def _parse_triple(option: str, text: str, number_type: type[T]) -> tuple[T, T, T
 
 
 def _parse_energy(text: str) -> tuple[str, float]:
+    """Parse an element and its reference energy (eV per atom), such as "Ni=-4.45"."""
     symbol, _, energy = text.partition("=")
     try:
         return symbol.strip(), float(energy)

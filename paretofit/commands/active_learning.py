@@ -88,10 +88,11 @@ class LearnResult:
             *errors,
             "selected",
         ]
-        renamed = self.iterations.reindex(columns=columns).rename(columns=errors)
-        table = renamed.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
+        table = self.iterations.reindex(columns=columns).rename(columns=errors)
+        table_text = table.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
         title = "errors on the test set of the first iteration, weighted as in the training; meV/atom, meV/Å, GPa"
-        lines = [title, table, f"ended: {self.stop_reason}", f"page: {self.report}", f"potential: {self.potential}"]
+        paths = [f"page: {self.report}", f"potential: {self.potential}"]
+        lines = [title, table_text, f"ended: {self.stop_reason}", *paths]
         records = list(learning.LearnFolder(self.folder).read_records("train"))
         if records:
             lines += filter(None, [learning.describe_progress(records)])
@@ -178,11 +179,11 @@ def _build_loop(
     """Prepare the candidates and build the loop, after checking the input of all its stages."""
     folder, section = labeller.folder, settings.learning
 
-    def announce(message: str) -> None:
+    def report_message(message: str) -> None:
         log.info("%s", message)
         notify(message)
 
-    candidates = start_loop(settings, folder, labeller.context, announce)
+    candidates = start_loop(settings, folder, labeller.context, report_message)
     elements = collect_elements(candidates, folder)
     will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
@@ -191,7 +192,7 @@ def _build_loop(
     if section.explore.dispersion != "none":
         format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
     if note:
-        announce(note)
+        report_message(note)
     return learning.LearningLoop(
         folder,
         section,
@@ -201,7 +202,7 @@ def _build_loop(
         make_mean_descriptor(elements),
         max((int(atoms.info["config_id"]) for atoms in candidates), default=-1),
         labeller.context,
-        announce,
+        report_message,
     )
 
 

@@ -108,24 +108,24 @@ def augment_study(
     structures, names, notes = _read_inputs(settings)
     elements = _collect_elements(structures, settings)
     compute_descriptors = make_mean_descriptor(elements)
-    compute_force = _make_force_function(settings, elements, structures, names)
+    compute_max_force = _make_force_function(settings, elements, structures, names)
     candidates, context = Candidates(), RunContext(progress=progress)
     if structures and settings.n_candidates:
         states = generate_candidates(
-            structures, names, settings, compute_descriptors=compute_descriptors, compute_max_force=compute_force
+            structures, names, settings, compute_descriptors=compute_descriptors, compute_max_force=compute_max_force
         )
         for candidates in context.track(states, settings.n_candidates, "candidates"):  # noqa: B007  (the last has all)
             pass
-    gains = _add_entropy_candidates(settings, candidates, compute_force, context)
+    gain_table = _add_entropy_candidates(settings, candidates, compute_max_force, context)
     if not candidates.structures:
         raise InputError("no candidate passed the filters; check 'augmentation.filters' and the structures")
     write_structures(settings.output, candidates.structures)
-    _write_counts(settings, candidates, gains)
+    _write_counts(settings, candidates, gain_table)
     figure_paths: list[Path] = []
     if figures:
-        table = tabulate_candidates(candidates.structures, compute_descriptors)
-        figure_paths = save_candidate_figures(table, add_suffix(settings.output, FIGURES_SUFFIX))
-    return AugmentResult(settings.output, settings.n_candidates, figure_paths, candidates, gains, notes)
+        candidate_table = tabulate_candidates(candidates.structures, compute_descriptors)
+        figure_paths = save_candidate_figures(candidate_table, add_suffix(settings.output, FIGURES_SUFFIX))
+    return AugmentResult(settings.output, settings.n_candidates, figure_paths, candidates, gain_table, notes)
 
 
 def _check_outputs(settings: AugmentSettings, overwrite: bool) -> None:
@@ -250,10 +250,10 @@ def _add_entropy_candidates(
     candidate_filter = CandidateFilter(
         settings.filters, entropy.n_atoms_range[1], None, compute_force, candidates.rejected
     )
-    generated: Iterable[GeneratedConfiguration] = maximise_entropy(
+    configurations: Iterable[GeneratedConfiguration] = maximise_entropy(
         entropy, lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
     )
-    for result in context.track(_drop_entropy_losses(generated, candidates), entropy.count, "entropy"):
+    for result in context.track(_drop_entropy_losses(configurations, candidates), entropy.count, "entropy"):
         if candidate_filter.accept(result.atoms, "entropy"):
             config_id = len(candidates.structures)
             result.atoms.info = {
@@ -280,7 +280,7 @@ def _drop_entropy_losses(
             candidates.rejected["entropy", "would lower the entropy of the set"] += 1
 
 
-def _write_counts(settings: AugmentSettings, candidates: Candidates, gains: pd.DataFrame) -> None:
+def _write_counts(settings: AugmentSettings, candidates: Candidates, gain_table: pd.DataFrame) -> None:
     """Write counts, rejections, settings, and gains in entropy to files next to the output."""
     record = {
         "candidates": dict(_count_kinds(candidates)),
@@ -291,5 +291,5 @@ def _write_counts(settings: AugmentSettings, candidates: Candidates, gains: pd.D
     }
     counts_suffix, entropy_suffix = OUTPUT_SUFFIXES
     write_text(add_suffix(settings.output, counts_suffix), json.dumps(record, indent=1) + "\n")
-    if len(gains):
-        write_csv(gains, add_suffix(settings.output, entropy_suffix))
+    if len(gain_table):
+        write_csv(gain_table, add_suffix(settings.output, entropy_suffix))

@@ -193,8 +193,8 @@ def explore_dynamics(
     partial_folder = (folder / PARTIAL_FOLDER).absolute()
     committee = learning.Committee(model)
     engine = committee.build_md_engine(None, partial_folder / "potential")
-    inputs = hash_json([seed, [format_extxyz(atoms) for atoms in starts], _hash_committee(Path(potential))])
-    monitor = learning.FrameMonitor.for_potential(model, stop_errors, inputs)
+    digest = hash_json([seed, [format_extxyz(atoms) for atoms in starts], _hash_committee(Path(potential))])
+    monitor = learning.FrameMonitor.for_potential(model, stop_errors, digest)
     runs = learning.plan_runs(starts, settings, np.random.default_rng(seed))
     context = RunContext(jobs, progress)
     records = learning.run_trajectories(runs, engine, settings, committee, partial_folder, 0, context, monitor)
@@ -268,16 +268,16 @@ def _read_start_structures(
     for k, atoms in enumerate(structures):
         atoms.info["config_id"] = k
         atoms.calc = None
-    movable = [atoms for atoms in structures if len(atoms) > 1]
-    if not movable:
+    starts = [atoms for atoms in structures if len(atoms) > 1]
+    if not starts:
         raise InputError(
             f"no structure of {', '.join(map(str, paths)) or 'the command'} has at least two atoms, so that nothing "
             "can move; repeat the cell, or specify other structures"
         )
-    if len(movable) < len(structures):
-        notes.append(f"{len(structures) - len(movable)} of {len(structures)} structures have one atom and are skipped")
-    starts, note = learning.select_start_structures(movable, None)
-    return starts, names, [*notes, *([note] if note else [])]
+    if len(starts) < len(structures):
+        notes.append(f"{len(structures) - len(starts)} of {len(structures)} structures have one atom and are skipped")
+    start_structures, note = learning.select_start_structures(starts, None)
+    return start_structures, names, [*notes, *([note] if note else [])]
 
 
 def _hash_committee(path: Path) -> dict[str, str]:
@@ -310,7 +310,7 @@ def _tabulate_frames(
     table = pd.DataFrame(rows, columns=None if rows else ["trajectory", "start", "time_ps"])
     columns = {name: "extrapolation_grade" if name == "grade" else f"{name}_expected" for name in limits}
     above = [[name for name, column in columns.items() if row.get(column, 0.0) > limits[name]] for row in rows]
-    table["above"] = [" ".join(exceeded) for exceeded in above]
+    table["above"] = [" ".join(limit_names) for limit_names in above]
     return table
 
 
@@ -328,9 +328,9 @@ def _tabulate_trajectories(
             "picoseconds": record["picoseconds"],
             "frames": record["frames"],
         }
-        own_frames = frames[frames["trajectory"] == record["number"]]
+        trajectory_frames = frames[frames["trajectory"] == record["number"]]
         for column, name in (("extrapolation_grade", "grade"), ("energy_expected",) * 2, ("force_expected",) * 2):
-            row[name] = own_frames[column].max() if column in own_frames else float("nan")
+            row[name] = trajectory_frames[column].max() if column in trajectory_frames else float("nan")
         rows.append({**row, "ended": record["reason"]})
     return pd.DataFrame(rows)
 
@@ -360,9 +360,9 @@ def _describe_limit(name: str, limit: float) -> str:
 def _write_exploration(result: Exploration, frames: Sequence[Atoms]) -> None:
     """Write the frames and tables; an earlier file of extrapolating frames is removed if there are none."""
     learning.write_frames(result.folder / FRAMES_FILE, frames)
-    extrapolating = [atoms for atoms, above in zip(frames, result.frames["above"], strict=True) if above]
-    if extrapolating:
-        learning.write_frames(result.folder / EXTRAPOLATING_FILE, extrapolating)
+    extrapolating_frames = [atoms for atoms, above in zip(frames, result.frames["above"], strict=True) if above]
+    if extrapolating_frames:
+        learning.write_frames(result.folder / EXTRAPOLATING_FILE, extrapolating_frames)
     else:
         remove_file(result.folder / EXTRAPOLATING_FILE)
     for name, table in zip(TABLES, (result.frames, result.trajectories), strict=True):

@@ -152,12 +152,12 @@ def _use_design(
     prepared: PreparedStudy, path: Path, keep: bool, context: RunContext, *, overwrite: bool
 ) -> Iterator[DesignMatrix]:
     """Yield the labelled design matrix; remove its file at the end, unless it existed before or is to be kept."""
-    is_kept = keep or path.exists()
+    keep_file = keep or path.exists()
     try:
         design = load_or_compute_design(prepared.dataset, prepared.study.basis, path, context, overwrite=overwrite)
         yield design.with_labels(prepared.dataset, prepared.study.levels)
     finally:
-        if not is_kept:
+        if not keep_file:
             remove_file(path)
 
 
@@ -178,16 +178,16 @@ def _compute_errors(
 ) -> dict[str, float]:
     """Compute root mean square errors of energies per atom (meV) and forces (meV/Å) in one pass over the rows."""
     sets = dict(zip(SETS, (prepared.split.train, prepared.split.test), strict=True))
-    squares = {(name, kind): [0.0, 0] for name in sets for kind in (RowKind.ENERGY, RowKind.FORCE)}
+    totals = {(name, kind): [0.0, 0] for name in sets for kind in (RowKind.ENERGY, RowKind.FORCE)}
     for window, rows in design.iterate_blocks():
-        squared = (rows[:, : len(coefficients)] @ coefficients - design.targets[level][window]) ** 2
-        for (name, kind), total in squares.items():
+        squared_errors = (rows[:, : len(coefficients)] @ coefficients - design.targets[level][window]) ** 2
+        for (name, kind), total in totals.items():
             is_in_set = np.isin(design.configuration[window], sets[name]) & (design.kind[window] == kind)
-            total[0] += float(squared[is_in_set].sum())
+            total[0] += float(squared_errors[is_in_set].sum())
             total[1] += int(is_in_set.sum())
     return {
         f"{name} {kind.name.lower()}": MILLI * float(np.sqrt(total / count)) if count else float("nan")
-        for (name, kind), (total, count) in squares.items()
+        for (name, kind), (total, count) in totals.items()
     }
 
 
@@ -201,9 +201,9 @@ def _compute_stress_errors(
     calculator = None
     for name, positions in zip(SETS, (prepared.split.train, prepared.split.test), strict=True):
         labelled = positions[np.isfinite(stresses[positions]).all(axis=1)]
-        chosen = labelled[select_evenly_spaced(len(labelled), MAX_STRESS_STRUCTURES)] if len(labelled) else labelled
+        sample = labelled[select_evenly_spaced(len(labelled), MAX_STRESS_STRUCTURES)] if len(labelled) else labelled
         residuals = []
-        for atoms, label in zip(dataset.select(chosen), stresses[chosen], strict=True):
+        for atoms, label in zip(dataset.select(sample), stresses[sample], strict=True):
             if atoms.pbc.all():
                 calculator = calculator or potential.without_uncertainty().create_calculator()
                 atoms.calc = calculator

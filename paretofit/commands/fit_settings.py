@@ -114,8 +114,8 @@ def _assign_level(setting: Any, reference_level: str) -> Any:
     """Assign energies of free atoms without a level to the reference level of the study, whichever level is fitted."""
     if isinstance(setting, str):
         return setting
-    by_level = {key: item for key, item in setting.items() if isinstance(item, Mapping)}
-    return {**by_level, reference_level: select_level_energies(setting, reference_level, reference_level)}
+    energies_by_level = {key: item for key, item in setting.items() if isinstance(item, Mapping)}
+    return {**energies_by_level, reference_level: select_level_energies(setting, reference_level, reference_level)}
 
 
 def _override_split(split: dict[str, Any], options: FitOptions) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def fit_fitsnap(
     name = _get_potential_name(settings)
     potentials.check_potential_name(name)
     check_new_paths(_list_outputs(folder, settings), overwrite=overwrite)
-    basis = _make_basis(settings)
+    basis = _build_basis(settings)
     context, journal = RunContext(jobs, progress), folder / JOURNAL_FILE
     grouped, notes = fitsnap_rows.read_grouped_structures(settings)
     notes += fitsnap_rows.check_fitted_elements(settings, grouped)
@@ -158,7 +158,7 @@ def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, uns
     return lines
 
 
-def _make_basis(settings: fitsnap.FitsnapInput) -> SnapBasis:
+def _build_basis(settings: fitsnap.FitsnapInput) -> SnapBasis:
     section = settings.bispectrum
     if section.switchinnerflag:
         raise InputError(f"{settings.path}: [BISPECTRUM] 'switchinnerflag' is not supported; set it to 0")
@@ -181,10 +181,10 @@ def count_constant_columns(settings: fitsnap.FitsnapInput) -> int:
 
 
 def _fit_rows(rows: fitsnap.FitRows, settings: fitsnap.FitsnapInput) -> np.ndarray:
-    train, n_constant = rows.is_training, count_constant_columns(settings)
+    is_training, n_constant = rows.is_training, count_constant_columns(settings)
     X, y, weight, kind = rows.X[:, n_constant:], rows.y, rows.weight, rows.kind
-    if not train.all():  # a selection copies the rows, which may have gigabytes
-        X, y, weight, kind = X[train], y[train], weight[train], kind[train]
+    if not is_training.all():  # a selection copies the rows, which may have gigabytes
+        X, y, weight, kind = X[is_training], y[is_training], weight[is_training], kind[is_training]
     if settings.solver.name == "RIDGE":
         penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])  # rows whose squares sum to alpha |b|²
         X, y = np.vstack([X, penalty]), np.concatenate([y, np.zeros(X.shape[1])])

@@ -119,8 +119,8 @@ class DesignFit:
     ) -> potentials.LinearPotential:
         """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set."""
         dataset, split = self.prepared.dataset, self.prepared.split
-        columns = self.design.count_columns_up_to(self.twojmax)
-        parts = potentials.partition_training_rows(self.design, self.level, self.training_set, columns)
+        n_columns = self.design.count_columns_up_to(self.twojmax)
+        parts = potentials.partition_training_rows(self.design, self.level, self.training_set, n_columns)
         rng = np.random.default_rng([settings.seed, 0])
         groups, row_weights = split.groups[self.training_set], np.array([*self.weights, 1.0])
         fit = CommitteeFit.from_parts(parts, groups, row_weights, rng, threads=context.jobs)

@@ -201,12 +201,12 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
         open_label_journal(folder) as journal,
         use_cluster(settings.cluster, context.jobs, folder),
     ):
-        cheapest = choose_probe_labels(_compute_terms(plan.tasks, settings), MAX_PROBES, MAX_PROBE_SECONDS)
-        tasks = [plan.tasks[k] for k in cheapest[: max(3, len(plan.tasks) // 4)]]  # at most a quarter, or three
-        probes = LabelPlan(plan.collected_data, tasks, plan.finished_records, plan.task_keys)
-        tracker = CostTracker(_estimate_seconds(probes, settings), context.jobs)
-        results = compute_labels(probes, settings.labelling, journal, folder, context.jobs)
-        for _ in _track_cost(results, probes, tracker, context):
+        indices = choose_probe_labels(_compute_terms(plan.tasks, settings), MAX_PROBES, MAX_PROBE_SECONDS)
+        tasks = [plan.tasks[k] for k in indices[: max(3, len(plan.tasks) // 4)]]  # at most a quarter, or three
+        probe_plan = LabelPlan(plan.collected_data, tasks, plan.finished_records, plan.task_keys)
+        tracker = CostTracker(_estimate_seconds(probe_plan, settings), context.jobs)
+        results = compute_labels(probe_plan, settings.labelling, journal, folder, context.jobs)
+        for _ in _track_cost(results, probe_plan, tracker, context):
             pass
 
 
@@ -293,10 +293,10 @@ def read_label_outputs(
         for record in records:
             journal.append(record)
             plan.finished_records[record["key"]] = record
-        remaining = _write_dataset(settings, plan.finished_records, require_engine=False)
+        remaining_plan = _write_dataset(settings, plan.finished_records, require_engine=False)
     seconds = sum(record["seconds"] or 0.0 for record in records)
     n_failed = sum(record["status"] == "failed" for record in records)
-    return _make_result(settings, folder, remaining, len(records), n_failed, seconds)
+    return _make_result(settings, folder, remaining_plan, len(records), n_failed, seconds)
 
 
 def _make_result(

@@ -46,14 +46,14 @@ def start_loop(
     path = folder.path / CANDIDATES_FILE
     _write_or_check_candidates(settings, folder, path, context, notify)
     candidates = load_frames(path, RESTART_ADVICE)
-    iteration, count = folder.iteration(1), settings.learning.n_initial
+    iteration, n_initial = folder.iteration(1), settings.learning.n_initial
     if iteration.read_record("label") is None:
         has_labels = settings.dataset is not None
-        initial = [atoms for atoms in candidates if not has_labels or atoms.info.get(ABOVE_KEY, "unknown")]
-        if count is not None and count < len(initial):
+        structures = [atoms for atoms in candidates if not has_labels or atoms.info.get(ABOVE_KEY, "unknown")]
+        if n_initial is not None and n_initial < len(structures):
             rng = np.random.default_rng([settings.learning.seed, 0, 5])
-            initial = [initial[k] for k in np.sort(rng.permutation(len(initial))[:count])]
-        write_frames(iteration.structures, initial)
+            structures = [structures[k] for k in np.sort(rng.permutation(len(structures))[:n_initial])]
+        write_frames(iteration.structures, structures)
     return candidates
 
 
@@ -146,9 +146,9 @@ def _explore_first(
             f"'learning.initial_potential' supports only {', '.join(potential.elements)}; the structures contain "
             f"{foreign_elements[0]}"
         )
-    starts = load_start_structures(settings, candidates, folder, elements)
+    start_structures = load_start_structures(settings, candidates, folder, elements)
     frames, message = explore_with_initial_potential(
-        potential, candidates, starts, settings, folder.path / "initial", first_id, context
+        potential, candidates, start_structures, settings, folder.path / "initial", first_id, context
     )
     notify(f"initial exploration: {message}")
     return frames

@@ -70,19 +70,19 @@ def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: b
     grid = replace(prepared.grid, leave_one_out=True, ridge=[0.0], sampling_methods=["random"], repetitions=1)
     engine = make_engine(data, grid, "fast", jobs=jobs)
     table = _compute_errors(data, grid, engine)
-    best = _select_best(table)
-    ratio, force_weight = float(best["w_energy"] / best["w_force"]), float(best["w_force"])
+    best_setting = _select_best(table)
+    ratio, force_weight = float(best_setting["w_energy"] / best_setting["w_force"]), float(best_setting["w_force"])
     factors = [1 / WEIGHT_REFINEMENT, 1.0, WEIGHT_REFINEMENT] if len(grid.weights) > 1 else [1.0]
     weights = [(float(f"{force_weight * ratio * factor:.4g}"), force_weight) for factor in factors]
     ridge = RIDGE_CANDIDATES if with_ridge else [0.0]
-    refined_grid = replace(grid, twojmax=[int(best["twojmax"])], weights=weights, ridge=ridge)
-    is_determined = np.isfinite(best[["loo_energy", "loo_force"]].to_numpy(dtype=float)).all()
+    refined_grid = replace(grid, twojmax=[int(best_setting["twojmax"])], weights=weights, ridge=ridge)
+    is_determined = np.isfinite(best_setting[["loo_energy", "loo_force"]].to_numpy(dtype=float)).all()
     if is_determined and refined_grid.count_fits() > 1:
-        refined = _compute_errors(data, refined_grid, engine)
-        table, best = pd.concat([table, refined], ignore_index=True), _select_best(refined)
-    chosen_weights = float(best["w_energy"]), float(best["w_force"])
-    errors = float(best["loo_energy"]), float(best["loo_force"])
-    return ModelChoice(int(best["twojmax"]), chosen_weights, float(best["ridge"]), *errors, table)
+        refined_table = _compute_errors(data, refined_grid, engine)
+        table, best_setting = pd.concat([table, refined_table], ignore_index=True), _select_best(refined_table)
+    chosen_weights = float(best_setting["w_energy"]), float(best_setting["w_force"])
+    errors = float(best_setting["loo_energy"]), float(best_setting["loo_force"])
+    return ModelChoice(int(best_setting["twojmax"]), chosen_weights, float(best_setting["ridge"]), *errors, table)
 
 
 def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine | PlainEngine) -> pd.DataFrame:
@@ -97,12 +97,12 @@ def _select_best(table: pd.DataFrame) -> pd.Series:
 
     If no errors are determined, select the middle one of the settings with the smallest 2Jmax.
     """
-    product = (table["loo_energy"] * table["loo_force"]).where(np.isfinite)
-    if not product.notna().any():
-        smallest = table[table["twojmax"] == table["twojmax"].min()]
-        return cast("pd.Series", smallest.iloc[len(smallest) // 2])
+    error_products = (table["loo_energy"] * table["loo_force"]).where(np.isfinite)
+    if not error_products.notna().any():
+        smallest_models = table[table["twojmax"] == table["twojmax"].min()]
+        return cast("pd.Series", smallest_models.iloc[len(smallest_models) // 2])
     best, lowest = -1, np.inf
-    for _, products in sorted(product.dropna().groupby(table["twojmax"])):
+    for _, products in sorted(error_products.dropna().groupby(table["twojmax"])):
         position = products.index.tolist()[int(products.argmin())]
         if best < 0 or products.min() <= MAX_ERROR_RATIO**2 * lowest:  # product: square of the geometric mean
             best, lowest = position, float(products.min())

@@ -91,12 +91,12 @@ def analyse_published_tables(
     outputs = ([] if out is None else [out]), ([] if figures_folder is None else [figures_folder])
     check_new_paths(*outputs, overwrite=overwrite)
     results = read_published(paths, cost_per_configuration)
-    grouped = results.groupby(FIT_COLUMNS, sort=True)
-    table = grouped[[*ERROR_COLUMNS, "label_seconds"]].median()
-    table["n_repeats"] = grouped["repeat"].nunique()
-    table = table.reset_index()
-    front = pareto_front(table, list(minimize) or OBJECTIVES, drop_missing=True).reset_index(drop=True)
-    study = PublishedStudy(results, table, front)
+    groups = results.groupby(FIT_COLUMNS, sort=True)
+    medians = groups[[*ERROR_COLUMNS, "label_seconds"]].median()
+    medians["n_repeats"] = groups["repeat"].nunique()
+    medians = medians.reset_index()
+    front = pareto_front(medians, list(minimize) or OBJECTIVES, drop_missing=True).reset_index(drop=True)
+    study = PublishedStudy(results, medians, front)
     if out is not None:
         write_csv(front, out)
     if figures_folder is not None:

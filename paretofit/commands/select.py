@@ -149,8 +149,8 @@ def _load_candidates(
     structures, notes = read_structures(Path(candidates))
     labelled = read_structures(Path(already_labelled))[0] if already_labelled is not None else []
     labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled}
-    unlabelled = [atoms for atoms in structures if fingerprint_geometry(atoms) not in labelled_geometries]
-    return unlabelled, labelled, len(structures) - len(unlabelled), notes
+    unlabelled_structures = [atoms for atoms in structures if fingerprint_geometry(atoms) not in labelled_geometries]
+    return unlabelled_structures, labelled, len(structures) - len(unlabelled_structures), notes
 
 
 def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
@@ -285,13 +285,13 @@ def _tabulate_scores(structures: Sequence[Atoms], selected_positions: Array, sco
 def _write_selection(
     output: Path, structures: Sequence[Atoms], selected_positions: Array, table: pd.DataFrame, method: str
 ) -> None:
-    ranked = []
+    ranked_structures = []
     for rank, position in enumerate(selected_positions.tolist(), start=1):
         atoms = structures[position].copy()
         score = float(table["score"].iloc[position])
         atoms.info |= {"selected_by": method, "selected_rank": rank, "selected_score": score}
-        ranked.append(atoms)
-    write_structures(output, ranked)
+        ranked_structures.append(atoms)
+    write_structures(output, ranked_structures)
     write_csv(table, add_suffix(output, SCORES_SUFFIX))
 
 

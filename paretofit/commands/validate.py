@@ -166,11 +166,11 @@ def _load_structures(
 def _orient_structure(atoms: Atoms, name: str) -> Atoms:
     """Check the periodic directions of a structure, and put them first; see `validation.orient_structure`."""
     try:
-        oriented = validation.orient_structure(atoms)
+        oriented_structure = validation.orient_structure(atoms)
     except validation.PropertyError as error:
         raise InputError(f"structure '{name}' cannot be used: {error}; correct its cell") from error
-    check_empty_space(oriented, f"structure '{name}'")
-    return oriented
+    check_empty_space(oriented_structure, f"structure '{name}'")
+    return oriented_structure
 
 
 def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[validation.PotentialSpec]) -> None:

@@ -131,18 +131,18 @@ def _relax_structures(
     """
     dependent_tasks = [task for task in tasks if task.name not in validation.PROPERTIES_WITHOUT_RELAXATION]
     keys = list(dict.fromkeys((task.structure, task.potential_index) for task in dependent_tasks))
-    relaxed = map_with_journal(context, partial(_relax_or_explain, plan), keys, "relaxations", journal, digest)
-    return dict(zip(keys, map(validation.unpack_structure, relaxed), strict=True))
+    packed_structures = map_with_journal(context, partial(_relax_structure, plan), keys, "relaxations", journal, digest)
+    return dict(zip(keys, map(validation.unpack_structure, packed_structures), strict=True))
 
 
-def _relax_or_explain(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]:
+def _relax_structure(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]:
     """Relax a structure in a worker process; return it, or the reason why properties that need it fail, as arrays."""
-    structure, k = key
+    structure, potential_index = key
     try:
-        relaxed = validation.relax_crystal(plan.potentials[k], plan.structures[structure])
+        relaxed_structure = validation.relax_crystal(plan.potentials[potential_index], plan.structures[structure])
     except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
         return validation.pack_structure(f"the relaxation failed: {validation.describe_error(error)}")
-    return validation.pack_structure(relaxed)
+    return validation.pack_structure(relaxed_structure)
 
 
 def _measure(plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | str], task: PropertyTask) -> list[Array]:

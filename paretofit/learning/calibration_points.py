@@ -8,7 +8,6 @@ predicted by the committee that chose them (`NEW_BATCH`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,25 +26,32 @@ POINT_COLUMNS = ["id", "config_type", "input", "iteration", "of"]
 VALUE_COLUMNS = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("std", "committee_error")]
 
 
-def describe_configurations(data: TrainingData, weights: Array | float = 1.0) -> pd.DataFrame:
-    """Tabulate ``id, set, iteration, level, config_type, input, weight`` of the labelled configurations."""
-    infos = data.dataset.info_records
+def tabulate_configurations(data: TrainingData, weights: Array | float = 1.0) -> pd.DataFrame:
+    """Tabulate ``id, set, iteration, level, config_type, input, weight`` of the labelled configurations.
+
+    Parameters
+    ----------
+    data : TrainingData
+    weights : (n,) float64 or float
+        Row weights of the configurations in the training.
+    """
+    info_records = data.dataset.info_records
     return pd.DataFrame({
         "id": data.dataset.ids,
         "set": data.sets,
         "iteration": data.iteration,
         "level": data.level,
-        "config_type": [str(info.get("config_type", "")) for info in infos],
-        "input": [str(info.get("input", "")) for info in infos],
+        "config_type": [str(info.get("config_type", "")) for info in info_records],
+        "input": [str(info.get("input", "")) for info in info_records],
         "weight": weights,
     })  # fmt: skip
 
 
 def evaluate_batch(
     committee: Committee,
-    previous: IterationFolder,
+    previous_iteration: IterationFolder,
     labelled: LabelledStructures,
-    records: pd.DataFrame,
+    configuration_table: pd.DataFrame,
     context: RunContext,
 ) -> pd.DataFrame:
     """Compare the errors that were predicted for the newly labelled frames with their true errors.
@@ -54,12 +60,12 @@ def evaluate_batch(
     ----------
     committee : Committee
         Committee that chose the frames; it was not trained on them.
-    previous : IterationFolder
+    previous_iteration : IterationFolder
         Folder of the iteration that chose the frames; its ``frames.csv`` contains the predicted errors.
     labelled : LabelledStructures
         The frames with their labels.
-    records : DataFrame
-        Rows of `describe_configurations` for these frames.
+    configuration_table : DataFrame
+        Rows of `tabulate_configurations` for these frames.
     context : RunContext
 
     Returns
@@ -68,9 +74,10 @@ def evaluate_batch(
         Columns of `CommitteeErrors.table`, and for each property ``*_expected`` and ``*_bound`` (predicted error and
         its upper bound); NaN if unknown, or if only a part of the frame was labelled.
     """
-    table = evaluate_committee(committee, labelled, records, context).table
+    table = evaluate_committee(committee, labelled, configuration_table, context).table
     names = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("expected", "bound")]
-    frames = pd.read_csv(previous.path / "frames.csv") if (previous.path / "frames.csv").is_file() else pd.DataFrame()
+    path = previous_iteration.path / "frames.csv"
+    frames = pd.read_csv(path) if path.is_file() else pd.DataFrame()
     if "config_id" not in frames:
         return table.assign(**dict.fromkeys(names, np.nan))
     # errors were predicted for whole frames, and do not apply to a part that was cut out of one
@@ -80,7 +87,14 @@ def evaluate_batch(
 
 
 def summarise_batch(batch: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Summarise a batch by property: median of true / predicted error, share below the bound, number of labels."""
+    """Summarise the table of `evaluate_batch` by property; properties without labels or predicted errors are omitted.
+
+    Returns
+    -------
+    dict of str to dict
+        By property: ``ratio`` (median of true / predicted error), ``inside`` (fraction of the errors below their
+        bounds) and ``labels`` (number of configurations with a label).
+    """
     summary = {}
     for name in PROPERTIES:
         rows = batch[batch[f"{name}_committee_error"].notna() & batch[f"{name}_expected"].gt(0)]
@@ -135,13 +149,13 @@ def collect_points(
         ``source, id, config_type, input, iteration, of`` (iteration of the committee), ``*_std, *_committee_error``.
     """
     table = errors.table.assign(of=k)
-    parts = {HELD_OUT: [table[table["set"] != TRAIN]], CROSS_VALIDATION: [], NEW_BATCH: list(_read_batches(folder, k))}
+    tables = {HELD_OUT: [table[table["set"] != TRAIN]], CROSS_VALIDATION: [], NEW_BATCH: list(_read_batches(folder, k))}
     if training.cross_validation is not None:
-        values = evaluate_cross_validation(training.cross_validation, labelled, context)
-        if len(values):
-            parts[CROSS_VALIDATION] = [table.loc[values.index, POINT_COLUMNS].join(values)]
+        fold_errors = evaluate_cross_validation(training.cross_validation, labelled, context)
+        if len(fold_errors):
+            tables[CROSS_VALIDATION] = [table.loc[fold_errors.index, POINT_COLUMNS].join(fold_errors)]
     columns = [*POINT_COLUMNS, *VALUE_COLUMNS]
-    rows = [part[columns].assign(source=source) for source, tables in parts.items() for part in tables if len(part)]
+    rows = [part[columns].assign(source=source) for source, parts in tables.items() for part in parts if len(part)]
     points = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*columns, "source"])
     return points[["source", *columns]]
 
@@ -161,6 +175,7 @@ def read_points(iteration: IterationFolder) -> pd.DataFrame:
 
 
 def _read_batches(folder: LearnFolder, k: int) -> Iterable[pd.DataFrame]:
+    """Yield the errors of the batches that were labelled in iterations up to `k`."""
     for number in folder.list_iterations():
         path = folder.iteration(number).path / "batch_errors.csv"
         if number <= k and path.is_file():
@@ -169,14 +184,12 @@ def _read_batches(folder: LearnFolder, k: int) -> Iterable[pd.DataFrame]:
 
 def format_test_errors(rmse: dict[str, dict[str, float]]) -> str:
     """Format the test errors, unweighted and weighted as in the training; name the properties without labels."""
-    parts: list[str] = []
-    missing: list[Any] = []
-    for name, values in rmse.items():
-        (parts if np.isfinite(values["value"]) else missing).append(
-            f"{name} {values['value']:.3g} ({values['weighted']:.3g} weighted) {UNITS[name]}"
-            if np.isfinite(values["value"])
-            else name
-        )
+    parts = [
+        f"{name} {errors['value']:.3g} ({errors['weighted']:.3g} weighted) {UNITS[name]}"
+        for name, errors in rmse.items()
+        if np.isfinite(errors["value"])
+    ]
+    missing = [name for name, errors in rmse.items() if not np.isfinite(errors["value"])]
     if not parts:
         return "no labels"
     return ", ".join(parts) + (f" (no labels of the {' and '.join(missing)})" if missing else "")

@@ -62,8 +62,8 @@ class _Comparison(NamedTuple):
 
     squared_errors: Array  # (n_members, 3), means over components
     counts: list[int]  # (3,) labelled components
-    spread: list[float]  # (3,) disagreements
-    error: list[float]  # (3,) root mean square errors of the mean prediction
+    disagreements: list[float]  # (3,) between the members
+    errors: list[float]  # (3,) root mean square errors of the mean prediction
 
     @property
     def committee_error(self) -> Array:
@@ -74,7 +74,7 @@ class _Comparison(NamedTuple):
 def evaluate_committee(
     committee: Committee,
     labelled: LabelledStructures,
-    records: pd.DataFrame,
+    configuration_table: pd.DataFrame,
     context: RunContext,
 ) -> CommitteeErrors:
     """Compute the errors of a committee on labelled structures.
@@ -84,7 +84,7 @@ def evaluate_committee(
     committee : Committee
     labelled : LabelledStructures
         Structures with labels on the energy scale of the best level.
-    records : DataFrame
+    configuration_table : DataFrame
         ``id, set, iteration`` of each structure, and ``weight`` if it is not 1.
     context : RunContext
     """
@@ -94,7 +94,7 @@ def evaluate_committee(
     n = len(comparisons)
     squared_errors = np.array([row.squared_errors for row in comparisons]).reshape(n, -1, len(PROPERTIES))
     counts = np.array([row.counts for row in comparisons]).reshape(n, len(PROPERTIES))
-    table = records.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in labelled.structures])
+    table = configuration_table.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in labelled.structures])
     table["periodic"] = [int(atoms.pbc.sum()) for atoms in labelled.structures]
     table["extrapolation_grade"] = [grade for _, grade, _ in results]
     _add_columns(table, comparisons)
@@ -141,9 +141,9 @@ def evaluate_cross_validation(
 def _add_columns(table: pd.DataFrame, comparisons: list[_Comparison]) -> pd.DataFrame:
     """Add the columns ``*_std``, ``*_committee_error`` and ``*_error`` to a table in place, and return the table."""
     for k, name in enumerate(PROPERTIES):
-        table[f"{name}_std"] = [row.spread[k] for row in comparisons]
+        table[f"{name}_std"] = [row.disagreements[k] for row in comparisons]
         table[f"{name}_committee_error"] = [row.committee_error[k] for row in comparisons]
-        table[f"{name}_error"] = [row.error[k] for row in comparisons]
+        table[f"{name}_error"] = [row.errors[k] for row in comparisons]
     return table
 
 
@@ -161,14 +161,15 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array, weights: 
         Weights of the rows of the configurations in the training.
     """
 
-    def average(squares: Array, factors: Array) -> Array:
+    def compute_rms(squares: Array, factors: Array) -> Array:
+        """Compute the root of the weighted mean of squares over the configurations."""
         totals = factors.sum(axis=0)
         mean_square = np.nansum(squares * factors, axis=0) / np.where(totals > 0, totals, 1.0)
         return np.where(totals > 0, np.sqrt(mean_square), np.nan)
 
-    member_rmse = average(squared_errors, counts[:, None, :])
+    member_rmse = compute_rms(squared_errors, counts[:, None, :])
     # weights multiply rows, so squared errors are multiplied by the squares of the weights
-    mean_rmse, weighted_rmse = (average(errors**2, factors) for factors in (counts, weights[:, None] ** 2 * counts))
+    mean_rmse, weighted_rmse = (compute_rms(errors**2, factors) for factors in (counts, weights[:, None] ** 2 * counts))
     return {
         name: {
             "value": float(mean_rmse[k]),
@@ -213,11 +214,11 @@ def _predict_and_compare(committee: LinearPotential, pair: tuple[Atoms, Structur
     return _compare(committee.predict(atoms), label, len(atoms))
 
 
-def _compare(members: Any, label: StructureLabels, n: int) -> _Comparison:
-    """Compare the predictions of the members for a structure of `n` atoms with its labels."""
-    predictions = (members.energy[:, None] / n, members.forces.reshape(len(members.forces), -1), members.stress)
-    targets = (np.atleast_1d(label.energy) / n, np.ravel(label.forces), np.ravel(label.stress))
-    squared_errors, counts, spread, error = [], [], [], []
+def _compare(members: Any, label: StructureLabels, n_atoms: int) -> _Comparison:
+    """Compare the predictions of the members for a structure of `n_atoms` atoms with its labels."""
+    predictions = (members.energy[:, None] / n_atoms, members.forces.reshape(len(members.forces), -1), members.stress)
+    targets = (np.atleast_1d(label.energy) / n_atoms, np.ravel(label.forces), np.ravel(label.stress))
+    squared_errors, counts, disagreements, errors = [], [], [], []
     for prediction, target, scale in zip(predictions, targets, SCALES, strict=True):
         is_finite = np.isfinite(prediction).all(axis=0)
         is_labelled = np.isfinite(target) & is_finite
@@ -226,7 +227,7 @@ def _compare(members: Any, label: StructureLabels, n: int) -> _Comparison:
         mean_deviation = deviation.mean(axis=0)
         counts.append(int(is_labelled.sum()))
         squared_errors.append((deviation**2).mean(axis=1) if has_label else np.full(len(prediction), np.nan))
-        error.append(float(np.sqrt(np.mean(mean_deviation**2))) if has_label else np.nan)
-        is_any = is_finite.any()
-        spread.append(scale * float(np.sqrt(prediction[:, is_finite].var(axis=0).mean())) if is_any else np.nan)
-    return _Comparison(np.transpose(squared_errors), counts, spread, error)
+        errors.append(float(np.sqrt(np.mean(mean_deviation**2))) if has_label else np.nan)
+        variances = prediction[:, is_finite].var(axis=0)
+        disagreements.append(scale * float(np.sqrt(variances.mean())) if variances.size else np.nan)
+    return _Comparison(np.transpose(squared_errors), counts, disagreements, errors)

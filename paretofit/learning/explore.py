@@ -8,7 +8,8 @@ these directions only; other structures run at constant volume. The integrator i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -57,27 +58,25 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
     InputError
         If no structure has two to `max_atoms` atoms.
     """
-    movable = [atoms for atoms in structures if len(atoms) > 1]
-    small = [atoms for atoms in movable if max_atoms is None or len(atoms) <= max_atoms]
-    if not small:
+    candidates = [atoms for atoms in structures if len(atoms) > 1]
+    small_structures = [atoms for atoms in candidates if max_atoms is None or len(atoms) <= max_atoms]
+    if not small_structures:
         raise InputError(
             f"no structure of 2{'' if max_atoms is None else f' to {max_atoms}'} atoms to start the dynamics from; add "
             "files to 'learning.explore.start_structures', or increase 'learning.explore.max_atoms'"
         )
     inputs = [atoms for atoms in structures if is_always_training(atoms)]
     volumes = {(atoms.info.get("input"), *atoms.pbc): _compute_volume(atoms) for atoms in inputs}
-    gentle = [
-        atoms for atoms in small if _is_near_input_volume(atoms, volumes.get((atoms.info.get("input"), *atoms.pbc)))
-    ] or small
+    starts = [atoms for atoms in small_structures if _is_near_input_volume(atoms, volumes)] or small_structures
     notes = []
     for description, source, selected in (
-        (f"more than {max_atoms} atoms ('learning.explore.max_atoms')", movable, small),
-        ("volumes far from the input's", small, gentle),
+        (f"more than {max_atoms} atoms ('learning.explore.max_atoms')", candidates, small_structures),
+        ("volumes far from the input's", small_structures, starts),
     ):
-        kinds = sorted({get_stratum(atoms) for atoms in source} - {get_stratum(atoms) for atoms in selected})
-        names = ", ".join(" of ".join(filter(None, stratum)) or "structures" for stratum in kinds)
-        notes += [f"no dynamics starts from {names}: {description}"] if kinds else []
-    return gentle, "; ".join(notes)
+        strata = sorted({get_stratum(atoms) for atoms in source} - {get_stratum(atoms) for atoms in selected})
+        names = ", ".join(" of ".join(filter(None, stratum)) or "structures" for stratum in strata)
+        notes += [f"no dynamics starts from {names}: {description}"] if strata else []
+    return starts, "; ".join(notes)
 
 
 def _compute_volume(atoms: Atoms) -> float:
@@ -87,8 +86,12 @@ def _compute_volume(atoms: Atoms) -> float:
     return float(np.sqrt(np.linalg.det(vectors @ vectors.T))) / len(atoms) if len(vectors) else 1.0
 
 
-def _is_near_input_volume(atoms: Atoms, input_volume: float | None) -> bool:
-    """Check that a structure is not strained, or that its volume per atom is within `VOLUME_RANGE` of the input's."""
+def _is_near_input_volume(atoms: Atoms, input_volumes: Mapping[tuple[Any, ...], float]) -> bool:
+    """Check that a structure is not strained, or that its volume per atom is within `VOLUME_RANGE` of the input's.
+
+    The keys of `input_volumes` are the name of the input and its periodicity.
+    """
+    input_volume = input_volumes.get((atoms.info.get("input"), *atoms.pbc))
     if input_volume is None or atoms.info.get("config_type") != "strained":
         return True
     return VOLUME_RANGE[0] < _compute_volume(atoms) / input_volume < VOLUME_RANGE[1]
@@ -116,9 +119,9 @@ def _draw_stratified(strata: Sequence[Stratum], count: int, rng: np.random.Gener
     members: dict[Stratum, list[int]] = {}
     for k in rng.permutation(len(strata)).tolist():
         members.setdefault(strata[k], []).append(k)
-    queues = [members[name] for name in sorted(members)]
+    queues: list[Any] = [cycle(members[stratum]) for stratum in sorted(members)]
     rng.shuffle(queues)
-    return [queues[k % len(queues)][k // len(queues) % len(queues[k % len(queues)])] for k in range(count)]
+    return [next(queues[k % len(queues)]) for k in range(count)]
 
 
 def _draw_condition(values: Any, count: int, rng: np.random.Generator) -> Array:

@@ -34,18 +34,18 @@ class FrameMonitor:
         By quantity: energy, force, stress; quantities without a calibration have no expected error.
     stop_errors : mapping of str to float
         Expected errors above which a trajectory is stopped: energy (meV/atom), force (meV/Å), stress (GPa).
-    inputs : str
+    inputs_digest : str
         Digest of everything else that the trajectories depend on, such as the start structures.
     """
 
     potential: LinearPotential | MacePotential
     calibrations: Mapping[str, Any]
     stop_errors: Mapping[str, float] = field(default_factory=dict)
-    inputs: str = ""
+    inputs_digest: str = ""
 
     @classmethod
     def for_potential(
-        cls, potential: LinearPotential | MacePotential, stop_errors: Mapping[str, float], inputs: str
+        cls, potential: LinearPotential | MacePotential, stop_errors: Mapping[str, float], inputs_digest: str
     ) -> FrameMonitor:
         """Create a monitor, with the calibrations of the committee if the potential is one.
 
@@ -57,12 +57,12 @@ class FrameMonitor:
                 calibrations[quantity] = uncertainty.fit_calibration(kind)  # type: ignore[union-attr]
             except InputError:
                 continue
-        return cls(potential, calibrations, stop_errors, inputs)
+        return cls(potential, calibrations, stop_errors, inputs_digest)
 
     @property
     def digest(self) -> str:
         """Digest of the limits and the other inputs; if it changes, finished trajectories are repeated."""
-        return hash_json([dict(self.stop_errors), self.inputs])
+        return hash_json([dict(self.stop_errors), self.inputs_digest])
 
     def record(self, rows: list[dict[str, float]], snapshot: MdSnapshot, time_ps: float) -> str:
         """Append the row of a frame, and store the grades in its atoms; return the reason to stop, or an empty string.

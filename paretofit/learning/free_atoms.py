@@ -17,7 +17,7 @@ FreeAtomEnergies = dict[str, dict[str, float]]  # eV by level and element
 def collect_free_atom_energies(
     setting: str | Mapping[str, Any], dataset: Dataset, levels: Sequence[str], basis: SnapBasis
 ) -> tuple[FreeAtomEnergies, Array]:
-    """Collect the known energies of free atoms: given for the best (last) level, or labelled at any level.
+    """Collect the known energies of free atoms: given by `setting` for the best (last) level, or labelled at any level.
 
     Returns
     -------

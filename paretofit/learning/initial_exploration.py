@@ -79,7 +79,7 @@ def explore_with_initial_potential(
         assessments = map_structures(Committee.assess, committee, structures, "evaluate", context)
         for atoms, assessment in zip(structures, assessments, strict=True):
             atoms.info[ABOVE_KEY] = " ".join(
-                _list_errors_above(monitor.summarise(assessment), settings.select.tolerance)
+                _list_properties_above(monitor.summarise(assessment), settings.select.tolerance)
             )
         n_above = sum(bool(atoms.info[ABOVE_KEY]) for atoms in structures)
         parts.append(f"expected errors of {n_above} of {len(structures)} candidates and frames are above tolerance")
@@ -88,10 +88,10 @@ def explore_with_initial_potential(
 
 def _is_physical(atoms: Atoms, row: Mapping[str, float], settings: SelectSettings) -> bool:
     """Check the distances and the expected errors of a frame, as in the selection of the loop."""
-    return not (_list_errors_above(row, settings.discard_above) or is_too_close(atoms, settings.min_distance_ratio))
+    return not (_list_properties_above(row, settings.discard_above) or is_too_close(atoms, settings.min_distance_ratio))
 
 
-def _list_errors_above(row: Mapping[str, float], limits: ToleranceSettings) -> list[str]:
+def _list_properties_above(row: Mapping[str, float], limits: ToleranceSettings) -> list[str]:
     """List the properties whose expected error in the row of a monitor is above its limit."""
     return [
         name for name, quantity in QUANTITIES.items() if row.get(f"{quantity}_expected", 0.0) > getattr(limits, name)

@@ -145,11 +145,12 @@ class Labeller:
             return {fixed_level: ids}, LevelChoice(fixed_level, [], f"level {fixed_level}, which is fixed")
         if len(levels) == 1:
             return {levels[0]: ids}, LevelChoice(levels[0], [], f"level {levels[0]}")
-        if not self._measure_levels()[0]:
+        noise, seconds = self._measure_levels()
+        if not noise:
             pilot_ids = set(rng.permutation(np.asarray(request.ids))[: self.level_settings.pilot_size].tolist())
             self._compute_labels(request.iteration, dict.fromkeys(levels, pilot_ids))
+            noise, seconds = self._measure_levels()
         error, n_train = request.model_error or self._estimate_first_error(), max(request.n_train, 1)
-        noise, seconds = self._measure_levels()
         choice = choose_level(levels, noise, seconds, error, n_train, len(request.ids), request.exponent)
         ids_by_level = {choice.name: ids - request.held_out_ids}
         ids_by_level[levels[-1]] = ids_by_level.get(levels[-1], set()) | request.held_out_ids
@@ -166,8 +167,8 @@ class Labeller:
         if self.folder.dataset.exists():
             return
         level, ids = next(iter(ids_by_level.items()))
-        order = sorted(ids)
-        trial_ids = {order[k] for k in np.linspace(0, len(order) - 1, N_TRIAL_LABELS).astype(int)} if order else set()
+        positions = np.linspace(0, len(ids) - 1, N_TRIAL_LABELS).astype(int)
+        trial_ids = set(np.sort(list(ids))[positions].tolist()) if ids else set()
         reasons = collect_failure_reasons(self._compute_labels(iteration, {level: trial_ids}))
         if trial_ids and len(reasons) == len(trial_ids):
             raise InputError(
@@ -175,7 +176,7 @@ class Labeller:
             )
 
     def _measure_levels(self) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
-        """Measure the errors of the levels and the seconds per label; both are empty without a dataset."""
+        """Measure the label errors (eV/atom, eV/Å) and seconds per label by level; both are empty without a dataset."""
         if not self.folder.dataset.exists():
             return {}, {}
         with Dataset(self.folder.dataset) as data:

@@ -16,7 +16,6 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
-
 MIN_ATOM_DENSITY = 0.008  # 1/Å³, of caesium, the solid with the fewest atoms per volume
 
 
@@ -168,9 +167,9 @@ class ExploreSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:
-        lowest = min(self.temperature_k.grid) if self.temperature_k.grid else self.temperature_k.low or 0.0
-        if lowest < 0:
-            raise ValueError(f"'temperature_k' is in K and cannot be below zero; got {lowest:g}")
+        lowest_temperature = min(self.temperature_k.grid) if self.temperature_k.grid else self.temperature_k.low or 0.0
+        if lowest_temperature < 0:
+            raise ValueError(f"'temperature_k' is in K and cannot be below zero; got {lowest_temperature:g}")
         if self.interval_ps > self.time_ps:
             raise ValueError(f"'interval_ps', {self.interval_ps:g}, is longer than 'time_ps', {self.time_ps:g}")
         return self
@@ -186,10 +185,10 @@ class CutOutSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
-        lowest = int(MIN_ATOM_DENSITY * 4 / 3 * np.pi * self.radius**3)
-        if lowest > self.max_atoms:
+        min_atoms = int(MIN_ATOM_DENSITY * 4 / 3 * np.pi * self.radius**3)
+        if min_atoms > self.max_atoms:
             raise ValueError(
-                f"an environment with the 'radius' {self.radius:g} Å has at least {lowest} atoms, more than "
+                f"an environment with the 'radius' {self.radius:g} Å has at least {min_atoms} atoms, more than "
                 f"'max_atoms', {self.max_atoms}; decrease 'radius', or increase 'max_atoms'"
             )
         return self
@@ -213,7 +212,6 @@ class SelectSettings(StrictSettings):
     duplicate_tolerance: Annotated[float, Field(ge=0, strict=True)] = Field(
         0.001, description="Relative distance of mean descriptors below which two structures are duplicates."
     )
-
     cut_out: CutOutSettings | None = Field(
         None, description="Periodic cells that are cut out of large frames; by default whole frames are labelled."
     )

@@ -44,7 +44,7 @@ class LevelChoice:
     description: str
 
 
-def _find_common_labels(dataset: Dataset, level: str, best_level: str) -> Array:
+def _find_common_configurations(dataset: Dataset, level: str, best_level: str) -> Array:
     """Return indices of the configurations that have complete labels at both levels."""
     return np.flatnonzero(dataset.labels(level).is_complete & dataset.labels(best_level).is_complete)
 
@@ -52,7 +52,7 @@ def _find_common_labels(dataset: Dataset, level: str, best_level: str) -> Array:
 def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Measure the errors of each level's labels against the labels of the best (last) level.
 
-    Levels that share fewer than three labelled configurations with the best level are omitted.
+    Levels that share fewer than `MIN_COMMON_LABELS` labelled configurations with the best level are omitted.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tu
         return {}
     best_labels, noise = dataset.labels(levels[-1]), {}
     for name in (name for name in levels[:-1] if name in dataset.levels):
-        common_indices = _find_common_labels(dataset, name, levels[-1])
+        common_indices = _find_common_configurations(dataset, name, levels[-1])
         if len(common_indices) < MIN_COMMON_LABELS:
             continue
         labels, offsets = dataset.labels(name), best_labels.offsets
@@ -90,7 +90,7 @@ def fit_level_offsets(
     best_level = levels[-1]
     offsets: dict[tuple[str, str], float] = {}
     for name in (name for name in used_levels if name != best_level):
-        common_indices = _find_common_labels(dataset, name, best_level)
+        common_indices = _find_common_configurations(dataset, name, best_level)
         if not len(common_indices):
             raise InputError(
                 f"labels of level '{name}' cannot be shifted to the energy scale of level '{best_level}', because no "
@@ -146,8 +146,8 @@ def choose_level(
     levels : sequence of str
         Names in order, with the best level last.
     noise, seconds : mapping
-        Results of `measure_level_noise` and `compute_label_seconds`; levels that are missing in either are not
-        considered.
+        Results of `measure_level_noise` (eV/atom, eV/Å) and `compute_label_seconds`; levels that are missing in either
+        are not considered.
     model_error : (float, float)
         Errors of the current model: energy (eV/atom) and forces (eV/Å).
     n_train : int

@@ -34,14 +34,15 @@ from paretofit.potentials import LabelledStructures
 log = logging.getLogger(__name__)
 
 STAGES = ("label", "train", "explore", "select")
+# reasons for the end of a loop
 CONVERGED = "no frame of the dynamics is above tolerance"
 ALL_KNOWN = "every frame above tolerance duplicates a labelled configuration"
 ALL_UNPHYSICAL = "every frame above tolerance was discarded as unphysical or duplicates a labelled configuration"
 ACCURATE = "the errors on the test set are below tolerance"
 NOT_EVALUATED = "; the {} was not judged, because no configuration of the test set has such a label"
-LAST = "the maximum number of iterations"
+LAST_ITERATION = "the maximum number of iterations"
 NO_FRAMES = "the dynamics gave no frames"
-CSV_DIGITS = 8
+CSV_DIGITS = 8  # significant digits
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class LearningLoop:
             if on_iteration is not None:
                 on_iteration(k)
             k += 1
-        self.folder.iteration(k - 1).write_record("stopped", {"reason": LAST})
-        return LAST
+        self.folder.iteration(k - 1).write_record("stopped", {"reason": LAST_ITERATION})
+        return LAST_ITERATION
 
     def _is_finished(self, k: int) -> bool:
         return all(self.folder.iteration(k).read_record(stage) is not None for stage in STAGES)
@@ -138,7 +139,7 @@ class LearningLoop:
         self.on_message(f"iteration {k}, {stage}: {record['message']}")
         if stage == "train":
             is_last = k >= self.settings.max_iterations
-            return self._check_tolerance(record["rmse"][TEST]) or (LAST if is_last else "")
+            return self._check_tolerance(record["rmse"][TEST]) or (LAST_ITERATION if is_last else "")
         return str(record.get("stop", ""))
 
     def _hash_settings(self, stage: str) -> str:
@@ -179,11 +180,11 @@ class LearningLoop:
         training = self.model.train(data, iteration.model.absolute(), seed=seed, context=self.context)
         indices = np.arange(len(data.dataset))
         labelled = data.select_aligned(indices, training.offsets)
-        configurations = calibration_points.describe_configurations(data, training.configuration_weights)
-        errors = evaluate_committee(training.committee, labelled, configurations, self.context)
+        configuration_table = calibration_points.tabulate_configurations(data, training.configuration_weights)
+        errors = evaluate_committee(training.committee, labelled, configuration_table, self.context)
         write_csv(errors.table, iteration.path / "errors.csv", CSV_DIGITS)
         write_csv(errors.components, iteration.path / "components.csv", CSV_DIGITS)
-        batch_summary = self._evaluate_batch(k, labelled.select(data.iteration == k), configurations)
+        batch_summary = self._evaluate_batch(k, labelled.select(data.iteration == k), configuration_table)
         points = calibration_points.collect_points(self.folder, k, training, labelled, errors, self.context)
         write_csv(points, iteration.path / "calibration.csv", CSV_DIGITS)
         counts = {name: int((data.sets == name).sum()) for name in SET_NAMES}
@@ -202,16 +203,16 @@ class LearningLoop:
         }
 
     def _evaluate_batch(
-        self, k: int, labelled: LabelledStructures, configurations: pd.DataFrame
+        self, k: int, labelled: LabelledStructures, configuration_table: pd.DataFrame
     ) -> dict[str, dict[str, float]]:
         """Write the true and predicted errors of the frames that the previous committee chose; return their summary."""
-        path, previous = self.folder.iteration(k).path / "batch_errors.csv", self.folder.iteration(k - 1)
+        path, previous_iteration = self.folder.iteration(k).path / "batch_errors.csv", self.folder.iteration(k - 1)
         remove_file(path)
         if k == 1 or not labelled.structures:
             return {}
-        records = configurations[configurations["iteration"] == k]
-        committee = self.model.load(previous.model.absolute())
-        batch = calibration_points.evaluate_batch(committee, previous, labelled, records, self.context)
+        batch_table = configuration_table[configuration_table["iteration"] == k]
+        committee = self.model.load(previous_iteration.model.absolute())
+        batch = calibration_points.evaluate_batch(committee, previous_iteration, labelled, batch_table, self.context)
         write_csv(batch, path, CSV_DIGITS)
         return calibration_points.summarise_batch(batch)
 
@@ -278,8 +279,8 @@ class LearningLoop:
         table.loc[selected_rows, "verdict"] = selection.CHOSEN
         table.loc[selected_rows, "config_id"] = last_id + 1 + np.arange(len(selected_rows))
         configurations = [
-            selection.make_configuration(frames[frame], assessments[frame].grades, last_id + number, k + 1, settings)
-            for number, frame in enumerate(selected_rows.tolist(), start=1)
+            selection.make_configuration(frames[row], assessments[row].grades, last_id + number, k + 1, settings)
+            for number, row in enumerate(selected_rows.tolist(), start=1)
         ]
         table.loc[selected_rows, "atoms_to_label"] = [len(atoms) for atoms in configurations]
         origins = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])

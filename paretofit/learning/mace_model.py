@@ -52,26 +52,27 @@ class MaceModel:
             If an element is missing in the training set, the labels of a level cannot be shifted to the energy scale of
             the best level, or too many networks diverge.
         """
-        train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
-        if missing_elements := sorted(set(self.elements) - set(list_elements(data.dataset.select(train)))):
+        train_indices = np.flatnonzero(data.sets == TRAIN)
+        if missing_elements := sorted(set(self.elements) - set(list_elements(data.dataset.select(train_indices)))):
             raise InputError(
                 f"no labelled configuration of the training set contains {missing_elements[0]}, so that a network "
                 "cannot be trained for it; label more configurations, or start with more candidates"
             )
         offsets = fit_level_offsets(data.dataset, data.levels, sorted(set(data.level.tolist())), self.elements)
-        train_set, validation_set = (data.select_aligned(indices, offsets) for indices in (train, validation))
+        train_set = data.select_aligned(train_indices, offsets)
+        validation_set = data.select_aligned(np.flatnonzero(data.sets == VALIDATE), offsets)
         # [:2] are energy and forces; the weights of rows are squared, because the loss weights squared errors
-        weights = np.array([compute_level_weights(data, str(name))[:2] for name in data.level[train]]) ** 2
-        previous, settings = self._read_previous(data), self.settings
-        if previous is not None:  # a network that is trained further must keep its zero of energy
-            settings = settings.model_copy(update={"isolated_atoms": (previous.record or {})["isolated_atoms"]})
+        weights = np.array([compute_level_weights(data, str(name))[:2] for name in data.level[train_indices]]) ** 2
+        predecessor, settings = self._read_previous(data), self.settings
+        if predecessor is not None:  # a network that is trained further must keep its zero of energy
+            settings = settings.model_copy(update={"isolated_atoms": (predecessor.record or {})["isolated_atoms"]})
         potential = train_mace_committee(
             settings,
             MaceData(train_set, validation_set, weights),
             folder,
             calibration_set=validation_set,
             seed=seed,
-            warm_start_models=() if previous is None else previous.models,
+            warm_start_models=() if predecessor is None else predecessor.models,
             level=data.levels[-1],
             context=context,
         )
@@ -89,11 +90,11 @@ class MaceModel:
         if foundation is not None and foundation.mode == "multihead":
             return None  # multihead training always starts from the foundation model
         try:
-            previous = MacePotential.read(data.previous_model)
+            predecessor = MacePotential.read(data.previous_model)
         except InputError:  # the previous model is not a MACE committee
             return None
-        if previous.record is None or set(previous.elements) != set(self.elements):
+        if predecessor.record is None or set(predecessor.elements) != set(self.elements):
             return None
-        old_settings, settings = previous.record["settings"], self.settings.model_dump()
+        old_settings, settings = predecessor.record["settings"], self.settings.model_dump()
         is_same_shape = all(old_settings[name] == settings[name] for name in SHAPE_SETTINGS)
-        return previous if is_same_shape else None
+        return predecessor if is_same_shape else None

@@ -19,7 +19,7 @@ from ase.md.verlet import VelocityVerlet
 
 from paretofit.core import lammps_calculator
 from paretofit.learning import md_run
-from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
+from paretofit.learning.md_run import Dynamics, MdBox, MdSnapshot
 
 PS = 1000 * units.fs
 KBAR = 0.1 * units.GPa
@@ -32,8 +32,8 @@ class AseDynamics(Dynamics):
     def start(self) -> None:
         """Set up atoms, potential and initial velocities."""
         self._lammps_calculators: list[Any] = []
-        self._frame = MdFrame.from_structure(self.run.atoms)
-        self._atoms = Atoms(self.run.atoms.numbers, self._frame.positions, cell=self._frame.cell, pbc=True)
+        self._box = MdBox.from_structure(self.run.atoms)
+        self._atoms = Atoms(self.run.atoms.numbers, self._box.positions, cell=self._box.cell, pbc=True)
         self._atoms.calc = self._create_calculator()
         thermalize_momenta(self._atoms, temperature_K=self.temperature, rng=np.random.default_rng(self.run.seed))
         Stationary(self._atoms, preserve_temperature=False)
@@ -46,15 +46,15 @@ class AseDynamics(Dynamics):
             "temperature_K": self.temperature,
             "tdamp": md_run.THERMOSTAT_TIME_PS * PS,
         }
-        if not self._frame.n_periodic:
+        if not self._box.n_periodic:
             self._dynamics: Any = _Nvt(self._atoms, **settings)
             return
         settings |= {
-            "pressure_au": self._frame.scale_pressure(self.run.pressure) * KBAR,
+            "pressure_au": self._box.scale_pressure(self.run.pressure) * KBAR,
             "pdamp": md_run.BAROSTAT_TIME_PS * PS,
             "ploop": CHAIN_SUBSTEPS,
         }
-        self._dynamics = _Npt(self._atoms, mask=np.arange(3) < self._frame.n_periodic, **settings)
+        self._dynamics = _Npt(self._atoms, mask=np.arange(3) < self._box.n_periodic, **settings)
 
     def _create_calculator(self) -> Any:
         """Create the ASE calculator, a calculator for the LAMMPS commands, or the sum of the two."""
@@ -81,16 +81,16 @@ class AseDynamics(Dynamics):
         """Integrate a number of steps, or fewer if the temperature or the volume is out of bounds."""
         for _ in range(steps):
             self._dynamics.step()
-            volume_ratio = self._frame.compute_volume_ratio(self._atoms.cell[:])
+            volume_ratio = self._box.compute_volume_ratio(self._atoms.cell[:])
             temperature = _compute_temperature(self._atoms)
             if md_run.describe_volume_problem(volume_ratio) or not temperature < self.max_temperature:
                 break
         return self._take_snapshot()
 
     def _take_snapshot(self) -> MdSnapshot:
-        volume_ratio = self._frame.compute_volume_ratio(self._atoms.cell[:])
+        volume_ratio = self._box.compute_volume_ratio(self._atoms.cell[:])
         energy = float(self._atoms.get_potential_energy())
-        atoms = self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:])
+        atoms = self._box.to_start_frame(self._atoms.positions, self._atoms.cell[:])
         return MdSnapshot(atoms, _compute_temperature(self._atoms), energy, volume_ratio)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from ase import Atoms
 
 from paretofit.core import Array, create_lammps
 from paretofit.learning import md_run
-from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
+from paretofit.learning.md_run import Dynamics, MdBox, MdSnapshot
 from paretofit.validation import create_lammps_crystal
 
 MAX_EQUILIBRATION_TEMPERATURE_K = 1e6  # between two rescalings; a run is stopped before atoms fly apart
@@ -35,10 +35,10 @@ class LammpsDynamics(Dynamics):
 
     def start(self) -> None:
         """Set up atoms, potential and initial velocities."""
-        self._frame = MdFrame.from_structure(self.run.atoms)
+        self._box = MdBox.from_structure(self.run.atoms)
         self._is_running = False
         symbols = self.run.atoms.get_chemical_symbols()
-        create_lammps_crystal(self.lammps, self.engine.elements, symbols, self._frame.cell, self._frame.positions)
+        create_lammps_crystal(self.lammps, self.engine.elements, symbols, self._box.cell, self._box.positions)
         potential = self.engine.commands or EMPTY_POTENTIAL
         lines = [*potential, "neighbor 1.0 bin", "neigh_modify delay 0", f"timestep {self.timestep!r}"]
         self.lammps.commands_string(
@@ -46,11 +46,11 @@ class LammpsDynamics(Dynamics):
             f"velocity all create {self.temperature!r} {self.run.seed} dist gaussian mom yes rot no\n"
             f"fix motion all nve\nvariable hot equal temp\n{_format_halt_command(MAX_EQUILIBRATION_TEMPERATURE_K)}"
         )
-        self._external = None
+        self._callback = None
         if self.engine.calculator_factory is not None:
             self.lammps.commands_string("fix ext all external pf/callback 1 1\nfix_modify ext energy yes virial yes")
-            self._external = _External(self.lammps, self._frame, self.engine.calculator_factory())
-            self.lammps.set_fix_external_callback("ext", self._external.compute, self.lammps)
+            self._callback = _ForceCallback(self.lammps, self._box, self.engine.calculator_factory())
+            self.lammps.set_fix_external_callback("ext", self._callback.compute, self.lammps)
 
     def equilibrate(self, steps: int) -> MdSnapshot:
         """Integrate at least `steps` steps at constant volume, with velocities rescaled to the temperature."""
@@ -60,10 +60,10 @@ class LammpsDynamics(Dynamics):
 
     def start_sampling(self) -> None:
         """Set up the ensemble of the trajectory, after the equilibration."""
-        pressure = self._frame.scale_pressure(self.run.pressure)
+        pressure = self._box.scale_pressure(self.run.pressure)
         self.lammps.commands_string(
             "unfix motion\nunfix halt\n"
-            f"{_format_ensemble_command(pressure, self._frame.n_periodic, self.temperature)}\n"
+            f"{_format_ensemble_command(pressure, self._box.n_periodic, self.temperature)}\n"
             f"{_format_halt_command(self.max_temperature)}"
         )
 
@@ -75,13 +75,13 @@ class LammpsDynamics(Dynamics):
 
     def _run(self, arguments: str) -> MdSnapshot:
         self.lammps.command(f"run {arguments}")
-        if self._external is not None and self._external.error is not None:
-            raise self._external.error
+        if self._callback is not None and self._callback.error is not None:
+            raise self._callback.error
         corner, cell = _read_box(self.lammps)
         positions = np.array(self.lammps.gather_atoms("x", 1, 3)).reshape(-1, 3) - corner
         temperature, energy = (float(self.lammps.get_thermo(name)) for name in ("temp", "pe"))
-        volume_ratio = self._frame.compute_volume_ratio(cell)
-        return MdSnapshot(self._frame.to_start_frame(positions, cell), temperature, energy, volume_ratio)
+        volume_ratio = self._box.compute_volume_ratio(cell)
+        return MdSnapshot(self._box.to_start_frame(positions, cell), temperature, energy, volume_ratio)
 
     def close(self) -> None:
         """Close LAMMPS."""
@@ -89,17 +89,17 @@ class LammpsDynamics(Dynamics):
 
 
 @dataclass
-class _External:
+class _ForceCallback:
     """Callback of ``fix external`` that computes forces, energy and virial with an ASE calculator."""
 
     lammps: Any
-    frame: MdFrame
+    box: MdBox
     calculator: Any
     error: Exception | None = None
 
     def __post_init__(self) -> None:
-        numbers = self.frame.start_structure.numbers
-        self.atoms = Atoms(numbers, self.frame.positions, cell=self.frame.cell, pbc=True, calculator=self.calculator)
+        numbers = self.box.start_structure.numbers
+        self.atoms = Atoms(numbers, self.box.positions, cell=self.box.cell, pbc=True, calculator=self.calculator)
 
     def compute(self, _caller: Any, _step: int, _count: int, tags: Array, x: Array, forces: Array) -> None:
         """Write the forces (eV/Å) on LAMMPS's atoms, whose order is given by `tags`, into `forces`.
@@ -117,7 +117,7 @@ class _External:
     def _compute_forces(self, indices: Array, x: Array) -> Array:
         corner, cell = _read_box(self.lammps)
         # in a collapsed box, the neighbour lists would not fit into memory
-        if reason := md_run.describe_volume_problem(self.frame.compute_volume_ratio(cell)):
+        if reason := md_run.describe_volume_problem(self.box.compute_volume_ratio(cell)):
             raise ArithmeticError(reason)
         self.atoms.positions[indices] = x - corner
         self.atoms.cell[:] = cell
@@ -125,7 +125,7 @@ class _External:
         if not np.isfinite(forces).all():
             raise ArithmeticError("the forces are not finite")
         self.lammps.fix_external_set_energy_global("ext", float(self.atoms.get_potential_energy()))
-        if self.frame.n_periodic:
+        if self.box.n_periodic:
             virial = -self.atoms.get_stress() * self.atoms.cell.volume
             self.lammps.fix_external_set_virial_global("ext", virial[LAMMPS_VIRIAL_ORDER].tolist())
         return np.asarray(forces[indices])

@@ -161,8 +161,8 @@ class Dynamics(ABC):
 
 
 @dataclass
-class MdFrame:
-    """Transformation between the frame of a start structure and the frame of the engines.
+class MdBox:
+    """Box of the engines, and the transformation between it and the coordinate frame of the start structure.
 
     Attributes
     ----------
@@ -187,8 +187,8 @@ class MdFrame:
     positions: Array
 
     @classmethod
-    def from_structure(cls, atoms: Atoms) -> MdFrame:
-        """Build the frame for a start structure.
+    def from_structure(cls, atoms: Atoms) -> MdBox:
+        """Build the box for a start structure.
 
         Raises
         ------
@@ -201,10 +201,10 @@ class MdFrame:
             cell[2] *= -1
         q, r = np.linalg.qr(cell.T)
         signs = np.sign(np.diag(r))
-        rotation, box = q * signs, np.tril(r.T * signs)
+        rotation, box_cell = q * signs, np.tril(r.T * signs)
         rotated_positions = atoms.positions @ rotation
-        shift = 0.5 * box.sum(axis=0) - rotated_positions.mean(axis=0)
-        return cls(atoms, order, rotation, shift, box, rotated_positions + shift)
+        shift = 0.5 * box_cell.sum(axis=0) - rotated_positions.mean(axis=0)
+        return cls(atoms, order, rotation, shift, box_cell, rotated_positions + shift)
 
     @property
     def n_periodic(self) -> int:

@@ -164,44 +164,43 @@ class SnapModel:
         InputError
             If the training set is empty or too small for the smallest model.
         """
-        train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
+        train_indices, validation_indices = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
         energies, isolated_atoms = collect_free_atom_energies(
             self.settings.reference_energies, data.dataset, data.levels, self.build_basis(self.settings.twojmax)
         )
-        fitted = np.setdiff1d(train, isolated_atoms)
-        if not len(fitted):
+        fit_indices = np.setdiff1d(train_indices, isolated_atoms)
+        if not len(fit_indices):
             raise InputError("the training set has no labels; see iterations/*/label.json for the labels that failed")
         designs = self._load_or_compute_designs(data, context)
         # one energy and 3n forces for each configuration; stresses are not counted
-        n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
+        n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train_indices]))
         twojmax, level = self._choose_twojmax(designs[0][1], n_rows), data.levels[-1]
-        n_columns, seeds = designs[0][1].count_columns_up_to(twojmax), np.random.default_rng([seed, 0])
+        n_columns, rng = designs[0][1].count_columns_up_to(twojmax), np.random.default_rng([seed, 0])
         basis = self.build_basis(twojmax)
-        shifted_levels = [name for name in data.levels[:-1] if (data.level[train] == name).any()]
+        shifted_levels = [name for name in data.levels[:-1] if (data.level[train_indices] == name).any()]
         constraint = build_free_atom_constraint(energies, basis, shifted_levels, level)
-        configuration_weights = compute_configuration_weights(data, fitted, self.settings.downweight)
+        configuration_weights = compute_configuration_weights(data, fit_indices, self.settings.downweight)
         parts = build_parts(
-            data, designs, fitted, n_columns, shifted_levels, len(self.elements), configuration_weights, constraint
+            data, designs, fit_indices, n_columns, shifted_levels, len(self.elements), configuration_weights, constraint
         )
         weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
-        fit = CommitteeFit.from_parts(parts, data.groups[fitted], weights, seeds, threads=context.jobs)
+        fit = CommitteeFit.from_parts(parts, data.groups[fit_indices], weights, rng, threads=context.jobs)
         coefficients = fit.coefficients if constraint is None else constraint.expand(fit.coefficients, level)
         offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
         offsets = dict(zip(offset_names, map(float, coefficients[n_columns:]), strict=True))
         potential, cross_validation = self._build_committee(
-            fit, list(data.dataset.select(train)), data.select_aligned(validation, offsets), constraint,
-            basis=basis, columns=n_columns, level=level, seed=seed, context=context,
+            fit, list(data.dataset.select(train_indices)), data.select_aligned(validation_indices, offsets), constraint,
+            basis=basis, n_columns=n_columns, level=level, seed=seed, context=context,
         )  # fmt: skip
         potential.write(folder)
         fold = np.full(len(data.dataset), -1)  # -1: in no fold
-        fold[fitted] = cross_validation.fold
+        fold[fit_indices] = cross_validation.fold
         description = f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows"
         if symbols := ", ".join(energies[level]):
             description += f", exact energies of free atoms of {symbols}"
-        cross_validation = cross_validation._replace(fold=fold)
         return TrainingResult(
             Committee(potential), offsets, description, configuration_weights=configuration_weights,
-            cross_validation=cross_validation,
+            cross_validation=cross_validation._replace(fold=fold),
         )  # fmt: skip
 
     def _build_committee(
@@ -212,7 +211,7 @@ class SnapModel:
         constraint: ColumnConstraint | None,
         *,
         basis: SnapBasis,
-        columns: int,
+        n_columns: int,
         level: str,
         seed: int,
         context: RunContext,
@@ -220,7 +219,7 @@ class SnapModel:
         """Build the committee of a fit, and the committees of its cross-validation."""
         settings = CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed)
         potential = build_committee(
-            basis, fit, settings, training, validation, reference=self.reference, n_columns=columns, level=level,
+            basis, fit, settings, training, validation, reference=self.reference, n_columns=n_columns, level=level,
             energy_weight=self.settings.weight_ratio, constraint=constraint, context=context,
         )  # fmt: skip
         return potential, cross_validate_committee(fit, settings, potential, constraint=constraint, level=level)
@@ -230,8 +229,8 @@ class SnapModel:
         largest = self.settings.twojmax
         choices = sorted({int(twojmax) for twojmax in design.column_levels} | {largest})
         max_columns = n_rows / MIN_ROWS_PER_COLUMN
-        determined_orders = [k for k in choices if k <= largest and design.count_columns_up_to(k) <= max_columns]
-        return max(determined_orders, default=choices[0])
+        valid_choices = [k for k in choices if k <= largest and design.count_columns_up_to(k) <= max_columns]
+        return max(valid_choices, default=choices[0])
 
     def _load_or_compute_designs(self, data: TrainingData, context: RunContext) -> list[tuple[Array, DesignMatrix]]:
         """Return, for each iteration, the indices of its configurations in the dataset and their design matrix."""

@@ -28,6 +28,7 @@ BATCH_WEIGHT = 0.5  # of all frames of earlier batches together, relative to all
 BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
 CUT_OUT_KEY = "cut_out"  # info of a configuration: the central atom and the size of the frame
+# verdicts on frames
 CONFIDENT, UNPHYSICAL, DUPLICATE, WAITING, CHOSEN = "confident", "unphysical", "duplicate", "not drawn", "chosen"
 
 
@@ -80,30 +81,30 @@ def calibrate(
     """
     curves: dict[str, Any] = {}
     thresholds: dict[str, float] = {}
-    factors: dict[str, float] = {}
-    counts: dict[str, int] = {}
+    bound_factors: dict[str, float] = {}
+    n_points: dict[str, int] = {}
     for name in PROPERTIES:
         spread, error = (points[f"{name}_{suffix}"].to_numpy(dtype=float) for suffix in ("std", "committee_error"))
-        is_point = (spread > 0) & (error > 0)
-        if is_point.any():
-            is_point &= error > MIN_RELATIVE_ERROR * np.median(error[is_point])
-        if is_point.sum() < MIN_CALIBRATION_POINTS:
+        is_usable = (spread > 0) & (error > 0)
+        if is_usable.any():
+            is_usable &= error > MIN_RELATIVE_ERROR * np.median(error[is_usable])
+        if is_usable.sum() < MIN_CALIBRATION_POINTS:
             continue
-        spread, error = spread[is_point], error[is_point]
+        spread, error = spread[is_usable], error[is_usable]
         frame_spread = None if frame_disagreement is None else frame_disagreement[name].to_numpy()
-        weights = weigh_points(points["source"].to_numpy()[is_point], spread, frame_spread)
+        weights = weigh_points(points["source"].to_numpy()[is_usable], spread, frame_spread)
         curve: Any = CALIBRATIONS[settings.calibration](spread, error, weights)
         ratios = error / curve.predict_error(spread)
-        curves[name], counts[name] = curve, int(is_point.sum())
+        curves[name], n_points[name] = curve, int(is_usable.sum())
         thresholds[name] = curve.find_threshold(getattr(settings.tolerance, name))
-        factors[name] = compute_weighted_quantiles(ratios, weights, [_compute_bound_quantile(weights)])[0]
+        bound_factors[name] = compute_weighted_quantiles(ratios, weights, [_compute_bound_quantile(weights)])[0]
     if not {"energy", "forces"} & set(curves):
         raise InputError(
             f"{len(points)} labelled configurations can calibrate the committee, fewer than the "
             f"{MIN_CALIBRATION_POINTS} that a calibration requires; label more candidates first, or increase "
             "'learning.sets.validation'"
         )
-    return Calibration(curves, thresholds, factors, counts)
+    return Calibration(curves, thresholds, bound_factors, n_points)
 
 
 def _compute_bound_quantile(weights: Array) -> float:
@@ -135,17 +136,18 @@ def weigh_points(source: Array, spread: Array, frame_spread: Array | None) -> Ar
     ----------
     source : (n,) str
     spread : (n,) float64
-        Positive.
+        Disagreements of the points, positive.
     frame_spread : (m,) float64 or None
+        Disagreements of the frames; points have equal similarity weights without them.
 
     Returns
     -------
     (n,) float64
     """
-    known = np.empty(0) if frame_spread is None else frame_spread[np.isfinite(frame_spread) & (frame_spread > 0)]
+    references = np.empty(0) if frame_spread is None else frame_spread[np.isfinite(frame_spread) & (frame_spread > 0)]
     weights = np.ones(len(spread))
-    if len(known):
-        distance = np.log(spread / np.median(known)) / SIMILARITY_WIDTH
+    if len(references):
+        distance = np.log(spread / np.median(references)) / SIMILARITY_WIDTH
         weights = np.exp(-0.5 * distance**2) + MIN_POINT_WEIGHT
     is_batch = source == NEW_BATCH
     if is_batch.any() and not is_batch.all():
@@ -231,9 +233,9 @@ def classify_frames(
     table["extrapolation_grade"] = [assessment.grade for assessment in assessments]
     table["above"] = [" ".join(filter(None, names)) for names in zip(*names_above, strict=True)]
     table["verdict"] = np.where(is_unphysical, UNPHYSICAL, np.where(table["above"] == "", CONFIDENT, WAITING))
-    candidates = np.flatnonzero(table["verdict"] == WAITING)
-    is_duplicate = _find_duplicates(descriptors[candidates], known_descriptors, settings.duplicate_tolerance)
-    table.loc[candidates[is_duplicate], "verdict"] = DUPLICATE
+    candidate_rows = np.flatnonzero(table["verdict"] == WAITING)
+    is_duplicate = _find_duplicates(descriptors[candidate_rows], known_descriptors, settings.duplicate_tolerance)
+    table.loc[candidate_rows[is_duplicate], "verdict"] = DUPLICATE
     return table
 
 
@@ -245,12 +247,12 @@ def select_frames(
     rng: np.random.Generator,
 ) -> Array:
     """Select frames to label among the candidates, at random or for diversity; return their row indices, sorted."""
-    candidates = np.flatnonzero(table["verdict"] == WAITING)
-    count = min(settings.max_selected, len(candidates))
-    if settings.strategy == "random" or count == len(candidates):
-        return np.sort(rng.permutation(candidates)[:count])
-    order, _ = select_d_optimal(descriptors[candidates], count, known_descriptors)
-    return np.sort(candidates[order])
+    candidate_rows = np.flatnonzero(table["verdict"] == WAITING)
+    n_selected = min(settings.max_selected, len(candidate_rows))
+    if settings.strategy == "random" or n_selected == len(candidate_rows):
+        return np.sort(rng.permutation(candidate_rows)[:n_selected])
+    order, _ = select_d_optimal(descriptors[candidate_rows], n_selected, known_descriptors)
+    return np.sort(candidate_rows[order])
 
 
 def make_configuration(frame: Atoms, grades: Array, config_id: int, iteration: int, settings: SelectSettings) -> Atoms:

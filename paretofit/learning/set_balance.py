@@ -68,14 +68,14 @@ class _Balance:
     @cached_property
     def counts(self) -> Counter[tuple[Any, str]]:
         """Number of groups by category and set."""
-        return Counter((name, self.sets[k]) for k, group in enumerate(self.categories) for name in group)
+        return Counter((category, self.sets[k]) for k, group in enumerate(self.categories) for category in group)
 
     def represent(self, max_share_ratio: float) -> None:
         """Move groups until each category is in the validation and test sets, as far as the sizes of the sets allow."""
         n_groups = Counter(category for group in self.categories for category in group)
         for category in sorted(n_groups, key=lambda name: (n_groups[name], name)):
             for name in (VALIDATE, TEST):
-                max_size = max_share_ratio * self._compute_share(name)
+                max_size = max_share_ratio * self._compute_target_size(name)
                 candidates = [
                     k
                     for k, group in enumerate(self.categories)
@@ -85,15 +85,15 @@ class _Balance:
                 ]
                 if candidates and not self.counts[category, name]:
                     # a small group that represents other missing categories, too, saves further moves
-                    moved = max(candidates, key=lambda k: self._count_missing(k, name) / self.sizes[k])
-                    self._move(moved, name)
-                    self._return_surplus(name, moved)
+                    best_candidate = max(candidates, key=lambda k: self._count_missing(k, name) / self.sizes[k])
+                    self._move(best_candidate, name)
+                    self._return_surplus(name, best_candidate)
 
-    def _return_surplus(self, name: str, protected: int) -> None:
-        """Move groups of a set above its share to the training set, except `protected` and groups that are needed."""
+    def _return_surplus(self, name: str, protected_group: int) -> None:
+        """Move groups of a set above its share to the training set, except `protected_group` and needed groups."""
         for k in range(len(self.sets)):
-            is_surplus = self._compute_size(name) - self.sizes[k] >= self._compute_share(name)
-            if k != protected and self.sets[k] == name and is_surplus and self._is_movable(k):
+            is_surplus = self._compute_size(name) - self.sizes[k] >= self._compute_target_size(name)
+            if k != protected_group and self.sets[k] == name and is_surplus and self._is_movable(k):
                 self._move(k, TRAIN)
 
     def _move(self, k: int, name: str) -> None:
@@ -113,6 +113,6 @@ class _Balance:
     def _compute_size(self, name: str) -> int:
         return sum(size for size, group_set in zip(self.sizes, self.sets, strict=True) if group_set == name)
 
-    def _compute_share(self, name: str) -> float:
-        """Compute the share of a set in configurations."""
+    def _compute_target_size(self, name: str) -> float:
+        """Compute the number of configurations that corresponds to the share of a set."""
         return self.shares[name] * sum(self.sizes)

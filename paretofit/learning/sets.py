@@ -64,20 +64,21 @@ def assign_sets(
     counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
     for k, atoms in enumerate(structures):
         if ids[k] in sets and not is_always_training(atoms):
-            for level in _list_categories({get_stratum(atoms)}):
-                counts[level][sets[ids[k]]] += 1
+            for category in _list_categories({get_stratum(atoms)}):
+                counts[category][sets[ids[k]]] += 1
     group_sets: list[str] = []
     # the sort is stable: groups of the same strata remain in random order
     new_groups.sort(key=lambda members: sorted({get_stratum(structures[k]) for k in members}))
     for members in new_groups:
-        levels = _list_categories({get_stratum(structures[k]) for k in members})
-        totals = {level: counts[level].total() + len(members) for level in levels}
+        categories = _list_categories({get_stratum(structures[k]) for k in members})
+        totals = {category: counts[category].total() + len(members) for category in categories}
         deficits = {
-            name: sum(share * totals[level] - counts[level][name] for level in levels) for name, share in shares.items()
+            name: sum(share * totals[category] - counts[category][name] for category in categories)
+            for name, share in shares.items()
         }
         group_sets.append(max(deficits, key=deficits.__getitem__))
-        for level in levels:
-            counts[level][group_sets[-1]] += len(members)
+        for category in categories:
+            counts[category][group_sets[-1]] += len(members)
     strata = [{get_stratum(structures[k]) for k in members} for members in new_groups]
     pairs = [{("pair", kind) for kind, _ in group} for group in strata]
     sizes = [len(members) for members in new_groups]
@@ -118,18 +119,18 @@ def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], 
         Result of `assign_sets`.
     group_by : sequence of str
     """
-    drawn = [atoms for atoms in structures if not is_always_training(atoms)]
-    numbers = assign_group_numbers(drawn, group_by)
+    split_structures = [atoms for atoms in structures if not is_always_training(atoms)]
+    numbers = assign_group_numbers(split_structures, group_by)
     groups: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-    found_sets: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for atoms, number in zip(drawn, numbers.tolist(), strict=True):
+    category_sets: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for atoms, number in zip(split_structures, numbers.tolist(), strict=True):
         for category in _name_categories({get_stratum(atoms)}):
             groups[category].add(number)
-            found_sets[category].add(sets[int(atoms.info["config_id"])])
+            category_sets[category].add(sets[int(atoms.info["config_id"])])
     parts = [
         f"{noun} {name!r} ({len(groups[noun, name])} {'group' if len(groups[noun, name]) == 1 else 'groups'})"
         for noun, name in sorted(groups)
-        if name and {VALIDATE, TEST} - found_sets[noun, name]
+        if name and {VALIDATE, TEST} - category_sets[noun, name]
     ]
     return "" if not parts else f"not in every set, because there are few groups: {', '.join(parts)}"
 

@@ -61,7 +61,7 @@ def subtract_reference(
 def build_parts(
     data: TrainingData,
     designs: Sequence[tuple[Array, DesignMatrix]],
-    train: Array,
+    train_indices: Array,
     n_columns: int,
     shifted_levels: Sequence[str],
     n_elements: int,
@@ -75,7 +75,7 @@ def build_parts(
     data : TrainingData
     designs : sequence of (indices, DesignMatrix)
         Indices of configurations in the dataset, and their design with targets.
-    train : (n_train,) int64
+    train_indices : (n_train,) int64
         Indices of the training set.
     n_columns : int
         Number of leading columns of the design that the model uses.
@@ -87,7 +87,7 @@ def build_parts(
         Constraint that fixes the energies of free atoms.
     """
     train_numbers = np.full(len(data.dataset), -1)
-    train_numbers[train] = np.arange(len(train))
+    train_numbers[train_indices] = np.arange(len(train_indices))
     level_numbers = np.array([data.levels.index(name) for name in data.level])
     level_weights = np.array([compute_level_weights(data, name) for name in data.levels])
 
@@ -114,7 +114,7 @@ def build_parts(
     return [partial(iterate_blocks, indices, design) for indices, design in designs]
 
 
-def compute_configuration_weights(data: TrainingData, train: Array, scales: DownweightSettings) -> Array:
+def compute_configuration_weights(data: TrainingData, train_indices: Array, scales: DownweightSettings) -> Array:
     """Compute the row weight of each configuration; it is lower far above the lowest energy and for large forces.
 
     The weight is 1 / √(1 + (E / E₀)² + (F / F₀)²). E is the energy per atom above a linear function of the composition,
@@ -131,8 +131,8 @@ def compute_configuration_weights(data: TrainingData, train: Array, scales: Down
     energy = np.array([float(label.energy) / len(atoms) for label, atoms in zip(labels, structures, strict=True)])
     elements = list_elements(structures)
     fractions = np.array([[np.mean(atoms.symbols == symbol) for symbol in elements] for atoms in structures])
-    excess = energy - fractions @ np.linalg.lstsq(fractions[train], energy[train], rcond=None)[0]
-    excess = np.maximum(excess - excess[train].min(), 0.0)
+    excess = energy - fractions @ np.linalg.lstsq(fractions[train_indices], energy[train_indices], rcond=None)[0]
+    excess = np.maximum(excess - excess[train_indices].min(), 0.0)
     forces = np.array([np.sqrt(np.nanmean(np.square(label.forces))) for label in labels])
     squares = np.zeros(len(energy))
     for values, scale in ((excess, scales.energy), (forces, scales.forces)):

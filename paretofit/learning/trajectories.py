@@ -78,7 +78,7 @@ def run_trajectories(
     for _ in context.track(results, len(unfinished_runs), "dynamics"):
         pass
     remedy = "remove it to repeat the trajectory"
-    return [read_json_with_digest(runner.record_path(run), remedy) for run in runs]
+    return [read_json_with_digest(runner.get_record_path(run), remedy) for run in runs]
 
 
 def describe_early_ends(records: Sequence[Mapping[str, Any]]) -> str:
@@ -102,8 +102,8 @@ def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
 
     The list identifies the potential independently of the location of its files.
     """
-    tokens = [word for line in engine.commands for word in split_words(line)]
-    identifiers = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in tokens]
+    words = [word for line in engine.commands for word in split_words(line)]
+    identifiers = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
     return [*identifiers, engine.digest] if engine.digest else identifiers
 
 
@@ -119,15 +119,15 @@ class _TrajectoryRunner:
     settings_digest: str  # hash of the settings and the potential
     monitor: FrameMonitor | None = None
 
-    def record_path(self, run: MdRun) -> Path:
+    def get_record_path(self, run: MdRun) -> Path:
         """Return the path of a trajectory's record; its frames are in the same folder."""
         return self.folder / f"{run.number:03d}.json"
 
     def is_finished(self, run: MdRun) -> bool:
         """Check that a trajectory was finished with the same settings, and that its files are intact."""
         try:
-            record = read_json_with_digest(self.record_path(run), "")
-            frames_digest = hash_file(self.record_path(run).with_suffix(".extxyz"))
+            record = read_json_with_digest(self.get_record_path(run), "")
+            frames_digest = hash_file(self.get_record_path(run).with_suffix(".extxyz"))
         except ExecutionError:  # a system error says nothing about the files
             raise
         except (InputError, OSError):
@@ -144,7 +144,7 @@ class _TrajectoryRunner:
         grade_function = self.committee.compute_max_grade if has_grades else None
         # Calculators have no memory limit, because CUDA reserves far more address space than it uses. Their volume is
         # checked in every step instead.
-        with _resource_limits(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
+        with _limit_resources(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
             trajectory = run_md(run, engine, settings, grade_function, on_frame)
         started_from = int(run.atoms.info.get("config_id", -1))
         lineage = {key: run.atoms.info[key] for key in ("input", "family") if key in run.atoms.info}
@@ -169,7 +169,7 @@ class _TrajectoryRunner:
 
     def _write(self, run: MdRun, trajectory: Trajectory, **details: Any) -> None:
         """Write the frames of a trajectory, then its record; the record marks it as finished."""
-        frames_path = self.record_path(run).with_suffix(".extxyz")
+        frames_path = self.get_record_path(run).with_suffix(".extxyz")
         write_frames(frames_path, trajectory.frames)
         record = {
             "number": run.number,
@@ -179,11 +179,11 @@ class _TrajectoryRunner:
             "settings": self.settings_digest,
             "sha256": hash_file(frames_path),
         }
-        write_json_with_digest(self.record_path(run), record | details)
+        write_json_with_digest(self.get_record_path(run), record | details)
 
 
 @contextmanager
-def _resource_limits(seconds: float, *, limit_memory: bool) -> Iterator[None]:
+def _limit_resources(seconds: float, *, limit_memory: bool) -> Iterator[None]:
     """Limit the wall time and, optionally, the memory of this process.
 
     In a collapsing box, the neighbour lists grow without bounds, and LAMMPS must fail before the machine runs out of

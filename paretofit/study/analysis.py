@@ -124,10 +124,10 @@ def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame
 def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None:
     """Select a periodic cell for the MD timing, preferably the reference configuration; None if there is none."""
     dataset = prepared.dataset
-    order = np.arange(len(dataset))
+    positions = np.arange(len(dataset))
     if errors.reference_configuration is not None:
-        order = np.argsort(dataset.ids != errors.reference_configuration, kind="stable")
-    for position in order.tolist():
+        positions = np.argsort(dataset.ids != errors.reference_configuration, kind="stable")
+    for position in positions.tolist():
         (atoms,) = dataset.select(np.array([position]))
         if atoms.pbc.all():
             return atoms

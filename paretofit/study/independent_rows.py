@@ -15,7 +15,7 @@ MIN_FORCE = 1e-6  # eV/Å; forces that are zero by symmetry have rows of zeros
 GAUSSIAN_KURTOSIS = 3.0
 
 
-def count_independent_rows(used: Dataset, train: Array, level: str) -> int:
+def count_independent_rows(dataset: Dataset, train: Array, level: str) -> int:
     """Count the training rows that can determine coefficients: energies, and independent components of forces.
 
     Of near-duplicates, only the first counts. A configuration with n components f_i has min(n, 3 (Σ f²)² / Σ f⁴)
@@ -26,22 +26,22 @@ def count_independent_rows(used: Dataset, train: Array, level: str) -> int:
 
     Parameters
     ----------
-    used : Dataset
+    dataset : Dataset
         Configurations that are labelled at `level`.
     train : (n_train,) int64
         Positions of the training configurations.
     level : str
     """
-    groups = group_configurations(used, Study.model_fields["split"].default.group_by)
-    duplicates = group_configurations(used, [])
-    distinct = train[np.unique(duplicates[train], return_index=True)[1]]
-    labels, sizes = used.labels(level), used.n_atoms
-    members: dict[tuple[int, int], list[Array]] = {}
-    for k in distinct.tolist():
+    groups = group_configurations(dataset, Study.model_fields["split"].default.group_by)
+    duplicates = group_configurations(dataset, [])
+    distinct_positions = train[np.unique(duplicates[train], return_index=True)[1]]
+    labels, sizes = dataset.labels(level), dataset.n_atoms
+    forces_by_group: dict[tuple[int, int], list[Array]] = {}
+    for k in distinct_positions.tolist():
         forces = labels.forces[slice(*labels.offsets[k : k + 2])].ravel()
         if (np.abs(forces) > MIN_FORCE).any():
-            members.setdefault((int(groups[k]), int(sizes[k])), []).append(forces)
-    return len(distinct) + int(sum(map(_count_components, members.values())))
+            forces_by_group.setdefault((int(groups[k]), int(sizes[k])), []).append(forces)
+    return len(distinct_positions) + int(sum(map(_count_components, forces_by_group.values())))
 
 
 def _count_components(vectors: list[Array]) -> float:
@@ -55,7 +55,7 @@ def _count_components(vectors: list[Array]) -> float:
         return n_components
     cosines = forces / np.sqrt(squares)[:, None]
     products = cosines @ cosines.T if m < forces.shape[1] else cosines.T @ cosines  # of equal Frobenius norm
-    by_chance = 1 / max(n_components, 2.0)  # at most 1/2, because 1 - by_chance is a divisor
+    chance_level = 1 / max(n_components, 2.0)  # at most 1/2, because 1 - chance_level is a divisor
     mean_square = (float((products**2).sum()) - m) / (m * (m - 1))
-    correlation = max(0.0, (mean_square - by_chance) / (1 - by_chance))
+    correlation = max(0.0, (mean_square - chance_level) / (1 - chance_level))
     return n_components * m / (1 + (m - 1) * correlation)

@@ -154,10 +154,10 @@ def _draw_folds(groups: np.ndarray, seed: int) -> Iterator[np.ndarray]:
 
 
 def _list_tasks(data: SweepInput, grid: SweepGrid, folds: list[np.ndarray]) -> Iterator[tuple[SweepInput, SweepGrid]]:
-    smallest = min(int((~held_out).sum()) for held_out in folds)
-    sizes = sorted({round(size) for size in np.geomspace(max(MIN_SUBSET_SIZE, smallest / 5), smallest, N_SUBSET_SIZES)})
-    for k, held_out in enumerate(folds):
-        fold_data = replace(data, train=np.flatnonzero(~held_out), test=np.flatnonzero(held_out))
+    n_train = min(int((~is_held_out).sum()) for is_held_out in folds)
+    sizes = sorted({round(size) for size in np.geomspace(max(MIN_SUBSET_SIZE, n_train / 5), n_train, N_SUBSET_SIZES)})
+    for k, is_held_out in enumerate(folds):
+        fold_data = replace(data, train=np.flatnonzero(~is_held_out), test=np.flatnonzero(is_held_out))
         yield fold_data, replace(grid, sizes=sizes, seed=grid.seed + k)
 
 

@@ -85,7 +85,7 @@ def prepare_study(study: Study) -> PreparedStudy:
     groups = group_configurations(labelled_dataset, study.split.group_by)
     elements = [set(atoms.numbers.tolist()) for atoms in labelled_dataset]
     split = split_configurations(groups, study.split.train_fraction, study.split.seed, elements)
-    grid = _make_grid(study, levels, len(split.train))
+    grid = _build_grid(study, levels, len(split.train))
     grid.check(len(split.train))
     unconverged_ids = dataset.ids[is_unconverged].tolist()
     references = resolve_reference_energies(
@@ -133,7 +133,7 @@ def explain_missing_labels(dataset: Dataset, levels: list[str]) -> str:
     )
 
 
-def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
+def _build_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
     sizes = list(dict.fromkeys(n_train if size == "all" else size for size in study.sizes))
     return SweepGrid(
         levels=levels,

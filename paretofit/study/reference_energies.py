@@ -63,7 +63,7 @@ def find_study_isolated_atoms(study: Study, levels: Sequence[str], dataset: Data
 
 
 def resolve_reference_energies(
-    study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], used: Dataset
+    study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], training_set: Dataset
 ) -> ReferenceEnergies:
     """Resolve the energies of free atoms at all levels of a study.
 
@@ -76,7 +76,7 @@ def resolve_reference_energies(
         All configurations.
     isolated_atoms : sequence of IsolatedAtom
         Isolated atoms in `dataset`.
-    used : Dataset
+    training_set : Dataset
         Training configurations with labels at all levels of the study.
 
     Raises
@@ -87,15 +87,15 @@ def resolve_reference_energies(
     setting, elements = study.reference_energies, study.basis.elements
     if not isinstance(setting, str):
         _check_names(study, dataset)
-    known = _read_known_energies(study, levels, dataset, isolated_atoms)
-    known_symbols = {symbol for by_element in known.values() for symbol in by_element}
+    known_energies = _read_known_energies(study, levels, dataset, isolated_atoms)
+    known_symbols = {symbol for by_element in known_energies.values() for symbol in by_element}
     if setting == "isolated" and (missing := [symbol for symbol in elements if symbol not in known_symbols]):
         raise InputError(
             f"'reference_energies: isolated' requires a labelled isolated atom of {list_first(missing, 5)} in "
             f"{dataset.path}, a single atom without images within {study.basis.cutoff:.4g} Å; label one, or give its "
             "energy"
         )
-    completed = {level: _complete_energies(level, known, used, levels) for level in levels}
+    completed = {level: _complete_energies(level, known_energies, training_set, levels) for level in levels}
     positions = np.array([atom.position for atom in isolated_atoms], dtype=int)
     if study.reference_configuration in dataset.ids[positions].tolist():
         raise InputError(
@@ -139,7 +139,7 @@ def _check_names(study: Study, dataset: Dataset) -> None:
 
 
 def _complete_energies(
-    level: str, known: Mapping[str, Mapping[str, KnownEnergy]], used: Dataset, levels: Sequence[str]
+    level: str, known: Mapping[str, Mapping[str, KnownEnergy]], training_set: Dataset, levels: Sequence[str]
 ) -> dict[str, KnownEnergy]:
     """Return the known energies of a level, completed by those of other levels plus the offset of the labels.
 
@@ -148,7 +148,7 @@ def _complete_energies(
     energies = dict(known[level])
     for other in [*reversed(levels), *(name for name in known if name not in levels)]:
         if missing := [symbol for symbol in known[other] if symbol not in energies]:
-            offsets = _fit_offsets(used, level, other)
+            offsets = _fit_offsets(training_set, level, other)
             for symbol in missing:
                 energy, origin = known[other][symbol]
                 text = f"{origin} at level {other}, plus the offset of the labels"
@@ -156,16 +156,16 @@ def _complete_energies(
     return energies
 
 
-def _fit_offsets(used: Dataset, level: str, other: str) -> dict[str, float]:
+def _fit_offsets(training_set: Dataset, level: str, other: str) -> dict[str, float]:
     """Fit the energy (eV) of each element's atoms at a level relative to another, by least squares over the labels."""
-    difference = (used.labels(level).energy - used.labels(other).energy) / used.n_atoms
+    difference = (training_set.labels(level).energy - training_set.labels(other).energy) / training_set.n_atoms
     rows = np.flatnonzero(np.isfinite(difference))
     if not len(rows):
         raise InputError(
             f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at this "
             f"level and at level '{other}', which would give their offset; give the energies in 'reference_energies'"
         )
-    symbols = [atoms.get_chemical_symbols() for atoms in used.select(rows)]
+    symbols = [atoms.get_chemical_symbols() for atoms in training_set.select(rows)]
     elements = sorted({symbol for row in symbols for symbol in row})
     fractions = np.array([[row.count(symbol) / len(row) for symbol in elements] for row in symbols])
     offsets = np.linalg.lstsq(fractions, difference[rows], rcond=None)[0]

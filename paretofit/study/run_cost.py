@@ -131,8 +131,8 @@ def _measure_descriptor_seconds(prepared: PreparedStudy) -> float:
     The time of the smallest configuration is subtracted, because most of that time is an overhead of each call.
     """
     dataset = prepared.dataset
-    by_size = np.argsort(dataset.n_atoms, kind="stable")
-    sample = by_size[np.unique(np.linspace(0, len(by_size) - 1, N_TIMED_CONFIGURATIONS).round().astype(int))]
+    order = np.argsort(dataset.n_atoms, kind="stable")
+    sample = order[np.unique(np.linspace(0, len(order) - 1, N_TIMED_CONFIGURATIONS).round().astype(int))]
     seconds = []
     with TemporaryDirectory() as folder:
         for k, positions in enumerate((sample[:1], sample[:1], sample)):  # the first call loads LAMMPS

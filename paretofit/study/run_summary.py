@@ -74,8 +74,8 @@ def _describe_label_cost(prepared: PreparedStudy) -> str:
     cost = prepared.study.cost
     if cost.label_seconds == "recorded":
         return "seconds recorded with each label"
-    assumed = f"; assumed, not measured: {format_levels(cost.assumed_levels)}" if cost.assumed_levels else ""
-    return f"seconds per configuration from the study: {dict(cost.label_seconds)}{assumed}"
+    note = f"; assumed, not measured: {format_levels(cost.assumed_levels)}" if cost.assumed_levels else ""
+    return f"seconds per configuration from the study: {dict(cost.label_seconds)}{note}"
 
 
 def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:

@@ -33,8 +33,8 @@ def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.Da
     groups += [MD_COST] if has_md_cost else []
     if n_train is not None:
         results = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, "all"))
-    parts = [pareto_front(table, FRONT_OBJECTIVES, group_by=groups) for _, table in results.groupby("twojmax")]
-    front = pd.concat(parts, ignore_index=True)
+    fronts = [pareto_front(table, FRONT_OBJECTIVES, group_by=groups) for _, table in results.groupby("twojmax")]
+    front = pd.concat(fronts, ignore_index=True)
     front = front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
     if has_md_cost:
         md_front = pareto_front(front, [*FRONT_OBJECTIVES, MD_COST])
@@ -74,8 +74,8 @@ def tabulate_ridge_effect(results: pd.DataFrame, front: pd.DataFrame) -> pd.Data
     Errors are medians over repetitions at the reference level (the last in the table), minimised over all weights and
     sampling methods; meV/atom and meV/Å.
     """
-    reference = results[results["level"] == results["level"].iloc[-1]]
-    medians: pd.DataFrame = reference.groupby([*FRONT_GROUPS, "ridge"])[["ref_energy", "ref_force"]].median()
+    reference_results = results[results["level"] == results["level"].iloc[-1]]
+    medians: pd.DataFrame = reference_results.groupby([*FRONT_GROUPS, "ridge"])[["ref_energy", "ref_force"]].median()
     keys = ["twojmax", "n_train", "ridge"]
     table = medians.groupby(keys).min().rename(columns=lambda name: f"lowest_{name}")
     table["points_on_front"] = front.groupby(keys).size().reindex(table.index, fill_value=0)

@@ -23,8 +23,8 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInp
             level: np.full(design.n_configurations, study.cost.label_seconds[level]) for level in prepared.grid.levels
         }
         labelled_design = replace(labelled_design, seconds=seconds)
-    weights = compute_group_factors(prepared, labelled_design)
-    labelled_design = labelled_design if weights is None else labelled_design.with_row_weights(weights)
+    row_factors = compute_group_factors(prepared, labelled_design)
+    labelled_design = labelled_design if row_factors is None else labelled_design.with_row_weights(row_factors)
     split, leverage = prepared.split, study.leverage
     columns = labelled_design.count_columns_up_to(max(study.twojmax) if leverage.twojmax is None else leverage.twojmax)
     leverage_weights = leverage.energy_weight, leverage.force_weight

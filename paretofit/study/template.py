@@ -89,7 +89,7 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
     settings = infer_default_settings(data, 1 - Study.model_fields["split"].default.train_fraction)
     prepared, levels = _prepare(data, settings), settings["levels"]
     references = prepared.reference_energies
-    with prepared.dataset as used:
+    with prepared.dataset as labelled_dataset:
         return {
             **settings,
             "n": len(data),
@@ -97,15 +97,15 @@ def _collect_template_values(data: Dataset) -> dict[str, Any]:
             "free_atoms": references.describe(levels[-1]) if references.isolated_atoms else "",
             "cutoff_reason": propose_cutoff(data)[1],
             "size_reason": SIZE_REASON,
-            "components": 3 * float(used.n_atoms.mean()),
+            "components": 3 * float(labelled_dataset.n_atoms.mean()),
             "sizes": _choose_subset_sizes(len(prepared.split.train)),
-            "cost": _describe_cost(used, levels),
+            "cost": _describe_cost(labelled_dataset, levels),
         }
 
 
-def _describe_cost(used: Dataset, levels: list[str]) -> dict[str, Any]:
+def _describe_cost(data: Dataset, levels: list[str]) -> dict[str, Any]:
     """Describe the cost of the labels that a study uses; empty if all of them have recorded seconds."""
-    seconds = {level: used.labels(level).seconds for level in levels}
+    seconds = {level: data.labels(level).seconds for level in levels}
     if all((values >= 0).all() for values in seconds.values()):
         return {}
     medians = {level: float(np.median(values[values > 0])) for level, values in seconds.items() if (values > 0).any()}
@@ -116,7 +116,7 @@ def _describe_cost(used: Dataset, levels: list[str]) -> dict[str, Any]:
             (medians[other] * 2.0 ** (k - levels.index(other)) for other in reversed(levels) if other in medians),
             10.0 * 2**k,
         )
-    counts = ", ".join(f"level {level} {int((values >= 0).sum())} of {len(used)}" for level, values in seconds.items())
+    counts = ", ".join(f"level {level} {int((values >= 0).sum())} of {len(data)}" for level, values in seconds.items())
     reason = f"Not all labels have recorded computing times ({counts}); medians are used."
     if not medians:
         reason = "The labels have no recorded computing times; the seconds below are made up."
@@ -145,13 +145,13 @@ def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str,
     weights = [(ratio, 1.0) for ratio in propose_weight_ratios(components)]
     settings: dict[str, Any] = {"levels": levels, "weights": weights}
     is_complete, is_unconverged = find_usable_configurations(data, levels, drop_unconverged=True)
-    used = data.select(np.flatnonzero(is_complete & ~is_unconverged)) if is_complete.any() else data
-    elements = list(describe_dataset(used if len(used) else data).species)
+    dataset = data.select(np.flatnonzero(is_complete & ~is_unconverged)) if is_complete.any() else data
+    elements = list(describe_dataset(dataset if len(dataset) else data).species)
     settings["basis"] = {"elements": elements, "rcutfac": propose_cutoff(data)[0]}
     settings["split"] = _choose_split(data, settings, 1 - held_out_fraction)
     prepared = _prepare(data, settings)
-    with prepared.dataset as used:
-        n_rows = count_independent_rows(used, prepared.split.train, levels[-1])
+    with prepared.dataset as dataset:
+        n_rows = count_independent_rows(dataset, prepared.split.train, levels[-1])
     return {**settings, "twojmax": _choose_model_sizes(n_rows, settings["basis"]["elements"])}
 
 
@@ -178,8 +178,8 @@ def _choose_split(data: Dataset, settings: dict[str, Any], train_fraction: float
     The default groups are chosen if a seed splits them near the requested fraction, otherwise narrower groups.
     """
     records = data.info_records
-    narrow = [key for key in NARROW_GROUP_KEYS if any(record.get(key) is not None for record in records)]
-    choices: list[dict[str, Any]] = [{}, *([{"group_by": narrow}] if narrow else []), {"group_by": []}]
+    narrow_keys = [key for key in NARROW_GROUP_KEYS if any(record.get(key) is not None for record in records)]
+    choices: list[dict[str, Any]] = [{}, *([{"group_by": narrow_keys}] if narrow_keys else []), {"group_by": []}]
     attempts = [(choice, seed) for choice in choices for seed in SPLIT_SEEDS]
     for choice, seed in attempts:
         # With few groups, whether both sets have one depends on the order in which groups are drawn.
@@ -190,8 +190,8 @@ def _choose_split(data: Dataset, settings: dict[str, Any], train_fraction: float
             if (choice, seed) == attempts[-1]:
                 raise
             continue
-        with prepared.dataset as used:
-            error = abs(len(prepared.split.train) / len(used) - train_fraction)
+        with prepared.dataset as dataset:
+            error = abs(len(prepared.split.train) / len(dataset) - train_fraction)
         if choice or error <= MAX_FRACTION_ERROR:  # an uneven split of whole trajectories is better than divided ones
             break
     return split

@@ -13,7 +13,7 @@ from ase.calculators.mixing import SumCalculator
 from paretofit.core import lammps_calculator
 from paretofit.learning.explore import create_dynamics, run_md
 from paretofit.learning.learn_settings import ExploreSettings
-from paretofit.learning.md_run import MdEngine, MdFrame, MdRun
+from paretofit.learning.md_run import MdBox, MdEngine, MdRun
 from paretofit.learning.trajectories import _replace_paths_with_digests, add_dispersion
 from paretofit.potentials import format_dispersion_commands
 
@@ -192,12 +192,12 @@ class TestEnsemble:
                     assert 1e-6 < np.abs(frame.cell[axis] - structures[kind].cell[axis]).max() < 2.0
 
     def test_stress_times_volume_is_the_virial_of_the_box(self):
-        """The frame gives a calculator of a slab a box with vacuum, whose volume times its stress is the virial."""
+        """A calculator of a slab gets a box with vacuum, whose volume times its stress is the virial."""
         atoms = slab()
-        frame = MdFrame.from_structure(atoms)
+        box = MdBox.from_structure(atoms)
         boxed = atoms.copy()
-        boxed.set_positions(frame.positions)
-        boxed.set_cell(frame.cell)
+        boxed.set_positions(box.positions)
+        boxed.set_cell(box.cell)
         boxed.pbc = True
         boxed.calc = ENGINE.calculator_factory()
         strain = 1e-4

@@ -15,7 +15,7 @@ from paretofit.learning import SnapModel, SnapModelSettings, describe_progress
 from paretofit.learning.evaluation import _compute_rmse, find_usual_members
 from paretofit.learning.learn_settings import DownweightSettings, ToleranceSettings
 from paretofit.learning.loop_summary import _describe_kinds, _describe_next, tabulate_errors_by_kind
-from paretofit.learning.md_run import SURFACE_THICKNESS_A, MdFrame
+from paretofit.learning.md_run import SURFACE_THICKNESS_A, MdBox
 from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_rows import build_core_repulsion, compute_configuration_weights
 from paretofit.learning.training_set import TrainingData
@@ -106,10 +106,10 @@ def test_pressure_on_a_slab_acts_on_the_material_and_not_on_the_vacuum():
     slab = fcc111("Ni", (2, 2, 5), vacuum=10.0)
     slab.pbc = (True, True, False)
     thickness = np.ptp(slab.positions[:, 2])
-    frame = MdFrame.from_structure(slab)
-    expected = 50.0 * (thickness + SURFACE_THICKNESS_A) / frame.cell[2, 2]
-    assert frame.scale_pressure(50.0) == pytest.approx(expected, rel=1e-6)
-    assert MdFrame.from_structure(bulk("Ni", cubic=True)).scale_pressure(50.0) == 50.0
+    box = MdBox.from_structure(slab)
+    expected = 50.0 * (thickness + SURFACE_THICKNESS_A) / box.cell[2, 2]
+    assert box.scale_pressure(50.0) == pytest.approx(expected, rel=1e-6)
+    assert MdBox.from_structure(bulk("Ni", cubic=True)).scale_pressure(50.0) == 50.0
 
 
 def test_members_with_large_training_errors_do_not_drive():
