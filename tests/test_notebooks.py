@@ -60,6 +60,13 @@ assert difference < 1e-8, "LAMMPS and the rows give the same forces"
 assert (best["cheap"] < 1.05 * best["good"]).all(), "the level hardly matters if the model has much larger errors"
 assert (best.to_numpy() > 3 * label_error).all(), "as these models have"
 """,
+    "06_uncertainty": """
+medians = unseen.groupby("data")[columns].median()
+assert medians.loc["far", "force_error"] > medians.loc["near", "force_error"], "other kinds have larger errors"
+assert medians.loc["far", "force_std"] > medians.loc["near", "force_std"], "which the disagreement shows"
+assert medians.loc["far", "extrapolation_grade"] > medians.loc["near", "extrapolation_grade"], "and the grade"
+assert rank["force_std"] > 0.5, "disagreement and error rise together"
+""",
 }
 
 
