@@ -73,7 +73,7 @@ def explore(
     progress: options.Progress = True,
     as_json: options.Json = False,
 ) -> None:
-    """Run molecular dynamics with a potential, with its error bars, and save the frames that extrapolate.
+    """Run molecular dynamics with a potential; save the frames with a high extrapolation grade or expected error.
 
     Run the same command again to resume dynamics that were stopped.
     """
@@ -91,7 +91,7 @@ def explore(
         seed=seed, overwrite=force, jobs=jobs, progress=progress, allow_pickle=allow_pickle,
     )  # fmt: skip
     print_result(result, result.text, as_json=as_json, exclude=("potential",))
-    if not len(result.frames):
+    if not len(result.frames):  # no trajectory recorded a frame, extrapolating or not
         raise typer.Exit(1)
 
 

@@ -146,20 +146,21 @@ def _select_other_energies(
 
 
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
-    """Return sorted positions of a random sample of the configurations for the fit.
+    """Return sorted positions of a random sample of the labelled configurations for the fit.
 
-    At most three quarters have forces that do not vanish by symmetry, or more if there are too few others.
+    Configurations whose forces do not vanish by symmetry come first. They fill three quarters of `MAX_CONFIGURATIONS`,
+    and more only if there are too few others. The sample ends at `MAX_ATOMS`, which may exclude all others.
     """
     n_atoms = dataset.n_atoms
-    squares = np.full(len(n_atoms), -1.0)  # -1 without labels
+    mean_squares = np.full(len(n_atoms), -1.0)  # of the forces, the largest of all levels; -1 without labels
     for level_labels in labels.values():
-        level_squares = level_labels.sum_over_atoms((level_labels.forces**2).sum(axis=1)) / n_atoms
-        squares = np.fmax(squares, np.where(level_labels.is_complete, level_squares, -1.0))
-    usable_positions = np.flatnonzero((squares >= 0) & (n_atoms <= MAX_ATOMS_PER_CONFIGURATION))
+        level_mean_squares = level_labels.sum_over_atoms((level_labels.forces**2).sum(axis=1)) / n_atoms
+        mean_squares = np.fmax(mean_squares, np.where(level_labels.is_complete, level_mean_squares, -1.0))
+    usable_positions = np.flatnonzero((mean_squares >= 0) & (n_atoms <= MAX_ATOMS_PER_CONFIGURATION))
     if not len(usable_positions):
         return usable_positions
     order = np.random.default_rng(0).permutation(usable_positions)
-    has_forces = squares[order] > MIN_FORCE_RATIO**2 * np.quantile(squares[usable_positions], 0.9)
+    has_forces = mean_squares[order] > MIN_FORCE_RATIO**2 * np.quantile(mean_squares[usable_positions], 0.9)
     max_with_forces = max(MAX_CONFIGURATIONS * 3 // 4, MAX_CONFIGURATIONS - int((~has_forces).sum()))
     order = np.concatenate([order[has_forces][:max_with_forces], order[~has_forces]])[:MAX_CONFIGURATIONS]
     return np.sort(order[np.cumsum(n_atoms[order]) <= MAX_ATOMS])

@@ -9,7 +9,7 @@ from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
 from .errors import check_choice as check_choice
 from .errors import describe_system_error as describe_system_error
-from .errors import raise_system_error as raise_system_error
+from .errors import raise_if_system_error as raise_if_system_error
 from .errors import suggest_match as suggest_match
 from .files import COMPRESSED_OPENERS as COMPRESSED_OPENERS
 from .files import DISK_WRITE_ERRNOS as DISK_WRITE_ERRNOS

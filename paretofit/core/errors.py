@@ -49,7 +49,7 @@ def describe_system_error(error: OSError, path: object = None) -> str:
     return f"{f'{name}: ' if name else ''}{' '.join(reason.split())}; {advice}"
 
 
-def raise_system_error(error: BaseException, path: object) -> None:
+def raise_if_system_error(error: BaseException, path: object) -> None:
     """Raise an `ExecutionError` if the system, rather than the content of a file, was the reason why reading failed.
 
     Functions that report or replace a corrupt file call this function first. It ignores missing files, and an OSError

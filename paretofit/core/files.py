@@ -25,7 +25,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from paretofit.core.errors import ExecutionError, InputError, raise_system_error
+from paretofit.core.errors import ExecutionError, InputError, raise_if_system_error
 from paretofit.core.text import list_first
 
 MAX_YAML_VALUES = 1_000_000  # values of a YAML file with all aliases expanded
@@ -237,7 +237,7 @@ def read_json_with_digest(path: Path | str, remedy: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         is_intact = record.pop("digest", None) in {None, hash_json(record)}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
         is_intact = False
     if not is_intact:
         state = "corrupt" if Path(path).is_file() else "corrupt or missing"
@@ -273,7 +273,7 @@ def read_text(path: Path | str, description: str) -> str:
         raise InputError(f"{path} is not UTF-8 text; specify a {description}") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         if getattr(error, "errno", None) != errno.EISDIR:
-            raise_system_error(error, path)
+            raise_if_system_error(error, path)
         reason = getattr(error, "strerror", None) or join_lines(error)
         raise InputError(f"{path} cannot be read: {reason}; specify a {description}") from error
 

@@ -24,7 +24,7 @@ from paretofit.core import (
     hash_array,
     hash_json,
     join_lines,
-    raise_system_error,
+    raise_if_system_error,
     read_local_array,
     suggest_match,
 )
@@ -264,14 +264,14 @@ class StoredDataset:
         try:
             return read_local_array(self._file, name, window, *COLUMNS[name.rpartition("/")[2]])
         except CORRUPT_FILE_ERRORS as error:
-            raise_system_error(error, self.path)
+            raise_if_system_error(error, self.path)
             raise self._create_corruption_error(name, error) from error
 
     def _read_attributes(self, name: str) -> dict[str, Any]:
         try:
             return dict((self._file if name == "/" else get_local_item(self._file, name)).attrs)
         except CORRUPT_FILE_ERRORS as error:
-            raise_system_error(error, self.path)
+            raise_if_system_error(error, self.path)
             raise self._create_corruption_error(name, error) from error
 
     def _parse_record(self, text: Any, name: str) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def _open_file(path: Path) -> h5py.File:
             check_global_heaps(path)
             return h5py.File(path, "r")
     except CORRUPT_FILE_ERRORS as error:
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
         reason = f"a corrupt or truncated HDF5 file ({join_lines(error)})"
         raise InputError(f"{path} is {reason}; restore it from a copy or import it again") from error
     raise InputError(f"{path} is not an HDF5 file; 'paretofit import' creates a dataset from other formats")

@@ -23,7 +23,7 @@ from paretofit.core import (
     check_global_heaps,
     check_members,
     join_lines,
-    raise_system_error,
+    raise_if_system_error,
     read_local_array,
 )
 
@@ -63,7 +63,7 @@ def open_design_file(path: Path) -> Iterator[h5py.File]:
     except InputError:
         raise
     except CORRUPT_FILE_ERRORS as error:
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
         raise InputError(f"{path} is corrupt or truncated ({join_lines(error)}); delete it and run again") from error
 
 

@@ -12,4 +12,4 @@ from .parallel import run_tasks as run_tasks
 from .resumable import map_with_journal as map_with_journal
 from .run_context import RunContext as RunContext
 from .shared_function import ClusterRunner as ClusterRunner
-from .shared_function import dump_function as dump_function
+from .shared_function import share_function as share_function

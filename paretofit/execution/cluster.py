@@ -219,12 +219,12 @@ def _test_job(script: str) -> None:
 
 
 def _check_workers(client: Any, settings: Any) -> None:
-    n_threads = client.nthreads()
-    check_worker_threads(n_threads)
+    threads_by_worker = client.nthreads()
+    check_worker_threads(threads_by_worker)
     if settings.name == "address":
-        if not n_threads:
+        if not threads_by_worker:
             raise InputError(
                 f"'cluster.scheduler': the cluster at {settings.scheduler} has no workers; start some with "
                 "'dask worker --nthreads 1'"
             )
-        check_worker_versions(client, n_threads)
+        check_worker_versions(client, threads_by_worker)

@@ -18,7 +18,7 @@ from paretofit.execution.parallel import map_in_parallel
 
 
 @contextmanager
-def dump_function(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
+def share_function(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
     """Yield a small stand-in, to be sent with every task, for a function that holds large arrays.
 
     On a cluster, the function is stored in a file for the duration of the block, and all workers of a machine map the
@@ -65,14 +65,14 @@ class ClusterRunner:
     Attributes
     ----------
     folder : Path or None
-        See `dump_function`.
+        See `share_function`.
     """
 
     folder: Path | None
 
     def __call__(self, function: Callable[[Any], R], parts: Sequence[Any]) -> Iterator[R]:
         """Apply the function to the parts, and yield the results in order."""
-        with dump_function(partial(_call_on_part, function, parts), self.folder) as run:
+        with share_function(partial(_call_on_part, function, parts), self.folder) as run:
             yield from map_in_parallel(run, range(len(parts)), 1)  # a cluster ignores the number of processes
 
 

@@ -172,7 +172,11 @@ def _compute_mean_weight(rows: FitRows, part: GroupKind) -> float:
 
 
 def _parse_objectives(moments: GroupMoments, objectives: Sequence[str]) -> dict[GroupKind, float]:
-    """Convert objectives to the importance of each group and kind; an objective is shared equally by its matches."""
+    """Convert objectives to the importance of each group and kind.
+
+    Each objective has the importance 1, divided equally among the groups that it matches. If several objectives match
+    the same group and kind, the last one sets its importance.
+    """
     importance: dict[GroupKind, float] = {}
     kinds = {kind.name.lower(): kind for kind in RowKind}
     for objective in objectives:
@@ -185,11 +189,15 @@ def _parse_objectives(moments: GroupMoments, objectives: Sequence[str]) -> dict[
                 f"'{objective}' is not an objective; use energy, force or stress, optionally of a group, such as "
                 f"Liquid:force, or {DIFFERENCE}a/b"
             )
-        matches = [part for part in moments.held_out_sums if part[1] == kinds[kind] and group in {"", part[0]}]
+        matches = [
+            (name, row_kind)
+            for name, row_kind in moments.held_out_sums
+            if row_kind == kinds[kind] and group in {"", name}
+        ]
         if not matches:
-            groups = ", ".join(dict.fromkeys(part[0] for part in moments.held_out_sums))
+            groups = ", ".join(dict.fromkeys(name for name, _ in moments.held_out_sums))
             raise InputError(f"the validation set has no rows for '{objective}'; available groups: {groups}")
-        importance |= {part: 1.0 / len(matches) for part in matches}
+        importance |= {match: 1.0 / len(matches) for match in matches}
     return importance
 
 

@@ -16,7 +16,7 @@ from paretofit.core import (
     hash_file,
     hash_files,
     join_lines,
-    raise_system_error,
+    raise_if_system_error,
     read_json_with_digest,
     write_json_with_digest,
 )
@@ -173,5 +173,5 @@ def load_frames(path: Path, remedy: str) -> list[Atoms]:
     try:
         return list(ase.io.read(path, index=":", format="extxyz")) if path.stat().st_size else []
     except (OSError, ValueError, KeyError) as error:
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
         raise InputError(f"{path} is corrupt or missing ({join_lines(error)}); {remedy}") from error

@@ -78,7 +78,7 @@ def fit_wls(
         Weights of single rows, which replace the weights of the kinds; a row of weight 0 is ignored.
     ridge : float
         λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j; 0 for none.
-    unpenalised : int
+    n_unpenalised : int
         Number of leading columns without penalty, such as atomic reference energies, so that the fit does not depend
         on the zero of energy.
 
@@ -175,7 +175,7 @@ class WideFactor:
 
 
 def build_penalty_rows(p: int, ridge: float, n_unpenalised: int) -> Array:
-    """Build the rows √λ e_j of a ridge, one for each penalised column j: ``(p - unpenalised, p)``.
+    """Build the rows √λ e_j of a ridge, one for each penalised column j: ``(p - n_unpenalised, p)``.
 
     Raises
     ------

@@ -172,18 +172,33 @@ def flag_configurations(
 ) -> pd.DataFrame:
     """Flag configurations with a disagreement above a limit; return detection rates outside the training set.
 
-    `table` gets a column ``flagged`` with the names of the quantities above their limits. Without limits, it stays as
-    it is and the result is empty.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Table of configurations of `build_evaluation_tables`. It gets a column ``flagged`` with the names of the
+        quantities above their limits; without limits, it does not change.
+    tolerances : mapping of quantity to float
+        Committee errors (meV/atom, meV/Å, GPa) that flags should detect; only the rates depend on them.
+    limits : mapping of quantity to float
+        Disagreements above which a configuration is flagged, in the same units (see `compute_spread_limits`).
+
+    Returns
+    -------
+    pandas.DataFrame
+        For each quantity the tolerance, the limit, the number of flagged configurations outside the training set, and
+        the rates of `score_detection`; empty without limits.
     """
     if not limits:
         return pd.DataFrame()
     is_above = pd.DataFrame({quantity: table[f"{quantity}_std"] > limit for quantity, limit in limits.items()})
     table["flagged"] = is_above.apply(lambda row: " ".join(row.index[row]), axis=1)
-    is_evaluated, rows = table["set"] != "train", []
+    is_outside_training = table["set"] != "train"  # includes "unknown"
+    rows = []
     for quantity, limit in limits.items():
-        error = table.loc[is_evaluated, f"{quantity}_committee_error"].dropna()
+        error = table.loc[is_outside_training, f"{quantity}_committee_error"].dropna()
         spread = table.loc[error.index, f"{quantity}_std"]
         rates = score_detection(spread.to_numpy(), error.to_numpy(), limit, tolerances[quantity])
-        rows.append([quantity, tolerances[quantity], limit, int((is_above[quantity] & is_evaluated).sum()), *rates])
+        n_flagged = int((is_above[quantity] & is_outside_training).sum())
+        rows.append([quantity, tolerances[quantity], limit, n_flagged, *rates])
     columns = ["quantity", "error_limit", "spread_limit", "flagged", "true_positive_rate", "positive_predictive_value"]
     return pd.DataFrame(rows, columns=columns)

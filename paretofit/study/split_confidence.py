@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from paretofit.core import CORRUPT_FILE_ERRORS, InputError, atomic_hdf5, hash_json, raise_system_error, write_csv
+from paretofit.core import CORRUPT_FILE_ERRORS, InputError, atomic_hdf5, hash_json, raise_if_system_error, write_csv
 from paretofit.dataset import split_configurations
 from paretofit.descriptors import write_array
 from paretofit.execution import RunContext
@@ -237,7 +237,7 @@ def read_split_errors(folder: Path, key: str | None = None) -> SplitErrors | Non
             content: dict[str, Any] = json.loads(file.attrs["settings"])
             errors = {name: file[name][()] for name in SPLIT_ERROR_COLUMNS}
     except CORRUPT_FILE_ERRORS as error:
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
         log.warning("%s cannot be read (%s); the fits of further splits are computed again", path, error)
         return None
     return SplitErrors(pd.DataFrame(content["data"], columns=content["columns"]), errors)

@@ -17,7 +17,7 @@ from paretofit.core import (
     atomic_path,
     hash_json,
     join_lines,
-    raise_system_error,
+    raise_if_system_error,
     read_json_lines,
     restore_formulas,
     write_csv,
@@ -195,7 +195,7 @@ def read_results(path: Path | str) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise InputError(f"there is no results table at {path}; 'paretofit run' writes one") from error
     except (ValueError, OSError) as error:
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
         raise InputError(f"{path} cannot be read as a CSV table: {join_lines(error)}") from error
     missing = [name for name in SWEEP_COLUMNS if name not in table]
     if missing:

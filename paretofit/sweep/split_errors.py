@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind
-from paretofit.execution import RunContext, dump_function
+from paretofit.execution import RunContext, share_function
 from paretofit.linear import LeverageScores, get_row_weights
 from paretofit.linear.reduction import FACTOR, RowFactors, solve_rows, to_numpy
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits
@@ -96,11 +96,11 @@ def compute_split_errors(
         It does not depend on the number of processes.
     """
     folder = None if context.folder is None else context.folder.absolute()
-    with dump_function(partial(_SplitFits.prepare, engine, data, grid, n_samples, omitted), folder) as function:
+    with share_function(partial(_SplitFits.prepare, engine, data, grid, n_samples, omitted), folder) as function:
         prepared = list(context.map_and_track(function, list(splits), "further splits"))
     tasks = [(number, chain) for number, fits in enumerate(prepared) for chain in fits.chains]
     by_subset: list[dict[str, Array]] = [dict(fits.whole_errors) for fits in prepared]
-    with dump_function(partial(_run_chain, prepared), folder) as function:
+    with share_function(partial(_run_chain, prepared), folder) as function:
         computed = context.map_and_track(function, tasks, "fits of further splits")
         for (number, _), errors in zip(tasks, computed, strict=True):
             by_subset[number] |= errors

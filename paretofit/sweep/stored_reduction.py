@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from paretofit.core import CORRUPT_FILE_ERRORS, atomic_hdf5, hash_json, raise_system_error
+from paretofit.core import CORRUPT_FILE_ERRORS, atomic_hdf5, hash_json, raise_if_system_error
 from paretofit.descriptors import write_array
 from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import RawFactors, RowFactor
@@ -45,7 +45,7 @@ def load_reduction(folder: Path | None, inputs: Any) -> FactorsAndScores | None:
         with h5py.File(path, "r") as file:
             result = _read(file) if file.attrs.get("key") == hash_json([VERSION, inputs]) else None
     except CORRUPT_FILE_ERRORS as error:
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
         log.warning("%s cannot be read (%s); the reduction is computed again", path, error)
         return None
     if result is not None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 
 from paretofit.core import check_choice, get_available_memory, hash_array, require_memory
-from paretofit.execution import RunContext, dump_function, get_active_client
+from paretofit.execution import RunContext, get_active_client, share_function
 from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits
 from paretofit.sweep.fast_engine import FastEngine
@@ -148,7 +148,8 @@ def _run_tasks(
     if folder is not None:
         folder.mkdir(exist_ok=True)
     run_task = partial(_run_task, engine, partial_results)
-    with dump_function(run_task, None if folder is None else folder.parent) as function:
+    # On a cluster, the workers load the engine's arrays from a file in the run folder; otherwise, this is `run_task`.
+    with share_function(run_task, None if folder is None else folder.parent) as function:
         results = context.map_and_track(
             function, list(enumerate(tasks)), "fits", ordered=False, get_work=lambda result: task_flops[result[0]],
             total_work=sum(task_flops),

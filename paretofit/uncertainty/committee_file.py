@@ -18,7 +18,7 @@ from paretofit.core import (
     check_global_heaps,
     check_members,
     join_lines,
-    raise_system_error,
+    raise_if_system_error,
 )
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 from paretofit.uncertainty.known_structures import HELD_OUT, TRAIN
@@ -97,7 +97,7 @@ def _read_file(path: Path, remedy: str) -> tuple[Array, Uncertainty | None]:
                 members = file["members"][()] if "members" in file else np.empty((0, 0))
                 uncertainty = _read_uncertainty(file)
     except CORRUPT_FILE_ERRORS as error:
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
         raise InputError(f"{path} is not a complete committee file ({join_lines(error)}); {remedy}") from error
     if version != FILE_VERSION:
         raise InputError(

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from paretofit import InputError, run_study
 from paretofit.cli import app
 from paretofit.core import ExecutionError, hash_array
-from paretofit.execution import dump_function, get_active_client, map_in_parallel, run_tasks, use_cluster
+from paretofit.execution import get_active_client, map_in_parallel, run_tasks, share_function, use_cluster
 from paretofit.execution.cluster import start_slurm_cluster
 from paretofit.execution.cluster_settings import LocalClusterSettings, RunningClusterSettings, SlurmClusterSettings
 from paretofit.study import load_study
@@ -176,9 +176,9 @@ class TestTasks:
                 list(results)
 
     def test_workers_must_see_the_run_folder(self, scheduler, tmp_path):
-        with use_cluster(scheduler, 1), dump_function(refuse_three, tmp_path) as run:
+        with use_cluster(scheduler, 1), share_function(refuse_three, tmp_path) as run:
             assert list(map_in_parallel(run, range(3), 1)) == [0, 1, 2]
-        with use_cluster(scheduler, 1), dump_function(refuse_three, tmp_path) as run:
+        with use_cluster(scheduler, 1), share_function(refuse_three, tmp_path) as run:
             next(tmp_path.glob(".tasks-*")).unlink()  # looks the same to a worker
             with pytest.raises(
                 ExecutionError, match="cannot find .*; the run folder must have the same path on all machines"

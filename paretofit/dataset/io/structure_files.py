@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import filetype, open_with_compression
 
-from paretofit.core import COMPRESSED_OPENERS, InputError, join_lines, raise_system_error
+from paretofit.core import COMPRESSED_OPENERS, InputError, join_lines, raise_if_system_error
 from paretofit.dataset.checks import check_structure
 from paretofit.dataset.io.dft_outputs import add_output_details, is_finished, read_vasp_structures
 from paretofit.dataset.io.extxyz_text import read_extxyz
@@ -104,7 +104,9 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     except InputError:
         raise
     except Exception as error:  # ASE's parsers raise exceptions of any type
-        raise_system_error(error, path)
+        raise_if_system_error(error, path)
+        # ASE's readers call next() on the lines of a file, which raises StopIteration at its end; inside a generator,
+        # Python replaces it by RuntimeError("generator raised StopIteration").
         is_truncated = "StopIteration" in join_lines(error) or isinstance(error, StopIteration)
         reason = TRUNCATED_MESSAGE if is_truncated else join_lines(error) or type(error).__name__
         raise InputError(f"{path} cannot be read by ASE: {reason}") from error

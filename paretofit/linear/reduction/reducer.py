@@ -169,7 +169,7 @@ class Reduction(WhitenedBasis):
             Number of leading columns in each model, ascending.
         energy_weight, force_weight, stress_weight : float
             Weights of the whitening, typical of the fits that follow.
-        unpenalised : int
+        n_unpenalised : int
             Number of leading columns without ridge penalty.
         mapper : PartMapper
             Computes the sums of the parts; the result does not depend on it.

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from paretofit.core import Array, InputError, hash_file, raise_system_error, write_text
+from paretofit.core import Array, InputError, hash_file, raise_if_system_error, write_text
 from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.mace.loading import compute_results, limit_torch_threads, load_calculator
@@ -75,7 +75,7 @@ class MacePotential(CommitteePotential):
             record = json.loads(record_file.read_text(encoding="utf-8"))
             _check_record(record)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise_system_error(error, record_file)
+            raise_if_system_error(error, record_file)
             raise InputError(f"{record_file} is not a complete MACE committee ({error}); train it again") from error
         models = tuple(folder / Path(name).name for name in record["models"])
         elements, device, dtype = tuple(record["elements"]), record["device"], record["dtype"]

@@ -74,8 +74,11 @@ def _select_priced(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
-    """Compute the front over all 2Jmax, from `front` if costs are known, otherwise from the errors in `usable`."""
-    if len(objectives) == len(summaries.OBJECTIVES):
+    """Compute the front over all 2Jmax, from `front` if the cost is an objective and `front` has finite rows.
+
+    Otherwise, compute it from the medians `usable`, for the given objectives.
+    """
+    if COST_COLUMN in objectives:
         overall = summaries.select_finite_rows(
             summaries.compute_overall_front(front), summaries.OBJECTIVES, positive=True
         )
