@@ -23,6 +23,7 @@ weights: [1, 12.25]
 sizes: [20, 60]
 sampling_methods: [random]
 repetitions: {repetitions}
+confidence: {{splits: 2, bootstrap: 20}}
 cost: {{measure_md: false}}
 """
 

@@ -12,6 +12,7 @@ SMALL = {
     "sizes": [20, 60, "all"],
     "sampling_methods": ["random", "leverage", "block-leverage"],
     "repetitions": 3,
+    "confidence": {"splits": 2, "bootstrap": 50},
     "cost": {"measure_md": False},  # what is timed differs from run to run
 }
 

@@ -41,7 +41,7 @@ def _no_page():
         yield
 
 
-SHORT = {"repetitions": 1, "sampling_methods": ["random"]}
+SHORT = {"repetitions": 1, "sampling_methods": ["random"], "confidence": {"splits": 0}}
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_weights_of_groups_are_in_both_engines(tmp_path):
     with Dataset(first_configurations()) as data:
         kinds = sorted({record["config_type"] for record in data.info_records})
     chosen = {"energy": {kinds[0]: 5.0}, "force": {kinds[0]: 0.2, kinds[1]: 3.0}}
-    keys = {"repetitions": 1, "sampling_methods": ["random"], "group_weights": chosen}
+    keys = {"repetitions": 1, "confidence": {"splits": 0}, "sampling_methods": ["random"], "group_weights": chosen}
     tables = {}
     for engine in ("fast", "plain"):
         study = study_file(tmp_path, **keys, engine=engine)
@@ -276,7 +276,14 @@ def test_weights_of_groups_are_in_both_engines(tmp_path):
 
 @pytest.mark.usefixtures("_no_page")
 def test_weights_of_groups_may_be_searched_for(tmp_path):
-    keys = {"repetitions": 1, "sampling_methods": ["random"], "twojmax": [2], "weights": [12.25], "sizes": ["all"]}
+    keys = {
+        "repetitions": 1,
+        "confidence": {"splits": 0},
+        "sampling_methods": ["random"],
+        "twojmax": [2],
+        "weights": [12.25],
+        "sizes": ["all"],
+    }
     plain = run_study(study_file(tmp_path, **keys), out=tmp_path / "plain").results
     requested = {"objectives": ["energy", "force"], "regulariser": 0.003}
     study = study_file(tmp_path, **keys, group_weights=requested)
@@ -293,7 +300,8 @@ def test_weights_of_groups_may_be_searched_for(tmp_path):
 def test_given_costs_replace_recorded_ones(tmp_path):
     cost = {"measure_md": False, "label_seconds": {2: 1.0, 4: 5.0, 5: 50.0}, "md_us_per_atom_step": {4: 2.5}}
     result = run_study(
-        study_file(tmp_path, repetitions=1, sampling_methods=["random"], cost=cost), out=tmp_path / "run"
+        study_file(tmp_path, repetitions=1, confidence={"splits": 0}, sampling_methods=["random"], cost=cost),
+        out=tmp_path / "run",
     )
     table = result.results
     assert (
@@ -312,7 +320,14 @@ def test_missing_labels_are_an_error_or_dropped_and_counted(tmp_path):
         run_study(study_file(tmp_path, dataset=str(data)), out=tmp_path / "run")
     assert not (tmp_path / "run").exists(), "nothing is made before the check"
     result = run_study(
-        study_file(tmp_path, dataset=str(data), missing_labels="drop", repetitions=1, sampling_methods=["random"]),
+        study_file(
+            tmp_path,
+            dataset=str(data),
+            missing_labels="drop",
+            repetitions=1,
+            confidence={"splits": 0},
+            sampling_methods=["random"],
+        ),
         out=tmp_path / "run",
     )
     assert any("2 configurations were excluded" in warning for warning in result.warnings)
@@ -324,7 +339,9 @@ def test_missing_labels_are_an_error_or_dropped_and_counted(tmp_path):
 def test_saturated_leverage_is_said(tmp_path):
     basis = {"elements": ["Be"], "twojmax": 6}
     leverage = {"energy_weight": 1e5, "twojmax": 6}
-    saturated = study_file(tmp_path, repetitions=1, sizes=[20], basis=basis, leverage=leverage)
+    saturated = study_file(
+        tmp_path, repetitions=1, confidence={"splits": 0}, sizes=[20], basis=basis, leverage=leverage
+    )
     result = run_study(saturated, out=tmp_path / "run")
     assert any("are nearly uniform" in warning for warning in result.warnings)
 
