@@ -1,10 +1,16 @@
 """What findings claim: the published results are those of the published tables, and small differences are no claims."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers.results import LEVELS, front_of, synthetic
 
-from paretofit.report.findings import assess_force_weight, assess_levels_on_front
+from paretofit.report.findings import (
+    PairedErrors,
+    assess_error_decrease,
+    assess_force_weight,
+    assess_levels_on_front,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +32,46 @@ def test_the_cheapest_setting_is_on_every_front_with_costs(results):
     finding = assess_levels_on_front(results, front_of(results), LEVELS)
     assert "level 1 (" in finding.answer
     assert "absent" not in finding.published_result
+
+
+def add_splits(results, changes):
+    """Errors of the whole set in four further splits; `changes` are the factors of the error of level 5 in them."""
+    whole = results[(results["n_train"] == results["n_train"].max()) & (results["repeat"] == 0)]
+    settings = whole[whole["sampling"] == "random"].reset_index(drop=True).assign(sampling="all")
+    factors = np.where((settings["level"] == "5").to_numpy(), np.array(changes)[:, None], 1.0)[:, None]
+    errors = {name: settings[name].to_numpy() * np.repeat(factors, 3, axis=1) for name in ("ref_energy", "ref_force")}
+    return PairedErrors(settings, errors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [([1.0, 1.0, 1.0, 1.0], {"falls"}), ([1.0, 100.0, 1.0, 100.0], {"no clear difference"})],
+)
+def test_a_fall_that_other_splits_do_not_have_is_no_clear_difference(results, changes, expected):
+    steps = assess_error_decrease(results, LEVELS, add_splits(results, changes)).numbers
+    last = steps[steps["to"] == "5"]
+    assert set(last["energy"]) | set(last["force"]) == expected
+    assert set(steps[steps["to"] != "5"]["energy"]) == {"falls"}, "levels without a change in the splits are as before"
+
+
+def test_repetitions_that_disagree_are_no_clear_difference():
+    results = synthetic(sizes=(20, 40), repeats=6, gain=1.0)
+    steps = assess_error_decrease(results, LEVELS).numbers
+    assert "falls" in set(steps.loc[steps["to"] == "5", "energy"])
+    noisy = results.copy()
+    is_last = noisy["level"] == "5"
+    noisy.loc[is_last & (noisy["repeat"] % 2 == 0), "ref_energy"] *= 100
+    steps = assess_error_decrease(noisy, LEVELS).numbers
+    assert "falls" not in set(steps.loc[steps["to"] == "5", "energy"])
+
+
+def test_a_weight_effect_that_other_splits_do_not_have_is_no_clear_difference():
+    results = synthetic(force_weight_helps=True, repeats=2)
+    paired = add_splits(results, [1.0, 1.0])
+    largest = (paired.settings["w_energy"] == 150.0).to_numpy()
+    paired.errors["ref_energy"][0, :, largest] /= 10  # in one of two splits, the largest ratio has the lowest error
+    finding = assess_force_weight(results, LEVELS, paired)
+    low = finding.numbers[finding.numbers["level"].isin(["1", "2"])]
+    assert set(low["answer"]) == {"no clear difference"}
+    assert finding.status == "no"
+    assert "no clear difference at 2Jmax 4 and 8" in finding.text
