@@ -10,7 +10,9 @@ from paretofit.report.findings import (
     assess_error_decrease,
     assess_force_weight,
     assess_levels_on_front,
+    assess_leverage_sampling,
 )
+from paretofit.report.findings.sampling_finding import interpolate_size
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,56 @@ def test_a_weight_effect_that_other_splits_do_not_have_is_no_clear_difference():
     assert set(low["answer"]) == {"no clear difference"}
     assert finding.status == "no"
     assert "no clear difference at 2Jmax 4 and 8" in finding.text
+
+
+def test_a_subset_is_worth_the_random_configurations_with_its_error():
+    curve = pd.Series({10: 8.0, 20: 4.0, 40: 5.0, 80: 1.0})
+    assert interpolate_size(curve, 8.0) == pytest.approx(10)
+    assert interpolate_size(curve, 2.0) == pytest.approx(40 * 2**0.5), "half way in the logarithms"
+    assert interpolate_size(curve, 0.9) == np.inf
+    assert interpolate_size(curve, 9.0) == 0
+    assert np.isnan(interpolate_size(curve, np.nan))
+
+
+def power_law(gain, exponent=-0.5):
+    """Errors that fall with the size to a power; those of leverage sampling are `gain` times the random ones."""
+    table = synthetic(levels=["5"], twojmax=(4,), ratios=(5.0, 50.0), sizes=(20, 40, 80, 140), gain=1.0)
+    scatter = np.exp(0.01 * np.random.default_rng(1).normal(size=len(table)))
+    subset_gain = np.where((table["sampling"] == "random") | (table["n_train"] == 140), 1.0, gain)
+    error = 100 * table["n_train"] ** exponent * subset_gain * np.where(table["n_train"] == 140, 1.0, scatter)
+    return table.assign(ref_energy=error, ref_force=error)
+
+
+def test_what_sampling_is_worth_follows_the_learning_curve():
+    finding = assess_leverage_sampling(power_law(0.8), ["5"])
+    assert finding.status == "yes"
+    rows = finding.numbers[finding.numbers["n_train"] == 40]
+    assert rows["random_configurations"].to_numpy() == pytest.approx(40 / 0.8**2, rel=0.05)
+    assert "40 configurations have the energy error of about 6" in finding.text
+
+
+def test_subsets_that_do_not_determine_the_model_are_left_out():
+    table = power_law(1.0)
+    is_small = table["n_train"] == 20
+    is_leverage = table["sampling"] != "random"
+    errors = ["ref_energy", "ref_force"]
+    table.loc[is_small & is_leverage, errors] *= 0.1
+    assert assess_leverage_sampling(table, ["5"]).status == "yes"
+    table.loc[is_small & ~is_leverage, "rank"] = table["n_features"] - 1
+    finding = assess_leverage_sampling(table, ["5"])
+    assert 20 not in set(finding.numbers["n_train"])
+    assert "2 cells are left out in which a subset does not determine all coefficients" in finding.text
+
+
+def test_a_gain_that_other_splits_do_not_have_is_no_clear_difference():
+    table = power_law(0.8)
+    settings = table[table["repeat"] == 0].reset_index(drop=True)
+    same = np.stack([settings["ref_energy"]] * 4)[:, None]
+    is_random = (settings["sampling"] == "random").to_numpy()
+    reverse = same.copy()
+    reverse[2:, :, is_random] *= 0.5
+    for errors, status in ((same, "yes"), (reverse, "no")):
+        paired = PairedErrors(settings, {"ref_energy": errors, "ref_force": errors})
+        finding = assess_leverage_sampling(table, ["5"], paired)
+        assert finding.status == status
+        assert ("has no clear difference" in finding.text) == (status == "no")

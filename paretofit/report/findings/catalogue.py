@@ -23,12 +23,12 @@ def collect_findings(
     """
     if len(levels) == 1:
         # With a single level there is nothing to compare with other levels or with the published results for beryllium.
-        sampling = assess_leverage_sampling(results, levels)
+        sampling = assess_leverage_sampling(results, levels, split_errors)
         sampling_findings = [replace(sampling, published_result="")] if sampling.status != "not tested" else []
         return [*collect_single_level_findings(results, levels[0]), *sampling_findings]
     return [
         assess_error_decrease(results, levels, split_errors),
         assess_force_weight(results, levels, split_errors),
-        assess_leverage_sampling(results, levels),
+        assess_leverage_sampling(results, levels, split_errors),
         assess_levels_on_front(results, front, levels),
     ]
