@@ -7,6 +7,7 @@ from .answer_text import render_answer as render_answer
 from .answer_text import render_text as render_text
 from .findings.catalogue import collect_findings as collect_findings
 from .findings.finding import Finding as Finding
+from .findings.paired_errors import PairedErrors as PairedErrors
 from .page.report_writer import write_report as write_report
 from .setting_yaml import format_setting_keys as format_setting_keys
 from .wording import capitalise_sentence as capitalise_sentence

@@ -10,7 +10,7 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.report import Answer, Finding, find_answer_or_reason, page, write_report
+from paretofit.report import Answer, Finding, PairedErrors, find_answer_or_reason, page, write_report
 from paretofit.report.figures import (
     assess_networks,
     build_label_noise_table,
@@ -35,7 +35,7 @@ from paretofit.study.preparation import PreparedStudy
 from paretofit.study.result import describe_outcome
 from paretofit.study.run_view import VIEW_FILE, build_run_view
 from paretofit.study.schema import load_study
-from paretofit.study.split_confidence import add_front_confidence
+from paretofit.study.split_confidence import add_front_confidence, read_split_errors
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
@@ -207,7 +207,20 @@ def _collect_content(
         tables += build_network_tables(networks, calibration)
         figures += plan_network_figures(models, levels)
     validation_tables, pictures = _read_validation(folder / VALIDATION_FOLDER)
-    return page.ExtraContent(findings, figures, tables + validation_tables, noise_figures, pictures)
+    split_errors = _read_paired_errors(folder, prepared)
+    return page.ExtraContent(
+        findings, figures, tables + validation_tables, noise_figures, pictures, split_errors=split_errors
+    )
+
+
+def _read_paired_errors(folder: Path, prepared: PreparedStudy) -> PairedErrors | None:
+    """Read the errors of further splits with the first ridge penalty; None if the run has none."""
+    split_errors = read_split_errors(folder)
+    if split_errors is None:
+        return None
+    is_first = (split_errors.settings["ridge"].astype(str) == str(prepared.grid.ridge[0])).to_numpy()
+    errors = {name: values[..., is_first] for name, values in split_errors.errors.items()}
+    return PairedErrors(split_errors.settings[is_first], errors)
 
 
 def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.ReportFigure]]:

@@ -23,7 +23,10 @@ from paretofit.sweep.plain_engine import EV_TO_MEV
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
 MAX_NOISE_POINTS = 1500  # points in the figures for each level, pair of weights and kind of row
 MIN_ROWS = 3  # fewer rows have no meaningful correlation
-NOISE_COLUMNS = ["twojmax", "weight_ratio", "level", "kind", "n", "correlation", "slope", "label_error", "residual"]
+NOISE_COLUMNS = [
+    "twojmax", "weight_ratio", "level", "kind", "n", "configurations",
+    "correlation", "slope", "label_error", "residual",
+]  # fmt: skip
 POINT_COLUMNS = ["weight_ratio", "level", "kind", "error", "residual"]
 
 
@@ -42,9 +45,10 @@ def correlate_label_noise(
     Returns
     -------
     table : DataFrame
-        A row for each pair of weights, level below the reference and kind of row: Pearson's ``correlation`` of r with
-        e, the ``slope`` of r on e (1: the error is ignored, 0: it is learned), and the RMS of e and r about their
-        means (``label_error``, ``residual``; meV/atom, meV/Å). Weights at which no model is determined have no rows.
+        A row for each pair of weights, level below the reference and kind of row: the number of test rows (``n``) and
+        of their ``configurations``, Pearson's ``correlation`` of r with e, the ``slope`` of r on e (1: the error is
+        ignored, 0: it is learned), and the RMS of e and r about their means (``label_error``, ``residual``; meV/atom,
+        meV/Å). Weights at which no model is determined have no rows.
     points : DataFrame
         ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` of at most `MAX_NOISE_POINTS` evenly spread
         test rows for each row of `table`.
@@ -52,7 +56,11 @@ def correlate_label_noise(
     rows, points = [], [pd.DataFrame(columns=POINT_COLUMNS)]
     with threadpool_limits(1):
         fits = {pair: fit for pair in weights if (fit := _fit_largest_model(engine, grid, pair)) is not None}
+<<<<<<< HEAD
         residuals, labels, kind, _ = _compute_test_residuals(engine, [beta for _, beta in fits.values()])
+=======
+        residuals, labels, kind, configuration = _compute_test_residuals(engine, [beta for _, beta in fits.values()])
+>>>>>>> findings
     for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
         for k, level in enumerate(list(grid.levels)[:-1]):
             for row_kind, name in KIND_NAMES.items():
@@ -60,7 +68,8 @@ def correlate_label_noise(
                 e, r = EV_TO_MEV * (labels[is_kind, k] - labels[is_kind, -1]), EV_TO_MEV * residual[is_kind, k]
                 if len(e) >= MIN_ROWS:
                     factors = {"weight_ratio": w_energy / w_force, "level": level, "kind": name}
-                    rows.append({"twojmax": twojmax, **factors, **_correlate(e, r)})
+                    counts = {"n": len(e), "configurations": len(np.unique(configuration[is_kind]))}
+                    rows.append({"twojmax": twojmax, **factors, **counts, **_correlate(e, r)})
                     indices = np.unique(np.linspace(0, len(e) - 1, min(len(e), MAX_NOISE_POINTS)).astype(int))
                     points.append(pd.DataFrame({**factors, "error": e[indices], "residual": r[indices]}))
     return pd.DataFrame(rows, columns=NOISE_COLUMNS), pd.concat(points[1:] or points, ignore_index=True)
@@ -114,7 +123,11 @@ def _compute_test_residuals(
 ) -> tuple[list[Array], Array, Array, Array]:
     """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit.
 
+<<<<<<< HEAD
     Return also the labels, kinds and configurations of the rows.
+=======
+    Return also the labels, the kinds and the configurations of the rows.
+>>>>>>> findings
 
     One pass over the rows serves all fits. Rows are multiplied by raw coefficients, which are accurate enough for
     correlations and need no whitening.
@@ -132,8 +145,13 @@ def _compute_test_residuals(
         configurations.append(block.configuration[is_test])
     if not coefficients:
         return [], np.empty((0, 1)), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.int64)
+<<<<<<< HEAD
     labels_array, kind, configuration = map(np.concatenate, (labels, kinds, configurations))
     return [np.concatenate(blocks) for blocks in residuals], labels_array, kind, configuration
+=======
+    joined = [np.concatenate(blocks) for blocks in residuals]
+    return joined, np.concatenate(labels), np.concatenate(kinds), np.concatenate(configurations)
+>>>>>>> findings
 
 
 def _correlate(error: Array, residual: Array) -> dict[str, float]:
@@ -141,7 +159,6 @@ def _correlate(error: Array, residual: Array) -> dict[str, float]:
     ee, rr, er = float(e @ e), float(r @ r), float(e @ r)
     is_determined = ee > 0 and rr > 0
     return {
-        "n": len(e),
         "correlation": er / np.sqrt(ee * rr) if is_determined else np.nan,
         "slope": er / ee if is_determined else np.nan,
         "label_error": np.sqrt(ee / len(e)),

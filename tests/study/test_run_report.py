@@ -256,6 +256,7 @@ def test_residuals_against_label_errors_are_those_of_a_plain_fit(finished):
         assert row["slope"] == pytest.approx(np.polyfit(error, residual, 1)[0], rel=1e-5)
         assert row["label_error"] == pytest.approx(1e3 * error.std(), rel=1e-8)
         assert row["n"] == selected.sum()
+        assert row["configurations"] == len(set(result.configuration[selected]))
 
 
 def test_the_two_weightings():

@@ -361,6 +361,11 @@ def test_noise_in_words_follows_the_numbers():
     partly = noise_rows(0.9)
     partly.loc[0, ["correlation", "slope"]] = np.nan
     assert "in 7 of 7 cases" in describe_label_noise(partly)
+    forces = strong["kind"] == "force"
+    few = noise_rows(0.2).assign(n=np.where(forces, 2000, 100))  # 0.2 is between 3/√2000 and 3/√100
+    assert "n = 100 configurations) in none" in describe_label_noise(few)
+    assert "in none" in describe_label_noise(few.assign(configurations=100))
+    assert "in 4 of 8 cases" in describe_label_noise(few.assign(configurations=np.where(forces, 2000, 100)))
     for table in (strong, partly, noise_rows(np.nan)):
         sheet = build_label_noise_table(table)
         assert len(sheet.table) == 8

@@ -10,6 +10,7 @@ from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.tables.summaries import select_finite_rows
 from paretofit.report.wording import (
     format_count,
+    format_count_range,
     format_levels,
     format_number,
     format_ratio,
@@ -17,7 +18,8 @@ from paretofit.report.wording import (
     join_sentences,
 )
 
-# Correlations above this multiple of 1/√n count as positive; 1/√n is their standard deviation for n unrelated pairs.
+# Correlations above this multiple of 1/√n count as positive; 1/√n is their standard deviation for n independent pairs.
+# The force components of a configuration depend on each other, so n is the number of configurations.
 MIN_CORRELATION_SIGMAS = 3.0
 MIN_RESIDUAL_RATIO = 3.0  # residuals above this multiple of the label errors hide these errors
 _NOUNS = {"energy": "energies", "force": "force components"}
@@ -86,8 +88,12 @@ def _describe_correlations(kind: str, rows: pd.DataFrame) -> str:
 
 def _describe_ignored_errors(table: pd.DataFrame) -> str:
     """Describe whether models ignore part of the label errors, and the size of this part according to the slope."""
-    positive = table[table["correlation"] > MIN_CORRELATION_SIGMAS / np.sqrt(table["n"].to_numpy(dtype=float))]
-    claim = f"The correlation is significantly positive (above {MIN_CORRELATION_SIGMAS:g}/√n) in"
+    counts = _count_configurations(table)
+    positive = table[table["correlation"] > MIN_CORRELATION_SIGMAS / np.sqrt(counts)]
+    claim = (
+        f"The correlation is significantly positive (above {MIN_CORRELATION_SIGMAS:g}/√n for n = "
+        f"{format_count_range(counts.astype(int), 'configuration')}) in"
+    )
     if positive.empty:
         return f"{claim} none of the cases: models learn the label errors, too."
     low, high = (format_number(value, 2) for value in (positive["slope"].min(), positive["slope"].max()))
@@ -95,6 +101,13 @@ def _describe_ignored_errors(table: pd.DataFrame) -> str:
         f"{claim} {len(positive)} of {format_count(len(table), 'case')}, in which models ignore part of the "
         f"label errors: a share of {low if len(positive) == 1 else f'{low} to {high}'} according to the slope."
     )
+
+
+def _count_configurations(table: pd.DataFrame) -> np.ndarray:
+    """Count the configurations of each row; without their column, they are at most the rows of the smaller kind."""
+    if "configurations" in table:
+        return table["configurations"].to_numpy(dtype=float)
+    return table.groupby(["weight_ratio", "level"])["n"].transform("min").to_numpy(dtype=float)
 
 
 def _compare_weightings(table: pd.DataFrame) -> str:

@@ -8,21 +8,27 @@ import pandas as pd
 from paretofit.report.findings.finding import Finding
 from paretofit.report.findings.front_finding import assess_levels_on_front
 from paretofit.report.findings.level_finding import assess_error_decrease
+from paretofit.report.findings.paired_errors import PairedErrors
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.weight_finding import assess_force_weight
 
 
-def collect_findings(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> list[Finding]:
-    """Collect all findings, in the order of the report; the parameters are those of `assess_levels_on_front`."""
+def collect_findings(
+    results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
+) -> list[Finding]:
+    """Collect all findings, in the order of the report.
+
+    The parameters are those of `assess_levels_on_front`; `split_errors` are the errors in further train/test splits.
+    """
     if len(levels) == 1:
         # With a single level there is nothing to compare with other levels or with the published results for beryllium.
-        sampling = assess_leverage_sampling(results, levels)
+        sampling = assess_leverage_sampling(results, levels, split_errors)
         sampling_findings = [replace(sampling, published_result="")] if sampling.status != "not tested" else []
         return [*collect_single_level_findings(results, levels[0]), *sampling_findings]
     return [
-        assess_error_decrease(results, levels),
-        assess_force_weight(results, levels),
-        assess_leverage_sampling(results, levels),
+        assess_error_decrease(results, levels, split_errors),
+        assess_force_weight(results, levels, split_errors),
+        assess_leverage_sampling(results, levels, split_errors),
         assess_levels_on_front(results, front, levels),
     ]

@@ -1,12 +1,12 @@
 """Finding on whether errors against the reference fall from each convergence level to the next."""
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.findings.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
 from paretofit.report.wording import capitalise_sentence, format_count, format_number, format_ratio, join_items
 
@@ -15,61 +15,58 @@ PAPER = (
     "In the paper they fall up to level 5 of 6, and the last two levels give the same errors "
     "(5.05 meV/atom and 110.5 meV/Å at w_E/w_F = 150)."
 )
-MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error count as no change
 MAX_LISTED_STEPS = 3  # steps listed in one sentence
 
 
-def assess_error_decrease(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
+def assess_error_decrease(
+    results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
+) -> Finding:
     """Compare the errors of adjacent levels at the largest subset, for every 2Jmax and w_E/w_F.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names in order of cost; the last is the reference
+    split_errors : errors in further train/test splits; by default the repetitions are compared
 
     Returns
     -------
     Finding
-        Yes if no error rises by more than 1 % and some errors fall, no if none falls, mixed otherwise. ``numbers`` has
+        Yes if no error clearly rises and some errors fall, no if none falls, mixed otherwise. ``numbers`` has
         a row per (2Jmax, w_E/w_F, step).
     """
     rows = select_largest_subset(compute_medians(results, levels))
-    steps = pd.DataFrame(_list_steps(rows, levels))
+    comparison = ErrorComparison(results, split_errors)
+    steps = pd.DataFrame(_list_steps(rows, levels, comparison))
     if steps.empty:
         names = join_items(sorted(set(rows["level"])))
         reason = f"the results contain only level {names}, but two levels are required"
         return Finding.not_tested("levels", QUESTION, reason, PAPER)
     counts = [
-        f"the {kind} error falls in {changes.count('falls')}, stays within {100 * MIN_RELATIVE_CHANGE:.0f} % in "
-        f"{changes.count('same')} and rises in {changes.count('rises')}"
+        f"the {kind} error falls in {changes.count('falls')}, rises in {changes.count('rises')} and has "
+        f"{NO_CLEAR_DIFFERENCE} in {changes.count(NO_CLEAR_DIFFERENCE)}"
         for kind, changes in steps[["energy", "force"]].to_dict("list").items()
     ]
     text = (
         f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one level to "
         f"the next (each 2Jmax and w_E/w_F), {counts[0]}; {counts[1]}. "
-        f"{_describe_example(rows, levels)} {_describe_exceptions(steps)}"
+        f"{_describe_example(rows, levels)} {_describe_exceptions(steps)}{comparison.describe()}"
     )
     return Finding("levels", QUESTION, _combine_changes(steps), text.strip(), PAPER, steps)
 
 
-def _list_steps(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[dict[str, object]]:
+def _list_steps(rows: pd.DataFrame, levels: Sequence[str], comparison: ErrorComparison) -> Iterator[dict[str, object]]:
     result_levels = [level for level in levels if level in set(rows["level"])]
     for (twojmax, ratio), group in rows.groupby(["twojmax", "weight_ratio"]):
-        errors = group.set_index("level")[["ref_energy", "ref_force"]]
-        for lower, higher in pairwise(level for level in result_levels if level in errors.index):
+        settings = {row["level"]: row for row in group.to_dict("records")}
+        for lower, higher in pairwise(level for level in result_levels if level in settings):
             step: dict[str, object] = {"twojmax": twojmax, "weight_ratio": ratio, "from": lower, "to": higher}
             for kind in ("energy", "force"):
-                before, after = (float(errors[f"ref_{kind}"][level]) for level in (lower, higher))
-                step |= {f"{kind}_before": before, f"{kind}_after": after, kind: _name_change(before, after)}
+                before, after = settings[lower], settings[higher]
+                column = f"ref_{kind}"
+                step |= {f"{kind}_before": before[column], f"{kind}_after": after[column]}
+                step[kind] = comparison.name_change(column, before, after)
             yield step
-
-
-def _name_change(before: float, after: float) -> str:
-    if math.isnan(before) or math.isnan(after):
-        return "unknown"
-    if after > before * (1 + MIN_RELATIVE_CHANGE):
-        return "rises"
-    return "falls" if after < before * (1 - MIN_RELATIVE_CHANGE) else "same"
 
 
 def _combine_changes(steps: pd.DataFrame) -> FindingStatus:
@@ -96,7 +93,7 @@ def _describe_exceptions(steps: pd.DataFrame) -> str:
     """Describe the steps at which an error does not fall, at most `MAX_LISTED_STEPS` for each kind of error."""
     parts = []
     for kind in ("energy", "force"):
-        exceptions = steps[steps[kind].isin(["rises", "same"])]
+        exceptions = steps[steps[kind].isin(["rises", NO_CLEAR_DIFFERENCE])]
         texts = [
             f"from {lower} to {higher} at 2Jmax {join_items(sorted(set(group['twojmax'])))} ({len(group)} of "
             f"{((steps['from'] == lower) & (steps['to'] == higher)).sum()})"
@@ -105,5 +102,5 @@ def _describe_exceptions(steps: pd.DataFrame) -> str:
         n_more = len(texts) - MAX_LISTED_STEPS
         if texts:
             omission = f" and {format_count(n_more, 'other step')}" if n_more > 0 else ""
-            parts.append(f"the {kind} error does not fall {join_items(texts[:MAX_LISTED_STEPS])}{omission}")
+            parts.append(f"the {kind} error does not clearly fall {join_items(texts[:MAX_LISTED_STEPS])}{omission}")
     return f"{capitalise_sentence('; '.join(parts))} " if parts else ""

@@ -1,8 +1,8 @@
 """Finding on whether leverage sampling gives lower errors than random sampling at equal subset size.
 
 Subsets of a repetition are nested, so the cells (2Jmax, w_E/w_F, subset size) of a repetition depend on each other, but
-the repetitions are independent. The test therefore ranks the errors within each cell, averages the ranks of a
-repetition over all cells, and compares these averages between sampling methods.
+the repetitions are independent. The test therefore averages the logarithms of the ratios of errors over all cells of a
+2Jmax, and tests whether the averages of the repetitions, or of the train/test splits, differ from zero.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.findings.paired_errors import NO_CLEAR_DIFFERENCE, PairedErrors
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_quantiles, list_sampling_methods, prepare_results
 from paretofit.report.wording import format_count, format_number, join_items, join_sentences
 
@@ -21,53 +22,67 @@ PAPER = (
     "In the paper both leverage methods give clearly lower errors and spreads than random sampling; block leverage "
     "gives slightly lower force errors, regular leverage slightly lower energy errors."
 )
+RANK_REVEALING = "rrqr"  # solver of fits with a lower rank than the number of coefficients
 CELL = ["twojmax", "weight_ratio", "n_train"]
 _METHOD = (
-    "Fits are compared at the reference level and at equal subset size, 2Jmax and w_E/w_F (a cell). In each "
-    "cell the medians over repetitions, and the ranges from their 10th to their 90th percentile (the spreads), "
-    "are divided by those of random sampling; averages over cells are geometric means. p is of a rank test."
+    "Fits are compared at the reference level and at equal subset size, 2Jmax and w_E/w_F (a cell); ratios are those "
+    "of the medians over repetitions, in the geometric mean over cells, and numbers of random configurations are "
+    "interpolated in their learning curve."
 )
 TESTED = ("leverage", "block-leverage")
 SIGNIFICANCE_LEVEL = 0.05
-# With four repetitions of both sampling methods, p < 0.05 is possible in a two-sided rank test (p = 0.029).
-MIN_REPEATS = 4
+MIN_REPEATS = 4  # fewer have a scatter that is too uncertain
 # Fits to the same configurations in another order agree much better than this, but fits to different subsets do not.
 SAME_FIT_RELATIVE_TOLERANCE = 1e-3
 
 
-def assess_leverage_sampling(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
-    """Compare leverage and block-leverage with random sampling at the reference level.
+def assess_leverage_sampling(
+    results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
+) -> Finding:
+    """Compare leverage and block-leverage with random sampling at the reference level, for each 2Jmax.
 
-    Cells (2Jmax, w_E/w_F, subset size) in which all sampling methods give the same fit, because the subset is the whole
-    training set, are omitted.
+    Cells (2Jmax, w_E/w_F, subset size) are omitted in which all sampling methods give the same fit, because the subset
+    is the whole training set, and in which a subset does not determine all coefficients.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names in order of cost; the last is the reference
+    split_errors : errors in further train/test splits; by default the repetitions are compared
 
     Returns
     -------
     Finding
-        Yes if both methods have significantly lower energy and force errors (p < 0.05), mixed if only some of these
-        errors are, no if none is, not tested with fewer than `MIN_REPEATS` repetitions. ``numbers`` has a row
-        per cell, sampling method and kind of error.
+        Yes if both methods have significantly lower energy and force errors (p < 0.05) at every 2Jmax, mixed if only
+        some of these errors are, no if none is, not tested with fewer than `MIN_REPEATS` repetitions. ``numbers`` has a
+        row per cell, sampling method and kind of error; ``random_configurations`` is the number of random
+        configurations with the same error, in the geometric mean over weights: infinite if it is above the largest
+        size, 0 if it is below the smallest.
     """
     frame = prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
     method_names = [name for name in list_sampling_methods(frame) if name != "random"]
     if reason := _find_obstacle(frame, levels):
         return Finding.not_tested("sampling", QUESTION, reason, PAPER)
-    frame, whole_set_sizes = drop_whole_training_set(frame)
-    cells = _compare_cells(frame, method_names) if set(frame["sampling"]) > {"random"} else pd.DataFrame()
+    determined, n_undetermined = drop_undetermined_cells(frame)
+    subsets, whole_set_sizes = drop_whole_training_set(determined)
+    cells = _compare_cells(subsets, method_names) if set(subsets["sampling"]) > {"random"} else pd.DataFrame()
     if cells.empty:
-        reason = "no subset size below the whole training set has both random and leverage sampling"
+        reason = (
+            "no subset size below the whole training set has both random and leverage sampling and determines all "
+            "coefficients"
+        )
         return Finding.not_tested("sampling", QUESTION, reason, PAPER)
-    tested_names = [name for name in method_names if name in TESTED]
-    scores = [_score_method(frame, cells, name, *kind) for name in tested_names for kind in ERROR_KINDS.items()]
-    repeats = min(score["repeats"] for score in scores)
-    caveat = "" if repeats >= MIN_REPEATS else _describe_missing_repeats(repeats)
-    text = join_sentences(_describe_scores(scores), caveat, _METHOD, _describe_dropped_sizes(whole_set_sizes))
+    cells = _add_random_configurations(cells, determined)
+    scores = [
+        _score_method(subsets[subsets["twojmax"] == twojmax], group, split_errors)
+        for (twojmax, name, _), group in cells.groupby(["twojmax", "sampling", "error"], sort=False)
+        if name in TESTED
+    ]
+    units = min(score["units"] for score in scores)
+    caveat = "" if units >= MIN_REPEATS else _describe_missing_repeats(units)
+    omissions = _describe_omissions(whole_set_sizes, n_undetermined)
+    text = join_sentences(_describe_scores(scores), caveat, _describe_test(split_errors), _METHOD, omissions)
     answers = {_answer(score) for score in scores}
     status: FindingStatus = "yes" if answers == {"yes"} else "mixed" if "yes" in answers else "no"
     return Finding("sampling", QUESTION, "not tested" if caveat else status, text, PAPER, cells)
@@ -82,6 +97,18 @@ def _find_obstacle(frame: pd.DataFrame, levels: Sequence[str]) -> str:
     if not samplings & set(TESTED):
         return "there are no fits with leverage sampling"
     return ""
+
+
+def drop_undetermined_cells(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Drop the cells with a fit of lower rank than the number of coefficients.
+
+    Returns
+    -------
+    The remaining rows, and the number of cells that were dropped.
+    """
+    is_determined = (frame["rank"] >= frame["n_features"]) & (frame["solver"] != RANK_REVEALING)
+    by_cell = is_determined.groupby([frame[name] for name in CELL])
+    return frame[by_cell.transform("all")], int((~by_cell.all()).sum())
 
 
 def drop_whole_training_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
@@ -131,45 +158,90 @@ def _compute_spread(values: pd.Series) -> float:
     return high - low
 
 
-def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, name: str, column: str, kind: str) -> dict[str, Any]:
-    """Compute the numbers that compare one kind of error of the method `name` with random sampling.
+def _add_random_configurations(cells: pd.DataFrame, determined: pd.DataFrame) -> pd.DataFrame:
+    """Add the number of random configurations that have the error of each subset, in the mean over weights."""
+    random = determined[determined["sampling"] == "random"]
+    groups = []
+    for (twojmax, _, kind), group in cells.groupby(["twojmax", "sampling", "error"], sort=False):
+        column = next(name for name, error in ERROR_KINDS.items() if error == kind)
+        rows = random[random["twojmax"] == twojmax]
+        medians = rows.pivot_table(index="n_train", columns="weight_ratio", values=column, aggfunc="median")
+        curve = np.exp(np.log(medians.dropna(axis=1)).mean(axis=1))
+        ratios = group.groupby("n_train")["ratio_of_medians"].apply(_compute_geometric_mean)
+        sizes = {size: interpolate_size(curve, ratio * curve.get(size, np.nan)) for size, ratio in ratios.items()}
+        groups.append(group.assign(random_configurations=group["n_train"].map(sizes)))
+    table: pd.DataFrame = pd.concat(groups, ignore_index=True)
+    return table
 
-    They are the number of cells with a lower median (``wins``), the geometric means of the ratios of medians and of
-    spreads, whether the mean rank is lower, and the p-value of the rank test (NaN below `MIN_REPEATS` repetitions).
+
+def interpolate_size(curve: pd.Series, error: float) -> float:
+    """Interpolate the size with an error in a learning curve of errors by size, linearly in the logarithms.
+
+    Rises of the curve are levelled. The result is infinite for an error below the lowest, 0 for one above the highest,
+    and NaN if the error is not finite.
     """
-    method_cells = cells[(cells["sampling"] == name) & (cells["error"] == kind)]
-    ranks, random_ranks = _average_ranks(frame, column, name)
-    repeats = min(len(ranks), len(random_ranks))
-    p_value = np.nan
-    if repeats >= MIN_REPEATS:
-        p_value = stats.mannwhitneyu(list(ranks), list(random_ranks), alternative="two-sided").pvalue
+    errors = np.minimum.accumulate(curve.to_numpy(dtype=float))
+    if not np.isfinite(error) or not len(errors):
+        return float("nan")
+    if error < errors[-1]:
+        return float("inf")
+    if error > errors[0]:
+        return 0.0
+    sizes = np.log(curve.index.to_numpy(dtype=float))
+    return float(np.exp(np.interp(-np.log(error), -np.log(errors), sizes)))
+
+
+def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, split_errors: PairedErrors | None) -> dict[str, Any]:
+    """Compute the numbers that compare one kind of error of a method with random sampling at one 2Jmax.
+
+    They are the geometric mean of the ratios, the number of random configurations for the middle size, and the p-value
+    of a test that the mean logarithm of the ratios of repetitions or splits is zero (NaN below `MIN_REPEATS` of them).
+    """
+    first = cells.iloc[0]
+    column = next(name for name, kind in ERROR_KINDS.items() if kind == first["error"])
+    logarithms = _average_logarithms(frame, column, first["sampling"], split_errors)
+    has_scatter = len(logarithms) >= MIN_REPEATS and np.ptp(logarithms) > 0
+    sizes = sorted(set(cells["n_train"]))
+    middle = cells[cells["n_train"] == sizes[len(sizes) // 2]].iloc[0]
     return {
-        "sampling": name,
-        "kind": kind,
-        "cells": len(method_cells),
-        "wins": int((method_cells["ratio_of_medians"] < 1).sum()),
-        "ratio": _compute_geometric_mean(method_cells["ratio_of_medians"]),
-        "spread": _compute_geometric_mean(method_cells["ratio_of_spreads"]),
-        "lower": bool(repeats and ranks.mean() < random_ranks.mean()),
-        "repeats": repeats,
-        "p": float(p_value),
+        **first[["twojmax", "sampling", "error"]],
+        "ratio": _compute_geometric_mean(cells["ratio_of_medians"]),
+        "n_train": middle["n_train"],
+        "random_configurations": middle["random_configurations"],
+        "random_sizes": (min(sizes), int(frame["n_train"].max())),
+        "lower": bool(len(logarithms) and logarithms.mean() < 0),
+        "units": len(logarithms),
+        "p": float(stats.ttest_1samp(logarithms, 0.0).pvalue) if has_scatter else np.nan,
     }
 
 
-def _average_ranks(frame: pd.DataFrame, column: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the errors of all repetitions within each cell, and average the ranks of each repetition over cells.
+def _average_logarithms(frame: pd.DataFrame, column: str, name: str, split_errors: PairedErrors | None) -> np.ndarray:
+    """Average the logarithm of the ratio of a method's error to that of random sampling over cells.
 
     Only cells with all repetitions of both methods are used, so that all averages are over the same cells.
 
     Returns
     -------
-    The average rank of each repetition, for the method `name` and for random sampling.
+    An average for each repetition; with further splits, that of all repetitions, followed by an average for each split.
     """
-    errors = frame[frame["sampling"].isin([name, "random"]) & np.isfinite(frame[column])]
-    table = errors.pivot_table(index=CELL, columns=["sampling", "repeat"], values=column).dropna()
-    ranks = table.rank(axis=1).mean(axis=0)
-    sampling = ranks.index.get_level_values("sampling")
-    return ranks[sampling == name].to_numpy(dtype=float), ranks[sampling == "random"].to_numpy(dtype=float)
+    errors = frame[frame["sampling"].isin([name, "random"]) & np.isfinite(frame[column]) & (frame[column] > 0)]
+    table = np.log(errors.pivot_table(index=CELL, columns=["sampling", "repeat"], values=column)).dropna()
+    ratios: pd.DataFrame = (table[name] - table["random"]).dropna(axis=1)
+    logarithms: np.ndarray = ratios.mean(axis=0).to_numpy(dtype=float)
+    if split_errors is None or not len(logarithms):
+        return logarithms
+    index, level = split_errors.index_settings(), frame["level"].iloc[0]
+    pairs = [
+        [index.get((twojmax, level, sampling, size, ratio)) for sampling in (name, "random")]
+        for twojmax, ratio, size in table.index
+    ]
+    is_known = [None not in pair for pair in pairs]  # models that are never a choice have no fits in further splits
+    positions = np.array([pair for pair in pairs if None not in pair], dtype=int)
+    if not len(positions):
+        return logarithms
+    split_values = np.log(np.asarray(split_errors.errors[column][:, 0], dtype=float)[:, positions])
+    differences = (split_values[..., 0] - split_values[..., 1]).mean(axis=1)
+    return np.array([ratios[is_known].to_numpy().mean(), *differences[np.isfinite(differences)]])
 
 
 def _compute_geometric_mean(ratios: pd.Series) -> float:
@@ -180,17 +252,23 @@ def _compute_geometric_mean(ratios: pd.Series) -> float:
 
 def _answer(score: dict[str, Any]) -> str:
     if not score["p"] < SIGNIFICANCE_LEVEL:
-        return "no clear difference"
+        return NO_CLEAR_DIFFERENCE
     return "yes" if score["lower"] else "no"
 
 
-def _describe_dropped_sizes(sizes: Sequence[int]) -> str:
-    if not sizes:
-        return ""
-    return (
-        f"Subsets of {join_items(sizes)} configurations are left out: they are the whole training set, for which all "
-        "sampling methods give the same fit."
-    )
+def _describe_omissions(whole_set_sizes: Sequence[int], n_undetermined: int) -> str:
+    whole_set, undetermined = "", ""
+    if whole_set_sizes:
+        whole_set = (
+            f"Subsets of {join_items(whole_set_sizes)} configurations are left out: they are the whole training set, "
+            "for which all sampling methods give the same fit."
+        )
+    if n_undetermined:
+        undetermined = (
+            f"{format_count(n_undetermined, 'cell')} {'is' if n_undetermined == 1 else 'are'} left out in which a "
+            "subset does not determine all coefficients."
+        )
+    return join_sentences(whole_set, undetermined)
 
 
 def _describe_missing_repeats(repeats: int) -> str:
@@ -200,16 +278,35 @@ def _describe_missing_repeats(repeats: int) -> str:
     )
 
 
+def _describe_test(split_errors: PairedErrors | None) -> str:
+    units = (
+        "repetitions" if split_errors is None else "the study's split (the mean over repetitions) and further splits"
+    )
+    return f"p is of a paired t-test of the logarithms of the ratios over {units}."
+
+
 def _describe_scores(scores: Sequence[dict[str, Any]]) -> str:
-    """Describe the energy and force errors of each sampling method."""
-    outcomes = {"yes": "significantly lower", "no": "significantly higher"}
-    parts_by_method: dict[str, list[str]] = {}
+    """Describe the energy and force errors of each sampling method at each 2Jmax."""
+    parts_by_method: dict[tuple[int, str], list[str]] = {}
     for score in scores:
-        spread = "" if np.isnan(score["spread"]) else f", its spread {score['spread']:.2f} times"
-        answer = _answer(score)
-        test = "" if np.isnan(score["p"]) else f"; {outcomes.get(answer, answer)}, p = {format_number(score['p'], 2)}"
-        parts_by_method.setdefault(score["sampling"], []).append(
-            f"the {score['kind']} error is lower in {score['wins']} of {format_count(score['cells'], 'cell')} "
-            f"(on average {score['ratio']:.2f} times that of random sampling{spread}{test})"
-        )
-    return " ".join(f"With {name} sampling {join_items(parts)}." for name, parts in parts_by_method.items())
+        parts = parts_by_method.setdefault((score["twojmax"], score["sampling"]), [])
+        parts.append(_describe_score(score))
+    return " ".join(
+        f"At 2Jmax = {twojmax} with {name} sampling, {join_items(parts)}."
+        for (twojmax, name), parts in parts_by_method.items()
+    )
+
+
+def _describe_score(score: dict[str, Any]) -> str:
+    answer = _answer(score)
+    test = "" if np.isnan(score["p"]) else f", p = {format_number(score['p'], 2)}"
+    ratio = f"{score['ratio']:.2f} times that of random sampling{test}"
+    if answer == NO_CLEAR_DIFFERENCE:
+        return f"the {score['error']} error has {NO_CLEAR_DIFFERENCE} ({ratio})"
+    size, (smallest, largest) = score["random_configurations"], score["random_sizes"]
+    count = f"about {size:.0f}" if np.isfinite(size) and size > 0 else f"fewer than {smallest}"
+    count = f"more than {largest}" if np.isinf(size) else count
+    return (
+        f"{score['n_train']} configurations have the {score['error']} error of {count} random ones (significantly "
+        f"{'lower' if score['lower'] else 'higher'}, {ratio})"
+    )

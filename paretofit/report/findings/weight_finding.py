@@ -5,32 +5,36 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding, combine_answers
+from paretofit.report.findings.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
-from paretofit.report.wording import format_levels, format_number, format_ratio, join_items
+from paretofit.report.wording import format_levels, format_number, format_ratio, join_items, join_sentences
 
 QUESTION = "Does a larger force weight lower the energy error against the reference at the lowest levels?"
 PAPER = (
-    "In the paper it does for levels 1, 2 and 3 of 6 (level 2: from 53.8 to 50.2 meV/atom between "
-    "w_E/w_F = 150 and 12) and not for levels 4 and 5."
+    "In the paper's table for 2Jmax = 6 the energy error is lower at w_E/w_F = 12.25 than at 150 for levels 1 and 2 "
+    "of 6 (level 2: 51.9 and 53.1 meV/atom), and higher for levels 3 to 6."
 )
 COLUMNS = [
     "twojmax", "level", "smallest_ratio", "energy_at_smallest", "largest_ratio", "energy_at_largest",
     "best_ratio", "best_energy", "answer",
 ]  # fmt: skip
-MIN_RELATIVE_GAIN = 0.01  # smaller changes of the energy error do not count
 
 
-def assess_force_weight(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
+def assess_force_weight(
+    results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
+) -> Finding:
     """Compare the energy errors against the reference at different w_E/w_F, for the largest subset.
 
     A smaller w_E/w_F is a larger force weight. For a level and 2Jmax, the answer is *yes* if the energy error at the
-    smallest w_E/w_F is more than 1 % below that at the largest, *partly* if only the error at a ratio in between is,
-    and *no* otherwise. The status combines the answers of the lowest levels, see `select_lowest_levels`.
+    smallest w_E/w_F is clearly below that at the largest, *partly* if only the error at a ratio in between is, *no* if
+    it is clearly higher, and *no clear difference* otherwise (see `ErrorComparison.name_change`). The status combines
+    the answers of the lowest levels, see `select_lowest_levels`.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names in order of cost; the last is the reference
+    split_errors : errors in further train/test splits; by default the repetitions are compared
 
     Returns
     -------
@@ -38,8 +42,9 @@ def assess_force_weight(results: pd.DataFrame, levels: Sequence[str]) -> Finding
         ``numbers`` has a row per (2Jmax, level), including the other levels for comparison.
     """
     rows = select_largest_subset(compute_medians(results, levels))
+    comparison = ErrorComparison(results, split_errors)
     lowest_levels = [level for level in select_lowest_levels(levels) if level in set(rows["level"])]
-    numbers = pd.DataFrame(_list_answers(rows, levels), columns=COLUMNS)
+    numbers = pd.DataFrame(_list_answers(rows, levels, comparison), columns=COLUMNS)
     reason = ""
     if rows["weight_ratio"].nunique() < 2:
         reason = "all fits have the same energy/force weight"
@@ -51,7 +56,9 @@ def assess_force_weight(results: pd.DataFrame, levels: Sequence[str]) -> Finding
     high = numbers[~numbers["level"].isin(lowest_levels)]
     answers = f"{_describe_levels(low, lowest_levels)}{_describe_other_levels(high)}"
     text = f"At the largest subset ({describe_subset(rows)}): {answers}"
-    return Finding("weights", QUESTION, combine_answers(list(low["answer"])), text, PAPER, numbers)
+    clear_answers = [answer.replace(NO_CLEAR_DIFFERENCE, "no") for answer in low["answer"]]
+    text = join_sentences(text, comparison.describe())
+    return Finding("weights", QUESTION, combine_answers(clear_answers), text, PAPER, numbers)
 
 
 def select_lowest_levels(levels: Sequence[str]) -> list[str]:
@@ -59,7 +66,9 @@ def select_lowest_levels(levels: Sequence[str]) -> list[str]:
     return list(levels[: len(levels) // 2])
 
 
-def _list_answers(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[tuple[object, ...]]:
+def _list_answers(
+    rows: pd.DataFrame, levels: Sequence[str], comparison: ErrorComparison
+) -> Iterator[tuple[object, ...]]:
     for twojmax, model in rows.groupby("twojmax"):
         for level in levels:
             rows_of_level = model[(model["level"] == level) & model["ref_energy"].notna()]
@@ -67,8 +76,13 @@ def _list_answers(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[tuple[o
             if len(errors) < 2:
                 continue
             smallest, largest, best_ratio = errors.index[0], errors.index[-1], errors.idxmin()
-            limit = errors[largest] * (1 - MIN_RELATIVE_GAIN)
-            answer = "yes" if errors[smallest] < limit else "partly" if errors.min() < limit else "no"
+            settings = {row["weight_ratio"]: row for row in rows_of_level.to_dict("records")}
+            changes = [
+                comparison.name_change("ref_energy", settings[largest], settings[ratio])
+                for ratio in (smallest, best_ratio)
+            ]
+            answer = {"falls": "yes", "rises": "no"}.get(changes[0], NO_CLEAR_DIFFERENCE)
+            answer = "partly" if answer != "yes" and changes[1] == "falls" else answer
             yield twojmax, level, smallest, errors[smallest], largest, errors[largest], best_ratio, errors.min(), answer
 
 
@@ -91,7 +105,7 @@ def _describe_levels(low: pd.DataFrame, lowest_levels: Sequence[str]) -> str:
 def _count_answers(answers: pd.DataFrame) -> str:
     """List the answers by 2Jmax: ``"yes at 2Jmax 4 and 6, no at 8"``."""
     texts: list[str] = []
-    for answer in ("yes", "partly", "no"):
+    for answer in ("yes", "partly", "no", NO_CLEAR_DIFFERENCE):
         values = list(answers.loc[answers["answer"] == answer, "twojmax"])
         if values:
             texts.append(f"{answer} at {'' if texts else '2Jmax '}{join_items(values)}")

@@ -21,6 +21,7 @@ from paretofit.report.figures.drawing import FigurePlan, render_figure
 from paretofit.report.figures.style import UNITS, remove_figure
 from paretofit.report.findings.catalogue import collect_findings
 from paretofit.report.findings.finding import Finding
+from paretofit.report.findings.paired_errors import PairedErrors
 from paretofit.report.page.explorer import build_explorer_data
 from paretofit.report.page.sweep_page import AnswerSection, ReportFigure, ReportTable, render_report
 from paretofit.report.tables import summaries
@@ -51,6 +52,8 @@ class ExtraContent:
         Figures shown after the figures of the results table.
     figures : sequence of ReportFigure
         Figures that are already drawn; shown last.
+    split_errors : PairedErrors, optional
+        Errors in further train/test splits, for the findings.
     """
 
     findings: Sequence[Finding] = ()
@@ -58,6 +61,7 @@ class ExtraContent:
     tables: Sequence[ReportTable] = ()
     later_figure_plans: Sequence[FigurePlan] = ()
     figures: Sequence[ReportFigure] = ()
+    split_errors: PairedErrors | None = None
 
 
 def write_report(
@@ -108,7 +112,7 @@ def write_report(
     front = front.assign(level=front["level"].astype(str))
     extra = extra_content or ExtraContent()
     answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study)
-    findings = [*extra.findings, *collect_findings(results, front, levels)]
+    findings = [*extra.findings, *collect_findings(results, front, levels, extra.split_errors)]
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
     explorer = build_explorer_data(

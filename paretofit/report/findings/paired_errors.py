@@ -1,0 +1,110 @@
+"""Errors of settings in the same samples, so that their differences are paired."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from paretofit.core import Array
+from paretofit.pareto import INTERVAL_COVERAGE, compute_sign_shares
+from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weight_ratio
+
+MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error are no clear difference, however many samples have them
+WHOLE_SET = "all"  # sampling method of the whole training set in further splits
+NO_CLEAR_DIFFERENCE = "no clear difference"
+
+
+class PairedErrors(NamedTuple):
+    """Errors of settings in train/test splits and samples.
+
+    Attributes
+    ----------
+    settings : DataFrame
+        A row for each setting: ``twojmax``, ``level``, ``sampling``, ``n_train``, ``w_energy``, ``w_force``. The
+        sampling method of the whole training set may be `WHOLE_SET`.
+    errors : mapping of str to (n_splits, n_samples, n_settings) float
+        Errors by their column (meV/atom, meV/Å); the first sample is the test set of a split.
+    """
+
+    settings: pd.DataFrame
+    errors: Mapping[str, Array]
+
+    @classmethod
+    def from_repetitions(cls, results: pd.DataFrame) -> "PairedErrors":
+        """Build the table of a study without further splits: its repetitions are the samples of one split."""
+        keys = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
+        tables = {name: results.pivot_table(index=keys, columns="repeat", values=name) for name in ERROR_KINDS}
+        settings = tables["ref_energy"].index.to_frame(index=False)
+        errors = {name: table.reindex(tables["ref_energy"].index).to_numpy().T[None] for name, table in tables.items()}
+        return cls(settings, errors)
+
+    def index_settings(self) -> dict[tuple[Any, ...], int]:
+        """Map (2Jmax, level, sampling, size, w_E/w_F) to the position of the setting."""
+        table = self.settings.assign(
+            level=self.settings["level"].astype(str), weight_ratio=compute_weight_ratio(self.settings)
+        )
+        return {key: k for k, key in enumerate(table[SETTING].itertuples(index=False, name=None))}
+
+
+class ErrorComparison:
+    """Comparison of the errors of two settings in further splits, or in repetitions if a setting has no such fits."""
+
+    def __init__(self, results: pd.DataFrame, split_errors: PairedErrors | None = None) -> None:
+        tables = [PairedErrors.from_repetitions(results)]
+        tables = tables if split_errors is None else [split_errors, *tables]
+        self._sources = [(table, table.index_settings()) for table in tables]
+        self.has_splits = split_errors is not None
+
+    def name_change(self, column: str, first: Mapping[Any, Any], second: Mapping[Any, Any]) -> str:
+        """Return whether an error ``"falls"`` or ``"rises"`` from one setting to another.
+
+        Parameters
+        ----------
+        column : ``"ref_energy"`` or ``"ref_force"``
+        first, second : rows of the medians: the columns `SETTING` and the error
+
+        Returns
+        -------
+        str
+            `NO_CLEAR_DIFFERENCE` if the median changes by less than 1 %, or if the central 90 % of the paired
+            differences contain zero; ``"unknown"`` if a median is missing.
+        """
+        before, after = float(first[column]), float(second[column])
+        if np.isnan(before) or np.isnan(after):
+            return "unknown"
+        is_lower = after < before * (1 - MIN_RELATIVE_CHANGE)
+        is_higher = after > before * (1 + MIN_RELATIVE_CHANGE)
+        share, margin = self._compute_share_of_falls(column, first, second), (1 - INTERVAL_COVERAGE) / 2
+        if is_lower and not share < 1 - margin:
+            return "falls"
+        return "rises" if is_higher and not share > margin else NO_CLEAR_DIFFERENCE
+
+    def _compute_share_of_falls(self, column: str, first: Mapping[Any, Any], second: Mapping[Any, Any]) -> float:
+        for table, index in self._sources:
+            candidates = (_find_position(index, row) for row in (first, second))
+            positions = [position for position in candidates if position is not None]
+            if len(positions) == 2:
+                pair = table.errors[column][:, :, positions].astype(float)
+                pair = pair[np.isfinite(pair).all(axis=-1)]
+                if len(pair):
+                    return float(compute_sign_shares(pair[None, :, 0], pair[None, :, 1]))
+        return float("nan")
+
+    def describe(self) -> str:
+        """Describe when a difference is not clear."""
+        samples = (
+            "further train/test splits and bootstrap samples of their test sets"
+            if self.has_splits
+            else "the repetitions"
+        )
+        return (
+            f"A change is called {NO_CLEAR_DIFFERENCE} if it is below {100 * MIN_RELATIVE_CHANGE:.0f} %, or if the "
+            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {samples} contain zero."
+        )
+
+
+def _find_position(index: Mapping[tuple[Any, ...], int], row: Mapping[Any, Any]) -> int | None:
+    key = tuple(row[name] for name in SETTING)
+    position = index.get(key)
+    return index.get((*key[:2], WHOLE_SET, *key[3:])) if position is None else position

@@ -1,0 +1,132 @@
+"""What findings claim: the published results are those of the published tables, and small differences are no claims."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.results import LEVELS, front_of, synthetic
+
+from paretofit.report.findings import (
+    PairedErrors,
+    assess_error_decrease,
+    assess_force_weight,
+    assess_levels_on_front,
+    assess_leverage_sampling,
+)
+from paretofit.report.findings.sampling_finding import interpolate_size
+
+
+@pytest.fixture(scope="module")
+def results():
+    return synthetic()
+
+
+def test_published_effect_of_the_weight_is_that_of_the_published_table(shared_data):
+    table = pd.read_csv(shared_data / "published_pareto/energy_force_front_twojmax6.csv", index_col=0)
+    errors = 1e3 * table.pivot_table("Testing Energy RMSE (6th precision)", "Energy Weight", "Train Precision")
+    is_lower = errors.loc[12.25] < errors.loc[150]
+    assert list(is_lower.index[is_lower]) == [1, 2]
+    text = assess_force_weight(synthetic(repeats=2), LEVELS).published_result
+    assert f"level 2: {errors.loc[12.25, 2]:.1f} and {errors.loc[150, 2]:.1f} meV/atom" in text
+
+
+def test_the_cheapest_setting_is_on_every_front_with_costs(results):
+    """So the paper's statement that its lowest levels are absent is not repeated next to the user's front."""
+    finding = assess_levels_on_front(results, front_of(results), LEVELS)
+    assert "level 1 (" in finding.answer
+    assert "absent" not in finding.published_result
+
+
+def add_splits(results, changes):
+    """Errors of the whole set in four further splits; `changes` are the factors of the error of level 5 in them."""
+    whole = results[(results["n_train"] == results["n_train"].max()) & (results["repeat"] == 0)]
+    settings = whole[whole["sampling"] == "random"].reset_index(drop=True).assign(sampling="all")
+    factors = np.where((settings["level"] == "5").to_numpy(), np.array(changes)[:, None], 1.0)[:, None]
+    errors = {name: settings[name].to_numpy() * np.repeat(factors, 3, axis=1) for name in ("ref_energy", "ref_force")}
+    return PairedErrors(settings, errors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [([1.0, 1.0, 1.0, 1.0], {"falls"}), ([1.0, 100.0, 1.0, 100.0], {"no clear difference"})],
+)
+def test_a_fall_that_other_splits_do_not_have_is_no_clear_difference(results, changes, expected):
+    steps = assess_error_decrease(results, LEVELS, add_splits(results, changes)).numbers
+    last = steps[steps["to"] == "5"]
+    assert set(last["energy"]) | set(last["force"]) == expected
+    assert set(steps[steps["to"] != "5"]["energy"]) == {"falls"}, "levels without a change in the splits are as before"
+
+
+def test_repetitions_that_disagree_are_no_clear_difference():
+    results = synthetic(sizes=(20, 40), repeats=6, gain=1.0)
+    steps = assess_error_decrease(results, LEVELS).numbers
+    assert "falls" in set(steps.loc[steps["to"] == "5", "energy"])
+    noisy = results.copy()
+    is_last = noisy["level"] == "5"
+    noisy.loc[is_last & (noisy["repeat"] % 2 == 0), "ref_energy"] *= 100
+    steps = assess_error_decrease(noisy, LEVELS).numbers
+    assert "falls" not in set(steps.loc[steps["to"] == "5", "energy"])
+
+
+def test_a_weight_effect_that_other_splits_do_not_have_is_no_clear_difference():
+    results = synthetic(force_weight_helps=True, repeats=2)
+    paired = add_splits(results, [1.0, 1.0])
+    largest = (paired.settings["w_energy"] == 150.0).to_numpy()
+    paired.errors["ref_energy"][0, :, largest] /= 10  # in one of two splits, the largest ratio has the lowest error
+    finding = assess_force_weight(results, LEVELS, paired)
+    low = finding.numbers[finding.numbers["level"].isin(["1", "2"])]
+    assert set(low["answer"]) == {"no clear difference"}
+    assert finding.status == "no"
+    assert "no clear difference at 2Jmax 4 and 8" in finding.text
+
+
+def test_a_subset_is_worth_the_random_configurations_with_its_error():
+    curve = pd.Series({10: 8.0, 20: 4.0, 40: 5.0, 80: 1.0})
+    assert interpolate_size(curve, 8.0) == pytest.approx(10)
+    assert interpolate_size(curve, 2.0) == pytest.approx(40 * 2**0.5), "half way in the logarithms"
+    assert interpolate_size(curve, 0.9) == np.inf
+    assert interpolate_size(curve, 9.0) == 0
+    assert np.isnan(interpolate_size(curve, np.nan))
+
+
+def power_law(gain, exponent=-0.5):
+    """Errors that fall with the size to a power; those of leverage sampling are `gain` times the random ones."""
+    table = synthetic(levels=["5"], twojmax=(4,), ratios=(5.0, 50.0), sizes=(20, 40, 80, 140), gain=1.0)
+    scatter = np.exp(0.01 * np.random.default_rng(1).normal(size=len(table)))
+    subset_gain = np.where((table["sampling"] == "random") | (table["n_train"] == 140), 1.0, gain)
+    error = 100 * table["n_train"] ** exponent * subset_gain * np.where(table["n_train"] == 140, 1.0, scatter)
+    return table.assign(ref_energy=error, ref_force=error)
+
+
+def test_what_sampling_is_worth_follows_the_learning_curve():
+    finding = assess_leverage_sampling(power_law(0.8), ["5"])
+    assert finding.status == "yes"
+    rows = finding.numbers[finding.numbers["n_train"] == 40]
+    assert rows["random_configurations"].to_numpy() == pytest.approx(40 / 0.8**2, rel=0.05)
+    assert "40 configurations have the energy error of about 6" in finding.text
+
+
+def test_subsets_that_do_not_determine_the_model_are_left_out():
+    table = power_law(1.0)
+    is_small = table["n_train"] == 20
+    is_leverage = table["sampling"] != "random"
+    errors = ["ref_energy", "ref_force"]
+    table.loc[is_small & is_leverage, errors] *= 0.1
+    assert assess_leverage_sampling(table, ["5"]).status == "yes"
+    table.loc[is_small & ~is_leverage, "rank"] = table["n_features"] - 1
+    finding = assess_leverage_sampling(table, ["5"])
+    assert 20 not in set(finding.numbers["n_train"])
+    assert "2 cells are left out in which a subset does not determine all coefficients" in finding.text
+
+
+def test_a_gain_that_other_splits_do_not_have_is_no_clear_difference():
+    table = power_law(0.8)
+    settings = table[table["repeat"] == 0].reset_index(drop=True)
+    same = np.stack([settings["ref_energy"]] * 4)[:, None]
+    is_random = (settings["sampling"] == "random").to_numpy()
+    reverse = same.copy()
+    reverse[2:, :, is_random] *= 0.5
+    for errors, status in ((same, "yes"), (reverse, "no")):
+        paired = PairedErrors(settings, {"ref_energy": errors, "ref_force": errors})
+        finding = assess_leverage_sampling(table, ["5"], paired)
+        assert finding.status == status
+        assert ("has no clear difference" in finding.text) == (status == "no")
