@@ -56,11 +56,7 @@ def correlate_label_noise(
     rows, points = [], [pd.DataFrame(columns=POINT_COLUMNS)]
     with threadpool_limits(1):
         fits = {pair: fit for pair in weights if (fit := _fit_largest_model(engine, grid, pair)) is not None}
-<<<<<<< HEAD
-        residuals, labels, kind, _ = _compute_test_residuals(engine, [beta for _, beta in fits.values()])
-=======
         residuals, labels, kind, configuration = _compute_test_residuals(engine, [beta for _, beta in fits.values()])
->>>>>>> findings
     for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
         for k, level in enumerate(list(grid.levels)[:-1]):
             for row_kind, name in KIND_NAMES.items():
@@ -123,11 +119,7 @@ def _compute_test_residuals(
 ) -> tuple[list[Array], Array, Array, Array]:
     """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit.
 
-<<<<<<< HEAD
     Return also the labels, kinds and configurations of the rows.
-=======
-    Return also the labels, the kinds and the configurations of the rows.
->>>>>>> findings
 
     One pass over the rows serves all fits. Rows are multiplied by raw coefficients, which are accurate enough for
     correlations and need no whitening.
@@ -145,13 +137,8 @@ def _compute_test_residuals(
         configurations.append(block.configuration[is_test])
     if not coefficients:
         return [], np.empty((0, 1)), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.int64)
-<<<<<<< HEAD
-    labels_array, kind, configuration = map(np.concatenate, (labels, kinds, configurations))
-    return [np.concatenate(blocks) for blocks in residuals], labels_array, kind, configuration
-=======
     joined = [np.concatenate(blocks) for blocks in residuals]
     return joined, np.concatenate(labels), np.concatenate(kinds), np.concatenate(configurations)
->>>>>>> findings
 
 
 def _correlate(error: Array, residual: Array) -> dict[str, float]:
