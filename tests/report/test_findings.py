@@ -11,6 +11,8 @@ from paretofit.report.findings import (
     assess_force_weight,
     assess_levels_on_front,
     assess_leverage_sampling,
+    assess_own_level,
+    assess_savings,
 )
 from paretofit.report.findings.sampling_finding import interpolate_size
 
@@ -130,3 +132,24 @@ def test_a_gain_that_other_splits_do_not_have_is_no_clear_difference():
         finding = assess_leverage_sampling(table, ["5"], paired)
         assert finding.status == status
         assert ("has no clear difference" in finding.text) == (status == "no")
+
+
+def test_models_closer_to_the_reference_than_to_their_labels_are_counted(results):
+    changed = results.assign(ref_energy=results["test_energy"] * 1.2, ref_force=results["test_force"])
+    is_smooth = (changed["level"] == "2") & (changed["twojmax"] == 4)
+    changed.loc[is_smooth, "ref_energy"] = 0.5 * changed["test_energy"]
+    finding = assess_own_level(changed, LEVELS)
+    assert "energy error against the reference is the lower one in 5 of 10 at level 2;" in finding.text
+    assert "force error against the reference is the lower one in none" in finding.text
+    assert set(finding.numbers["level"]) == {"1", "2", "3", "4"}
+    assert assess_own_level(changed[changed["level"] == "5"], LEVELS) is None
+
+
+def test_savings_are_those_of_the_cheapest_setting_within_a_tolerance():
+    table = synthetic(twojmax=(4,), ratios=(5.0,), samplings=("random",), sizes=(20, 40, 80), levels=["5"], repeats=1)
+    table["ref_energy"], table["label_seconds"] = [11.9, 10.9, 10.0], [100.0, 400.0, 1000.0]
+    finding = assess_savings(table, ["5"])
+    savings = finding.numbers[finding.numbers["error"] == "energy"].set_index("tolerance")["saving"]
+    assert savings.to_dict() == {0.05: 1.0, 0.1: 2.5, 0.2: 10.0, 0.5: 10.0}
+    assert "an error that is 10 % larger costs 2.5 times less (level 5, 40 configurations" in finding.text
+    assert assess_savings(table.assign(label_seconds=np.nan), ["5"]) is None

@@ -2,6 +2,8 @@ from .catalogue import collect_findings as collect_findings
 from .finding import Finding as Finding
 from .finding import FindingStatus as FindingStatus
 from .front_finding import assess_levels_on_front as assess_levels_on_front
+from .label_findings import assess_own_level as assess_own_level
+from .label_findings import assess_savings as assess_savings
 from .level_finding import assess_error_decrease as assess_error_decrease
 from .paired_errors import PairedErrors as PairedErrors
 from .sampling_finding import assess_leverage_sampling as assess_leverage_sampling

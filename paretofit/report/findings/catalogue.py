@@ -7,6 +7,7 @@ import pandas as pd
 
 from paretofit.report.findings.finding import Finding
 from paretofit.report.findings.front_finding import assess_levels_on_front
+from paretofit.report.findings.label_findings import assess_own_level, assess_savings
 from paretofit.report.findings.level_finding import assess_error_decrease
 from paretofit.report.findings.paired_errors import PairedErrors
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
@@ -31,4 +32,5 @@ def collect_findings(
         assess_force_weight(results, levels, split_errors),
         assess_leverage_sampling(results, levels, split_errors),
         assess_levels_on_front(results, front, levels),
+        *filter(None, [assess_own_level(results, levels), assess_savings(results, levels)]),
     ]

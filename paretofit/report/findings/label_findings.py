@@ -1,0 +1,106 @@
+"""Findings on cheap labels: models that are better than their labels, and the DFT time that larger errors save."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paretofit.report.figures.style import UNITS
+from paretofit.report.findings.finding import Finding
+from paretofit.report.findings.paired_errors import MIN_RELATIVE_CHANGE
+from paretofit.report.tables import summaries
+from paretofit.report.wording import (
+    capitalise_sentence,
+    format_count,
+    format_duration,
+    format_number,
+    join_items,
+    join_sentences,
+)
+
+OWN_LEVEL_QUESTION = "Are models closer to the reference than to their own labels?"
+SAVING_QUESTION = "How much DFT time do slightly larger errors save?"
+TOLERANCES = (0.05, 0.1, 0.2, 0.5)  # relative to the lowest error
+STATED_TOLERANCES = (0.1, 0.2)
+
+
+def assess_own_level(results: pd.DataFrame, levels: Sequence[str]) -> Finding | None:
+    """Compare the test errors against the reference with those against the level trained on, for cheaper levels.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit (meV/atom, meV/Å)
+    levels : names in order of cost; the last is the reference
+
+    Returns
+    -------
+    Finding or None
+        ``numbers`` has a row per (2Jmax, w_E/w_F, level) at the largest subset, with both errors and their ratio. None
+        without finite errors of a cheaper level.
+    """
+    rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
+    columns = [f"{end}_{kind}" for kind in summaries.ERROR_KINDS.values() for end in ("test", "ref")]
+    rows = summaries.select_finite_rows(rows[rows["level"] != levels[-1]], columns, positive=True)
+    if rows.empty:
+        return None
+    numbers = rows[["twojmax", "weight_ratio", "level", *columns]].reset_index(drop=True)
+    parts = []
+    for column, kind in summaries.ERROR_KINDS.items():
+        numbers[f"{kind}_ratio"] = numbers[column] / numbers[f"test_{kind}"]
+        is_lower = numbers[f"{kind}_ratio"] < 1 - MIN_RELATIVE_CHANGE
+        counts = [
+            f"{is_lower[group.index].sum()} of {len(group)} at level {level}"
+            for level, group in numbers.groupby("level", sort=False)
+            if is_lower[group.index].any()
+        ]
+        parts.append(f"the {kind} error against the reference is the lower one in {join_items(counts) or 'none'}")
+    text = (
+        f"Of {format_count(len(numbers), 'model')} trained on cheaper levels (each 2Jmax and w_E/w_F at the largest "
+        f"subset), {'; '.join(parts)}. Compared are errors on test labels of the reference and of the level trained "
+        f"on; differences below {100 * MIN_RELATIVE_CHANGE:.0f} % are not counted. Where it is lower, the model "
+        "averages out part of the errors of its labels."
+    )
+    return Finding("own_level", OWN_LEVEL_QUESTION, "measured", text, numbers=numbers)
+
+
+def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | None:
+    """Find the cheapest settings with errors within some percentages of the lowest error of any setting.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit (meV/atom, meV/Å, s)
+    levels : names in order of cost; the last is the reference
+
+    Returns
+    -------
+    Finding or None
+        ``numbers`` has a row per (kind of error, tolerance): the cheapest setting, its error and cost, and ``saving``,
+        the cost of the setting with the lowest error divided by it. None if no setting has a cost above zero.
+    """
+    medians = summaries.compute_medians(results, levels)
+    table = summaries.select_finite_rows(medians, summaries.OBJECTIVES, positive=True)
+    if table.empty:
+        return None
+    rows, parts = [], []
+    for column, kind in summaries.ERROR_KINDS.items():
+        best = table.sort_values([column, "label_seconds"]).iloc[0]
+        texts = []
+        for tolerance in TOLERANCES:
+            candidates = table[table[column] <= best[column] * (1 + tolerance)]
+            row = candidates.sort_values(["label_seconds", column]).iloc[0]
+            saving = best["label_seconds"] / row["label_seconds"]
+            columns = [*summaries.SETTING, "label_seconds"]
+            error = {"error": kind, "tolerance": tolerance, "median": row[column]}
+            rows.append({**error, **row[columns], "saving": saving})
+            if tolerance in STATED_TOLERANCES:
+                setting = f"level {row['level']}, {row['n_train']:,} configurations"
+                cost = f"{setting}, {format_duration(row['label_seconds'])}"
+                saved = f"costs {format_number(saving, 2)} times less ({cost})"
+                saved = saved if saving > 1 else "has no cheaper setting"
+                texts.append(f"an error that is {100 * tolerance:.0f} % larger {saved}")
+        parts.append(
+            f"the lowest {kind} error, {format_number(best[column])} {UNITS[kind]}, costs "
+            f"{format_duration(best['label_seconds'])} of DFT; {join_items(texts)}"
+        )
+    sentences = join_sentences(*map(capitalise_sentence, parts))
+    text = f"{sentences} Errors are medians over repetitions in one train/test split."
+    return Finding("savings", SAVING_QUESTION, "measured", text, numbers=pd.DataFrame(rows))
