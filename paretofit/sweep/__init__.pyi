@@ -1,13 +1,13 @@
 from .cells import list_draws as list_draws
 from .fast_engine import FastEngine as FastEngine
-from .fast_engine import check_reduction_memory as check_reduction_memory
-from .fast_engine import estimate_reduction_bytes as estimate_reduction_bytes
 from .grid import SAMPLING_METHODS as SAMPLING_METHODS
 from .grid import SweepGrid as SweepGrid
 from .noise import compute_configuration_residuals as compute_configuration_residuals
 from .noise import correlate_label_noise as correlate_label_noise
 from .plain_engine import EV_TO_MEV as EV_TO_MEV
 from .plain_engine import PlainEngine as PlainEngine
+from .reduction_memory import check_reduction_memory as check_reduction_memory
+from .reduction_memory import estimate_reduction_bytes as estimate_reduction_bytes
 from .results import SWEEP_COLUMNS as SWEEP_COLUMNS
 from .results import SWEEP_TEXT_COLUMNS as SWEEP_TEXT_COLUMNS
 from .results import read_results as read_results

@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import Array, RowKind, require_memory
+from paretofit.core import Array, RowKind
 from paretofit.execution import ClusterRunner, get_active_client
 from paretofit.linear import (
     LeverageScores,
@@ -44,16 +44,13 @@ from paretofit.linear.reduction import (
 from paretofit.sweep.cells import PendingFits, PendingModel
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import RowSource, build_level_rows, compute_loo_errors, prefix_errors
+from paretofit.sweep.reduction_memory import check_reduction_memory
 from paretofit.sweep.results import PartialResults, Row
-from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, select_store
+from paretofit.sweep.row_stream import RowStream, select_store
 from paretofit.sweep.stored_reduction import load_reduction, store_reduction
 from paretofit.sweep.sweep_input import SweepInput
 from paretofit.sweep.work import count_chain_flops
 
-# Memory while the rows are reduced (upper bounds, measured with 1, 2 and 4 threads at P = 1500):
-REDUCTION_COPIES, REDUCTION_COPIES_PER_THREAD = 8, 5  # of a (P, P) matrix
-ROW_BLOCKS_PER_THREAD = 8
-GPU_COPIES = 30  # on a GPU, where more rows are buffered before an update of the factors (counted, not measured)
 CHAIN_COPIES = 9  # of a (P, P) matrix in each process that fits
 
 
@@ -368,28 +365,6 @@ def _make_mapper(threads: int, device: Device, folder: Path | None) -> PartMappe
     if get_active_client() is not None:
         return ClusterRunner(folder)
     return ThreadMapper(threads) if device == CPU else PrefetchMapper()
-
-
-def check_reduction_memory(n_columns: int, threads: int, device: Device) -> None:
-    """Check that a reduction of this number of columns fits into the memory of this machine and of the device.
-
-    Raises
-    ------
-    InputError
-        If the memory is too small; the message explains how to need less.
-    """
-    description = f"the moments of {n_columns} columns"
-    remedy = "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'"
-    threads = threads if device == CPU and get_active_client() is None else 1
-    require_memory(estimate_reduction_bytes(n_columns, threads), description, remedy)
-    if (free_bytes := device.get_available_memory()) is not None:
-        require_memory(8 * GPU_COPIES * n_columns**2, description, remedy, available_bytes=free_bytes)
-
-
-def estimate_reduction_bytes(n_columns: int, threads: int) -> float:
-    """Estimate the memory of a reduction on the processor in bytes, an upper bound."""
-    copies = REDUCTION_COPIES + threads * REDUCTION_COPIES_PER_THREAD
-    return 8.0 * copies * n_columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES
 
 
 def _compute_balancing_ratio(data: SweepInput) -> float:
