@@ -105,8 +105,7 @@ class DesignMatrix:
         seconds : mapping of level to (n_configurations,) float64, optional
             Cost of the labels, configurations in order of first appearance.
         column_levels : (n_features,) int, optional
-            For nested models: the smallest 2Jmax (or other model order) that includes each column, ascending; by
-            default, the model is not nested, and all are 0.
+            For nested models: the smallest 2Jmax (or other order) that includes each column, ascending; 0 by default.
         column_names : sequence of str, optional
         n_constant : int
             Number of leading columns whose coefficients are reference energies of atoms; a ridge does not penalise

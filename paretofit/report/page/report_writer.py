@@ -115,14 +115,12 @@ def write_report(
     findings = [*extra.findings, *collect_findings(results, front, levels, extra.split_errors)]
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
-    explorer = build_explorer_data(
-        summaries.compute_medians(results, levels), levels, study, answer, folder=str(folder)
-    )
+    medians = summaries.compute_medians(results, levels)
+    explorer = build_explorer_data(medians, levels, study, answer, folder=str(folder))
     answer_section = None
     if answer is not None:
         picture = render_figure(_plan_answer_figure(answer, results, levels), folder / "figures", formats, PAGE_DPI)
         answer_section = AnswerSection.build(answer, picture, str(folder))
-
     plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table, answer), *extra.later_figure_plans]
     drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
     undrawn_names = [plan.name for plan in plans if plan not in drawn_plans]
