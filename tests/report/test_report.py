@@ -418,8 +418,8 @@ def test_levels_read_as_numbers_become_text(tmp_path):
 
 def test_a_folder_where_a_figure_should_be_is_named(tmp_path):
     table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40))
-    (tmp_path / "figures" / "energy_force.png").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"energy_force\.png cannot be written: it is a directory"):
+    (tmp_path / "figures" / "answer.png").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"answer\.png cannot be removed: Is a directory; remove it"):
         write_report(tmp_path, table, front_of(table), LEVELS, **BARE)
 
 

@@ -18,7 +18,6 @@ from paretofit.report.figures import (
     render_figure,
     style,
 )
-from paretofit.report.figures.front_figures import plot_energy_error_against_cost
 from paretofit.report.figures.noise_figures import (
     plot_label_noise,
     plot_training_tradeoff,
@@ -400,20 +399,13 @@ def test_training_errors_are_drawn_for_each_level(real):
         plot_training_tradeoff(handmade(ratios=(5.0,)), LEVELS)
 
 
-def test_energy_against_cost_has_every_point_of_the_fronts(results):
-    front = compute_fronts_by_twojmax(compute_medians(results, LEVELS))
-    for ax, (_, part) in zip(plot_energy_error_against_cost(front, LEVELS), front.groupby("twojmax"), strict=True):
-        drawn = np.concatenate([np.asarray(cloud.get_offsets())[:, 1] for cloud in ax.collections])
-        assert np.sort(drawn) == pytest.approx(np.sort(part["ref_energy"].to_numpy()))
-
-
 @pytest.mark.usefixtures("rendered_figures")
 def test_every_plan_gives_a_picture(real, tmp_path):
     results, noise, points, paths = real
     pictures = {
         plan.name: render_figure(plan, tmp_path) for plan in plan_noise_figures(results, LEVELS, paths, points, noise)
     }
-    assert list(pictures) == ["training_tradeoff", "energy_against_cost", "label_noise_energy", "label_noise_force"]
+    assert list(pictures) == ["training_tradeoff", "label_noise_energy", "label_noise_force"]
     for name, picture in pictures.items():
         assert picture.image, picture.missing_reason
         assert not PURE_WORDS.search(picture.caption)

@@ -49,16 +49,6 @@ def plot_force_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) ->
     return _plot_front_panels(frame, levels, x, y, face=("ref_energy", ENERGY_LABEL))
 
 
-def plot_energy_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
-    """Plot energy RMSE against DFT cost of the points on the front, coloured by force RMSE.
-
-    Parameters and returns as in `plot_front_by_cost`.
-    """
-    frame, unit = _add_cost_column(front)
-    x, y = ("cost", f"DFT cost ({unit})"), ("ref_energy", f"test {ENERGY_LABEL}")
-    return _plot_front_panels(frame, levels, x, y, face=("ref_force", FORCE_LABEL))
-
-
 def _add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Add a column ``cost`` in a suitable unit of time, and return the table and the unit."""
     seconds = front["label_seconds"].to_numpy(dtype=float)
