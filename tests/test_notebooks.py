@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MARKS = {"03": pytest.mark.slow}  # a minute, in many small plans that tests/commands covers
 MAX_NOTEBOOK_BYTES = 400_000
-CELL_TIMEOUT_S = 240
+CELL_TIMEOUT_S = 600
 LOCAL_PATH_PATTERN = r"(?<![<\w])/(home|tmp|work|usr|root|Users|var|opt|private)\b|[A-Z]:\\|file:/"
 
 # Statements of the text about the outputs, as code that runs in the kernel after the last cell.
