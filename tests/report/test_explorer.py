@@ -505,11 +505,11 @@ def test_a_phone_needs_no_sideways_scrolling_and_print_leaves_it_out(page):
 
 
 def test_a_picture_can_be_saved_and_nothing_can_be_uploaded(page, tmp_path):
-    titles = page.eval("[...document.querySelectorAll('.modebar-btn')].map((e) => e.dataset.title)")
+    titles = page.eval("[...document.querySelectorAll('#ex-plot .modebar-btn')].map((e) => e.dataset.title)")
     assert len(titles) == 6
     assert not [title for title in titles if "cloud" in title.lower() or "share" in title.lower()]
     page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-    page.click(".modebar-btn")
+    page.click("#ex-plot .modebar-btn")
     for _ in range(200):
         if (tmp_path / "front.svg").exists():
             break
@@ -549,14 +549,16 @@ def test_odd_tables_are_shown_without_complaint(browser, tmp_path, table, levels
     assert browser.eval("document.querySelector('#ex-plot .legendtext').textContent") == f"level {levels[0]}"
 
 
-def test_the_page_of_a_report_recommends_from_its_medians(browser, tmp_path):
+def test_the_page_of_a_report_recommends_as_plan_does(browser, tmp_path):
     results = synthetic(repeats=3, twojmax=(4,), sizes=(20, 40, POOL))
     table = compute_medians(results, REPORT_LEVELS)
     path = write_report(tmp_path, results, front_of(results), REPORT_LEVELS, title="t", summary={})
     assert path.stat().st_size < 6e6
     browser.open(path, "#budget=300&best=force")
     assert browser.state["rows"] == len(table)
-    assert browser.state["best"] == best_row(table, "force", 300)
+    shown = json.loads(browser.eval("document.querySelector('.explorer').dataset.plan"))
+    choice = plan(results, budget=300.0, prefer="force").choice
+    assert (shown["n_train"], shown["ref_force"]) == (choice["n_train"], pytest.approx(choice["force"], rel=1e-3))
     assert not browser.complaints
 
 
