@@ -506,7 +506,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_print_leaves_it_out(page):
 
 def test_a_picture_can_be_saved_and_nothing_can_be_uploaded(page, tmp_path):
     titles = page.eval("[...document.querySelectorAll('#ex-plot .modebar-btn')].map((e) => e.dataset.title)")
-    assert len(titles) == 6
+    assert len(titles) == 7
     assert not [title for title in titles if "cloud" in title.lower() or "share" in title.lower()]
     page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     page.click("#ex-plot .modebar-btn")
