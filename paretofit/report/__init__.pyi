@@ -2,13 +2,13 @@ from .answer import Answer as Answer
 from .answer import find_answer as find_answer
 from .answer import find_answer_or_reason as find_answer_or_reason
 from .answer import format_answer_table as format_answer_table
-from .answer import format_budget_option as format_budget_option
 from .answer_text import render_answer as render_answer
 from .answer_text import render_text as render_text
+from .budgets import format_budget_option as format_budget_option
 from .findings.catalogue import collect_findings as collect_findings
 from .findings.finding import Finding as Finding
-from .findings.paired_errors import PairedErrors as PairedErrors
 from .page.report_writer import write_report as write_report
+from .paired_errors import PairedErrors as PairedErrors
 from .setting_yaml import format_setting_keys as format_setting_keys
 from .wording import capitalise_sentence as capitalise_sentence
 from .wording import format_count as format_count

@@ -14,6 +14,9 @@ import pandas as pd
 from paretofit import pareto
 from paretofit.core import InputError
 from paretofit.pareto import ASSUMED_COLUMN, MD_COST_COLUMN, SPLITS_COLUMN
+from paretofit.report.budgets import MAX_SCORE_RATIO, choose_budgets, format_budget, list_round_budgets
+from paretofit.report.paired_errors import ErrorComparison, PairedErrors
+from paretofit.report.rivals import choose_within_budget, describe_ties, find_rivals, list_ties
 from paretofit.report.setting_yaml import format_study
 from paretofit.report.wording import format_count, format_levels, format_number, join_items
 
@@ -23,13 +26,6 @@ INTERVAL_PERCENT = 80  # of draws within ``_low`` and ``_high`` of the planner's
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
 MAX_RANGES = 4  # budget ranges in the sentence
 MAX_MIN_DECADES = 0.7  # limit of the length of a budget range below which it is left out of the sentence
-MAX_SCORE_RATIO = 4.0  # budgets start where the score is at most this multiple of the lowest
-# Budgets in s, the roundest ones first; each group is used up before the next one.
-ROUND_BUDGETS = (
-    (10.0, 60.0, 600.0, 3600.0, 36_000.0, 86_400.0, 864_000.0, 8_640_000.0),
-    (1.0, 30.0, 120.0, 300.0, 1200.0, 1800.0, 7200.0, 18_000.0, 172_800.0, 432_000.0, 1_728_000.0, 4_320_000.0),
-)
-ROUND_COUNTS = (tuple(10.0**k for k in range(8)), tuple(m * 10.0**k for k in range(8) for m in (2.0, 5.0)))
 
 
 @dataclass(frozen=True)
@@ -40,14 +36,18 @@ class Answer:
     ----------
     sentence : str
         The best convergence level for each range of budgets; with a single level, the best 2Jmax.
+    certainty : str
+        The budgets of `table` at which this is not certain, as a sentence; empty without any other level or 2Jmax.
     table : DataFrame
         A row for each of a few round budgets, ``budget``: the option of `paretofit.pareto.tabulate_options` that
         `paretofit.pareto.choose_option` selects, with ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``,
         ``sampling``, ``label_seconds``, the expected errors with the ends of their intervals, and the MD cost.
+        ``ties`` lists the other levels (with a single level, other 2Jmax) that are not clearly worse.
     rivals : DataFrame
-        For each budget, the best option of any other level (with a single level, of any other 2Jmax), with ``excess``,
-        its score divided by that of the best, minus 1, and ``is_clear``, whether the intervals do not overlap. May be
-        empty.
+        For each budget, the best option of each other level (with a single level, of each other 2Jmax), in order of
+        their scores, with ``excess``, its score divided by that of the best, minus 1; ``share_above``, the share of
+        paired samples in which its score is the higher one, by `ErrorComparison`; and ``is_clear``, whether this share
+        is above 95 %. May be empty.
     curve : DataFrame
         The best option for every budget: rows with ``budget_from`` and ``budget_to``.
     options : DataFrame
@@ -65,6 +65,7 @@ class Answer:
     """
 
     sentence: str
+    certainty: str
     table: pd.DataFrame
     rivals: pd.DataFrame
     curve: pd.DataFrame
@@ -87,13 +88,20 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """Convert the answer to a mapping for JSON, without the options and the curve."""
         return {
-            "sentence": self.sentence, "unit": "s" if self.has_cost else "configurations",
+            "sentence": self.sentence, "certainty": self.certainty,
+            "unit": "s" if self.has_cost else "configurations",
             "interval_percent": INTERVAL_PERCENT, "reference": self.reference, "budgets": self.table,
             "rivals": self.rivals, "studies": list(self.studies), "notes": list(self.notes),
         }  # fmt: skip
 
 
-def find_answer(results: pd.DataFrame, study: Mapping[str, Any] | None = None, *, n_budgets: int = N_BUDGETS) -> Answer:
+def find_answer(
+    results: pd.DataFrame,
+    study: Mapping[str, Any] | None = None,
+    split_errors: PairedErrors | None = None,
+    *,
+    n_budgets: int = N_BUDGETS,
+) -> Answer:
     """Find the best setting for any budget from the results of a study.
 
     Parameters
@@ -103,6 +111,8 @@ def find_answer(results: pd.DataFrame, study: Mapping[str, Any] | None = None, *
         labels, the budget is the number of configurations.
     study : mapping, optional
         Settings as in the YAML file, for the YAML of a setting.
+    split_errors : PairedErrors, optional
+        Errors in further splits, for paired differences of settings; by default those of the repetitions are used.
     n_budgets : int
         Maximum number of budgets in the table.
 
@@ -112,28 +122,32 @@ def find_answer(results: pd.DataFrame, study: Mapping[str, Any] | None = None, *
         If the table lacks a column or no row of it can be used.
     """
     results, has_cost = _ensure_costs(results)
-    candidates = _list_round_budgets(results, has_cost)
+    candidates = list_round_budgets(results, has_cost)
     options = pareto.tabulate_options(results, budget=candidates, max_sizes=MAX_CURVE_SIZES)
     scored = options.assign(score=pareto.compute_score(options, "both"))
     curve = pareto.select_best_by_budget(scored, "score", "label_seconds")
     budgets = choose_budgets(curve, n_budgets, has_cost)
-    table = pd.DataFrame([_choose(options, budget) for budget in budgets]).reset_index(drop=True)
+    table = pd.DataFrame([choose_within_budget(options, budget) for budget in budgets]).reset_index(drop=True)
     reference = pareto.find_reference_level(results)
     key = _get_compared_column(options)
+    rivals = find_rivals(options, table, key, ErrorComparison(results, split_errors))
+    table["ties"] = [list_ties(rivals, budget, key) for budget in table["budget"]]
     sentence = _describe_ranges(curve, key, has_cost)
     if key != "level":
         sentence = f"{sentence.removesuffix('.')}; {_describe_gain(table, has_cost)}."
     return Answer(
-        sentence, table, _find_rivals(options, table, key), curve, options,
+        sentence, describe_ties(table, rivals, key, has_cost), table, rivals, curve, options,
         _find_knee(curve), tuple(format_study(row, reference, study) for _, row in table.iterrows()), reference,
         tuple(_collect_notes(results, table, has_cost)), has_cost,
     )  # fmt: skip
 
 
-def find_answer_or_reason(results: pd.DataFrame, study: Mapping[str, Any] | None = None) -> tuple[Answer | None, str]:
+def find_answer_or_reason(
+    results: pd.DataFrame, study: Mapping[str, Any] | None = None, split_errors: PairedErrors | None = None
+) -> tuple[Answer | None, str]:
     """Find the answer; if no row of the results can be used, return None and a sentence with the reason."""
     try:
-        return find_answer(results, study), ""
+        return find_answer(results, study, split_errors), ""
     except InputError as error:
         return None, f"No setting can be recommended: {error}."
 
@@ -162,46 +176,6 @@ def format_md_speed(row: pd.Series) -> str:
     return format_number(1e6 / row[MD_COST_COLUMN])
 
 
-def format_budget(budget: float, *, has_cost: bool) -> str:
-    """Format a budget in seconds as a duration with two digits, or a number of configurations.
-
-    >>> [format_budget(seconds, has_cost=True) for seconds in (72.3, 60.0, 600.0, 3600.0, 5111.0, 172_800.0)]
-    ['72 s', '1 min', '10 min', '1 h', '85 min', '2 days']
-    """
-    if not has_cost:
-        return format_count(round(budget), "configuration")
-    for length, unit in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s")):
-        if budget >= 2 * length or budget == length or unit == "s":
-            break
-    value = float(f"{budget / length:.2g}")
-    return f"{value:,g} {'day' if unit == 'days' and value == 1 else unit}"
-
-
-def choose_budgets(curve: pd.DataFrame, count: int, has_cost: bool) -> list[float]:
-    """Choose round budgets, evenly distributed from where the error is at most `MAX_SCORE_RATIO` times the lowest.
-
-    Parameters
-    ----------
-    curve : DataFrame
-        ``score`` and ``budget_from``, in order of cost.
-    count : int
-        Maximum number.
-    has_cost : bool
-        Whether budgets are times in s rather than numbers of configurations.
-    """
-    score = curve["score"].to_numpy(dtype=float)
-    is_useful = score <= MAX_SCORE_RATIO * score[-1]
-    costs = curve["budget_from"].to_numpy(dtype=float)
-    low, high = costs[int(np.argmax(is_useful))], costs[-1]
-    budgets: list[float] = []
-    for group in ROUND_BUDGETS if has_cost else ROUND_COUNTS:
-        candidates = [value for value in group if low <= value <= high]
-        while candidates and len(budgets) < count:
-            distances = [min((abs(np.log(value / other)) for other in budgets), default=1.0) for value in candidates]
-            budgets.append(candidates.pop(int(np.argmax(distances))))
-    return sorted(budgets) or [float(high)]
-
-
 def _get_compared_column(options: pd.DataFrame) -> str:
     return "level" if len(set(options["level"])) > 1 else "twojmax"
 
@@ -213,41 +187,6 @@ def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
     results = results.assign(level=results["level"].astype(str))
     has_cost = bool((results["label_seconds"] > 0).any())
     return (results if has_cost else results.assign(label_seconds=results["n_train"].astype(float))), has_cost
-
-
-def _list_round_budgets(results: pd.DataFrame, has_cost: bool) -> list[float]:
-    costs = results.loc[results["label_seconds"] > 0, "label_seconds"]
-    high = pareto.DEFAULT_EXTRAPOLATION_FACTOR * costs.max()
-    groups = ROUND_BUDGETS if has_cost else ROUND_COUNTS
-    return [value for group in groups for value in group if costs.min() <= value <= high]
-
-
-def _choose(options: pd.DataFrame, budget: float) -> pd.Series:
-    """Choose the best option within a budget, as `paretofit plan` does."""
-    choice = pareto.choose_option(options, pareto.Limits(budget=budget), "both")
-    row: pd.Series = pd.concat([pd.Series({"budget": budget}), choice])
-    return row
-
-
-def _find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Find the best option with another value of `key` for each budget."""
-    rivals = []
-    for _, best in table.iterrows():
-        others = options[(options[key] != best[key]) & (options["label_seconds"] <= best["budget"])]
-        if len(others):
-            rival = _choose(others, best["budget"])
-            excess = _compute_score(rival) / _compute_score(best) - 1
-            rivals.append({**rival, "excess": excess, "is_clear": _is_clear(best, rival)})
-    return pd.DataFrame(rivals)
-
-
-def _compute_score(row: pd.Series, end: str = "") -> float:
-    return float(np.sqrt(row[f"energy{end}"] * row[f"force{end}"]))
-
-
-def _is_clear(best: pd.Series, rival: pd.Series) -> bool:
-    """Return whether the intervals of √(energy error · force error) do not overlap; False if one is unknown."""
-    return _compute_score(best, "_high") < _compute_score(rival, "_low")
 
 
 def _find_knee(curve: pd.DataFrame) -> float:
@@ -280,11 +219,6 @@ def _describe_gain(table: pd.DataFrame, has_cost: bool) -> str:
             f"{format_budget(row['budget'], has_cost=has_cost)} {'of DFT give' if has_cost else 'give'} {errors}"
         )
     return ", ".join(texts)
-
-
-def format_budget_option(budget: float) -> str:
-    """Format a round budget for a command line, such as ``"30min"`` or ``"2d"``."""
-    return format_budget(budget, has_cost=True).replace(" ", "").replace("days", "d").replace("day", "d")
 
 
 def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -> Iterator[str]:
@@ -329,17 +263,6 @@ def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
     return tuple(results.loc[is_assumed, "level"].astype(str).unique())
 
 
-def describe_rival(answer: Answer, row: pd.Series) -> str:
-    """Describe how clearly the best setting for a budget is better than that of any other level, in one sentence."""
-    name = f"level {row['level']}" if answer.compared == "level" else f"2Jmax = {int(row['twojmax'])}"
-    verdict = "clearly worse" if row["is_clear"] else "no clear difference"
-    errors = join_items(f"{format_error(row, kind)} {unit}" for kind, unit in ERRORS.items())
-    return (
-        f"{answer.format_budget(row['budget'])}: the next best, {name}, has {errors}, "
-        f"{format_number(100 * row['excess'], 2)} % more (geometric mean): {verdict}."
-    )
-
-
 def format_answer_table(answer: Answer) -> pd.DataFrame:
     """Format the table of budgets for reading, a row for each budget."""
     table = answer.table
@@ -347,6 +270,7 @@ def format_answer_table(answer: Answer) -> pd.DataFrame:
     columns: dict[str, Sequence[str]] = {
         "budget": [answer.format_budget(row["budget"]) for row in rows],
         "level": [str(row["level"]) for row in rows],
+        "tied": [", ".join(map(str, row["ties"])) or "–" for row in rows],
         "configurations": [f"{int(row['n_train']):,}" for row in rows],
         "2Jmax": [str(int(row["twojmax"])) for row in rows],
         "w_E/w_F": [f"{row['w_energy'] / row['w_force']:.6g}" for row in rows],

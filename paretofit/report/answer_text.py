@@ -45,7 +45,7 @@ def render_answer(answer: Answer, width: int | None = None) -> str:
     body = [_build_table(table, columns)] if columns >= MIN_TABLE_COLUMNS else _list_budgets(table)
     return render_text(
         [
-            answer.sentence,
+            f"{answer.sentence} {answer.certainty}".strip(),
             "",
             *body,
             *(Text(note) for note in [f"Errors: test set, against level {answer.reference}.", *answer.notes]),

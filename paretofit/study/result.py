@@ -129,7 +129,10 @@ def _render_answer(answer: Answer | None) -> list[str]:
         return []
     table = format_answer_table(answer)
     rows = table.itertuples(index=False, name=None)
-    parts = [f"<p><b>{escape_text(answer.sentence)}</b></p>", render_table(list(table.columns), rows)]
+    parts = [
+        f"<p><b>{escape_text(answer.sentence)}</b> {escape_text(answer.certainty)}</p>",
+        render_table(list(table.columns), rows),
+    ]
     return [*parts, *(f"<p>{escape_text(note)}</p>" for note in answer.notes)]
 
 

@@ -140,7 +140,7 @@ def write_run_report(
         page_front = find_study_front(results.drop(columns="ridge"), n_train)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     settings = _read_settings(folder, prepared)
-    answer, _ = find_answer_or_reason(results, settings)
+    answer, _ = find_answer_or_reason(results, settings, _read_paired_errors(folder, prepared))
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=settings,

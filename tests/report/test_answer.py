@@ -9,8 +9,9 @@ from ruamel.yaml import YAML
 
 from paretofit.commands import plan
 from paretofit.core import InputError
-from paretofit.report import find_answer, find_answer_or_reason, render_answer
-from paretofit.report.answer import MAX_SCORE_RATIO, choose_budgets, format_answer_table, format_budget
+from paretofit.report import PairedErrors, find_answer, find_answer_or_reason, render_answer
+from paretofit.report.answer import format_answer_table
+from paretofit.report.budgets import MAX_SCORE_RATIO, choose_budgets, format_budget
 from paretofit.report.figures import answer_figures, style
 from paretofit.study import Study
 
@@ -76,13 +77,40 @@ def test_without_usable_results_there_is_a_reason(results):
     assert "no row of the results table has finite errors" in reason
 
 
-def test_a_rival_is_another_level_and_not_better(answer):
+def test_rivals_are_all_other_levels_and_not_better(answer):
     best = answer.table.set_index("budget")
-    assert len(answer.rivals) == len(answer.table)
-    for _, rival in answer.rivals.iterrows():
-        assert rival["level"] != best.loc[rival["budget"], "level"]
-        assert rival["label_seconds"] <= rival["budget"]
-        assert rival["excess"] >= 0
+    for budget, rivals in answer.rivals.groupby("budget"):
+        affordable = answer.options[answer.options["label_seconds"] <= budget]
+        assert {*rivals["level"], best.loc[budget, "level"]} == set(affordable["level"])
+        assert (rivals["label_seconds"] <= budget).all()
+        assert (rivals["excess"] >= 0).all()
+
+
+def split_errors_with(results, factor, spread):
+    """Errors in five splits: those of the study times a common factor of each split, and level 4 times `factor`."""
+    settings = results.drop_duplicates(["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"])
+    rng = np.random.default_rng(3)
+    split = np.exp(rng.normal(0, 0.5, (5, 1, 1)))
+    scatter = np.exp(rng.normal(0, spread, (5, 20, len(settings))))
+    ratio = np.where(settings["level"] == "4", factor, 1.0)
+    errors = {name: settings[name].to_numpy() * ratio * split * scatter for name in ("ref_energy", "ref_force")}
+    return PairedErrors(settings, errors)
+
+
+def test_paired_errors_decide_whether_a_level_is_clearly_worse(results):
+    # the scatter of the splits is the same for all levels, so that it does not hide the difference
+    two_levels = results[results["level"].isin(["4", "5"])].assign(label_seconds=lambda t: t["n_train"] * 1.0)
+    same = two_levels[two_levels["level"] == "5"]
+    two_levels = pd.concat([same.assign(level="4", ref_energy=same["ref_energy"] * 1.02), same], ignore_index=True)
+    clear = find_answer(two_levels, STUDY, split_errors_with(two_levels, 1.1, 0.001))
+    assert clear.rivals["is_clear"].all()
+    assert "Every other level is clearly worse" in clear.certainty
+    assert set(format_answer_table(clear)["tied"]) == {"–"}
+    tied = find_answer(two_levels, STUDY, split_errors_with(two_levels, 1.0, 0.1))
+    assert not tied.rivals["is_clear"].any()
+    assert "This is not certain at each of these budgets" in tied.certainty
+    assert set(format_answer_table(tied)["tied"]) == {"4"}
+    assert tied.rivals["share_above"].between(0.3, 0.8).all()
 
 
 @pytest.mark.parametrize("position", [0, -1])

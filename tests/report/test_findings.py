@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from helpers.results import LEVELS, front_of, synthetic
 
+from paretofit.report import PairedErrors
 from paretofit.report.findings import (
-    PairedErrors,
     assess_error_decrease,
     assess_force_weight,
     assess_levels_on_front,

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from paretofit import pareto
-from paretofit.report.answer import ERRORS, MAX_SCORE_RATIO, Answer
+from paretofit.report.answer import ERRORS, Answer
+from paretofit.report.budgets import MAX_SCORE_RATIO
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL

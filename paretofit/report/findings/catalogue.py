@@ -9,10 +9,10 @@ from paretofit.report.findings.finding import Finding
 from paretofit.report.findings.front_finding import assess_levels_on_front
 from paretofit.report.findings.label_findings import assess_own_level, assess_savings
 from paretofit.report.findings.level_finding import assess_error_decrease
-from paretofit.report.findings.paired_errors import PairedErrors
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.weight_finding import assess_force_weight
+from paretofit.report.paired_errors import PairedErrors
 
 
 def collect_findings(

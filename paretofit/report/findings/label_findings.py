@@ -6,7 +6,7 @@ import pandas as pd
 
 from paretofit.report.figures.style import UNITS
 from paretofit.report.findings.finding import Finding
-from paretofit.report.findings.paired_errors import MIN_RELATIVE_CHANGE
+from paretofit.report.paired_errors import MIN_RELATIVE_CHANGE
 from paretofit.report.tables import summaries
 from paretofit.report.wording import (
     capitalise_sentence,

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.findings.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
+from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
 from paretofit.report.wording import capitalise_sentence, format_count, format_number, format_ratio, join_items
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.findings.paired_errors import NO_CLEAR_DIFFERENCE, PairedErrors
+from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, PairedErrors
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_quantiles, list_sampling_methods, prepare_results
 from paretofit.report.wording import format_count, format_number, join_items, join_sentences
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding, combine_answers
-from paretofit.report.findings.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
+from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
 from paretofit.report.wording import format_levels, format_number, format_ratio, join_items, join_sentences
 

@@ -21,9 +21,9 @@ from paretofit.report.figures.drawing import FigurePlan, render_figure
 from paretofit.report.figures.style import UNITS, remove_figure
 from paretofit.report.findings.catalogue import collect_findings
 from paretofit.report.findings.finding import Finding
-from paretofit.report.findings.paired_errors import PairedErrors
 from paretofit.report.page.explorer import build_explorer_data
 from paretofit.report.page.sweep_page import AnswerSection, ReportFigure, ReportTable, render_report
+from paretofit.report.paired_errors import PairedErrors
 from paretofit.report.tables import summaries
 from paretofit.report.tables import table_text as tables
 from paretofit.report.tables.error_tables import build_model_table
@@ -111,7 +111,7 @@ def write_report(
     results = _check_tables(results, front, levels)
     front = front.assign(level=front["level"].astype(str))
     extra = extra_content or ExtraContent()
-    answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study)
+    answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study, extra.split_errors)
     findings = [*extra.findings, *collect_findings(results, front, levels, extra.split_errors)]
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paretofit.report.answer import Answer, describe_rival, format_answer_table, format_budget_option
+from paretofit.report.answer import Answer, format_answer_table
+from paretofit.report.budgets import format_budget_option
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import embed_explorer_data
 from paretofit.report.page.templates import render_template
+from paretofit.report.rivals import describe_rivals
 from paretofit.report.tables.table_text import format_cell, format_heading
 
 PAPER = (
@@ -69,9 +71,10 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class AnswerSection:
-    """The answer at the top of the page: its sentence, picture, table, YAML texts, and how sure it is."""
+    """The answer at the top of the page: its sentences, picture, table, YAML texts, and how sure it is."""
 
     sentence: str
+    certainty: str
     figure: ReportFigure
     headings: list[tuple[str, str]]
     rows: list[list[str]]
@@ -90,9 +93,12 @@ class AnswerSection:
             f"{text}"
             for (_, row), text in zip(answer.table.iterrows(), answer.studies, strict=True)
         ]
-        rivals = [describe_rival(answer, row) for _, row in answer.rivals.iterrows()]
+        rivals = [
+            describe_rivals(row, answer.rivals, answer.compared, has_cost=answer.has_cost)
+            for _, row in answer.table.iterrows()
+        ]
         rows: list[list[str]] = table.to_numpy().tolist()
-        return cls(answer.sentence, figure, headings, rows, studies, rivals, answer.notes)
+        return cls(answer.sentence, answer.certainty, figure, headings, rows, studies, rivals, answer.notes)
 
 
 def render_report(

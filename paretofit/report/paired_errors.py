@@ -1,6 +1,6 @@
 """Errors of settings in the same samples, so that their differences are paired."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,17 +75,30 @@ class ErrorComparison:
             return "unknown"
         is_lower = after < before * (1 - MIN_RELATIVE_CHANGE)
         is_higher = after > before * (1 + MIN_RELATIVE_CHANGE)
-        share, margin = self._compute_share_of_falls(column, first, second), (1 - INTERVAL_COVERAGE) / 2
+        share, margin = self.compute_share_above([column], first, second), (1 - INTERVAL_COVERAGE) / 2
         if is_lower and not share < 1 - margin:
             return "falls"
         return "rises" if is_higher and not share > margin else NO_CLEAR_DIFFERENCE
 
-    def _compute_share_of_falls(self, column: str, first: Mapping[Any, Any], second: Mapping[Any, Any]) -> float:
+    def compute_share_above(self, columns: Sequence[str], first: Mapping[Any, Any], second: Mapping[Any, Any]) -> float:
+        """Compute the share of paired samples in which the product of some errors is higher for the first setting.
+
+        Parameters
+        ----------
+        columns : of ``"ref_energy"`` and ``"ref_force"``
+        first, second : rows with the columns `SETTING`
+            A number of configurations that was not fitted is replaced by the nearest one of the setting.
+
+        Returns
+        -------
+        float
+            NaN if a setting has no fits.
+        """
         for table, index in self._sources:
             candidates = (_find_position(index, row) for row in (first, second))
             positions = [position for position in candidates if position is not None]
             if len(positions) == 2:
-                pair = table.errors[column][:, :, positions].astype(float)
+                pair = np.prod([table.errors[name][:, :, positions].astype(float) for name in columns], axis=0)
                 pair = pair[np.isfinite(pair).all(axis=-1)]
                 if len(pair):
                     return float(compute_sign_shares(pair[None, :, 0], pair[None, :, 1]))
@@ -105,6 +118,8 @@ class ErrorComparison:
 
 
 def _find_position(index: Mapping[tuple[Any, ...], int], row: Mapping[Any, Any]) -> int | None:
-    key = tuple(row[name] for name in SETTING)
-    position = index.get(key)
-    return index.get((*key[:2], WHOLE_SET, *key[3:])) if position is None else position
+    """Find the fits of a setting with the number of configurations that is nearest to that of the row."""
+    twojmax, level, sampling, size, weight_ratio = (row[name] for name in SETTING)
+    setting = {(twojmax, level, name, weight_ratio) for name in (sampling, WHOLE_SET)}
+    sizes = {key[3]: position for key, position in index.items() if (*key[:3], key[4]) in setting}
+    return sizes[min(sizes, key=lambda n: abs(np.log(n / size)))] if sizes else None
