@@ -106,7 +106,12 @@ def select(
     out: Annotated[Path, Option("--out", "-o", help="Extended XYZ file to write.")] = Path("selected.extxyz"),
     basis_from: Annotated[Path | None, Option(help="Study (YAML) whose SNAP basis is used.")] = None,
     twojmax: Annotated[int, Option(min=0, max=20, help="2Jmax of the default basis.")] = 4,
-    energy_weight: Annotated[float, Option(help="Energy weight w_E of the leverage scores (w_F is 1).")] = 150.0,
+    energy_weight: Annotated[
+        float | None,
+        Option(
+            help="Energy weight w_E of the leverage scores (w_F is 1); by default the mean number of force components."
+        ),
+    ] = None,
     draw: Annotated[
         bool | None,
         Option(

@@ -63,7 +63,7 @@ def select_structures(
     out: Path | str = Path("selected.extxyz"),
     basis: SnapBasis | None = None,
     twojmax: int = 4,
-    energy_weight: float = 150.0,
+    energy_weight: float | None = None,
     draw: bool | None = None,
     seed: int = 1,
     jobs: int = 1,
@@ -91,7 +91,7 @@ def select_structures(
     twojmax : int
         2Jmax of the default basis.
     energy_weight : float
-        Energy weight w_E of the leverage scores (w_F is 1).
+        Energy weight w_E of the leverage scores (w_F is 1); by default the mean number of force components.
     draw : bool, optional
         With leverage methods: draw with probabilities proportional to the scores, as in the paper and by default; if
         false, take the highest scores, which is no better than a small random selection (tests/benchmarks/RESULTS.md).
@@ -127,6 +127,8 @@ def select_structures(
             f"2Jmax {basis.twojmax} with {len(basis.elements)} elements has {basis.n_features} features, "
             f"more than the maximum of {MAX_FEATURES}; reduce --twojmax"
         )
+    if energy_weight is None:
+        energy_weight = 3 * float(np.mean([len(atoms) for atoms in structures]))
     pool = _CandidatePool(structures, labelled, basis, RunContext(jobs, progress))
     selected_positions, scores = pool.select(method, n, energy_weight, draw, np.random.default_rng(seed))
     table = _tabulate_scores(structures, selected_positions, scores)
@@ -153,11 +155,11 @@ def _load_candidates(
     return unlabelled_structures, labelled, len(structures) - len(unlabelled_structures), notes
 
 
-def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
+def _check_method(method: str, draw: bool | None, energy_weight: float | None) -> None:
     check_choice("method", method, SELECTION_METHODS)
     if draw is not None and method not in LEVERAGE_METHODS:
         raise InputError(f"--draw and --top require a leverage method; got '{method}'")
-    if not (np.isfinite(energy_weight) and energy_weight > 0):
+    if energy_weight is not None and not (np.isfinite(energy_weight) and energy_weight > 0):
         raise InputError(f"the energy weight must be positive; got {energy_weight}")
 
 

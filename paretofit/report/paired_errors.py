@@ -94,15 +94,32 @@ class ErrorComparison:
         float
             NaN if a setting has no fits.
         """
+        pair = self.collect_samples(columns, [first, second])
+        return float(compute_sign_shares(pair[None, :, 0], pair[None, :, 1])) if len(pair) else float("nan")
+
+    def collect_samples(self, columns: Sequence[str], settings: Sequence[Mapping[Any, Any]]) -> Array:
+        """Collect the products of some errors of several settings in the samples that all of them have.
+
+        Parameters
+        ----------
+        columns : of ``"ref_energy"`` and ``"ref_force"``
+        settings : rows with the columns `SETTING`
+            A number of configurations that was not fitted is replaced by the nearest one of the setting.
+
+        Returns
+        -------
+        (n_samples, n_settings) float64
+            Empty if a setting has no fits.
+        """
         for table, index in self._sources:
-            candidates = (_find_position(index, row) for row in (first, second))
+            candidates = [_find_position(index, row) for row in settings]
             positions = [position for position in candidates if position is not None]
-            if len(positions) == 2:
-                pair = np.prod([table.errors[name][:, :, positions].astype(float) for name in columns], axis=0)
-                pair = pair[np.isfinite(pair).all(axis=-1)]
-                if len(pair):
-                    return float(compute_sign_shares(pair[None, :, 0], pair[None, :, 1]))
-        return float("nan")
+            if len(positions) == len(settings):
+                samples = np.prod([table.errors[name][:, :, positions].astype(float) for name in columns], axis=0)
+                samples = samples[np.isfinite(samples).all(axis=-1)]
+                if len(samples):
+                    return np.asarray(samples)
+        return np.empty((0, len(settings)))
 
     def describe(self) -> str:
         """Describe when a difference is not clear."""

@@ -97,6 +97,7 @@ def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:
         "descriptors": _measure_descriptor_seconds(prepared),
         "reduction": sweep.count_reduction_flops(int(rows.sum()), n_features) / rate,
         "fits": _count_fit_flops(prepared, rows, columns) / rate,
+        "confidence": _count_confidence_flops(prepared, rows, columns) / rate,
         "report": REPORT_SECONDS + MD_SECONDS_PER_MODEL * len(grid.twojmax) * study.cost.measure_md,
     }
     design_bytes = 8.0 * int(rows.sum()) * n_features
@@ -106,7 +107,26 @@ def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:
 
 
 def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[int]) -> float:
-    """Count the operations of all fits; every configuration of a subset counts with the mean number of rows."""
+    """Count the operations of the fits of all repetitions."""
+    grid = prepared.grid
+    n_draws = sum(grid.count_repetitions(method) for method in grid.sampling_methods)
+    return _count_draw_flops(prepared, rows, columns, n_draws)
+
+
+def _count_confidence_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[int]) -> float:
+    """Count the operations of further splits: one draw of each sampling method, and the residuals of all test rows."""
+    grid, split = prepared.grid, prepared.split
+    n_splits = prepared.study.confidence.splits if len(split.test) else 0
+    n_draws = len(grid.sampling_methods)
+    is_whole_included = len(split.train) in grid.sizes
+    n_subsets = n_draws * (len(grid.sizes) - is_whole_included) + is_whole_included
+    n_models = len(grid.weights) * len(grid.ridge) * len(grid.levels)
+    residual_flops = 2.0 * n_subsets * n_models * int(rows[split.test].sum()) * sum(columns)
+    return n_splits * (_count_draw_flops(prepared, rows, columns, n_draws) + residual_flops)
+
+
+def _count_draw_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[int], n_draws: int) -> float:
+    """Count the operations of some draws; every configuration of a subset counts with the mean number of rows."""
     grid, train = prepared.grid, prepared.split.train
     rows_per_configuration = float(rows[train].mean())
     sizes, n_levels = sorted(size for size in grid.sizes if size < len(train)), len(grid.levels)
@@ -117,7 +137,6 @@ def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[in
         if sizes
         else 0.0
     )
-    n_draws = sum(grid.count_repetitions(method) for method in grid.sampling_methods)
     total = n_draws * chain
     if len(train) in grid.sizes:
         n_whole = int(rows[train].sum())

@@ -57,7 +57,11 @@ class SplitSettings(StrictSettings):
 class LeverageSettings(StrictSettings):
     """Computation of leverage scores."""
 
-    energy_weight: Weight = Field(150.0, description="Energy weight w_E of the leverage scores; 150 in the paper.")
+    energy_weight: Weight | None = Field(
+        None,
+        description="Energy weight w_E of the leverage scores; by default the number of force components per energy, "
+        "times force_weight: 150 in the paper, whose cells have 50 atoms.",
+    )
     force_weight: Weight = Field(1.0, description="Force weight w_F of the leverage scores.")
     twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
         None, description="2Jmax at which the scores are computed; by default the largest of the study."

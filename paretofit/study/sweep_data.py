@@ -27,8 +27,18 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInp
     labelled_design = labelled_design if row_factors is None else labelled_design.with_row_weights(row_factors)
     split, leverage = prepared.split, study.leverage
     columns = labelled_design.count_columns_up_to(max(study.twojmax) if leverage.twojmax is None else leverage.twojmax)
-    leverage_weights = leverage.energy_weight, leverage.force_weight
+    energy_weight = leverage.energy_weight
+    if energy_weight is None:
+        energy_weight = leverage.force_weight * _count_forces_per_energy(labelled_design, split.train)
+    leverage_weights = energy_weight, leverage.force_weight
     return SweepInput(labelled_design, split.train, split.test, leverage_weights, columns, split.groups)
+
+
+def _count_forces_per_energy(design: DesignMatrix, train: np.ndarray) -> float:
+    """Count the force components per energy of the training set; 1 without energies or forces."""
+    kind = design.kind[np.isin(design.configuration, train)]
+    n_energy, n_force = int((kind == RowKind.ENERGY).sum()), int((kind == RowKind.FORCE).sum())
+    return n_force / n_energy if n_energy and n_force else 1.0
 
 
 def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.ndarray | None:

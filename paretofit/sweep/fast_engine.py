@@ -317,9 +317,10 @@ class SubsetFits:
         """
         zero_delta = np.zeros_like(self.reduction.baseline)
         delta = np.hstack([zero_delta if fit is None else fit.delta for fit in fits])
-        rms, has_cancelled = factors.compute_rms(delta)
+        train_rms, has_cancelled = factors.compute_rms(delta)
         test_rms = self.reduction.compute_test_rms(delta)
-        errors = prefix_errors("train", rms)
+        errors = prefix_errors("train", {kind: rms.own_level for kind, rms in train_rms.items()})
+        errors |= prefix_errors("train_ref", {kind: rms.reference_level for kind, rms in train_rms.items()})
         errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test_rms.items()})
         errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test_rms.items()})
         if RowKind.ENERGY in test_rms:

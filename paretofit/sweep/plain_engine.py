@@ -122,7 +122,9 @@ class RowSource:
             beta = solution.coefficients
         if self.leave_one_out and loo_residuals is None:
             loo_residuals = leave_one_out(X, Y, kind, group, **options, ridge=ridge)
-        errors = prefix_errors("train", compute_rms_by_kind(X @ beta - Y, kind))
+        residuals = X @ beta - Y
+        errors = prefix_errors("train", compute_rms_by_kind(residuals, kind))
+        errors |= prefix_errors("train_ref", compute_rms_by_kind(residuals + Y - Y[:, -1:], kind))
         errors |= self._compute_test_errors(beta, X.shape[1])
         if self.leave_one_out and loo_residuals is not None:
             errors |= compute_loo_errors(loo_residuals, Y, kind)

@@ -25,10 +25,11 @@ from paretofit.core import (
 from paretofit.sweep.cells import PendingFits
 
 ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
+TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]  # of the training subset, against the reference level
 SWEEP_COLUMNS = [
     *("twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force"),
     *("n_features", "rank", "condition", "solver"),
-    *(*ERROR_COLUMNS, "ref_energy_shifted"),
+    *(*ERROR_COLUMNS, "ref_energy_shifted", *TRAIN_REFERENCE_COLUMNS),
     *("label_seconds", "md_us_per_atom_step"),
 ]
 SWEEP_TEXT_COLUMNS = ("level", "sampling", "solver")  # the other columns are numbers

@@ -14,6 +14,8 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.linear import LeverageScores, leverage_scores
 from paretofit.sweep.grid import SweepGrid
 
+VERSION = 2  # of the columns of a fit
+
 
 @dataclass(frozen=True)
 class SweepInput:
@@ -123,4 +125,5 @@ class SweepInput:
             rows.append(hash_array(design.row_weights))
         groups = hash_array(self.get_loo_groups()) if grid.leave_one_out else None
         reference = self.hash_labels([grid.levels[-1]])
-        return hash_json([rows, design.ids.tolist(), reference, self.test.tolist(), engine, groups, grid.leave_one_out])
+        settings = [engine, groups, grid.leave_one_out, VERSION]
+        return hash_json([rows, design.ids.tolist(), reference, self.test.tolist(), *settings])

@@ -15,8 +15,10 @@ from paretofit.dataset import split_configurations
 from paretofit.linear import Reduction, choose_ridge, compute_reduced_leverage, leave_one_out
 from paretofit.linear.reduction import RawFactors, RowBlock, ThreadMapper, iterate_blocks, prefetch, split_rows
 from paretofit.sweep import SweepGrid, SweepInput, list_draws, make_engine, run_sweep
+from paretofit.sweep.results import TRAIN_REFERENCE_COLUMNS
 
 ERRORS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force", "ref_energy_shifted"]
+ERRORS += TRAIN_REFERENCE_COLUMNS
 LOO = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 
 
@@ -158,9 +160,9 @@ def test_folds_and_bootstrap_samples_are_factors(real):
         others = data.find_row_indices(fold)
         residual, kind = design.read_rows(others, 120) @ plain.coefficients - Y[others], design.kind[others]
         for row_kind, name in ((0, "energy"), (1, "force")):
-            assert rms[row_kind] == pytest.approx(plain.rmse[name], rel=1e-8)
+            assert rms[row_kind].own_level == pytest.approx(plain.rmse[name], rel=1e-8)
             expected = np.sqrt((residual[kind == row_kind] ** 2).mean(axis=0))
-            assert test_rms[row_kind] == pytest.approx(expected, rel=1e-8)
+            assert test_rms[row_kind].own_level == pytest.approx(expected, rel=1e-8)
 
 
 def test_rows_that_are_not_stored_give_the_same_bits(real, tmp_path, monkeypatch):

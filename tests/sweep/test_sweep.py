@@ -56,6 +56,8 @@ def test_every_cell_equals_a_fit_by_hand(data, grid):
         assert row.ref_energy_shifted == pytest.approx(1000 * np.std(reference), rel=1e-7)
         assert row.test_force == pytest.approx(1000 * np.sqrt(np.mean(own_level**2)), rel=1e-7)
         assert row.train_force == pytest.approx(1000 * fit.rmse["force"], rel=1e-6, abs=1e-3)
+        train = (X[rows, :p] @ fit.coefficients - design.targets["5"][rows])[design.kind[rows] == 1]
+        assert row.train_ref_force == pytest.approx(1000 * np.sqrt(np.mean(train**2)), rel=1e-7)
         assert row.label_seconds == pytest.approx(design.seconds[row.level][members].sum())
         assert (row.rank, row.n_features) == (fit.rank, p)
 

@@ -226,13 +226,9 @@ class Reduction(WhitenedBasis):
         delta : (P, n_fits * n_levels) float64
             `ModelFit.delta` of some fits side by side.
         """
-        (P, n_levels), n = self.baseline.shape, delta.shape[1]
-        level = np.arange(n) % n_levels
-        # Relative to the baseline of the last level:
-        reference_delta = delta + (self.baseline - self.baseline[:, -1:])[:, level]
-        B = np.vstack([np.zeros((1, 2 * n)), np.hstack([delta, reference_delta])])  # 0 for the column of ones
-        targets = 1 + P + np.concatenate([level, np.full(n, n_levels - 1)])
-        rms = {}
+        deltas, levels = self.pair_with_reference(delta)
+        B = np.vstack([np.zeros((1, len(levels))), deltas])  # 0 for the column of ones
+        targets, n, rms = len(B) + levels, delta.shape[1], {}
         for kind, factor in self.test_factors.items():
             if factor.n:
                 residuals = factor.compute_residuals(B, targets)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -29,6 +29,21 @@ MAX_CONDITION = 1e7  # of weighted Gram matrices, up to which a fit from them ag
 MAX_GRAM_CONDITION = 1e5  # of balanced Gram matrices, up to which a set of rows grows by Gram matrices
 RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by less than this factor
 FACTOR, RANK_REVEALING = "factor", "rank-revealing"
+
+
+class RmsErrors(NamedTuple):
+    """Root mean squared residuals of the rows of a kind.
+
+    Attributes
+    ----------
+    own_level : (n_fits * n_levels,) float64
+        Against the labels of the level of each fit.
+    reference_level : (n_fits * n_levels,) float64
+        Against the labels of the last level.
+    """
+
+    own_level: Array
+    reference_level: Array
 
 
 @dataclass(frozen=True)
@@ -129,7 +144,7 @@ class RowFactors:
         factor, P = self.weigh(self.whitened_basis.weights), len(self.whitened_basis.baseline)
         return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
 
-    def compute_rms(self, delta: Array) -> tuple[dict[RowKind, Array], Array]:
+    def compute_rms(self, delta: Array) -> tuple[dict[RowKind, RmsErrors], Array]:
         """Compute the root mean squared residuals of fits for the rows of each kind.
 
         Parameters
@@ -139,16 +154,17 @@ class RowFactors:
 
         Returns
         -------
-        rms : mapping of RowKind to (n_fits * n_levels,) float64
+        rms : mapping of RowKind to RmsErrors
         has_cancelled : (n_fits * n_levels,) bool
             Where so many digits of a Gram matrix cancelled that triangles are needed.
         """
-        targets = len(delta) + np.arange(delta.shape[1]) % self.whitened_basis.n_levels
+        deltas, levels = self.whitened_basis.pair_with_reference(delta)
         rms, has_cancelled = {}, np.zeros(delta.shape[1], dtype=bool)
         for kind, factor in self.by_kind.items():
             if factor.n:
-                squares, is_inaccurate = factor.sum_squared_residuals(delta, targets)
-                rms[kind], has_cancelled = np.sqrt(squares / factor.n), has_cancelled | is_inaccurate
+                squares, is_inaccurate = factor.sum_squared_residuals(deltas, len(delta) + levels)
+                rms[kind] = RmsErrors(*np.split(np.sqrt(squares / factor.n), 2))
+                has_cancelled |= np.logical_or(*np.split(is_inaccurate, 2))
         return rms, has_cancelled
 
     @cached_property

@@ -188,6 +188,6 @@ def _measure_errors(reduction: Reduction, factors: RowFactors, delta: Array) -> 
     train, test = factors.compute_rms(delta)[0], reduction.compute_test_rms(delta)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
-        values = train[kind], test[kind].own_level, test[kind].reference_level
+        values = train[kind].own_level, test[kind].own_level, test[kind].reference_level
         errors |= {(name, error_type): value for error_type, value in zip(ERROR_TYPES, values, strict=True)}
     return errors

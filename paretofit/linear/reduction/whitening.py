@@ -156,6 +156,26 @@ class WhitenedBasis:
         """Number of convergence levels."""
         return int(self.baseline.shape[1])
 
+    def pair_with_reference(self, delta: Array) -> tuple[Array, Array]:
+        """Stack the coefficients of fits twice: for residuals against their levels, and against the last level.
+
+        Parameters
+        ----------
+        delta : (P, n_fits * n_levels) float64
+            `ModelFit.delta` of some fits side by side.
+
+        Returns
+        -------
+        deltas : (P, 2 * n_fits * n_levels) float64
+            The second half is relative to the baseline of the last level.
+        levels : (2 * n_fits * n_levels,) int64
+            Position of the level with whose labels each column is compared.
+        """
+        n = delta.shape[1]
+        level = np.arange(n) % self.n_levels
+        reference_delta = delta + (self.baseline - self.baseline[:, -1:])[:, level]
+        return np.hstack([delta, reference_delta]), np.concatenate([level, np.full(n, self.n_levels - 1)])
+
     def to(self, device: Device) -> Self:
         """Return a copy that whitens rows on a device."""
         return replace(self, whitening=self.whitening.to(device), baseline=device.put(to_numpy(self.baseline)))

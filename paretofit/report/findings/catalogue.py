@@ -9,6 +9,7 @@ from paretofit.report.findings.finding import Finding
 from paretofit.report.findings.front_finding import assess_levels_on_front
 from paretofit.report.findings.label_findings import assess_own_level, assess_savings
 from paretofit.report.findings.level_finding import assess_error_decrease
+from paretofit.report.findings.model_finding import assess_label_sensitivity, assess_model_size
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.weight_finding import assess_force_weight
@@ -27,10 +28,14 @@ def collect_findings(
         sampling = assess_leverage_sampling(results, levels, split_errors)
         sampling_findings = [replace(sampling, published_result="")] if sampling.status != "not tested" else []
         return [*collect_single_level_findings(results, levels[0]), *sampling_findings]
-    return [
+    findings = [
         assess_error_decrease(results, levels, split_errors),
         assess_force_weight(results, levels, split_errors),
+        assess_model_size(results, levels, split_errors),
+        assess_label_sensitivity(results, levels, split_errors),
         assess_leverage_sampling(results, levels, split_errors),
         assess_levels_on_front(results, front, levels),
-        *filter(None, [assess_own_level(results, levels), assess_savings(results, levels)]),
+        assess_own_level(results, levels),
+        assess_savings(results, levels),
     ]
+    return [finding for finding in findings if finding is not None]

@@ -42,24 +42,34 @@ def assess_own_level(results: pd.DataFrame, levels: Sequence[str]) -> Finding | 
     rows = summaries.select_finite_rows(rows[rows["level"] != levels[-1]], columns, positive=True)
     if rows.empty:
         return None
-    numbers = rows[["twojmax", "weight_ratio", "level", *columns]].reset_index(drop=True)
-    parts = []
+    train_columns = [f"{end}_{kind}" for kind in summaries.ERROR_KINDS.values() for end in ("train", "train_ref")]
+    numbers = rows[["twojmax", "weight_ratio", "level", *columns, *train_columns]].reset_index(drop=True)
+    parts, train_parts = [], []
     for column, kind in summaries.ERROR_KINDS.items():
         numbers[f"{kind}_ratio"] = numbers[column] / numbers[f"test_{kind}"]
-        is_lower = numbers[f"{kind}_ratio"] < 1 - MIN_RELATIVE_CHANGE
-        counts = [
-            f"{is_lower[group.index].sum()} of {len(group)} at level {level}"
-            for level, group in numbers.groupby("level", sort=False)
-            if is_lower[group.index].any()
-        ]
+        counts = _count_lower(numbers, numbers[f"{kind}_ratio"])
         parts.append(f"the {kind} error against the reference is the lower one in {join_items(counts) or 'none'}")
+        train_ratio = numbers[f"train_ref_{kind}"] / numbers[f"train_{kind}"]
+        if train_ratio.notna().any():
+            train_parts.append(f"of {kind} errors in {join_items(_count_lower(numbers, train_ratio)) or 'none'}")
+    training = f" On the training set, the same holds {join_items(train_parts)}." if train_parts else ""
     text = (
         f"Of {format_count(len(numbers), 'model')} trained on cheaper levels (each 2Jmax and w_E/w_F at the largest "
         f"subset), {'; '.join(parts)}. Compared are errors on test labels of the reference and of the level trained "
         f"on; differences below {100 * MIN_RELATIVE_CHANGE:.0f} % are not counted. Where it is lower, the model "
-        "averages out part of the errors of its labels."
+        f"averages out part of the errors of its labels.{training}"
     )
     return Finding("own_level", OWN_LEVEL_QUESTION, "measured", text, numbers=numbers)
+
+
+def _count_lower(numbers: pd.DataFrame, ratio: pd.Series) -> list[str]:
+    """Count the models of each level with a ratio clearly below one; levels without such models are left out."""
+    is_lower = ratio < 1 - MIN_RELATIVE_CHANGE
+    return [
+        f"{is_lower[group.index].sum()} of {len(group)} at level {level}"
+        for level, group in numbers.groupby("level", sort=False)
+        if is_lower[group.index].any()
+    ]
 
 
 def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | None:

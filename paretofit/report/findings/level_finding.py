@@ -1,11 +1,11 @@
 """Finding on whether errors against the reference fall from each convergence level to the next."""
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import pandas as pd
 
-from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.findings.finding import Finding
+from paretofit.report.findings.steps import combine_changes, count_changes, list_steps
 from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
 from paretofit.report.wording import capitalise_sentence, format_count, format_number, format_ratio, join_items
@@ -37,43 +37,17 @@ def assess_error_decrease(
     """
     rows = select_largest_subset(compute_medians(results, levels))
     comparison = ErrorComparison(results, split_errors)
-    steps = pd.DataFrame(_list_steps(rows, levels, comparison))
+    steps = list_steps(rows, "level", levels, ["twojmax", "weight_ratio"], comparison)
     if steps.empty:
         names = join_items(sorted(set(rows["level"])))
         reason = f"the results contain only level {names}, but two levels are required"
         return Finding.not_tested("levels", QUESTION, reason, PAPER)
-    counts = [
-        f"the {kind} error falls in {changes.count('falls')}, rises in {changes.count('rises')} and has "
-        f"{NO_CLEAR_DIFFERENCE} in {changes.count(NO_CLEAR_DIFFERENCE)}"
-        for kind, changes in steps[["energy", "force"]].to_dict("list").items()
-    ]
     text = (
         f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one level to "
-        f"the next (each 2Jmax and w_E/w_F), {counts[0]}; {counts[1]}. "
+        f"the next (each 2Jmax and w_E/w_F), {count_changes(steps)}. "
         f"{_describe_example(rows, levels)} {_describe_exceptions(steps)}{comparison.describe()}"
     )
-    return Finding("levels", QUESTION, _combine_changes(steps), text.strip(), PAPER, steps)
-
-
-def _list_steps(rows: pd.DataFrame, levels: Sequence[str], comparison: ErrorComparison) -> Iterator[dict[str, object]]:
-    result_levels = [level for level in levels if level in set(rows["level"])]
-    for (twojmax, ratio), group in rows.groupby(["twojmax", "weight_ratio"]):
-        settings = {row["level"]: row for row in group.to_dict("records")}
-        for lower, higher in pairwise(level for level in result_levels if level in settings):
-            step: dict[str, object] = {"twojmax": twojmax, "weight_ratio": ratio, "from": lower, "to": higher}
-            for kind in ("energy", "force"):
-                before, after = settings[lower], settings[higher]
-                column = f"ref_{kind}"
-                step |= {f"{kind}_before": before[column], f"{kind}_after": after[column]}
-                step[kind] = comparison.name_change(column, before, after)
-            yield step
-
-
-def _combine_changes(steps: pd.DataFrame) -> FindingStatus:
-    changes = set(steps["energy"]) | set(steps["force"])
-    if "falls" not in changes:
-        return "no"
-    return "mixed" if "rises" in changes else "yes"
+    return Finding("levels", QUESTION, combine_changes(steps), text.strip(), PAPER, steps)
 
 
 def _describe_example(rows: pd.DataFrame, levels: Sequence[str]) -> str:

@@ -17,10 +17,13 @@ from paretofit.report.wording import format_levels, format_number, format_ratio,
 
 # Headings of the columns of the results; REFERENCE is replaced by the name of the reference level.
 _ENERGY = {
-    "train_energy": "training", "test_energy": "own level", "ref_energy": "REFERENCE",
-    "ref_energy_shifted": "REFERENCE, shifted",
+    "train_energy": "training", "train_ref_energy": "training, REFERENCE", "test_energy": "own level",
+    "ref_energy": "REFERENCE", "ref_energy_shifted": "REFERENCE, shifted",
 }  # fmt: skip
-_FORCE = {"train_force": "training", "test_force": "own level", "ref_force": "REFERENCE"}
+_FORCE = {
+    "train_force": "training", "train_ref_force": "training, REFERENCE", "test_force": "own level",
+    "ref_force": "REFERENCE",
+}  # fmt: skip
 _MIN_RELATIVE_DIFFERENCE = 0.01  # smaller differences are ignored
 MD_SPEED_HEADING = "atoms·steps/s"
 

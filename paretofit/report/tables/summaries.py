@@ -16,7 +16,8 @@ ERRORS = [
     "train_energy", "train_force", "test_energy", "test_force",
     "ref_energy", "ref_force", "ref_energy_shifted",
 ]  # fmt: skip
-VALUES = [*ERRORS, "label_seconds", "n_features", "rank", MD_COST_COLUMN]
+TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]  # which tables of others lack
+VALUES = [*ERRORS, *TRAIN_REFERENCE_COLUMNS, "label_seconds", "n_features", "rank", MD_COST_COLUMN]
 ERROR_KINDS = {"ref_energy": "energy", "ref_force": "force"}  # columns of the errors against the reference
 OBJECTIVES = [*ERROR_KINDS, "label_seconds"]
 RESULT_COLUMNS = [
@@ -56,7 +57,8 @@ def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
         If a column is missing or a level is not in `levels`.
     """
     check_columns(results, RESULT_COLUMNS, "results")
-    frame = results.assign(level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results))
+    missing = {name: np.nan for name in TRAIN_REFERENCE_COLUMNS if name not in results}
+    frame = results.assign(level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results), **missing)
     unknown_levels = sorted(set(frame["level"]) - set(levels))
     if unknown_levels:
         raise InputError(f"the results have level {unknown_levels[0]!r}, which is not among {', '.join(levels)}")

@@ -28,6 +28,8 @@ HEADINGS = {
     "test_energy": "energy, own level (meV/atom)",
     "ref_energy": "energy, reference (meV/atom)",
     "ref_energy_shifted": "energy, reference, shifted (meV/atom)",
+    "train_ref_energy": "energy, training, reference (meV/atom)",
+    "train_ref_force": "force, training, reference (meV/Å)",
     "train_force": "force, training (meV/Å)",
     "test_force": "force, own level (meV/Å)",
     "ref_force": "force, reference (meV/Å)",
