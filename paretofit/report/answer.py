@@ -234,6 +234,8 @@ def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -
             f"The cost of labels of {format_levels(levels)} is assumed by the study (cost.assumed_levels), not "
             "measured, and the answer depends on it."
         )
+    if any(table["ties"]):
+        yield "After 'or': what may be as good; the setting and its errors are for what is first."
     if table[MD_COST_COLUMN].notna().any():
         yield "MD speed: atom-steps per second on one core, as measured on this machine or given in the study."
     if not has_cost:
@@ -263,16 +265,21 @@ def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
     return tuple(results.loc[is_assumed, "level"].astype(str).unique())
 
 
+def _join_ties(row: pd.Series, column: str, compared: str) -> str:
+    """Format the level or the 2Jmax of a setting, followed by those that may be as good, such as ``"3 or 4"``."""
+    ties = row["ties"] if column == compared else []
+    return f"{row[column]} or {', '.join(map(str, ties))}" if ties else str(row[column])
+
+
 def format_answer_table(answer: Answer) -> pd.DataFrame:
     """Format the table of budgets for reading, a row for each budget."""
     table = answer.table
     rows = [row for _, row in table.iterrows()]
     columns: dict[str, Sequence[str]] = {
         "budget": [answer.format_budget(row["budget"]) for row in rows],
-        "level": [str(row["level"]) for row in rows],
-        "tied": [", ".join(map(str, row["ties"])) or "–" for row in rows],
+        "level": [_join_ties(row, "level", answer.compared) for row in rows],
         "configurations": [f"{int(row['n_train']):,}" for row in rows],
-        "2Jmax": [str(int(row["twojmax"])) for row in rows],
+        "2Jmax": [_join_ties(row, "twojmax", answer.compared) for row in rows],
         "w_E/w_F": [f"{row['w_energy'] / row['w_force']:.6g}" for row in rows],
         "sampling": [str(row["sampling"]) for row in rows],
         **{unit: [format_error(row, kind) for row in rows] for kind, unit in ERRORS.items()},

@@ -15,7 +15,7 @@ from paretofit.report.answer import ERRORS, Answer, format_answer_table
 DEFAULT_COLUMNS, MIN_COLUMNS, MAX_COLUMNS = 80, 30, 110
 MIN_TABLE_COLUMNS = 76  # in narrower terminals, every budget is a paragraph
 SAMPLING_COLUMNS = 96  # the table shows the sampling method from this width on
-_SHORT_HEADINGS = {"configurations": "configs", "MD speed": "steps/s"}
+_SHORT_HEADINGS = {"configurations": "size", "MD speed": "steps/s"}
 
 
 def render_text(parts: Iterable[RenderableType], width: int | None = None) -> str:

@@ -105,11 +105,12 @@ def test_paired_errors_decide_whether_a_level_is_clearly_worse(results):
     clear = find_answer(two_levels, STUDY, split_errors_with(two_levels, 1.1, 0.001))
     assert clear.rivals["is_clear"].all()
     assert "Every other level is clearly worse" in clear.certainty
-    assert set(format_answer_table(clear)["tied"]) == {"–"}
+    assert set(format_answer_table(clear)["level"]) == {"5"}
     tied = find_answer(two_levels, STUDY, split_errors_with(two_levels, 1.0, 0.1))
     assert not tied.rivals["is_clear"].any()
     assert "This is not certain at each of these budgets" in tied.certainty
-    assert set(format_answer_table(tied)["tied"]) == {"4"}
+    assert set(format_answer_table(tied)["level"]) == {"5 or 4"}
+    assert any("may be as good" in note for note in tied.notes)
     assert tied.rivals["share_above"].between(0.3, 0.8).all()
 
 
