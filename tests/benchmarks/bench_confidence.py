@@ -9,6 +9,7 @@ al.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,12 @@ from paretofit.study import build_sweep_input, load_or_compute_design, load_stud
 from paretofit.study.split_confidence import find_dominated_models
 from paretofit.sweep import FurtherSplit, compute_split_errors, make_engine, run_sweep
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 N_FURTHER, N_FRESH, N_TURNS = 5, 5, 40
 N_SAMPLES = 101  # of each test set
+N_VERDICT_SAMPLES = 41
 FIRST_SEED = 2000
 NEAR = 1.3  # settings whose root of the product of errors is at most this factor above the lowest at their size
 STUDY = """\
@@ -58,7 +63,7 @@ def run(options_: Options) -> list[Table]:
         for kind, rows in coverage.groupby("kind", sort=False):
             values = rows[["single", "near", "median", "median_near", "width"]].mean()
             table.add(name, f"{draws[kind].shape[0]}", kind, *(f"{value:.2f}" for value in values))
-    return [table, measure_cost(options_)]
+    return [table, check_verdicts(options_), measure_cost(options_)]
 
 
 def prepare(name: str, options_: Options) -> tuple:
@@ -130,6 +135,49 @@ def compare(settings: pd.DataFrame, draws: dict, turn: int) -> pd.DataFrame:
             "median_near": median[..., is_near].mean(), "width": np.median((high / low)[is_near]),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def check_verdicts(options_: Options) -> Table:
+    """Whether levels that five splits call clearly worse are worse in fresh splits, for the shipped set."""
+    path = options_.work / "confidence_verdicts.pickle"
+    if not path.exists():
+        prepared, data, engine = prepare("shipped", options_)
+        with stage("samples of 16 splits"):
+            errors = compute_split_errors(
+                engine, data, prepared.grid, draw_splits(prepared, 16), N_VERDICT_SAMPLES, RunContext(options_.cores)
+            )
+        score = np.prod([errors.errors[column] for column in ERRORS.values()], axis=0)
+        pd.to_pickle((errors.settings, score), path)
+    settings, score = pd.read_pickle(path)  # noqa: S301  (written by this benchmark)
+    rows = [row for turn in range(N_TURNS) for row in judge_levels(settings, score, turn)]
+    frame = pd.DataFrame(rows)
+    table = Table(
+        "Best settings of two levels at a size, in fresh splits of the shipped set",
+        ["share of samples with the higher error", "pairs", "higher in fresh splits"],
+        notes=["A difference is called clear where the first share is above 95 %."],
+    )
+    bins = pd.cut(frame["share"], [0, 0.5, 0.8, 0.95, 1.0], include_lowest=True)
+    for name, group in frame.groupby(bins, observed=True):
+        table.add(
+            f"{100 * max(name.left, 0):.0f} to {100 * name.right:.0f} %",
+            f"{len(group)}",
+            f"{group['fresh'].mean():.2f}",
+        )
+    return table
+
+
+def judge_levels(settings: pd.DataFrame, score: np.ndarray, turn: int) -> Iterator[dict]:
+    """A row for each size and pair of levels: the best setting of each in five splits, compared in others."""
+    order = np.random.default_rng(turn).permutation(len(score))
+    further, fresh = order[:N_FURTHER], order[N_FURTHER : N_FURTHER + N_FRESH]
+    expected = pd.Series(np.median(score[further, 0], axis=0), index=settings.index)
+    for _, rows in settings.groupby("n_train"):
+        best = expected[rows.index].groupby(rows["level"]).idxmin()
+        first, *others = best.sort_values(key=lambda index: index.map(expected))
+        for other in others:
+            pair = score[further][..., [other, first]]
+            is_higher = score[fresh, 0, other] > score[fresh, 0, first]
+            yield {"share": (pair[..., 0] > pair[..., 1]).mean(), "fresh": is_higher.mean()}
 
 
 def measure_cost(options_: Options) -> Table:

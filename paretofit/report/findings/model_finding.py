@@ -1,0 +1,121 @@
+"""Findings on model sizes: whether errors fall from one 2Jmax to the next, and whether small models suffer less."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from paretofit.pareto import INTERVAL_COVERAGE
+from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.findings.steps import combine_changes, count_changes, list_steps
+from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
+from paretofit.report.tables.summaries import ERROR_KINDS, compute_medians, describe_subset, select_largest_subset
+from paretofit.report.wording import format_count, format_number, join_items
+
+SIZE_QUESTION = "Do larger models have lower errors?"
+LABEL_QUESTION = "Do small models suffer less from cheap labels?"
+
+
+def assess_model_size(
+    results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
+) -> Finding | None:
+    """Compare the errors of adjacent 2Jmax at the largest subset, for every level and w_E/w_F.
+
+    The parameters are those of `assess_error_decrease`.
+
+    Returns
+    -------
+    Finding or None
+        ``numbers`` has a row per (level, w_E/w_F, step). None with a single 2Jmax.
+    """
+    rows = select_largest_subset(compute_medians(results, levels))
+    comparison = ErrorComparison(results, split_errors)
+    sizes = sorted(set(rows["twojmax"]))
+    steps = list_steps(rows, "twojmax", sizes, ["level", "weight_ratio"], comparison)
+    if steps.empty:
+        return None
+    text = (
+        f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one 2Jmax to the "
+        f"next (each level and w_E/w_F), {count_changes(steps)}. {comparison.describe()}"
+    )
+    return Finding("model_size", SIZE_QUESTION, combine_changes(steps), text, numbers=steps)
+
+
+def assess_label_sensitivity(
+    results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
+) -> Finding | None:
+    """Compare how much a cheaper level raises the errors of the smallest and of the largest model.
+
+    The parameters are those of `assess_error_decrease`.
+
+    Returns
+    -------
+    Finding or None
+        Yes if a cheaper level raises the errors of the largest 2Jmax clearly more than those of the smallest one in
+        some cases, and clearly less in none; no if clearly less only. ``numbers`` has a row per (kind of error, level)
+        with the factors for both 2Jmax: geometric means over w_E/w_F of the error divided by that of a model that is
+        trained on the reference. None with a single 2Jmax or level.
+    """
+    rows = select_largest_subset(compute_medians(results, levels))
+    sizes = sorted(set(rows["twojmax"]))
+    ends = [sizes[0], sizes[-1]]
+    settings = {
+        (row["twojmax"], row["level"], row["weight_ratio"]): row
+        for row in rows[rows["twojmax"].isin(ends)].to_dict("records")
+    }
+    ratios = sorted(set(rows["weight_ratio"]))
+    comparison, table = ErrorComparison(results, split_errors), []
+    for column, kind in ERROR_KINDS.items():
+        for level in levels[:-1]:
+            keys = [[(size, name, ratio) for size in ends for name in (level, levels[-1])] for ratio in ratios]
+            common = [[settings[key] for key in quadruple] for quadruple in keys if set(quadruple) <= set(settings)]
+            medians = np.array([[row[column] for row in quadruple] for quadruple in common], dtype=float)
+            if len(sizes) > 1 and common and np.isfinite(medians).all() and (medians > 0).all():
+                factors = np.exp(np.log(medians[:, [0, 2]] / medians[:, [1, 3]]).mean(axis=0))
+                change = _name_change(_compute_double_ratios(comparison, column, common))
+                table.append({"error": kind, "level": level, "smallest": factors[0], "largest": factors[1],
+                              "change": change})  # fmt: skip
+    if not table:
+        return None
+    numbers = pd.DataFrame(table)
+    text = (
+        f"Labels of a cheaper level raise the errors of 2Jmax {ends[1]} clearly more than those of 2Jmax {ends[0]} in "
+        f"{(numbers['change'] == 'more').sum()} of {format_count(len(numbers), 'case')} (energies and forces, each "
+        f"level), clearly less in {(numbers['change'] == 'less').sum()}. {_describe_example(numbers, ends, levels)}"
+    )
+    return Finding("label_sensitivity", LABEL_QUESTION, _combine(numbers), text, numbers=numbers)
+
+
+def _compute_double_ratios(
+    comparison: ErrorComparison, column: str, quadruples: Sequence[Sequence[dict[str, object]]]
+) -> np.ndarray:
+    """Compute samples of the logarithm of the larger model's factor divided by the smaller one's, ``(n_samples,)``."""
+    samples = comparison.collect_samples([column], [row for quadruple in quadruples for row in quadruple])
+    logarithms = np.log(samples).reshape(len(samples), len(quadruples), 4).mean(axis=1)
+    return np.asarray((logarithms[:, 2] - logarithms[:, 3]) - (logarithms[:, 0] - logarithms[:, 1]))
+
+
+def _name_change(logarithms: np.ndarray) -> str:
+    margin = (1 - INTERVAL_COVERAGE) / 2
+    if len(logarithms) and (logarithms > 0).mean() > 1 - margin:
+        return "more"
+    return "less" if len(logarithms) and (logarithms < 0).mean() > 1 - margin else NO_CLEAR_DIFFERENCE
+
+
+def _combine(numbers: pd.DataFrame) -> FindingStatus:
+    changes = set(numbers["change"])
+    if "more" in changes:
+        return "mixed" if "less" in changes else "yes"
+    return "no"
+
+
+def _describe_example(numbers: pd.DataFrame, ends: Sequence[int], levels: Sequence[str]) -> str:
+    """Describe the factors of the cheapest level."""
+    first = numbers[numbers["level"] == levels[0]] if (numbers["level"] == levels[0]).any() else numbers
+    rows = first.drop_duplicates("error").to_dict("records")
+    parts = join_items(
+        f"the {row['error']} error {format_number(row['smallest'], 2)}-fold at 2Jmax {ends[0]} and "
+        f"{format_number(row['largest'], 2)}-fold at 2Jmax {ends[1]}"
+        for row in rows
+    )
+    return f"Training on level {rows[0]['level']} instead of level {levels[-1]} makes {parts}."

@@ -1,0 +1,57 @@
+"""Steps from one level, or one 2Jmax, to the next, and whether errors against the reference fall in them."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pandas as pd
+
+from paretofit.report.findings.finding import FindingStatus
+from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison
+
+
+def list_steps(
+    rows: pd.DataFrame, column: str, values: Sequence[object], others: Sequence[str], comparison: ErrorComparison
+) -> pd.DataFrame:
+    """Compare the errors of settings with adjacent values of a column.
+
+    Parameters
+    ----------
+    rows : DataFrame, medians of settings at one subset size
+    column : column whose adjacent values are compared
+    values : its values in order
+    others : columns that are equal in both settings
+    comparison : paired errors
+
+    Returns
+    -------
+    DataFrame
+        A row per step: `others`, ``from``, ``to``, and for each kind of error the medians and the change.
+    """
+    steps = []
+    for keys, group in rows.groupby(list(others)):
+        settings = {row[column]: row for row in group.to_dict("records")}
+        for lower, higher in pairwise(value for value in values if value in settings):
+            step: dict[str, object] = {**dict(zip(others, keys, strict=True)), "from": lower, "to": higher}
+            for kind in ("energy", "force"):
+                before, after, name = settings[lower], settings[higher], f"ref_{kind}"
+                step |= {f"{kind}_before": before[name], f"{kind}_after": after[name]}
+                step[kind] = comparison.name_change(name, before, after)
+            steps.append(step)
+    return pd.DataFrame(steps)
+
+
+def count_changes(steps: pd.DataFrame) -> str:
+    """Count the steps in which the errors fall, rise and have no clear difference, as part of a sentence."""
+    return "; ".join(
+        f"the {kind} error falls in {changes.count('falls')}, rises in {changes.count('rises')} and has "
+        f"{NO_CLEAR_DIFFERENCE} in {changes.count(NO_CLEAR_DIFFERENCE)}"
+        for kind, changes in steps[["energy", "force"]].to_dict("list").items()
+    )
+
+
+def combine_changes(steps: pd.DataFrame) -> FindingStatus:
+    """Return "yes" if some errors fall and none rises, "no" if none falls, otherwise "mixed"."""
+    changes = set(steps["energy"]) | set(steps["force"])
+    if "falls" not in changes:
+        return "no"
+    return "mixed" if "rises" in changes else "yes"

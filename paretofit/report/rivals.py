@@ -1,0 +1,104 @@
+"""Rivals of a recommended setting: the best settings of the other levels, and how clearly they are worse.
+
+With a single level, the rivals have another 2Jmax.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit import pareto
+from paretofit.pareto import INTERVAL_COVERAGE
+from paretofit.report.budgets import format_budget
+from paretofit.report.paired_errors import ErrorComparison
+from paretofit.report.tables.summaries import ERROR_KINDS, compute_weight_ratio
+from paretofit.report.wording import format_number, join_items
+
+
+def choose_within_budget(options: pd.DataFrame, budget: float) -> pd.Series:
+    """Choose the best option within a budget, as `paretofit plan` does."""
+    choice = pareto.choose_option(options, pareto.Limits(budget=budget), "both")
+    row: pd.Series = pd.concat([pd.Series({"budget": budget}), choice])
+    return row
+
+
+def find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str, comparison: ErrorComparison) -> pd.DataFrame:
+    """Find the best option with each other value of `key` for each budget."""
+    rivals = []
+    for _, best in table.iterrows():
+        others = options[(options[key] != best[key]) & (options["label_seconds"] <= best["budget"])]
+        for _, other in others.groupby(key):
+            rival = choose_within_budget(other, best["budget"])
+            excess = _compute_score(rival) / _compute_score(best) - 1
+            share = comparison.compute_share_above(list(ERROR_KINDS), _get_setting(rival), _get_setting(best))
+            is_clear = share > (1 + INTERVAL_COVERAGE) / 2
+            rivals.append({**rival, "excess": excess, "share_above": share, "is_clear": is_clear})
+    return pd.DataFrame(rivals).sort_values(["budget", "excess"], ignore_index=True) if rivals else pd.DataFrame()
+
+
+def _get_setting(option: pd.Series) -> dict[str, Any]:
+    """Return the setting of an option as `ErrorComparison` needs it."""
+    ratio = compute_weight_ratio(option.to_frame().T).iloc[0]
+    return {**option[["twojmax", "level", "sampling", "n_train"]], "weight_ratio": ratio}
+
+
+def list_ties(rivals: pd.DataFrame, budget: float, key: str) -> list[Any]:
+    """List the values of `key` at a budget that are not clearly worse than the best one, in ascending order."""
+    if rivals.empty:
+        return []
+    return sorted(rivals.loc[(rivals["budget"] == budget) & ~rivals["is_clear"], key])
+
+
+def _compute_score(row: pd.Series) -> float:
+    return float(np.sqrt(row["energy"] * row["force"]))
+
+
+def describe_ties(table: pd.DataFrame, rivals: pd.DataFrame, key: str, has_cost: bool) -> str:
+    """Describe in one sentence at which budgets another value of `key` is not clearly worse."""
+    name = "level" if key == "level" else "2Jmax"
+    tied = [format_budget(row["budget"], has_cost=has_cost) for _, row in table.iterrows() if row["ties"]]
+    if not tied:
+        return f"Every other {name} is clearly worse at these budgets." if len(rivals) else ""
+    where = "at each of these budgets" if len(tied) == len(table) else f"at {join_items(tied)}"
+    return f"This is not certain {where}, where another {name} may be as good."
+
+
+def describe_rivals(row: pd.Series, rivals: pd.DataFrame, key: str, *, has_cost: bool) -> str:
+    """Describe in one sentence how clearly the setting for a budget is better than its rivals.
+
+    Parameters
+    ----------
+    row : Series
+        The setting, a row of the answer's table.
+    rivals : DataFrame
+        From `find_rivals`.
+    key : {"level", "twojmax"}
+        Column whose values are compared.
+    has_cost : bool
+        Whether budgets are times in s rather than numbers of configurations.
+    """
+    rivals = rivals[rivals["budget"] == row["budget"]] if len(rivals) else rivals
+    start = f"{format_budget(row['budget'], has_cost=has_cost)}: {_name_value(row, key)}"
+    if rivals.empty:
+        return f"{start} is the only one within this budget."
+    tied, worse = rivals[~rivals["is_clear"]], rivals[rivals["is_clear"]]
+    parts = [f"{_name_value(rival, key)}, {_describe_difference(rival)}" for _, rival in tied.iterrows()]
+    text = f"{start} has no clear difference from {join_items(parts)}" if parts else f"{start} is clearly better"
+    if len(worse):
+        names = join_items(_name_value(rival, key) for _, rival in worse.iterrows())
+        text += f"; {names} {'is' if len(worse) == 1 else 'are'} clearly worse" if parts else f" than {names}"
+    return f"{text}."
+
+
+def _name_value(row: pd.Series, key: str) -> str:
+    return f"level {row['level']}" if key == "level" else f"2Jmax {int(row['twojmax'])}"
+
+
+def _describe_difference(rival: pd.Series) -> str:
+    """Describe by how much the errors of a rival are larger than those of the best, and how sure this is."""
+    percent = f"{format_number(100 * rival['excess'], 2)} %"
+    if not np.isfinite(rival["share_above"]):
+        return f"which has {percent} larger errors without comparable fits"
+    share = f"{100 * rival['share_above']:.0f} % of the paired samples"
+    return f"whose errors are expected to be {percent} larger, and are larger in {share}"
