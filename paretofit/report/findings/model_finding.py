@@ -10,7 +10,7 @@ from paretofit.report.findings.finding import Finding, FindingStatus
 from paretofit.report.findings.steps import combine_changes, count_changes, list_steps
 from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_medians, describe_subset, select_largest_subset
-from paretofit.report.wording import format_count, format_number, join_items
+from paretofit.report.wording import capitalise_sentence, format_count, format_number, join_items
 
 SIZE_QUESTION = "Do larger models have lower errors?"
 LABEL_QUESTION = "Do small models suffer less from cheap labels?"
@@ -36,9 +36,23 @@ def assess_model_size(
         return None
     text = (
         f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one 2Jmax to the "
-        f"next (each level and w_E/w_F), {count_changes(steps)}. {comparison.describe()}"
+        f"next (each level and w_E/w_F), {count_changes(steps)}. {_describe_rises(steps)}{comparison.describe()}"
     )
     return Finding("model_size", SIZE_QUESTION, combine_changes(steps), text, numbers=steps)
+
+
+def _describe_rises(steps: pd.DataFrame) -> str:
+    """Describe at which levels errors rise with 2Jmax."""
+    parts = []
+    for kind in ("energy", "force"):
+        counts = [
+            f"{(group[kind] == 'rises').sum()} of {len(group)} at level {level}"
+            for level, group in steps.groupby("level", sort=False)
+            if (group[kind] == "rises").any()
+        ]
+        if counts:
+            parts.append(f"the {kind} error rises in {join_items(counts)}")
+    return f"{capitalise_sentence('; '.join(parts))} " if parts else ""
 
 
 def assess_label_sensitivity(
