@@ -97,6 +97,24 @@ class ErrorComparison:
         pair = self.collect_samples(columns, [first, second])
         return float(compute_sign_shares(pair[None, :, 0], pair[None, :, 1])) if len(pair) else float("nan")
 
+    def find_ties(self, columns: list[str], rows: pd.DataFrame, best: Mapping[Any, Any]) -> Array:
+        """Find the settings whose product of some errors is not clearly above that of the best one, ``(n,)`` bool.
+
+        It is not if the geometric mean of the medians is less than 1 % higher.
+
+        Parameters
+        ----------
+        columns : of ``"ref_energy"`` and ``"ref_force"``
+        rows : settings, with the columns `SETTING` and the medians of the errors
+        best : one of the rows, which is not tied with itself
+        """
+        shares = [self.compute_share_above(columns, row, best) for row in rows.to_dict("records")]
+        is_other = rows[SETTING].astype(str).ne(pd.Series(best)[SETTING].astype(str)).any(axis=1).to_numpy()
+        is_close = (rows[columns].prod(axis=1) / np.prod([best[name] for name in columns])) ** (1 / len(columns)) < (
+            1 + MIN_RELATIVE_CHANGE
+        )
+        return np.asarray(is_other & (is_close | ~(np.array(shares) > (1 + INTERVAL_COVERAGE) / 2)))
+
     def collect_samples(self, columns: Sequence[str], settings: Sequence[Mapping[Any, Any]]) -> Array:
         """Collect the products of some errors of several settings in the samples that all of them have.
 

@@ -17,6 +17,7 @@ from paretofit.report.findings import (
     assess_savings,
 )
 from paretofit.report.findings.sampling_finding import interpolate_size
+from paretofit.report.findings.single_level_findings import collect_single_level_findings
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,18 @@ def test_a_model_size_alone_has_no_steps(results):
     alone = results[results["twojmax"] == 4]
     assert assess_model_size(alone, LEVELS) is None
     assert assess_label_sensitivity(alone, LEVELS) is None
+
+
+def test_weights_that_differ_by_less_than_one_percent_have_no_clear_difference(results):
+    one = results[results["level"] == LEVELS[-1]]
+    first, second = sorted(set(one["w_energy"]))[:2]
+    rows = one[one["w_energy"].isin([first, second])]
+    is_second = rows["w_energy"] == second
+    for factor, is_tied in ((1.005, True), (1.5, False)):
+        same = rows[~is_second]
+        other = same.assign(w_energy=second, ref_force=same["ref_force"] * factor)
+        finding = collect_single_level_findings(pd.concat([same, other], ignore_index=True), LEVELS[-1])[1]
+        assert ("no clear difference" in finding.answer.split("the lowest force error")[1]) == is_tied
 
 
 def add_splits(results, changes):

@@ -116,11 +116,15 @@ def _standardise_descriptors(table: pd.DataFrame) -> np.ndarray:
     return np.asarray((values[:, is_varying] - values[:, is_varying].mean(axis=0)) / spread[is_varying])
 
 
+def tabulate_descriptors(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
+    """Tabulate the descriptors of structures, with columns ``d0``, ``d1``, ..."""
+    values = np.array([describe(atoms) for atoms in structures])
+    return pd.DataFrame(values, columns=[f"d{k}" for k in range(values.shape[1])])
+
+
 def tabulate_candidates(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
     """Tabulate kind, volume per atom, nearest distance and descriptors (columns ``d0``, ``d1``, ...) of structures."""
-    values = np.array([describe(atoms) for atoms in structures])
-    table = pd.DataFrame(values, columns=[f"d{k}" for k in range(values.shape[1])])
-    return table.assign(
+    return tabulate_descriptors(structures, describe).assign(
         kind=[str(atoms.info.get("config_type", "-")) for atoms in structures],
         volume_per_atom=[atoms.cell.volume / len(atoms) if atoms.pbc.all() else np.nan for atoms in structures],
         nearest_distance=[find_nearest_distance(atoms) for atoms in structures],

@@ -27,7 +27,7 @@ def collect_findings(
         # With a single level there is nothing to compare with other levels or with the published results for beryllium.
         sampling = assess_leverage_sampling(results, levels, split_errors)
         sampling_findings = [replace(sampling, published_result="")] if sampling.status != "not tested" else []
-        return [*collect_single_level_findings(results, levels[0]), *sampling_findings]
+        return [*collect_single_level_findings(results, levels[0], split_errors), *sampling_findings]
     findings = [
         assess_error_decrease(results, levels, split_errors),
         assess_force_weight(results, levels, split_errors),

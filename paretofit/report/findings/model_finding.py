@@ -1,6 +1,7 @@
 """Findings on model sizes: whether errors fall from one 2Jmax to the next, and whether small models suffer less."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,7 +102,7 @@ def assess_label_sensitivity(
 
 
 def _compute_double_ratios(
-    comparison: ErrorComparison, column: str, quadruples: Sequence[Sequence[dict[str, object]]]
+    comparison: ErrorComparison, column: str, quadruples: Sequence[Sequence[Mapping[Any, Any]]]
 ) -> np.ndarray:
     """Compute samples of the logarithm of the larger model's factor divided by the smaller one's, ``(n_samples,)``."""
     samples = comparison.collect_samples([column], [row for quadruple in quadruples for row in quadruple])

@@ -5,6 +5,7 @@ import pandas as pd
 
 from paretofit.pareto import MD_COST_COLUMN
 from paretofit.report.findings.finding import Finding
+from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables import summaries
 from paretofit.report.wording import format_count, format_number, format_ratio, join_items, join_sentences
 
@@ -13,17 +14,25 @@ QUESTIONS = {
     "weights": "Which weight ratio of energies to forces?",
     "models": "Which 2Jmax, at which MD speed?",
 }
+CRITERIA = {
+    "ref_energy": "the lowest energy error", "ref_force": "the lowest force error", "both": "the lowest product of both"
+}  # fmt: skip
+COMPARED_ERRORS = {"both": list(summaries.ERROR_KINDS)}
 MIN_RELATIVE_GAIN = 0.05  # a larger model that gains less is not worth its MD cost
 
 
-def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Finding]:
+def collect_single_level_findings(
+    results: pd.DataFrame, level: str, split_errors: PairedErrors | None = None
+) -> list[Finding]:
     """Collect the findings on sizes, weights and models of a study with one level.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     level : name of the level
+    split_errors : errors in further train/test splits; by default the repetitions are compared
     """
+    comparison = ErrorComparison(results.assign(level=results["level"].astype(str)), split_errors)
     medians = summaries.select_finite_rows(
         summaries.compute_medians(results, [level]), list(summaries.ERROR_KINDS), positive=True
     )
@@ -31,7 +40,9 @@ def collect_single_level_findings(results: pd.DataFrame, level: str) -> list[Fin
     medians = medians.assign(both=np.sqrt(medians["ref_energy"] * medians["ref_force"]))
     answers = [("No setting has finite errors on the test set.", pd.DataFrame())] * len(QUESTIONS)
     if len(medians):
-        answers = [_describe_learning(medians), _describe_weights(medians), _describe_models(medians)]
+        answers = [
+            _describe_learning(medians), _describe_weights(medians, comparison), _describe_models(medians, comparison)
+        ]  # fmt: skip
     return [
         Finding(name, question, "measured", text, numbers=numbers)
         for (name, question), (text, numbers) in zip(QUESTIONS.items(), answers, strict=True)
@@ -67,28 +78,27 @@ def _extrapolate(best: pd.DataFrame) -> str:
     return f"Between {first:,} and {last:,} configurations, doubling their number changes {join_items(changes)}."
 
 
-def _describe_weights(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+def _describe_weights(medians: pd.DataFrame, comparison: ErrorComparison) -> tuple[str, pd.DataFrame]:
     """Describe the best weight ratios of the largest model at the largest subset; return text and numbers."""
     rows = summaries.select_largest_subset(medians)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
     numbers = rows[["twojmax", "weight_ratio", *summaries.ERROR_KINDS]]
-    texts = [
-        f"w_E/w_F = {format_ratio(row['weight_ratio'])} gives {name} ({format_number(row['ref_energy'])} meV/atom, "
-        f"{format_number(row['ref_force'])} meV/Å)"
-        for column, name in (
-            ("ref_energy", "the lowest energy error"),
-            ("ref_force", "the lowest force error"),
-            ("both", "the lowest product of both"),
+    texts = []
+    for column, name in CRITERIA.items():
+        row = rows.loc[rows[column].idxmin()]
+        is_tied = comparison.find_ties(COMPARED_ERRORS.get(column, [column]), rows, row)
+        ties = join_items(format_ratio(ratio) for ratio in rows.loc[is_tied, "weight_ratio"])
+        texts.append(
+            f"w_E/w_F = {format_ratio(row['weight_ratio'])} gives {name} ({format_number(row['ref_energy'])} meV/atom, "
+            f"{format_number(row['ref_force'])} meV/Å{f'; {NO_CLEAR_DIFFERENCE} from {ties}' if ties else ''})"
         )
-        for row in [rows.loc[rows[column].idxmin()]]
-    ]
     text = f"At 2Jmax = {rows['twojmax'].iloc[0]}, trained on {summaries.describe_subset(rows)}, {join_items(texts)}."
     if rows["weight_ratio"].nunique() < 2:
         text = f"All fits have w_E/w_F = {format_ratio(rows['weight_ratio'].iloc[0])}: add 'weights' to compare."
     return text, numbers
 
 
-def _describe_models(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+def _describe_models(medians: pd.DataFrame, comparison: ErrorComparison) -> tuple[str, pd.DataFrame]:
     """Describe the best errors and the MD speed of each 2Jmax at the largest subset; return text and numbers."""
     rows = summaries.select_largest_subset(medians)
     best = rows.loc[rows.groupby("twojmax")["both"].idxmin()].sort_values("twojmax", ignore_index=True)
@@ -100,7 +110,7 @@ def _describe_models(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         for _, row in best.iterrows()
     ]
     lead = f"Trained on {summaries.describe_subset(best)}, at the w_E/w_F with the lowest product of both errors"
-    return f"{lead}: {'; '.join(texts)}. {_advise(best)}".strip(), best[columns]
+    return f"{lead}: {'; '.join(texts)}. {_advise(best, comparison)}".strip(), best[columns]
 
 
 def _format_speed(row: pd.Series) -> str:
@@ -108,16 +118,17 @@ def _format_speed(row: pd.Series) -> str:
     return f", {format_number(1e6 / cost)} atom-steps/s of MD on one core" if np.isfinite(cost) and cost > 0 else ""
 
 
-def _advise(best: pd.DataFrame) -> str:
-    """Name the smallest model whose errors are within `MIN_RELATIVE_GAIN` of the lowest; empty for one model."""
+def _advise(best: pd.DataFrame, comparison: ErrorComparison) -> str:
+    """Name the smallest model whose errors are not clearly above the lowest by more than `MIN_RELATIVE_GAIN`."""
     if len(best) < 2:
         return ""
-    lowest = best["both"].min()
-    row = best[best["both"] <= lowest * (1 + MIN_RELATIVE_GAIN)].iloc[0]
+    lowest = best.loc[best["both"].idxmin()]
+    is_close = (best["both"] <= lowest["both"] * (1 + MIN_RELATIVE_GAIN)).to_numpy()
+    row = best[is_close | comparison.find_ties(list(summaries.ERROR_KINDS), best, lowest)].iloc[0]
     if row["twojmax"] == best["twojmax"].iloc[-1]:
         return "The largest has the lowest errors; a still larger one may be better."
     n_larger = int((best["twojmax"] > row["twojmax"]).sum())
     return (
-        f"{format_count(n_larger, 'larger model')} {'does' if n_larger == 1 else 'do'} not lower the errors by more "
-        f"than {100 * MIN_RELATIVE_GAIN:.0f} % compared with 2Jmax = {row['twojmax']}."
+        f"{format_count(n_larger, 'larger model')} {'does' if n_larger == 1 else 'do'} not clearly lower the errors by "
+        f"more than {100 * MIN_RELATIVE_GAIN:.0f} % compared with 2Jmax = {row['twojmax']}."
     )

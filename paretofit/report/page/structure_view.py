@@ -13,7 +13,7 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError, remove_file, write_text
 from paretofit.dataset import Dataset
-from paretofit.report.figures.candidate_maps import embed_by_pca, tabulate_candidates
+from paretofit.report.figures.candidate_maps import embed_by_pca, tabulate_descriptors
 from paretofit.report.page.templates import render_template
 from paretofit.structures import list_elements, make_mean_descriptor
 
@@ -145,7 +145,7 @@ def has_viewer() -> bool:
 
 def _compute_map(structures: Sequence[Atoms]) -> Array:
     """Compute the two main components of the mean descriptors of the structures, ``(n, 2)``."""
-    return embed_by_pca(tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))))
+    return embed_by_pca(tabulate_descriptors(structures, make_mean_descriptor(list_elements(structures))))
 
 
 def _simplify_structure(atoms: Atoms) -> Atoms:
