@@ -85,7 +85,7 @@ def _describe_weights(medians: pd.DataFrame, comparison: ErrorComparison) -> tup
     numbers = rows[["twojmax", "weight_ratio", *summaries.ERROR_KINDS]]
     texts = []
     for column, name in CRITERIA.items():
-        row = rows.loc[rows[column].idxmin()]
+        row = rows.iloc[int(rows[column].argmin())]
         is_tied = comparison.find_ties(COMPARED_ERRORS.get(column, [column]), rows, row)
         ties = join_items(format_ratio(ratio) for ratio in rows.loc[is_tied, "weight_ratio"])
         texts.append(
