@@ -17,6 +17,12 @@ MinimizeOption = Annotated[
         show_default="with --published ref_energy,ref_force,label_seconds",
     ),
 ]
+GroupByOption = Annotated[
+    str, Option(help="Columns that identify a setting; rows of a table with equal values are repetitions of it.")
+]
+PoolOption = Annotated[
+    bool, Option("--pool", help="Rows of different tables with equal --group-by are repetitions of one setting, too.")
+]
 FrontFileOption = Annotated[
     Path | None, Option("--out", "-o", help="CSV file to write the front to.", show_default="standard output")
 ]
@@ -159,12 +165,8 @@ def pareto(
     tables: Annotated[list[Path], Argument(help="Results tables (CSV); of several, 'table' names that of each row.")],
     *,
     minimize: MinimizeOption = "",
-    group_by: Annotated[
-        str, Option(help="Columns that identify a setting; rows with equal values are repetitions of it.")
-    ] = "",
-    pool: Annotated[
-        bool, Option("--pool", help="Rows of different tables with equal --group-by are repetitions of one setting.")
-    ] = False,
+    group_by: GroupByOption = "",
+    pool: PoolOption = False,
     aggregate: Annotated[str, Option(help="Statistic over repetitions: median, mean, min or max.")] = "median",
     out: FrontFileOption = None,
     drop_missing: Annotated[
@@ -184,9 +186,7 @@ def pareto(
         from paretofit.commands import analyse_published_tables, format_published
 
         if group_by or pool or aggregate != "median":
-            raise InputError(
-                "--published always takes medians over repetitions; remove --group-by, --pool and --aggregate"
-            )
+            raise InputError("--published takes medians over repetitions; remove --group-by, --pool and --aggregate")
         study = analyse_published_tables(
             tables, minimize=objectives, out=out, figures_folder=figures_folder, overwrite=force
         )
