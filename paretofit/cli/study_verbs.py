@@ -17,6 +17,12 @@ MinimizeOption = Annotated[
         show_default="with --published ref_energy,ref_force,label_seconds",
     ),
 ]
+GroupByOption = Annotated[
+    str, Option(help="Columns that identify a setting; rows of a table with equal values are repetitions of it.")
+]
+PoolOption = Annotated[
+    bool, Option("--pool", help="Rows of different tables with equal --group-by are repetitions of one setting, too.")
+]
 FrontFileOption = Annotated[
     Path | None, Option("--out", "-o", help="CSV file to write the front to.", show_default="standard output")
 ]
@@ -152,15 +158,15 @@ def plan_(
 
 @app.command(
     epilog="Examples:  paretofit pareto results.csv --minimize ref_energy,ref_force,label_seconds --group-by level"
+    "   |   paretofit pareto a/results.csv b/results.csv --minimize ref_energy,label_seconds --summarise table"
     "   |   paretofit pareto published/*.csv --published --figures-folder figures --out front.csv"
 )
 def pareto(
-    tables: Annotated[list[Path], Argument(help="Results tables (CSV) whose rows are compared.")],
+    tables: Annotated[list[Path], Argument(help="Results tables (CSV); of several, 'table' names that of each row.")],
     *,
     minimize: MinimizeOption = "",
-    group_by: Annotated[
-        str, Option(help="Columns that identify a setting; rows with equal values are repetitions of it.")
-    ] = "",
+    group_by: GroupByOption = "",
+    pool: PoolOption = False,
     aggregate: Annotated[str, Option(help="Statistic over repetitions: median, mean, min or max.")] = "median",
     out: FrontFileOption = None,
     drop_missing: Annotated[
@@ -172,15 +178,15 @@ def pareto(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Find the Pareto-optimal rows of a table, those that no other row dominates."""
+    """Find the Pareto-optimal rows of one or several tables, those that no other row dominates."""
     from paretofit.pareto import describe_front, extract_front_from_csv
 
     objectives = split_names(minimize)
     if published:
         from paretofit.commands import analyse_published_tables, format_published
 
-        if group_by or aggregate != "median":
-            raise InputError("--published always takes medians over repetitions; remove --group-by and --aggregate")
+        if group_by or pool or aggregate != "median":
+            raise InputError("--published takes medians over repetitions; remove --group-by, --pool and --aggregate")
         study = analyse_published_tables(
             tables, minimize=objectives, out=out, figures_folder=figures_folder, overwrite=force
         )
@@ -193,10 +199,13 @@ def pareto(
         raise InputError("pareto requires --minimize COLUMN,..., or --published")
     else:
         front = extract_front_from_csv(
-            tables, objectives, split_names(group_by), aggregate, out, drop_missing=drop_missing, overwrite=force
-        )
+            tables, objectives, split_names(group_by), aggregate, out,
+            pool=pool, drop_missing=drop_missing, overwrite=force,
+        )  # fmt: skip
     if summarise:
         typer.echo(describe_front(front, objectives, split_names(summarise)), err=out is None or as_json)
+    for note in front.attrs.get("notes", []):
+        typer.echo(note, err=True)
     if n_dropped := front.attrs["dropped_rows"]:
         typer.echo(f"{n_dropped} rows with missing values were dropped", err=True)
     text = f"{len(front)} rows on the front, written to {out}"

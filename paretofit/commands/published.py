@@ -30,7 +30,7 @@ class PublishedStudy:
     Attributes
     ----------
     results : DataFrame, a row per fit
-        Results of `paretofit.published.result_tables.read_published`.
+        Results of `paretofit.published.read_published`, in which each fit counts once.
     medians : DataFrame, a row per setting
         Median of every error over repetitions, ``label_seconds`` and ``n_repeats``; meV/atom, meV/Å, s.
     front : DataFrame
@@ -110,6 +110,11 @@ def format_published(study: PublishedStudy) -> str:
     repetitions = study.medians["n_repeats"].max()
     counts = f"{fits} fits; medians over up to {repetitions} repetitions give {settings} settings"
     lines = [f"{counts}, {len(study.front)} of them on the front"]
+    if n_merged := study.results.attrs["merged_rows"]:
+        lines.append(
+            f"{n_merged} rows describe a fit of another table (all errors agree), such as one to 9,990 instead of all "
+            f"{N_CONFIGURATIONS:,} configurations; each fit counts once, with the larger number"
+        )
     if study.figures:
         low, high = DRAWN_RATIOS
         lines.append(f"figures for w_E/w_F from {low:g} to {high:g}, as in the paper:")

@@ -27,6 +27,14 @@ import pandas as pd
 
 from paretofit.core import InputError, check_choice, check_new_paths, list_first, write_csv
 from paretofit.pareto.columns import check_column_names, check_objectives, extract_numbers, find_finite_rows
+from paretofit.pareto.joined_tables import (
+    TABLE_COLUMN,
+    add_table_column,
+    check_different_files,
+    describe_missing_columns,
+    describe_shared_settings,
+    join_tables,
+)
 from paretofit.pareto.table import read_table
 
 AGGREGATES = ("median", "mean", "min", "max")
@@ -94,6 +102,7 @@ def extract_front_from_csv(
     aggregate: str = "median",
     out: Path | str | None = None,
     *,
+    pool: bool = False,
     drop_missing: bool = False,
     overwrite: bool = False,
 ) -> pd.DataFrame:
@@ -102,45 +111,69 @@ def extract_front_from_csv(
     Parameters
     ----------
     paths : path-like or sequence of path-like
-        CSV file with a header, see `read_table`; or several, whose rows form one table. Each must have the columns of
-        `objectives` and `group_by`.
+        CSV file with a header, see `read_table`; or several, whose rows are compared. Each must have the columns of
+        `objectives` and `group_by`. Rows that equal a row of an earlier table (apart from the MD time) count once.
     objectives, group_by, aggregate, drop_missing
         As in `pareto_front`.
     out : path-like, optional
         CSV file that is written atomically with ten significant digits.
+    pool : bool
+        Whether rows of different tables with equal values of `group_by` are repetitions of one setting; by default,
+        each table has its own point.
     overwrite : bool
         Whether an existing file is replaced.
 
     Returns
     -------
     DataFrame
-        Result of `pareto_front`, not rounded.
+        Result of `pareto_front`, not rounded. With several tables, unless they are pooled, the column ``table`` has
+        the path of the table of each point. ``attrs["notes"]`` is a list of messages about merged rows, missing
+        columns, and settings that occur in several tables.
 
     Raises
     ------
     InputError
-        As in `read_table` and `pareto_front`, with the name of the file, or if `out` exists, is one of the tables or
-        cannot be written.
+        As in `read_table` and `pareto_front`, with the name of the file, or if a table is given twice or has a column
+        ``table``, `pool` is set without `group_by`, or `out` exists, is one of the tables or cannot be written.
     """
     sources = [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
     if not sources:
         raise InputError("there are no tables; specify at least one CSV file")
+    if pool and not group_by:
+        raise InputError("pool (--pool) requires the columns of a setting, group_by (--group-by)")
     if out is not None:
         if any(_is_same_file(path, Path(out)) for path in sources):
             raise InputError(f"{out}: the output file is also the input table; choose another output file")
         check_new_paths([out], overwrite=overwrite)
-    frames = [read_table(path) for path in sources]
-    if len(frames) > 1:
-        for path, frame in zip(sources, frames, strict=True):
-            with _name_table(path):
-                _check_columns(frame, objectives, group_by, drop_missing=drop_missing)
+    notes: list[str] = []
+    if len(sources) == 1:
+        table = read_table(sources[0])
+    else:
+        table, notes = _read_tables(sources, objectives, group_by, drop_missing=drop_missing)
+        if group_by and not pool and TABLE_COLUMN not in group_by:
+            notes += describe_shared_settings(table, group_by)
+            group_by = [*group_by, TABLE_COLUMN]
     with _name_table(list_first(sources, MAX_NAMED_TABLES)):
-        front = pareto_front(
-            pd.concat(frames, ignore_index=True), objectives, group_by, aggregate, drop_missing=drop_missing
-        )
+        front = pareto_front(table, objectives, group_by, aggregate, drop_missing=drop_missing)
+    front.attrs["notes"] = notes
     if out is not None:
         write_csv(front, out)
     return front
+
+
+def _read_tables(
+    sources: Sequence[Path], objectives: Sequence[str], group_by: Sequence[str] | None, *, drop_missing: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read several tables, check the columns of each, and join them; return the table and messages about it."""
+    frames, groups = [], group_by and [name for name in group_by if name != TABLE_COLUMN]
+    for path in sources:
+        frame = read_table(path)
+        with _name_table(path):
+            _check_columns(frame, objectives, groups, drop_missing=drop_missing)
+            frames.append(add_table_column(frame, path))
+    check_different_files(sources)
+    table, notes = join_tables(frames)
+    return table, notes + ([] if group_by else describe_missing_columns(frames))
 
 
 @contextmanager

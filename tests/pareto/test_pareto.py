@@ -369,8 +369,8 @@ def test_several_tables_are_one(tmp_path):
     front = extract_front_from_csv(paths, ["error", "cost"])
     assert front[["error", "cost"]].to_numpy().tolist() == [[1, 5], [2, 3]]
     assert front["name"].tolist()[0] == "x"
-    grouped = extract_front_from_csv([paths[0], paths[0]], ["error"], ["name"])
-    assert grouped["n_repeats"].tolist() == [2]
+    assert front["table"].tolist() == [str(path) for path in paths]
+    assert "a.csv lacks columns of other tables, which are empty in its rows: 'size'" in front.attrs["notes"][0]
     (tmp_path / "c.csv").write_text("error,price\n1,5\n")
     with pytest.raises(InputError, match=r"c.csv: unknown column 'cost' in objectives; available: error, price"):
         extract_front_from_csv([*paths, tmp_path / "c.csv"], ["error", "cost"])
@@ -382,6 +382,67 @@ def test_several_tables_are_one(tmp_path):
         extract_front_from_csv(paths, ["error"], out=paths[1], overwrite=True)
     with pytest.raises(InputError, match="there are no tables"):
         extract_front_from_csv([], ["error"])
+
+
+STUDY_A = "level,n,energy,cost,md_us_per_atom_step\n1,10,5.5,10,1.0\n1,10,6.5,10,1.0\n2,10,3.5,40,1.0\n"
+STUDY_B = "level,n,energy,cost,md_us_per_atom_step\n1,10,9.5,5,1.1\n1,10,9.25,5,1.1\n2,10,3.5,40,1.1\n"
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """Results of two studies with the same settings; the last fit is the same one, with another measured MD time."""
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path, text in zip(paths, (STUDY_A, STUDY_B), strict=True):
+        path.write_text(text)
+    return paths
+
+
+def test_settings_of_two_studies_are_pooled_only_on_request(studies):
+    a, b = map(str, studies)
+    front = extract_front_from_csv(studies, ["energy", "cost"], ["level", "n"])
+    assert front[["table", "level", "energy", "n_repeats"]].to_numpy().tolist() == [
+        [a, "2", 3.5, 1],
+        [a, "1", 6.0, 2],
+        [b, "1", 9.375, 2],
+    ]
+    assert front.attrs["notes"] == [
+        f"1 rows of {b} are equal to rows of an earlier table; each of them counts once",
+        "1 of 2 settings occur in several tables and have a point for each table; --pool (pool) makes them repetitions",
+    ]
+    pooled = extract_front_from_csv(studies, ["energy"], ["level", "n"], pool=True)
+    assert pooled.to_numpy().tolist() == [["2", 10, 3.5, 1]]
+    assert extract_front_from_csv(studies, ["cost"], ["level"], pool=True)["n_repeats"].tolist() == [4]
+    by_table = extract_front_from_csv(studies, ["energy", "cost"], ["table"])
+    assert by_table[["table", "n_repeats"]].to_numpy().tolist() == [[a, 3], [b, 2]]
+    with pytest.raises(InputError, match="pool .* requires .* group_by"):
+        extract_front_from_csv(studies, ["energy"], pool=True)
+
+
+def test_a_fit_in_two_tables_counts_once(studies, tmp_path):
+    single = extract_front_from_csv(studies[0], ["energy", "cost"], ["level"])
+    copy = tmp_path / "copy.csv"
+    copy.write_text(STUDY_A)
+    front = extract_front_from_csv([studies[0], copy], ["energy", "cost"], ["level"])
+    pd.testing.assert_frame_equal(front.drop(columns="table"), single)
+    assert set(front["table"]) == {str(studies[0])}
+    assert front.attrs["notes"] == [f"3 rows of {copy} are equal to rows of an earlier table; each of them counts once"]
+    (tmp_path / "link.csv").symlink_to(studies[0])
+    for again in (studies[0], tmp_path / "link.csv", tmp_path / ".." / tmp_path.name / "a.csv"):
+        with pytest.raises(InputError, match="is given twice"):
+            extract_front_from_csv([studies[0], again], ["energy"])
+    ties = tmp_path / "ties.csv"
+    ties.write_text("energy,cost\n1,2\n1,2\n")  # within a table, they can be different measurements
+    other = tmp_path / "other.csv"
+    other.write_text("energy,cost\n1,2\n5,5\n")
+    assert extract_front_from_csv([ties, other], ["energy", "cost"])["table"].tolist() == [str(ties)] * 2
+
+
+def test_a_column_table_is_reserved_if_several_tables_are_joined(studies, tmp_path):
+    out = tmp_path / "front.csv"
+    extract_front_from_csv(studies, ["energy", "cost"], out=out)
+    assert len(extract_front_from_csv(out, ["energy"])) == 1
+    with pytest.raises(InputError, match="front.csv: 'table' is reserved for the name of the table; rename"):
+        extract_front_from_csv([*studies, out], ["energy"])
 
 
 def test_missing_files_folders_and_the_table_itself_are_rejected(tmp_path):

@@ -135,6 +135,41 @@ def test_without_weights_the_tradeoff_is_not_drawn_and_an_old_one_goes(tables, t
     assert "not drawn: energy_force" in format_published(study)
 
 
+@pytest.fixture
+def weighted_samplings(tables, tmp_path):
+    """A table of samplings and weights, as the authors' of 9,990: the fits of the other table, with rounding errors."""
+    weights = pd.read_csv(tables[0], index_col=0)
+    rows = weights[weights["Energy Weight"].isin([5, 10, 12.25, 50, 150, 300])].copy()
+    errors = [name for name in rows.columns if "RMSE" in name]
+    rows[errors] *= 1 + 1e-9 * np.random.default_rng(1).uniform(-1, 1, (len(rows), len(errors)))
+    rows.insert(0, "Subsample size", 9_990)
+    for name in errors:
+        if name.startswith("Training"):
+            rows[name.replace("Training", "Subsampled")] = rows[name]
+    smaller = rows.assign(**{"Subsample size": 7_500, **{name: rows[name] * 1.0001 for name in errors}})
+    return written(rows, tmp_path / "9990.csv"), written(smaller, tmp_path / "7500.csv")
+
+
+def test_a_fit_of_two_tables_counts_once(tables, weighted_samplings, tmp_path, call):
+    whole, smaller = weighted_samplings
+    alone = analyse_published_tables(tables)
+    for paths in ([*tables, whole], [whole, *tables]):
+        study = analyse_published_tables(paths, figures_folder=tmp_path / "figures", overwrite=True)
+        assert study.results.attrs["merged_rows"] == 36
+        keys = ["level", "sampling", "n_train", "w_energy"]
+        pd.testing.assert_frame_equal(study.medians.set_index(keys), alone.medians.set_index(keys))
+        pd.testing.assert_frame_equal(study.front, alone.front)
+        assert "36 rows describe a fit of another table" in format_published(study)
+    assert "another table" not in format_published(alone)
+    assert len(read_published([*tables, smaller])) == len(alone.results) + 36  # other fits
+    assert set(read_published([whole])["n_train"]) == {9_990}
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(tables[1].read_bytes())
+    assert read_published([tables[1], copy]).attrs["merged_rows"] == 150
+    done = call("pareto", tables[0], whole, "--published", "--out", tmp_path / "front.csv")
+    assert "each fit counts once, with the larger number" in done.stdout
+
+
 def sampling_rows(against=6, level=6, method="Leverage"):
     return pd.DataFrame(
         {
@@ -225,13 +260,15 @@ def test_what_is_no_published_table(tmp_path, call):
         read_published([good], {"6": -1})
     with pytest.raises(InputError, match="is one of the tables"):
         analyse_published_tables([good], out=good)
-    for arguments in (["--group-by", "level"], ["--minimize", "ref_enrgy"]):
+    for arguments in (["--group-by", "level"], ["--pool"], ["--minimize", "ref_enrgy"]):
         done = call("pareto", good, "--published", *arguments)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
     done = call("pareto", good, good, "--minimize", "a")
     assert done.returncode == 2
     assert "good.csv: unknown column 'a'" in done.stderr
+    done = call("pareto", good, good, "--minimize", "2Jmax")
+    assert (done.returncode, done.stderr.count("good.csv is given twice")) == (2, 1)
 
 
 # The dataset
