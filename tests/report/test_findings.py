@@ -16,7 +16,7 @@ from paretofit.report.findings import (
     assess_own_level,
     assess_savings,
 )
-from paretofit.report.findings.sampling_finding import interpolate_size
+from paretofit.report.findings.sampling_finding import choose_equivalent_size, interpolate_size
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 
 
@@ -65,15 +65,23 @@ def test_a_model_size_alone_has_no_steps(results):
 
 
 def test_weights_that_differ_by_less_than_one_percent_have_no_clear_difference(results):
-    one = results[results["level"] == LEVELS[-1]]
-    first, second = sorted(set(one["w_energy"]))[:2]
-    rows = one[one["w_energy"].isin([first, second])]
+    reference = results[results["level"] == LEVELS[-1]]
+    first, second = sorted(set(reference["w_energy"]))[:2]
+    rows = reference[reference["w_energy"].isin([first, second])]
     is_second = rows["w_energy"] == second
     for factor, is_tied in ((1.005, True), (1.5, False)):
         same = rows[~is_second]
         other = same.assign(w_energy=second, ref_force=same["ref_force"] * factor)
         finding = collect_single_level_findings(pd.concat([same, other], ignore_index=True), LEVELS[-1])[1]
         assert ("no clear difference" in finding.answer.split("the lowest force error")[1]) == is_tied
+
+
+def test_equivalent_numbers_of_configurations_agree_with_the_verdict():
+    """Where random sampling is worse with more configurations, an equivalent number may be on the wrong side."""
+    cells = pd.DataFrame({"n_train": [10, 20, 40], "random_configurations": [15.0, 12.0, 60.0]})
+    assert choose_equivalent_size(cells, lower=True)["n_train"] in {10, 40}
+    assert choose_equivalent_size(cells, lower=False) == {"n_train": 20, "random_configurations": 12.0}
+    assert choose_equivalent_size(cells.assign(random_configurations=5.0), lower=True) == {}
 
 
 def add_splits(results, changes):

@@ -202,17 +202,35 @@ def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, split_errors: Paired
     logarithms = _average_logarithms(frame, column, first["sampling"], split_errors)
     has_scatter = len(logarithms) >= MIN_REPEATS and np.ptp(logarithms) > 0
     sizes = sorted(set(cells["n_train"]))
-    middle = cells[cells["n_train"] == sizes[len(sizes) // 2]].iloc[0]
+    is_lower = bool(len(logarithms) and logarithms.mean() < 0)
     return {
         **first[["twojmax", "sampling", "error"]],
         "ratio": _compute_geometric_mean(cells["ratio_of_medians"]),
-        "n_train": middle["n_train"],
-        "random_configurations": middle["random_configurations"],
+        **choose_equivalent_size(cells, lower=is_lower),
         "random_sizes": (min(sizes), int(frame["n_train"].max())),
-        "lower": bool(len(logarithms) and logarithms.mean() < 0),
+        "lower": is_lower,
         "units": len(logarithms),
         "p": float(stats.ttest_1samp(logarithms, 0.0).pvalue) if has_scatter else np.nan,
     }
+
+
+def choose_equivalent_size(cells: pd.DataFrame, *, lower: bool) -> dict[str, Any]:
+    """Choose the size nearest to the middle one whose equivalent number of random configurations agrees with the test.
+
+    Where the learning curve of random sampling rises, this number may be on the other side of the size.
+
+    Returns
+    -------
+    dict
+        ``n_train`` and ``random_configurations``; empty if there is no such size.
+    """
+    by_size = cells.groupby("n_train")["random_configurations"].first()
+    middle = len(by_size) // 2
+    for position in sorted(range(len(by_size)), key=lambda k: abs(k - middle)):
+        size, equivalent = int(by_size.index[position]), float(by_size.iloc[position])
+        if np.isnan(equivalent) or (equivalent > size) == lower:
+            return {"n_train": size, "random_configurations": equivalent}
+    return {}
 
 
 def _average_logarithms(frame: pd.DataFrame, column: str, name: str, split_errors: PairedErrors | None) -> np.ndarray:
@@ -303,10 +321,12 @@ def _describe_score(score: dict[str, Any]) -> str:
     ratio = f"{score['ratio']:.2f} times that of random sampling{test}"
     if answer == NO_CLEAR_DIFFERENCE:
         return f"the {score['error']} error has {NO_CLEAR_DIFFERENCE} ({ratio})"
+    verdict = f"significantly {'lower' if score['lower'] else 'higher'}"
+    if "n_train" not in score:
+        return f"the {score['error']} error is {verdict} ({ratio})"
     size, (smallest, largest) = score["random_configurations"], score["random_sizes"]
     count = f"about {size:.0f}" if np.isfinite(size) and size > 0 else f"fewer than {smallest}"
     count = f"more than {largest}" if np.isinf(size) else count
     return (
-        f"{score['n_train']} configurations have the {score['error']} error of {count} random ones (significantly "
-        f"{'lower' if score['lower'] else 'higher'}, {ratio})"
+        f"{score['n_train']} configurations have the {score['error']} error of {count} random ones ({verdict}, {ratio})"
     )
