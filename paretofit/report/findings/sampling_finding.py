@@ -228,7 +228,7 @@ def choose_equivalent_size(cells: pd.DataFrame, *, lower: bool) -> dict[str, Any
     middle = len(by_size) // 2
     for position in sorted(range(len(by_size)), key=lambda k: abs(k - middle)):
         size, equivalent = int(by_size.index[position]), float(by_size.iloc[position])
-        if np.isnan(equivalent) or (equivalent > size) == lower:
+        if not np.isnan(equivalent) and (equivalent > size) == lower:
             return {"n_train": size, "random_configurations": equivalent}
     return {}
 

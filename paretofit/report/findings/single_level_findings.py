@@ -122,7 +122,7 @@ def _advise(best: pd.DataFrame, comparison: ErrorComparison) -> str:
     """Name the smallest model whose errors are not clearly above the lowest by more than `MIN_RELATIVE_GAIN`."""
     if len(best) < 2:
         return ""
-    lowest = best.loc[best["both"].idxmin()]
+    lowest = best.iloc[int(best["both"].argmin())]
     is_close = (best["both"] <= lowest["both"] * (1 + MIN_RELATIVE_GAIN)).to_numpy()
     row = best[is_close | comparison.find_ties(list(summaries.ERROR_KINDS), best, lowest)].iloc[0]
     if row["twojmax"] == best["twojmax"].iloc[-1]:
