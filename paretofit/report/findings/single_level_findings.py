@@ -86,7 +86,7 @@ def _describe_weights(medians: pd.DataFrame, comparison: ErrorComparison) -> tup
     texts = []
     for column, name in CRITERIA.items():
         row = rows.iloc[int(rows[column].argmin())]
-        is_tied = comparison.find_ties(COMPARED_ERRORS.get(column, [column]), rows, row)
+        is_tied = comparison.find_ties(COMPARED_ERRORS.get(column, [column]), rows, row.to_dict())
         ties = join_items(format_ratio(ratio) for ratio in rows.loc[is_tied, "weight_ratio"])
         texts.append(
             f"w_E/w_F = {format_ratio(row['weight_ratio'])} gives {name} ({format_number(row['ref_energy'])} meV/atom, "
@@ -124,7 +124,7 @@ def _advise(best: pd.DataFrame, comparison: ErrorComparison) -> str:
         return ""
     lowest = best.iloc[int(best["both"].argmin())]
     is_close = (best["both"] <= lowest["both"] * (1 + MIN_RELATIVE_GAIN)).to_numpy()
-    row = best[is_close | comparison.find_ties(list(summaries.ERROR_KINDS), best, lowest)].iloc[0]
+    row = best[is_close | comparison.find_ties(list(summaries.ERROR_KINDS), best, lowest.to_dict())].iloc[0]
     if row["twojmax"] == best["twojmax"].iloc[-1]:
         return "The largest has the lowest errors; a still larger one may be better."
     n_larger = int((best["twojmax"] > row["twojmax"]).sum())
