@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, leverage_scores
 from paretofit.dataset import split_configurations
+from paretofit.descriptors import constrain_free_atoms
 from paretofit.linear import Reduction, choose_ridge, compute_reduced_leverage, leave_one_out
 from paretofit.linear.reduction import RawFactors, RowBlock, ThreadMapper, iterate_blocks, prefetch, split_rows
 from paretofit.sweep import SweepGrid, SweepInput, list_draws, make_engine, run_sweep
@@ -163,6 +164,17 @@ def test_folds_and_bootstrap_samples_are_factors(real):
             assert rms[row_kind].own_level == pytest.approx(plain.rmse[name], rel=1e-8)
             expected = np.sqrt((residual[kind == row_kind] ** 2).mean(axis=0))
             assert test_rms[row_kind].own_level == pytest.approx(expected, rel=1e-8)
+
+
+def test_exact_free_atoms_give_the_same_errors_in_both_engines(real):
+    """Without the constant columns, the whitening and the leading blocks begin at the first descriptor."""
+    energies = {level: {"Be": value} for level, value in (("3", -1.7), ("5", -2.1))}
+    design = constrain_free_atoms(replace(real.design, targets={k: real.design.targets[k] for k in energies}), energies)
+    data = replace(real, design=design, n_leverage_columns=design.count_columns_up_to(4))
+    fast, _ = compare(data, SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [40, 100], ["random", "block-leverage"], 1))
+    assert set(fast["n_features"]) == {design.count_columns_up_to(twojmax) for twojmax in (2, 4)}
+    free = run_sweep(real, SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [100], ["random"], 1))
+    assert set(free["n_features"]).isdisjoint(set(fast["n_features"]))
 
 
 def test_rows_that_are_not_stored_give_the_same_bits(real, tmp_path, monkeypatch):
