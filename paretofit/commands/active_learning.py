@@ -80,6 +80,10 @@ class LearnResult:
         """Whether the loop ended because it had no frames to continue with."""
         return self.stop_reason == learning.NO_FRAMES
 
+    def __repr__(self) -> str:
+        """Format the folder, the number of iterations and the reason for the end in one line."""
+        return f"LearnResult('{self.folder}', {len(self.iterations)} iterations, ended: {self.stop_reason})"
+
     def _repr_html_(self) -> str:
         """Format the answers of the report, the reason for the end and the path of the report as HTML."""
         ending = {"Why did it end?": self.stop_reason, "Where are the details?": str(self.report)}
