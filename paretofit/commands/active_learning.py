@@ -7,7 +7,8 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ class LearnResult:
     stop_reason : str
     report : Path
         HTML report, or the log if no iteration has trained a committee.
+    answers : dict of str to str
+        Questions and answers at the top of the report; empty if no iteration has trained a committee.
+    errors_by_kind : DataFrame
+        Errors of the last committee on configurations outside its training set, by kind: meV/atom, meV/Å, GPa.
     """
 
     folder: Path
@@ -67,11 +72,23 @@ class LearnResult:
     iterations: pd.DataFrame
     stop_reason: str
     report: Path
+    answers: dict[str, str] = field(default_factory=dict)
+    errors_by_kind: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def has_failed(self) -> bool:
         """Whether the loop ended because it had no frames to continue with."""
         return self.stop_reason == learning.NO_FRAMES
+
+    def __repr__(self) -> str:
+        """Format the folder, the number of iterations and the reason for the end in one line."""
+        return f"LearnResult('{self.folder}', {len(self.iterations)} iterations, ended: {self.stop_reason})"
+
+    def _repr_html_(self) -> str:
+        """Format the answers of the report, the reason for the end and the path of the report as HTML."""
+        ending = {"Why did it end?": self.stop_reason, "Where are the details?": str(self.report)}
+        parts = (self.answers | ending).items()
+        return "".join(f"<p><b>{escape(question)}</b> {escape(answer)}</p>" for question, answer in parts)
 
     @property
     def text(self) -> str:
@@ -296,12 +313,15 @@ def _write_result(folder: learning.LearnFolder, reason: str) -> LearnResult:
             table[column] = np.nan
     write_csv(table, folder.path / "iterations.csv", digits=8)
     potential, report = folder.path / "potential", folder.path / "learn.log"
+    summaries: dict[str, Any] = {}
     if trained_iterations := [k for k, _ in folder.read_records("train")]:
         ignore = shutil.ignore_patterns(TRAINING_FOLDER)
         shutil.copytree(folder.iteration(max(trained_iterations)).model, potential, ignore=ignore, dirs_exist_ok=True)
         report = learning.write_learn_report(folder, table, reason)
+        errors_by_kind = learning.tabulate_errors_by_kind(learning.read_last_errors(folder))
+        summaries = {"answers": dict(learning.build_facts(folder, table)), "errors_by_kind": errors_by_kind}
     record = {"study": read_record(folder.path)["study"], "ended": reason,
               "stage_versions": read_stage_versions(folder.path),
               "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip
     write_record(folder.path, record)
-    return LearnResult(folder.path, potential, table, reason, report)
+    return LearnResult(folder.path, potential, table, reason, report, **summaries)

@@ -17,7 +17,10 @@ from .loop_folder import LearnFolder as LearnFolder
 from .loop_folder import load_frames as load_frames
 from .loop_folder import write_frames as write_frames
 from .loop_report import write_learn_report as write_learn_report
+from .loop_summary import build_facts as build_facts
 from .loop_summary import describe_progress as describe_progress
+from .loop_summary import read_last_errors as read_last_errors
+from .loop_summary import tabulate_errors_by_kind as tabulate_errors_by_kind
 from .mace_model import MaceModel as MaceModel
 from .model import Committee as Committee
 from .model import Model as Model

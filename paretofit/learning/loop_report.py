@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from paretofit.core import write_text
 from paretofit.dataset import Dataset
 from paretofit.learning.loop_folder import LearnFolder
-from paretofit.learning.loop_summary import build_facts, tabulate_errors_by_kind
+from paretofit.learning.loop_summary import build_facts, read_last_errors, tabulate_errors_by_kind
 from paretofit.learning.selection import BOUND_COVERAGE, NEW_BATCH, PROPERTIES, UNITS
 from paretofit.report import figures
 from paretofit.report.figures import CLOSE_RATIO, FigurePlan, render_figure
@@ -63,11 +63,11 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     failures += [
         f"iteration {k}: {record['warning']}" for k, record in folder.read_records("explore") if record.get("warning")
     ]
-    errors = _read_last_errors(folder)
+    errors = read_last_errors(folder)
     page = render_sections(
         title="Active learning",
         opening=_format_opening(folder, iterations, stop_reason),
-        facts=build_facts(folder, iterations, errors),
+        facts=build_facts(folder, iterations),
         sections=list(_build_sections(folder, iterations, errors, report_figures)),
         failures=failures,
         closing="Complete tables: iterations.csv, and errors.csv, calibration.csv, batch_errors.csv and frames.csv of "
@@ -112,12 +112,6 @@ def _build_sections(
         yield PageSection(title, table, [drawn[name] for name in names], is_folded=True)
 
 
-def _read_last_errors(folder: LearnFolder) -> pd.DataFrame:
-    """Read ``errors.csv`` of the last committee."""
-    last = max(k for k, _ in folder.read_records("train"))
-    return pd.read_csv(folder.iteration(last).path / "errors.csv")
-
-
 def _read_tables(folder: LearnFolder, name: str) -> pd.DataFrame:
     """Join the tables in the file `name` of all iterations with a committee; the column ``of`` is the iteration."""
     numbers = [k for k, _ in folder.read_records("train") if (folder.iteration(k).path / name).is_file()]
@@ -130,7 +124,7 @@ def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[Fig
     iteration_numbers = [k for k, _ in folder.read_records("train")]
     for k in iteration_numbers:
         folder.iteration(k).check_files("train", ".csv")
-    errors = _read_last_errors(folder)
+    errors = read_last_errors(folder)
     components = pd.read_csv(folder.iteration(max(iteration_numbers)).path / "components.csv")
     points = _read_tables(folder, "calibration.csv")
     points = points[points["source"] != NEW_BATCH] if len(points) else points

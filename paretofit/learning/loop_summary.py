@@ -76,18 +76,22 @@ def _measure_kind(rows: pd.DataFrame) -> dict[str, float]:
     return counts | errors
 
 
-def build_facts(folder: LearnFolder, iterations: pd.DataFrame, errors: pd.DataFrame) -> list[tuple[str, str]]:
-    """Build the questions and answers at the top of the page.
+def read_last_errors(folder: LearnFolder) -> pd.DataFrame:
+    """Read ``errors.csv`` of the last committee; an iteration must have trained one."""
+    last = max(k for k, _ in folder.read_records("train"))
+    return pd.read_csv(folder.iteration(last).path / "errors.csv")
+
+
+def build_facts(folder: LearnFolder, iterations: pd.DataFrame) -> list[tuple[str, str]]:
+    """Build the questions and answers at the top of the page; an iteration must have trained a committee.
 
     Parameters
     ----------
     folder : LearnFolder
     iterations : DataFrame
         Table of ``iterations.csv``.
-    errors : DataFrame
-        ``errors.csv`` of the last committee.
     """
-    tolerance = read_tolerance(folder)
+    tolerance, errors = read_tolerance(folder), read_last_errors(folder)
     records = list(folder.read_records("train"))
     progress = describe_progress(records)
     return [

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import time
+from html import escape
 
 import ase.io
 import numpy as np
@@ -142,6 +143,14 @@ class TestTheLoop:
         assert table["labels"].tolist() == [24, table["selected"][0]]
         assert 0 < table["selected"][0] <= 4
         assert (table["n_train"] + table["n_validate"] + table["n_test"]).tolist() == table["labels"].cumsum().tolist()
+
+    def test_result_has_the_answers_of_the_page(self, finished_loop):
+        page = finished_loop.report.read_text()
+        assert "Is the potential good?" in finished_loop.answers
+        assert all(escape(question) in page for question in finished_loop.answers)
+        assert all(escape(answer) in finished_loop._repr_html_() for answer in finished_loop.answers.values())
+        n_known = finished_loop.errors_by_kind.set_index("kind").loc["all", ["trained", "held_out"]].sum()
+        assert n_known == finished_loop.iterations["labels"].sum()
 
     def test_figures_are_rendered(self, finished_loop, tmp_path, monkeypatch):
         folder = LearnFolder(shutil.copytree(finished_loop.folder, tmp_path / "run"))
