@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from paretofit.cli import options
-from paretofit.cli.options import app, print_result, read_committee_options, split_names
+from paretofit.cli.options import app, print_result, read_committee_options, split_names, wrap_for_terminal
 from paretofit.core import InputError
 from paretofit.dataset import ExportSummary
 
@@ -145,7 +145,7 @@ def import_(
         source = _parse_level_paths(level) if file is None else file
         summary = import_labels(dataset, source, levels=level, settings=settings, match_by=match, append=add,
                                 overwrite=force, level_order=split_names(level_order) or None, **keys)  # fmt: skip
-    typer.echo(format_import_summary(summary))
+    typer.echo(wrap_for_terminal(format_import_summary(summary)))
 
 
 def _parse_keys(option: str, entries: list[str]) -> str | dict[str, str] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
 
 from paretofit.cli.options import app
 
+CODE_MARGIN = 2  # columns on the sides of code
 TopicArgument = Annotated[
     str | None, typer.Argument(metavar="[TOPIC]", help="Topic, or verb; without it, the topics are listed.")
 ]
@@ -30,4 +32,16 @@ def help_(context: typer.Context, topic: TopicArgument = None) -> None:
     if topic in verbs:
         typer.echo(verbs[topic].get_help(typer.Context(verbs[topic], info_name=topic, parent=context.parent)))
         return
-    Console().print(Markdown(read_topic(topic)))
+    console = Console()
+    console.print(Markdown(move_comments(read_topic(topic), console.width)))
+
+
+def move_comments(markdown: str, width: int) -> str:
+    """Move the comments of commands that are too long for the terminal to a line above, so that they can be pasted."""
+    lines, is_code = [], False
+    for line in markdown.splitlines():
+        is_code ^= line.startswith("```")
+        command = re.fullmatch(r"(\S.*?) {2,}(# .*)", line)
+        is_moved = is_code and command and len(line) > width - CODE_MARGIN
+        lines += [command[2], command[1]] if command and is_moved else [line]
+    return "\n".join(lines)

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,7 +133,20 @@ def print_result(result: Any, text: str, *, as_json: bool, exclude: Collection[s
     if as_json and dataclasses.is_dataclass(result):
         fields = dataclasses.fields(result)
         result = {field.name: getattr(result, field.name) for field in fields if field.name not in exclude}
-    typer.echo(json.dumps(_to_plain(result), indent=1) if as_json else text)
+    typer.echo(json.dumps(_to_plain(result), indent=1) if as_json else wrap_for_terminal(text))
+
+
+def wrap_for_terminal(text: str) -> str:
+    """Wrap the sentences of a text to the width of the terminal; tables, and text for files, are unchanged."""
+    if not sys.stdout.isatty():
+        return text
+    width, lines = shutil.get_terminal_size().columns, []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        is_table = re.search(r"\S {2,}\S", line)
+        parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines += [line] if is_table or len(line) <= width else parts
+    return "\n".join(lines)
 
 
 def _to_plain(value: Any) -> Any:

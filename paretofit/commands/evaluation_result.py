@@ -101,6 +101,7 @@ class Evaluation:
             lines.append(f"page: {self.folder / PAGE_FILE}")
             if self.view is not None and not (self.folder / VIEW_FILE).exists():
                 lines.append(f"next: {VIEWER_REMEDY}, to look at these structures on a linked map")
+            lines.append("next: paretofit validate POTENTIAL --quick -o validation, for its physical properties")
         return "\n".join(lines)
 
 

@@ -148,9 +148,12 @@ def export_front(
     Raises
     ------
     InputError
-        If the run is not finished or has no front, there is no periodic structure, or the index exists.
+        If the run is not finished or has no front, there is no periodic structure, the index exists, or `out` is a run
+        folder.
     """
     folder = Path(out)
+    if (folder / RESULTS_FILE).exists():
+        raise InputError(f"the output {folder} is a run folder; choose another one with -o")
     check_new_paths([folder / INDEX_FILE], overwrite=overwrite)
     front, results = (read_run_table(Path(run), name) for name in (FRONT_FILE, RESULTS_FILE))
     with open_run_fits(Path(run)) as fits:

@@ -67,9 +67,10 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """The recommended setting, the reasons, the setting for twice the budget, and the notes, as plain text."""
+        """The recommended setting, the reasons, the setting for twice the budget, notes, and the next step, as text."""
         notes = (f"note: {note}" for note in self.notes)
-        return "\n".join([*self._describe_choice(), *self._explain(), *self._describe_doubling(), *notes])
+        following = "next: the same command with --study prints a study of this setting, for: paretofit run"
+        return "\n".join([*self._describe_choice(), *self._explain(), *self._describe_doubling(), *notes, following])
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the plan to JSON types for scripts."""
@@ -145,9 +146,10 @@ class Plan:
             f"{format_number(size['ref_force'])} meV/Å"
             for _, size in self.measurements.iterrows()
         )
-        origin = "interpolated linearly in log(error) against log(n) between sizes"
+        means = "means over several train/test splits, of which the measured errors are one, " * self.has_further_splits
+        origin = f"{means}interpolated linearly in log(error) against log(n) between sizes"
         if row["beyond"]:
-            origin = "EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the smaller sizes"
+            origin = f"{means}EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the smaller sizes"
         if int(row["n_train"]) in set(self.measurements["n_train"].astype(int)):
             origin = "the measured medians at this size"
             if self.has_further_splits:

@@ -121,6 +121,8 @@ def read_results(source: Path | str) -> pd.DataFrame:
         If the table cannot be read; for an unfinished run, the message names the missing stage.
     """
     path = Path(source)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such run folder, results table or study")
     if path.is_dir():
         study.check_digests(path, study.check_stages(path, {study.RESULTS_FILE: "sweep"}), [study.RESULTS_FILE])
         path = path / study.RESULTS_FILE

@@ -1,3 +1,4 @@
+from .answer import ERROR_SOURCE as ERROR_SOURCE
 from .answer import Answer as Answer
 from .answer import find_answer as find_answer
 from .answer import find_answer_or_reason as find_answer_or_reason

@@ -22,6 +22,7 @@ from paretofit.report.wording import format_count, format_levels, format_number,
 
 ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
 N_BUDGETS = 5
+ERROR_SOURCE, TEST_SET = "error_source", "test set"  # name in the attributes of a results table, and its default
 INTERVAL_PERCENT = 80  # of draws within ``_low`` and ``_high`` of the planner's options
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
 MAX_RANGES = 4  # budget ranges in the sentence
@@ -62,6 +63,8 @@ class Answer:
         What limits the trust in the answer, as sentences.
     has_cost : bool
         Whether budgets are seconds of labels; otherwise they are numbers of configurations.
+    error_source : str
+        ``"test set"`` or ``"leave-one-out"``.
     """
 
     sentence: str
@@ -75,6 +78,7 @@ class Answer:
     reference: str
     notes: tuple[str, ...]
     has_cost: bool
+    error_source: str = TEST_SET
 
     @property
     def compared(self) -> str:
@@ -121,6 +125,7 @@ def find_answer(
     InputError
         If the table lacks a column or no row of it can be used.
     """
+    error_source = str(results.attrs.get(ERROR_SOURCE, TEST_SET))
     results, has_cost = _ensure_costs(results)
     candidates = list_round_budgets(results, has_cost)
     options = pareto.tabulate_options(results, budget=candidates, max_sizes=MAX_CURVE_SIZES)
@@ -138,7 +143,7 @@ def find_answer(
     return Answer(
         sentence, describe_ties(table, rivals, key, has_cost), table, rivals, curve, options,
         _find_knee(curve), tuple(format_study(row, reference, study) for _, row in table.iterrows()), reference,
-        tuple(_collect_notes(results, table, has_cost)), has_cost,
+        tuple(_collect_notes(results, table, has_cost)), has_cost, error_source,
     )  # fmt: skip
 
 
@@ -205,9 +210,9 @@ def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
     only = "" if key == "level" else f"All labels are of level {curve['level'].iloc[0]}: "
     if not ends:
         return f"{only}{'T' if not only else 't'}ake {names[0]} for any budget."
-    parts = [f"{'up to' if only or k else 'Up to'} {end}{unit if not k else ''}{' take' if not k else ''} {name}"
+    parts = [f"{'below' if only or k else 'Below'} {end}{unit if not k else ''}{' take' if not k else ''} {name}"
              for k, (end, name) in enumerate(zip(ends, names, strict=False))]  # fmt: skip
-    return f"{only}{', '.join(parts)}, beyond it {names[-1]}."
+    return f"{only}{', '.join(parts)}, from then on {names[-1]}."
 
 
 def _describe_gain(table: pd.DataFrame, has_cost: bool) -> str:

@@ -48,7 +48,10 @@ def render_answer(answer: Answer, width: int | None = None) -> str:
             f"{answer.sentence} {answer.certainty}".strip(),
             "",
             *body,
-            *(Text(note) for note in [f"Errors: test set, against level {answer.reference}.", *answer.notes]),
+            *(
+                Text(note)
+                for note in [f"Errors: {answer.error_source}, against level {answer.reference}.", *answer.notes]
+            ),
         ],
         columns,
     )

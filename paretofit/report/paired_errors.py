@@ -11,6 +11,7 @@ from paretofit.pareto import INTERVAL_COVERAGE, compute_sign_shares
 from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weight_ratio
 
 MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error are no clear difference, however many samples have them
+MIN_SAMPLES = 5  # with fewer ones, such as a single repetition, no difference is clear
 WHOLE_SET = "all"  # sampling method of the whole training set in further splits
 NO_CLEAR_DIFFERENCE = "no clear difference"
 
@@ -68,7 +69,7 @@ class ErrorComparison:
         -------
         str
             `NO_CLEAR_DIFFERENCE` if the median changes by less than 1 %, or if the central 90 % of the paired
-            differences contain zero; ``"unknown"`` if a median is missing.
+            differences contain zero, or with fewer than `MIN_SAMPLES` of them; ``"unknown"`` if a median is missing.
         """
         before, after = float(first[column]), float(second[column])
         if np.isnan(before) or np.isnan(after):
@@ -76,9 +77,9 @@ class ErrorComparison:
         is_lower = after < before * (1 - MIN_RELATIVE_CHANGE)
         is_higher = after > before * (1 + MIN_RELATIVE_CHANGE)
         share, margin = self.compute_share_above([column], first, second), (1 - INTERVAL_COVERAGE) / 2
-        if is_lower and not share < 1 - margin:
+        if is_lower and share >= 1 - margin:
             return "falls"
-        return "rises" if is_higher and not share > margin else NO_CLEAR_DIFFERENCE
+        return "rises" if is_higher and share <= margin else NO_CLEAR_DIFFERENCE
 
     def compute_share_above(self, columns: Sequence[str], first: Mapping[Any, Any], second: Mapping[Any, Any]) -> float:
         """Compute the share of paired samples in which the product of some errors is higher for the first setting.
@@ -92,7 +93,7 @@ class ErrorComparison:
         Returns
         -------
         float
-            NaN if a setting has no fits.
+            NaN with fewer than `MIN_SAMPLES` samples.
         """
         pair = self.collect_samples(columns, [first, second])
         return float(compute_sign_shares(pair[None, :, 0], pair[None, :, 1])) if len(pair) else float("nan")
@@ -127,7 +128,7 @@ class ErrorComparison:
         Returns
         -------
         (n_samples, n_settings) float64
-            Empty if a setting has no fits.
+            Empty if there are fewer than `MIN_SAMPLES`.
         """
         for table, index in self._sources:
             candidates = [_find_position(index, row) for row in settings]
@@ -135,7 +136,7 @@ class ErrorComparison:
             if len(positions) == len(settings):
                 samples = np.prod([table.errors[name][:, :, positions].astype(float) for name in columns], axis=0)
                 samples = samples[np.isfinite(samples).all(axis=-1)]
-                if len(samples):
+                if len(samples) >= MIN_SAMPLES:
                     return np.asarray(samples)
         return np.empty((0, len(settings)))
 
@@ -148,7 +149,8 @@ class ErrorComparison:
         )
         return (
             f"A change is called {NO_CLEAR_DIFFERENCE} if it is below {100 * MIN_RELATIVE_CHANGE:.0f} %, or if the "
-            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {samples} contain zero."
+            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {samples} contain zero, or if there "
+            f"are fewer than {MIN_SAMPLES} of them."
         )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from paretofit import pareto
 from paretofit.pareto import INTERVAL_COVERAGE
 from paretofit.report.budgets import format_budget
-from paretofit.report.paired_errors import ErrorComparison
+from paretofit.report.paired_errors import MIN_SAMPLES, ErrorComparison
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_weight_ratio
 from paretofit.report.wording import format_number, join_items
 
@@ -57,6 +57,8 @@ def _compute_score(row: pd.Series) -> float:
 def describe_ties(table: pd.DataFrame, rivals: pd.DataFrame, key: str, has_cost: bool) -> str:
     """Describe in one sentence at which budgets another value of `key` is not clearly worse."""
     name = "level" if key == "level" else "2Jmax"
+    if len(rivals) and not np.isfinite(rivals["share_above"].astype(float)).any():
+        return f"How certain this is, is not known: further splits ('confidence'), or {MIN_SAMPLES} repetitions, tell."
     tied = [format_budget(row["budget"], has_cost=has_cost) for _, row in table.iterrows() if row["ties"]]
     if not tied:
         return f"Every other {name} is clearly worse at these budgets." if len(rivals) else ""
@@ -99,6 +101,8 @@ def _describe_difference(rival: pd.Series) -> str:
     """Describe by how much the errors of a rival are larger than those of the best, and how sure this is."""
     percent = f"{format_number(100 * rival['excess'], 2)} %"
     if not np.isfinite(rival["share_above"]):
-        return f"which has {percent} larger errors without comparable fits"
-    share = f"{100 * rival['share_above']:.0f} % of the paired samples"
-    return f"whose errors are expected to be {percent} larger, and are larger in {share}"
+        return f"whose errors are {percent} larger; too few fits are comparable"
+    share, word = rival["share_above"], "larger"
+    if share < 0.5:  # where the order is that of extrapolated errors
+        share, word = 1 - share, "smaller at the numbers of configurations that were fitted"
+    return f"whose errors are expected to be {percent} larger, and are {word} in {100 * share:.0f} % of paired samples"

@@ -18,7 +18,8 @@ def format_setting_keys(row: pd.Series, reference: str) -> str:
     Parameters
     ----------
     row : Series
-        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling`` and, optionally, ``ridge``.
+        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling`` and, optionally, ``ridge`` and
+        ``beyond``, whether ``n_train`` is more than the training set.
     reference : str
         Name of the reference level.
     """
@@ -28,10 +29,17 @@ def format_setting_keys(row: pd.Series, reference: str) -> str:
         f"levels: [{levels}]" + ("    # the last is the reference" if str(row["level"]) != reference else ""),
         f"twojmax: [{int(row['twojmax'])}]",
         f"weights: [[{row['w_energy']:g}, {row['w_force']:g}]]",
-        f"sizes: [{int(row['n_train'])}]",
+        _format_size(row),
         f"sampling_methods: [{sampling}]",
     ]
     return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
+
+
+def _format_size(row: pd.Series) -> str:
+    """Format the subset size; the whole training set where the errors of a larger one are extrapolated."""
+    if not row.get("beyond", False):
+        return f"sizes: [{int(row['n_train'])}]"
+    return f"sizes: [all]    # recommended: {int(row['n_train'])}, more than were fitted; label further configurations"
 
 
 def format_study(row: pd.Series, reference: str, study: Mapping[str, Any] | None) -> str:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from paretofit.core import InputError
 from paretofit.pareto import pareto_front
+from paretofit.report import ERROR_SOURCE
 
 FRONT_GROUPS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
 MD_COST = "md_us_per_atom_step"
@@ -65,6 +66,7 @@ def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.Data
         "There is no test set: the errors shown are leave-one-out errors of the training subsets; "
         f"{len(results) - len(evaluated_results)} fits with too few labels are not shown."
     )
+    evaluated_results.attrs[ERROR_SOURCE] = "leave-one-out"
     return evaluated_results
 
 

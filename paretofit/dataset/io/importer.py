@@ -249,6 +249,7 @@ def format_import_summary(summary: ImportSummary) -> str:
         lines += ["  ..."] if len(summary.skipped) > MAX_LISTED_FILES else []
     lines += [f"note: {text}" for text in summary.notes]
     lines += [f"warning: {text}" for text in summary.warnings]
+    lines.append(f"next: paretofit info {summary.path}, then paretofit init {summary.path} -o study.yaml")
     return "\n".join(lines)
 
 

@@ -262,7 +262,8 @@ def format_dataset_info(info: DatasetSummary) -> str:
         counts = f"{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
         lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>12.2f}{energies:>24}{level.max_force:>17.3f}")
     lines += ["", *_format_settings(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
-    return "\n".join(lines + ([] if info.warnings else ["no warnings"]))
+    lines += [] if info.warnings else ["no warnings"]
+    return "\n".join([*lines, f"next: paretofit init {info.path} -o study.yaml"])
 
 
 def _format_settings(levels: list[LevelSummary]) -> list[str]:

@@ -58,11 +58,11 @@ def describe_label_noise(table: pd.DataFrame) -> str:
         return "No residual can be compared with a label error."
     finite = finite.assign(level=finite["level"].astype(str))
     return join_sentences(
-        f"The models have {format_twojmax(finite)}.",
-        *(_describe_correlations(str(kind), rows) for kind, rows in finite.groupby("kind", sort=False)),
         _describe_ignored_errors(finite),
+        *(_describe_correlations(str(kind), rows) for kind, rows in finite.groupby("kind", sort=False)),
         _compare_weightings(finite),
         _describe_hidden_errors(finite),
+        f"The models have {format_twojmax(finite)}.",
     )
 
 

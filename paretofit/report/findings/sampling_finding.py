@@ -209,6 +209,9 @@ def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, split_errors: Paired
         **choose_equivalent_size(cells, lower=is_lower),
         "random_sizes": (min(sizes), int(frame["n_train"].max())),
         "lower": is_lower,
+        "n_agreeing": int(((cells["ratio_of_medians"] < 1) == is_lower).sum()),
+        "n_cells": len(cells),
+        "by_size": cells.groupby("n_train")["ratio_of_medians"].apply(_compute_geometric_mean),
         "units": len(logarithms),
         "p": float(stats.ttest_1samp(logarithms, 0.0).pvalue) if has_scatter else np.nan,
     }
@@ -269,7 +272,8 @@ def _compute_geometric_mean(ratios: pd.Series) -> float:
 
 
 def _answer(score: dict[str, Any]) -> str:
-    if not score["p"] < SIGNIFICANCE_LEVEL:
+    is_majority = 2 * score["n_agreeing"] > score["n_cells"]  # otherwise a few cells have a large effect
+    if not (score["p"] < SIGNIFICANCE_LEVEL and is_majority):
         return NO_CLEAR_DIFFERENCE
     return "yes" if score["lower"] else "no"
 
@@ -318,7 +322,11 @@ def _describe_scores(scores: Sequence[dict[str, Any]]) -> str:
 def _describe_score(score: dict[str, Any]) -> str:
     answer = _answer(score)
     test = "" if np.isnan(score["p"]) else f", p = {format_number(score['p'], 2)}"
-    ratio = f"{score['ratio']:.2f} times that of random sampling{test}"
+    sizes = score["by_size"]
+    trend = (
+        f", {sizes.iloc[0]:.2f} with {sizes.index[0]} and {sizes.iloc[-1]:.2f} with {sizes.index[-1]} configurations"
+    )
+    ratio = f"{score['ratio']:.2f} times that of random sampling{trend if len(sizes) > 1 else ''}{test}"
     if answer == NO_CLEAR_DIFFERENCE:
         return f"the {score['error']} error has {NO_CLEAR_DIFFERENCE} ({ratio})"
     verdict = f"significantly {'lower' if score['lower'] else 'higher'}"

@@ -143,8 +143,9 @@ def write_report(
 def _plan_answer_figure(answer: Answer, results: pd.DataFrame, levels: Sequence[str]) -> FigurePlan:
     return FigurePlan(
         "answer", lambda: plot_answer(answer, levels),
-        lambda: f"Errors on the test set against level {answer.reference} of the best setting (lowest geometric mean "
-        f"of both errors) within a budget of {'computing time for labels' if answer.has_cost else 'configurations'}. "
+        lambda: f"Errors ({answer.error_source}) against level {answer.reference} of the best setting (lowest "
+        "geometric mean of both errors) within a budget of "
+        f"{'computing time for labels' if answer.has_cost else 'configurations'}. "
         f"Brackets and bands: {describe_intervals(results)}. Circles: rows of the table. "
         "Dotted and *: more configurations than were fitted, extrapolated.",
     )  # fmt: skip
