@@ -38,7 +38,8 @@ def help_(context: typer.Context, topic: TopicArgument = None) -> None:
 
 def move_comments(markdown: str, width: int) -> str:
     """Move the comments of commands that are too long for the terminal to a line above, so that they can be pasted."""
-    lines, is_code = [], False
+    lines: list[str] = []
+    is_code = False
     for line in markdown.splitlines():
         is_code ^= line.startswith("```")
         command = re.fullmatch(r"(\S.*?) {2,}(# .*)", line)

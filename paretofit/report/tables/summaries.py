@@ -17,6 +17,7 @@ ERRORS = [
     "ref_energy", "ref_force", "ref_energy_shifted",
 ]  # fmt: skip
 TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]  # which tables of others lack
+INTERVALS = ["ref_energy_low", "ref_energy_high", "ref_force_low", "ref_force_high"]  # 90 %, of studies with them
 VALUES = [*ERRORS, *TRAIN_REFERENCE_COLUMNS, "label_seconds", "n_features", "rank", MD_COST_COLUMN]
 ERROR_KINDS = {"ref_energy": "energy", "ref_force": "force"}  # columns of the errors against the reference
 OBJECTIVES = [*ERROR_KINDS, "label_seconds"]
@@ -74,12 +75,14 @@ def compute_weight_ratio(frame: pd.DataFrame) -> pd.Series:
 def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Compute the medians of `VALUES` (errors, costs and model sizes) over the repetitions of each setting.
 
+    The table also has the columns `INTERVALS` of the results.
+
     Returns
     -------
     DataFrame, a row per setting: the columns `SETTING`, `VALUES` and ``n_repeats``; meV/atom, meV/Å, s.
     """
     grouped = prepare_results(results, levels).groupby(SETTING, sort=True)
-    table = grouped[VALUES].median()
+    table = grouped[[*VALUES, *(name for name in INTERVALS if name in results)]].median()
     table["n_repeats"] = grouped.size()
     return table.reset_index()
 

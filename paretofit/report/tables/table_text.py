@@ -33,6 +33,12 @@ HEADINGS = {
     "train_force": "force, training (meV/Å)",
     "test_force": "force, own level (meV/Å)",
     "ref_force": "force, reference (meV/Å)",
+    "ref_energy_low": "90 % from",
+    "ref_energy_high": "to (meV/atom)",
+    "ref_force_low": "90 % from",
+    "ref_force_high": "to (meV/Å)",
+    "p_front": "share of samples on the front",
+    "tied_with": "tied with points",
     "label_seconds": "DFT cost (s)",
     "seconds_per_configuration": "DFT cost per configuration (s)",
     "relative_cost": "relative to the reference",
@@ -96,7 +102,13 @@ def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
     ]  # fmt: skip
     rank = rows["level"].map({level: index for index, level in enumerate(levels)})
     ordered = rows.assign(_rank=rank).sort_values(["twojmax", "weight_ratio", "_rank"], ignore_index=True)
-    return ordered[columns]
+    return ordered[insert_intervals(columns, ordered)]
+
+
+def insert_intervals(columns: Sequence[str], table: pd.DataFrame) -> list[str]:
+    """Insert the columns of 90 % intervals that a table has after those of its errors."""
+    inserted = [[name, *(end for end in (f"{name}_low", f"{name}_high") if end in table)] for name in columns]
+    return [name for names in inserted for name in names]
 
 
 def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +119,8 @@ def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
     if "overall" in front.columns:  # whether a point of the front of a 2Jmax is also on the front over all 2Jmax
         columns.append("overall")
         table["overall"] = table["overall"].map({True: "yes", False: "no"})
-    return table.sort_values(["label_seconds", "ref_energy"])[columns].reset_index(drop=True)
+    columns += [name for name in ("p_front", "tied_with") if name in front.columns]
+    return table.sort_values(["label_seconds", "ref_energy"])[insert_intervals(columns, table)].reset_index(drop=True)
 
 
 def tabulate_costs(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
