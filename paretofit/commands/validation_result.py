@@ -44,7 +44,7 @@ CAPTIONS = {
 }
 REFERENCE_COLUMNS = ["reference", "difference", "deviation_percent"]
 MAX_NAMED_FLAGS = 6
-FLAG_NOTE = "Values that no usable potential has, or that deviate from the reference by more than the tolerance."
+FLAG_NOTE = "Implausible values, and values that deviate from the reference by more than the tolerance."
 TITLES = {
     "lattice": "relaxed structure",
     "eos": "equation of state",

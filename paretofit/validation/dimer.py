@@ -56,7 +56,8 @@ class DimerCurve:
         problem, turning_distance = "", self.inner_turning_distance
         if turning_distance > 0:
             barrier = float(np.interp(turning_distance, self.curve["distance"], self.curve["energy"]))
-            problem = f"atoms that collide with more than {barrier:.3g} eV collapse; add a core repulsion (ZBL)"
+            event = f"atoms that collide with more than {barrier:.3g} eV" if barrier > 0 else "atoms that come closer"
+            problem = f"{event} collapse; add a core repulsion (ZBL)"
         quantities = [
             Quantity("energy at half the covalent distance", "eV", wall_energy),
             Quantity("attractive again below", "Å", turning_distance, problem),

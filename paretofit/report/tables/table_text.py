@@ -119,6 +119,7 @@ def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
     if "overall" in front.columns:  # whether a point of the front of a 2Jmax is also on the front over all 2Jmax
         columns.append("overall")
         table["overall"] = table["overall"].map({True: "yes", False: "no"})
+    columns = [*(["point"] if "point" in front.columns else []), *columns]
     columns += [name for name in ("p_front", "tied_with") if name in front.columns]
     return table.sort_values(["label_seconds", "ref_energy"])[insert_intervals(columns, table)].reset_index(drop=True)
 
