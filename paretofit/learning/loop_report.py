@@ -20,7 +20,7 @@ from paretofit.learning.loop_summary import build_facts, read_last_errors, tabul
 from paretofit.learning.selection import BOUND_COVERAGE, NEW_BATCH, PROPERTIES, UNITS
 from paretofit.report import figures
 from paretofit.report.figures import CLOSE_RATIO, FigurePlan, render_figure
-from paretofit.report.page import PageSection, ReportFigure, render_sections
+from paretofit.report.page import PAGE_DPI, PageSection, ReportFigure, render_sections
 from paretofit.structures import list_elements, make_mean_descriptor
 from paretofit.uncertainty import map_detection_scores
 
@@ -50,7 +50,8 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
         Path of ``report.html``.
     """
     report_figures = {
-        plan.name: render_figure(plan, folder.path / "figures") for plan in _plan_figures(folder, iterations)
+        plan.name: render_figure(plan, folder.path / "figures", ("png",), PAGE_DPI)
+        for plan in _plan_figures(folder, iterations)
     }
     failures = [
         f"label of {key}: {reason}"
