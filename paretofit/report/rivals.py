@@ -58,7 +58,7 @@ def describe_ties(table: pd.DataFrame, rivals: pd.DataFrame, key: str, has_cost:
     """Describe in one sentence at which budgets another value of `key` is not clearly worse."""
     name = "level" if key == "level" else "2Jmax"
     if len(rivals) and not np.isfinite(rivals["share_above"].astype(float)).any():
-        return f"How certain this is, is not known: further splits ('confidence'), or {MIN_SAMPLES} repetitions, tell."
+        return f"How certain this is, is not known: add further splits ('confidence'), or {MIN_SAMPLES} repetitions."
     tied = [format_budget(row["budget"], has_cost=has_cost) for _, row in table.iterrows() if row["ties"]]
     if not tied:
         return f"Every other {name} is clearly worse at these budgets." if len(rivals) else ""

@@ -94,7 +94,7 @@ def _no_pictures(monkeypatch):
     """Skip the figures, which take most of a small loop's time; those of `finished_loop` are drawn."""
     monkeypatch.setattr(
         "paretofit.learning.loop_report.render_figure",
-        lambda plan, _: ReportFigure(plan.name, "", missing_reason="not drawn"),
+        lambda plan, *_: ReportFigure(plan.name, "", missing_reason="not drawn"),
     )
 
 

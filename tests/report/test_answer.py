@@ -114,12 +114,18 @@ def test_paired_errors_decide_whether_a_level_is_clearly_worse(results):
     assert tied.rivals["share_above"].between(0.3, 0.8).all()
 
 
+def test_a_single_repetition_makes_nothing_certain():
+    answer = find_answer(synthetic(repeats=1), STUDY)
+    assert not answer.rivals["is_clear"].any()
+    assert answer.certainty.startswith("How certain this is, is not known")
+
+
 @pytest.mark.parametrize("position", [0, -1])
 def test_the_yaml_is_a_study_of_the_setting(answer, position):
     content = YAML(typ="safe").load(answer.studies[position])
     study, row = Study.model_validate(content), answer.table.iloc[position]
     assert study.levels == list(dict.fromkeys([row["level"], "5"]))
-    assert study.sizes == [row["n_train"]]
+    assert study.sizes == (["all"] if row["beyond"] else [row["n_train"]])
     assert study.twojmax == [row["twojmax"]]
     assert study.weights == [(row["w_energy"], row["w_force"])]
     assert set(content) <= {
