@@ -36,6 +36,7 @@ from paretofit.study import (
 
 log = logging.getLogger(__name__)
 
+PAGE_INTERVAL_S = 300.0  # between pages that are written before the end of a loop
 ERROR_COLUMNS = ("weighted", "members", "spread", "labels")
 CALIBRATION_COLUMNS = {
     "slope": "slope",
@@ -186,7 +187,7 @@ def learn(
             labeller = learning.Labeller(settings.labelling, settings.learning.level, folder, journal, context)
             loop = _build_loop(settings, labeller, stage, notify)
             with use_cluster(settings.cluster, jobs, run_path):
-                reason = loop.run(only_stage=stage, on_iteration=lambda _: _write_result(folder, "not yet"))
+                reason = loop.run(only_stage=stage, on_iteration=lambda _: _write_progress(folder))
         return _write_result(folder, reason)
 
 
@@ -303,6 +304,13 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
         row["ended"] = (iteration.read_record("stopped") or {}).get("reason", "")
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _write_progress(folder: learning.LearnFolder) -> None:
+    """Write the result after an iteration, unless its page is younger than `PAGE_INTERVAL_S`: figures take time."""
+    page = folder.path / learning.REPORT_FILE
+    if not page.exists() or time.time() - page.stat().st_mtime > PAGE_INTERVAL_S:
+        _write_result(folder, "not yet")
 
 
 def _write_result(folder: learning.LearnFolder, reason: str) -> LearnResult:

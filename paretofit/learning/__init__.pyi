@@ -16,6 +16,7 @@ from .loop_folder import RESTART_ADVICE as RESTART_ADVICE
 from .loop_folder import LearnFolder as LearnFolder
 from .loop_folder import load_frames as load_frames
 from .loop_folder import write_frames as write_frames
+from .loop_report import REPORT_FILE as REPORT_FILE
 from .loop_report import write_learn_report as write_learn_report
 from .loop_summary import build_facts as build_facts
 from .loop_summary import describe_progress as describe_progress

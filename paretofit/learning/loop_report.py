@@ -29,6 +29,7 @@ DISAGREEMENT_CAPTION = (
     "Disagreement against error of configurations that the committee was not trained on: validation and test sets, and "
     "the training set by cross-validation. Line: last calibration."
 )
+REPORT_FILE = "report.html"
 SET_TITLES = {"first_test": "first test set", "train": "training set", "test": "growing test set"}
 QUANTITY_NAMES = {"energy": "energy", "forces": "force", "stress": "stress"}
 
@@ -74,7 +75,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
         closing="Complete tables: iterations.csv, and errors.csv, calibration.csv, batch_errors.csv and frames.csv of "
         "each iteration. Labels: dataset.h5.",
     )
-    path = folder.path / "report.html"
+    path = folder.path / REPORT_FILE
     write_text(path, page)
     return path
 
