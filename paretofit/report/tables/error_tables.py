@@ -69,7 +69,8 @@ def build_error_tables(
     force_sentences = [
         _compare_with_reference(errors, "force", ratio, levels) for ratio, errors in errors_by_ratio.items()
     ]
-    for kind, columns, sentences in (("energy", _ENERGY, energy_sentences), ("force", _FORCE, force_sentences)):
+    for kind, headings, sentences in (("energy", _ENERGY, energy_sentences), ("force", _FORCE, force_sentences)):
+        columns = {name: heading for name, heading in headings.items() if rows[name].notna().any()}
         yield ReportTable(
             f"{kind.capitalize()} errors by weighting", join_sentences(setting, *sentences),
             f"{kind}_errors_by_weighting", _join_weightings(errors_by_ratio, levels, columns, UNITS[kind]),
