@@ -1,6 +1,7 @@
 """The active-learning loop: its parts against hand computation, its stages, resumption and failures."""
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -389,14 +390,18 @@ class TestCorruptFiles:
 
 
 class TestStages:
-    def test_report_is_written_once_per_iteration(self, trained_loop, tmp_path, monkeypatch):
-        written = []
+    @pytest.mark.parametrize(("age_s", "expected"), [(600, ["not yet"]), (0, [])])
+    def test_report_is_written_after_an_iteration_unless_it_is_recent(
+        self, trained_loop, tmp_path, monkeypatch, age_s, expected
+    ):
+        written, written_at = [], time.time() - age_s
+        os.utime(trained_loop / "report.html", (written_at, written_at))
         monkeypatch.setattr(
             "paretofit.learning.write_learn_report",
             lambda folder, _, reason: written.append(reason) or folder.path / "report.html",
         )
         learn(study(tmp_path), out=tmp_path / "run")
-        assert written == ["not yet", "the maximum number of iterations"]
+        assert written == [*expected, "the maximum number of iterations"]
 
     def test_single_stages_give_the_same_result_as_the_loop(self, finished_loop, tmp_path):
         path = study(tmp_path)

@@ -61,7 +61,7 @@ COMMANDS = {
     "label --write-inputs": ["label", "s.yaml", "--write-inputs", "inputs"],
     "init": ["init", "small.h5", "-o", "new.yaml"],
     "init --schema": ["init", "--schema", "new.json"],
-    "pareto": ["pareto", "t.csv", "t.csv", "--minimize", "cost,error", "-o", "front.csv"],
+    "pareto": ["pareto", "t.csv", "u.csv", "--minimize", "cost,error", "-o", "front.csv"],
 }
 
 
@@ -96,6 +96,7 @@ def work(tmp_path_factory):
         '1\nLattice="2 0 0 0 2 0 0 0 2" Properties=species:S:1:pos:R:3:forces:R:3 energy=-1\nBe 0 0 0 0 0 0\n'
     )
     pd.DataFrame({"cost": [1, 2], "error": [2, 1]}).to_csv(folder / "t.csv", index=False)
+    pd.DataFrame({"cost": [1, 2], "error": [3, 4]}).to_csv(folder / "u.csv", index=False)
     (folder / "s.yaml").write_text(STUDY)
     (folder / "fit.in").write_text(FITSNAP)
     (folder / "JSON" / "all").mkdir(parents=True)
