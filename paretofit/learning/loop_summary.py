@@ -77,7 +77,7 @@ def _measure_kind(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def read_last_errors(folder: LearnFolder) -> pd.DataFrame:
-    """Read ``errors.csv`` of the last committee; an iteration must have trained one."""
+    """Read ``errors.csv`` of the last committee; an iteration must have trained a committee."""
     last = max(k for k, _ in folder.read_records("train"))
     return pd.read_csv(folder.iteration(last).path / "errors.csv")
 

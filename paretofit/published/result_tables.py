@@ -20,7 +20,7 @@ A fit counts once. According to the paper, the training set has 10,000 configura
 leverage scores has 9,990 rows, and fits to subsets of 9,990 are fits to all: the errors on subset and training set are
 equal to 14 digits, and the errors of all 36 fits agree within 1.1e-9 (relative) with those of the table of weights; a
 fit to 7,500 differs by 2 % (w_E 5, level 6). Rows of different tables that agree within 1e-6 are therefore merged.
-The row with the larger number is kept: 10,000, as in the paper, for which the cost is 0.1 % higher.
+The row with the larger number remains: 10,000, as in the paper, for which the cost is 0.1 % higher.
 """
 
 from collections.abc import Mapping, Sequence

@@ -47,7 +47,7 @@ class Answer:
     rivals : DataFrame
         For each budget, the best option of each other level (with a single level, of each other 2Jmax), in order of
         their scores, with ``excess``, its score divided by that of the best, minus 1; ``share_above``, the share of
-        paired samples in which its score is the higher one, by `ErrorComparison`; and ``is_clear``, whether this share
+        paired samples in which its score is higher, by `ErrorComparison`; and ``is_clear``, whether this share
         is above 95 %. May be empty.
     curve : DataFrame
         The best option for every budget: rows with ``budget_from`` and ``budget_to``.

@@ -10,7 +10,7 @@ from paretofit import pareto
 from paretofit.report.wording import format_count
 
 MAX_SCORE_RATIO = 4.0  # budgets start where the score is at most this multiple of the lowest
-# Budgets in s, the roundest ones first; each group is used up before the next one.
+# Budgets in s, the roundest first; each group is used up before the next one.
 ROUND_BUDGETS = (
     (10.0, 60.0, 600.0, 3600.0, 36_000.0, 86_400.0, 864_000.0, 8_640_000.0),
     (1.0, 30.0, 120.0, 300.0, 1200.0, 1800.0, 7200.0, 18_000.0, 172_800.0, 432_000.0, 1_728_000.0, 4_320_000.0),

@@ -390,7 +390,7 @@ STUDY_B = "level,n,energy,cost,md_us_per_atom_step\n1,10,9.5,5,1.1\n1,10,9.25,5,
 
 @pytest.fixture
 def studies(tmp_path):
-    """Results of two studies with the same settings; the last fit is the same one, with another measured MD time."""
+    """Results of two studies with the same settings; the last fit is the same, with another measured MD time."""
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for path, text in zip(paths, (STUDY_A, STUDY_B), strict=True):
         path.write_text(text)

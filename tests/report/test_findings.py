@@ -9,10 +9,9 @@ from paretofit.report import PairedErrors
 from paretofit.report.findings import (
     assess_error_decrease,
     assess_force_weight,
-    assess_label_sensitivity,
     assess_levels_on_front,
     assess_leverage_sampling,
-    assess_model_size,
+    assess_models,
     assess_own_level,
     assess_savings,
 )
@@ -43,12 +42,11 @@ def test_the_cheapest_setting_is_on_every_front_with_costs(results):
 
 def test_larger_models_have_lower_errors_and_suffer_more_from_cheap_labels(results):
     """Label errors are the same for all models, so that the lowest errors grow most, by the ratio of medians."""
-    size = assess_model_size(results, LEVELS)
+    size, sensitivity = assess_models(results, LEVELS)
     assert size.status in {"yes", "mixed"}
     assert (size.numbers["from"] < size.numbers["to"]).all()
     falls = size.numbers[size.numbers["force"] == "falls"]
     assert (falls["force_after"] < falls["force_before"]).all()
-    sensitivity = assess_label_sensitivity(results, LEVELS)
     medians = results[results["n_train"] == results["n_train"].max()].groupby(["twojmax", "level", "w_energy"])
     energy = medians["ref_energy"].median().reset_index().pivot_table("ref_energy", ["twojmax", "w_energy"], "level")
     factors = np.exp(np.log(energy["1"] / energy[LEVELS[-1]]).groupby("twojmax").mean())
@@ -60,8 +58,9 @@ def test_larger_models_have_lower_errors_and_suffer_more_from_cheap_labels(resul
 
 def test_a_model_size_alone_has_no_steps(results):
     alone = results[results["twojmax"] == 4]
-    assert assess_model_size(alone, LEVELS) is None
-    assert assess_label_sensitivity(alone, LEVELS) is None
+    size, sensitivity = assess_models(alone, LEVELS)
+    assert size is None
+    assert sensitivity is None
 
 
 def test_weights_that_differ_by_less_than_one_percent_have_no_clear_difference(results):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -35,7 +35,7 @@ from paretofit.linear.reduction.streaming import (
     normalise_parts,
     sum_parts,
 )
-from paretofit.linear.reduction.weighing import RowFactors
+from paretofit.linear.reduction.weighing import RmsErrors, RowFactors
 from paretofit.linear.reduction.whitening import WhitenedBasis, Whitening
 from paretofit.linear.wls import get_row_weights
 
@@ -43,21 +43,16 @@ TEST_WEIGHT = 1e-6  # of test rows in the whitening, where they matter only for 
 StoreRows = Callable[[Any], Any]  # stores an array of whitened rows, and returns it or the path of its file
 
 
-class RmsTestErrors(NamedTuple):
-    """Root mean squared test residuals.
+@dataclass(frozen=True)
+class RmsTestErrors(RmsErrors):
+    """Root mean squared residuals of the test rows of a kind.
 
     Attributes
     ----------
-    own_level : (n_fits * n_levels,) float64
-        Against the labels of the level of each fit.
-    reference_level : (n_fits * n_levels,) float64
-        Against the labels of the last level.
     centred_reference : (n_fits * n_levels,) float64
         Against the labels of the last level, about the mean of the residuals.
     """
 
-    own_level: Array
-    reference_level: Array
     centred_reference: Array
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -31,7 +31,8 @@ RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by les
 FACTOR, RANK_REVEALING = "factor", "rank-revealing"
 
 
-class RmsErrors(NamedTuple):
+@dataclass(frozen=True)
+class RmsErrors:
     """Root mean squared residuals of the rows of a kind.
 
     Attributes
@@ -150,7 +151,7 @@ class RowFactors:
         Parameters
         ----------
         delta : (P, n_fits * n_levels) float64
-            `ModelFit.delta` of some fits side by side.
+            As for `WhitenedBasis.pair_with_reference`.
 
         Returns
         -------

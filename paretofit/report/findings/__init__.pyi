@@ -5,7 +5,6 @@ from .front_finding import assess_levels_on_front as assess_levels_on_front
 from .label_findings import assess_own_level as assess_own_level
 from .label_findings import assess_savings as assess_savings
 from .level_finding import assess_error_decrease as assess_error_decrease
-from .model_finding import assess_label_sensitivity as assess_label_sensitivity
-from .model_finding import assess_model_size as assess_model_size
+from .model_finding import assess_models as assess_models
 from .sampling_finding import assess_leverage_sampling as assess_leverage_sampling
 from .weight_finding import assess_force_weight as assess_force_weight

@@ -9,7 +9,7 @@ from paretofit.report.findings.finding import Finding
 from paretofit.report.findings.front_finding import assess_levels_on_front
 from paretofit.report.findings.label_findings import assess_own_level, assess_savings
 from paretofit.report.findings.level_finding import assess_error_decrease
-from paretofit.report.findings.model_finding import assess_label_sensitivity, assess_model_size
+from paretofit.report.findings.model_finding import assess_models
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.weight_finding import assess_force_weight
@@ -31,8 +31,7 @@ def collect_findings(
     findings = [
         assess_error_decrease(results, levels, split_errors),
         assess_force_weight(results, levels, split_errors),
-        assess_model_size(results, levels, split_errors),
-        assess_label_sensitivity(results, levels, split_errors),
+        *assess_models(results, levels, split_errors),
         assess_leverage_sampling(results, levels, split_errors),
         assess_levels_on_front(results, front, levels),
         assess_own_level(results, levels),

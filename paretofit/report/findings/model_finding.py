@@ -25,22 +25,31 @@ LABEL_PAPER = (
 LABEL_QUESTION = "Do small models suffer less from cheap labels?"
 
 
-def assess_model_size(
+def assess_models(
     results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
-) -> Finding | None:
-    """Compare the errors of adjacent 2Jmax at the largest subset, for every level and w_E/w_F.
+) -> tuple[Finding | None, Finding | None]:
+    """Compare the errors of models of different 2Jmax, and their sensitivity to cheap labels, at the largest subset.
 
     The parameters are those of `assess_error_decrease`.
 
     Returns
     -------
-    Finding or None
-        ``numbers`` has a row per (level, w_E/w_F, step). None with a single 2Jmax.
+    model_size : Finding or None
+        Whether errors fall from one 2Jmax to the next; ``numbers`` has a row per (level, w_E/w_F, step). None with a
+        single 2Jmax.
+    label_sensitivity : Finding or None
+        Yes if a cheaper level raises the errors of the largest 2Jmax clearly more than those of the smallest one in
+        some cases, and clearly less in none; mixed if both occur, otherwise no. ``numbers`` has a row per (kind of
+        error, level) with the factors for both 2Jmax: geometric means over w_E/w_F of the error divided by that of a
+        model that is trained on the reference. None with a single 2Jmax or level.
     """
     rows = select_largest_subset(compute_medians(results, levels))
     comparison = ErrorComparison(results, split_errors)
-    sizes = sorted(set(rows["twojmax"]))
-    steps = list_steps(rows, "twojmax", sizes, ["level", "weight_ratio"], comparison)
+    return _assess_size(rows, comparison), _assess_label_sensitivity(rows, levels, comparison)
+
+
+def _assess_size(rows: pd.DataFrame, comparison: ErrorComparison) -> Finding | None:
+    steps = list_steps(rows, "twojmax", sorted(set(rows["twojmax"])), ["level", "weight_ratio"], comparison)
     if steps.empty:
         return None
     text = (
@@ -64,22 +73,7 @@ def _describe_rises(steps: pd.DataFrame) -> str:
     return f"{capitalise_sentence('; '.join(parts))} " if parts else ""
 
 
-def assess_label_sensitivity(
-    results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
-) -> Finding | None:
-    """Compare how much a cheaper level raises the errors of the smallest and of the largest model.
-
-    The parameters are those of `assess_error_decrease`.
-
-    Returns
-    -------
-    Finding or None
-        Yes if a cheaper level raises the errors of the largest 2Jmax clearly more than those of the smallest one in
-        some cases, and clearly less in none; no if clearly less only. ``numbers`` has a row per (kind of error, level)
-        with the factors for both 2Jmax: geometric means over w_E/w_F of the error divided by that of a model that is
-        trained on the reference. None with a single 2Jmax or level.
-    """
-    rows = select_largest_subset(compute_medians(results, levels))
+def _assess_label_sensitivity(rows: pd.DataFrame, levels: Sequence[str], comparison: ErrorComparison) -> Finding | None:
     sizes = sorted(set(rows["twojmax"]))
     ends = [sizes[0], sizes[-1]]
     settings = {
@@ -87,7 +81,7 @@ def assess_label_sensitivity(
         for row in rows[rows["twojmax"].isin(ends)].to_dict("records")
     }
     ratios = sorted(set(rows["weight_ratio"]))
-    comparison, table = ErrorComparison(results, split_errors), []
+    table = []
     for column, kind in ERROR_KINDS.items():
         for level in levels[:-1]:
             keys = [[(size, name, ratio) for size in ends for name in (level, levels[-1])] for ratio in ratios]
