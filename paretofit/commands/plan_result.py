@@ -146,9 +146,7 @@ class Plan:
             f"{format_number(size['ref_force'])} meV/Å"
             for _, size in self.measurements.iterrows()
         )
-        means = (
-            "means over train/test splits, including that of the measured errors, " * self.has_further_splits
-        )
+        means = "means over train/test splits, including that of the measured errors, " * self.has_further_splits
         origin = f"{means}interpolated linearly in log(error) against log(n) between sizes"
         if row["beyond"]:
             origin = f"{means}EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the smaller sizes"
