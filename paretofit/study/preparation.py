@@ -9,13 +9,14 @@ from paretofit.core import Array, InputError, suggest_match
 from paretofit.dataset import Dataset, Split, split_configurations
 from paretofit.linear.reduction import get_device
 from paretofit.structures import group_configurations
+from paretofit.study.mixture_settings import expand_mixtures
 from paretofit.study.reference_energies import (
     ReferenceEnergies,
     find_study_isolated_atoms,
     resolve_reference_energies,
 )
 from paretofit.study.schema import SplitSettings, Study
-from paretofit.sweep import SweepGrid
+from paretofit.sweep import SweepGrid, check_mixtures
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def prepare_study(study: Study) -> PreparedStudy:
     split = split_configurations(groups, study.split.train_fraction, study.split.seed, elements)
     grid = _build_grid(study, levels, len(split.train))
     grid.check(len(split.train))
+    check_mixtures(grid, len(split.train))
     unconverged_ids = dataset.ids[is_unconverged].tolist()
     references = resolve_reference_energies(
         study, levels, dataset, isolated_atoms, labelled_dataset.select(split.train)
@@ -146,6 +148,7 @@ def _build_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
         md_cost=study.cost.md_us_per_atom_step,
         ridge=study.ridge,
         leave_one_out=study.leave_one_out,
+        mixtures=expand_mixtures(study.mixtures, n_train),
     )
 
 

@@ -28,6 +28,7 @@ from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.learning import LearnSettings
 from paretofit.structures import AugmentSettings
+from paretofit.study.mixture_settings import MixtureSettings
 from paretofit.study.network_settings import NetworkSettings
 from paretofit.sweep import SAMPLING_METHODS
 
@@ -168,6 +169,11 @@ class Study(StrictSettings):
         [0.0],
         min_length=1,
         description="Ridge penalties λ in scaled columns: 0 for none, 'auto' to minimise the leave-one-out error.",
+    )
+    mixtures: list[MixtureSettings] = Field(
+        [],
+        description="Training sets with many labels of a cheap level and a few of an accurate one: "
+        "[{base: 4, top: 5, top_sizes: [25, 50]}].",
     )
     leave_one_out: bool = Field(False, description="Also compute leave-one-out errors, for whole groups.")
     leverage: LeverageSettings = Field(LeverageSettings(), description="Settings of the leverage scores.")

@@ -1,7 +1,10 @@
 from .cells import list_draws as list_draws
 from .fast_engine import FastEngine as FastEngine
+from .grid import MIXTURE_COLUMNS as MIXTURE_COLUMNS
 from .grid import SAMPLING_METHODS as SAMPLING_METHODS
+from .grid import Mixture as Mixture
 from .grid import SweepGrid as SweepGrid
+from .mixtures import check_mixtures as check_mixtures
 from .noise import compute_configuration_residuals as compute_configuration_residuals
 from .noise import correlate_label_noise as correlate_label_noise
 from .plain_engine import EV_TO_MEV as EV_TO_MEV

@@ -317,14 +317,7 @@ class SubsetFits:
         """
         zero_delta = np.zeros_like(self.reduction.baseline)
         delta = np.hstack([zero_delta if fit is None else fit.delta for fit in fits])
-        train_rms, has_cancelled = factors.compute_rms(delta)
-        test_rms = self.reduction.compute_test_rms(delta)
-        errors = prefix_errors("train", {kind: rms.own_level for kind, rms in train_rms.items()})
-        errors |= prefix_errors("train_ref", {kind: rms.reference_level for kind, rms in train_rms.items()})
-        errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test_rms.items()})
-        errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test_rms.items()})
-        if RowKind.ENERGY in test_rms:
-            errors["ref_energy_shifted"] = test_rms[RowKind.ENERGY].centred_reference
+        errors, has_cancelled = compute_fit_errors(self.reduction, factors, delta)
         n_levels = self.reduction.n_levels
         windows = [slice(k * n_levels, (k + 1) * n_levels) for k in range(len(fits))]
         return [
@@ -359,6 +352,36 @@ class SubsetFits:
         R = self.reduction.whitening.unwhitening[:, : len(choice.coefficients)]
         delta = R @ choice.coefficients - self.reduction.baseline
         return ModelFit(delta, choice.rank, choice.condition, choice.solver), choice.penalty, choice.loo_residuals
+
+
+def compute_fit_errors(
+    reduction: Reduction, factors: RowFactors, delta: Array, level: int | None = None
+) -> tuple[dict[str, Array], Array]:
+    """Compute the errors of fits on their training rows and on the test set, by the names of columns of the results.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    factors : RowFactors
+        Factors of the training rows.
+    delta, level
+        As for `WhitenedBasis.pair_with_reference`.
+
+    Returns
+    -------
+    errors : mapping of str to (n_fits * n_levels,) float64
+    has_cancelled : (n_fits * n_levels,) bool
+        Where Gram matrices have too few digits for the errors on training rows.
+    """
+    train_rms, has_cancelled = factors.compute_rms(delta, level)
+    test_rms = reduction.compute_test_rms(delta, level)
+    errors = prefix_errors("train", {kind: rms.own_level for kind, rms in train_rms.items()})
+    errors |= prefix_errors("train_ref", {kind: rms.reference_level for kind, rms in train_rms.items()})
+    errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test_rms.items()})
+    errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test_rms.items()})
+    if RowKind.ENERGY in test_rms:
+        errors["ref_energy_shifted"] = test_rms[RowKind.ENERGY].centred_reference
+    return errors, has_cancelled
 
 
 def _make_mapper(threads: int, device: Device, folder: Path | None) -> PartMapper:

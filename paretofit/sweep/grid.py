@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from paretofit.core import InputError, check_choice
+from paretofit.core import Array, InputError, check_choice
 from paretofit.linear import LeverageScores, sample_configurations
 
+MIXTURE_COLUMNS = ["n_base", "base_energy_weight"]  # missing for fits of a single level
 LOO_COLUMNS = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 Ridge = float | Literal["auto"]
 
@@ -30,6 +31,33 @@ class Subset(NamedTuple):
     repeat: int
     n_train: int
     positions: tuple[int, ...]
+
+
+class Mixture(NamedTuple):
+    """A training set with labels of several levels.
+
+    Attributes
+    ----------
+    name : str
+        Name in the column ``level`` of the results.
+    levels : tuple of str
+        In order of cost; the fits predict the labels of the last one, the top level.
+    lower_sizes : tuple of int
+        Number of configurations at each of the other levels.
+    top_sizes : tuple of int
+        Numbers of configurations at the top level.
+    sampling : str
+        Method that draws these, a key of `SAMPLING_METHODS`.
+    energy_weight : float
+        Factor of the energy weight at the other levels.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    lower_sizes: tuple[int, ...]
+    top_sizes: tuple[int, ...]
+    sampling: str
+    energy_weight: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +85,8 @@ class SweepGrid:
         Penalties of scaled coefficients; 0 for none, "auto" for the one with the smallest leave-one-out loss.
     leave_one_out : bool
         Whether leave-one-out errors of the training subset are computed, too.
+    mixtures : sequence of Mixture
+        Training sets with labels of several levels, which are fitted for all 2Jmax and weights, too.
     """
 
     levels: Sequence[str]
@@ -69,6 +99,16 @@ class SweepGrid:
     md_cost: Mapping[int, float] = field(default_factory=dict)
     ridge: Sequence[Ridge] = (0.0,)
     leave_one_out: bool = False
+    mixtures: Sequence[Mixture] = ()
+
+    @property
+    def level_names(self) -> list[str]:
+        """Levels and mixtures in order of cost, the reference last: each mixture is before its top level."""
+        names = []
+        for level in self.levels:
+            names += [mixture.name for mixture in self.mixtures if mixture.levels[-1] == level]
+            names.append(level)
+        return names
 
     def check(self, n_train: int) -> None:
         """Raise InputError if a value is invalid, or the grid needs more than `n_train` training configurations."""
@@ -98,13 +138,18 @@ class SweepGrid:
     def count_fits(self) -> int:
         """Count the rows of the results table."""
         draws = sum(self.count_repetitions(sampling) for sampling in self.sampling_methods)
-        models = len(self.levels) * len(self.twojmax) * len(self.weights) * len(self.ridge)
-        return models * len(self.sizes) * draws
+        models = len(self.twojmax) * len(self.weights) * len(self.ridge)
+        return models * (len(self.levels) * len(self.sizes) * draws + self.count_mixture_draws())
+
+    def count_mixture_draws(self) -> int:
+        """Count the training sets of all mixtures."""
+        return sum(len(mixture.top_sizes) * self.count_repetitions(mixture.sampling) for mixture in self.mixtures)
 
     def list_extra_columns(self) -> list[str]:
         """List the columns of the results table in addition to the standard ones."""
         ridge = ["ridge", "ridge_lambda"] if list(self.ridge) != [0.0] else []
-        return ridge + (LOO_COLUMNS if self.leave_one_out else [])
+        mixtures = MIXTURE_COLUMNS if self.mixtures else []
+        return ridge + (LOO_COLUMNS if self.leave_one_out else []) + mixtures
 
     def count_repetitions(self, sampling: str) -> int:
         """Count the repetitions of a sampling method; 1 for a deterministic method."""
@@ -117,11 +162,14 @@ class SweepGrid:
         adding a method or a size does not change other subsets.
         """
         for sampling in self.sampling_methods:
-            score, is_deterministic = SAMPLING_METHODS[sampling]
-            values = np.ones(n_train) if score is None else getattr(scores, score)
             for repeat in range(self.count_repetitions(sampling)):
-                seed = np.random.SeedSequence(self.seed, spawn_key=(zlib.crc32(sampling.encode()), repeat))
-                rng = None if is_deterministic else np.random.default_rng(seed)
-                order = sample_configurations(values, max(self.sizes), rng=rng)
+                order = self.draw_order(sampling, repeat, scores, n_train, max(self.sizes))
                 for size in self.sizes:
                     yield Subset(sampling, repeat, size, tuple(sorted(order[:size].tolist())))
+
+    def draw_order(self, sampling: str, repeat: int, scores: LeverageScores | None, n_train: int, n: int) -> Array:
+        """Draw `n` of the training configurations by a sampling method; return their positions in order of drawing."""
+        score, is_deterministic = SAMPLING_METHODS[sampling]
+        values = np.ones(n_train) if score is None else getattr(scores, score)
+        seed = np.random.SeedSequence(self.seed, spawn_key=(zlib.crc32(sampling.encode()), repeat))
+        return sample_configurations(values, n, rng=None if is_deterministic else np.random.default_rng(seed))

@@ -1,13 +1,13 @@
 """The results table, and the files that make a sweep resumable: the journal, and those of finished subsets."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import pandas as pd
 
@@ -22,7 +22,7 @@ from paretofit.core import (
     restore_formulas,
     write_csv,
 )
-from paretofit.sweep.cells import PendingFits
+from paretofit.sweep.cells import PendingModel
 
 ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
 TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]  # of the training subset, against the reference level
@@ -38,6 +38,21 @@ FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
+
+
+class Pending(Protocol):
+    """Pending fits to one training set: `PendingFits`, or those of a mixture."""
+
+    @property
+    def subset_key(self) -> str:
+        """Key of the training set."""
+
+    @property
+    def models(self) -> list[PendingModel]:
+        """Models to fit."""
+
+
+P = TypeVar("P", bound=Pending)
 
 
 def get_fit_key(row: Mapping[str, Any]) -> Key:
@@ -127,7 +142,7 @@ class PartialResults:
     folder: Path | None
     inputs: FitInputs
 
-    def load_or_fit(self, pending_fits: PendingFits, fit: Callable[[PendingFits], Iterable[Row]]) -> list[Row]:
+    def load_or_fit(self, pending_fits: P, fit: Callable[[P], Iterable[Row]]) -> list[Row]:
         """Read the fits of one subset from the file of an interrupted task, or compute them and write the file."""
         if not pending_fits.models:
             return []
@@ -147,7 +162,7 @@ class PartialResults:
         rows = list(self.inputs.select_valid(entries[:-1]).values())
         return rows if entries and entries[-1] == {"rows": len(rows)} else None
 
-    def remove(self, task: list[PendingFits]) -> None:
+    def remove(self, task: Sequence[Pending]) -> None:
         """Remove the files of a task after its fits have been added to the journal."""
         for pending in task:
             if (path := self._get_path(pending)) is not None:
@@ -163,7 +178,7 @@ class PartialResults:
                     journal.append(rows)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _get_path(self, pending_fits: PendingFits) -> Path | None:
+    def _get_path(self, pending_fits: Pending) -> Path | None:
         if self.folder is None:
             return None
         inputs = [pending_fits.models, dict(self.inputs.label_digests), self.inputs.groups_digest]

@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import pandas as pd
 
-from paretofit.core import check_choice, get_available_memory, hash_array, require_memory
+from paretofit.core import InputError, check_choice, get_available_memory, hash_array, require_memory
 from paretofit.execution import RunContext, get_active_client, share_function
 from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits
 from paretofit.sweep.fast_engine import FastEngine
 from paretofit.sweep.grid import SweepGrid
+from paretofit.sweep.mixture_fits import count_mixture_flops, run_mixtures
+from paretofit.sweep.mixtures import (
+    MixtureDraw,
+    PendingMixture,
+    check_mixtures,
+    iterate_mixture_cells,
+    list_mixture_draws,
+    list_pending_mixtures,
+)
 from paretofit.sweep.plain_engine import PlainEngine
 from paretofit.sweep.results import FitInputs, FitJournal, PartialResults, Row, build_results_table
 from paretofit.sweep.sweep_input import SweepInput
 
 Engine: TypeAlias = FastEngine | PlainEngine
 EngineName = Literal["fast", "plain"]
+Task: TypeAlias = list[PendingFits] | list[PendingMixture]
 
 
 def make_engine(
@@ -56,8 +66,11 @@ def make_engine(
     """
     check_choice("'engine'", name, ("fast", "plain"))
     data.check(grid)
+    check_mixtures(grid, len(data.train), data)
     hardware = get_device(device)
     if name == "plain":
+        if grid.mixtures:
+            raise InputError("'mixtures' require 'engine: fast'")
         return PlainEngine.from_sweep(data, grid)
     return FastEngine(data, grid, threads=jobs, device=hardware, folder=folder)
 
@@ -106,20 +119,29 @@ def run_sweep(
     if isinstance(engine, str):
         engine = make_engine(data, grid, engine, jobs=jobs, device=device, folder=folder)
     draws = list_draws(data, grid, engine.scores)
-    fits = _fit_pending(data, grid, engine, draws, RunContext(jobs, progress, folder))
-    return _build_table(fits, data, grid, draws)
+    mixture_draws = list_mixture_draws(data, grid, engine.scores)
+    fits = _fit_pending(data, grid, engine, (draws, mixture_draws), RunContext(jobs, progress, folder))
+    return _build_table(fits, data, grid, draws, mixture_draws)
 
 
 def _fit_pending(
-    data: SweepInput, grid: SweepGrid, engine: Engine, draws: list[Draw], context: RunContext
+    data: SweepInput,
+    grid: SweepGrid,
+    engine: Engine,
+    draws: tuple[list[Draw], list[MixtureDraw]],
+    context: RunContext,
 ) -> Mapping[Any, Row]:
     """Compute the fits that are not in the journal, and return all fits of the journal by their keys."""
     path = None if context.folder is None else build_journal_path(context.folder, data.hash_inputs(grid, engine.name))
-    inputs = FitInputs(data.hash_labels(list(grid.levels)), hash_array(data.get_loo_groups()))
+    digests = data.hash_labels(list(grid.levels))
+    digests |= {mixture.name: " ".join(digests[level] for level in mixture.levels) for mixture in grid.mixtures}
+    inputs = FitInputs(digests, hash_array(data.get_loo_groups()))
     partial_results = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
     with FitJournal(path, inputs) as journal:
         partial_results.merge_into(journal)
-        _run_tasks(engine, list_pending_fits(grid, draws, journal.fits), journal, partial_results, context)
+        tasks: list[Task] = [*list_pending_mixtures(grid, draws[1], journal.fits)]
+        tasks += engine.build_tasks(list_pending_fits(grid, draws[0], journal.fits))
+        _run_tasks(engine, tasks, journal, partial_results, context)
         partial_results.merge_into(journal)
         return journal.fits
 
@@ -131,20 +153,19 @@ def build_journal_path(folder: Path | str, digest: str) -> Path:
 
 def _run_tasks(
     engine: Engine,
-    pending_fits: list[PendingFits],
+    tasks: list[Task],
     journal: FitJournal,
     partial_results: PartialResults,
     context: RunContext,
 ) -> None:
     """Compute pending fits in parallel, task by task, and append the fits of each task to the journal."""
-    tasks = engine.build_tasks(pending_fits)
     if not tasks:
         return
     if isinstance(engine, FastEngine) and engine.device != CPU:
         context = replace(context, jobs=1)  # a GPU serves one process
     if get_active_client() is None:  # otherwise the tasks run on other machines
-        _check_memory(max(engine.estimate_task_bytes(task) for task in tasks), min(context.jobs, len(tasks)))
-    folder, task_flops = partial_results.folder, [engine.count_flops(task) for task in tasks]
+        _check_memory(max(engine.estimate_task_bytes(cast("Any", task)) for task in tasks), min(context.jobs, len(tasks)))
+    folder, task_flops = partial_results.folder, [_count_flops(engine, task) for task in tasks]
     if folder is not None:
         folder.mkdir(exist_ok=True)
     run_task = partial(_run_task, engine, partial_results)
@@ -160,11 +181,19 @@ def _run_tasks(
 
 
 def _run_task(
-    engine: Engine, partial_results: PartialResults, numbered_task: tuple[int, list[PendingFits]]
+    engine: Engine, partial_results: PartialResults, numbered_task: tuple[int, Any]
 ) -> tuple[int, list[Row]]:
     """Run one task in a worker."""
     number, task = numbered_task
+    if isinstance(engine, FastEngine) and isinstance(task[0], PendingMixture):
+        return number, run_mixtures(engine, task, partial_results)
     return number, engine.run(task, partial_results)
+
+
+def _count_flops(engine: Engine, task: Any) -> float:
+    if isinstance(engine, FastEngine) and isinstance(task[0], PendingMixture):
+        return count_mixture_flops(engine, task)
+    return engine.count_flops(task)
 
 
 def _check_memory(task_bytes: float, jobs: int) -> None:
@@ -175,8 +204,10 @@ def _check_memory(task_bytes: float, jobs: int) -> None:
     require_memory(task_bytes * jobs, f"fits in {jobs} process{'es' * (jobs > 1)}", remedy)
 
 
-def _build_table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:
-    """Build the results table, with a row for each cell of the factorial in the order of the grid."""
+def _build_table(
+    fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw], mixture_draws: list[MixtureDraw]
+) -> pd.DataFrame:
+    """Build the results table: a row for each cell of the factorial in the order of the grid, then the mixtures."""
     seconds = dict(zip(grid.levels, data.stack_label_seconds(list(grid.levels)).T, strict=True))
     cells = product(grid.twojmax, grid.levels, draws, grid.weights, grid.ridge)
     rows = (
@@ -190,4 +221,5 @@ def _build_table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, dra
         }
         for twojmax, level, draw, weights, ridge in cells
     )
-    return build_results_table(rows, grid.list_extra_columns())
+    mixtures = ({**fits[key], **cells} for key, cells in iterate_mixture_cells(grid, data, mixture_draws))
+    return build_results_table(chain(rows, mixtures), grid.list_extra_columns())

@@ -4,6 +4,8 @@ from .linalg import get_array_device as get_array_device
 from .linalg import get_device as get_device
 from .linalg import solve_rows as solve_rows
 from .linalg import to_numpy as to_numpy
+from .mixing import LevelRows as LevelRows
+from .mixing import MixedFactors as MixedFactors
 from .native import add_gram as add_gram
 from .reducer import RawFactors as RawFactors
 from .row_factor import RowFactor as RowFactor

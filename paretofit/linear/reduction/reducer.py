@@ -213,15 +213,15 @@ class Reduction(WhitenedBasis):
         whiten_block = partial(_whiten_block, self.to(device), device, store)
         return replace(self, stored_rows=map_blocks(parts, whiten_block, mapper))
 
-    def compute_test_rms(self, delta: Array) -> dict[RowKind, RmsTestErrors]:
+    def compute_test_rms(self, delta: Array, level: int | None = None) -> dict[RowKind, RmsTestErrors]:
         """Compute the root mean squared residuals of fits for the test rows of each kind.
 
         Parameters
         ----------
-        delta : (P, n_fits * n_levels) float64
-            `ModelFit.delta` of some fits side by side.
+        delta, level
+            As for `WhitenedBasis.pair_with_reference`.
         """
-        deltas, levels = self.pair_with_reference(delta)
+        deltas, levels = self.pair_with_reference(delta, level)
         B = np.vstack([np.zeros((1, len(levels))), deltas])  # 0 for the column of ones
         targets, n, rms = len(B) + levels, delta.shape[1], {}
         for kind, factor in self.test_factors.items():

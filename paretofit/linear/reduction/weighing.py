@@ -145,12 +145,12 @@ class RowFactors:
         factor, P = self.weigh(self.whitened_basis.weights), len(self.whitened_basis.baseline)
         return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
 
-    def compute_rms(self, delta: Array) -> tuple[dict[RowKind, RmsErrors], Array]:
+    def compute_rms(self, delta: Array, level: int | None = None) -> tuple[dict[RowKind, RmsErrors], Array]:
         """Compute the root mean squared residuals of fits for the rows of each kind.
 
         Parameters
         ----------
-        delta : (P, n_fits * n_levels) float64
+        delta, level
             As for `WhitenedBasis.pair_with_reference`.
 
         Returns
@@ -159,7 +159,7 @@ class RowFactors:
         has_cancelled : (n_fits * n_levels,) bool
             Where so many digits of a Gram matrix cancelled that triangles are needed.
         """
-        deltas, levels = self.whitened_basis.pair_with_reference(delta)
+        deltas, levels = self.whitened_basis.pair_with_reference(delta, level)
         rms, has_cancelled = {}, np.zeros(delta.shape[1], dtype=bool)
         for kind, factor in self.by_kind.items():
             if factor.n:

@@ -156,13 +156,15 @@ class WhitenedBasis:
         """Number of convergence levels."""
         return int(self.baseline.shape[1])
 
-    def pair_with_reference(self, delta: Array) -> tuple[Array, Array]:
+    def pair_with_reference(self, delta: Array, level: int | None = None) -> tuple[Array, Array]:
         """Stack the coefficients of fits twice: for residuals against their levels, and against the last level.
 
         Parameters
         ----------
         delta : (P, n_fits * n_levels) float64
             `ModelFit.delta` of some fits side by side.
+        level : int, optional
+            Position of the level of all fits, which then have one column each.
 
         Returns
         -------
@@ -172,9 +174,9 @@ class WhitenedBasis:
             Position of the level with whose labels each column is compared.
         """
         n = delta.shape[1]
-        level = np.arange(n) % self.n_levels
-        reference_delta = delta + (self.baseline - self.baseline[:, -1:])[:, level]
-        return np.hstack([delta, reference_delta]), np.concatenate([level, np.full(n, self.n_levels - 1)])
+        levels = np.arange(n) % self.n_levels if level is None else np.full(n, level)
+        reference_delta = delta + (self.baseline - self.baseline[:, -1:])[:, levels]
+        return np.hstack([delta, reference_delta]), np.concatenate([levels, np.full(n, self.n_levels - 1)])
 
     def to(self, device: Device) -> Self:
         """Return a copy that whitens rows on a device."""
