@@ -10,7 +10,7 @@ import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
 from paretofit.pareto import MD_COST_COLUMN, Limits, describe_setting
-from paretofit.report import format_duration, format_number, format_ratio
+from paretofit.report import format_duration, format_number, format_ratio, format_setting_keys
 from paretofit.study import SETTING_COLUMNS, format_setting_cells
 
 CHEAPEST = "the cheapest setting within the limits"
@@ -91,15 +91,7 @@ class Plan:
     @property
     def study_text(self) -> str:
         """Keys of a study for exactly the recommended setting."""
-        row = self.choice
-        lines = [
-            f"levels: [{', '.join(dict.fromkeys([str(row['level']), self.reference]))}]    # the last is the reference",
-            f"twojmax: [{int(row['twojmax'])}]",
-            f"weights: [[{row['w_energy']:g}, {row['w_force']:g}]]",
-            f"sizes: [{int(row['n_train'])}]",
-            f"sampling_methods: [{'random' if row['sampling'] == 'all' else row['sampling']}]",
-        ]
-        return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
+        return format_setting_keys(self.choice, self.reference)
 
     def _repr_html_(self) -> str:
         """Format the recommended settings, the best settings by level and by 2Jmax, and the notes as HTML."""

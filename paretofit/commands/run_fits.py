@@ -12,6 +12,7 @@ from paretofit.commands.fitted_potential import DesignFit
 from paretofit.core import InputError, restore_formulas
 from paretofit.descriptors import DesignMatrix
 from paretofit.linear import Fit, LeverageScores
+from paretofit.pareto import TEXT_COLUMNS
 from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
 from paretofit.sweep import EV_TO_MEV
 
@@ -87,7 +88,7 @@ def read_run_table(folder: Path, name: str = RESULTS_FILE) -> pd.DataFrame:
         If the folder is not a run folder, the run is not finished, or its files have changed.
     """
     check_finished(folder)
-    return restore_formulas(pd.read_csv(folder / name, dtype={"level": str, "ridge": str}))
+    return restore_formulas(pd.read_csv(folder / name, dtype=TEXT_COLUMNS))
 
 
 def _check_same_errors(fit: Fit, row: pd.Series) -> None:

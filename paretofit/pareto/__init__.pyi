@@ -22,13 +22,17 @@ from .front_shape import select_best_by_budget as select_best_by_budget
 from .planner import ASSUMED_COLUMN as ASSUMED_COLUMN
 from .planner import DEFAULT_EXTRAPOLATION_FACTOR as DEFAULT_EXTRAPOLATION_FACTOR
 from .planner import MD_COST_COLUMN as MD_COST_COLUMN
+from .planner import MIXTURE_COLUMNS as MIXTURE_COLUMNS
 from .planner import SPLITS_COLUMN as SPLITS_COLUMN
+from .planner import TEXT_COLUMNS as TEXT_COLUMNS
 from .planner import Limits as Limits
 from .planner import choose_option as choose_option
 from .planner import choose_option_by as choose_option_by
 from .planner import compute_score as compute_score
 from .planner import describe_setting as describe_setting
+from .planner import describe_size as describe_size
 from .planner import find_adjacent_measurements as find_adjacent_measurements
+from .planner import find_mixtures as find_mixtures
 from .planner import find_reference_level as find_reference_level
 from .planner import has_folds as has_folds
 from .planner import list_setting_columns as list_setting_columns

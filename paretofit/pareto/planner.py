@@ -22,6 +22,9 @@ SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
 SPLITS_COLUMN = "further_splits"  # of results: number of further train/test splits of the intervals
 MD_COST_COLUMN = "md_us_per_atom_step"
+# Of results with mixtures of levels: what identifies a mixture besides its level and size; missing for single levels.
+TEXT_COLUMNS = dict.fromkeys(("level", "ridge", "base_level", "middle_level", "top_level"), str)  # in files
+MIXTURE_COLUMNS = ("base_level", "n_base", "middle_level", "n_middle", "top_level", "base_energy_weight")
 ASSUMED_COLUMN = "cost_is_assumed"  # of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
 # for levels 1 to 3, this share is 0.6 to 0.95 for energies at w_E/w_F = 150 and 0.3 to 0.9 at 12, and for forces 0.7 to
@@ -200,8 +203,18 @@ def describe_setting(row: pd.Series) -> str:
     """Describe a setting: ``"level 3, 96 configurations, 2Jmax = 6, w_E/w_F = 12.25, random sampling"``."""
     ridge = f", ridge {row['ridge']}" if "ridge" in row.index else ""
     return (
-        f"level {row['level']}, {int(row['n_train'])} configurations, 2Jmax = {int(row['twojmax'])}, "
+        f"level {row['level']}, {describe_size(row)}, 2Jmax = {int(row['twojmax'])}, "
         f"w_E/w_F = {row['w_energy'] / row['w_force']:.6g}, {row['sampling']} sampling{ridge}"
+    )
+
+
+def describe_size(row: pd.Series) -> str:
+    """Describe the training set of a setting: ``"96 configurations"``, of a mixture for each of its levels."""
+    if pd.isna(row.get("n_base", np.nan)):
+        return f"{int(row['n_train'])} configurations"
+    columns = (("n_base", "base_level"), ("n_middle", "middle_level"), ("n_train", "top_level"))
+    return " and ".join(
+        f"{int(row[size])} configurations at level {row[level]}" for size, level in columns if pd.notna(row[size])
     )
 
 
@@ -232,6 +245,11 @@ def list_setting_columns(table: pd.DataFrame) -> list[str]:
     return [column for column in SETTING_COLUMNS if column in table.columns]
 
 
+def find_mixtures(table: pd.DataFrame) -> pd.Series:
+    """Return a mask of the rows that are mixtures of levels."""
+    return table["n_base"].notna() if "n_base" in table else pd.Series(data=False, index=table.index)
+
+
 def has_folds(table: pd.DataFrame) -> bool:
     """Return whether the repetitions of a table are folds of one cross-validation, as in a pilot."""
     return "fold" in table.columns
@@ -239,6 +257,7 @@ def has_folds(table: pd.DataFrame) -> bool:
 
 def find_reference_level(table: pd.DataFrame) -> str:
     """Find the level whose test errors equal its reference errors; unless it is unique, the most expensive level."""
+    table = table[~find_mixtures(table)]
     if {"test_energy", "test_force"} <= set(table.columns):
         is_same = (table["test_energy"] == table["ref_energy"]) & (table["test_force"] == table["ref_force"])
         candidates = [level for level, flags in is_same.groupby(table["level"]) if flags.all()]
@@ -255,7 +274,8 @@ def _group_settings(
     columns = list_setting_columns(table)
     groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(columns, sort=False)))
     for values, rows in groups.items():
-        reference_rows = None if values[0] == reference_level else groups.get((reference_level, *values[1:]))
+        has_reference = values[0] != reference_level and not find_mixtures(rows).all()
+        reference_rows = groups.get((reference_level, *values[1:])) if has_reference else None
         yield dict(zip(columns, values, strict=True)), rows, reference_rows
 
 
@@ -321,9 +341,12 @@ def _tabulate_setting(
     measured_sizes = np.sort(rows["n_train"].unique()).astype(float)
     # Leverage sampling selects large cells, which cost more; the mean cost depends on the size of the subset.
     unit_costs = (rows.groupby("n_train")["label_seconds"].median() / measured_sizes).to_numpy(dtype=float)
-    sizes = _list_sizes(measured_sizes, unit_costs, *size_limits)
+    is_mixture = bool(find_mixtures(rows).all())
+    # The cost of a mixture is not proportional to its size, that of the top level, so only measured sizes are options.
+    sizes = measured_sizes if is_mixture else _list_sizes(measured_sizes, unit_costs, *size_limits)
     cost = sizes * np.interp(sizes, measured_sizes, unit_costs)
     columns: dict[str, Any] = {**setting, "n_train": sizes.astype(int), "label_seconds": cost}
+    columns |= {name: rows[name].iloc[0] for name in MIXTURE_COLUMNS if name in rows}
     for kind in ("energy", "force"):
         curve = _build_curve(rows, kind, reference, curves, is_reference=setting["level"] == reference_level)
         estimates = curve.predict(sizes)

@@ -28,16 +28,20 @@ def find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str, comparison
     rivals = []
     for _, best in table.iterrows():
         others = options[(options[key] != best[key]) & (options["label_seconds"] <= best["budget"])]
-        for _, other in others.groupby(key):
+        # The mixtures of levels are variants of one choice, of which only the best is compared.
+        groups = others[key].astype(str).mask(pareto.find_mixtures(others), "mixture")
+        if pd.notna(best.get("n_base", np.nan)):
+            groups = groups[groups != "mixture"]
+        for _, other in others.loc[groups.index].groupby(groups):
             rival = choose_within_budget(other, best["budget"])
             excess = _compute_score(rival) / _compute_score(best) - 1
-            share = comparison.compute_share_above(list(ERROR_KINDS), _get_setting(rival), _get_setting(best))
+            share = comparison.compute_share_above(list(ERROR_KINDS), get_setting(rival), get_setting(best))
             is_clear = share > (1 + INTERVAL_COVERAGE) / 2
             rivals.append({**rival, "excess": excess, "share_above": share, "is_clear": is_clear})
     return pd.DataFrame(rivals).sort_values(["budget", "excess"], ignore_index=True) if rivals else pd.DataFrame()
 
 
-def _get_setting(option: pd.Series) -> dict[str, Any]:
+def get_setting(option: pd.Series) -> dict[str, Any]:
     """Return the setting of an option as `ErrorComparison` needs it."""
     ratio = compute_weight_ratio(option.to_frame().T).iloc[0]
     return {**option[["twojmax", "level", "sampling", "n_train"]], "weight_ratio": ratio}

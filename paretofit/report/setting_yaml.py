@@ -4,10 +4,11 @@ import io
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-SETTING_KEYS = ("levels", "twojmax", "weights", "sizes", "sampling_methods")  # set by every setting
+SETTING_KEYS = ("levels", "twojmax", "weights", "sizes", "sampling_methods", "mixtures")  # set by every setting
 OMITTED_KEYS = frozenset({*SETTING_KEYS, "labelling", "augmentation"})
 UNSAMPLED = "all"  # sampling method of the whole training set; any method selects it
 
@@ -18,21 +19,40 @@ def format_setting_keys(row: pd.Series, reference: str) -> str:
     Parameters
     ----------
     row : Series
-        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling`` and, optionally, ``ridge`` and
-        ``beyond``, whether ``n_train`` is more than the training set.
+        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling`` and, optionally, ``ridge``, the
+        columns of a mixture, and ``beyond``, whether ``n_train`` is more than the training set.
     reference : str
         Name of the reference level.
     """
-    levels = ", ".join(_quote_name(level) for level in dict.fromkeys([str(row["level"]), reference]))
-    sampling = "random" if row["sampling"] == UNSAMPLED else row["sampling"]
+    names = list_label_levels(row)
+    levels = ", ".join(_quote_name(level) for level in dict.fromkeys([*names, reference]))
     lines = [
-        f"levels: [{levels}]" + ("    # the last is the reference" if str(row["level"]) != reference else ""),
+        f"levels: [{levels}]" + ("    # the last is the reference" if names != [reference] else ""),
         f"twojmax: [{int(row['twojmax'])}]",
         f"weights: [[{row['w_energy']:g}, {row['w_force']:g}]]",
-        _format_size(row),
-        f"sampling_methods: [{sampling}]",
     ]
+    if len(names) > 1:
+        lines += ["sizes: [all]", _format_mixture(row)]
+    else:
+        sampling = "random" if row["sampling"] == UNSAMPLED else row["sampling"]
+        lines += [_format_size(row), f"sampling_methods: [{sampling}]"]
     return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
+
+
+def list_label_levels(row: pd.Series) -> list[str]:
+    """List the levels of a setting's labels in order of cost: several for a mixture."""
+    if pd.isna(row.get("n_base", np.nan)):
+        return [str(row["level"])]
+    return [str(row[name]) for name in ("base_level", "middle_level", "top_level") if pd.notna(row[name])]
+
+
+def _format_mixture(row: pd.Series) -> str:
+    """Format the mixture of a setting as an entry of a study."""
+    base, *middle, top = [_quote_name(name) for name in list_label_levels(row)]
+    parts = [f"base: {base}", f"base_sizes: [{int(row['n_base'])}]"]
+    parts += [f"middle: {middle[0]}", f"middle_sizes: [{int(row['n_middle'])}]"] if middle else []
+    parts += [f"top: {top}", f"top_sizes: [{int(row['n_train'])}]", f"top_sampling: {row['sampling']}"]
+    return f"mixtures: [{{{', '.join(parts)}, base_energy_weight: [{row['base_energy_weight']:g}]}}]"
 
 
 def _format_size(row: pd.Series) -> str:
@@ -44,7 +64,7 @@ def _format_size(row: pd.Series) -> str:
 
 def format_study(row: pd.Series, reference: str, study: Mapping[str, Any] | None) -> str:
     """Format the YAML of a study of one setting, with all keys of `study` that differ from the defaults."""
-    base = "" if study is None else format_base_study(study, {str(row["level"]), reference})
+    base = "" if study is None else format_base_study(study, {*list_label_levels(row), reference})
     if "ridge" in row.index and base:
         base = "".join(line for line in base.splitlines(keepends=True) if not line.startswith("ridge:"))
     return f"{base}{format_setting_keys(row, reference)}\n"

@@ -65,11 +65,11 @@ class MixtureSettings(StrictSettings):
         levels = tuple(name for name in (self.base, self.middle, self.top) if name is not None)
         lower = [[n_train if size == "all" else size for size in sizes]
                  for sizes in (self.base_sizes, self.middle_sizes) if sizes]  # fmt: skip
-        for *sizes, weight in product(*lower, self.base_energy_weight):
+        for sizes, weight in product(product(*lower), self.base_energy_weight):
             names = [
                 _format_level(level, size, n_train, weight) for level, size in zip(levels[:-1], sizes, strict=True)
             ]
-            yield Mixture("+".join([*names, self.top]), levels, tuple(sizes), tuple(self.top_sizes),
+            yield Mixture("+".join([*names, self.top]), levels, sizes, tuple(self.top_sizes),
                           self.top_sampling, weight)  # fmt: skip
 
 

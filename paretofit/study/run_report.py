@@ -10,6 +10,7 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
+from paretofit.pareto import TEXT_COLUMNS
 from paretofit.report import Answer, Finding, PairedErrors, find_answer_or_reason, page, write_report
 from paretofit.report.figures import (
     assess_networks,
@@ -21,7 +22,7 @@ from paretofit.report.figures import (
     plan_network_figures,
     plan_noise_figures,
 )
-from paretofit.report.tables import build_error_tables, build_model_table
+from paretofit.report.tables import build_error_tables, build_model_table, select_single_levels
 from paretofit.study import run_folder
 from paretofit.study.analysis import (
     MD_COLUMNS,
@@ -122,7 +123,7 @@ def write_run_report(
         results = substitute_loo_errors(results, warnings)
     view = build_run_view(folder, prepared, errors)
     has_view = view is not None and view.write(folder / VIEW_FILE)
-    n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
+    n_train, levels = len(prepared.split.train), prepared.grid.level_names
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
     front = add_front_confidence(find_study_front(results, n_train), folder)
     write_csv(front, folder / run_folder.FRONT_FILE)
@@ -155,7 +156,7 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
     """Read the results table; raise InputError if it is incomplete or corrupt."""
     n_fits = prepared.grid.count_fits()
     try:
-        results = restore_formulas(pd.read_csv(folder / run_folder.RESULTS_FILE, dtype={"level": str, "ridge": str}))
+        results = restore_formulas(pd.read_csv(folder / run_folder.RESULTS_FILE, dtype=TEXT_COLUMNS))
         is_complete = (
             len(results) == n_fits
             and set(SWEEP_COLUMNS) <= set(results)
@@ -182,6 +183,7 @@ def _collect_content(
     paths: pd.DataFrame | None,
 ) -> page.ExtraContent:
     """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
+    all_results, results = results, select_single_levels(results)
     levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
     noise, points = (read_table_or_empty(folder / name) for name in NOISE_FILES)
     md = read_table_or_empty(folder / MD_FILE, MD_COLUMNS)
@@ -198,7 +200,7 @@ def _collect_content(
         tables += build_error_tables(results, levels, weights)
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
-        tables += page.build_front_tables(results, front, levels)
+        tables += page.build_front_tables(all_results, front, prepared.grid.level_names)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
     networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
     if len(networks):

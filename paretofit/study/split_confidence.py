@@ -18,7 +18,7 @@ from paretofit.core import CORRUPT_FILE_ERRORS, InputError, atomic_hdf5, hash_js
 from paretofit.dataset import split_configurations
 from paretofit.descriptors import write_array
 from paretofit.execution import RunContext
-from paretofit.pareto import SPLITS_COLUMN, compute_front_probabilities, estimate_intervals, find_ties
+from paretofit.pareto import SPLITS_COLUMN, TEXT_COLUMNS, compute_front_probabilities, estimate_intervals, find_ties
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import CONFIDENCE_FILE, CONFIDENCE_FILES, SPLIT_ERRORS_FILE
 from paretofit.sweep import (
@@ -173,7 +173,7 @@ def add_front_confidence(front: pd.DataFrame, folder: Path) -> pd.DataFrame:
     if split_errors is None or not (folder / CONFIDENCE_FILE).exists():
         return front
     keys = _list_keys(front)
-    table = pd.read_csv(folder / CONFIDENCE_FILE, dtype={"level": str, "ridge": str})
+    table = pd.read_csv(folder / CONFIDENCE_FILE, dtype=TEXT_COLUMNS)
     interval_columns = [name for name in INTERVAL_COLUMNS if name.startswith(FRONT_ERRORS)]
     columns = [*interval_columns, "p_front"]
     table = table[[*keys, *columns]].assign(position=np.arange(len(table)))

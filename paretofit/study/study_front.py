@@ -5,6 +5,7 @@ import pandas as pd
 from paretofit.core import InputError
 from paretofit.pareto import pareto_front
 from paretofit.report import ERROR_SOURCE
+from paretofit.report.tables import tabulate_mixtures
 
 FRONT_GROUPS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
 MD_COST = "md_us_per_atom_step"
@@ -36,6 +37,8 @@ def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.Da
         results = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, "all"))
     fronts = [pareto_front(table, FRONT_OBJECTIVES, group_by=groups) for _, table in results.groupby("twojmax")]
     front = pd.concat(fronts, ignore_index=True)
+    mixtures = tabulate_mixtures(results)
+    front = front.merge(mixtures, on="level", how="left") if len(mixtures) else front
     front = front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
     if has_md_cost:
         md_front = pareto_front(front, [*FRONT_OBJECTIVES, MD_COST])

@@ -1,6 +1,5 @@
 from .cells import list_draws as list_draws
 from .fast_engine import FastEngine as FastEngine
-from .grid import MIXTURE_COLUMNS as MIXTURE_COLUMNS
 from .grid import SAMPLING_METHODS as SAMPLING_METHODS
 from .grid import Mixture as Mixture
 from .grid import SweepGrid as SweepGrid

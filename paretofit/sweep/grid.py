@@ -9,8 +9,8 @@ import numpy as np
 
 from paretofit.core import Array, InputError, check_choice
 from paretofit.linear import LeverageScores, sample_configurations
+from paretofit.pareto import MIXTURE_COLUMNS
 
-MIXTURE_COLUMNS = ["n_base", "base_energy_weight"]  # missing for fits of a single level
 LOO_COLUMNS = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 Ridge = float | Literal["auto"]
 
@@ -148,7 +148,7 @@ class SweepGrid:
     def list_extra_columns(self) -> list[str]:
         """List the columns of the results table in addition to the standard ones."""
         ridge = ["ridge", "ridge_lambda"] if list(self.ridge) != [0.0] else []
-        mixtures = MIXTURE_COLUMNS if self.mixtures else []
+        mixtures = list(MIXTURE_COLUMNS) if self.mixtures else []
         return ridge + (LOO_COLUMNS if self.leave_one_out else []) + mixtures
 
     def count_repetitions(self, sampling: str) -> int:

@@ -116,6 +116,16 @@ def iterate_mixture_cells(
         for weights in grid.weights:
             yield (draw.subset_key, twojmax, mixture.name, *weights, 0.0), {
                 "sampling": mixture.sampling, "repeat": draw.repeat, "n_train": draw.n_train, "label_seconds": seconds,
-                "n_base": mixture.lower_sizes[0], "base_energy_weight": mixture.energy_weight,
+                **_describe_levels(mixture), "base_energy_weight": mixture.energy_weight,
                 "md_us_per_atom_step": grid.md_cost.get(twojmax, float("nan")),
             }  # fmt: skip
+
+
+def _describe_levels(mixture: Mixture) -> dict[str, Any]:
+    """Return the levels of a mixture and the numbers of configurations below its top level, by the columns' names."""
+    has_middle = len(mixture.levels) == 3
+    return {
+        "base_level": mixture.levels[0], "n_base": mixture.lower_sizes[0], "top_level": mixture.levels[-1],
+        "middle_level": mixture.levels[1] if has_middle else None,
+        "n_middle": mixture.lower_sizes[1] if has_middle else None,
+    }  # fmt: skip

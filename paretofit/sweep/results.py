@@ -22,6 +22,7 @@ from paretofit.core import (
     restore_formulas,
     write_csv,
 )
+from paretofit.pareto import TEXT_COLUMNS
 from paretofit.sweep.cells import PendingModel
 
 ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
@@ -207,7 +208,7 @@ def read_results(path: Path | str) -> pd.DataFrame:
         If the file is missing or not a CSV table, or a column is missing.
     """
     try:
-        table = restore_formulas(pd.read_csv(path, dtype={"level": str, "ridge": str}))
+        table = restore_formulas(pd.read_csv(path, dtype=TEXT_COLUMNS))
     except FileNotFoundError as error:
         raise InputError(f"there is no results table at {path}; 'paretofit run' writes one") from error
     except (ValueError, OSError) as error:

@@ -25,7 +25,9 @@ from paretofit.linear import LeverageScores, get_row_weights
 from paretofit.linear.reduction import FACTOR, RowFactors, solve_rows, to_numpy
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits
 from paretofit.sweep.fast_engine import FastEngine, SubsetFits
-from paretofit.sweep.grid import SweepGrid
+from paretofit.sweep.grid import Mixture, SweepGrid
+from paretofit.sweep.mixture_fits import fit_draw, grow_lower_levels
+from paretofit.sweep.mixtures import MixtureDraw, PendingMixture, list_mixture_draws, list_pending_mixtures
 from paretofit.sweep.plain_engine import EV_TO_MEV
 from paretofit.sweep.sweep_input import SweepInput
 
@@ -114,7 +116,10 @@ def _join_errors(
     prepared: list[_SplitFits],
     by_subset: list[dict[str, Array]],
 ) -> SplitErrors:
-    """Join the errors of all subsets in the order of the grid; the whole training set has one entry."""
+    """Join the errors of all subsets in the order of the grid; the whole training set has one entry.
+
+    Mixtures follow.
+    """
     models = list(product(grid.weights, grid.ridge, grid.twojmax, grid.levels))
     rows, arrays = [], []
     for position, draw in enumerate(prepared[0].draws):
@@ -130,6 +135,14 @@ def _join_errors(
         ]
         pairs = zip(prepared, by_subset, strict=True)
         arrays.append(np.stack([errors[fits.draws[position].subset_key] for fits, errors in pairs], axis=1))
+    sizes = [(mixture, size) for mixture in grid.mixtures for size in mixture.top_sizes]
+    for position, (mixture, size) in enumerate(sizes):
+        rows += [
+            (twojmax, mixture.name, mixture.sampling, size, *weights, 0.0)
+            for weights, twojmax in product(grid.weights, grid.twojmax)
+        ]
+        pairs = zip(prepared, by_subset, strict=True)
+        arrays.append(np.stack([errors[fits.mixtures[position].subset_key] for fits, errors in pairs], axis=1))
     values = dict(zip(SPLIT_ERROR_COLUMNS, np.concatenate(arrays, axis=-1), strict=True))
     return SplitErrors(pd.DataFrame(rows, columns=SPLIT_SETTING_COLUMNS), values)
 
@@ -150,6 +163,8 @@ class _SplitFits:
         Nested subsets of each draw.
     whole_errors : mapping of str to (4, n_samples, n_models) float32
         By the key of the subset.
+    mixtures : list of MixtureDraw
+        Training sets of the mixtures in the order of the grid.
     """
 
     engine: FastEngine
@@ -157,8 +172,9 @@ class _SplitFits:
     group: Array
     samples: Array
     draws: list[Draw]
-    chains: list[list[PendingFits]]
+    chains: list[list[PendingFits] | list[PendingMixture]]
     whole_errors: dict[str, Array]
+    mixtures: list[MixtureDraw]
 
     @classmethod
     def prepare(
@@ -175,7 +191,8 @@ class _SplitFits:
         n_train = len(split.train)
         sizes = _adapt_sizes(grid.sizes, len(engine.train), n_train)
         study_size = dict(zip(sizes, grid.sizes, strict=True))
-        grid = replace(grid, sizes=sizes, repetitions=1, seed=split.seed)
+        mixtures = [_adapt_mixture(mixture, len(engine.train), n_train) for mixture in grid.mixtures]
+        grid = replace(grid, sizes=sizes, repetitions=1, seed=split.seed, mixtures=mixtures)
         group = np.unique(data.get_loo_groups()[split.test], return_inverse=True)[1]
         n_groups = int(group.max()) + 1
         samples = np.random.default_rng(split.seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_samples)
@@ -189,12 +206,14 @@ class _SplitFits:
                                          if (study_size[len(pending.configurations)], model.twojmax) not in omitted])
                 for pending in list_pending_fits(grid, draws, {})
             ]  # fmt: skip
-            fits = cls(engine, split.test, group, samples.astype(float), draws, [], {})
+            mixture_draws = list_mixture_draws(data, grid, scores)
+            fits = cls(engine, split.test, group, samples.astype(float), draws, [], {}, mixture_draws)
             for pending in [subset for subset in subsets if len(subset.configurations) == n_train]:
                 fits.whole_errors[pending.subset_key] = fits.compute_errors(pending, factors)
         smaller = [subset for subset in subsets if len(subset.configurations) < n_train]
         smaller.sort(key=lambda pending: (*pending.draw, len(pending.configurations)))
         fits.chains.extend(list(chain) for _, chain in groupby(smaller, key=lambda pending: pending.draw))
+        fits.chains.extend(list_pending_mixtures(grid, mixture_draws, {}))
         return fits
 
     def run(self, chain: list[PendingFits]) -> dict[str, Array]:
@@ -208,6 +227,21 @@ class _SplitFits:
                 errors[pending.subset_key] = self.compute_errors(pending, factors)
                 if pending is not chain[-1] and not factors.is_gram and factors.is_well_conditioned():
                     factors.convert_to_gram()
+        return errors
+
+    def run_mixture(self, task: list[PendingMixture]) -> dict[str, Array]:
+        """Fit the training sets of one mixture; return the errors, ``(4, n_samples, n_models)``, by training set."""
+        reduction, errors = self.engine.reduction, {}
+        level = self.engine.source.levels.index(task[0].draw.mixture.levels[-1])
+        with threadpool_limits(1):
+            lower_factors = grow_lower_levels(self.engine, task[0].draw)
+            for pending in task:
+                fitted = list(fit_draw(self.engine, lower_factors, pending.draw, pending.models))
+                models = [model for _, members, _ in fitted for model in members]
+                deltas = [fit.delta + reduction.baseline[:, [level]] for _, _, fits in fitted for fit in fits]
+                indices = [self.engine.get_size_index(model.twojmax) for model in models]
+                sums = self._sum_squared_residuals(np.hstack(deltas), reduction.whitened_sizes[indices], level)
+                errors[pending.subset_key] = self._compute_rms(*sums)
         return errors
 
     def compute_errors(self, pending: PendingFits, factors: RowFactors) -> Array:
@@ -225,12 +259,17 @@ class _SplitFits:
             coefficients += [fit.delta + reduction.baseline for fit in subset.fit_models(weights, list(models))]
         indices = [self.engine.get_size_index(model.twojmax) for model in pending.models]
         columns = np.repeat(reduction.whitened_sizes[indices], reduction.n_levels)
-        squares, counts = self._sum_squared_residuals(np.hstack(coefficients), columns)
+        return self._compute_rms(*self._sum_squared_residuals(np.hstack(coefficients), columns))
+
+    def _compute_rms(self, squares: Array, counts: Array) -> Array:
+        """Compute the errors of every sample, ``(4, n_samples, n_fits)`` float32, from `_sum_squared_residuals`."""
         with np.errstate(invalid="ignore", divide="ignore"):  # no test row of a kind
             errors = np.sqrt((self.samples @ squares) / (self.samples @ counts))
         return np.asarray(EV_TO_MEV * errors, dtype=np.float32)
 
-    def _sum_squared_residuals(self, coefficients: Array, columns: Array) -> tuple[Array, Array]:
+    def _sum_squared_residuals(
+        self, coefficients: Array, columns: Array, level: int | None = None
+    ) -> tuple[Array, Array]:
         """Sum the squared residuals of fits over the test rows of each group.
 
         Parameters
@@ -239,6 +278,8 @@ class _SplitFits:
             Whitened coefficients of all levels of some models.
         columns : (n_fits,) int64
             Number of columns of each fit; the other coefficients are zero.
+        level : int, optional
+            Position of the level of all fits, which then have one column each.
 
         Returns
         -------
@@ -248,7 +289,8 @@ class _SplitFits:
             Number of rows of each group.
         """
         source, n_fits = self.engine.source, len(columns)
-        design, level = source.design, np.arange(n_fits) % len(source.levels)
+        design = source.design
+        levels = np.arange(n_fits) % len(source.levels) if level is None else np.full(n_fits, level)
         n_sums, step = len(KINDS) * self.samples.shape[1], max(1, RESIDUAL_BYTES // (8 * n_fits))
         squares, counts = np.zeros((2, n_sums, n_fits)), np.zeros(n_sums)
         for block, positions in self.engine.stream.read_whitened(
@@ -264,7 +306,7 @@ class _SplitFits:
                 prediction = np.empty((len(rows), n_fits))
                 for q in np.unique(columns).tolist():
                     prediction[:, columns == q] = part[:, :q] @ coefficients[:q, columns == q]
-                squares[0] += matrix @ (prediction - source.Y[rows][:, level]) ** 2
+                squares[0] += matrix @ (prediction - source.Y[rows][:, levels]) ** 2
                 squares[1] += matrix @ (prediction - source.Y[rows, -1:]) ** 2
                 counts += np.bincount(sums, minlength=n_sums)
         return squares.reshape(4, -1, n_fits), np.tile(counts, 2).reshape(4, -1, 1)
@@ -283,9 +325,16 @@ def _adapt_sizes(sizes: Sequence[int], n_whole: int, n_train: int) -> list[int]:
     return [adapted[size] for size in sizes]
 
 
-def _run_chain(prepared: list[_SplitFits], task: tuple[int, list[PendingFits]]) -> dict[str, Array]:
+def _adapt_mixture(mixture: Mixture, n_whole: int, n_train: int) -> Mixture:
+    """Adapt the sizes of a mixture to the training set of a split."""
+    lower_sizes = tuple(n_train if size == n_whole else min(size, n_train) for size in mixture.lower_sizes)
+    return mixture._replace(lower_sizes=lower_sizes, top_sizes=tuple(_adapt_sizes(mixture.top_sizes, n_whole, n_train)))
+
+
+def _run_chain(prepared: list[_SplitFits], task: tuple[int, Any]) -> dict[str, Array]:
     number, chain = task
-    return prepared[number].run(chain)
+    is_mixture = isinstance(chain[0], PendingMixture)
+    return prepared[number].run_mixture(chain) if is_mixture else prepared[number].run(chain)
 
 
 def _build_factors(engine: FastEngine, train: Array) -> RowFactors:

@@ -164,7 +164,9 @@ def _run_tasks(
     if isinstance(engine, FastEngine) and engine.device != CPU:
         context = replace(context, jobs=1)  # a GPU serves one process
     if get_active_client() is None:  # otherwise the tasks run on other machines
-        _check_memory(max(engine.estimate_task_bytes(cast("Any", task)) for task in tasks), min(context.jobs, len(tasks)))
+        _check_memory(
+            max(engine.estimate_task_bytes(cast("Any", task)) for task in tasks), min(context.jobs, len(tasks))
+        )
     folder, task_flops = partial_results.folder, [_count_flops(engine, task) for task in tasks]
     if folder is not None:
         folder.mkdir(exist_ok=True)
@@ -180,9 +182,7 @@ def _run_tasks(
             partial_results.remove(tasks[number])
 
 
-def _run_task(
-    engine: Engine, partial_results: PartialResults, numbered_task: tuple[int, Any]
-) -> tuple[int, list[Row]]:
+def _run_task(engine: Engine, partial_results: PartialResults, numbered_task: tuple[int, Any]) -> tuple[int, list[Row]]:
     """Run one task in a worker."""
     number, task = numbered_task
     if isinstance(engine, FastEngine) and isinstance(task[0], PendingMixture):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import scipy.linalg
@@ -108,9 +109,9 @@ class MixedFactors:
         """
         weighted, fits = self.factors.weigh(weights), []
         for index in size_indices:
-            fit = weighted.fit(index)
-            assert fit is not None  # there are no Gram matrices
-            fits.append(replace(fit, delta=fit.delta[self.n_offsets :], rank=fit.rank - self.n_offsets, triangle=None))
+            fit = cast("ModelFit", weighted.fit(index))  # without Gram matrices, it is never None
+            delta, rank = fit.delta[self.n_offsets :], fit.rank - self.n_offsets
+            fits.append(replace(fit, delta=delta, rank=rank, triangle=None))
         return fits
 
 

@@ -9,11 +9,13 @@ from paretofit.report.findings.finding import Finding
 from paretofit.report.findings.front_finding import assess_levels_on_front
 from paretofit.report.findings.label_findings import assess_own_level, assess_savings
 from paretofit.report.findings.level_finding import assess_error_decrease
+from paretofit.report.findings.mixture_finding import assess_mixtures
 from paretofit.report.findings.model_finding import assess_models
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.weight_finding import assess_force_weight
 from paretofit.report.paired_errors import PairedErrors
+from paretofit.report.tables.summaries import select_single_levels
 
 
 def collect_findings(
@@ -23,6 +25,9 @@ def collect_findings(
 
     The parameters are those of `assess_levels_on_front`; `split_errors` are the errors in further train/test splits.
     """
+    mixtures = assess_mixtures(results, split_errors)
+    all_results, all_levels, results = results, levels, select_single_levels(results)
+    levels = [level for level in levels if level in set(results["level"].astype(str))]
     if len(levels) == 1:
         # With a single level there is nothing to compare with other levels or with the published results for beryllium.
         sampling = assess_leverage_sampling(results, levels, split_errors)
@@ -33,7 +38,8 @@ def collect_findings(
         assess_force_weight(results, levels, split_errors),
         *assess_models(results, levels, split_errors),
         assess_leverage_sampling(results, levels, split_errors),
-        assess_levels_on_front(results, front, levels),
+        assess_levels_on_front(all_results, front, all_levels),
+        mixtures,
         assess_own_level(results, levels),
         assess_savings(results, levels),
     ]

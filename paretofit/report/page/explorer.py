@@ -23,7 +23,7 @@ from paretofit.pareto import MD_COST_COLUMN
 from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.figures import style
 from paretofit.report.figures.axes import find_inliers
-from paretofit.report.setting_yaml import format_base_study
+from paretofit.report.setting_yaml import format_base_study, list_label_levels
 from paretofit.report.tables.summaries import OBJECTIVES, list_sampling_methods
 
 QUANTITIES = {  # name and unit of each possible axis
@@ -50,6 +50,7 @@ def build_explorer_data(
     study: Mapping[str, Any] | None = None,
     answer: Answer | None = None,
     *,
+    mixtures: pd.DataFrame | None = None,
     folder: str = "RUN",
     max_settings: int = MAX_SETTINGS,
 ) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def build_explorer_data(
     study : settings of the study, as in its YAML file; with them, the page can give the complete YAML of a point
     answer : from `paretofit.report.find_answer`; with it, the page recommends what `paretofit plan` does, at first for
         the budget at the knee, and otherwise the best of the points
+    mixtures : from `paretofit.report.tables.tabulate_mixtures`; by default none
     folder : run folder in the command lines of the page
     max_settings : maximum number of settings; those with the highest Pareto rank within their level, 2Jmax and sampling
         method are dropped
@@ -76,6 +78,8 @@ def build_explorer_data(
     sets) and ``reference``.
     """
     levels, samplings = [str(level) for level in levels], list_sampling_methods(points)
+    rows = {} if mixtures is None else {row["level"]: row for _, row in mixtures.iterrows()}
+    label_levels = {level: list_label_levels(rows[level]) if level in rows else [level] for level in levels}
     selected = _select_near_fronts(points.reset_index(drop=True), max_settings)
     columns = {name: _round_values(selected[name]) for name in [*QUANTITIES, *_OTHER_COLUMNS]}
     columns["level"] = [levels.index(str(level)) for level in selected["level"]]
@@ -87,6 +91,8 @@ def build_explorer_data(
                 "name": level,
                 "colour": style.level_colour(level, levels),
                 "symbol": _SYMBOLS[style.level_marker(level, levels)],
+                "labels": label_levels[level],
+                "mixture": _describe_mixture(rows[level]) if level in rows else None,
             }
             for level in levels
         ],
@@ -98,7 +104,9 @@ def build_explorer_data(
         "plan": None if answer is None else _build_plan(answer, levels, samplings, set(points["n_train"])),
         "folder": folder,
         "left_out": len(points) - len(selected),
-        "base": [] if study is None else [format_base_study(study, {level, levels[-1]}) for level in levels],
+        "base": []
+        if study is None
+        else [format_base_study(study, {*label_levels[level], levels[-1]}) for level in levels],
         "reference": levels[-1],
     }
 
@@ -156,6 +164,14 @@ def _find_limit(name: str, values: pd.Series) -> float | None:
     return float(inliers.max()) if inliers.size else None
 
 
+def _describe_mixture(row: pd.Series) -> dict[str, Any]:
+    """Return the keys of a mixture in a study, without the number of configurations at its top level."""
+    base, *middle, top = list_label_levels(row)
+    keys: dict[str, Any] = {"base": base, "base_sizes": [int(row["n_base"])]}
+    keys |= {"middle": middle[0], "middle_sizes": [int(row["n_middle"])]} if middle else {}
+    return keys | {"top": top, "base_energy_weight": [float(row["base_energy_weight"])]}
+
+
 def _build_plan(
     answer: Answer, levels: Sequence[str], samplings: Sequence[str], measured_sizes: set[int]
 ) -> dict[str, Any]:
@@ -166,10 +182,12 @@ def _build_plan(
     dict for JSON: a list for each column of a setting, ``start`` (position of the first knot of each setting),
     ``knots`` (costs in s, expected errors and the ends of their intervals), ``knee`` (budget in s) and ``percent``.
     """
-    columns = pareto.list_setting_columns(answer.options)
+    # The cost of a mixture is known only at its measured sizes, so each size is a separate setting.
+    options = answer.options.assign(size=answer.options["n_train"].where(pareto.find_mixtures(answer.options), 0))
+    columns = [*pareto.list_setting_columns(options), "size"]
     plan: dict[str, Any] = {name: [] for name in ("level", "sampling", "twojmax", "weight_ratio", "start")}
     tables: list[pd.DataFrame] = []
-    for _, rows in answer.options.groupby(columns, sort=False):
+    for _, rows in options.groupby(columns, sort=False):
         first = rows.iloc[0]
         if str(first["sampling"]) not in samplings:
             continue

@@ -113,21 +113,22 @@ def write_report(
     extra = extra_content or ExtraContent()
     answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study, extra.split_errors)
     findings = [*extra.findings, *collect_findings(results, front, levels, extra.split_errors)]
+    singles, mixtures = summaries.select_single_levels(results), summaries.tabulate_mixtures(results)
     _write_finding_tables(folder / "tables", findings)
-    report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
+    report_tables = list(_write_tables(singles, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
     medians = summaries.compute_medians(results, levels)
-    explorer = build_explorer_data(medians, levels, study, answer, folder=str(folder))
+    explorer = build_explorer_data(medians, levels, study, answer, mixtures=mixtures, folder=str(folder))
     answer_section = None
     if answer is not None:
         picture = render_figure(_plan_answer_figure(answer, results, levels), folder / "figures", formats, PAGE_DPI)
         answer_section = AnswerSection.build(answer, picture, str(folder))
-    plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table, answer), *extra.later_figure_plans]
+    plans = [*extra.figure_plans, *_plan_figures(singles, levels, path_table, answer), *extra.later_figure_plans]
     drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
     undrawn_names = [plan.name for plan in plans if plan not in drawn_plans]
 
     def write_page(figures: Sequence[ReportFigure]) -> None:
         text = render_report(
-            title=title, opening=_describe_study(results, front, levels), findings=findings, figures=figures,
+            title=title, opening=_describe_study(singles, front, levels), findings=findings, figures=figures,
             tables=report_tables, summary=summary, warnings=warnings, explorer=explorer, answer=answer_section,
             missing_answer=reason, links=links, undrawn=undrawn_names, folder=str(folder),
         )  # fmt: skip

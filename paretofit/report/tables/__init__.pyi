@@ -4,4 +4,6 @@ from .summaries import OBJECTIVES as OBJECTIVES
 from .summaries import RESULT_COLUMNS as RESULT_COLUMNS
 from .summaries import compute_fronts_by_twojmax as compute_fronts_by_twojmax
 from .summaries import compute_medians as compute_medians
+from .summaries import select_single_levels as select_single_levels
+from .summaries import tabulate_mixtures as tabulate_mixtures
 from .table_text import write_table as write_table

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError
-from paretofit.pareto import MD_COST_COLUMN, pareto_front
+from paretofit.pareto import MD_COST_COLUMN, MIXTURE_COLUMNS, find_mixtures, pareto_front
 
 SETTING = ["twojmax", "level", "sampling", "n_train", "weight_ratio"]
 ERRORS = [
@@ -64,6 +64,19 @@ def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
     if unknown_levels:
         raise InputError(f"the results have level {unknown_levels[0]!r}, which is not among {', '.join(levels)}")
     return frame
+
+
+def select_single_levels(results: pd.DataFrame) -> pd.DataFrame:
+    """Select the fits to labels of a single level, without mixtures of levels."""
+    selected: pd.DataFrame = results[~find_mixtures(results)]
+    return selected
+
+
+def tabulate_mixtures(results: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate the columns `MIXTURE_COLUMNS` of each mixture of levels, with its name in ``level``."""
+    names = ["level", *(name for name in MIXTURE_COLUMNS if name in results)]
+    table: pd.DataFrame = results.loc[find_mixtures(results), names].drop_duplicates("level")
+    return table
 
 
 def compute_weight_ratio(frame: pd.DataFrame) -> pd.Series:

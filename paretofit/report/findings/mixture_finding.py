@@ -1,0 +1,92 @@
+"""Finding on mixtures of levels: whether a few accurate labels on top of many cheap ones pay, and from which budget."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit import pareto
+from paretofit.pareto import INTERVAL_COVERAGE, describe_size
+from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
+from paretofit.report.rivals import choose_within_budget, get_setting
+from paretofit.report.tables.summaries import ERROR_KINDS, select_single_levels
+from paretofit.report.wording import format_count, format_duration, format_number
+
+QUESTION = "Do mixtures of levels pay, and from which budget on?"
+
+
+def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = None) -> Finding | None:
+    """Compare the best mixture with the best setting of a single level that costs no more, for each cost of a mixture.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit (meV/atom, meV/Å, s)
+    split_errors : errors in further train/test splits; by default the repetitions are compared
+
+    Returns
+    -------
+    Finding or None
+        Yes if the product of both errors of the best mixture is clearly lower at each budget, no if it is at none,
+        mixed otherwise; None without mixtures or costs. ``numbers`` has a row for each budget; ``ratio`` is
+        the geometric mean of both errors of the mixture, divided by that of the single level.
+    """
+    if len(select_single_levels(results)) == len(results) or not (results["label_seconds"] > 0).any():
+        return None
+    options = pareto.tabulate_options(results, max_sizes=2)
+    costs = sorted(set(options.loc[pareto.find_mixtures(options), "label_seconds"]))
+    options = pareto.tabulate_options(results, budget=costs)
+    is_mixture = pareto.find_mixtures(options)
+    mixtures, singles = options[is_mixture], options[~is_mixture & ~options["beyond"]]
+    comparison = ErrorComparison(results, split_errors)
+    rows: list[dict[str, Any]] = []
+    for budget in costs:
+        if not (singles["label_seconds"] <= budget).any():
+            continue
+        mixture, single = choose_within_budget(mixtures, budget), choose_within_budget(singles, budget)
+        if rows and mixture["label_seconds"] == rows[-1]["mixture_s"]:
+            continue  # this mixture costs more and has larger errors
+        rows.append(_compare(mixture, single, comparison))
+    if not rows:
+        return None
+    numbers = pd.DataFrame(rows)
+    is_lower, is_higher = numbers["verdict"] == "lower", numbers["verdict"] == "higher"
+    status: FindingStatus = "yes" if is_lower.all() else "no" if not is_lower.any() else "mixed"
+    candidates = numbers[is_lower] if is_lower.any() else numbers
+    best = candidates.sort_values("ratio").iloc[0]
+    headline = (
+        f"Mixing pays from {format_duration(candidates['budget_s'].iloc[0])} of DFT on"
+        if is_lower.any()
+        else "No mixture is clearly better than a single level that costs no more"
+    )
+    n_unclear = len(numbers) - is_lower.sum() - is_higher.sum()
+    text = (
+        f"{headline}. Of {format_count(len(numbers), 'budget')}, those of the mixtures that are the best ones within "
+        f"their cost, the error (geometric mean of both) of the mixture is clearly lower at {is_lower.sum()}, clearly "
+        f"higher at {is_higher.sum()}, and without clear difference at {n_unclear}. With "
+        f"{format_duration(best['budget_s'])}, {best['mixture_setting']} give {_format_errors(best, 'mixture')}; the "
+        f"best single level, {best['single_setting']}, gives {_format_errors(best, 'single')}: a ratio of "
+        f"{format_number(best['ratio'])}, {best['verdict']}."
+    )
+    return Finding("mixtures", QUESTION, status, text, numbers=numbers.drop(columns="mixture_s"))
+
+
+def _compare(mixture: pd.Series, single: pd.Series, comparison: ErrorComparison) -> dict[str, Any]:
+    """Compare the best mixture with the best single level within a budget."""
+    ratio = float(np.sqrt(mixture["energy"] * mixture["force"] / (single["energy"] * single["force"])))
+    share = comparison.compute_share_above(list(ERROR_KINDS), get_setting(single), get_setting(mixture))
+    limit = (1 + INTERVAL_COVERAGE) / 2
+    verdict = "lower" if share > limit else "higher" if share < 1 - limit else NO_CLEAR_DIFFERENCE
+    row: dict[str, Any] = {"budget_s": mixture["label_seconds"]}
+    for name, option in (("mixture", mixture), ("single", single)):
+        row |= {
+            f"{name}_level": option["level"], f"{name}_setting": describe_size(option)
+            if name == "mixture" else f"level {option['level']} with {describe_size(option)}",
+            f"{name}_twojmax": option["twojmax"], f"{name}_weight_ratio": option["w_energy"] / option["w_force"],
+            f"{name}_energy": option["energy"], f"{name}_force": option["force"],
+        }  # fmt: skip
+    return row | {"ratio": ratio, "share": share, "verdict": verdict, "mixture_s": mixture["label_seconds"]}
+
+
+def _format_errors(row: pd.Series, name: str) -> str:
+    return f"{format_number(row[f'{name}_energy'])} meV/atom and {format_number(row[f'{name}_force'])} meV/Å"
