@@ -188,7 +188,10 @@ def export(
     twojmax: Annotated[int | None, Option(help="2Jmax of the fit to export.", show_default="largest")] = None,
     weight_ratio: options.WeightRatio = None,
     n_train: Annotated[
-        int | None, Option(help="Number of training configurations of the fit.", show_default="largest")
+        int | None,
+        Option(
+            help="Number of training configurations of the fit; of a mixture, at its top level.", show_default="largest"
+        ),
     ] = None,
     sampling: Annotated[str | None, Option(help="Sampling method of the fit.", show_default="best")] = None,
     repetition: Annotated[int, Option(min=0, help="Repetition (random draw) of the fit to export.")] = 0,

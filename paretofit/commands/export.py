@@ -11,7 +11,7 @@ from paretofit.commands.fitted_potential import FittedPotential, check_committee
 from paretofit.commands.run_fits import open_run_fits, read_run_table
 from paretofit.core import InputError, check_new_paths
 from paretofit.execution import RunContext
-from paretofit.pareto import describe_setting
+from paretofit.pareto import describe_setting, find_mixtures
 from paretofit.potentials import CommitteeSettings, check_potential_name, list_snap_files
 
 MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
@@ -80,6 +80,8 @@ def export_potential(
     row = _select_row(results, {**choice, "repeat": repeat}, weight_ratio)
     if committee is not None and float(row.get("ridge_lambda", 0.0)) > 0:
         raise InputError("a committee of a fit with a ridge penalty is not supported; choose a fit with --ridge 0")
+    if committee is not None and find_mixtures(row.to_frame().T).item():
+        raise InputError("a committee of a mixture of levels is not supported; choose a single level with --level")
     with open_run_fits(Path(run)) as fits:
         if committee is not None:
             check_committee_size(committee, fits.prepared)

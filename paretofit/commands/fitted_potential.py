@@ -13,6 +13,7 @@ from paretofit.descriptors import DesignMatrix, SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, fit_wls
 from paretofit.study import PreparedStudy
+from paretofit.sweep import MixtureDraw, fit_mixture_rows
 from paretofit.uncertainty import CommitteeFit
 
 
@@ -79,6 +80,8 @@ class DesignFit:
         Positions of the configurations in the training set.
     weights : (float, float)
         w_E and w_F.
+    mixture : MixtureDraw, optional
+        The configurations at each level of a mixture, of which `level` is the top level.
     """
 
     prepared: PreparedStudy
@@ -87,6 +90,7 @@ class DesignFit:
     twojmax: int
     training_set: Array
     weights: tuple[float, float]
+    mixture: MixtureDraw | None = None
 
     @property
     def basis(self) -> SnapBasis:
@@ -96,6 +100,8 @@ class DesignFit:
     def fit_single(self, ridge: float = 0.0) -> Fit:
         """Fit a single model."""
         design, (energy_weight, force_weight) = self.design, self.weights
+        if self.mixture is not None:
+            return fit_mixture_rows(design, self.mixture, design.count_columns_up_to(self.twojmax), self.weights)
         rows = np.flatnonzero(np.isin(design.configuration, self.training_set))
         X = design.read_rows(rows, design.count_columns_up_to(self.twojmax), memory_copies=FIT_COPIES)
         y, kind = design.targets[self.level][rows], design.kind[rows]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
-from paretofit.pareto import MD_COST_COLUMN, Limits, describe_setting
+from paretofit.pareto import MD_COST_COLUMN, Limits, describe_setting, format_size
 from paretofit.report import format_duration, format_number, format_ratio, format_setting_keys
 from paretofit.study import SETTING_COLUMNS, format_setting_cells
 
@@ -172,7 +172,7 @@ def format_settings(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "level": table["level"],
-            "configurations": table["n_train"],
+            "configurations": [format_size(row) for _, row in table.iterrows()],
             "2Jmax": table["twojmax"],
             "w_E/w_F": [format_ratio(value) for value in table["w_energy"] / table["w_force"]],
             "sampling": table["sampling"],

@@ -1,6 +1,6 @@
 """Fits of a finished run, which are repeated from its design matrix and compared with its results table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ from paretofit.commands.fitted_potential import DesignFit
 from paretofit.core import InputError, restore_formulas
 from paretofit.descriptors import DesignMatrix
 from paretofit.linear import Fit, LeverageScores
-from paretofit.pareto import TEXT_COLUMNS
+from paretofit.pareto import TEXT_COLUMNS, find_mixtures
 from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
-from paretofit.sweep import EV_TO_MEV
+from paretofit.sweep import EV_TO_MEV, MixtureDraw, SweepInput, list_mixture_draws
 
+CHANGED_STUDY = "the study has changed since the run, so the fit cannot be repeated; run the study again"
 MAX_ERROR_DIFFERENCE = 1e-6  # relative difference of training errors between a repeated fit and the results table
 
 
@@ -45,10 +46,10 @@ class RunFits:
             If its training subset or its training errors differ from those of the run.
         """
         weights = float(row["w_energy"]), float(row["w_force"])
-        training_set = self._draw_training_set(row)
-        design_fit = DesignFit(
-            self.prepared, self.design, str(row["level"]), int(row["twojmax"]), training_set, weights
-        )
+        mixture = self._draw_mixture(row) if find_mixtures(row.to_frame().T).item() else None
+        training_set = self._draw_training_set(row) if mixture is None else _join_sets(mixture.configurations)
+        level = str(row["level"]) if mixture is None else mixture.mixture.levels[-1]
+        design_fit = DesignFit(self.prepared, self.design, level, int(row["twojmax"]), training_set, weights, mixture)
         fit = design_fit.fit_single(float(row.get("ridge_lambda", 0.0)))
         _check_same_errors(fit, row)
         return design_fit, fit
@@ -58,16 +59,27 @@ class RunFits:
         train = self.prepared.split.train
         if int(row["n_train"]) == len(train):
             return train
-        split = pd.read_csv(self.folder / "split.csv").iloc[train]
-        scores = None
-        if "leverage" in split:
-            empty = np.empty(0)
-            scores = LeverageScores(empty, split["leverage"].to_numpy(), split["block_leverage"].to_numpy(), 0)
         key = row["sampling"], int(row["repeat"]), int(row["n_train"])
-        for subset in self.prepared.grid.draw_subsets(scores, len(train)):
+        for subset in self.prepared.grid.draw_subsets(self._read_scores(), len(train)):
             if (subset.sampling, subset.repeat, subset.n_train) == key:
                 return np.asarray(train[list(subset.positions)])
-        raise InputError("the study has changed since the run, so the fit cannot be repeated; run the study again")
+        raise InputError(CHANGED_STUDY)
+
+    def _draw_mixture(self, row: pd.Series) -> MixtureDraw:
+        """Draw the training set of a mixture as in the sweep."""
+        split, key = self.prepared.split, (row["level"], int(row["repeat"]), int(row["n_train"]))
+        data = SweepInput(self.design, split.train, split.test)
+        for draw in list_mixture_draws(data, self.prepared.grid, self._read_scores()):
+            if (draw.mixture.name, draw.repeat, draw.n_train) == key:
+                return draw
+        raise InputError(CHANGED_STUDY)
+
+    def _read_scores(self) -> LeverageScores | None:
+        """Read the leverage scores of the training set, if the run has them."""
+        split = pd.read_csv(self.folder / "split.csv").iloc[self.prepared.split.train]
+        if "leverage" not in split:
+            return None
+        return LeverageScores(np.empty(0), split["leverage"].to_numpy(), split["block_leverage"].to_numpy(), 0)
 
 
 @contextmanager
@@ -89,6 +101,10 @@ def read_run_table(folder: Path, name: str = RESULTS_FILE) -> pd.DataFrame:
     """
     check_finished(folder)
     return restore_formulas(pd.read_csv(folder / name, dtype=TEXT_COLUMNS))
+
+
+def _join_sets(sets: Sequence[np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate(sets))
 
 
 def _check_same_errors(fit: Fit, row: pd.Series) -> None:

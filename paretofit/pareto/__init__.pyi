@@ -34,6 +34,7 @@ from .planner import describe_size as describe_size
 from .planner import find_adjacent_measurements as find_adjacent_measurements
 from .planner import find_mixtures as find_mixtures
 from .planner import find_reference_level as find_reference_level
+from .planner import format_size as format_size
 from .planner import has_folds as has_folds
 from .planner import list_setting_columns as list_setting_columns
 from .planner import tabulate_options as tabulate_options

@@ -218,6 +218,12 @@ def describe_size(row: pd.Series) -> str:
     )
 
 
+def format_size(row: pd.Series) -> str:
+    """Format the number of configurations of a setting; of a mixture, those of each level, such as ``"298 + 40"``."""
+    sizes = [row[name] for name in ("n_base", "n_middle", "n_train") if pd.notna(row.get(name))]
+    return " + ".join(f"{int(size):,}" for size in sizes)
+
+
 def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     """Select rows with positive finite errors and positive costs; leave-one-out errors replace missing test errors."""
     missing_columns = [name for name in REQUIRED_COLUMNS if name not in results.columns]

@@ -35,7 +35,7 @@ _PROBLEMS: dict[type[Exception], str] = {  # the first type that matches is used
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """Read a CSV file with a header line; a column ``level`` is read as text, because levels are names.
+    """Read a CSV file with a header line; columns ``level`` and ``*_level`` are read as text, because levels are names.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def _parse_table(content: bytes, delimiter: str, header: list[str]) -> pd.DataFr
             sep=delimiter, skipinitialspace=True, decimal=_find_decimal_mark(content, delimiter),
         )  # fmt: skip
 
-    levels = [name for name in header if name.strip() == "level"]
+    levels = [name for name in header if name.strip() == "level" or name.strip().endswith("_level")]
     try:
         frame = parse(levels)
     except OverflowError:  # an integer of more than 308 digits (pandas 3.0)

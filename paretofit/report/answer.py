@@ -276,12 +276,6 @@ def _join_ties(row: pd.Series, column: str, compared: str) -> str:
     return f"{row[column]} or {', '.join(map(str, ties))}" if ties else str(row[column])
 
 
-def _format_size(row: pd.Series) -> str:
-    """Format the number of configurations of a setting; of a mixture, those of each level, such as ``"298 + 40"``."""
-    sizes = [row[name] for name in ("n_base", "n_middle", "n_train") if pd.notna(row.get(name))]
-    return " + ".join(f"{int(size):,}" for size in sizes)
-
-
 def format_answer_table(answer: Answer) -> pd.DataFrame:
     """Format the table of budgets for reading, a row for each budget."""
     table = answer.table
@@ -289,7 +283,7 @@ def format_answer_table(answer: Answer) -> pd.DataFrame:
     columns: dict[str, Sequence[str]] = {
         "budget": [answer.format_budget(row["budget"]) for row in rows],
         "level": [_join_ties(row, "level", answer.compared) for row in rows],
-        "configurations": [_format_size(row) for row in rows],
+        "configurations": [pareto.format_size(row) for row in rows],
         "2Jmax": [_join_ties(row, "twojmax", answer.compared) for row in rows],
         "w_E/w_F": [f"{row['w_energy'] / row['w_force']:.6g}" for row in rows],
         "sampling": [str(row["sampling"]) for row in rows],

@@ -171,7 +171,7 @@ def _format_point(row: pd.Series) -> Sequence[str]:
 def format_setting_cells(row: pd.Series) -> Sequence[str]:
     """Format level, configurations, 2Jmax, weight ratio and sampling: the first of `SETTING_COLUMNS`."""
     ratio = format_ratio(row["w_energy"] / row["w_force"])
-    return (str(row["level"]), f"{int(row['n_train']):,}", f"{int(row['twojmax'])}", ratio, str(row["sampling"]))
+    return (str(row["level"]), format_size(row), f"{int(row['twojmax'])}", ratio, str(row["sampling"]))
 
 
 def _make_report_link(report: Path) -> str:

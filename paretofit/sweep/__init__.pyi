@@ -3,7 +3,10 @@ from .fast_engine import FastEngine as FastEngine
 from .grid import SAMPLING_METHODS as SAMPLING_METHODS
 from .grid import Mixture as Mixture
 from .grid import SweepGrid as SweepGrid
+from .mixtures import MixtureDraw as MixtureDraw
 from .mixtures import check_mixtures as check_mixtures
+from .mixtures import fit_mixture_rows as fit_mixture_rows
+from .mixtures import list_mixture_draws as list_mixture_draws
 from .noise import compute_configuration_residuals as compute_configuration_residuals
 from .noise import correlate_label_noise as correlate_label_noise
 from .plain_engine import EV_TO_MEV as EV_TO_MEV

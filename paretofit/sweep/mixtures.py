@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
-from paretofit.core import Array, InputError, hash_json
-from paretofit.linear import LeverageScores
+import numpy as np
+
+from paretofit.core import FIT_COPIES, Array, InputError, RowKind, hash_json
+from paretofit.descriptors import DesignMatrix
+from paretofit.linear import Fit, LeverageScores, compute_rms_by_kind, fit_wls
 from paretofit.sweep.cells import PendingModel
 from paretofit.sweep.grid import Mixture, SweepGrid
 from paretofit.sweep.sweep_input import SweepInput
@@ -129,3 +132,52 @@ def _describe_levels(mixture: Mixture) -> dict[str, Any]:
         "middle_level": mixture.levels[1] if has_middle else None,
         "n_middle": mixture.lower_sizes[1] if has_middle else None,
     }  # fmt: skip
+
+
+def fit_mixture_rows(design: DesignMatrix, draw: MixtureDraw, n_columns: int, weights: tuple[float, float]) -> Fit:
+    """Fit a mixture from its stacked rows, with columns for the offsets of the reference energies.
+
+    The sweep computes the same fit from factors (`paretofit.linear.reduction`).
+
+    Parameters
+    ----------
+    design : DesignMatrix
+        Design matrix with labels of all levels of the mixture.
+    draw : MixtureDraw
+    n_columns : int
+        Number of leading columns of the model.
+    weights : (float, float)
+        w_E and w_F.
+
+    Returns
+    -------
+    Fit
+        With the coefficients of the design's columns, and the errors on the rows of the top level.
+    """
+    constants, blocks, targets, kinds = np.arange(design.n_constant), [], [], []
+    n_offsets = design.n_constant * (len(draw.configurations) - 1)
+    for position, (level, configurations) in enumerate(zip(draw.mixture.levels, draw.configurations, strict=True)):
+        rows = np.flatnonzero(np.isin(design.configuration, configurations))
+        X, y, kind = (
+            design.read_rows(rows, n_columns, memory_copies=FIT_COPIES),
+            design.targets[level][rows],
+            design.kind[rows],
+        )
+        offsets, factors = np.zeros((len(X), n_offsets)), np.ones(len(X))
+        if position < len(draw.configurations) - 1:
+            offsets[:, position * design.n_constant + constants] = X[:, constants]
+            factors[kind == RowKind.ENERGY] = draw.mixture.energy_weight
+        blocks.append((np.hstack([offsets, X]) * factors[:, None])[factors > 0])
+        targets.append((y * factors)[factors > 0])
+        kinds.append(kind[factors > 0])
+    A = np.vstack(blocks)
+    is_used = np.append(A[:, :n_offsets].any(axis=0), np.ones(A.shape[1] - n_offsets, dtype=bool))
+    fit = fit_wls(
+        A[:, is_used], np.concatenate(targets), np.concatenate(kinds), energy_weight=weights[0],
+        force_weight=weights[1], stress_weight=weights[1], n_unpenalised=design.n_constant + n_offsets,
+    )  # fmt: skip
+    coefficients = fit.coefficients[int(is_used[:n_offsets].sum()) :]
+    rmse = compute_rms_by_kind(X @ coefficients - y, kind)
+    return replace(
+        fit, coefficients=coefficients, rmse={kind.name.lower(): float(value) for kind, value in rmse.items()}
+    )
