@@ -233,6 +233,10 @@ def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -
             f"* extrapolated: more configurations than the {int(results['n_train'].max()):,} that were fitted. The "
             "error follows a power law there."
         )
+    for _, row in table[pareto.find_mixtures(table)].drop_duplicates("level").iterrows():
+        weight = row["base_energy_weight"]
+        factor = "" if weight == 1 else f"; energies below level {row['top_level']} weigh {weight:g} times as much"
+        yield f"Level {row['level']} is a mixture: {pareto.describe_size(row)}{factor}."
     levels = list_assumed_levels(results)
     if levels:
         yield (

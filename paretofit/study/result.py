@@ -11,6 +11,7 @@ import pandas as pd
 from rich.text import Text
 
 from paretofit.core import escape_text, render_list, render_table
+from paretofit.pareto import format_size
 from paretofit.report import (
     Answer,
     format_answer_table,

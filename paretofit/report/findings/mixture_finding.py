@@ -11,8 +11,9 @@ from paretofit.report.findings.finding import Finding, FindingStatus
 from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.rivals import choose_within_budget, get_setting
 from paretofit.report.tables.summaries import ERROR_KINDS, select_single_levels
-from paretofit.report.wording import format_count, format_duration, format_number
+from paretofit.report.wording import format_duration, format_number, join_items
 
+MAX_LISTED_BUDGETS = 3  # in the first sentence
 QUESTION = "Do mixtures of levels pay, and from which budget on?"
 
 
@@ -54,19 +55,20 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
     status: FindingStatus = "yes" if is_lower.all() else "no" if not is_lower.any() else "mixed"
     candidates = numbers[is_lower] if is_lower.any() else numbers
     best = candidates.sort_values("ratio").iloc[0]
-    headline = (
-        f"Mixing pays from {format_duration(candidates['budget_s'].iloc[0])} of DFT on"
-        if is_lower.any()
-        else "No mixture is clearly better than a single level that costs no more"
-    )
+    headline = "No mixture is clearly better than a single level that costs no more"
+    if is_lower.any():
+        budgets = [format_duration(value) for value in candidates["budget_s"]]
+        if len(budgets) > MAX_LISTED_BUDGETS:
+            budgets = [f"{len(budgets)} budgets from {budgets[0]} to {budgets[-1]}"]
+        headline = f"Mixing levels clearly pays at {join_items(budgets)} of DFT"
     n_unclear = len(numbers) - is_lower.sum() - is_higher.sum()
     text = (
-        f"{headline}. Of {format_count(len(numbers), 'budget')}, those of the mixtures that are the best ones within "
-        f"their cost, the error (geometric mean of both) of the mixture is clearly lower at {is_lower.sum()}, clearly "
-        f"higher at {is_higher.sum()}, and without clear difference at {n_unclear}. With "
-        f"{format_duration(best['budget_s'])}, {best['mixture_setting']} give {_format_errors(best, 'mixture')}; the "
-        f"best single level, {best['single_setting']}, gives {_format_errors(best, 'single')}: a ratio of "
-        f"{format_number(best['ratio'])}, {best['verdict']}."
+        f"{headline}. With {format_duration(best['budget_s'])}, {best['mixture_setting']} give "
+        f"{_format_errors(best, 'mixture')}, and the best single level, {best['single_setting']}, gives "
+        f"{_format_errors(best, 'single')}; the ratio of the geometric means of both errors is "
+        f"{format_number(best['ratio'])} ({best['verdict']}). Of {len(numbers)} mixtures, each the best within its "
+        f"cost, {is_lower.sum()} are clearly better than the best single level, {is_higher.sum()} clearly worse, "
+        f"and {n_unclear} not clearly different."
     )
     return Finding("mixtures", QUESTION, status, text, numbers=numbers.drop(columns="mixture_s"))
 
