@@ -31,6 +31,7 @@ BENCHMARKS = {
     "corruptions": "Mistakes in labels that are found",
     "plan": "Plans from pilots and from small subsets",
     "confidence": "Coverage of a plan's ranges in fresh splits",
+    "mixtures": "Mixtures of levels against delta learning",
     "weights": "Group weights by gradient against a genetic algorithm",
     "structures": "Generated and selected structures against random ones",
     "uncertainty": "Which error bars cover the true errors",
