@@ -1,7 +1,7 @@
 """Result of `paretofit plan`, as text, as JSON, and as HTML for notebooks with text from data escaped."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,6 +49,8 @@ class Plan:
         Levels for which the study assumes the cost of labels.
     has_further_splits : bool
         Whether the expected errors and their ranges are those of several train/test splits.
+    label_ids : mapping of str to list of int
+        Of a mixture in a run: by level, the ids of the configurations in its first repetition.
     """
 
     choice: pd.Series
@@ -64,6 +66,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     assumed_levels: tuple[str, ...] = ()
     has_further_splits: bool = False
+    label_ids: Mapping[str, list[int]] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -90,8 +93,15 @@ class Plan:
 
     @property
     def study_text(self) -> str:
-        """Keys of a study for exactly the recommended setting."""
-        return format_setting_keys(self.choice, self.reference)
+        """Keys of a study for exactly the recommended setting; of a mixture in a run, also its labels."""
+        text = format_setting_keys(self.choice, self.reference)
+        if not self.label_ids:
+            return text
+        subsets = "".join(f"\n    {level}: {{ids: {ids}}}" for level, ids in self.label_ids.items())
+        return (
+            f"{text}\nlabelling:    # 'paretofit label' computes exactly these labels; add the engine and the ladder\n"
+            f"  levels: [{', '.join(self.label_ids)}]\n  subsets:{subsets}"
+        )
 
     def _repr_html_(self) -> str:
         """Format the recommended settings, the best settings by level and by 2Jmax, and the notes as HTML."""

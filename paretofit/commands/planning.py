@@ -9,6 +9,7 @@ import pandas as pd
 from paretofit import pareto, study
 from paretofit.commands.fit_settings import is_study_path
 from paretofit.commands.plan_result import Plan
+from paretofit.commands.run_fits import open_run_fits
 from paretofit.core import InputError
 from paretofit.execution import RunContext
 from paretofit.report import format_levels, format_number
@@ -87,7 +88,7 @@ def plan(
     assumed_levels = _list_assumed_levels(results)
     return Plan(
         choice, limits, prefer, doubled, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
-        assumed_levels, "ref_energy_low" in results,
+        assumed_levels, "ref_energy_low" in results, list_label_ids(source, choice),
     )  # fmt: skip
 
 
@@ -156,6 +157,18 @@ def _read_source(
     return (source, "the table") if isinstance(source, pd.DataFrame) else (read_results(source), str(source))
 
 
+def list_label_ids(source: pd.DataFrame | study.Study | Path | str, choice: pd.Series) -> dict[str, list[int]]:
+    """List the ids of the configurations at each level of a mixture, in its first repetition in a run."""
+    is_run = isinstance(source, str | Path) and Path(source).is_dir()
+    if not is_run or not pareto.find_mixtures(choice.to_frame().T).item():
+        return {}
+    with open_run_fits(Path(str(source))) as fits:
+        draw = fits.draw_mixture(pd.concat([choice, pd.Series({"repeat": 0})]))
+        ids = fits.prepared.dataset.ids
+        sets = zip(draw.mixture.levels, draw.configurations, strict=True)
+        return {level: ids[configurations].tolist() for level, configurations in sets}
+
+
 def _choose_for_doubled_budget(
     results: pd.DataFrame, choice: pd.Series, limits: pareto.Limits, prefer: str, factor: float
 ) -> pd.Series | None:
@@ -171,7 +184,8 @@ def _collect_notes(
     notes = _describe_assumed_costs(results)
     columns = pareto.list_setting_columns(options)
     largest = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
-    if limits.budget is not None and choice["n_train"] == largest:
+    is_mixture = pareto.find_mixtures(choice.to_frame().T).item()
+    if limits.budget is not None and choice["n_train"] == largest and not is_mixture:
         notes.append(
             f"the recommended number of configurations is at its limit ({factor:g} times the largest measured number); "
             "the budget may allow more, for which there are no measurements"

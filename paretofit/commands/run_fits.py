@@ -46,7 +46,7 @@ class RunFits:
             If its training subset or its training errors differ from those of the run.
         """
         weights = float(row["w_energy"]), float(row["w_force"])
-        mixture = self._draw_mixture(row) if find_mixtures(row.to_frame().T).item() else None
+        mixture = self.draw_mixture(row) if find_mixtures(row.to_frame().T).item() else None
         training_set = self._draw_training_set(row) if mixture is None else _join_sets(mixture.configurations)
         level = str(row["level"]) if mixture is None else mixture.mixture.levels[-1]
         design_fit = DesignFit(self.prepared, self.design, level, int(row["twojmax"]), training_set, weights, mixture)
@@ -65,7 +65,7 @@ class RunFits:
                 return np.asarray(train[list(subset.positions)])
         raise InputError(CHANGED_STUDY)
 
-    def _draw_mixture(self, row: pd.Series) -> MixtureDraw:
+    def draw_mixture(self, row: pd.Series) -> MixtureDraw:
         """Draw the training set of a mixture as in the sweep."""
         split, key = self.prepared.split, (row["level"], int(row["repeat"]), int(row["n_train"]))
         data = SweepInput(self.design, split.train, split.test)

@@ -149,7 +149,11 @@ def _select_configurations(collected_data: CollectedData, level: Level, settings
     subset, structures = settings.subsets.get(level.name), collected_data.configurations
     if subset is None:
         return list(structures)
-    ids = [k for k, atoms in structures.items() if subset.max_atoms is None or len(atoms) <= subset.max_atoms]
+    requested_ids = set(structures if subset.ids is None else subset.ids)
+    if unknown_ids := requested_ids - set(structures):
+        raise InputError(f"'subsets' of level '{level.name}' has id {min(unknown_ids)}, which no configuration has")
+    ids = [k for k in structures if k in requested_ids]
+    ids = [k for k in ids if subset.max_atoms is None or len(structures[k]) <= subset.max_atoms]
     if subset.max_configurations is None or subset.max_configurations >= len(ids):
         return ids
     labels = collected_data.labels.get(level.name, {})

@@ -21,6 +21,7 @@ CALCULATOR_LEVEL = "calculator"  # the only level of an ASE calculator without a
 class LevelSubsetSettings(StrictSettings):
     """Configurations that are labelled at a level."""
 
+    ids: list[int] | None = Field(None, description="Ids of the configurations; by default all.")
     max_atoms: PositiveInt | None = Field(None, description="Maximum number of atoms of a configuration.")
     max_configurations: PositiveInt | None = Field(None, description="Maximum number of the cheapest configurations.")
 

@@ -284,6 +284,14 @@ def test_only_some_configurations_at_a_level(folder):
         assert np.flatnonzero(data.labels("high").is_complete).tolist() == [0, 1, 4]
 
 
+def test_configurations_with_given_ids_at_a_level(folder):
+    label_study(study_of(folder, subsets={"high": {"ids": [5, 2]}}), jobs=1)
+    with Dataset(folder / "copper.h5") as data:
+        assert np.flatnonzero(data.labels("high").is_complete).tolist() == [2, 5]
+    with pytest.raises(InputError, match="'subsets' of level 'high' has id 77, which no configuration has"):
+        label_study(study_of(folder, subsets={"high": {"ids": [77]}}), jobs=1)
+
+
 def test_a_dying_process_loses_only_its_task():
     results = dict(run_tasks(_square_or_die, [1, 2, 3, 4, 5, 6], 2, lambda _: -1))
     assert results == {1: 1, 2: 4, 3: -1, 4: 16, 5: 25, 6: 36}

@@ -8,6 +8,7 @@ from helpers.studies import study_file
 
 from paretofit import InputError, SnapBasis, compute_design, run_study
 from paretofit.commands import export_potential
+from paretofit.commands.planning import list_label_ids
 from paretofit.dataset import split_configurations
 from paretofit.pareto import find_mixtures
 from paretofit.potentials import CommitteeSettings
@@ -123,6 +124,16 @@ def test_a_setting_of_the_plan_runs(finished_run, tmp_path):
     path.write_text(path.read_text() + keys)
     (mixture,) = prepare_study(load_study(path)).grid.mixtures
     assert (mixture.name, mixture.top_sizes) == (option["level"], (option["n_train"],))
+
+
+def test_the_labels_of_a_planned_mixture_are_listed(finished_run):
+    option = find_answer(finished_run.results).options[find_mixtures].iloc[0]
+    ids = list_label_ids(finished_run.folder, option)
+    assert {level: len(values) for level, values in ids.items()} == {
+        option["base_level"]: option["n_base"], option["top_level"]: option["n_train"],
+    }  # fmt: skip
+    split = pd.read_csv(finished_run.folder / "split.csv").set_index("id")
+    assert (split.loc[ids[option["top_level"]], "set"] == "train").all()
 
 
 def test_a_mixture_is_exported(finished_run, tmp_path):
