@@ -101,14 +101,14 @@ class Exploration:
 
     @property
     def answer(self) -> str:
-        """How many trajectories are complete, how many frames extrapolate, and what to do next."""
-        complete = f"{self.n_complete} of {len(self.trajectories)} trajectories are complete"
+        """Counts of complete trajectories and extrapolating frames, and the next step."""
+        completion_text = f"{self.n_complete} of {len(self.trajectories)} trajectories are complete"
         if not len(self.frames):
-            return f"{complete}, and there are no frames; correct the start structures or the potential"
+            return f"{completion_text}, and there are no frames; correct the start structures or the potential"
         if self.potential.uncertainty is None:
-            return f"{complete}, with {len(self.frames)} frames, in {self.folder / FRAMES_FILE}"
-        limits = " or ".join(_describe_limit(*limit) for limit in self.limits.items())
-        text = f"{complete}; {self.n_extrapolating} of {len(self.frames)} frames extrapolate ({limits}); "
+            return f"{completion_text}, with {len(self.frames)} frames, in {self.folder / FRAMES_FILE}"
+        limit_text = " or ".join(_describe_limit(*limit) for limit in self.limits.items())
+        text = f"{completion_text}; {self.n_extrapolating} of {len(self.frames)} frames extrapolate ({limit_text}); "
         text += f"the highest grade is {self.highest_grade:.3g}; "
         if not self.n_extrapolating:
             return f"{text}explore further with a higher --temperature or a longer --time"

@@ -110,7 +110,7 @@ class Plan:
         rows = [(name, *_format_option(option)) for name, option in options.items() if option is not None]
         parts = [f"<p><b>Plan</b>: {escape_text(heading)}</p>", render_table(header, rows)]
         scope = " in new train/test splits" if self.has_further_splits else ""
-        parts.append(f"<p>In brackets: range of 80 % of the draws{scope}. * extrapolated.</p>")
+        parts.append(f"<p>In brackets: range that contains the errors of 80 % of the draws{scope}. * extrapolated.</p>")
         for name, table in (("level", self.by_level), ("2Jmax", self.by_twojmax)):
             if len(table) > 1:
                 settings = format_settings(table)

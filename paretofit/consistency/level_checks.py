@@ -97,7 +97,7 @@ def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise
 def _find_outliers(
     ids: Array, lower_labels: Labels, upper_labels: Labels, is_shared: Array, level_pair: str
 ) -> Iterator[str]:
-    """Yield a warning each if energy or force differences between two levels have outliers.
+    """Yield one warning for outliers among the energy differences of two levels, and one among the force differences.
 
     Energy differences are taken relative to their median, because levels may differ by a constant.
     """

@@ -205,13 +205,16 @@ def _interpret_slope(level: str, slope: float) -> str:
 
 
 def _has_wrong_sign(volumes: Array, stress: Array) -> bool:
-    """Return whether the stress falls with volume, from tension in the smallest to compression in the largest cells."""
+    """Return whether the stress falls with volume, from tension in the smallest to compression in the largest cells.
+
+    ASE's sign is negative in compression, so a correct stress rises with volume.
+    """
     if len(volumes) < MIN_LABELS or volumes.max() < MIN_VOLUME_RATIO * volumes.min():
         return False
-    order = np.argsort(volumes)
-    third = max(1, len(order) // 3)
-    small_cell_stress = float(stress[order[:third]].mean())
-    large_cell_stress = float(stress[order[-third:]].mean())
+    volume_order = np.argsort(volumes)
+    n_third = max(1, len(volume_order) // 3)
+    small_cell_stress = float(stress[volume_order[:n_third]].mean())
+    large_cell_stress = float(stress[volume_order[-n_third:]].mean())
     rank_correlation = spearmanr(volumes, stress)
     is_falling = rank_correlation.statistic < MAX_RANK_CORRELATION and rank_correlation.pvalue < MAX_P_VALUE
     return bool(is_falling and small_cell_stress > 0 and (large_cell_stress < 0 or small_cell_stress > MAX_TENSION))

@@ -143,9 +143,10 @@ def translate_lammps_errors(atoms: Atoms) -> Iterator[None]:
 
 @contextmanager
 def load_configuration(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Iterator[tuple[Array, Array]]:
-    """Create a configuration in LAMMPS; yield its types and rotation, see `assign_types` and `create_lammps_atoms`.
+    """Create a LAMMPS system from a configuration; yield its atom types and rotation.
 
-    Errors of LAMMPS in the block are raised as an `InputError` that names the configuration.
+    See `assign_types` and `create_lammps_atoms`. LAMMPS errors inside the `with` block become an `InputError` that
+    names the configuration.
     """
     types = assign_types(basis, atoms)
     with translate_lammps_errors(atoms):

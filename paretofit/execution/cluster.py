@@ -170,7 +170,7 @@ def dask_setup(_worker: Any) -> None:
 
 @contextmanager
 def _ignore_sigint() -> Iterator[None]:
-    """Let processes that start in the block ignore Ctrl-C."""
+    """Make processes that are started inside the `with` block ignore Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return

@@ -117,7 +117,7 @@ def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[st
         if key in stored_level and key in ladder_level and stored_level[key] != ladder_level[key]:
             raise InputError(
                 f"{level} was computed with {key} {stored_level[key]}, but the ladder requests "
-                f"{ladder_level[key]}; rename the level of the ladder, or use the same settings"
+                f"{ladder_level[key]}; rename the level in the ladder, or use the same settings"
             )
     program, *_ = str(stored_level.get("engine", "")).split() or [""]
     if not program:
@@ -125,13 +125,13 @@ def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[st
     if program != engine.program:
         raise InputError(
             f"{level} was computed by {program}, but the study's engine is {engine.program}, and their energies cannot "
-            "be mixed; rename the level of the ladder"
+            "be mixed; rename the level in the ladder"
         )
     options = engine.model_dump(mode="json", exclude={"name", "command"}, exclude_defaults=True)
     if stored_level.get("engine_settings", options) != options:
         raise InputError(
             f"{level} was computed with the engine settings {stored_level['engine_settings']}, but the study "
-            f"requests {options}; rename the level of the ladder, or use the same settings"
+            f"requests {options}; rename the level in the ladder, or use the same settings"
         )
 
 

@@ -172,7 +172,8 @@ class Labeller:
         reasons = collect_failure_reasons(self._compute_labels(iteration, {level: trial_ids}))
         if trial_ids and len(reasons) == len(trial_ids):
             raise InputError(
-                f"the first {len(trial_ids)} labels all failed: {next(iter(reasons.values()))}; correct 'labelling'"
+                f"the first {len(trial_ids)} labels all failed: {next(iter(reasons.values()))}; correct "
+                "the section 'labelling' of the study"
             )
 
     def _measure_levels(self) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:

@@ -100,14 +100,15 @@ def build_facts(folder: LearnFolder, iterations: pd.DataFrame) -> list[tuple[str
         ("For which kinds is it not?", _describe_kinds(tabulate_errors_by_kind(errors.assign(input="")), tolerance)),
         ("Are its predicted errors right?", describe_batch(records)),
         ("What did it cost?", _describe_cost(iterations)),
-        ("What would another iteration bring?", _describe_next(records, iterations)),
+        ("How much would another iteration lower the errors?", _describe_next(records, iterations)),
     ]
 
 
 def describe_progress(records: list[tuple[int, dict[str, Any]]]) -> str:
-    """Compare the errors of the first and the last committee on the test set that stays the same, in a sentence.
+    """Describe how the errors changed from the first to the last committee on the first test set.
 
-    Errors on the other sets are not compared: these sets grow with frames that the committee knew least about.
+    This set is the same in all iterations. Errors on the other sets are not compared: these sets grow by frames with
+    large predicted errors.
     """
     texts = []
     for name in PROPERTIES:
@@ -117,7 +118,7 @@ def describe_progress(records: list[tuple[int, dict[str, Any]]]) -> str:
             texts.append(f"the {name} error {_name_change(last / first)} ({change})")
     if len(records) < 2 or not texts:
         return ""
-    return f"On the first test set, which stays the same, {join_items(texts)}."
+    return f"On the first test set, which is the same in all iterations, {join_items(texts)}."
 
 
 def _name_change(ratio: float) -> str:

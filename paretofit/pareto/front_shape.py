@@ -184,7 +184,7 @@ def _compute_volume(points: pd.DataFrame) -> float:
 
 
 def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.DataFrame:
-    """Select the row with the lowest error for every budget, as a staircase of falling errors.
+    """Select, for every budget, the row with the lowest error.
 
     Parameters
     ----------
@@ -199,17 +199,17 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
         Rows in order of cost, with ``budget_from`` (the cost of the row) and ``budget_to`` (the cost of the next row;
         infinite for the last).
     """
-    stairs = pareto_front(points, [cost, error]).drop_duplicates([cost, error])
-    stairs = stairs.sort_values(cost, ignore_index=True)
-    ends = [*stairs[cost].iloc[1:], np.inf]
-    return stairs.assign(budget_from=stairs[cost], budget_to=ends)
+    best_rows = pareto_front(points, [cost, error]).drop_duplicates([cost, error])
+    best_rows = best_rows.sort_values(cost, ignore_index=True)
+    ends = [*best_rows[cost].iloc[1:], np.inf]
+    return best_rows.assign(budget_from=best_rows[cost], budget_to=ends)
 
 
-def merge_adjacent_ranges(staircase: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Merge adjacent rows of a staircase with equal values of a column: keep the last row, over their whole range."""
-    numbers = (staircase[by] != staircase[by].shift()).cumsum()
-    last_rows = staircase.groupby(numbers, sort=True).tail(1).reset_index(drop=True)
-    starts = staircase.groupby(numbers, sort=True)["budget_from"].first().to_numpy()
+def merge_adjacent_ranges(ranges: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Merge adjacent budget ranges with equal values of a column: keep the last row, over their whole range."""
+    range_numbers = (ranges[by] != ranges[by].shift()).cumsum()
+    last_rows = ranges.groupby(range_numbers, sort=True).tail(1).reset_index(drop=True)
+    starts = ranges.groupby(range_numbers, sort=True)["budget_from"].first().to_numpy()
     return last_rows.assign(budget_from=starts)
 
 

@@ -182,14 +182,14 @@ def _find_files(path: Path) -> tuple[Path, dict[str, Path]]:
     return files[0], {str(number): level_files[number] for number in sorted(level_files)}
 
 
-def _get_stress_factor(unit: str | None, positive_in: str) -> float | None:
+def _get_stress_factor(unit: str | None, sign_convention: str) -> float | None:
     """Return the factor that converts a stress to eV/Å³ and ASE's sign, or None if stresses are omitted."""
     if unit is None:
         return None
     signs = {"compression": -1.0, "tension": 1.0}
     check_choice("stress_unit", unit, STRESS_UNITS)
-    check_choice("stress_positive_in", positive_in, signs)
-    return STRESS_UNITS[unit] * signs[positive_in]
+    check_choice("stress_positive_in", sign_convention, signs)
+    return STRESS_UNITS[unit] * signs[sign_convention]
 
 
 def _check_levels(names: Iterable[str], levels: Mapping[str, Any], argument: str) -> None:

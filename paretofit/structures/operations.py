@@ -103,10 +103,10 @@ def apply_strain(
     return deform(atoms, factor * (np.eye(3) + strain))
 
 
-def deform(atoms: Atoms, gradient: Array) -> Atoms:
-    """Apply a symmetric deformation gradient ``(3, 3)`` within the space of the periodic directions."""
+def deform(atoms: Atoms, deformation_gradient: Array) -> Atoms:
+    """Apply a symmetric deformation gradient ``(3, 3)`` within the span of the periodic cell vectors."""
     projector = compute_periodic_projector(atoms)
-    transformation = projector @ gradient @ projector + np.eye(3) - projector
+    transformation = projector @ deformation_gradient @ projector + np.eye(3) - projector
     copy: Atoms = atoms.copy()
     cell = np.array(copy.cell[:])
     cell[copy.pbc] = cell[copy.pbc] @ transformation.T

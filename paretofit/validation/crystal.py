@@ -37,7 +37,7 @@ def compute_energy(atoms: Atoms, calculator: Any) -> float:
 
 
 def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = CRYSTAL_FORCE_TOLERANCE) -> Atoms:
-    """Relax the positions and, if requested, the cell of a copy, and return it with its calculator.
+    """Relax a copy of a structure (positions and, if requested, cell); return it with its calculator.
 
     The vacuum of a sheet or a wire, in the orientation of `orient_structure`, is not relaxed; a molecule has no cell.
 
@@ -58,7 +58,7 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
                 f"the relaxation changes the {periodicity.get_measure(copy).name} by a factor of {ratio:.2g}"
             )
         if not np.isfinite(copy.get_potential_energy()):
-            raise PropertyError("the energy is not finite in the relaxation")
+            raise PropertyError("the energy became non-finite during the relaxation")
     if not optimizer.converged():
         raise PropertyError(f"the relaxation has not converged to {fmax:g} eV/Å in {MAX_RELAXATION_STEPS} steps")
     if (overlap_distance := find_overlap_distance(copy)) is not None:

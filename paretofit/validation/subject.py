@@ -181,18 +181,21 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
 
 
 def _infer_elements(commands: list[list[str]]) -> list[str]:
-    """Infer the elements of atom types from the end of ``pair_coeff * *`` or else from masses; empty if unknown."""
+    """Infer the elements of atom types; return an empty list if they are unknown.
+
+    They are the trailing symbols of ``pair_coeff * *``, or otherwise those that match the ``mass`` commands.
+    """
     for tokens in commands:
         if tokens[:3] == ["pair_coeff", "*", "*"]:
             symbols = list(takewhile(atomic_numbers.__contains__, reversed(tokens[3:])))
             if symbols:
                 return symbols[::-1]
     masses = {int(tokens[1]): float(tokens[2]) for tokens in commands if tokens[0] == "mass" and tokens[1].isdigit()}
-    numbers = [int(np.nanargmin(np.abs(atomic_masses - masses[k]))) for k in sorted(masses)]
-    if any(abs(atomic_masses[number] - masses[k]) > MASS_TOLERANCE_U
-           for number, k in zip(numbers, sorted(masses), strict=True)):  # fmt: skip
+    element_numbers = [int(np.nanargmin(np.abs(atomic_masses - masses[atom_type]))) for atom_type in sorted(masses)]
+    if any(abs(atomic_masses[element_number] - masses[atom_type]) > MASS_TOLERANCE_U
+           for element_number, atom_type in zip(element_numbers, sorted(masses), strict=True)):  # fmt: skip
         return []
-    return [chemical_symbols[number] for number in numbers]
+    return [chemical_symbols[element_number] for element_number in element_numbers]
 
 
 def _resolve_files(tokens: list[str], folder: Path) -> str:

@@ -254,7 +254,7 @@ class TestTheLoop:
     def test_page_begins_with_answers(self, finished_loop):
         page = finished_loop.report.read_text()
         questions = ("What has the loop achieved?", "Is the potential good?", "For which kinds is it not?",
-                     "What did it cost?", "What would another iteration bring?")  # fmt: skip
+                     "What did it cost?", "How much would another iteration lower the errors?")  # fmt: skip
         positions = [page.index(question) for question in questions]
         assert positions == sorted(positions)
         assert positions[-1] < page.index("<img")

@@ -166,7 +166,7 @@ def test_progress_is_that_on_the_test_set_that_stays_the_same(errors, text):
     history = records(errors)
     for k, (_, record) in enumerate(history):  # the growing set reads as worse and does not count
         record["rmse"]["test"] = {"energy": {"value": 20.0 * (k + 1)}}
-    assert describe_progress(history).startswith(f"On the first test set, which stays the same, {text}")
+    assert describe_progress(history).startswith(f"On the first test set, which is the same in all iterations, {text}")
     assert describe_progress(history[:1]) == ""
 
 

@@ -267,7 +267,7 @@ def format_dataset_info(info: DatasetSummary) -> str:
 
 
 def _format_settings(levels: list[LevelSummary]) -> list[str]:
-    """Format settings that are equal at all levels on common lines, and the other settings for each level."""
+    """List settings that all levels share once, then the remaining settings of each level."""
     if not levels:
         return ["no levels"]
     first_settings = levels[0].settings if len(levels) > 1 else {}

@@ -119,13 +119,14 @@ class ProgramEngine(Engine):
             self.find_pseudopotential(symbol)
 
     def check_level(self, level: Level) -> None:
-        """See `Engine.check_level`; some programs do not support Methfessel-Paxton smearing of higher orders."""
+        """See `Engine.check_level`; some programs do not support higher-order Methfessel-Paxton smearing."""
         require_cutoff(level)
         smearing = level.smearing
         if smearing.method == "methfessel-paxton" and smearing.order > self.max_smearing_order:
             raise InputError(
                 f"level '{level.name}' requests Methfessel-Paxton smearing of order {smearing.order}; the engine "
-                f"'{self.name}' supports at most order {self.max_smearing_order}"
+                f"'{self.name}' supports at most order {self.max_smearing_order}; lower 'smearing.order', or choose "
+                "another engine"
             )
 
     def collect_key_settings(self, elements: Iterable[str]) -> dict[str, Any]:

@@ -22,13 +22,13 @@ PROPERTIES = ("energy", "forces", "stress")
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 MEMBER_OFFSET = 0.12  # horizontal distance between the potential and its members, in iterations
 CLOSE_RATIO = 1.5  # true errors within this factor of the predicted errors are in the shaded band
-SETS = {  # the test set that stays the same is drawn first and strongest
+SETS = {  # the first test set, which is the same in all iterations, is drawn first and strongest
     "first_test": ("#009E73", "^", "-"),
     "train": ("#777777", "o", "--"),
     "validate": ("#0072B2", "s", ":"),
     "test": ("#D55E00", "D", ":"),
 }
-SET_LABELS = {"first": "first test set (stays the same)", "test": "growing test set"}
+SET_LABELS = {"first": "first test set (fixed)", "test": "growing test set"}
 
 
 def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:

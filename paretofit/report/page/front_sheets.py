@@ -88,10 +88,10 @@ def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives
 
 
 def _compute_fronts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Compute the front of each 2Jmax and the front over all 2Jmax; the keys are the names in the tables.
+    """Compute the front of each 2Jmax and the front over all 2Jmax; the keys are the row names of the tables.
 
-    The best setting for any budget is on its front. Of settings with the same cost and the same value of one error,
-    the front contains the setting with the smaller other error.
+    The best setting for any budget lies on the front of its 2Jmax. Of settings with the same cost and the same value of
+    one error, the front contains the setting with the smaller other error.
     """
     fronts = summaries.compute_fronts_by_twojmax(table)
     return {**_name_fronts(fronts), _ALL: pareto.pareto_front(fronts, summaries.OBJECTIVES)}
