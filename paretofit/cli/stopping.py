@@ -41,11 +41,11 @@ RESTART_ADVICE = "run the same command again to start over (earlier files are un
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception: everything that cleans up after Ctrl-C then does so here, too."""
+    """Exception for SIGTERM, so that the clean-up for Ctrl-C also runs on SIGTERM."""
 
 
 class VerbGroup(WorkflowGroup):
-    """The verbs of the command line; each ends with a message however it is stopped."""
+    """Group of the verbs; each prints a message for every way in which it can be stopped."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb; exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect, 1 without memory or disk."""

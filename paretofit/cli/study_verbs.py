@@ -162,7 +162,10 @@ def plan_(
     "   |   paretofit pareto published/*.csv --published --figures-folder figures --out front.csv"
 )
 def pareto(
-    tables: Annotated[list[Path], Argument(help="Results tables (CSV); of several, 'table' names that of each row.")],
+    tables: Annotated[
+        list[Path],
+        Argument(help="Results tables (CSV). With several tables, the column 'table' contains the table of each row."),
+    ],
     *,
     minimize: MinimizeOption = "",
     group_by: GroupByOption = "",

@@ -155,7 +155,10 @@ def format_candidates(result: AugmentResult) -> str:
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
     lines += [f"rejected {count} {kind}: {reason}" for (kind, reason), count in candidates.rejected.most_common()]
     lines += [f"no {kind}: {reason}" for kind, reason in candidates.skipped.items()]
-    lines += [f"gave up {n} {kind}, most often because: {reason}" for (kind, reason), n in candidates.given_up.items()]
+    lines += [
+        f"could not generate {n} candidates of kind '{kind}'; most frequent reason: {reason}"
+        for (kind, reason), n in candidates.given_up.items()
+    ]
     if len(result.entropy):
         gain, random_gain = result.entropy[["gain", "from_random"]].median()
         lines.append(

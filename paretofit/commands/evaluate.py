@@ -180,8 +180,8 @@ def _read_cases(
     frames = read_frames(path, None)
     records: Sequence[Any] = [None] * len(frames.atoms)
     if _has_labels(frames):
-        no_keys = {"energy": None, "forces": None, "stress": None}
-        records, *_ = extract_file_labels(frames, "labels", no_keys, None)
+        default_keys = {"energy": None, "forces": None, "stress": None}
+        records, *_ = extract_file_labels(frames, "labels", default_keys, None)
     labels = []
     for atoms, record in zip(frames.atoms, records, strict=True):
         values: dict[str, Any] = {

@@ -12,7 +12,7 @@ from paretofit.report.page import VIEWER_REMEDY, StructureView
 
 PAGE_FILE, VIEW_FILE = "evaluation.html", "structures.html"
 N_WORST = 3  # configurations that are named for each quantity
-MIN_OUTLIER_RATIO = 5.0  # of an error to the median, above which it is counted
+MIN_OUTLIER_RATIO = 5.0  # ratio of an error to the median above which the error counts as an outlier
 N_RESAMPLES = 500
 INTERVAL_PERCENT = (5, 95)
 

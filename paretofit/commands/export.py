@@ -14,7 +14,7 @@ from paretofit.execution import RunContext
 from paretofit.pareto import describe_setting
 from paretofit.potentials import CommitteeSettings, check_potential_name, list_snap_files
 
-MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
+MAX_CHECKED_STRUCTURES = 100  # number of structures on which LAMMPS is compared with the model
 
 
 @dataclass(frozen=True)

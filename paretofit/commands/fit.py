@@ -21,8 +21,8 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.study import PreparedStudy, load_or_compute_design, prepare_study
 
-MAX_CHECKED_STRUCTURES = 20  # on which LAMMPS is compared with the model
-MAX_STRESS_STRUCTURES = 300  # of each set, on which stress errors are measured
+MAX_CHECKED_STRUCTURES = 20  # number of structures on which LAMMPS is compared with the model
+MAX_STRESS_STRUCTURES = 300  # number of structures of each set on which stress errors are measured
 MILLI = 1000.0
 DESIGN_FILE = "design.h5"
 SETS = ("train", "held out")

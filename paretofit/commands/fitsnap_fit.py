@@ -22,7 +22,7 @@ from paretofit.linear import OptimisedWeights, fit_wls
 
 UNCALIBRATED_NOTE = "the input has no testing_size, so the committee is not calibrated and has no intervals"
 JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
-MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
+MAX_CHECKED_STRUCTURES = 100  # number of structures on which LAMMPS is compared with the model
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")
 BASIS_LISTS = ("elements", "wj", "radelem")
 BASIS_FLAGS = ("bzeroflag", "chemflag", "switchflag", "bnormflag", "wselfallflag")

@@ -37,7 +37,7 @@ FIT_COLUMNS = ["level", "twojmax", "n_train", "w_energy", "w_force", "sampling",
 WHOLE_SET = "all"  # sampling of points whose training subset is the whole training set
 MD_CELL_LENGTH_A = validation.QUICK_EFFORT.md_supercell_length
 MD_SPEED_SECONDS = 0.3  # duration of each of three timings, if the run did not measure the speed
-N_CHECKED_STRUCTURES = 3  # for each potential, on which LAMMPS is compared with the model
+N_CHECKED_STRUCTURES = 3  # number of structures, for each potential, on which LAMMPS is compared with it
 MAX_LISTED_POTENTIALS = 8
 DEFAULT_PROTOCOL = MdProtocol(nvt_time_ps=0.2, nve_time_ps=0.2)
 

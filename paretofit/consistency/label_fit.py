@@ -63,7 +63,7 @@ class HeldOutErrors:
 
     @property
     def score(self) -> Array:
-        """Mean error of energy and forces, ``(n,)``; each is capped at 1, the error of a model without skill."""
+        """Mean error of energy and forces, ``(n,)``; each is capped at 1, the error of predicting zero."""
         capped_errors = np.minimum(np.abs(np.stack([self.energy, self.forces], axis=1)), 1.0)
         return np.asarray(np.nanmean(capped_errors, axis=1))
 

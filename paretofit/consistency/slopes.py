@@ -42,10 +42,10 @@ def explain_slope(
     Finding or None
         None if the labels are consistent, no hypothesis explains them, or the fit predicts the forces of too few.
     """
-    has_skill = np.nan_to_num(force_errors.forces, nan=np.inf) < MAX_FORCE_ERROR
-    if has_skill.sum() < MIN_CONFIGURATIONS:
+    is_predictable = np.nan_to_num(force_errors.forces, nan=np.inf) < MAX_FORCE_ERROR
+    if is_predictable.sum() < MIN_CONFIGURATIONS:
         return None
-    first, second = _find_similar_pairs(fit.energy_rows, np.flatnonzero(has_skill))
+    first, second = _find_similar_pairs(fit.energy_rows, np.flatnonzero(is_predictable))
     coefficients = force_errors.coefficients[force_errors.folds[first]]
     predictions = np.einsum("ki,ki->k", fit.energy_rows[first] - fit.energy_rows[second], coefficients)
     is_large = np.abs(predictions) >= np.median(np.abs(predictions))  # small differences have uncertain slopes

@@ -91,5 +91,5 @@ def _compute_gains(squares: Array) -> Array:
         Square of the error, relative to the typical error, of the prediction for structure i as an estimate of label j.
     """
     exchanged_losses = np.log1p(squares)
-    given_losses = np.diag(exchanged_losses)
-    return np.asarray(given_losses[:, None] + given_losses - exchanged_losses - exchanged_losses.T)
+    unexchanged_losses = np.diag(exchanged_losses)
+    return np.asarray(unexchanged_losses[:, None] + unexchanged_losses - exchanged_losses - exchanged_losses.T)

@@ -116,7 +116,7 @@ def format_batch(summary: dict[str, dict[str, float]]) -> str:
     shares = ", ".join(f"{100 * values['inside']:.0f} %" for values in summary.values())
     n_labels = max(int(values["labels"]) for values in summary.values())
     return (
-        f"; true / predicted error of the {n_labels} new configurations at the median: {ratios}; {shares} below the "
+        f"; median ratio of true to predicted error of the {n_labels} new configurations: {ratios}; {shares} below the "
         f"{100 * BOUND_COVERAGE:.0f} % bound"
     )
 

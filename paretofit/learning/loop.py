@@ -21,7 +21,7 @@ from paretofit.dataset import Dataset
 from paretofit.descriptors import map_structures
 from paretofit.execution import RunContext
 from paretofit.learning import calibration_points, selection, training_data
-from paretofit.learning.evaluation import SET_NAMES, evaluate_committee, find_usual_members
+from paretofit.learning.evaluation import SET_NAMES, evaluate_committee, find_typical_members
 from paretofit.learning.explore import plan_runs, select_start_structures
 from paretofit.learning.labeller import Labeller, LabelRequest
 from paretofit.learning.learn_settings import LearnSettings
@@ -39,7 +39,7 @@ CONVERGED = "no frame of the dynamics is above tolerance"
 ALL_KNOWN = "every frame above tolerance duplicates a labelled configuration"
 ALL_UNPHYSICAL = "every frame above tolerance was discarded as unphysical or duplicates a labelled configuration"
 ACCURATE = "the errors on the test set are below tolerance"
-NOT_EVALUATED = "; the {} was not judged, because no configuration of the test set has such a label"
+NOT_EVALUATED = "; the {} was not evaluated, because no configuration of the test set has such a label"
 LAST_ITERATION = "the maximum number of iterations"
 NO_FRAMES = "the dynamics gave no frames"
 CSV_DIGITS = 8  # significant digits
@@ -234,7 +234,9 @@ class LearningLoop:
         committee = self.model.load(iteration.model.absolute())
         start_structures, _ = select_start_structures(self.start_structures, settings.max_atoms)
         train_record = iteration.read_record("train") or {}
-        member = None if settings.driver == "mean" else int(rng.choice(find_usual_members(train_record["rmse"][TRAIN])))
+        member = (
+            None if settings.driver == "mean" else int(rng.choice(find_typical_members(train_record["rmse"][TRAIN])))
+        )
         engine = committee.build_md_engine(member, iteration.path.absolute() / "md")
         runs = plan_runs(start_structures, settings, rng)
         folder = iteration.trajectories.absolute()

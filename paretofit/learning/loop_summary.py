@@ -18,7 +18,7 @@ from paretofit.learning.set_balance import TRAIN
 from paretofit.learning.sets import name_kind
 from paretofit.report import format_duration, format_number, join_items
 
-MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not judged
+MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not evaluated
 MAX_LISTED_KINDS = 4
 MIN_CURVE_POINTS = 3  # iterations that are required to extrapolate to the next one
 MIN_NAMED_CHANGE = 0.03  # relative change of an error, below which it did not change
@@ -193,7 +193,7 @@ def describe_batch(records: list[tuple[int, dict[str, Any]]]) -> str:
         return "This is not known yet: no frames with predicted errors have been labelled."
     k, summary = batches[-1]
     texts = [
-        f"{name}: {values['ratio']:.2f} times the predicted error at the median, {100 * values['inside']:.0f} % below "
+        f"{name}: {values['ratio']:.2f} times the predicted error (median), {100 * values['inside']:.0f} % below "
         f"the {100 * BOUND_COVERAGE:.0f} % bound"
         for name, values in summary.items()
     ]

@@ -72,7 +72,7 @@ def calibrate(
     settings : SelectSettings
     frame_disagreement : DataFrame, optional
         Disagreements of the frames whose errors will be predicted, columns `PROPERTIES`; points with similar
-        disagreements have larger weights, see `weigh_points`.
+        disagreements have larger weights, see `compute_point_weights`.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def calibrate(
             continue
         spread, error = spread[is_usable], error[is_usable]
         frame_spread = None if frame_disagreement is None else frame_disagreement[name].to_numpy()
-        weights = weigh_points(points["source"].to_numpy()[is_usable], spread, frame_spread)
+        weights = compute_point_weights(points["source"].to_numpy()[is_usable], spread, frame_spread)
         curve: Any = CALIBRATIONS[settings.calibration](spread, error, weights)
         ratios = error / curve.predict_error(spread)
         curves[name], n_points[name] = curve, int(is_usable.sum())
@@ -117,8 +117,8 @@ def _compute_bound_quantile(weights: Array) -> float:
     return min(1.0, BOUND_COVERAGE + (BOUND_COVERAGE - 0.5) * float(weights.max() / weights.sum()))
 
 
-def weigh_points(source: Array, spread: Array, frame_spread: Array | None) -> Array:
-    """Weigh the points of a calibration by source, and by how similar their disagreements are to those of the frames.
+def compute_point_weights(source: Array, spread: Array, frame_spread: Array | None) -> Array:
+    """Compute weights of calibration points from their sources and their similarity to the frames in disagreement.
 
     The ratio of error to disagreement depends on the disagreement: it is near one for structures far from the
     training set, where members differ more than they err in common, and larger for structures close to it. Frames of

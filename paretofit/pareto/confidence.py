@@ -40,8 +40,8 @@ def estimate_intervals(errors: Array, repetitions: Sequence[Array], coverage: fl
         Lower and upper ends; their geometric mean is the expected error. NaN where an error is not finite or zero.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        own_means = [np.mean(np.log(np.asarray(values, dtype=float))) for values in repetitions]
-        values = np.vstack([np.log(np.asarray(errors[:, 0], dtype=float)), own_means])
+        study_split_means = [np.mean(np.log(np.asarray(values, dtype=float))) for values in repetitions]
+        values = np.vstack([np.log(np.asarray(errors[:, 0], dtype=float)), study_split_means])
         n = len(values)
         half_width = stats.t.ppf((1 + coverage) / 2, n - 1) * np.sqrt(values.var(axis=0, ddof=1) * (1 + 1 / n))
         ends = np.exp(values.mean(axis=0) + np.array([-1.0, 1.0])[:, None] * half_width)

@@ -1,7 +1,8 @@
 """Dispersion correction of any potential: Grimme's D2 (``pair_style momb``) or D3 (``dispersion/d3``) in LAMMPS.
 
 D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), where C6 is the geometric mean of the coefficients of two atoms, and
-R the sum of their radii. S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds D2 in this form.
+R the sum of their radii. S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; Bidoggia et al. (2025) add D2 in this
+form.
 """
 
 from collections.abc import Sequence

@@ -25,7 +25,7 @@ MAX_REFERENCE_CONFIGURATIONS = 200
 CORE_STRENGTH = 2.0  # in units of the entropy of one atom
 CORE_RANGE_RATIO = 1.2  # in units of the minimum distance
 MAX_STARTS_RATIO = 5  # maximum number of generated configurations per requested configuration
-INITIAL_STEP_ANGSTROM, MIN_STEP_ANGSTROM = 0.15, 0.005  # displacement of the atom that moves farthest
+INITIAL_STEP_A, MIN_STEP_A = 0.15, 0.005  # displacement of the atom that moves farthest
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,12 @@ class EntropyMaximiser:
 
     def maximise(self, start: Atoms, moments: DescriptorMoments) -> tuple[Atoms, Array, Array]:
         """Maximise the objective; return the final structure, its scaled descriptors, and those of `start`."""
-        atoms, step = start, INITIAL_STEP_ANGSTROM
+        atoms, step = start, INITIAL_STEP_A
         descriptors, objective, gradient = self.evaluate_objective(atoms, moments)
         start_descriptors = descriptors
         for _ in range(self._settings.max_steps):
             largest_gradient = float(np.linalg.norm(gradient, axis=1).max())
-            if step < MIN_STEP_ANGSTROM or largest_gradient < 1e-12:
+            if step < MIN_STEP_A or largest_gradient < 1e-12:
                 break
             trial = atoms.copy()
             trial.positions += gradient * (step / largest_gradient)

@@ -119,7 +119,7 @@ def _describe_cost(data: Dataset, levels: list[str]) -> dict[str, Any]:
     counts = ", ".join(f"level {level} {int((values >= 0).sum())} of {len(data)}" for level, values in seconds.items())
     reason = f"Not all labels have recorded computing times ({counts}); medians are used."
     if not medians:
-        reason = "The labels have no recorded computing times; the seconds below are made up."
+        reason = "The labels have no recorded computing times; the seconds below are placeholders; replace them."
     texts = [f"{_format_scalar(level)}: {value:.6g}" for level, value in costs.items()]
     return {"reason": reason, "seconds": ", ".join(texts), "assumed_levels": assumed_levels}
 

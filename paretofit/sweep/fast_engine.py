@@ -1,7 +1,7 @@
 """The fast engine: triangular factors of whitened rows serve the whole factorial (see `paretofit.linear.reduction`).
 
 Each draw is a chain of nested subsets, from the smallest to the largest. A factor of the rows of each kind grows by the
-additional rows of each subset, and is weighed once for each pair of weights: the triangle serves all levels and all
+additional rows of each subset, and is weighted once for each pair of weights: the triangle serves all levels and all
 2Jmax, and the errors of training and test sets are residuals of such factors. Rows are read again only for
 leave-one-out residuals, or where Gram matrices are not accurate enough.
 """
@@ -290,7 +290,9 @@ class SubsetFits:
         """
         indices = [self.engine.get_size_index(model.twojmax) for model in models]
         ridge_flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
-        weighted_factors = {has_ridge: self.factors.weigh(weights, with_ridge=has_ridge) for has_ridge in ridge_flags}
+        weighted_factors = {
+            has_ridge: self.factors.apply_weights(weights, with_ridge=has_ridge) for has_ridge in ridge_flags
+        }
         penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
         fit: Any
         fits: list[Any] = []
@@ -306,7 +308,7 @@ class SubsetFits:
 
     def _fit_from_triangles(self, weights: Array, model: PendingModel) -> ModelFit:
         """Fit a model whose Gram matrices have too few digits."""
-        factor = self.triangles.weigh(weights, with_ridge=model.ridge != 0)
+        factor = self.triangles.apply_weights(weights, with_ridge=model.ridge != 0)
         fit = factor.fit(self.engine.get_size_index(model.twojmax), float(model.ridge))
         return cast("ModelFit", fit)  # triangles suffice at any condition number
 

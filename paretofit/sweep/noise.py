@@ -104,7 +104,7 @@ def _fit_largest_model(engine: FastEngine, grid: SweepGrid, weights: tuple[float
     Return this 2Jmax and the raw coefficients; None if the training set determines no model.
     """
     reduction = engine.reduction
-    factor = reduction.train.weigh(get_row_weights(np.arange(3), *weights, weights[1]))
+    factor = reduction.train.apply_weights(get_row_weights(np.arange(3), *weights, weights[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
         index = engine.get_size_index(twojmax)
         fit = factor.fit(index)

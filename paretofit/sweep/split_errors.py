@@ -303,7 +303,7 @@ def _compute_scores(engine: FastEngine, data: SweepInput, factors: RowFactors) -
     weights = get_row_weights(np.arange(3), *data.leverage_weights, data.leverage_weights[1])
     relative_weights, sizes = weights / weights.max(), engine.reduction.sizes
     index = int(np.searchsorted(sizes, data.n_leverage_columns or data.design.n_features))
-    factor = factors.weigh(weights)
+    factor = factors.apply_weights(weights)
     fit = factor.fit(index)
     if fit is None or fit.solver != FACTOR:
         return data.compute_leverage_scores()

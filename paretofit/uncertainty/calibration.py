@@ -292,7 +292,7 @@ def _check_pairs(spread: Array, error: Array) -> None:
     for name, values in (("disagreements", spread), ("errors", error)):
         is_invalid = ~(np.isfinite(values) & (values >= 0))
         if is_invalid.any():
-            raise InputError(f"{name} must be finite and not negative; {is_invalid.sum()} of {len(values)} are not")
+            raise InputError(f"{name} must be finite and non-negative; {is_invalid.sum()} of {len(values)} are not")
         if not values.any():
             raise InputError(f"all {name} are zero, so there is nothing to calibrate; are the members identical?")
 

@@ -23,8 +23,10 @@ MIN_RELATIVE_PIVOT = 1e-10  # of the largest pivot; below it, a column depends o
 ROWS_PER_BLOCK = 4096  # rows of atoms that are processed at once
 CANDIDATES_PER_COLUMN = 3  # candidate rows for the active set, for each column
 MAX_RELATIVE_RESIDUAL = 1e-7  # part of a row's norm that may be orthogonal to the span of the training set
-EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE  # grades above it extrapolate; MaxVol leaves grades just above 1
-STRONG_EXTRAPOLATION_GRADE = 2.0  # grades above it are a strong extrapolation
+EXTRAPOLATION_GRADE = (
+    1 + 2 * MAXVOL_TOLERANCE
+)  # atoms with a higher grade extrapolate; MaxVol leaves grades slightly above 1 in the training set
+STRONG_EXTRAPOLATION_GRADE = 2.0  # atoms with a higher grade extrapolate strongly
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class DimerCurve:
             problem = f"{event} collapse; add a core repulsion (ZBL)"
         quantities = [
             Quantity("energy at half the covalent distance", "eV", wall_energy),
-            Quantity("attractive again below", "Å", turning_distance, problem),
+            Quantity("inner turning distance", "Å", turning_distance, problem),
         ]
         if not self.is_bound:
             return quantities

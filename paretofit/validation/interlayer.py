@@ -1,4 +1,4 @@
-"""Energy of a layered crystal as a function of the interlayer distance (paper 1, Fig. 6)."""
+"""Energy of a layered crystal as a function of the interlayer distance (Bidoggia et al., 2025, Fig. 6)."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -29,14 +29,14 @@ class MdSpeed:
     ----------
     us_per_atom_step : float
         Time per atom and step (µs) of the fastest repetition, because other processes can only slow a repetition down.
-    max_min_ratio : float
+    slowest_to_fastest_ratio : float
         Ratio of the slowest to the fastest repetition.
     n_atoms : int
         Number of atoms of the cell.
     """
 
     us_per_atom_step: float
-    max_min_ratio: float
+    slowest_to_fastest_ratio: float
     n_atoms: int
 
     @property

@@ -229,17 +229,17 @@ def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
     result.failures += [f"{name}: {reason}" for name, reason in cells.failures.items()]
     rows = []
     for index, potential in enumerate(case.potentials):
-        evaluator, is_own_potential = case.create_calculator(potential), index == case.potential_index
+        evaluator, is_relaxing_potential = case.create_calculator(potential), index == case.potential_index
         reservoirs = compute_reservoir_energies(evaluator, cells.pristine, dict(case.settings.reference_energies))
         for name, energy in compute_formation_energies(evaluator, cells, reservoirs.energies).items():
             rows.append((name, case.potential.name, potential.name, energy))
             if len(case.potentials) > 1:
                 quantity = Quantity(f"{name}, relaxed with {case.potential.name}", "eV", energy)
                 result.values.append((case.structure_name, index, quantity))
-            if is_own_potential:
+            if is_relaxing_potential:
                 problem = "the formation energy is negative" if energy < 0 else ""
                 result.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy, problem)])
-        if is_own_potential and len(reservoirs.energies) > 1:
+        if is_relaxing_potential and len(reservoirs.energies) > 1:
             _add_reservoirs(case, result, reservoirs)
     columns = ["defect", "relaxed_with", "evaluated_with", "energy"]
     result.add_curve(case, "defects", pd.DataFrame(rows, columns=columns))
@@ -271,7 +271,7 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:
-    """Scan the interlayer distance of the input structure without and with dispersion, as in paper 1."""
+    """Scan the interlayer distance of the input structure without and with dispersion, as in Bidoggia et al. (2025)."""
     _require_crystal(case)
     has_dispersion = case.potential.name.endswith(tuple(f"+{method}" for method in DISPERSION_METHODS))
     for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):

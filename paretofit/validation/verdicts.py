@@ -16,7 +16,7 @@ TOLERANCES_PERCENT = {  # by unit, of the deviation from the reference
 }  # fmt: skip
 TOLERANCES = {"°": 1.0, "meV/atom": 10.0}  # by unit, absolute: these quantities may be zero
 # Of quantities that are zero by symmetry, that depend on random numbers, or that have an arbitrary origin.
-UNCOMPARED_QUANTITIES = ("lowest frequency", "lowest eigenvalue of C", "attractive again below", "vibrations")
+UNCOMPARED_QUANTITIES = ("lowest frequency", "lowest eigenvalue of C", "inner turning distance", "vibrations")
 UNCOMPARED_PROPERTIES = ("md",)
 
 

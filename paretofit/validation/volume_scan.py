@@ -74,7 +74,7 @@ class BirchMurnaghanCurve:
             falls = np.flatnonzero(np.diff(branch_energies) < -MAX_ENERGY_FALL)
             if len(falls):
                 size = f"{branch_sizes[falls[0]]:.3g} {self.measure.unit}/atom"
-                return f"the curve is bad: the energy falls again {side} {size}"
+                return f"the curve is unphysical: the energy falls again {side} {size}"
         return ""
 
 

@@ -48,7 +48,7 @@ def compute_reduced_leverage(
     """
     sizes, relative_weights = reduction.whitened_sizes, weights / weights.max()
     with threadpool_limits(1):
-        factor = reduction.train.weigh(weights)
+        factor = reduction.train.apply_weights(weights)
         fits = [factor.fit(index) for index in range(len(sizes))]
         is_usable = [fit is not None and fit.solver == FACTOR for fit in fits]
         P = int(max(sizes[is_usable], default=0))

@@ -87,7 +87,7 @@ class ModelFit:
 
 @dataclass
 class RowFactors:
-    """Factors of the rows of some configurations by kind, with the operations grow, weigh and residual.
+    """Factors of the rows of some configurations by kind, with the operations grow, weight and residual.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class RowFactors:
             if kind != RowKind.ENERGY:
                 factor.convert_to_gram()
 
-    def weigh(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
+    def apply_weights(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
         """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter.
 
         Without a ridge, models with more columns than rows need no triangle. If all factors are rows, the triangle
@@ -142,7 +142,7 @@ class RowFactors:
 
     def is_well_conditioned(self) -> bool:
         """Return whether Gram matrices of these rows, and of supersets, are accurate at the whitening weights."""
-        factor, P = self.weigh(self.whitened_basis.weights), len(self.whitened_basis.baseline)
+        factor, P = self.apply_weights(self.whitened_basis.weights), len(self.whitened_basis.baseline)
         return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
 
     def compute_rms(self, delta: Array) -> tuple[dict[RowKind, RmsErrors], Array]:

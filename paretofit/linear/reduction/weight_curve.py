@@ -165,7 +165,7 @@ class _PathBasis:
         """Compute the basis R⁻¹ V, Λ, and the right-hand sides; None if R is singular or too ill-conditioned."""
         by_kind, theta = {kind: factors.by_kind[kind] for kind in KIND_NAMES}, factors.whitened_basis.baseline
         weights, P = np.array([middle_ratio, 1.0, 1.0]) / max(middle_ratio, 1.0), len(theta)
-        factor = RowFactors(factors.whitened_basis, by_kind).weigh(weights)
+        factor = RowFactors(factors.whitened_basis, by_kind).apply_weights(weights)
         if not factor.estimate_gram_condition(p) < MAX_CONDITION:
             return None
         weighted_rows = [weights[kind] * to_numpy(by_kind[kind].get_equivalent_rows()) for kind in KIND_NAMES]

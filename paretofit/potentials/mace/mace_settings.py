@@ -10,8 +10,8 @@ from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, Study
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
-# "published" has the sizes of paper 1 (MACE's defaults) and its cutoff of 4.5 Å; networks with the other presets can be
-# trained on a CPU. Errors and costs are in tests/benchmarks/RESULTS.md.
+# "published" has the sizes (MACE's defaults) and the cutoff, 4.5 Å, of Bidoggia et al. (2025); networks with the other
+# presets can be trained on a CPU. Errors and costs are in tests/benchmarks/RESULTS.md.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "medium": {"channels": 32, "max_l": 1, "correlation": 2, "batch_size": 4, "epochs": 100, "patience": 25,

@@ -38,7 +38,7 @@ def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
 
 
 def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
-    """Plot the root mean square errors of the potential on each set by iteration (paper 1, Fig. 4).
+    """Plot the root mean square errors of the potential on each set by iteration (Bidoggia et al., 2025, Fig. 4).
 
     The potential is the mean of the members. Beside its errors on the training and the test set, bars show the mean and
     the standard deviation of the errors of the individual members.
@@ -142,7 +142,9 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
 
 
 def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFrame) -> np.ndarray:
-    """Plot disagreement against error of calibration points, coloured by iteration, with τ = aε (paper 1, Fig. 5).
+    """Plot disagreement against error of calibration points, coloured by iteration, with τ = aε.
+
+    The figure corresponds to Bidoggia et al. (2025), Fig. 5.
 
     Parameters
     ----------
@@ -186,7 +188,7 @@ def _limit_to_last_iteration(ax: Axes, points: pd.DataFrame, name: str) -> None:
 
 
 def plot_map_by_iteration(points: np.ndarray, iteration: np.ndarray, name: str) -> Axes:
-    """Plot a map of descriptors, coloured by the iteration that added a configuration (paper 1, Fig. 5).
+    """Plot a map of descriptors, coloured by the iteration that added a configuration (Bidoggia et al., 2025, Fig. 5).
 
     Parameters
     ----------
