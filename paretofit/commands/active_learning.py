@@ -36,7 +36,7 @@ from paretofit.study import (
 
 log = logging.getLogger(__name__)
 
-PAGE_INTERVAL_S = 300.0  # between pages that are written before the end of a loop
+PAGE_INTERVAL_S = 300.0  # time between pages that are written before the end of a loop
 ERROR_COLUMNS = ("weighted", "members", "spread", "labels")
 CALIBRATION_COLUMNS = {
     "slope": "slope",

@@ -140,7 +140,7 @@ def select_worst(table: pd.DataFrame, n: int) -> pd.DataFrame:
     columns = ["id", "config_type", "n_atoms", "set", *(f"{quantity}_error" for quantity in potentials.KINDS)]
     columns += [name for name in ("leverage", "extrapolation_grade") if name in table]
     worst = table.loc[list(reasons), columns]
-    if len(worst):  # without rows, all columns would be dropped
+    if len(worst):  # dropna would drop all columns of a table without rows
         worst = worst.dropna(axis="columns", how="all")
     worst.insert(1, "reason", ["; ".join(texts) for texts in reasons.values()])
     return worst.reset_index(drop=True)

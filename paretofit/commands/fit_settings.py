@@ -13,7 +13,7 @@ from paretofit.dataset import Dataset
 from paretofit.descriptors import SnapBasis, parse_reference_energies, select_level_energies
 from paretofit.study import SIZE_REASON, PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
 
-COMMITTEE_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
+COMMITTEE_HELD_OUT_FRACTION = 0.2  # fraction of the configurations of a dataset; a study defines its own split
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ def _write_tables(
     rows = []
     for (group, kind), weight in optimum.weights.items():
         errors = [table.get((group, kind), np.nan) for table in (optimum.initial_errors, optimum.final_errors)]
-        shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)  # for bar, as in FitSNAP
+        shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)  # weight for bar, as in FitSNAP
         rows.append([group, kind.name.lower(), shown_weight, *(fitsnap.DISPLAY_FACTORS[kind] * x for x in errors)])
     columns = ["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"]
     write_csv(pd.DataFrame(rows, columns=columns), folder / "weights.csv")

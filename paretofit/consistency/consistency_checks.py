@@ -23,9 +23,9 @@ from paretofit.dataset import Dataset, Labels
 from paretofit.structures import find_shortest_pair_distances, list_elements
 
 MIN_CONFIGURATIONS = 10
-MAX_CONFIGURATIONS = 400  # in the fit
-MAX_ATOMS = 13_500  # in the fit, which takes a few seconds
-MAX_OTHER_ATOMS = 40_000  # in further configurations, of which only the energies are checked
+MAX_CONFIGURATIONS = 400  # number of configurations in the fit
+MAX_ATOMS = 13_500  # number of atoms in the fit, which takes a few seconds
+MAX_OTHER_ATOMS = 40_000  # number of atoms in further configurations, of which only the energies are checked
 MAX_ATOMS_PER_CONFIGURATION = 600
 MAX_DISTANCE_RATIO = 1.45  # nearest distance relative to the sum of covalent radii; bohr for Å gives 1.5 to 2.2
 MAX_DISTANCES = (4.0, 8.0)  # Å, search radii for the nearest atoms; the second if none are within the first
@@ -152,7 +152,7 @@ def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
     and more only if there are too few others. The sample ends at `MAX_ATOMS`, which may exclude all others.
     """
     n_atoms = dataset.n_atoms
-    mean_squares = np.full(len(n_atoms), -1.0)  # of the forces, the largest of all levels; -1 without labels
+    mean_squares = np.full(len(n_atoms), -1.0)  # largest mean square force of all levels; -1 without labels
     for level_labels in labels.values():
         level_mean_squares = level_labels.sum_over_atoms((level_labels.forces**2).sum(axis=1)) / n_atoms
         mean_squares = np.fmax(mean_squares, np.where(level_labels.is_complete, level_mean_squares, -1.0))

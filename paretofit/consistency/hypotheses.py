@@ -29,8 +29,8 @@ WRONG_UNITS: tuple[tuple[str, float], ...] = (
 """Causes, with the factor on the energies that makes their ratio to the forces right."""
 WRONG_SIGN = "forces (or energies) have the opposite sign: multiply them by -1"
 PER_ATOM = "energies look like energies per atom: multiply each by its number of atoms"
-MAX_P_VALUE = 1e-4  # of the improvement over the uncorrected labels
-MIN_IMPROVEMENT = 0.02  # of the score
+MAX_P_VALUE = 1e-4  # p-value of the improvement over the uncorrected labels
+MIN_IMPROVEMENT = 0.02  # decrease of the score
 MAX_CORRECTED_SCORE = 0.42  # a model with larger errors is too inaccurate for a conclusion
 MAX_CORRECTED_ERROR = 0.7  # median error of energies, and of forces
 TIE_P_VALUE = 1e-3  # hypotheses whose scores differ less significantly are named together

@@ -18,9 +18,9 @@ from paretofit.dataset import Dataset, Labels
 
 MAX_ENERGY_RISE = 1e-3  # eV/atom; grids and incomplete self-consistency cause errors of a few tenths of a meV
 MAX_ENERGY_DEVIATION = 10.0  # robust standard deviations; the largest of 1,048 in the beryllium data was 5.5
-MAX_FORCE_RATIO = 15.0  # relative to the median force difference; the largest in the same data was 7
+MAX_FORCE_RATIO = 15.0  # ratio to the median force difference; the largest in the same data was 7
 MIN_DIFFERENCE = 1e-3  # eV/atom and eV/Å; lower limit of the scales by which differences are divided
-MIN_LABELS = 8  # for the search for outliers
+MIN_LABELS = 8  # number of labels for the search for outliers
 FREE_ENERGY, ENERGY = "free_energy", "energy"  # results of ASE's calculators, as in the setting 'energy_kind'
 
 

@@ -15,7 +15,8 @@ from paretofit.core import Array
 
 N_NEIGHBOURS = 6  # similar configurations with which a configuration is compared
 MIN_CONFIGURATIONS = 40
-MAX_FORCE_ERROR = 0.6  # of the forces of a configuration; above it, their fit does not predict energies
+# relative force error of a configuration; above it, the fit of its forces does not predict energies
+MAX_FORCE_ERROR = 0.6
 
 
 def explain_slope(

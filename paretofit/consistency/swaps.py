@@ -17,7 +17,7 @@ from paretofit.core import Array
 # 7.5 for forces, and 3.4 to 24 in total.
 MIN_FORCE_GAIN = 2.0
 MIN_TOTAL_GAIN = 3.0
-MIN_FORCE_ERROR = 0.01  # of the median force; smaller errors are rounding
+MIN_FORCE_ERROR = 0.01  # ratio to the median force; smaller errors are rounding
 MAX_LISTED_PAIRS = 5
 
 

@@ -29,8 +29,8 @@ from paretofit.core.errors import ExecutionError, InputError, raise_if_system_er
 from paretofit.core.text import list_first
 
 MAX_YAML_VALUES = 1_000_000  # values of a YAML file with all aliases expanded
-MAX_INTEGER_BITS = 10_000  # of an integer in a YAML file; Python refuses to print much longer ones
-MAX_LISTED_PATHS = 3  # in a message
+MAX_INTEGER_BITS = 10_000  # size of an integer in a YAML file; Python refuses to print much longer ones
+MAX_LISTED_PATHS = 3  # number of paths in a message
 LOCK_FILE_NAME = "run.lock"  # locks the directory of a run
 COMPRESSED_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # pattern of the names in `_create_temporary_file`

@@ -24,5 +24,6 @@ def _wrap_single_path(value: Any) -> Any:
 
 
 StudyPath = Annotated[Path, AfterValidator(_join_folder)]  # unchanged without a context
-AbsoluteStudyPath = Annotated[Path, AfterValidator(_join_absolute_folder)]  # for programs that run in other folders
+# path for programs that run in other folders
+AbsoluteStudyPath = Annotated[Path, AfterValidator(_join_absolute_folder)]
 StudyPaths = Annotated[list[StudyPath], BeforeValidator(_wrap_single_path)]  # a single path becomes a list

@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
 MAX_CHUNK_CONFIGURATIONS = 512  # configurations that are read at once
 INTEGER_KINDS, REAL_KINDS, TEXT_KINDS = "biu", "fiu", "OS"  # accepted values of numpy's dtype.kind
-COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # for each array: accepted dtype kinds, and the shape of a row
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # accepted dtype kinds and the shape of a row, for each array
     **dict.fromkeys(("numbers", "offsets", "id", "status"), (INTEGER_KINDS, ())),
     **dict.fromkeys(("energy", "seconds"), (REAL_KINDS, ())),
     **dict.fromkeys(("positions", "forces"), (REAL_KINDS, (3,))),

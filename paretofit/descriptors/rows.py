@@ -20,10 +20,10 @@ from ase.geometry import complete_cell, minkowski_reduce
 from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, join_lines
 from paretofit.descriptors.basis import SnapBasis
 
-MAX_DENSE_GRADIENT_ATOMS = 300  # for more atoms, LAMMPS forms the products
+MAX_DENSE_GRADIENT_ATOMS = 300  # number of atoms above which LAMMPS forms the products
 BAR_PER_EV_A3 = 1.6021765e6  # LAMMPS's constant nktv2p in metal units
 GPA_PER_BAR = 1e-4
-MIN_NORMALISED_VOLUME = 1e-9  # of a cell whose vectors are scaled to length 1; below it, they lie in one plane
+MIN_NORMALISED_VOLUME = 1e-9  # volume of a cell whose vectors are scaled to length 1; below it, they lie in one plane
 LAMMPS_ERROR_DETAILS = (  # locations in LAMMPS's source and in our input, which do not help a user
     r"^ERROR(?: on proc \d+)?: ",
     r"\s*For more information see \S+",

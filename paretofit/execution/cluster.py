@@ -137,7 +137,8 @@ def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # dask may raise any error for an invalid setting
         raise InputError(f"'cluster: {settings.name}' cannot be started: {join_lines(error)}") from error
-    changed_keys = {key for key, value in os.environ.items() if old_environment.get(key) != value}  # for dask's workers
+    # variables that dask set for its workers
+    changed_keys = {key for key, value in os.environ.items() if old_environment.get(key) != value}
     try:
         yield cluster
     finally:

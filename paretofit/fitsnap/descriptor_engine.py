@@ -229,7 +229,7 @@ def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
         order = basis.lammps_columns
     if len(order) != width:
         raise InputError(f"FitSNAP has {width} columns instead of {len(order)}; check that its version is 3.1")
-    if n_constants:  # in FitSNAP's rows, each constant precedes the columns of its element
+    if n_constants:  # each constant precedes the columns of its element in FitSNAP's rows
         order = order + 1 + order // element_width
     return _Columns(
         [*(f"1[{symbol}]" for symbol in elements[:n_constants]), *names],

@@ -25,7 +25,7 @@ from paretofit.descriptors import BAR_PER_EV_A3, format_lammps_error
 from paretofit.fitsnap.ini import FALSE_VALUES, TRUE_VALUES
 
 DESCRIPTOR_SECTIONS = {"LAMMPSSNAP": "BISPECTRUM", "LAMMPSPACE": "ACE", "LAMMPSCUSTOM": "CUSTOM"}
-LOG_FILE = "printed"  # in the working directory; contains all output of FitSNAP and LAMMPS
+LOG_FILE = "printed"  # file in the working directory; it contains all output of FitSNAP and LAMMPS
 
 
 def describe_columns(folder: str, settings: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ OTHER_SOLVERS = (
 )
 SCRAPERS = ("JSON", "XYZ")
 OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
-XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
+XYZ_SUFFIXES = (".extxyz", ".xyz")  # order of preference as in FitSNAP
 ATOM_STYLES = ("atomic", "spin", "charge")
 # Parts of the names of pair styles that need more than positions.
 PROPERTY_STYLES = ("spin/", "coul", "qeq", "dipole", "reaxff")

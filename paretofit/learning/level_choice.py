@@ -18,7 +18,7 @@ import numpy as np
 from paretofit.core import Array, InputError
 from paretofit.dataset import Dataset
 
-DEFAULT_EXPONENT = 0.5  # of the learning curve, until errors at two sizes of the training set are known
+DEFAULT_EXPONENT = 0.5  # exponent of the learning curve until errors at two sizes of the training set are known
 EXPONENT_BOUNDS = 0.1, 0.5  # fitted exponents are clipped to this range
 EXPONENT_ITERATIONS = 3  # number of iterations to which the exponent is fitted, counted from the last
 TABLE_COLUMNS = (

@@ -22,7 +22,7 @@ HALF_VACUUM_A = 12.0  # along non-periodic directions; `build_vacuum_cell` adds 
 SURFACE_THICKNESS_A = 3.4  # Å, of a flat sheet; the distance of layers of graphite
 THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0  # damping times
 MIN_TEMPERATURE_K = 1.0  # used instead of lower temperatures, because a thermostat at 0 K divides by zero
-RESCALING_STEPS = 2  # between two rescalings of the velocities in the equilibration
+RESCALING_STEPS = 2  # number of steps between two rescalings of the velocities in the equilibration
 MAX_VOLUME_RATIO = 3.0  # a trajectory is stopped if its volume grows or shrinks by this factor
 
 

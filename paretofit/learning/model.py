@@ -41,7 +41,7 @@ from paretofit.potentials import (
 )
 from paretofit.uncertainty import Assessment, CommitteeFit
 
-MIN_ROWS_PER_COLUMN = 8.0  # with fewer rows, the 2Jmax is reduced
+MIN_ROWS_PER_COLUMN = 8.0  # number of rows per column below which the 2Jmax is reduced
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from paretofit.structures import cut_out_environment, is_too_close
 from paretofit.uncertainty import CALIBRATIONS, Assessment, compute_weighted_quantiles, score_detection
 
 PROPERTIES = ("energy", "forces", "stress")
-SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # from eV/atom, eV/Å and eV/Å³ to the units below
+SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # factors from eV/atom, eV/Å and eV/Å³ to the units below
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 MIN_CALIBRATION_POINTS = 3  # labelled configurations
-MIN_RELATIVE_ERROR = 1e-3  # of the median; smaller errors are those of forces that vanish by symmetry
-SIMILARITY_WIDTH = 1.5  # of the Gaussian weight of a calibration point, in the logarithm of the disagreement
+MIN_RELATIVE_ERROR = 1e-3  # ratio to the median; smaller errors are those of forces that vanish by symmetry
+SIMILARITY_WIDTH = 1.5  # width of the Gaussian weight of a calibration point, in the logarithm of the disagreement
 MIN_POINT_WEIGHT = 0.02  # added to this weight, which is at most 1, so that a few points do not decide alone
-BATCH_WEIGHT = 0.5  # of all frames of earlier batches together, relative to all other points
+BATCH_WEIGHT = 0.5  # weight of all frames of earlier batches together, relative to all other points
 BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
 CUT_OUT_KEY = "cut_out"  # info of a configuration: the central atom and the size of the frame

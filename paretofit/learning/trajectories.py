@@ -32,7 +32,7 @@ from paretofit.learning.model import Committee
 from paretofit.learning.sets import is_always_training
 from paretofit.potentials import format_dispersion_commands, overlay_commands, split_words
 
-REMEDIES = {  # by part of the reason why trajectories ended early
+REMEDIES = {  # remedies by part of the reason why trajectories ended early
     "the temperature": "lengthen 'learning.explore.equilibration_ps', or set 'learning.explore.start_structures'",
     "extrapolation grade": "label more candidates first ('learning.n_initial'), or raise 'learning.explore.stop_grade'",
     "came closer": "label more candidates first, or lower 'learning.explore.temperature_k' and 'pressure_kbar'",

@@ -57,7 +57,7 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     positions, gains = np.empty(n, dtype=np.int64), np.empty(n)
     for k in range(n):
         position = int(np.argmax(pivots))
-        positions[k], gains[k] = position, np.log(max(pivots[position], 1.0))  # below 1 only by rounding
+        positions[k], gains[k] = position, np.log(max(pivots[position], 1.0))  # pivots are below 1 only by rounding
         kernel_row = whitened_rows @ whitened_rows[position] - factor_rows[:k].T @ factor_rows[:k, position]
         kernel_row[position] += 1.0
         factor_rows[k] = kernel_row / np.sqrt(pivots[position])

@@ -21,8 +21,9 @@ import scipy.optimize
 from paretofit.core import Array, InputError, RowKind
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
-RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal; directions that no weighted row determines keep the baseline
-MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot; a column with a smaller pivot depends on others
+# ratio to the mean diagonal; directions that no weighted row determines keep the baseline
+RELATIVE_DIAGONAL_SHIFT = 1e-13
+MIN_RELATIVE_PIVOT = 1e-12  # ratio to the largest pivot; a column with a smaller pivot depends on others
 MAX_WEIGHT_RATIO = 1e4  # largest ratio of an optimised weight to its initial value, in either direction
 # Errors below which a fit is good enough (eV/atom, eV/Å, GPa). Their squares are added to mean squared errors, because
 # the error of forces that are zero by symmetry may be zero, which has no logarithm.

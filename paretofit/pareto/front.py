@@ -38,7 +38,7 @@ from paretofit.pareto.joined_tables import (
 from paretofit.pareto.table import read_table
 
 AGGREGATES = ("median", "mean", "min", "max")
-MAX_NAMED_TABLES = 3  # in a message
+MAX_NAMED_TABLES = 3  # number of tables in a message
 REPEAT_COUNT_COLUMN = "n_repeats"
 
 

@@ -20,9 +20,9 @@ Array = NDArray[np.float64]
 EXPONENTS = np.array([0.35, 0.5, 0.7, 1.0])  # α of errors; 1/2 where squared errors fall as 1/n
 N_REPLICAS = 100  # bootstrap replicas of a curve
 MAX_FITTED_SIZES = 5  # number of the largest sizes to which the power law is fitted
-MIN_FITTED_SIZES = 3  # with fewer sizes, no decrease above the largest size is predicted
+MIN_FITTED_SIZES = 3  # number of sizes below which no decrease above the largest size is predicted
 LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.9  # ends of a prediction interval
-INTERVAL_HALF_WIDTH = 1.2816  # of that interval, in standard deviations of a normal distribution
+INTERVAL_HALF_WIDTH = 1.2816  # half width of this interval, in standard deviations of a normal distribution
 # Relative error of the form of the curve, which is multiplied by the root of 1 + ln(n/n_k). With this value, the
 # predicted intervals contain nine of ten errors of the settings that are recommended from pilots of 40 configurations
 # (shipped data; tests/benchmarks/RESULTS.md), but fewer errors of other settings.

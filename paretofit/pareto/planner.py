@@ -20,9 +20,9 @@ from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE, Learnin
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
-SPLITS_COLUMN = "further_splits"  # of results: number of further train/test splits of the intervals
+SPLITS_COLUMN = "further_splits"  # column of results: number of further train/test splits of the intervals
 MD_COST_COLUMN = "md_us_per_atom_step"
-ASSUMED_COLUMN = "cost_is_assumed"  # of results: the cost of the level's labels is an assumption of the study
+ASSUMED_COLUMN = "cost_is_assumed"  # column of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
 # for levels 1 to 3, this share is 0.6 to 0.95 for energies at w_E/w_F = 150 and 0.3 to 0.9 at 12, and for forces 0.7 to
 # 1 and 0.2 to 0.3. On the shipped data, it is 0.9 for energies and 0.6 to 0.8 for forces. Six of the twelve pilots of
@@ -31,7 +31,7 @@ MIN_LEARNED_SHARE = {"energy": 0.8, "force": 0.5}
 MAX_SIZES = 1000  # numbers of configurations for each setting, in addition to the measured ones
 DEFAULT_EXTRAPOLATION_FACTOR = 2.0  # largest number of configurations, as a multiple of the largest measured one
 
-_Curves = dict[tuple[int, str], LearningCurve]  # by the id of the rows of a setting, and the kind of error
+_Curves = dict[tuple[int, str], LearningCurve]  # curves by the id of the rows of a setting, and the kind of error
 
 
 @dataclass(frozen=True)

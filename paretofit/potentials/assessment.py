@@ -13,7 +13,7 @@ from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
 from paretofit.uncertainty import Assessment, CalibrationData, EnvironmentGrade
 
-MIN_ATOMS_PER_COLUMN = 2  # with fewer training atoms, grades are computed from linear descriptors only
+MIN_ATOMS_PER_COLUMN = 2  # number of training atoms; with fewer, grades are computed from linear descriptors only
 
 
 def assess_all(

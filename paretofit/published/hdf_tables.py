@@ -34,7 +34,7 @@ STRUCTURES_SUFFIX, LEVEL_INFIX = "_structures.h5", "_prec_"
 ATOMS_COLUMN = "ASEatoms"
 REQUIRED_COLUMNS = ("index", "energy", "forces")
 STRESS_UNITS = {"kbar": 1e3 * units.bar, "GPa": units.GPa, "eV/Å³": 1.0}
-STRESS_ASYMMETRY_TOLERANCE = 1e-3  # of |s - s^T| / max |s|
+STRESS_ASYMMETRY_TOLERANCE = 1e-3  # limit of |s - s^T| / max |s|
 NO_STRESS_NOTE = (
     "the stresses were omitted, because the files do not specify their unit and sign; import_published imports them "
     "with stress_unit ('kbar' as VASP writes it, 'GPa' or 'eV/Å³')"

@@ -23,7 +23,7 @@ from paretofit.report.wording import format_count, format_levels, format_number,
 ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
 N_BUDGETS = 5
 ERROR_SOURCE, TEST_SET = "error_source", "test set"  # name in the attributes of a results table, and its default
-INTERVAL_PERCENT = 80  # of draws within ``_low`` and ``_high`` of the planner's options
+INTERVAL_PERCENT = 80  # share of draws within ``_low`` and ``_high`` of the planner's options
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
 MAX_RANGES = 4  # budget ranges in the sentence
 MAX_RANGE_LENGTH_LIMIT_DECADES = 0.7  # limit of the length of a budget range below which it is left out of the sentence

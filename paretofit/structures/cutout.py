@@ -19,10 +19,10 @@ from paretofit.structures.geometry import find_shortest_pair_distances
 MAX_EXTRA_LENGTH_A = 6.0  # maximum length beyond the sphere and one bond; most lattices of elements repeat within it
 LENGTH_STEP_A = 0.02
 FACE_WIDTH_A = 3.0  # thickness of the layers that are compared at opposite faces
-FACE_MARGIN_A = 0.5  # on both sides of a face, because thermal motion decides on which side an atom is
+FACE_MARGIN_A = 0.5  # margin on both sides of a face, because thermal motion decides on which side an atom is
 # minimum distance of two elements in the cell, relative to their shortest distance in the structure
 DISTANCE_RATIO = 0.9
-NEIGHBOUR_CUTOFF_A = 6.0  # of the search for the shortest distances
+NEIGHBOUR_CUTOFF_A = 6.0  # radius of the search for the shortest distances
 
 
 def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:

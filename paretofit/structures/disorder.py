@@ -13,7 +13,7 @@ from paretofit.structures.filters import get_radius, is_too_close
 PLACEMENT_TRIALS = 30  # random positions for each atom; if all are too close, the best is used
 MAX_RELAXATION_STEPS = 100  # steps that push atoms apart, before the configuration is restarted
 MAX_RESTARTS = 20
-MAX_PACKING_FRACTION = 0.74  # of equal spheres; denser configurations are not attempted
+MAX_PACKING_FRACTION = 0.74  # packing fraction of equal spheres; denser configurations are not attempted
 MAX_SHEAR = 0.25  # maximum shear and extension of the cubic cell
 IMAGE_SHIFTS = np.array(list(product((-1, 0, 1), repeat=3)))
 TARGET_RATIO = 1.05  # distance to which atoms are pushed apart, in units of the minimum distance

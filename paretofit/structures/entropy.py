@@ -19,11 +19,11 @@ from paretofit.core import Array
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
 
-RIDGE = 1e-6  # relative to the variance of random configurations; allows linearly dependent descriptors
-SAMPLES_PER_DESCRIPTOR = 10  # number of atoms in random configurations per descriptor
+RIDGE = 1e-6  # ridge relative to the variance of random configurations; it allows linearly dependent descriptors
+SAMPLES_PER_DESCRIPTOR = 10  # number of atoms in random configurations for each descriptor
 MAX_REFERENCE_CONFIGURATIONS = 200
-CORE_STRENGTH = 2.0  # in units of the entropy of one atom
-CORE_RANGE_RATIO = 1.2  # in units of the minimum distance
+CORE_STRENGTH = 2.0  # energy scale in units of the entropy of one atom
+CORE_RANGE_RATIO = 1.2  # range in units of the minimum distance
 MAX_STARTS_RATIO = 5  # maximum number of generated configurations per requested configuration
 INITIAL_STEP_A, MIN_STEP_A = 0.15, 0.005  # displacement of the atom that moves farthest
 

@@ -13,7 +13,7 @@ from ase.neighborlist import neighbor_list
 
 from paretofit.core import Array, InputError
 
-MAX_GAP_A = 8.0  # between planes of atoms; distances between layers of crystals are smaller
+MAX_GAP_A = 8.0  # gap between planes of atoms; distances between layers of crystals are smaller
 ORDINALS = ("first", "second", "third")
 INITIAL_RANGE_A = 3.0  # initial radius of the search for neighbours
 

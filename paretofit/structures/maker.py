@@ -63,7 +63,8 @@ class CandidateGenerator:
         self._periodic_parents = [parent for parent in pool if parent.atoms.pbc.any()]
         self._mixed_parents = [parent for parent in pool if _is_mixed(parent.atoms)]
         self._alloy_parents = self._movable_parents if len(settings.alloys.elements) > 1 else self._mixed_parents
-        self._candidate_parents: dict[str, list[Atoms]] = {}  # by kind of their descendants, filled at first use
+        # parents by the kind of their descendants, filled at first use
+        self._candidate_parents: dict[str, list[Atoms]] = {}
 
     def allocate_counts(self) -> dict[str, int]:
         """Return the number of candidates of each random kind, in the order of generation.
@@ -90,7 +91,7 @@ class CandidateGenerator:
             counts[kind] = int(shares[kind] * unit) if count is None else count
         counts["vacancy"] = int(vacancy_share * counts["distorted"])
         counts["substituted"] = int(substitution_share * (n_deterministic + sum(counts.values())))
-        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # from rounding
+        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # rounding leaves a remainder
         filler_kind = next((kind for kind in shares if counts[kind]), None)
         if filler_kind is not None:
             counts[filler_kind] = max(counts[filler_kind] + remainder, 0)

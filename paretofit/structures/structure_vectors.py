@@ -10,7 +10,7 @@ from paretofit.descriptors import SnapBasis, compute_mean_descriptors
 from paretofit.structures.filters import get_radius
 
 DUPLICATE_TWOJMAX = 4
-MIN_COMPARISON_CUTOFF_A = 4.8  # of descriptors for the detection of duplicates and for the map
+MIN_COMPARISON_CUTOFF_A = 4.8  # cutoff of descriptors for the detection of duplicates and for the map
 
 
 def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:

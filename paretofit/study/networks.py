@@ -50,8 +50,8 @@ log = logging.getLogger(__name__)
 FOLDER = "mace"
 MIN_VALIDATION_SIZE = 3  # configurations
 MIN_NETWORK_SIZE = 4 * MIN_VALIDATION_SIZE  # configurations in a subset
-COVERAGE = 0.9  # of the intervals
-N_SNAP_MEMBERS = 8  # of the committee of linear models that is compared with a network
+COVERAGE = 0.9  # coverage of the intervals
+N_SNAP_MEMBERS = 8  # number of members of the committee of linear models that is compared with a network
 MD_SECONDS = 0.5  # duration of each of three timings
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
 COLUMNS = [
@@ -210,7 +210,7 @@ class _NetworkTrainer:
     prepared: PreparedStudy
     data: SweepInput
     errors: LevelErrors
-    folder: Path  # of the run
+    folder: Path  # folder of the run
     context: RunContext
 
     def load_or_train(self, task: _NetworkTask) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 FRONT_ERRORS = ("ref_energy", "ref_force")
 INTERVAL_COLUMNS = [f"{name}_{end}" for name in SPLIT_ERROR_COLUMNS for end in ("low", "high")]
 MAX_TRIALS_PER_SPLIT = 4  # a random split of few groups may leave one of the sets empty
-VERSION = 1  # of the contents of the file
+VERSION = 1  # version of the contents of the file
 
 
 def add_intervals(

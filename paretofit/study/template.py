@@ -27,8 +27,9 @@ from paretofit.study.schema import Study, load_study
 from paretofit.sweep import check_reduction_memory
 
 SCHEMA_FILE = "study.schema.json"
-MIN_CUTOFF_RATIO = 1.7  # of the cutoff to the distance of nearest neighbours, so that it includes the second shell
-MAX_SAMPLED_STRUCTURES = 100  # for the distance of nearest neighbours
+# ratio of the cutoff to the distance of nearest neighbours, so that it includes the second shell
+MIN_CUTOFF_RATIO = 1.7
+MAX_SAMPLED_STRUCTURES = 100  # number of structures for the distance of nearest neighbours
 NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of groups that are smaller than those of "parent"
 SPLIT_SEEDS = (1, 2, 3, 4)  # tried in this order
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set

@@ -51,7 +51,7 @@ from paretofit.sweep.stored_reduction import load_reduction, store_reduction
 from paretofit.sweep.sweep_input import SweepInput
 from paretofit.sweep.work import count_chain_flops
 
-CHAIN_COPIES = 9  # of a (P, P) matrix in each process that fits
+CHAIN_COPIES = 9  # number of copies of a (P, P) matrix in each process that fits
 
 
 class FastEngine:

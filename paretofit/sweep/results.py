@@ -25,7 +25,8 @@ from paretofit.core import (
 from paretofit.sweep.cells import PendingFits
 
 ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
-TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]  # of the training subset, against the reference level
+# errors of the training subset against the reference level
+TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]
 SWEEP_COLUMNS = [
     *("twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force"),
     *("n_features", "rank", "condition", "solver"),
@@ -33,7 +34,7 @@ SWEEP_COLUMNS = [
     *("label_seconds", "md_us_per_atom_step"),
 ]
 SWEEP_TEXT_COLUMNS = ("level", "sampling", "solver")  # the other columns are numbers
-ERROR_DECIMALS = 8  # of meV/atom and meV/Å; further ones depend on the processor and on the place in memory
+ERROR_DECIMALS = 8  # decimals in meV/atom and meV/Å; further ones depend on the processor and on the place in memory
 FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
 
 Row = dict[str, Any]

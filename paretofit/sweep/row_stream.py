@@ -18,8 +18,8 @@ from paretofit.linear import Reduction
 from paretofit.linear.reduction import WHITENING_ROWS, Device, Part, RowBlock, get_array_device, split_rows, to_numpy
 from paretofit.sweep.plain_engine import RowSource
 
-BLOCK_BYTES = 16 << 20  # of the rows that are reduced at once
-MAX_STORED_BYTES = 2 << 30  # of whitened rows in memory, or a quarter of the free memory if that is less
+BLOCK_BYTES = 16 << 20  # size of the rows that are reduced at once
+MAX_STORED_BYTES = 2 << 30  # size of whitened rows in memory, or a quarter of the free memory if that is less
 
 
 @dataclass(frozen=True)

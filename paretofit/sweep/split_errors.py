@@ -32,7 +32,7 @@ from paretofit.sweep.sweep_input import SweepInput
 SPLIT_ERROR_COLUMNS = ("test_energy", "test_force", "ref_energy", "ref_force")
 SPLIT_SETTING_COLUMNS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force", "ridge"]
 WHOLE_SET = "all"  # sampling method of the whole training set, which is the same for all methods
-RESIDUAL_BYTES = 32 << 20  # of the residuals that are computed at once
+RESIDUAL_BYTES = 32 << 20  # size of the residuals that are computed at once
 KINDS = (RowKind.ENERGY, RowKind.FORCE)
 
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 REDUCTION_FILE = "reduction.h5"
 MIN_REDUCTION_TIME_S = 60.0
-VERSION = 3  # of the contents of the file
+VERSION = 3  # version of the contents of the file
 SCORES = ("rows", "regular", "block", "rank")  # datasets, in the order of the fields
 
 FactorsAndScores = tuple[RawFactors, LeverageScores | None]

@@ -14,7 +14,7 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.linear import LeverageScores, leverage_scores
 from paretofit.sweep.grid import SweepGrid
 
-VERSION = 2  # of the columns of a fit
+VERSION = 2  # version of the columns of a fit
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from paretofit.core import Array, InputError
 from paretofit.linear import split_by_group
 
 MIN_CALIBRATION_PAIRS = 3
-MAX_DEVIATION_SIGMA = 3.0  # of log(error / disagreement); larger deviations are clipped before an isotonic fit
-SIGMA_PER_MAD = 1.4826  # of a normal distribution, relative to its median absolute deviation
+# standard deviations of log(error / disagreement); larger deviations are clipped before an isotonic fit
+MAX_DEVIATION_SIGMA = 3.0
+SIGMA_PER_MAD = 1.4826  # standard deviation of a normal distribution, relative to its median absolute deviation
 NORMAL_QUANTILE_95 = 1.959964  # standard deviations of a 95 % confidence interval
 
 

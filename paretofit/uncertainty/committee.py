@@ -36,10 +36,11 @@ from paretofit.uncertainty.moment_factor import MomentFactor
 
 MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
 MEMBERS_PER_BATCH = 8  # members whose moments are summed in one product
-MAX_MOMENT_BYTES = 4 << 30  # of the moments of all blocks; with many columns, it limits the number of blocks
-MAX_CONDITION_DETERMINED = 1e12  # of the whitened moments; above it, the rows do not determine the coefficients
-MIN_RELATIVE_EIGENVALUE = 1e-10  # of the largest eigenvalue; below it, a draw does not determine the direction
-MIN_RELATIVE_LEVERAGE = 1e-2  # of the mean leverage; POPS ignores rows below it
+MAX_MOMENT_BYTES = 4 << 30  # size of the moments of all blocks; with many columns, it limits the number of blocks
+# condition number of the whitened moments above which the rows do not determine the coefficients
+MAX_CONDITION_DETERMINED = 1e12
+MIN_RELATIVE_EIGENVALUE = 1e-10  # ratio to the largest eigenvalue; below it, a draw does not determine the direction
+MIN_RELATIVE_LEVERAGE = 1e-2  # ratio to the mean leverage; POPS ignores rows below it
 CommitteeMethod = Literal["bootstrap", "subset", "posterior", "pops"]
 COMMITTEE_METHODS = get_args(CommitteeMethod)
 

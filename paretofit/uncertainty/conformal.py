@@ -15,7 +15,7 @@ import numpy as np
 
 from paretofit.core import Array, InputError
 
-MIN_RELATIVE_SPREAD = 0.1  # of the median spread
+MIN_RELATIVE_SPREAD = 0.1  # ratio to the median spread
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from paretofit.potentials import MacePotential
 from paretofit.potentials.mace import limit_torch_threads
 from paretofit.validation.lammps_crystal import create_lammps_crystal
 
-MIN_ATOMS = 250  # in smaller cells, the constant cost of a step is not negligible
+MIN_ATOMS = 250  # number of atoms; in smaller cells, the constant cost of a step is not negligible
 REPETITION_SECONDS = 1.0
 REPETITIONS = 3
 NEIGHBOUR_LIST_STEPS = 10  # steps between rebuilds of the neighbour lists
@@ -129,7 +129,8 @@ def measure_calculator_speed(
 def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = REPETITION_SECONDS) -> MdSpeed:
     """Measure the speed of the first network of a committee on one core or its GPU; see `measure_calculator_speed`."""
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
-    calculator = potential.get_member(0).get_calculator_factory()()  # before torch is imported: it says what to install
+    # precedes the import of torch, because its message says what to install
+    calculator = potential.get_member(0).get_calculator_factory()()
     with limit_torch_threads():
         return measure_calculator_speed(calculator, atoms, seconds=seconds, clock=clock)
 

@@ -320,8 +320,8 @@ PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] 
     "md": _measure_dynamics,
 }
 CRYSTAL_PROPERTIES = ("surfaces", "interlayer")
-STRAIN_PROPERTIES = ("eos", "elastic")  # of structures with at least one periodic direction
-PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # computed for the input structure
+STRAIN_PROPERTIES = ("eos", "elastic")  # properties of structures with at least one periodic direction
+PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # properties of the input structure
 
 
 def list_applicable_properties(atoms: Atoms) -> list[str]:

@@ -14,12 +14,12 @@ from ase import Atoms, units
 from paretofit.core import Array, copy_without_constraints
 from paretofit.validation.quantity import PropertyError
 
-MIN_VACUUM_A = 10.0  # between images; cell vectors with less empty space are replaced by vectors with VACUUM_A
+MIN_VACUUM_A = 10.0  # empty space between images; cell vectors with less are replaced by vectors with VACUUM_A
 VACUUM_A = 20.0
 NEWTON = units.J / (1e10 * units.Angstrom)  # eV/Å
 
 STRAINED_COMPONENTS = {3: (0, 1, 2, 3, 4, 5), 2: (0, 1, 5), 1: (0,), 0: ()}  # Voigt indices, by number of directions
-KINDS = ("molecule", "wire", "sheet", "crystal")  # by the number of periodic directions
+KINDS = ("molecule", "wire", "sheet", "crystal")  # names by the number of periodic directions
 
 
 @dataclass(frozen=True)

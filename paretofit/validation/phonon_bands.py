@@ -24,7 +24,8 @@ LOW_DIMENSIONAL_DISPLACEMENT_A = 0.002
 MAX_IMAGINARY_THZ = -0.1  # frequencies between this value and zero are numerical noise around Γ
 MESH_LENGTH_A = 100.0  # phonopy's parameter for the density of a mesh
 POINTS_PER_SEGMENT = 40
-THZ_PER_ROOT_EIGENVALUE = 1e-12 * units.s / (2 * np.pi)  # of a dynamical matrix in eV/(Å² u)
+# frequency per root of an eigenvalue of a dynamical matrix in eV/(Å² u)
+THZ_PER_ROOT_EIGENVALUE = 1e-12 * units.s / (2 * np.pi)
 WAVENUMBER_PER_THZ = 1e12 / (100 * 299792458.0)  # 1/cm
 
 

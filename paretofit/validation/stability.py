@@ -23,7 +23,7 @@ from paretofit.validation.quantity import PropertyError, Quantity
 from paretofit.validation.subject import PotentialSpec
 from paretofit.validation.vacuum_calculator import LOCAL_VACUUM_A
 
-MAX_TEMPERATURE_RATIO = 5.0  # to the requested temperature
+MAX_TEMPERATURE_RATIO = 5.0  # ratio to the requested temperature
 LIGHT_MASS_U = 6.0  # lighter atoms require a time step of 0.5 fs instead of 1 fs
 THERMOSTAT_TIME_PS = 0.1
 SAMPLE_INTERVAL_STEPS = 20

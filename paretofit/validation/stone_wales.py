@@ -17,7 +17,8 @@ from paretofit.validation.environment import are_equivalent, describe_environmen
 
 BOND_RATIO = 1.25  # largest ratio of the length of a bond to the sum of the covalent radii
 TILT_A = 0.3  # initial displacement of the two atoms along the normal, in opposite directions
-MIN_ANGLE_SUM_DEG = 330.0  # between the three bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
+# sum of the angles between the three bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
+MIN_ANGLE_SUM_DEG = 330.0
 
 
 class RotatableBond(NamedTuple):

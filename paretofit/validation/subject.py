@@ -23,7 +23,7 @@ from paretofit.validation.vacuum_calculator import VacuumCalculator
 
 SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
 MAX_PATH_LENGTH = 1024  # characters of a word that may be the name of a file
-MASS_TOLERANCE_U = 0.05  # between the mass of an atom type and that of its element
+MASS_TOLERANCE_U = 0.05  # difference between the mass of an atom type and that of its element
 IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # set by the validation
 
 

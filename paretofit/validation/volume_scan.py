@@ -17,7 +17,7 @@ from paretofit.validation.quantity import PropertyError, Quantity
 SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
 FIT_POINTS = 9  # number of volumes
-MAX_RESIDUAL_RATIO = 0.02  # to the range of the energies; below 0.5 % for smooth potentials
+MAX_RESIDUAL_RATIO = 0.02  # ratio to the range of the energies; below 0.5 % for smooth potentials
 MODULUS_DERIVATIVES = 1.0, 10.0  # B' of solids: 3 to 6 for most, about 9 for graphite
 MAX_ENERGY_FALL = 1e-3  # eV/atom, between neighbouring points away from the minimum
 SCAN_POINTS = 21  # number of volumes

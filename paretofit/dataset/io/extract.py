@@ -293,7 +293,7 @@ def _parse_label(
         stress = _parse_stress(label["stress"].ravel(), f"{context}: '{keys['stress']}'")
         label["stress"] = -stress / atoms.cell.volume if is_virial(keys["stress"]) else stress
     if len(atoms) == 1 and label["forces"] is None:
-        label["forces"] = np.zeros((1, 3))  # by symmetry, also in a periodic cell
+        label["forces"] = np.zeros((1, 3))  # zero by symmetry, also in a periodic cell
     seconds = label["seconds"]
     if seconds is not None and (seconds < 0 or np.isinf(seconds)):
         raise InputError(f"{context}: '{keys['seconds']}' must be a cost of at least 0 seconds; got {seconds}")

@@ -23,7 +23,7 @@ from paretofit.dataset.io.fitsnap_units import get_fitsnap_unit_factors
 REQUIRED_KEYS = ("Lattice", "Positions", "AtomTypes")
 PARSED_KEYS = {*REQUIRED_KEYS, "Energy", "Forces", "Stress", "NumAtoms"}
 ZERO_STRESS_NOTE = "stresses that are exactly zero were treated as not computed"
-STRESS_ASYMMETRY_TOLERANCE = 1e-4  # relative to the largest component
+STRESS_ASYMMETRY_TOLERANCE = 1e-4  # asymmetry relative to the largest component
 
 
 def load_json(path: Path) -> Any:

@@ -37,12 +37,12 @@ LABEL_COLUMNS = ["n_labels", "n_incomplete", "mean_seconds", "median_seconds"]
 CORRELATED_PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
 """Columns of the table of configurations whose correlation with the errors is computed."""
 MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # meV/Å; smaller differences occur between forces that are zero by symmetry
-MAX_SAMPLED_ATOMS = 20_000  # for figures of forces; errors are always computed from all atoms
+MAX_SAMPLED_ATOMS = 20_000  # number of atoms in figures of forces; errors are always computed from all atoms
 # The multiples of the golden ratio modulo 1 form a low-discrepancy sequence, so that the sample of atoms does not alias
 # with the periodicity of a cell.
 _GOLDEN_RATIO = 0.6180339887498949
 _MIN_PAIRS = 10  # p-values of rank correlations are asymptotic, and not reliable for fewer pairs
-_MESH_TOLERANCE = 1e-9  # as in labelling; rounding errors must not add a k-point
+_MESH_TOLERANCE = 1e-9  # tolerance as in labelling; rounding errors must not add a k-point
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from paretofit.dataset.stored_dataset import StoredDataset
 
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
-MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
+MIN_SINGULAR_VALUE = 1e-6  # singular value of the matrix of normalised cell vectors
 MAX_DISTANCE_MATRIX_ATOMS = 64  # up to this size, computing all distances is faster than a neighbour list
 TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 

@@ -71,7 +71,7 @@ def apply_triangle(R: Array, x: Array, *, inverse: bool, transposed: bool) -> Ar
     return y
 
 
-Reflectors = tuple[Array, Array]  # of an orthogonal matrix Q, as LAPACK's dtpqrt returns them
+Reflectors = tuple[Array, Array]  # reflectors of an orthogonal matrix Q, as LAPACK's dtpqrt returns them
 
 
 def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:

@@ -39,7 +39,7 @@ from paretofit.linear.reduction.weighing import RmsErrors, RowFactors
 from paretofit.linear.reduction.whitening import WhitenedBasis, Whitening
 from paretofit.linear.wls import get_row_weights
 
-TEST_WEIGHT = 1e-6  # of test rows in the whitening, where they matter only for columns that training rows lack
+TEST_WEIGHT = 1e-6  # weight of test rows in the whitening, where they matter only for columns that training rows lack
 StoreRows = Callable[[Any], Any]  # stores an array of whitened rows, and returns it or the path of its file
 
 

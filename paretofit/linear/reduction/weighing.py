@@ -25,8 +25,8 @@ from paretofit.linear.reduction.linalg import to_numpy
 from paretofit.linear.reduction.row_factor import RowFactor
 from paretofit.linear.reduction.whitening import WhitenedBasis
 
-MAX_CONDITION = 1e7  # of weighted Gram matrices, up to which a fit from them agrees with QR to 1e-9
-MAX_GRAM_CONDITION = 1e5  # of balanced Gram matrices, up to which a set of rows grows by Gram matrices
+MAX_CONDITION = 1e7  # condition number of weighted Gram matrices up to which a fit from them agrees with QR to 1e-9
+MAX_GRAM_CONDITION = 1e5  # condition number of balanced Gram matrices up to which a set of rows grows by Gram matrices
 RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by less than this factor
 FACTOR, RANK_REVEALING = "factor", "rank-revealing"
 

@@ -21,7 +21,8 @@ from paretofit.linear.reduction.weighing import MAX_CONDITION, RowFactors
 
 ERROR_TYPES = ("train", "test", "reference")
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
-MIN_KNEE_INTERVALS = 4  # between the minima of the two errors; with fewer, the curve counts as a single point
+# number of intervals between the minima of the two errors; with fewer, the curve counts as a single point
+MIN_KNEE_INTERVALS = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class WeightPath:
             speed = np.hypot(dx, dy)
             return np.asarray(np.abs(dx * ddy - dy * ddx) / np.where(speed > 0, speed, np.inf) ** 3)
 
-        interior = t[low + 1 : high]  # without the ends, where one of the errors has its minimum
+        interior = t[low + 1 : high]  # the curve without its ends, where one of the errors has its minimum
         k = int(np.argmax(compute_curvature(interior)))
         bounds = interior[max(k - 1, 0)], interior[min(k + 1, len(interior) - 1)]
         return float(np.exp(minimize_scalar(lambda t: -compute_curvature(t), bounds=bounds, method="bounded").x))

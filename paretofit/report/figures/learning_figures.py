@@ -134,7 +134,7 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
             ax.set_title(f"true / predicted: {(rows[true] / rows[expected]).median():.2f}")
             ax.set_xlabel(f"predicted {name} error ({UNITS[name]})")
             ax.set_ylabel(f"true {name} error ({UNITS[name]})")
-        handles: dict[str, Any] = {}  # by label, because each panel may lack points of some iterations
+        handles: dict[str, Any] = {}  # handles by label, because each panel may lack points of some iterations
         for ax in axes:
             handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
         style.add_legend_below(axes, list(handles.values()), 6)

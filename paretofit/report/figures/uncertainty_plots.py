@@ -35,7 +35,7 @@ GRADES = {
 }
 CENTRAL_SHARE = 0.99  # a parity figure always shows values between this quantile and 1 minus it
 MAX_RANGE_RATIO = 3.0  # axes are limited if all values span more than this multiple of the central ones
-MAX_SCATTER_POINTS = 20_000  # of more points, only every second, third, ... is drawn
+MAX_SCATTER_POINTS = 20_000  # number of points above which only every second, third, ... is drawn
 
 
 def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
