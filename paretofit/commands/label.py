@@ -202,7 +202,7 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
         use_cluster(settings.cluster, context.jobs, folder),
     ):
         indices = choose_probe_labels(_compute_terms(plan.tasks, settings), MAX_PROBES, MAX_PROBE_SECONDS)
-        # number of probes: a quarter of the tasks at most, or three
+        # at most a quarter of the tasks, or three, are probes
         tasks = [plan.tasks[k] for k in indices[: max(3, len(plan.tasks) // 4)]]
         probe_plan = LabelPlan(plan.collected_data, tasks, plan.finished_records, plan.task_keys)
         tracker = CostTracker(_estimate_seconds(probe_plan, settings), context.jobs)
