@@ -87,8 +87,8 @@ class LearnResult:
 
     def _repr_html_(self) -> str:
         """Format the answers of the report, the reason for the end and the path of the report as HTML."""
-        ending = {"Why did it end?": self.stop_reason, "Where are the details?": str(self.report)}
-        parts = (self.answers | ending).items()
+        final_answers = {"Why did it end?": self.stop_reason, "Where are the details?": str(self.report)}
+        parts = (self.answers | final_answers).items()
         return "".join(f"<p><b>{escape(question)}</b> {escape(answer)}</p>" for question, answer in parts)
 
     @property

@@ -273,10 +273,10 @@ def _add_entropy_candidates(
 
 
 def _drop_entropy_losses(
-    generated: Iterable[GeneratedConfiguration], candidates: Candidates
+    generated_configurations: Iterable[GeneratedConfiguration], candidates: Candidates
 ) -> Iterator[GeneratedConfiguration]:
     """Yield the configurations that raise the entropy of the set, and count the others as rejected."""
-    for result in generated:
+    for result in generated_configurations:
         if result.entropy_gain > 0:
             yield result
         else:

@@ -85,8 +85,10 @@ def evaluate_dataset(
         check_new_paths([Path(out) / name for name in files], folders, overwrite=overwrite)
     if isinstance(potential, Path | str):
         potential = potentials.read_potential(potential, allow_pickle=allow_pickle)
-    uncertainty, known = potential.uncertainty, potential.known_configurations
-    cases, infos, level = _read_cases(Path(dataset), level, "" if known is None else known.level)
+    uncertainty, known_configurations = potential.uncertainty, potential.known_configurations
+    cases, infos, level = _read_cases(
+        Path(dataset), level, "" if known_configurations is None else known_configurations.level
+    )
     _check_options(potential, coverage, tolerances, calibration)
     limits = potentials.compute_spread_limits(uncertainty, tolerances or {}, calibration)
     check_elements(potential, cases.structures, dataset)

@@ -139,11 +139,11 @@ def select_worst(table: pd.DataFrame, n: int) -> pd.DataFrame:
             reasons.setdefault(position, []).append(f"{quantity} error {ratio}")
     columns = ["id", "config_type", "n_atoms", "set", *(f"{quantity}_error" for quantity in potentials.KINDS)]
     columns += [name for name in ("leverage", "extrapolation_grade") if name in table]
-    worst = table.loc[list(reasons), columns]
-    if len(worst):  # dropna would drop all columns of a table without rows
-        worst = worst.dropna(axis="columns", how="all")
-    worst.insert(1, "reason", ["; ".join(texts) for texts in reasons.values()])
-    return worst.reset_index(drop=True)
+    worst_rows = table.loc[list(reasons), columns]
+    if len(worst_rows):  # dropna would drop all columns of a table without rows
+        worst_rows = worst_rows.dropna(axis="columns", how="all")
+    worst_rows.insert(1, "reason", ["; ".join(texts) for texts in reasons.values()])
+    return worst_rows.reset_index(drop=True)
 
 
 def estimate_rmse(table: pd.DataFrame, quantity: str, rng: np.random.Generator) -> tuple[float, float, float]:

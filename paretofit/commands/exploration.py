@@ -309,8 +309,10 @@ def _tabulate_frames(
     ]
     table = pd.DataFrame(rows, columns=None if rows else ["trajectory", "start", "time_ps"])
     columns = {name: "extrapolation_grade" if name == "grade" else f"{name}_expected" for name in limits}
-    above = [[name for name, column in columns.items() if row.get(column, 0.0) > limits[name]] for row in rows]
-    table["above"] = [" ".join(limit_names) for limit_names in above]
+    exceeded_limits = [
+        [name for name, column in columns.items() if row.get(column, 0.0) > limits[name]] for row in rows
+    ]
+    table["above"] = [" ".join(limit_names) for limit_names in exceeded_limits]
     return table
 
 
@@ -343,12 +345,12 @@ def _describe_error_bars(potential: LinearPotential | MacePotential, monitor: le
             "'paretofit fit DATASET --committee 8', or train it with 'paretofit learn'"
         )
         return [note]
-    missing = [quantity for quantity in KINDS if quantity not in monitor.calibrations]
+    uncalibrated_quantities = [quantity for quantity in KINDS if quantity not in monitor.calibrations]
     note = (
-        f"the committee is not calibrated for {' and '.join(missing)}: it has standard deviations and grades, but no "
-        "expected errors; fit it with held-out configurations that have these labels"
+        f"the committee is not calibrated for {' and '.join(uncalibrated_quantities)}: it has standard deviations and "
+        "grades, but no expected errors; fit it with held-out configurations that have these labels"
     )
-    return [note] if missing else []
+    return [note] if uncalibrated_quantities else []
 
 
 def _describe_limit(name: str, limit: float) -> str:
@@ -360,7 +362,9 @@ def _describe_limit(name: str, limit: float) -> str:
 def _write_exploration(result: Exploration, frames: Sequence[Atoms]) -> None:
     """Write the frames and tables; an earlier file of extrapolating frames is removed if there are none."""
     learning.write_frames(result.folder / FRAMES_FILE, frames)
-    extrapolating_frames = [atoms for atoms, above in zip(frames, result.frames["above"], strict=True) if above]
+    extrapolating_frames = [
+        atoms for atoms, exceeded_limits in zip(frames, result.frames["above"], strict=True) if exceeded_limits
+    ]
     if extrapolating_frames:
         learning.write_frames(result.folder / EXTRAPOLATING_FILE, extrapolating_frames)
     else:

@@ -115,6 +115,6 @@ def _filter_rows(
 ) -> pd.DataFrame:
     """Return the rows that `mask` selects; if there are none, raise an error that lists the available values."""
     if not mask.any():
-        available = ", ".join(map(str, dict.fromkeys(values)))
-        raise InputError(f"the run has no fit with {name} {value}; available: {available}")
+        available_values = ", ".join(map(str, dict.fromkeys(values)))
+        raise InputError(f"the run has no fit with {name} {value}; available: {available_values}")
     return table.loc[mask]

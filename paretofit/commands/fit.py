@@ -200,8 +200,12 @@ def _compute_stress_errors(
     errors = {}
     calculator = None
     for name, positions in zip(SETS, (prepared.split.train, prepared.split.test), strict=True):
-        labelled = positions[np.isfinite(stresses[positions]).all(axis=1)]
-        sample = labelled[select_evenly_spaced(len(labelled), MAX_STRESS_STRUCTURES)] if len(labelled) else labelled
+        labelled_positions = positions[np.isfinite(stresses[positions]).all(axis=1)]
+        sample = (
+            labelled_positions[select_evenly_spaced(len(labelled_positions), MAX_STRESS_STRUCTURES)]
+            if len(labelled_positions)
+            else labelled_positions
+        )
         residuals = []
         for atoms, label in zip(dataset.select(sample), stresses[sample], strict=True):
             if atoms.pbc.all():

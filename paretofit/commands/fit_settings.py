@@ -134,9 +134,9 @@ def describe_settings(
 ) -> list[str]:
     """Describe the model, and each of its settings with the reason, as lines."""
     study, ratio = prepared.study, choice.weights[0] / choice.weights[1]
-    excluded = {"without a label at this level": prepared.dropped_ids}
-    excluded["whose DFT did not converge"] = prepared.unconverged_ids
-    note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded.items() if ids)
+    excluded_ids = {"without a label at this level": prepared.dropped_ids}
+    excluded_ids["whose DFT did not converge"] = prepared.unconverged_ids
+    note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded_ids.items() if ids)
     model = "quadratic SNAP" if basis.quadratic else "SNAP"
     first = f"{model}, 2Jmax {choice.twojmax} ({basis.n_features} columns), w_E/w_F {ratio:g}, level {study.levels[0]}"
     lines = [first + note]

@@ -79,14 +79,14 @@ def plan(
     factor = default_factor if extrapolation_factor is None else extrapolation_factor
     options = pareto.tabulate_options(results, budget=limits.budget, extrapolation_factor=factor)
     choice = pareto.choose_option(options, limits, prefer)
-    doubled = _choose_for_doubled_budget(results, choice, limits, prefer, factor)
+    doubled_choice = _choose_for_doubled_budget(results, choice, limits, prefer, factor)
     by_level, by_twojmax = (pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax"))
     measurements = pareto.find_adjacent_measurements(results, choice)
     n_settings = len(options.drop_duplicates(pareto.list_setting_columns(options)))
     notes, reference = _collect_notes(choice, limits, results, options, factor), pareto.find_reference_level(results)
     assumed_levels = _list_assumed_levels(results)
     return Plan(
-        choice, limits, prefer, doubled, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
+        choice, limits, prefer, doubled_choice, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
         assumed_levels, "ref_energy_low" in results,
     )  # fmt: skip
 
@@ -170,8 +170,8 @@ def _collect_notes(
 ) -> list[str]:
     notes = _describe_assumed_costs(results)
     columns = pareto.list_setting_columns(options)
-    largest = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
-    if limits.budget is not None and choice["n_train"] == largest:
+    largest_size = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
+    if limits.budget is not None and choice["n_train"] == largest_size:
         notes.append(
             f"the recommended number of configurations is at its limit ({factor:g} times the largest measured number); "
             "the budget may allow more, for which there are no measurements"

@@ -60,8 +60,8 @@ class RunFits:
         split = pd.read_csv(self.folder / "split.csv").iloc[train]
         scores = None
         if "leverage" in split:
-            empty = np.empty(0)
-            scores = LeverageScores(empty, split["leverage"].to_numpy(), split["block_leverage"].to_numpy(), 0)
+            empty_array = np.empty(0)
+            scores = LeverageScores(empty_array, split["leverage"].to_numpy(), split["block_leverage"].to_numpy(), 0)
         key = row["sampling"], int(row["repeat"]), int(row["n_train"])
         for subset in self.prepared.grid.draw_subsets(scores, len(train)):
             if (subset.sampling, subset.repeat, subset.n_train) == key:

@@ -58,37 +58,39 @@ def find_mixed_energies(dataset: Dataset) -> Iterator[str]:
 
 def find_level_warnings(dataset: Dataset) -> Iterator[str]:
     """Yield a warning for each suspicious difference between the labels of neighbouring levels."""
-    for lower, upper in pairwise(dataset.levels):
-        lower_labels, upper_labels = dataset.labels(lower), dataset.labels(upper)
+    for lower_level, upper_level in pairwise(dataset.levels):
+        lower_labels, upper_labels = dataset.labels(lower_level), dataset.labels(upper_level)
         is_shared = np.asarray(lower_labels.is_complete & upper_labels.is_complete)
         energy_rise = (upper_labels.energy - lower_labels.energy) / dataset.n_atoms
-        yield from _find_energy_increases(dataset, lower, upper, np.where(is_shared, energy_rise, 0.0))
+        yield from _find_energy_increases(dataset, lower_level, upper_level, np.where(is_shared, energy_rise, 0.0))
         if is_shared.sum() >= MIN_LABELS:
-            yield from _find_outliers(dataset.ids, lower_labels, upper_labels, is_shared, f"levels {lower} and {upper}")
+            yield from _find_outliers(
+                dataset.ids, lower_labels, upper_labels, is_shared, f"levels {lower_level} and {upper_level}"
+            )
 
 
-def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> Iterator[str]:
+def _find_energy_increases(dataset: Dataset, lower_level: str, upper_level: str, energy_rise: Array) -> Iterator[str]:
     """Yield a warning if energies rise with the cutoff at the same k-points and otherwise equal settings.
 
     `energy_rise`, ``(n,)``, is in eV/atom.
     """
-    settings = [dict(dataset.settings(level)) for level in (lower, upper)]
+    settings = [dict(dataset.settings(level)) for level in (lower_level, upper_level)]
     cutoffs = [level_settings.pop("cutoff_ev", None) for level_settings in settings]
     for level_settings in settings:
         level_settings.pop("kspacing_per_angstrom", None)
     if None in cutoffs or not cutoffs[0] < cutoffs[1] or settings[0] != settings[1]:
         return
-    meshes = [[record.get("kpts") for record in dataset.label_records(level)] for level in (lower, upper)]
+    meshes = [[record.get("kpts") for record in dataset.label_records(level)] for level in (lower_level, upper_level)]
     is_same_mesh = np.array(
-        [first is not None and first == second for first, second in zip(*meshes, strict=True)], bool
+        [mesh is not None and mesh == upper_mesh for mesh, upper_mesh in zip(*meshes, strict=True)], bool
     )
     n_increases = int((is_same_mesh & (energy_rise > MAX_ENERGY_RISE)).sum())
     if not n_increases:
         return
     position = np.argmax(np.where(is_same_mesh, energy_rise, -np.inf))
     yield (
-        f"levels {lower} and {upper}: with the same k-points, the energy of {n_increases} configurations rises with "
-        f"the cutoff, by up to {1000 * energy_rise[position]:.3g} meV/atom in configuration "
+        f"levels {lower_level} and {upper_level}: with the same k-points, the energy of {n_increases} configurations "
+        f"rises with the cutoff, by up to {1000 * energy_rise[position]:.3g} meV/atom in configuration "
         f"{dataset.ids[position]}; it should fall: the calculations of a level are not converged, or the "
         "labels are swapped"
     )

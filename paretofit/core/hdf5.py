@@ -77,9 +77,10 @@ class _ErrorCollectingFile(io.FileIO):
         view[:] = bytes(len(view))
         super().readinto(view)
         for position, data in self._unwritten:  # HDF5 expects to read what it wrote
-            first, last = max(start, position), min(start + len(view), position + len(data))
-            if first < last:
-                view[first - start : last - start] = data[first - position : last - position]
+            overlap_start, overlap_end = max(start, position), min(start + len(view), position + len(data))
+            if overlap_start < overlap_end:
+                overlap = data[overlap_start - position : overlap_end - position]
+                view[overlap_start - start : overlap_end - start] = overlap
         self.seek(start + len(view))
         return len(view)
 

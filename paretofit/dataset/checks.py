@@ -81,8 +81,8 @@ def check_structure(atoms: Atoms, context: str) -> None:
     values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
     if not np.isfinite(values).all():
         raise InputError(f"{context} has positions or cell vectors that are not finite")
-    if (largest := np.abs(values).max()) > MAX_COORDINATE:
-        raise InputError(f"{context} has coordinates of {largest:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
+    if (largest_value := np.abs(values).max()) > MAX_COORDINATE:
+        raise InputError(f"{context} has coordinates of {largest_value:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
     lengths = np.linalg.norm(cell, axis=1)
     if (cell.any(axis=1) & (lengths < MIN_CELL_VECTOR_LENGTH)).any():
         limit = f"shorter than {MIN_CELL_VECTOR_LENGTH:g} Å"
@@ -114,8 +114,8 @@ def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) 
     except (TypeError, ValueError, OverflowError):  # lists of unequal length, or huge integers
         array = None
     if array is None:
-        expected = "a real number" if shape == () else "real numbers in rows of equal length"
-        raise InputError(f"{name} must be {expected}; got {abbreviate(value)}")
+        expected_form = "a real number" if shape == () else "real numbers in rows of equal length"
+        raise InputError(f"{name} must be {expected_form}; got {abbreviate(value)}")
     if shape is not None and array.shape != shape:
         raise InputError(f"{name} must have the shape {shape}; got {array.shape}")
     return array

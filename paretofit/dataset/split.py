@@ -108,14 +108,14 @@ def split_configurations(
     for positions_with_missing_element in _find_groups_of_missing_elements(group_members, is_train, elements or ()):
         is_train[positions_with_missing_element] = True
     if is_train.all() or not is_train.any():
-        largest = max(map(len, group_members))
+        largest_group_size = max(map(len, group_members))
         advice = (
             "if children of one parent may be in both sets, write 'split: {group_by: [family]}', or [trajectory], "
             "or [] if neither is recorded"
-            if largest > n / 2 and n > 1
+            if largest_group_size > n / 2 and n > 1
             else "change the fraction, or add configurations"
         )
-        groups_text = f"{n} configurations in {len(group_members)} groups, the largest with {largest}"
+        groups_text = f"{n} configurations in {len(group_members)} groups, the largest with {largest_group_size}"
         problem = "leaves the training or the test set empty"
         raise InputError(f"a train_fraction of {train_fraction} of {groups_text}, {problem}; {advice}")
     return Split(np.flatnonzero(is_train), np.flatnonzero(~is_train), groups)

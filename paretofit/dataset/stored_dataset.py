@@ -186,8 +186,8 @@ class StoredDataset:
         self._check_level(level)
         runs = list(_split_into_runs(self._index))
 
-        def read_column(name: str, empty: Array, window: Callable[[Array], slice] = _get_window) -> Array:
-            return np.concatenate([empty, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
+        def read_column(name: str, empty_array: Array, window: Callable[[Array], slice] = _get_window) -> Array:
+            return np.concatenate([empty_array, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
 
         status = read_column("status", np.empty(0, np.int8))
         if not set(np.unique(status)) <= set(STATUS_CODES.values()):
@@ -240,8 +240,8 @@ class StoredDataset:
 
     def _check_level(self, level: str) -> None:
         if level not in self.levels:
-            available = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
-            raise InputError(f"{self.path} has no convergence level '{level}'; available: {available}")
+            available_text = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
+            raise InputError(f"{self.path} has no convergence level '{level}'; available: {available_text}")
 
     def _get_atom_window(self, run: Array) -> slice:
         return slice(int(self._offsets[run[0]]), int(self._offsets[run[-1] + 1]))

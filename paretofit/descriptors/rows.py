@@ -318,9 +318,9 @@ def pack_triangle(matrices: Array) -> Array:
     """Pack the upper triangles of ``(n, K, K)`` symmetric matrices row by row, with halved diagonals."""
     K = matrices.shape[1]
     rows, columns = np.triu_indices(K)
-    packed = matrices.reshape(len(matrices), -1)[:, rows * K + columns]
-    packed[:, rows == columns] *= 0.5
-    return np.asarray(packed)
+    packed_matrices = matrices.reshape(len(matrices), -1)[:, rows * K + columns]
+    packed_matrices[:, rows == columns] *= 0.5
+    return np.asarray(packed_matrices)
 
 
 def _extract_lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array, Array]:

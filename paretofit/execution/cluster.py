@@ -82,9 +82,11 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
 
 
 def _check_requirements(name: str) -> None:
-    extra = "executorlib" if name == "executorlib" else "dask"
+    extra_name = "executorlib" if name == "executorlib" else "dask"
     if any(importlib.util.find_spec(package) is None for package in REQUIRED_PACKAGES[name]):
-        raise InputError(f"'cluster: {name}' requires {extra}; install it with: pip install 'paretofit[{extra}]'")
+        raise InputError(
+            f"'cluster: {name}' requires {extra_name}; install it with: pip install 'paretofit[{extra_name}]'"
+        )
     if name in {"slurm", "executorlib"} and shutil.which("sbatch") is None:
         raise InputError(
             f"'cluster: {name}' requires SLURM's sbatch, which was not found; run paretofit on a login node"

@@ -222,11 +222,11 @@ class LearningLoop:
         The reason names the properties without labels in the test set, because their errors are unknown.
         """
         tolerance, errors = self.settings.select.tolerance, {name: rmse[name]["value"] for name in selection.PROPERTIES}
-        known = {name: error for name, error in errors.items() if np.isfinite(error)}
-        if not known or not all(error <= getattr(tolerance, name) for name, error in known.items()):
+        known_errors = {name: error for name, error in errors.items() if np.isfinite(error)}
+        if not known_errors or not all(error <= getattr(tolerance, name) for name, error in known_errors.items()):
             return ""
-        unknown = [name for name in errors if name not in known]
-        return f"{ACCURATE}{NOT_EVALUATED.format(' and '.join(unknown)) if unknown else ''}"
+        unknown_properties = [name for name in errors if name not in known_errors]
+        return f"{ACCURATE}{NOT_EVALUATED.format(' and '.join(unknown_properties)) if unknown_properties else ''}"
 
     def _explore(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Run the molecular dynamics of an iteration; return the record."""

@@ -55,8 +55,8 @@ class Calibration:
 
     def predict(self, name: str, disagreement: Array) -> tuple[Array, Array]:
         """Return the predicted errors of a property and their bounds, ``(n,)`` each."""
-        expected = self.curves[name].predict_error(disagreement)
-        return expected, self.bound_factors[name] * expected
+        expected_error = self.curves[name].predict_error(disagreement)
+        return expected_error, self.bound_factors[name] * expected_error
 
 
 def calibrate(
@@ -226,9 +226,9 @@ def classify_frames(
     is_unphysical = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
     names_above = []
     for name in calibration.curves:
-        expected, table[f"{name}_bound"] = calibration.predict(name, disagreement[name].to_numpy())
-        table[f"{name}_expected"] = expected
-        is_unphysical |= expected > getattr(settings.discard_above, name)
+        expected_error, table[f"{name}_bound"] = calibration.predict(name, disagreement[name].to_numpy())
+        table[f"{name}_expected"] = expected_error
+        is_unphysical |= expected_error > getattr(settings.discard_above, name)
         names_above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))
     table["extrapolation_grade"] = [assessment.grade for assessment in assessments]
     table["above"] = [" ".join(filter(None, names)) for names in zip(*names_above, strict=True)]

@@ -82,14 +82,14 @@ def compute_front_probabilities(objectives: Sequence[Array], costs: Array) -> Ar
     -------
     (n_settings,) float64
     """
-    stacked = np.stack([values.reshape(-1, len(costs)) for values in objectives], axis=-1)
+    sampled_errors = np.stack([values.reshape(-1, len(costs)) for values in objectives], axis=-1)
     counts = np.zeros(len(costs))
-    for sample in stacked:
+    for sample in sampled_errors:
         points = np.column_stack([sample, costs]).astype(np.float64)
         is_finite = np.isfinite(points).all(axis=1)
         if is_finite.any():
             counts[is_finite] += moocore.is_nondominated(points[is_finite], keep_weakly=True)
-    return counts / len(stacked)
+    return counts / len(sampled_errors)
 
 
 def compute_sign_shares(first: Array, second: Array) -> Array:

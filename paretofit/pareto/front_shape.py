@@ -51,8 +51,8 @@ def scale_objectives(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarr
         column = names[int(np.argmax((points <= 0).any(axis=0)))]
         raise InputError(f"column '{column}' must be positive in every row, because its logarithm is used")
     logs = np.log(points)
-    low, span = logs.min(axis=0), np.ptp(logs, axis=0)
-    return np.asarray((logs - low) / np.where(span > 0, span, 1.0))
+    minima, spans = logs.min(axis=0), np.ptp(logs, axis=0)
+    return np.asarray((logs - minima) / np.where(spans > 0, spans, 1.0))
 
 
 def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.DataFrame:
@@ -81,8 +81,8 @@ def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str
     rows = []
     for value, group in front.groupby(by, sort=True):
         others = points.drop(group.index)
-        lost = 1.0 - _compute_volume(others) / total_volume if len(others) else 1.0
-        rows.append({by: value, "points": len(group), "share": len(group) / len(front), "volume_lost": lost})
+        lost_share = 1.0 - _compute_volume(others) / total_volume if len(others) else 1.0
+        rows.append({by: value, "points": len(group), "share": len(group) / len(front), "volume_lost": lost_share})
     return pd.DataFrame(rows)
 
 

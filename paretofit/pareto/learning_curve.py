@@ -158,11 +158,11 @@ class LearningCurve:
         if self.reference_curve is not None and np.array_equal(self.reference_curve.sizes, self.sizes):
             return self._extrapolate_from_reference(self.reference_curve, sizes)
         peak = int(np.argmax(self.central_errors))  # errors of large models first rise with the size of small subsets
-        first = max(peak, len(self.sizes) - MAX_FITTED_SIZES)
-        if len(self.sizes) - first < MIN_FITTED_SIZES:  # too few sizes for a slope: predict no improvement
+        first_index = max(peak, len(self.sizes) - MAX_FITTED_SIZES)
+        if len(self.sizes) - first_index < MIN_FITTED_SIZES:  # too few sizes for a slope: predict no improvement
             return np.ones((N_REPLICAS, len(sizes)))
         limits = np.zeros(N_REPLICAS) if self.training_errors is None else self._average_replicas(self.training_errors)
-        return fit_power_law_factors(self.sizes[first:], self.bootstrap_errors[:, first:], sizes, limits)
+        return fit_power_law_factors(self.sizes[first_index:], self.bootstrap_errors[:, first_index:], sizes, limits)
 
     def _extrapolate_from_reference(self, reference: LearningCurve, sizes: Array) -> Array:
         """Extrapolate ε² = ε_ref² + δ², with δ² from the largest measured sizes."""

@@ -76,12 +76,15 @@ def _tabulate_coverage(
     n_groups = uncertainty.calibration_data[kind].n_groups
     errors, std = components["error"].abs().to_numpy(), components["std"].to_numpy()
     rows = []
-    for nominal in NOMINAL_COVERAGES:
-        if n_groups * (1 - nominal) < nominal or (interval := uncertainty.fit_interval(kind, nominal)) is None:
+    for nominal_coverage in NOMINAL_COVERAGES:
+        if (
+            n_groups * (1 - nominal_coverage) < nominal_coverage
+            or (interval := uncertainty.fit_interval(kind, nominal_coverage)) is None
+        ):
             continue  # too few groups for a calibration of this coverage
         half_width = factor * interval.compute_half_width(std / factor)
-        normal_coverage = np.mean(errors <= norm.ppf((1 + nominal) / 2) * std)
-        rows.append([quantity, nominal, test_set, n_groups, np.mean(errors <= half_width), normal_coverage])
+        normal_coverage = np.mean(errors <= norm.ppf((1 + nominal_coverage) / 2) * std)
+        rows.append([quantity, nominal_coverage, test_set, n_groups, np.mean(errors <= half_width), normal_coverage])
     return rows
 
 

@@ -128,9 +128,11 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
 def _remove_close_atoms(cutout: Atoms, shortest_distances: dict[tuple[int, int], float]) -> None:
     """Remove the later atom of each pair closer than `DISTANCE_RATIO` times its value in `shortest_distances`."""
     cutoffs = {pair: DISTANCE_RATIO * distance for pair, distance in shortest_distances.items()}
-    first, second = neighbor_list("ij", cutout, cutoffs)
+    first_atoms, second_atoms = neighbor_list("ij", cutout, cutoffs)
     removed_atoms: set[int] = set()
-    for i, j in sorted(zip(np.maximum(first, second).tolist(), np.minimum(first, second).tolist(), strict=True)):
+    for i, j in sorted(
+        zip(np.maximum(first_atoms, second_atoms).tolist(), np.minimum(first_atoms, second_atoms).tolist(), strict=True)
+    ):
         if i not in removed_atoms and j not in removed_atoms:
             removed_atoms.add(i)
     del cutout[sorted(removed_atoms)]

@@ -231,11 +231,11 @@ def compute_core_repulsion(atoms: Atoms, min_distance_ratio: float, radii: dict[
 
     The energy diverges at the minimum distance r_c, and is infinite below it.
     """
-    first, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, CORE_RANGE_RATIO)
+    first_atoms, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, CORE_RANGE_RATIO)
     forces = np.zeros((len(atoms), 3))
     if (ratios <= 1).any():
         return float("inf"), forces
     logarithms = np.log((ratios - 1) / (CORE_RANGE_RATIO - 1))
     weights = 2 * logarithms / (min_distances * (ratios - 1)) / (ratios * min_distances)
-    np.add.at(forces, first, weights[:, None] * vectors)
+    np.add.at(forces, first_atoms, weights[:, None] * vectors)
     return float(0.5 * (logarithms**2).sum()), forces

@@ -47,9 +47,9 @@ def find_nearest_distance(atoms: Atoms) -> float:
 
 def find_shortest_pair_distances(atoms: Atoms, max_distance: float) -> dict[tuple[int, int], float]:
     """Find the shortest distance in Å for each pair of atomic numbers, among pairs closer than `max_distance`."""
-    first, second, distances = neighbor_list("ijd", drop_vacuum_vectors(atoms), max_distance)
+    first_atoms, second_atoms, distances = neighbor_list("ijd", drop_vacuum_vectors(atoms), max_distance)
     shortest_distances: dict[tuple[int, int], float] = {}
-    for i, j, distance in zip(atoms.numbers[first], atoms.numbers[second], distances, strict=True):
+    for i, j, distance in zip(atoms.numbers[first_atoms], atoms.numbers[second_atoms], distances, strict=True):
         pair = (min(int(i), int(j)), max(int(i), int(j)))
         shortest_distances[pair] = min(shortest_distances.get(pair, np.inf), float(distance))
     return shortest_distances

@@ -160,10 +160,12 @@ class CandidateGenerator:
         pair_distances = clusters.get_pair_distances()
         radii = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
         distances = {}
-        for first, second in product(radii, repeat=2):
+        for first_element, second_element in product(radii, repeat=2):
             # slightly above the limit of the filter
-            min_distance = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])
-            distances[first, second] = max(operations.get_pair_distance(pair_distances, first, second), min_distance)
+            min_distance = 1.001 * filters.min_distance_ratio * (radii[first_element] + radii[second_element])
+            distances[first_element, second_element] = max(
+                operations.get_pair_distance(pair_distances, first_element, second_element), min_distance
+            )
         atoms = operations.build_cluster(symbols, rng, distances, self.settings.vacuum)
         return atoms, f"{n_atoms} atoms one by one", None
 

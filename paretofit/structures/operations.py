@@ -259,10 +259,10 @@ def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) ->
             f"{atoms.get_chemical_formula()} has a single element, so swaps would not change the structure"
         )
     for _ in range(max(1, round(fraction * len(atoms) / 2))):
-        first = int(rng.choice(candidates))
-        second = int(rng.choice(candidates[numbers[candidates] != numbers[first]]))
-        numbers[[first, second]] = numbers[[second, first]]
-        candidates = candidates[(candidates != first) & (candidates != second)]
+        first_atom = int(rng.choice(candidates))
+        second_atom = int(rng.choice(candidates[numbers[candidates] != numbers[first_atom]]))
+        numbers[[first_atom, second_atom]] = numbers[[second_atom, first_atom]]
+        candidates = candidates[(candidates != first_atom) & (candidates != second_atom)]
         if len(set(numbers[candidates].tolist())) < 2:  # no further pair of different elements
             break
     copy: Atoms = atoms.copy()

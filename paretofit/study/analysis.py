@@ -65,9 +65,9 @@ def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErro
         table = pd.concat([table, pd.DataFrame([row], columns=table.columns)], ignore_index=True)
         write_csv(table, path)
     table = table[~table["twojmax"].isin(list(cost.md_us_per_atom_step))]
-    given_costs = [[twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()]
-    if given_costs:
-        table = pd.concat([table, pd.DataFrame(given_costs, columns=table.columns)], ignore_index=True)
+    study_costs = [[twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()]
+    if study_costs:
+        table = pd.concat([table, pd.DataFrame(study_costs, columns=table.columns)], ignore_index=True)
     table = table[table["twojmax"].isin(prepared.grid.twojmax)].astype({"twojmax": int, "atoms": int})
     return table.sort_values("twojmax", ignore_index=True)
 

@@ -383,9 +383,11 @@ def _cross_validate_intervals(data: CalibrationData, n_members: int) -> tuple[fl
     if min(len(np.unique(data.group[mask])) for mask in (is_first, ~is_first)) < get_min_calibration_size(COVERAGE):
         return float("nan"), float("nan")
     is_inside, half_widths = [], []
-    for half in (is_first, ~is_first):
-        interval = calibrate_conformal(data.spread[half], data.residual[half], COVERAGE, data.group[half], n_members)
-        half_width = interval.compute_half_width(data.spread[~half])
-        is_inside.append(np.abs(data.residual[~half]) <= half_width)
+    for is_in_half in (is_first, ~is_first):
+        interval = calibrate_conformal(
+            data.spread[is_in_half], data.residual[is_in_half], COVERAGE, data.group[is_in_half], n_members
+        )
+        half_width = interval.compute_half_width(data.spread[~is_in_half])
+        is_inside.append(np.abs(data.residual[~is_in_half]) <= half_width)
         half_widths.append(half_width)
     return float(np.mean(np.concatenate(is_inside))), float(np.median(np.concatenate(half_widths)))

@@ -73,11 +73,11 @@ class RunResult:
     def __repr__(self) -> str:
         """Format the folder, the number of fits and the lowest errors in one line."""
         front, n_fits = self.front, format_count(len(self.results), "fit")
-        lowest = ""
+        error_text = ""
         if len(front):
             energy, force = format_number(front["ref_energy"].min()), format_number(front["ref_force"].min())
-            lowest = f", lowest errors {energy} meV/atom and {force} meV/Å"
-        return f"RunResult('{self.folder}', {n_fits}, {len(front)} on the fronts{lowest})"
+            error_text = f", lowest errors {energy} meV/atom and {force} meV/Å"
+        return f"RunResult('{self.folder}', {n_fits}, {len(front)} on the fronts{error_text})"
 
     def _repr_html_(self) -> str:
         """Format the settings, the lowest errors, the first rows of the front, warnings and a link as HTML."""
@@ -109,7 +109,7 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
         What was computed.
     """
     notes = [Text(f"warning: {warning}") for warning in warnings]
-    written = f"{counts}. Answer, figures and tables:" if counts else "Answer, figures and tables:"
+    heading = f"{counts}. Answer, figures and tables:" if counts else "Answer, figures and tables:"
     budget = "1h"
     if answer is not None and answer.has_cost:
         budget = format_budget_option(answer.table["budget"].iloc[len(answer.table) // 2])
@@ -119,7 +119,7 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
         (f"paretofit export {report.parent} --front", "write the potentials of the front"),
     ]
     steps = [Text(f"  {command}\n      {purpose}", no_wrap=True, overflow="ignore") for command, purpose in commands]
-    parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", written]
+    parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", heading]
     return "\n".join([render_text(parts), str(report), render_text(["", "Next:"]), *(step.plain for step in steps)])
 
 

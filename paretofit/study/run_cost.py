@@ -51,8 +51,8 @@ class RunCost:
         """The cost as one sentence."""
         seconds = sum(self.stage_seconds.values())
         stages = ", ".join(f"{name} {format_seconds(value)}" for name, value in self.stage_seconds.items())
-        parallel = seconds - self.stage_seconds["report"]
-        wall = format_seconds(parallel / self.jobs + self.stage_seconds["report"])
+        parallel_seconds = seconds - self.stage_seconds["report"]
+        wall = format_seconds(parallel_seconds / self.jobs + self.stage_seconds["report"])
         cores = format_count(self.jobs, "free core")
         return (
             f"estimated cost: {format_count(self.n_fits, 'fit')}, {format_seconds(seconds)} of CPU time "

@@ -47,9 +47,9 @@ def build_run_view(folder: Path, prepared: PreparedStudy, errors: LevelErrors) -
     for column in ("leverage", "block_leverage"):
         if column in split:
             table[column.replace("_", " ")] = split[column].to_numpy(dtype=float)
-    cheapest = errors.configurations[errors.configurations["level"] == prepared.grid.levels[0]]
-    if len(cheapest):
-        aligned = cheapest.set_index("config_id").reindex(table["id"])
-        table["label error, energy (meV/atom)"] = aligned["energy_error"].abs().to_numpy()
-        table["label error, force (meV/Å)"] = aligned["force_rmsd"].to_numpy()
+    level_rows = errors.configurations[errors.configurations["level"] == prepared.grid.levels[0]]
+    if len(level_rows):
+        aligned_rows = level_rows.set_index("config_id").reindex(table["id"])
+        table["label error, energy (meV/atom)"] = aligned_rows["energy_error"].abs().to_numpy()
+        table["label error, force (meV/Å)"] = aligned_rows["force_rmsd"].to_numpy()
     return select_view("Structures of the study", dataset, table, RANKED)

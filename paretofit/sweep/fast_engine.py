@@ -115,8 +115,8 @@ class FastEngine:
             return Reduction.from_factors(stored[0], *options), stored[1]
         parts = self.stream.list_parts()
         hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
-        raw = RawFactors.from_parts(parts, sizes, **hardware)
-        reduction, scores = Reduction.from_factors(raw, *options), None
+        raw_factors = RawFactors.from_parts(parts, sizes, **hardware)
+        reduction, scores = Reduction.from_factors(raw_factors, *options), None
         if data.has_leverage_scores():
             w_energy, w_force = data.leverage_weights
             weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
@@ -126,7 +126,7 @@ class FastEngine:
             else:
                 regular, block = scores.regular[data.train], scores.block[data.train]
                 scores = LeverageScores(scores.rows, regular, block, scores.rank)
-        store_reduction(folder, inputs, raw, scores, seconds=time.perf_counter() - start)
+        store_reduction(folder, inputs, raw_factors, scores, seconds=time.perf_counter() - start)
         return reduction, scores
 
     @cached_property
@@ -169,14 +169,14 @@ class FastEngine:
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Fit the nested subsets of one draw in a worker; return the rows of the results table."""
         fits: list[Row] = []
-        factors, included = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
+        factors, included_configurations = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
             for pending in task:
                 if len(pending.configurations) == len(self.train):
                     factors = self.reduction.train
                 else:
-                    self.grow(factors, np.setdiff1d(pending.configurations, included))
-                    included = pending.configurations
+                    self.grow(factors, np.setdiff1d(pending.configurations, included_configurations))
+                    included_configurations = pending.configurations
                 fits += partial_results.load_or_fit(pending, partial(self._fit, factors))
                 if pending is not task[-1] and not factors.is_gram and factors.is_well_conditioned():
                     factors.convert_to_gram()

@@ -199,9 +199,9 @@ def read_results(path: Path | str) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         raise_if_system_error(error, path)
         raise InputError(f"{path} cannot be read as a CSV table: {join_lines(error)}") from error
-    missing = [name for name in SWEEP_COLUMNS if name not in table]
-    if missing:
-        raise InputError(f"{path} lacks the column '{missing[0]}' of a results table")
+    missing_columns = [name for name in SWEEP_COLUMNS if name not in table]
+    if missing_columns:
+        raise InputError(f"{path} lacks the column '{missing_columns[0]}' of a results table")
     return table
 
 

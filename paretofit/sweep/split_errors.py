@@ -97,27 +97,27 @@ def compute_split_errors(
     """
     folder = None if context.folder is None else context.folder.absolute()
     with share_function(partial(_SplitFits.prepare, engine, data, grid, n_samples, omitted), folder) as function:
-        prepared = list(context.map_and_track(function, list(splits), "further splits"))
-    tasks = [(number, chain) for number, fits in enumerate(prepared) for chain in fits.chains]
-    by_subset: list[dict[str, Array]] = [dict(fits.whole_errors) for fits in prepared]
-    with share_function(partial(_run_chain, prepared), folder) as function:
+        split_fits = list(context.map_and_track(function, list(splits), "further splits"))
+    tasks = [(number, chain) for number, fits in enumerate(split_fits) for chain in fits.chains]
+    by_subset: list[dict[str, Array]] = [dict(fits.whole_errors) for fits in split_fits]
+    with share_function(partial(_run_chain, split_fits), folder) as function:
         computed = context.map_and_track(function, tasks, "fits of further splits")
         for (number, _), errors in zip(tasks, computed, strict=True):
             by_subset[number] |= errors
-    return _join_errors(engine, grid, omitted, prepared, by_subset)
+    return _join_errors(engine, grid, omitted, split_fits, by_subset)
 
 
 def _join_errors(
     engine: FastEngine,
     grid: SweepGrid,
     omitted: Collection[tuple[int, int]],
-    prepared: list[_SplitFits],
+    split_fits: list[_SplitFits],
     by_subset: list[dict[str, Array]],
 ) -> SplitErrors:
     """Join the errors of all subsets in the order of the grid; the whole training set has one entry."""
     models = list(product(grid.weights, grid.ridge, grid.twojmax, grid.levels))
     rows, arrays = [], []
-    for position, draw in enumerate(prepared[0].draws):
+    for position, draw in enumerate(split_fits[0].draws):
         size = grid.sizes[position % len(grid.sizes)]
         is_whole = size == len(engine.train)
         if is_whole and position >= len(grid.sizes):
@@ -128,7 +128,7 @@ def _join_errors(
             for weights, ridge, twojmax, level in models
             if (size, twojmax) not in omitted
         ]
-        pairs = zip(prepared, by_subset, strict=True)
+        pairs = zip(split_fits, by_subset, strict=True)
         arrays.append(np.stack([errors[fits.draws[position].subset_key] for fits, errors in pairs], axis=1))
     values = dict(zip(SPLIT_ERROR_COLUMNS, np.concatenate(arrays, axis=-1), strict=True))
     return SplitErrors(pd.DataFrame(rows, columns=SPLIT_SETTING_COLUMNS), values)
@@ -192,19 +192,22 @@ class _SplitFits:
             fits = cls(engine, split.test, group, samples.astype(float), draws, [], {})
             for pending in [subset for subset in subsets if len(subset.configurations) == n_train]:
                 fits.whole_errors[pending.subset_key] = fits.compute_errors(pending, factors)
-        smaller = [subset for subset in subsets if len(subset.configurations) < n_train]
-        smaller.sort(key=lambda pending: (*pending.draw, len(pending.configurations)))
-        fits.chains.extend(list(chain) for _, chain in groupby(smaller, key=lambda pending: pending.draw))
+        smaller_subsets = [subset for subset in subsets if len(subset.configurations) < n_train]
+        smaller_subsets.sort(key=lambda pending: (*pending.draw, len(pending.configurations)))
+        fits.chains.extend(list(chain) for _, chain in groupby(smaller_subsets, key=lambda pending: pending.draw))
         return fits
 
     def run(self, chain: list[PendingFits]) -> dict[str, Array]:
         """Fit the nested subsets of one draw; return the errors, ``(4, n_samples, n_models)``, by subset."""
-        factors, included = self.engine.reduction.create_factors(self.engine.device), np.empty(0, dtype=np.int64)
+        factors, included_configurations = (
+            self.engine.reduction.create_factors(self.engine.device),
+            np.empty(0, dtype=np.int64),
+        )
         errors = {}
         with threadpool_limits(1):
             for pending in chain:
-                self.engine.grow(factors, np.setdiff1d(pending.configurations, included))
-                included = pending.configurations
+                self.engine.grow(factors, np.setdiff1d(pending.configurations, included_configurations))
+                included_configurations = pending.configurations
                 errors[pending.subset_key] = self.compute_errors(pending, factors)
                 if pending is not chain[-1] and not factors.is_gram and factors.is_well_conditioned():
                     factors.convert_to_gram()
@@ -275,17 +278,17 @@ def _adapt_sizes(sizes: Sequence[int], n_whole: int, n_train: int) -> list[int]:
 
     The whole training set remains the whole one, and different sizes remain different.
     """
-    adapted: dict[int, int] = {}
+    new_sizes: dict[int, int] = {}
     limit = n_train
     for size in sorted(sizes, reverse=True):
-        adapted[size] = n_train if size == n_whole else max(1, min(size, limit))
-        limit = adapted[size] - 1
-    return [adapted[size] for size in sizes]
+        new_sizes[size] = n_train if size == n_whole else max(1, min(size, limit))
+        limit = new_sizes[size] - 1
+    return [new_sizes[size] for size in sizes]
 
 
-def _run_chain(prepared: list[_SplitFits], task: tuple[int, list[PendingFits]]) -> dict[str, Array]:
+def _run_chain(split_fits: list[_SplitFits], task: tuple[int, list[PendingFits]]) -> dict[str, Array]:
     number, chain = task
-    return prepared[number].run(chain)
+    return split_fits[number].run(chain)
 
 
 def _build_factors(engine: FastEngine, train: Array) -> RowFactors:

@@ -62,11 +62,11 @@ def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
 def _find_best_ratios(path: WeightPath, k: int) -> dict[str, float]:
     energy, force = path.energy["reference"][:, k], path.force["reference"][:, k]
     knee = path.find_knee_ratio(k)
-    nearest = int(np.argmin(np.abs(path.ratio - knee)))
+    nearest_index = int(np.argmin(np.abs(path.ratio - knee)))
     return {
         "ratio_of_lowest_energy": float(path.ratio[np.argmin(energy)]),
         "ratio_of_lowest_force": float(path.ratio[np.argmin(force)]),
         "knee_ratio": knee,
-        "knee_ref_energy": EV_TO_MEV * float(energy[nearest]),
-        "knee_ref_force": EV_TO_MEV * float(force[nearest]),
+        "knee_ref_energy": EV_TO_MEV * float(energy[nearest_index]),
+        "knee_ref_force": EV_TO_MEV * float(force[nearest_index]),
     }

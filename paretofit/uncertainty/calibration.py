@@ -175,8 +175,8 @@ class IsotonicCalibration:
 
     def predict_error(self, spread: Array) -> Array:
         """Return the errors that correspond to disagreements."""
-        excess = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
-        return np.asarray(np.interp(spread, self.spread, self.expected_error) * excess)
+        extrapolation_ratio = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
+        return np.asarray(np.interp(spread, self.spread, self.expected_error) * extrapolation_ratio)
 
 
 @dataclass(frozen=True)

@@ -245,8 +245,8 @@ def _build_rows(descriptors: Array, *, quadratic: bool) -> Array:
     """Build the rows of atoms from a constant, their descriptors and, for a quadratic model, the products."""
     columns = [np.ones((len(descriptors), 1)), descriptors]
     if quadratic:
-        first, second = np.triu_indices(descriptors.shape[1])
-        columns.append(descriptors[:, first] * descriptors[:, second])
+        first_columns, second_columns = np.triu_indices(descriptors.shape[1])
+        columns.append(descriptors[:, first_columns] * descriptors[:, second_columns])
     return np.hstack(columns)
 
 

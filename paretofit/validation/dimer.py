@@ -40,8 +40,8 @@ class DimerCurve:
     def inner_turning_distance(self) -> float:
         """Distance (Å) at which, from the minimum inwards, the energy first decreases again; 0 if it never does."""
         inner_curve = self.curve.iloc[: self.minimum_index + 1].iloc[::-1]
-        decreases = np.flatnonzero(np.diff(inner_curve["energy"].to_numpy()) < 0)
-        return float(inner_curve["distance"].iloc[decreases[0]]) if len(decreases) else 0.0
+        decrease_indices = np.flatnonzero(np.diff(inner_curve["energy"].to_numpy()) < 0)
+        return float(inner_curve["distance"].iloc[decrease_indices[0]]) if len(decrease_indices) else 0.0
 
     @property
     def is_bound(self) -> bool:

@@ -147,11 +147,11 @@ class PropertyResult:
         self.curves[name] = pd.concat([self.curves[name], table]) if name in self.curves else table
 
     @contextmanager
-    def record_failure(self, name: str, *fatal: type[Exception]) -> Iterator[None]:
+    def record_failure(self, name: str, *fatal_errors: type[Exception]) -> Iterator[None]:
         """Record an exception as a failure of a part, so that other parts are computed; re-raise `fatal` exceptions."""
         try:
             yield
-        except fatal:
+        except fatal_errors:
             raise
         except Exception as error:  # noqa: BLE001  (a calculator may raise anything, as in `measure_property`)
             self.failures.append(f"{name}: {describe_error(error)}")
@@ -300,12 +300,14 @@ def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
 
 def _measure_dimers(case: ValidationCase, result: PropertyResult) -> None:
     calculator, symbols = case.create_calculator(), sorted(set(case.input_structure.get_chemical_symbols()))
-    for first, second in combinations_with_replacement(symbols, 2):
-        dimer = compute_dimer_curve(calculator, first, second)
-        result.add_quantities(case, dimer.quantities, f"{first}-{second}")
+    for first_symbol, second_symbol in combinations_with_replacement(symbols, 2):
+        dimer = compute_dimer_curve(calculator, first_symbol, second_symbol)
+        result.add_quantities(case, dimer.quantities, f"{first_symbol}-{second_symbol}")
         if not dimer.is_bound:
-            result.failures.append(f"{first}-{second}: the energy has no minimum, the two atoms do not bind")
-        result.add_curve(case, "dimer", dimer.curve, f"{first}-{second}")
+            result.failures.append(
+                f"{first_symbol}-{second_symbol}: the energy has no minimum, the two atoms do not bind"
+            )
+        result.add_curve(case, "dimer", dimer.curve, f"{first_symbol}-{second_symbol}")
 
 
 PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] = {

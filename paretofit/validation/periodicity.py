@@ -159,7 +159,7 @@ def reduce_to_primitive(atoms: Atoms, primitive_vectors: Array, representatives:
     cell[:n] = vectors[np.argsort(np.round(np.linalg.norm(vectors, axis=1), 3), kind="stable")]
     if n == 2 and cell[0] @ cell[1] > 0:  # hexagonal cells have an angle of 120°, as in crystals
         cell[1] *= -1
-    primitive: Atoms = atoms[representatives]
-    primitive.set_cell(cell)
-    primitive.wrap()  # along periodic directions
-    return orient_structure(primitive)
+    primitive_cell: Atoms = atoms[representatives]
+    primitive_cell.set_cell(cell)
+    primitive_cell.wrap()  # along periodic directions
+    return orient_structure(primitive_cell)

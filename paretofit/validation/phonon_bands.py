@@ -113,17 +113,17 @@ class MolecularVibrations:
         """Extreme frequencies, highest wavenumber, number of vibrations, imaginary modes; empty for a single atom."""
         if not len(self.frequencies):
             return []
-        lowest, highest = float(self.frequencies[0]), float(self.frequencies[-1])
+        lowest_frequency, highest_frequency = float(self.frequencies[0]), float(self.frequencies[-1])
         return [
-            Quantity("lowest frequency", "THz", lowest),
-            Quantity("highest frequency", "THz", highest),
-            Quantity("highest wavenumber", "1/cm", highest * WAVENUMBER_PER_THZ),
+            Quantity("lowest frequency", "THz", lowest_frequency),
+            Quantity("highest frequency", "THz", highest_frequency),
+            Quantity("highest wavenumber", "1/cm", highest_frequency * WAVENUMBER_PER_THZ),
             Quantity("vibrations", "", float(len(self.frequencies))),
             Quantity(
                 "imaginary modes",
                 "1 = yes",
-                float(lowest < MAX_IMAGINARY_THZ),
-                _describe_modes(lowest < MAX_IMAGINARY_THZ),
+                float(lowest_frequency < MAX_IMAGINARY_THZ),
+                _describe_modes(lowest_frequency < MAX_IMAGINARY_THZ),
             ),
         ]
 

@@ -56,11 +56,11 @@ class BirchMurnaghanCurve:
         low, high = MODULUS_DERIVATIVES
         is_plausible = low <= self.modulus_derivative <= high
         problem = "" if is_plausible else f"most solids have 3 to 6, and nearly all {low:g} to {high:g}"
-        negative = "" if self.modulus > 0 else "compression lowers the energy"
+        modulus_problem = "" if self.modulus > 0 else "compression lowers the energy"
         return [
             Quantity(f"{self.measure.symbol}0", f"{self.measure.unit}/atom", self.size),
             Quantity("E0", "eV/atom", self.energy, self._find_fall()),
-            Quantity(self.measure.modulus, self.measure.modulus_unit, self.modulus, negative),
+            Quantity(self.measure.modulus, self.measure.modulus_unit, self.modulus, modulus_problem),
             Quantity(self.measure.modulus_derivative, "", self.modulus_derivative, problem),
         ]
 
@@ -68,12 +68,15 @@ class BirchMurnaghanCurve:
         """Describe where the energy falls again with the distance from the minimum; return an empty text if nowhere."""
         curve = self.curve.sort_values(self.measure.name)
         sizes, energies = curve[self.measure.name].to_numpy(), curve["energy"].to_numpy()
-        inner, outer = sizes <= self.size, sizes >= self.size
-        branches = ((sizes[inner][::-1], energies[inner][::-1], "below"), (sizes[outer], energies[outer], "above"))
+        is_inner, is_outer = sizes <= self.size, sizes >= self.size
+        branches = (
+            (sizes[is_inner][::-1], energies[is_inner][::-1], "below"),
+            (sizes[is_outer], energies[is_outer], "above"),
+        )
         for branch_sizes, branch_energies, side in branches:
-            falls = np.flatnonzero(np.diff(branch_energies) < -MAX_ENERGY_FALL)
-            if len(falls):
-                size = f"{branch_sizes[falls[0]]:.3g} {self.measure.unit}/atom"
+            fall_indices = np.flatnonzero(np.diff(branch_energies) < -MAX_ENERGY_FALL)
+            if len(fall_indices):
+                size = f"{branch_sizes[fall_indices[0]]:.3g} {self.measure.unit}/atom"
                 return f"the curve is unphysical: the energy falls again {side} {size}"
         return ""
 

@@ -212,5 +212,5 @@ def determine_energy_kind(structures: Sequence[Atoms], keys: Sequence[str]) -> s
     if key == "free_energy":
         # A free energy without an energy counts as different.
         pairs = [as_float_array([values[key], values.get("energy", np.inf)], "'energy'") for _, values in results]
-        return key if any(abs(free - energy) > MAX_ENTROPY_EV for free, energy in pairs) else None
+        return key if any(abs(free_energy - energy) > MAX_ENTROPY_EV for free_energy, energy in pairs) else None
     return None if any("free_energy" in values for _, values in results) else key

@@ -180,8 +180,8 @@ def _tabulate_geometries(dataset: StoredDataset) -> pd.DataFrame:
 def _describe_geometry(atoms: Atoms) -> tuple[Any, ...]:
     config_type = atoms.info.get("config_type", atoms.info.get("kind", "-"))
     lengths = np.asarray(atoms.cell.lengths())[atoms.pbc]
-    shortest = float(lengths.min()) if lengths.all() and lengths.size else np.nan
-    return (atoms.info["config_id"], len(atoms), str(config_type), shortest, *_compute_reciprocal_lengths(atoms))
+    shortest_length = float(lengths.min()) if lengths.all() and lengths.size else np.nan
+    return (atoms.info["config_id"], len(atoms), str(config_type), shortest_length, *_compute_reciprocal_lengths(atoms))
 
 
 def _compute_reciprocal_lengths(atoms: Atoms) -> Array:

@@ -38,7 +38,7 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
 def compute_neighbour_distance(atoms: Atoms) -> float:
     """Return the mean distance (Å) of atoms to their nearest neighbour within 7 Å; NaN if no atom has a neighbour."""
     i, _, vectors = find_pairs(atoms, MAX_NEIGHBOUR_DISTANCE_A)
-    nearest = np.full(len(atoms), np.inf)
-    np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1))
-    nearest = nearest[np.isfinite(nearest)]
-    return float(nearest.mean()) if len(nearest) else float("nan")
+    nearest_distances = np.full(len(atoms), np.inf)
+    np.minimum.at(nearest_distances, i, np.linalg.norm(vectors, axis=1))
+    nearest_distances = nearest_distances[np.isfinite(nearest_distances)]
+    return float(nearest_distances.mean()) if len(nearest_distances) else float("nan")

@@ -77,12 +77,12 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
         labels = dataset.labels(name)
         levels.append(_summarize_level(name, dataset.settings(name), labels))
         warnings += _find_label_warnings(name, labels, dataset.ids)
-        unconverged = dataset.ids[dataset.find_unconverged(name)]
-        if len(unconverged):
-            id_list = list_first(unconverged)
+        unconverged_ids = dataset.ids[dataset.find_unconverged(name)]
+        if len(unconverged_ids):
+            id_list = list_first(unconverged_ids)
             warnings.append(
-                f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {id_list}; a study "
-                "excludes them, unless it has 'unconverged_labels: keep'"
+                f"level {name}: the electronic loop of {len(unconverged_ids)} labels did not converge: {id_list}; a "
+                "study excludes them, unless it has 'unconverged_labels: keep'"
             )
     n_atoms, volumes = dataset.n_atoms, survey.volumes
     return DatasetSummary(
@@ -289,4 +289,4 @@ def list_differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def format_setting(value: Any) -> str:
     """Format a setting as readable text; a mapping becomes a list of its keys and values."""
-    return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)

@@ -62,9 +62,9 @@ def compute_reduced_leverage(
     row_leverages, kind, configuration = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     return [
         LeverageScores.from_row_leverages(row_leverages[:, k], kind, configuration, int(p), n_configurations)
-        if usable
+        if is_size_usable
         else None
-        for k, (p, usable) in enumerate(zip(sizes, is_usable, strict=True))
+        for k, (p, is_size_usable) in enumerate(zip(sizes, is_usable, strict=True))
     ]
 
 

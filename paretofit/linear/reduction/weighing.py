@@ -215,17 +215,17 @@ class WeightedFactor:
     def from_triangles(cls, factors: RowFactors, weights: Array, q: int) -> WeightedFactor:
         """Fold the triangles, or the rows, of all kinds into one triangle of the first q columns."""
         theta = factors.whitened_basis.baseline
-        (largest_kind, largest), *others = sorted(factors.by_kind.items(), key=lambda item: -item[1].n)
+        (largest_kind, largest_factor), *others = sorted(factors.by_kind.items(), key=lambda item: -item[1].n)
         if q == len(theta):
-            R = float(weights[largest_kind]) * largest.get_triangle()
+            R = float(weights[largest_kind]) * largest_factor.get_triangle()
         else:  # all factors are rows
-            R = largest.device.zeros(*(q + theta.shape[1],) * 2)
-            others = [(largest_kind, largest), *others]
+            R = largest_factor.device.zeros(*(q + theta.shape[1],) * 2)
+            others = [(largest_kind, largest_factor), *others]
         for kind, factor in others:
             A = float(weights[kind]) * factor.get_equivalent_rows()
             if q < len(theta):
                 A = linalg.concatenate(
-                    [A[:, :q], A[:, len(theta) :] + A[:, q : len(theta)] @ largest.device.put(theta[q:])], 1
+                    [A[:, :q], A[:, len(theta) :] + A[:, q : len(theta)] @ largest_factor.device.put(theta[q:])], 1
                 )
             if factor.n:
                 R = linalg.update_qr(R, A, 0 if factor.matrix is None else len(R))
@@ -325,13 +325,13 @@ class WeightedFactor:
         """Fit with a ridge, whose rows are folded together with the triangle in raw columns of unit norm."""
         basis = self.factors.whitened_basis
         T, Y = basis.whitening.to_raw_rows(self.R)[:q, :p], self.C + self.R @ basis.baseline[: len(self.R)]
-        scale, penalised = compute_column_scales(T), np.arange(basis.n_unpenalised, p)
+        scale, penalised_columns = compute_column_scales(T), np.arange(basis.n_unpenalised, p)
         triangle = np.zeros((p + Y.shape[1],) * 2, order="F")
-        triangle[penalised, penalised] = np.sqrt(ridge)
+        triangle[penalised_columns, penalised_columns] = np.sqrt(ridge)
         native.update_qr(triangle, np.hstack([T / scale, Y[:q]]), q)
         S, rhs = triangle[:p, :p], triangle[:p, p:]
         condition, rank = invert_reciprocal_condition(estimate_reciprocal_condition(S)), p
-        if condition * compute_rank_tolerance((self.factors.n_rows + len(penalised), p)) >= 1:
+        if condition * compute_rank_tolerance((self.factors.n_rows + len(penalised_columns), p)) >= 1:
             factor = MinimumNormFactor.from_rows(S, np.ones(p))
             gamma, condition, rank = factor.solve(rhs, np.ones(p)), factor.condition, factor.rank
         else:

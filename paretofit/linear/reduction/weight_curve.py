@@ -49,10 +49,10 @@ class WeightPath:
         grow. If this part has fewer than `MIN_KNEE_INTERVALS` intervals, the result is the geometric mean of its ends.
         """
         x, y = np.log(self.energy[error_type][:, level_index]), np.log(self.force[error_type][:, level_index])
-        low, high = sorted((int(np.argmin(x)), int(np.argmin(y))))
+        first_index, last_index = sorted((int(np.argmin(x)), int(np.argmin(y))))
         t = np.log(self.ratio)
-        if high - low < MIN_KNEE_INTERVALS:
-            return float(np.exp((t[low] + t[high]) / 2))
+        if last_index - first_index < MIN_KNEE_INTERVALS:
+            return float(np.exp((t[first_index] + t[last_index]) / 2))
         curve = CubicSpline(t, np.stack([x, y]), axis=1)
 
         def compute_curvature(position: Array) -> Array:
@@ -60,9 +60,10 @@ class WeightPath:
             speed = np.hypot(dx, dy)
             return np.asarray(np.abs(dx * ddy - dy * ddx) / np.where(speed > 0, speed, np.inf) ** 3)
 
-        interior = t[low + 1 : high]  # the curve without its ends, where one of the errors has its minimum
-        k = int(np.argmax(compute_curvature(interior)))
-        bounds = interior[max(k - 1, 0)], interior[min(k + 1, len(interior) - 1)]
+        # the ends of the curve are excluded, because one of the errors has its minimum there
+        interior_positions = t[first_index + 1 : last_index]
+        k = int(np.argmax(compute_curvature(interior_positions)))
+        bounds = interior_positions[max(k - 1, 0)], interior_positions[min(k + 1, len(interior_positions) - 1)]
         return float(np.exp(minimize_scalar(lambda t: -compute_curvature(t), bounds=bounds, method="bounded").x))
 
     def find_best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:

@@ -105,8 +105,10 @@ class MaceSettings(StrictSettings):
     def _check_options(self) -> Self:
         if self.stage_two is not None and not self.stage_two_start < self.epochs:
             raise ValueError(f"'stage_two.start', {self.stage_two_start}, must be smaller than 'epochs', {self.epochs}")
-        if reserved := sorted(set(self.options) & set(RESERVED_OPTIONS)):
-            raise ValueError(f"'options.{reserved[0]}' is set by paretofit; {RESERVED_OPTIONS[reserved[0]]}")
+        if reserved_options := sorted(set(self.options) & set(RESERVED_OPTIONS)):
+            raise ValueError(
+                f"'options.{reserved_options[0]}' is set by paretofit; {RESERVED_OPTIONS[reserved_options[0]]}"
+            )
         return self
 
     @property
@@ -125,8 +127,8 @@ class MaceSettings(StrictSettings):
     def description(self) -> str:
         """Short description of the network."""
         # Keys that do not change the network are copied from these settings, so that only the other keys are compared.
-        unrelated = {key: getattr(self, key) for key in ("members", "warm_start", "device", "isolated_atoms")}
-        is_preset = self == type(self)(preset=self.preset, **unrelated)
+        unrelated_settings = {key: getattr(self, key) for key in ("members", "warm_start", "device", "isolated_atoms")}
+        is_preset = self == type(self)(preset=self.preset, **unrelated_settings)
         name = f"MACE {self.preset}" if is_preset else f"MACE like '{self.preset}'"
         return f"{name}: {self.channels} channels, L={self.max_l}, {self.layers} layers, {self.r_max:g} Å"
 
