@@ -107,8 +107,8 @@ def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
         ):
             raise ValueError(
                 f"the ladder is not in order: level '{upper_level.name}' ({_describe(upper_level)}) is coarser "
-                f"than the preceding level '{lower_level.name}' ({_describe(lower_level)}); order the levels by cost, the "
-                "reference last"
+                f"than the preceding level '{lower_level.name}' ({_describe(lower_level)}); order the levels by cost, "
+                "the reference last"
             )
     return levels
 
