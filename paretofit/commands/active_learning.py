@@ -246,7 +246,7 @@ def _check_study(settings: learning.LearnStudy) -> None:
         paths |= {f"learning.model.foundation.{key}": [path] for key, path in foundation_files.items()}
     for key, path in ((key, path) for key, key_paths in paths.items() for path in key_paths):
         if not path.exists():
-            raise InputError(f"'{key}': no file at {path}")
+            raise InputError(f"'{key}': no file at {path}; correct the path in the study")
     if section.initial_potential is not None:
         read_potential(section.initial_potential)
     if settings.dataset is not None and not settings.dataset.exists():

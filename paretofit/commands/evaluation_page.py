@@ -19,7 +19,7 @@ from paretofit.core import write_text
 from paretofit.report import capitalise_sentence, format_count, format_number, join_items
 from paretofit.report.page import PageSection, ReportFigure, StructureView, render_sections, select_view
 
-N_LISTED = 5  # configurations in the table, for each quantity
+N_LISTED = 5  # number of configurations in the table for each quantity
 BOOTSTRAP_SEED = 1  # seed of intervals on the page, which are no input of other results
 TRAINING_NOTE = " All of these configurations were used in training, so that the errors on others may be larger."
 ERROR_TITLES = {

@@ -11,7 +11,7 @@ from paretofit.report import format_number
 from paretofit.report.page import VIEWER_REMEDY, StructureView
 
 PAGE_FILE, VIEW_FILE = "evaluation.html", "structures.html"
-N_WORST = 3  # configurations that are named for each quantity
+N_WORST = 3  # number of configurations that are named for each quantity
 MIN_OUTLIER_RATIO = 5.0  # ratio of an error to the median above which the error counts as an outlier
 N_RESAMPLES = 500
 INTERVAL_PERCENT = (5, 95)
@@ -62,7 +62,7 @@ class Evaluation:
 
     @property
     def text(self) -> str:
-        """The summary, the worst configurations, what it means and the next step, as plain text."""
+        """Summary, worst configurations, interpretation and next step, as plain text."""
         summary = self.summary.dropna(axis="columns", how="all")
         units = {quantity: potentials.DISPLAY_UNITS[kind][1] for quantity, kind in potentials.KINDS.items()}
         headings = {f"{quantity}_rmse": f"{quantity}_rmse {unit}" for quantity, unit in units.items()}

@@ -48,7 +48,7 @@ CSV_DIGITS = 8
 DEFAULT_CONDITIONS = {"temperature_k": 300.0, "pressure_kbar": 0.0}
 DEFAULT_SAVE_GRADE = 2.0  # grade above which extrapolation is strong
 MAX_SHOWN_TRAJECTORIES = 20
-PROPOSED_SELECTION = 20  # frames, in the proposed command
+PROPOSED_SELECTION = 20  # number of frames in the proposed command
 FREE_CELL_A = 1.0  # the width of the vacuum is arbitrary: only periodic cell vectors are checked
 
 

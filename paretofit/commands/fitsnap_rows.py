@@ -25,7 +25,7 @@ from paretofit.dataset.io import get_fitsnap_unit_factors, load_json, parse_fits
 from paretofit.execution import RunContext, map_with_journal
 from paretofit.fitsnap import FitRows, FitsnapInput, Group, list_group_files, split_group
 
-BATCH_SIZE = 8  # structures per task
+BATCH_SIZE = 8  # number of structures per task
 MIN_CELL_VOLUME = 1e-9  # Å³
 
 

@@ -53,7 +53,7 @@ class FittedPotential:
 
     @property
     def text(self) -> str:
-        """The summary, the committee, the check with LAMMPS, the files and the notes, as plain text."""
+        """Summary, committee, check with LAMMPS, files and notes, as plain text."""
         check = f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}"
         if self.check_problem:
             check = "the check of the written potential failed; do not use its files"  # the error says why
@@ -151,8 +151,8 @@ class DesignFit:
         if missing_elements:
             raise InputError(
                 f"none of the {len(self.training_set)} training configurations contains "
-                f"{list_first(missing_elements, 5)}, so that its coefficients would be zero; use a larger training set, "
-                "or remove the element from the basis"
+                f"{list_first(missing_elements, 5)}, so that its coefficients would be zero; use a larger "
+                "training set, or remove the element from the basis"
             )
         positions = split.test if len(split.test) else split.train
         structures = list(dataset.select(positions[select_evenly_spaced(len(positions), n_checked)]))

@@ -66,7 +66,7 @@ class FrontExport:
 
     @property
     def text(self) -> str:
-        """The potentials of the lowest force errors for their cost, the outcome of the dynamics, and the next step."""
+        """Potentials of the lowest force errors for their cost, outcome of the dynamics, and next step."""
         index, is_stable = self.index, self.index["md_problem"].eq("")
         md = f"{self.protocol.nvt_time_ps:g} ps with and {self.protocol.nve_time_ps:g} ps without a thermostat at "
         lines = [_format_choice(index[is_stable]) if is_stable.any() else "no potential survived the dynamics"]
@@ -213,7 +213,10 @@ def _choose_structure(fits: RunFits, path: Path | str | None) -> Atoms:
         if not atoms.pbc.all():
             raise InputError(f"{path} is not periodic in three directions; dynamics of the front require a crystal")
     if foreign_elements := sorted(set(atoms.get_chemical_symbols()) - set(prepared.study.basis.elements)):
-        raise InputError(f"{path} contains {foreign_elements[0]}, which is not an element of the study")
+        raise InputError(
+            f"{path} contains {foreign_elements[0]}, which is not an element of the study; "
+            "choose a structure of the study's elements"
+        )
     return validation.repeat_to_length(validation.orient_structure(atoms), MD_CELL_LENGTH_A)
 
 

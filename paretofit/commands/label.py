@@ -37,7 +37,7 @@ from paretofit.study import describe_other_versions, log_to_file, open_run_folde
 log = logging.getLogger(__name__)
 
 MPI_LAUNCHERS = {"mpirun", "mpiexec", "srun", "aprun", "orterun", "jsrun"}
-MAX_PROBES = 8  # labels
+MAX_PROBES = 8  # number of labels
 MAX_PROBE_SECONDS = 60.0  # CPU time of all probes together, as the cost model estimates it without any data
 
 

@@ -114,7 +114,7 @@ def _copy_dataset(source: Path, target: Path) -> None:
 def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> tuple[list[Atoms], int]:
     """Generate candidates by augmentation, and read those from files; return them and the next free id.
 
-    Their ids start after those of the dataset.
+    The ids of the candidates start after those of the dataset.
     """
     first_id = 0
     if settings.dataset is not None:

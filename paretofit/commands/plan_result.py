@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """The recommended setting, the reasons, the setting for twice the budget, notes, and the next step, as text."""
+        """Recommended setting, reasons, setting for twice the budget, notes and next step, as text."""
         notes = (f"note: {note}" for note in self.notes)
         next_step = "next: the same command with --study prints a study of this setting, for: paretofit run"
         return "\n".join([*self._describe_choice(), *self._explain(), *self._describe_doubling(), *notes, next_step])

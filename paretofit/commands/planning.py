@@ -122,7 +122,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
     """
     path = Path(source)
     if not path.exists():
-        raise InputError(f"{path}: there is no such run folder, results table or study")
+        raise InputError(f"{path}: there is no such run folder, results table or study; correct the path")
     if path.is_dir():
         study.check_digests(path, study.check_stages(path, {study.RESULTS_FILE: "sweep"}), [study.RESULTS_FILE])
         path = path / study.RESULTS_FILE

@@ -27,7 +27,7 @@ LEVERAGE_METHODS = ("leverage", "block-leverage")
 SELECTION_METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
 DATASET_SUFFIXES = {".h5", ".hdf5"}
 MIN_DISTANCE_RATIO = 0.3  # ratio of a distance to the sum of covalent radii; atoms of real structures are farther apart
-MAX_FEATURES = 20_000  # the matrix of their second moments takes 3.2 GB
+MAX_FEATURES = 20_000  # number of columns whose matrix of second moments takes 3.2 GB
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ COHESIVE_ENERGIES = {
 MAX_RATIO = 4.0  # ratio of a cohesive energy to that of the table, in either direction
 UNIT_RESOLUTION = 2.5  # factor within which the ratio of energies matches a unit
 DISTANCE_RATIOS = (0.8, 1.25)  # ratios of the nearest distance to the sum of covalent radii, in a bound solid
-MAX_MEASURED_STRUCTURES = 20  # the most strongly bound ones
+MAX_MEASURED_STRUCTURES = 20  # number of the most strongly bound structures that are measured
 
 
 def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:

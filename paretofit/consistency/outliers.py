@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit, normalise_columns
 from paretofit.core import Array, list_first
 
-N_NEIGHBOURS = 10  # similar configurations that an error is compared with
+N_NEIGHBOURS = 10  # number of similar configurations with which an error is compared
 # An energy is an outlier if its error is a large multiple of those of similar configurations; a smaller multiple
 # suffices if the error of the total energy is large although the model predicts the forces. (A large force error would
 # show that the model does not describe the configuration.)

@@ -13,7 +13,7 @@ from paretofit.consistency.hypotheses import FACTOR_RESOLUTION, Finding, Hypothe
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit, normalise_columns
 from paretofit.core import Array
 
-N_NEIGHBOURS = 6  # similar configurations with which a configuration is compared
+N_NEIGHBOURS = 6  # number of similar configurations with which a configuration is compared
 MIN_CONFIGURATIONS = 40
 # relative force error of a configuration; above it, the fit of its forces does not predict energies
 MAX_FORCE_ERROR = 0.6

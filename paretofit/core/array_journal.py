@@ -70,7 +70,7 @@ class ArrayJournal:
             self._write(header)
 
     def read(self) -> Iterator[list[np.ndarray[Any, Any]]]:
-        """Yield the arrays of each stored result, then truncate the file after the last intact one."""
+        """Yield the arrays of each stored result, then truncate the file after the last intact result."""
         self._stream.seek(0)
         for _ in range(2):  # skip the header: format and digest
             self._stream.readline()

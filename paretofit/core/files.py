@@ -268,7 +268,7 @@ def read_text(path: Path | str, description: str) -> str:
         with COMPRESSED_OPENERS.get(Path(path).suffix, open)(path, "rb") as stream:
             return str(stream.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
-        raise InputError(f"there is no file at {path}") from error
+        raise InputError(f"there is no file at {path}; correct the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; specify a {description}") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
@@ -313,7 +313,7 @@ def _count_yaml_values(value: Any, counts: dict[int, int]) -> int:
     if not isinstance(value, dict | list | tuple | set):
         return 1
     if id(value) not in counts:
-        counts[id(value)] = MAX_YAML_VALUES  # until it is counted: refuses a value that contains itself
+        counts[id(value)] = MAX_YAML_VALUES  # until the count is known: refuses a value that contains itself
         items = [*value, *value.values()] if isinstance(value, dict) else value
         counts[id(value)] = 1 + sum(_count_yaml_values(item, counts) for item in items)
     if counts[id(value)] >= MAX_YAML_VALUES:

@@ -20,8 +20,8 @@ from paretofit.core.files import atomic_path
 def atomic_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """Yield a new HDF5 file and a function that raises the first write error; on success, rename the file to `path`.
 
-    Write errors are stored until the function is called, at the latest at the end of the block. Call it between the
-    steps of long work, to stop as soon as the disk is full.
+    Write errors are stored until the function is called, at the latest at the end of the `with` block. Call it between
+    the steps of long work, to stop as soon as the disk is full.
 
     Raises
     ------

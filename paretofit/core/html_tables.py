@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-MAX_SHOWN_ITEMS = 8  # configuration types, elements or warnings of a list
-MAX_TEXT_LENGTH = 200  # characters of a cell or list item
+MAX_SHOWN_ITEMS = 8  # number of configuration types, elements or warnings in a list
+MAX_TEXT_LENGTH = 200  # number of characters of a cell or list item
 NUMBER = re.compile(r"-?[0-9.,]+(e[+-]?[0-9]+)?|–")
 
 

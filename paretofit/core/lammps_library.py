@@ -38,7 +38,7 @@ SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH
 def _load_mpi() -> None:
     folders = {Path(sys.prefix, "lib"), Path(sysconfig.get_paths()["purelib"]).parents[1]}
     for candidate in [*(folder / MPI_LIBRARY for folder in folders), MPI_LIBRARY]:
-        with suppress(OSError):  # also if the file is missing
+        with suppress(OSError):  # CDLL also raises OSError for a missing file
             ctypes.CDLL(str(candidate), mode=ctypes.RTLD_GLOBAL)
             return
 

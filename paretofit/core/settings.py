@@ -12,10 +12,10 @@ from ruamel.yaml import YAML
 from paretofit.core.errors import suggest_match
 from paretofit.core.files import join_lines
 
-MAX_QUOTED_LENGTH = 200  # characters of a value in a message
-MAX_YAML_WIDTH = 10_000  # characters of a line, so that defaults have no line breaks
+MAX_QUOTED_LENGTH = 200  # number of characters of a value in a message
+MAX_YAML_WIDTH = 10_000  # number of characters of a line, so that defaults have no line breaks
 
-StrictInt = Annotated[int, Field(strict=True)]  # refuses true and false
+StrictInt = Annotated[int, Field(strict=True)]  # integer other than true and false, which pydantic converts by default
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 StrictPositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 # YAML reads a name such as 600 as an integer.
@@ -28,7 +28,8 @@ def _check_file_name(value: str) -> str:
     return value
 
 
-FileName = Annotated[Name, AfterValidator(_check_file_name)]  # cannot lead to another directory
+# name without separators, so that no file is written to another directory
+FileName = Annotated[Name, AfterValidator(_check_file_name)]
 
 
 class StrictSettings(BaseModel):

@@ -74,13 +74,15 @@ def check_structure(atoms: Atoms, context: str) -> None:
         or a cell vector is shorter than 1e-6 Å but not zero.
     """
     if len(atoms) == 0:
-        raise InputError(f"{context} has no atoms")
+        raise InputError(f"{context} has no atoms; remove this structure")
     if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
         raise InputError(f"{context} has invalid atomic numbers; they must be 1 to {len(chemical_symbols) - 1}")
     cell = np.array(atoms.cell[:])
     values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
     if not np.isfinite(values).all():
-        raise InputError(f"{context} has positions or cell vectors that are not finite")
+        raise InputError(
+            f"{context} has positions or cell vectors that are not finite; correct or remove this structure"
+        )
     if (largest_value := np.abs(values).max()) > MAX_COORDINATE:
         raise InputError(f"{context} has coordinates of {largest_value:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
     lengths = np.linalg.norm(cell, axis=1)

@@ -72,8 +72,8 @@ def split_configurations(
 ) -> Split:
     """Split configurations at random into a training and a test set of whole groups.
 
-    Groups are visited in random order. A group joins the training set if this brings the size of the set closer to
-    ``train_fraction * n``; the other groups form the test set. Coefficients of an element can only be fitted if the
+    Groups are visited in random order. A group is added to the training set if this brings the size of the set closer
+    to ``train_fraction * n``; the other groups form the test set. Coefficients of an element can only be fitted if the
     training set contains it, so the smallest group with a missing element is moved to the training set.
 
     Parameters

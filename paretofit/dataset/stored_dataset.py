@@ -171,7 +171,7 @@ class StoredDataset:
         try:
             return self.select(np.array([positions[parse_config_id(value)] for value in ids], dtype=int))
         except KeyError as error:
-            raise InputError(f"{self.path} has no configuration with id {error}") from error
+            raise InputError(f"{self.path} has no configuration with id {error}; correct the id") from error
 
     def labels(self, level: str) -> Labels:
         """Return the labels of this selection at one convergence level.

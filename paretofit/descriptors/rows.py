@@ -170,7 +170,9 @@ def assign_types(basis: SnapBasis, atoms: Atoms) -> Array:
         If the basis lacks an element, or positions or cell vectors are not finite.
     """
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
-        raise InputError(f"{name_configuration(atoms)} has positions or cell vectors that are not finite")
+        raise InputError(
+            f"{name_configuration(atoms)} has positions or cell vectors that are not finite; correct or remove it"
+        )
     check_elements(atoms, basis)
     types = {symbol: k for k, symbol in enumerate(basis.elements, start=1)}
     return np.array([types[symbol] for symbol in atoms.get_chemical_symbols()])

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 CLUSTER_TIMEOUT_S = 60.0  # longest time without an answer of the scheduler, or without workers
 WALLTIME_MARGIN_S = 300  # time before the walltime at which a worker hands over its results and ends
-_active_executors: list[DaskExecutor | JobExecutor] = []  # the last executor is in use
+_active_executors: list[DaskExecutor | JobExecutor] = []  # stack of executors, of which the last is in use
 
 
 def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExecutor | None:
@@ -47,7 +47,7 @@ def get_active_client() -> Any:
 
 @contextmanager
 def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | None = None) -> Iterator[None]:
-    """Run the tasks of the block on a cluster, or, without settings, on processes of this machine.
+    """Run tasks inside the `with` block on a cluster or, without settings, on processes of this machine.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
         with open_job_executor(settings, directory / "jobs") as job_executor, _activate(job_executor):
             yield
         return
-    for name in ("distributed", "distributed.client"):  # problems that matter are raised as errors
+    for name in ("distributed", "distributed.client"):  # problems that matter are raised as errors, too
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _start_cluster(settings, jobs, directory) as cluster, _connect(settings, cluster) as client:
         _check_workers(client, settings)
@@ -124,7 +124,7 @@ def _connect(settings: Any, cluster: Any) -> Iterator[Any]:
 
 @contextmanager
 def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
-    """Start a cluster for the duration of the block; yield the cluster, or the address of a running cluster."""
+    """Start a cluster for the duration of the `with` block; yield the cluster, or the address of a running cluster."""
     if settings.name == "address":
         yield settings.scheduler
         return

@@ -10,7 +10,7 @@ from paretofit import __version__
 from paretofit.core import ExecutionError, InputError
 from paretofit.execution.executors import LostTaskError, TaskExecutor
 
-INITIAL_TASKS = 8  # tasks that are submitted before there is a worker
+INITIAL_TASKS = 8  # number of tasks that are submitted before there is a worker
 WORKER_POLL_INTERVAL_S = 10.0
 SCHEDULER_TIMEOUT_S = 300.0  # longest time without an answer of the scheduler
 VERSION_CHECK_TIMEOUT_S = 10.0

@@ -89,7 +89,7 @@ def compute_fitsnap_design(
     if importlib.util.find_spec("fitsnap3lib") is None:
         raise InputError("FitSNAP is not installed; install it with: pip install 'paretofit[fitsnap]'")
     if len(dataset) == 0:
-        raise InputError(f"{dataset.path} contains no configurations")
+        raise InputError(f"{dataset.path} contains no configurations; import configurations first")
     ini = _open_settings(settings)
     request = _build_request(ini, stress=stress)
     with create_temporary_folder("fitsnap") as temporary_folder, open_isolated_processes(1) as executor:
@@ -200,7 +200,10 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
                 "add the element to 'type'"
             )
         if stress and not atoms.pbc.all():
-            raise InputError(f"{name} has no stress, because it is not periodic in three directions")
+            raise InputError(
+                f"{name} has no stress, because it is not periodic in three directions; "
+                "remove the configuration, or set 'stress = 0'"
+            )
 
 
 @dataclass(frozen=True)

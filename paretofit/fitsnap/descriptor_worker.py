@@ -99,7 +99,7 @@ class _CasePreservingLine(str):
 
 
 def _raise_neighbour_limits(calculator: Any) -> None:
-    """Raise FitSNAP's limit of 10,000 neighbours per atom, because dense cells exceed it."""
+    """Increase FitSNAP's limit of 10,000 neighbours per atom, because dense cells exceed it."""
     set_neighbour_list = calculator._set_neighbor_list  # noqa: SLF001  (FitSNAP has no public access to it)
 
     def set_neighbour_list_and_limits() -> None:

@@ -166,7 +166,9 @@ def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
     """
     try:
         if not fitsnap_input.data_path.is_dir():
-            raise InputError(f"{fitsnap_input.path}: [PATH] dataPath: no directory at {fitsnap_input.data_path}")
+            raise InputError(
+                f"{fitsnap_input.path}: [PATH] dataPath: no directory at {fitsnap_input.data_path}; correct the path"
+            )
         list_files = _list_json_files if fitsnap_input.scraper == "JSON" else _find_xyz_file
         return {group.name: list_files(fitsnap_input, group.name) for group in fitsnap_input.groups}
     except OSError as error:

@@ -78,7 +78,10 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
     collected_data = CollectedData()
     sources = ([dataset] if dataset.exists() else []) + settings.structures
     if not sources:
-        raise InputError(f"no configurations to label: {dataset} does not exist, and 'structures' lists no file")
+        raise InputError(
+            f"no configurations to label: {dataset} does not exist, and 'structures' lists no file; "
+            "add files of structures to it"
+        )
     for path in sources:
         if path.suffix in {".h5", ".hdf5"}:
             _add_dataset(collected_data, path, settings)
@@ -87,7 +90,7 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
             for k, atoms in enumerate(frames.atoms):
                 collected_data.add(atoms, frames.ids[k] if frames.ids else None, frames.describe_frame(k))
     if not collected_data.configurations:
-        raise InputError("the files under 'structures' contain no configurations")
+        raise InputError("the files under 'structures' contain no configurations; list files with structures")
     for config_id, atoms in collected_data.configurations.items():
         _check_structure(atoms, f"{collected_data.origins[config_id]}: configuration {config_id}", settings)
     return collected_data
@@ -137,7 +140,9 @@ def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[st
 
 def _check_structure(atoms: Atoms, name: str, settings: LabelSettings) -> None:
     if atoms.pbc.any() and not atoms.cell[:][atoms.pbc].any(axis=1).all():
-        raise InputError(f"{name} is periodic along a cell vector of zero length")
+        raise InputError(
+            f"{name} is periodic along a cell vector of zero length; correct the cell, or the periodic directions"
+        )
     if settings.engine.needs_cell and abs(np.linalg.det(atoms.cell[:])) < MIN_CELL_VOLUME_A3:
         raise InputError(
             f"{name} has a cell without volume, but plane waves require three cell vectors; set a cell with vacuum "

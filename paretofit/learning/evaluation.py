@@ -60,10 +60,10 @@ class CommitteeErrors:
 class _Comparison(NamedTuple):
     """Comparison of a committee with the labels of one structure; columns are `PROPERTIES` (meV/atom, meV/Å, GPa)."""
 
-    squared_errors: Array  # (n_members, 3), means over components
-    counts: list[int]  # (3,) labelled components
-    disagreements: list[float]  # (3,) between the members
-    errors: list[float]  # (3,) root mean square errors of the mean prediction
+    squared_errors: Array  # (n_members, 3): squared errors, averaged over components
+    counts: list[int]  # (3,): numbers of labelled components
+    disagreements: list[float]  # (3,): disagreements between the members
+    errors: list[float]  # (3,): root mean square errors of the mean prediction
 
     @property
     def committee_error(self) -> Array:

@@ -11,7 +11,7 @@ from paretofit.core import Array, InputError, list_first
 from paretofit.dataset import Dataset, find_isolated_atoms, read_isolated_energies
 from paretofit.descriptors import ColumnConstraint, SnapBasis, compute_free_atom_rows, select_level_energies
 
-FreeAtomEnergies = dict[str, dict[str, float]]  # eV by level and element
+FreeAtomEnergies = dict[str, dict[str, float]]  # energies in eV by level and element
 
 
 def collect_free_atom_energies(

@@ -28,7 +28,7 @@ from paretofit.learning.learn_settings import LevelSettings
 from paretofit.learning.level_choice import LevelChoice, choose_level, compute_label_seconds, measure_level_noise
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder
 
-N_TRIAL_LABELS = 3  # computed first, so that a loop with a broken engine ends early
+N_TRIAL_LABELS = 3  # number of labels that are computed first, so that a loop with a broken engine ends early
 FIRST_ERROR_RATIO = 0.3  # assumed ratio of the error of a first model to the spread of the labels
 
 

@@ -24,7 +24,7 @@ EXPONENT_ITERATIONS = 3  # number of iterations to which the exponent is fitted,
 TABLE_COLUMNS = (
     "level", "seconds", "label_energy_error", "label_force_error", "error_ratio", "gain_per_hour"
 )  # fmt: skip
-MIN_COMMON_LABELS = 3  # configurations with labels at two levels, to compare the levels
+MIN_COMMON_LABELS = 3  # number of configurations with labels at two levels that a comparison of the levels requires
 
 
 @dataclass(frozen=True)

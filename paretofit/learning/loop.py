@@ -42,7 +42,7 @@ ACCURATE = "the errors on the test set are below tolerance"
 NOT_EVALUATED = "; the {} was not evaluated, because no configuration of the test set has such a label"
 LAST_ITERATION = "the maximum number of iterations"
 NO_FRAMES = "the dynamics gave no frames"
-CSV_DIGITS = 8  # significant digits
+CSV_DIGITS = 8  # number of significant digits
 
 
 @dataclass(frozen=True)

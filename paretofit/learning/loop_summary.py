@@ -18,9 +18,9 @@ from paretofit.learning.set_balance import TRAIN
 from paretofit.learning.sets import name_kind
 from paretofit.report import format_duration, format_number, join_items
 
-MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not evaluated
+MIN_KIND_SIZE = 3  # number of held-out configurations of a kind below which its errors are not evaluated
 MAX_LISTED_KINDS = 4
-MIN_CURVE_POINTS = 3  # iterations that are required to extrapolate to the next one
+MIN_CURVE_POINTS = 3  # number of iterations that an extrapolation to the next one requires
 MIN_NAMED_CHANGE = 0.03  # relative change of an error, below which it did not change
 MIN_WEIGHT_EFFECT = 0.05  # relative change of an error by the weights of configurations, above which they are mentioned
 

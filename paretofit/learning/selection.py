@@ -20,10 +20,12 @@ from paretofit.uncertainty import CALIBRATIONS, Assessment, compute_weighted_qua
 PROPERTIES = ("energy", "forces", "stress")
 SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # factors from eV/atom, eV/Å and eV/Å³ to the units below
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
-MIN_CALIBRATION_POINTS = 3  # labelled configurations
+MIN_CALIBRATION_POINTS = 3  # number of labelled configurations
 MIN_RELATIVE_ERROR = 1e-3  # ratio to the median; smaller errors are those of forces that vanish by symmetry
 SIMILARITY_WIDTH = 1.5  # width of the Gaussian weight of a calibration point, in the logarithm of the disagreement
-MIN_POINT_WEIGHT = 0.02  # added to this weight, which is at most 1, so that a few points do not decide alone
+MIN_POINT_WEIGHT = (
+    0.02  # constant that is added to this weight (at most 1), so that a calibration never depends on a few points only
+)
 BATCH_WEIGHT = 0.5  # weight of all frames of earlier batches together, relative to all other points
 BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points

@@ -16,7 +16,7 @@ from paretofit.core import InputError
 from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 from paretofit.pareto.front import pareto_front
 
-HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points still contribute
+HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points also contribute
 MIN_RANGE_DECADES = 0.05  # first minimum length of a budget range, if there are too many ranges
 _RANGE_GROWTH = 1.5  # factor by which the minimum length grows until few enough ranges remain
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 EXPONENTS = np.array([0.35, 0.5, 0.7, 1.0])  # α of errors; 1/2 where squared errors fall as 1/n
-N_REPLICAS = 100  # bootstrap replicas of a curve
+N_REPLICAS = 100  # number of bootstrap replicas of a curve
 MAX_FITTED_SIZES = 5  # number of the largest sizes to which the power law is fitted
 MIN_FITTED_SIZES = 3  # number of sizes below which no decrease above the largest size is predicted
 LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.9  # ends of a prediction interval

@@ -224,7 +224,10 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     # columns 1 and 2 are the errors
     is_usable = (numbers > 0).all(axis=1) & np.isfinite(numbers[:, 1:3]).all(axis=1)
     if not is_usable.any():
-        raise InputError("no row of the results table has finite errors and a label cost above zero")
+        raise InputError(
+            "no row of the results table has finite errors and a label cost above zero; "
+            "check these columns of the table"
+        )
     usable_rows: pd.DataFrame = table[is_usable]
     return usable_rows
 

@@ -12,8 +12,8 @@ from paretofit.potentials.evaluation_tables import KINDS, NEW
 from paretofit.uncertainty import Uncertainty, map_detection_scores
 
 MIN_RELATIVE_ERROR = 1e-3  # ratio to the median error; smaller errors belong to forces that vanish by symmetry
-MIN_CONFIGURATIONS = 5  # labelled configurations outside the training set that a calibration table requires
-N_LIMITS = 40  # thresholds along each axis of the map of detection rates
+MIN_CONFIGURATIONS = 5  # number of labelled configurations outside the training set that a table requires
+N_LIMITS = 40  # number of thresholds along each axis of the map of detection rates
 NOMINAL_COVERAGES = np.linspace(0.05, 0.95, 19)
 SLOPE_COLUMNS = ("quantity", "slope", "confidence", "residual", "test_set")
 RATE_COLUMNS = ("quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value")

@@ -116,7 +116,7 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
     """
     points, squares = np.column_stack([positions, FACE_WIDTH_A * numbers]), [np.empty(0)]
     for side in (-1.0, 1.0):
-        depths = side * positions[:, axis] - 0.5 * length  # positive outside the face
+        depths = side * positions[:, axis] - 0.5 * length  # distances from the face, positive outside it
         images, image_depths = points + side * length * np.eye(4)[axis], depths + length
         lost_points = points[(depths >= 0) & (depths < FACE_WIDTH_A)]
         candidates = images[(image_depths > -FACE_MARGIN_A) & (image_depths < FACE_WIDTH_A + FACE_MARGIN_A)]

@@ -79,7 +79,8 @@ class CandidateGenerator:
             "alloy": settings.alloys.count,
         }
         vacancy_share, substitution_share, possible_kinds = self._find_possible_kinds()
-        n_parents = (settings.n_candidates - n_deterministic) / (1 + substitution_share)  # the others are substitutions
+        # the other candidates are substitutions
+        n_parents = (settings.n_candidates - n_deterministic) / (1 + substitution_share)
         weights = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested_counts}
         n_parents -= sum(weights[kind] * count for kind, count in requested_counts.items() if count is not None)
         shares = {kind: DEFAULT_SHARES[kind] for kind in possible_kinds if requested_counts[kind] is None}

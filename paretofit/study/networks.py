@@ -48,8 +48,8 @@ from paretofit.validation import measure_network_speed
 log = logging.getLogger(__name__)
 
 FOLDER = "mace"
-MIN_VALIDATION_SIZE = 3  # configurations
-MIN_NETWORK_SIZE = 4 * MIN_VALIDATION_SIZE  # configurations in a subset
+MIN_VALIDATION_SIZE = 3  # number of configurations
+MIN_NETWORK_SIZE = 4 * MIN_VALIDATION_SIZE  # number of configurations in a subset
 COVERAGE = 0.9  # coverage of the intervals
 N_SNAP_MEMBERS = 8  # number of members of the committee of linear models that is compared with a network
 MD_SECONDS = 0.5  # duration of each of three timings
@@ -87,7 +87,7 @@ def check_networks(prepared: PreparedStudy) -> None:
         check_mace(model.device, model.options)
     for key, path in settings.foundation_files.items():
         if not path.exists():
-            raise InputError(f"'{key}': no file at {path}")
+            raise InputError(f"'{key}': no file at {path}; correct the path in the study")
     for model in settings.models.values():
         check_foundation(model, list(describe_dataset(prepared.dataset).species))
     if unknown_levels := [level for level in settings.levels if level not in grid.levels]:

@@ -16,7 +16,7 @@ from paretofit.descriptors import DesignMatrix, constrain_free_atoms, select_lev
 from paretofit.study.schema import Study
 
 ORIGIN_FITTED, ORIGIN_ISOLATED, ORIGIN_GIVEN = "fitted", "isolated atom", "given"
-KnownEnergy = tuple[float, str]  # eV, and its origin
+KnownEnergy = tuple[float, str]  # energy in eV, and its origin
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class RunResult:
 
     @property
     def text(self) -> str:
-        """The warnings, the answer, the path of the page, and what to type next, as text for the terminal."""
+        """Warnings, answer, path of the page and next command, as text for the terminal."""
         seconds = sum(self.stage_seconds.values())
         counts = f"{format_count(len(self.results), 'fit')} in {format_duration(seconds)}"
         return describe_outcome(self.report, self.warnings, self.answer, counts)
@@ -97,7 +97,7 @@ class RunResult:
 
 
 def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | None, counts: str = "") -> str:
-    """Describe warnings, the answer, what was written, and what to type next, wrapped to the terminal.
+    """Describe warnings, the answer, the written files and the next command, wrapped to the terminal.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class RunCost:
 
     @property
     def text(self) -> str:
-        """The cost as one sentence."""
+        """Cost as one sentence."""
         seconds = sum(self.stage_seconds.values())
         stages = ", ".join(f"{name} {format_seconds(value)}" for name, value in self.stage_seconds.items())
         parallel_seconds = seconds - self.stage_seconds["report"]

@@ -245,7 +245,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     try:
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"the log {path} cannot be written: {error.strerror}") from error
+        raise InputError(f"the log {path} cannot be written: {error.strerror}; choose another folder") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("paretofit")
     original_level = logger.level

@@ -1,4 +1,4 @@
-"""Structures of a run to look at: those with the largest residuals, label errors and leverages, on a map."""
+"""Structures of a run for inspection: those with the largest residuals, label errors and leverages, on a map."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ RANKED = {
 
 
 def build_run_view(folder: Path, prepared: PreparedStudy, errors: LevelErrors) -> StructureView | None:
-    """Select the structures of a run that are worth a look; None if there are too few or nothing is known about them.
+    """Select structures of a run for inspection; None if there are too few or nothing is known about them.
 
     Residuals are those of test configurations with the largest model at the reference level, leverages those of
     training configurations, and label errors those of the cheapest level.

@@ -116,7 +116,7 @@ def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
 
 
 def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
-    """Find the sizes and 2Jmax that are never a choice: a smaller 2Jmax has lower errors there at every level.
+    """Find the sizes and 2Jmax that need no fits: at these sizes, a smaller 2Jmax has lower errors at every level.
 
     Both lowest median errors over all weights and sampling methods are compared. Such models have hardly more rows than
     coefficients, and their fits are expensive; no further splits are computed for them.

@@ -174,7 +174,7 @@ class PartialResults:
 def write_results(table: pd.DataFrame, path: Path | str) -> None:
     """Write the table as CSV with ten significant digits, and as Parquet if pyarrow is installed.
 
-    Errors are rounded to `ERROR_DECIMALS`, so that the file does not depend on rounding of the smallest ones.
+    Errors are rounded to `ERROR_DECIMALS`, so that the file does not depend on rounding of the smallest errors.
     """
     path = Path(path)
     errors = [name for name in map(str, table) if name.startswith(("train_", "test_", "ref_", "loo_"))]
@@ -201,7 +201,9 @@ def read_results(path: Path | str) -> pd.DataFrame:
         raise InputError(f"{path} cannot be read as a CSV table: {join_lines(error)}") from error
     missing_columns = [name for name in SWEEP_COLUMNS if name not in table]
     if missing_columns:
-        raise InputError(f"{path} lacks the column '{missing_columns[0]}' of a results table")
+        raise InputError(
+            f"{path} lacks the column '{missing_columns[0]}' of a results table; choose the results.csv of a run"
+        )
     return table
 
 

@@ -276,7 +276,7 @@ class _SplitFits:
 def _adapt_sizes(sizes: Sequence[int], n_whole: int, n_train: int) -> list[int]:
     """Adapt the sizes of a study to the training set of a split, which may be smaller by a few configurations.
 
-    The whole training set remains the whole one, and different sizes remain different.
+    The size of the whole training set becomes that of the split, and different sizes remain different.
     """
     new_sizes: dict[int, int] = {}
     limit = n_train

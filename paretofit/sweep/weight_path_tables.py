@@ -13,9 +13,10 @@ from paretofit.sweep.plain_engine import EV_TO_MEV
 from paretofit.sweep.results import ERROR_COLUMNS
 
 PATH_COLUMNS = ["twojmax", "level", "weight_ratio", *ERROR_COLUMNS]
-ERROR_TYPE_BY_PREFIX = {"train": "train", "test": "test", "ref": "reference"}  # prefixes of columns
+# types of error by the prefix of their columns
+ERROR_TYPE_BY_PREFIX = {"train": "train", "test": "test", "ref": "reference"}
 RATIO_MARGIN = 3.0  # factor by which the curve extends beyond the study's smallest and largest ratio
-N_CURVE_POINTS = 81  # ratios on each curve
+N_CURVE_POINTS = 81  # number of ratios on each curve
 
 
 def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFrame, pd.DataFrame]:

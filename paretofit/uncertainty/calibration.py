@@ -279,7 +279,9 @@ def _select_positive_pairs(spread: Array, error: Array, weights: Array | None) -
     weights = np.ones(len(error)) if weights is None else np.asarray(weights, dtype=np.float64)
     is_used = (spread > 0) & (error > 0) & (weights > 0)
     if not is_used.any():
-        raise InputError("no configuration has both a disagreement and an error above zero")
+        raise InputError(
+            "no configuration has both a disagreement and an error above zero; add labelled configurations"
+        )
     return spread[is_used], error[is_used], weights[is_used]
 
 

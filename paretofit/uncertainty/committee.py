@@ -35,7 +35,7 @@ from paretofit.uncertainty.extrapolation import TrainingLeverage
 from paretofit.uncertainty.moment_factor import MomentFactor
 
 MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
-MEMBERS_PER_BATCH = 8  # members whose moments are summed in one product
+MEMBERS_PER_BATCH = 8  # number of members whose moments are summed in one product
 MAX_MOMENT_BYTES = 4 << 30  # size of the moments of all blocks; with many columns, it limits the number of blocks
 # condition number of the whitened moments above which the rows do not determine the coefficients
 MAX_CONDITION_DETERMINED = 1e12

@@ -20,9 +20,9 @@ from paretofit.linear import compute_column_scales, estimate_reciprocal_conditio
 
 MAXVOL_TOLERANCE = 1e-3  # rows are exchanged while an exchange increases the determinant by more than this share
 MIN_RELATIVE_PIVOT = 1e-10  # ratio to the largest pivot; a column with a smaller pivot depends on others
-ROWS_PER_BLOCK = 4096  # rows of atoms that are processed at once
-CANDIDATES_PER_COLUMN = 3  # candidate rows for the active set, for each column
-MAX_RELATIVE_RESIDUAL = 1e-7  # part of a row's norm that may be orthogonal to the span of the training set
+ROWS_PER_BLOCK = 4096  # number of rows of atoms that are processed at once
+CANDIDATES_PER_COLUMN = 3  # number of candidate rows for the active set, for each column
+MAX_RELATIVE_RESIDUAL = 1e-7  # fraction of a row's norm that may be orthogonal to the span of the training set
 EXTRAPOLATION_GRADE = (
     1 + 2 * MAXVOL_TOLERANCE
 )  # atoms with a higher grade extrapolate; MaxVol leaves grades slightly above 1 in the training set

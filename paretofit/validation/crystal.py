@@ -14,8 +14,8 @@ from paretofit.core import Array, copy_without_constraints
 from paretofit.validation import periodicity
 from paretofit.validation.quantity import PropertyError, Quantity
 
-CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; for the cell, forces as defined by ASE's FrechetCellFilter
-FORCE_TOLERANCE = 0.01  # eV/Å, for large cells and for properties that hardly depend on the positions
+CRYSTAL_FORCE_TOLERANCE = 1e-3  # tolerance in eV/Å; for the cell, forces are those of ASE's FrechetCellFilter
+FORCE_TOLERANCE = 0.01  # tolerance in eV/Å for large cells and for properties that hardly depend on the positions
 MAX_RELAXATION_STEPS = 400
 MIN_DISTANCE_RATIO = 0.5  # ratio of a distance to the sum of the covalent radii; atoms at a lower ratio overlap
 MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor no longer describes the crystal

@@ -1,4 +1,4 @@
-"""Energy of two atoms down to short distances; without training data there, a potential may be attractive."""
+"""Energy of two atoms down to short distances, at which a potential without training data may be attractive."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import Quantity
 
 BOX_LENGTH_A = 40.0
-MIN_DISTANCE_A, MAX_DISTANCE_A = 0.3, 6.0  # range of the curve
+MIN_DISTANCE_A, MAX_DISTANCE_A = 0.3, 6.0  # limits of the curve
 
 
 @dataclass(frozen=True)

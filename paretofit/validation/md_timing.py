@@ -152,7 +152,10 @@ def _repeat_timing(run: Callable[[int], None], n_atoms: int, seconds: float, clo
 def _repeat_cell(atoms: Atoms) -> Atoms:
     """Repeat a periodic cell along its shortest vectors until it has at least `MIN_ATOMS` atoms."""
     if not atoms.pbc.all():
-        raise InputError("a measurement of the MD speed requires a cell that is periodic in three directions")
+        raise InputError(
+            "a measurement of the MD speed requires a cell that is periodic in three directions; "
+            "choose another structure"
+        )
     repeats = np.ones(3, dtype=int)
     lengths = atoms.cell.lengths()
     while len(atoms) * np.prod(repeats) < MIN_ATOMS:

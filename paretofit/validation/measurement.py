@@ -148,7 +148,7 @@ class PropertyResult:
 
     @contextmanager
     def record_failure(self, name: str, *fatal_errors: type[Exception]) -> Iterator[None]:
-        """Record an exception as a failure of a part, so that other parts are computed; re-raise `fatal` exceptions."""
+        """Record an exception as a failure of a part, so that other parts are computed; re-raise `fatal_errors`."""
         try:
             yield
         except fatal_errors:
@@ -277,7 +277,7 @@ def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -
     for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):
         with result.record_failure(method or "no dispersion", PropertyError):
             potential = case.potential.with_dispersion(method) if method else case.potential
-            calculator = case.create_calculator(potential)  # fails if an element has no dispersion parameters
+            calculator = case.create_calculator(potential)  # raises if an element has no dispersion parameters
             scan = scan_interlayer_distance(calculator, case.input_structure)
             suffix = f", {method.upper()}" if method else ""
             quantities = [quantity._replace(name=f"{quantity.name}{suffix}") for quantity in scan.quantities]

@@ -1,7 +1,7 @@
 """Stone-Wales defects: a bond between two three-coordinated atoms of a sheet, a tube or a fullerene, rotated by 90°.
 
 In graphene, the rotation turns four hexagons into two pentagons and two heptagons (Stone and Wales, 1986). No atom is
-added or removed, so that the formation energy needs no reservoir.
+added or removed, so that the formation energy does not depend on reservoirs.
 """
 
 from collections.abc import Sequence

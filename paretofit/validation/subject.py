@@ -22,9 +22,9 @@ from paretofit.potentials.mace import MACE_FILE
 from paretofit.validation.vacuum_calculator import VacuumCalculator
 
 SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
-MAX_PATH_LENGTH = 1024  # characters of a word that may be the name of a file
+MAX_PATH_LENGTH = 1024  # number of characters of a word that may be the name of a file
 MASS_TOLERANCE_U = 0.05  # difference between the mass of an atom type and that of its element
-IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # set by the validation
+IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # commands that the validation itself sets
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ TOLERANCES_PERCENT = {  # tolerances of the deviation from the reference, by uni
     "1/cm": 5.0, "eV": 10.0, "J/m²": 10.0, "": 10.0,
 }  # fmt: skip
 TOLERANCES = {"°": 1.0, "meV/atom": 10.0}  # absolute tolerances by unit, because these quantities may be zero
-# Of quantities that are zero by symmetry, that depend on random numbers, or that have an arbitrary origin.
+# Names of quantities that are zero by symmetry, depend on random numbers, or have an arbitrary origin.
 UNCOMPARED_QUANTITIES = ("lowest frequency", "lowest eigenvalue of C", "inner turning distance", "vibrations")
 UNCOMPARED_PROPERTIES = ("md",)
 

@@ -16,13 +16,13 @@ from paretofit.validation.quantity import PropertyError, Quantity
 # Ranges of volumes. Areas use two thirds and lengths one third of these, so that distances change by the same amount.
 SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
-FIT_POINTS = 9  # number of volumes
+FIT_POINTS = 9  # number of volumes in the fit
 MAX_RESIDUAL_RATIO = 0.02  # ratio to the range of the energies; below 0.5 % for smooth potentials
 MODULUS_DERIVATIVES = 1.0, 10.0  # B' of solids: 3 to 6 for most, about 9 for graphite
-MAX_ENERGY_FALL = 1e-3  # eV/atom, between neighbouring points away from the minimum
-SCAN_POINTS = 21  # number of volumes
+MAX_ENERGY_FALL = 1e-3  # decrease in eV/atom between neighbouring points, away from the minimum
+SCAN_POINTS = 21  # number of volumes in the curve
 SEARCH_RANGE = (0.6, 1.7)  # volumes relative to the initial one in the search for the minimum of a prototype
-SEARCH_POINTS = 23  # number of volumes
+SEARCH_POINTS = 23  # number of volumes in the search
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class BirchMurnaghanCurve:
         ]
 
     def _find_fall(self) -> str:
-        """Describe where the energy falls again with the distance from the minimum; return an empty text if nowhere."""
+        """Describe where the energy decreases again away from the minimum; return an empty text if it never does."""
         curve = self.curve.sort_values(self.measure.name)
         sizes, energies = curve[self.measure.name].to_numpy(), curve["energy"].to_numpy()
         is_inner, is_outer = sizes <= self.size, sizes >= self.size

@@ -30,10 +30,11 @@ from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label
 
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
-CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
+# info keys that `paretofit export` writes
+CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"
 
 
-RESULT_ENERGIES = {"energy", "free_energy"}  # if one is read, the other is not reported as unused
+RESULT_ENERGIES = {"energy", "free_energy"}  # if one of these is read, the other one is not reported as unused
 
 UserKey = str | Mapping[str, str] | None
 UserKeys = Mapping[str, UserKey]

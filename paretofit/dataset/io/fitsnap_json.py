@@ -133,5 +133,8 @@ def _parse_symbols(context: str, frame: Mapping[str, Any]) -> list[str]:
     if invalid_symbols:
         raise InputError(f"{context}: 'AtomTypes' must be chemical symbols; got {abbreviate(invalid_symbols[0])}")
     if float(as_float_array(frame.get("NumAtoms", len(symbols)), f"{context}: 'NumAtoms'", ())) != len(symbols):
-        raise InputError(f"{context}: 'NumAtoms' is {frame['NumAtoms']} but 'AtomTypes' has {len(symbols)} entries")
+        raise InputError(
+            f"{context}: 'NumAtoms' is {frame['NumAtoms']} but 'AtomTypes' has {len(symbols)} entries; "
+            "correct the number of atoms or the list"
+        )
     return symbols

@@ -20,7 +20,7 @@ QUANTITIES = ("energy", "forces", "stress")
 STEMS = r"(?P<stem>energy|forces?|stress|virials?)"
 KNOWN_PATTERN = re.compile(rf"(?P<prefix>(?:ref|dft|qm)_)?{STEMS}(?P<suffix>_(?:ref|dft|qm))?", re.IGNORECASE)
 ANY_PATTERN = re.compile(rf"(?P<prefix>.*?){STEMS}(?P<suffix>.*)", re.IGNORECASE)
-QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # all other stems are stresses
+QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # stress for all other stems
 LABEL_PATTERN = re.compile(r"energ|forc|stress|virial", re.IGNORECASE)
 # Short names of labels, which count only if their values have the shape of the quantity.
 SHORT_NAMES = {

@@ -207,7 +207,7 @@ def _check_new_structures(first_frames: Frames, frames: Frames, new_frames: Sequ
 
 
 def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """Return an id for each configuration: that in its file or, if missing or a duplicate, a new, higher one."""
+    """Return the id of each configuration in its file or, if it is missing or a duplicate, a new, higher id."""
     file_ids = [frames.ids[k] if frames.ids is not None else None for frames, k in origins]
     new_ids = itertools.count(max((value for value in file_ids if value is not None), default=-1) + 1)
     ids: dict[int, None] = {}  # an ordered set
@@ -226,7 +226,7 @@ def _have_same_order(files: Sequence[Frames]) -> bool:
 
 
 def _check_geometry(origin: tuple[Frames, int], frames: Frames, k: int) -> dict[int, Array]:
-    """Check that frame `k` has the geometry of an earlier one; return ``{k: order}`` if its atoms are reordered."""
+    """Check that frame `k` has the geometry of an earlier frame; return ``{k: order}`` if its atoms are reordered."""
     earlier_atoms = origin[0].atoms[origin[1]]
     order = find_atom_order(earlier_atoms, frames.atoms[k])
     if order is None:

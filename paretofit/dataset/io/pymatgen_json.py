@@ -104,7 +104,7 @@ def _get_symbol(context: str, site: Mapping[str, Any]) -> str:
         raise InputError(f"{context}: each site must have one element with occupancy 1; got {abbreviate(species)}")
     symbol = species[0].get("element")
     if symbol not in atomic_numbers:
-        raise InputError(f"{context}: unknown element {abbreviate(symbol)}")
+        raise InputError(f"{context}: unknown element {abbreviate(symbol)}; correct the symbol")
     return str(symbol)
 
 

@@ -136,7 +136,10 @@ def _compare_levels(
     dataset: StoredDataset, names: Sequence[str], reference: Labels, reference_configuration: int | None
 ) -> LevelErrors:
     if not reference.is_complete.any():
-        raise InputError(f"{dataset.path}: no configuration has an energy and all forces at level '{names[-1]}'")
+        raise InputError(
+            f"{dataset.path}: no configuration has an energy and all forces at level '{names[-1]}'; "
+            "label configurations at this level, or choose another reference level"
+        )
     geometries = _tabulate_geometries(dataset)
     is_sampled = _sample_atoms(int(dataset.n_atoms.sum()))
     is_labelled = reference.is_complete

@@ -30,7 +30,7 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     home_positions, image_positions = fractional_positions @ cell, images[image_numbers] @ cell
     pairs = cKDTree(home_positions).sparse_distance_matrix(cKDTree(image_positions), cutoff, output_type="ndarray")
     i, k = pairs["i"], pairs["j"]
-    is_other = image_numbers[k] != len(shifts) // 2 * len(atoms) + i  # the middle shift is 0
+    is_other = image_numbers[k] != len(shifts) // 2 * len(atoms) + i  # the shift in the middle of the list is zero
     i, k = i[is_other], k[is_other]
     return i, image_numbers[k] % len(atoms), image_positions[k] - home_positions[i]
 

@@ -18,9 +18,11 @@ from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, 
 from paretofit.labelling.ladder import Level
 
 NOT_CONVERGED_MESSAGE = "was not enough scf cycles to converge"  # upper or lower case, depending on the version
-OCCUPATIONS = {"fixed": 1, "fermi-dirac": 3, "methfessel-paxton": 6, "gaussian": 7}  # 4 and 5 are cold smearing
-TOLERANCES = {"toldfe", "toldff", "tolrff", "tolvrs", "tolwfr"}  # ABINIT accepts exactly one of them
-MINIMAL_OUTPUT = {"prtwf": 0, "prtden": 0, "prtebands": 0, "prtgsr": 0, "prteig": 1}  # ASE reads the eigenvalues
+# values of occopt; 4 and 5 are cold smearing
+OCCUPATIONS = {"fixed": 1, "fermi-dirac": 3, "methfessel-paxton": 6, "gaussian": 7}
+TOLERANCES = {"toldfe", "toldff", "tolrff", "tolvrs", "tolwfr"}  # tolerances of which ABINIT accepts exactly one
+# only the eigenvalues are written, which ASE reads
+MINIMAL_OUTPUT = {"prtwf": 0, "prtden": 0, "prtebands": 0, "prtgsr": 0, "prteig": 1}
 
 
 class Abinit(ProgramEngine):

@@ -107,7 +107,8 @@ def read_replay(source: Path) -> list[Atoms]:
         energy, forces = (values.get(f"REF_{name}", values.get(name)) for name in ("energy", "forces"))
         if energy is None or forces is None:
             raise InputError(
-                f"{source}: structure {k} has no energy or forces, which are required in 'foundation.replay'"
+                f"{source}: structure {k} has no energy or forces, which are required in 'foundation.replay'; "
+                "label or remove it"
             )
         frames.append(build_mace_frame(atoms, StructureLabels(float(energy), forces, np.full(6, np.nan))))
     return frames
@@ -184,7 +185,10 @@ def check_foundation(settings: MaceSettings, elements: Sequence[str]) -> Any:
     calculator: Any = load_calculator([str(foundation.file)], settings.device, settings.dtype, head=foundation.head)
     symbols, heads = _list_elements(calculator), calculator.available_heads
     if foundation.head is not None and foundation.head not in heads:
-        raise InputError(f"'foundation.head' is '{foundation.head}', but {foundation.file} has {', '.join(heads)}")
+        raise InputError(
+            f"'foundation.head' is '{foundation.head}', but {foundation.file} has {', '.join(heads)}; "
+            "choose one of these"
+        )
     if unknown_elements := [symbol for symbol in elements if symbol not in symbols]:
         problem = f"the foundation model {foundation.file} does not contain {unknown_elements[0]}"
         raise InputError(f"{problem}; available elements: {', '.join(symbols)}")
