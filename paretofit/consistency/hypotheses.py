@@ -170,10 +170,8 @@ def list_orders(fit: LabelFit) -> Iterator[Hypothesis]:
     """
     for axes in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
-            if axes != (0, 1, 2) or signs not in {
-                (1, 1, 1),
-                (-1, -1, -1),
-            }:  # the factor -1 for all axes is one of `list_ratios`
+            # the factor -1 for all axes is one of `list_ratios`
+            if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:
                 names = [("-" if sign < 0 else "") + AXIS_NAMES[axis] for axis, sign in zip(axes, signs, strict=True)]
                 cause = "the axes of the forces differ from those of the positions: the columns should be read as "
                 yield Hypothesis((cause + ", ".join(names),), axes=axes, signs=signs)

@@ -60,13 +60,7 @@ def prepare_study(study: Study) -> PreparedStudy:
     is_used = is_complete & ~is_unconverged & ~is_isolated
     for level in levels:
         _check_cost(study, dataset, level, is_used)
-    for key in ("label_seconds", "assumed_levels"):
-        names = getattr(study.cost, key)
-        if names != "recorded" and (unknown_levels := sorted(set(names) - set(levels))):
-            raise InputError(
-                f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study; "
-                "remove it, or add it to 'levels'"
-            )
+    _check_cost_levels(study, levels)
     dropped_ids = dataset.ids[~is_complete].tolist()
     if dropped_ids and study.missing_labels == "error":
         n_missing = {level: int((~dataset.labels(level).is_complete & ~is_isolated).sum()) for level in levels}
@@ -150,6 +144,16 @@ def _build_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
         ridge=study.ridge,
         leave_one_out=study.leave_one_out,
     )
+
+
+def _check_cost_levels(study: Study, levels: Sequence[str]) -> None:
+    for key in ("label_seconds", "assumed_levels"):
+        names = getattr(study.cost, key)
+        if names != "recorded" and (unknown_levels := sorted(set(names) - set(levels))):
+            raise InputError(
+                f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study; remove it, or add it "
+                "to 'levels'"
+            )
 
 
 def _check_cost(study: Study, dataset: Dataset, level: str, is_used: Array) -> None:

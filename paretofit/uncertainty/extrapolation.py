@@ -23,9 +23,8 @@ MIN_RELATIVE_PIVOT = 1e-10  # ratio to the largest pivot; a column with a smalle
 ROWS_PER_BLOCK = 4096  # number of rows of atoms that are processed at once
 CANDIDATES_PER_COLUMN = 3  # number of candidate rows for the active set, for each column
 MAX_RELATIVE_RESIDUAL = 1e-7  # fraction of a row's norm that may be orthogonal to the span of the training set
-EXTRAPOLATION_GRADE = (
-    1 + 2 * MAXVOL_TOLERANCE
-)  # atoms with a higher grade extrapolate; MaxVol leaves grades slightly above 1 in the training set
+# atoms with a higher grade extrapolate; MaxVol leaves grades slightly above 1 in the training set
+EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE
 STRONG_EXTRAPOLATION_GRADE = 2.0  # atoms with a higher grade extrapolate strongly
 
 
