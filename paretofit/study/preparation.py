@@ -151,8 +151,8 @@ def _check_cost_levels(study: Study, levels: Sequence[str]) -> None:
         names = getattr(study.cost, key)
         if names != "recorded" and (unknown_levels := sorted(set(names) - set(levels))):
             raise InputError(
-                f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study; remove it, or add it "
-                "to 'levels'"
+                f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study; remove it, or add "
+                "it to 'levels'"
             )
 
 
