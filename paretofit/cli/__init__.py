@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
 
 def main() -> None:
-    """Run the command line, which ends with a message and an exit code however it ends."""
+    """Run the command line; print a message and set the exit code for every way in which it can end."""
     _open_standard_streams()
     catch_early_signals()
     from paretofit.cli.application import run_app

@@ -135,7 +135,10 @@ def import_(
         from paretofit.published import import_published
 
         if level or file or any(keys.values()) or match or add or level_order:
-            raise InputError("--published can only be combined with --allow-pickle, --level-settings and --force")
+            raise InputError(
+                "--published can only be combined with --allow-pickle, --level-settings and --force; "
+                "drop the other options"
+            )
         summary = check_import(
             import_published(dataset, published, allow_pickle=allow_pickle, settings=settings, overwrite=force)
         )
@@ -239,12 +242,15 @@ def _get_single_level(levels: list[str] | None) -> str | None:
 
 def _check_front_choices(*choices: object) -> None:
     if any(value is not None for value in choices):
-        raise InputError("--front exports every point of the front and cannot be combined with options of one fit")
+        raise InputError(
+            "--front exports every point of the front and cannot be combined with options of one fit; "
+            "drop these options, or --front"
+        )
 
 
 def _check_no_dynamics(*choices: object) -> None:
     if any(value is not None for value in choices):
-        raise InputError("--structure and --md-time are for the dynamics of --front")
+        raise InputError("--structure and --md-time are for the dynamics of --front; add --front, or drop them")
 
 
 def _export_front(

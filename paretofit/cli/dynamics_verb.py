@@ -40,7 +40,7 @@ StopForceOption = Annotated[
     float | None, Option(help="Expected force error of a frame at which a trajectory is stopped (meV/Å).")
 ]
 TimeLimitOption = Annotated[
-    float, Option(min=1.0, help="Wall time (s) after which a trajectory is killed, without its frames.")
+    float, Option(min=1.0, help="Wall time (s) after which a trajectory is killed and its frames are discarded.")
 ]
 
 
@@ -75,7 +75,7 @@ def explore(
 ) -> None:
     """Run molecular dynamics with a potential; save the frames with a high extrapolation grade or expected error.
 
-    Run the same command again to resume dynamics that were stopped.
+    Run the same command again to resume a stopped run.
     """
     from paretofit.commands import explore_dynamics
 

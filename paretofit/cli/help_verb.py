@@ -9,7 +9,7 @@ import typer
 
 from paretofit.cli.options import app
 
-CODE_MARGIN = 2  # columns on the sides of code
+CODE_MARGIN = 2  # number of columns on the sides of code
 TopicArgument = Annotated[
     str | None, typer.Argument(metavar="[TOPIC]", help="Topic, or verb; without it, the topics are listed.")
 ]

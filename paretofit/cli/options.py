@@ -137,7 +137,7 @@ def print_result(result: Any, text: str, *, as_json: bool, exclude: Collection[s
 
 
 def wrap_for_terminal(text: str) -> str:
-    """Wrap the sentences of a text to the width of the terminal; tables, and text for files, are unchanged."""
+    """Wrap the sentences of a text to the width of the terminal; tables and redirected output are unchanged."""
     if not sys.stdout.isatty():
         return text
     width, lines = shutil.get_terminal_size().columns, []

@@ -184,6 +184,7 @@ def evaluate(
         speed = evaluate_md_speed(potential, structure, allow_pickle=allow_pickle)
         text = (
             f"{speed.us_per_atom_step:.4g} µs per atom and step, {speed.atom_steps_per_second:.4g} atoms·steps/s "
-            f"on one core ({speed.n_atoms} atoms, ratio of the slowest to the fastest timing {speed.max_min_ratio:.2f})"
+            f"on one core ({speed.n_atoms} atoms, ratio of the slowest to the fastest timing "
+            f"{speed.slowest_to_fastest_ratio:.2f})"
         )
         print_result(speed, text, as_json=as_json)

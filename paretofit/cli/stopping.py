@@ -1,4 +1,4 @@
-"""How a command ends when it is stopped from outside: Ctrl-C, a batch system's SIGTERM, a full disk, lack of memory.
+"""Orderly end of a command that is stopped by Ctrl-C, a batch system's SIGTERM, a full disk or lack of memory.
 
 In each case, the command ends with one message and an exit code. Finished results are on disk under their final names
 by then, so nothing is saved here. The exception passes through the code that created temporary files and worker
@@ -41,11 +41,11 @@ RESTART_ADVICE = "run the same command again to start over (earlier files are un
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception: everything that cleans up after Ctrl-C then does so here, too."""
+    """Exception for SIGTERM, so that the clean-up for Ctrl-C also runs on SIGTERM."""
 
 
 class VerbGroup(WorkflowGroup):
-    """The verbs of the command line; each ends with a message however it is stopped."""
+    """Group of the verbs; each prints a message for every way in which it can be stopped."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb; exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect, 1 without memory or disk."""
@@ -91,7 +91,7 @@ def _redirect_failed_output(error: OSError) -> bool:
 
 
 def _get_advice(ctx: Any) -> str:
-    """Return how to continue after the verb was stopped."""
+    """Return advice on how to continue after a verb was stopped."""
     return RESUME_ADVICE.get(ctx.invoked_subcommand, RESTART_ADVICE)
 
 

@@ -10,6 +10,10 @@ from paretofit.cli import options
 from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError, escape_formulas
 
+TablesArgument = Annotated[
+    list[Path],
+    Argument(help="Results tables (CSV). With several, the column 'table' contains the path of each row's table."),
+]
 MinimizeOption = Annotated[
     str,
     Option(
@@ -162,7 +166,7 @@ def plan_(
     "   |   paretofit pareto published/*.csv --published --figures-folder figures --out front.csv"
 )
 def pareto(
-    tables: Annotated[list[Path], Argument(help="Results tables (CSV); of several, 'table' names that of each row.")],
+    tables: TablesArgument,
     *,
     minimize: MinimizeOption = "",
     group_by: GroupByOption = "",

@@ -36,7 +36,7 @@ from paretofit.study import (
 
 log = logging.getLogger(__name__)
 
-PAGE_INTERVAL_S = 300.0  # between pages that are written before the end of a loop
+PAGE_INTERVAL_S = 300.0  # time between pages that are written before the end of a loop
 ERROR_COLUMNS = ("weighted", "members", "spread", "labels")
 CALIBRATION_COLUMNS = {
     "slope": "slope",
@@ -87,8 +87,8 @@ class LearnResult:
 
     def _repr_html_(self) -> str:
         """Format the answers of the report, the reason for the end and the path of the report as HTML."""
-        ending = {"Why did it end?": self.stop_reason, "Where are the details?": str(self.report)}
-        parts = (self.answers | ending).items()
+        final_answers = {"Why did it end?": self.stop_reason, "Where are the details?": str(self.report)}
+        parts = (self.answers | final_answers).items()
         return "".join(f"<p><b>{escape(question)}</b> {escape(answer)}</p>" for question, answer in parts)
 
     @property
@@ -246,7 +246,7 @@ def _check_study(settings: learning.LearnStudy) -> None:
         paths |= {f"learning.model.foundation.{key}": [path] for key, path in foundation_files.items()}
     for key, path in ((key, path) for key, key_paths in paths.items() for path in key_paths):
         if not path.exists():
-            raise InputError(f"'{key}': no file at {path}")
+            raise InputError(f"'{key}': no file at {path}; correct the path in the study")
     if section.initial_potential is not None:
         read_potential(section.initial_potential)
     if settings.dataset is not None and not settings.dataset.exists():

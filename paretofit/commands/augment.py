@@ -155,7 +155,10 @@ def format_candidates(result: AugmentResult) -> str:
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
     lines += [f"rejected {count} {kind}: {reason}" for (kind, reason), count in candidates.rejected.most_common()]
     lines += [f"no {kind}: {reason}" for kind, reason in candidates.skipped.items()]
-    lines += [f"gave up {n} {kind}, most often because: {reason}" for (kind, reason), n in candidates.given_up.items()]
+    lines += [
+        f"could not generate {n} candidates of kind '{kind}'; most frequent reason: {reason}"
+        for (kind, reason), n in candidates.given_up.items()
+    ]
     if len(result.entropy):
         gain, random_gain = result.entropy[["gain", "from_random"]].median()
         lines.append(
@@ -270,10 +273,10 @@ def _add_entropy_candidates(
 
 
 def _drop_entropy_losses(
-    generated: Iterable[GeneratedConfiguration], candidates: Candidates
+    generated_configurations: Iterable[GeneratedConfiguration], candidates: Candidates
 ) -> Iterator[GeneratedConfiguration]:
     """Yield the configurations that raise the entropy of the set, and count the others as rejected."""
-    for result in generated:
+    for result in generated_configurations:
         if result.entropy_gain > 0:
             yield result
         else:

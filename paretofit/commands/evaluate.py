@@ -85,8 +85,10 @@ def evaluate_dataset(
         check_new_paths([Path(out) / name for name in files], folders, overwrite=overwrite)
     if isinstance(potential, Path | str):
         potential = potentials.read_potential(potential, allow_pickle=allow_pickle)
-    uncertainty, known = potential.uncertainty, potential.known_configurations
-    cases, infos, level = _read_cases(Path(dataset), level, "" if known is None else known.level)
+    uncertainty, known_configurations = potential.uncertainty, potential.known_configurations
+    cases, infos, level = _read_cases(
+        Path(dataset), level, "" if known_configurations is None else known_configurations.level
+    )
     _check_options(potential, coverage, tolerances, calibration)
     limits = potentials.compute_spread_limits(uncertainty, tolerances or {}, calibration)
     check_elements(potential, cases.structures, dataset)
@@ -180,8 +182,8 @@ def _read_cases(
     frames = read_frames(path, None)
     records: Sequence[Any] = [None] * len(frames.atoms)
     if _has_labels(frames):
-        no_keys = {"energy": None, "forces": None, "stress": None}
-        records, *_ = extract_file_labels(frames, "labels", no_keys, None)
+        default_keys = {"energy": None, "forces": None, "stress": None}
+        records, *_ = extract_file_labels(frames, "labels", default_keys, None)
     labels = []
     for atoms, record in zip(frames.atoms, records, strict=True):
         values: dict[str, Any] = {

@@ -19,8 +19,8 @@ from paretofit.core import write_text
 from paretofit.report import capitalise_sentence, format_count, format_number, join_items
 from paretofit.report.page import PageSection, ReportFigure, StructureView, render_sections, select_view
 
-N_LISTED = 5  # configurations in the table, for each quantity
-BOOTSTRAP_SEED = 1  # of intervals on the page, which are no input of other results
+N_LISTED = 5  # number of configurations in the table for each quantity
+BOOTSTRAP_SEED = 1  # seed of intervals on the page, which are no input of other results
 TRAINING_NOTE = " All of these configurations were used in training, so that the errors on others may be larger."
 ERROR_TITLES = {
     f"{name}_error": f"{name} ({potentials.DISPLAY_UNITS[kind][1]})" for name, kind in potentials.KINDS.items()
@@ -52,13 +52,13 @@ def build_view(table: pd.DataFrame, structures: Sequence[object], label_errors: 
         "n_atoms": "atoms",
         "extrapolation_grade": "extrapolation grade",
     }
-    shown = ["id", "config_type", "n_atoms", "set", *(f"{name}_error" for name in potentials.KINDS)]
-    shown += [name for name in ("leverage", "extrapolation_grade") if name in table]
-    columns = table[shown].rename(columns=titles)
+    shown_columns = ["id", "config_type", "n_atoms", "set", *(f"{name}_error" for name in potentials.KINDS)]
+    shown_columns += [name for name in ("leverage", "extrapolation_grade") if name in table]
+    columns = table[shown_columns].rename(columns=titles)
     if len(label_errors):
-        aligned = label_errors.reindex(table["id"])
-        columns["label error, energy (meV/atom)"] = aligned["energy_error"].to_numpy()
-        columns["label error, force (meV/Å)"] = aligned["force_rmsd"].to_numpy()
+        aligned_errors = label_errors.reindex(table["id"])
+        columns["label error, energy (meV/atom)"] = aligned_errors["energy_error"].to_numpy()
+        columns["label error, force (meV/Å)"] = aligned_errors["force_rmsd"].to_numpy()
     columns["energy error (meV/atom)"] = columns["energy error (meV/atom)"].abs()
     return select_view("Structures of the evaluation", structures, columns, RANKED)  # type: ignore[arg-type]
 
@@ -95,18 +95,18 @@ def _list_facts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
         count = format_count(len(rows), "configuration")
         yield "How large are its errors?", f"Root mean square on {count} ({names}): {'; '.join(texts)}.{note}"
     yield "How sure is that?", _describe_confidence(evaluation, has_errors=bool(texts))
-    if worst := list_worst(table):
-        yield "Which configurations are worst?", " ".join(map(capitalise_sentence, worst))
+    if worst_rows := list_worst(table):
+        yield "Which configurations are worst?", " ".join(map(capitalise_sentence, worst_rows))
 
 
 def _describe_confidence(evaluation: Evaluation, *, has_errors: bool) -> str:
     """Describe the intervals of the errors, and how often those of the predictions contain the labels."""
     text = "Ranges are 90 % intervals of a bootstrap over these configurations. " if has_errors else ""
-    inside = [name for name in evaluation.summary if str(name).endswith("_inside")]
-    unseen = evaluation.summary[(evaluation.summary["set"] != "train") & evaluation.summary["verdict"].eq("")]
+    coverage_columns = [name for name in evaluation.summary if str(name).endswith("_inside")]
+    unseen_rows = evaluation.summary[(evaluation.summary["set"] != "train") & evaluation.summary["verdict"].eq("")]
     shares = [
-        f"{100 * unseen[name].iloc[0]:.0f} % of the {str(name).removesuffix('_inside')} labels"
-        for name in inside if len(unseen) and np.isfinite(unseen[name].iloc[0])
+        f"{100 * unseen_rows[name].iloc[0]:.0f} % of the {str(name).removesuffix('_inside')} labels"
+        for name in coverage_columns if len(unseen_rows) and np.isfinite(unseen_rows[name].iloc[0])
     ]  # fmt: skip
     if shares:
         return (
@@ -117,10 +117,10 @@ def _describe_confidence(evaluation: Evaluation, *, has_errors: bool) -> str:
 
 
 def _build_sections(evaluation: Evaluation, report_figures: Sequence[ReportFigure]) -> Iterator[PageSection]:
-    worst = select_worst(evaluation.table, N_LISTED)
-    if len(worst):
+    worst_rows = select_worst(evaluation.table, N_LISTED)
+    if len(worst_rows):
         note = "Check their labels first: an error far above the median is often one of the label."
-        yield PageSection("Worst configurations", worst.rename(columns=ERROR_TITLES), [], note)
+        yield PageSection("Worst configurations", worst_rows.rename(columns=ERROR_TITLES), [], note)
     yield PageSection("Pictures", pd.DataFrame(), [figure for figure in report_figures if figure.image])
     summary = evaluation.summary.dropna(axis="columns", how="all")
     yield PageSection("Errors by set and grade", summary, [], "meV/atom, meV/Å and GPa.", is_folded=True)

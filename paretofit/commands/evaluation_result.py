@@ -11,8 +11,8 @@ from paretofit.report import format_number
 from paretofit.report.page import VIEWER_REMEDY, StructureView
 
 PAGE_FILE, VIEW_FILE = "evaluation.html", "structures.html"
-N_WORST = 3  # configurations that are named for each quantity
-MIN_OUTLIER_RATIO = 5.0  # of an error to the median, above which it is counted
+N_WORST = 3  # number of configurations that are named for each quantity
+MIN_OUTLIER_RATIO = 5.0  # ratio of an error to the median above which the error counts as an outlier
 N_RESAMPLES = 500
 INTERVAL_PERCENT = (5, 95)
 
@@ -62,7 +62,7 @@ class Evaluation:
 
     @property
     def text(self) -> str:
-        """The summary, the worst configurations, what it means and the next step, as plain text."""
+        """Summary, worst configurations, interpretation and next step, as plain text."""
         summary = self.summary.dropna(axis="columns", how="all")
         units = {quantity: potentials.DISPLAY_UNITS[kind][1] for quantity, kind in potentials.KINDS.items()}
         headings = {f"{quantity}_rmse": f"{quantity}_rmse {unit}" for quantity, unit in units.items()}
@@ -139,11 +139,11 @@ def select_worst(table: pd.DataFrame, n: int) -> pd.DataFrame:
             reasons.setdefault(position, []).append(f"{quantity} error {ratio}")
     columns = ["id", "config_type", "n_atoms", "set", *(f"{quantity}_error" for quantity in potentials.KINDS)]
     columns += [name for name in ("leverage", "extrapolation_grade") if name in table]
-    worst = table.loc[list(reasons), columns]
-    if len(worst):  # without rows, all columns would be dropped
-        worst = worst.dropna(axis="columns", how="all")
-    worst.insert(1, "reason", ["; ".join(texts) for texts in reasons.values()])
-    return worst.reset_index(drop=True)
+    worst_rows = table.loc[list(reasons), columns]
+    if len(worst_rows):  # dropna would drop all columns of a table without rows
+        worst_rows = worst_rows.dropna(axis="columns", how="all")
+    worst_rows.insert(1, "reason", ["; ".join(texts) for texts in reasons.values()])
+    return worst_rows.reset_index(drop=True)
 
 
 def estimate_rmse(table: pd.DataFrame, quantity: str, rng: np.random.Generator) -> tuple[float, float, float]:

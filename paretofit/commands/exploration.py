@@ -46,9 +46,9 @@ PARTIAL_FOLDER = "trajectories.partial"
 TABLES, FRAMES_FILE, EXTRAPOLATING_FILE = ("frames", "trajectories"), "trajectories.extxyz", "extrapolating.extxyz"
 CSV_DIGITS = 8
 DEFAULT_CONDITIONS = {"temperature_k": 300.0, "pressure_kbar": 0.0}
-DEFAULT_SAVE_GRADE = 2.0  # above it, extrapolation is strong
+DEFAULT_SAVE_GRADE = 2.0  # grade above which extrapolation is strong
 MAX_SHOWN_TRAJECTORIES = 20
-PROPOSED_SELECTION = 20  # frames, in the proposed command
+PROPOSED_SELECTION = 20  # number of frames in the proposed command
 FREE_CELL_A = 1.0  # the width of the vacuum is arbitrary: only periodic cell vectors are checked
 
 
@@ -101,14 +101,14 @@ class Exploration:
 
     @property
     def answer(self) -> str:
-        """How many trajectories are complete, how many frames extrapolate, and what to do next."""
-        complete = f"{self.n_complete} of {len(self.trajectories)} trajectories are complete"
+        """Counts of complete trajectories and extrapolating frames, and the next step."""
+        completion_text = f"{self.n_complete} of {len(self.trajectories)} trajectories are complete"
         if not len(self.frames):
-            return f"{complete}, and there are no frames; correct the start structures or the potential"
+            return f"{completion_text}, and there are no frames; correct the start structures or the potential"
         if self.potential.uncertainty is None:
-            return f"{complete}, with {len(self.frames)} frames, in {self.folder / FRAMES_FILE}"
-        limits = " or ".join(_describe_limit(*limit) for limit in self.limits.items())
-        text = f"{complete}; {self.n_extrapolating} of {len(self.frames)} frames extrapolate ({limits}); "
+            return f"{completion_text}, with {len(self.frames)} frames, in {self.folder / FRAMES_FILE}"
+        limit_text = " or ".join(_describe_limit(*limit) for limit in self.limits.items())
+        text = f"{completion_text}; {self.n_extrapolating} of {len(self.frames)} frames extrapolate ({limit_text}); "
         text += f"the highest grade is {self.highest_grade:.3g}; "
         if not self.n_extrapolating:
             return f"{text}explore further with a higher --temperature or a longer --time"
@@ -309,8 +309,10 @@ def _tabulate_frames(
     ]
     table = pd.DataFrame(rows, columns=None if rows else ["trajectory", "start", "time_ps"])
     columns = {name: "extrapolation_grade" if name == "grade" else f"{name}_expected" for name in limits}
-    above = [[name for name, column in columns.items() if row.get(column, 0.0) > limits[name]] for row in rows]
-    table["above"] = [" ".join(limit_names) for limit_names in above]
+    exceeded_limits = [
+        [name for name, column in columns.items() if row.get(column, 0.0) > limits[name]] for row in rows
+    ]
+    table["above"] = [" ".join(limit_names) for limit_names in exceeded_limits]
     return table
 
 
@@ -343,12 +345,12 @@ def _describe_error_bars(potential: LinearPotential | MacePotential, monitor: le
             "'paretofit fit DATASET --committee 8', or train it with 'paretofit learn'"
         )
         return [note]
-    missing = [quantity for quantity in KINDS if quantity not in monitor.calibrations]
+    uncalibrated_quantities = [quantity for quantity in KINDS if quantity not in monitor.calibrations]
     note = (
-        f"the committee is not calibrated for {' and '.join(missing)}: it has standard deviations and grades, but no "
-        "expected errors; fit it with held-out configurations that have these labels"
+        f"the committee is not calibrated for {' and '.join(uncalibrated_quantities)}: it has standard deviations and "
+        "grades, but no expected errors; fit it with held-out configurations that have these labels"
     )
-    return [note] if missing else []
+    return [note] if uncalibrated_quantities else []
 
 
 def _describe_limit(name: str, limit: float) -> str:
@@ -360,7 +362,9 @@ def _describe_limit(name: str, limit: float) -> str:
 def _write_exploration(result: Exploration, frames: Sequence[Atoms]) -> None:
     """Write the frames and tables; an earlier file of extrapolating frames is removed if there are none."""
     learning.write_frames(result.folder / FRAMES_FILE, frames)
-    extrapolating_frames = [atoms for atoms, above in zip(frames, result.frames["above"], strict=True) if above]
+    extrapolating_frames = [
+        atoms for atoms, exceeded_limits in zip(frames, result.frames["above"], strict=True) if exceeded_limits
+    ]
     if extrapolating_frames:
         learning.write_frames(result.folder / EXTRAPOLATING_FILE, extrapolating_frames)
     else:

@@ -14,7 +14,7 @@ from paretofit.execution import RunContext
 from paretofit.pareto import describe_setting, find_mixtures
 from paretofit.potentials import CommitteeSettings, check_potential_name, list_snap_files
 
-MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
+MAX_CHECKED_STRUCTURES = 100  # number of structures on which LAMMPS is compared with the model
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,6 @@ def _filter_rows(
 ) -> pd.DataFrame:
     """Return the rows that `mask` selects; if there are none, raise an error that lists the available values."""
     if not mask.any():
-        available = ", ".join(map(str, dict.fromkeys(values)))
-        raise InputError(f"the run has no fit with {name} {value}; available: {available}")
+        available_values = ", ".join(map(str, dict.fromkeys(values)))
+        raise InputError(f"the run has no fit with {name} {value}; available: {available_values}")
     return table.loc[mask]

@@ -21,8 +21,8 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.study import PreparedStudy, load_or_compute_design, prepare_study
 
-MAX_CHECKED_STRUCTURES = 20  # on which LAMMPS is compared with the model
-MAX_STRESS_STRUCTURES = 300  # of each set, on which stress errors are measured
+MAX_CHECKED_STRUCTURES = 20  # number of structures on which LAMMPS is compared with the model
+MAX_STRESS_STRUCTURES = 300  # number of structures of each set on which stress errors are measured
 MILLI = 1000.0
 DESIGN_FILE = "design.h5"
 SETS = ("train", "held out")
@@ -200,8 +200,12 @@ def _compute_stress_errors(
     errors = {}
     calculator = None
     for name, positions in zip(SETS, (prepared.split.train, prepared.split.test), strict=True):
-        labelled = positions[np.isfinite(stresses[positions]).all(axis=1)]
-        sample = labelled[select_evenly_spaced(len(labelled), MAX_STRESS_STRUCTURES)] if len(labelled) else labelled
+        labelled_positions = positions[np.isfinite(stresses[positions]).all(axis=1)]
+        sample = (
+            labelled_positions[select_evenly_spaced(len(labelled_positions), MAX_STRESS_STRUCTURES)]
+            if len(labelled_positions)
+            else labelled_positions
+        )
         residuals = []
         for atoms, label in zip(dataset.select(sample), stresses[sample], strict=True):
             if atoms.pbc.all():

@@ -13,7 +13,7 @@ from paretofit.dataset import Dataset
 from paretofit.descriptors import SnapBasis, parse_reference_energies, select_level_energies
 from paretofit.study import SIZE_REASON, PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
 
-COMMITTEE_HELD_OUT_FRACTION = 0.2  # of the configurations of a dataset; a study defines its own split
+COMMITTEE_HELD_OUT_FRACTION = 0.2  # fraction of the configurations of a dataset; a study defines its own split
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,9 @@ def describe_settings(
 ) -> list[str]:
     """Describe the model, and each of its settings with the reason, as lines."""
     study, ratio = prepared.study, choice.weights[0] / choice.weights[1]
-    excluded = {"without a label at this level": prepared.dropped_ids}
-    excluded["whose DFT did not converge"] = prepared.unconverged_ids
-    note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded.items() if ids)
+    excluded_ids = {"without a label at this level": prepared.dropped_ids}
+    excluded_ids["whose DFT did not converge"] = prepared.unconverged_ids
+    note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded_ids.items() if ids)
     model = "quadratic SNAP" if basis.quadratic else "SNAP"
     first = f"{model}, 2Jmax {choice.twojmax} ({basis.n_features} columns), w_E/w_F {ratio:g}, level {study.levels[0]}"
     lines = [first + note]

@@ -22,7 +22,7 @@ from paretofit.linear import OptimisedWeights, fit_wls
 
 UNCALIBRATED_NOTE = "the input has no testing_size, so the committee is not calibrated and has no intervals"
 JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
-MAX_CHECKED_STRUCTURES = 100  # on which LAMMPS is compared with the model
+MAX_CHECKED_STRUCTURES = 100  # number of structures on which LAMMPS is compared with the model
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")
 BASIS_LISTS = ("elements", "wj", "radelem")
 BASIS_FLAGS = ("bzeroflag", "chemflag", "switchflag", "bnormflag", "wselfallflag")
@@ -103,22 +103,22 @@ def fit_fitsnap(
     check_new_paths(_list_outputs(folder, settings), overwrite=overwrite)
     basis = _build_basis(settings)
     context, journal = RunContext(jobs, progress), folder / JOURNAL_FILE
-    grouped, notes = fitsnap_rows.read_grouped_structures(settings)
-    notes += fitsnap_rows.check_fitted_elements(settings, grouped)
+    grouped_structures, notes = fitsnap_rows.read_grouped_structures(settings)
+    notes += fitsnap_rows.check_fitted_elements(settings, grouped_structures)
     if committee is not None:
-        fitsnap.check_fitsnap_committee(committee, settings, grouped.is_training)
-        notes += [UNCALIBRATED_NOTE] if all(grouped.is_training) else []
-    rows = fitsnap_rows.compute_fit_rows(settings, basis, settings.reference, grouped, context, journal)
+        fitsnap.check_fitsnap_committee(committee, settings, grouped_structures.is_training)
+        notes += [UNCALIBRATED_NOTE] if all(grouped_structures.is_training) else []
+    rows = fitsnap_rows.compute_fit_rows(settings, basis, settings.reference, grouped_structures, context, journal)
     optimum, unseen_ratio, n_constant = None, float("nan"), count_constant_columns(settings)
     if objectives:
         table = folder / "weights_front.csv" if front else None
         optimum, unseen_ratio = fitsnap.search_weights(rows, n_constant, objectives, regulariser, seed, table)
         rows = fitsnap.replace_weights(rows, optimum.weights)
     coefficients = _fit_rows(rows, settings)
-    record = _record_training(grouped)
+    record = _record_training(grouped_structures)
     potential = potentials.LinearPotential(basis, coefficients, settings.reference, training_record=record)
     if committee is not None:
-        members = grouped.structures, grouped.is_training
+        members = grouped_structures.structures, grouped_structures.is_training
         potential = fitsnap.build_fitsnap_committee(potential, rows, settings, n_constant, committee, members, context)
     if settings.ignored_keys:
         notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
@@ -126,17 +126,17 @@ def fit_fitsnap(
     metrics = fitsnap.compute_fit_metrics(rows, coefficients)
     _write_tables(folder, settings, metrics, optimum)
     remove_file(journal)
-    positions = select_evenly_spaced(len(grouped.structures), MAX_CHECKED_STRUCTURES)
-    deviation, problem = compare_with_lammps(files, potential, [grouped.structures[k] for k in positions])
+    positions = select_evenly_spaced(len(grouped_structures.structures), MAX_CHECKED_STRUCTURES)
+    deviation, problem = compare_with_lammps(files, potential, [grouped_structures.structures[k] for k in positions])
     summary = _format_summary(metrics, optimum, unseen_ratio)
     return FitsnapFit(
         potential, files, deviation, summary, metrics, rows, optimum, unseen_ratio, notes=notes, check_problem=problem
     )
 
 
-def _record_training(grouped: fitsnap_rows.GroupedStructures) -> potentials.TrainingRecord:
+def _record_training(grouped_structures: fitsnap_rows.GroupedStructures) -> potentials.TrainingRecord:
     """Record which structures are in the training part and in the testing part of the input."""
-    pairs = list(zip(grouped.structures, grouped.is_training, strict=True))
+    pairs = list(zip(grouped_structures.structures, grouped_structures.is_training, strict=True))
     training, testing = ([atoms for atoms, flag in pairs if flag == role] for role in (True, False))
     return potentials.TrainingRecord.from_structures(training, testing)
 
@@ -147,11 +147,11 @@ def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, uns
     table = table.drop(columns=["group", "weighting"])
     lines = [table.to_string(index=False, float_format=lambda value: f"{value:.6g}")]
     if optimum is not None:
-        before, after = np.exp(optimum.objective)
+        initial_value, final_value = np.exp(optimum.objective)
         lines.append(
-            f"weights: the geometric mean of the held-out errors in the objective is {after / before:.3f} of its "
-            f"initial value ({optimum.n_evaluations} fits), and {unseen_error_ratio:.3f} on configurations that the "
-            "search did not use; the weights are in weights.csv"
+            "weights: the geometric mean of the held-out errors in the objective is "
+            f"{final_value / initial_value:.3f} of its initial value ({optimum.n_evaluations} fits), and "
+            f"{unseen_error_ratio:.3f} on configurations that the search did not use; the weights are in weights.csv"
         )
         if unseen_error_ratio > 1:
             lines.append("warning: these weights are overfitted to the held-out configurations; increase --regulariser")
@@ -217,7 +217,7 @@ def _write_tables(
     rows = []
     for (group, kind), weight in optimum.weights.items():
         errors = [table.get((group, kind), np.nan) for table in (optimum.initial_errors, optimum.final_errors)]
-        shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)  # for bar, as in FitSNAP
+        shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)  # weight for bar, as in FitSNAP
         rows.append([group, kind.name.lower(), shown_weight, *(fitsnap.DISPLAY_FACTORS[kind] * x for x in errors)])
     columns = ["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"]
     write_csv(pd.DataFrame(rows, columns=columns), folder / "weights.csv")

@@ -25,7 +25,7 @@ from paretofit.dataset.io import get_fitsnap_unit_factors, load_json, parse_fits
 from paretofit.execution import RunContext, map_with_journal
 from paretofit.fitsnap import FitRows, FitsnapInput, Group, list_group_files, split_group
 
-BATCH_SIZE = 8  # structures per task
+BATCH_SIZE = 8  # number of structures per task
 MIN_CELL_VOLUME = 1e-9  # Å³
 
 
@@ -40,7 +40,7 @@ class GroupedStructures(NamedTuple):
 def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, list[str]]:
     """Read the structures of all groups and split each group into training and testing; also return notes."""
     files = list_group_files(settings)
-    grouped = GroupedStructures([], [], [])
+    grouped_structures = GroupedStructures([], [], [])
     counts: Counter[str] = Counter()
     notes = []
     rng = np.random.default_rng(settings.random_seed or None) if settings.random_sampling else None  # 0: no seed
@@ -49,13 +49,13 @@ def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, 
         split = split_group(members, group, rng)
         notes += [split.note] if split.note else []
         for part, is_training in ((split.training, True), (split.testing, False)):
-            grouped.structures.extend(part)
-            grouped.groups.extend([group] * len(part))
-            grouped.is_training.extend([is_training] * len(part))
+            grouped_structures.structures.extend(part)
+            grouped_structures.groups.extend([group] * len(part))
+            grouped_structures.is_training.extend([is_training] * len(part))
     notes += [f"{count} structures: {note}" for note, count in counts.items()]
-    if not any(grouped.is_training):
+    if not any(grouped_structures.is_training):
         raise InputError(f"{settings.path}: no group has training configurations; set a training_size")
-    return grouped, notes
+    return grouped_structures, notes
 
 
 def _read_structures(file: Path, settings: FitsnapInput, counts: Counter[str]) -> list[Atoms]:
@@ -97,7 +97,7 @@ def compute_fit_rows(
     settings: FitsnapInput,
     basis: descriptors.SnapBasis,
     reference: descriptors.ReferencePotential,
-    grouped: GroupedStructures,
+    grouped_structures: GroupedStructures,
     context: RunContext,
     journal: Path,
 ) -> FitRows:
@@ -110,7 +110,7 @@ def compute_fit_rows(
     InputError
         If a structure lacks a label or cannot be described, or the fits would not fit into memory.
     """
-    structures, groups, is_training = grouped
+    structures, groups, is_training = grouped_structures
     kinds = _list_kinds(settings)
     _check_labels(settings, structures, kinds)
     batches = [structures[start : start + BATCH_SIZE] for start in range(0, len(structures), BATCH_SIZE)]
@@ -149,7 +149,7 @@ def _hash_structure(atoms: Atoms) -> str:
     return hash_array(np.concatenate(values).astype(float)) + ",".join(sorted(results))
 
 
-def check_fitted_elements(settings: FitsnapInput, grouped: GroupedStructures) -> list[str]:
+def check_fitted_elements(settings: FitsnapInput, grouped_structures: GroupedStructures) -> list[str]:
     """Return a note on elements without a training configuration of weight above 0, or an empty list.
 
     Raises
@@ -160,14 +160,14 @@ def check_fitted_elements(settings: FitsnapInput, grouped: GroupedStructures) ->
     kinds = _list_kinds(settings)
     trained_symbols = {
         symbol
-        for atoms, group, is_training in zip(*grouped, strict=True)
+        for atoms, group, is_training in zip(*grouped_structures, strict=True)
         if is_training and any((group.energy_weight, group.force_weight, group.stress_weight)[kind] for kind in kinds)
         for symbol in atoms.get_chemical_symbols()
     }
-    missing = [symbol for symbol in settings.bispectrum.elements if symbol not in trained_symbols]
-    if not missing:
+    missing_elements = [symbol for symbol in settings.bispectrum.elements if symbol not in trained_symbols]
+    if not missing_elements:
         return []
-    problem = f"no training configuration with a weight above 0 contains {list_first(missing, 5)}"
+    problem = f"no training configuration with a weight above 0 contains {list_first(missing_elements, 5)}"
     if settings.reference.is_empty:
         raise InputError(
             f"{settings.path}: {problem}, so that its coefficients would be zero; add such configurations, or remove "
@@ -188,11 +188,14 @@ def _list_kinds(settings: FitsnapInput) -> list[RowKind]:
 def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Sequence[RowKind]) -> None:
     names = {RowKind.ENERGY: "energy", RowKind.FORCE: "forces", RowKind.STRESS: "stress"}
     for kind in kinds:
-        unlabelled = [atoms for atoms in structures if atoms.calc is None or names[kind] not in atoms.calc.results]
-        if unlabelled and kind != RowKind.STRESS:
+        unlabelled_structures = [
+            atoms for atoms in structures if atoms.calc is None or names[kind] not in atoms.calc.results
+        ]
+        if unlabelled_structures and kind != RowKind.STRESS:
             raise InputError(
-                f"{len(unlabelled)} structures have no {names[kind]}, such as {unlabelled[0].info['config_id']}; add "
-                f"the labels, or set [CALCULATOR] {kind.name.lower()} = 0 in {settings.path}"
+                f"{len(unlabelled_structures)} structures have no {names[kind]}, such as "
+                f"{unlabelled_structures[0].info['config_id']}; add the labels, or set [CALCULATOR] "
+                f"{kind.name.lower()} = 0 in {settings.path}"
             )
 
 

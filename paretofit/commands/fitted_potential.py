@@ -54,7 +54,7 @@ class FittedPotential:
 
     @property
     def text(self) -> str:
-        """The summary, the committee, the check with LAMMPS, the files and the notes, as plain text."""
+        """Summary, committee, check with LAMMPS, files and notes, as plain text."""
         check = f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}"
         if self.check_problem:
             check = "the check of the written potential failed; do not use its files"  # the error says why
@@ -150,12 +150,15 @@ class DesignFit:
             If an element of the basis is in no training configuration, so that its coefficients would be zero.
         """
         split, dataset = self.prepared.split, self.prepared.dataset
-        trained = {symbol for atoms in dataset.select(self.training_set) for symbol in atoms.get_chemical_symbols()}
-        missing = [symbol for symbol in self.basis.elements if symbol not in trained]
-        if missing:
+        trained_elements = {
+            symbol for atoms in dataset.select(self.training_set) for symbol in atoms.get_chemical_symbols()
+        }
+        missing_elements = [symbol for symbol in self.basis.elements if symbol not in trained_elements]
+        if missing_elements:
             raise InputError(
-                f"none of the {len(self.training_set)} training configurations contains {list_first(missing, 5)}, so "
-                "that its coefficients would be zero; use a larger training set, or remove the element from the basis"
+                f"none of the {len(self.training_set)} training configurations contains "
+                f"{list_first(missing_elements, 5)}, so that its coefficients would be zero; use a larger "
+                "training set, or remove the element from the basis"
             )
         positions = split.test if len(split.test) else split.train
         structures = list(dataset.select(positions[select_evenly_spaced(len(positions), n_checked)]))

@@ -37,7 +37,7 @@ FIT_COLUMNS = ["level", "twojmax", "n_train", "w_energy", "w_force", "sampling",
 WHOLE_SET = "all"  # sampling of points whose training subset is the whole training set
 MD_CELL_LENGTH_A = validation.QUICK_EFFORT.md_supercell_length
 MD_SPEED_SECONDS = 0.3  # duration of each of three timings, if the run did not measure the speed
-N_CHECKED_STRUCTURES = 3  # for each potential, on which LAMMPS is compared with the model
+N_CHECKED_STRUCTURES = 3  # number of structures, for each potential, on which LAMMPS is compared with it
 MAX_LISTED_POTENTIALS = 8
 DEFAULT_PROTOCOL = MdProtocol(nvt_time_ps=0.2, nve_time_ps=0.2)
 
@@ -66,7 +66,7 @@ class FrontExport:
 
     @property
     def text(self) -> str:
-        """The potentials of the lowest force errors for their cost, the outcome of the dynamics, and the next step."""
+        """Potentials of the lowest force errors for their cost, outcome of the dynamics, and next step."""
         index, is_stable = self.index, self.index["md_problem"].eq("")
         md = f"{self.protocol.nvt_time_ps:g} ps with and {self.protocol.nve_time_ps:g} ps without a thermostat at "
         lines = [_format_choice(index[is_stable]) if is_stable.any() else "no potential survived the dynamics"]
@@ -91,9 +91,9 @@ class FrontExport:
         ExecutionError
             If a comparison failed.
         """
-        failed = self.index[self.index["check_problem"].ne("")]
-        if len(failed):
-            raise ExecutionError(f"{failed['folder'].iloc[0]}: {failed['check_problem'].iloc[0]}")
+        failed_rows = self.index[self.index["check_problem"].ne("")]
+        if len(failed_rows):
+            raise ExecutionError(f"{failed_rows['folder'].iloc[0]}: {failed_rows['check_problem'].iloc[0]}")
 
 
 class _Point(NamedTuple):
@@ -212,8 +212,11 @@ def _choose_structure(fits: RunFits, path: Path | str | None) -> Atoms:
         atoms = read_frames(Path(path), None).atoms[0]
         if not atoms.pbc.all():
             raise InputError(f"{path} is not periodic in three directions; dynamics of the front require a crystal")
-    if foreign := sorted(set(atoms.get_chemical_symbols()) - set(prepared.study.basis.elements)):
-        raise InputError(f"{path} contains {foreign[0]}, which is not an element of the study")
+    if foreign_elements := sorted(set(atoms.get_chemical_symbols()) - set(prepared.study.basis.elements)):
+        raise InputError(
+            f"{path} contains {foreign_elements[0]}, which is not an element of the study; "
+            "choose a structure of the study's elements"
+        )
     return validation.repeat_to_length(validation.orient_structure(atoms), MD_CELL_LENGTH_A)
 
 
@@ -263,11 +266,11 @@ def _record_crash(task: _MdTask) -> dict[str, Any]:
 
 def _start_record(task: _MdTask) -> dict[str, Any]:
     """Return the record of a potential without the results of its dynamics."""
-    empty = dict.fromkeys(("md_survival_ps", "md_drift", "md_temperature"), float("nan"))
+    missing_results = dict.fromkeys(("md_survival_ps", "md_drift", "md_temperature"), float("nan"))
     return {
         "folder": task.point.name,
         "md_us_per_atom_step": task.md_cost,
-        **empty,
+        **missing_results,
         "md_requested_ps": task.protocol.nvt_time_ps,
         "md_problem": "",
         **task.check,
@@ -285,9 +288,9 @@ def _build_index(points: Sequence[_Point], records: dict[str, dict[str, Any]]) -
     return pd.DataFrame(rows)
 
 
-def _format_choice(stable: pd.DataFrame) -> str:
+def _format_choice(stable_rows: pd.DataFrame) -> str:
     """Format, among potentials that survived the dynamics, those with the lowest force error for their cost."""
-    best = pareto_front(stable, ["ref_force", "label_seconds"]).drop_duplicates("label_seconds")
+    best = pareto_front(stable_rows, ["ref_force", "label_seconds"]).drop_duplicates("label_seconds")
     best = best.iloc[np.unique(np.linspace(0, len(best) - 1, MAX_LISTED_POTENTIALS).astype(int))]
     table = pd.DataFrame(
         {

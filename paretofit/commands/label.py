@@ -37,7 +37,7 @@ from paretofit.study import describe_other_versions, log_to_file, open_run_folde
 log = logging.getLogger(__name__)
 
 MPI_LAUNCHERS = {"mpirun", "mpiexec", "srun", "aprun", "orterun", "jsrun"}
-MAX_PROBES = 8  # labels
+MAX_PROBES = 8  # number of labels
 MAX_PROBE_SECONDS = 60.0  # CPU time of all probes together, as the cost model estimates it without any data
 
 
@@ -202,7 +202,8 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
         use_cluster(settings.cluster, context.jobs, folder),
     ):
         indices = choose_probe_labels(_compute_terms(plan.tasks, settings), MAX_PROBES, MAX_PROBE_SECONDS)
-        tasks = [plan.tasks[k] for k in indices[: max(3, len(plan.tasks) // 4)]]  # at most a quarter, or three
+        # at most a quarter of the tasks, or three, are probes
+        tasks = [plan.tasks[k] for k in indices[: max(3, len(plan.tasks) // 4)]]
         probe_plan = LabelPlan(plan.collected_data, tasks, plan.finished_records, plan.task_keys)
         tracker = CostTracker(_estimate_seconds(probe_plan, settings), context.jobs)
         results = compute_labels(probe_plan, settings.labelling, journal, folder, context.jobs)
@@ -327,7 +328,7 @@ def _get_folder(settings: LabelStudy, out: Path | str | None) -> Path:
 
 def _read_finished_records(folder: Path) -> dict[str, Record]:
     path = folder / JOURNAL_FILE
-    entries = read_json_lines(path)[0] if path.exists() else []  # without the length of the lines
+    entries = read_json_lines(path)[0] if path.exists() else []  # entries without the length of the lines
     return {record["key"]: record for record in entries if is_record(record)}
 
 

@@ -12,8 +12,10 @@ from paretofit.labelling import CostModel, format_seconds, format_wall_time
 def format_labels(result: LabelResult) -> str:
     """Format the counts of labels, and of failed labels by reason."""
     cost = format_seconds(result.cpu_seconds, "CPU ")
-    remaining = f"{result.n_remaining} still missing" if result.n_remaining else "none missing"
-    lines = [f"{result.dataset}: {result.n_complete} labels, {result.n_computed} of them new in {cost}, {remaining}"]
+    remaining_text = f"{result.n_remaining} still missing" if result.n_remaining else "none missing"
+    lines = [
+        f"{result.dataset}: {result.n_complete} labels, {result.n_computed} of them new in {cost}, {remaining_text}"
+    ]
     counts = Counter((level, reason) for (level, _), reason in result.failures.items())
     examples = {(level, reason): config_id for (level, config_id), reason in reversed(result.failures.items())}
     for (level, reason), count in counts.items():

@@ -114,7 +114,7 @@ def _copy_dataset(source: Path, target: Path) -> None:
 def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> tuple[list[Atoms], int]:
     """Generate candidates by augmentation, and read those from files; return them and the next free id.
 
-    Their ids start after those of the dataset.
+    The ids of the candidates start after those of the dataset.
     """
     first_id = 0
     if settings.dataset is not None:
@@ -181,7 +181,7 @@ def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: 
         if (parent := str(atoms.info.get("parent", ""))) in new_ids:
             groups["parent"] = new_ids[parent]
         copy.info = {**atoms.info, **groups, "config_id": first_id + k, "iteration": 1}
-        for key in ("started_from", ABOVE_KEY):  # of another loop
+        for key in ("started_from", ABOVE_KEY):  # keys that describe another loop
             copy.info.pop(key, None)
         copies.append(copy)
     return copies

@@ -101,9 +101,10 @@ def _select_best(table: pd.DataFrame) -> pd.Series:
     if not error_products.notna().any():
         smallest_models = table[table["twojmax"] == table["twojmax"].min()]
         return cast("pd.Series", smallest_models.iloc[len(smallest_models) // 2])
-    best, lowest = -1, np.inf
+    best_position, lowest_product = -1, np.inf
     for _, products in sorted(error_products.dropna().groupby(table["twojmax"])):
         position = products.index.tolist()[int(products.argmin())]
-        if best < 0 or products.min() <= MAX_ERROR_RATIO**2 * lowest:  # product: square of the geometric mean
-            best, lowest = position, float(products.min())
-    return cast("pd.Series", table.loc[best])
+        # the product of two errors is the square of their geometric mean
+        if best_position < 0 or products.min() <= MAX_ERROR_RATIO**2 * lowest_product:
+            best_position, lowest_product = position, float(products.min())
+    return cast("pd.Series", table.loc[best_position])

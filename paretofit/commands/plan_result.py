@@ -70,10 +70,10 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """The recommended setting, the reasons, the setting for twice the budget, notes, and the next step, as text."""
+        """Recommended setting, reasons, setting for twice the budget, notes and next step, as text."""
         notes = (f"note: {note}" for note in self.notes)
-        following = "next: the same command with --study prints a study of this setting, for: paretofit run"
-        return "\n".join([*self._describe_choice(), *self._explain(), *self._describe_doubling(), *notes, following])
+        next_step = "next: the same command with --study prints a study of this setting, for: paretofit run"
+        return "\n".join([*self._describe_choice(), *self._explain(), *self._describe_doubling(), *notes, next_step])
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the plan to JSON types for scripts."""
@@ -112,7 +112,7 @@ class Plan:
         rows = [(name, *_format_option(option)) for name, option in options.items() if option is not None]
         parts = [f"<p><b>Plan</b>: {escape_text(heading)}</p>", render_table(header, rows)]
         scope = " in new train/test splits" if self.has_further_splits else ""
-        parts.append(f"<p>In brackets: range of 80 % of the draws{scope}. * extrapolated.</p>")
+        parts.append(f"<p>In brackets: range that contains the errors of 80 % of the draws{scope}. * extrapolated.</p>")
         for name, table in (("level", self.by_level), ("2Jmax", self.by_twojmax)):
             if len(table) > 1:
                 settings = format_settings(table)
@@ -127,8 +127,8 @@ class Plan:
         row, budget = self.choice, self.limits.budget
         goal = f"{CHEAPEST}:" if budget is None else f"with {format_duration(budget)} of label time:"
         seconds = row["label_seconds"] / row["n_train"]
-        assumed = " (assumed)" if str(row["level"]) in self.assumed_levels else ""
-        cost = f"{format_duration(row['label_seconds'])}, {format_number(seconds)} s each{assumed}"
+        assumption_note = " (assumed)" if str(row["level"]) in self.assumed_levels else ""
+        cost = f"{format_duration(row['label_seconds'])}, {format_number(seconds)} s each{assumption_note}"
         md_cost = row[MD_COST_COLUMN]
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
         return [
@@ -168,13 +168,14 @@ class Plan:
     def _describe_doubling(self) -> list[str]:
         if self.doubled_budget_choice is None:
             return []
-        row, doubled = self.choice, self.doubled_budget_choice
+        row, doubled_choice = self.choice, self.doubled_budget_choice
         cost = 2 * (row["label_seconds"] if self.limits.budget is None else self.limits.budget)
         change = "; ".join(
-            f"{kind} error {_format_with_spread(doubled, kind)}, {100 * (doubled[kind] / row[kind] - 1):+.0f} %"
+            f"{kind} error {_format_with_spread(doubled_choice, kind)}, "
+            f"{100 * (doubled_choice[kind] / row[kind] - 1):+.0f} %"
             for kind in UNITS
         )
-        return [f"doubling the budget to {format_duration(cost)} gives {describe_setting(doubled)}: {change}"]
+        return [f"doubling the budget to {format_duration(cost)} gives {describe_setting(doubled_choice)}: {change}"]
 
 
 def format_settings(table: pd.DataFrame) -> pd.DataFrame:

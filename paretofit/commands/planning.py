@@ -80,14 +80,14 @@ def plan(
     factor = default_factor if extrapolation_factor is None else extrapolation_factor
     options = pareto.tabulate_options(results, budget=limits.budget, extrapolation_factor=factor)
     choice = pareto.choose_option(options, limits, prefer)
-    doubled = _choose_for_doubled_budget(results, choice, limits, prefer, factor)
+    doubled_choice = _choose_for_doubled_budget(results, choice, limits, prefer, factor)
     by_level, by_twojmax = (pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax"))
     measurements = pareto.find_adjacent_measurements(results, choice)
     n_settings = len(options.drop_duplicates(pareto.list_setting_columns(options)))
     notes, reference = _collect_notes(choice, limits, results, options, factor), pareto.find_reference_level(results)
     assumed_levels = _list_assumed_levels(results)
     return Plan(
-        choice, limits, prefer, doubled, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
+        choice, limits, prefer, doubled_choice, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
         assumed_levels, "ref_energy_low" in results, list_label_ids(source, choice),
     )  # fmt: skip
 
@@ -123,7 +123,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
     """
     path = Path(source)
     if not path.exists():
-        raise InputError(f"{path}: there is no such run folder, results table or study")
+        raise InputError(f"{path}: there is no such run folder, results table or study; correct the path")
     if path.is_dir():
         study.check_digests(path, study.check_stages(path, {study.RESULTS_FILE: "sweep"}), [study.RESULTS_FILE])
         path = path / study.RESULTS_FILE

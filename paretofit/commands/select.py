@@ -26,8 +26,8 @@ SCORES_SUFFIX = "_scores.csv"
 LEVERAGE_METHODS = ("leverage", "block-leverage")
 SELECTION_METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
 DATASET_SUFFIXES = {".h5", ".hdf5"}
-MIN_DISTANCE_RATIO = 0.3  # of a distance to the sum of covalent radii; atoms of real structures are farther apart
-MAX_FEATURES = 20_000  # the matrix of their second moments takes 3.2 GB
+MIN_DISTANCE_RATIO = 0.3  # ratio of a distance to the sum of covalent radii; atoms of real structures are farther apart
+MAX_FEATURES = 20_000  # number of columns whose matrix of second moments takes 3.2 GB
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ def select_structures(
     _check_method(method, draw, energy_weight)
     _check_output(out, candidates, already_labelled)
     check_new_paths([out, add_suffix(out, SCORES_SUFFIX)], [add_suffix(out, FIGURES_SUFFIX)], overwrite=overwrite)
-    structures, labelled, n_already_labelled, notes = _load_candidates(candidates, already_labelled)
+    structures, labelled_structures, n_already_labelled, notes = _load_candidates(candidates, already_labelled)
     if not 1 <= n <= len(structures):
         note = f" ({n_already_labelled} more are labelled already)" if n_already_labelled else ""
         raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}{note}; got {n}")
     _check_distances(structures, candidates)
-    basis = basis or _make_default_basis([*structures, *labelled], twojmax)
+    basis = basis or _make_default_basis([*structures, *labelled_structures], twojmax)
     if basis.n_features > MAX_FEATURES:
         raise InputError(
             f"2Jmax {basis.twojmax} with {len(basis.elements)} elements has {basis.n_features} features, "
@@ -129,7 +129,7 @@ def select_structures(
         )
     if energy_weight is None:
         energy_weight = 3 * float(np.mean([len(atoms) for atoms in structures]))
-    pool = _CandidatePool(structures, labelled, basis, RunContext(jobs, progress))
+    pool = _CandidatePool(structures, labelled_structures, basis, RunContext(jobs, progress))
     selected_positions, scores = pool.select(method, n, energy_weight, draw, np.random.default_rng(seed))
     table = _tabulate_scores(structures, selected_positions, scores)
     _write_selection(out, structures, selected_positions, table, method)
@@ -149,10 +149,10 @@ def _load_candidates(
 ) -> tuple[list[Atoms], list[Atoms], int, list[str]]:
     """Read candidates and labelled structures; drop and count candidates already labelled; also return notes."""
     structures, notes = read_structures(Path(candidates))
-    labelled = read_structures(Path(already_labelled))[0] if already_labelled is not None else []
-    labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled}
+    labelled_structures = read_structures(Path(already_labelled))[0] if already_labelled is not None else []
+    labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled_structures}
     unlabelled_structures = [atoms for atoms in structures if fingerprint_geometry(atoms) not in labelled_geometries]
-    return unlabelled_structures, labelled, len(structures) - len(unlabelled_structures), notes
+    return unlabelled_structures, labelled_structures, len(structures) - len(unlabelled_structures), notes
 
 
 def _check_method(method: str, draw: bool | None, energy_weight: float | None) -> None:
@@ -245,11 +245,11 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
 
 def format_selection(selection: Selection) -> str:
     """Format the counts of the selected structures by kind, and the files, as plain text."""
-    selected = selection.table[selection.table["rank"].notna()]
-    lines = [f"{selection.path}: {len(selected)} of {len(selection.table)} candidates, in the order of selection"]
+    selected_rows = selection.table[selection.table["rank"].notna()]
+    lines = [f"{selection.path}: {len(selected_rows)} of {len(selection.table)} candidates, in the order of selection"]
     if selection.n_already_labelled:
         lines.append(f"{selection.n_already_labelled} more are already labelled and were excluded")
-    counts = selected["kind"].value_counts()
+    counts = selected_rows["kind"].value_counts()
     lines += [f"  {count:>6} {kind}" for kind, count in counts.items()]
     lines += [f"note: {note}" for note in selection.notes]
     return "\n".join([*lines, str(add_suffix(selection.path, SCORES_SUFFIX)), *map(str, selection.figures)])

@@ -121,7 +121,10 @@ def _check_reference_energies(settings: validation.ValidationSettings, structure
     symbols = [symbol for symbol, _ in settings.reference_energies]
     for symbol in symbols:
         if symbol not in elements:
-            raise InputError(f"'--reference-energy' has '{symbol}', but the structures contain {', '.join(elements)}")
+            raise InputError(
+                f"'--reference-energy' has '{symbol}', but the structures contain {', '.join(elements)}; "
+                "drop or correct it"
+            )
         if symbols.count(symbol) > 1:
             raise InputError(f"'--reference-energy' has several values for {symbol}; specify one")
 
@@ -181,7 +184,8 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[vali
             if foreign_elements := sorted(set(symbols) - set(potential.elements or symbols)):
                 raise InputError(
                     f"structure '{name}' contains {foreign_elements[0]}, but {potential.name} supports only "
-                    f"{', '.join(potential.elements)}"
+                    f"{', '.join(potential.elements)}; "
+                    "drop the structure, or choose another potential"
                 )
             try:
                 energy = validation.compute_energy(atoms, potential.create_calculator_for(atoms))

@@ -164,15 +164,18 @@ def _list_facts(result: ValidationResult) -> list[tuple[str, str]]:
     """List questions and answers: which values are not to be trusted, and how large the deviations are."""
     reasons = result.flagged["verdict"].str.removeprefix(f"{validation.FLAG}: ")
     flags = [f"{_name_value(row)}: {reason}" for row, reason in zip(result.flagged.itertuples(), reasons, strict=True)]
-    more = f"; and {len(flags) - MAX_NAMED_FLAGS} more" if len(flags) > MAX_NAMED_FLAGS else ""
-    text = "; ".join(flags[:MAX_NAMED_FLAGS]) + more if flags else "No value is implausible"
+    remainder_text = f"; and {len(flags) - MAX_NAMED_FLAGS} more" if len(flags) > MAX_NAMED_FLAGS else ""
+    text = "; ".join(flags[:MAX_NAMED_FLAGS]) + remainder_text if flags else "No value is implausible"
     facts = [("What is wrong?", f"{text}.")]
     deviations = result.table["deviation_percent"].abs().dropna()
     if len(deviations):
-        worst = next(result.table.loc[[deviations.idxmax()]].itertuples())
-        median, largest = format_number(deviations.median()), format_number(deviations.max())
+        worst_row = next(result.table.loc[[deviations.idxmax()]].itertuples())
+        median_deviation, largest_deviation = format_number(deviations.median()), format_number(deviations.max())
         count = format_count(len(deviations), "value")
-        answer = f"The median deviation of {count} is {median} %, the largest {largest} % ({_name_value(worst)})."
+        answer = (
+            f"The median deviation of {count} is {median_deviation} %, the largest {largest_deviation} % "
+            f"({_name_value(worst_row)})."
+        )
         facts.append((f"How close is it to {result.reference}?", answer))
     return facts
 

@@ -51,8 +51,8 @@ class ValidationPlan:
             if not self.properties and not atoms.pbc.all():
                 kind = validation.KINDS[validation.count_periodic(atoms)]
                 applicable = validation.list_applicable_properties(atoms)
-                excluded = [name for name in validation.PROPERTY_FUNCTIONS if name not in applicable]
-                yield f"{name} is a {kind}, for which these properties are not computed: {', '.join(excluded)}"
+                excluded_names = [name for name in validation.PROPERTY_FUNCTIONS if name not in applicable]
+                yield f"{name} is a {kind}, for which these properties are not computed: {', '.join(excluded_names)}"
 
     def compute_digest(self) -> str:
         """Return a digest of everything that the results depend on."""
@@ -164,9 +164,14 @@ def tabulate_values(measurements: Measurements, reference_table: pd.DataFrame) -
     rows: dict[tuple[str, str, str, str], dict[int, validation.Quantity]] = {}
     for name, structure, k, quantity in measurements.values:
         rows.setdefault((name, structure, quantity.name, quantity.unit), {})[k] = quantity
-    nothing = validation.Quantity("", "", float("nan"))
+    missing_quantity = validation.Quantity("", "", float("nan"))
     cells = [
-        [*key, row.get(0, nothing).value, row.get(1, nothing).value, row.get(0, nothing).problem]
+        [
+            *key,
+            row.get(0, missing_quantity).value,
+            row.get(1, missing_quantity).value,
+            row.get(0, missing_quantity).problem,
+        ]
         for key, row in rows.items()
     ]
     # A table without rows has no columns before `reindex`.

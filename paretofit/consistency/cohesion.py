@@ -28,10 +28,10 @@ COHESIVE_ENERGIES = {
     "Ta": 8.10, "W": 8.90, "Re": 8.03, "Os": 8.17, "Ir": 6.94, "Pt": 5.84, "Au": 3.81, "Hg": 0.67, "Tl": 1.88,
     "Pb": 2.03, "Bi": 2.18, "Th": 6.20, "U": 5.55,
 }  # fmt: skip
-MAX_RATIO = 4.0  # between a cohesive energy and that of the table
+MAX_RATIO = 4.0  # ratio of a cohesive energy to that of the table, in either direction
 UNIT_RESOLUTION = 2.5  # factor within which the ratio of energies matches a unit
-DISTANCE_RATIOS = (0.8, 1.25)  # of the nearest distance to the sum of covalent radii, in a bound solid
-MAX_MEASURED_STRUCTURES = 20  # the most strongly bound ones
+DISTANCE_RATIOS = (0.8, 1.25)  # ratios of the nearest distance to the sum of covalent radii, in a bound solid
+MAX_MEASURED_STRUCTURES = 20  # number of the most strongly bound structures that are measured
 
 
 def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:

@@ -23,17 +23,17 @@ from paretofit.dataset import Dataset, Labels
 from paretofit.structures import find_shortest_pair_distances, list_elements
 
 MIN_CONFIGURATIONS = 10
-MAX_CONFIGURATIONS = 400  # in the fit
-MAX_ATOMS = 13_500  # in the fit, which takes a few seconds
-MAX_OTHER_ATOMS = 40_000  # in further configurations, of which only the energies are checked
+MAX_CONFIGURATIONS = 400  # number of configurations in the fit
+MAX_ATOMS = 13_500  # number of atoms in the fit, which takes a few seconds
+MAX_OTHER_ATOMS = 40_000  # number of atoms in further configurations, of which only the energies are checked
 MAX_ATOMS_PER_CONFIGURATION = 600
 MAX_DISTANCE_RATIO = 1.45  # nearest distance relative to the sum of covalent radii; bohr for Å gives 1.5 to 2.2
 MAX_DISTANCES = (4.0, 8.0)  # Å, search radii for the nearest atoms; the second if none are within the first
 MAX_MEASURED_STRUCTURES = 40
 NOBLE_GASES = {2, 10, 18, 36, 54, 86}  # bound by dispersion at distances far above their covalent radii
-MAX_ERROR_WITH_SKILL = 0.5  # of the energies, relative to their spread
-MIN_ERROR_OF_WRONG_ORDER = 0.6  # of the forces, above which other orders of axes and atoms are tried
-MIN_ERROR_WITHOUT_SKILL = 0.85  # of the forces, relative to their magnitude
+MAX_PREDICTABLE_ENERGY_ERROR = 0.5  # energy error relative to the spread of the energies
+MIN_ERROR_OF_WRONG_ORDER = 0.6  # relative force error above which other orders of axes and atoms are tried
+MIN_UNPREDICTABLE_FORCE_ERROR = 0.85  # force error relative to the magnitude of the forces
 BOHR_WARNING = f"distances look like bohr: multiply positions and cells by {units.Bohr:.5f} (the nearest atoms are"
 MIN_IDENTICAL_FRACTION = 0.5
 
@@ -102,9 +102,9 @@ def _find_problems(
     finding = None
     if force_error > MIN_ERROR_OF_WRONG_ORDER:
         finding = find_explanation(fit, energies, forces, errors, list(list_orders(fit)))
-    if finding is None and force_error > MIN_ERROR_WITHOUT_SKILL:
+    if finding is None and force_error > MIN_UNPREDICTABLE_FORCE_ERROR:
         energy_errors = fit.compute_errors(energies, forces, force_weight=0.0).energy
-        yield _describe_missing_skill(force_error, float(np.median(np.abs(energy_errors))))
+        yield _describe_unpredictable_forces(force_error, float(np.median(np.abs(energy_errors))))
         return
     ratios = list(list_ratios(fit, is_stretched=is_stretched))
     finding = finding or find_explanation(fit, energies, forces, errors, ratios)
@@ -118,10 +118,10 @@ def _find_problems(
     yield from filter(None, [swaps, outliers, describe_force_outliers(fit, errors, ids)])
 
 
-def _describe_missing_skill(force_error: float, energy_error: float) -> str:
+def _describe_unpredictable_forces(force_error: float, energy_error: float) -> str:
     cause = (
         "they are in another order of the atoms or axes"
-        if energy_error < MAX_ERROR_WITH_SKILL
+        if energy_error < MAX_PREDICTABLE_ENERGY_ERROR
         else "energies and forces belong to other configurations, or are not converged"
     )
     return (
@@ -152,7 +152,7 @@ def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
     and more only if there are too few others. The sample ends at `MAX_ATOMS`, which may exclude all others.
     """
     n_atoms = dataset.n_atoms
-    mean_squares = np.full(len(n_atoms), -1.0)  # of the forces, the largest of all levels; -1 without labels
+    mean_squares = np.full(len(n_atoms), -1.0)  # largest mean square force of all levels; -1 without labels
     for level_labels in labels.values():
         level_mean_squares = level_labels.sum_over_atoms((level_labels.forces**2).sum(axis=1)) / n_atoms
         mean_squares = np.fmax(mean_squares, np.where(level_labels.is_complete, level_mean_squares, -1.0))

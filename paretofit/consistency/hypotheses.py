@@ -29,9 +29,11 @@ WRONG_UNITS: tuple[tuple[str, float], ...] = (
 """Causes, with the factor on the energies that makes their ratio to the forces right."""
 WRONG_SIGN = "forces (or energies) have the opposite sign: multiply them by -1"
 PER_ATOM = "energies look like energies per atom: multiply each by its number of atoms"
-MAX_P_VALUE = 1e-4  # of the improvement over the uncorrected labels
-MIN_IMPROVEMENT = 0.02  # of the score
-MAX_CORRECTED_SCORE = 0.42  # a model with larger errors is too inaccurate for a conclusion
+MAX_P_VALUE = 1e-4  # p-value of the improvement over the uncorrected labels
+MIN_IMPROVEMENT = 0.02  # decrease of the score
+MAX_CORRECTED_SCORE = (
+    0.42  # score of the corrected labels; a model with larger errors is too inaccurate for a conclusion
+)
 MAX_CORRECTED_ERROR = 0.7  # median error of energies, and of forces
 TIE_P_VALUE = 1e-3  # hypotheses whose scores differ less significantly are named together
 FACTOR_RESOLUTION = 1.3  # factors that differ by less cannot be told apart
@@ -168,7 +170,8 @@ def list_orders(fit: LabelFit) -> Iterator[Hypothesis]:
     """
     for axes in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
-            if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:  # all -1: see `list_ratios`
+            # the factor -1 for all axes is one of `list_ratios`
+            if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:
                 names = [("-" if sign < 0 else "") + AXIS_NAMES[axis] for axis, sign in zip(axes, signs, strict=True)]
                 cause = "the axes of the forces differ from those of the positions: the columns should be read as "
                 yield Hypothesis((cause + ", ".join(names),), axes=axes, signs=signs)

@@ -19,9 +19,9 @@ from paretofit.descriptors import SnapBasis, compute_configuration_rows, compute
 from paretofit.structures import list_elements, make_comparison_basis
 
 N_FOLDS = 5
-RIDGE = 1e-4  # relative to the mean squares of the columns
+RIDGE = 1e-4  # ridge penalty, relative to the mean squares of the columns
 ROBUST_LIMIT = 3.0  # errors above this multiple of the median are given less weight
-MIN_FORCE_RATIO = 0.01  # of the 90 % quantile of RMS forces; smaller ones vanish by symmetry
+MIN_FORCE_RATIO = 0.01  # ratio to the 90 % quantile of RMS forces; smaller ones vanish by symmetry
 MIN_FORCE = 1e-6  # eV/Å
 NORMAL_RANGE = 3.29  # standard deviations between the 5 % and the 95 % quantile
 MAX_ELEMENTS_OF_LARGE_BASIS = 2  # 2Jmax is 6 up to this number, and 4 above
@@ -63,7 +63,7 @@ class HeldOutErrors:
 
     @property
     def score(self) -> Array:
-        """Mean error of energy and forces, ``(n,)``; each is capped at 1, the error of a model without skill."""
+        """Mean error of energy and forces, ``(n,)``; each is capped at 1, the error of predicting zero."""
         capped_errors = np.minimum(np.abs(np.stack([self.energy, self.forces], axis=1)), 1.0)
         return np.asarray(np.nanmean(capped_errors, axis=1))
 

@@ -18,9 +18,9 @@ from paretofit.dataset import Dataset, Labels
 
 MAX_ENERGY_RISE = 1e-3  # eV/atom; grids and incomplete self-consistency cause errors of a few tenths of a meV
 MAX_ENERGY_DEVIATION = 10.0  # robust standard deviations; the largest of 1,048 in the beryllium data was 5.5
-MAX_FORCE_RATIO = 15.0  # relative to the median force difference; the largest in the same data was 7
+MAX_FORCE_RATIO = 15.0  # ratio to the median force difference; the largest in the same data was 7
 MIN_DIFFERENCE = 1e-3  # eV/atom and eV/Å; lower limit of the scales by which differences are divided
-MIN_LABELS = 8  # for the search for outliers
+MIN_LABELS = 8  # number of labels for the search for outliers
 FREE_ENERGY, ENERGY = "free_energy", "energy"  # results of ASE's calculators, as in the setting 'energy_kind'
 
 
@@ -58,37 +58,39 @@ def find_mixed_energies(dataset: Dataset) -> Iterator[str]:
 
 def find_level_warnings(dataset: Dataset) -> Iterator[str]:
     """Yield a warning for each suspicious difference between the labels of neighbouring levels."""
-    for lower, upper in pairwise(dataset.levels):
-        lower_labels, upper_labels = dataset.labels(lower), dataset.labels(upper)
+    for lower_level, upper_level in pairwise(dataset.levels):
+        lower_labels, upper_labels = dataset.labels(lower_level), dataset.labels(upper_level)
         is_shared = np.asarray(lower_labels.is_complete & upper_labels.is_complete)
         energy_rise = (upper_labels.energy - lower_labels.energy) / dataset.n_atoms
-        yield from _find_energy_increases(dataset, lower, upper, np.where(is_shared, energy_rise, 0.0))
+        yield from _find_energy_increases(dataset, lower_level, upper_level, np.where(is_shared, energy_rise, 0.0))
         if is_shared.sum() >= MIN_LABELS:
-            yield from _find_outliers(dataset.ids, lower_labels, upper_labels, is_shared, f"levels {lower} and {upper}")
+            yield from _find_outliers(
+                dataset.ids, lower_labels, upper_labels, is_shared, f"levels {lower_level} and {upper_level}"
+            )
 
 
-def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise: Array) -> Iterator[str]:
+def _find_energy_increases(dataset: Dataset, lower_level: str, upper_level: str, energy_rise: Array) -> Iterator[str]:
     """Yield a warning if energies rise with the cutoff at the same k-points and otherwise equal settings.
 
     `energy_rise`, ``(n,)``, is in eV/atom.
     """
-    settings = [dict(dataset.settings(level)) for level in (lower, upper)]
+    settings = [dict(dataset.settings(level)) for level in (lower_level, upper_level)]
     cutoffs = [level_settings.pop("cutoff_ev", None) for level_settings in settings]
     for level_settings in settings:
         level_settings.pop("kspacing_per_angstrom", None)
     if None in cutoffs or not cutoffs[0] < cutoffs[1] or settings[0] != settings[1]:
         return
-    meshes = [[record.get("kpts") for record in dataset.label_records(level)] for level in (lower, upper)]
+    meshes = [[record.get("kpts") for record in dataset.label_records(level)] for level in (lower_level, upper_level)]
     is_same_mesh = np.array(
-        [first is not None and first == second for first, second in zip(*meshes, strict=True)], bool
+        [mesh is not None and mesh == upper_mesh for mesh, upper_mesh in zip(*meshes, strict=True)], bool
     )
     n_increases = int((is_same_mesh & (energy_rise > MAX_ENERGY_RISE)).sum())
     if not n_increases:
         return
     position = np.argmax(np.where(is_same_mesh, energy_rise, -np.inf))
     yield (
-        f"levels {lower} and {upper}: with the same k-points, the energy of {n_increases} configurations rises with "
-        f"the cutoff, by up to {1000 * energy_rise[position]:.3g} meV/atom in configuration "
+        f"levels {lower_level} and {upper_level}: with the same k-points, the energy of {n_increases} configurations "
+        f"rises with the cutoff, by up to {1000 * energy_rise[position]:.3g} meV/atom in configuration "
         f"{dataset.ids[position]}; it should fall: the calculations of a level are not converged, or the "
         "labels are swapped"
     )
@@ -97,7 +99,7 @@ def _find_energy_increases(dataset: Dataset, lower: str, upper: str, energy_rise
 def _find_outliers(
     ids: Array, lower_labels: Labels, upper_labels: Labels, is_shared: Array, level_pair: str
 ) -> Iterator[str]:
-    """Yield a warning each if energy or force differences between two levels have outliers.
+    """Yield one warning for outliers among the energy differences of two levels, and one among the force differences.
 
     Energy differences are taken relative to their median, because levels may differ by a constant.
     """

@@ -9,17 +9,18 @@ from scipy.spatial import cKDTree
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit, normalise_columns
 from paretofit.core import Array, list_first
 
-N_NEIGHBOURS = 10  # similar configurations that an error is compared with
+N_NEIGHBOURS = 10  # number of similar configurations with which an error is compared
 # An energy is an outlier if its error is a large multiple of those of similar configurations; a smaller multiple
 # suffices if the error of the total energy is large although the model predicts the forces. (A large force error would
 # show that the model does not describe the configuration.)
 MAX_ENERGY_RATIO, MIN_ENERGY_ERROR = 40.0, 0.02  # eV/atom
-MAX_ENERGY_RATIO_WITH_FORCES, MIN_TOTAL_ERROR, MAX_FORCE_ERROR_WITH_SKILL = 9.5, 3.0, 0.7  # eV
-ENERGY_WEIGHT = 30.0  # of the fit; otherwise, errors of the forces would dominate it
-MAX_FORCE_RATIO = 5.0  # of a force error to those of similar configurations
-MAX_INFLATION_RATIO = 1.2  # of a configuration's inflation to the median; larger for configurations unlike all others
-MAX_FORCE_ERROR = 0.9  # of the forces; 1 is the error of predicting no force at all
-MIN_PREDICTED_FORCE = 0.3  # of the median force; a larger predicted force contradicts a label of zero
+MAX_ENERGY_RATIO_WITH_FORCES, MIN_TOTAL_ERROR, MAX_PREDICTABLE_FORCE_ERROR = 9.5, 3.0, 0.7  # eV
+ENERGY_WEIGHT = 30.0  # weight of energies in the fit; without it, force errors would dominate
+MAX_FORCE_RATIO = 5.0  # ratio of a force error to those of similar configurations
+# ratio of a configuration's inflation to the median; it is larger for configurations unlike all others
+MAX_INFLATION_RATIO = 1.2
+MAX_FORCE_ERROR = 0.9  # relative force error; 1 is the error of predicting zero forces
+MIN_PREDICTED_FORCE = 0.3  # fraction of the median force; a larger predicted force contradicts a label of zero
 MIN_ZERO_FORCE_ATOMS = 3
 
 
@@ -59,7 +60,7 @@ def describe_energy_outliers(
         n_atoms = np.concatenate([n_atoms, [len(atoms) for atoms in structures]])
         force_errors = np.concatenate([force_errors, np.full(len(structures), np.nan)])
     ratios, magnitudes = _compare_with_neighbours(rows, inflation, deviations), np.abs(deviations)
-    has_good_forces = np.nan_to_num(force_errors, nan=np.inf) < MAX_FORCE_ERROR_WITH_SKILL
+    has_good_forces = np.nan_to_num(force_errors, nan=np.inf) < MAX_PREDICTABLE_FORCE_ERROR
     is_outlier = (ratios > MAX_ENERGY_RATIO) & (magnitudes > MIN_ENERGY_ERROR)
     is_outlier |= (ratios > MAX_ENERGY_RATIO_WITH_FORCES) & (magnitudes * n_atoms > MIN_TOTAL_ERROR) & has_good_forces
     outliers = np.flatnonzero(is_outlier)

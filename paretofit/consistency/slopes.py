@@ -13,9 +13,10 @@ from paretofit.consistency.hypotheses import FACTOR_RESOLUTION, Finding, Hypothe
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit, normalise_columns
 from paretofit.core import Array
 
-N_NEIGHBOURS = 6  # similar configurations with which a configuration is compared
+N_NEIGHBOURS = 6  # number of similar configurations with which a configuration is compared
 MIN_CONFIGURATIONS = 40
-MAX_FORCE_ERROR = 0.6  # of the forces of a configuration; above it, their fit does not predict energies
+# relative force error of a configuration; above it, the fit of its forces does not predict energies
+MAX_FORCE_ERROR = 0.6
 
 
 def explain_slope(
@@ -42,18 +43,18 @@ def explain_slope(
     Finding or None
         None if the labels are consistent, no hypothesis explains them, or the fit predicts the forces of too few.
     """
-    has_skill = np.nan_to_num(force_errors.forces, nan=np.inf) < MAX_FORCE_ERROR
-    if has_skill.sum() < MIN_CONFIGURATIONS:
+    is_predictable = np.nan_to_num(force_errors.forces, nan=np.inf) < MAX_FORCE_ERROR
+    if is_predictable.sum() < MIN_CONFIGURATIONS:
         return None
-    first, second = _find_similar_pairs(fit.energy_rows, np.flatnonzero(has_skill))
-    coefficients = force_errors.coefficients[force_errors.folds[first]]
-    predictions = np.einsum("ki,ki->k", fit.energy_rows[first] - fit.energy_rows[second], coefficients)
+    i, j = _find_similar_pairs(fit.energy_rows, np.flatnonzero(is_predictable))
+    coefficients = force_errors.coefficients[force_errors.folds[i]]
+    predictions = np.einsum("ki,ki->k", fit.energy_rows[i] - fit.energy_rows[j], coefficients)
     is_large = np.abs(predictions) >= np.median(np.abs(predictions))  # small differences have uncertain slopes
-    first, second, predictions = first[is_large], second[is_large], predictions[is_large]
+    i, j, predictions = i[is_large], j[is_large], predictions[is_large]
 
     def compute_quartiles(values: Array) -> Array:
         targets = values - fit.energy_rows[:, : fit.n_elements] @ fit.fit_composition(values)
-        return np.asarray(np.quantile((targets[first] - targets[second]) / predictions, [0.25, 0.5, 0.75]))
+        return np.asarray(np.quantile((targets[i] - targets[j]) / predictions, [0.25, 0.5, 0.75]))
 
     quartiles = compute_quartiles(energies)
     if quartiles[0] < FACTOR_RESOLUTION and quartiles[2] > 1 / FACTOR_RESOLUTION:
@@ -67,7 +68,7 @@ def explain_slope(
         return None
     certainty = (
         f"energies change {quartiles[1]:.3g} times as much between similar configurations as a linear model of the "
-        f"forces predicts; half of the {len(first)} pairs are between {quartiles[0]:.3g} and {quartiles[2]:.3g}"
+        f"forces predicts; half of the {len(i)} pairs are between {quartiles[0]:.3g} and {quartiles[2]:.3g}"
     )
     return Finding([cause for causes in sorted(distances, key=distances.__getitem__) for cause in causes], certainty)
 
@@ -76,5 +77,5 @@ def _find_similar_pairs(rows: Array, positions: Array) -> tuple[Array, Array]:
     """Return pairs of different configurations, among those at `positions`, with similar descriptors."""
     descriptors = normalise_columns(rows)[positions]
     _, neighbours = cKDTree(descriptors).query(descriptors, k=N_NEIGHBOURS + 1)  # each is its own neighbour
-    first, second = np.repeat(positions, N_NEIGHBOURS + 1), positions[neighbours.ravel()]
-    return first[first != second], second[first != second]
+    i, j = np.repeat(positions, N_NEIGHBOURS + 1), positions[neighbours.ravel()]
+    return i[i != j], j[i != j]

@@ -17,7 +17,7 @@ from paretofit.core import Array
 # 7.5 for forces, and 3.4 to 24 in total.
 MIN_FORCE_GAIN = 2.0
 MIN_TOTAL_GAIN = 3.0
-MIN_FORCE_ERROR = 0.01  # of the median force; smaller errors are rounding
+MIN_FORCE_ERROR = 0.01  # ratio to the median force; smaller errors are rounding
 MAX_LISTED_PAIRS = 5
 
 
@@ -91,5 +91,5 @@ def _compute_gains(squares: Array) -> Array:
         Square of the error, relative to the typical error, of the prediction for structure i as an estimate of label j.
     """
     exchanged_losses = np.log1p(squares)
-    given_losses = np.diag(exchanged_losses)
-    return np.asarray(given_losses[:, None] + given_losses - exchanged_losses - exchanged_losses.T)
+    unexchanged_losses = np.diag(exchanged_losses)
+    return np.asarray(unexchanged_losses[:, None] + unexchanged_losses - exchanged_losses - exchanged_losses.T)

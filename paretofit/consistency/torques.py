@@ -12,7 +12,7 @@ from paretofit.core import list_first
 from paretofit.dataset import Dataset
 
 MAX_FORCE = 0.01  # eV/Å; forces of this size, all in the direction of rotation, are errors of a calculation
-MAX_RATIO = 0.02  # of a torque to the sum of |r| |F|
+MAX_RATIO = 0.02  # ratio of a torque to the sum of |r| |F|
 
 
 def find_torques(dataset: Dataset) -> Iterator[str]:

@@ -22,20 +22,21 @@ from paretofit.dataset import Dataset, Labels
 T = TypeVar("T")
 
 MIN_LABELS = 5
-MIN_CORRELATION = 0.9  # between two levels
+MIN_CORRELATION = 0.9  # correlation between two levels
 MIN_CORRELATION_BOUND = 0.7  # correlation minus three standard errors (Fisher's transformation)
 MIN_CORRELATION_OF_SMALL_FACTORS = 0.98  # levels that are not converged may differ by a factor of up to two
 MAX_SMALL_FACTOR = 2.0
-MAX_LOG_DIFFERENCE = 0.15  # between the ratio of two levels and the factor between two units
-MIN_CURVE_CORRELATION = 0.95  # between the energy and the integral of the stress
+# difference between the logarithms of the ratio of two levels and of the factor between two units
+MAX_LOG_DIFFERENCE = 0.15
+MIN_CURVE_CORRELATION = 0.95  # correlation between the energy and the integral of the stress
 MIN_CURVE_POINTS = 8
 # Roughness is sum (E_k+1 - E_k)^2 / sum (E_k - mean)^2: about 2 for noise, and below 0.15 for an equation of state.
 MAX_ROUGHNESS = 0.3
-MAX_CURVE_LOG_DIFFERENCE = 0.4  # between a slope and the factor between two units
-MIN_VOLUME_RATIO = 1.05  # between the largest and the smallest cell
+MAX_CURVE_LOG_DIFFERENCE = 0.4  # difference between the logarithms of a slope and of the factor between two units
+MIN_VOLUME_RATIO = 1.05  # ratio of the volumes of the largest and the smallest cell
 MAX_STRESS = 10.0  # eV/Å³, 1602 GPa
 MAX_TENSION = 0.3  # eV/Å³, 48 GPa, more than any solid withstands
-MAX_RANK_CORRELATION = -0.5  # between stress and volume
+MAX_RANK_CORRELATION = -0.5  # rank correlation between stress and volume
 MAX_P_VALUE = 1e-3
 QUANTITIES = {  # the unit of each quantity, and its value in other units
     "energies": ("eV", ENERGY_UNITS),
@@ -205,13 +206,16 @@ def _interpret_slope(level: str, slope: float) -> str:
 
 
 def _has_wrong_sign(volumes: Array, stress: Array) -> bool:
-    """Return whether the stress falls with volume, from tension in the smallest to compression in the largest cells."""
+    """Return whether the stress falls with volume, from tension in the smallest to compression in the largest cells.
+
+    ASE's sign is negative in compression, so a correct stress rises with volume.
+    """
     if len(volumes) < MIN_LABELS or volumes.max() < MIN_VOLUME_RATIO * volumes.min():
         return False
-    order = np.argsort(volumes)
-    third = max(1, len(order) // 3)
-    small_cell_stress = float(stress[order[:third]].mean())
-    large_cell_stress = float(stress[order[-third:]].mean())
+    volume_order = np.argsort(volumes)
+    n_third = max(1, len(volume_order) // 3)
+    small_cell_stress = float(stress[volume_order[:n_third]].mean())
+    large_cell_stress = float(stress[volume_order[-n_third:]].mean())
     rank_correlation = spearmanr(volumes, stress)
     is_falling = rank_correlation.statistic < MAX_RANK_CORRELATION and rank_correlation.pvalue < MAX_P_VALUE
     return bool(is_falling and small_cell_stress > 0 and (large_cell_stress < 0 or small_cell_stress > MAX_TENSION))

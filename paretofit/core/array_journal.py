@@ -54,9 +54,9 @@ class ArrayJournal:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._stream.close()
-            if not isinstance(error, BlockingIOError):  # a disk without locks
+            if not isinstance(error, BlockingIOError):  # the file system does not support locks
                 raise InputError(
-                    f"{path} cannot be locked: {error.strerror}; choose a folder on another disk"
+                    f"{path} cannot be locked: {error.strerror}; choose a folder on another file system"
                 ) from error
             raise InputError(
                 f"another run is using {self.path.parent}; wait until it ends, or choose another folder"
@@ -70,7 +70,7 @@ class ArrayJournal:
             self._write(header)
 
     def read(self) -> Iterator[list[np.ndarray[Any, Any]]]:
-        """Yield the arrays of each stored result, then truncate the file after the last intact one."""
+        """Yield the arrays of each stored result, then truncate the file after the last intact result."""
         self._stream.seek(0)
         for _ in range(2):  # skip the header: format and digest
             self._stream.readline()

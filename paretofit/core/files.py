@@ -29,8 +29,8 @@ from paretofit.core.errors import ExecutionError, InputError, raise_if_system_er
 from paretofit.core.text import list_first
 
 MAX_YAML_VALUES = 1_000_000  # values of a YAML file with all aliases expanded
-MAX_INTEGER_BITS = 10_000  # of an integer in a YAML file; Python refuses to print much longer ones
-MAX_LISTED_PATHS = 3  # in a message
+MAX_INTEGER_BITS = 10_000  # size of an integer in a YAML file; Python refuses to print much longer ones
+MAX_LISTED_PATHS = 3  # number of paths in a message
 LOCK_FILE_NAME = "run.lock"  # locks the directory of a run
 COMPRESSED_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # pattern of the names in `_create_temporary_file`
@@ -268,7 +268,7 @@ def read_text(path: Path | str, description: str) -> str:
         with COMPRESSED_OPENERS.get(Path(path).suffix, open)(path, "rb") as stream:
             return str(stream.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
-        raise InputError(f"there is no file at {path}") from error
+        raise InputError(f"there is no file at {path}; correct the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; specify a {description}") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
@@ -313,7 +313,7 @@ def _count_yaml_values(value: Any, counts: dict[int, int]) -> int:
     if not isinstance(value, dict | list | tuple | set):
         return 1
     if id(value) not in counts:
-        counts[id(value)] = MAX_YAML_VALUES  # until it is counted: refuses a value that contains itself
+        counts[id(value)] = MAX_YAML_VALUES  # until the count is known: refuses a value that contains itself
         items = [*value, *value.values()] if isinstance(value, dict) else value
         counts[id(value)] = 1 + sum(_count_yaml_values(item, counts) for item in items)
     if counts[id(value)] >= MAX_YAML_VALUES:

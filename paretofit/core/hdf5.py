@@ -20,8 +20,8 @@ from paretofit.core.files import atomic_path
 def atomic_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """Yield a new HDF5 file and a function that raises the first write error; on success, rename the file to `path`.
 
-    Write errors are stored until the function is called, at the latest at the end of the block. Call it between the
-    steps of long work, to stop as soon as the disk is full.
+    Write errors are stored until the function is called, at the latest at the end of the `with` block. Call it between
+    the steps of long work, to stop as soon as the disk is full.
 
     Raises
     ------
@@ -77,9 +77,10 @@ class _ErrorCollectingFile(io.FileIO):
         view[:] = bytes(len(view))
         super().readinto(view)
         for position, data in self._unwritten:  # HDF5 expects to read what it wrote
-            first, last = max(start, position), min(start + len(view), position + len(data))
-            if first < last:
-                view[first - start : last - start] = data[first - position : last - position]
+            overlap_start, overlap_end = max(start, position), min(start + len(view), position + len(data))
+            if overlap_start < overlap_end:
+                overlap = data[overlap_start - position : overlap_end - position]
+                view[overlap_start - start : overlap_end - start] = overlap
         self.seek(start + len(view))
         return len(view)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from paretofit.core.arrays import Array
 
-MAX_COMPRESSION_RATIO = 2048  # of declared to stored bytes; gzip reaches 1032
+MAX_COMPRESSION_RATIO = 2048  # ratio of declared to stored bytes; gzip reaches 1032
 MAX_SEARCHED_BYTES = 2 << 30  # size of the largest file whose global heaps are checked
 HEAP_SIGNATURE = b"GCOL\1\0\0\0"
 CORRUPT_HEAP_MESSAGE = "a global heap of strings is corrupt"

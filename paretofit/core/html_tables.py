@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-MAX_SHOWN_ITEMS = 8  # configuration types, elements or warnings of a list
-MAX_TEXT_LENGTH = 200  # characters of a cell or list item
+MAX_SHOWN_ITEMS = 8  # number of configuration types, elements or warnings in a list
+MAX_TEXT_LENGTH = 200  # number of characters of a cell or list item
 NUMBER = re.compile(r"-?[0-9.,]+(e[+-]?[0-9]+)?|–")
 
 
@@ -36,8 +36,10 @@ def escape_text(value: Any) -> str:
 
 def render_list(items: Sequence[str]) -> str:
     """Render the first few items as an HTML list with escaped text, followed by the number of further items."""
-    ending = [f"and {len(items) - MAX_SHOWN_ITEMS} more"] if len(items) > MAX_SHOWN_ITEMS else []
-    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:MAX_SHOWN_ITEMS], *ending])}</ul>"
+    remainder_item = [f"and {len(items) - MAX_SHOWN_ITEMS} more"] if len(items) > MAX_SHOWN_ITEMS else []
+    return (
+        f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:MAX_SHOWN_ITEMS], *remainder_item])}</ul>"
+    )
 
 
 def _format_value(value: Any) -> str:

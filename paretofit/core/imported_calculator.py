@@ -44,7 +44,7 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
         return factory(**json.loads(options_json))
     except Exception as error:  # the calculator's own checks may raise any error
         reason = f"does not accept the options {options_json}: {join_lines(error)}"
-        raise InputError(f"the calculator '{dotted_name}' {reason}") from error
+        raise InputError(f"the calculator '{dotted_name}' {reason}; correct the options or the installation") from error
 
 
 def _makes_calculator(factory: object) -> bool:

@@ -45,7 +45,9 @@ class JsonLines:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = path.open("a", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"the journal {path} cannot be written: {error.strerror}") from error
+            raise InputError(
+                f"the journal {path} cannot be written: {error.strerror}; choose another folder"
+            ) from error
         self.entries, complete_bytes = read_json_lines(path)
         if complete_bytes < path.stat().st_size:
             os.truncate(path, complete_bytes)

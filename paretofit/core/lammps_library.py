@@ -31,14 +31,14 @@ MPI_LIBRARY = "libmpi.so.12"
 # 2,000 that LAMMPS allows by default. LAMMPS notices this only after it has written beyond the list, which can corrupt
 # its memory. A page must hold ten times as many neighbours; it costs nothing, because only the filled part is touched.
 NEIGHBOUR_LIMITS = "neigh_modify one 900000 page 10000000"
-VACUUM_A = 15.5  # half the distance between images; dispersion corrections have the largest cutoff, 30 Å
+HALF_VACUUM_A = 15.5  # images are more than 30 Å apart, the largest cutoff of dispersion corrections
 SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH uses)
 
 
 def _load_mpi() -> None:
     folders = {Path(sys.prefix, "lib"), Path(sysconfig.get_paths()["purelib"]).parents[1]}
     for candidate in [*(folder / MPI_LIBRARY for folder in folders), MPI_LIBRARY]:
-        with suppress(OSError):  # also if the file is missing
+        with suppress(OSError):  # CDLL also raises OSError for a missing file
             ctypes.CDLL(str(candidate), mode=ctypes.RTLD_GLOBAL)
             return
 
@@ -113,7 +113,7 @@ class _LammpsCalculator(LAMMPSlib):
         structure = atoms
         if not atoms.pbc.all():
             structure = Atoms(
-                atoms.symbols, atoms.positions, cell=complete_cell(build_vacuum_cell(atoms, VACUUM_A)), pbc=True
+                atoms.symbols, atoms.positions, cell=complete_cell(build_vacuum_cell(atoms, HALF_VACUUM_A)), pbc=True
             )
         super().calculate(structure, properties, system_changes)  # type: ignore[no-untyped-call]
         if structure is not atoms:

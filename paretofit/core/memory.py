@@ -57,7 +57,7 @@ def require_memory(required_bytes: float, description: str, remedy: str, *, avai
 def _read_meminfo() -> list[int]:
     try:
         lines = dict(line.split(":", 1) for line in MEMINFO_FILE.read_text().splitlines() if ":" in line)
-        return [1024 * int(lines["MemAvailable"].split()[0])]  # the file has KiB
+        return [1024 * int(lines["MemAvailable"].split()[0])]  # the unit of the file is KiB
     except (OSError, KeyError, ValueError):
         return []
 

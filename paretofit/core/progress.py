@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 
-FIRST_REPORT_S, REPORT_INTERVAL_S = 10.0, 60.0  # of the lines in a log: after 10 s, then every minute
+FIRST_REPORT_S, REPORT_INTERVAL_S = 10.0, 60.0  # times of the lines in a log: after 10 s, then every minute
 
 MIN_TASKS_PER_PROCESS = 3  # finished tasks before the pace excludes the first ones
 

@@ -12,10 +12,10 @@ from ruamel.yaml import YAML
 from paretofit.core.errors import suggest_match
 from paretofit.core.files import join_lines
 
-MAX_QUOTED_LENGTH = 200  # characters of a value in a message
-MAX_YAML_WIDTH = 10_000  # characters of a line, so that defaults have no line breaks
+MAX_QUOTED_LENGTH = 200  # number of characters of a value in a message
+MAX_YAML_WIDTH = 10_000  # number of characters of a line, so that defaults have no line breaks
 
-StrictInt = Annotated[int, Field(strict=True)]  # refuses true and false
+StrictInt = Annotated[int, Field(strict=True)]  # integer other than true and false, which pydantic converts by default
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 StrictPositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 # YAML reads a name such as 600 as an integer.
@@ -28,7 +28,8 @@ def _check_file_name(value: str) -> str:
     return value
 
 
-FileName = Annotated[Name, AfterValidator(_check_file_name)]  # cannot lead to another directory
+# name without separators, so that no file is written to another directory
+FileName = Annotated[Name, AfterValidator(_check_file_name)]
 
 
 class StrictSettings(BaseModel):
@@ -47,20 +48,21 @@ def format_validation_error(error: ValidationError, model: type[BaseModel]) -> s
         Class of the settings.
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    first, n_others = problems[0], len(problems) - 1
-    is_absent = first["type"] in {"extra_forbidden", "missing"}  # its location ends with the unknown or missing key
-    keys, sections = _resolve_location(model, first["loc"][:-1] if is_absent else first["loc"])
-    key = ".".join([*keys, str(first["loc"][-1])] if is_absent else keys)
+    first_problem, n_others = problems[0], len(problems) - 1
+    # the location of these problems ends with the unknown or missing key
+    is_absent = first_problem["type"] in {"extra_forbidden", "missing"}
+    keys, sections = _resolve_location(model, first_problem["loc"][:-1] if is_absent else first_problem["loc"])
+    key = ".".join([*keys, str(first_problem["loc"][-1])] if is_absent else keys)
     fields = {name: field for section in sections for name, field in section.model_fields.items()}
-    if first["type"] == "extra_forbidden":
-        text = f"unknown key '{key}'{suggest_match(str(first['loc'][-1]), fields)}"
+    if first_problem["type"] == "extra_forbidden":
+        text = f"unknown key '{key}'{suggest_match(str(first_problem['loc'][-1]), fields)}"
         if "did you mean" not in text:
             text += f"; available keys: {', '.join(fields)}"
-    elif first["type"] == "missing":
-        description = fields[str(first["loc"][-1])].description
+    elif first_problem["type"] == "missing":
+        description = fields[str(first_problem["loc"][-1])].description
         text = f"the key '{key}' is missing{f': {description}' if description else ''}"
     else:
-        text = f"'{key}': {_describe_problem(first)}" if key else _describe_problem(first)
+        text = f"'{key}': {_describe_problem(first_problem)}" if key else _describe_problem(first_problem)
     return join_lines(text) + (f" (and {n_others} more)" if n_others else "")
 
 

@@ -23,6 +23,7 @@ def _wrap_single_path(value: Any) -> Any:
     return [value] if isinstance(value, str | Path) else value
 
 
-StudyPath = Annotated[Path, AfterValidator(_join_folder)]  # unchanged without a context
-AbsoluteStudyPath = Annotated[Path, AfterValidator(_join_absolute_folder)]  # for programs that run in other folders
+StudyPath = Annotated[Path, AfterValidator(_join_folder)]  # path that is unchanged without a context
+# path for programs that run in other folders
+AbsoluteStudyPath = Annotated[Path, AfterValidator(_join_absolute_folder)]
 StudyPaths = Annotated[list[StudyPath], BeforeValidator(_wrap_single_path)]  # a single path becomes a list

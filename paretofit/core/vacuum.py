@@ -22,7 +22,9 @@ def build_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
     is_periodic = np.asarray(atoms.pbc)
     if (np.linalg.norm(cell[is_periodic], axis=1) < 1e-8).any():
         name = f"configuration {atoms.info.get('config_id', '?')}"
-        raise InputError(f"{name} is periodic along a cell vector of length zero")
+        raise InputError(
+            f"{name} is periodic along a cell vector of length zero; correct the cell, or the periodic directions"
+        )
     if is_periodic.all():
         return cell
     cell[~is_periodic] = 0.0

@@ -74,15 +74,17 @@ def check_structure(atoms: Atoms, context: str) -> None:
         or a cell vector is shorter than 1e-6 Å but not zero.
     """
     if len(atoms) == 0:
-        raise InputError(f"{context} has no atoms")
+        raise InputError(f"{context} has no atoms; remove this structure")
     if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
         raise InputError(f"{context} has invalid atomic numbers; they must be 1 to {len(chemical_symbols) - 1}")
     cell = np.array(atoms.cell[:])
     values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
     if not np.isfinite(values).all():
-        raise InputError(f"{context} has positions or cell vectors that are not finite")
-    if (largest := np.abs(values).max()) > MAX_COORDINATE:
-        raise InputError(f"{context} has coordinates of {largest:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
+        raise InputError(
+            f"{context} has positions or cell vectors that are not finite; correct or remove this structure"
+        )
+    if (largest_value := np.abs(values).max()) > MAX_COORDINATE:
+        raise InputError(f"{context} has coordinates of {largest_value:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
     lengths = np.linalg.norm(cell, axis=1)
     if (cell.any(axis=1) & (lengths < MIN_CELL_VECTOR_LENGTH)).any():
         limit = f"shorter than {MIN_CELL_VECTOR_LENGTH:g} Å"
@@ -114,8 +116,8 @@ def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) 
     except (TypeError, ValueError, OverflowError):  # lists of unequal length, or huge integers
         array = None
     if array is None:
-        expected = "a real number" if shape == () else "real numbers in rows of equal length"
-        raise InputError(f"{name} must be {expected}; got {abbreviate(value)}")
+        expected_form = "a real number" if shape == () else "real numbers in rows of equal length"
+        raise InputError(f"{name} must be {expected_form}; got {abbreviate(value)}")
     if shape is not None and array.shape != shape:
         raise InputError(f"{name} must have the shape {shape}; got {array.shape}")
     return array

@@ -72,8 +72,8 @@ def split_configurations(
 ) -> Split:
     """Split configurations at random into a training and a test set of whole groups.
 
-    Groups are visited in random order. A group joins the training set if this brings the size of the set closer to
-    ``train_fraction * n``; the other groups form the test set. Coefficients of an element can only be fitted if the
+    Groups are visited in random order. A group is added to the training set if this brings the size of the set closer
+    to ``train_fraction * n``; the other groups form the test set. Coefficients of an element can only be fitted if the
     training set contains it, so the smallest group with a missing element is moved to the training set.
 
     Parameters
@@ -108,14 +108,14 @@ def split_configurations(
     for positions_with_missing_element in _find_groups_of_missing_elements(group_members, is_train, elements or ()):
         is_train[positions_with_missing_element] = True
     if is_train.all() or not is_train.any():
-        largest = max(map(len, group_members))
+        largest_group_size = max(map(len, group_members))
         advice = (
             "if children of one parent may be in both sets, write 'split: {group_by: [family]}', or [trajectory], "
             "or [] if neither is recorded"
-            if largest > n / 2 and n > 1
+            if largest_group_size > n / 2 and n > 1
             else "change the fraction, or add configurations"
         )
-        groups_text = f"{n} configurations in {len(group_members)} groups, the largest with {largest}"
+        groups_text = f"{n} configurations in {len(group_members)} groups, the largest with {largest_group_size}"
         problem = "leaves the training or the test set empty"
         raise InputError(f"a train_fraction of {train_fraction} of {groups_text}, {problem}; {advice}")
     return Split(np.flatnonzero(is_train), np.flatnonzero(~is_train), groups)

@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
 MAX_CHUNK_CONFIGURATIONS = 512  # configurations that are read at once
 INTEGER_KINDS, REAL_KINDS, TEXT_KINDS = "biu", "fiu", "OS"  # accepted values of numpy's dtype.kind
-COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # for each array: accepted dtype kinds, and the shape of a row
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # accepted dtype kinds and the shape of a row, for each array
     **dict.fromkeys(("numbers", "offsets", "id", "status"), (INTEGER_KINDS, ())),
     **dict.fromkeys(("energy", "seconds"), (REAL_KINDS, ())),
     **dict.fromkeys(("positions", "forces"), (REAL_KINDS, (3,))),
@@ -171,7 +171,7 @@ class StoredDataset:
         try:
             return self.select(np.array([positions[parse_config_id(value)] for value in ids], dtype=int))
         except KeyError as error:
-            raise InputError(f"{self.path} has no configuration with id {error}") from error
+            raise InputError(f"{self.path} has no configuration with id {error}; correct the id") from error
 
     def labels(self, level: str) -> Labels:
         """Return the labels of this selection at one convergence level.
@@ -186,8 +186,8 @@ class StoredDataset:
         self._check_level(level)
         runs = list(_split_into_runs(self._index))
 
-        def read_column(name: str, empty: Array, window: Callable[[Array], slice] = _get_window) -> Array:
-            return np.concatenate([empty, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
+        def read_column(name: str, empty_array: Array, window: Callable[[Array], slice] = _get_window) -> Array:
+            return np.concatenate([empty_array, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
 
         status = read_column("status", np.empty(0, np.int8))
         if not set(np.unique(status)) <= set(STATUS_CODES.values()):
@@ -240,8 +240,8 @@ class StoredDataset:
 
     def _check_level(self, level: str) -> None:
         if level not in self.levels:
-            available = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
-            raise InputError(f"{self.path} has no convergence level '{level}'; available: {available}")
+            available_text = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
+            raise InputError(f"{self.path} has no convergence level '{level}'; available: {available_text}")
 
     def _get_atom_window(self, run: Array) -> slice:
         return slice(int(self._offsets[run[0]]), int(self._offsets[run[-1] + 1]))

@@ -97,7 +97,10 @@ def _check_input(configurations: Sequence[Atoms], levels: Mapping[str, LevelData
     for name, level in levels.items():
         check_level_name(name)
         if len(level.labels) != len(configurations):
-            raise InputError(f"level '{name}' has {len(level.labels)} labels for {len(configurations)} configurations")
+            raise InputError(
+                f"level '{name}' has {len(level.labels)} labels for {len(configurations)} configurations; "
+                "each configuration must have one entry"
+            )
 
 
 def _write_configurations(group: h5py.Group, configurations: Sequence[Atoms], ids: list[int]) -> None:

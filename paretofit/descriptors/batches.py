@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.execution import RunContext
 
-BATCH_STRUCTURES = 8  # structures passed to a worker at once
+BATCH_STRUCTURES = 8  # number of structures passed to a worker at once
 
 
 def map_structures(

@@ -55,9 +55,9 @@ class ColumnConstraint:
         Those equations must not depend on the leading columns.
         """
         row_mask, column_mask = self.eliminated_columns < p, self.retained_columns < p
-        eliminated, retained = self.eliminated_columns[row_mask], self.retained_columns[column_mask]
+        eliminated_columns, retained_columns = self.eliminated_columns[row_mask], self.retained_columns[column_mask]
         offsets = {level: values[row_mask] for level, values in self.offsets.items()}
-        return type(self)(eliminated, retained, self.matrix[np.ix_(row_mask, column_mask)], offsets)
+        return type(self)(eliminated_columns, retained_columns, self.matrix[np.ix_(row_mask, column_mask)], offsets)
 
     def count_columns(self, n_retained: int) -> int:
         """Count the leading columns that contain the first `n_retained` retained ones and all eliminated ones."""

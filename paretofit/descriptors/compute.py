@@ -18,7 +18,7 @@ from paretofit.descriptors.rows import (
 )
 from paretofit.execution import RunContext, map_with_journal
 
-BATCH_ATOMS = 64  # atoms passed to a worker at once: tens of milliseconds of work, a few MB of rows
+BATCH_ATOMS = 64  # number of atoms passed to a worker at once: tens of milliseconds of work, a few MB of rows
 
 
 def compute_design(
@@ -57,7 +57,7 @@ def compute_design(
     if jobs < 1:
         raise InputError(f"jobs must be at least 1; got {jobs}")
     if len(dataset) == 0:
-        raise InputError(f"{dataset.path} contains no configurations")
+        raise InputError(f"{dataset.path} contains no configurations; import configurations first")
     for atoms in dataset:  # fail before the first expensive step
         check_elements(atoms, basis, f"{dataset.path}: ")
     batches = _split_batches(dataset)

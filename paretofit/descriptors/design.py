@@ -32,8 +32,8 @@ from paretofit.descriptors.design_file import (
     write_array,
 )
 
-BLOCK_ROWS = 4096  # rows that are read from the file at once
-MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # larger designs are read from the file when needed
+BLOCK_ROWS = 4096  # number of rows that are read from the file at once
+MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # size above which a design is read from the file when needed
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,7 @@ class DesignMatrix:
         row_kinds = [RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS]
         n_rows_by_kind = np.column_stack([np.ones_like(n_atoms), 3 * n_atoms, np.full_like(n_atoms, n_stress)])
         if not np.array_equal(self.kind, np.repeat(np.tile(row_kinds, len(n_atoms)), n_rows_by_kind.ravel())):
-            raise InputError(f"the rows of {self.path or 'the design'} do not match the atoms of {dataset.path}")
+            raise InputError(f"the rows of {self.path or 'the design'} belong to other atoms; compute the design again")
         targets, seconds = {}, {}
         for level in levels:
             labels = configurations.labels(level)

@@ -15,7 +15,10 @@ def validate_design_rows(rows: Any) -> Array:
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise InputError(f"rows must have the shape (n_rows, n_features), both at least 1; got {matrix.shape}")
     if not np.isfinite(matrix).all():
-        raise InputError(f"row {int(np.argmin(np.isfinite(matrix).all(axis=1)))} contains a value that is not finite")
+        raise InputError(
+            f"row {int(np.argmin(np.isfinite(matrix).all(axis=1)))} contains a value that is not finite; "
+            "correct or remove the row"
+        )
     return matrix
 
 

@@ -53,7 +53,7 @@ class DesignBlock:
 
 @contextmanager
 def open_design_file(path: Path) -> Iterator[h5py.File]:
-    """Open a design file; errors in the block are raised as an `InputError` that names the file."""
+    """Open a design file; errors inside the `with` block become an `InputError` that names the file."""
     if not path.is_file():
         raise InputError(f"there is no design file at {path}; 'paretofit run' or compute_design writes one")
     try:

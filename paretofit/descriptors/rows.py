@@ -20,10 +20,10 @@ from ase.geometry import complete_cell, minkowski_reduce
 from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, join_lines
 from paretofit.descriptors.basis import SnapBasis
 
-MAX_DENSE_GRADIENT_ATOMS = 300  # for more atoms, LAMMPS forms the products
+MAX_DENSE_GRADIENT_ATOMS = 300  # number of atoms above which LAMMPS forms the products
 BAR_PER_EV_A3 = 1.6021765e6  # LAMMPS's constant nktv2p in metal units
 GPA_PER_BAR = 1e-4
-MIN_NORMALISED_VOLUME = 1e-9  # of a cell whose vectors are scaled to length 1; below it, they lie in one plane
+MIN_NORMALISED_VOLUME = 1e-9  # volume of a cell whose vectors are scaled to length 1; below it, they lie in one plane
 LAMMPS_ERROR_DETAILS = (  # locations in LAMMPS's source and in our input, which do not help a user
     r"^ERROR(?: on proc \d+)?: ",
     r"\s*For more information see \S+",
@@ -143,9 +143,10 @@ def translate_lammps_errors(atoms: Atoms) -> Iterator[None]:
 
 @contextmanager
 def load_configuration(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Iterator[tuple[Array, Array]]:
-    """Create a configuration in LAMMPS; yield its types and rotation, see `assign_types` and `create_lammps_atoms`.
+    """Create a LAMMPS system from a configuration; yield its atom types and rotation.
 
-    Errors of LAMMPS in the block are raised as an `InputError` that names the configuration.
+    See `assign_types` and `create_lammps_atoms`. LAMMPS errors inside the `with` block become an `InputError` that
+    names the configuration.
     """
     types = assign_types(basis, atoms)
     with translate_lammps_errors(atoms):
@@ -169,7 +170,9 @@ def assign_types(basis: SnapBasis, atoms: Atoms) -> Array:
         If the basis lacks an element, or positions or cell vectors are not finite.
     """
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
-        raise InputError(f"{name_configuration(atoms)} has positions or cell vectors that are not finite")
+        raise InputError(
+            f"{name_configuration(atoms)} has positions or cell vectors that are not finite; correct or remove it"
+        )
     check_elements(atoms, basis)
     types = {symbol: k for k, symbol in enumerate(basis.elements, start=1)}
     return np.array([types[symbol] for symbol in atoms.get_chemical_symbols()])
@@ -317,9 +320,9 @@ def pack_triangle(matrices: Array) -> Array:
     """Pack the upper triangles of ``(n, K, K)`` symmetric matrices row by row, with halved diagonals."""
     K = matrices.shape[1]
     rows, columns = np.triu_indices(K)
-    packed = matrices.reshape(len(matrices), -1)[:, rows * K + columns]
-    packed[:, rows == columns] *= 0.5
-    return np.asarray(packed)
+    packed_matrices = matrices.reshape(len(matrices), -1)[:, rows * K + columns]
+    packed_matrices[:, rows == columns] *= 0.5
+    return np.asarray(packed_matrices)
 
 
 def _extract_lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array, Array]:

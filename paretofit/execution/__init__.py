@@ -1,4 +1,4 @@
-"""One way to run tasks: local processes, dask, SLURM jobs.
+"""Execution of tasks on local processes, dask workers or SLURM jobs.
 
 .. include:: clusters.md
 """

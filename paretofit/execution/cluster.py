@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 CLUSTER_TIMEOUT_S = 60.0  # longest time without an answer of the scheduler, or without workers
 WALLTIME_MARGIN_S = 300  # time before the walltime at which a worker hands over its results and ends
-_active_executors: list[DaskExecutor | JobExecutor] = []  # the last executor is in use
+_active_executors: list[DaskExecutor | JobExecutor] = []  # stack of executors, of which the last is in use
 
 
 def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExecutor | None:
@@ -47,7 +47,7 @@ def get_active_client() -> Any:
 
 @contextmanager
 def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | None = None) -> Iterator[None]:
-    """Run the tasks of the block on a cluster, or, without settings, on processes of this machine.
+    """Run tasks inside the `with` block on a cluster or, without settings, on processes of this machine.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
         with open_job_executor(settings, directory / "jobs") as job_executor, _activate(job_executor):
             yield
         return
-    for name in ("distributed", "distributed.client"):  # problems that matter are raised as errors
+    for name in ("distributed", "distributed.client"):  # problems that matter are raised as errors, too
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _start_cluster(settings, jobs, directory) as cluster, _connect(settings, cluster) as client:
         _check_workers(client, settings)
@@ -82,9 +82,11 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
 
 
 def _check_requirements(name: str) -> None:
-    extra = "executorlib" if name == "executorlib" else "dask"
+    extra_name = "executorlib" if name == "executorlib" else "dask"
     if any(importlib.util.find_spec(package) is None for package in REQUIRED_PACKAGES[name]):
-        raise InputError(f"'cluster: {name}' requires {extra}; install it with: pip install 'paretofit[{extra}]'")
+        raise InputError(
+            f"'cluster: {name}' requires {extra_name}; install it with: pip install 'paretofit[{extra_name}]'"
+        )
     if name in {"slurm", "executorlib"} and shutil.which("sbatch") is None:
         raise InputError(
             f"'cluster: {name}' requires SLURM's sbatch, which was not found; run paretofit on a login node"
@@ -122,7 +124,7 @@ def _connect(settings: Any, cluster: Any) -> Iterator[Any]:
 
 @contextmanager
 def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
-    """Start a cluster for the duration of the block; yield the cluster, or the address of a running cluster."""
+    """Start a cluster for the duration of the `with` block; yield the cluster, or the address of a running cluster."""
     if settings.name == "address":
         yield settings.scheduler
         return
@@ -137,7 +139,8 @@ def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # dask may raise any error for an invalid setting
         raise InputError(f"'cluster: {settings.name}' cannot be started: {join_lines(error)}") from error
-    changed_keys = {key for key, value in os.environ.items() if old_environment.get(key) != value}  # for dask's workers
+    # variables that dask set for its workers
+    changed_keys = {key for key, value in os.environ.items() if old_environment.get(key) != value}
     try:
         yield cluster
     finally:
@@ -170,7 +173,7 @@ def dask_setup(_worker: Any) -> None:
 
 @contextmanager
 def _ignore_sigint() -> Iterator[None]:
-    """Let processes that start in the block ignore Ctrl-C."""
+    """Make processes that are started inside the `with` block ignore Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return

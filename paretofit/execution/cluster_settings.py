@@ -73,7 +73,7 @@ class SlurmJobSettings(StrictSettings):
 
     @property
     def walltime_s(self) -> int:
-        """The walltime in seconds."""
+        """Walltime in seconds."""
         hours, minutes, seconds = map(int, self.walltime.split(":"))
         return 3600 * hours + 60 * minutes + seconds
 

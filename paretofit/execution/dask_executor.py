@@ -10,7 +10,7 @@ from paretofit import __version__
 from paretofit.core import ExecutionError, InputError
 from paretofit.execution.executors import LostTaskError, TaskExecutor
 
-INITIAL_TASKS = 8  # tasks that are submitted before there is a worker
+INITIAL_TASKS = 8  # number of tasks that are submitted before there is a worker
 WORKER_POLL_INTERVAL_S = 10.0
 SCHEDULER_TIMEOUT_S = 300.0  # longest time without an answer of the scheduler
 VERSION_CHECK_TIMEOUT_S = 10.0
@@ -47,14 +47,14 @@ class DaskExecutor(TaskExecutor):
         """See `TaskExecutor`."""
         from distributed import wait  # noqa: PLC0415  (an extra)
 
-        last_seen = time.monotonic()
+        last_worker_time = time.monotonic()
         while True:
             with suppress(TimeoutError):
                 wait(list(futures), timeout=WORKER_POLL_INTERVAL_S, return_when="FIRST_COMPLETED")
                 return
             if self.client.status != "running" or self._count_threads():
-                last_seen = time.monotonic()
-            elif self._worker_timeout_s is not None and time.monotonic() - last_seen > self._worker_timeout_s:
+                last_worker_time = time.monotonic()
+            elif self._worker_timeout_s is not None and time.monotonic() - last_worker_time > self._worker_timeout_s:
                 raise ExecutionError(
                     f"the cluster has had no workers for {self._worker_timeout_s:.0f} s; start some with 'dask worker "
                     "--nthreads 1', then run the same command again to resume"

@@ -32,7 +32,7 @@ PARENT_POLL_INTERVAL_S = 2.0
 
 
 class LostTaskError(Exception):
-    """The process, worker or job of a task ended without a result."""
+    """Error of a task whose process, worker or job ended without a result."""
 
 
 class TaskExecutor(ABC):
@@ -139,7 +139,7 @@ class ProcessExecutor(TaskExecutor):
 
 @contextmanager
 def open_isolated_processes(jobs: int) -> Iterator[TaskExecutor]:
-    """Yield an executor on single-threaded processes; they are killed at the end of the block."""
+    """Yield an executor on single-threaded processes; they are killed at the end of the `with` block."""
     executor = ProcessExecutor(partial(ProcessPoolExecutor, jobs, env=SINGLE_THREAD_ENV), jobs)
     try:
         yield executor

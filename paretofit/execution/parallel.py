@@ -23,7 +23,7 @@ from paretofit.execution.executors import (
     run_with_parent,
 )
 
-MAX_ATTEMPTS = 2  # attempts at a task, each in a child process of a cluster worker, if the process dies
+MAX_ATTEMPTS = 2  # number of attempts at a task, each in a child process of a cluster worker, if the process dies
 
 
 def map_in_parallel(
@@ -119,7 +119,7 @@ def run_tasks(
         with _translate_errors():
             yield from _collect(cluster_executor, call, tasks, on_crash)
         return
-    lost_tasks: list[T] = []  # with one process, the crash of a task affects no other, and nothing is tried again
+    lost_tasks: list[T] = []  # tasks to try again; none with one process, where a crash affects no other task
     with open_isolated_processes(jobs) as executor:
         yield from _collect(executor, function, tasks, on_crash, None if jobs == 1 else lost_tasks)
     if lost_tasks:

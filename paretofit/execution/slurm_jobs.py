@@ -82,7 +82,7 @@ class JobExecutor(TaskExecutor):
 
 @contextmanager
 def open_job_executor(settings: LabelJobSettings, folder: Path) -> Iterator[JobExecutor]:
-    """Yield an executor that submits jobs; the jobs continue if the block ends with an error.
+    """Yield an executor that submits jobs; the jobs continue if the `with` block ends with an error.
 
     Parameters
     ----------

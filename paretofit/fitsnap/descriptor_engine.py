@@ -89,7 +89,7 @@ def compute_fitsnap_design(
     if importlib.util.find_spec("fitsnap3lib") is None:
         raise InputError("FitSNAP is not installed; install it with: pip install 'paretofit[fitsnap]'")
     if len(dataset) == 0:
-        raise InputError(f"{dataset.path} contains no configurations")
+        raise InputError(f"{dataset.path} contains no configurations; import configurations first")
     ini = _open_settings(settings)
     request = _build_request(ini, stress=stress)
     with create_temporary_folder("fitsnap") as temporary_folder, open_isolated_processes(1) as executor:
@@ -200,7 +200,10 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
                 "add the element to 'type'"
             )
         if stress and not atoms.pbc.all():
-            raise InputError(f"{name} has no stress, because it is not periodic in three directions")
+            raise InputError(
+                f"{name} has no stress, because it is not periodic in three directions; "
+                "remove the configuration, or set 'stress = 0'"
+            )
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,7 @@ def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
         order = basis.lammps_columns
     if len(order) != width:
         raise InputError(f"FitSNAP has {width} columns instead of {len(order)}; check that its version is 3.1")
-    if n_constants:  # in FitSNAP's rows, each constant precedes the columns of its element
+    if n_constants:  # each constant precedes the columns of its element in FitSNAP's rows
         order = order + 1 + order // element_width
     return _Columns(
         [*(f"1[{symbol}]" for symbol in elements[:n_constants]), *names],

@@ -25,7 +25,7 @@ from paretofit.descriptors import BAR_PER_EV_A3, format_lammps_error
 from paretofit.fitsnap.ini import FALSE_VALUES, TRUE_VALUES
 
 DESCRIPTOR_SECTIONS = {"LAMMPSSNAP": "BISPECTRUM", "LAMMPSPACE": "ACE", "LAMMPSCUSTOM": "CUSTOM"}
-LOG_FILE = "printed"  # in the working directory; contains all output of FitSNAP and LAMMPS
+LOG_FILE = "printed"  # file in the working directory; it contains all output of FitSNAP and LAMMPS
 
 
 def describe_columns(folder: str, settings: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class _CasePreservingLine(str):
 
 
 def _raise_neighbour_limits(calculator: Any) -> None:
-    """Raise FitSNAP's limit of 10,000 neighbours per atom, because dense cells exceed it."""
+    """Increase FitSNAP's limit of 10,000 neighbours per atom, because dense cells exceed it."""
     set_neighbour_list = calculator._set_neighbor_list  # noqa: SLF001  (FitSNAP has no public access to it)
 
     def set_neighbour_list_and_limits() -> None:
@@ -186,19 +186,20 @@ class _PairEngine:
 
     def compute_rows(self, request: dict[str, Any]) -> Array:
         """Compute rows in the format of `_LinearEngine`, with zeros instead of a reference potential."""
-        first, second, difference, volume = self._find_pairs(_build_configuration(request))
+        first_atoms, second_atoms, pair_vectors, volume = self._find_pairs(_build_configuration(request))
         n, width = len(request["symbols"]), self.metadata["width"]
         rows = np.zeros((1 + 3 * n + 6 * self._stress, width + 1))
-        if len(first) == 0:
+        if len(first_atoms) == 0:
             return rows
-        for k, (feature_sum, gradient) in enumerate(self._compute_features(first, difference)):
+        for k, (feature_sum, gradient) in enumerate(self._compute_features(first_atoms, pair_vectors)):
             rows[0, k] = feature_sum / n
             forces = np.zeros((n, 3))
-            np.add.at(forces, first, -gradient)
-            np.add.at(forces, second, gradient)
+            np.add.at(forces, first_atoms, -gradient)
+            np.add.at(forces, second_atoms, gradient)
             rows[1 : 1 + 3 * n, k] = forces.ravel()
             if self._stress:
-                virial = -gradient.T @ difference
+                virial = -gradient.T @ pair_vectors
+                # Voigt order xx, yy, zz, yz, xz, xy
                 rows[1 + 3 * n :, k] = virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * (BAR_PER_EV_A3 / volume)
         return rows
 
@@ -226,14 +227,17 @@ class _PairEngine:
         calculator.pt.close_lammps()
         return (indices[pairs[:, 0]], indices[pairs[:, 1]], positions[pairs[:, 0]] - positions[pairs[:, 1]], volume)
 
-    def _compute_features(self, first: Array, difference: Array) -> list[tuple[float, Array]]:
-        """Return the sum of each column over the pairs, and its derivative with respect to the vectors of the pairs."""
+    def _compute_features(self, first_atoms: Array, pair_vectors: Array) -> list[tuple[float, Array]]:
+        """Compute, for each column, its sum over all pairs and the gradient of this sum, ``(n_pairs, 3)``.
+
+        The gradient is with respect to the pair vectors.
+        """
         torch = importlib.import_module("torch")
-        vectors = torch.tensor(difference, dtype=torch.float64, requires_grad=True)
+        vectors = torch.tensor(pair_vectors, dtype=torch.float64, requires_grad=True)
         distance = torch.linalg.norm(vectors, dim=1).unsqueeze(1)
         cutoff_values = self._calculator.bessel.cutoff_function(distance)
         radial = self._calculator.bessel.radial_bessel_basis(distance, cutoff_values)
-        angular = self._calculator.g3b.calculate(distance, vectors / distance, torch.tensor(first))
+        angular = self._calculator.g3b.calculate(distance, vectors / distance, torch.tensor(first_atoms))
         columns = (torch.cat([torch.ones_like(cutoff_values), radial, angular], dim=1) * cutoff_values).sum(dim=0)
         return [
             (float(column), torch.autograd.grad(column, vectors, retain_graph=True)[0].numpy().copy())

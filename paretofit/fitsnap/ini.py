@@ -181,8 +181,8 @@ def check_keys(ini: IniFile) -> None:
         if section in UNSUPPORTED_SECTIONS:
             raise InputError(f"{ini.path}: section [{section}] is not supported; {UNSUPPORTED_SECTIONS[section]}")
         if section not in SUPPORTED_KEYS:
-            available = f"; available sections: {', '.join(SUPPORTED_KEYS)}"
-            hint = suggest_match_ignoring_case(section, SUPPORTED_KEYS) or available
+            available_text = f"; available sections: {', '.join(SUPPORTED_KEYS)}"
+            hint = suggest_match_ignoring_case(section, SUPPORTED_KEYS) or available_text
             raise InputError(f"{ini.path}: unknown section [{section}]{hint}")
         for key in ini.keys(section):
             _check_key(ini, section, key)

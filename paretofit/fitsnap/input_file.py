@@ -25,7 +25,7 @@ OTHER_SOLVERS = (
 )
 SCRAPERS = ("JSON", "XYZ")
 OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
-XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
+XYZ_SUFFIXES = (".extxyz", ".xyz")  # order of preference as in FitSNAP
 ATOM_STYLES = ("atomic", "spin", "charge")
 # Parts of the names of pair styles that need more than positions.
 PROPERTY_STYLES = ("spin/", "coul", "qeq", "dipole", "reaxff")
@@ -166,7 +166,9 @@ def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
     """
     try:
         if not fitsnap_input.data_path.is_dir():
-            raise InputError(f"{fitsnap_input.path}: [PATH] dataPath: no directory at {fitsnap_input.data_path}")
+            raise InputError(
+                f"{fitsnap_input.path}: [PATH] dataPath: no directory at {fitsnap_input.data_path}; correct the path"
+            )
         list_files = _list_json_files if fitsnap_input.scraper == "JSON" else _find_xyz_file
         return {group.name: list_files(fitsnap_input, group.name) for group in fitsnap_input.groups}
     except OSError as error:

@@ -130,8 +130,8 @@ def _parse_size(source: str, column: str, row: Mapping[str, tuple[str, str]]) ->
 def _parse_weight(source: str, column: str, text: str, kind: str) -> float:
     value: float | None = parse_number(int, text) if kind == "int" else parse_number(float, text)
     if value is None or value < 0:
-        expected = "whole number (group_types declares int)" if kind == "int" else "number"
-        raise InputError(f"{source}: {column} must be a {expected} of at least 0; got '{text}'")
+        expected_type = "whole number (group_types declares int)" if kind == "int" else "number"
+        raise InputError(f"{source}: {column} must be a {expected_type} of at least 0; got '{text}'")
     return float(value)
 
 

@@ -101,7 +101,7 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
     distances = np.full(len(terms), np.inf)
     while len(row_indices) < min(max_labels, len(terms)):
         distances = np.minimum(distances, np.linalg.norm(logarithms - logarithms[row_indices[-1]], axis=1))
-        # at most twice an equal share of the remaining budget
+        # a label may cost at most twice an equal share of the remaining budget
         is_affordable = costs <= (budget_s - costs[row_indices].sum()) / max(1, (max_labels - len(row_indices)) / 2)
         is_affordable[row_indices] = False
         if not is_affordable.any():

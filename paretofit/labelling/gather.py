@@ -78,7 +78,10 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
     collected_data = CollectedData()
     sources = ([dataset] if dataset.exists() else []) + settings.structures
     if not sources:
-        raise InputError(f"no configurations to label: {dataset} does not exist, and 'structures' lists no file")
+        raise InputError(
+            f"no configurations to label: {dataset} does not exist, and 'structures' lists no file; "
+            "add files of structures to it"
+        )
     for path in sources:
         if path.suffix in {".h5", ".hdf5"}:
             _add_dataset(collected_data, path, settings)
@@ -87,7 +90,7 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
             for k, atoms in enumerate(frames.atoms):
                 collected_data.add(atoms, frames.ids[k] if frames.ids else None, frames.describe_frame(k))
     if not collected_data.configurations:
-        raise InputError("the files under 'structures' contain no configurations")
+        raise InputError("the files under 'structures' contain no configurations; list files with structures")
     for config_id, atoms in collected_data.configurations.items():
         _check_structure(atoms, f"{collected_data.origins[config_id]}: configuration {config_id}", settings)
     return collected_data
@@ -117,7 +120,7 @@ def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[st
         if key in stored_level and key in ladder_level and stored_level[key] != ladder_level[key]:
             raise InputError(
                 f"{level} was computed with {key} {stored_level[key]}, but the ladder requests "
-                f"{ladder_level[key]}; rename the level of the ladder, or use the same settings"
+                f"{ladder_level[key]}; rename the level in the ladder, or use the same settings"
             )
     program, *_ = str(stored_level.get("engine", "")).split() or [""]
     if not program:
@@ -125,19 +128,21 @@ def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[st
     if program != engine.program:
         raise InputError(
             f"{level} was computed by {program}, but the study's engine is {engine.program}, and their energies cannot "
-            "be mixed; rename the level of the ladder"
+            "be mixed; rename the level in the ladder"
         )
     options = engine.model_dump(mode="json", exclude={"name", "command"}, exclude_defaults=True)
     if stored_level.get("engine_settings", options) != options:
         raise InputError(
             f"{level} was computed with the engine settings {stored_level['engine_settings']}, but the study "
-            f"requests {options}; rename the level of the ladder, or use the same settings"
+            f"requests {options}; rename the level in the ladder, or use the same settings"
         )
 
 
 def _check_structure(atoms: Atoms, name: str, settings: LabelSettings) -> None:
     if atoms.pbc.any() and not atoms.cell[:][atoms.pbc].any(axis=1).all():
-        raise InputError(f"{name} is periodic along a cell vector of zero length")
+        raise InputError(
+            f"{name} is periodic along a cell vector of zero length; correct the cell, or the periodic directions"
+        )
     if settings.engine.needs_cell and abs(np.linalg.det(atoms.cell[:])) < MIN_CELL_VOLUME_A3:
         raise InputError(
             f"{name} has a cell without volume, but plane waves require three cell vectors; set a cell with vacuum "

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 JOURNAL_FILE = "labels.jsonl"
 FINISHED_FOLDER = "done"  # directory of finished labels that are not yet in the journal
-PLANE_WAVE_DENSITY = 0.00230  # per Å³ and eV^{3/2}: (2m)^{3/2} / (6π² ħ³)
-MAX_FAILURES_BEFORE_SUCCESS, MAX_FAILURES_IN_A_ROW = 5, 20  # consecutive labels with the same error
+PLANE_WAVE_DENSITY = 0.00230  # number of plane waves per Å³ and eV^{3/2}: (2m)^{3/2} / (6π² ħ³)
+MAX_FAILURES_BEFORE_SUCCESS, MAX_FAILURES_IN_A_ROW = 5, 20  # number of consecutive labels with the same error
 MAX_KPOINTS, MAX_PLANE_WAVES = 200_000, 1e7
 
 
@@ -177,7 +177,7 @@ def compute_labels(
         failed_folder=folder.absolute() / "failed",
         finished_folder=folder.absolute() / FINISHED_FOLDER,
     )
-    program = settings.engine.describe_version([]).split(",", maxsplit=1)[0]  # without the data
+    program = settings.engine.describe_version([]).split(",", maxsplit=1)[0]  # program and version, without the data
     failures = FailureCounter()
     try:
         with closing(run_tasks(compute_task, plan.tasks, jobs, _make_crash_record, job_per_task=True)) as results:

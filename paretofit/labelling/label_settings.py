@@ -13,9 +13,9 @@ Retries = Annotated[int, Field(ge=0, le=5, strict=True)]
 DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
 LabelOrder = Literal["configurations", "levels"]
 NamedEngine = Annotated[AnyEngine, BeforeValidator(lambda name: {"name": name} if isinstance(name, str) else name)]
-COMMON_KEYS = ("functional", "smearing", "scf")  # defaults for all levels
+COMMON_KEYS = ("functional", "smearing", "scf")  # keys that apply to all levels by default
 PRESETS = {"paper": PAPER_LADDER}
-CALCULATOR_LEVEL = "calculator"  # the only level of an ASE calculator without a ladder
+CALCULATOR_LEVEL = "calculator"  # name of the only level of an ASE calculator without a ladder
 
 
 class LevelSubsetSettings(StrictSettings):

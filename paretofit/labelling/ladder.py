@@ -96,13 +96,19 @@ def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
     names = [level.name for level in levels]
     if duplicate_names := [name for k, name in enumerate(names) if name in names[:k]]:
         raise ValueError(f"the ladder has two levels with the name '{duplicate_names[0]}'; rename one of them")
-    for lower, upper in pairwise(levels):
-        if lower.model_dump(exclude={"name"}) == upper.model_dump(exclude={"name"}):
-            raise ValueError(f"levels '{lower.name}' and '{upper.name}' have identical settings; remove one of them")
-        if any(fine < coarse for coarse, fine in zip(lower.get_resolution(), upper.get_resolution(), strict=True)):
+    for lower_level, upper_level in pairwise(levels):
+        if lower_level.model_dump(exclude={"name"}) == upper_level.model_dump(exclude={"name"}):
             raise ValueError(
-                f"the ladder is not in order: level '{upper.name}' ({_describe(upper)}) is coarser than the preceding "
-                f"level '{lower.name}' ({_describe(lower)}); order the levels by cost, the reference last"
+                f"levels '{lower_level.name}' and '{upper_level.name}' have identical settings; remove one of them"
+            )
+        if any(
+            upper_value < lower_value
+            for lower_value, upper_value in zip(lower_level.get_resolution(), upper_level.get_resolution(), strict=True)
+        ):
+            raise ValueError(
+                f"the ladder is not in order: level '{upper_level.name}' ({_describe(upper_level)}) is coarser "
+                f"than the preceding level '{lower_level.name}' ({_describe(lower_level)}); order the levels by cost, "
+                "the reference last"
             )
     return levels
 

@@ -29,7 +29,7 @@ from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedEr
 from paretofit.labelling.ladder import Level
 
 Record = dict[str, Any]
-MIN_FREE_BYTES = 1 << 20  # with less free space, a disk counts as full, because engines report this by various errors
+MIN_FREE_BYTES = 1 << 20  # free space below which a disk counts as full, because engines report this by various errors
 
 
 @dataclass(frozen=True)

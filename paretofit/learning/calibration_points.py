@@ -82,8 +82,8 @@ def evaluate_batch(
         return table.assign(**dict.fromkeys(names, np.nan))
     # errors were predicted for whole frames, and do not apply to a part that was cut out of one
     is_whole = frames.get("atoms_to_label", frames.get("atoms")) == frames.get("atoms")
-    predicted = frames[frames["config_id"].notna() & is_whole].set_index("config_id").reindex(columns=names)
-    return table.join(predicted, on="id")
+    predicted_frames = frames[frames["config_id"].notna() & is_whole].set_index("config_id").reindex(columns=names)
+    return table.join(predicted_frames, on="id")
 
 
 def summarise_batch(batch: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -116,7 +116,7 @@ def format_batch(summary: dict[str, dict[str, float]]) -> str:
     shares = ", ".join(f"{100 * values['inside']:.0f} %" for values in summary.values())
     n_labels = max(int(values["labels"]) for values in summary.values())
     return (
-        f"; true / predicted error of the {n_labels} new configurations at the median: {ratios}; {shares} below the "
+        f"; median ratio of true to predicted error of the {n_labels} new configurations: {ratios}; {shares} below the "
         f"{100 * BOUND_COVERAGE:.0f} % bound"
     )
 
@@ -189,7 +189,7 @@ def format_test_errors(rmse: dict[str, dict[str, float]]) -> str:
         for name, errors in rmse.items()
         if np.isfinite(errors["value"])
     ]
-    missing = [name for name, errors in rmse.items() if not np.isfinite(errors["value"])]
+    missing_names = [name for name, errors in rmse.items() if not np.isfinite(errors["value"])]
     if not parts:
         return "no labels"
-    return ", ".join(parts) + (f" (no labels of the {' and '.join(missing)})" if missing else "")
+    return ", ".join(parts) + (f" (no labels of the {' and '.join(missing_names)})" if missing_names else "")

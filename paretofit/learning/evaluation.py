@@ -28,7 +28,7 @@ from paretofit.potentials import (
 )
 
 SET_NAMES = (TRAIN, VALIDATE, TEST)
-MAX_MEMBER_ERROR_RATIO = 2.0  # of a usual member's training error to the smallest of all members
+MAX_MEMBER_ERROR_RATIO = 2.0  # ratio of a typical member's training error to the smallest one
 FIRST_TEST = "first_test"  # test set of the first iteration: unlike the full test set, it is the same in all iterations
 
 
@@ -60,10 +60,10 @@ class CommitteeErrors:
 class _Comparison(NamedTuple):
     """Comparison of a committee with the labels of one structure; columns are `PROPERTIES` (meV/atom, meV/Å, GPa)."""
 
-    squared_errors: Array  # (n_members, 3), means over components
-    counts: list[int]  # (3,) labelled components
-    disagreements: list[float]  # (3,) between the members
-    errors: list[float]  # (3,) root mean square errors of the mean prediction
+    squared_errors: Array  # (n_members, 3): squared errors, averaged over components
+    counts: list[int]  # (3,): numbers of labelled components
+    disagreements: list[float]  # (3,): disagreements between the members
+    errors: list[float]  # (3,): root mean square errors of the mean prediction
 
     @property
     def committee_error(self) -> Array:
@@ -183,7 +183,7 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array, weights: 
     }
 
 
-def find_usual_members(rmse: dict[str, dict[str, Any]]) -> list[int]:
+def find_typical_members(rmse: dict[str, dict[str, Any]]) -> list[int]:
     """Find the members whose training errors are at most `MAX_MEMBER_ERROR_RATIO` times the smallest of all members.
 
     If there is no such member, the member with the smallest force error is returned.
@@ -194,7 +194,7 @@ def find_usual_members(rmse: dict[str, dict[str, Any]]) -> list[int]:
         Errors on the training set by property, as in `CommitteeErrors`.
     """
     errors = np.array([rmse[name]["by_member"] for name in ("energy", "forces")])
-    with np.errstate(invalid="ignore"):  # NaN, from 0 / 0 or missing labels, counts as usual
+    with np.errstate(invalid="ignore"):  # NaN, from 0 / 0 or missing labels, counts as typical
         ratios = errors / errors.min(axis=1, keepdims=True)
     return np.flatnonzero(~(ratios > MAX_MEMBER_ERROR_RATIO).any(axis=0)).tolist() or [int(errors[1].argmin())]
 

@@ -24,13 +24,14 @@ from paretofit.learning.md_run import Dynamics, MdEngine, MdRun, MdSnapshot, Tra
 from paretofit.learning.sets import Stratum, get_stratum, is_always_training
 from paretofit.structures import is_too_close
 
-MAX_CHECK_INTERVAL_STEPS = 20  # between checks of temperature, volume and distances
+MAX_CHECK_INTERVAL_STEPS = 20  # number of steps between checks of temperature, volume and distances
 TEMPERATURE_CHECKS = 5  # number of checks in the running mean of the temperature
 EQUILIBRATION_FRAMES = 3  # number of frames that are recorded during the equilibration
-GRADE_CHECK_INTERVAL = 5  # in checks; the extrapolation grade costs as much as many steps, and is computed less often
-MIN_STOP_TEMPERATURE_K = 3000.0  # lower temperatures are allowed, because strained or cut start structures heat up
+# number of checks; the extrapolation grade costs as much as many steps, and is computed less often
+GRADE_CHECK_INTERVAL = 5
+MIN_STOP_TEMPERATURE_K = 3000.0  # no trajectory is stopped below it, because strained or cut start structures heat up
 VOLUME_RANGE = 0.8, 1.25  # volume per atom of a strained start structure, relative to that of its input
-MIN_MD_DISTANCE_RATIO = 0.4  # of a distance to the sum of the covalent radii
+MIN_MD_DISTANCE_RATIO = 0.4  # ratio of a distance to the sum of the covalent radii
 GRADE_REASON = "the extrapolation grade reached"
 
 

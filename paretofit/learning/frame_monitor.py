@@ -20,7 +20,7 @@ from paretofit.potentials import DISPLAY_UNITS, KINDS, LinearPotential, MacePote
 from paretofit.uncertainty import Assessment
 
 KBAR = 0.1 * units.GPa
-ATTRIBUTES = {"energy": "energy", "force": "forces", "stress": "stress"}  # of an assessment, by quantity
+ATTRIBUTES = {"energy": "energy", "force": "forces", "stress": "stress"}  # attributes of an assessment, by quantity
 
 
 @dataclass(frozen=True)

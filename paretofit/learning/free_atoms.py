@@ -11,7 +11,7 @@ from paretofit.core import Array, InputError, list_first
 from paretofit.dataset import Dataset, find_isolated_atoms, read_isolated_energies
 from paretofit.descriptors import ColumnConstraint, SnapBasis, compute_free_atom_rows, select_level_energies
 
-FreeAtomEnergies = dict[str, dict[str, float]]  # eV by level and element
+FreeAtomEnergies = dict[str, dict[str, float]]  # energies in eV by level and element
 
 
 def collect_free_atom_energies(
@@ -38,10 +38,10 @@ def collect_free_atom_energies(
         level: read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=False) for level in levels
     }
     known_symbols = {symbol for by_element in energies.values() for symbol in by_element}
-    if setting == "isolated" and (missing := sorted(set(basis.elements) - known_symbols)):
+    if setting == "isolated" and (missing_elements := sorted(set(basis.elements) - known_symbols)):
         raise InputError(
             f"'learning.model.reference_energies: isolated' requires a labelled isolated atom of "
-            f"{list_first(missing, 5)}; add it to the structures, or give its energy"
+            f"{list_first(missing_elements, 5)}; add it to the structures, or give its energy"
         )
     energies[levels[-1]] |= select_level_energies(setting, levels[-1], levels[-1])
     return energies, np.array(sorted(atom.position for atom in isolated_atoms), dtype=np.int64)

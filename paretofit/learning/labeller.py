@@ -28,7 +28,7 @@ from paretofit.learning.learn_settings import LevelSettings
 from paretofit.learning.level_choice import LevelChoice, choose_level, compute_label_seconds, measure_level_noise
 from paretofit.learning.loop_folder import IterationFolder, LearnFolder
 
-N_TRIAL_LABELS = 3  # computed first, so that a loop with a broken engine ends early
+N_TRIAL_LABELS = 3  # number of labels that are computed first, so that a loop with a broken engine ends early
 FIRST_ERROR_RATIO = 0.3  # assumed ratio of the error of a first model to the spread of the labels
 
 
@@ -172,7 +172,8 @@ class Labeller:
         reasons = collect_failure_reasons(self._compute_labels(iteration, {level: trial_ids}))
         if trial_ids and len(reasons) == len(trial_ids):
             raise InputError(
-                f"the first {len(trial_ids)} labels all failed: {next(iter(reasons.values()))}; correct 'labelling'"
+                f"the first {len(trial_ids)} labels all failed: {next(iter(reasons.values()))}; correct "
+                "the section 'labelling' of the study"
             )
 
     def _measure_levels(self) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:

@@ -115,7 +115,9 @@ class SnapModelSettings(StrictSettings):
     core_repulsion: bool = Field(
         True, description="Add the ZBL potential at distances below those of bonds, so that structures cannot collapse."
     )
-    downweight: DownweightSettings = Field(DownweightSettings(), description="Weights of far-off structures.")
+    downweight: DownweightSettings = Field(
+        DownweightSettings(), description="Lower weights for structures with high energies or large forces."
+    )
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="Number of members of the committee.")
     committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
         "bootstrap",
@@ -136,7 +138,7 @@ class ExploreSettings(StrictSettings):
 
     trajectories: Count = Field(20, description="Number of trajectories in each iteration.")
     driver: Literal["member", "mean"] = Field(
-        "mean", description="Potential: the mean of the members, or a random member with a usual training error."
+        "mean", description="Potential: the mean of the members, or a random member with a typical training error."
     )
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="Program that integrates; by default lammps for SNAP and ase for neural networks."
@@ -150,7 +152,9 @@ class ExploreSettings(StrictSettings):
         description="Pressures in kbar on the material along periodic directions: [lowest, highest] or {grid: [...]}.",
     )
     time_ps: StrictPositiveFloat = Field(10.0, description="Length of a trajectory in ps.")
-    interval_ps: StrictPositiveFloat = Field(1.0, description="Time between frames in ps, so long that they differ.")
+    interval_ps: StrictPositiveFloat = Field(
+        1.0, description="Time between frames in ps, long enough for consecutive frames to differ."
+    )
     timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="Time step in fs.")
     equilibration_ps: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
         0.3, description="Time in ps at constant volume before a trajectory, with velocities that are rescaled."
@@ -162,7 +166,9 @@ class ExploreSettings(StrictSettings):
     time_limit_s: StrictPositiveFloat = Field(3600.0, description="Wall time in s after which a trajectory is killed.")
     stop_grade: StrictPositiveFloat = Field(50.0, description="Extrapolation grade at which a trajectory is stopped.")
     stop_temperature_ratio: StrictPositiveFloat = Field(
-        5.0, description="Multiple of the temperature above whose running mean a trajectory is stopped."
+        5.0,
+        description="A trajectory is stopped if the running mean of its temperature exceeds this multiple of the "
+        "requested temperature and 3000 K.",
     )
 
     @model_validator(mode="after")

@@ -18,11 +18,13 @@ import numpy as np
 from paretofit.core import Array, InputError
 from paretofit.dataset import Dataset
 
-DEFAULT_EXPONENT = 0.5  # of the learning curve, until errors at two sizes of the training set are known
+DEFAULT_EXPONENT = 0.5  # exponent of the learning curve until errors at two sizes of the training set are known
 EXPONENT_BOUNDS = 0.1, 0.5  # fitted exponents are clipped to this range
 EXPONENT_ITERATIONS = 3  # number of iterations to which the exponent is fitted, counted from the last
-TABLE_COLUMNS = ("level", "seconds", "own_energy", "own_force", "foretold", "gain_per_hour")
-MIN_COMMON_LABELS = 3  # configurations with labels at two levels, to compare the levels
+TABLE_COLUMNS = (
+    "level", "seconds", "label_energy_error", "label_force_error", "error_ratio", "gain_per_hour"
+)  # fmt: skip
+MIN_COMMON_LABELS = 3  # number of configurations with labels at two levels that a comparison of the levels requires
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class LevelChoice:
     ----------
     name : str
     table : list of dict
-        By level: ``level, seconds, own_energy, own_force`` (errors of the level's labels), ``foretold`` (predicted
-        error divided by the current error), ``gain_per_hour``.
+        By level: ``level, seconds``, ``label_energy_error, label_force_error`` (errors of the level's labels),
+        ``error_ratio`` (predicted error divided by the current error), ``gain_per_hour``.
     description : str
         Level and reason, as a phrase for messages.
     """
@@ -176,7 +178,7 @@ def choose_level(
         row = next(row for row in table if row["level"] == best_level)
     description = (
         f"level {row['level']}: {n_new} labels of {row['seconds']:.3g} s are predicted to reduce the error to "
-        f"{row['foretold']:.2f} of its current value"
+        f"{row['error_ratio']:.2f} of its current value"
     )
     return LevelChoice(row["level"], table, description)
 

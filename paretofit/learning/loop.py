@@ -21,7 +21,7 @@ from paretofit.dataset import Dataset
 from paretofit.descriptors import map_structures
 from paretofit.execution import RunContext
 from paretofit.learning import calibration_points, selection, training_data
-from paretofit.learning.evaluation import SET_NAMES, evaluate_committee, find_usual_members
+from paretofit.learning.evaluation import SET_NAMES, evaluate_committee, find_typical_members
 from paretofit.learning.explore import plan_runs, select_start_structures
 from paretofit.learning.labeller import Labeller, LabelRequest
 from paretofit.learning.learn_settings import LearnSettings
@@ -39,10 +39,10 @@ CONVERGED = "no frame of the dynamics is above tolerance"
 ALL_KNOWN = "every frame above tolerance duplicates a labelled configuration"
 ALL_UNPHYSICAL = "every frame above tolerance was discarded as unphysical or duplicates a labelled configuration"
 ACCURATE = "the errors on the test set are below tolerance"
-NOT_EVALUATED = "; the {} was not judged, because no configuration of the test set has such a label"
+NOT_EVALUATED = "; the {} was not evaluated, because no configuration of the test set has such a label"
 LAST_ITERATION = "the maximum number of iterations"
 NO_FRAMES = "the dynamics gave no frames"
-CSV_DIGITS = 8  # significant digits
+CSV_DIGITS = 8  # number of significant digits
 
 
 @dataclass(frozen=True)
@@ -222,11 +222,11 @@ class LearningLoop:
         The reason names the properties without labels in the test set, because their errors are unknown.
         """
         tolerance, errors = self.settings.select.tolerance, {name: rmse[name]["value"] for name in selection.PROPERTIES}
-        known = {name: error for name, error in errors.items() if np.isfinite(error)}
-        if not known or not all(error <= getattr(tolerance, name) for name, error in known.items()):
+        known_errors = {name: error for name, error in errors.items() if np.isfinite(error)}
+        if not known_errors or not all(error <= getattr(tolerance, name) for name, error in known_errors.items()):
             return ""
-        unknown = [name for name in errors if name not in known]
-        return f"{ACCURATE}{NOT_EVALUATED.format(' and '.join(unknown)) if unknown else ''}"
+        unknown_properties = [name for name in errors if name not in known_errors]
+        return f"{ACCURATE}{NOT_EVALUATED.format(' and '.join(unknown_properties)) if unknown_properties else ''}"
 
     def _explore(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         """Run the molecular dynamics of an iteration; return the record."""
@@ -234,7 +234,9 @@ class LearningLoop:
         committee = self.model.load(iteration.model.absolute())
         start_structures, _ = select_start_structures(self.start_structures, settings.max_atoms)
         train_record = iteration.read_record("train") or {}
-        member = None if settings.driver == "mean" else int(rng.choice(find_usual_members(train_record["rmse"][TRAIN])))
+        member = (
+            None if settings.driver == "mean" else int(rng.choice(find_typical_members(train_record["rmse"][TRAIN])))
+        )
         engine = committee.build_md_engine(member, iteration.path.absolute() / "md")
         runs = plan_runs(start_structures, settings, rng)
         folder = iteration.trajectories.absolute()

@@ -202,10 +202,10 @@ def _plot_detection_map(points: pd.DataFrame) -> np.ndarray:
         if not set(columns) <= set(points):
             continue
         spread, error = points[columns[0]], points[columns[1]]
-        shown = points[error.gt(figures.MIN_RELATIVE_ERROR * error.median()) & spread.gt(0)]
-        if len(shown) < figures.MIN_MAP_POINTS:
+        shown_points = points[error.gt(figures.MIN_RELATIVE_ERROR * error.median()) & spread.gt(0)]
+        if len(shown_points) < figures.MIN_MAP_POINTS:
             continue
-        values = [shown[column].to_numpy() for column in columns]
+        values = [shown_points[column].to_numpy() for column in columns]
         limits = [np.geomspace(array.min(), array.max(), N_MAP_LIMITS) for array in values]
         rates = map_detection_scores(*values, *limits)
         rows += [

@@ -18,9 +18,9 @@ from paretofit.learning.set_balance import TRAIN
 from paretofit.learning.sets import name_kind
 from paretofit.report import format_duration, format_number, join_items
 
-MIN_KIND_SIZE = 3  # held-out configurations of a kind, below which its errors are not judged
+MIN_KIND_SIZE = 3  # number of held-out configurations of a kind below which its errors are not evaluated
 MAX_LISTED_KINDS = 4
-MIN_CURVE_POINTS = 3  # iterations that are required to extrapolate to the next one
+MIN_CURVE_POINTS = 3  # number of iterations that an extrapolation to the next one requires
 MIN_NAMED_CHANGE = 0.03  # relative change of an error, below which it did not change
 MIN_WEIGHT_EFFECT = 0.05  # relative change of an error by the weights of configurations, above which they are mentioned
 
@@ -68,18 +68,18 @@ def _measure_kind(rows: pd.DataFrame) -> dict[str, float]:
     }
     errors = {}
     for name in PROPERTIES:
-        labelled = held_out[held_out[f"{name}_error"].notna()]
+        labelled_rows = held_out[held_out[f"{name}_error"].notna()]
         # the number of force components is proportional to the number of atoms
-        weights = labelled["n_atoms"] if name == "forces" else pd.Series(1.0, index=labelled.index)
-        square = (weights * labelled[f"{name}_error"] ** 2).sum() / max(weights.sum(), 1)
-        errors[name] = float(np.sqrt(square)) if len(labelled) else np.nan
+        weights = labelled_rows["n_atoms"] if name == "forces" else pd.Series(1.0, index=labelled_rows.index)
+        square = (weights * labelled_rows[f"{name}_error"] ** 2).sum() / max(weights.sum(), 1)
+        errors[name] = float(np.sqrt(square)) if len(labelled_rows) else np.nan
     return counts | errors
 
 
 def read_last_errors(folder: LearnFolder) -> pd.DataFrame:
     """Read ``errors.csv`` of the last committee; an iteration must have trained a committee."""
-    last = max(k for k, _ in folder.read_records("train"))
-    return pd.read_csv(folder.iteration(last).path / "errors.csv")
+    last_iteration = max(k for k, _ in folder.read_records("train"))
+    return pd.read_csv(folder.iteration(last_iteration).path / "errors.csv")
 
 
 def build_facts(folder: LearnFolder, iterations: pd.DataFrame) -> list[tuple[str, str]]:
@@ -100,24 +100,25 @@ def build_facts(folder: LearnFolder, iterations: pd.DataFrame) -> list[tuple[str
         ("For which kinds is it not?", _describe_kinds(tabulate_errors_by_kind(errors.assign(input="")), tolerance)),
         ("Are its predicted errors right?", describe_batch(records)),
         ("What did it cost?", _describe_cost(iterations)),
-        ("What would another iteration bring?", _describe_next(records, iterations)),
+        ("How much would another iteration lower the errors?", _describe_next(records, iterations)),
     ]
 
 
 def describe_progress(records: list[tuple[int, dict[str, Any]]]) -> str:
-    """Compare the errors of the first and the last committee on the test set that stays the same, in a sentence.
+    """Describe how the errors changed from the first to the last committee on the first test set.
 
-    Errors on the other sets are not compared: these sets grow with frames that the committee knew least about.
+    This set is the same in all iterations. Errors on the other sets are not compared: these sets grow by frames with
+    large predicted errors.
     """
     texts = []
     for name in PROPERTIES:
-        first, last = (_get_weighted(records[k][1], name) for k in (0, -1))
-        if first and last and np.isfinite([first, last]).all():
-            change = f"from {format_number(first)} to {format_number(last)} {UNITS[name]}"
-            texts.append(f"the {name} error {_name_change(last / first)} ({change})")
+        first_error, last_error = (_get_weighted(records[k][1], name) for k in (0, -1))
+        if first_error and last_error and np.isfinite([first_error, last_error]).all():
+            change = f"from {format_number(first_error)} to {format_number(last_error)} {UNITS[name]}"
+            texts.append(f"the {name} error {_name_change(last_error / first_error)} ({change})")
     if len(records) < 2 or not texts:
         return ""
-    return f"On the first test set, which stays the same, {join_items(texts)}."
+    return f"On the first test set, which is the same in all iterations, {join_items(texts)}."
 
 
 def _name_change(ratio: float) -> str:
@@ -134,15 +135,15 @@ def _name_change(ratio: float) -> str:
 def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -> str:
     """Compare the errors on the first test set, weighted as in the training, with the tolerances."""
     rmse = record["rmse"].get(FIRST_TEST, {})
-    texts, above, unknown, is_weighted = [], [], [], False
+    texts, properties_above, unknown_properties, is_weighted = [], [], [], False
     for name in PROPERTIES:
         values, limit = rmse.get(name, {"value": None}), getattr(tolerance, name)
         if values["value"] is None or not np.isfinite(values["value"]):
-            unknown.append(name)
+            unknown_properties.append(name)
             continue
         error = values.get("weighted", values["value"])
         if error > limit:
-            above.append(name)
+            properties_above.append(name)
         is_weighted |= abs(error / values["value"] - 1) > MIN_WEIGHT_EFFECT if values["value"] else False
         texts.append(
             f"{name} {format_number(error)} {UNITS[name]} (tolerance {format_number(limit)}, "
@@ -150,15 +151,15 @@ def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -
         )
     if not texts:
         return "This is not known: the test set of the first iteration has no labels."
-    verdict = f"Not yet for {join_items(above)}" if above else "Yes, within the tolerances"
-    missing = (
-        f" Nothing is known about the {join_items(unknown)}: no configuration of this set has such a label (stresses "
-        "require three periodic directions)."
-        if unknown
+    verdict = f"Not yet for {join_items(properties_above)}" if properties_above else "Yes, within the tolerances"
+    missing_text = (
+        f" Nothing is known about the {join_items(unknown_properties)}: no configuration of this set has such a label "
+        "(stresses require three periodic directions)."
+        if unknown_properties
         else ""
     )
     return (
-        f"{verdict}. Errors on the test set of the first iteration, the same in all: {'; '.join(texts)}.{missing}"
+        f"{verdict}. Errors on the test set of the first iteration, the same in all: {'; '.join(texts)}.{missing_text}"
         + (
             " Structures far above equilibrium, and with large forces, count less than others, as in the training "
             "('learning.model.downweight')."
@@ -172,17 +173,21 @@ def _describe_kinds(table: pd.DataFrame, tolerance: ToleranceSettings) -> str:
     """Name the kinds with errors above tolerance, the worst first, and those with too few held-out configurations."""
     kinds = table[table["kind"] != "all"]
     ratios = pd.DataFrame({name: kinds[name] / getattr(tolerance, name) for name in PROPERTIES})
-    worst = ratios[ratios.gt(1).any(axis=1)].max(axis=1).sort_values(ascending=False)
-    listed = []
-    for index in worst.index[:MAX_LISTED_KINDS]:
+    worst_ratios = ratios[ratios.gt(1).any(axis=1)].max(axis=1).sort_values(ascending=False)
+    kind_texts = []
+    for index in worst_ratios.index[:MAX_LISTED_KINDS]:
         values = [f"{name} {format_number(kinds[name][index])} {UNITS[name]}" for name in PROPERTIES
                   if ratios[name][index] > 1]  # fmt: skip
-        listed.append(f"{kinds['kind'][index]} ({', '.join(values)}; {kinds['held_out'][index]} held out)")
-    more = f"; and {len(worst) - MAX_LISTED_KINDS} more" if len(worst) > MAX_LISTED_KINDS else ""
-    text = f"Above tolerance: {'; '.join(listed)}{more}." if listed else "No kind is above tolerance."
-    unknown = kinds.loc[(kinds["held_out"] < MIN_KIND_SIZE) & ~kinds.index.isin(worst.index), "kind"].tolist()
-    return text + (f" Not known, with fewer than {MIN_KIND_SIZE} held-out configurations: {join_items(unknown)}."
-                   if unknown else "")  # fmt: skip
+        kind_texts.append(f"{kinds['kind'][index]} ({', '.join(values)}; {kinds['held_out'][index]} held out)")
+    remainder_text = (
+        f"; and {len(worst_ratios) - MAX_LISTED_KINDS} more" if len(worst_ratios) > MAX_LISTED_KINDS else ""
+    )
+    text = f"Above tolerance: {'; '.join(kind_texts)}{remainder_text}." if kind_texts else "No kind is above tolerance."
+    unknown_kinds = kinds.loc[
+        (kinds["held_out"] < MIN_KIND_SIZE) & ~kinds.index.isin(worst_ratios.index), "kind"
+    ].tolist()
+    return text + (f" Not known, with fewer than {MIN_KIND_SIZE} held-out configurations: {join_items(unknown_kinds)}."
+                   if unknown_kinds else "")  # fmt: skip
 
 
 def describe_batch(records: list[tuple[int, dict[str, Any]]]) -> str:
@@ -192,7 +197,7 @@ def describe_batch(records: list[tuple[int, dict[str, Any]]]) -> str:
         return "This is not known yet: no frames with predicted errors have been labelled."
     k, summary = batches[-1]
     texts = [
-        f"{name}: {values['ratio']:.2f} times the predicted error at the median, {100 * values['inside']:.0f} % below "
+        f"{name}: {values['ratio']:.2f} times the predicted error (median), {100 * values['inside']:.0f} % below "
         f"the {100 * BOUND_COVERAGE:.0f} % bound"
         for name, values in summary.items()
     ]
@@ -232,8 +237,8 @@ def _extrapolate(records: list[tuple[int, dict[str, Any]]], n_last: int, n_new: 
         if len(points) < MIN_CURVE_POINTS or points[-1][1] >= points[0][1]:
             continue
         exponent, error = fit_learning_exponent(points), points[-1][1]
-        expected = error * (n_last / (n_last + n_new)) ** exponent
-        yield f"{name} {format_number(expected)} instead of {format_number(error)} {UNITS[name]}"
+        expected_error = error * (n_last / (n_last + n_new)) ** exponent
+        yield f"{name} {format_number(expected_error)} instead of {format_number(error)} {UNITS[name]}"
 
 
 def _get_weighted(record: Mapping[str, Any], name: str) -> float | None:

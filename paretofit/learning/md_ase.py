@@ -23,7 +23,8 @@ from paretofit.learning.md_run import Dynamics, MdBox, MdSnapshot
 
 PS = 1000 * units.fs
 KBAR = 0.1 * units.GPa
-CHAIN_SUBSTEPS = 5  # per time step; with 1, the chains overflow if the start is 1000 times hotter than the target
+# number per time step; with 1, the chains overflow if the start is 1000 times hotter than the target
+CHAIN_SUBSTEPS = 5
 
 
 class AseDynamics(Dynamics):

@@ -16,9 +16,9 @@ from paretofit.learning import md_run
 from paretofit.learning.md_run import Dynamics, MdBox, MdSnapshot
 from paretofit.validation import create_lammps_crystal
 
-MAX_EQUILIBRATION_TEMPERATURE_K = 1e6  # between two rescalings; a run is stopped before atoms fly apart
+MAX_EQUILIBRATION_TEMPERATURE_K = 1e6  # temperature between two rescalings; a run is stopped before atoms fly apart
 EMPTY_POTENTIAL = ("pair_style zero 1.0", "pair_coeff * *")  # LAMMPS does not run without a pair style
-LAMMPS_VIRIAL_ORDER = [0, 1, 2, 5, 4, 3]  # from ASE's xx, yy, zz, yz, xz, xy to LAMMPS's xx, yy, zz, xy, xz, yz
+LAMMPS_VIRIAL_ORDER = [0, 1, 2, 5, 4, 3]  # indices of LAMMPS's xx, yy, zz, xy, xz, yz in ASE's xx, yy, zz, yz, xz, xy
 
 
 @dataclass
@@ -116,7 +116,7 @@ class _ForceCallback:
 
     def _compute_forces(self, indices: Array, x: Array) -> Array:
         corner, cell = _read_box(self.lammps)
-        # in a collapsed box, the neighbour lists would not fit into memory
+        # the neighbour lists of a collapsed box would not fit into memory
         if reason := md_run.describe_volume_problem(self.box.compute_volume_ratio(cell)):
             raise ArithmeticError(reason)
         self.atoms.positions[indices] = x - corner

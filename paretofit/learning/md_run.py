@@ -18,11 +18,11 @@ from ase.calculators.calculator import Calculator
 
 from paretofit.core import Array, build_vacuum_cell
 
-VACUUM_A = 12.0  # Å, along non-periodic directions
+HALF_VACUUM_A = 12.0  # along non-periodic directions; `build_vacuum_cell` adds twice this length plus 1 Å
 SURFACE_THICKNESS_A = 3.4  # Å, of a flat sheet; the distance of layers of graphite
 THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0  # damping times
 MIN_TEMPERATURE_K = 1.0  # used instead of lower temperatures, because a thermostat at 0 K divides by zero
-RESCALING_STEPS = 2  # between two rescalings of the velocities in the equilibration
+RESCALING_STEPS = 2  # number of steps between two rescalings of the velocities in the equilibration
 MAX_VOLUME_RATIO = 3.0  # a trajectory is stopped if its volume grows or shrinks by this factor
 
 
@@ -196,7 +196,7 @@ class MdBox:
             If a periodic cell vector has no length.
         """
         order = [*np.flatnonzero(atoms.pbc).tolist(), *np.flatnonzero(~np.asarray(atoms.pbc)).tolist()]
-        cell = build_vacuum_cell(atoms, VACUUM_A)[order]
+        cell = build_vacuum_cell(atoms, HALF_VACUUM_A)[order]
         if np.linalg.det(cell) < 0:  # make the cell right-handed; the last vector is vacuum, unless all are periodic
             cell[2] *= -1
         q, r = np.linalg.qr(cell.T)

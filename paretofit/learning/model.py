@@ -41,7 +41,7 @@ from paretofit.potentials import (
 )
 from paretofit.uncertainty import Assessment, CommitteeFit
 
-MIN_ROWS_PER_COLUMN = 8.0  # with fewer rows, the 2Jmax is reduced
+MIN_ROWS_PER_COLUMN = 8.0  # number of rows per column below which the 2Jmax is reduced
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,10 @@ class SnapModel:
 
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
         """Choose the largest 2Jmax within the settings with enough rows; the smallest if none has enough."""
-        largest = self.settings.twojmax
-        choices = sorted({int(twojmax) for twojmax in design.column_levels} | {largest})
+        max_twojmax = self.settings.twojmax
+        choices = sorted({int(twojmax) for twojmax in design.column_levels} | {max_twojmax})
         max_columns = n_rows / MIN_ROWS_PER_COLUMN
-        valid_choices = [k for k in choices if k <= largest and design.count_columns_up_to(k) <= max_columns]
+        valid_choices = [k for k in choices if k <= max_twojmax and design.count_columns_up_to(k) <= max_columns]
         return max(valid_choices, default=choices[0])
 
     def _load_or_compute_designs(self, data: TrainingData, context: RunContext) -> list[tuple[Array, DesignMatrix]]:

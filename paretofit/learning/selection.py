@@ -18,13 +18,15 @@ from paretofit.structures import cut_out_environment, is_too_close
 from paretofit.uncertainty import CALIBRATIONS, Assessment, compute_weighted_quantiles, score_detection
 
 PROPERTIES = ("energy", "forces", "stress")
-SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # from eV/atom, eV/Å and eV/Å³ to the units below
+SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # factors from eV/atom, eV/Å and eV/Å³ to the units below
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
-MIN_CALIBRATION_POINTS = 3  # labelled configurations
-MIN_RELATIVE_ERROR = 1e-3  # of the median; smaller errors are those of forces that vanish by symmetry
-SIMILARITY_WIDTH = 1.5  # of the Gaussian weight of a calibration point, in the logarithm of the disagreement
-MIN_POINT_WEIGHT = 0.02  # added to this weight, which is at most 1, so that a few points do not decide alone
-BATCH_WEIGHT = 0.5  # of all frames of earlier batches together, relative to all other points
+MIN_CALIBRATION_POINTS = 3  # number of labelled configurations
+MIN_RELATIVE_ERROR = 1e-3  # ratio to the median; smaller errors are those of forces that vanish by symmetry
+SIMILARITY_WIDTH = 1.5  # width of the Gaussian weight of a calibration point, in the logarithm of the disagreement
+MIN_POINT_WEIGHT = (
+    0.02  # constant that is added to this weight (at most 1), so that a calibration never depends on a few points only
+)
+BATCH_WEIGHT = 0.5  # weight of all frames of earlier batches together, relative to all other points
 BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
 CUT_OUT_KEY = "cut_out"  # info of a configuration: the central atom and the size of the frame
@@ -55,8 +57,8 @@ class Calibration:
 
     def predict(self, name: str, disagreement: Array) -> tuple[Array, Array]:
         """Return the predicted errors of a property and their bounds, ``(n,)`` each."""
-        expected = self.curves[name].predict_error(disagreement)
-        return expected, self.bound_factors[name] * expected
+        expected_error = self.curves[name].predict_error(disagreement)
+        return expected_error, self.bound_factors[name] * expected_error
 
 
 def calibrate(
@@ -72,7 +74,7 @@ def calibrate(
     settings : SelectSettings
     frame_disagreement : DataFrame, optional
         Disagreements of the frames whose errors will be predicted, columns `PROPERTIES`; points with similar
-        disagreements have larger weights, see `weigh_points`.
+        disagreements have larger weights, see `compute_point_weights`.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def calibrate(
             continue
         spread, error = spread[is_usable], error[is_usable]
         frame_spread = None if frame_disagreement is None else frame_disagreement[name].to_numpy()
-        weights = weigh_points(points["source"].to_numpy()[is_usable], spread, frame_spread)
+        weights = compute_point_weights(points["source"].to_numpy()[is_usable], spread, frame_spread)
         curve: Any = CALIBRATIONS[settings.calibration](spread, error, weights)
         ratios = error / curve.predict_error(spread)
         curves[name], n_points[name] = curve, int(is_usable.sum())
@@ -117,8 +119,8 @@ def _compute_bound_quantile(weights: Array) -> float:
     return min(1.0, BOUND_COVERAGE + (BOUND_COVERAGE - 0.5) * float(weights.max() / weights.sum()))
 
 
-def weigh_points(source: Array, spread: Array, frame_spread: Array | None) -> Array:
-    """Weigh the points of a calibration by source, and by how similar their disagreements are to those of the frames.
+def compute_point_weights(source: Array, spread: Array, frame_spread: Array | None) -> Array:
+    """Compute weights of calibration points from their sources and their similarity to the frames in disagreement.
 
     The ratio of error to disagreement depends on the disagreement: it is near one for structures far from the
     training set, where members differ more than they err in common, and larger for structures close to it. Frames of
@@ -226,9 +228,9 @@ def classify_frames(
     is_unphysical = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
     names_above = []
     for name in calibration.curves:
-        expected, table[f"{name}_bound"] = calibration.predict(name, disagreement[name].to_numpy())
-        table[f"{name}_expected"] = expected
-        is_unphysical |= expected > getattr(settings.discard_above, name)
+        expected_error, table[f"{name}_bound"] = calibration.predict(name, disagreement[name].to_numpy())
+        table[f"{name}_expected"] = expected_error
+        is_unphysical |= expected_error > getattr(settings.discard_above, name)
         names_above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))
     table["extrapolation_grade"] = [assessment.grade for assessment in assessments]
     table["above"] = [" ".join(filter(None, names)) for names in zip(*names_above, strict=True)]

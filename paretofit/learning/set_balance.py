@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any
 
 TRAIN, VALIDATE, TEST = "train", "validate", "test"
-MIN_GROUPS = 3  # of a category, so that each of the three sets can have one
-MAX_SHARE_RATIO = 2.0  # of the size of the validation or test set to its share, for kinds, periodicities and inputs
+MIN_GROUPS = 3  # number of groups of a category, so that each of the three sets can have one
+# ratio of the size of the validation or test set to its share, for kinds, periodicities and inputs
+MAX_SHARE_RATIO = 2.0
 MAX_SHARE_RATIO_OF_PAIRS = 1.5  # the same for pairs of a kind and a periodicity, which are more numerous
 
 

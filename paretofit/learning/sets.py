@@ -1,4 +1,4 @@
-"""Training, validation and test sets; a group of configurations is assigned to a set once, and stays there.
+"""Training, validation and test sets; a group of configurations is assigned to a set once, and its set never changes.
 
 A group contains all configurations that derive from one draw of the augmentation: a distorted structure, vacancies and
 substitutions in it, and frames of dynamics that started from any of these. Duplicates belong to the same group, too.

@@ -30,10 +30,10 @@ REPULSION_RANGE = 0.6, 0.8  # inner and outer cutoff of ZBL, relative to the sma
 def build_core_repulsion(elements: Sequence[str]) -> ReferencePotential:
     """Build the ZBL potential, which acts at distances below those of bonds and keeps structures from collapsing."""
     numbers = [atomic_numbers[symbol] for symbol in elements]
-    inner, outer = (2 * ratio * float(min(covalent_radii[numbers])) for ratio in REPULSION_RANGE)
+    inner_cutoff, outer_cutoff = (2 * ratio * float(min(covalent_radii[numbers])) for ratio in REPULSION_RANGE)
     pairs = combinations_with_replacement(enumerate(numbers, start=1), 2)
-    coefficients = tuple(f"{i} {j} {first} {second}" for (i, first), (j, second) in pairs)
-    return ReferencePotential(f"zbl {inner:.3f} {outer:.3f}", coefficients)
+    coefficients = tuple(f"{i} {j} {first_number} {second_number}" for (i, first_number), (j, second_number) in pairs)
+    return ReferencePotential(f"zbl {inner_cutoff:.3f} {outer_cutoff:.3f}", coefficients)
 
 
 def subtract_reference(
@@ -131,11 +131,11 @@ def compute_configuration_weights(data: TrainingData, train_indices: Array, scal
     energy = np.array([float(label.energy) / len(atoms) for label, atoms in zip(labels, structures, strict=True)])
     elements = list_elements(structures)
     fractions = np.array([[np.mean(atoms.symbols == symbol) for symbol in elements] for atoms in structures])
-    excess = energy - fractions @ np.linalg.lstsq(fractions[train_indices], energy[train_indices], rcond=None)[0]
-    excess = np.maximum(excess - excess[train_indices].min(), 0.0)
+    excess_energy = energy - fractions @ np.linalg.lstsq(fractions[train_indices], energy[train_indices], rcond=None)[0]
+    excess_energy = np.maximum(excess_energy - excess_energy[train_indices].min(), 0.0)
     forces = np.array([np.sqrt(np.nanmean(np.square(label.forces))) for label in labels])
     squares = np.zeros(len(energy))
-    for values, scale in ((excess, scales.energy), (forces, scales.forces)):
+    for values, scale in ((excess_energy, scales.energy), (forces, scales.forces)):
         squares += 0.0 if scale is None else np.nan_to_num(values / scale) ** 2
     return np.asarray(1 / np.sqrt(1 + squares))
 

@@ -62,8 +62,10 @@ class TrainingData:
 
     def select_aligned(self, indices: Array, offsets: Mapping[tuple[str, str], float]) -> LabelledStructures:
         """Select structures with their labels, with energies shifted to the energy scale of the best level."""
-        labelled, aligned_labels = self.select_labelled(indices), []
-        for labels, atoms, level in zip(labelled.labels, labelled.structures, self.level[indices], strict=True):
-            shift = sum(offsets.get((str(level), symbol), 0.0) for symbol in atoms.get_chemical_symbols())
-            aligned_labels.append(labels._replace(energy=float(labels.energy) - shift))
-        return LabelledStructures(labelled.structures, aligned_labels, labelled.groups)
+        labelled_structures, aligned_labels = self.select_labelled(indices), []
+        for labels, atoms, level in zip(
+            labelled_structures.labels, labelled_structures.structures, self.level[indices], strict=True
+        ):
+            energy_offset = sum(offsets.get((str(level), symbol), 0.0) for symbol in atoms.get_chemical_symbols())
+            aligned_labels.append(labels._replace(energy=float(labels.energy) - energy_offset))
+        return LabelledStructures(labelled_structures.structures, aligned_labels, labelled_structures.groups)

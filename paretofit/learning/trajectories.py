@@ -32,7 +32,7 @@ from paretofit.learning.model import Committee
 from paretofit.learning.sets import is_always_training
 from paretofit.potentials import format_dispersion_commands, overlay_commands, split_words
 
-REMEDIES = {  # by part of the reason why trajectories ended early
+REMEDIES = {  # remedies by part of the reason why trajectories ended early
     "the temperature": "lengthen 'learning.explore.equilibration_ps', or set 'learning.explore.start_structures'",
     "extrapolation grade": "label more candidates first ('learning.n_initial'), or raise 'learning.explore.stop_grade'",
     "came closer": "label more candidates first, or lower 'learning.explore.temperature_k' and 'pressure_kbar'",
@@ -40,7 +40,7 @@ REMEDIES = {  # by part of the reason why trajectories ended early
     "time limit": "shorten 'learning.explore.time_ps', or raise 'learning.explore.time_limit_s'",
     "": "label more candidates first, or lower 'learning.explore.temperature_k'",
 }
-MAX_TRAJECTORY_BYTES = 4 << 30  # that a process which runs LAMMPS may use in addition
+MAX_TRAJECTORY_BYTES = 4 << 30  # memory that a process which runs LAMMPS may use in addition
 
 
 def run_trajectories(
@@ -128,7 +128,7 @@ class _TrajectoryRunner:
         try:
             record = read_json_with_digest(self.get_record_path(run), "")
             frames_digest = hash_file(self.get_record_path(run).with_suffix(".extxyz"))
-        except ExecutionError:  # a system error says nothing about the files
+        except ExecutionError:  # errors of the system do not show that the files are invalid
             raise
         except (InputError, OSError):
             return False

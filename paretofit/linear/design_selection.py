@@ -44,9 +44,9 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     determinant of a kernel matrix, with one new row of its Cholesky factor in each step: O(n_candidates · n) in
     memory and O(n_candidates · n²) in time (L. Chen, G. Zhang and E. Zhou, NeurIPS 2018).
     """
-    candidates, existing = _validate_rows(rows, n, existing_rows)
-    scale = compute_column_scales(np.vstack([candidates, existing]))
-    scaled_existing = existing / scale
+    candidates, existing_array = _validate_rows(rows, n, existing_rows)
+    scale = compute_column_scales(np.vstack([candidates, existing_array]))
+    scaled_existing = existing_array / scale
     moments = scaled_existing.T @ scaled_existing + RELATIVE_PRIOR_RIDGE * np.eye(len(scale)) * max(
         1.0, len(candidates) / len(scale)
     )
@@ -57,7 +57,7 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     positions, gains = np.empty(n, dtype=np.int64), np.empty(n)
     for k in range(n):
         position = int(np.argmax(pivots))
-        positions[k], gains[k] = position, np.log(max(pivots[position], 1.0))  # below 1 only by rounding
+        positions[k], gains[k] = position, np.log(max(pivots[position], 1.0))  # pivots are below 1 only by rounding
         kernel_row = whitened_rows @ whitened_rows[position] - factor_rows[:k].T @ factor_rows[:k, position]
         kernel_row[position] += 1.0
         factor_rows[k] = kernel_row / np.sqrt(pivots[position])
@@ -91,12 +91,12 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
     InputError
         As in `select_d_optimal`.
     """
-    candidates, existing = _validate_rows(points, n, existing_points)
-    all_points = np.vstack([candidates, existing])
+    candidates, existing_array = _validate_rows(points, n, existing_points)
+    all_points = np.vstack([candidates, existing_array])
     mean, spread = all_points.mean(axis=0), all_points.std(axis=0)
     is_varying = spread > MIN_RELATIVE_SPREAD * np.abs(all_points).max(axis=0, initial=1e-300)
     scaled_candidates, scaled_existing = (
-        (part - mean)[:, is_varying] / spread[is_varying] for part in (candidates, existing)
+        (part - mean)[:, is_varying] / spread[is_varying] for part in (candidates, existing_array)
     )
     min_distances = np.full(len(scaled_candidates), np.inf)
     for point in scaled_existing:
@@ -116,14 +116,16 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
 
 def _validate_rows(rows: Array, n: int, existing_rows: Array | None) -> tuple[Array, Array]:
     candidates = np.asarray(rows, dtype=np.float64)
-    existing = np.asarray(np.empty((0, candidates.shape[-1])) if existing_rows is None else existing_rows, np.float64)
-    if candidates.ndim != 2 or existing.ndim != 2 or candidates.shape[1] != existing.shape[1]:
+    existing_array = np.asarray(
+        np.empty((0, candidates.shape[-1])) if existing_rows is None else existing_rows, np.float64
+    )
+    if candidates.ndim != 2 or existing_array.ndim != 2 or candidates.shape[1] != existing_array.shape[1]:
         raise InputError(
             f"the rows and the existing rows must have the shape (n, p) with the same p; got {candidates.shape} and "
-            f"{existing.shape}"
+            f"{existing_array.shape}"
         )
-    if not (np.isfinite(candidates).all() and np.isfinite(existing).all()):
+    if not (np.isfinite(candidates).all() and np.isfinite(existing_array).all()):
         raise InputError("the rows must be finite")
     if not 1 <= n <= len(candidates):
         raise InputError(f"n must be at least 1 and at most the number of candidates, {len(candidates)}; got {n}")
-    return candidates, existing
+    return candidates, existing_array

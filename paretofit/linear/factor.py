@@ -1,7 +1,7 @@
 """Rank-revealing orthogonal factorisation that uses pivoting only if the rank is in doubt.
 
 The factorisation of a tall matrix A = Q R or of a wide matrix A = Rᵀ Qᵀ leads to a triangular matrix of the smaller
-dimension. If its condition number, estimated in the 1-norm, proves full rank, a triangular solve is sufficient.
+dimension. If its condition number, estimated in the 1-norm, shows full rank, a triangular solve is sufficient.
 Otherwise QR with column pivoting reveals the rank, and a second QR completes the orthogonal decomposition, which gives
 the minimum-norm solution (Golub and Van Loan, Matrix Computations, section 5.5; LAPACK's gelsy). At 1,500 columns this
 method is seven times faster than a singular value decomposition.

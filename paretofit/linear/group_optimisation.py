@@ -21,8 +21,9 @@ import scipy.optimize
 from paretofit.core import Array, InputError, RowKind
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
-RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal; directions that no weighted row determines keep the baseline
-MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot; a column with a smaller pivot depends on others
+# ratio to the mean diagonal; directions that no weighted row determines keep the baseline
+RELATIVE_DIAGONAL_SHIFT = 1e-13
+MIN_RELATIVE_PIVOT = 1e-12  # ratio to the largest pivot; a column with a smaller pivot depends on others
 MAX_WEIGHT_RATIO = 1e4  # largest ratio of an optimised weight to its initial value, in either direction
 # Errors below which a fit is good enough (eV/atom, eV/Å, GPa). Their squares are added to mean squared errors, because
 # the error of forces that are zero by symmetry may be zero, which has no logarithm.
@@ -168,8 +169,8 @@ class GroupMoments:
         """
         delta, factor = self._solve(weights)
         train_sums, held_out_sums = self.train_sums, self.held_out_sums
-        negligible = np.array([NEGLIGIBLE_ERRORS[kind] for _, kind in held_out_sums])
-        squares = held_out_sums.sum_squared_residuals(delta) + held_out_sums.n * negligible**2
+        negligible_errors = np.array([NEGLIGIBLE_ERRORS[kind] for _, kind in held_out_sums])
+        squares = held_out_sums.sum_squared_residuals(delta) + held_out_sums.n * negligible_errors**2
         shares = held_out_sums.gather(importance)
         slope = (shares / squares) @ (held_out_sums.G @ delta - held_out_sums.c)
         adjoint = scipy.linalg.cho_solve(factor, slope, check_finite=False)
@@ -265,13 +266,18 @@ def trace_weight_front(
         For each mixture the share of the second objective, the `OptimisedWeights`, and the two objectives as geometric
         means of held-out errors.
     """
-    first, second = (_normalise(shares) for shares in objectives)
+    first_shares, second_shares = (_normalise(shares) for shares in objectives)
     front = []
     for share in np.linspace(0.0, 1.0, n_points).tolist():
-        parts = dict.fromkeys([*first, *second])
-        mixture = {part: (1.0 - share) * first.get(part, 0.0) + share * second.get(part, 0.0) for part in parts}
+        parts = dict.fromkeys([*first_shares, *second_shares])
+        mixture = {
+            part: (1.0 - share) * first_shares.get(part, 0.0) + share * second_shares.get(part, 0.0) for part in parts
+        }
         optimum = optimise_weights(moments, initial_weights, mixture, regulariser=regulariser)
-        means = [float(np.exp(moments.compute_objective(optimum.weights, shares)[0])) for shares in (first, second)]
+        means = [
+            float(np.exp(moments.compute_objective(optimum.weights, shares)[0]))
+            for shares in (first_shares, second_shares)
+        ]
         front.append((share, optimum, (means[0], means[1])))
     return front
 

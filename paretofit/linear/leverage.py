@@ -90,7 +90,10 @@ def leverage_scores(
         raise InputError(f"configuration must number the configuration of each of the {len(X)} rows from 0")
     without_energy_row = np.setdiff1d(numbers, numbers[kinds == RowKind.ENERGY])
     if without_energy_row.size:
-        raise InputError(f"configuration {without_energy_row[0]} has no energy row, so it has no regular leverage")
+        raise InputError(
+            f"configuration {without_energy_row[0]} has no energy row, so it has no regular leverage; "
+            "add the energy row"
+        )
     A = X[:, :n_columns] * get_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A /= compute_column_scales(A)
     basis, rank = compute_column_space(A)

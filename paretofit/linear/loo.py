@@ -21,7 +21,7 @@ from paretofit.linear.wls import build_penalty_rows, get_row_weights, validate_r
 
 LOSS_TOLERANCE = 1e-6  # relative difference below which two leave-one-out losses count as equal
 PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))  # candidates λ of `choose_ridge`
-MIN_EIGENVALUE = 1e-10  # of I − H_bb; below it, the fit without the rows b is not determined
+MIN_EIGENVALUE = 1e-10  # smallest eigenvalue of I − H_bb; below it, the fit without the rows b is not determined
 
 
 def leave_one_out(

@@ -11,7 +11,7 @@ def sample_configurations(scores: Array, n: int, *, rng: np.random.Generator | N
     Parameters
     ----------
     scores : (n_configurations,) float64
-        Scores that are not negative: leverages, or equal numbers for uniform sampling. Configurations with a score
+        Non-negative scores: leverages, or equal numbers for uniform sampling. Configurations with a score
         of zero come last, in random order.
     n : int
         Number of configurations to draw, at most all of them.
@@ -31,7 +31,7 @@ def sample_configurations(scores: Array, n: int, *, rng: np.random.Generator | N
 
     Notes
     -----
-    Successive sampling by exponential clocks: the order in which clocks of rates `scores` ring
+    Successive sampling: configurations are sorted by exponential random variables with the rates `scores`
     (P. S. Efraimidis and P. G. Spirakis, Inf. Process. Lett. 97, 181 (2006)).
 
     Examples
@@ -42,13 +42,13 @@ def sample_configurations(scores: Array, n: int, *, rng: np.random.Generator | N
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not (np.isfinite(values).all() and (values >= 0).all()):
-        raise InputError("scores must be one finite number, not negative, for each configuration")
+        raise InputError("scores must be finite, non-negative numbers, one for each configuration")
     if not 1 <= n <= len(values):
         raise InputError(f"n must be at least 1 and at most the number of configurations, {len(values)}; got {n}")
     if rng is None:
         return np.argsort(-values, kind="stable")[:n]
-    clocks = rng.exponential(size=len(values))
+    exponential_draws = rng.exponential(size=len(values))
     is_positive = values > 0
-    with np.errstate(over="ignore"):  # the clock of a tiny score may ring at infinity, but before that of a zero
-        ring_times = np.divide(clocks, values, out=np.full(len(values), np.inf), where=is_positive)
-    return np.lexsort((clocks, ring_times, ~is_positive))[:n]
+    with np.errstate(over="ignore"):  # tiny scores may overflow to infinity; lexsort still ranks them before zeros
+        arrival_times = np.divide(exponential_draws, values, out=np.full(len(values), np.inf), where=is_positive)
+    return np.lexsort((exponential_draws, arrival_times, ~is_positive))[:n]

@@ -183,7 +183,7 @@ def build_penalty_rows(p: int, ridge: float, n_unpenalised: int) -> Array:
         If the penalty is negative or not finite.
     """
     if not (np.isfinite(ridge) and ridge >= 0):
-        raise InputError(f"ridge must be a finite number, not negative; got {ridge}")
+        raise InputError(f"ridge must be a finite, non-negative number; got {ridge}")
     return np.asarray(np.sqrt(ridge) * np.eye(p)[n_unpenalised:])
 
 

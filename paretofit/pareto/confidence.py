@@ -40,8 +40,8 @@ def estimate_intervals(errors: Array, repetitions: Sequence[Array], coverage: fl
         Lower and upper ends; their geometric mean is the expected error. NaN where an error is not finite or zero.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        own_means = [np.mean(np.log(np.asarray(values, dtype=float))) for values in repetitions]
-        values = np.vstack([np.log(np.asarray(errors[:, 0], dtype=float)), own_means])
+        study_split_means = [np.mean(np.log(np.asarray(values, dtype=float))) for values in repetitions]
+        values = np.vstack([np.log(np.asarray(errors[:, 0], dtype=float)), study_split_means])
         n = len(values)
         half_width = stats.t.ppf((1 + coverage) / 2, n - 1) * np.sqrt(values.var(axis=0, ddof=1) * (1 + 1 / n))
         ends = np.exp(values.mean(axis=0) + np.array([-1.0, 1.0])[:, None] * half_width)
@@ -82,14 +82,14 @@ def compute_front_probabilities(objectives: Sequence[Array], costs: Array) -> Ar
     -------
     (n_settings,) float64
     """
-    stacked = np.stack([values.reshape(-1, len(costs)) for values in objectives], axis=-1)
+    sampled_errors = np.stack([values.reshape(-1, len(costs)) for values in objectives], axis=-1)
     counts = np.zeros(len(costs))
-    for sample in stacked:
+    for sample in sampled_errors:
         points = np.column_stack([sample, costs]).astype(np.float64)
         is_finite = np.isfinite(points).all(axis=1)
         if is_finite.any():
             counts[is_finite] += moocore.is_nondominated(points[is_finite], keep_weakly=True)
-    return counts / len(stacked)
+    return counts / len(sampled_errors)
 
 
 def compute_sign_shares(first: Array, second: Array) -> Array:

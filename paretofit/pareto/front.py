@@ -38,7 +38,7 @@ from paretofit.pareto.joined_tables import (
 from paretofit.pareto.table import read_table
 
 AGGREGATES = ("median", "mean", "min", "max")
-MAX_NAMED_TABLES = 3  # in a message
+MAX_NAMED_TABLES = 3  # number of tables in a message
 REPEAT_COUNT_COLUMN = "n_repeats"
 
 
@@ -209,9 +209,9 @@ def _check_group_columns(frame: pd.DataFrame, objectives: Sequence[str], group_b
 def _aggregate_repetitions(keys: pd.DataFrame, values: pd.DataFrame, aggregate: str) -> pd.DataFrame:
     """Return one row for each distinct row of `keys`, with the keys, the aggregated values and ``n_repeats``."""
     groups = list(keys.columns)
-    grouped = pd.concat([keys, values], axis=1).groupby(groups, dropna=False, observed=True)
-    table = grouped[list(values.columns)].agg(aggregate)
-    table[REPEAT_COUNT_COLUMN] = grouped.size()
+    grouped_rows = pd.concat([keys, values], axis=1).groupby(groups, dropna=False, observed=True)
+    table = grouped_rows[list(values.columns)].agg(aggregate)
+    table[REPEAT_COUNT_COLUMN] = grouped_rows.size()
     return table.reset_index()
 
 

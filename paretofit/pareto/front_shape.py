@@ -16,7 +16,7 @@ from paretofit.core import InputError
 from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 from paretofit.pareto.front import pareto_front
 
-HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points still contribute
+HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points also contribute
 MIN_RANGE_DECADES = 0.05  # first minimum length of a budget range, if there are too many ranges
 _RANGE_GROWTH = 1.5  # factor by which the minimum length grows until few enough ranges remain
 
@@ -51,8 +51,8 @@ def scale_objectives(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarr
         column = names[int(np.argmax((points <= 0).any(axis=0)))]
         raise InputError(f"column '{column}' must be positive in every row, because its logarithm is used")
     logs = np.log(points)
-    low, span = logs.min(axis=0), np.ptp(logs, axis=0)
-    return np.asarray((logs - low) / np.where(span > 0, span, 1.0))
+    minima, spans = logs.min(axis=0), np.ptp(logs, axis=0)
+    return np.asarray((logs - minima) / np.where(spans > 0, spans, 1.0))
 
 
 def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.DataFrame:
@@ -81,8 +81,8 @@ def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str
     rows = []
     for value, group in front.groupby(by, sort=True):
         others = points.drop(group.index)
-        lost = 1.0 - _compute_volume(others) / total_volume if len(others) else 1.0
-        rows.append({by: value, "points": len(group), "share": len(group) / len(front), "volume_lost": lost})
+        lost_share = 1.0 - _compute_volume(others) / total_volume if len(others) else 1.0
+        rows.append({by: value, "points": len(group), "share": len(group) / len(front), "volume_lost": lost_share})
     return pd.DataFrame(rows)
 
 
@@ -184,7 +184,7 @@ def _compute_volume(points: pd.DataFrame) -> float:
 
 
 def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.DataFrame:
-    """Select the row with the lowest error for every budget, as a staircase of falling errors.
+    """Select, for every budget, the row with the lowest error.
 
     Parameters
     ----------
@@ -199,17 +199,17 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
         Rows in order of cost, with ``budget_from`` (the cost of the row) and ``budget_to`` (the cost of the next row;
         infinite for the last).
     """
-    stairs = pareto_front(points, [cost, error]).drop_duplicates([cost, error])
-    stairs = stairs.sort_values(cost, ignore_index=True)
-    ends = [*stairs[cost].iloc[1:], np.inf]
-    return stairs.assign(budget_from=stairs[cost], budget_to=ends)
+    best_rows = pareto_front(points, [cost, error]).drop_duplicates([cost, error])
+    best_rows = best_rows.sort_values(cost, ignore_index=True)
+    ends = [*best_rows[cost].iloc[1:], np.inf]
+    return best_rows.assign(budget_from=best_rows[cost], budget_to=ends)
 
 
-def merge_adjacent_ranges(staircase: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Merge adjacent rows of a staircase with equal values of a column: keep the last row, over their whole range."""
-    numbers = (staircase[by] != staircase[by].shift()).cumsum()
-    last_rows = staircase.groupby(numbers, sort=True).tail(1).reset_index(drop=True)
-    starts = staircase.groupby(numbers, sort=True)["budget_from"].first().to_numpy()
+def merge_adjacent_ranges(ranges: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Merge adjacent budget ranges with equal values of a column: keep the last row, over their whole range."""
+    range_numbers = (ranges[by] != ranges[by].shift()).cumsum()
+    last_rows = ranges.groupby(range_numbers, sort=True).tail(1).reset_index(drop=True)
+    starts = ranges.groupby(range_numbers, sort=True)["budget_from"].first().to_numpy()
     return last_rows.assign(budget_from=starts)
 
 

@@ -18,7 +18,7 @@ TABLE_COLUMN = "table"
 
 
 def add_table_column(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return a copy with the path of the table in a first column ``table``.
+    """Return a copy whose first column, ``table``, holds the path of the table.
 
     Raises
     ------

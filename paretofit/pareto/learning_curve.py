@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 EXPONENTS = np.array([0.35, 0.5, 0.7, 1.0])  # α of errors; 1/2 where squared errors fall as 1/n
-N_REPLICAS = 100  # bootstrap replicas of a curve
+N_REPLICAS = 100  # number of bootstrap replicas of a curve
 MAX_FITTED_SIZES = 5  # number of the largest sizes to which the power law is fitted
-MIN_FITTED_SIZES = 3  # with fewer sizes, no decrease above the largest size is predicted
+MIN_FITTED_SIZES = 3  # number of sizes below which no decrease above the largest size is predicted
 LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.9  # ends of a prediction interval
-INTERVAL_HALF_WIDTH = 1.2816  # of that interval, in standard deviations of a normal distribution
+INTERVAL_HALF_WIDTH = 1.2816  # half width of this interval, in standard deviations of a normal distribution
 # Relative error of the form of the curve, which is multiplied by the root of 1 + ln(n/n_k). With this value, the
 # predicted intervals contain nine of ten errors of the settings that are recommended from pilots of 40 configurations
 # (shipped data; tests/benchmarks/RESULTS.md), but fewer errors of other settings.
@@ -158,11 +158,11 @@ class LearningCurve:
         if self.reference_curve is not None and np.array_equal(self.reference_curve.sizes, self.sizes):
             return self._extrapolate_from_reference(self.reference_curve, sizes)
         peak = int(np.argmax(self.central_errors))  # errors of large models first rise with the size of small subsets
-        first = max(peak, len(self.sizes) - MAX_FITTED_SIZES)
-        if len(self.sizes) - first < MIN_FITTED_SIZES:  # too few sizes for a slope: predict no improvement
+        first_index = max(peak, len(self.sizes) - MAX_FITTED_SIZES)
+        if len(self.sizes) - first_index < MIN_FITTED_SIZES:  # too few sizes for a slope: predict no improvement
             return np.ones((N_REPLICAS, len(sizes)))
         limits = np.zeros(N_REPLICAS) if self.training_errors is None else self._average_replicas(self.training_errors)
-        return fit_power_law_factors(self.sizes[first:], self.bootstrap_errors[:, first:], sizes, limits)
+        return fit_power_law_factors(self.sizes[first_index:], self.bootstrap_errors[:, first_index:], sizes, limits)
 
     def _extrapolate_from_reference(self, reference: LearningCurve, sizes: Array) -> Array:
         """Extrapolate ε² = ε_ref² + δ², with δ² from the largest measured sizes."""

@@ -20,12 +20,12 @@ from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE, Learnin
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
-SPLITS_COLUMN = "further_splits"  # of results: number of further train/test splits of the intervals
+SPLITS_COLUMN = "further_splits"  # column of results: number of further train/test splits of the intervals
 MD_COST_COLUMN = "md_us_per_atom_step"
 # Of results with mixtures of levels: what identifies a mixture besides its level and size; missing for single levels.
 TEXT_COLUMNS = dict.fromkeys(("level", "ridge", "base_level", "middle_level", "top_level"), str)  # in files
 MIXTURE_COLUMNS = ("base_level", "n_base", "middle_level", "n_middle", "top_level", "base_energy_weight")
-ASSUMED_COLUMN = "cost_is_assumed"  # of results: the cost of the level's labels is an assumption of the study
+ASSUMED_COLUMN = "cost_is_assumed"  # column of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
 # for levels 1 to 3, this share is 0.6 to 0.95 for energies at w_E/w_F = 150 and 0.3 to 0.9 at 12, and for forces 0.7 to
 # 1 and 0.2 to 0.3. On the shipped data, it is 0.9 for energies and 0.6 to 0.8 for forces. Six of the twelve pilots of
@@ -34,7 +34,7 @@ MIN_LEARNED_SHARE = {"energy": 0.8, "force": 0.5}
 MAX_SIZES = 1000  # numbers of configurations for each setting, in addition to the measured ones
 DEFAULT_EXTRAPOLATION_FACTOR = 2.0  # largest number of configurations, as a multiple of the largest measured one
 
-_Curves = dict[tuple[int, str], LearningCurve]  # by the id of the rows of a setting, and the kind of error
+_Curves = dict[tuple[int, str], LearningCurve]  # curves by the id of the rows of a setting, and the kind of error
 
 
 @dataclass(frozen=True)
@@ -191,12 +191,14 @@ def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.Data
     table = _select_usable_rows(results)
     for column in list_setting_columns(table):
         table = table[table[column] == row[column]]
-    grouped = table.groupby("n_train")
-    medians = grouped[["ref_energy", "ref_force", "label_seconds"]].median().assign(repetitions=grouped.size())
+    rows_by_size = table.groupby("n_train")
+    medians = (
+        rows_by_size[["ref_energy", "ref_force", "label_seconds"]].median().assign(repetitions=rows_by_size.size())
+    )
     medians = medians.reset_index()
     is_below = medians["n_train"] <= row["n_train"]
-    adjacent: pd.DataFrame = pd.concat([medians[is_below].tail(1), medians[~is_below].head(1)], ignore_index=True)
-    return adjacent
+    adjacent_rows: pd.DataFrame = pd.concat([medians[is_below].tail(1), medians[~is_below].head(1)], ignore_index=True)
+    return adjacent_rows
 
 
 def describe_setting(row: pd.Series) -> str:
@@ -241,7 +243,10 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     # columns 1 and 2 are the errors
     is_usable = (numbers > 0).all(axis=1) & np.isfinite(numbers[:, 1:3]).all(axis=1)
     if not is_usable.any():
-        raise InputError("no row of the results table has finite errors and a label cost above zero")
+        raise InputError(
+            "no row of the results table has finite errors and a label cost above zero; "
+            "check these columns of the table"
+        )
     usable_rows: pd.DataFrame = table[is_usable]
     return usable_rows
 
@@ -291,16 +296,16 @@ def _build_curve(
     """Build the learning curve of a setting; `curves` holds those of the reference level, which all levels share."""
     if is_reference and (id(rows), kind) in curves:
         return curves[id(rows), kind]
-    grouped = rows.groupby("n_train")
+    rows_by_size = rows.groupby("n_train")
     sizes = np.sort(rows["n_train"].unique()).astype(float)
-    errors = tuple(group.to_numpy(dtype=float) for _, group in grouped[f"ref_{kind}"])
+    errors = tuple(group.to_numpy(dtype=float) for _, group in rows_by_size[f"ref_{kind}"])
     training_errors = None
     if is_reference and f"train_{kind}" in rows:
-        training_errors = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
+        training_errors = rows_by_size.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
     reference_curve = None if reference is None else _build_curve(reference, kind, None, curves, is_reference=True)
     ends, intervals = [f"ref_{kind}_low", f"ref_{kind}_high", SPLITS_COLUMN], None
     if set(ends) <= set(rows):
-        low, high, n_splits = grouped[ends].first().to_numpy(dtype=float).T
+        low, high, n_splits = rows_by_size[ends].first().to_numpy(dtype=float).T
         intervals = scale_intervals(np.array([low, high]), n_splits, HIGH_QUANTILE - LOW_QUANTILE)
     label_error = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
     curve = LearningCurve(
@@ -326,13 +331,21 @@ def _list_sizes(
     max_sizes: int,
 ) -> np.ndarray:
     """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within each budget."""
-    smallest, largest = measured_sizes[0], np.floor(measured_sizes[-1] * extrapolation_factor + 1e-9)
-    every_size = np.arange(smallest, largest + 1) if largest < 1e5 else np.geomspace(smallest, largest, 10**5).round()
-    coarse_sizes = np.geomspace(smallest, largest, max_sizes).round()
-    sizes = [*measured_sizes, *(every_size if largest - smallest < max_sizes else coarse_sizes), largest]
-    costs = every_size * np.interp(every_size, measured_sizes, unit_costs)
+    smallest_size, largest_size = measured_sizes[0], np.floor(measured_sizes[-1] * extrapolation_factor + 1e-9)
+    possible_sizes = (
+        np.arange(smallest_size, largest_size + 1)
+        if largest_size < 1e5
+        else np.geomspace(smallest_size, largest_size, 10**5).round()
+    )
+    coarse_sizes = np.geomspace(smallest_size, largest_size, max_sizes).round()
+    sizes = [
+        *measured_sizes,
+        *(possible_sizes if largest_size - smallest_size < max_sizes else coarse_sizes),
+        largest_size,
+    ]
+    costs = possible_sizes * np.interp(possible_sizes, measured_sizes, unit_costs)
     for budget in budgets:
-        sizes += list(every_size[costs <= budget][-1:])  # [-1:] is empty if the budget pays for none of the sizes
+        sizes += list(possible_sizes[costs <= budget][-1:])  # [-1:] is empty if the budget pays for none of the sizes
     return np.unique(sizes)
 
 

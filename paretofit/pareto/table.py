@@ -90,10 +90,10 @@ def _parse_table(content: bytes, delimiter: str, header: list[str]) -> pd.DataFr
         frame = parse(header)
     else:
         is_float = [name for name, kind in frame.dtypes.items() if is_float_dtype(kind)]
-        infinite = [str(name) for name in is_float if np.isinf(frame[name].to_numpy()).any()]
-        if not infinite:
+        infinite_columns = [str(name) for name in is_float if np.isinf(frame[name].to_numpy()).any()]
+        if not infinite_columns:
             return frame
-        frame = parse([*levels, *infinite])
+        frame = parse([*levels, *infinite_columns])
     for name in [name for name, kind in frame.dtypes.items() if name not in levels and not is_numeric_dtype(kind)]:
         with suppress(ValueError, TypeError, OverflowError):
             numbers = pd.to_numeric(frame[name])

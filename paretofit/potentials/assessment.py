@@ -13,7 +13,7 @@ from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
 from paretofit.uncertainty import Assessment, CalibrationData, EnvironmentGrade
 
-MIN_ATOMS_PER_COLUMN = 2  # with fewer training atoms, grades are computed from linear descriptors only
+MIN_ATOMS_PER_COLUMN = 2  # number of training atoms; with fewer, grades are computed from linear descriptors only
 
 
 def assess_all(
@@ -88,8 +88,8 @@ def fit_environment_grades(
     descriptors : sequence of (N, K) float64
         Descriptors of the atoms of each structure.
     n_quadratic_columns : int, optional
-        Number of columns per element of a quadratic model. Grades also use products of descriptors if there are at
-        least `MIN_ATOMS_PER_COLUMN` atoms of the element per column. None for models without products.
+        Number of columns that a quadratic model has for each element. Grades also use products of descriptors if there
+        are at least `MIN_ATOMS_PER_COLUMN` atoms of the element per column. None for models without products.
     """
     symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
     values = np.concatenate(list(descriptors))

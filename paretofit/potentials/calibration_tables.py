@@ -11,9 +11,9 @@ from paretofit.potentials.committee_building import DISPLAY_UNITS
 from paretofit.potentials.evaluation_tables import KINDS, NEW
 from paretofit.uncertainty import Uncertainty, map_detection_scores
 
-MIN_RELATIVE_ERROR = 1e-3  # relative to the median error; smaller errors belong to forces that vanish by symmetry
-MIN_CONFIGURATIONS = 5  # labelled configurations outside the training set that a calibration table requires
-N_LIMITS = 40  # thresholds along each axis of the map of detection rates
+MIN_RELATIVE_ERROR = 1e-3  # ratio to the median error; smaller errors belong to forces that vanish by symmetry
+MIN_CONFIGURATIONS = 5  # number of labelled configurations outside the training set that a table requires
+N_LIMITS = 40  # number of thresholds along each axis of the map of detection rates
 NOMINAL_COVERAGES = np.linspace(0.05, 0.95, 19)
 SLOPE_COLUMNS = ("quantity", "slope", "confidence", "residual", "test_set")
 RATE_COLUMNS = ("quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value")
@@ -76,12 +76,15 @@ def _tabulate_coverage(
     n_groups = uncertainty.calibration_data[kind].n_groups
     errors, std = components["error"].abs().to_numpy(), components["std"].to_numpy()
     rows = []
-    for nominal in NOMINAL_COVERAGES:
-        if n_groups * (1 - nominal) < nominal or (interval := uncertainty.fit_interval(kind, nominal)) is None:
+    for nominal_coverage in NOMINAL_COVERAGES:
+        if (
+            n_groups * (1 - nominal_coverage) < nominal_coverage
+            or (interval := uncertainty.fit_interval(kind, nominal_coverage)) is None
+        ):
             continue  # too few groups for a calibration of this coverage
         half_width = factor * interval.compute_half_width(std / factor)
-        normal_coverage = np.mean(errors <= norm.ppf((1 + nominal) / 2) * std)
-        rows.append([quantity, nominal, test_set, n_groups, np.mean(errors <= half_width), normal_coverage])
+        normal_coverage = np.mean(errors <= norm.ppf((1 + nominal_coverage) / 2) * std)
+        rows.append([quantity, nominal_coverage, test_set, n_groups, np.mean(errors <= half_width), normal_coverage])
     return rows
 
 

@@ -32,8 +32,8 @@ from paretofit.uncertainty import (
     hash_structure,
 )
 
-N_FOLDS = 10  # in the cross-validation of a committee; fewer if the fit has fewer blocks
-MIN_CALIBRATION_CONFIGURATIONS = 3  # labelled configurations required for the slope of a calibration
+N_FOLDS = 10  # number of folds in the cross-validation of a committee; fewer if the fit has fewer blocks
+MIN_CALIBRATION_CONFIGURATIONS = 3  # number of labelled configurations that the slope of a calibration requires
 CONSTRAINT_WEIGHT = 2.0**50  # weight of a constraint's equations in leverages; powers of two multiply without rounding
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),

@@ -1,7 +1,8 @@
 """Dispersion correction of any potential: Grimme's D2 (``pair_style momb``) or D3 (``dispersion/d3``) in LAMMPS.
 
 D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), where C6 is the geometric mean of the coefficients of two atoms, and
-R the sum of their radii. S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds D2 in this form.
+R the sum of their radii. S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; Bidoggia et al. (2025) add D2 in this
+form.
 """
 
 from collections.abc import Sequence
@@ -58,10 +59,14 @@ def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str
     if unknown_elements:
         raise InputError(f"Grimme's D2 has no parameters for {unknown_elements[0]}; use d3")
     lines = [f"pair_style momb {D2_CUTOFF_A} {D2_S6} {D2_STEEPNESS}"]
-    for (i, first), (j, second) in combinations_with_replacement(enumerate(elements, start=1), 2):
-        c6 = float(np.sqrt(D2_PARAMETERS[first][0] * D2_PARAMETERS[second][0])) * EV_A6_PER_J_NM6
+    for (i, first_element), (j, second_element) in combinations_with_replacement(enumerate(elements, start=1), 2):
+        (first_c6, first_radius), (second_c6, second_radius) = (
+            D2_PARAMETERS[first_element],
+            D2_PARAMETERS[second_element],
+        )
+        c6 = float(np.sqrt(first_c6 * second_c6)) * EV_A6_PER_J_NM6
         lines.append(  # momb's Morse term is switched off by its depth of 0.0
-            f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2_PARAMETERS[first][1] + D2_PARAMETERS[second][1]:.6g}"
+            f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {first_radius + second_radius:.6g}"
         )
     return [*lines, NEIGHBOUR_LIMITS]
 

@@ -18,7 +18,7 @@ GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # the resul
 COMPONENTS = ("label", "prediction", "error", "std", "interval")
 QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # column names, and attributes of labels
 KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE, "stress": RowKind.STRESS}
-MIN_RANKED_CONFIGURATIONS = 3  # for a rank correlation
+MIN_RANKED_CONFIGURATIONS = 3  # number of configurations that a rank correlation requires
 
 
 def build_evaluation_tables(

@@ -29,8 +29,9 @@ from paretofit.potentials.prediction import Prediction
 from paretofit.potentials.training_record import RECORD_SUFFIX, TrainingRecord
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, read_committee, write_committee
 
-MAX_COEFFICIENT_MISMATCH = 1e-9  # relative, between the mean of a committee and the coefficients in the LAMMPS files
-MAX_DEVIATION = 1e-8  # between LAMMPS and the model, relative to the largest energy, force or stress
+# relative difference between the mean of a committee and the coefficients in the LAMMPS files
+MAX_COEFFICIENT_MISMATCH = 1e-9
+MAX_DEVIATION = 1e-8  # difference between LAMMPS and the model, relative to the largest energy, force or stress
 MIN_SCALES = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; smaller values are compared relative to these
 # Replaces ASE's conversion factor from bar to eV/Å³ by the less accurate one of LAMMPS.
 LAMMPS_STRESS_FACTOR = 1 / units.bar / descriptors.BAR_PER_EV_A3

@@ -136,7 +136,7 @@ def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
 def _average_equal_components(basis: SnapBasis, table: Array) -> None:
     """Replace the coefficients of equal components, and of their products, by their mean, in place."""
     K = basis.n_components
-    equal_components: dict[tuple[tuple[int, int], ...], list[int]] = {}  # by their (j, element) pairs
+    equal_components: dict[tuple[tuple[int, int], ...], list[int]] = {}  # components by their (j, element) pairs
     for k, (e1, e2, e3, j1, j2, j) in enumerate(basis.lammps_components):
         equal_components.setdefault(tuple(sorted([(j1, e1), (j2, e2), (j, e3)])), []).append(k)
     averaging_matrix = np.zeros((K, K))

@@ -34,7 +34,7 @@ STRUCTURES_SUFFIX, LEVEL_INFIX = "_structures.h5", "_prec_"
 ATOMS_COLUMN = "ASEatoms"
 REQUIRED_COLUMNS = ("index", "energy", "forces")
 STRESS_UNITS = {"kbar": 1e3 * units.bar, "GPa": units.GPa, "eV/Å³": 1.0}
-STRESS_ASYMMETRY_TOLERANCE = 1e-3  # of |s - s^T| / max |s|
+STRESS_ASYMMETRY_TOLERANCE = 1e-3  # limit of |s - s^T| / max |s|
 NO_STRESS_NOTE = (
     "the stresses were omitted, because the files do not specify their unit and sign; import_published imports them "
     "with stress_unit ('kbar' as VASP writes it, 'GPa' or 'eV/Å³')"
@@ -182,14 +182,14 @@ def _find_files(path: Path) -> tuple[Path, dict[str, Path]]:
     return files[0], {str(number): level_files[number] for number in sorted(level_files)}
 
 
-def _get_stress_factor(unit: str | None, positive_in: str) -> float | None:
+def _get_stress_factor(unit: str | None, sign_convention: str) -> float | None:
     """Return the factor that converts a stress to eV/Å³ and ASE's sign, or None if stresses are omitted."""
     if unit is None:
         return None
     signs = {"compression": -1.0, "tension": 1.0}
     check_choice("stress_unit", unit, STRESS_UNITS)
-    check_choice("stress_positive_in", positive_in, signs)
-    return STRESS_UNITS[unit] * signs[positive_in]
+    check_choice("stress_positive_in", sign_convention, signs)
+    return STRESS_UNITS[unit] * signs[sign_convention]
 
 
 def _check_levels(names: Iterable[str], levels: Mapping[str, Any], argument: str) -> None:

@@ -46,7 +46,7 @@ COLUMNS = [
 FIT_COLUMNS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
 _SAMPLING_METHODS = {"Random": "random", "Leverage": "leverage", "Block Leverage": "block-leverage"}
 _MILLI = 1e3
-EQUAL_ERRORS_TOLERANCE = 1e-6  # relative
+EQUAL_ERRORS_TOLERANCE = 1e-6  # relative difference of errors
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from paretofit.report.wording import format_count, format_levels, format_number,
 ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
 N_BUDGETS = 5
 ERROR_SOURCE, TEST_SET = "error_source", "test set"  # name in the attributes of a results table, and its default
-INTERVAL_PERCENT = 80  # of draws within ``_low`` and ``_high`` of the planner's options
+INTERVAL_PERCENT = 80  # share of draws within ``_low`` and ``_high`` of the planner's options
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
 MAX_RANGES = 4  # budget ranges in the sentence
-MAX_MIN_DECADES = 0.7  # limit of the length of a budget range below which it is left out of the sentence
+MAX_RANGE_LENGTH_LIMIT_DECADES = 0.7  # limit of the length of a budget range below which it is left out of the sentence
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _find_knee(curve: pd.DataFrame) -> float:
 def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
     """Describe the best value of a column for each range of budgets in one sentence."""
     ranges = pareto.merge_adjacent_ranges(curve, key)
-    shown, _ = pareto.drop_short_ranges({0: ranges}, MAX_RANGES, MAX_MIN_DECADES, key)
+    shown, _ = pareto.drop_short_ranges({0: ranges}, MAX_RANGES, MAX_RANGE_LENGTH_LIMIT_DECADES, key)
     names = [f"{'level' if key == 'level' else '2Jmax'} {value}" for value in shown[0][key]]
     ends = [format_budget(value, has_cost=has_cost) for value in shown[0]["budget_from"].iloc[1:]]
     unit = " of DFT" if has_cost else ""
@@ -244,7 +244,7 @@ def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -
             "measured, and the answer depends on it."
         )
     if any(table["ties"]):
-        yield "After 'or': what may be as good; the setting and its errors are for what is first."
+        yield "Alternatives after 'or' are not clearly worse; the setting and its errors belong to the first entry."
     if table[MD_COST_COLUMN].notna().any():
         yield "MD speed: atom-steps per second on one core, as measured on this machine or given in the study."
     if not has_cost:

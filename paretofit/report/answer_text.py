@@ -13,7 +13,7 @@ from rich.text import Text
 from paretofit.report.answer import ERRORS, Answer, format_answer_table
 
 DEFAULT_COLUMNS, MIN_COLUMNS, MAX_COLUMNS = 80, 30, 110
-MIN_TABLE_COLUMNS = 76  # in narrower terminals, every budget is a paragraph
+MIN_TABLE_COLUMNS = 76  # width of a terminal; in narrower ones, every budget is a paragraph
 SAMPLING_COLUMNS = 96  # the table shows the sampling method from this width on
 _SHORT_HEADINGS = {"configurations": "size", "MD speed": "steps/s"}
 

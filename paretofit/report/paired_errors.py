@@ -11,7 +11,7 @@ from paretofit.pareto import INTERVAL_COVERAGE, compute_sign_shares
 from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weight_ratio
 
 MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error are no clear difference, however many samples have them
-MIN_SAMPLES = 5  # with fewer ones, such as a single repetition, no difference is clear
+MIN_SAMPLES = 5  # number of samples; with fewer, such as a single repetition, no difference is clear
 WHOLE_SET = "all"  # sampling method of the whole training set in further splits
 NO_CLEAR_DIFFERENCE = "no clear difference"
 

@@ -128,10 +128,11 @@ def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
     distances = settings.clusters.get_pair_distances()
     if settings.clusters.count == 0 or not isinstance(distances, dict):
         return
-    for first, second in combinations_with_replacement(elements, 2):
-        if not {(first, second), (second, first)} & distances.keys():
+    for first_element, second_element in combinations_with_replacement(elements, 2):
+        if not {(first_element, second_element), (second_element, first_element)} & distances.keys():
             raise InputError(
-                f"'augmentation.clusters.distance' has no distance for the pair {first}-{second}; add it, in Å"
+                f"'augmentation.clusters.distance' has no distance for the pair {first_element}-{second_element}; "
+                "add it, in Å"
             )
 
 

@@ -19,10 +19,10 @@ from paretofit.structures.geometry import find_shortest_pair_distances
 MAX_EXTRA_LENGTH_A = 6.0  # maximum length beyond the sphere and one bond; most lattices of elements repeat within it
 LENGTH_STEP_A = 0.02
 FACE_WIDTH_A = 3.0  # thickness of the layers that are compared at opposite faces
-FACE_MARGIN_A = 0.5  # on both sides of a face, because thermal motion decides on which side an atom is
+FACE_MARGIN_A = 0.5  # margin on both sides of a face, because thermal motion decides on which side an atom is
 # minimum distance of two elements in the cell, relative to their shortest distance in the structure
 DISTANCE_RATIO = 0.9
-NEIGHBOUR_CUTOFF_A = 6.0  # of the search for the shortest distances
+NEIGHBOUR_CUTOFF_A = 6.0  # radius of the search for the shortest distances
 
 
 def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
@@ -116,7 +116,7 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
     """
     points, squares = np.column_stack([positions, FACE_WIDTH_A * numbers]), [np.empty(0)]
     for side in (-1.0, 1.0):
-        depths = side * positions[:, axis] - 0.5 * length  # positive outside the face
+        depths = side * positions[:, axis] - 0.5 * length  # distances from the face, positive outside it
         images, image_depths = points + side * length * np.eye(4)[axis], depths + length
         lost_points = points[(depths >= 0) & (depths < FACE_WIDTH_A)]
         candidates = images[(image_depths > -FACE_MARGIN_A) & (image_depths < FACE_WIDTH_A + FACE_MARGIN_A)]
@@ -128,9 +128,11 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
 def _remove_close_atoms(cutout: Atoms, shortest_distances: dict[tuple[int, int], float]) -> None:
     """Remove the later atom of each pair closer than `DISTANCE_RATIO` times its value in `shortest_distances`."""
     cutoffs = {pair: DISTANCE_RATIO * distance for pair, distance in shortest_distances.items()}
-    first, second = neighbor_list("ij", cutout, cutoffs)
+    first_atoms, second_atoms = neighbor_list("ij", cutout, cutoffs)
     removed_atoms: set[int] = set()
-    for i, j in sorted(zip(np.maximum(first, second).tolist(), np.minimum(first, second).tolist(), strict=True)):
+    for i, j in sorted(
+        zip(np.maximum(first_atoms, second_atoms).tolist(), np.minimum(first_atoms, second_atoms).tolist(), strict=True)
+    ):
         if i not in removed_atoms and j not in removed_atoms:
             removed_atoms.add(i)
     del cutout[sorted(removed_atoms)]

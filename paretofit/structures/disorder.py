@@ -13,7 +13,7 @@ from paretofit.structures.filters import get_radius, is_too_close
 PLACEMENT_TRIALS = 30  # random positions for each atom; if all are too close, the best is used
 MAX_RELAXATION_STEPS = 100  # steps that push atoms apart, before the configuration is restarted
 MAX_RESTARTS = 20
-MAX_PACKING_FRACTION = 0.74  # of equal spheres; denser configurations are not attempted
+MAX_PACKING_FRACTION = 0.74  # packing fraction of equal spheres; denser configurations are not attempted
 MAX_SHEAR = 0.25  # maximum shear and extension of the cubic cell
 IMAGE_SHIFTS = np.array(list(product((-1, 0, 1), repeat=3)))
 TARGET_RATIO = 1.05  # distance to which atoms are pushed apart, in units of the minimum distance
@@ -91,12 +91,12 @@ def _draw_positions(cell: Array, core_radii: Array, rng: np.random.Generator) ->
 def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> bool:
     """Move atoms along the forces of Σ (1 − r/r₀)² until none are too close; return whether this succeeded."""
     for _ in range(MAX_RELAXATION_STEPS):
-        first, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, TARGET_RATIO)
+        first_atoms, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, TARGET_RATIO)
         if not (ratios <= 1).any():
             return not is_too_close(atoms, min_distance_ratio, radii)
         weights = (ratios / TARGET_RATIO - 1) / np.maximum(ratios * min_distances, 1e-6)
         displacements = np.zeros((len(atoms), 3))
-        np.add.at(displacements, first, weights[:, None] * vectors)
+        np.add.at(displacements, first_atoms, weights[:, None] * vectors)
         atoms.positions += 0.4 * float(min_distances.max()) * displacements
     return False
 
@@ -127,7 +127,14 @@ def find_close_pairs(
         Vectors in Å from the first to the second atom.
     """
     core_radii = min_distance_ratio * np.array([get_radius(symbol, radii) for symbol in atoms.get_chemical_symbols()])
-    first, second, distances, vectors = neighbor_list("ijdD", atoms, 2 * range_factor * float(core_radii.max()))
-    min_distances = core_radii[first] + core_radii[second]
+    first_atoms, second_atoms, distances, vectors = neighbor_list(
+        "ijdD", atoms, 2 * range_factor * float(core_radii.max())
+    )
+    min_distances = core_radii[first_atoms] + core_radii[second_atoms]
     is_close = distances < range_factor * min_distances
-    return first[is_close], distances[is_close] / min_distances[is_close], min_distances[is_close], vectors[is_close]
+    return (
+        first_atoms[is_close],
+        distances[is_close] / min_distances[is_close],
+        min_distances[is_close],
+        vectors[is_close],
+    )

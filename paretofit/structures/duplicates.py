@@ -107,7 +107,7 @@ def _assign_stored_duplicates(path: Path, digest: str, ids: tuple[int, ...]) -> 
 
 
 def _find_equal_volumes(structures: Sequence[Atoms], members: Array) -> Array:
-    """Return the members whose volume per atom equals that of another, within the tolerance; all if not periodic."""
+    """Return members whose volume per atom equals that of another, within the tolerance; all if not periodic."""
     selection = [structures[k] for k in members]
     volumes = np.array([atoms.cell.volume / len(atoms) if atoms.pbc.all() else 1.0 for atoms in selection])
     order = np.argsort(volumes, kind="stable")

@@ -19,13 +19,13 @@ from paretofit.core import Array
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
 
-RIDGE = 1e-6  # relative to the variance of random configurations; allows linearly dependent descriptors
-SAMPLES_PER_DESCRIPTOR = 10  # number of atoms in random configurations per descriptor
+RIDGE = 1e-6  # ridge relative to the variance of random configurations; it allows linearly dependent descriptors
+SAMPLES_PER_DESCRIPTOR = 10  # number of atoms in random configurations for each descriptor
 MAX_REFERENCE_CONFIGURATIONS = 200
-CORE_STRENGTH = 2.0  # in units of the entropy of one atom
-CORE_RANGE_RATIO = 1.2  # in units of the minimum distance
+CORE_STRENGTH = 2.0  # energy scale in units of the entropy of one atom
+CORE_RANGE_RATIO = 1.2  # range in units of the minimum distance
 MAX_STARTS_RATIO = 5  # maximum number of generated configurations per requested configuration
-INITIAL_STEP_ANGSTROM, MIN_STEP_ANGSTROM = 0.15, 0.005  # displacement of the atom that moves farthest
+INITIAL_STEP_A, MIN_STEP_A = 0.15, 0.005  # displacement of the atom that moves farthest
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class DescriptorMoments:
     squares: Array
 
     @classmethod
-    def from_descriptors(cls, values: Array) -> Self:
+    def from_descriptors(cls, descriptors: Array) -> Self:
         """Compute the moments of the descriptors of atoms, ``(N, K)``."""
-        return cls(len(values), values.sum(axis=0), values.T @ values)
+        return cls(len(descriptors), descriptors.sum(axis=0), descriptors.T @ descriptors)
 
-    def add(self, values: Array) -> Self:
+    def add(self, descriptors: Array) -> Self:
         """Return the moments including the descriptors of further atoms, ``(N, K)``."""
-        new_moments = self.from_descriptors(values)
+        new_moments = self.from_descriptors(descriptors)
         return type(self)(
             self.count + new_moments.count, self.total + new_moments.total, self.squares + new_moments.squares
         )
@@ -154,9 +154,9 @@ class EntropyMaximiser:
             samples.append(compute_descriptors(generate_random_configuration(settings, rng, radii))[0])
             if sum(map(len, samples)) >= SAMPLES_PER_DESCRIPTOR * samples[0].shape[1]:
                 break
-        values = np.concatenate(samples)
-        self._centre, self._scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-12)
-        covariance = DescriptorMoments.from_descriptors((values - self._centre) / self._scale).compute_covariance()
+        descriptors = np.concatenate(samples)
+        self._centre, self._scale = descriptors.mean(axis=0), np.maximum(descriptors.std(axis=0), 1e-12)
+        covariance = DescriptorMoments.from_descriptors((descriptors - self._centre) / self._scale).compute_covariance()
         K = len(covariance)
         self.random_moments = DescriptorMoments(K, np.zeros(K), K * (covariance + RIDGE * np.eye(K)))
 
@@ -165,32 +165,34 @@ class EntropyMaximiser:
         old_entropy, starts = moments.compute_entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
         while len(starts) < self._settings.max_starts and (not starts or starts[-1][0].entropy_gain <= 0):
             start = generate_random_configuration(self._settings, self._rng, self._radii)
-            atoms, values, random_values = self.maximise(start, moments)
-            new_moments = moments.add(values)
+            atoms, descriptors, random_descriptors = self.maximise(start, moments)
+            new_moments = moments.add(descriptors)
             gain, random_gain = (
-                set_moments.compute_entropy() - old_entropy for set_moments in (new_moments, moments.add(random_values))
+                set_moments.compute_entropy() - old_entropy
+                for set_moments in (new_moments, moments.add(random_descriptors))
             )
             starts.append((GeneratedConfiguration(atoms, gain, random_gain, 0.0, len(starts) + 1), new_moments))
         configuration, new_moments = max(starts, key=lambda start: start[0].entropy_gain)
         return replace(configuration, n_starts=len(starts)), new_moments
 
     def maximise(self, start: Atoms, moments: DescriptorMoments) -> tuple[Atoms, Array, Array]:
-        """Maximise the objective from `start`; return the result, its scaled descriptors, and those of `start`."""
-        atoms, step = start, INITIAL_STEP_ANGSTROM
-        values, objective, slope = self.evaluate_objective(atoms, moments)
-        start_values = values
+        """Maximise the objective; return the final structure, its scaled descriptors, and those of `start`."""
+        atoms, step = start, INITIAL_STEP_A
+        descriptors, objective, gradient = self.evaluate_objective(atoms, moments)
+        start_descriptors = descriptors
         for _ in range(self._settings.max_steps):
-            largest_slope = float(np.linalg.norm(slope, axis=1).max())
-            if step < MIN_STEP_ANGSTROM or largest_slope < 1e-12:
+            largest_gradient = float(np.linalg.norm(gradient, axis=1).max())
+            if step < MIN_STEP_A or largest_gradient < 1e-12:
                 break
             trial = atoms.copy()
-            trial.positions += slope * (step / largest_slope)
-            new_values, new_objective, new_slope = self.evaluate_objective(trial, moments)
+            trial.positions += gradient * (step / largest_gradient)
+            new_descriptors, new_objective, new_gradient = self.evaluate_objective(trial, moments)
             if new_objective > objective:
-                atoms, values, objective, slope, step = trial, new_values, new_objective, new_slope, 1.2 * step
+                atoms, descriptors, objective, gradient = trial, new_descriptors, new_objective, new_gradient
+                step *= 1.2
             else:
                 step /= 2
-        return atoms, values, start_values
+        return atoms, descriptors, start_descriptors
 
     def evaluate_objective(self, atoms: Atoms, moments: DescriptorMoments) -> tuple[Array, float, Array]:
         """Compute the scaled descriptors, the objective to maximise, and its gradient.
@@ -203,25 +205,25 @@ class EntropyMaximiser:
 
         Returns
         -------
-        values : (N, K) float64
+        descriptors : (N, K) float64
         objective : float
             Entropy of the set times its number of atoms, minus the energy of the core; -inf if atoms are too close.
-        slope : (N, 3) float64
+        gradient : (N, 3) float64
             Gradient of the objective in 1/Å; d(n ½ log det C)/dB_i is C⁻¹ (B_i − mean).
         """
         energy, forces = compute_core_repulsion(atoms, self._settings.min_distance_ratio, self._radii)
         if not np.isfinite(energy):
             return np.empty(0), -np.inf, forces
-        descriptors, gradient = self._compute_descriptors(atoms)
-        values = (descriptors - self._centre) / self._scale
-        set_moments = moments.add(values)
+        raw_descriptors, descriptor_gradient = self._compute_descriptors(atoms)
+        descriptors = (raw_descriptors - self._centre) / self._scale
+        set_moments = moments.add(descriptors)
         factor = scipy.linalg.cho_factor(set_moments.compute_covariance(), lower=True, check_finite=False)
         weights = scipy.linalg.cho_solve(
-            factor, (values - set_moments.total / set_moments.count).T, check_finite=False
+            factor, (descriptors - set_moments.total / set_moments.count).T, check_finite=False
         ).T
-        slope = np.tensordot(gradient, weights / self._scale, axes=((2, 3), (0, 1)))
+        gradient = np.tensordot(descriptor_gradient, weights / self._scale, axes=((2, 3), (0, 1)))
         entropy = float(np.log(np.diag(factor[0])).sum())
-        return values, set_moments.count * entropy - CORE_STRENGTH * energy, slope + CORE_STRENGTH * forces
+        return descriptors, set_moments.count * entropy - CORE_STRENGTH * energy, gradient + CORE_STRENGTH * forces
 
 
 def compute_core_repulsion(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> tuple[float, Array]:
@@ -229,11 +231,11 @@ def compute_core_repulsion(atoms: Atoms, min_distance_ratio: float, radii: dict[
 
     The energy diverges at the minimum distance r_c, and is infinite below it.
     """
-    first, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, CORE_RANGE_RATIO)
+    first_atoms, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, CORE_RANGE_RATIO)
     forces = np.zeros((len(atoms), 3))
     if (ratios <= 1).any():
         return float("inf"), forces
     logarithms = np.log((ratios - 1) / (CORE_RANGE_RATIO - 1))
     weights = 2 * logarithms / (min_distances * (ratios - 1)) / (ratios * min_distances)
-    np.add.at(forces, first, weights[:, None] * vectors)
+    np.add.at(forces, first_atoms, weights[:, None] * vectors)
     return float(0.5 * (logarithms**2).sum()), forces

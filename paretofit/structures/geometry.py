@@ -13,9 +13,9 @@ from ase.neighborlist import neighbor_list
 
 from paretofit.core import Array, InputError
 
-MAX_GAP_ANGSTROM = 8.0  # between planes of atoms; distances between layers of crystals are smaller
+MAX_GAP_A = 8.0  # gap between planes of atoms; distances between layers of crystals are smaller
 ORDINALS = ("first", "second", "third")
-INITIAL_RANGE_ANGSTROM = 3.0  # initial radius of the search for neighbours
+INITIAL_RANGE_A = 3.0  # initial radius of the search for neighbours
 
 
 def list_elements(structures: Iterable[Atoms]) -> list[str]:
@@ -35,21 +35,21 @@ def find_nearest_distance(atoms: Atoms) -> float:
     copy = drop_vacuum_vectors(atoms)
     longest_period = float(np.linalg.norm(np.array(copy.cell[copy.pbc]).reshape(-1, 3), axis=1).sum())
     extent = float(np.linalg.norm(np.ptp(copy.positions, axis=0)))
-    radius = INITIAL_RANGE_ANGSTROM
+    radius = INITIAL_RANGE_A
     while True:
         distances = neighbor_list("d", copy, radius)
         if len(distances):
             return float(distances.min())
-        if radius > longest_period + extent + INITIAL_RANGE_ANGSTROM:
+        if radius > longest_period + extent + INITIAL_RANGE_A:
             return float("inf")
         radius *= 2
 
 
 def find_shortest_pair_distances(atoms: Atoms, max_distance: float) -> dict[tuple[int, int], float]:
     """Find the shortest distance in Å for each pair of atomic numbers, among pairs closer than `max_distance`."""
-    first, second, distances = neighbor_list("ijd", drop_vacuum_vectors(atoms), max_distance)
+    first_atoms, second_atoms, distances = neighbor_list("ijd", drop_vacuum_vectors(atoms), max_distance)
     shortest_distances: dict[tuple[int, int], float] = {}
-    for i, j, distance in zip(atoms.numbers[first], atoms.numbers[second], distances, strict=True):
+    for i, j, distance in zip(atoms.numbers[first_atoms], atoms.numbers[second_atoms], distances, strict=True):
         pair = (min(int(i), int(j)), max(int(i), int(j)))
         shortest_distances[pair] = min(shortest_distances.get(pair, np.inf), float(distance))
     return shortest_distances
@@ -99,7 +99,7 @@ def find_widest_gap(atoms: Atoms) -> tuple[float, int]:
 def check_empty_space(atoms: Atoms, name: str) -> None:
     """Raise an `InputError` if a structure is periodic along a direction in which it has vacuum."""
     gap, axis = find_widest_gap(atoms)
-    if gap > MAX_GAP_ANGSTROM:
+    if gap > MAX_GAP_A:
         raise InputError(
             f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; specify "
             'the periodic directions in the file, such as extended XYZ with pbc="T T F"'

@@ -63,7 +63,8 @@ class CandidateGenerator:
         self._periodic_parents = [parent for parent in pool if parent.atoms.pbc.any()]
         self._mixed_parents = [parent for parent in pool if _is_mixed(parent.atoms)]
         self._alloy_parents = self._movable_parents if len(settings.alloys.elements) > 1 else self._mixed_parents
-        self._candidate_parents: dict[str, list[Atoms]] = {}  # by kind of their descendants, filled at first use
+        # parents by the kind of their descendants, filled at first use
+        self._candidate_parents: dict[str, list[Atoms]] = {}
 
     def allocate_counts(self) -> dict[str, int]:
         """Return the number of candidates of each random kind, in the order of generation.
@@ -78,7 +79,8 @@ class CandidateGenerator:
             "alloy": settings.alloys.count,
         }
         vacancy_share, substitution_share, possible_kinds = self._find_possible_kinds()
-        n_parents = (settings.n_candidates - n_deterministic) / (1 + substitution_share)  # the others are substitutions
+        # the other candidates are substitutions
+        n_parents = (settings.n_candidates - n_deterministic) / (1 + substitution_share)
         weights = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested_counts}
         n_parents -= sum(weights[kind] * count for kind, count in requested_counts.items() if count is not None)
         shares = {kind: DEFAULT_SHARES[kind] for kind in possible_kinds if requested_counts[kind] is None}
@@ -90,7 +92,7 @@ class CandidateGenerator:
             counts[kind] = int(shares[kind] * unit) if count is None else count
         counts["vacancy"] = int(vacancy_share * counts["distorted"])
         counts["substituted"] = int(substitution_share * (n_deterministic + sum(counts.values())))
-        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # from rounding
+        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # rounding leaves a remainder
         filler_kind = next((kind for kind in shares if counts[kind]), None)
         if filler_kind is not None:
             counts[filler_kind] = max(counts[filler_kind] + remainder, 0)
@@ -159,10 +161,12 @@ class CandidateGenerator:
         pair_distances = clusters.get_pair_distances()
         radii = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
         distances = {}
-        for first, second in product(radii, repeat=2):
+        for first_element, second_element in product(radii, repeat=2):
             # slightly above the limit of the filter
-            min_distance = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])
-            distances[first, second] = max(operations.get_pair_distance(pair_distances, first, second), min_distance)
+            min_distance = 1.001 * filters.min_distance_ratio * (radii[first_element] + radii[second_element])
+            distances[first_element, second_element] = max(
+                operations.get_pair_distance(pair_distances, first_element, second_element), min_distance
+            )
         atoms = operations.build_cluster(symbols, rng, distances, self.settings.vacuum)
         return atoms, f"{n_atoms} atoms one by one", None
 

@@ -103,10 +103,10 @@ def apply_strain(
     return deform(atoms, factor * (np.eye(3) + strain))
 
 
-def deform(atoms: Atoms, gradient: Array) -> Atoms:
-    """Apply a symmetric deformation gradient ``(3, 3)`` within the space of the periodic directions."""
+def deform(atoms: Atoms, deformation_gradient: Array) -> Atoms:
+    """Apply a symmetric deformation gradient ``(3, 3)`` within the span of the periodic cell vectors."""
     projector = compute_periodic_projector(atoms)
-    transformation = projector @ gradient @ projector + np.eye(3) - projector
+    transformation = projector @ deformation_gradient @ projector + np.eye(3) - projector
     copy: Atoms = atoms.copy()
     cell = np.array(copy.cell[:])
     cell[copy.pbc] = cell[copy.pbc] @ transformation.T
@@ -259,10 +259,10 @@ def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) ->
             f"{atoms.get_chemical_formula()} has a single element, so swaps would not change the structure"
         )
     for _ in range(max(1, round(fraction * len(atoms) / 2))):
-        first = int(rng.choice(candidates))
-        second = int(rng.choice(candidates[numbers[candidates] != numbers[first]]))
-        numbers[[first, second]] = numbers[[second, first]]
-        candidates = candidates[(candidates != first) & (candidates != second)]
+        first_atom = int(rng.choice(candidates))
+        second_atom = int(rng.choice(candidates[numbers[candidates] != numbers[first_atom]]))
+        numbers[[first_atom, second_atom]] = numbers[[second_atom, first_atom]]
+        candidates = candidates[(candidates != first_atom) & (candidates != second_atom)]
         if len(set(numbers[candidates].tolist())) < 2:  # no further pair of different elements
             break
     copy: Atoms = atoms.copy()

@@ -10,7 +10,7 @@ from paretofit.descriptors import SnapBasis, compute_mean_descriptors
 from paretofit.structures.filters import get_radius
 
 DUPLICATE_TWOJMAX = 4
-MIN_CUTOFF_ANGSTROM = 4.8  # of descriptors for the detection of duplicates and for the map
+MIN_COMPARISON_CUTOFF_A = 4.8  # cutoff of descriptors for the detection of duplicates and for the map
 
 
 def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
@@ -20,7 +20,7 @@ def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float |
     stretched by 60 % are included.
     """
     if cutoff is None:
-        cutoff = max(MIN_CUTOFF_ANGSTROM, 4 * max(get_radius(symbol, None) for symbol in elements))
+        cutoff = max(MIN_COMPARISON_CUTOFF_A, 4 * max(get_radius(symbol, None) for symbol in elements))
     weights = [1.0 - 0.5 * k / len(elements) for k in range(len(elements))]
     return SnapBasis(
         elements=list(elements),

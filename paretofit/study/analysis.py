@@ -61,13 +61,13 @@ def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErro
             continue
         speed = measure_md_speed(*_export_md_potential(prepared, data, twojmax, folder), cell, seconds=MD_SECONDS)
         log.info("MD at 2Jmax %d: %.3g µs per atom and step, %d atoms", twojmax, speed.us_per_atom_step, speed.n_atoms)
-        row = [twojmax, speed.us_per_atom_step, speed.max_min_ratio, speed.n_atoms]
+        row = [twojmax, speed.us_per_atom_step, speed.slowest_to_fastest_ratio, speed.n_atoms]
         table = pd.concat([table, pd.DataFrame([row], columns=table.columns)], ignore_index=True)
         write_csv(table, path)
     table = table[~table["twojmax"].isin(list(cost.md_us_per_atom_step))]
-    given_costs = [[twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()]
-    if given_costs:
-        table = pd.concat([table, pd.DataFrame(given_costs, columns=table.columns)], ignore_index=True)
+    study_costs = [[twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()]
+    if study_costs:
+        table = pd.concat([table, pd.DataFrame(study_costs, columns=table.columns)], ignore_index=True)
     table = table[table["twojmax"].isin(prepared.grid.twojmax)].astype({"twojmax": int, "atoms": int})
     return table.sort_values("twojmax", ignore_index=True)
 

@@ -54,8 +54,9 @@ def _count_components(vectors: list[Array]) -> float:
     if m == 1:
         return n_components
     cosines = forces / np.sqrt(squares)[:, None]
-    products = cosines @ cosines.T if m < forces.shape[1] else cosines.T @ cosines  # of equal Frobenius norm
-    chance_level = 1 / max(n_components, 2.0)  # at most 1/2, because 1 - chance_level is a divisor
+    # both products have the same Frobenius norm
+    products = cosines @ cosines.T if m < forces.shape[1] else cosines.T @ cosines
+    chance_level = 1 / max(n_components, 2.0)  # limited to 1/2, because 1 - chance_level is a divisor
     mean_square = (float((products**2).sum()) - m) / (m * (m - 1))
     correlation = max(0.0, (mean_square - chance_level) / (1 - chance_level))
     return n_components * m / (1 + (m - 1) * correlation)

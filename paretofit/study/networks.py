@@ -48,10 +48,10 @@ from paretofit.validation import measure_network_speed
 log = logging.getLogger(__name__)
 
 FOLDER = "mace"
-MIN_VALIDATION_SIZE = 3  # configurations
-MIN_NETWORK_SIZE = 4 * MIN_VALIDATION_SIZE  # configurations in a subset
-COVERAGE = 0.9  # of the intervals
-N_SNAP_MEMBERS = 8  # of the committee of linear models that is compared with a network
+MIN_VALIDATION_SIZE = 3  # number of configurations
+MIN_NETWORK_SIZE = 4 * MIN_VALIDATION_SIZE  # number of configurations in a subset
+COVERAGE = 0.9  # coverage of the intervals
+N_SNAP_MEMBERS = 8  # number of members of the committee of linear models that is compared with a network
 MD_SECONDS = 0.5  # duration of each of three timings
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
 COLUMNS = [
@@ -87,7 +87,7 @@ def check_networks(prepared: PreparedStudy) -> None:
         check_mace(model.device, model.options)
     for key, path in settings.foundation_files.items():
         if not path.exists():
-            raise InputError(f"'{key}': no file at {path}")
+            raise InputError(f"'{key}': no file at {path}; correct the path in the study")
     for model in settings.models.values():
         check_foundation(model, list(describe_dataset(prepared.dataset).species))
     if unknown_levels := [level for level in settings.levels if level not in grid.levels]:
@@ -210,7 +210,7 @@ class _NetworkTrainer:
     prepared: PreparedStudy
     data: SweepInput
     errors: LevelErrors
-    folder: Path  # of the run
+    folder: Path  # folder of the run
     context: RunContext
 
     def load_or_train(self, task: _NetworkTask) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -383,9 +383,11 @@ def _cross_validate_intervals(data: CalibrationData, n_members: int) -> tuple[fl
     if min(len(np.unique(data.group[mask])) for mask in (is_first, ~is_first)) < get_min_calibration_size(COVERAGE):
         return float("nan"), float("nan")
     is_inside, half_widths = [], []
-    for half in (is_first, ~is_first):
-        interval = calibrate_conformal(data.spread[half], data.residual[half], COVERAGE, data.group[half], n_members)
-        half_width = interval.compute_half_width(data.spread[~half])
-        is_inside.append(np.abs(data.residual[~half]) <= half_width)
+    for is_in_half in (is_first, ~is_first):
+        interval = calibrate_conformal(
+            data.spread[is_in_half], data.residual[is_in_half], COVERAGE, data.group[is_in_half], n_members
+        )
+        half_width = interval.compute_half_width(data.spread[~is_in_half])
+        is_inside.append(np.abs(data.residual[~is_in_half]) <= half_width)
         half_widths.append(half_width)
     return float(np.mean(np.concatenate(is_inside))), float(np.median(np.concatenate(half_widths)))

@@ -26,11 +26,11 @@ from paretofit.study.schema import Study, load_study
 from paretofit.study.sweep_data import build_sweep_input
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 
-N_FOLDS = 4  # per partition
+N_FOLDS = 4  # number of folds per partition
 N_PARTITIONS = 3
-N_SUBSET_SIZES = 5  # within the training set of a fold
-MIN_SUBSET_SIZE = 6  # configurations
-MIN_PILOT_SIZE = 12  # configurations
+N_SUBSET_SIZES = 5  # number of subset sizes within the training set of a fold
+MIN_SUBSET_SIZE = 6  # number of configurations
+MIN_PILOT_SIZE = 12  # number of configurations
 DEFAULT_PILOT_EXTRAPOLATION_FACTOR = 30.0
 
 JOURNAL_PATTERN = "sweep-*.jsonl"  # files named by `build_journal_path`

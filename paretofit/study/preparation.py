@@ -48,7 +48,7 @@ def prepare_study(study: Study) -> PreparedStudy:
     get_device(study.device)  # raises where the device or its library is missing
     dataset = Dataset(study.dataset)
     if len(dataset) == 0:
-        raise InputError(f"{study.dataset} contains no configurations")
+        raise InputError(f"{study.dataset} contains no configurations; import configurations first")
     levels = study.levels or dataset.levels
     if not levels:
         raise InputError(f"{study.dataset} has no convergence level; import labels into it")
@@ -61,10 +61,7 @@ def prepare_study(study: Study) -> PreparedStudy:
     is_used = is_complete & ~is_unconverged & ~is_isolated
     for level in levels:
         _check_cost(study, dataset, level, is_used)
-    for key in ("label_seconds", "assumed_levels"):
-        names = getattr(study.cost, key)
-        if names != "recorded" and (unknown_levels := sorted(set(names) - set(levels))):
-            raise InputError(f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study")
+    _check_cost_levels(study, levels)
     dropped_ids = dataset.ids[~is_complete].tolist()
     if dropped_ids and study.missing_labels == "error":
         n_missing = {level: int((~dataset.labels(level).is_complete & ~is_isolated).sum()) for level in levels}
@@ -152,6 +149,16 @@ def _build_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
     )
 
 
+def _check_cost_levels(study: Study, levels: Sequence[str]) -> None:
+    for key in ("label_seconds", "assumed_levels"):
+        names = getattr(study.cost, key)
+        if names != "recorded" and (unknown_levels := sorted(set(names) - set(levels))):
+            raise InputError(
+                f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study; remove it, or add "
+                "it to 'levels'"
+            )
+
+
 def _check_cost(study: Study, dataset: Dataset, level: str, is_used: Array) -> None:
     if study.cost.label_seconds == "recorded":
         labels = dataset.labels(level)
@@ -163,7 +170,7 @@ def _check_cost(study: Study, dataset: Dataset, level: str, is_used: Array) -> N
                 "level in 'cost.label_seconds'"
             )
     elif level not in study.cost.label_seconds:
-        raise InputError(f"'cost.label_seconds' has no seconds for level '{level}' of {dataset.path}")
+        raise InputError(f"'cost.label_seconds' has no seconds for level '{level}' of {dataset.path}; add its seconds")
 
 
 def _check_group_keys(study: Study, dataset: Dataset) -> None:

@@ -54,7 +54,7 @@ def _find_version(name: str) -> str | None:
 
 
 def _read_git_commit() -> str | None:
-    """Ask git for the commit of the source tree of this package; None if this fails."""
+    """Read the commit of the source tree of this package with git; None if this fails."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603  (a fixed command)

@@ -16,7 +16,7 @@ from paretofit.descriptors import DesignMatrix, constrain_free_atoms, select_lev
 from paretofit.study.schema import Study
 
 ORIGIN_FITTED, ORIGIN_ISOLATED, ORIGIN_GIVEN = "fitted", "isolated atom", "given"
-KnownEnergy = tuple[float, str]  # eV, and its origin
+KnownEnergy = tuple[float, str]  # energy in eV, and its origin
 
 
 @dataclass(frozen=True)
@@ -89,22 +89,27 @@ def resolve_reference_energies(
         _check_names(study, dataset)
     known_energies = _read_known_energies(study, levels, dataset, isolated_atoms)
     known_symbols = {symbol for by_element in known_energies.values() for symbol in by_element}
-    if setting == "isolated" and (missing := [symbol for symbol in elements if symbol not in known_symbols]):
+    if setting == "isolated" and (missing_elements := [symbol for symbol in elements if symbol not in known_symbols]):
         raise InputError(
-            f"'reference_energies: isolated' requires a labelled isolated atom of {list_first(missing, 5)} in "
+            f"'reference_energies: isolated' requires a labelled isolated atom of {list_first(missing_elements, 5)} in "
             f"{dataset.path}, a single atom without images within {study.basis.cutoff:.4g} Å; label one, or give its "
             "energy"
         )
-    completed = {level: _complete_energies(level, known_energies, training_set, levels) for level in levels}
+    completed_energies = {level: _complete_energies(level, known_energies, training_set, levels) for level in levels}
     positions = np.array([atom.position for atom in isolated_atoms], dtype=int)
     if study.reference_configuration in dataset.ids[positions].tolist():
         raise InputError(
             f"'reference_configuration' is {study.reference_configuration}, an isolated atom, which is not among the "
             "configurations of the study; choose another one, or set 'reference_energies: fitted'"
         )
-    fitted = dict.fromkeys(elements, ORIGIN_FITTED)
-    energies = {level: {symbol: value for symbol, (value, _) in row.items()} for level, row in completed.items()}
-    origins = {level: fitted | {symbol: text for symbol, (_, text) in row.items()} for level, row in completed.items()}
+    fitted_origins = dict.fromkeys(elements, ORIGIN_FITTED)
+    energies = {
+        level: {symbol: value for symbol, (value, _) in row.items()} for level, row in completed_energies.items()
+    }
+    origins = {
+        level: fitted_origins | {symbol: text for symbol, (_, text) in row.items()}
+        for level, row in completed_energies.items()
+    }
     return ReferenceEnergies(energies, origins, list(dataset.select(positions)))
 
 
@@ -113,15 +118,17 @@ def _read_known_energies(
 ) -> dict[str, dict[str, KnownEnergy]]:
     """Read the energies by level and element: given or labelled at the levels of the study, given at other levels."""
     setting, drop = study.reference_energies, study.unconverged_labels == "drop"
-    known: dict[str, dict[str, KnownEnergy]] = {}
+    known_energies: dict[str, dict[str, KnownEnergy]] = {}
     for level in dict.fromkeys([*dataset.levels, *levels]):
         energies = select_level_energies(setting, level, levels[-1])
         by_element = {symbol: (energy, ORIGIN_GIVEN) for symbol, energy in energies.items()}
         if level in levels:
-            labelled = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop)
-            by_element = {symbol: (energy, ORIGIN_ISOLATED) for symbol, energy in labelled.items()} | by_element
-        known[level] = by_element
-    return known
+            labelled_energies = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop)
+            by_element = {
+                symbol: (energy, ORIGIN_ISOLATED) for symbol, energy in labelled_energies.items()
+            } | by_element
+        known_energies[level] = by_element
+    return known_energies
 
 
 def _check_names(study: Study, dataset: Dataset) -> None:
@@ -139,31 +146,32 @@ def _check_names(study: Study, dataset: Dataset) -> None:
 
 
 def _complete_energies(
-    level: str, known: Mapping[str, Mapping[str, KnownEnergy]], training_set: Dataset, levels: Sequence[str]
+    level: str, known_energies: Mapping[str, Mapping[str, KnownEnergy]], training_set: Dataset, levels: Sequence[str]
 ) -> dict[str, KnownEnergy]:
     """Return the known energies of a level, completed by those of other levels plus the offset of the labels.
 
     Levels of the study are tried first, from the reference downwards, then other levels.
     """
-    energies = dict(known[level])
-    for other in [*reversed(levels), *(name for name in known if name not in levels)]:
-        if missing := [symbol for symbol in known[other] if symbol not in energies]:
-            offsets = _fit_offsets(training_set, level, other)
-            for symbol in missing:
-                energy, origin = known[other][symbol]
-                text = f"{origin} at level {other}, plus the offset of the labels"
+    energies = dict(known_energies[level])
+    for other_level in [*reversed(levels), *(name for name in known_energies if name not in levels)]:
+        if missing_elements := [symbol for symbol in known_energies[other_level] if symbol not in energies]:
+            offsets = _fit_offsets(training_set, level, other_level)
+            for symbol in missing_elements:
+                energy, origin = known_energies[other_level][symbol]
+                text = f"{origin} at level {other_level}, plus the offset of the labels"
                 energies[symbol] = energy + offsets.get(symbol, 0.0), text
     return energies
 
 
-def _fit_offsets(training_set: Dataset, level: str, other: str) -> dict[str, float]:
+def _fit_offsets(training_set: Dataset, level: str, other_level: str) -> dict[str, float]:
     """Fit the energy (eV) of each element's atoms at a level relative to another, by least squares over the labels."""
-    difference = (training_set.labels(level).energy - training_set.labels(other).energy) / training_set.n_atoms
+    difference = (training_set.labels(level).energy - training_set.labels(other_level).energy) / training_set.n_atoms
     rows = np.flatnonzero(np.isfinite(difference))
     if not len(rows):
         raise InputError(
             f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at this "
-            f"level and at level '{other}', which would give their offset; give the energies in 'reference_energies'"
+            f"level and at level '{other_level}', which would give their offset; give the energies in "
+            "'reference_energies'"
         )
     symbols = [atoms.get_chemical_symbols() for atoms in training_set.select(rows)]
     elements = sorted({symbol for row in symbols for symbol in row})

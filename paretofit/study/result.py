@@ -60,7 +60,7 @@ class RunResult:
 
     @property
     def text(self) -> str:
-        """The warnings, the answer, the path of the page, and what to type next, as text for the terminal."""
+        """Warnings, answer, path of the page and next command, as text for the terminal."""
         seconds = sum(self.stage_seconds.values())
         counts = f"{format_count(len(self.results), 'fit')} in {format_duration(seconds)}"
         return describe_outcome(self.report, self.warnings, self.answer, counts)
@@ -74,11 +74,11 @@ class RunResult:
     def __repr__(self) -> str:
         """Format the folder, the number of fits and the lowest errors in one line."""
         front, n_fits = self.front, format_count(len(self.results), "fit")
-        lowest = ""
+        error_text = ""
         if len(front):
             energy, force = format_number(front["ref_energy"].min()), format_number(front["ref_force"].min())
-            lowest = f", lowest errors {energy} meV/atom and {force} meV/Å"
-        return f"RunResult('{self.folder}', {n_fits}, {len(front)} on the fronts{lowest})"
+            error_text = f", lowest errors {energy} meV/atom and {force} meV/Å"
+        return f"RunResult('{self.folder}', {n_fits}, {len(front)} on the fronts{error_text})"
 
     def _repr_html_(self) -> str:
         """Format the settings, the lowest errors, the first rows of the front, warnings and a link as HTML."""
@@ -98,7 +98,7 @@ class RunResult:
 
 
 def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | None, counts: str = "") -> str:
-    """Describe warnings, the answer, what was written, and what to type next, wrapped to the terminal.
+    """Describe warnings, the answer, the written files and the next command, wrapped to the terminal.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
         What was computed.
     """
     notes = [Text(f"warning: {warning}") for warning in warnings]
-    written = f"{counts}. Answer, figures and tables:" if counts else "Answer, figures and tables:"
+    heading = f"{counts}. Answer, figures and tables:" if counts else "Answer, figures and tables:"
     budget = "1h"
     if answer is not None and answer.has_cost:
         budget = format_budget_option(answer.table["budget"].iloc[len(answer.table) // 2])
@@ -120,7 +120,7 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
         (f"paretofit export {report.parent} --front", "write the potentials of the front"),
     ]
     steps = [Text(f"  {command}\n      {purpose}", no_wrap=True, overflow="ignore") for command, purpose in commands]
-    parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", written]
+    parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", heading]
     return "\n".join([render_text(parts), str(report), render_text(["", "Next:"]), *(step.plain for step in steps)])
 
 

@@ -18,11 +18,11 @@ from paretofit.report import format_count
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.schema import Study, load_study
 
-REPORT_SECONDS = 8.0  # of CPU time for figures, tables and the page
-MD_SECONDS_PER_MODEL = 1.5  # of CPU time for a fit and three timings of each 2Jmax
+REPORT_SECONDS = 8.0  # CPU time for figures, tables and the page
+MD_SECONDS_PER_MODEL = 1.5  # CPU time for a fit and three timings of each 2Jmax
 N_TIMED_CONFIGURATIONS = 6
-PROCESS_BYTES = 250e6  # of a process before it reads any rows
-BYTES_PER_FIT, REPORT_BYTES = 600.0, 10e6  # on the disk: journal and results; figures, tables and the page
+PROCESS_BYTES = 250e6  # memory of a process before it reads any rows
+BYTES_PER_FIT, REPORT_BYTES = 600.0, 10e6  # disk space of the journal and results, and of figures, tables and the page
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class RunCost:
 
     @property
     def text(self) -> str:
-        """The cost as one sentence."""
+        """Cost as one sentence."""
         seconds = sum(self.stage_seconds.values())
         stages = ", ".join(f"{name} {format_seconds(value)}" for name, value in self.stage_seconds.items())
-        parallel = seconds - self.stage_seconds["report"]
-        wall = format_seconds(parallel / self.jobs + self.stage_seconds["report"])
+        parallel_seconds = seconds - self.stage_seconds["report"]
+        wall = format_seconds(parallel_seconds / self.jobs + self.stage_seconds["report"])
         cores = format_count(self.jobs, "free core")
         return (
             f"estimated cost: {format_count(self.n_fits, 'fit')}, {format_seconds(seconds)} of CPU time "

@@ -133,13 +133,13 @@ def read_stage_versions(folder: Path) -> dict[str, list[str]]:
 
 
 def describe_other_versions(folder: Path) -> list[str]:
-    """Return a warning if other versions of paretofit worked on a run, or an empty list."""
+    """Return a list with one warning if other versions of paretofit computed parts of a run, else an empty list."""
     from paretofit import __version__  # noqa: PLC0415  (the package's __init__ may still be loading)
 
     parts = [
-        f"{stage} by {', '.join(names)}"
-        for stage, names in read_stage_versions(folder).items()
-        if set(names) - {__version__}
+        f"{stage} by {', '.join(versions)}"
+        for stage, versions in read_stage_versions(folder).items()
+        if set(versions) - {__version__}
     ]
     if not parts:
         return []
@@ -245,7 +245,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     try:
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"the log {path} cannot be written: {error.strerror}") from error
+        raise InputError(f"the log {path} cannot be written: {error.strerror}; choose another folder") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("paretofit")
     original_level = logger.level

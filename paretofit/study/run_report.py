@@ -65,7 +65,7 @@ class RunReport:
 
     @property
     def text(self) -> str:
-        """The warnings, the answer, the path of the page, and what to type next, as text for the terminal."""
+        """Warnings, answer, path of the page and next command, as text for the terminal."""
         return describe_outcome(self.path, self.warnings, self.answer)
 
     def to_dict(self) -> dict[str, Any]:

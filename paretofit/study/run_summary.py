@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 
 MIN_LEVERAGE_SPREAD = 0.1  # relative standard deviation of the scores; below, leverage sampling is nearly uniform
-MIN_ROWS_PER_FEATURE = 2  # with fewer rows, a fit may follow the noise of the labels
-MAX_BALANCED_WEIGHT_RATIO = 20  # of w_E/w_F to the force components per energy; above, forces are nearly ignored
+MIN_ROWS_PER_FEATURE = 2  # number of rows per feature below which a fit may follow the noise of the labels
+MAX_BALANCED_WEIGHT_RATIO = 20  # ratio of w_E/w_F to the force components per energy; above, forces are nearly ignored
 
 
 def summarise_run(

@@ -1,4 +1,4 @@
-"""Structures of a run to look at: those with the largest residuals, label errors and leverages, on a map."""
+"""Structures of a run for inspection: those with the largest residuals, label errors and leverages, on a map."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ RANKED = {
 
 
 def build_run_view(folder: Path, prepared: PreparedStudy, errors: LevelErrors) -> StructureView | None:
-    """Select the structures of a run that are worth a look; None if there are too few or nothing is known about them.
+    """Select structures of a run for inspection; None if there are too few or nothing is known about them.
 
     Residuals are those of test configurations with the largest model at the reference level, leverages those of
     training configurations, and label errors those of the cheapest level.
@@ -47,9 +47,9 @@ def build_run_view(folder: Path, prepared: PreparedStudy, errors: LevelErrors) -
     for column in ("leverage", "block_leverage"):
         if column in split:
             table[column.replace("_", " ")] = split[column].to_numpy(dtype=float)
-    cheapest = errors.configurations[errors.configurations["level"] == prepared.grid.levels[0]]
-    if len(cheapest):
-        aligned = cheapest.set_index("config_id").reindex(table["id"])
-        table["label error, energy (meV/atom)"] = aligned["energy_error"].abs().to_numpy()
-        table["label error, force (meV/Å)"] = aligned["force_rmsd"].to_numpy()
+    level_rows = errors.configurations[errors.configurations["level"] == prepared.grid.levels[0]]
+    if len(level_rows):
+        aligned_rows = level_rows.set_index("config_id").reindex(table["id"])
+        table["label error, energy (meV/atom)"] = aligned_rows["energy_error"].abs().to_numpy()
+        table["label error, force (meV/Å)"] = aligned_rows["force_rmsd"].to_numpy()
     return select_view("Structures of the study", dataset, table, RANKED)

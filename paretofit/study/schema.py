@@ -255,16 +255,18 @@ class Study(StrictSettings):
     @field_validator("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge")
     @classmethod
     def _check_unique(cls, values: list[Any]) -> list[Any]:
-        repeated = [value for k, value in enumerate(values) if value in values[:k]]
-        if repeated:
-            raise ValueError(f"{repeated[0]} is listed twice")
+        repeated_values = [value for k, value in enumerate(values) if value in values[:k]]
+        if repeated_values:
+            raise ValueError(f"{repeated_values[0]} is listed twice")
         return values
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        largest = max(self.twojmax)
-        if self.basis.twojmax < largest:
-            raise ValueError(f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest}")
+        largest_twojmax = max(self.twojmax)
+        if self.basis.twojmax < largest_twojmax:
+            raise ValueError(
+                f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest_twojmax}"
+            )
         if self.device == "cuda" and self.cluster is not None:
             raise ValueError("'device: cuda' uses the GPU of this machine; remove 'cluster'")
         if self.device == "cuda" and self.engine == "plain":

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 FRONT_ERRORS = ("ref_energy", "ref_force")
 INTERVAL_COLUMNS = [f"{name}_{end}" for name in SPLIT_ERROR_COLUMNS for end in ("low", "high")]
 MAX_TRIALS_PER_SPLIT = 4  # a random split of few groups may leave one of the sets empty
-VERSION = 1  # of the contents of the file
+VERSION = 1  # version of the contents of the file
 
 
 def add_intervals(
@@ -80,20 +80,20 @@ def add_intervals(
     grid, train, groups = prepared.grid, data.train.tolist(), data.get_loo_groups().tolist()
     inputs = [data.hash_inputs(grid, engine.name), data.hash_labels(list(grid.levels)), repr(grid), train, groups]
     inputs += [data.n_leverage_columns, data.leverage_weights, n_samples, [split.seed for split in splits]]
-    omitted = find_dominated_models(results)
-    key = hash_json([VERSION, inputs, omitted])
+    omitted_models = find_dominated_models(results)
+    key = hash_json([VERSION, inputs, omitted_models])
     split_errors = read_split_errors(folder, key)
     if split_errors is None:
         split_errors = compute_split_errors(
-            engine, data, grid, splits, n_samples, replace(context, folder=folder), omitted
+            engine, data, grid, splits, n_samples, replace(context, folder=folder), omitted_models
         )
         _write_split_errors(folder, key, split_errors)
     table = tabulate_confidence(split_errors, results, len(data.train))
     write_csv(table, folder / CONFIDENCE_FILE)
     keys = _list_keys(results)
     intervals = table[[*keys, *INTERVAL_COLUMNS]]
-    marked = _mark_whole_set(results, len(data.train))[keys].merge(intervals, on=keys, how="left")
-    columns = {name: marked[name].to_numpy() for name in INTERVAL_COLUMNS}
+    interval_rows = _mark_whole_set(results, len(data.train))[keys].merge(intervals, on=keys, how="left")
+    columns = {name: interval_rows[name].to_numpy() for name in INTERVAL_COLUMNS}
     return results.assign(**columns, **{SPLITS_COLUMN: len(splits)})
 
 
@@ -106,26 +106,26 @@ def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
     for child in np.random.SeedSequence(settings.seed).spawn(MAX_TRIALS_PER_SPLIT * n_splits):
         seed = int(child.generate_state(1)[0])
         try:
-            further = split_configurations(split.groups, settings.train_fraction, seed, elements)
+            further_split = split_configurations(split.groups, settings.train_fraction, seed, elements)
         except InputError:
             continue
-        splits.append(FurtherSplit(further.train, further.test, seed))
+        splits.append(FurtherSplit(further_split.train, further_split.test, seed))
         if len(splits) == n_splits:
             break
     return splits
 
 
 def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
-    """Find the sizes and 2Jmax that are never a choice: a smaller 2Jmax has lower errors there at every level.
+    """Find the sizes and 2Jmax that need no fits: at these sizes, a smaller 2Jmax has lower errors at every level.
 
     Both lowest median errors over all weights and sampling methods are compared. Such models have hardly more rows than
     coefficients, and their fits are expensive; no further splits are computed for them.
     """
     columns = list(FRONT_ERRORS)
     medians = _format_names(results).groupby(_list_keys(results))[columns].median()
-    lowest = medians.groupby(["n_train", "level", "twojmax"])[columns].min()
-    best_smaller = lowest.groupby(["n_train", "level"]).cummin().groupby(["n_train", "level"]).shift()
-    is_dominated = (best_smaller < lowest).all(axis=1).groupby(["n_train", "twojmax"]).all()
+    lowest_errors = medians.groupby(["n_train", "level", "twojmax"])[columns].min()
+    smaller_model_errors = lowest_errors.groupby(["n_train", "level"]).cummin().groupby(["n_train", "level"]).shift()
+    is_dominated = (smaller_model_errors < lowest_errors).all(axis=1).groupby(["n_train", "twojmax"]).all()
     return [(int(size), int(twojmax)) for size, twojmax in is_dominated.index[is_dominated]]
 
 
@@ -148,12 +148,12 @@ def tabulate_confidence(split_errors: SplitErrors, results: pd.DataFrame, n_trai
         which the setting is on the front of energy error, force error and cost over all 2Jmax.
     """
     keys = _list_keys(results)
-    grouped = _mark_whole_set(results, n_train).groupby(keys, sort=False)
+    rows_by_setting = _mark_whole_set(results, n_train).groupby(keys, sort=False)
     columns = [*SPLIT_ERROR_COLUMNS, "label_seconds"]
     settings = _format_names(split_errors.settings)[keys].merge(
-        grouped[columns].median().reset_index(), on=keys, how="left"
+        rows_by_setting[columns].median().reset_index(), on=keys, how="left"
     )
-    groups = dict(iter(grouped))
+    groups = dict(iter(rows_by_setting))
     repetitions = [groups[key] for key in settings[keys].itertuples(index=False, name=None)]
     for name in SPLIT_ERROR_COLUMNS:
         ends = estimate_intervals(split_errors.errors[name], [rows[name].to_numpy() for rows in repetitions])
@@ -177,13 +177,13 @@ def add_front_confidence(front: pd.DataFrame, folder: Path) -> pd.DataFrame:
     interval_columns = [name for name in INTERVAL_COLUMNS if name.startswith(FRONT_ERRORS)]
     columns = [*interval_columns, "p_front"]
     table = table[[*keys, *columns]].assign(position=np.arange(len(table)))
-    matched = _format_names(front)[keys].merge(_format_names(table), on=keys, how="left")
-    is_known = matched["position"].notna().to_numpy()
-    errors = [split_errors.errors[name][..., matched["position"][is_known].astype(int)] for name in FRONT_ERRORS]
+    matching_rows = _format_names(front)[keys].merge(_format_names(table), on=keys, how="left")
+    is_known = matching_rows["position"].notna().to_numpy()
+    errors = [split_errors.errors[name][..., matching_rows["position"][is_known].astype(int)] for name in FRONT_ERRORS]
     points = np.arange(1, len(front) + 1)
     ties = np.full(len(front), "", dtype=object)
     ties[is_known] = [" ".join(map(str, points[is_known][flags])) for flags in find_ties(errors)]
-    values = {name: matched[name].to_numpy() for name in columns}
+    values = {name: matching_rows[name].to_numpy() for name in columns}
     return front.assign(point=points, **values, tied_with=ties)
 
 

@@ -21,7 +21,7 @@ def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.Da
         Results table.
     n_train : int, optional
         Size of the whole training set. Its fit is the same for all sampling methods and is listed once, with the
-        sampling "all".
+        sampling method "all".
 
     Returns
     -------

@@ -80,7 +80,9 @@ def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.n
     return row_factors
 
 
-def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, initial: Factors) -> Factors:
+def _optimise_factors(
+    prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, initial_factors: Factors
+) -> Factors:
     """Optimise factors at the reference level and the first weights, by errors held out within the training set."""
     study, settings = prepared.study, prepared.study.group_weights
     twojmax = min(study.twojmax) if settings.twojmax is None else settings.twojmax
@@ -88,7 +90,7 @@ def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.n
     kind, configuration = design.kind[rows], design.configuration[rows]
     base_weights = np.array([*study.weights[0], 1.0])[kind]  # the last is the weight of stresses
     group = names[configuration]
-    factors = [initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
+    factors = [initial_factors.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
     X, y = design.read_rows(rows, design.count_columns_up_to(twojmax)), design.targets[prepared.grid.levels[-1]][rows]
     is_training = np.ones(len(rows), dtype=bool)
     fit_rows = FitRows(X, y, kind, group, configuration, base_weights * np.array(factors), is_training)

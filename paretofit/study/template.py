@@ -27,10 +27,11 @@ from paretofit.study.schema import Study, load_study
 from paretofit.sweep import check_reduction_memory
 
 SCHEMA_FILE = "study.schema.json"
-MIN_CUTOFF_RATIO = 1.7  # of the cutoff to the distance of nearest neighbours, so that it includes the second shell
-MAX_SAMPLED_STRUCTURES = 100  # for the distance of nearest neighbours
+# ratio of the cutoff to the distance of nearest neighbours, so that it includes the second shell
+MIN_CUTOFF_RATIO = 1.7
+MAX_SAMPLED_STRUCTURES = 100  # number of structures for the distance of nearest neighbours
 NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of groups that are smaller than those of "parent"
-SPLIT_SEEDS = (1, 2, 3, 4)  # tried in this order
+SPLIT_SEEDS = (1, 2, 3, 4)  # seeds that are tried in this order
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set
 MODEL_SIZES = (2, 4, 6, 8)  # 2Jmax
 MIN_TWOJMAX = MODEL_SIZES[0]
@@ -119,7 +120,7 @@ def _describe_cost(data: Dataset, levels: list[str]) -> dict[str, Any]:
     counts = ", ".join(f"level {level} {int((values >= 0).sum())} of {len(data)}" for level, values in seconds.items())
     reason = f"Not all labels have recorded computing times ({counts}); medians are used."
     if not medians:
-        reason = "The labels have no recorded computing times; the seconds below are made up."
+        reason = "The labels have no recorded computing times; the seconds below are placeholders; replace them."
     texts = [f"{_format_scalar(level)}: {value:.6g}" for level, value in costs.items()]
     return {"reason": reason, "seconds": ", ".join(texts), "assumed_levels": assumed_levels}
 

@@ -1,7 +1,7 @@
 """The fast engine: triangular factors of whitened rows serve the whole factorial (see `paretofit.linear.reduction`).
 
 Each draw is a chain of nested subsets, from the smallest to the largest. A factor of the rows of each kind grows by the
-additional rows of each subset, and is weighed once for each pair of weights: the triangle serves all levels and all
+additional rows of each subset, and is weighted once for each pair of weights: the triangle serves all levels and all
 2Jmax, and the errors of training and test sets are residuals of such factors. Rows are read again only for
 leave-one-out residuals, or where Gram matrices are not accurate enough.
 """
@@ -51,7 +51,7 @@ from paretofit.sweep.stored_reduction import load_reduction, store_reduction
 from paretofit.sweep.sweep_input import SweepInput
 from paretofit.sweep.work import count_chain_flops
 
-CHAIN_COPIES = 9  # of a (P, P) matrix in each process that fits
+CHAIN_COPIES = 9  # number of copies of a (P, P) matrix in each process that fits
 
 
 class FastEngine:
@@ -115,8 +115,8 @@ class FastEngine:
             return Reduction.from_factors(stored[0], *options), stored[1]
         parts = self.stream.list_parts()
         hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
-        raw = RawFactors.from_parts(parts, sizes, **hardware)
-        reduction, scores = Reduction.from_factors(raw, *options), None
+        raw_factors = RawFactors.from_parts(parts, sizes, **hardware)
+        reduction, scores = Reduction.from_factors(raw_factors, *options), None
         if data.has_leverage_scores():
             w_energy, w_force = data.leverage_weights
             weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
@@ -126,7 +126,7 @@ class FastEngine:
             else:
                 regular, block = scores.regular[data.train], scores.block[data.train]
                 scores = LeverageScores(scores.rows, regular, block, scores.rank)
-        store_reduction(folder, inputs, raw, scores, seconds=time.perf_counter() - start)
+        store_reduction(folder, inputs, raw_factors, scores, seconds=time.perf_counter() - start)
         return reduction, scores
 
     @cached_property
@@ -169,14 +169,14 @@ class FastEngine:
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Fit the nested subsets of one draw in a worker; return the rows of the results table."""
         fits: list[Row] = []
-        factors, included = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
+        factors, included_configurations = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
             for pending in task:
                 if len(pending.configurations) == len(self.train):
                     factors = self.reduction.train
                 else:
-                    self.grow(factors, np.setdiff1d(pending.configurations, included))
-                    included = pending.configurations
+                    self.grow(factors, np.setdiff1d(pending.configurations, included_configurations))
+                    included_configurations = pending.configurations
                 fits += partial_results.load_or_fit(pending, partial(self._fit, factors))
                 if pending is not task[-1] and not factors.is_gram and factors.is_well_conditioned():
                     factors.convert_to_gram()
@@ -290,7 +290,9 @@ class SubsetFits:
         """
         indices = [self.engine.get_size_index(model.twojmax) for model in models]
         ridge_flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
-        weighted_factors = {has_ridge: self.factors.weigh(weights, with_ridge=has_ridge) for has_ridge in ridge_flags}
+        weighted_factors = {
+            has_ridge: self.factors.apply_weights(weights, with_ridge=has_ridge) for has_ridge in ridge_flags
+        }
         penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
         fit: Any
         fits: list[Any] = []
@@ -306,7 +308,7 @@ class SubsetFits:
 
     def _fit_from_triangles(self, weights: Array, model: PendingModel) -> ModelFit:
         """Fit a model whose Gram matrices have too few digits."""
-        factor = self.triangles.weigh(weights, with_ridge=model.ridge != 0)
+        factor = self.triangles.apply_weights(weights, with_ridge=model.ridge != 0)
         fit = factor.fit(self.engine.get_size_index(model.twojmax), float(model.ridge))
         return cast("ModelFit", fit)  # triangles suffice at any condition number
 

@@ -133,7 +133,7 @@ class SweepGrid:
                 raise InputError(f"'weights' must be positive numbers; got {pair[0]} : {pair[1]}")
         for ridge in self.ridge:
             if ridge != "auto" and not 0 <= ridge < np.inf:
-                raise InputError(f"'ridge' must be numbers, not negative, or 'auto'; got {ridge}")
+                raise InputError(f"'ridge' must be non-negative numbers or 'auto'; got {ridge}")
 
     def count_fits(self) -> int:
         """Count the rows of the results table."""

@@ -104,7 +104,7 @@ def _fit_largest_model(engine: FastEngine, grid: SweepGrid, weights: tuple[float
     Return this 2Jmax and the raw coefficients; None if the training set determines no model.
     """
     reduction = engine.reduction
-    factor = reduction.train.weigh(get_row_weights(np.arange(3), *weights, weights[1]))
+    factor = reduction.train.apply_weights(get_row_weights(np.arange(3), *weights, weights[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
         index = engine.get_size_index(twojmax)
         fit = factor.fit(index)
@@ -117,7 +117,7 @@ def _fit_largest_model(engine: FastEngine, grid: SweepGrid, weights: tuple[float
 def _compute_test_residuals(
     engine: FastEngine, coefficients: Sequence[Array]
 ) -> tuple[list[Array], Array, Array, Array]:
-    """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit.
+    """Compute the residuals (label minus prediction) of the test rows, ``(n, n_levels)`` for each fit.
 
     Return also the labels, kinds and configurations of the rows.
 
@@ -125,20 +125,20 @@ def _compute_test_residuals(
     correlations and need no whitening.
     """
     select_columns = engine.reduction.whitening.select_columns
-    residuals: list[list[Array]] = [[] for _ in coefficients]
+    residuals_by_fit: list[list[Array]] = [[] for _ in coefficients]
     labels, kinds, configurations = [], [], []
     for block in iterate_blocks(engine.stream.list_parts()) if coefficients else ():
         is_test = ~block.is_train
         X, Y = select_columns(block.X[is_test]), block.Y[is_test]
-        for blocks, beta in zip(residuals, coefficients, strict=True):
-            blocks.append(Y - X[:, : len(beta)] @ beta)
+        for residual_blocks, beta in zip(residuals_by_fit, coefficients, strict=True):
+            residual_blocks.append(Y - X[:, : len(beta)] @ beta)
         labels.append(Y)
         kinds.append(block.kind[is_test])
         configurations.append(block.configuration[is_test])
     if not coefficients:
         return [], np.empty((0, 1)), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.int64)
-    joined = [np.concatenate(blocks) for blocks in residuals]
-    return joined, np.concatenate(labels), np.concatenate(kinds), np.concatenate(configurations)
+    joined_residuals = [np.concatenate(residual_blocks) for residual_blocks in residuals_by_fit]
+    return joined_residuals, np.concatenate(labels), np.concatenate(kinds), np.concatenate(configurations)
 
 
 def _correlate(error: Array, residual: Array) -> dict[str, float]:

@@ -8,9 +8,10 @@ from paretofit.linear.reduction import CPU, Device
 from paretofit.sweep.row_stream import BLOCK_BYTES
 
 # Memory while the rows are reduced (upper bounds, measured with 1, 2 and 4 threads at P = 1500):
-REDUCTION_COPIES, REDUCTION_COPIES_PER_THREAD = 8, 5  # of a (P, P) matrix
+REDUCTION_COPIES, REDUCTION_COPIES_PER_THREAD = 8, 5  # number of copies of a (P, P) matrix
 ROW_BLOCKS_PER_THREAD = 8
-GPU_COPIES = 30  # on a GPU, where more rows are buffered before an update of the factors (counted, not measured)
+# number of copies on a GPU, where more rows are buffered before an update of the factors (counted, not measured)
+GPU_COPIES = 30
 
 
 def check_reduction_memory(n_columns: int, threads: int, device: Device) -> None:

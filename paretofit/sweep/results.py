@@ -26,7 +26,8 @@ from paretofit.pareto import TEXT_COLUMNS
 from paretofit.sweep.cells import PendingModel
 
 ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
-TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]  # of the training subset, against the reference level
+# errors of the training subset against the reference level
+TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]
 SWEEP_COLUMNS = [
     *("twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force"),
     *("n_features", "rank", "condition", "solver"),
@@ -34,7 +35,7 @@ SWEEP_COLUMNS = [
     *("label_seconds", "md_us_per_atom_step"),
 ]
 SWEEP_TEXT_COLUMNS = ("level", "sampling", "solver")  # the other columns are numbers
-ERROR_DECIMALS = 8  # of meV/atom and meV/Å; further ones depend on the processor and on the place in memory
+ERROR_DECIMALS = 8  # decimals in meV/atom and meV/Å; further ones depend on the processor and on the place in memory
 FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
 
 Row = dict[str, Any]
@@ -189,7 +190,7 @@ class PartialResults:
 def write_results(table: pd.DataFrame, path: Path | str) -> None:
     """Write the table as CSV with ten significant digits, and as Parquet if pyarrow is installed.
 
-    Errors are rounded to `ERROR_DECIMALS`, so that the file does not depend on rounding of the smallest ones.
+    Errors are rounded to `ERROR_DECIMALS`, so that the file does not depend on rounding of the smallest errors.
     """
     path = Path(path)
     errors = [name for name in map(str, table) if name.startswith(("train_", "test_", "ref_", "loo_"))]
@@ -214,9 +215,11 @@ def read_results(path: Path | str) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         raise_if_system_error(error, path)
         raise InputError(f"{path} cannot be read as a CSV table: {join_lines(error)}") from error
-    missing = [name for name in SWEEP_COLUMNS if name not in table]
-    if missing:
-        raise InputError(f"{path} lacks the column '{missing[0]}' of a results table")
+    missing_columns = [name for name in SWEEP_COLUMNS if name not in table]
+    if missing_columns:
+        raise InputError(
+            f"{path} lacks the column '{missing_columns[0]}' of a results table; choose the results.csv of a run"
+        )
     return table
 
 

@@ -18,8 +18,8 @@ from paretofit.linear import Reduction
 from paretofit.linear.reduction import WHITENING_ROWS, Device, Part, RowBlock, get_array_device, split_rows, to_numpy
 from paretofit.sweep.plain_engine import RowSource
 
-BLOCK_BYTES = 16 << 20  # of the rows that are reduced at once
-MAX_STORED_BYTES = 2 << 30  # of whitened rows in memory, or a quarter of the free memory if that is less
+BLOCK_BYTES = 16 << 20  # size of the rows that are reduced at once
+MAX_STORED_BYTES = 2 << 30  # size of whitened rows in memory, or a quarter of the free memory if that is less
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,21 @@ class RowStream:
             arrays = (array[rows] for array in (Y, design.kind, design.configuration, self.is_train))
             yield RowBlock(design.read_rows(rows), *arrays)
 
-    def read_whitened(self, reduction: Reduction, rows: Array) -> Iterator[tuple[Any, Array]]:
-        """Yield whitened rows [U | Y] of the reduction and their positions in the design, block by block.
+    def read_whitened(self, reduction: Reduction, requested_indices: Array) -> Iterator[tuple[Any, Array]]:
+        """Yield whitened rows [U | Y] of the reduction and their row indices in the design, block by block.
 
         Parameters
         ----------
         reduction : Reduction
             If it has no stored rows, rows are read and whitened again, with the same result.
-        rows : (n,) int64
-            Positions of training or test rows in the design, ascending.
+        requested_indices : (n,) int64
+            Indices of training or test rows in the design, ascending.
         """
-        positions = np.searchsorted(self.row_indices, rows)
+        stream_positions = np.searchsorted(self.row_indices, requested_indices)
         windows = [window for part in self._windows for window in part]
-        block_numbers = np.searchsorted([window.start for window in windows], positions, side="right") - 1
+        block_numbers = np.searchsorted([window.start for window in windows], stream_positions, side="right") - 1
         for number in np.unique(block_numbers).tolist():
-            block_positions = positions[block_numbers == number]
+            block_positions = stream_positions[block_numbers == number]
             row_indices = self.row_indices[block_positions]
             if reduction.stored_rows:
                 stored_block = reduction.stored_rows[number]

@@ -34,7 +34,7 @@ from paretofit.sweep.sweep_input import SweepInput
 SPLIT_ERROR_COLUMNS = ("test_energy", "test_force", "ref_energy", "ref_force")
 SPLIT_SETTING_COLUMNS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force", "ridge"]
 WHOLE_SET = "all"  # sampling method of the whole training set, which is the same for all methods
-RESIDUAL_BYTES = 32 << 20  # of the residuals that are computed at once
+RESIDUAL_BYTES = 32 << 20  # size of the residuals that are computed at once
 KINDS = (RowKind.ENERGY, RowKind.FORCE)
 
 
@@ -99,21 +99,21 @@ def compute_split_errors(
     """
     folder = None if context.folder is None else context.folder.absolute()
     with share_function(partial(_SplitFits.prepare, engine, data, grid, n_samples, omitted), folder) as function:
-        prepared = list(context.map_and_track(function, list(splits), "further splits"))
-    tasks = [(number, chain) for number, fits in enumerate(prepared) for chain in fits.chains]
-    by_subset: list[dict[str, Array]] = [dict(fits.whole_errors) for fits in prepared]
-    with share_function(partial(_run_chain, prepared), folder) as function:
+        split_fits = list(context.map_and_track(function, list(splits), "further splits"))
+    tasks = [(number, chain) for number, fits in enumerate(split_fits) for chain in fits.chains]
+    by_subset: list[dict[str, Array]] = [dict(fits.whole_errors) for fits in split_fits]
+    with share_function(partial(_run_chain, split_fits), folder) as function:
         computed = context.map_and_track(function, tasks, "fits of further splits")
         for (number, _), errors in zip(tasks, computed, strict=True):
             by_subset[number] |= errors
-    return _join_errors(engine, grid, omitted, prepared, by_subset)
+    return _join_errors(engine, grid, omitted, split_fits, by_subset)
 
 
 def _join_errors(
     engine: FastEngine,
     grid: SweepGrid,
     omitted: Collection[tuple[int, int]],
-    prepared: list[_SplitFits],
+    split_fits: list[_SplitFits],
     by_subset: list[dict[str, Array]],
 ) -> SplitErrors:
     """Join the errors of all subsets in the order of the grid; the whole training set has one entry.
@@ -122,7 +122,7 @@ def _join_errors(
     """
     models = list(product(grid.weights, grid.ridge, grid.twojmax, grid.levels))
     rows, arrays = [], []
-    for position, draw in enumerate(prepared[0].draws):
+    for position, draw in enumerate(split_fits[0].draws):
         size = grid.sizes[position % len(grid.sizes)]
         is_whole = size == len(engine.train)
         if is_whole and position >= len(grid.sizes):
@@ -133,7 +133,7 @@ def _join_errors(
             for weights, ridge, twojmax, level in models
             if (size, twojmax) not in omitted
         ]
-        pairs = zip(prepared, by_subset, strict=True)
+        pairs = zip(split_fits, by_subset, strict=True)
         arrays.append(np.stack([errors[fits.draws[position].subset_key] for fits, errors in pairs], axis=1))
     sizes = [(mixture, size) for mixture in grid.mixtures for size in mixture.top_sizes]
     for position, (mixture, size) in enumerate(sizes):
@@ -141,7 +141,7 @@ def _join_errors(
             (twojmax, mixture.name, mixture.sampling, size, *weights, 0.0)
             for weights, twojmax in product(grid.weights, grid.twojmax)
         ]
-        pairs = zip(prepared, by_subset, strict=True)
+        pairs = zip(split_fits, by_subset, strict=True)
         arrays.append(np.stack([errors[fits.mixtures[position].subset_key] for fits, errors in pairs], axis=1))
     values = dict(zip(SPLIT_ERROR_COLUMNS, np.concatenate(arrays, axis=-1), strict=True))
     return SplitErrors(pd.DataFrame(rows, columns=SPLIT_SETTING_COLUMNS), values)
@@ -218,12 +218,15 @@ class _SplitFits:
 
     def run(self, chain: list[PendingFits]) -> dict[str, Array]:
         """Fit the nested subsets of one draw; return the errors, ``(4, n_samples, n_models)``, by subset."""
-        factors, included = self.engine.reduction.create_factors(self.engine.device), np.empty(0, dtype=np.int64)
+        factors, included_configurations = (
+            self.engine.reduction.create_factors(self.engine.device),
+            np.empty(0, dtype=np.int64),
+        )
         errors = {}
         with threadpool_limits(1):
             for pending in chain:
-                self.engine.grow(factors, np.setdiff1d(pending.configurations, included))
-                included = pending.configurations
+                self.engine.grow(factors, np.setdiff1d(pending.configurations, included_configurations))
+                included_configurations = pending.configurations
                 errors[pending.subset_key] = self.compute_errors(pending, factors)
                 if pending is not chain[-1] and not factors.is_gram and factors.is_well_conditioned():
                     factors.convert_to_gram()
@@ -315,14 +318,14 @@ class _SplitFits:
 def _adapt_sizes(sizes: Sequence[int], n_whole: int, n_train: int) -> list[int]:
     """Adapt the sizes of a study to the training set of a split, which may be smaller by a few configurations.
 
-    The whole training set remains the whole one, and different sizes remain different.
+    The size of the whole training set becomes that of the split, and different sizes remain different.
     """
-    adapted: dict[int, int] = {}
+    new_sizes: dict[int, int] = {}
     limit = n_train
     for size in sorted(sizes, reverse=True):
-        adapted[size] = n_train if size == n_whole else max(1, min(size, limit))
-        limit = adapted[size] - 1
-    return [adapted[size] for size in sizes]
+        new_sizes[size] = n_train if size == n_whole else max(1, min(size, limit))
+        limit = new_sizes[size] - 1
+    return [new_sizes[size] for size in sizes]
 
 
 def _adapt_mixture(mixture: Mixture, n_whole: int, n_train: int) -> Mixture:
@@ -331,10 +334,10 @@ def _adapt_mixture(mixture: Mixture, n_whole: int, n_train: int) -> Mixture:
     return mixture._replace(lower_sizes=lower_sizes, top_sizes=tuple(_adapt_sizes(mixture.top_sizes, n_whole, n_train)))
 
 
-def _run_chain(prepared: list[_SplitFits], task: tuple[int, Any]) -> dict[str, Array]:
+def _run_chain(split_fits: list[_SplitFits], task: tuple[int, Any]) -> dict[str, Array]:
     number, chain = task
     is_mixture = isinstance(chain[0], PendingMixture)
-    return prepared[number].run_mixture(chain) if is_mixture else prepared[number].run(chain)
+    return split_fits[number].run_mixture(chain) if is_mixture else split_fits[number].run(chain)
 
 
 def _build_factors(engine: FastEngine, train: Array) -> RowFactors:
@@ -352,7 +355,7 @@ def _compute_scores(engine: FastEngine, data: SweepInput, factors: RowFactors) -
     weights = get_row_weights(np.arange(3), *data.leverage_weights, data.leverage_weights[1])
     relative_weights, sizes = weights / weights.max(), engine.reduction.sizes
     index = int(np.searchsorted(sizes, data.n_leverage_columns or data.design.n_features))
-    factor = factors.weigh(weights)
+    factor = factors.apply_weights(weights)
     fit = factor.fit(index)
     if fit is None or fit.solver != FACTOR:
         return data.compute_leverage_scores()

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 REDUCTION_FILE = "reduction.h5"
 MIN_REDUCTION_TIME_S = 60.0
-VERSION = 3  # of the contents of the file
+VERSION = 3  # version of the contents of the file
 SCORES = ("rows", "regular", "block", "rank")  # datasets, in the order of the fields
 
 FactorsAndScores = tuple[RawFactors, LeverageScores | None]
@@ -54,13 +54,13 @@ def load_reduction(folder: Path | None, inputs: Any) -> FactorsAndScores | None:
 
 
 def store_reduction(
-    folder: Path | None, inputs: Any, raw: RawFactors, scores: LeverageScores | None, *, seconds: float
+    folder: Path | None, inputs: Any, raw_factors: RawFactors, scores: LeverageScores | None, *, seconds: float
 ) -> None:
     """Store factors and scores in the folder, if there is one and they took `MIN_REDUCTION_TIME_S` to compute."""
     if folder is None or seconds < MIN_REDUCTION_TIME_S:
         return
-    arrays: dict[str, Any] = {"shape": [raw.n_columns, raw.width]}
-    for number, factor in enumerate(raw.factors.values()):
+    arrays: dict[str, Any] = {"shape": [raw_factors.n_columns, raw_factors.width]}
+    for number, factor in enumerate(raw_factors.factors.values()):
         arrays |= {f"factors/{number}/rows": factor.content, f"factors/{number}/n": factor.n}
     if scores is not None:
         arrays |= {f"scores/{name}": getattr(scores, name) for name in SCORES}
@@ -74,12 +74,12 @@ def store_reduction(
 def _read(file: h5py.File) -> FactorsAndScores:
     """Read factors and scores; single numbers are stored as arrays of one element."""
     n_columns, width = file["shape"][()].tolist()
-    raw = RawFactors(n_columns, width - n_columns)
-    for number, key in enumerate(raw.factors):
+    raw_factors = RawFactors(n_columns, width - n_columns)
+    for number, key in enumerate(raw_factors.factors):
         content, n_rows = (file[f"factors/{number}/{name}"][()] for name in ("rows", "n"))  # a triangle, or rows
-        raw.factors[key] = RowFactor.from_rows(content, int(n_rows[0]))
+        raw_factors.factors[key] = RowFactor.from_rows(content, int(n_rows[0]))
     scores = None
     if "scores" in file:
         row_leverages, regular, block, rank = (file[f"scores/{name}"][()] for name in SCORES)
         scores = LeverageScores(row_leverages, regular, block, int(rank[0]))
-    return raw, scores
+    return raw_factors, scores

@@ -14,7 +14,7 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.linear import LeverageScores, leverage_scores
 from paretofit.sweep.grid import SweepGrid
 
-VERSION = 2  # of the columns of a fit
+VERSION = 2  # version of the columns of a fit
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ class SweepInput:
                 raise InputError(
                     f"there are no labels of level '{level}'; available: {', '.join(design.targets) or 'none'}"
                 )
-            unlabelled = configurations[design.find_missing_labels(level)[configurations]]
-            if unlabelled.size:
+            unlabelled_configurations = configurations[design.find_missing_labels(level)[configurations]]
+            if unlabelled_configurations.size:
                 raise InputError(
-                    f"level '{level}' has {unlabelled.size} configurations with missing or NaN labels, the first with "
-                    f"id {design.ids[unlabelled[0]]}; label them, or leave them out with 'missing_labels: drop'"
+                    f"level '{level}' has {unlabelled_configurations.size} configurations with missing or NaN labels, "
+                    f"the first with id {design.ids[unlabelled_configurations[0]]}; label them, or leave them out with "
+                    "'missing_labels: drop'"
                 )
 
     def get_loo_groups(self) -> Array:

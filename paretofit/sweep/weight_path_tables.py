@@ -13,9 +13,10 @@ from paretofit.sweep.plain_engine import EV_TO_MEV
 from paretofit.sweep.results import ERROR_COLUMNS
 
 PATH_COLUMNS = ["twojmax", "level", "weight_ratio", *ERROR_COLUMNS]
-ERROR_TYPE_BY_PREFIX = {"train": "train", "test": "test", "ref": "reference"}  # prefixes of columns
+# types of error by the prefix of their columns
+ERROR_TYPE_BY_PREFIX = {"train": "train", "test": "test", "ref": "reference"}
 RATIO_MARGIN = 3.0  # factor by which the curve extends beyond the study's smallest and largest ratio
-N_CURVE_POINTS = 81  # ratios on each curve
+N_CURVE_POINTS = 81  # number of ratios on each curve
 
 
 def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -62,11 +63,11 @@ def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
 def _find_best_ratios(path: WeightPath, k: int) -> dict[str, float]:
     energy, force = path.energy["reference"][:, k], path.force["reference"][:, k]
     knee = path.find_knee_ratio(k)
-    nearest = int(np.argmin(np.abs(path.ratio - knee)))
+    nearest_index = int(np.argmin(np.abs(path.ratio - knee)))
     return {
         "ratio_of_lowest_energy": float(path.ratio[np.argmin(energy)]),
         "ratio_of_lowest_force": float(path.ratio[np.argmin(force)]),
         "knee_ratio": knee,
-        "knee_ref_energy": EV_TO_MEV * float(energy[nearest]),
-        "knee_ref_force": EV_TO_MEV * float(force[nearest]),
+        "knee_ref_energy": EV_TO_MEV * float(energy[nearest_index]),
+        "knee_ref_force": EV_TO_MEV * float(force[nearest_index]),
     }

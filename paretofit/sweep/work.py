@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-ROW_FLOPS_PER_COLUMN = 60.0  # reading a number of the design from the disk costs as much as this
-REDUCTION_PASSES = 3.0  # products of all rows with a (P, P) matrix: Gram matrices, whitening and leverage
-FOLD_FLOPS = 3.3  # times n P² for the triangle of n rows, which is built more slowly than a matrix product
-WEIGH_FLOPS = 1.0  # times P³ for the triangle of all 2Jmax at one pair of weights
-SOLVE_FLOPS = 40.0  # times P² for the fit of one level and its errors
-WIDE_FLOPS = 7.0  # times n² P for the factor of n rows < P columns
-WIDE_WEIGHT_FLOPS = 0.5  # times n³ for each pair of weights with this factor
-ROW_FIT_FLOPS = 8.0  # times n P min(n, P) for a fit from n rows: factorisations are slower than products
-MIN_FIT_FLOPS = 4e7  # a millisecond for each fit, whatever its size
+ROW_FLOPS_PER_COLUMN = 60.0  # number of operations that take as long as reading a number of the design from the disk
+REDUCTION_PASSES = 3.0  # number of products of all rows with a (P, P) matrix: Gram matrices, whitening, leverage
+FOLD_FLOPS = 3.3  # multiple of n P² for the triangle of n rows, which is slower than a matrix product
+WEIGH_FLOPS = 1.0  # multiple of P³ for the triangle of all 2Jmax at one pair of weights
+SOLVE_FLOPS = 40.0  # multiple of P² for the fit of one level and its errors
+WIDE_FLOPS = 7.0  # multiple of n² P for the factor of n rows < P columns
+WIDE_WEIGHT_FLOPS = 0.5  # multiple of n³ for each pair of weights with this factor
+ROW_FIT_FLOPS = 8.0  # multiple of n P min(n, P) for a fit from n rows: factorisations are slower than products
+MIN_FIT_FLOPS = 4e7  # number of operations in about a millisecond, for each fit of any size
 
 
 def count_reduction_flops(n_rows: int, n_columns: int) -> float:

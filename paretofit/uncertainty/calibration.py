@@ -18,8 +18,9 @@ from paretofit.core import Array, InputError
 from paretofit.linear import split_by_group
 
 MIN_CALIBRATION_PAIRS = 3
-MAX_DEVIATION_SIGMA = 3.0  # of log(error / disagreement); larger deviations are clipped before an isotonic fit
-SIGMA_PER_MAD = 1.4826  # of a normal distribution, relative to its median absolute deviation
+# standard deviations of log(error / disagreement); larger deviations are clipped before an isotonic fit
+MAX_DEVIATION_SIGMA = 3.0
+SIGMA_PER_MAD = 1.4826  # standard deviation of a normal distribution, relative to its median absolute deviation
 NORMAL_QUANTILE_95 = 1.959964  # standard deviations of a 95 % confidence interval
 
 
@@ -174,8 +175,8 @@ class IsotonicCalibration:
 
     def predict_error(self, spread: Array) -> Array:
         """Return the errors that correspond to disagreements."""
-        excess = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
-        return np.asarray(np.interp(spread, self.spread, self.expected_error) * excess)
+        extrapolation_ratio = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
+        return np.asarray(np.interp(spread, self.spread, self.expected_error) * extrapolation_ratio)
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,9 @@ def _select_positive_pairs(spread: Array, error: Array, weights: Array | None) -
     weights = np.ones(len(error)) if weights is None else np.asarray(weights, dtype=np.float64)
     is_used = (spread > 0) & (error > 0) & (weights > 0)
     if not is_used.any():
-        raise InputError("no configuration has both a disagreement and an error above zero")
+        raise InputError(
+            "no configuration has both a disagreement and an error above zero; add labelled configurations"
+        )
     return spread[is_used], error[is_used], weights[is_used]
 
 
@@ -292,7 +295,7 @@ def _check_pairs(spread: Array, error: Array) -> None:
     for name, values in (("disagreements", spread), ("errors", error)):
         is_invalid = ~(np.isfinite(values) & (values >= 0))
         if is_invalid.any():
-            raise InputError(f"{name} must be finite and not negative; {is_invalid.sum()} of {len(values)} are not")
+            raise InputError(f"{name} must be finite and non-negative; {is_invalid.sum()} of {len(values)} are not")
         if not values.any():
             raise InputError(f"all {name} are zero, so there is nothing to calibrate; are the members identical?")
 

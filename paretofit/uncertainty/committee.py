@@ -35,11 +35,12 @@ from paretofit.uncertainty.extrapolation import TrainingLeverage
 from paretofit.uncertainty.moment_factor import MomentFactor
 
 MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
-MEMBERS_PER_BATCH = 8  # members whose moments are summed in one product
-MAX_MOMENT_BYTES = 4 << 30  # of the moments of all blocks; with many columns, it limits the number of blocks
-MAX_CONDITION_DETERMINED = 1e12  # of the whitened moments; above it, the rows do not determine the coefficients
-MIN_RELATIVE_EIGENVALUE = 1e-10  # of the largest eigenvalue; below it, a draw does not determine the direction
-MIN_RELATIVE_LEVERAGE = 1e-2  # of the mean leverage; POPS ignores rows below it
+MEMBERS_PER_BATCH = 8  # number of members whose moments are summed in one product
+MAX_MOMENT_BYTES = 4 << 30  # size of the moments of all blocks; with many columns, it limits the number of blocks
+# condition number of the whitened moments above which the rows do not determine the coefficients
+MAX_CONDITION_DETERMINED = 1e12
+MIN_RELATIVE_EIGENVALUE = 1e-10  # ratio to the largest eigenvalue; below it, a draw does not determine the direction
+MIN_RELATIVE_LEVERAGE = 1e-2  # ratio to the mean leverage; POPS ignores rows below it
 CommitteeMethod = Literal["bootstrap", "subset", "posterior", "pops"]
 COMMITTEE_METHODS = get_args(CommitteeMethod)
 
@@ -272,7 +273,7 @@ class CommitteeFit:
         return axes, low, high
 
     def _iterate_pops_changes(self, min_leverage: float) -> Iterator[Array]:
-        """Yield, block by block, the coefficient changes, each of which makes the fit reproduce one row exactly.
+        """Yield, block by block, one coefficient change per row, after which the fit reproduces this row exactly.
 
         Rows with a leverage up to `min_leverage`, and rows of configurations that are left out, are omitted.
         """
@@ -283,7 +284,7 @@ class CommitteeFit:
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
             is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[block.configuration]]
-            if is_used.any():  # DSYRK refuses matrices without rows
+            if is_used.any():  # DSYRK rejects matrices without rows
                 yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
 
     def _convert_to_whitened(self, delta: Array) -> Array:
@@ -331,14 +332,14 @@ class _BlockMoments:
         self.squares, self.n_rows = np.zeros(n_blocks), np.zeros(n_blocks)
 
     def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
-        """Add rows; one thread adds all rows of a block of groups in order, so that sums do not depend on threads."""
+        """Add rows, those of a block of groups in one thread, so that sums do not depend on the number of threads."""
         w = self.weights[block.kind]
         U = self.whitening.apply(block.X) * w[:, None]
         y = w * block.Y[:, 0] - U @ self.baseline
-        row_numbers = self.block_numbers[block.configuration]
+        row_block_numbers = self.block_numbers[block.configuration]
 
         def add_group_block(k: int) -> None:
-            mask = row_numbers == k
+            mask = row_block_numbers == k
             rows = np.ascontiguousarray(U[mask])
             add_gram(self.G[k].T, rows)
             self.c[k] += rows.T @ y[mask]
@@ -346,7 +347,7 @@ class _BlockMoments:
             self.n_rows[k] += len(rows)
 
         # the list waits for the threads and raises their exceptions
-        list(pool.map(add_group_block, np.unique(row_numbers).tolist()))
+        list(pool.map(add_group_block, np.unique(row_block_numbers).tolist()))
 
 
 def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from paretofit.core import Array, InputError
 
-MIN_RELATIVE_SPREAD = 0.1  # of the median spread
+MIN_RELATIVE_SPREAD = 0.1  # ratio to the median spread
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _check_conformal_input(spread: Array, residual: Array, coverage: float, grou
         )
     if not (np.isfinite(spread) & np.isfinite(residual) & (spread >= 0)).all():
         raise InputError(
-            "spreads and residuals must be finite, and spreads not negative; remove the values without a label"
+            "spreads and residuals must be finite, and spreads non-negative; remove the values without a label"
         )
     if not spread.any():
         raise InputError("conformal intervals need spreads above zero; are the members identical?")

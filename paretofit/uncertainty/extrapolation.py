@@ -19,12 +19,13 @@ from paretofit.core import Array, InputError
 from paretofit.linear import compute_column_scales, estimate_reciprocal_condition
 
 MAXVOL_TOLERANCE = 1e-3  # rows are exchanged while an exchange increases the determinant by more than this share
-MIN_RELATIVE_PIVOT = 1e-10  # of the largest pivot; below it, a column depends on others
-ROWS_PER_BLOCK = 4096  # rows of atoms that are processed at once
-CANDIDATES_PER_COLUMN = 3  # candidate rows for the active set, for each column
-MAX_RELATIVE_RESIDUAL = 1e-7  # part of a row's norm that may be orthogonal to the span of the training set
-EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE  # grades above it extrapolate; MaxVol leaves grades just above 1
-STRONG_EXTRAPOLATION_GRADE = 2.0  # grades above it are a strong extrapolation
+MIN_RELATIVE_PIVOT = 1e-10  # ratio to the largest pivot; a column with a smaller pivot depends on others
+ROWS_PER_BLOCK = 4096  # number of rows of atoms that are processed at once
+CANDIDATES_PER_COLUMN = 3  # number of candidate rows for the active set, for each column
+MAX_RELATIVE_RESIDUAL = 1e-7  # fraction of a row's norm that may be orthogonal to the span of the training set
+# atoms with a higher grade extrapolate; MaxVol leaves grades slightly above 1 in the training set
+EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE
+STRONG_EXTRAPOLATION_GRADE = 2.0  # atoms with a higher grade extrapolate strongly
 
 
 @dataclass(frozen=True)
@@ -243,8 +244,8 @@ def _build_rows(descriptors: Array, *, quadratic: bool) -> Array:
     """Build the rows of atoms from a constant, their descriptors and, for a quadratic model, the products."""
     columns = [np.ones((len(descriptors), 1)), descriptors]
     if quadratic:
-        first, second = np.triu_indices(descriptors.shape[1])
-        columns.append(descriptors[:, first] * descriptors[:, second])
+        first_columns, second_columns = np.triu_indices(descriptors.shape[1])
+        columns.append(descriptors[:, first_columns] * descriptors[:, second_columns])
     return np.hstack(columns)
 
 

@@ -16,9 +16,9 @@ from paretofit.core import Array, hash_array
 from paretofit.dataset.quality import find_pairs
 
 TRAIN, HELD_OUT = "train", "held out"
-CUTOFF_A, MOLECULE_CUTOFF_A = 5.0, 15.0  # of pairs, in periodic and in isolated structures
-SUM_STEP, LENGTH_STEP = 1e-5, 1e-4  # to which sums (dimensionless, or Å³ per atom) and asymmetries are rounded
-ROUNDING_TOLERANCE = 0.2  # in steps; the precision of positions with six or more decimal places
+CUTOFF_A, MOLECULE_CUTOFF_A = 5.0, 15.0  # cutoffs of pairs, in periodic and in isolated structures
+SUM_STEP, LENGTH_STEP = 1e-5, 1e-4  # rounding steps of sums (dimensionless, or Å³ per atom) and of asymmetries
+ROUNDING_TOLERANCE = 0.2  # fraction of a step; it covers the precision of positions with six or more decimal places
 MAX_AMBIGUOUS_VALUES = 6  # values near a rounding boundary; up to 2⁶ digests are tried
 
 
@@ -31,7 +31,7 @@ def find_role(roles: Mapping[str, str], atoms: Atoms) -> str | None:
     """Return the role of a structure, "train" or "held out", by its digest; None if the structure is not known."""
     values = _compute_invariants(atoms)
     nearest_integers = np.rint(values)
-    boundary_distances = 0.5 - np.abs(values - nearest_integers)  # from the rounding boundary
+    boundary_distances = 0.5 - np.abs(values - nearest_integers)  # distances from the nearest rounding boundary
     ambiguous_positions = np.argsort(boundary_distances)[:MAX_AMBIGUOUS_VALUES]
     ambiguous_positions = ambiguous_positions[boundary_distances[ambiguous_positions] < ROUNDING_TOLERANCE]
     for is_shifted in product((False, True), repeat=len(ambiguous_positions)):

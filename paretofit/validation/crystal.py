@@ -14,10 +14,10 @@ from paretofit.core import Array, copy_without_constraints
 from paretofit.validation import periodicity
 from paretofit.validation.quantity import PropertyError, Quantity
 
-CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; for the cell, forces as defined by ASE's FrechetCellFilter
-FORCE_TOLERANCE = 0.01  # eV/Å, for large cells and for properties that hardly depend on the positions
+CRYSTAL_FORCE_TOLERANCE = 1e-3  # tolerance in eV/Å; for the cell, forces are those of ASE's FrechetCellFilter
+FORCE_TOLERANCE = 0.01  # tolerance in eV/Å for large cells and for properties that hardly depend on the positions
 MAX_RELAXATION_STEPS = 400
-MIN_DISTANCE_RATIO = 0.5  # of a distance to the sum of the covalent radii; atoms at a lower ratio overlap
+MIN_DISTANCE_RATIO = 0.5  # ratio of a distance to the sum of the covalent radii; atoms at a lower ratio overlap
 MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor no longer describes the crystal
 SYMMETRY_TOLERANCE_A = 1e-3
 HEXAGONAL_SPACE_GROUPS = range(143, 195)  # numbers of the trigonal and hexagonal space groups
@@ -37,7 +37,7 @@ def compute_energy(atoms: Atoms, calculator: Any) -> float:
 
 
 def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = CRYSTAL_FORCE_TOLERANCE) -> Atoms:
-    """Relax the positions and, if requested, the cell of a copy, and return it with its calculator.
+    """Relax a copy of a structure (positions and, if requested, cell); return it with its calculator.
 
     The vacuum of a sheet or a wire, in the orientation of `orient_structure`, is not relaxed; a molecule has no cell.
 
@@ -58,7 +58,7 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
                 f"the relaxation changes the {periodicity.get_measure(copy).name} by a factor of {ratio:.2g}"
             )
         if not np.isfinite(copy.get_potential_energy()):
-            raise PropertyError("the energy is not finite in the relaxation")
+            raise PropertyError("the energy became non-finite during the relaxation")
     if not optimizer.converged():
         raise PropertyError(f"the relaxation has not converged to {fmax:g} eV/Å in {MAX_RELAXATION_STEPS} steps")
     if (overlap_distance := find_overlap_distance(copy)) is not None:

@@ -1,7 +1,8 @@
 """Formation energies of point defects, relaxed with one potential and evaluated with one or more.
 
-E_f = E(defective) - E(pristine) + Σ_s n_s μ_s, with n_s atoms of species s removed (paper 1). In an element, the
-pristine structure is also the reservoir: μ = E(pristine)/N. For compounds, see `paretofit.validation.reservoirs`.
+E_f = E(defective) - E(pristine) + Σ_s n_s μ_s, with n_s atoms of species s removed (Bidoggia et al., 2025). In an
+element, the pristine structure is also the reservoir: μ = E(pristine)/N. For compounds, see
+`paretofit.validation.reservoirs`.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Energy of two atoms down to short distances; without training data there, a potential may be attractive."""
+"""Energy of two atoms down to short distances, at which a potential without training data may be attractive."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import Quantity
 
 BOX_LENGTH_A = 40.0
-MIN_DISTANCE_A, MAX_DISTANCE_A = 0.3, 6.0  # range of the curve
+MIN_DISTANCE_A, MAX_DISTANCE_A = 0.3, 6.0  # limits of the curve
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class DimerCurve:
     def inner_turning_distance(self) -> float:
         """Distance (Å) at which, from the minimum inwards, the energy first decreases again; 0 if it never does."""
         inner_curve = self.curve.iloc[: self.minimum_index + 1].iloc[::-1]
-        decreases = np.flatnonzero(np.diff(inner_curve["energy"].to_numpy()) < 0)
-        return float(inner_curve["distance"].iloc[decreases[0]]) if len(decreases) else 0.0
+        decrease_indices = np.flatnonzero(np.diff(inner_curve["energy"].to_numpy()) < 0)
+        return float(inner_curve["distance"].iloc[decrease_indices[0]]) if len(decrease_indices) else 0.0
 
     @property
     def is_bound(self) -> bool:
@@ -60,7 +60,7 @@ class DimerCurve:
             problem = f"{event} collapse; add a core repulsion (ZBL)"
         quantities = [
             Quantity("energy at half the covalent distance", "eV", wall_energy),
-            Quantity("attractive again below", "Å", turning_distance, problem),
+            Quantity("inner turning distance", "Å", turning_distance, problem),
         ]
         if not self.is_bound:
             return quantities

@@ -17,7 +17,7 @@ from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_position
 from paretofit.validation.quantity import Quantity
 
 STRAIN = 0.005
-MIN_CONSTANT_RATIO = 0.01  # to the largest constant; smaller constants are zero by symmetry, or noise
+MIN_CONSTANT_RATIO = 0.01  # ratio to the largest constant; smaller constants are zero by symmetry, or noise
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # tensor indices of each Voigt index
 # Voigt pairs of the constants that are not zero by symmetry in any crystal system; they are shown even if small.
 ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}

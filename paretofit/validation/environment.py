@@ -18,11 +18,11 @@ def describe_environments(atoms: Atoms) -> list[Environment]:
 
     An atom with the atomic number 0 marks a point without an atom; it has an environment, but is not a neighbour.
     """
-    first, second, distances = neighbor_list("ijd", atoms, RADIUS_A)
+    first_atoms, second_atoms, distances = neighbor_list("ijd", atoms, RADIUS_A)
     environments = []
     for k in range(len(atoms)):
-        is_neighbour = first == k
-        numbers, depths = atoms.numbers[second[is_neighbour]], RADIUS_A - distances[is_neighbour]
+        is_neighbour = first_atoms == k
+        numbers, depths = atoms.numbers[second_atoms[is_neighbour]], RADIUS_A - distances[is_neighbour]
         environments.append(
             {int(number): np.sort(depths[numbers == number])[::-1] for number in np.unique(numbers) if number}
         )

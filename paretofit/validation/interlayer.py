@@ -1,4 +1,4 @@
-"""Energy of a layered crystal as a function of the interlayer distance (paper 1, Fig. 6)."""
+"""Energy of a layered crystal as a function of the interlayer distance (Bidoggia et al., 2025, Fig. 6)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from paretofit.core import Array
 from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import PropertyError, Quantity
 
-MIN_GAP_RATIO = 1.3  # of a gap to the sum of the facing atoms' covalent radii; no bond crosses wider gaps
+MIN_GAP_RATIO = 1.3  # ratio of a gap to the sum of the facing atoms' covalent radii; no bond crosses wider gaps
 SEPARATED_DISTANCE_A = 12.0  # layers at this distance do not interact
 
 
@@ -89,7 +89,7 @@ def scan_interlayer_distance(calculator: Any, atoms: Atoms, *, n_points: int = 3
     distances = np.append(np.linspace(0.8, 2.2, n_points) * mean_width, max(SEPARATED_DISTANCE_A, 3 * mean_width))
     structures = (_set_layer_distance(atoms, layer, widths, distance) for distance in distances)
     energies = np.array([compute_energy(structure, calculator) for structure in structures])
-    energies = 1e3 * (energies - energies[-1]) / len(atoms)  # at the last distance, the layers are separated
+    energies = 1e3 * (energies - energies[-1]) / len(atoms)  # the layers are separated at the last distance
     return InterlayerScan(pd.DataFrame({"distance": distances[:-1], "energy": energies[:-1]}))
 
 

@@ -15,7 +15,7 @@ from paretofit.potentials import MacePotential
 from paretofit.potentials.mace import limit_torch_threads
 from paretofit.validation.lammps_crystal import create_lammps_crystal
 
-MIN_ATOMS = 250  # in smaller cells, the constant cost of a step is not negligible
+MIN_ATOMS = 250  # number of atoms; in smaller cells, the constant cost of a step is not negligible
 REPETITION_SECONDS = 1.0
 REPETITIONS = 3
 NEIGHBOUR_LIST_STEPS = 10  # steps between rebuilds of the neighbour lists
@@ -29,14 +29,14 @@ class MdSpeed:
     ----------
     us_per_atom_step : float
         Time per atom and step (µs) of the fastest repetition, because other processes can only slow a repetition down.
-    max_min_ratio : float
+    slowest_to_fastest_ratio : float
         Ratio of the slowest to the fastest repetition.
     n_atoms : int
         Number of atoms of the cell.
     """
 
     us_per_atom_step: float
-    max_min_ratio: float
+    slowest_to_fastest_ratio: float
     n_atoms: int
 
     @property
@@ -129,7 +129,8 @@ def measure_calculator_speed(
 def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = REPETITION_SECONDS) -> MdSpeed:
     """Measure the speed of the first network of a committee on one core or its GPU; see `measure_calculator_speed`."""
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
-    calculator = potential.get_member(0).get_calculator_factory()()  # before torch is imported: it says what to install
+    # precedes the import of torch, because its message says what to install
+    calculator = potential.get_member(0).get_calculator_factory()()
     with limit_torch_threads():
         return measure_calculator_speed(calculator, atoms, seconds=seconds, clock=clock)
 
@@ -151,7 +152,10 @@ def _repeat_timing(run: Callable[[int], None], n_atoms: int, seconds: float, clo
 def _repeat_cell(atoms: Atoms) -> Atoms:
     """Repeat a periodic cell along its shortest vectors until it has at least `MIN_ATOMS` atoms."""
     if not atoms.pbc.all():
-        raise InputError("a measurement of the MD speed requires a cell that is periodic in three directions")
+        raise InputError(
+            "a measurement of the MD speed requires a cell that is periodic in three directions; "
+            "choose another structure"
+        )
     repeats = np.ones(3, dtype=int)
     lengths = atoms.cell.lengths()
     while len(atoms) * np.prod(repeats) < MIN_ATOMS:

@@ -147,11 +147,11 @@ class PropertyResult:
         self.curves[name] = pd.concat([self.curves[name], table]) if name in self.curves else table
 
     @contextmanager
-    def record_failure(self, name: str, *fatal: type[Exception]) -> Iterator[None]:
-        """Record an exception as a failure of a part, so that other parts are computed; re-raise `fatal` exceptions."""
+    def record_failure(self, name: str, *fatal_errors: type[Exception]) -> Iterator[None]:
+        """Record an exception as a failure of a part, so that other parts are computed; re-raise `fatal_errors`."""
         try:
             yield
-        except fatal:
+        except fatal_errors:
             raise
         except Exception as error:  # noqa: BLE001  (a calculator may raise anything, as in `measure_property`)
             self.failures.append(f"{name}: {describe_error(error)}")
@@ -229,17 +229,17 @@ def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
     result.failures += [f"{name}: {reason}" for name, reason in cells.failures.items()]
     rows = []
     for index, potential in enumerate(case.potentials):
-        evaluator, is_own_potential = case.create_calculator(potential), index == case.potential_index
+        evaluator, is_relaxing_potential = case.create_calculator(potential), index == case.potential_index
         reservoirs = compute_reservoir_energies(evaluator, cells.pristine, dict(case.settings.reference_energies))
         for name, energy in compute_formation_energies(evaluator, cells, reservoirs.energies).items():
             rows.append((name, case.potential.name, potential.name, energy))
             if len(case.potentials) > 1:
                 quantity = Quantity(f"{name}, relaxed with {case.potential.name}", "eV", energy)
                 result.values.append((case.structure_name, index, quantity))
-            if is_own_potential:
+            if is_relaxing_potential:
                 problem = "the formation energy is negative" if energy < 0 else ""
                 result.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy, problem)])
-        if is_own_potential and len(reservoirs.energies) > 1:
+        if is_relaxing_potential and len(reservoirs.energies) > 1:
             _add_reservoirs(case, result, reservoirs)
     columns = ["defect", "relaxed_with", "evaluated_with", "energy"]
     result.add_curve(case, "defects", pd.DataFrame(rows, columns=columns))
@@ -271,13 +271,13 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:
-    """Scan the interlayer distance of the input structure without and with dispersion, as in paper 1."""
+    """Scan the interlayer distance of the input structure without and with dispersion, as in Bidoggia et al. (2025)."""
     _require_crystal(case)
     has_dispersion = case.potential.name.endswith(tuple(f"+{method}" for method in DISPERSION_METHODS))
     for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):
         with result.record_failure(method or "no dispersion", PropertyError):
             potential = case.potential.with_dispersion(method) if method else case.potential
-            calculator = case.create_calculator(potential)  # fails if an element has no dispersion parameters
+            calculator = case.create_calculator(potential)  # raises if an element has no dispersion parameters
             scan = scan_interlayer_distance(calculator, case.input_structure)
             suffix = f", {method.upper()}" if method else ""
             quantities = [quantity._replace(name=f"{quantity.name}{suffix}") for quantity in scan.quantities]
@@ -300,12 +300,14 @@ def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
 
 def _measure_dimers(case: ValidationCase, result: PropertyResult) -> None:
     calculator, symbols = case.create_calculator(), sorted(set(case.input_structure.get_chemical_symbols()))
-    for first, second in combinations_with_replacement(symbols, 2):
-        dimer = compute_dimer_curve(calculator, first, second)
-        result.add_quantities(case, dimer.quantities, f"{first}-{second}")
+    for first_symbol, second_symbol in combinations_with_replacement(symbols, 2):
+        dimer = compute_dimer_curve(calculator, first_symbol, second_symbol)
+        result.add_quantities(case, dimer.quantities, f"{first_symbol}-{second_symbol}")
         if not dimer.is_bound:
-            result.failures.append(f"{first}-{second}: the energy has no minimum, the two atoms do not bind")
-        result.add_curve(case, "dimer", dimer.curve, f"{first}-{second}")
+            result.failures.append(
+                f"{first_symbol}-{second_symbol}: the energy has no minimum, the two atoms do not bind"
+            )
+        result.add_curve(case, "dimer", dimer.curve, f"{first_symbol}-{second_symbol}")
 
 
 PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] = {
@@ -320,8 +322,8 @@ PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] 
     "md": _measure_dynamics,
 }
 CRYSTAL_PROPERTIES = ("surfaces", "interlayer")
-STRAIN_PROPERTIES = ("eos", "elastic")  # of structures with at least one periodic direction
-PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # computed for the input structure
+STRAIN_PROPERTIES = ("eos", "elastic")  # properties of structures with at least one periodic direction
+PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # properties of the input structure
 
 
 def list_applicable_properties(atoms: Atoms) -> list[str]:

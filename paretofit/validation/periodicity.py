@@ -14,12 +14,12 @@ from ase import Atoms, units
 from paretofit.core import Array, copy_without_constraints
 from paretofit.validation.quantity import PropertyError
 
-MIN_VACUUM_A = 10.0  # between images; cell vectors with less empty space are replaced by vectors with VACUUM_A
+MIN_VACUUM_A = 10.0  # empty space between images; cell vectors with less are replaced by vectors with VACUUM_A
 VACUUM_A = 20.0
 NEWTON = units.J / (1e10 * units.Angstrom)  # eV/Å
 
 STRAINED_COMPONENTS = {3: (0, 1, 2, 3, 4, 5), 2: (0, 1, 5), 1: (0,), 0: ()}  # Voigt indices, by number of directions
-KINDS = ("molecule", "wire", "sheet", "crystal")  # by the number of periodic directions
+KINDS = ("molecule", "wire", "sheet", "crystal")  # names by the number of periodic directions
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def reduce_to_primitive(atoms: Atoms, primitive_vectors: Array, representatives:
     cell[:n] = vectors[np.argsort(np.round(np.linalg.norm(vectors, axis=1), 3), kind="stable")]
     if n == 2 and cell[0] @ cell[1] > 0:  # hexagonal cells have an angle of 120°, as in crystals
         cell[1] *= -1
-    primitive: Atoms = atoms[representatives]
-    primitive.set_cell(cell)
-    primitive.wrap()  # along periodic directions
-    return orient_structure(primitive)
+    primitive_cell: Atoms = atoms[representatives]
+    primitive_cell.set_cell(cell)
+    primitive_cell.wrap()  # along periodic directions
+    return orient_structure(primitive_cell)

@@ -24,7 +24,8 @@ LOW_DIMENSIONAL_DISPLACEMENT_A = 0.002
 MAX_IMAGINARY_THZ = -0.1  # frequencies between this value and zero are numerical noise around Γ
 MESH_LENGTH_A = 100.0  # phonopy's parameter for the density of a mesh
 POINTS_PER_SEGMENT = 40
-THZ_PER_ROOT_EIGENVALUE = 1e-12 * units.s / (2 * np.pi)  # of a dynamical matrix in eV/(Å² u)
+# frequency per root of an eigenvalue of a dynamical matrix in eV/(Å² u)
+THZ_PER_ROOT_EIGENVALUE = 1e-12 * units.s / (2 * np.pi)
 WAVENUMBER_PER_THZ = 1e12 / (100 * 299792458.0)  # 1/cm
 
 
@@ -112,17 +113,17 @@ class MolecularVibrations:
         """Extreme frequencies, highest wavenumber, number of vibrations, imaginary modes; empty for a single atom."""
         if not len(self.frequencies):
             return []
-        lowest, highest = float(self.frequencies[0]), float(self.frequencies[-1])
+        lowest_frequency, highest_frequency = float(self.frequencies[0]), float(self.frequencies[-1])
         return [
-            Quantity("lowest frequency", "THz", lowest),
-            Quantity("highest frequency", "THz", highest),
-            Quantity("highest wavenumber", "1/cm", highest * WAVENUMBER_PER_THZ),
+            Quantity("lowest frequency", "THz", lowest_frequency),
+            Quantity("highest frequency", "THz", highest_frequency),
+            Quantity("highest wavenumber", "1/cm", highest_frequency * WAVENUMBER_PER_THZ),
             Quantity("vibrations", "", float(len(self.frequencies))),
             Quantity(
                 "imaginary modes",
                 "1 = yes",
-                float(lowest < MAX_IMAGINARY_THZ),
-                _describe_modes(lowest < MAX_IMAGINARY_THZ),
+                float(lowest_frequency < MAX_IMAGINARY_THZ),
+                _describe_modes(lowest_frequency < MAX_IMAGINARY_THZ),
             ),
         ]
 

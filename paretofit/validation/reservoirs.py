@@ -1,4 +1,4 @@
-"""Energies of atoms in reservoirs; a compound exchanges with them the atoms that a defect adds or removes.
+"""Energies of atoms in reservoirs, with which a compound exchanges the atoms that a defect adds or removes.
 
 These energies are a convention, not a property of the potential. The energy of an element is the one that the user
 states or, failing that, that of ASE's reference crystal of the element, relaxed with the same potential. Elements with

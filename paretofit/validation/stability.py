@@ -23,12 +23,12 @@ from paretofit.validation.quantity import PropertyError, Quantity
 from paretofit.validation.subject import PotentialSpec
 from paretofit.validation.vacuum_calculator import LOCAL_VACUUM_A
 
-MAX_TEMPERATURE_RATIO = 5.0  # to the requested temperature
+MAX_TEMPERATURE_RATIO = 5.0  # ratio to the requested temperature
 LIGHT_MASS_U = 6.0  # lighter atoms require a time step of 0.5 fs instead of 1 fs
 THERMOSTAT_TIME_PS = 0.1
 SAMPLE_INTERVAL_STEPS = 20
 MAX_DRIFT = 1.0  # meV/atom/ps, of the total energy without a thermostat
-MAX_TEMPERATURE_SCATTERS = 3.0  # standard deviations between the mean and the requested temperature
+MAX_TEMPERATURE_SCATTERS = 3.0  # number of standard deviations between the mean and the requested temperature
 RDF_BINS = 140
 RDF_MAX_DISTANCE_A = 7.0
 RDF_FRAMES = 25  # approximate number of frames for the mean radial distribution function

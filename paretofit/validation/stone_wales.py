@@ -1,7 +1,7 @@
 """Stone-Wales defects: a bond between two three-coordinated atoms of a sheet, a tube or a fullerene, rotated by 90°.
 
 In graphene, the rotation turns four hexagons into two pentagons and two heptagons (Stone and Wales, 1986). No atom is
-added or removed, so that the formation energy needs no reservoir.
+added or removed, so that the formation energy does not depend on reservoirs.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from paretofit.validation.environment import are_equivalent, describe_environmen
 
 BOND_RATIO = 1.25  # largest ratio of the length of a bond to the sum of the covalent radii
 TILT_A = 0.3  # initial displacement of the two atoms along the normal, in opposite directions
-MIN_ANGLE_SUM_DEG = 330.0  # between the three bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
+# sum of the angles between the three bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
+MIN_ANGLE_SUM_DEG = 330.0
 
 
 class RotatableBond(NamedTuple):

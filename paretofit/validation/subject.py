@@ -22,9 +22,9 @@ from paretofit.potentials.mace import MACE_FILE
 from paretofit.validation.vacuum_calculator import VacuumCalculator
 
 SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
-MAX_PATH_LENGTH = 1024  # characters of a word that may be the name of a file
-MASS_TOLERANCE_U = 0.05  # between the mass of an atom type and that of its element
-IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # set by the validation
+MAX_PATH_LENGTH = 1024  # number of characters of a word that may be the name of a file
+MASS_TOLERANCE_U = 0.05  # difference between the mass of an atom type and that of its element
+IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # commands that the validation itself sets
 
 
 @dataclass(frozen=True)
@@ -181,18 +181,21 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
 
 
 def _infer_elements(commands: list[list[str]]) -> list[str]:
-    """Infer the elements of atom types from the end of ``pair_coeff * *`` or else from masses; empty if unknown."""
+    """Infer the elements of atom types; return an empty list if they are unknown.
+
+    They are the trailing symbols of ``pair_coeff * *``, or otherwise those that match the ``mass`` commands.
+    """
     for tokens in commands:
         if tokens[:3] == ["pair_coeff", "*", "*"]:
             symbols = list(takewhile(atomic_numbers.__contains__, reversed(tokens[3:])))
             if symbols:
                 return symbols[::-1]
     masses = {int(tokens[1]): float(tokens[2]) for tokens in commands if tokens[0] == "mass" and tokens[1].isdigit()}
-    numbers = [int(np.nanargmin(np.abs(atomic_masses - masses[k]))) for k in sorted(masses)]
-    if any(abs(atomic_masses[number] - masses[k]) > MASS_TOLERANCE_U
-           for number, k in zip(numbers, sorted(masses), strict=True)):  # fmt: skip
+    element_numbers = [int(np.nanargmin(np.abs(atomic_masses - masses[atom_type]))) for atom_type in sorted(masses)]
+    if any(abs(atomic_masses[element_number] - masses[atom_type]) > MASS_TOLERANCE_U
+           for element_number, atom_type in zip(element_numbers, sorted(masses), strict=True)):  # fmt: skip
         return []
-    return [chemical_symbols[number] for number in numbers]
+    return [chemical_symbols[element_number] for element_number in element_numbers]
 
 
 def _resolve_files(tokens: list[str], folder: Path) -> str:

@@ -17,7 +17,7 @@ from paretofit.validation.crystal import (
 
 MIN_SLAB_THICKNESS_A = 12.0
 VACUUM_PER_SIDE_A = 8.0
-JOULE_PER_SQUARE_METRE = 1e20 / units.J  # per eV/Å²
+JOULE_PER_SQUARE_METRE = 1e20 / units.J  # J/m² per eV/Å²
 
 Miller = tuple[int, int, int]
 

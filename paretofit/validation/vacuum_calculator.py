@@ -11,10 +11,10 @@ from ase.calculators.fd import calculate_numerical_stress
 from paretofit.core import Array
 from paretofit.validation.periodicity import STRAINED_COMPONENTS, count_periodic, widen_vacuum
 
-LOCAL_VACUUM_A = 40.0  # more than the largest cutoff, the 30 Å of dispersion
-STRESS_STRAIN = 5e-4  # for differences of energies, which may have single precision in networks
+LOCAL_VACUUM_A = 40.0  # vacuum wider than the largest cutoff, the 30 Å of dispersion
+STRESS_STRAIN = 5e-4  # strain for differences of energies, which may have single precision in networks
 MIN_CHECKED_STRESS = 1e-4  # eV/Å³; a smaller stress does not show whether it refers to the volume of the cell
-MAX_STRESS_DEVIATION = 0.05  # relative to the largest component
+MAX_STRESS_DEVIATION = 0.05  # deviation relative to the largest component
 
 
 class VacuumCalculator(Calculator):

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 FLAG = "flagged"
-TOLERANCES_PERCENT = {  # by unit, of the deviation from the reference
+TOLERANCES_PERCENT = {  # tolerances of the deviation from the reference, by unit
     "Å": 1.0, "Å/atom": 1.0, "Å²/atom": 2.0, "Å³/atom": 3.0, "GPa": 10.0, "N/m": 10.0, "nN": 10.0, "THz": 5.0,
     "1/cm": 5.0, "eV": 10.0, "J/m²": 10.0, "": 10.0,
 }  # fmt: skip
-TOLERANCES = {"°": 1.0, "meV/atom": 10.0}  # by unit, absolute: these quantities may be zero
-# Of quantities that are zero by symmetry, that depend on random numbers, or that have an arbitrary origin.
-UNCOMPARED_QUANTITIES = ("lowest frequency", "lowest eigenvalue of C", "attractive again below", "vibrations")
+TOLERANCES = {"°": 1.0, "meV/atom": 10.0}  # absolute tolerances by unit, because these quantities may be zero
+# Names of quantities that are zero by symmetry, depend on random numbers, or have an arbitrary origin.
+UNCOMPARED_QUANTITIES = ("lowest frequency", "lowest eigenvalue of C", "inner turning distance", "vibrations")
 UNCOMPARED_PROPERTIES = ("md",)
 
 

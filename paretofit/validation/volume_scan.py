@@ -16,13 +16,13 @@ from paretofit.validation.quantity import PropertyError, Quantity
 # Ranges of volumes. Areas use two thirds and lengths one third of these, so that distances change by the same amount.
 SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
-FIT_POINTS = 9  # number of volumes
-MAX_RESIDUAL_RATIO = 0.02  # to the range of the energies; below 0.5 % for smooth potentials
+FIT_POINTS = 9  # number of volumes in the fit
+MAX_RESIDUAL_RATIO = 0.02  # ratio to the range of the energies; below 0.5 % for smooth potentials
 MODULUS_DERIVATIVES = 1.0, 10.0  # B' of solids: 3 to 6 for most, about 9 for graphite
-MAX_ENERGY_FALL = 1e-3  # eV/atom, between neighbouring points away from the minimum
-SCAN_POINTS = 21  # number of volumes
+MAX_ENERGY_FALL = 1e-3  # decrease in eV/atom between neighbouring points, away from the minimum
+SCAN_POINTS = 21  # number of volumes in the curve
 SEARCH_RANGE = (0.6, 1.7)  # volumes relative to the initial one in the search for the minimum of a prototype
-SEARCH_POINTS = 23  # number of volumes
+SEARCH_POINTS = 23  # number of volumes in the search
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,28 @@ class BirchMurnaghanCurve:
         low, high = MODULUS_DERIVATIVES
         is_plausible = low <= self.modulus_derivative <= high
         problem = "" if is_plausible else f"most solids have 3 to 6, and nearly all {low:g} to {high:g}"
-        negative = "" if self.modulus > 0 else "compression lowers the energy"
+        modulus_problem = "" if self.modulus > 0 else "compression lowers the energy"
         return [
             Quantity(f"{self.measure.symbol}0", f"{self.measure.unit}/atom", self.size),
             Quantity("E0", "eV/atom", self.energy, self._find_fall()),
-            Quantity(self.measure.modulus, self.measure.modulus_unit, self.modulus, negative),
+            Quantity(self.measure.modulus, self.measure.modulus_unit, self.modulus, modulus_problem),
             Quantity(self.measure.modulus_derivative, "", self.modulus_derivative, problem),
         ]
 
     def _find_fall(self) -> str:
-        """Describe where the energy falls again with the distance from the minimum; return an empty text if nowhere."""
+        """Describe where the energy decreases again away from the minimum; return an empty text if it never does."""
         curve = self.curve.sort_values(self.measure.name)
         sizes, energies = curve[self.measure.name].to_numpy(), curve["energy"].to_numpy()
-        inner, outer = sizes <= self.size, sizes >= self.size
-        branches = ((sizes[inner][::-1], energies[inner][::-1], "below"), (sizes[outer], energies[outer], "above"))
+        is_inner, is_outer = sizes <= self.size, sizes >= self.size
+        branches = (
+            (sizes[is_inner][::-1], energies[is_inner][::-1], "below"),
+            (sizes[is_outer], energies[is_outer], "above"),
+        )
         for branch_sizes, branch_energies, side in branches:
-            falls = np.flatnonzero(np.diff(branch_energies) < -MAX_ENERGY_FALL)
-            if len(falls):
-                size = f"{branch_sizes[falls[0]]:.3g} {self.measure.unit}/atom"
-                return f"the curve is bad: the energy falls again {side} {size}"
+            fall_indices = np.flatnonzero(np.diff(branch_energies) < -MAX_ENERGY_FALL)
+            if len(fall_indices):
+                size = f"{branch_sizes[fall_indices[0]]:.3g} {self.measure.unit}/atom"
+                return f"the curve is unphysical: the energy falls again {side} {size}"
         return ""
 
 

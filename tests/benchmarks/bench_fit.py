@@ -77,7 +77,7 @@ def _times(engine: FastEngine, design: DesignMatrix, members: np.ndarray, repeat
     worst = [0.0]
 
     def more(weights: tuple[float, float]) -> None:
-        factor = factors.weigh(np.array([*weights, 1.0]))
+        factor = factors.apply_weights(np.array([*weights, 1.0]))
         fits = [fit for size in sizes if (fit := factor.fit(size)) is not None]
         delta = np.hstack([fit.delta for fit in fits])
         factors.compute_rms(delta)

@@ -268,7 +268,7 @@ def test_the_bulk_is_the_lowest_that_is_labelled_everywhere(make):
     assert compute_level_errors(dataset, LEVELS).reference_configuration == IDS[second]
     with pytest.raises(InputError, match=rf"configuration {IDS[first]} .* level 'mid'"):
         compute_level_errors(dataset, LEVELS, reference_configuration=IDS[first])
-    with pytest.raises(InputError, match="id 7$"):
+    with pytest.raises(InputError, match="id 7;"):
         compute_level_errors(dataset, LEVELS, reference_configuration=7)
 
 

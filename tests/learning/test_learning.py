@@ -39,9 +39,9 @@ from paretofit.learning.md_run import MdEngine, MdRun
 from paretofit.learning.selection import (
     calibrate,
     classify_frames,
+    compute_point_weights,
     make_configuration,
     select_frames,
-    weigh_points,
 )
 from paretofit.learning.set_balance import TEST, TRAIN
 from paretofit.learning.sets import assign_sets
@@ -254,7 +254,7 @@ class TestTheLoop:
     def test_page_begins_with_answers(self, finished_loop):
         page = finished_loop.report.read_text()
         questions = ("What has the loop achieved?", "Is the potential good?", "For which kinds is it not?",
-                     "What did it cost?", "What would another iteration bring?")  # fmt: skip
+                     "What did it cost?", "How much would another iteration lower the errors?")  # fmt: skip
         positions = [page.index(question) for question in questions]
         assert positions == sorted(positions)
         assert positions[-1] < page.index("<img")
@@ -302,7 +302,7 @@ class TestTheLoop:
         path = study(tmp_path, select=wide, augmentation=clusters, max_iterations=1)
         result = learn(path, out=tmp_path / "run", notify=messages.append)
         assert result.stop_reason.startswith(
-            "the errors on the test set are below tolerance; the stress was not judged"
+            "the errors on the test set are below tolerance; the stress was not evaluated"
         )
         assert any("no labels of the stress" in message for message in messages)
         assert "Nothing is known about the stress" in result.report.read_text()
@@ -744,9 +744,9 @@ class TestSelection:
     def test_earlier_batches_have_half_the_weight_of_all_other_points(self):
         source, spread = np.array(["held out"] * 30 + ["new batch"] * 7), np.linspace(0.1, 1, 37)
         for frames in (None, np.array([0.5])):
-            weights = weigh_points(source, spread, frames)
+            weights = compute_point_weights(source, spread, frames)
             assert weights[30:].sum() == pytest.approx(0.5 * weights[:30].sum())
-        assert weigh_points(source[:30], spread[:30], None).tolist() == [1.0] * 30
+        assert compute_point_weights(source[:30], spread[:30], None).tolist() == [1.0] * 30
 
     @pytest.mark.parametrize("method", ["slope", "isotonic", "quantile"])
     def test_bounds_contain_nine_of_ten_errors(self, method):
@@ -837,7 +837,7 @@ class TestLevels:
         late = choose_level(levels, noise, seconds, (0.01, 0.05), 500, 20)
         assert (early.name, late.name) == ("cheap", "good")
         by_hand = np.sqrt(20 / 40 + 20 / 40 * 0.1**2)
-        assert early.table[0]["foretold"] == pytest.approx(by_hand)
+        assert early.table[0]["error_ratio"] == pytest.approx(by_hand)
         assert early.table[0]["gain_per_hour"] == pytest.approx(3600 * (1 - by_hand) / 20)
         assert choose_level(levels, {}, seconds, (0.2, 1.0), 20, 20).name == "good"
         assert fit_learning_exponent([(10, 4.0), (40, 2.0)]) == pytest.approx(0.5)

@@ -12,7 +12,7 @@ from paretofit.core import lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
 from paretofit.learning import SnapModel, SnapModelSettings, describe_progress
-from paretofit.learning.evaluation import _compute_rmse, find_usual_members
+from paretofit.learning.evaluation import _compute_rmse, find_typical_members
 from paretofit.learning.learn_settings import DownweightSettings, ToleranceSettings
 from paretofit.learning.loop_summary import _describe_kinds, _describe_next, tabulate_errors_by_kind
 from paretofit.learning.md_run import SURFACE_THICKNESS_A, MdBox
@@ -114,9 +114,9 @@ def test_pressure_on_a_slab_acts_on_the_material_and_not_on_the_vacuum():
 
 def test_members_with_large_training_errors_do_not_drive():
     rmse = {"energy": {"by_member": [10.0, 12.0, 3000.0, 11.0]}, "forces": {"by_member": [100.0, 900.0, 120.0, 110.0]}}
-    assert find_usual_members(rmse) == [0, 3]
+    assert find_typical_members(rmse) == [0, 3]
     without_energies = {"energy": {"by_member": [np.nan] * 2}, "forces": {"by_member": [100.0, 500.0]}}
-    assert find_usual_members(without_energies) == [0]
+    assert find_typical_members(without_energies) == [0]
 
 
 def test_errors_are_weighted_as_in_the_training():
@@ -166,7 +166,7 @@ def test_progress_is_that_on_the_test_set_that_stays_the_same(errors, text):
     history = records(errors)
     for k, (_, record) in enumerate(history):  # the growing set reads as worse and does not count
         record["rmse"]["test"] = {"energy": {"value": 20.0 * (k + 1)}}
-    assert describe_progress(history).startswith(f"On the first test set, which stays the same, {text}")
+    assert describe_progress(history).startswith(f"On the first test set, which is the same in all iterations, {text}")
     assert describe_progress(history[:1]) == ""
 
 

@@ -230,7 +230,7 @@ def test_top_n_is_deterministic():
 def test_wrong_input_to_sampling():
     with pytest.raises(InputError, match="at most the number of configurations, 2; got 3"):
         sample_configurations(np.ones(2), 3)
-    with pytest.raises(InputError, match="not negative"):
+    with pytest.raises(InputError, match="non-negative"):
         sample_configurations(np.array([1.0, -1.0]), 1)
 
 

@@ -30,7 +30,7 @@ def rows():
 
 
 def fit_stacked(rows, levels, weights, p):
-    """Fit the stacked rows of ``(configurations, level, energy weight)``, the last without offsets, by least squares."""
+    """Fit stacked rows of ``(configurations, level, energy weight)`` by least squares, the last without offsets."""
     X, Y, kind, configuration = rows
     n_offsets, blocks, targets = 2 * (len(levels) - 1), [], []
     for position, (configurations, level, energy_weight) in enumerate(levels):

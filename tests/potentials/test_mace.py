@@ -739,7 +739,7 @@ class TestOnTheFront:
         assert table["model"].unique().tolist() == ["MACE small_one", "qSNAP 2Jmax 4"]
         assert table["inside"].between(0.6, 1).all()
         text = (front_run[0].folder / "report.html").read_text()
-        assert "Are networks better than linear models, and at which cost?" in text
+        assert "Are networks better than linear models, and at what cost?" in text
         assert "Comparison of committees" in text
         assert (front_run[0].folder / "figures" / "networks.png").exists()
 

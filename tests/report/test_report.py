@@ -186,7 +186,7 @@ def test_a_finding_that_cannot_be_tested_gives_the_reason(change, names, reason)
 def test_columns_of_the_front_finding_begin_with_the_setting(results):
     numbers = assess_levels_on_front(results, front_of(results), LEVELS).numbers
     assert list(numbers.columns) == [
-        "twojmax", "level", "points", "cheapest_s", "dearest_s", "lowest_energy", "lowest_force",
+        "twojmax", "level", "points", "cheapest_s", "most_expensive_s", "lowest_energy", "lowest_force",
         "energy_from_s", "energy_to_s", "force_from_s", "force_to_s",
     ]  # fmt: skip
     front = pd.DataFrame({"level": list("1213"), "label_seconds": [1.0, 2.0, 3.0, 4.0]})

@@ -152,7 +152,11 @@ def test_a_study_with_one_level_has_a_page_of_its_own(tmp_path):
     basis = study.basis.model_dump() | {"twojmax": 4}
     result = run_study(study.model_validate(study.model_dump() | small | {"basis": basis}), out=tmp_path / "run")
     page = result.report.read_text()
-    for question in ("What do more configurations gain?", "Which weight ratio", "Which 2Jmax, at which MD speed?"):
+    for question in (
+        "What do more configurations gain?",
+        "Which energy-to-force weight ratio",
+        "Which 2Jmax, at which MD speed?",
+    ):
         assert question in page
     for text in (
         ">not tested<",

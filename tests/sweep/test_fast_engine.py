@@ -153,7 +153,7 @@ def test_folds_and_bootstrap_samples_are_factors(real):
     for multiplicity in (None, counts):
         factors = engine.grow(engine.reduction.create_factors(), train, multiplicity)
         held_out = engine.grow(engine.reduction.create_factors(), fold)
-        fit = factors.weigh(weights).fit(index)
+        fit = factors.apply_weights(weights).fit(index)
         members = np.repeat(train, 1 if multiplicity is None else multiplicity)
         rows = np.concatenate([data.find_row_indices([member]) for member in members])
         plain = fit_wls(design.read_rows(rows, 120), Y[rows], design.kind[rows], energy_weight=12.25)
@@ -304,7 +304,9 @@ def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
         make_parts(real, ["2", "5"], size), sizes, energy_weight=12.25, mapper=ThreadMapper(2)
     )
     w = np.array([5.0, 1.0, 1.0])
-    ours, theirs = (r.compute_test_rms(r.train.weigh(w).fit(1).delta)[0].reference_level for r in (first, second))
+    ours, theirs = (
+        r.compute_test_rms(r.train.apply_weights(w).fit(1).delta)[0].reference_level for r in (first, second)
+    )
     assert ours == pytest.approx(theirs, rel=1e-10)
     if size == 500:
         assert (first.train_factors[1].content == second.train_factors[1].content).all(), "threads do not change a bit"
@@ -411,7 +413,7 @@ def test_ridge_fit_equals_its_normal_equations_in_scaled_columns(real):
     assert X @ choice.coefficients[:, 0] == pytest.approx(X @ fit.coefficients, abs=1e-8)
     left_out = leave_one_out(X, y, kind, group, energy_weight=5.0, ridge=choice.penalty[0])
     assert choice.loo_residuals[:, 0] == pytest.approx(left_out, abs=1e-8)
-    with pytest.raises(InputError, match="ridge must be a finite number, not negative; got -1"):
+    with pytest.raises(InputError, match="ridge must be a finite, non-negative number; got -1"):
         fit_wls(X, y, kind, ridge=-1)
 
 

@@ -162,7 +162,7 @@ def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
         ({"weights": [(1.0, -2.0)]}, "positive numbers"),
         ({"levels": ["2", "9"]}, "no labels of level '9'"),
         ({"sampling_methods": ["leverag"]}, "did you mean 'leverage'"),
-        ({"ridge": [-1.0]}, "'ridge' must be numbers, not negative, or 'auto'; got -1"),
+        ({"ridge": [-1.0]}, "'ridge' must be non-negative numbers or 'auto'; got -1"),
         ({"twojmax": []}, "'twojmax' must have at least one entry"),
         ({"levels": ["5", "5"]}, "the same entry twice"),
     ],

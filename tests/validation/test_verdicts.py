@@ -65,7 +65,7 @@ def test_attraction_at_short_distances_is_a_problem_with_its_barrier():
     assert find_problems(DimerCurve(pd.DataFrame({"distance": distance, "energy": energy}), 1.92)) == {}
     energy[distance < 0.9] = -5.0
     problem = find_problems(DimerCurve(pd.DataFrame({"distance": distance, "energy": energy}), 1.92))
-    assert "eV collapse" in problem["attractive again below"]
+    assert "eV collapse" in problem["inner turning distance"]
 
 
 def test_deviations_have_verdicts_where_they_have_a_meaning():

@@ -1,4 +1,4 @@
-"""What ASE does not read from the outputs of DFT codes: convergence of each ionic step, core time, and unfinished runs.
+"""Details in outputs of DFT codes that ASE does not read: convergence of ionic steps, core time, unfinished runs.
 
 ASE reads the structures and labels. The core time of a step is its elapsed time multiplied by the number of cores.
 """
@@ -36,7 +36,7 @@ ITERATION_PATTERN = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
 CORES_PATTERNS = {
     "vasp-out": re.compile(r"running on\s+(\d+)\s+total cores|running\s+(\d+)\s+mpi-ranks"),
     "espresso-out": re.compile(r"running on\s+(\d+)\s+processor"),
-    "abinit-out": re.compile(r"(?!)"),  # matches nothing: ABINIT's CPU time is summed over the processes already
+    "abinit-out": re.compile(r"(?!)"),  # pattern without matches, because ABINIT's CPU time is a sum over the processes
 }
 STEP_TIME_PATTERN = re.compile(r"LOOP\+:\s+cpu time\s*[\d.]+:\s+real time\s*([\d.]+)")
 TOTAL_TIME_PATTERN = re.compile(

@@ -30,10 +30,11 @@ from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label
 
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
-CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
+# info keys that `paretofit export` writes
+CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"
 
 
-RESULT_ENERGIES = {"energy", "free_energy"}  # if one is read, the other is not reported as unused
+RESULT_ENERGIES = {"energy", "free_energy"}  # if one of these is read, the other one is not reported as unused
 
 UserKey = str | Mapping[str, str] | None
 UserKeys = Mapping[str, UserKey]
@@ -293,7 +294,7 @@ def _parse_label(
         stress = _parse_stress(label["stress"].ravel(), f"{context}: '{keys['stress']}'")
         label["stress"] = -stress / atoms.cell.volume if is_virial(keys["stress"]) else stress
     if len(atoms) == 1 and label["forces"] is None:
-        label["forces"] = np.zeros((1, 3))  # by symmetry, also in a periodic cell
+        label["forces"] = np.zeros((1, 3))  # zero by symmetry, also in a periodic cell
     seconds = label["seconds"]
     if seconds is not None and (seconds < 0 or np.isinf(seconds)):
         raise InputError(f"{context}: '{keys['seconds']}' must be a cost of at least 0 seconds; got {seconds}")

@@ -16,7 +16,7 @@ from ase.io.formats import open_with_compression
 from paretofit.core import InputError
 
 CANONICAL_KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
-CELL_KEYS = {"cell", "box", "unit_cell", "unitcell", "cell_vectors"}  # may be the cell of a structure without Lattice
+CELL_KEYS = {"cell", "box", "unit_cell", "unitcell", "cell_vectors"}  # possible keys of the cell without Lattice
 COLUMN_NAMES = {"species": "species", "pos": "pos"}
 TENSOR_KEYS = {"stress", "virial"}
 TENSOR_MARK = "_not_nine_numbers"  # suffix that hides a tensor from ASE's reader

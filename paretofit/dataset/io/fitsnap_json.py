@@ -23,7 +23,7 @@ from paretofit.dataset.io.fitsnap_units import get_fitsnap_unit_factors
 REQUIRED_KEYS = ("Lattice", "Positions", "AtomTypes")
 PARSED_KEYS = {*REQUIRED_KEYS, "Energy", "Forces", "Stress", "NumAtoms"}
 ZERO_STRESS_NOTE = "stresses that are exactly zero were treated as not computed"
-STRESS_ASYMMETRY_TOLERANCE = 1e-4  # relative to the largest component
+STRESS_ASYMMETRY_TOLERANCE = 1e-4  # asymmetry relative to the largest component
 
 
 def load_json(path: Path) -> Any:
@@ -133,5 +133,8 @@ def _parse_symbols(context: str, frame: Mapping[str, Any]) -> list[str]:
     if invalid_symbols:
         raise InputError(f"{context}: 'AtomTypes' must be chemical symbols; got {abbreviate(invalid_symbols[0])}")
     if float(as_float_array(frame.get("NumAtoms", len(symbols)), f"{context}: 'NumAtoms'", ())) != len(symbols):
-        raise InputError(f"{context}: 'NumAtoms' is {frame['NumAtoms']} but 'AtomTypes' has {len(symbols)} entries")
+        raise InputError(
+            f"{context}: 'NumAtoms' is {frame['NumAtoms']} but 'AtomTypes' has {len(symbols)} entries; "
+            "correct the number of atoms or the list"
+        )
     return symbols

@@ -12,7 +12,7 @@ from ase import units
 from paretofit.core import InputError, suggest_match
 from paretofit.dataset.checks import abbreviate
 
-NEWTON = 1e-10 * units.J  # in eV/Å; a joule per metre
+NEWTON = 1e-10 * units.J  # one newton (a joule per metre) in eV/Å
 ENERGIES = {
     **dict.fromkeys(("electronvolt", "ev", "metal"), 1.0),
     "mev": 1e-3,

@@ -18,7 +18,7 @@ from paretofit.dataset.io.dft_outputs import add_output_details
 from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures, strip_compression
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
-PWSCF_SIGNATURE = b"Program PWSCF"  # in the first lines of any output of pw.x
+PWSCF_SIGNATURE = b"Program PWSCF"  # text in the first lines of any output of pw.x
 MAX_LISTED_FILES = 5
 STRUCTURE_SUFFIXES = {".extxyz", ".xyz", ".traj", ".db"}
 
@@ -155,7 +155,7 @@ def _find_calculations(files: Sequence[Path]) -> list[list[Path]]:
 
     The vasprun.xml comes first, because its numbers have more digits.
     """
-    folders: dict[Path, list[Path]] = {file.parent: [] for file in files}  # in order of appearance
+    folders: dict[Path, list[Path]] = {file.parent: [] for file in files}  # folders in order of appearance
     for name in (XML, OUTCAR):
         for file in files:
             if strip_compression(file.name) == name:

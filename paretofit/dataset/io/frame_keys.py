@@ -132,11 +132,11 @@ def _choose_energy_results(
         for atoms, keys in zip(structures, label_keys, strict=True)
         if keys["energy"] == "energy" and "energy" not in atoms.info
     ]
-    n_any = sum("energy" in values or "free_energy" in values for values, _ in results)
+    n_with_energy = sum("energy" in values or "free_energy" in values for values, _ in results)
     n_free, n_energy = (sum(key in values for values, _ in results) for key in ("free_energy", "energy"))
-    counts = f"{path}: {n_free} of {n_any} structures have a free_energy, {n_energy} an energy"
-    if 0 < n_free < n_any:
-        if n_energy < n_any:
+    counts = f"{path}: {n_free} of {n_with_energy} structures have a free_energy, {n_energy} an energy"
+    if 0 < n_free < n_with_energy:
+        if n_energy < n_with_energy:
             raise InputError(f"{counts}; the two must not be mixed: choose one with --energy-key")
         return [f"{counts}: 'energy' was used for all, because the two differ by the electronic entropy"]
     for _, keys in results if n_free else ():

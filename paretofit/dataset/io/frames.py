@@ -34,7 +34,7 @@ def read_frames(path: Path, id_key: str | None) -> Frames:
     if path.is_dir():
         frames = read_folder(path)
     elif not path.is_file():
-        raise InputError(f"no file at {path}")
+        raise InputError(f"no file at {path}; correct the path")
     else:
         notes: Counter[str] = Counter()
         frames = Frames(path, read_structures(path, notes), None, notes=format_notes(path, notes))

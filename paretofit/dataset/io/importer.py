@@ -67,7 +67,7 @@ class _Part:
     labels: LabelColumns
     info_is_shared: bool = False  # whether all info describes configurations, and none describes a label
     notes: list[str] = field(default_factory=list)
-    energy_kinds: dict[str, str] = field(default_factory=dict)  # by level, as far as known
+    energy_kinds: dict[str, str] = field(default_factory=dict)  # kinds by level, as far as they are known
 
 
 def import_dataset(

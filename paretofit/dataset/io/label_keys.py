@@ -20,7 +20,7 @@ QUANTITIES = ("energy", "forces", "stress")
 STEMS = r"(?P<stem>energy|forces?|stress|virials?)"
 KNOWN_PATTERN = re.compile(rf"(?P<prefix>(?:ref|dft|qm)_)?{STEMS}(?P<suffix>_(?:ref|dft|qm))?", re.IGNORECASE)
 ANY_PATTERN = re.compile(rf"(?P<prefix>.*?){STEMS}(?P<suffix>.*)", re.IGNORECASE)
-QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # all other stems are stresses
+QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # stress for all other stems
 LABEL_PATTERN = re.compile(r"energ|forc|stress|virial", re.IGNORECASE)
 # Short names of labels, which count only if their values have the shape of the quantity.
 SHORT_NAMES = {
@@ -212,5 +212,5 @@ def determine_energy_kind(structures: Sequence[Atoms], keys: Sequence[str]) -> s
     if key == "free_energy":
         # A free energy without an energy counts as different.
         pairs = [as_float_array([values[key], values.get("energy", np.inf)], "'energy'") for _, values in results]
-        return key if any(abs(free - energy) > MAX_ENTROPY_EV for free, energy in pairs) else None
+        return key if any(abs(free_energy - energy) > MAX_ENTROPY_EV for free_energy, energy in pairs) else None
     return None if any("free_energy" in values for _, values in results) else key

@@ -97,7 +97,7 @@ def _locate_by_id(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list
         raise InputError(
             f"{frames.path}: not every structure has an id; match by geometry, or add config_id to the info"
         )
-    positions = {(earlier.ids or [])[k]: position for position, (earlier, k) in enumerate(origins)}
+    positions = {(earlier_frames.ids or [])[k]: position for position, (earlier_frames, k) in enumerate(origins)}
     return [positions.setdefault(config_id, len(positions)) for config_id in frames.ids]
 
 
@@ -113,7 +113,7 @@ def _locate_by_order(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> l
 
 def _locate_by_geometry(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
     """See `_locate_by_id`."""
-    matches = _find_matches([earlier.atoms[k] for earlier, k in origins], frames.atoms)
+    matches = _find_matches([earlier_frames.atoms[k] for earlier_frames, k in origins], frames.atoms)
     new_positions = itertools.count(len(origins))
     return [next(new_positions) if position is None else position for position in matches]
 
@@ -145,13 +145,13 @@ def _describe_geometry_match(
         _check_new_structures(origins[0][0], frames, new_frames)
     if new_frames:
         yield f"{frames.path}: {len(new_frames)} of {len(positions)} structures are not in an earlier file"
-    n_changed = 0
+    n_changed_ids = 0
     for config_id, position in zip(frames.ids or [], positions, strict=False):
         if position < len(origins):
-            earlier, k = origins[position]
-            n_changed += earlier.ids is not None and earlier.ids[k] != config_id
-    if n_changed:
-        yield f"{frames.path}: the ids of {n_changed} structures were replaced by their ids in an earlier file"
+            earlier_frames, k = origins[position]
+            n_changed_ids += earlier_frames.ids is not None and earlier_frames.ids[k] != config_id
+    if n_changed_ids:
+        yield f"{frames.path}: the ids of {n_changed_ids} structures were replaced by their ids in an earlier file"
 
 
 def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list[int | None]:
@@ -193,21 +193,21 @@ def _compute_invariants(atoms: Atoms) -> Array:
     return np.concatenate([handedness * atoms.cell[:].ravel(), phases.real, phases.imag])
 
 
-def _check_new_structures(first: Frames, frames: Frames, new_frames: Sequence[int]) -> None:
-    if new_frames and len(frames.atoms) == len(first.atoms):
+def _check_new_structures(first_frames: Frames, frames: Frames, new_frames: Sequence[int]) -> None:
+    if new_frames and len(frames.atoms) == len(first_frames.atoms):
         raise InputError(
-            f"{frames.describe_frame(new_frames[0])} differs in geometry from every structure of {first.path}; correct "
-            "it, or match by geometry to import it as a separate configuration"
+            f"{frames.describe_frame(new_frames[0])} differs in geometry from every structure of {first_frames.path}; "
+            "correct it, or match by geometry to import it as a separate configuration"
         )
     if len(new_frames) == len(frames.atoms):
         raise InputError(
-            f"{frames.path}: no structure has the same geometry as a structure of {first.path}, and without "
+            f"{frames.path}: no structure has the same geometry as a structure of {first_frames.path}, and without "
             "configuration ids they cannot be matched otherwise; all levels must be labels of the same atoms"
         )
 
 
 def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """Return an id for each configuration: that in its file or, if missing or a duplicate, a new, higher one."""
+    """Return the id of each configuration in its file or, if it is missing or a duplicate, a new, higher id."""
     file_ids = [frames.ids[k] if frames.ids is not None else None for frames, k in origins]
     new_ids = itertools.count(max((value for value in file_ids if value is not None), default=-1) + 1)
     ids: dict[int, None] = {}  # an ordered set
@@ -217,24 +217,24 @@ def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
 
 
 def _have_same_order(files: Sequence[Frames]) -> bool:
-    first = files[0].atoms
+    first_structures = files[0].atoms
     return all(
-        len(frames.atoms) == len(first)
-        and all(find_atom_order(*pair) is not None for pair in zip(first, frames.atoms, strict=True))
+        len(frames.atoms) == len(first_structures)
+        and all(find_atom_order(*pair) is not None for pair in zip(first_structures, frames.atoms, strict=True))
         for frames in files[1:]
     )
 
 
 def _check_geometry(origin: tuple[Frames, int], frames: Frames, k: int) -> dict[int, Array]:
-    """Check that frame `k` has the geometry of an earlier one; return ``{k: order}`` if its atoms are reordered."""
-    first = origin[0].atoms[origin[1]]
-    order = find_atom_order(first, frames.atoms[k])
+    """Check that frame `k` has the geometry of an earlier frame; return ``{k: order}`` if its atoms are reordered."""
+    earlier_atoms = origin[0].atoms[origin[1]]
+    order = find_atom_order(earlier_atoms, frames.atoms[k])
     if order is None:
         raise InputError(
             f"{frames.describe_frame(k)} differs in geometry from the same configuration in an earlier file; all "
             "levels must be labels of the same atoms"
         )
-    return {} if (order == np.arange(len(first))).all() else {k: order}
+    return {} if (order == np.arange(len(earlier_atoms))).all() else {k: order}
 
 
 def find_atom_order(first: Atoms, second: Atoms) -> Array | None:

@@ -16,14 +16,14 @@ from ase.data import atomic_numbers
 from paretofit.core import Array, InputError
 from paretofit.dataset.checks import abbreviate, as_float_array, convert_to_voigt
 
-LABEL_KEYS = {  # in order of preference
+LABEL_KEYS = {  # keys in order of preference
     "energy": ("energy", "uncorrected_total_energy", "total_energy"),
     "forces": ("forces", "force"),
     "stress": ("virial_stress", "stress"),
 }
 KBAR = 1e3 * units.bar
 VASP_ORDER = [0, 1, 2, 4, 5, 3]  # positions of xx, yy, zz, yz, xz, xy in VASP's xx, yy, zz, xy, yz, zx
-STRESS_ASYMMETRY_TOLERANCE = 1e-3  # relative to the largest component
+STRESS_ASYMMETRY_TOLERANCE = 1e-3  # asymmetry relative to the largest component
 
 
 def is_pymatgen(content: Any) -> bool:
@@ -104,7 +104,7 @@ def _get_symbol(context: str, site: Mapping[str, Any]) -> str:
         raise InputError(f"{context}: each site must have one element with occupancy 1; got {abbreviate(species)}")
     symbol = species[0].get("element")
     if symbol not in atomic_numbers:
-        raise InputError(f"{context}: unknown element {abbreviate(symbol)}")
+        raise InputError(f"{context}: unknown element {abbreviate(symbol)}; correct the symbol")
     return str(symbol)
 
 

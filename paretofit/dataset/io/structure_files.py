@@ -148,7 +148,10 @@ def _check_counts(path: Path) -> None:
                 if not line:
                     raise InputError(f"{path} cannot be read by ASE: {TRUNCATED_MESSAGE} of {n_atoms} atoms")
                 if n_columns > len(line):
-                    raise InputError(f"{path}: its 'Properties' declare {n_columns} columns, but its lines have fewer")
+                    raise InputError(
+                        f"{path}: its 'Properties' declare {n_columns} columns, but its lines have fewer; "
+                        "correct the header or the lines"
+                    )
 
 
 def format_notes(path: Path, notes: Counter[str]) -> list[str]:

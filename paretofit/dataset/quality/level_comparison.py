@@ -37,12 +37,12 @@ LABEL_COLUMNS = ["n_labels", "n_incomplete", "mean_seconds", "median_seconds"]
 CORRELATED_PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
 """Columns of the table of configurations whose correlation with the errors is computed."""
 MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # meV/Å; smaller differences occur between forces that are zero by symmetry
-MAX_SAMPLED_ATOMS = 20_000  # for figures of forces; errors are always computed from all atoms
+MAX_SAMPLED_ATOMS = 20_000  # number of atoms in figures of forces; errors are always computed from all atoms
 # The multiples of the golden ratio modulo 1 form a low-discrepancy sequence, so that the sample of atoms does not alias
 # with the periodicity of a cell.
 _GOLDEN_RATIO = 0.6180339887498949
 _MIN_PAIRS = 10  # p-values of rank correlations are asymptotic, and not reliable for fewer pairs
-_MESH_TOLERANCE = 1e-9  # as in labelling; rounding errors must not add a k-point
+_MESH_TOLERANCE = 1e-9  # tolerance as in labelling; rounding errors must not add a k-point
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,10 @@ def _compare_levels(
     dataset: StoredDataset, names: Sequence[str], reference: Labels, reference_configuration: int | None
 ) -> LevelErrors:
     if not reference.is_complete.any():
-        raise InputError(f"{dataset.path}: no configuration has an energy and all forces at level '{names[-1]}'")
+        raise InputError(
+            f"{dataset.path}: no configuration has an energy and all forces at level '{names[-1]}'; "
+            "label configurations at this level, or choose another reference level"
+        )
     geometries = _tabulate_geometries(dataset)
     is_sampled = _sample_atoms(int(dataset.n_atoms.sum()))
     is_labelled = reference.is_complete
@@ -180,8 +183,8 @@ def _tabulate_geometries(dataset: StoredDataset) -> pd.DataFrame:
 def _describe_geometry(atoms: Atoms) -> tuple[Any, ...]:
     config_type = atoms.info.get("config_type", atoms.info.get("kind", "-"))
     lengths = np.asarray(atoms.cell.lengths())[atoms.pbc]
-    shortest = float(lengths.min()) if lengths.all() and lengths.size else np.nan
-    return (atoms.info["config_id"], len(atoms), str(config_type), shortest, *_compute_reciprocal_lengths(atoms))
+    shortest_length = float(lengths.min()) if lengths.all() and lengths.size else np.nan
+    return (atoms.info["config_id"], len(atoms), str(config_type), shortest_length, *_compute_reciprocal_lengths(atoms))
 
 
 def _compute_reciprocal_lengths(atoms: Atoms) -> Array:

@@ -30,7 +30,7 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     home_positions, image_positions = fractional_positions @ cell, images[image_numbers] @ cell
     pairs = cKDTree(home_positions).sparse_distance_matrix(cKDTree(image_positions), cutoff, output_type="ndarray")
     i, k = pairs["i"], pairs["j"]
-    is_other = image_numbers[k] != len(shifts) // 2 * len(atoms) + i  # the middle shift is 0
+    is_other = image_numbers[k] != len(shifts) // 2 * len(atoms) + i  # the shift in the middle of the list is zero
     i, k = i[is_other], k[is_other]
     return i, image_numbers[k] % len(atoms), image_positions[k] - home_positions[i]
 
@@ -38,7 +38,7 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
 def compute_neighbour_distance(atoms: Atoms) -> float:
     """Return the mean distance (Å) of atoms to their nearest neighbour within 7 Å; NaN if no atom has a neighbour."""
     i, _, vectors = find_pairs(atoms, MAX_NEIGHBOUR_DISTANCE_A)
-    nearest = np.full(len(atoms), np.inf)
-    np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1))
-    nearest = nearest[np.isfinite(nearest)]
-    return float(nearest.mean()) if len(nearest) else float("nan")
+    nearest_distances = np.full(len(atoms), np.inf)
+    np.minimum.at(nearest_distances, i, np.linalg.norm(vectors, axis=1))
+    nearest_distances = nearest_distances[np.isfinite(nearest_distances)]
+    return float(nearest_distances.mean()) if len(nearest_distances) else float("nan")

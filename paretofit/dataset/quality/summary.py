@@ -19,7 +19,7 @@ from paretofit.dataset.stored_dataset import StoredDataset
 
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
-MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
+MIN_SINGULAR_VALUE = 1e-6  # singular value of the matrix of normalised cell vectors
 MAX_DISTANCE_MATRIX_ATOMS = 64  # up to this size, computing all distances is faster than a neighbour list
 TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
@@ -77,12 +77,12 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
         labels = dataset.labels(name)
         levels.append(_summarize_level(name, dataset.settings(name), labels))
         warnings += _find_label_warnings(name, labels, dataset.ids)
-        unconverged = dataset.ids[dataset.find_unconverged(name)]
-        if len(unconverged):
-            id_list = list_first(unconverged)
+        unconverged_ids = dataset.ids[dataset.find_unconverged(name)]
+        if len(unconverged_ids):
+            id_list = list_first(unconverged_ids)
             warnings.append(
-                f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {id_list}; a study "
-                "excludes them, unless it has 'unconverged_labels: keep'"
+                f"level {name}: the electronic loop of {len(unconverged_ids)} labels did not converge: {id_list}; a "
+                "study excludes them, unless it has 'unconverged_labels: keep'"
             )
     n_atoms, volumes = dataset.n_atoms, survey.volumes
     return DatasetSummary(
@@ -267,7 +267,7 @@ def format_dataset_info(info: DatasetSummary) -> str:
 
 
 def _format_settings(levels: list[LevelSummary]) -> list[str]:
-    """Format settings that are equal at all levels on common lines, and the other settings for each level."""
+    """List settings that all levels share once, then the remaining settings of each level."""
     if not levels:
         return ["no levels"]
     first_settings = levels[0].settings if len(levels) > 1 else {}
@@ -289,4 +289,4 @@ def list_differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def format_setting(value: Any) -> str:
     """Format a setting as readable text; a mapping becomes a list of its keys and values."""
-    return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)

@@ -17,10 +17,12 @@ from paretofit.labelling.engines.base import NotConvergedError, Outcome, require
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, parse_xml_attributes, read_if_exists
 from paretofit.labelling.ladder import Level
 
-NOT_CONVERGED_MESSAGE = "was not enough scf cycles to converge"  # in upper or lower case, depending on the version
-OCCUPATIONS = {"fixed": 1, "fermi-dirac": 3, "methfessel-paxton": 6, "gaussian": 7}  # 4 and 5 are cold smearing
-TOLERANCES = {"toldfe", "toldff", "tolrff", "tolvrs", "tolwfr"}  # ABINIT accepts exactly one of them
-MINIMAL_OUTPUT = {"prtwf": 0, "prtden": 0, "prtebands": 0, "prtgsr": 0, "prteig": 1}  # ASE reads the eigenvalues
+NOT_CONVERGED_MESSAGE = "was not enough scf cycles to converge"  # upper or lower case, depending on the version
+# values of occopt; 4 and 5 are cold smearing
+OCCUPATIONS = {"fixed": 1, "fermi-dirac": 3, "methfessel-paxton": 6, "gaussian": 7}
+TOLERANCES = {"toldfe", "toldff", "tolrff", "tolvrs", "tolwfr"}  # tolerances of which ABINIT accepts exactly one
+# only the eigenvalues are written, which ASE reads
+MINIMAL_OUTPUT = {"prtwf": 0, "prtden": 0, "prtebands": 0, "prtgsr": 0, "prteig": 1}
 
 
 class Abinit(ProgramEngine):
@@ -153,5 +155,5 @@ def _make_occupations(level: Level, n_electrons: float) -> dict[str, Any]:
     smearing = level.smearing
     if smearing.method == "fixed":
         return {"occopt": OCCUPATIONS["fixed"]}
-    n_bands = math.ceil(0.6 * n_electrons) + 4  # with as many empty bands as in GPAW
+    n_bands = math.ceil(0.6 * n_electrons) + 4  # as many empty bands as in GPAW
     return {"occopt": OCCUPATIONS[smearing.method], "tsmear": smearing.width_ev, "nband": n_bands}

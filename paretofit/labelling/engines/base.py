@@ -15,11 +15,11 @@ from paretofit.labelling.ladder import Level
 
 
 class NotConvergedError(Exception):
-    """Self-consistency was not reached; gentler mixing may help."""
+    """Failure to reach self-consistency; gentler mixing may help."""
 
 
 class EngineError(Exception):
-    """The engine failed for a reason that another attempt would not change."""
+    """Failure of an engine for a reason that another attempt would not change."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.labelling.engines.base import Engine, EngineError, Outcome, require_cutoff
 from paretofit.labelling.ladder import Level
 
-N_DIGEST_DIGITS = 8  # hexadecimal digits of the SHA-256 of a pseudopotential file
-MAX_LOG_BYTES = 50 << 20  # larger files contain densities or wavefunctions
+N_DIGEST_DIGITS = 8  # number of hexadecimal digits of the SHA-256 of a pseudopotential file
+MAX_LOG_BYTES = 50 << 20  # size above which files contain densities or wavefunctions
 FUNCTIONAL_ALIASES = {  # names of each functional in the files of different codes
     "pbe": {"slapwpbxpbc", "slapwpbepbe", "gga_x_pbe+gga_c_pbe", "11", "-101130"},
     "pbesol": {"slapwpsxpsc", "gga_x_pbe_sol+gga_c_pbe_sol", "-116133"},
@@ -119,13 +119,14 @@ class ProgramEngine(Engine):
             self.find_pseudopotential(symbol)
 
     def check_level(self, level: Level) -> None:
-        """See `Engine.check_level`; some programs do not support Methfessel-Paxton smearing of higher orders."""
+        """See `Engine.check_level`; some programs do not support higher-order Methfessel-Paxton smearing."""
         require_cutoff(level)
         smearing = level.smearing
         if smearing.method == "methfessel-paxton" and smearing.order > self.max_smearing_order:
             raise InputError(
                 f"level '{level.name}' requests Methfessel-Paxton smearing of order {smearing.order}; the engine "
-                f"'{self.name}' supports at most order {self.max_smearing_order}"
+                f"'{self.name}' supports at most order {self.max_smearing_order}; lower 'smearing.order', or choose "
+                "another engine"
             )
 
     def collect_key_settings(self, elements: Iterable[str]) -> dict[str, Any]:
@@ -200,10 +201,15 @@ class ProgramEngine(Engine):
     def find_file(self, folder: Path, symbol: str, suffixes: Sequence[str]) -> Path:
         """Find the file of an element: the file under 'files', or the only file whose name begins with the symbol."""
         if not folder.is_dir():
-            raise InputError(f"the 'pseudopotentials' of the engine '{self.name}', {folder}, are not a directory")
+            raise InputError(
+                f"the 'pseudopotentials' of the engine '{self.name}', {folder}, are not a directory; correct the path"
+            )
         if symbol in self.files:
             if not (path := folder / self.files[symbol]).is_file():
-                raise InputError(f"the engine '{self.name}' has no file {path}, which 'files' lists for {symbol}")
+                raise InputError(
+                    f"the engine '{self.name}' has no file {path}, which 'files' lists for {symbol}; "
+                    "correct the path, or remove the entry"
+                )
             return path
         pattern = re.compile(rf"{symbol}([._-].*)?({'|'.join(map(re.escape, suffixes))})", re.IGNORECASE)
         names = sorted(path.name for path in folder.iterdir() if pattern.fullmatch(path.name))

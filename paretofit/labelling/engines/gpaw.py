@@ -97,7 +97,7 @@ def _count_valence_electrons(symbol: str) -> float:
 
 def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
     scf = level.scf
-    # for retries; in GPAW, the defaults for periodic systems are 0.05, 5 and 50
+    # mixing for retries; GPAW's defaults for periodic systems are 0.05, 5 and 50
     gentle_mixing = {"beta": 0.02 / 2 ** (attempt - 1), "nmaxold": 8, "weight": 100.0}
     return {
         "mode": {"name": "pw", "ecut": level.cutoff_ev},

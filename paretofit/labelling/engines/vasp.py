@@ -19,7 +19,8 @@ from paretofit.labelling.ladder import Level, SmearingSettings
 
 POTCAR_PATH_VARIABLE = "VASP_PP_PATH"  # environment variable, as in ASE, with the parent directory of potpaw_PBE
 CONVERGED_MESSAGE = "aborting loop because EDIFF is reached"
-POTCAR_LIST_FILE = "POTCAR.spec"  # as in pymatgen, with a line for each part of the POTCAR that the user has to add
+# pymatgen's name; the file has a line for each part of the POTCAR that the user has to add
+POTCAR_LIST_FILE = "POTCAR.spec"
 
 
 class Vasp(ProgramEngine):

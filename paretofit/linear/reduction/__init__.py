@@ -40,7 +40,7 @@ the weights W of the whitening, Gram matrices G = RᵀR + AᵀA of the whitened 
 of a matrix product. A set remains well-conditioned as it grows. A configuration that counts m times, as in a bootstrap
 sample, has rows multiplied by √m. The subsets of a draw are nested, so they grow along a chain.
 
-*Weigh*: the triangles of the kinds are stacked at weights w and folded, or the Gram matrices are added and factorised,
+*Weight*: the triangles of the kinds are stacked at weights w and folded, or the Gram matrices are added and factorised,
 
     Rᵀ[R | C] = Σ_k w_k² U_kᵀ[U_k | Y'_k],   δ_p = R_pp⁻¹ (C_p + R_p> θ_>),   β = R₀_pp⁻¹ (θ_p + δ_p):
 
@@ -81,7 +81,7 @@ are not determined.
 **Ridge.** A penalty λ Σ d_j² β_j², d_j being the norm of weighted column j, is one more kind of row: the rows √λ 1
 below T, without those of unpenalised columns, are folded in.
 
-**Committees.** A bootstrap member weighs configuration m by n_m, M = Σ n_m w² U_mᵀU_m: a sum of Gram matrices and one
+**Committees.** A bootstrap member weights configuration m by n_m, M = Σ n_m w² U_mᵀU_m: a sum of Gram matrices and one
 Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each with its
 weight, M(w) = Σ_g w_g² G_g, give the gradients of held-out errors with respect to these weights.
 

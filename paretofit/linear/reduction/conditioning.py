@@ -15,7 +15,7 @@ from paretofit.linear.reduction import native
 
 N_SPARE_VECTORS = 16  # vectors of the iteration in addition to the expected number of null vectors
 N_ITERATIONS = 2
-MAX_NULL_PIVOT = 1e3  # in units of the tolerance; each smaller diagonal element suggests a null vector
+MAX_NULL_PIVOT = 1e3  # pivot in units of the tolerance; each smaller diagonal element suggests a null vector
 
 
 def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:

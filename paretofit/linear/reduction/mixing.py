@@ -107,7 +107,7 @@ class MixedFactors:
 
         The rank is that of the columns of the design, without the offsets.
         """
-        weighted, fits = self.factors.weigh(weights), []
+        weighted, fits = self.factors.apply_weights(weights), []
         for index in size_indices:
             fit = cast("ModelFit", weighted.fit(index))  # without Gram matrices, it is never None
             delta, rank = fit.delta[self.n_offsets :], fit.rank - self.n_offsets

@@ -33,7 +33,7 @@ _DTPQRT, _DTPMQRT = _load_routine(cython_lapack, "dtpqrt", 12), _load_routine(cy
 _ONE = ctypes.byref(ctypes.c_double(1.0))
 
 
-def _point_to_int(value: int) -> Any:
+def _make_int_pointer(value: int) -> Any:
     return ctypes.byref(ctypes.c_int(value))
 
 
@@ -42,8 +42,8 @@ def add_gram(G: Array, A: Array) -> None:
     n, p = A.shape
     if not (A.flags.c_contiguous and G.flags.f_contiguous and G.shape == (p, p)):
         raise ValueError("add_gram needs rows in C order and a square matrix of their width in Fortran order")
-    size = _point_to_int(p)  # to Fortran, A in C order is Aᵀ
-    _DSYRK(b"U", b"N", size, _point_to_int(n), _ONE, A.ctypes.data, size, _ONE, G.ctypes.data, size)
+    size = _make_int_pointer(p)  # to Fortran, A in C order is Aᵀ
+    _DSYRK(b"U", b"N", size, _make_int_pointer(n), _ONE, A.ctypes.data, size, _ONE, G.ctypes.data, size)
 
 
 def solve_rows_in_place(R: Array, X: Array) -> None:
@@ -51,8 +51,8 @@ def solve_rows_in_place(R: Array, X: Array) -> None:
     n, p = X.shape
     if not (X.flags.c_contiguous and R.flags.f_contiguous and R.shape == (p, p)):
         raise ValueError("solve_rows_in_place needs rows in C order and a square R of their width in Fortran order")
-    size = _point_to_int(p)  # to Fortran, X in C order is Xᵀ, so that Rᵀ Uᵀ = Xᵀ is solved
-    _DTRSM(b"L", b"U", b"T", b"N", size, _point_to_int(n), _ONE, R.ctypes.data, size, X.ctypes.data, size)
+    size = _make_int_pointer(p)  # to Fortran, X in C order is Xᵀ, so that Rᵀ Uᵀ = Xᵀ is solved
+    _DTRSM(b"L", b"U", b"T", b"N", size, _make_int_pointer(n), _ONE, R.ctypes.data, size, X.ctypes.data, size)
 
 
 def apply_triangle(R: Array, x: Array, *, inverse: bool, transposed: bool) -> Array:
@@ -61,15 +61,17 @@ def apply_triangle(R: Array, x: Array, *, inverse: bool, transposed: bool) -> Ar
     R is upper triangular in Fortran order; elements below its diagonal are not read.
     """
     if not R.flags.f_contiguous or len(R) < len(x):
-        raise ValueError("apply_triangle needs a matrix in Fortran order with at least as many rows as the vector")
-    y, stride = np.array(x, dtype=np.float64), _point_to_int(1)
+        raise ValueError(
+            "apply_triangle needs a matrix in Fortran order with at least as many rows as the vector has elements"
+        )
+    y, stride = np.array(x, dtype=np.float64), _make_int_pointer(1)
     routine = _DTRSV if inverse else _DTRMV
-    sizes = _point_to_int(len(y)), R.ctypes.data, _point_to_int(len(R))
+    sizes = _make_int_pointer(len(y)), R.ctypes.data, _make_int_pointer(len(R))
     routine(b"U", b"T" if transposed else b"N", b"N", *sizes, y.ctypes.data, stride)
     return y
 
 
-Reflectors = tuple[Array, Array]  # of an orthogonal matrix Q, as LAPACK's dtpqrt returns them
+Reflectors = tuple[Array, Array]  # reflectors of an orthogonal matrix Q, as LAPACK's dtpqrt returns them
 
 
 def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:
@@ -86,8 +88,8 @@ def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:
     p, B, panel_width = len(R), np.array(A, order="F"), min(PANEL_COLUMNS, len(R))  # B is overwritten
     T, work, status = np.empty((panel_width, p), order="F"), np.empty(panel_width * p), ctypes.c_int(0)
     # LAPACK requires leading dimensions of at least 1, even without rows.
-    size, n, width = _point_to_int(p), _point_to_int(max(len(B), 1)), _point_to_int(panel_width)
-    sizes = _point_to_int(len(B)), size, _point_to_int(n_trapezoidal), width
+    size, n, width = _make_int_pointer(p), _make_int_pointer(max(len(B), 1)), _make_int_pointer(panel_width)
+    sizes = _make_int_pointer(len(B)), size, _make_int_pointer(n_trapezoidal), width
     arrays = R.ctypes.data, size, B.ctypes.data, n, T.ctypes.data, width, work.ctypes.data
     _DTPQRT(*sizes, *arrays, ctypes.byref(status))
     return B, T
@@ -98,9 +100,9 @@ def apply_reflectors(Q: Reflectors, C: Array) -> tuple[Array, Array]:
     V, T = Q
     (n, p), panel, m = V.shape, len(T), C.shape[1]
     top, bottom = np.array(C, order="F"), np.zeros((n, m), order="F")
-    work, status, rows, width = np.empty(panel * m), ctypes.c_int(0), _point_to_int(max(n, 1)), _point_to_int(p)
-    sizes = _point_to_int(n), _point_to_int(m), width, _point_to_int(0), _point_to_int(panel)
-    reflectors = V.ctypes.data, rows, T.ctypes.data, _point_to_int(panel)
+    work, status, rows, width = np.empty(panel * m), ctypes.c_int(0), _make_int_pointer(max(n, 1)), _make_int_pointer(p)
+    sizes = _make_int_pointer(n), _make_int_pointer(m), width, _make_int_pointer(0), _make_int_pointer(panel)
+    reflectors = V.ctypes.data, rows, T.ctypes.data, _make_int_pointer(panel)
     arrays = top.ctypes.data, width, bottom.ctypes.data, rows, work.ctypes.data
     _DTPMQRT(b"L", b"N", *sizes, *reflectors, *arrays, ctypes.byref(status))
     return top, bottom

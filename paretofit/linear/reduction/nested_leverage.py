@@ -48,7 +48,7 @@ def compute_reduced_leverage(
     """
     sizes, relative_weights = reduction.whitened_sizes, weights / weights.max()
     with threadpool_limits(1):
-        factor = reduction.train.weigh(weights)
+        factor = reduction.train.apply_weights(weights)
         fits = [factor.fit(index) for index in range(len(sizes))]
         is_usable = [fit is not None and fit.solver == FACTOR for fit in fits]
         P = int(max(sizes[is_usable], default=0))
@@ -62,9 +62,9 @@ def compute_reduced_leverage(
     row_leverages, kind, configuration = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     return [
         LeverageScores.from_row_leverages(row_leverages[:, k], kind, configuration, int(p), n_configurations)
-        if usable
+        if is_size_usable
         else None
-        for k, (p, usable) in enumerate(zip(sizes, is_usable, strict=True))
+        for k, (p, is_size_usable) in enumerate(zip(sizes, is_usable, strict=True))
     ]
 
 

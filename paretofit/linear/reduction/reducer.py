@@ -39,7 +39,7 @@ from paretofit.linear.reduction.weighing import RmsErrors, RowFactors
 from paretofit.linear.reduction.whitening import WhitenedBasis, Whitening
 from paretofit.linear.wls import get_row_weights
 
-TEST_WEIGHT = 1e-6  # of test rows in the whitening, where they matter only for columns that training rows lack
+TEST_WEIGHT = 1e-6  # weight of test rows in the whitening, where they matter only for columns that training rows lack
 StoreRows = Callable[[Any], Any]  # stores an array of whitened rows, and returns it or the path of its file
 
 
@@ -228,8 +228,8 @@ class Reduction(WhitenedBasis):
             if factor.n:
                 residuals = factor.compute_residuals(B, targets)
                 own_level, reference_level = np.split(linalg.sum_column_squares(residuals), 2)
-                centred = linalg.sum_column_squares(factor.centre(residuals[:, n:]))
-                squares = own_level, reference_level, centred
+                centred_squares = linalg.sum_column_squares(factor.centre(residuals[:, n:]))
+                squares = own_level, reference_level, centred_squares
                 rms[kind] = RmsTestErrors(*(np.sqrt(square / factor.n) for square in squares))
         return rms
 
@@ -238,10 +238,10 @@ def _whiten_factor(basis: WhitenedBasis, factor: RowFactor, n_leading: int) -> R
     """Return the factor of the whitened rows from that of the raw rows; the first `n_leading` columns do not change."""
     rows, p = factor.content, n_leading + int(basis.sizes[-1])
     rows = np.hstack([rows[:, :n_leading], basis.whiten(rows[:, n_leading:p], rows[:, p:])])
-    whitened = RowFactor(rows.shape[1])
-    whitened.grow(rows)
-    whitened.n = factor.n  # all rows, not only those of the triangle
-    return whitened.finish(is_full=factor.matrix is not None)
+    whitened_factor = RowFactor(rows.shape[1])
+    whitened_factor.grow(rows)
+    whitened_factor.n = factor.n  # all rows, not only those of the triangle
+    return whitened_factor.finish(is_full=factor.matrix is not None)
 
 
 def _whiten_block(basis: WhitenedBasis, device: Device, store: StoreRows, block: RowBlock) -> Any:

@@ -15,7 +15,7 @@ from paretofit.core import Array
 from paretofit.linear.reduction import linalg
 from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
 
-MIN_RELATIVE_REMAINDER = 1e-5  # of a sum of squares before cancellation, so that ten of its digits remain
+MIN_RELATIVE_REMAINDER = 1e-5  # ratio to a sum of squares before cancellation, so that ten of its digits remain
 
 
 @dataclass

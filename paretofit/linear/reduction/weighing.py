@@ -25,8 +25,8 @@ from paretofit.linear.reduction.linalg import to_numpy
 from paretofit.linear.reduction.row_factor import RowFactor
 from paretofit.linear.reduction.whitening import WhitenedBasis
 
-MAX_CONDITION = 1e7  # of weighted Gram matrices, up to which a fit from them agrees with QR to 1e-9
-MAX_GRAM_CONDITION = 1e5  # of balanced Gram matrices, up to which a set of rows grows by Gram matrices
+MAX_CONDITION = 1e7  # condition number of weighted Gram matrices up to which a fit from them agrees with QR to 1e-9
+MAX_GRAM_CONDITION = 1e5  # condition number of balanced Gram matrices up to which a set of rows grows by Gram matrices
 RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by less than this factor
 FACTOR, RANK_REVEALING = "factor", "rank-revealing"
 
@@ -87,7 +87,7 @@ class ModelFit:
 
 @dataclass
 class RowFactors:
-    """Factors of the rows of some configurations by kind, with the operations grow, weigh and residual.
+    """Factors of the rows of some configurations by kind, with the operations grow, weight and residual.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class RowFactors:
             if kind != RowKind.ENERGY:
                 factor.convert_to_gram()
 
-    def weigh(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
+    def apply_weights(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
         """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter.
 
         Without a ridge, models with more columns than rows need no triangle. If all factors are rows, the triangle
@@ -142,7 +142,7 @@ class RowFactors:
 
     def is_well_conditioned(self) -> bool:
         """Return whether Gram matrices of these rows, and of supersets, are accurate at the whitening weights."""
-        factor, P = self.weigh(self.whitened_basis.weights), len(self.whitened_basis.baseline)
+        factor, P = self.apply_weights(self.whitened_basis.weights), len(self.whitened_basis.baseline)
         return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
 
     def compute_rms(self, delta: Array, level: int | None = None) -> tuple[dict[RowKind, RmsErrors], Array]:
@@ -215,17 +215,17 @@ class WeightedFactor:
     def from_triangles(cls, factors: RowFactors, weights: Array, q: int) -> WeightedFactor:
         """Fold the triangles, or the rows, of all kinds into one triangle of the first q columns."""
         theta = factors.whitened_basis.baseline
-        (largest_kind, largest), *others = sorted(factors.by_kind.items(), key=lambda item: -item[1].n)
+        (largest_kind, largest_factor), *others = sorted(factors.by_kind.items(), key=lambda item: -item[1].n)
         if q == len(theta):
-            R = float(weights[largest_kind]) * largest.get_triangle()
+            R = float(weights[largest_kind]) * largest_factor.get_triangle()
         else:  # all factors are rows
-            R = largest.device.zeros(*(q + theta.shape[1],) * 2)
-            others = [(largest_kind, largest), *others]
+            R = largest_factor.device.zeros(*(q + theta.shape[1],) * 2)
+            others = [(largest_kind, largest_factor), *others]
         for kind, factor in others:
             A = float(weights[kind]) * factor.get_equivalent_rows()
             if q < len(theta):
                 A = linalg.concatenate(
-                    [A[:, :q], A[:, len(theta) :] + A[:, q : len(theta)] @ largest.device.put(theta[q:])], 1
+                    [A[:, :q], A[:, len(theta) :] + A[:, q : len(theta)] @ largest_factor.device.put(theta[q:])], 1
                 )
             if factor.n:
                 R = linalg.update_qr(R, A, 0 if factor.matrix is None else len(R))
@@ -325,13 +325,13 @@ class WeightedFactor:
         """Fit with a ridge, whose rows are folded together with the triangle in raw columns of unit norm."""
         basis = self.factors.whitened_basis
         T, Y = basis.whitening.to_raw_rows(self.R)[:q, :p], self.C + self.R @ basis.baseline[: len(self.R)]
-        scale, penalised = compute_column_scales(T), np.arange(basis.n_unpenalised, p)
+        scale, penalised_columns = compute_column_scales(T), np.arange(basis.n_unpenalised, p)
         triangle = np.zeros((p + Y.shape[1],) * 2, order="F")
-        triangle[penalised, penalised] = np.sqrt(ridge)
+        triangle[penalised_columns, penalised_columns] = np.sqrt(ridge)
         native.update_qr(triangle, np.hstack([T / scale, Y[:q]]), q)
         S, rhs = triangle[:p, :p], triangle[:p, p:]
         condition, rank = invert_reciprocal_condition(estimate_reciprocal_condition(S)), p
-        if condition * compute_rank_tolerance((self.factors.n_rows + len(penalised), p)) >= 1:
+        if condition * compute_rank_tolerance((self.factors.n_rows + len(penalised_columns), p)) >= 1:
             factor = MinimumNormFactor.from_rows(S, np.ones(p))
             gamma, condition, rank = factor.solve(rhs, np.ones(p)), factor.condition, factor.rank
         else:

@@ -21,7 +21,8 @@ from paretofit.linear.reduction.weighing import MAX_CONDITION, RowFactors
 
 ERROR_TYPES = ("train", "test", "reference")
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
-MIN_KNEE_INTERVALS = 4  # between the minima of the two errors; with fewer, the curve counts as a single point
+# number of intervals between the minima of the two errors; with fewer, the curve counts as a single point
+MIN_KNEE_INTERVALS = 4
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ class WeightPath:
         grow. If this part has fewer than `MIN_KNEE_INTERVALS` intervals, the result is the geometric mean of its ends.
         """
         x, y = np.log(self.energy[error_type][:, level_index]), np.log(self.force[error_type][:, level_index])
-        low, high = sorted((int(np.argmin(x)), int(np.argmin(y))))
+        first_index, last_index = sorted((int(np.argmin(x)), int(np.argmin(y))))
         t = np.log(self.ratio)
-        if high - low < MIN_KNEE_INTERVALS:
-            return float(np.exp((t[low] + t[high]) / 2))
+        if last_index - first_index < MIN_KNEE_INTERVALS:
+            return float(np.exp((t[first_index] + t[last_index]) / 2))
         curve = CubicSpline(t, np.stack([x, y]), axis=1)
 
         def compute_curvature(position: Array) -> Array:
@@ -59,9 +60,10 @@ class WeightPath:
             speed = np.hypot(dx, dy)
             return np.asarray(np.abs(dx * ddy - dy * ddx) / np.where(speed > 0, speed, np.inf) ** 3)
 
-        interior = t[low + 1 : high]  # without the ends, where one of the errors has its minimum
-        k = int(np.argmax(compute_curvature(interior)))
-        bounds = interior[max(k - 1, 0)], interior[min(k + 1, len(interior) - 1)]
+        # the ends of the curve are excluded, because one of the errors has its minimum there
+        interior_positions = t[first_index + 1 : last_index]
+        k = int(np.argmax(compute_curvature(interior_positions)))
+        bounds = interior_positions[max(k - 1, 0)], interior_positions[min(k + 1, len(interior_positions) - 1)]
         return float(np.exp(minimize_scalar(lambda t: -compute_curvature(t), bounds=bounds, method="bounded").x))
 
     def find_best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:
@@ -165,7 +167,7 @@ class _PathBasis:
         """Compute the basis R⁻¹ V, Λ, and the right-hand sides; None if R is singular or too ill-conditioned."""
         by_kind, theta = {kind: factors.by_kind[kind] for kind in KIND_NAMES}, factors.whitened_basis.baseline
         weights, P = np.array([middle_ratio, 1.0, 1.0]) / max(middle_ratio, 1.0), len(theta)
-        factor = RowFactors(factors.whitened_basis, by_kind).weigh(weights)
+        factor = RowFactors(factors.whitened_basis, by_kind).apply_weights(weights)
         if not factor.estimate_gram_condition(p) < MAX_CONDITION:
             return None
         weighted_rows = [weights[kind] * to_numpy(by_kind[kind].get_equivalent_rows()) for kind in KIND_NAMES]

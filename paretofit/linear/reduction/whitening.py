@@ -18,7 +18,7 @@ from paretofit.linear.factor import compute_column_scales, estimate_reciprocal_c
 from paretofit.linear.reduction.linalg import CPU, Device, concatenate, solve_rows, to_numpy, update_qr
 
 MAX_DEPENDENT_RESIDUAL = 1e-12  # relative residual below which a column is dependent on earlier ones: pure rounding
-WHITENING_ROWS = 128  # rows that are whitened at once: rounding may depend on the number, so it is always the same
+WHITENING_ROWS = 128  # number of rows that are whitened at once; it is constant, because rounding may depend on it
 MAX_RELATIVE_ZERO_NORM = 1e-14  # a column of norm below this fraction of its norm in all rows counts as zero
 
 
@@ -62,7 +62,7 @@ class Whitening:
         is_dependent = np.abs(np.diag(T)[:p]) <= MAX_DEPENDENT_RESIDUAL * np.linalg.norm(T[:, :p], axis=0)
         retained_columns, dropped_columns = np.flatnonzero(~is_dependent), np.flatnonzero(is_dependent)
         if not retained_columns.size:
-            raise InputError("all columns of the design are zero")
+            raise InputError("all columns of the design are zero; check the descriptors")
         if dropped_columns.size:
             T = update_qr(CPU.zeros(*T.shape), T[:, [*retained_columns, *dropped_columns, *range(p, len(T))]])
         P = len(retained_columns)

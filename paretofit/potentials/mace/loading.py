@@ -94,7 +94,9 @@ def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: 
         try:
             return MACECalculator(model_paths=list(models), device=device, default_dtype=dtype, **keywords)
         except LOAD_ERRORS as error:
-            raise InputError(f"{models[0]} cannot be loaded as a MACE model: {join_lines(error)}") from error
+            raise InputError(
+                f"{models[0]} cannot be loaded as a MACE model: {join_lines(error)}; choose the file of a MACE network"
+            ) from error
 
 
 def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class MacePotential(CommitteePotential):
             If the networks lack an element.
         """
         check_elements(atoms, self.elements)
-        calculator = self._load()  # before torch is imported, because its message says what to install
+        calculator = self._load()  # precedes the import of torch, because its message says what to install
         with limit_torch_threads():
             results = compute_results(calculator, atoms)
         if len(self.models) > 1:
@@ -194,7 +194,7 @@ class MacePotential(CommitteePotential):
         """
         calculator = replace(self.get_member(0), dtype="float64")._load()  # noqa: SLF001  (the same class)
         with limit_torch_threads():
-            structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)  # without info
+            structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)  # copy without info
             features = calculator.get_descriptors(structure, invariants_only=True)
         return np.asarray(features, dtype=float).reshape(len(atoms), -1)
 

@@ -10,8 +10,8 @@ from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, Study
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
-# "published" has the sizes of paper 1 (MACE's defaults) and its cutoff of 4.5 Å; networks with the other presets can be
-# trained on a CPU. Errors and costs are in tests/benchmarks/RESULTS.md.
+# "published" has the sizes (MACE's defaults) and the cutoff, 4.5 Å, of Bidoggia et al. (2025); networks with the other
+# presets can be trained on a CPU. Errors and costs are in tests/benchmarks/RESULTS.md.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "medium": {"channels": 32, "max_l": 1, "correlation": 2, "batch_size": 4, "epochs": 100, "patience": 25,
@@ -105,8 +105,10 @@ class MaceSettings(StrictSettings):
     def _check_options(self) -> Self:
         if self.stage_two is not None and not self.stage_two_start < self.epochs:
             raise ValueError(f"'stage_two.start', {self.stage_two_start}, must be smaller than 'epochs', {self.epochs}")
-        if reserved := sorted(set(self.options) & set(RESERVED_OPTIONS)):
-            raise ValueError(f"'options.{reserved[0]}' is set by paretofit; {RESERVED_OPTIONS[reserved[0]]}")
+        if reserved_options := sorted(set(self.options) & set(RESERVED_OPTIONS)):
+            raise ValueError(
+                f"'options.{reserved_options[0]}' is set by paretofit; {RESERVED_OPTIONS[reserved_options[0]]}"
+            )
         return self
 
     @property
@@ -125,8 +127,8 @@ class MaceSettings(StrictSettings):
     def description(self) -> str:
         """Short description of the network."""
         # Keys that do not change the network are copied from these settings, so that only the other keys are compared.
-        unrelated = {key: getattr(self, key) for key in ("members", "warm_start", "device", "isolated_atoms")}
-        is_preset = self == type(self)(preset=self.preset, **unrelated)
+        unrelated_settings = {key: getattr(self, key) for key in ("members", "warm_start", "device", "isolated_atoms")}
+        is_preset = self == type(self)(preset=self.preset, **unrelated_settings)
         name = f"MACE {self.preset}" if is_preset else f"MACE like '{self.preset}'"
         return f"{name}: {self.channels} channels, L={self.max_l}, {self.layers} layers, {self.r_max:g} Å"
 

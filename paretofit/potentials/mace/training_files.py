@@ -107,7 +107,8 @@ def read_replay(source: Path) -> list[Atoms]:
         energy, forces = (values.get(f"REF_{name}", values.get(name)) for name in ("energy", "forces"))
         if energy is None or forces is None:
             raise InputError(
-                f"{source}: structure {k} has no energy or forces, which are required in 'foundation.replay'"
+                f"{source}: structure {k} has no energy or forces, which are required in 'foundation.replay'; "
+                "label or remove it"
             )
         frames.append(build_mace_frame(atoms, StructureLabels(float(energy), forces, np.full(6, np.nan))))
     return frames
@@ -131,21 +132,26 @@ def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str
     energies = np.array([float(label.energy) for label in data.training_set.labels])
     distances = [measure_isolation(atoms, settings.r_max) for atoms in structures]
     positions = sorted((k for k, distance in enumerate(distances) if distance), key=distances.__getitem__)
-    known = {structures[k].symbols[0]: float(energies[k]) for k in positions}  # the last is from the largest box
-    known = {symbol: energy for symbol, energy in {**known, **settings.isolated_atoms}.items() if symbol in elements}
+    # the last energy of an element is from the largest box
+    known_energies = {structures[k].symbols[0]: float(energies[k]) for k in positions}
+    known_energies = {
+        symbol: energy for symbol, energy in {**known_energies, **settings.isolated_atoms}.items() if symbol in elements
+    }
     zeros = dict.fromkeys(elements, 0.0)
-    if len(known) < len(elements) and settings.foundation is not None:  # known energies have another zero
+    if len(known_energies) < len(elements) and settings.foundation is not None:  # known energies have another zero
         zeros, predictions = _predict_with_foundation(settings, data)
-        energies, known = energies - predictions, {}
-    columns = [k for k, symbol in enumerate(elements) if symbol not in known]
+        energies, known_energies = energies - predictions, {}
+    columns = [k for k, symbol in enumerate(elements) if symbol not in known_energies]
     if columns:
         rows = [k for k, distance in enumerate(distances) if not distance]
         counts = np.array([[structures[k].symbols.count(symbol) for symbol in elements] for k in rows])
         fractions = counts / counts.sum(axis=1, keepdims=True)
-        residuals = energies[rows] / counts.sum(axis=1) - fractions @ [known.get(symbol, 0.0) for symbol in elements]
+        residuals = energies[rows] / counts.sum(axis=1) - fractions @ [
+            known_energies.get(symbol, 0.0) for symbol in elements
+        ]
         solution = np.linalg.lstsq(fractions[:, columns], residuals, rcond=None)[0]
-        known |= {elements[k]: float(energy) for k, energy in zip(columns, solution, strict=True)}
-    return {symbol: zeros[symbol] + known[symbol] for symbol in elements}
+        known_energies |= {elements[k]: float(energy) for k, energy in zip(columns, solution, strict=True)}
+    return {symbol: zeros[symbol] + known_energies[symbol] for symbol in elements}
 
 
 def _predict_with_foundation(settings: MaceSettings, data: MaceData) -> tuple[dict[str, float], Array]:
@@ -179,7 +185,10 @@ def check_foundation(settings: MaceSettings, elements: Sequence[str]) -> Any:
     calculator: Any = load_calculator([str(foundation.file)], settings.device, settings.dtype, head=foundation.head)
     symbols, heads = _list_elements(calculator), calculator.available_heads
     if foundation.head is not None and foundation.head not in heads:
-        raise InputError(f"'foundation.head' is '{foundation.head}', but {foundation.file} has {', '.join(heads)}")
+        raise InputError(
+            f"'foundation.head' is '{foundation.head}', but {foundation.file} has {', '.join(heads)}; "
+            "choose one of these"
+        )
     if unknown_elements := [symbol for symbol in elements if symbol not in symbols]:
         problem = f"the foundation model {foundation.file} does not contain {unknown_elements[0]}"
         raise InputError(f"{problem}; available elements: {', '.join(symbols)}")

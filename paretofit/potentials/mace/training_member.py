@@ -32,8 +32,8 @@ from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.potentials.mace.mace_settings import MaceSettings
 from paretofit.potentials.mace.model_trust import REMEDY, is_signed, sign_digests
 
-MAX_RELATIVE_LOSS = 10.0  # relative to the initial loss; a pretrained network with a larger loss has diverged
-MAX_ATTEMPTS = 2  # for each member
+MAX_RELATIVE_LOSS = 10.0  # ratio to the initial loss; a pretrained network with a larger loss has diverged
+MAX_ATTEMPTS = 2  # number of attempts for each member
 CHECKPOINT = re.compile(r"_epoch-(\d+)(_swa)?\.pt$")
 MODEL_NAME = "member"
 LOGGED_ERRORS = ("loss", "rmse_e_per_atom", "rmse_f", "rmse_stress")

@@ -16,7 +16,7 @@ from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL
 
-MIN_TICK_DISTANCE = 0.09  # of two labelled budgets, as a share of the axis
+MIN_TICK_DISTANCE = 0.09  # distance of two labelled budgets, as a share of the axis
 MAX_FRONT_CURVES = 4
 _LABELS = {"energy": ENERGY_LABEL, "force": FORCE_LABEL}
 _CURVE_COLOURS = colormaps["viridis"]

@@ -20,7 +20,7 @@ KINDS = (
     "isolated",
 )  # fmt: skip
 COLOURS = (*style.COLOURS, "#AA3377", "#888888")  # a colour for each kind
-MIN_MAP_POINTS = 5  # with fewer points no map is drawn
+MIN_MAP_POINTS = 5  # number of points below which no map is drawn
 
 
 def save_candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:

@@ -22,13 +22,13 @@ PROPERTIES = ("energy", "forces", "stress")
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 MEMBER_OFFSET = 0.12  # horizontal distance between the potential and its members, in iterations
 CLOSE_RATIO = 1.5  # true errors within this factor of the predicted errors are in the shaded band
-SETS = {  # the test set that stays the same is drawn first and strongest
+SETS = {  # the first test set, which is the same in all iterations, is drawn first and strongest
     "first_test": ("#009E73", "^", "-"),
     "train": ("#777777", "o", "--"),
     "validate": ("#0072B2", "s", ":"),
     "test": ("#D55E00", "D", ":"),
 }
-SET_LABELS = {"first": "first test set (stays the same)", "test": "growing test set"}
+SET_LABELS = {"first": "first test set (fixed)", "test": "growing test set"}
 
 
 def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
@@ -38,7 +38,7 @@ def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
 
 
 def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
-    """Plot the root mean square errors of the potential on each set by iteration (paper 1, Fig. 4).
+    """Plot the root mean square errors of the potential on each set by iteration (Bidoggia et al., 2025, Fig. 4).
 
     The potential is the mean of the members. Beside its errors on the training and the test set, bars show the mean and
     the standard deviation of the errors of the individual members.
@@ -134,7 +134,7 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
             ax.set_title(f"true / predicted: {(rows[true] / rows[expected]).median():.2f}")
             ax.set_xlabel(f"predicted {name} error ({UNITS[name]})")
             ax.set_ylabel(f"true {name} error ({UNITS[name]})")
-        handles: dict[str, Any] = {}  # by label, because each panel may lack points of some iterations
+        handles: dict[str, Any] = {}  # handles by label, because each panel may lack points of some iterations
         for ax in axes:
             handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
         style.add_legend_below(axes, list(handles.values()), 6)
@@ -142,7 +142,9 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
 
 
 def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFrame) -> np.ndarray:
-    """Plot disagreement against error of calibration points, coloured by iteration, with τ = aε (paper 1, Fig. 5).
+    """Plot disagreement against error of calibration points, coloured by iteration, with τ = aε.
+
+    The figure corresponds to Bidoggia et al. (2025), Fig. 5.
 
     Parameters
     ----------
@@ -186,7 +188,7 @@ def _limit_to_last_iteration(ax: Axes, points: pd.DataFrame, name: str) -> None:
 
 
 def plot_map_by_iteration(points: np.ndarray, iteration: np.ndarray, name: str) -> Axes:
-    """Plot a map of descriptors, coloured by the iteration that added a configuration (paper 1, Fig. 5).
+    """Plot a map of descriptors, coloured by the iteration that added a configuration (Bidoggia et al., 2025, Fig. 5).
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from paretofit.report.wording import (
     join_sentences,
 )
 
-QUESTION = "Are networks better than linear models, and at which cost?"
+QUESTION = "Are networks better than linear models, and at what cost?"
 ERROR_LABELS = {"ref_force": FORCE_LABEL, "ref_energy": ENERGY_LABEL}
 OBJECTIVES = ["ref_force", "ref_energy", MD_COST_COLUMN, "label_seconds"]
 LINEAR, MACE = "linear", "MACE"
@@ -163,7 +163,7 @@ def _describe_model(row: pd.Series) -> str:
 
 
 def assess_networks(models: pd.DataFrame) -> Finding | None:
-    """Assess whether networks have lower errors than linear models, and at which cost; None if a kind is absent."""
+    """Assess whether networks have lower errors than linear models, and at what cost; None if a kind is absent."""
     rows = select_finite_rows(models, OBJECTIVES)
     networks, linear = rows[rows["model_type"] == MACE], rows[rows["model_type"] == LINEAR]
     if networks.empty or linear.empty:

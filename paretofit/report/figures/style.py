@@ -39,7 +39,7 @@ COLUMN_WIDTH_IN = 8 / 2.54  # inches: one column of a journal
 PAGE_WIDTH_IN = 17 / 2.54  # inches: both columns
 LEGEND_AXES_LABEL = "spare"  # label of axes that hold a legend instead of a plot
 HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps text and lines readable on top of points
-MIN_RELATIVE_ERROR = 1e-3  # relative to the median; smaller errors are zero by symmetry and are not drawn
+MIN_RELATIVE_ERROR = 1e-3  # ratio to the median; smaller errors are zero by symmetry and are not drawn
 UNITS = {"energy": "meV/atom", "force": "meV/Å", "forces": "meV/Å"}
 
 _STYLE_FILE = Path(__file__).with_name("paretofit.mplstyle")

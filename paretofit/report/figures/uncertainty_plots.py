@@ -35,7 +35,7 @@ GRADES = {
 }
 CENTRAL_SHARE = 0.99  # a parity figure always shows values between this quantile and 1 minus it
 MAX_RANGE_RATIO = 3.0  # axes are limited if all values span more than this multiple of the central ones
-MAX_SCATTER_POINTS = 20_000  # of more points, only every second, third, ... is drawn
+MAX_SCATTER_POINTS = 20_000  # number of points above which only every second, third, ... is drawn
 
 
 def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
@@ -174,17 +174,22 @@ def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> n
             rows = rates[rates["quantity"] == quantity]
             lines = () if slopes is None else slopes[slopes["quantity"] == quantity]["slope"].dropna()
             for ax, (column, title) in zip(row_axes, titles.items(), strict=True):
-                grid = rows.pivot_table(index="spread_limit", columns="error_limit", values=column, dropna=False)
-                _draw_detection(ax, grid, lines)
+                detection_rates = rows.pivot_table(
+                    index="spread_limit", columns="error_limit", values=column, dropna=False
+                )
+                _draw_detection(ax, detection_rates, lines)
                 ax.set_title(title)
                 ax.set_xlabel(f"threshold of the {quantity} error ({ERROR_UNITS[quantity]})")
                 ax.set_ylabel(f"threshold of the disagreement ({ERROR_UNITS[quantity]})")
     return axes
 
 
-def _draw_detection(ax: Axes, grid: pd.DataFrame, slopes: Iterable[float]) -> None:
-    x, y = np.asarray(grid.columns, dtype=float), np.asarray(grid.index, dtype=float)
-    image = ax.pcolormesh(x, y, grid.to_numpy(), vmin=0, vmax=1, cmap="cividis", shading="nearest", rasterized=True)
+def _draw_detection(ax: Axes, detection_rates: pd.DataFrame, slopes: Iterable[float]) -> None:
+    """Draw a map of detection rates, with the calibrations as dashed lines."""
+    x, y = np.asarray(detection_rates.columns, dtype=float), np.asarray(detection_rates.index, dtype=float)
+    image = ax.pcolormesh(
+        x, y, detection_rates.to_numpy(), vmin=0, vmax=1, cmap="cividis", shading="nearest", rasterized=True
+    )
     set_axes_limits(ax, x, y, np.inf, np.inf)
     ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     ax.grid(visible=False)

@@ -22,7 +22,9 @@ MAX_EOS_ENERGY = 1.6  # eV/atom above the lowest energy, upper limit of the axis
 
 
 def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
-    """Plot energy (eV/atom, relative to the minimum of each potential) against volume (Å³/atom; paper 1, Fig. 7).
+    """Plot energy (eV/atom, relative to the minimum of each potential) against volume (Å³/atom).
+
+    The figure corresponds to Bidoggia et al. (2025), Fig. 7.
 
     Parameters
     ----------
@@ -40,7 +42,9 @@ def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
 
 
 def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.DataFrame) -> np.ndarray:
-    """Plot dispersion and density of states of a structure (paper 1, Fig. 8); imaginary frequencies are negative.
+    """Plot dispersion and density of states of a structure; imaginary frequencies are negative.
+
+    The figure corresponds to Bidoggia et al. (2025), Fig. 8.
 
     Parameters
     ----------
@@ -85,7 +89,10 @@ def plot_vibrations(vibrations: pd.DataFrame) -> Axes:
 
 
 def plot_interlayer(curve: pd.DataFrame) -> Axes:
-    """Plot energy (meV/atom) against interlayer distance (Å), without and with dispersion (paper 1, Fig. 6)."""
+    """Plot energy (meV/atom) against interlayer distance (Å), without and with dispersion.
+
+    The figure corresponds to Bidoggia et al. (2025), Fig. 6.
+    """
     labels = ("interlayer distance (Å)", "energy relative to separate layers (meV/atom)")
     ax = _plot_curves(curve, ("distance", "energy"), labels, baseline=0.0, kind="dispersion")
     # Shows the well and the approach to zero, but not the steep repulsion.
@@ -138,7 +145,7 @@ def _plot_curves(
 def plot_defects(table: pd.DataFrame) -> Axes:
     """Plot formation energies (eV), with a bar for each pair of the relaxing and the evaluating potential.
 
-    The values correspond to paper 1, Table I.
+    The values correspond to Bidoggia et al. (2025), Table I.
     """
     _require_rows(table)
     pairs = table[["relaxed_with", "evaluated_with"]].drop_duplicates().to_numpy().tolist()

@@ -19,7 +19,7 @@ from paretofit.report.wording import (
     join_items,
 )
 
-QUESTION = "Which levels are on the front, at which costs, and are cheaper levels worth using?"
+QUESTION = "Which levels are on the front, at what cost, and are cheaper levels worth using?"
 PAPER = (
     "In the paper, with 6 levels and other cells, 10 to 20 minutes of DFT favour level 3, "
     "20 to 1,000 minutes level 4 and more than 3,000 minutes level 5."
@@ -95,7 +95,7 @@ def tabulate_front_levels(front: pd.DataFrame, twojmax: str, levels: Sequence[st
             "level": level,
             "points": len(points),
             "cheapest_s": points["label_seconds"].min(),
-            "dearest_s": points["label_seconds"].max(),
+            "most_expensive_s": points["label_seconds"].max(),
             "lowest_energy": points["ref_energy"].min(),
             "lowest_force": points["ref_force"].min(),
         }
@@ -137,7 +137,7 @@ def _find_budget_limits(front: pd.DataFrame, settings: pd.DataFrame, reference: 
 def _describe_points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequence[str]) -> str:
     rows = numbers[(numbers["twojmax"] == "all") & (numbers["points"] > 0)]
     shares = [
-        f"level {row['level']} ({row['points']} {format_duration_range(row['cheapest_s'], row['dearest_s'])})"
+        f"level {row['level']} ({row['points']} {format_duration_range(row['cheapest_s'], row['most_expensive_s'])})"
         for _, row in rows.iterrows()
     ]
     absent_levels = [level for level in levels if level not in set(rows["level"])]

@@ -19,7 +19,7 @@ from paretofit.report.wording import (
 
 OWN_LEVEL_QUESTION = "Are models closer to the reference than to their own labels?"
 SAVING_QUESTION = "How much DFT time do slightly larger errors save?"
-TOLERANCES = (0.05, 0.1, 0.2, 0.5)  # relative to the lowest error
+TOLERANCES = (0.05, 0.1, 0.2, 0.5)  # increases of an error relative to the lowest error
 STATED_TOLERANCES = (0.1, 0.2)
 
 

@@ -11,7 +11,7 @@ from paretofit.report.wording import format_count, format_number, format_ratio, 
 
 QUESTIONS = {
     "learning": "What do more configurations gain?",
-    "weights": "Which weight ratio of energies to forces?",
+    "weights": "Which energy-to-force weight ratio gives the lowest errors?",
     "models": "Which 2Jmax, at which MD speed?",
 }
 CRITERIA = {

@@ -36,7 +36,7 @@ QUANTITIES = {  # name and unit of each possible axis
 }
 MAX_SETTINGS = 20_000  # 1.3 MB on the page; a laptop computes their front in 0.1 s
 _OTHER_COLUMNS = ["twojmax", "weight_ratio", "test_energy", "test_force", "n_features", "n_repeats"]
-KNOT_STEP = 3  # of the numbers of configurations beyond the measured ones, every third is a knot
+KNOT_STEP = 3  # every third of the numbers of configurations beyond the measured ones is a knot
 _SIGNIFICANT_DIGITS = 7  # more than errors need, so that rounding does not change a minimum
 _SYMBOLS = {  # symbol of plotly by marker of matplotlib
     "v": "triangle-down", "^": "triangle-up", "s": "square", "D": "diamond", "o": "circle", "P": "cross", "X": "x",

@@ -25,7 +25,7 @@ CRITERIA = {_ENERGY: "energy", _FORCE: "force", _BOTH: "both"}
 _ALL = "all"
 _POINT_COLUMNS = ["twojmax", "sampling", "n_train", "weight_ratio", _ENERGY, _FORCE]
 MAX_TABLE_ROWS = 75
-MAX_MIN_DECADES = 0.5  # the minimum length of a budget range stops growing at this value
+MAX_RANGE_LENGTH_LIMIT_DECADES = 0.5  # the minimum length of a budget range stops growing at this value
 
 
 def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Iterator[ReportTable]:
@@ -88,10 +88,10 @@ def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives
 
 
 def _compute_fronts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Compute the front of each 2Jmax and the front over all 2Jmax; the keys are the names in the tables.
+    """Compute the front of each 2Jmax and the front over all 2Jmax; the keys are the row names of the tables.
 
-    The best setting for any budget is on its front. Of settings with the same cost and the same value of one error,
-    the front contains the setting with the smaller other error.
+    The best setting for any budget lies on the front of its 2Jmax. Of settings with the same cost and the same value of
+    one error, the front contains the setting with the smaller other error.
     """
     fronts = summaries.compute_fronts_by_twojmax(table)
     return {**_name_fronts(fronts), _ALL: pareto.pareto_front(fronts, summaries.OBJECTIVES)}
@@ -108,7 +108,7 @@ def _find_ranges(points: pd.DataFrame, criterion: str) -> pd.DataFrame:
 def _build_budget_table(priced: pd.DataFrame) -> ReportTable:
     fronts = _compute_fronts(priced)
     ranges = {(name, key): _find_ranges(points, key) for name, points in fronts.items() for key in CRITERIA}
-    shown, min_decades = pareto.drop_short_ranges(ranges, MAX_TABLE_ROWS, MAX_MIN_DECADES)
+    shown, min_decades = pareto.drop_short_ranges(ranges, MAX_TABLE_ROWS, MAX_RANGE_LENGTH_LIMIT_DECADES)
     table = pd.concat([_format_ranges(rows, *key) for key, rows in shown.items()], ignore_index=True)
     note = (
         "The level with the lowest error against the reference for a DFT budget. A range begins at the cost of the "

@@ -21,7 +21,7 @@ from paretofit.report.wording import (
 )
 
 TARGET_RMSD = 1.0  # meV/atom, "often regarded as a target for accurate MLIPs" (section 3.1 of the paper)
-MAX_P_VALUE = 0.001  # above it, a correlation is not significant and not listed
+MAX_P_VALUE = 0.001  # p-value above which a correlation is not significant and not listed
 _MIN_RELATIVE_CHANGE = 0.05  # smaller changes of the RMSD by a shift are described as hardly any change
 _PROPERTY_NAMES = {
     "shortest_vector": "the shortest cell vector",

@@ -37,7 +37,7 @@ from paretofit.report.wording import (
     join_sentences,
 )
 
-PAGE_DPI = 130  # of bitmaps on the page, which are as wide as on the screen; SVG is for print
+PAGE_DPI = 130  # resolution of bitmaps on the page, which are as wide as on the screen; SVG is for print
 
 
 @dataclass(frozen=True)

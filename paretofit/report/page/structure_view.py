@@ -17,15 +17,15 @@ from paretofit.report.figures.candidate_maps import embed_by_pca, tabulate_descr
 from paretofit.report.page.templates import render_template
 from paretofit.structures import list_elements, make_mean_descriptor
 
-MAX_STRUCTURES = 300  # on a map
-MAX_ATOMS = 30_000  # of all structures on a map, whose positions take about 30 bytes each
+MAX_STRUCTURES = 300  # number of structures on a map
+MAX_ATOMS = 30_000  # number of atoms of all structures on a map; the position of each takes about 30 bytes
 N_LARGEST = 25  # structures with the largest values of each column
 OTHER = "evenly spaced"
 REASON_COLUMN = "shown for"
 VIEWER_REMEDY = "pip install 'paretofit[viewer]'"
 SCRIPT = Path("sphinx", "static", "chemiscope.min.js")  # includes everything that it needs
-POSITION_DIGITS = 4  # after the decimal point, Å
-MIN_MAPPED_STRUCTURES = 3  # for two main components
+POSITION_DIGITS = 4  # digits after the decimal point, Å
+MIN_MAPPED_STRUCTURES = 3  # number of structures that two main components require
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _FORCE = {
 _MIN_RELATIVE_DIFFERENCE = 0.01  # smaller differences are ignored
 MD_SPEED_HEADING = "atoms·steps/s"
 
-Errors = dict[str, dict[str, float]]  # by level and column of the results
+Errors = dict[str, dict[str, float]]  # errors by level and column of the results
 
 
 def build_error_tables(

@@ -56,7 +56,7 @@ HEADINGS = {
     "lowest_energy": "lowest energy (meV/atom)",
     "lowest_force": "lowest force (meV/Å)",
     "cheapest_s": "cheapest (s)",
-    "dearest_s": "most expensive (s)",
+    "most_expensive_s": "most expensive (s)",
     "energy_from_s": "lowest energy from (s)",
     "energy_to_s": "lowest energy to (s)",
     "force_from_s": "lowest force from (s)",
