@@ -75,6 +75,12 @@ FrontStructureOption = Annotated[
     Path | None,
     Option(help="Structure of the dynamics of --front.", show_default="the study's reference configuration"),
 ]
+TrainingSizeOption = Annotated[
+    int | None,
+    Option(
+        help="Number of training configurations of the fit; of a mixture, at its top level.", show_default="largest"
+    ),
+]
 FrontMdTimeOption = Annotated[
     float | None,
     Option(min=0.02, help="Length of each part of the dynamics of --front (ps).", show_default="0.2"),
@@ -190,12 +196,7 @@ def export(
     label_keys: LabelKeysOption = "plain",
     twojmax: Annotated[int | None, Option(help="2Jmax of the fit to export.", show_default="largest")] = None,
     weight_ratio: options.WeightRatio = None,
-    n_train: Annotated[
-        int | None,
-        Option(
-            help="Number of training configurations of the fit; of a mixture, at its top level.", show_default="largest"
-        ),
-    ] = None,
+    n_train: TrainingSizeOption = None,
     sampling: Annotated[str | None, Option(help="Sampling method of the fit.", show_default="best")] = None,
     repetition: Annotated[int, Option(min=0, help="Repetition (random draw) of the fit to export.")] = 0,
     ridge: Annotated[str | None, Option(help="Ridge penalty of the fit.", show_default="best")] = None,

@@ -16,15 +16,13 @@ from paretofit.core import InputError, check_choice
 from paretofit.pareto.columns import extract_numbers
 from paretofit.pareto.confidence import scale_intervals
 from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE, LearningCurve
+from paretofit.pareto.mixtures import MIXTURE_COLUMNS, describe_size, find_mixtures
 
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
 SPLITS_COLUMN = "further_splits"  # column of results: number of further train/test splits of the intervals
 MD_COST_COLUMN = "md_us_per_atom_step"
-# Of results with mixtures of levels: what identifies a mixture besides its level and size; missing for single levels.
-TEXT_COLUMNS = dict.fromkeys(("level", "ridge", "base_level", "middle_level", "top_level"), str)  # in files
-MIXTURE_COLUMNS = ("base_level", "n_base", "middle_level", "n_middle", "top_level", "base_energy_weight")
 ASSUMED_COLUMN = "cost_is_assumed"  # column of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
 # for levels 1 to 3, this share is 0.6 to 0.95 for energies at w_E/w_F = 150 and 0.3 to 0.9 at 12, and for forces 0.7 to
@@ -210,22 +208,6 @@ def describe_setting(row: pd.Series) -> str:
     )
 
 
-def describe_size(row: pd.Series) -> str:
-    """Describe the training set of a setting: ``"96 configurations"``, of a mixture for each of its levels."""
-    if pd.isna(row.get("n_base", np.nan)):
-        return f"{int(row['n_train'])} configurations"
-    columns = (("n_base", "base_level"), ("n_middle", "middle_level"), ("n_train", "top_level"))
-    return " and ".join(
-        f"{int(row[size])} configurations at level {row[level]}" for size, level in columns if pd.notna(row[size])
-    )
-
-
-def format_size(row: pd.Series) -> str:
-    """Format the number of configurations of a setting; of a mixture, those of each level, such as ``"298 + 40"``."""
-    sizes = [row[name] for name in ("n_base", "n_middle", "n_train") if pd.notna(row.get(name))]
-    return " + ".join(f"{int(size):,}" for size in sizes)
-
-
 def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     """Select rows with positive finite errors and positive costs; leave-one-out errors replace missing test errors."""
     missing_columns = [name for name in REQUIRED_COLUMNS if name not in results.columns]
@@ -254,11 +236,6 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
 def list_setting_columns(table: pd.DataFrame) -> list[str]:
     """List the columns of a table that identify a setting."""
     return [column for column in SETTING_COLUMNS if column in table.columns]
-
-
-def find_mixtures(table: pd.DataFrame) -> pd.Series:
-    """Return a mask of the rows that are mixtures of levels."""
-    return table["n_base"].notna() if "n_base" in table else pd.Series(data=False, index=table.index)
 
 
 def has_folds(table: pd.DataFrame) -> bool:

@@ -42,8 +42,9 @@ from paretofit.linear.reduction import (
     to_numpy,
 )
 from paretofit.sweep.cells import PendingFits, PendingModel
+from paretofit.sweep.fit_errors import compute_fit_errors
 from paretofit.sweep.grid import SweepGrid
-from paretofit.sweep.plain_engine import RowSource, build_level_rows, compute_loo_errors, prefix_errors
+from paretofit.sweep.plain_engine import RowSource, build_level_rows, compute_loo_errors
 from paretofit.sweep.reduction_memory import check_reduction_memory
 from paretofit.sweep.results import PartialResults, Row
 from paretofit.sweep.row_stream import RowStream, select_store
@@ -354,36 +355,6 @@ class SubsetFits:
         R = self.reduction.whitening.unwhitening[:, : len(choice.coefficients)]
         delta = R @ choice.coefficients - self.reduction.baseline
         return ModelFit(delta, choice.rank, choice.condition, choice.solver), choice.penalty, choice.loo_residuals
-
-
-def compute_fit_errors(
-    reduction: Reduction, factors: RowFactors, delta: Array, level: int | None = None
-) -> tuple[dict[str, Array], Array]:
-    """Compute the errors of fits on their training rows and on the test set, by the names of columns of the results.
-
-    Parameters
-    ----------
-    reduction : Reduction
-    factors : RowFactors
-        Factors of the training rows.
-    delta, level
-        As for `WhitenedBasis.pair_with_reference`.
-
-    Returns
-    -------
-    errors : mapping of str to (n_fits * n_levels,) float64
-    has_cancelled : (n_fits * n_levels,) bool
-        Where Gram matrices have too few digits for the errors on training rows.
-    """
-    train_rms, has_cancelled = factors.compute_rms(delta, level)
-    test_rms = reduction.compute_test_rms(delta, level)
-    errors = prefix_errors("train", {kind: rms.own_level for kind, rms in train_rms.items()})
-    errors |= prefix_errors("train_ref", {kind: rms.reference_level for kind, rms in train_rms.items()})
-    errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test_rms.items()})
-    errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test_rms.items()})
-    if RowKind.ENERGY in test_rms:
-        errors["ref_energy_shifted"] = test_rms[RowKind.ENERGY].centred_reference
-    return errors, has_cancelled
 
 
 def _make_mapper(threads: int, device: Device, folder: Path | None) -> PartMapper:

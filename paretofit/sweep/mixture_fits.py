@@ -13,7 +13,8 @@ from paretofit.core import Array
 from paretofit.linear import get_row_weights
 from paretofit.linear.reduction import LevelRows, MixedFactors, ModelFit, RowFactors
 from paretofit.sweep.cells import PendingModel
-from paretofit.sweep.fast_engine import FastEngine, compute_fit_errors
+from paretofit.sweep.fast_engine import FastEngine
+from paretofit.sweep.fit_errors import compute_fit_errors
 from paretofit.sweep.mixtures import MixtureDraw, PendingMixture
 from paretofit.sweep.plain_engine import build_level_rows
 from paretofit.sweep.results import PartialResults, Row

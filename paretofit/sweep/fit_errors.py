@@ -1,0 +1,38 @@
+"""Errors of fits from factors, on their training rows and on the test set."""
+
+from __future__ import annotations
+
+from paretofit.core import Array, RowKind
+from paretofit.linear import Reduction
+from paretofit.linear.reduction import RowFactors
+from paretofit.sweep.plain_engine import prefix_errors
+
+
+def compute_fit_errors(
+    reduction: Reduction, factors: RowFactors, delta: Array, level: int | None = None
+) -> tuple[dict[str, Array], Array]:
+    """Compute the errors of fits on their training rows and on the test set, by the names of columns of the results.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    factors : RowFactors
+        Factors of the training rows.
+    delta, level
+        As for `WhitenedBasis.pair_with_reference`.
+
+    Returns
+    -------
+    errors : mapping of str to (n_fits * n_levels,) float64
+    has_cancelled : (n_fits * n_levels,) bool
+        Where Gram matrices have too few digits for the errors on training rows.
+    """
+    train_rms, has_cancelled = factors.compute_rms(delta, level)
+    test_rms = reduction.compute_test_rms(delta, level)
+    errors = prefix_errors("train", {kind: rms.own_level for kind, rms in train_rms.items()})
+    errors |= prefix_errors("train_ref", {kind: rms.reference_level for kind, rms in train_rms.items()})
+    errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test_rms.items()})
+    errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test_rms.items()})
+    if RowKind.ENERGY in test_rms:
+        errors["ref_energy_shifted"] = test_rms[RowKind.ENERGY].centred_reference
+    return errors, has_cancelled
