@@ -19,11 +19,11 @@ from .front_shape import find_knee as find_knee
 from .front_shape import merge_adjacent_ranges as merge_adjacent_ranges
 from .front_shape import scale_objectives as scale_objectives
 from .front_shape import select_best_by_budget as select_best_by_budget
-from .mixtures import MIXTURE_COLUMNS as MIXTURE_COLUMNS
-from .mixtures import TEXT_COLUMNS as TEXT_COLUMNS
-from .mixtures import describe_size as describe_size
-from .mixtures import find_mixtures as find_mixtures
-from .mixtures import format_size as format_size
+from .mixture_columns import MIXTURE_COLUMNS as MIXTURE_COLUMNS
+from .mixture_columns import TEXT_COLUMNS as TEXT_COLUMNS
+from .mixture_columns import describe_size as describe_size
+from .mixture_columns import find_mixtures as find_mixtures
+from .mixture_columns import format_size as format_size
 from .planner import ASSUMED_COLUMN as ASSUMED_COLUMN
 from .planner import DEFAULT_EXTRAPOLATION_FACTOR as DEFAULT_EXTRAPOLATION_FACTOR
 from .planner import MD_COST_COLUMN as MD_COST_COLUMN

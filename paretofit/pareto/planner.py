@@ -16,7 +16,7 @@ from paretofit.core import InputError, check_choice
 from paretofit.pareto.columns import extract_numbers
 from paretofit.pareto.confidence import scale_intervals
 from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE, LearningCurve
-from paretofit.pareto.mixtures import MIXTURE_COLUMNS, describe_size, find_mixtures
+from paretofit.pareto.mixture_columns import MIXTURE_COLUMNS, describe_size, find_mixtures
 
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
