@@ -18,6 +18,7 @@ from paretofit.report.budgets import MAX_SCORE_RATIO, choose_budgets, format_bud
 from paretofit.report.paired_errors import ErrorComparison, PairedErrors
 from paretofit.report.rivals import choose_within_budget, describe_ties, find_rivals, list_ties
 from paretofit.report.setting_yaml import format_study
+from paretofit.report.tables.table_text import format_interval
 from paretofit.report.wording import format_count, format_levels, format_number, join_items
 
 ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
@@ -172,8 +173,7 @@ def get_interval(row: pd.Series, kind: str) -> tuple[float, float]:
 def format_error(row: pd.Series, kind: str) -> str:
     """Format an expected error with its interval, such as ``"21.3 (18.8–24.9)"``, with * if it is extrapolated."""
     low, high = get_interval(row, kind)
-    interval = f" ({format_number(low)}–{format_number(high)})" if np.isfinite(low) and np.isfinite(high) else ""
-    return f"{format_number(row[kind])}{interval}{' *' if row['beyond'] else ''}"
+    return f"{format_number(row[kind])}{format_interval(low, high)}{' *' if row['beyond'] else ''}"
 
 
 def format_md_speed(row: pd.Series) -> str:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pandas as pd
 
 from paretofit.report.findings.finding import FindingStatus
-from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison
+from paretofit.report.paired_errors import INTERVAL_SUFFIXES, NO_CLEAR_DIFFERENCE, ErrorComparison
 
 
 def list_steps(
@@ -25,7 +25,8 @@ def list_steps(
     Returns
     -------
     DataFrame
-        A row per step: `others`, ``from``, ``to``, and for each kind of error the medians and the change.
+        A row per step: `others`, ``from``, ``to``, and for each kind of error the medians, their ratio with the ends
+        of its 90 % interval, and the change.
     """
     steps = []
     for keys, group in rows.groupby(list(others)):
@@ -35,9 +36,15 @@ def list_steps(
             for kind in ("energy", "force"):
                 before, after, name = settings[lower], settings[higher], f"ref_{kind}"
                 step |= {f"{kind}_before": before[name], f"{kind}_after": after[name]}
+                step |= name_interval(f"{kind}_factor", comparison.estimate_ratio(name, before, after))
                 step[kind] = comparison.name_change(name, before, after)
             steps.append(step)
     return pd.DataFrame(steps)
+
+
+def name_interval(name: str, values: tuple[float, float, float]) -> dict[str, float]:
+    """Name a value and the ends of its interval as the columns of a table: ``name``, ``name_low``, ``name_high``."""
+    return dict(zip((f"{name}{suffix}" for suffix in INTERVAL_SUFFIXES), values, strict=True))
 
 
 def count_changes(steps: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import embed_explorer_data
 from paretofit.report.page.templates import render_template
 from paretofit.report.rivals import describe_rivals
-from paretofit.report.tables.table_text import format_cell, format_heading
+from paretofit.report.tables.table_text import format_cells
 
 PAPER = (
     "I. Baghishov, J. Janssen, G. Henkelman, D. Perez, Application-specific machine-learned interatomic "
@@ -174,12 +174,9 @@ def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[st
     If the table has more than `max_rows` rows, none of them is formatted.
     """
     shown = table if len(table) <= max_rows else table.iloc[:0]
-    rows = [
-        [(format_cell(column, value), _get_sort_key(value)) for column, value in zip(table.columns, row, strict=True)]
-        for row in shown.itertuples(index=False, name=None)
-    ]
-    headings = [_split_unit(format_heading(column)) for column in table.columns]
-    return {"headings": headings, "rows": rows, "length": len(table)}
+    headings, cells = format_cells(shown)
+    rows = [[(text, _get_sort_key(value)) for text, value in row] for row in cells]
+    return {"headings": [_split_unit(heading) for heading in headings], "rows": rows, "length": len(table)}
 
 
 def _split_unit(text: str) -> tuple[str, str]:
