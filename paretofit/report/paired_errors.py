@@ -177,17 +177,18 @@ class ErrorComparison:
             median = np.divide(float(second[names[1]]), float(first[names[0]]))
             return (float(median), *compute_central_interval(samples[:, 1] / samples[:, 0]))
 
+    @property
+    def samples(self) -> str:
+        """What the samples are, as part of a sentence."""
+        splits = "further train/test splits and bootstrap samples of their test sets"
+        return splits if self.has_splits else "the repetitions"
+
     def describe(self) -> str:
         """Describe when a difference is not clear."""
-        samples = (
-            "further train/test splits and bootstrap samples of their test sets"
-            if self.has_splits
-            else "the repetitions"
-        )
         return (
             f"A change is called {NO_CLEAR_DIFFERENCE} if it is below {100 * MIN_RELATIVE_CHANGE:.0f} %, or if the "
-            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {samples} contain zero, or if there "
-            f"are fewer than {MIN_SAMPLES} of them."
+            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {self.samples} contain zero, or if "
+            f"there are fewer than {MIN_SAMPLES} of them."
         )
 
 

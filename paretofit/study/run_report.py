@@ -10,7 +10,7 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.report import Answer, Finding, PairedErrors, find_answer_or_reason, page, write_report
+from paretofit.report import Answer, Finding, FindingDots, PairedErrors, find_answer_or_reason, page, write_report
 from paretofit.report.figures import (
     assess_networks,
     build_label_noise_table,
@@ -192,7 +192,11 @@ def _collect_content(
         figures, tables = list(page.plan_level_figures(errors, levels)), list(page.build_level_tables(errors, levels))
     if len(noise):
         text = describe_label_noise(noise)
-        findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text))
+        correlations = noise.rename(columns={"kind": "error"})
+        groups = "level " + correlations["level"].astype(str)
+        label = "correlation of residuals and label errors"
+        dots = FindingDots.collect(correlations, groups, {"": "correlation"}, label, reference=0.0)
+        findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text, dots=dots))
         tables.append(build_label_noise_table(noise))
     if len(levels) > 1:
         tables += build_error_tables(results, levels, weights)

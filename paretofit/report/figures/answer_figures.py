@@ -62,9 +62,9 @@ def plot_front_at_budgets(answer: Answer) -> Axes:
     """
     budgets = list(answer.table["budget"])[-MAX_FRONT_CURVES:]
     with style.publication_style():
-        figure = Figure(figsize=(style.COLUMN_WIDTH_IN * 1.25, 2.6))
+        figure = Figure(figsize=(style.COLUMN_WIDTH_IN, 2.5))
         ax = figure.subplots()
-        figure.subplots_adjust(left=0.14, right=0.97, bottom=0.16, top=0.93)
+        figure.subplots_adjust(left=0.17, right=0.97, bottom=0.17, top=0.93)
         values = []
         for position, budget in enumerate(budgets):
             affordable = answer.options[answer.options["label_seconds"] <= budget]

@@ -98,7 +98,7 @@ def tabulate_front_levels(front: pd.DataFrame, twojmax: str, levels: Sequence[st
             "dearest_s": points["label_seconds"].max(),
         }
         for column, kind in summaries.ERROR_KINDS.items():
-            lowest = points.loc[points[column].idxmin()] if len(points) else pd.Series(dtype=float)
+            lowest = points.sort_values(column).iloc[0] if len(points) else pd.Series(dtype=float)
             names = [name for name in (column, f"{column}_low", f"{column}_high") if name in front]
             rows[level] |= {name.replace(column, f"lowest_{kind}"): lowest.get(name, np.nan) for name in names}
     for column, kind in summaries.ERROR_KINDS.items():

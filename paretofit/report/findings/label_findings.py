@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from paretofit.report.figures.style import UNITS
-from paretofit.report.findings.finding import Finding
+from paretofit.report.findings.finding import Finding, FindingDots
 from paretofit.report.paired_errors import INTERVAL_SUFFIXES, MIN_RELATIVE_CHANGE, ErrorComparison, PairedErrors
 from paretofit.report.tables import summaries
 from paretofit.report.wording import (
@@ -55,19 +55,25 @@ def assess_own_level(
             numbers[f"{kind}_ratio{name}"] = values
         is_clear = (numbers[f"{kind}_ratio"] < 1 - MIN_RELATIVE_CHANGE) & (numbers[f"{kind}_ratio_high"] < 1)
         counts = _count_true(numbers, is_clear)
-        parts.append(f"the {kind} error against the reference is clearly the lower one in {join_items(counts) or 'none'}")
+        parts.append(
+            f"the {kind} error against the reference is clearly the lower one in {join_items(counts) or 'none'}"
+        )
         train_ratio = numbers[f"train_ref_{kind}"] / numbers[f"train_{kind}"]
         if train_ratio.notna().any():
             counts = _count_true(numbers, train_ratio < 1 - MIN_RELATIVE_CHANGE)
-            train_parts.append(f"of {kind} errors in {join_items(counts) or 'none'}")
-    training = f" On the training set, the same holds {join_items(train_parts)}." if train_parts else ""
+            train_parts.append(f"the {kind} error in {join_items(counts) or 'none'}")
+    lower = f"at least {100 * MIN_RELATIVE_CHANGE:.0f} % lower against the reference"
+    training = f" On the training set, {join_items(train_parts)} is {lower}." if train_parts else ""
     text = (
         f"Of {format_count(len(numbers), 'model')} trained on cheaper levels (each 2Jmax and w_E/w_F at the largest "
         f"subset), {'; '.join(parts)}. Compared are errors on test labels of the reference and of the level trained "
         f"on. Where it is lower, the model averages out part of the errors of its labels.{training} "
         f"{comparison.describe()}"
     )
-    return Finding("own_level", OWN_LEVEL_QUESTION, "measured", text, numbers=numbers)
+    columns_by_kind = {kind: f"{kind}_ratio" for kind in summaries.ERROR_KINDS.values()}
+    groups = "level " + numbers["level"].astype(str)
+    dots = FindingDots.collect(numbers, groups, columns_by_kind, "error against the reference / own level")
+    return Finding("own_level", OWN_LEVEL_QUESTION, "measured", text, numbers=numbers, dots=dots)
 
 
 def _count_true(numbers: pd.DataFrame, is_lower: pd.Series) -> list[str]:
@@ -122,4 +128,7 @@ def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | No
         )
     sentences = join_sentences(*map(capitalise_sentence, parts))
     text = f"{sentences} Errors are medians over repetitions in one train/test split."
-    return Finding("savings", SAVING_QUESTION, "measured", text, numbers=pd.DataFrame(rows))
+    numbers = pd.DataFrame(rows)
+    groups = (100 * numbers["tolerance"]).map("error {:.0f} % larger".format)
+    dots = FindingDots.collect(numbers, groups, {"": "saving"}, "DFT time is this many times less")
+    return Finding("savings", SAVING_QUESTION, "measured", text, numbers=numbers, dots=dots)

@@ -7,8 +7,14 @@ import numpy as np
 import pandas as pd
 
 from paretofit.pareto import INTERVAL_COVERAGE
-from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.findings.steps import combine_changes, count_changes, list_steps, name_interval
+from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
+from paretofit.report.findings.steps import (
+    collect_step_dots,
+    combine_changes,
+    count_changes,
+    list_steps,
+    name_interval,
+)
 from paretofit.report.paired_errors import (
     NO_CLEAR_DIFFERENCE,
     ErrorComparison,
@@ -62,7 +68,8 @@ def _assess_size(rows: pd.DataFrame, comparison: ErrorComparison) -> Finding | N
         f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one 2Jmax to the "
         f"next (each level and w_E/w_F), {count_changes(steps)}. {_describe_rises(steps)}{comparison.describe()}"
     )
-    return Finding("model_size", SIZE_QUESTION, combine_changes(steps), text, SIZE_PAPER, steps)
+    dots = collect_step_dots(steps, "2Jmax ")
+    return Finding("model_size", SIZE_QUESTION, combine_changes(steps), text, SIZE_PAPER, steps, dots)
 
 
 def _describe_rises(steps: pd.DataFrame) -> str:
@@ -111,7 +118,9 @@ def _assess_label_sensitivity(rows: pd.DataFrame, levels: Sequence[str], compari
         f"{(numbers['change'] == 'more').sum()} of {format_count(len(numbers), 'case')} (energies and forces, each "
         f"level), clearly less in {(numbers['change'] == 'less').sum()}. {_describe_example(numbers, ends, levels)}"
     )
-    return Finding("label_sensitivity", LABEL_QUESTION, _combine(numbers), text, LABEL_PAPER, numbers)
+    label = f"factor at 2Jmax {ends[1]} / factor at 2Jmax {ends[0]}"
+    dots = FindingDots.collect(numbers, "level " + numbers["level"].astype(str), {"": "factor_ratio"}, label)
+    return Finding("label_sensitivity", LABEL_QUESTION, _combine(numbers), text, LABEL_PAPER, numbers, dots)
 
 
 def _compute_factors(

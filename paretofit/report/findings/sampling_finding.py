@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
 from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_quantiles, list_sampling_methods, prepare_results
 from paretofit.report.wording import format_count, format_number, join_items, join_sentences
@@ -86,7 +86,10 @@ def assess_leverage_sampling(
     text = join_sentences(_describe_scores(scores), caveat, _describe_test(split_errors), _METHOD, omissions)
     answers = {_answer(score) for score in scores}
     status: FindingStatus = "yes" if answers == {"yes"} else "mixed" if "yes" in answers else "no"
-    return Finding("sampling", QUESTION, "not tested" if caveat else status, text, PAPER, cells)
+    tested = cells[cells["sampling"].isin(TESTED)]
+    groups = tested["sampling"] + "\n2Jmax " + tested["twojmax"].astype(str)
+    dots = FindingDots.collect(tested, groups, {"": "ratio_of_medians"}, "error / error of random sampling")
+    return Finding("sampling", QUESTION, "not tested" if caveat else status, text, PAPER, cells, dots)
 
 
 def _find_obstacle(frame: pd.DataFrame, levels: Sequence[str]) -> str:
@@ -163,10 +166,9 @@ def _add_intervals(cells: pd.DataFrame, level: str, comparison: ErrorComparison)
         method = {**{name: row[name] for name in CELL}, "level": level, "sampling": row["sampling"]}
         random = {**method, "sampling": "random", column: row["random_median"]}
         ends.append(comparison.estimate_ratio(column, random, {**method, column: row["median"]})[1:])
-    position = cells.columns.get_loc("ratio_of_medians") + 1
-    for name, values in zip(("low", "high"), zip(*ends, strict=True), strict=True):
+    position = list(cells.columns).index("ratio_of_medians") + 1
+    for name, values in zip(("high", "low"), reversed(list(zip(*ends, strict=True))), strict=True):
         cells.insert(position, f"ratio_of_medians_{name}", values)
-        position += 1
     return cells
 
 

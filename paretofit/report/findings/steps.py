@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from paretofit.report.findings.finding import FindingStatus
+from paretofit.report.findings.finding import FindingDots, FindingStatus
 from paretofit.report.paired_errors import INTERVAL_SUFFIXES, NO_CLEAR_DIFFERENCE, ErrorComparison
 
 
@@ -45,6 +45,14 @@ def list_steps(
 def name_interval(name: str, values: tuple[float, float, float]) -> dict[str, float]:
     """Name a value and the ends of its interval as the columns of a table: ``name``, ``name_low``, ``name_high``."""
     return dict(zip((f"{name}{suffix}" for suffix in INTERVAL_SUFFIXES), values, strict=True))
+
+
+def collect_step_dots(steps: pd.DataFrame, name: str = "") -> FindingDots:
+    """Collect the factors of errors in all steps; `name` is written before the values."""
+    groups = name + steps["from"].astype(str) + " → " + steps["to"].astype(str)
+    return FindingDots.collect(
+        steps, groups, {"energy": "energy_factor", "force": "force_factor"}, "error after the step / before it"
+    )
 
 
 def count_changes(steps: pd.DataFrame) -> str:
