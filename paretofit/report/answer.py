@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from paretofit import pareto
@@ -84,6 +85,11 @@ class Answer:
     def compared(self) -> str:
         """Column whose values are compared: ``"level"``, or ``"twojmax"`` if there is a single level."""
         return _get_compared_column(self.options)
+
+    @property
+    def ranges(self) -> pd.DataFrame:
+        """Ranges of budgets with one best level (2Jmax), as in `sentence`: the last option of each range."""
+        return _select_ranges(self.curve, self.compared)
 
     def format_budget(self, budget: float) -> str:
         """Format a budget, such as ``"10 min"`` or ``"40 configurations"``."""
@@ -199,12 +205,18 @@ def _find_knee(curve: pd.DataFrame) -> float:
     return float(useful["budget_from"].iloc[pareto.find_knee(useful, ["label_seconds", "score"])])
 
 
+def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Select the ranges of budgets with one value of a column, without the shortest ones if there are many."""
+    all_ranges = pareto.merge_adjacent_ranges(curve, key)
+    ranges = pareto.drop_short_ranges({key: all_ranges}, MAX_RANGES, MAX_MIN_DECADES, key)[0][key]
+    return ranges.assign(budget_to=[*ranges["budget_from"].iloc[1:], np.inf])
+
+
 def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
     """Describe the best value of a column for each range of budgets in one sentence."""
-    ranges = pareto.merge_adjacent_ranges(curve, key)
-    shown, _ = pareto.drop_short_ranges({0: ranges}, MAX_RANGES, MAX_MIN_DECADES, key)
-    names = [f"{'level' if key == 'level' else '2Jmax'} {value}" for value in shown[0][key]]
-    ends = [format_budget(value, has_cost=has_cost) for value in shown[0]["budget_from"].iloc[1:]]
+    ranges = _select_ranges(curve, key)
+    names = [f"{'level' if key == 'level' else '2Jmax'} {value}" for value in ranges[key]]
+    ends = [format_budget(value, has_cost=has_cost) for value in ranges["budget_from"].iloc[1:]]
     unit = " of DFT" if has_cost else ""
     only = "" if key == "level" else f"All labels are of level {curve['level'].iloc[0]}: "
     if not ends:

@@ -144,7 +144,7 @@ def write_run_report(
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=settings,
-        extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path),
+        extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path, answer),
         answer=answer, formats=("png", "svg") if svg else ("png",), all_figures=all_figures,
         links=[(VIEW_FILE, "Structures")] if has_view else (),
     )  # fmt: skip
@@ -180,6 +180,7 @@ def _collect_content(
     front: pd.DataFrame,
     errors: LevelErrors,
     paths: pd.DataFrame | None,
+    answer: Answer | None,
 ) -> page.ExtraContent:
     """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
     levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
@@ -202,7 +203,7 @@ def _collect_content(
         tables += build_error_tables(results, levels, weights)
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
-        tables += page.build_front_tables(results, front, levels)
+        tables += page.build_front_tables(results, front, levels, answer)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
     networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
     if len(networks):

@@ -236,7 +236,7 @@ def learning_table(exponent, scatter, repeats=8):
 )
 def test_the_gain_of_more_configurations_has_an_interval(exponent, scatter, is_clear):
     finding = collect_single_level_findings(learning_table(exponent, scatter), "5")[0]
-    assert ("no clear gain" not in finding.answer) == is_clear
+    assert (", no clear gain)" not in finding.answer) == is_clear
     numbers = finding.numbers.iloc[1:]
     assert (numbers["energy_factor_low"] <= numbers["energy_factor_high"]).all()
     assert np.isnan(finding.numbers["energy_factor"].iloc[0])

@@ -11,12 +11,12 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from paretofit import pareto
 from paretofit.report.answer import ERRORS, Answer
-from paretofit.report.budgets import MAX_SCORE_RATIO
+from paretofit.report.budgets import ROUND_BUDGETS, ROUND_COUNTS
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL
 
-MIN_TICK_DISTANCE = 0.09  # of two labelled budgets, as a share of the axis
+MIN_TICK_DISTANCE = 0.115  # of two labelled budgets, as a share of the axis
 MAX_FRONT_CURVES = 4
 _LABELS = {"energy": ENERGY_LABEL, "force": FORCE_LABEL}
 _CURVE_COLOURS = colormaps["viridis"]
@@ -27,13 +27,13 @@ def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
     """Plot the energy and force errors of the best setting against the budget, as step curves coloured by level.
 
     Bands are the intervals of the expected errors; dots are the budgets of the answer's table; dotted parts are
-    extrapolated. A strip at the top shows the best level.
+    extrapolated. A strip at the top shows the best level. The axis begins at the first budget of the answer's sentence.
 
     Returns
     -------
     (2,) array of Axes
     """
-    curve = answer.curve[answer.curve["score"] <= MAX_SCORE_RATIO * answer.curve["score"].iloc[-1]]
+    curve = answer.curve[answer.curve["budget_from"] >= answer.ranges["budget_from"].iloc[0]]
     end = max(float(answer.table["budget"].max()), float(curve["budget_from"].iloc[-1])) * 1.15
     with style.publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.35))
@@ -104,8 +104,10 @@ def _find_limits(curve: pd.DataFrame, kind: str) -> tuple[float, float]:
 
 
 def _set_budget_ticks(ax: Axes, answer: Answer) -> None:
-    """Set the budgets of the table as ticks, without those whose names would overlap."""
+    """Set the budgets of the table, and round ones below them, as ticks without those whose names would overlap."""
     (low, high), ticks = ax.get_xlim(), [float(value) for value in answer.table["budget"]]
+    smaller = [value for value in (ROUND_BUDGETS if answer.has_cost else ROUND_COUNTS)[0] if low < value < ticks[0]]
+    ticks = [*smaller, *ticks]
     shown = ticks[:1]
     for tick in ticks[1:]:
         if np.log(tick / shown[-1]) > MIN_TICK_DISTANCE * np.log(high / low):

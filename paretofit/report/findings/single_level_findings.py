@@ -75,7 +75,8 @@ def _describe_learning(medians: pd.DataFrame, comparison: ErrorComparison) -> Fi
         f"With {sizes} configurations, the setting with the lowest √(energy error · force error) has errors of "
         f"{energies} meV/atom and {forces} meV/Å."
     )
-    return _build_finding("learning", join_sentences(text, _describe_doubling(best, comparison)), numbers)
+    gain, source = _describe_doubling(best, comparison)
+    return _build_finding("learning", join_sentences(gain, text, source), numbers)
 
 
 def _compare_adjacent_sizes(best: pd.DataFrame, comparison: ErrorComparison) -> dict[str, list[Any]]:
@@ -91,13 +92,17 @@ def _compare_adjacent_sizes(best: pd.DataFrame, comparison: ErrorComparison) -> 
     return columns
 
 
-def _describe_doubling(best: pd.DataFrame, comparison: ErrorComparison) -> str:
+def _describe_doubling(best: pd.DataFrame, comparison: ErrorComparison) -> tuple[str, str]:
     """Describe how the errors change if the number of configurations doubles, from a fit to the upper half of sizes.
 
     The interval is that of the fits to the errors of the same settings in each of the paired samples.
+
+    Returns
+    -------
+    The changes, and the source of their intervals, as sentences.
     """
     if len(best) < 2:
-        return "Only one size was tested, so there is no learning curve: add smaller 'sizes'."
+        return "Only one size was tested, so there is no learning curve: add smaller 'sizes'.", ""
     # The upper half of the sizes, or both if there are only two, because a slope requires two sizes.
     upper = best.iloc[len(best) // 2 - (len(best) == 2) :]
     upper = upper if len(upper) > 1 else best.iloc[-2:]
@@ -114,8 +119,12 @@ def _describe_doubling(best: pd.DataFrame, comparison: ErrorComparison) -> str:
         )
     first, last = upper["n_train"].iloc[0], upper["n_train"].iloc[-1]
     text = f"Between {first:,} and {last:,} configurations, doubling their number changes {join_items(changes)}."
-    source = f"The interval is the central {100 * INTERVAL_COVERAGE:.0f} % of fits to errors of the same settings in"
-    return f"{text} {source} {comparison.samples}, of which at least {MIN_SAMPLES} are required."
+    source = (
+        f"The interval is the central {100 * INTERVAL_COVERAGE:.0f} % of fits to errors of the same settings in "
+        f"{comparison.samples}, of which at least {MIN_SAMPLES} are required. There is no clear gain if it contains "
+        f"1, or if the errors fall by less than {100 * MIN_RELATIVE_CHANGE:.0f} %."
+    )
+    return text, source
 
 
 def _fit_doubling_factors(sizes: pd.Series, errors: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ from paretofit.core import write_csv, write_text
 from paretofit.report.tables import summaries
 from paretofit.report.wording import format_number, format_ratio
 
+INTERVAL_ATTRIBUTE = "interval_percent"  # of a table: coverage of its intervals, if it is not the default
+DEFAULT_INTERVAL_PERCENT = 90
 HEADINGS = {
     "deviation_percent": "deviation (%)",
     "twojmax": "2Jmax",
@@ -172,7 +174,8 @@ def format_cells(table: pd.DataFrame) -> tuple[list[str], list[list[tuple[str, o
     with_interval = {name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)}
     ends = {f"{name}{end}" for name in with_interval for end in ("_low", "_high")}
     shown = [position for position, name in enumerate(names) if name not in ends]
-    headings = [_insert_interval_note(format_heading(names[k]), names[k] in with_interval) for k in shown]
+    note = f", {table.attrs.get(INTERVAL_ATTRIBUTE, DEFAULT_INTERVAL_PERCENT)} % interval"
+    headings = [_insert_note(format_heading(names[k]), note if names[k] in with_interval else "") for k in shown]
     rows = []
     for values in table.itertuples(index=False, name=None):
         row = dict(zip(names, values, strict=True)) if with_interval else {}
@@ -184,9 +187,9 @@ def format_cells(table: pd.DataFrame) -> tuple[list[str], list[list[tuple[str, o
     return headings, rows
 
 
-def _insert_interval_note(heading: str, has_interval: bool) -> str:
+def _insert_note(heading: str, note: str) -> str:
     name, bracket, unit = heading.partition(" (")
-    return f"{name}, 90 % interval{bracket}{unit}" if has_interval else heading
+    return f"{name}{note}{bracket}{unit}"
 
 
 def format_interval(low: float, high: float) -> str:
