@@ -17,6 +17,7 @@ from paretofit.report.wording import format_number
 CLEAR_COLOUR, UNCLEAR_COLOUR = "#0072B2", "#888888"
 GROUP_HEIGHT_IN, CHARACTER_WIDTH_IN = 0.27, 0.062  # of a group, and of a character of its name
 TICK_SERIES, MIN_TICKS = ((1.0,), (1.0, 3.0), (1.0, 1.5, 2.0, 3.0, 5.0)), 3  # of each decade, and in a panel
+MIN_TICK_DISTANCE = 0.17  # of two ticks, as a share of the axis
 MAX_SPARSE_ROWS, CROWDED_GROUP_FACTOR = 8, 1.5  # groups with more rows are higher by this factor
 MAX_INTERVAL_RATIO = 2.0  # longer intervals of ratios do not extend the axis
 _SPREAD = 0.34  # of the dots of a group, in both directions
@@ -116,8 +117,17 @@ def _choose_ticks(start: float, end: float) -> list[float]:
     for factors in TICK_SERIES:
         ticks = [float(tick) for decade in decades for tick in decade * np.array(factors) if start <= tick <= end]
         if len(ticks) >= MIN_TICKS:
-            return ticks[:: -(-len(ticks) // (2 * MIN_TICKS))]
+            return _drop_near_ticks(ticks, MIN_TICK_DISTANCE * np.log(end / start))
     return [tick for tick in MaxNLocator(MIN_TICKS).tick_values(start, end) if start <= tick <= end]
+
+
+def _drop_near_ticks(ticks: Sequence[float], distance: float) -> list[float]:
+    """Drop ticks whose names would overlap with those of others, first of all with that of 1."""
+    shown: list[float] = []
+    for tick in sorted(ticks, key=lambda tick: (tick != 1, tick)):
+        if all(abs(np.log(tick / other)) >= distance for other in shown):
+            shown.append(tick)
+    return sorted(shown)
 
 
 def _describe_dots(dots: FindingDots) -> str:

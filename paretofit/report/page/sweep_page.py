@@ -81,6 +81,7 @@ class AnswerSection:
     studies: list[str]
     rivals: list[str]
     notes: tuple[str, ...]
+    error_headings: tuple[str, ...] = ("energy error", "force error")
 
     @classmethod
     def build(cls, answer: Answer, figure: ReportFigure, source: str) -> "AnswerSection":
