@@ -105,19 +105,38 @@ def build_facts(folder: LearnFolder, iterations: pd.DataFrame) -> list[tuple[str
 
 
 def describe_progress(records: list[tuple[int, dict[str, Any]]]) -> str:
-    """Compare the errors of the first and the last committee on the test set that stays the same, in a sentence.
+    """Compare the errors of the first and the last committee, as a sentence or two.
 
-    Errors on the other sets are not compared: these sets grow with frames that the committee knew least about.
+    The first compares them on the test set that stays the same. The second, if there are two batches of new frames of
+    the dynamics, compares the errors on these frames before the training on them; it comes first where errors on the
+    test set rose, because this set has none of the structures that the loop has added. Errors on the other sets are
+    not compared: these sets grow with frames that the committee knew least about.
     """
-    texts = []
-    for name in PROPERTIES:
-        first, last = (_get_weighted(records[k][1], name) for k in (0, -1))
+    pairs = {name: [_get_weighted(records[k][1], name) for k in (0, -1)] for name in PROPERTIES}
+    if len(records) < 2 or not (texts := list(_describe_changes(pairs))):
+        return ""
+    progress = f"On the first test set, which stays the same, {join_items(texts)}"
+    batches = [(k, record["batch"]) for k, record in records if record.get("batch")]
+    frame_pairs = {name: [batch.get(name, {}).get("error") for _, batch in batches] for name in PROPERTIES}
+    frame_texts = list(_describe_changes(frame_pairs)) if len(batches) > 1 else []
+    if not frame_texts:
+        return f"{progress}."
+    dynamics = (
+        f"On new frames of its dynamics, before the training on them, {join_items(frame_texts)}, from iteration "
+        f"{batches[0][0]} to {batches[-1][0]}."
+    )
+    if any(" rose " in text for text in texts):
+        return f"{dynamics} {progress}; this set has only structures of the beginning."
+    return f"{progress}. {dynamics}"
+
+
+def _describe_changes(errors: Mapping[str, list[float | None]]) -> Iterator[str]:
+    """Describe the change from the first to the last error of each property; unknown errors are left out."""
+    for name, values in errors.items():
+        first, last = (values[0], values[-1]) if values else (None, None)
         if first and last and np.isfinite([first, last]).all():
             change = f"from {format_number(first)} to {format_number(last)} {UNITS[name]}"
-            texts.append(f"the {name} error {_name_change(last / first)} ({change})")
-    if len(records) < 2 or not texts:
-        return ""
-    return f"On the first test set, which stays the same, {join_items(texts)}."
+            yield f"the {name} error {_name_change(last / first)} ({change})"
 
 
 def _name_change(ratio: float) -> str:
