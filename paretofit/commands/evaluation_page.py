@@ -25,6 +25,7 @@ TRAINING_NOTE = " All of these configurations were used in training, so that the
 ERROR_TITLES = {
     f"{name}_error": f"{name} ({potentials.DISPLAY_UNITS[kind][1]})" for name, kind in potentials.KINDS.items()
 }
+COLUMN_TITLES = {"config_type": "kind", "n_atoms": "atoms", "extrapolation_grade": "extrapolation grade"}
 RANKED = {
     "energy error (meV/atom)": "largest energy errors",
     "force error (meV/Å)": "largest force errors",
@@ -47,11 +48,7 @@ def build_view(table: pd.DataFrame, structures: Sequence[object], label_errors: 
     label_errors : DataFrame
         ``energy_error`` and ``force_rmsd`` by configuration id; empty at the reference level.
     """
-    titles = {name: title.replace(" (", " error (") for name, title in ERROR_TITLES.items()} | {
-        "config_type": "kind",
-        "n_atoms": "atoms",
-        "extrapolation_grade": "extrapolation grade",
-    }
+    titles = COLUMN_TITLES | {name: title.replace(" (", " error (") for name, title in ERROR_TITLES.items()}
     shown_columns = ["id", "config_type", "n_atoms", "set", *(f"{name}_error" for name in potentials.KINDS)]
     shown_columns += [name for name in ("leverage", "extrapolation_grade") if name in table]
     columns = table[shown_columns].rename(columns=titles)
@@ -120,7 +117,7 @@ def _build_sections(evaluation: Evaluation, report_figures: Sequence[ReportFigur
     worst_rows = select_worst(evaluation.table, N_LISTED)
     if len(worst_rows):
         note = "Check their labels first: an error far above the median is often one of the label."
-        yield PageSection("Worst configurations", worst_rows.rename(columns=ERROR_TITLES), [], note)
+        yield PageSection("Worst configurations", worst_rows.rename(columns=COLUMN_TITLES | ERROR_TITLES), [], note)
     yield PageSection("Pictures", pd.DataFrame(), [figure for figure in report_figures if figure.image])
     summary = evaluation.summary.dropna(axis="columns", how="all")
     yield PageSection("Errors by set and grade", summary, [], "meV/atom, meV/Å and GPa.", is_folded=True)

@@ -135,8 +135,8 @@ def select_worst(table: pd.DataFrame, n: int) -> pd.DataFrame:
         errors = table[f"{quantity}_error"].abs().dropna()
         median = errors.median()
         for position in errors.nlargest(n).index.tolist():
-            ratio = f"{format_number(errors[position] / median)} times the median" if median else "the largest"
-            reasons.setdefault(position, []).append(f"{quantity} error {ratio}")
+            ratio = f"{format_number(errors[position] / median, 2)} × median" if median else "the largest"
+            reasons.setdefault(position, []).append(f"{quantity} {ratio}")
     columns = ["id", "config_type", "n_atoms", "set", *(f"{quantity}_error" for quantity in potentials.KINDS)]
     columns += [name for name in ("leverage", "extrapolation_grade") if name in table]
     worst_rows = table.loc[list(reasons), columns]

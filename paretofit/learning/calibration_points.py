@@ -93,7 +93,8 @@ def summarise_batch(batch: pd.DataFrame) -> dict[str, dict[str, float]]:
     -------
     dict of str to dict
         By property: ``ratio`` (median of true / predicted error), ``inside`` (fraction of the errors below their
-        bounds) and ``labels`` (number of configurations with a label).
+        bounds), ``labels`` (number of configurations with a label), and ``error`` (root mean square error of the mean
+        prediction; meV/atom, meV/Å, GPa).
     """
     summary = {}
     for name in PROPERTIES:
@@ -104,6 +105,10 @@ def summarise_batch(batch: pd.DataFrame) -> dict[str, dict[str, float]]:
                 "ratio": float((error / rows[f"{name}_expected"]).median()),
                 "inside": float((error <= rows[f"{name}_bound"]).mean()),
                 "labels": len(rows),
+                # the number of force components is proportional to the number of atoms
+                "error": float(
+                    np.sqrt(np.average(rows[f"{name}_error"] ** 2, weights=rows["n_atoms"] ** (name == "forces")))
+                ),
             }
     return summary
 

@@ -105,20 +105,38 @@ def build_facts(folder: LearnFolder, iterations: pd.DataFrame) -> list[tuple[str
 
 
 def describe_progress(records: list[tuple[int, dict[str, Any]]]) -> str:
-    """Describe how the errors changed from the first to the last committee on the first test set.
+    """Compare the errors of the first and the last committee, as a sentence or two.
 
-    This set is the same in all iterations. Errors on the other sets are not compared: these sets grow by frames with
-    large predicted errors.
+    The first compares them on the first test set, which is the same in all iterations. The second, if there are two
+    batches of new frames of the dynamics, compares the errors on these frames before the training on them; it comes
+    first where errors on the test set rose, because this set has none of the structures that the loop has added. Errors
+    on the other sets are not compared: these sets grow by frames with large predicted errors.
     """
-    texts = []
-    for name in PROPERTIES:
-        first_error, last_error = (_get_weighted(records[k][1], name) for k in (0, -1))
-        if first_error and last_error and np.isfinite([first_error, last_error]).all():
-            change = f"from {format_number(first_error)} to {format_number(last_error)} {UNITS[name]}"
-            texts.append(f"the {name} error {_name_change(last_error / first_error)} ({change})")
-    if len(records) < 2 or not texts:
+    pairs = {name: [_get_weighted(records[k][1], name) for k in (0, -1)] for name in PROPERTIES}
+    if len(records) < 2 or not (texts := list(_describe_changes(pairs))):
         return ""
-    return f"On the first test set, which is the same in all iterations, {join_items(texts)}."
+    progress = f"On the first test set, which is the same in all iterations, {join_items(texts)}"
+    batches = [(k, record["batch"]) for k, record in records if record.get("batch")]
+    frame_pairs = {name: [batch.get(name, {}).get("error") for _, batch in batches] for name in PROPERTIES}
+    frame_texts = list(_describe_changes(frame_pairs)) if len(batches) > 1 else []
+    if not frame_texts:
+        return f"{progress}."
+    dynamics = (
+        f"On new frames of its dynamics, before the training on them, {join_items(frame_texts)}, from iteration "
+        f"{batches[0][0]} to {batches[-1][0]}."
+    )
+    if any(" rose " in text for text in texts):
+        return f"{dynamics} {progress}; this set has only structures of the beginning."
+    return f"{progress}. {dynamics}"
+
+
+def _describe_changes(errors: Mapping[str, list[float | None]]) -> Iterator[str]:
+    """Describe the change from the first to the last error of each property; unknown errors are left out."""
+    for name, values in errors.items():
+        first, last = (values[0], values[-1]) if values else (None, None)
+        if first and last and np.isfinite([first, last]).all():
+            change = f"from {format_number(first)} to {format_number(last)} {UNITS[name]}"
+            yield f"the {name} error {_name_change(last / first)} ({change})"
 
 
 def _name_change(ratio: float) -> str:

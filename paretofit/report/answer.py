@@ -18,6 +18,7 @@ from paretofit.report.budgets import MAX_SCORE_RATIO, choose_budgets, format_bud
 from paretofit.report.paired_errors import ErrorComparison, PairedErrors
 from paretofit.report.rivals import choose_within_budget, describe_ties, find_rivals, list_ties
 from paretofit.report.setting_yaml import format_study
+from paretofit.report.tables.table_text import format_interval
 from paretofit.report.wording import format_count, format_levels, format_number, join_items
 
 ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
@@ -84,6 +85,11 @@ class Answer:
     def compared(self) -> str:
         """Column whose values are compared: ``"level"``, or ``"twojmax"`` if there is a single level."""
         return _get_compared_column(self.options)
+
+    @property
+    def ranges(self) -> pd.DataFrame:
+        """Ranges of budgets with one best level (2Jmax), as in `sentence`: the last option of each range."""
+        return _select_ranges(self.curve, self.compared)
 
     def format_budget(self, budget: float) -> str:
         """Format a budget, such as ``"10 min"`` or ``"40 configurations"``."""
@@ -172,8 +178,7 @@ def get_interval(row: pd.Series, kind: str) -> tuple[float, float]:
 def format_error(row: pd.Series, kind: str) -> str:
     """Format an expected error with its interval, such as ``"21.3 (18.8–24.9)"``, with * if it is extrapolated."""
     low, high = get_interval(row, kind)
-    interval = f" ({format_number(low)}–{format_number(high)})" if np.isfinite(low) and np.isfinite(high) else ""
-    return f"{format_number(row[kind])}{interval}{' *' if row['beyond'] else ''}"
+    return f"{format_number(row[kind])}{format_interval(low, high)}{' *' if row['beyond'] else ''}"
 
 
 def format_md_speed(row: pd.Series) -> str:
@@ -200,12 +205,18 @@ def _find_knee(curve: pd.DataFrame) -> float:
     return float(useful["budget_from"].iloc[pareto.find_knee(useful, ["label_seconds", "score"])])
 
 
+def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Select the ranges of budgets with one value of a column, without the shortest ones if there are many."""
+    all_ranges = pareto.merge_adjacent_ranges(curve, key)
+    ranges = pareto.drop_short_ranges({key: all_ranges}, MAX_RANGES, MAX_RANGE_LENGTH_LIMIT_DECADES, key)[0][key]
+    return ranges.assign(budget_to=[*ranges["budget_from"].iloc[1:], np.inf])
+
+
 def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
     """Describe the best value of a column for each range of budgets in one sentence."""
-    ranges = pareto.merge_adjacent_ranges(curve, key)
-    shown, _ = pareto.drop_short_ranges({0: ranges}, MAX_RANGES, MAX_RANGE_LENGTH_LIMIT_DECADES, key)
-    names = [f"{'level' if key == 'level' else '2Jmax'} {value}" for value in shown[0][key]]
-    ends = [format_budget(value, has_cost=has_cost) for value in shown[0]["budget_from"].iloc[1:]]
+    ranges = _select_ranges(curve, key)
+    names = [f"{'level' if key == 'level' else '2Jmax'} {value}" for value in ranges[key]]
+    ends = [format_budget(value, has_cost=has_cost) for value in ranges["budget_from"].iloc[1:]]
     unit = " of DFT" if has_cost else ""
     only = "" if key == "level" else f"All labels are of level {curve['level'].iloc[0]}: "
     if not ends:

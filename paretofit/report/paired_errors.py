@@ -13,6 +13,7 @@ from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weig
 MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error are no clear difference, however many samples have them
 MIN_SAMPLES = 5  # number of samples; with fewer, such as a single repetition, no difference is clear
 WHOLE_SET = "all"  # sampling method of the whole training set in further splits
+INTERVAL_SUFFIXES = ("", "_low", "_high")  # of the columns of a value and the ends of its interval
 NO_CLEAR_DIFFERENCE = "no clear difference"
 
 
@@ -35,9 +36,14 @@ class PairedErrors(NamedTuple):
     def from_repetitions(cls, results: pd.DataFrame) -> "PairedErrors":
         """Build the table of a study without further splits: its repetitions are the samples of one split."""
         keys = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
-        tables = {name: results.pivot_table(index=keys, columns="repeat", values=name) for name in ERROR_KINDS}
+        names = [name for name in (*ERROR_KINDS, "test_energy", "test_force") if name in results]
+        tables = {name: results.pivot_table(index=keys, columns="repeat", values=name) for name in names}
         settings = tables["ref_energy"].index.to_frame(index=False)
-        errors = {name: table.reindex(tables["ref_energy"].index).to_numpy().T[None] for name, table in tables.items()}
+        repetitions = tables["ref_energy"].columns
+        errors = {
+            name: table.reindex(index=tables["ref_energy"].index, columns=repetitions).to_numpy().T[None]
+            for name, table in tables.items()
+        }
         return cls(settings, errors)
 
     def index_settings(self) -> dict[tuple[Any, ...], int]:
@@ -130,33 +136,77 @@ class ErrorComparison:
         (n_samples, n_settings) float64
             Empty if there are fewer than `MIN_SAMPLES`.
         """
+        return self._collect_products([columns] * len(settings), settings)
+
+    def _collect_products(self, columns: Sequence[Sequence[str]], settings: Sequence[Mapping[Any, Any]]) -> Array:
+        """Collect samples as `collect_samples`, for settings with their own columns."""
         for table, index in self._sources:
             candidates = [_find_position(index, row) for row in settings]
             positions = [position for position in candidates if position is not None]
-            if len(positions) == len(settings):
-                samples = np.prod([table.errors[name][:, :, positions].astype(float) for name in columns], axis=0)
+            if len(positions) == len(settings) and all(name in table.errors for names in columns for name in names):
+                products = [
+                    np.prod([table.errors[name][:, :, position].astype(float) for name in names], axis=0)
+                    for names, position in zip(columns, positions, strict=True)
+                ]
+                samples = np.stack(products, axis=-1)
                 samples = samples[np.isfinite(samples).all(axis=-1)]
                 if len(samples) >= MIN_SAMPLES:
                     return np.asarray(samples)
         return np.empty((0, len(settings)))
 
+    def estimate_ratio(
+        self, column: str, first: Mapping[Any, Any], second: Mapping[Any, Any], second_column: str = ""
+    ) -> tuple[float, float, float]:
+        """Estimate the error of the second setting divided by that of the first one.
+
+        Parameters
+        ----------
+        column : column of the error
+        first, second : rows of the medians, with the columns `SETTING` and the error
+        second_column : column of the error of the second setting, if it is another one
+
+        Returns
+        -------
+        tuple of float
+            Ratio of the medians, and the ends of the central 90 % of the paired ratios, which are NaN with fewer than
+            `MIN_SAMPLES` of them.
+        """
+        names = [column, second_column or column]
+        samples = self._collect_products([[name] for name in names], [first, second])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            median = np.divide(float(second[names[1]]), float(first[names[0]]))
+            return (float(median), *compute_central_interval(samples[:, 1] / samples[:, 0]))
+
+    @property
+    def samples(self) -> str:
+        """What the samples are, as part of a sentence."""
+        splits = "further train/test splits and bootstrap samples of their test sets"
+        return splits if self.has_splits else "the repetitions"
+
     def describe(self) -> str:
         """Describe when a difference is not clear."""
-        samples = (
-            "further train/test splits and bootstrap samples of their test sets"
-            if self.has_splits
-            else "the repetitions"
-        )
         return (
             f"A change is called {NO_CLEAR_DIFFERENCE} if it is below {100 * MIN_RELATIVE_CHANGE:.0f} %, or if the "
-            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {samples} contain zero, or if there "
-            f"are fewer than {MIN_SAMPLES} of them."
+            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {self.samples} contain zero, or if "
+            f"there are fewer than {MIN_SAMPLES} of them."
         )
+
+
+def compute_central_interval(samples: Array) -> tuple[float, float]:
+    """Compute the ends of the central 90 % of samples, ``(n,)`` float; NaN without samples."""
+    samples = samples[np.isfinite(samples)]
+    if not len(samples):
+        return float("nan"), float("nan")
+    low, high = np.quantile(samples, [(1 - INTERVAL_COVERAGE) / 2, (1 + INTERVAL_COVERAGE) / 2])
+    return float(low), float(high)
 
 
 def _find_position(index: Mapping[tuple[Any, ...], int], row: Mapping[Any, Any]) -> int | None:
     """Find the fits of a setting with the number of configurations that is nearest to that of the row."""
     twojmax, level, sampling, size, weight_ratio = (row[name] for name in SETTING)
+    exact = (twojmax, level, sampling, size, weight_ratio)
+    if exact in index:
+        return index[exact]
     setting = {(twojmax, level, name, weight_ratio) for name in (sampling, WHOLE_SET)}
     sizes = {key[3]: position for key, position in index.items() if (*key[:3], key[4]) in setting}
     return sizes[min(sizes, key=lambda n: abs(np.log(n / size)))] if sizes else None

@@ -116,7 +116,7 @@ def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[in
 def _count_confidence_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[int]) -> float:
     """Count the operations of further splits: one draw of each sampling method, and the residuals of all test rows."""
     grid, split = prepared.grid, prepared.split
-    n_splits = prepared.study.confidence.splits if len(split.test) else 0
+    n_splits = prepared.study.confidence.count_splits(grid.repetitions) if len(split.test) else 0
     n_draws = len(grid.sampling_methods)
     is_whole_included = len(split.train) in grid.sizes
     n_subsets = n_draws * (len(grid.sizes) - is_whole_included) + is_whole_included

@@ -11,7 +11,7 @@ from pandas.api.types import is_numeric_dtype
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.pareto import TEXT_COLUMNS
-from paretofit.report import Answer, Finding, PairedErrors, find_answer_or_reason, page, write_report
+from paretofit.report import Answer, Finding, FindingDots, PairedErrors, find_answer_or_reason, page, write_report
 from paretofit.report.figures import (
     assess_networks,
     build_label_noise_table,
@@ -145,7 +145,7 @@ def write_run_report(
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=settings,
-        extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path),
+        extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path, answer),
         answer=answer, formats=("png", "svg") if svg else ("png",), all_figures=all_figures,
         links=[(VIEW_FILE, "Structures")] if has_view else (),
     )  # fmt: skip
@@ -181,6 +181,7 @@ def _collect_content(
     front: pd.DataFrame,
     errors: LevelErrors,
     paths: pd.DataFrame | None,
+    answer: Answer | None,
 ) -> page.ExtraContent:
     """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
     all_results, results = results, select_single_levels(results)
@@ -194,13 +195,17 @@ def _collect_content(
         figures, tables = list(page.plan_level_figures(errors, levels)), list(page.build_level_tables(errors, levels))
     if len(noise):
         text = describe_label_noise(noise)
-        findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text))
+        correlations = noise.rename(columns={"kind": "error"})
+        groups = "level " + correlations["level"].astype(str)
+        label = "correlation of residuals and label errors"
+        dots = FindingDots.collect(correlations, groups, {"": "correlation"}, label, reference=0.0)
+        findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text, dots=dots))
         tables.append(build_label_noise_table(noise))
     if len(levels) > 1:
         tables += build_error_tables(results, levels, weights)
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
-        tables += page.build_front_tables(all_results, front, prepared.grid.level_names)
+        tables += page.build_front_tables(all_results, front, prepared.grid.level_names, answer)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
     networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
     if len(networks):

@@ -101,17 +101,27 @@ class CostSettings(StrictSettings):
         return value
 
 
+MIN_DEFAULT_SPLITS, MAX_DEFAULT_SPLITS = 2, 5  # further train/test splits; the coverage is measured with five
+
+
 class ConfidenceSettings(StrictSettings):
     """Intervals of errors, from further train/test splits of the same configurations."""
 
-    splits: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(
-        5,
+    splits: Annotated[int, Field(ge=0, le=100, strict=True)] | None = Field(
+        None,
         description="Further train/test splits in which each setting is fitted once, for 90 % intervals of all errors; "
-        "0 for none. Five cost about half of a sweep with 10 repetitions.",
+        "0 for none. By default half as many as repetitions, but at least 2 and at most 5, which cost about half of "
+        "the sweep; fewer splits give wider intervals.",
     )
     bootstrap: Annotated[int, Field(ge=1, le=100_000, strict=True)] = Field(
         500, description="Bootstrap samples of the test sets' groups, in all further splits together."
     )
+
+    def count_splits(self, repetitions: int) -> int:
+        """Count the further splits of a study: those that it states, or else half as many as repetitions, 2 to 5."""
+        if self.splits is not None:
+            return self.splits
+        return min(MAX_DEFAULT_SPLITS, max(MIN_DEFAULT_SPLITS, repetitions // 2))
 
 
 class GroupWeightSettings(StrictSettings):

@@ -170,6 +170,22 @@ def test_progress_is_that_on_the_test_set_that_stays_the_same(errors, text):
     assert describe_progress(history[:1]) == ""
 
 
+def test_errors_on_new_frames_lead_where_errors_on_the_first_test_set_rise():
+    history = records([20.0, 22.0, 24.0])
+    for (_, record), error in zip(history[1:], (100.0, 25.0), strict=True):
+        record["batch"] = {"energy": {"error": error}}
+    text = describe_progress(history)
+    assert text.startswith(
+        "On new frames of its dynamics, before the training on them, the energy error fell by a factor of 4"
+    )
+    assert "On the first test set, which stays the same, the energy error rose by 20 %" in text
+    falling = records([20.0, 15.0, 10.0])
+    for (_, record), (_, source) in zip(falling, history, strict=True):
+        record |= {"batch": source.get("batch")}
+    assert describe_progress(falling).startswith("On the first test set")
+    assert "On new frames of its dynamics" in describe_progress(falling)
+
+
 def test_next_iteration_is_extrapolated_only_from_falling_errors():
     iterations = pd.DataFrame({"labels": [60, 50, 50]})
     assert "fewer than 3 iterations" in _describe_next(records([20.0, 10.0]), iterations)

@@ -172,7 +172,9 @@ def test_the_steps_of_the_picture_have_the_colours_of_their_levels(answer):
         assert list(circles.get_xdata()) == list(answer.table["budget"])
         assert list(circles.get_ydata()) == list(answer.table[kind])
         drawn = {line.get_color() for line in steps}
-        shown = answer.curve[answer.curve["score"] <= MAX_SCORE_RATIO * answer.curve["score"].iloc[-1]]
+        start = answer.ranges["budget_from"].iloc[0]
+        assert ax.get_xlim()[0] == start, "the axis begins where the sentence begins"
+        shown = answer.curve[answer.curve["budget_from"] >= start]
         assert drawn == {style.level_colour(level, LEVELS) for level in shown["level"]}
 
 

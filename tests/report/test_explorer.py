@@ -560,6 +560,20 @@ def test_the_page_of_a_report_recommends_as_plan_does(browser, tmp_path):
     choice = plan(results, budget=300.0, prefer="force").choice
     assert (shown["n_train"], shown["ref_force"]) == (choice["n_train"], pytest.approx(choice["force"], rel=1e-3))
     assert not browser.complaints
+    browser.send("Emulation.setDeviceMetricsOverride", width=390, height=840, deviceScaleFactor=2, mobile=True)
+    browser.open(path)
+    edges = browser.eval(
+        "[...document.querySelectorAll('.answer td.error')].map((e) => e.getBoundingClientRect().right)"
+    )
+    assert edges
+    assert max(edges) < 390, "errors are seen without sideways scrolling"
+    assert browser.eval("document.documentElement.scrollWidth") <= 390
+    browser.send("Emulation.clearDeviceMetricsOverride")
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    folded = "[...document.querySelectorAll('details')].every((e) => getComputedStyle(e).display === 'none')"
+    assert browser.eval(folded), "folded parts are left out of print"
+    assert browser.eval("getComputedStyle(document.querySelector('#details')).display") == "none"
+    browser.send("Emulation.setEmulatedMedia", media="")
 
 
 def test_without_javascript_a_sentence_links_to_the_figures(table):

@@ -1,11 +1,14 @@
 """What findings claim: the published results are those of the published tables, and small differences are no claims."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.results import LEVELS, front_of, synthetic
 
-from paretofit.report import PairedErrors
+from paretofit.report import FindingDots, PairedErrors
+from paretofit.report.figures.finding_figures import plan_finding_figures, plot_dots
 from paretofit.report.findings import (
     assess_error_decrease,
     assess_force_weight,
@@ -14,9 +17,12 @@ from paretofit.report.findings import (
     assess_models,
     assess_own_level,
     assess_savings,
+    collect_findings,
 )
 from paretofit.report.findings.sampling_finding import choose_equivalent_size, interpolate_size
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
+from paretofit.report.page.sweep_page import assign_pictures
+from paretofit.report.tables.table_text import format_cells
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +190,8 @@ def test_models_closer_to_the_reference_than_to_their_labels_are_counted(results
     is_smooth = (changed["level"] == "2") & (changed["twojmax"] == 4)
     changed.loc[is_smooth, "ref_energy"] = 0.5 * changed["test_energy"]
     finding = assess_own_level(changed, LEVELS)
-    assert "energy error against the reference is the lower one in 5 of 10 at level 2;" in finding.text
-    assert "force error against the reference is the lower one in none" in finding.text
+    assert "energy error against the reference is clearly the lower one in 5 of 10 at level 2;" in finding.text
+    assert "force error against the reference is clearly the lower one in none" in finding.text
     assert set(finding.numbers["level"]) == {"1", "2", "3", "4"}
     assert assess_own_level(changed[changed["level"] == "5"], LEVELS) is None
 
@@ -198,3 +204,71 @@ def test_savings_are_those_of_the_cheapest_setting_within_a_tolerance():
     assert savings.to_dict() == {0.05: 1.0, 0.1: 2.5, 0.2: 10.0, 0.5: 10.0}
     assert "an error that is 10 % larger costs 2.5 times less (level 5, 40 configurations" in finding.text
     assert assess_savings(table.assign(label_seconds=np.nan), ["5"]) is None
+
+
+def test_a_value_and_its_interval_share_a_column():
+    table = pd.DataFrame({"error_low": [24.0, np.nan], "n": [1, 2], "error": [28.06, 3.0], "error_high": [34.21, 4.0]})
+    headings, rows = format_cells(table)
+    assert headings == ["n", "error, 90 % interval"]
+    assert rows == [[("1", 1), ("28.1 (24–34.2)", 28.06)], [("2", 2), ("3", 3.0)]]
+
+
+def test_paired_ratios_have_the_interval_of_their_samples(results):
+    """Factors 0.5 to 2 of the last level in four splits are the ends of the interval of the change."""
+    paired = add_splits(results, [0.5, 1.0, 1.0, 2.0])
+    steps = assess_error_decrease(results, LEVELS, paired).numbers
+    last, others = steps[steps["to"] == "5"], steps[steps["to"] != "5"]
+    assert last["energy_factor_low"].to_numpy() == pytest.approx(0.5 * last["energy_factor"].to_numpy(), rel=0.2)
+    assert last["energy_factor_high"].to_numpy() == pytest.approx(2.0 * last["energy_factor"].to_numpy(), rel=0.2)
+    assert others["energy_factor_low"].to_numpy() == pytest.approx(others["energy_factor_high"].to_numpy())
+
+
+def learning_table(exponent, scatter, repeats=8):
+    """Errors of a single level that follow a power of the size, with a scatter that the repetitions do not share."""
+    table = synthetic(levels=["5"], twojmax=(4,), ratios=(5.0,), samplings=("random",), repeats=repeats)
+    noise = np.exp(scatter * np.random.default_rng(5).normal(size=len(table)))
+    error = 100 * table["n_train"] ** exponent * noise
+    return table.assign(ref_energy=error, ref_force=error)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "scatter", "is_clear"), [(-0.5, 0.02, True), (-0.05, 0.5, False), (0.0, 1e-4, False)]
+)
+def test_the_gain_of_more_configurations_has_an_interval(exponent, scatter, is_clear):
+    finding = collect_single_level_findings(learning_table(exponent, scatter), "5")[0]
+    assert (", no clear gain)" not in finding.answer) == is_clear
+    numbers = finding.numbers.iloc[1:]
+    assert (numbers["energy_factor_low"] <= numbers["energy_factor_high"]).all()
+    assert np.isnan(finding.numbers["energy_factor"].iloc[0])
+    if is_clear:
+        low, high = map(float, re.search(r"90 % interval ([\d.]+) to ([\d.]+)", finding.answer).groups())
+        assert low < 2**-0.5 < high
+        assert set(numbers["energy"]) == {"falls"}
+
+
+def test_a_single_repetition_gives_no_interval_of_the_gain():
+    finding = collect_single_level_findings(learning_table(-0.5, 0.02, repeats=1), "5")[0]
+    assert "(no interval, no clear gain)" in finding.answer
+
+
+def test_every_finding_has_a_picture_of_its_own(results):
+    findings = collect_findings(results, front_of(results), LEVELS)
+    dots = {plan.name for plan in plan_finding_figures(findings)}
+    pictures = assign_pictures(findings, {"energy_force", "learning_curves", "front_at_budgets", *dots})
+    assert len(set(pictures.values())) == len(pictures) == len(findings)
+
+
+@pytest.mark.parametrize("reference", [0.0, 1.0])
+def test_dots_show_every_value_and_are_hollow_without_a_clear_difference(reference):
+    table = pd.DataFrame({
+        "error": ["energy", "energy", "force"], "group": ["a", "a", "b$"], "value": [0.5, 1.2, 0.9],
+        "low": [0.4, -0.1, np.nan], "high": [0.6, 1.3, np.nan],
+    })  # fmt: skip
+    axes = plot_dots(FindingDots(table, "ratio", reference))
+    assert len(axes) == 2
+    faces = {}
+    for line in [line for ax in axes for line in ax.lines if line.get_marker() == "o"]:
+        faces |= dict.fromkeys(line.get_xdata(), line.get_markerfacecolor())
+    assert set(faces) == {0.5, 1.2, 0.9}
+    assert faces[1.2] == "white"
+    assert faces[0.5] == faces[0.9] != "white"

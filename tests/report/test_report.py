@@ -334,7 +334,8 @@ def test_the_report_is_complete_and_leaves_no_other_files(tmp_path, results):
     )  # fmt: skip
     assert page == tmp_path / "report.html"
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    shown = ("answer", "energy_force", "learning_curves", "front_at_budgets")
+    shown = ("answer", "energy_force", "learning_curves", "front_at_budgets", "finding_levels", "finding_model_size")
+    shown += ("finding_label_sensitivity", "finding_own_level", "finding_savings")
     listed = ("errors", "front", "costs", "models", "extra_errors")
     findings = ("finding_levels", "finding_weights", "finding_sampling", "finding_front")
     findings += ("finding_own_level", "finding_savings", "finding_model_size", "finding_label_sensitivity")
@@ -343,8 +344,7 @@ def test_the_report_is_complete_and_leaves_no_other_files(tmp_path, results):
     assert names == expected | {"report.html"}
     text = page.read_text()
     assert "two configurations are equal" in text
-    # energy_force is the picture of two findings
-    assert text.count("data:image/png;base64,") == len(shown) + 1
+    assert text.count("data:image/png;base64,") == len(shown), "no figure is shown twice"
     assert "--all-figures</code> also draws energy_force_by_twojmax." in text
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", text)  # nothing is loaded from elsewhere
     assert (tmp_path / "tables/extra_errors.md").read_text().startswith("| a\\|b |")

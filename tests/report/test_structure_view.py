@@ -95,7 +95,7 @@ def test_the_worst_configurations_are_named():
     assert len(lines) == 2  # no stress labels
     worst = select_worst(table, 1)
     assert worst["id"].tolist() == [13]
-    assert worst["reason"].tolist() == ["energy error 13.3 times the median; force error 13.3 times the median"]
+    assert worst["reason"].tolist() == ["energy 13 × median; force 13 × median"]
 
 
 def test_intervals_of_errors_contain_the_error_and_shrink_with_the_number_of_configurations():

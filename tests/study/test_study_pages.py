@@ -9,7 +9,7 @@ import pytest
 from paretofit import SnapBasis, compute_design
 from paretofit.dataset import split_configurations
 from paretofit.pareto import pareto_front
-from paretofit.report import format_number
+from paretofit.report import find_answer, find_answer_or_reason, format_number
 from paretofit.report.figures import (
     CannotDrawError,
     build_label_noise_table,
@@ -22,14 +22,11 @@ from paretofit.report.figures.noise_figures import (
     plot_label_noise,
     plot_training_tradeoff,
 )
-from paretofit.report.findings.front_finding import find_best_levels
 from paretofit.report.page import build_front_tables
-from paretofit.report.page.front_sheets import COST_COLUMN, MAX_TABLE_ROWS
 from paretofit.report.tables import (
     OBJECTIVES,
     build_error_tables,
     build_model_table,
-    compute_fronts_by_twojmax,
     compute_medians,
 )
 from paretofit.report.tables.error_tables import MD_SPEED_HEADING
@@ -88,8 +85,8 @@ def front_of(results, n_train=None):
     return find_study_front(finite, n_train) if len(finite) else pd.DataFrame(columns=columns)
 
 
-def sheets_of(results, levels=LEVELS, n_train=None):
-    return {sheet.file_stem: sheet for sheet in build_front_tables(results, front_of(results, n_train), levels)}
+def sheets_of(results, levels=LEVELS, answer=None):
+    return {sheet.file_stem: sheet for sheet in build_front_tables(results, front_of(results), levels, answer)}
 
 
 def test_errors_are_the_medians_of_the_largest_model_and_subset(results):
@@ -159,74 +156,24 @@ def test_models_have_features_and_speed():
     assert not PURE_WORDS.search(partly.note)
 
 
-def with_both(results):
-    table = compute_medians(results, LEVELS)
-    return table.assign(both=np.sqrt(table["ref_energy"] * table["ref_force"]))
-
-
-def test_best_level_is_the_one_with_the_lowest_error_at_every_budget(results):
-    sheet = sheets_of(results)["best_by_budget"]
-    assert "left out" not in sheet.note  # few enough: every range is there
-    table = with_both(results)
-    column = {"energy": "ref_energy", "force": "ref_force", "both": "both"}
-    for row in sheet.table.to_dict("records"):
-        part = table if row["models"] == "all" else table[table["twojmax"] == int(row["models"].split()[-1])]
-        end = row["budget to (s)"] if np.isfinite(row["budget to (s)"]) else 1e9
-        for budget in np.geomspace(row["budget from (s)"], end, 7)[:-1] * 1.0001:
-            if budget < end:
-                within = part[part[COST_COLUMN] <= budget]
-                best = within[column[row["lowest"]]].min()
-                assert row["level"] in set(within.loc[within[column[row["lowest"]]] == best, "level"])
-        last = part[(part[COST_COLUMN] < end)]  # the setting that is shown is the best before the range ends
-        shown = {"ref_energy": row["ref_energy"], "ref_force": row["ref_force"]}
-        shown["both"] = np.sqrt(shown["ref_energy"] * shown["ref_force"])
-        assert shown[column[row["lowest"]]] == pytest.approx(last[column[row["lowest"]]].min())
-
-
-def test_best_level_agrees_with_the_finding(results):
-    shown = sheets_of(results)["best_by_budget"].table
-    front = compute_fronts_by_twojmax(compute_medians(results, LEVELS))
-    for kind in ("energy", "force"):
-        for name, part in [("all", pareto_front(front, OBJECTIVES))] + [
-            (f"2Jmax = {value}", part) for value, part in front.groupby("twojmax")
-        ]:
-            rows = shown[(shown["models"] == name) & (shown["lowest"] == kind)]
-            actual = list(zip(rows["level"], rows["budget from (s)"], rows["budget to (s)"], strict=True))
-            assert actual == find_best_levels(part, f"ref_{kind}")
-
-
-def flickering():
-    """Two levels that take turns in steps of 3 % of a budget, and a third that takes over."""
-    results = handmade(twojmax=(4, 6, 8), ratios=(5.0,), sizes=tuple(range(10, 60)), repeats=1)
-    for level in ("2", "3"):
-        selected = (results["level"] == level).to_numpy()
-        folder = np.arange(selected.sum()) % 50
-        results.loc[selected, COST_COLUMN] = 100 * 1.06 ** (folder + (0.5 if level == "3" else 0.0))
-        for column in ("ref_energy", "ref_force"):
-            results.loc[selected, column] = 500 * 0.97 ** (folder + (0.5 if level == "3" else 0.0))
-    return results
-
-
-def test_short_ranges_are_left_out_and_counted():
-    sheet = sheets_of(flickering())["best_by_budget"]
-    assert len(sheet.table) <= MAX_TABLE_ROWS
-    assert re.search(r"Of \d+ ranges those shorter than a factor of", sheet.note)
-    assert f"leaves {len(sheet.table)}" in sheet.note
-
-
-def test_knee_has_the_lowest_scaled_sum(results):
-    table = sheets_of(results)["knee_points"].table
+def test_best_level_by_budget_is_that_of_the_answer(results):
+    """A range has the setting that the planner chooses at its end, unless a short range in between was left out."""
+    answer = find_answer(results)
+    table = sheets_of(results, answer=answer)["best_by_budget"].table
+    assert list(table["budget from (s)"].iloc[1:]) == list(table["budget to (s)"].iloc[:-1])
     for row in table.to_dict("records"):
-        part = compute_medians(results, LEVELS)
-        if row["models"] != "all":
-            part = part[part["twojmax"] == int(row["models"].split()[-1])]
-        front = pareto_front(part, OBJECTIVES)
-        logs = np.log(front[OBJECTIVES])
-        total = ((logs - logs.min()) / (logs.max() - logs.min())).sum(axis=1)
-        knee = front.loc[total.idxmin()]
-        assert row["level"] == knee["level"]
-        for column in OBJECTIVES:
-            assert row[column] == pytest.approx(knee[column])
+        assert f"level {row['level']}" in answer.sentence
+        inside = answer.curve[answer.curve["budget_from"].between(row["budget from (s)"], 0.999 * row["budget to (s)"])]
+        assert row["level"] in set(inside["level"])
+        shown = np.sqrt(row["ref_energy"] * row["ref_force"])
+        assert np.isclose(inside["score"], shown).any()
+        assert row["ref_energy_low"] <= row["ref_energy"] <= row["ref_energy_high"] or np.isnan(row["ref_energy_low"])
+    assert answer.format_budget(answer.knee) in sheets_of(results, answer=answer)["best_by_budget"].note
+
+
+def test_there_is_one_rule_for_the_best_budget(results):
+    assert "knee_points" not in sheets_of(results, answer=find_answer(results))
+    assert "best_by_budget" not in sheets_of(results)
 
 
 def test_shares_of_the_front_add_up(results):
@@ -252,14 +199,6 @@ def test_md_cost_is_a_fourth_objective(results):
     selected = sheet.table[sheet.table["group"].str.startswith("level")]
     assert selected["with MD cost: points"].sum() == len(front)
     assert f"it has {len(front)} points" in sheet.note
-
-
-def test_whole_training_set_is_called_all(real):
-    results, *_ = real
-    whole = int(results["n_train"].max())
-    budget = sheets_of(results, n_train=whole)["best_by_budget"].table
-    assert set(budget.loc[budget["n_train"] == whole, "sampling"]) == {"all"}
-    assert "all" not in set(budget.loc[budget["n_train"] < whole, "sampling"])
 
 
 BAD = {
@@ -290,7 +229,7 @@ def test_poor_results_give_what_they_can(case, tmp_path):
     sheets = [
         *build_error_tables(results, levels, WEIGHTS),
         build_model_table(results, levels, NO_MD),
-        *build_front_tables(results, front_of(results), levels),
+        *build_front_tables(results, front_of(results), levels, find_answer_or_reason(results)[0]),
     ]
     for sheet in sheets:
         assert len(sheet.table)
@@ -299,7 +238,7 @@ def test_poor_results_give_what_they_can(case, tmp_path):
     files = {sheet.file_stem for sheet in sheets}
     unknown = "cost" in case or case == "nothing finite"
     assert ("best_by_budget" in files) != unknown
-    assert ("knee_points" in files) == (case != "nothing finite")
+    assert ("front_shares" in files) == (case != "nothing finite")
     for plan in plan_noise_figures(results, levels, None, pd.DataFrame(), pd.DataFrame()):
         picture = render_figure(plan, tmp_path)
         assert picture.image or picture.missing_reason

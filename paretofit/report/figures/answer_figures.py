@@ -11,12 +11,12 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from paretofit import pareto
 from paretofit.report.answer import ERRORS, Answer
-from paretofit.report.budgets import MAX_SCORE_RATIO
+from paretofit.report.budgets import ROUND_BUDGETS, ROUND_COUNTS
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL
 
-MIN_TICK_DISTANCE = 0.09  # distance of two labelled budgets, as a share of the axis
+MIN_TICK_DISTANCE = 0.115  # distance of two labelled budgets, as a share of the axis
 MAX_FRONT_CURVES = 4
 _LABELS = {"energy": ENERGY_LABEL, "force": FORCE_LABEL}
 _CURVE_COLOURS = colormaps["viridis"]
@@ -27,13 +27,13 @@ def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
     """Plot the energy and force errors of the best setting against the budget, as step curves coloured by level.
 
     Bands are the intervals of the expected errors; dots are the budgets of the answer's table; dotted parts are
-    extrapolated. A strip at the top shows the best level.
+    extrapolated. A strip at the top shows the best level. The axis begins at the first budget of the answer's sentence.
 
     Returns
     -------
     (2,) array of Axes
     """
-    curve = answer.curve[answer.curve["score"] <= MAX_SCORE_RATIO * answer.curve["score"].iloc[-1]]
+    curve = answer.curve[answer.curve["budget_from"] >= answer.ranges["budget_from"].iloc[0]]
     end = max(float(answer.table["budget"].max()), float(curve["budget_from"].iloc[-1])) * 1.15
     with style.publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.35))
@@ -62,9 +62,9 @@ def plot_front_at_budgets(answer: Answer) -> Axes:
     """
     budgets = list(answer.table["budget"])[-MAX_FRONT_CURVES:]
     with style.publication_style():
-        figure = Figure(figsize=(style.COLUMN_WIDTH_IN * 1.25, 2.6))
+        figure = Figure(figsize=(style.COLUMN_WIDTH_IN, 2.5))
         ax = figure.subplots()
-        figure.subplots_adjust(left=0.14, right=0.97, bottom=0.16, top=0.93)
+        figure.subplots_adjust(left=0.17, right=0.97, bottom=0.17, top=0.93)
         values = []
         for position, budget in enumerate(budgets):
             affordable = answer.options[answer.options["label_seconds"] <= budget]
@@ -104,8 +104,10 @@ def _find_limits(curve: pd.DataFrame, kind: str) -> tuple[float, float]:
 
 
 def _set_budget_ticks(ax: Axes, answer: Answer) -> None:
-    """Set the budgets of the table as ticks, without those whose names would overlap."""
+    """Set the budgets of the table, and round ones below them, as ticks without those whose names would overlap."""
     (low, high), ticks = ax.get_xlim(), [float(value) for value in answer.table["budget"]]
+    smaller = [value for value in (ROUND_BUDGETS if answer.has_cost else ROUND_COUNTS)[0] if low < value < ticks[0]]
+    ticks = [*smaller, *ticks]
     shown = ticks[:1]
     for tick in ticks[1:]:
         if np.log(tick / shown[-1]) > MIN_TICK_DISTANCE * np.log(high / low):
@@ -126,7 +128,7 @@ def _draw_level_strip(ax: Axes, curve: pd.DataFrame, levels: Sequence[str], end:
         ax.axvspan(
             start, stop, ymin=1.02, ymax=1.1, color=style.level_colour(level, levels), clip_on=False, linewidth=0
         )
-        if np.log10(stop / start) > _MIN_STRIP_DECADES:
+        if np.log10(stop / start) > _MIN_STRIP_DECADES * max(1.0, len(level) / 3):
             ax.text(
                 np.sqrt(start * stop), 1.055, f"level {style.escape_mathtext(level)}", ha="center", va="center",
                 transform=ax.get_xaxis_transform(), fontsize=7, color="black", path_effects=style.HALO,

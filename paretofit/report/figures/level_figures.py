@@ -61,9 +61,9 @@ def plot_level_errors(table: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     if table.empty:
         raise CannotDrawError("There is only one level, so its labels cannot be compared.")
     with style.publication_style():
-        figure = Figure(figsize=(1.5 * style.COLUMN_WIDTH_IN, 2.0))
+        figure = Figure(figsize=(style.COLUMN_WIDTH_IN, 1.9))
         axes = np.asarray(figure.subplots(1, 2))
-        figure.subplots_adjust(left=0.12, right=0.98, bottom=0.24, top=0.95, wspace=0.42)
+        figure.subplots_adjust(left=0.17, right=0.98, bottom=0.24, top=0.95, wspace=0.62)
         for ax, column, label in zip(
             axes, ("energy_rmsd", "force_rmsd"), ("energy RMSD (meV/atom)", "force RMSD (meV/Å)"), strict=True
         ):
@@ -73,7 +73,7 @@ def plot_level_errors(table: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
             positive = values[values > 0]
             if positive.size and positive.max() > MAX_LINEAR_RATIO * positive.min():
                 ax.set(yscale="log", ylim=(positive.min() / 2, positive.max() * 1.6))
-            ax.set(xlabel="convergence level", ylabel=label)
+            ax.set(xlabel="level", ylabel=label)
             ax.tick_params(axis="x", rotation=45 if names.str.len().max() > 6 else 0)
             ax.grid(visible=False, axis="x")
     return axes

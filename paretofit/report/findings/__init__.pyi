@@ -1,5 +1,6 @@
 from .catalogue import collect_findings as collect_findings
 from .finding import Finding as Finding
+from .finding import FindingDots as FindingDots
 from .finding import FindingStatus as FindingStatus
 from .front_finding import assess_levels_on_front as assess_levels_on_front
 from .label_findings import assess_own_level as assess_own_level

@@ -40,7 +40,7 @@ def collect_findings(
         assess_leverage_sampling(results, levels, split_errors),
         assess_levels_on_front(all_results, front, all_levels),
         mixtures,
-        assess_own_level(results, levels),
+        assess_own_level(results, levels, split_errors),
         assess_savings(results, levels),
     ]
     return [finding for finding in findings if finding is not None]

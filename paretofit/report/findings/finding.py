@@ -1,11 +1,45 @@
 """A finding: a question about the results, the answer, and the numbers that support the answer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
 
 FindingStatus = Literal["yes", "no", "mixed", "not tested", "measured"]
+
+
+@dataclass(frozen=True)
+class FindingDots:
+    """Content of the small picture of a finding: values in groups, with intervals, beside a reference value.
+
+    Attributes
+    ----------
+    table : a row per dot: ``error`` (energy or force), ``group``, ``value``, ``low``, ``high`` (NaN if unknown)
+    label : what the values are
+    reference : value of no effect; 1 for ratios, which are drawn in a logarithmic scale
+    """
+
+    table: pd.DataFrame
+    label: str
+    reference: float = 1.0
+
+    @classmethod
+    def collect(
+        cls, numbers: pd.DataFrame, groups: pd.Series, columns: Mapping[str, str], label: str, reference: float = 1.0
+    ) -> "FindingDots":
+        """Collect dots from the columns of a table (by the kind of error), and their intervals if it has them.
+
+        With the key ``""`` instead of a kind, the kind of each row is in the column ``error`` of the table.
+        """
+        parts = [
+            pd.DataFrame({
+                "error": kind or numbers["error"], "group": groups, "value": numbers[column],
+                **{end: numbers.get(f"{column}_{end}", float("nan")) for end in ("low", "high")},
+            })
+            for kind, column in columns.items()
+        ]  # fmt: skip
+        return cls(pd.concat(parts, ignore_index=True), label, reference)
 
 
 @dataclass(frozen=True)
@@ -20,6 +54,7 @@ class Finding:
     answer : a few sentences with numbers and units
     published_result : answer in the published study; empty if the study does not answer the question
     numbers : table with the numbers of the answer; empty if the question could not be tested
+    dots : content of its picture, if no other figure shows the finding
     """
 
     name: str
@@ -28,11 +63,17 @@ class Finding:
     answer: str
     published_result: str = ""
     numbers: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+    dots: FindingDots | None = field(default=None, compare=False)
 
     @classmethod
     def not_tested(cls, name: str, question: str, reason: str, published_result: str) -> "Finding":
         """Build a finding that could not be tested, with the reason as its answer."""
         return cls(name, question, "not tested", f"Not tested: {reason}.", published_result)
+
+    @property
+    def figure_name(self) -> str:
+        """Name of the figure of its dots."""
+        return f"finding_{self.name}"
 
     @property
     def text(self) -> str:

@@ -82,7 +82,7 @@ def _find_obstacle(table: pd.DataFrame, levels: Sequence[str]) -> str:
 
 
 def tabulate_front_levels(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFrame:
-    """Tabulate, for each level, the number, the costs and the lowest errors of its points on a front.
+    """Tabulate, for each level, the number, the costs and the lowest errors (with intervals) of its points on a front.
 
     ``*_from_s`` and ``*_to_s`` are the lowest and the highest budget (s) at which the level gives the lowest energy or
     force error; NaN if there is no such budget.
@@ -96,9 +96,11 @@ def tabulate_front_levels(front: pd.DataFrame, twojmax: str, levels: Sequence[st
             "points": len(points),
             "cheapest_s": points["label_seconds"].min(),
             "most_expensive_s": points["label_seconds"].max(),
-            "lowest_energy": points["ref_energy"].min(),
-            "lowest_force": points["ref_force"].min(),
         }
+        for column, kind in summaries.ERROR_KINDS.items():
+            lowest = points.sort_values(column).iloc[0] if len(points) else pd.Series(dtype=float)
+            names = [name for name in (column, f"{column}_low", f"{column}_high") if name in front]
+            rows[level] |= {name.replace(column, f"lowest_{kind}"): lowest.get(name, np.nan) for name in names}
     for column, kind in summaries.ERROR_KINDS.items():
         ranges = find_best_levels(front, column)
         for level, row in rows.items():

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from paretofit.report.figures.style import UNITS
-from paretofit.report.findings.finding import Finding
-from paretofit.report.paired_errors import MIN_RELATIVE_CHANGE
+from paretofit.report.findings.finding import Finding, FindingDots
+from paretofit.report.paired_errors import INTERVAL_SUFFIXES, MIN_RELATIVE_CHANGE, ErrorComparison, PairedErrors
 from paretofit.report.tables import summaries
 from paretofit.report.wording import (
     capitalise_sentence,
@@ -23,19 +23,22 @@ TOLERANCES = (0.05, 0.1, 0.2, 0.5)  # increases of an error relative to the lowe
 STATED_TOLERANCES = (0.1, 0.2)
 
 
-def assess_own_level(results: pd.DataFrame, levels: Sequence[str]) -> Finding | None:
+def assess_own_level(
+    results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
+) -> Finding | None:
     """Compare the test errors against the reference with those against the level trained on, for cheaper levels.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names in order of cost; the last is the reference
+    split_errors : errors in further train/test splits; by default the repetitions are compared
 
     Returns
     -------
     Finding or None
-        ``numbers`` has a row per (2Jmax, w_E/w_F, level) at the largest subset, with both errors and their ratio. None
-        without finite errors of a cheaper level.
+        ``numbers`` has a row per (2Jmax, w_E/w_F, level) at the largest subset, with both errors and their ratio with
+        the ends of its 90 % interval. None without finite errors of a cheaper level.
     """
     rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     columns = [f"{end}_{kind}" for kind in summaries.ERROR_KINDS.values() for end in ("test", "ref")]
@@ -44,27 +47,37 @@ def assess_own_level(results: pd.DataFrame, levels: Sequence[str]) -> Finding | 
         return None
     train_columns = [f"{end}_{kind}" for kind in summaries.ERROR_KINDS.values() for end in ("train", "train_ref")]
     numbers = rows[["twojmax", "weight_ratio", "level", *columns, *train_columns]].reset_index(drop=True)
+    comparison, settings = ErrorComparison(results, split_errors), rows.to_dict("records")
     parts, train_parts = [], []
     for column, kind in summaries.ERROR_KINDS.items():
-        numbers[f"{kind}_ratio"] = numbers[column] / numbers[f"test_{kind}"]
-        counts = _count_lower(numbers, numbers[f"{kind}_ratio"])
-        parts.append(f"the {kind} error against the reference is the lower one in {join_items(counts) or 'none'}")
+        ratios = [comparison.estimate_ratio(f"test_{kind}", row, row, column) for row in settings]
+        for name, values in zip(INTERVAL_SUFFIXES, zip(*ratios, strict=True), strict=True):
+            numbers[f"{kind}_ratio{name}"] = values
+        is_clear = (numbers[f"{kind}_ratio"] < 1 - MIN_RELATIVE_CHANGE) & (numbers[f"{kind}_ratio_high"] < 1)
+        counts = _count_true(numbers, is_clear)
+        parts.append(
+            f"the {kind} error against the reference is clearly the lower one in {join_items(counts) or 'none'}"
+        )
         train_ratio = numbers[f"train_ref_{kind}"] / numbers[f"train_{kind}"]
         if train_ratio.notna().any():
-            train_parts.append(f"of {kind} errors in {join_items(_count_lower(numbers, train_ratio)) or 'none'}")
-    training = f" On the training set, the same holds {join_items(train_parts)}." if train_parts else ""
+            counts = _count_true(numbers, train_ratio < 1 - MIN_RELATIVE_CHANGE)
+            train_parts.append(f"the {kind} error in {join_items(counts) or 'none'}")
+    lower = f"at least {100 * MIN_RELATIVE_CHANGE:.0f} % lower against the reference"
+    training = f" On the training set, {join_items(train_parts)} is {lower}." if train_parts else ""
     text = (
         f"Of {format_count(len(numbers), 'model')} trained on cheaper levels (each 2Jmax and w_E/w_F at the largest "
         f"subset), {'; '.join(parts)}. Compared are errors on test labels of the reference and of the level trained "
-        f"on; differences below {100 * MIN_RELATIVE_CHANGE:.0f} % are not counted. Where it is lower, the model "
-        f"averages out part of the errors of its labels.{training}"
+        f"on. Where it is lower, the model averages out part of the errors of its labels.{training} "
+        f"{comparison.describe()}"
     )
-    return Finding("own_level", OWN_LEVEL_QUESTION, "measured", text, numbers=numbers)
+    columns_by_kind = {kind: f"{kind}_ratio" for kind in summaries.ERROR_KINDS.values()}
+    groups = "level " + numbers["level"].astype(str)
+    dots = FindingDots.collect(numbers, groups, columns_by_kind, "error against the reference / own level")
+    return Finding("own_level", OWN_LEVEL_QUESTION, "measured", text, numbers=numbers, dots=dots)
 
 
-def _count_lower(numbers: pd.DataFrame, ratio: pd.Series) -> list[str]:
-    """Count the models of each level with a ratio clearly below one; levels without such models are left out."""
-    is_lower = ratio < 1 - MIN_RELATIVE_CHANGE
+def _count_true(numbers: pd.DataFrame, is_lower: pd.Series) -> list[str]:
+    """Count the models of each level for which a condition is true; levels without such models are left out."""
     return [
         f"{is_lower[group.index].sum()} of {len(group)} at level {level}"
         for level, group in numbers.groupby("level", sort=False)
@@ -99,7 +112,9 @@ def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | No
             row = candidates.sort_values(["label_seconds", column]).iloc[0]
             saving = best["label_seconds"] / row["label_seconds"]
             columns = [*summaries.SETTING, "label_seconds"]
+            names = [name for name in (f"{column}_low", f"{column}_high") if name in row]
             error = {"error": kind, "tolerance": tolerance, "median": row[column]}
+            error |= {name.replace(column, "median"): row[name] for name in names}
             rows.append({**error, **row[columns], "saving": saving})
             if tolerance in STATED_TOLERANCES:
                 setting = f"level {row['level']}, {row['n_train']:,} configurations"
@@ -113,4 +128,7 @@ def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | No
         )
     sentences = join_sentences(*map(capitalise_sentence, parts))
     text = f"{sentences} Errors are medians over repetitions in one train/test split."
-    return Finding("savings", SAVING_QUESTION, "measured", text, numbers=pd.DataFrame(rows))
+    numbers = pd.DataFrame(rows)
+    groups = (100 * numbers["tolerance"]).map("error {:.0f} % larger".format)
+    dots = FindingDots.collect(numbers, groups, {"": "saving"}, "DFT time is this many times less")
+    return Finding("savings", SAVING_QUESTION, "measured", text, numbers=numbers, dots=dots)

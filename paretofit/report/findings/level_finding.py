@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding
-from paretofit.report.findings.steps import combine_changes, count_changes, list_steps
+from paretofit.report.findings.steps import collect_step_dots, combine_changes, count_changes, list_steps
 from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
 from paretofit.report.wording import capitalise_sentence, format_count, format_number, format_ratio, join_items
@@ -47,7 +47,9 @@ def assess_error_decrease(
         f"the next (each 2Jmax and w_E/w_F), {count_changes(steps)}. "
         f"{_describe_example(rows, levels)} {_describe_exceptions(steps)}{comparison.describe()}"
     )
-    return Finding("levels", QUESTION, combine_changes(steps), text.strip(), PAPER, steps)
+    return Finding(
+        "levels", QUESTION, combine_changes(steps), text.strip(), PAPER, steps, collect_step_dots(steps, "level ")
+    )
 
 
 def _describe_example(rows: pd.DataFrame, levels: Sequence[str]) -> str:

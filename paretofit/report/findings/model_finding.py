@@ -7,9 +7,20 @@ import numpy as np
 import pandas as pd
 
 from paretofit.pareto import INTERVAL_COVERAGE
-from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.findings.steps import combine_changes, count_changes, list_steps
-from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
+from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
+from paretofit.report.findings.steps import (
+    collect_step_dots,
+    combine_changes,
+    count_changes,
+    list_steps,
+    name_interval,
+)
+from paretofit.report.paired_errors import (
+    NO_CLEAR_DIFFERENCE,
+    ErrorComparison,
+    PairedErrors,
+    compute_central_interval,
+)
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_medians, describe_subset, select_largest_subset
 from paretofit.report.wording import capitalise_sentence, format_count, format_number, join_items
 
@@ -40,8 +51,9 @@ def assess_models(
     label_sensitivity : Finding or None
         Yes if a cheaper level raises the errors of the largest 2Jmax clearly more than those of the smallest one in
         some cases, and clearly less in none; mixed if both occur, otherwise no. ``numbers`` has a row per (kind of
-        error, level) with the factors for both 2Jmax: geometric means over w_E/w_F of the error divided by that of a
-        model that is trained on the reference. None with a single 2Jmax or level.
+        error, level) with the factors for both 2Jmax (geometric means over w_E/w_F of the error divided by that of a
+        model that is trained on the reference) and ``factor_ratio``, that of the largest 2Jmax divided by that of the
+        smallest one, with their 90 % intervals. None with a single 2Jmax or level.
     """
     rows = select_largest_subset(compute_medians(results, levels))
     comparison = ErrorComparison(results, split_errors)
@@ -56,7 +68,8 @@ def _assess_size(rows: pd.DataFrame, comparison: ErrorComparison) -> Finding | N
         f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one 2Jmax to the "
         f"next (each level and w_E/w_F), {count_changes(steps)}. {_describe_rises(steps)}{comparison.describe()}"
     )
-    return Finding("model_size", SIZE_QUESTION, combine_changes(steps), text, SIZE_PAPER, steps)
+    dots = collect_step_dots(steps, "2Jmax ")
+    return Finding("model_size", SIZE_QUESTION, combine_changes(steps), text, SIZE_PAPER, steps, dots)
 
 
 def _describe_rises(steps: pd.DataFrame) -> str:
@@ -89,9 +102,14 @@ def _assess_label_sensitivity(rows: pd.DataFrame, levels: Sequence[str], compari
             medians = np.array([[row[column] for row in quadruple] for quadruple in common], dtype=float)
             if len(sizes) > 1 and common and np.isfinite(medians).all() and (medians > 0).all():
                 factors = np.exp(np.log(medians[:, [0, 2]] / medians[:, [1, 3]]).mean(axis=0))
-                change = _name_change(_compute_double_ratios(comparison, column, common))
-                table.append({"error": kind, "level": level, "smallest": factors[0], "largest": factors[1],
-                              "change": change})  # fmt: skip
+                samples = _compute_factors(comparison, column, common)
+                ratios_of_factors = samples[:, 1] - samples[:, 0]
+                row: dict[str, Any] = {"error": kind, "level": level}
+                names = {"smallest": (factors[0], samples[:, 0]), "largest": (factors[1], samples[:, 1]),
+                         "factor_ratio": (factors[1] / factors[0], ratios_of_factors)}  # fmt: skip
+                for name, (value, logarithms) in names.items():
+                    row |= name_interval(name, (value, *compute_central_interval(np.exp(logarithms))))
+                table.append({**row, "change": _name_change(ratios_of_factors)})
     if not table:
         return None
     numbers = pd.DataFrame(table)
@@ -100,16 +118,18 @@ def _assess_label_sensitivity(rows: pd.DataFrame, levels: Sequence[str], compari
         f"{(numbers['change'] == 'more').sum()} of {format_count(len(numbers), 'case')} (energies and forces, each "
         f"level), clearly less in {(numbers['change'] == 'less').sum()}. {_describe_example(numbers, ends, levels)}"
     )
-    return Finding("label_sensitivity", LABEL_QUESTION, _combine(numbers), text, LABEL_PAPER, numbers)
+    label = f"factor at 2Jmax {ends[1]} / factor at 2Jmax {ends[0]}"
+    dots = FindingDots.collect(numbers, "level " + numbers["level"].astype(str), {"": "factor_ratio"}, label)
+    return Finding("label_sensitivity", LABEL_QUESTION, _combine(numbers), text, LABEL_PAPER, numbers, dots)
 
 
-def _compute_double_ratios(
+def _compute_factors(
     comparison: ErrorComparison, column: str, quadruples: Sequence[Sequence[Mapping[Any, Any]]]
 ) -> np.ndarray:
-    """Compute samples of the logarithm of the larger model's factor divided by the smaller one's, ``(n_samples,)``."""
+    """Compute samples of the logarithms of the factors of the smallest and the largest model, ``(n_samples, 2)``."""
     samples = comparison.collect_samples([column], [row for quadruple in quadruples for row in quadruple])
     logarithms = np.log(samples).reshape(len(samples), len(quadruples), 4).mean(axis=1)
-    return np.asarray((logarithms[:, 2] - logarithms[:, 3]) - (logarithms[:, 0] - logarithms[:, 1]))
+    return np.asarray(logarithms[:, ::2] - logarithms[:, 1::2])
 
 
 def _name_change(logarithms: np.ndarray) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, PairedErrors
+from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
+from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_quantiles, list_sampling_methods, prepare_results
 from paretofit.report.wording import format_count, format_number, join_items, join_sentences
 
@@ -73,6 +73,7 @@ def assess_leverage_sampling(
             "coefficients"
         )
         return Finding.not_tested("sampling", QUESTION, reason, PAPER)
+    cells = _add_intervals(cells, levels[-1], ErrorComparison(frame, split_errors))
     cells = _add_random_configurations(cells, determined)
     scores = [
         _score_method(subsets[subsets["twojmax"] == twojmax], group, split_errors)
@@ -85,7 +86,10 @@ def assess_leverage_sampling(
     text = join_sentences(_describe_scores(scores), caveat, _describe_test(split_errors), _METHOD, omissions)
     answers = {_answer(score) for score in scores}
     status: FindingStatus = "yes" if answers == {"yes"} else "mixed" if "yes" in answers else "no"
-    return Finding("sampling", QUESTION, "not tested" if caveat else status, text, PAPER, cells)
+    tested = cells[cells["sampling"].isin(TESTED)]
+    groups = tested["sampling"] + "\n2Jmax " + tested["twojmax"].astype(str)
+    dots = FindingDots.collect(tested, groups, {"": "ratio_of_medians"}, "error / error of random sampling")
+    return Finding("sampling", QUESTION, "not tested" if caveat else status, text, PAPER, cells, dots)
 
 
 def _find_obstacle(frame: pd.DataFrame, levels: Sequence[str]) -> str:
@@ -150,6 +154,21 @@ def _compare_cells(frame: pd.DataFrame, method_names: Sequence[str]) -> pd.DataF
             is_valid = np.isfinite(table["ratio_of_medians"]) & (table["ratio_of_medians"] > 0)
             tables.append(table[is_valid].reset_index())
     cells: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    return cells
+
+
+def _add_intervals(cells: pd.DataFrame, level: str, comparison: ErrorComparison) -> pd.DataFrame:
+    """Add the ends of the 90 % intervals of the ratios of medians, from paired splits or repetitions."""
+    columns = {kind: column for column, kind in ERROR_KINDS.items()}
+    ends = []
+    for row in cells.to_dict("records"):
+        column = columns[row["error"]]
+        method = {**{name: row[name] for name in CELL}, "level": level, "sampling": row["sampling"]}
+        random = {**method, "sampling": "random", column: row["random_median"]}
+        ends.append(comparison.estimate_ratio(column, random, {**method, column: row["median"]})[1:])
+    position = list(cells.columns).index("ratio_of_medians") + 1
+    for name, values in zip(("high", "low"), reversed(list(zip(*ends, strict=True))), strict=True):
+        cells.insert(position, f"ratio_of_medians_{name}", values)
     return cells
 
 

@@ -1,12 +1,24 @@
 """Findings of a study with a single convergence level: learning curve, weights, model sizes and MD speed."""
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from paretofit.pareto import MD_COST_COLUMN
-from paretofit.report.findings.finding import Finding
-from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
+from paretofit.pareto import INTERVAL_COVERAGE, MD_COST_COLUMN
+from paretofit.report.findings.finding import Finding, FindingDots
+from paretofit.report.paired_errors import (
+    INTERVAL_SUFFIXES,
+    MIN_RELATIVE_CHANGE,
+    MIN_SAMPLES,
+    NO_CLEAR_DIFFERENCE,
+    ErrorComparison,
+    PairedErrors,
+    compute_central_interval,
+)
 from paretofit.report.tables import summaries
+from paretofit.report.tables.table_text import insert_intervals
 from paretofit.report.wording import format_count, format_number, format_ratio, join_items, join_sentences
 
 QUESTIONS = {
@@ -38,51 +50,98 @@ def collect_single_level_findings(
     )
     # The geometric mean ranks settings by both errors, independently of their units.
     medians = medians.assign(both=np.sqrt(medians["ref_energy"] * medians["ref_force"]))
-    answers = [("No setting has finite errors on the test set.", pd.DataFrame())] * len(QUESTIONS)
-    if len(medians):
-        answers = [
-            _describe_learning(medians), _describe_weights(medians, comparison), _describe_models(medians, comparison)
-        ]  # fmt: skip
+    if medians.empty:
+        reason = "No setting has finite errors on the test set."
+        return [Finding(name, question, "measured", reason) for name, question in QUESTIONS.items()]
     return [
-        Finding(name, question, "measured", text, numbers=numbers)
-        for (name, question), (text, numbers) in zip(QUESTIONS.items(), answers, strict=True)
-    ]
+        _describe_learning(medians, comparison), _describe_weights(medians, comparison),
+        _describe_models(medians, comparison),
+    ]  # fmt: skip
 
 
-def _describe_learning(medians: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """Describe the lowest errors of each subset size and the effect of doubling it; return text and numbers."""
+def _build_finding(name: str, text: str, numbers: pd.DataFrame, dots: FindingDots | None = None) -> Finding:
+    return Finding(name, QUESTIONS[name], "measured", text, numbers=numbers, dots=dots)
+
+
+def _describe_learning(medians: pd.DataFrame, comparison: ErrorComparison) -> Finding:
+    """Describe the lowest errors of each subset size, their changes to the next size, and the effect of doubling."""
     by_size = medians.groupby("n_train")
     best = medians.loc[by_size["both"].idxmin()].sort_values("n_train", ignore_index=True)
-    numbers = best[["n_train", "twojmax", "weight_ratio", "sampling", *summaries.ERROR_KINDS]]
+    columns = ["n_train", "twojmax", "weight_ratio", "sampling", *summaries.ERROR_KINDS]
+    numbers = best[insert_intervals(columns, best)].assign(**_compare_adjacent_sizes(best, comparison))
     sizes = join_items(f"{size:,}" for size in best["n_train"])
     energies, forces = (" → ".join(map(format_number, best[column])) for column in summaries.ERROR_KINDS)
     text = (
         f"With {sizes} configurations, the setting with the lowest √(energy error · force error) has errors of "
         f"{energies} meV/atom and {forces} meV/Å."
     )
-    return join_sentences(text, _extrapolate(best)), numbers
+    gain, source = _describe_doubling(best, comparison)
+    return _build_finding("learning", join_sentences(gain, text, source), numbers)
 
 
-def _extrapolate(best: pd.DataFrame) -> str:
-    """Describe how the errors change if the number of configurations doubles, from a fit to the upper half of sizes."""
+def _compare_adjacent_sizes(best: pd.DataFrame, comparison: ErrorComparison) -> dict[str, list[Any]]:
+    """Compare the errors of each size with those of the next smaller one; the first size has no such size."""
+    rows = best.to_dict("records")
+    columns: dict[str, list[Any]] = {}
+    for column, kind in summaries.ERROR_KINDS.items():
+        factors = [comparison.estimate_ratio(column, before, after) for before, after in pairwise(rows)]
+        values = zip((np.nan,) * len(INTERVAL_SUFFIXES), *factors, strict=True)
+        columns |= {f"{kind}_factor{end}": list(value) for end, value in zip(INTERVAL_SUFFIXES, values, strict=True)}
+        changes = [comparison.name_change(column, before, after) for before, after in pairwise(rows)]
+        columns[kind] = ["", *changes]
+    return columns
+
+
+def _describe_doubling(best: pd.DataFrame, comparison: ErrorComparison) -> tuple[str, str]:
+    """Describe how the errors change if the number of configurations doubles, from a fit to the upper half of sizes.
+
+    The interval is that of the fits to the errors of the same settings in each of the paired samples.
+
+    Returns
+    -------
+    The changes, and the source of their intervals, as sentences.
+    """
     if len(best) < 2:
-        return "Only one size was tested, so there is no learning curve: add smaller 'sizes'."
+        return "Only one size was tested, so there is no learning curve: add smaller 'sizes'.", ""
     # The upper half of the sizes, or both if there are only two, because a slope requires two sizes.
     upper = best.iloc[len(best) // 2 - (len(best) == 2) :]
     upper = upper if len(upper) > 1 else best.iloc[-2:]
     changes = []
     for column, kind in summaries.ERROR_KINDS.items():
-        slope = np.polyfit(np.log(upper["n_train"]), np.log(upper[column]), 1)[0]
-        changes.append(f"the {kind} error by a factor of {format_number(2.0**slope)}")
+        factor = _fit_doubling_factors(upper["n_train"], upper[[column]].to_numpy(dtype=float).T)[0]
+        samples = comparison.collect_samples([column], upper.to_dict("records"))
+        low, high = compute_central_interval(_fit_doubling_factors(upper["n_train"], samples))
+        is_clear = factor < 1 - MIN_RELATIVE_CHANGE and high < 1
+        interval = f"90 % interval {format_number(low)} to {format_number(high)}" if len(samples) else "no interval"
+        changes.append(
+            f"the {kind} error by a factor of {format_number(factor)} "
+            f"({interval}{'' if is_clear else ', no clear gain'})"
+        )
     first, last = upper["n_train"].iloc[0], upper["n_train"].iloc[-1]
-    return f"Between {first:,} and {last:,} configurations, doubling their number changes {join_items(changes)}."
+    text = f"Between {first:,} and {last:,} configurations, doubling their number changes {join_items(changes)}."
+    source = (
+        f"The interval is the central {100 * INTERVAL_COVERAGE:.0f} % of fits to errors of the same settings in "
+        f"{comparison.samples}, of which at least {MIN_SAMPLES} are required. There is no clear gain if it contains "
+        f"1, or if the errors fall by less than {100 * MIN_RELATIVE_CHANGE:.0f} %."
+    )
+    return text, source
 
 
-def _describe_weights(medians: pd.DataFrame, comparison: ErrorComparison) -> tuple[str, pd.DataFrame]:
-    """Describe the best weight ratios of the largest model at the largest subset; return text and numbers."""
+def _fit_doubling_factors(sizes: pd.Series, errors: np.ndarray) -> np.ndarray:
+    """Fit power laws to errors ``(n_samples, n_sizes)``; return the factors of twice the size, ``(n_samples,)``."""
+    with np.errstate(divide="ignore"):
+        logarithms = np.log(errors)
+    logarithms = logarithms[np.isfinite(logarithms).all(axis=1)]
+    x = np.log(sizes.to_numpy(dtype=float))
+    x = x - x.mean()
+    return np.asarray(2.0 ** (logarithms @ x / (x @ x)))
+
+
+def _describe_weights(medians: pd.DataFrame, comparison: ErrorComparison) -> Finding:
+    """Describe the best weight ratios of the largest model at the largest subset."""
     rows = summaries.select_largest_subset(medians)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
-    numbers = rows[["twojmax", "weight_ratio", *summaries.ERROR_KINDS]]
+    numbers = rows[insert_intervals(["twojmax", "weight_ratio", *summaries.ERROR_KINDS], rows)]
     texts = []
     for column, name in CRITERIA.items():
         row = rows.iloc[int(rows[column].argmin())]
@@ -95,11 +154,11 @@ def _describe_weights(medians: pd.DataFrame, comparison: ErrorComparison) -> tup
     text = f"At 2Jmax = {rows['twojmax'].iloc[0]}, trained on {summaries.describe_subset(rows)}, {join_items(texts)}."
     if rows["weight_ratio"].nunique() < 2:
         text = f"All fits have w_E/w_F = {format_ratio(rows['weight_ratio'].iloc[0])}: add 'weights' to compare."
-    return text, numbers
+    return _build_finding("weights", text, numbers)
 
 
-def _describe_models(medians: pd.DataFrame, comparison: ErrorComparison) -> tuple[str, pd.DataFrame]:
-    """Describe the best errors and the MD speed of each 2Jmax at the largest subset; return text and numbers."""
+def _describe_models(medians: pd.DataFrame, comparison: ErrorComparison) -> Finding:
+    """Describe the best errors and the MD speed of each 2Jmax at the largest subset."""
     rows = summaries.select_largest_subset(medians)
     best = rows.loc[rows.groupby("twojmax")["both"].idxmin()].sort_values("twojmax", ignore_index=True)
     cost_columns = [name for name in ("n_features", MD_COST_COLUMN) if name in best]
@@ -110,7 +169,16 @@ def _describe_models(medians: pd.DataFrame, comparison: ErrorComparison) -> tupl
         for _, row in best.iterrows()
     ]
     lead = f"Trained on {summaries.describe_subset(best)}, at the w_E/w_F with the lowest product of both errors"
-    return f"{lead}: {'; '.join(texts)}. {_advise(best, comparison)}".strip(), best[columns]
+    text = f"{lead}: {'; '.join(texts)}. {_advise(best, comparison)}".strip()
+    numbers = best[insert_intervals(columns, best)].copy()
+    lowest = best.iloc[int(best["both"].argmin())].to_dict()
+    for column, kind in summaries.ERROR_KINDS.items():
+        ratios = [comparison.estimate_ratio(column, lowest, row) for row in best.to_dict("records")]
+        for end, values in zip(INTERVAL_SUFFIXES, zip(*ratios, strict=True), strict=True):
+            numbers[f"{kind}_to_lowest{end}"] = values
+    groups, label = "2Jmax " + numbers["twojmax"].astype(str), f"error / error at 2Jmax {lowest['twojmax']}"
+    columns_by_kind = {kind: f"{kind}_to_lowest" for kind in summaries.ERROR_KINDS.values()}
+    return _build_finding("models", text, numbers, FindingDots.collect(numbers, groups, columns_by_kind, label))
 
 
 def _format_speed(row: pd.Series) -> str:

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pandas as pd
 
-from paretofit.report.findings.finding import FindingStatus
-from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison
+from paretofit.report.findings.finding import FindingDots, FindingStatus
+from paretofit.report.paired_errors import INTERVAL_SUFFIXES, NO_CLEAR_DIFFERENCE, ErrorComparison
 
 
 def list_steps(
@@ -25,7 +25,8 @@ def list_steps(
     Returns
     -------
     DataFrame
-        A row per step: `others`, ``from``, ``to``, and for each kind of error the medians and the change.
+        A row per step: `others`, ``from``, ``to``, and for each kind of error the medians, their ratio with the ends
+        of its 90 % interval, and the change.
     """
     steps = []
     for keys, group in rows.groupby(list(others)):
@@ -35,9 +36,23 @@ def list_steps(
             for kind in ("energy", "force"):
                 before, after, name = settings[lower], settings[higher], f"ref_{kind}"
                 step |= {f"{kind}_before": before[name], f"{kind}_after": after[name]}
+                step |= name_interval(f"{kind}_factor", comparison.estimate_ratio(name, before, after))
                 step[kind] = comparison.name_change(name, before, after)
             steps.append(step)
     return pd.DataFrame(steps)
+
+
+def name_interval(name: str, values: tuple[float, float, float]) -> dict[str, float]:
+    """Name a value and the ends of its interval as the columns of a table: ``name``, ``name_low``, ``name_high``."""
+    return dict(zip((f"{name}{suffix}" for suffix in INTERVAL_SUFFIXES), values, strict=True))
+
+
+def collect_step_dots(steps: pd.DataFrame, name: str = "") -> FindingDots:
+    """Collect the factors of errors in all steps; `name` is written before the values."""
+    groups = name + steps["from"].astype(str) + " → " + steps["to"].astype(str)
+    return FindingDots.collect(
+        steps, groups, {"energy": "energy_factor", "force": "force_factor"}, "error after the step / before it"
+    )
 
 
 def count_changes(steps: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ PAPER = (
 )
 COLUMNS = [
     "twojmax", "level", "smallest_ratio", "energy_at_smallest", "largest_ratio", "energy_at_largest",
-    "best_ratio", "best_energy", "answer",
+    "smallest_to_largest", "smallest_to_largest_low", "smallest_to_largest_high", "best_ratio", "best_energy", "answer",
 ]  # fmt: skip
 
 
@@ -39,7 +39,8 @@ def assess_force_weight(
     Returns
     -------
     Finding
-        ``numbers`` has a row per (2Jmax, level), including the other levels for comparison.
+        ``numbers`` has a row per (2Jmax, level), including the other levels for comparison; ``smallest_to_largest``
+        is the energy error at the smallest w_E/w_F divided by that at the largest, with its 90 % interval.
     """
     rows = select_largest_subset(compute_medians(results, levels))
     comparison = ErrorComparison(results, split_errors)
@@ -83,7 +84,11 @@ def _list_answers(
             ]
             answer = {"falls": "yes", "rises": "no"}.get(changes[0], NO_CLEAR_DIFFERENCE)
             answer = "partly" if answer != "yes" and changes[1] == "falls" else answer
-            yield twojmax, level, smallest, errors[smallest], largest, errors[largest], best_ratio, errors.min(), answer
+            quotient = comparison.estimate_ratio("ref_energy", settings[largest], settings[smallest])
+            yield (
+                twojmax, level, smallest, errors[smallest], largest, errors[largest], *quotient,
+                best_ratio, errors.min(), answer,
+            )  # fmt: skip
 
 
 def _describe_levels(low: pd.DataFrame, lowest_levels: Sequence[str]) -> str:

@@ -1,7 +1,4 @@
-"""Tables of the front: the best level for each budget, the knee points, and the share of each level and 2Jmax.
-
-All tables contain medians over repetitions, without interpolation between subset sizes.
-"""
+"""Tables of the front: the best level for each budget, as in the answer, and the share of each level and 2Jmax."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,26 +6,20 @@ import numpy as np
 import pandas as pd
 
 from paretofit import pareto
+from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.page.sweep_page import ReportTable
+from paretofit.report.paired_errors import INTERVAL_SUFFIXES
 from paretofit.report.tables import summaries
-from paretofit.report.wording import (
-    format_count,
-    format_duration,
-    format_number,
-    format_ratio,
-    join_items,
-)
+from paretofit.report.tables.table_text import INTERVAL_ATTRIBUTE
+from paretofit.report.wording import format_count, format_number
 
-_ENERGY, _FORCE, COST_COLUMN = summaries.OBJECTIVES
-_BOTH = "both"  # column of sqrt(energy error · force error)
-CRITERIA = {_ENERGY: "energy", _FORCE: "force", _BOTH: "both"}
+COST_COLUMN = summaries.OBJECTIVES[-1]
 _ALL = "all"
-_POINT_COLUMNS = ["twojmax", "sampling", "n_train", "weight_ratio", _ENERGY, _FORCE]
-MAX_TABLE_ROWS = 75
-MAX_RANGE_LENGTH_LIMIT_DECADES = 0.5  # the minimum length of a budget range stops growing at this value
 
 
-def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Iterator[ReportTable]:
+def build_front_tables(
+    results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str], answer: Answer | None = None
+) -> Iterator[ReportTable]:
     """Build the tables that analyse the front.
 
     Parameters
@@ -36,41 +27,27 @@ def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Seque
     results : DataFrame, a row per fit (meV/atom, meV/Å, s, µs/atom/step)
     front : DataFrame with `FRONT_COLUMNS`, a row per point of the front over all 2Jmax or of the front of each 2Jmax
     levels : names in order of cost; the last is the reference
+    answer : from `paretofit.report.find_answer`
 
     Yields
     ------
     ReportTable
-        Best level by budget (if the cost of labels is known), knee points, and shares of the front.
+        Best level by budget (with an answer, if the cost of labels is known), and shares of the front.
     """
     medians = summaries.compute_medians(results, levels)
     # As in the front, the sampling method of the whole training set is "all". The size is NaN if the front has no such
     # point; the comparison is then False, and no sampling method is replaced.
     whole_set_size = front.loc[front["sampling"] == _ALL, "n_train"].min()
     table = medians.assign(sampling=medians["sampling"].where(~(medians["n_train"] >= whole_set_size), _ALL))
-    priced = _select_priced(table)
-    if len(priced):
-        yield _build_budget_table(priced)
-    objectives = summaries.OBJECTIVES if len(priced) else summaries.OBJECTIVES[:2]
+    if answer is not None and answer.has_cost:
+        yield _build_budget_table(answer)
+    has_cost = len(summaries.select_finite_rows(table, summaries.OBJECTIVES, positive=True)) > 0
+    objectives = summaries.OBJECTIVES if has_cost else summaries.OBJECTIVES[:2]
     usable = summaries.select_finite_rows(table, objectives, positive=True)
     if usable.empty:
         return
     overall = _compute_overall_front(usable, front, objectives)
-    yield _build_knee_table(usable, overall, objectives)
     yield _build_share_table(usable, overall, objectives, levels)
-
-
-def _describe_point(row: "pd.Series[float]") -> str:
-    return (
-        f"{row['n_train']:,} configurations of level {row['level']} at 2Jmax = {row['twojmax']} and w_E/w_F = "
-        f"{format_ratio(row['weight_ratio'])}, with {format_number(row[_ENERGY])} meV/atom and "
-        f"{format_number(row[_FORCE])} meV/Å"
-    )
-
-
-def _select_priced(table: pd.DataFrame) -> pd.DataFrame:
-    """Select settings with positive finite errors and cost, and add the column √(energy error · force error)."""
-    rows = summaries.select_finite_rows(table, summaries.OBJECTIVES, positive=True)
-    return rows.assign(**{_BOTH: np.sqrt(rows[_ENERGY] * rows[_FORCE])})
 
 
 def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
@@ -87,83 +64,32 @@ def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives
     return summaries.drop_duplicate_fits(pareto.pareto_front(usable, list(objectives)))
 
 
-def _compute_fronts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Compute the front of each 2Jmax and the front over all 2Jmax; the keys are the row names of the tables.
-
-    The best setting for any budget lies on the front of its 2Jmax. Of settings with the same cost and the same value of
-    one error, the front contains the setting with the smaller other error.
-    """
-    fronts = summaries.compute_fronts_by_twojmax(table)
-    return {**_name_fronts(fronts), _ALL: pareto.pareto_front(fronts, summaries.OBJECTIVES)}
-
-
-def _name_fronts(fronts: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {f"2Jmax = {value}": points for value, points in fronts.groupby("twojmax")}
-
-
-def _find_ranges(points: pd.DataFrame, criterion: str) -> pd.DataFrame:
-    return pareto.merge_adjacent_ranges(pareto.select_best_by_budget(points, criterion, COST_COLUMN), "level")
-
-
-def _build_budget_table(priced: pd.DataFrame) -> ReportTable:
-    fronts = _compute_fronts(priced)
-    ranges = {(name, key): _find_ranges(points, key) for name, points in fronts.items() for key in CRITERIA}
-    shown, min_decades = pareto.drop_short_ranges(ranges, MAX_TABLE_ROWS, MAX_RANGE_LENGTH_LIMIT_DECADES)
-    table = pd.concat([_format_ranges(rows, *key) for key, rows in shown.items()], ignore_index=True)
-    note = (
-        "The level with the lowest error against the reference for a DFT budget. A range begins at the cost of the "
-        "first setting of the level and ends where another level is better; “both” is the lowest √(energy · force). "
-        "Configurations, weights and errors are those of the last setting of the range. Only computed settings are "
-        "included; nothing is interpolated between subset sizes."
+def _build_budget_table(answer: Answer) -> ReportTable:
+    """Build the table of the answer's ranges of budgets, with the last setting of each."""
+    ranges = answer.ranges
+    budgets = ranges[["budget_from", "budget_to"]].map(
+        lambda end: answer.format_budget(end) if np.isfinite(end) else "–"
     )
-    if min_decades:
-        note += (
-            f" Of {format_count(sum(map(len, ranges.values())), 'range')} those shorter than a factor of "
-            f"{format_number(10**min_decades)} in budget are left out, and ranges of one level are joined across them, "
-            f"which leaves {len(table)}."
-        )
-    return ReportTable("Best level by budget", note, "best_by_budget", table)
-
-
-def _format_ranges(ranges: pd.DataFrame, name: str, criterion: str) -> pd.DataFrame:
-    """Format budget ranges as rows of the table."""
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
-            "models": name,
-            "lowest": CRITERIA[criterion],
             "level": ranges["level"].astype(str),
-            "budget from": ranges["budget_from"].map(format_duration),
-            "budget to": [format_duration(end) if np.isfinite(end) else "–" for end in ranges["budget_to"]],
+            "budget from": budgets["budget_from"],
+            "budget to": budgets["budget_to"],
             "budget from (s)": ranges["budget_from"].astype(float),
             "budget to (s)": ranges["budget_to"].astype(float),
-            **ranges[_POINT_COLUMNS],
+            **ranges[["twojmax", "sampling", "n_train"]],
+            "weight_ratio": summaries.compute_weight_ratio(ranges),
+            **{f"ref_{kind}{end}": ranges[f"{kind}{end}"] for kind in ERRORS for end in INTERVAL_SUFFIXES},
         }
     )
-
-
-def _build_knee_table(usable: pd.DataFrame, overall: pd.DataFrame, objectives: Sequence[str]) -> ReportTable:
-    has_cost = COST_COLUMN in objectives
-    rows = []
-    for name, points in {**_name_fronts(summaries.compute_fronts_by_twojmax(usable)), _ALL: overall}.items():
-        knee = points.iloc[[pareto.find_knee(points, objectives)]]
-        columns = {"models": name, "points": len(points), "level": knee["level"], **knee[_POINT_COLUMNS]}
-        if has_cost:
-            columns |= {COST_COLUMN: knee[COST_COLUMN], "DFT cost": knee[COST_COLUMN].map(format_duration)}
-        rows.append(pd.DataFrame(columns))
-    table = pd.concat(rows, ignore_index=True)
-    names = ["energy error", "force error", "DFT cost"][: len(objectives)]
-    knee_point = table.iloc[-1]
-    ratios = {name: format_number(knee_point[name] / overall[name].min()) for name in (_ENERGY, _FORCE)}
+    table.attrs[INTERVAL_ATTRIBUTE] = INTERVAL_PERCENT
     note = (
-        f"The knee of a front is the point with the lowest sum of the logarithms of {join_items(names)}, each scaled "
-        "to run from 0 to 1 on that front: every other point loses at least as much in some objectives as it gains in "
-        f"others. The knee of the front over all 2Jmax has {_describe_point(knee_point)}: {ratios[_ENERGY]} times the "
-        f"lowest energy error and {ratios[_FORCE]} times the lowest force error of the front"
+        "The answer at the top of the page, for every budget: the level with the lowest √(energy · force) error that a "
+        "DFT budget pays for, without short ranges. Configurations, weights and expected errors are those of the last "
+        f"setting of a range. The explorer opens at the knee, {answer.format_budget(answer.knee)}: with error and cost "
+        "in logarithms, each scaled to run from 0 to 1, their sum is the lowest there."
     )
-    if has_cost:
-        percentage = format_number(100 * knee_point[COST_COLUMN] / overall[COST_COLUMN].max())
-        note += f", for {percentage} % of the cost of its most expensive point"
-    return ReportTable("Knee points", f"{note}.", "knee_points", table)
+    return ReportTable("Best level by budget", note, "best_by_budget", table)
 
 
 def _build_share_table(

@@ -18,11 +18,18 @@ from paretofit.report.figures import sweep_figures
 from paretofit.report.figures.answer_figures import plot_answer, plot_front_at_budgets
 from paretofit.report.figures.axes import OUTSIDE_NOTE
 from paretofit.report.figures.drawing import FigurePlan, render_figure
+from paretofit.report.figures.finding_figures import plan_finding_figures
 from paretofit.report.figures.style import UNITS, remove_figure
 from paretofit.report.findings.catalogue import collect_findings
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import build_explorer_data
-from paretofit.report.page.sweep_page import AnswerSection, ReportFigure, ReportTable, render_report
+from paretofit.report.page.sweep_page import (
+    AnswerSection,
+    ReportFigure,
+    ReportTable,
+    assign_pictures,
+    render_report,
+)
 from paretofit.report.paired_errors import PairedErrors
 from paretofit.report.tables import summaries
 from paretofit.report.tables import table_text as tables
@@ -123,6 +130,7 @@ def write_report(
         picture = render_figure(_plan_answer_figure(answer, results, levels), folder / "figures", formats, PAGE_DPI)
         answer_section = AnswerSection.build(answer, picture, str(folder))
     plans = [*extra.figure_plans, *_plan_figures(singles, levels, path_table, answer), *extra.later_figure_plans]
+    plans += _plan_dots(findings, [plan.name for plan in plans], folder / "figures")
     drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
     undrawn_names = [plan.name for plan in plans if plan not in drawn_plans]
 
@@ -150,6 +158,16 @@ def _plan_answer_figure(answer: Answer, results: pd.DataFrame, levels: Sequence[
         f"Brackets and bands: {describe_intervals(results)}. Circles: rows of the table. "
         "Dotted and *: more configurations than were fitted, extrapolated.",
     )  # fmt: skip
+
+
+def _plan_dots(findings: Sequence[Finding], other_names: Sequence[str], folder: Path) -> list[FigurePlan]:
+    """Plan the dots of the findings that no other figure shows, and remove those of an earlier report."""
+    dot_plans = {plan.name: plan for plan in plan_finding_figures(findings)}
+    shown_names = assign_pictures(findings, {*other_names, *dot_plans}).values()
+    for finding in findings:
+        if finding.figure_name not in shown_names:
+            remove_figure(folder, finding.figure_name)
+    return [plan for name, plan in dot_plans.items() if name in shown_names]
 
 
 def _write_finding_tables(folder: Path, findings: Sequence[Finding]) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +15,20 @@ from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import embed_explorer_data
 from paretofit.report.page.templates import render_template
 from paretofit.report.rivals import describe_rivals
-from paretofit.report.tables.table_text import format_cell, format_heading
+from paretofit.report.tables.table_text import format_cells
 
 PAPER = (
     "I. Baghishov, J. Janssen, G. Henkelman, D. Perez, Application-specific machine-learned interatomic "
     "potentials: exploring the trade-off between DFT convergence, MLIP expressivity, and computational cost, "
     "Digital Discovery (2025), doi 10.1039/d5dd00294j"
 )
-PICTURES_BY_FINDING = {  # name of a finding to the names of the figures that show it
-    "labels": ("level_rmsd",),
-    "learning": ("learning_curves",),
-    "levels": ("energy_force",),
-    "weights": ("energy_force",),
-    "sampling": ("learning_curves",),
-    "front": ("front_at_budgets",),
+PICTURES_BY_FINDING = {  # name of a finding to the name of the figure that shows it, if it is not that of its dots
+    "labels": "level_rmsd",
+    "learning": "learning_curves",
+    "weights": "energy_force",
+    "sampling": "learning_curves",
+    "front": "front_at_budgets",
+    "networks": "networks",
 }
 _ANSWER_HEADINGS = {
     "meV/atom": "energy error (meV/atom)",
@@ -81,6 +81,7 @@ class AnswerSection:
     studies: list[str]
     rivals: list[str]
     notes: tuple[str, ...]
+    error_headings: tuple[str, ...] = ("energy error", "force error")
 
     @classmethod
     def build(cls, answer: Answer, figure: ReportFigure, source: str) -> "AnswerSection":
@@ -136,14 +137,14 @@ def render_report(
     The whole page as text.
     """
     by_name = {figure.name: figure for figure in figures if figure.image}
-    items = [_build_finding_item(finding, by_name) for finding in findings]
-    shown_names = {figure.name for item in items for figure in item["figures"]}
+    names = assign_pictures(findings, by_name)
+    items = [_build_finding_item(finding, by_name.get(names.get(finding.name, ""))) for finding in findings]
     return render_template(
         "report.html",
         title=title,
         opening=opening,
         findings=items,
-        figures=[figure for figure in figures if figure.name not in shown_names],
+        figures=[figure for figure in figures if figure.name not in names.values()],
         tables=[(table, _format_rows(table.table)) for table in tables],
         summary=summary,
         warnings=warnings,
@@ -157,13 +158,28 @@ def render_report(
     )
 
 
-def _build_finding_item(finding: Finding, figures: Mapping[str, ReportFigure]) -> dict[str, Any]:
-    """Build a finding for the template: its first sentence, the others, its figures, and its numbers."""
+def assign_pictures(findings: Sequence[Finding], figure_names: Collection[str]) -> dict[str, str]:
+    """Assign a figure to each finding, so that none shows two: that of `PICTURES_BY_FINDING`, or else that of its dots.
+
+    Returns
+    -------
+    dict of str to str
+        Name of the figure by name of the finding; findings without a figure are left out.
+    """
+    assigned: dict[str, str] = {}
+    for finding in findings:
+        for name in (PICTURES_BY_FINDING.get(finding.name, ""), finding.figure_name):
+            if name in figure_names and name not in assigned.values() and finding.name not in assigned:
+                assigned[finding.name] = name
+    return assigned
+
+
+def _build_finding_item(finding: Finding, figure: ReportFigure | None) -> dict[str, Any]:
+    """Build a finding for the template: its first sentence, the others, its figure, and its numbers."""
     headline, *remainder = re.split(r"(?<=[a-z0-9)%Å])\. (?=[A-Z])", finding.answer, maxsplit=1)
-    names = PICTURES_BY_FINDING.get(finding.name, ())
     return {
         "finding": finding, "headline": headline if not remainder else f"{headline}.", "remainder": "".join(remainder),
-        "figures": [figures[name] for name in names if name in figures],
+        "figure": figure,
         "data": _format_rows(finding.numbers, _MAX_FINDING_ROWS),
     }  # fmt: skip
 
@@ -174,12 +190,9 @@ def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[st
     If the table has more than `max_rows` rows, none of them is formatted.
     """
     shown = table if len(table) <= max_rows else table.iloc[:0]
-    rows = [
-        [(format_cell(column, value), _get_sort_key(value)) for column, value in zip(table.columns, row, strict=True)]
-        for row in shown.itertuples(index=False, name=None)
-    ]
-    headings = [_split_unit(format_heading(column)) for column in table.columns]
-    return {"headings": headings, "rows": rows, "length": len(table)}
+    headings, cells = format_cells(shown)
+    rows = [[(text, _get_sort_key(value)) for text, value in row] for row in cells]
+    return {"headings": [_split_unit(heading) for heading in headings], "rows": rows, "length": len(table)}
 
 
 def _split_unit(text: str) -> tuple[str, str]:

@@ -14,6 +14,8 @@ from paretofit.core import write_csv, write_text
 from paretofit.report.tables import summaries
 from paretofit.report.wording import format_number, format_ratio
 
+INTERVAL_ATTRIBUTE = "interval_percent"  # of a table: coverage of its intervals, if it is not the default
+DEFAULT_INTERVAL_PERCENT = 90
 HEADINGS = {
     "deviation_percent": "deviation (%)",
     "twojmax": "2Jmax",
@@ -33,10 +35,6 @@ HEADINGS = {
     "train_force": "force, training (meV/Å)",
     "test_force": "force, own level (meV/Å)",
     "ref_force": "force, reference (meV/Å)",
-    "ref_energy_low": "90 % from",
-    "ref_energy_high": "to (meV/atom)",
-    "ref_force_low": "90 % from",
-    "ref_force_high": "to (meV/Å)",
     "p_front": "share of samples on the front",
     "tied_with": "tied with points",
     "label_seconds": "DFT cost (s)",
@@ -49,6 +47,16 @@ HEADINGS = {
     "force_after": "force after (meV/Å)",
     "energy_at_smallest": "its energy (meV/atom)",
     "energy_at_largest": "its energy (meV/atom)",
+    "energy_factor": "energy, after/before",
+    "force_factor": "force, after/before",
+    "smallest_to_largest": "energy, smallest/largest w_E/w_F",
+    "smallest": "factor at the smallest 2Jmax",
+    "largest": "factor at the largest 2Jmax",
+    "energy_to_lowest": "energy, relative to the best",
+    "force_to_lowest": "force, relative to the best",
+    "energy_ratio": "energy, reference/own level",
+    "force_ratio": "force, reference/own level",
+    "factor_ratio": "ratio of both factors",
     "smallest_ratio": "smallest w_E/w_F",
     "largest_ratio": "largest w_E/w_F",
     "best_ratio": "best w_E/w_F",
@@ -153,13 +161,50 @@ def format_cell(column: object, value: object) -> str:
     return format_number(float(value))
 
 
+def format_cells(table: pd.DataFrame) -> tuple[list[str], list[list[tuple[str, object]]]]:
+    """Format a table for reading: a value and the ends of its interval (``_low``, ``_high``) share a column.
+
+    Returns
+    -------
+    headings : list of str
+    rows : list of list
+        The text and the value of each cell; the text with an interval is such as ``"28.1 (24–34.2)"``.
+    """
+    names = [str(name) for name in table.columns]
+    with_interval = {name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)}
+    ends = {f"{name}{end}" for name in with_interval for end in ("_low", "_high")}
+    shown = [position for position, name in enumerate(names) if name not in ends]
+    note = f", {table.attrs.get(INTERVAL_ATTRIBUTE, DEFAULT_INTERVAL_PERCENT)} % interval"
+    headings = [_insert_note(format_heading(names[k]), note if names[k] in with_interval else "") for k in shown]
+    rows = []
+    for values in table.itertuples(index=False, name=None):
+        row = dict(zip(names, values, strict=True)) if with_interval else {}
+        texts = [format_cell(names[k], values[k]) for k in shown]
+        for position, k in enumerate(shown):
+            if names[k] in with_interval:
+                texts[position] += format_interval(*(row[f"{names[k]}{end}"] for end in ("_low", "_high")))
+        rows.append([(text, values[k]) for text, k in zip(texts, shown, strict=True)])
+    return headings, rows
+
+
+def _insert_note(heading: str, note: str) -> str:
+    name, bracket, unit = heading.partition(" (")
+    return f"{name}{note}{bracket}{unit}"
+
+
+def format_interval(low: float, high: float) -> str:
+    """Format the ends of an interval for the end of a text, such as ``" (24–34.2)"``; empty if they are unknown.
+
+    >>> format_interval(24.0, 34.21), format_interval(float("nan"), 1.0)
+    (' (24–34.2)', '')
+    """
+    return f" ({format_number(low)}–{format_number(high)})" if np.isfinite(low) and np.isfinite(high) else ""
+
+
 def format_markdown(table: pd.DataFrame) -> str:
     """Format a table in Markdown, with headings and units."""
-    lines = [[format_heading(column) for column in table.columns], ["---"] * len(table.columns)]
-    lines += [
-        [format_cell(column, value) for column, value in zip(table.columns, row, strict=True)]
-        for row in table.itertuples(index=False, name=None)
-    ]
+    headings, rows = format_cells(table)
+    lines = [headings, ["---"] * len(headings), *([text for text, _ in row] for row in rows)]
     escaped = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 

@@ -1,0 +1,137 @@
+"""Small picture of a finding: dots with intervals in groups, the same for all findings."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from paretofit.report.figures import style
+from paretofit.report.figures.drawing import FigurePlan
+from paretofit.report.findings.finding import Finding, FindingDots
+from paretofit.report.wording import format_number
+
+CLEAR_COLOUR, UNCLEAR_COLOUR = "#0072B2", "#888888"
+GROUP_HEIGHT_IN, CHARACTER_WIDTH_IN = 0.27, 0.062  # of a group, and of a character of its name
+TICK_SERIES, MIN_TICKS = ((1.0,), (1.0, 3.0), (1.0, 1.5, 2.0, 3.0, 5.0)), 3  # of each decade, and in a panel
+MIN_TICK_DISTANCE = 0.17  # of two ticks, as a share of the axis
+MAX_SPARSE_ROWS, CROWDED_GROUP_FACTOR = 8, 1.5  # groups with more rows are higher by this factor
+MAX_INTERVAL_RATIO = 2.0  # longer intervals of ratios do not extend the axis
+_SPREAD = 0.34  # of the dots of a group, in both directions
+
+
+def plan_finding_figures(findings: Sequence[Finding]) -> Iterator[FigurePlan]:
+    """Plan the pictures of the findings that have dots, with their captions."""
+    for finding in findings:
+        if finding.dots is not None:
+            caption = _describe_dots(finding.dots)
+            yield FigurePlan(finding.figure_name, partial(plot_dots, finding.dots), partial(str, caption), wide=False)
+
+
+def plot_dots(dots: FindingDots) -> np.ndarray:
+    """Plot the values of each group as dots with their intervals, and a line at the reference; a panel for each error.
+
+    Dots are hollow if their interval contains the reference.
+
+    Returns
+    -------
+    (n,) array of Axes
+    """
+    table = _select_drawable(dots)
+    kinds, groups = list(dict.fromkeys(table["error"])), list(dict.fromkeys(table["group"]))
+    if not groups:
+        raise style.CannotDrawError("No value is finite.")
+    left = 0.12 + CHARACTER_WIDTH_IN * max(len(line) for name in groups for line in name.split("\n"))
+    is_crowded = table.groupby(["error", "group"]).size().max() > MAX_SPARSE_ROWS
+    height = 0.68 + GROUP_HEIGHT_IN * len(groups) * (CROWDED_GROUP_FACTOR if is_crowded else 1.0)
+    with style.publication_style():
+        figure = Figure(figsize=(style.COLUMN_WIDTH_IN, height))
+        axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        figure.subplots_adjust(
+            left=left / style.COLUMN_WIDTH_IN, right=0.97, bottom=0.42 / height, top=1 - 0.2 / height, wspace=0.12
+        )
+        for ax, kind in zip(axes, kinds, strict=True):
+            _draw_panel(ax, table[table["error"] == kind], groups, dots.reference)
+            ax.set_title(kind)
+        axes[0].set_yticks(range(len(groups)), [style.escape_mathtext(name) for name in groups])
+        axes[0].set_ylim(len(groups) - 0.5, -0.5)
+        figure.text(0.5, 0.03 / height, style.escape_mathtext(dots.label), ha="center", va="bottom")
+    return np.asarray(axes)
+
+
+def _select_drawable(dots: FindingDots) -> pd.DataFrame:
+    values = dots.table["value"].to_numpy(dtype=float)
+    is_drawable = np.isfinite(values) & ((values > 0) | (dots.reference == 0))
+    table: pd.DataFrame = dots.table[is_drawable]
+    return table
+
+
+def _draw_panel(ax: Axes, table: pd.DataFrame, groups: Sequence[str], reference: float) -> None:
+    ax.axvline(reference, color="black", linewidth=0.8, zorder=1)
+    ax.grid(visible=False, axis="y")
+    for position, name in enumerate(groups):
+        rows = table[table["group"] == name]
+        offsets = np.linspace(-_SPREAD, _SPREAD, len(rows)) if len(rows) > 1 else np.zeros(len(rows))
+        value, low, high = (rows[column].to_numpy(dtype=float) for column in ("value", "low", "high"))
+        is_unclear = (low <= reference) & (high >= reference)
+        size = 3.2 if len(rows) <= MAX_SPARSE_ROWS else 2.2
+        for is_shown, colour, face in (
+            (is_unclear, UNCLEAR_COLOUR, "white"),
+            (~is_unclear, CLEAR_COLOUR, CLEAR_COLOUR),
+        ):
+            y = position + offsets[is_shown]
+            ax.hlines(y, low[is_shown], high[is_shown], color=colour, linewidth=0.7, alpha=0.8, zorder=2)
+            ax.plot(value[is_shown], y, "o", markersize=size, markerfacecolor=face, markeredgecolor=colour,
+                    markeredgewidth=0.8, zorder=3)  # fmt: skip
+    ax.tick_params(axis="y", length=0)
+    _set_value_axis(ax, table, reference)
+
+
+def _set_value_axis(ax: Axes, table: pd.DataFrame, reference: float) -> None:
+    """Set limits that contain all values and the reference, and the ends of intervals that are not too long."""
+    value = table["value"].to_numpy(dtype=float)
+    low, high = (table[name].fillna(table["value"]).to_numpy(dtype=float) for name in ("low", "high"))
+    if reference == 0:
+        ends = np.array([np.min([low.min(), 0.0]), np.max([high.max(), 0.0])])
+        margin = 0.06 * np.ptp(ends)
+        ax.set_xlim(ends[0] - margin, ends[1] + margin)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+        return
+    low, high = np.maximum(low, value / MAX_INTERVAL_RATIO), np.minimum(high, value * MAX_INTERVAL_RATIO)
+    start, end = min(float(low.min()), reference), max(float(high.max()), reference)
+    margin = 0.06 * np.log(end / start) + 0.01
+    start, end = start * np.exp(-margin), end * np.exp(margin)
+    ax.set_xscale("log")
+    ax.set_xlim(start, end)
+    ax.xaxis.set_major_locator(FixedLocator(_choose_ticks(start, end)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: format_number(tick)))
+
+
+def _choose_ticks(start: float, end: float) -> list[float]:
+    """Choose round ticks for a logarithmic axis: the coarsest of `TICK_SERIES` with enough of them."""
+    decades = 10.0 ** np.arange(np.floor(np.log10(start)), np.ceil(np.log10(end)) + 1)
+    for factors in TICK_SERIES:
+        ticks = [float(tick) for decade in decades for tick in decade * np.array(factors) if start <= tick <= end]
+        if len(ticks) >= MIN_TICKS:
+            return _drop_near_ticks(ticks, MIN_TICK_DISTANCE * np.log(end / start))
+    return [tick for tick in MaxNLocator(MIN_TICKS).tick_values(start, end) if start <= tick <= end]
+
+
+def _drop_near_ticks(ticks: Sequence[float], distance: float) -> list[float]:
+    """Drop ticks whose names would overlap with those of others, first of all with that of 1."""
+    shown: list[float] = []
+    for tick in sorted(ticks, key=lambda tick: (tick != 1, tick)):
+        if all(abs(np.log(tick / other)) >= distance for other in shown):
+            shown.append(tick)
+    return sorted(shown)
+
+
+def _describe_dots(dots: FindingDots) -> str:
+    text = f"{dots.label[0].upper()}{dots.label[1:]}, for each row of the table."
+    if dots.table[["low", "high"]].notna().any(axis=None):
+        text += f" Lines: 90 % intervals; hollow: the interval contains {dots.reference:g}, no clear difference."
+    return text
