@@ -110,7 +110,7 @@ def test_paired_errors_decide_whether_a_level_is_clearly_worse(results):
     assert not tied.rivals["is_clear"].any()
     assert "This is not certain at each of these budgets" in tied.certainty
     assert set(format_answer_table(tied)["level"]) == {"5 or 4"}
-    assert any("may be as good" in note for note in tied.notes)
+    assert any("not clearly worse" in note for note in tied.notes)
     assert tied.rivals["share_above"].between(0.3, 0.8).all()
 
 

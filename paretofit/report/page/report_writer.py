@@ -125,10 +125,7 @@ def write_report(
     report_tables = list(_write_tables(singles, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
     medians = summaries.compute_medians(results, levels)
     explorer = build_explorer_data(medians, levels, study, answer, mixtures=mixtures, folder=str(folder))
-    answer_section = None
-    if answer is not None:
-        picture = render_figure(_plan_answer_figure(answer, results, levels), folder / "figures", formats, PAGE_DPI)
-        answer_section = AnswerSection.build(answer, picture, str(folder))
+    answer_section = None if answer is None else _build_answer_section(answer, results, levels, folder, formats)
     plans = [*extra.figure_plans, *_plan_figures(singles, levels, path_table, answer), *extra.later_figure_plans]
     plans += _plan_dots(findings, [plan.name for plan in plans], folder / "figures")
     drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
@@ -147,6 +144,13 @@ def write_report(
         remove_figure(folder / "figures", name)  # it would show the results of an earlier report
     write_page([*(render_figure(plan, folder / "figures", formats, PAGE_DPI) for plan in drawn_plans), *extra.figures])
     return folder / "report.html"
+
+
+def _build_answer_section(
+    answer: Answer, results: pd.DataFrame, levels: Sequence[str], folder: Path, formats: Sequence[str]
+) -> AnswerSection:
+    picture = render_figure(_plan_answer_figure(answer, results, levels), folder / "figures", formats, PAGE_DPI)
+    return AnswerSection.build(answer, picture, str(folder))
 
 
 def _plan_answer_figure(answer: Answer, results: pd.DataFrame, levels: Sequence[str]) -> FigurePlan:
