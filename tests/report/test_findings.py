@@ -185,6 +185,15 @@ def test_a_gain_that_other_splits_do_not_have_is_no_clear_difference():
         assert ("has no clear difference" in finding.text) == (status == "no")
 
 
+def test_too_few_splits_for_a_test_leave_it_to_the_repetitions():
+    table = power_law(0.8)
+    settings = table[table["repeat"] == 0].drop(columns=["repeat"]).reset_index(drop=True)
+    errors = {name: np.tile(settings[name].to_numpy(), (2, 3, 1)) for name in ("ref_energy", "ref_force")}
+    finding = assess_leverage_sampling(table, ["5"], PairedErrors(settings, errors))
+    assert finding.status == "yes"
+    assert "over repetitions" in finding.text
+
+
 def test_models_closer_to_the_reference_than_to_their_labels_are_counted(results):
     changed = results.assign(ref_energy=results["test_energy"] * 1.2, ref_force=results["test_force"])
     is_smooth = (changed["level"] == "2") & (changed["twojmax"] == 4)

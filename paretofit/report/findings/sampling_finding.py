@@ -48,7 +48,7 @@ def assess_leverage_sampling(
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names in order of cost; the last is the reference
-    split_errors : errors in further train/test splits; by default the repetitions are compared
+    split_errors : errors in further train/test splits; with fewer than three of them, the repetitions are tested
 
     Returns
     -------
@@ -75,6 +75,8 @@ def assess_leverage_sampling(
         return Finding.not_tested("sampling", QUESTION, reason, PAPER)
     cells = _add_intervals(cells, levels[-1], ErrorComparison(frame, split_errors))
     cells = _add_random_configurations(cells, determined)
+    if split_errors is not None and 1 + len(split_errors.errors["ref_energy"]) < MIN_REPEATS:
+        split_errors = None  # too few splits for a test, for which the repetitions may be enough
     scores = [
         _score_method(subsets[subsets["twojmax"] == twojmax], group, split_errors)
         for (twojmax, name, _), group in cells.groupby(["twojmax", "sampling", "error"], sort=False)
