@@ -10,7 +10,7 @@ bootstrap over the repetitions with a fixed relative error for the assumed form 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,8 +107,7 @@ class LearningCurve:
 
     def _average_replicas(self, errors: Array) -> Array:
         """Average bootstrap replicas, ``(N_REPLICAS,)``, with a fixed seed, so that plans are reproducible."""
-        positions = np.random.default_rng(0).random((N_REPLICAS, len(errors))) * len(errors)
-        return self._average(errors[positions.astype(int)], axis=1)
+        return self._average(errors[_draw_positions(len(errors))], axis=1)
 
     @cached_property
     def relative_quantiles(self) -> tuple[Array, Array]:
@@ -179,6 +178,12 @@ class LearningCurve:
         return np.asarray(np.maximum(ratio, min_ratio[:, None]))
 
 
+@cache
+def _draw_positions(n: int) -> Array:
+    """Draw the repetitions of each bootstrap replica, ``(N_REPLICAS, n)`` int."""
+    return (np.random.default_rng(0).random((N_REPLICAS, n)) * n).astype(int)
+
+
 def fit_power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_limits: Array) -> Array:
     """Fit ε(n) = ε∞ + A n^(-α) with bounds on ε∞ and A ≥ 0, and return ε(n)/ε(n_k).
 
@@ -201,16 +206,17 @@ def fit_power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, mi
     """
     min_limits = np.minimum(min_limits, errors.min(axis=1))
     best_misfit = np.full(len(errors), np.inf)
-    factors = np.ones((len(errors), len(sizes)))
+    best_exponent, best_limit, best_slope = np.zeros(len(errors)), np.ones(len(errors)), np.zeros(len(errors))
     for exponent in EXPONENTS:
         decay = (measured_sizes / measured_sizes[-1]) ** -exponent
         excess, slope, misfit = _fit_two_coefficients(1.0 / errors, decay / errors, 1.0 - min_limits[:, None] / errors)
-        limit = min_limits + excess
-        curve = limit[:, None] + slope[:, None] * (sizes / measured_sizes[-1]) ** -exponent
         is_better = misfit < best_misfit
-        factors[is_better] = (curve / (limit + slope)[:, None])[is_better]
         best_misfit = np.minimum(best_misfit, misfit)
-    return np.maximum(factors, (min_limits / errors[:, -1])[:, None])
+        best_exponent[is_better] = exponent
+        best_limit[is_better], best_slope[is_better] = (min_limits + excess)[is_better], slope[is_better]
+    curves = best_limit[:, None] + best_slope[:, None] * (sizes / measured_sizes[-1]) ** -best_exponent[:, None]
+    factors = np.maximum(curves / (best_limit + best_slope)[:, None], (min_limits / errors[:, -1])[:, None])
+    return np.asarray(factors)
 
 
 def _fit_two_coefficients(constant: Array, decay: Array, target: Array) -> tuple[Array, Array, Array]:

@@ -273,16 +273,17 @@ def _build_curve(
     """Build the learning curve of a setting; `curves` holds those of the reference level, which all levels share."""
     if is_reference and (id(rows), kind) in curves:
         return curves[id(rows), kind]
-    rows_by_size = rows.groupby("n_train")
-    sizes = np.sort(rows["n_train"].unique()).astype(float)
-    errors = tuple(group.to_numpy(dtype=float) for _, group in rows_by_size[f"ref_{kind}"])
+    # Arrays are sorted by size and divided: a groupby for each of many settings would take most of the time.
+    order = np.argsort(rows["n_train"].to_numpy(), kind="stable")
+    sizes, starts = np.unique(rows["n_train"].to_numpy(dtype=float)[order], return_index=True)
+    errors = tuple(np.split(rows[f"ref_{kind}"].to_numpy(dtype=float)[order], starts[1:]))
     training_errors = None
     if is_reference and f"train_{kind}" in rows:
-        training_errors = rows_by_size.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
+        training_errors = rows[f"train_{kind}"].to_numpy(dtype=float)[order[starts[-1] :]]
     reference_curve = None if reference is None else _build_curve(reference, kind, None, curves, is_reference=True)
     ends, intervals = [f"ref_{kind}_low", f"ref_{kind}_high", SPLITS_COLUMN], None
     if set(ends) <= set(rows):
-        low, high, n_splits = rows_by_size[ends].first().to_numpy(dtype=float).T
+        low, high, n_splits = (rows[name].to_numpy(dtype=float)[order[starts]] for name in ends)
         intervals = scale_intervals(np.array([low, high]), n_splits, HIGH_QUANTILE - LOW_QUANTILE)
     label_error = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
     curve = LearningCurve(

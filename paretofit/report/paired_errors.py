@@ -1,7 +1,8 @@
 """Errors of settings in the same samples, so that their differences are paired."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ MIN_SAMPLES = 5  # number of samples; with fewer, such as a single repetition, n
 WHOLE_SET = "all"  # sampling method of the whole training set in further splits
 INTERVAL_SUFFIXES = ("", "_low", "_high")  # of the columns of a value and the ends of its interval
 NO_CLEAR_DIFFERENCE = "no clear difference"
+
+
+SettingIndex: TypeAlias = dict[tuple[Any, ...], dict[Any, int]]  # positions by setting without its size, then by size
 
 
 class PairedErrors(NamedTuple):
@@ -46,22 +50,39 @@ class PairedErrors(NamedTuple):
         }
         return cls(settings, errors)
 
-    def index_settings(self) -> dict[tuple[Any, ...], int]:
-        """Map (2Jmax, level, sampling, size, w_E/w_F) to the position of the setting."""
+    def index_settings(self) -> SettingIndex:
+        """Map (2Jmax, level, sampling, w_E/w_F), then the size, to the position of the setting."""
         table = self.settings.assign(
             level=self.settings["level"].astype(str), weight_ratio=compute_weight_ratio(self.settings)
         )
-        return {key: k for k, key in enumerate(table[SETTING].itertuples(index=False, name=None))}
+        index: SettingIndex = {}
+        for position, values in enumerate(table[SETTING].itertuples(index=False, name=None)):
+            twojmax, level, sampling, size, weight_ratio = values
+            index.setdefault((twojmax, level, sampling, weight_ratio), {})[size] = position
+        return index
 
 
 class ErrorComparison:
     """Comparison of the errors of two settings in further splits, or in repetitions if a setting has no such fits."""
 
     def __init__(self, results: pd.DataFrame, split_errors: PairedErrors | None = None) -> None:
-        tables = [PairedErrors.from_repetitions(results)]
-        tables = tables if split_errors is None else [split_errors, *tables]
-        self._sources = [(table, table.index_settings()) for table in tables]
+        self._results, self._split_errors = results, split_errors
         self.has_splits = split_errors is not None
+
+    def _iterate_sources(self) -> Iterator[tuple[PairedErrors, SettingIndex]]:
+        """Yield the errors in further splits, if there are any, and those of the repetitions, each with its index."""
+        if self._split_errors is not None:
+            yield self._split_errors, self._split_index
+        yield self._repetition_index
+
+    @cached_property
+    def _split_index(self) -> SettingIndex:
+        return {} if self._split_errors is None else self._split_errors.index_settings()
+
+    @cached_property
+    def _repetition_index(self) -> tuple[PairedErrors, SettingIndex]:
+        table = PairedErrors.from_repetitions(self._results)
+        return table, table.index_settings()
 
     def name_change(self, column: str, first: Mapping[Any, Any], second: Mapping[Any, Any]) -> str:
         """Return whether an error ``"falls"`` or ``"rises"`` from one setting to another.
@@ -140,7 +161,7 @@ class ErrorComparison:
 
     def _collect_products(self, columns: Sequence[Sequence[str]], settings: Sequence[Mapping[Any, Any]]) -> Array:
         """Collect samples as `collect_samples`, for settings with their own columns."""
-        for table, index in self._sources:
+        for table, index in self._iterate_sources():
             candidates = [_find_position(index, row) for row in settings]
             positions = [position for position in candidates if position is not None]
             if len(positions) == len(settings) and all(name in table.errors for names in columns for name in names):
@@ -201,12 +222,11 @@ def compute_central_interval(samples: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _find_position(index: Mapping[tuple[Any, ...], int], row: Mapping[Any, Any]) -> int | None:
+def _find_position(index: SettingIndex, row: Mapping[Any, Any]) -> int | None:
     """Find the fits of a setting with the number of configurations that is nearest to that of the row."""
     twojmax, level, sampling, size, weight_ratio = (row[name] for name in SETTING)
-    exact = (twojmax, level, sampling, size, weight_ratio)
-    if exact in index:
-        return index[exact]
-    setting = {(twojmax, level, name, weight_ratio) for name in (sampling, WHOLE_SET)}
-    sizes = {key[3]: position for key, position in index.items() if (*key[:3], key[4]) in setting}
+    sizes = index.get((twojmax, level, sampling, weight_ratio), {})
+    if size in sizes:
+        return sizes[size]
+    sizes = sizes | index.get((twojmax, level, WHOLE_SET, weight_ratio), {})
     return sizes[min(sizes, key=lambda n: abs(np.log(n / size)))] if sizes else None

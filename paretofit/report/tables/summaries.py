@@ -82,7 +82,9 @@ def tabulate_mixtures(results: pd.DataFrame) -> pd.DataFrame:
 def compute_weight_ratio(frame: pd.DataFrame) -> pd.Series:
     """Compute w_E / w_F, rounded to 6 significant digits so that equal ratios form one group."""
     ratio = frame["w_energy"].to_numpy(dtype=float) / frame["w_force"].to_numpy(dtype=float)
-    return pd.Series([float(f"{value:.6g}") for value in ratio], index=frame.index, dtype=float)
+    values, positions = np.unique(ratio, return_inverse=True)  # a table has few ratios in many rows
+    rounded = np.array([float(f"{value:.6g}") for value in values])
+    return pd.Series(rounded[positions], index=frame.index, dtype=float)
 
 
 def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
@@ -133,7 +135,8 @@ def _rank_sampling_method(sampling: str) -> tuple[int, str]:
 def compute_quantiles(values: pd.Series, probabilities: tuple[float, float]) -> tuple[float, float]:
     """Compute two quantiles of errors, which may be infinite."""
     infinity_substitute = 1e12  # meV; interpolation with infinity would give NaN
-    low, high = values.clip(upper=infinity_substitute).quantile(list(probabilities))
+    errors = np.minimum(values.dropna().to_numpy(dtype=float), infinity_substitute)
+    low, high = np.quantile(errors, probabilities) if errors.size else (np.nan, np.nan)
     return float(low), float(high)
 
 
