@@ -128,8 +128,11 @@ def select_view(
         reasons.setdefault(position, OTHER)
     selected: list[Atoms] = []
     positions: list[int] = []
+    candidates = sorted(list(reasons)[:MAX_STRUCTURES])  # adjacent structures of a file are read at once
+    read = structures.select(candidates) if isinstance(structures, Dataset) else [structures[k] for k in candidates]
+    atoms_by_position = dict(zip(candidates, read, strict=True))
     for position in list(reasons)[:MAX_STRUCTURES]:
-        atoms = structures[position]
+        atoms = atoms_by_position[position]
         if sum(map(len, selected)) + len(atoms) > MAX_ATOMS:
             break
         selected.append(atoms)
