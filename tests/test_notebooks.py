@@ -19,7 +19,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MARKS = {"03": pytest.mark.slow}  # a minute, in many small plans that tests/commands covers
+# Minutes in all; CI runs them beside the tests of networks, which keep one process busy.
+MARKS = dict.fromkeys(("02", "03", "05", "06"), (pytest.mark.slow, pytest.mark.notebook))
 MAX_NOTEBOOK_BYTES = 400_000
 CELL_TIMEOUT_S = 600
 LOCAL_PATH_PATTERN = r"(?<![<\w])/(home|tmp|work|usr|root|Users|var|opt|private)\b|[A-Z]:\\|file:/"

@@ -439,7 +439,7 @@ def test_the_explorer_gives_the_answer_of_plan_and_opens_at_the_knee(browser, tm
     browser.open(path)
     advice = browser.text("#ex-advice")
     assert f"With {format_duration(answer.knee)}" in advice
-    for budget, prefer in itertools.product((answer.knee, answer.table["budget"].iloc[1]), ("both", "energy")):
+    for budget, prefer in ((answer.knee, "both"), (answer.table["budget"].iloc[1], "energy")):
         browser.open(path, f"#budget={float(budget)!r}&best={prefer}")
         shown = json.loads(browser.eval("document.querySelector('.explorer').dataset.plan"))
         choice = plan(results, budget=float(budget), prefer=prefer).choice
