@@ -247,7 +247,7 @@ class TestTheLoop:
         inside = (batch["energy_committee_error"] <= batch["energy_bound"]).mean()
         assert second["batch_inside_energy"] == pytest.approx(inside)
         log = (finished_loop.folder / "learn.log").read_text()
-        assert "true / predicted error of the" in log
+        assert "median ratio of true to predicted error of the" in log
         later_points = pd.read_csv(folder.iteration(2).path / "calibration.csv")
         assert set(later_points.loc[later_points["source"] == "new batch", "id"]) == set(batch.index)
 
