@@ -390,7 +390,7 @@ class TestCorruptFiles:
 
 
 class TestStages:
-    @pytest.mark.parametrize(("age_s", "expected"), [(600, ["not yet"]), (0, [])])
+    @pytest.mark.parametrize(("age_s", "expected"), [(600, ["not yet"]), pytest.param(0, [], marks=pytest.mark.slow)])
     def test_report_is_written_after_an_iteration_unless_it_is_recent(
         self, trained_loop, tmp_path, monkeypatch, age_s, expected
     ):
@@ -403,6 +403,7 @@ class TestStages:
         learn(study(tmp_path), out=tmp_path / "run")
         assert written == [*expected, "the maximum number of iterations"]
 
+    @pytest.mark.slow
     def test_single_stages_give_the_same_result_as_the_loop(self, finished_loop, tmp_path):
         path = study(tmp_path)
         with pytest.raises(InputError, match="stage 'train' of iteration 1 requires 'label'"):
@@ -431,7 +432,7 @@ class TestStages:
         assert result.iterations["n_train"].iloc[0] > 140
         assert result.iterations["test_forces"].iloc[0] < 600
 
-    @pytest.mark.parametrize("stage", ["label", "train", "explore", "select"])
+    @pytest.mark.parametrize("stage", ["label", "train", pytest.param("explore", marks=pytest.mark.slow), "select"])
     def test_incomplete_stage_is_repeated(self, finished_loop, tmp_path, stage):
         """Without its record and half of its files, the results are the same, and labels are not computed again."""
         shutil.copytree(finished_loop.folder, tmp_path / "run")
@@ -966,6 +967,7 @@ class TestRegressions:
         with Dataset(result.folder / "dataset.h5") as data:
             assert data.labels("lo").is_complete.sum() >= 4
 
+    @pytest.mark.slow
     def test_unlabelled_candidates_keep_their_ids(self, tmp_path):
         """If not all candidates are labelled, frames get ids beyond all candidates, and the run can be resumed."""
         path = study(tmp_path, n_initial=20, max_iterations=1)
@@ -1050,6 +1052,7 @@ class TestInitialPotential:
         assert learn(source, out=tmp_path / "run", notify=messages.append).stop_reason == result.stop_reason
         assert not any("initial" in message for message in messages)
 
+    @pytest.mark.slow
     def test_cut_out_cells_are_labelled_but_have_no_predicted_errors(self, finished_loop, tmp_path):
         large = bulk("W", cubic=True).repeat(6)
         large.write(tmp_path / "large.extxyz")

@@ -189,8 +189,8 @@ class TestSignals:
         ("stage", "number", "group", "jobs"),
         [
             ("describe", signal.SIGINT, True, 2),
-            ("describe", signal.SIGTERM, False, 1),
-            ("sweep", signal.SIGINT, False, 1),
+            pytest.param("describe", signal.SIGTERM, False, 1, marks=pytest.mark.slow),
+            pytest.param("sweep", signal.SIGINT, False, 1, marks=pytest.mark.slow),
             ("sweep", signal.SIGTERM, True, 2),
         ],
     )
@@ -208,6 +208,7 @@ class TestSignals:
         run_study(study(tmp_path), out=run)
         assert results(run) == results(undisturbed)
 
+    @pytest.mark.slow
     def test_of_a_study_on_dask_whose_workers_ignore_it(self, undisturbed, tmp_path):
         pytest.importorskip("distributed", reason="needs the extra dask")
         run, path = tmp_path / "run", study(tmp_path, 100)
@@ -222,7 +223,9 @@ class TestSignals:
         run_study(study(tmp_path), out=run)
         assert results(run) == results(undisturbed)
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(
+        ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+    )
     def test_of_labels_and_the_dataset_has_the_finished_ones(self, tmp_path, number, code):
         label_study(tmp_path)
         process = begin("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
