@@ -110,7 +110,9 @@ def _count_fit_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[in
     """Count the operations of the fits of all repetitions."""
     grid = prepared.grid
     n_draws = sum(grid.count_repetitions(method) for method in grid.sampling_methods)
-    return _count_draw_flops(prepared, rows, columns, n_draws)
+    n_mixtures = grid.count_mixture_draws()
+    mixtures = sweep.count_mixture_flops(n_mixtures, n_mixtures * len(grid.weights), columns)
+    return _count_draw_flops(prepared, rows, columns, n_draws) + mixtures
 
 
 def _count_confidence_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[int]) -> float:
@@ -122,7 +124,9 @@ def _count_confidence_flops(prepared: PreparedStudy, rows: np.ndarray, columns: 
     n_subsets = n_draws * (len(grid.sizes) - is_whole_included) + is_whole_included
     n_models = len(grid.weights) * len(grid.ridge) * len(grid.levels)
     residual_flops = 2.0 * n_subsets * n_models * int(rows[split.test].sum()) * sum(columns)
-    return n_splits * (_count_draw_flops(prepared, rows, columns, n_draws) + residual_flops)
+    n_mixtures = sum(len(mixture.top_sizes) for mixture in grid.mixtures)
+    mixtures = sweep.count_mixture_flops(n_mixtures, n_mixtures * len(grid.weights), columns)
+    return n_splits * (_count_draw_flops(prepared, rows, columns, n_draws) + residual_flops + mixtures)
 
 
 def _count_draw_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[int], n_draws: int) -> float:

@@ -29,5 +29,6 @@ from .sweep_run import make_engine as make_engine
 from .sweep_run import run_sweep as run_sweep
 from .weight_path_tables import compute_weight_paths as compute_weight_paths
 from .work import count_chain_flops as count_chain_flops
+from .work import count_mixture_flops as count_mixture_flops
 from .work import count_reduction_flops as count_reduction_flops
 from .work import measure_flop_rate as measure_flop_rate

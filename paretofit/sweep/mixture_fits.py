@@ -19,8 +19,6 @@ from paretofit.sweep.mixtures import MixtureDraw, PendingMixture
 from paretofit.sweep.plain_engine import build_level_rows
 from paretofit.sweep.results import PartialResults, Row
 
-FOLDS_PER_SUBSET, FOLDS_PER_WEIGHT = 4.0, 2.0  # triangles that are folded, each 2 P³ operations
-
 
 def run_mixtures(engine: FastEngine, task: list[PendingMixture], partial_results: PartialResults) -> list[Row]:
     """Fit the training sets of one mixture and repetition in a worker; return the rows of the results table."""
@@ -84,10 +82,3 @@ def _fit_mixture(engine: FastEngine, lower_factors: Sequence[RowFactors], pendin
             }  # fmt: skip
             values = {name: value[k : k + 1] for name, value in errors.items()}
             yield from build_level_rows([mixture.name], cell, values, np.zeros(1))
-
-
-def count_mixture_flops(engine: FastEngine, task: list[PendingMixture]) -> float:
-    """Count the operations of a task."""
-    p = float(engine.reduction.sizes[-1])
-    n_weights = sum(len({model.weights for model in pending.models}) for pending in task)
-    return 2 * p**3 * (FOLDS_PER_SUBSET * len(task) + FOLDS_PER_WEIGHT * n_weights)

@@ -17,7 +17,7 @@ from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits
 from paretofit.sweep.fast_engine import FastEngine
 from paretofit.sweep.grid import SweepGrid
-from paretofit.sweep.mixture_fits import count_mixture_flops, run_mixtures
+from paretofit.sweep.mixture_fits import run_mixtures
 from paretofit.sweep.mixtures import (
     MixtureDraw,
     PendingMixture,
@@ -29,6 +29,7 @@ from paretofit.sweep.mixtures import (
 from paretofit.sweep.plain_engine import PlainEngine
 from paretofit.sweep.results import FitInputs, FitJournal, PartialResults, Row, build_results_table
 from paretofit.sweep.sweep_input import SweepInput
+from paretofit.sweep.work import count_mixture_flops
 
 Engine: TypeAlias = FastEngine | PlainEngine
 EngineName = Literal["fast", "plain"]
@@ -192,7 +193,8 @@ def _run_task(engine: Engine, partial_results: PartialResults, numbered_task: tu
 
 def _count_flops(engine: Engine, task: Any) -> float:
     if isinstance(engine, FastEngine) and isinstance(task[0], PendingMixture):
-        return count_mixture_flops(engine, task)
+        n_weights = sum(len({model.weights for model in pending.models}) for pending in task)
+        return count_mixture_flops(len(task), n_weights, engine.reduction.sizes.tolist())
     return engine.count_flops(task)
 
 

@@ -21,6 +21,7 @@ SOLVE_FLOPS = 40.0  # multiple of P² for the fit of one level and its errors
 WIDE_FLOPS = 7.0  # multiple of n² P for the factor of n rows < P columns
 WIDE_WEIGHT_FLOPS = 0.5  # multiple of n³ for each pair of weights with this factor
 ROW_FIT_FLOPS = 8.0  # multiple of n P min(n, P) for a fit from n rows: factorisations are slower than products
+MIXTURE_FOLDS, MIXTURE_FOLDS_PER_WEIGHT = 4.0, 2.0  # triangles that are folded, each 2 P³ operations
 MIN_FIT_FLOPS = 4e7  # number of operations in about a millisecond, for each fit of any size
 
 
@@ -59,6 +60,22 @@ def count_chain_flops(
         wide_sizes = [size for size in n_columns if size > n and n_pairs]
         total += sum(WIDE_FLOPS * n**2 * size + n_pairs * WIDE_WEIGHT_FLOPS * n**3 for size in wide_sizes)
     return total
+
+
+def count_mixture_flops(n_training_sets: int, n_weights: int, n_columns: Sequence[int]) -> float:
+    """Count the operations of the fits of mixtures: triangles of P columns that are folded, and their solutions.
+
+    Parameters
+    ----------
+    n_training_sets : int
+    n_weights : int
+        Pairs of weights, in all training sets together.
+    n_columns : sequence of int
+        Columns of each 2Jmax.
+    """
+    p = float(max(n_columns))
+    n_folds = MIXTURE_FOLDS * n_training_sets + MIXTURE_FOLDS_PER_WEIGHT * n_weights
+    return 2 * n_folds * p**3 + n_weights * len(n_columns) * (MIN_FIT_FLOPS + SOLVE_FLOPS * p**2)
 
 
 def count_row_fit_flops(n_rows: int, n_columns: int, n_weights: int, n_levels: int, n_test_rows: int) -> float:

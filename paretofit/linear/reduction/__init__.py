@@ -81,9 +81,9 @@ are not determined.
 **Ridge.** A penalty λ Σ d_j² β_j², d_j being the norm of weighted column j, is one more kind of row: the rows √λ 1
 below T, without those of unpenalised columns, are folded in.
 
-**Mixtures.** A training set with labels of several levels l has rows [C_l | U_l | y_l], C_l being a copy of the constant
-columns of the energies of each level below the top one, for the offset of its reference energies. Its factor is folded
-from those of the levels, with the targets y_l = Y'_l + U (θ_l − θ_top) (`MixedFactors`).
+**Mixtures.** A training set with labels of several levels l has rows [C_l | U_l | y_l], C_l being a copy of the
+constant columns of the energies of each level below the top one, for the offset of its reference energies. Its factor
+is folded from those of the levels, with the targets y_l = Y'_l + U (θ_l − θ_top) (`MixedFactors`).
 
 **Committees.** A bootstrap member weights configuration m by n_m, M = Σ n_m w² U_mᵀU_m: a sum of Gram matrices and one
 Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each with its
