@@ -181,7 +181,7 @@ def explore_dynamics(
         If a file cannot be used, a structure has an element that the potential lacks, an output exists, or a limit
         requires a calibrated committee.
     """
-    folder, settings = Path(out), _read_settings(settings)
+    folder, settings = Path(out), _validate_settings(settings)
     outputs = [*(folder / f"{name}.csv" for name in TABLES), folder / FRAMES_FILE, folder / EXTRAPOLATING_FILE]
     check_new_paths(outputs, overwrite=overwrite)
     model = read_potential(potential, allow_pickle=allow_pickle)
@@ -208,7 +208,7 @@ def explore_dynamics(
     return result
 
 
-def _read_settings(settings: learning.ExploreSettings | Mapping[str, Any] | None) -> learning.ExploreSettings:
+def _validate_settings(settings: learning.ExploreSettings | Mapping[str, Any] | None) -> learning.ExploreSettings:
     if isinstance(settings, learning.ExploreSettings):
         return settings
     try:

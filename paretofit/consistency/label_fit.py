@@ -191,11 +191,11 @@ class LabelFit:
                 fits.append(_solve_ridge(products, vector))
             coefficients = np.array([fit[0] for fit in fits])[folds]
             energy_errors = (np.einsum("ki,ki->k", self.energy_rows, coefficients) - targets) / energy_spread
-            squares = _contract(self._force_products, coefficients)  # mean of (A b - f)², expanded
+            # mean square of force_rows @ coefficients - forces, expanded into products that are computed once
+            squares = _contract(self._force_products, coefficients)
             squares += rms**2 - 2 * np.einsum("ki,ki->k", coefficients, moments)
-            force_errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(
-                rms, force_scale
-            )  # rounding may give squares < 0
+            squares = np.maximum(squares, 0)  # rounding may give squares < 0
+            force_errors = np.sqrt(squares) / np.maximum(rms, force_scale)
             errors = np.stack([np.abs(energy_errors), force_errors], axis=1)
             medians = np.maximum(np.median(errors, axis=0), np.finfo(float).eps)
             weights = np.minimum(1.0, ROBUST_LIMIT * medians / np.maximum(errors, medians)) ** 2

@@ -130,7 +130,7 @@ def _truncate(text: str) -> str:
 
 
 def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
-    """Return the YAML keys of an error's location, and the section classes that the value of the last key may have.
+    """Return the YAML keys of an error's location, and the settings classes that its value can be or contain.
 
     Pydantic's locations also contain the branches of unions, which do not appear in the YAML file.
     """

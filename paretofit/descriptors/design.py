@@ -155,8 +155,8 @@ class DesignMatrix:
         InputError
             As in `from_arrays`, and if there are no blocks or their columns or levels differ.
         """
-        with atomic_hdf5(path) as (file, check_disk):
-            parts = _write_blocks(file, blocks, check_disk)
+        with atomic_hdf5(path) as (file, check_file):
+            parts = _write_blocks(file, blocks, check_file)
             n_rows, width = file["rows"].shape
             levels, names = validate_design_columns(column_levels, column_names, width)
             configuration = np.concatenate([part.ids[part.configuration] for part in parts])
@@ -169,7 +169,7 @@ class DesignMatrix:
                 write_array(file, f"targets/{level}", np.concatenate([part.targets[level] for part in parts]))
             for level, costs in validate_by_level(seconds, len(ids), "seconds").items():
                 write_array(file, f"seconds/{level}", costs)
-            check_disk()
+            check_file()
             file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
             file.attrs.update({**(attributes or {}), "design_version": SCHEMA_VERSION})
         return cls.open(path)
@@ -374,7 +374,7 @@ class DesignMatrix:
         return self.path
 
 
-def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_disk: Callable[[], None]) -> list[DesignMatrix]:
+def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_file: Callable[[], None]) -> list[DesignMatrix]:
     """Append the rows of all blocks to the file; return the blocks as designs without rows."""
     parts: list[DesignMatrix] = []
     rows: Any = None
@@ -388,12 +388,12 @@ def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_disk: Ca
         first_levels = list(parts[0].targets if parts else part.targets)
         if width != rows.shape[1] or set(part.targets) != set(first_levels):
             raise InputError(
-                f"blocks must have the same columns and levels; the first has {rows.shape[1]} columns and levels "
-                f"{first_levels}, a later one has {width} and {list(part.targets)}"
+                f"all blocks must have the same number of columns and the same levels; the first has {rows.shape[1]} "
+                f"columns and levels {first_levels}, a later one {width} columns and levels {list(part.targets)}"
             )
         rows.resize(len(rows) + part.n_rows, axis=0)
         rows[-part.n_rows :] = part.read_all_rows()
-        check_disk()
+        check_file()
         parts.append(replace(part, column_names=[], _rows=None))
     if not parts:
         raise InputError("a design matrix requires at least one block of rows; got none")

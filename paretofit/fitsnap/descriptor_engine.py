@@ -101,7 +101,7 @@ def compute_fitsnap_design(
         return DesignMatrix.from_blocks(
             (_compute_block(process, columns, atoms, has_reference=request["has_reference"]) for atoms in structures),
             path,
-            column_levels=columns.levels,
+            column_levels=columns.column_levels,
             column_names=columns.names,
             attributes={
                 "fitsnap": json.dumps(request["sections"], sort_keys=True),
@@ -208,10 +208,10 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
 
 @dataclass(frozen=True)
 class _Columns:
-    """Columns of the design: names, levels and indices in FitSNAP's rows; and the cutoff of the descriptors, Å."""
+    """Columns of the design: names, smallest 2Jmax and indices in FitSNAP's rows, and the cutoff in Å."""
 
     names: list[str]
-    levels: Array
+    column_levels: Array
     indices: Array
     cutoff: float
 
@@ -222,13 +222,13 @@ def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
     width = metadata["width"] - n_constants
     element_width = width // len(elements)
     if "snap" not in metadata:
-        names, order, levels = metadata["names"], np.arange(width), np.zeros(width, dtype=int)
+        names, order, column_levels = metadata["names"], np.arange(width), np.zeros(width, dtype=int)
     else:
         try:
             basis = SnapBasis(elements=elements, **metadata["snap"])
         except ValidationError as error:
             raise InputError(f"{source}: [BISPECTRUM] {join_lines(error.errors()[0]['msg'])}") from error
-        names, levels = basis.column_names[len(elements) :], basis.column_levels[len(elements) :]
+        names, column_levels = basis.column_names[len(elements) :], basis.column_levels[len(elements) :]
         order = basis.lammps_columns
     if len(order) != width:
         raise InputError(f"FitSNAP has {width} columns instead of {len(order)}; check that its version is 3.1")
@@ -236,7 +236,7 @@ def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
         order = order + 1 + order // element_width
     return _Columns(
         [*(f"1[{symbol}]" for symbol in elements[:n_constants]), *names],
-        np.concatenate([np.zeros(n_constants, dtype=int), levels]),
+        np.concatenate([np.zeros(n_constants, dtype=int), column_levels]),
         np.concatenate([np.arange(n_constants) * (element_width + 1), order]),
         metadata["cutoff"],
     )

@@ -73,7 +73,8 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
     ------
     InputError
         If a file cannot be read, two geometries have the same id, a level of a dataset was computed with other
-        settings, atoms overlap, or no configurations are given.
+        settings, a configuration has magnetic moments, charges, an unsuitable cell or atoms that are too close, or
+        there are no configurations.
     """
     collected_data = CollectedData()
     sources = ([dataset] if dataset.exists() else []) + settings.structures

@@ -80,14 +80,15 @@ def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tu
 def fit_level_offsets(
     dataset: Dataset, levels: Sequence[str], used_levels: Sequence[str], elements: Sequence[str]
 ) -> dict[tuple[str, str], float]:
-    """Fit the energy offset per atom (eV) of each used level and element relative to the best (last) level.
+    """Fit the energy offset per atom (eV) of some levels for each element, relative to the best (last) level.
 
-    The fit is a least-squares fit of energies per atom over the configurations that have labels at both levels.
+    The differences of the energies per atom between a level and the best one are fitted to the compositions, by least
+    squares, over the configurations that have labels at both. `used_levels` are the levels of the labels to be shifted.
 
     Raises
     ------
     InputError
-        If a used level shares no labelled configuration with the best level.
+        If one of `used_levels` shares no labelled configuration with the best level.
     """
     best_level = levels[-1]
     offsets: dict[tuple[str, str], float] = {}
@@ -98,8 +99,8 @@ def fit_level_offsets(
                 f"labels of level '{name}' cannot be shifted to the energy scale of level '{best_level}', because no "
                 "configuration has labels at both levels; label some configurations at both"
             )
-        symbols = [atoms.get_chemical_symbols() for atoms in dataset.select(common_indices)]
-        fractions = np.array([[row.count(element) / len(row) for element in elements] for row in symbols])
+        formulas = [atoms.get_chemical_symbols() for atoms in dataset.select(common_indices)]
+        fractions = np.array([[symbols.count(element) / len(symbols) for element in elements] for symbols in formulas])
         difference = dataset.labels(name).energy - dataset.labels(best_level).energy
         targets = difference[common_indices] / dataset.n_atoms[common_indices]
         level_offsets = np.linalg.lstsq(fractions, targets, rcond=None)[0]

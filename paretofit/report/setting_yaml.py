@@ -19,8 +19,8 @@ def format_setting_keys(row: pd.Series, reference: str) -> str:
     Parameters
     ----------
     row : Series
-        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling`` and, optionally, ``ridge``, the
-        columns of a mixture, and ``beyond``, whether ``n_train`` is more than the training set.
+        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force`` and ``sampling``. Optional: ``ridge``; the
+        columns of a mixture; ``beyond`` (whether ``n_train`` exceeds the size of the training set).
     reference : str
         Name of the reference level.
     """

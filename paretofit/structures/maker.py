@@ -79,20 +79,21 @@ class CandidateGenerator:
             "alloy": settings.alloys.count,
         }
         vacancy_share, substitution_share, possible_kinds = self._find_possible_kinds()
-        # the other candidates are substitutions
-        n_parents = (settings.n_candidates - n_deterministic) / (1 + substitution_share)
-        weights = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested_counts}
-        n_parents -= sum(weights[kind] * count for kind, count in requested_counts.items() if count is not None)
+        # the rest is left for substitutions, of which there are `substitution_share` for each other candidate
+        n_available = settings.n_candidates / (1 + substitution_share) - n_deterministic
+        # each distorted candidate also takes the slots of its structures with vacancies
+        slots = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested_counts}
+        n_available -= sum(slots[kind] * count for kind, count in requested_counts.items() if count is not None)
         shares = {kind: DEFAULT_SHARES[kind] for kind in possible_kinds if requested_counts[kind] is None}
         # 1e-9 avoids a division by zero if every possible kind has a requested count
-        unit = max(n_parents, 0.0) / max(sum(weights[kind] * share for kind, share in shares.items()), 1e-9)
+        unit = max(n_available, 0.0) / max(sum(slots[kind] * share for kind, share in shares.items()), 1e-9)
         counts = dict.fromkeys(requested_counts, 0)
         for kind in possible_kinds:
             count = requested_counts[kind]
             counts[kind] = int(shares[kind] * unit) if count is None else count
         counts["vacancy"] = int(vacancy_share * counts["distorted"])
         counts["substituted"] = int(substitution_share * (n_deterministic + sum(counts.values())))
-        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # rounding leaves a remainder
+        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # from rounding and impossible kinds
         filler_kind = next((kind for kind in shares if counts[kind]), None)
         if filler_kind is not None:
             counts[filler_kind] = max(counts[filler_kind] + remainder, 0)

@@ -89,7 +89,7 @@ class CostSettings(StrictSettings):
     @field_validator("label_seconds", mode="before")
     @classmethod
     def _check_seconds(cls, value: Any) -> Any:
-        """Check both forms here, because pydantic's message would list the failures of each form."""
+        """Check that the value is 'recorded' or seconds by level; pydantic's message would list the errors of both."""
         if value == "recorded":
             return value
         if not isinstance(value, dict):

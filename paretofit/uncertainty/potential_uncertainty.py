@@ -134,10 +134,10 @@ class Uncertainty:
         """Compute the extrapolation grade of each atom, ``(N,)``, from descriptors ``(N, K)``; ∞ for new elements."""
         symbols = np.array(atoms.get_chemical_symbols())
         grades = np.full(len(symbols), np.inf)
-        for element, grade in self.environment_grades.items():
+        for element, environment_grade in self.environment_grades.items():
             mask = symbols == element
             if mask.any():
-                grades[mask] = grade(descriptors[mask])
+                grades[mask] = environment_grade(descriptors[mask])
         return grades
 
 

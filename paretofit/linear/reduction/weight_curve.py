@@ -50,21 +50,23 @@ class WeightPath:
         """
         x, y = np.log(self.energy[error_type][:, level_index]), np.log(self.force[error_type][:, level_index])
         first_index, last_index = sorted((int(np.argmin(x)), int(np.argmin(y))))
-        t = np.log(self.ratio)
+        log_ratios = np.log(self.ratio)
         if last_index - first_index < MIN_KNEE_INTERVALS:
-            return float(np.exp((t[first_index] + t[last_index]) / 2))
-        curve = CubicSpline(t, np.stack([x, y]), axis=1)
+            return float(np.exp((log_ratios[first_index] + log_ratios[last_index]) / 2))
+        curve = CubicSpline(log_ratios, np.stack([x, y]), axis=1)
 
         def compute_curvature(position: Array) -> Array:
             (dx, dy), (ddx, ddy) = curve(position, 1), curve(position, 2)
             speed = np.hypot(dx, dy)
             return np.asarray(np.abs(dx * ddy - dy * ddx) / np.where(speed > 0, speed, np.inf) ** 3)
 
-        # the ends of the curve are excluded, because one of the errors has its minimum there
-        interior_positions = t[first_index + 1 : last_index]
+        # The two minima, the ends of this part, are excluded: the curve turns there, whatever the trade-off is.
+        interior_positions = log_ratios[first_index + 1 : last_index]
         k = int(np.argmax(compute_curvature(interior_positions)))
         bounds = interior_positions[max(k - 1, 0)], interior_positions[min(k + 1, len(interior_positions) - 1)]
-        return float(np.exp(minimize_scalar(lambda t: -compute_curvature(t), bounds=bounds, method="bounded").x))
+        return float(
+            np.exp(minimize_scalar(lambda position: -compute_curvature(position), bounds=bounds, method="bounded").x)
+        )
 
     def find_best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:
         """Find the ratio with the smallest sum of energy error and force error / `force_per_energy`.

@@ -218,11 +218,11 @@ def is_mace(path: Path) -> bool:
 def _check_record(record: dict[str, Any]) -> None:
     """Raise `ValueError`, `KeyError` or `TypeError` if a record does not describe a committee."""
     if record["version"] != VERSION:
-        raise ValueError(f"version {record['version']} instead of {VERSION}")
+        raise ValueError(f"its version is {record['version']}, and this version of paretofit reads {VERSION}")
     for key in ("models", "elements"):
         values = record[key]
         if not (isinstance(values, list) and values and all(isinstance(value, str) and value for value in values)):
-            raise ValueError(f"'{key}' must be a list of names that is not empty, not {values!r}")
+            raise ValueError(f"'{key}' must be a non-empty list of names; got {values!r}")
         if len(set(values)) != len(values):
             raise ValueError(f"'{key}' has an entry twice")
     if unknown_elements := [symbol for symbol in record["elements"] if not atomic_numbers.get(symbol)]:
