@@ -15,7 +15,7 @@ from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.weight_finding import assess_force_weight
 from paretofit.report.paired_errors import PairedErrors
-from paretofit.report.tables.summaries import select_single_levels
+from paretofit.report.tables.summaries import select_single_levels, tabulate_mixtures
 
 
 def collect_findings(
@@ -27,7 +27,8 @@ def collect_findings(
     """
     mixtures = assess_mixtures(results, split_errors)
     all_results, all_levels, results = results, levels, select_single_levels(results)
-    levels = [level for level in levels if level in set(results["level"].astype(str))]
+    mixture_names = set(tabulate_mixtures(all_results)["level"].astype(str))
+    levels = [level for level in levels if level not in mixture_names]
     if len(levels) == 1:
         # With a single level there is nothing to compare with other levels or with the published results for beryllium.
         sampling = assess_leverage_sampling(results, levels, split_errors)
