@@ -99,7 +99,8 @@ class Plan:
             return text
         subsets = "".join(f"\n    {level}: {{ids: {ids}}}" for level, ids in self.label_ids.items())
         return (
-            f"{text}\nlabelling:    # 'paretofit label' computes exactly these labels; add the engine and the ladder\n"
+            f"{text}\nlabelling:    # for 'paretofit label': the labels of the first draw, whose cost differs from the "
+            "median over draws; add the engine and the ladder\n"
             f"  levels: [{', '.join(self.label_ids)}]\n  subsets:{subsets}"
         )
 
@@ -128,7 +129,8 @@ class Plan:
         goal = f"{CHEAPEST}:" if budget is None else f"with {format_duration(budget)} of label time:"
         seconds = row["label_seconds"] / row["n_train"]
         assumption_note = " (assumed)" if str(row["level"]) in self.assumed_levels else ""
-        cost = f"{format_duration(row['label_seconds'])}, {format_number(seconds)} s each{assumption_note}"
+        each = "" if pd.notna(row.get("n_base")) else f", {format_number(seconds)} s each{assumption_note}"
+        cost = f"{format_duration(row['label_seconds'])}{each}"
         md_cost = row[MD_COST_COLUMN]
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
         return [
@@ -143,8 +145,9 @@ class Plan:
         lines = [
             f"why: {reason} of {self.n_settings} settings in {self.source}, each at every number of configurations"
         ]
+        at_top = f" at level {row['top_level']}" if pd.notna(row.get("n_base")) else ""
         measured_errors = "; ".join(
-            f"{int(size['n_train'])} configurations {format_number(size['ref_energy'])} meV/atom, "
+            f"{int(size['n_train'])} configurations{at_top} {format_number(size['ref_energy'])} meV/atom, "
             f"{format_number(size['ref_force'])} meV/Å"
             for _, size in self.measurements.iterrows()
         )

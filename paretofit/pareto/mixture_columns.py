@@ -19,9 +19,9 @@ def describe_size(row: pd.Series) -> str:
     if pd.isna(row.get("n_base", np.nan)):
         return f"{int(row['n_train'])} configurations"
     columns = (("n_base", "base_level"), ("n_middle", "middle_level"), ("n_train", "top_level"))
-    return " and ".join(
-        f"{int(row[size])} configurations at level {row[level]}" for size, level in columns if pd.notna(row[size])
-    )
+    parts = [f"{int(row[size])} at level {row[level]}" for size, level in columns if pd.notna(row[size])]
+    first, _, remainder = parts[0].partition(" ")
+    return f"{', '.join([f'{first} configurations {remainder}', *parts[1:-1]])} and {parts[-1]}"
 
 
 def format_size(row: pd.Series) -> str:

@@ -108,6 +108,7 @@ def _make_pilot_study(study: Study) -> Study:
         update={
             "ridge": ridge,
             "sizes": ["all"],
+            "mixtures": [],
             "sampling_methods": ["random"],
             "repetitions": 1,
             "leave_one_out": False,

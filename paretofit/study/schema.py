@@ -281,6 +281,8 @@ class Study(StrictSettings):
             raise ValueError("'device: cuda' uses the GPU of this machine; remove 'cluster'")
         if self.device == "cuda" and self.engine == "plain":
             raise ValueError("'device: cuda' requires 'engine: fast', because 'plain' fits on the CPU")
+        if self.mixtures and (self.engine == "plain" or self.leave_one_out or self.ridge != [0.0]):
+            raise ValueError("'mixtures' require 'engine: fast', and neither 'ridge' nor 'leave_one_out'")
         if self.split.train_fraction == 1 and not self.leave_one_out:
             raise ValueError(
                 "a train_fraction of 1 leaves no test set; set 'leave_one_out: true' for errors without a test set"

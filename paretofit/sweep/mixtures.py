@@ -50,17 +50,12 @@ def check_mixtures(grid: SweepGrid, n_train: int, data: SweepInput | None = None
     names = [mixture.name for mixture in grid.mixtures]
     if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
         raise InputError(f"'mixtures' must not have the same entry twice; got {repeated[0]}")
+    if taken := [name for name in names if name in grid.levels]:
+        raise InputError(f"a mixture would be called '{taken[0]}', like a level of the study; rename this level")
     if grid.mixtures and (grid.leave_one_out or list(grid.ridge) != [0.0]):
         raise InputError("'mixtures' cannot be combined with 'ridge' or 'leave_one_out'; remove one of them")
     for mixture in grid.mixtures:
-        for position, level in enumerate(mixture.levels):
-            if level not in grid.levels:
-                raise InputError(f"'mixtures' has level '{level}'; available: {', '.join(grid.levels)}")
-            if level in mixture.levels[:position]:
-                raise InputError(f"a mixture must have different levels; got '{level}' twice")
-        if list(mixture.levels) != [level for level in grid.levels if level in mixture.levels]:
-            raise InputError(f"a mixture must have its levels in order of cost, {', '.join(grid.levels)}; got "
-                             f"{', '.join(mixture.levels)}")  # fmt: skip
+        _check_levels(mixture, grid)
         if max(mixture.top_sizes) >= n_train or max(mixture.lower_sizes) > n_train:
             raise InputError(
                 f"'mixtures' needs sizes of at most {n_train} configurations, and fewer at the top level; got "
@@ -69,6 +64,18 @@ def check_mixtures(grid: SweepGrid, n_train: int, data: SweepInput | None = None
         if mixture.sampling.endswith("leverage") and data is not None and not data.has_leverage_scores():
             raise InputError("leverage sampling requires an energy row for every training configuration; use "
                              "'top_sampling: random'")  # fmt: skip
+
+
+def _check_levels(mixture: Mixture, grid: SweepGrid) -> None:
+    """Raise InputError unless the levels of a mixture are different levels of the grid, in order of cost."""
+    for position, level in enumerate(mixture.levels):
+        if level not in grid.levels:
+            raise InputError(f"'mixtures' has level '{level}'; available: {', '.join(grid.levels)}")
+        if level in mixture.levels[:position]:
+            raise InputError(f"a mixture must have different levels; got '{level}' twice")
+    if list(mixture.levels) != [level for level in grid.levels if level in mixture.levels]:
+        raise InputError(f"a mixture must have its levels in order of cost, {', '.join(grid.levels)}; got "
+                         f"{', '.join(mixture.levels)}")  # fmt: skip
 
 
 def list_mixture_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None) -> list[MixtureDraw]:

@@ -138,10 +138,24 @@ def test_the_labels_of_a_planned_mixture_are_listed(finished_run):
 
 def test_a_mixture_is_exported(finished_run, tmp_path):
     outcome = call("export", finished_run.folder, "--level", "2(n=60)+4(n=30)+5", "-o", tmp_path)
-    assert "60 configurations at level 2 and 30 configurations at level 4 and 10 configurations" in outcome.stdout
+    assert "60 configurations at level 2, 30 at level 4 and 10 at level 5" in outcome.stdout
     assert "LAMMPS reproduces the model" in outcome.stdout
     with pytest.raises(InputError, match="committee of a mixture"):
         export_potential(finished_run.folder, tmp_path / "c", level="2+5", committee=CommitteeSettings(4))
+
+
+def test_a_mixture_with_the_name_of_a_level_is_refused(data):
+    grid = SweepGrid(["2", "5"], [4], [(1.0, 1.0)], [20], mixtures=[
+        Mixture("2", ("2", "5"), (39,), (3,), "random", 1.0),
+    ])  # fmt: skip
+    with pytest.raises(InputError, match="would be called '2', like a level of the study"):
+        run_sweep(data, grid)
+
+
+def test_a_pilot_leaves_mixtures_out(tmp_path):
+    path = study_file(tmp_path, mixtures=MIXTURES, twojmax=[2])
+    outcome = call("plan", path, "--budget", "10min", "--pilot-size", "40", "-o", tmp_path / "pilot")
+    assert outcome.returncode == 0, outcome.stderr
 
 
 @pytest.mark.parametrize(
@@ -152,10 +166,11 @@ def test_a_mixture_is_exported(finished_run, tmp_path):
         ({"mixtures": [{"base": 3, "top": 5, "top_sizes": [5]}]}, "level '3'; available: 2, 4, 5"),
         ({"mixtures": [{"base": 2, "top": 5, "top_sizes": [5000]}]}, "at most 13"),
         ({"mixtures": [{"base": 2, "top": 5, "top_sizes": [5], "middle": 4}]}, "'middle_sizes' must be set together"),
-        ({"mixtures": [{"base": 2, "top": 5, "top_sizes": [5]}], "ridge": ["auto"]}, "cannot be combined with 'ridge'"),
+        ({"mixtures": [{"base": 2, "top": 5, "top_sizes": [5]}], "ridge": ["auto"]}, "neither 'ridge' nor"),
         ({"mixtures": [{"base": 2, "top": 5, "top_sizes": [5], "top_sampling": "best"}]}, "'best' is not one of"),
         ({"mixtures": [{"base": 2, "top": 5, "top_sizes": [5]}] * 2}, "same entry twice; got 2\\+5"),
         ({"mixtures": [{"base": 2, "top": 5, "top_sizes": [5]}], "engine": "plain"}, "require 'engine: fast'"),
+        ({"mixtures": [{"base": 2, "top": 5, "top_sizes": [5]}], "leave_one_out": True}, "neither 'ridge' nor"),
     ],
 )
 def test_invalid_mixtures_get_one_sentence(tmp_path, changes, message):

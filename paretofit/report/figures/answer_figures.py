@@ -20,7 +20,7 @@ MIN_TICK_DISTANCE = 0.115  # distance of two labelled budgets, as a share of the
 MAX_FRONT_CURVES = 4
 _LABELS = {"energy": ENERGY_LABEL, "force": FORCE_LABEL}
 _CURVE_COLOURS = colormaps["viridis"]
-_MIN_STRIP_DECADES = 0.12  # shorter ranges of a level have no name, because it would not fit
+_CHARACTER_WIDTH = 0.017  # of the name of a level, as a share of the axis; names that do not fit are left out
 
 
 def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
@@ -128,7 +128,8 @@ def _draw_level_strip(ax: Axes, curve: pd.DataFrame, levels: Sequence[str], end:
         ax.axvspan(
             start, stop, ymin=1.02, ymax=1.1, color=style.level_colour(level, levels), clip_on=False, linewidth=0
         )
-        if np.log10(stop / start) > _MIN_STRIP_DECADES * max(1.0, len(level) / 3):
+        low, high = ax.get_xlim()
+        if np.log(stop / start) / np.log(high / low) > _CHARACTER_WIDTH * len(f"level {level}"):
             ax.text(
                 np.sqrt(start * stop), 1.055, f"level {style.escape_mathtext(level)}", ha="center", va="center",
                 transform=ax.get_xaxis_transform(), fontsize=7, color="black", path_effects=style.HALO,

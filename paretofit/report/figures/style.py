@@ -20,10 +20,13 @@ from matplotlib.patheffects import withStroke
 
 from paretofit.core import InputError, atomic_path, remove_file
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without yellow, which is too pale on white, and two of
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without yellow, which is too pale on white, and six of
 # Paul Tol's muted colours. Light and dark colours alternate, for black-and-white print.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000", "#882255", "#999933")
-# The numbers of markers (11) and colours (9) have no common factor, so that 99 levels have different combinations.
+COLOURS = (
+    *("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000", "#882255", "#999933"),
+    *("#332288", "#44AA99", "#661100", "#DDCC77"),
+)
+# The numbers of markers (11) and colours (13) have no common factor, so that 143 levels have different combinations.
 MARKERS = ("v", "^", "s", "D", "o", "P", "X", "<", ">", "p", "h")
 
 # Sampling methods appear in figures of a single level, so their colours only need to differ from each other.
