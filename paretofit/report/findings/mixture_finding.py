@@ -7,8 +7,13 @@ import pandas as pd
 
 from paretofit import pareto
 from paretofit.pareto import INTERVAL_COVERAGE, describe_size
-from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.paired_errors import NO_CLEAR_DIFFERENCE, ErrorComparison, PairedErrors
+from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
+from paretofit.report.paired_errors import (
+    NO_CLEAR_DIFFERENCE,
+    ErrorComparison,
+    PairedErrors,
+    compute_central_interval,
+)
 from paretofit.report.rivals import choose_within_budget, get_setting
 from paretofit.report.tables.summaries import ERROR_KINDS, select_single_levels
 from paretofit.report.wording import format_duration, format_number, join_items
@@ -30,7 +35,8 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
     Finding or None
         Yes if the product of both errors of the best mixture is clearly lower at each budget, no if it is at none,
         mixed otherwise; None without mixtures or costs. ``numbers`` has a row for each budget; ``ratio`` is
-        the geometric mean of both errors of the mixture, divided by that of the single level.
+        the geometric mean of both errors of the mixture, divided by that of the single level, and ``share`` the share
+        of paired samples in which it is lower. The width of an interval is that of the paired samples.
     """
     if len(select_single_levels(results)) == len(results) or not (results["label_seconds"] > 0).any():
         return None
@@ -66,16 +72,20 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
         f"{headline}. With {format_duration(best['budget_s'])}, {best['mixture_setting']} give "
         f"{_format_errors(best, 'mixture')}, and the best single level, {best['single_setting']}, gives "
         f"{_format_errors(best, 'single')}; the ratio of the geometric means of both errors is "
-        f"{format_number(best['ratio'])} ({best['verdict']}). Of {len(numbers)} mixtures, each the best within its "
+        f"{_format_ratio(best)} ({best['verdict']}). Of {len(numbers)} mixtures, each the best within its "
         f"cost, {is_lower.sum()} are clearly better than the best single level, {is_higher.sum()} clearly worse, "
         f"and {n_unclear} not clearly different."
     )
-    return Finding("mixtures", QUESTION, status, text, numbers=numbers.drop(columns="mixture_s"))
+    groups = numbers["budget_s"].map(format_duration) + ": " + numbers["mixture_level"]
+    columns = {kind: f"mixture_{kind}_ratio" for kind in ERROR_KINDS.values()}
+    dots = FindingDots.collect(numbers, groups, columns, "error of the mixture / of the best single level")
+    return Finding("mixtures", QUESTION, status, text, numbers=numbers.drop(columns="mixture_s"), dots=dots)
 
 
 def _compare(mixture: pd.Series, single: pd.Series, comparison: ErrorComparison) -> dict[str, Any]:
     """Compare the best mixture with the best single level within a budget."""
-    ratio = float(np.sqrt(mixture["energy"] * mixture["force"] / (single["energy"] * single["force"])))
+    ratios = {name: mixture[name] / single[name] for name in ERROR_KINDS.values()}
+    ratios["both"] = float(np.sqrt(ratios["energy"] * ratios["force"]))
     share = comparison.compute_share_above(list(ERROR_KINDS), get_setting(single), get_setting(mixture))
     limit = (1 + INTERVAL_COVERAGE) / 2
     verdict = "lower" if share > limit else "higher" if share < 1 - limit else NO_CLEAR_DIFFERENCE
@@ -87,7 +97,22 @@ def _compare(mixture: pd.Series, single: pd.Series, comparison: ErrorComparison)
             f"{name}_twojmax": option["twojmax"], f"{name}_weight_ratio": option["w_energy"] / option["w_force"],
             f"{name}_energy": option["energy"], f"{name}_force": option["force"],
         }  # fmt: skip
-    return row | {"ratio": ratio, "share": share, "verdict": verdict, "mixture_s": mixture["label_seconds"]}
+    columns = {**{kind: [name] for name, kind in ERROR_KINDS.items()}, "both": list(ERROR_KINDS)}
+    for kind, value in ratios.items():
+        samples = comparison.collect_samples(columns[kind], [get_setting(single), get_setting(mixture)])
+        sample_ratios = (samples[:, 1] / samples[:, 0]) ** (1 / len(columns[kind]))
+        low, high = (
+            compute_central_interval(sample_ratios / np.median(sample_ratios)) if len(samples) else (np.nan,) * 2
+        )
+        name = "ratio" if kind == "both" else f"mixture_{kind}_ratio"
+        row |= {name: value, f"{name}_low": value * low, f"{name}_high": value * high}
+    return row | {"share": share, "verdict": verdict, "mixture_s": mixture["label_seconds"]}
+
+
+def _format_ratio(row: pd.Series) -> str:
+    low, high = (format_number(row[f"ratio_{end}"]) for end in ("low", "high"))
+    interval = f", 90 % interval {low} to {high}" if np.isfinite(row["ratio_low"]) else ""
+    return f"{format_number(row['ratio'])}{interval}"
 
 
 def _format_errors(row: pd.Series, name: str) -> str:
