@@ -58,6 +58,8 @@ def format_validation_error(error: ValidationError, model: type[BaseModel]) -> s
         text = f"unknown key '{key}'{suggest_match(str(first_problem['loc'][-1]), fields)}"
         if "did you mean" not in text:
             text += f"; available keys: {', '.join(fields)}"
+    elif first_problem["type"] == "missing" and isinstance(first_problem["loc"][-1], int):
+        text = f"'{'.'.join(keys)}' lacks an entry; got {_truncate(repr(first_problem['input']))}"
     elif first_problem["type"] == "missing":
         description = fields[str(first_problem["loc"][-1])].description
         text = f"the key '{key}' is missing{f': {description}' if description else ''}"

@@ -79,8 +79,8 @@ class CandidateGenerator:
             "alloy": settings.alloys.count,
         }
         vacancy_share, substitution_share, possible_kinds = self._find_possible_kinds()
-        # the rest is left for substitutions, of which there are `substitution_share` for each other candidate
-        n_available = settings.n_candidates / (1 + substitution_share) - n_deterministic
+        # the rest is left for substitutions of these candidates
+        n_available = (settings.n_candidates - n_deterministic) / (1 + substitution_share)
         # each distorted candidate also takes the slots of its structures with vacancies
         slots = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested_counts}
         n_available -= sum(slots[kind] * count for kind, count in requested_counts.items() if count is not None)
@@ -93,7 +93,8 @@ class CandidateGenerator:
             counts[kind] = int(shares[kind] * unit) if count is None else count
         counts["vacancy"] = int(vacancy_share * counts["distorted"])
         counts["substituted"] = int(substitution_share * (n_deterministic + sum(counts.values())))
-        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # from rounding and impossible kinds
+        # from rounding, impossible kinds, and the substitutions of the deterministic candidates
+        remainder = settings.n_candidates - n_deterministic - sum(counts.values())
         filler_kind = next((kind for kind in shares if counts[kind]), None)
         if filler_kind is not None:
             counts[filler_kind] = max(counts[filler_kind] + remainder, 0)

@@ -16,6 +16,7 @@ from paretofit.report.wording import format_number
 
 CLEAR_COLOUR, UNCLEAR_COLOUR = "#0072B2", "#888888"
 GROUP_HEIGHT_IN, CHARACTER_WIDTH_IN = 0.27, 0.062  # of a group, and of a character of its name
+MAX_NAME_SHARE = 0.5  # of the width of the figure, for the names of groups
 TICK_SERIES, MIN_TICKS = ((1.0,), (1.0, 3.0), (1.0, 1.5, 2.0, 3.0, 5.0)), 3  # of each decade, and in a panel
 MIN_TICK_DISTANCE = 0.17  # of two ticks, as a share of the axis
 MAX_SPARSE_ROWS, CROWDED_GROUP_FACTOR = 8, 1.5  # groups with more rows are higher by this factor
@@ -44,7 +45,8 @@ def plot_dots(dots: FindingDots) -> np.ndarray:
     kinds, groups = list(dict.fromkeys(table["error"])), list(dict.fromkeys(table["group"]))
     if not groups:
         raise style.CannotDrawError("No value is finite.")
-    left = 0.12 + CHARACTER_WIDTH_IN * max(len(line) for name in groups for line in name.split("\n"))
+    names = ["\n".join(_shorten(line) for line in name.split("\n")) for name in groups]
+    left = 0.12 + CHARACTER_WIDTH_IN * max(len(line) for name in names for line in name.split("\n"))
     is_crowded = table.groupby(["error", "group"]).size().max() > MAX_SPARSE_ROWS
     height = 0.68 + GROUP_HEIGHT_IN * len(groups) * (CROWDED_GROUP_FACTOR if is_crowded else 1.0)
     with style.publication_style():
@@ -56,10 +58,16 @@ def plot_dots(dots: FindingDots) -> np.ndarray:
         for ax, kind in zip(axes, kinds, strict=True):
             _draw_panel(ax, table[table["error"] == kind], groups, dots.reference)
             ax.set_title(kind)
-        axes[0].set_yticks(range(len(groups)), [style.escape_mathtext(name) for name in groups])
+        axes[0].set_yticks(range(len(groups)), [style.escape_mathtext(name) for name in names])
         axes[0].set_ylim(len(groups) - 0.5, -0.5)
         figure.text(0.5, 0.03 / height, style.escape_mathtext(dots.label), ha="center", va="bottom")
     return np.asarray(axes)
+
+
+def _shorten(text: str) -> str:
+    """Shorten the name of a group, so that at least `1 - MAX_NAME_SHARE` of the width is left for the values."""
+    limit = int(MAX_NAME_SHARE * style.COLUMN_WIDTH_IN / CHARACTER_WIDTH_IN)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _select_drawable(dots: FindingDots) -> pd.DataFrame:
