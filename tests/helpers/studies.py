@@ -1,7 +1,12 @@
-"""A small study on the shipped data."""
+"""A small study on the shipped data, and the input of a small sweep."""
 
+import numpy as np
 from conftest import first_configurations
 from ruamel.yaml import YAML
+
+from paretofit import SnapBasis, compute_design
+from paretofit.dataset import split_configurations
+from paretofit.sweep import SweepInput
 
 SMALL = {
     "dataset": str(first_configurations()),
@@ -23,3 +28,12 @@ def study_file(folder, **changes):
     with path.open("w") as stream:
         YAML().dump(content, stream)
     return path
+
+
+def sweep_input(beryllium, folder):
+    """Compute the rows of 66 configurations, with a train/test split."""
+    subset = beryllium.select(np.arange(0, 197, 3))
+    design = compute_design(subset, SnapBasis(elements=["Be"], twojmax=4), folder / "design.h5")
+    design = design.with_labels(subset, subset.levels)
+    split = split_configurations(np.arange(len(subset)), 0.6, 3)
+    return SweepInput(design, split.train, split.test, (150.0, 1.0))

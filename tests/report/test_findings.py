@@ -199,8 +199,8 @@ def test_models_closer_to_the_reference_than_to_their_labels_are_counted(results
     is_smooth = (changed["level"] == "2") & (changed["twojmax"] == 4)
     changed.loc[is_smooth, "ref_energy"] = 0.5 * changed["test_energy"]
     finding = assess_own_level(changed, LEVELS)
-    assert "energy error against the reference is clearly the lower one in 5 of 10 at level 2;" in finding.text
-    assert "force error against the reference is clearly the lower one in none" in finding.text
+    assert "energy error against the reference is clearly lower in 5 of 10 at level 2;" in finding.text
+    assert "force error against the reference is clearly lower in none" in finding.text
     assert set(finding.numbers["level"]) == {"1", "2", "3", "4"}
     assert assess_own_level(changed[changed["level"] == "5"], LEVELS) is None
 

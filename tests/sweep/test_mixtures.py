@@ -4,12 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.command_line import call
-from helpers.studies import study_file
+from helpers.studies import study_file, sweep_input
 
-from paretofit import InputError, SnapBasis, compute_design, run_study
+from paretofit import InputError, run_study
 from paretofit.commands import export_potential
 from paretofit.commands.planning import list_label_ids
-from paretofit.dataset import split_configurations
 from paretofit.pareto import find_mixtures
 from paretofit.potentials import CommitteeSettings
 from paretofit.report import find_answer, format_setting_keys
@@ -17,7 +16,6 @@ from paretofit.study import load_study, prepare_study
 from paretofit.sweep import (
     Mixture,
     SweepGrid,
-    SweepInput,
     fit_mixture_rows,
     list_mixture_draws,
     run_sweep,
@@ -32,12 +30,7 @@ MIXTURES = [
 
 @pytest.fixture(scope="module")
 def data(beryllium, tmp_path_factory):
-    subset = beryllium.select(np.arange(0, 197, 3))
-    path = tmp_path_factory.mktemp("mixtures") / "design.h5"
-    design = compute_design(subset, SnapBasis(elements=["Be"], twojmax=4), path)
-    design = design.with_labels(subset, subset.levels)
-    split = split_configurations(np.arange(len(subset)), 0.6, 3)
-    return SweepInput(design, split.train, split.test, (150.0, 1.0))
+    return sweep_input(beryllium, tmp_path_factory.mktemp("mixtures"))
 
 
 @pytest.fixture

@@ -7,20 +7,16 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.studies import sweep_input
 
-from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls
+from paretofit import DesignMatrix, InputError, fit_wls
 from paretofit.dataset import split_configurations
 from paretofit.sweep import SWEEP_COLUMNS, SweepGrid, SweepInput, read_results, run_sweep, write_results
 
 
 @pytest.fixture(scope="module")
 def data(beryllium, tmp_path_factory):
-    subset = beryllium.select(np.arange(0, 197, 3))
-    path = tmp_path_factory.mktemp("sweep") / "design.h5"
-    design = compute_design(subset, SnapBasis(elements=["Be"], twojmax=4), path)
-    design = design.with_labels(subset, subset.levels)
-    split = split_configurations(np.arange(len(subset)), 0.6, 3)
-    return SweepInput(design, split.train, split.test, (150.0, 1.0))
+    return sweep_input(beryllium, tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.fixture
