@@ -108,7 +108,9 @@ class TestSystemErrors:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("module", ["lazy_loader", "pandas"])  # the first import, and a late one
 def test_a_signal_during_the_imports(number, code, module, tmp_path):
-    (tmp_path / f"{module}.py").write_text("import os, time\nopen('imported', 'w').close()\ntime.sleep(30)\n")
+    # Short sleeps: a signal that arrives just before a call of sleep is handled only after it.
+    pause = "import time\nopen('imported', 'w').close()\nfor _ in range(30_000):\n    time.sleep(0.01)\n"
+    (tmp_path / f"{module}.py").write_text(pause)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     process = subprocess.Popen(
         command("info", "d.h5"), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
@@ -118,7 +120,7 @@ def test_a_signal_during_the_imports(number, code, module, tmp_path):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == code
     assert len(errors.splitlines()) == 1
     assert "run the same command again" in errors
