@@ -90,6 +90,21 @@ def augment(
     print_result(result, format_candidates(result), as_json=as_json, exclude=("candidates",))
 
 
+@app.command(epilog="Example:  paretofit properties studies/properties.yaml -o properties.extxyz")
+def properties(
+    study: Annotated[Path, Argument(help="Study (YAML) with a section 'properties'.")],
+    *,
+    out: Annotated[Path, Option("--out", "-o", help="Extended XYZ file to write.")] = Path("properties.extxyz"),
+    force: options.Force = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the structures whose labels are the references of a study's properties, for 'paretofit label'."""
+    from paretofit.commands import format_property_structures, write_property_structures
+
+    result = write_property_structures(study, out=out, overwrite=force)
+    print_result(result, format_property_structures(result), as_json=as_json)
+
+
 @app.command(
     epilog="Example:  paretofit select candidates.extxyz -n 500 --method d-optimal --already-labelled data/beryllium.h5"
 )

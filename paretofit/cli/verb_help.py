@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 WORKFLOW = {
     "Data": ("import", "info", "export"),
     "Study": ("init", "run", "report", "plan", "pareto"),
-    "Structures and labels": ("augment", "select", "label"),
+    "Structures and labels": ("augment", "select", "properties", "label"),
     "Potentials": ("fit", "evaluate", "validate", "explore"),
     "Active learning": ("learn",),
     "Help": ("help",),

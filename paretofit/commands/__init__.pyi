@@ -23,6 +23,8 @@ from .label_text import format_estimate as format_estimate
 from .label_text import format_labels as format_labels
 from .plan_result import Plan as Plan
 from .planning import plan as plan
+from .property_structures import format_property_structures as format_property_structures
+from .property_structures import write_property_structures as write_property_structures
 from .published import analyse_published_tables as analyse_published_tables
 from .published import format_published as format_published
 from .select import format_selection as format_selection

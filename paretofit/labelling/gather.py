@@ -26,7 +26,7 @@ class CollectedData:
     configurations: dict[int, Atoms] = field(default_factory=dict)
     labels: dict[str, dict[int, Label]] = field(default_factory=dict)
     level_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    id_by_fingerprint: dict[str, int] = field(default_factory=dict)
+    ids_by_fingerprint: dict[str, list[int]] = field(default_factory=dict)
     origins: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -48,14 +48,16 @@ class CollectedData:
                     f"{origin} has {quantity.replace('_', ' ')}, which labels do not take into account; remove them, "
                     "and set them in the options of the engine"
                 )
-        fingerprint = fingerprint_geometry(atoms)
+        ids = self.ids_by_fingerprint.setdefault(fingerprint_geometry(atoms), [])
         if config_id is None:
-            config_id = self.id_by_fingerprint.get(fingerprint, max(self.configurations, default=-1) + 1)
+            # Configurations that differ by a translation have the same fingerprint, but other forces.
+            equal_ids = [known_id for known_id in ids if is_same_geometry(self.configurations[known_id], atoms)]
+            config_id = equal_ids[0] if equal_ids else max(self.configurations, default=-1) + 1
         if config_id not in self.configurations:
             info = {key: value for key, value in atoms.info.items() if key != "config_id"}
             configuration = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
             self.configurations[config_id], self.origins[config_id] = configuration, origin
-            self.id_by_fingerprint.setdefault(fingerprint, config_id)
+            ids.append(config_id)
         elif not is_same_geometry(self.configurations[config_id], atoms):
             raise InputError(
                 f"{origin}: configuration {config_id} differs in geometry from the configuration with the same id in "

@@ -117,7 +117,7 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
     usage: dict[str, StageUsage] = {}
     with _measure_usage(usage, "describe", folder):
         design = load_or_compute_design(prepared.dataset, settings.basis, folder / "design.h5", context)
-    data = build_sweep_input(prepared, design)
+    data = build_sweep_input(prepared, design, context)
     with _measure_usage(usage, "reduce", folder):
         engine = sweep.make_engine(
             data, grid, settings.engine, jobs=context.jobs, device=settings.device, folder=folder

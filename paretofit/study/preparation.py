@@ -8,6 +8,7 @@ import numpy as np
 from paretofit.core import Array, InputError, suggest_match
 from paretofit.dataset import Dataset, Split, split_configurations
 from paretofit.linear.reduction import get_device
+from paretofit.properties import LinearProperty, add_references, build_properties
 from paretofit.structures import group_configurations
 from paretofit.study.mixture_settings import expand_mixtures
 from paretofit.study.reference_energies import (
@@ -35,6 +36,7 @@ class PreparedStudy:
     dropped_ids: list[int]
     unconverged_ids: list[int]
     reference_energies: ReferenceEnergies
+    properties: Sequence[LinearProperty] = ()
 
 
 def prepare_study(study: Study) -> PreparedStudy:
@@ -90,7 +92,18 @@ def prepare_study(study: Study) -> PreparedStudy:
     references = resolve_reference_energies(
         study, levels, dataset, isolated_atoms, labelled_dataset.select(split.train)
     )
-    return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids, unconverged_ids, references)
+    properties = _prepare_properties(study, dataset, levels[-1])
+    return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids, unconverged_ids, references, properties)
+
+
+def _prepare_properties(study: Study, dataset: Dataset, reference_level: str) -> list[LinearProperty]:
+    """Build the properties of a study with their references."""
+    properties = build_properties(study.properties, dataset)
+    given = {
+        entry.name_part(part): entry.get_reference(part) for entry in study.properties for part in entry.list_parts()
+    }
+    datasets = [dataset] if study.property_labels is None else [Dataset(study.property_labels), dataset]
+    return add_references(properties, given, datasets, reference_level)
 
 
 def find_usable_configurations(

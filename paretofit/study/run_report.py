@@ -125,7 +125,8 @@ def write_run_report(
     has_view = view is not None and view.write(folder / VIEW_FILE)
     n_train, levels = len(prepared.split.train), prepared.grid.level_names
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
-    front = add_front_confidence(find_study_front(results, n_train), folder)
+    objectives = prepared.study.objective_columns
+    front = add_front_confidence(find_study_front(results, n_train, objectives), folder, objectives)
     write_csv(front, folder / run_folder.FRONT_FILE)
     page_front, page_warnings = front, warnings
     extra_tables: dict[str, pd.DataFrame] = {}
@@ -138,7 +139,7 @@ def write_run_report(
         warning = f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties."
         page_warnings = [*warnings, warning]
         results = results[results["ridge"].astype(str) == first_ridge]
-        page_front = find_study_front(results.drop(columns="ridge"), n_train)
+        page_front = find_study_front(results.drop(columns="ridge"), n_train, objectives)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     settings = _read_settings(folder, prepared)
     answer, _ = find_answer_or_reason(results, settings, _read_paired_errors(folder, prepared))

@@ -27,6 +27,7 @@ from paretofit.descriptors import ReferenceEnergySetting, SnapBasis
 from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.learning import LearnSettings
+from paretofit.properties import PropertySettings, get_error_column
 from paretofit.structures import AugmentSettings
 from paretofit.study.mixture_settings import MixtureSettings
 from paretofit.study.network_settings import NetworkSettings
@@ -35,6 +36,8 @@ from paretofit.sweep import SAMPLING_METHODS
 S = TypeVar("S", bound=StrictSettings)
 INDEPENDENT_KEYS = {"dataset", "labelling", "augmentation", "learning", "cluster"}  # valid in a file without a sweep
 SAMPLING_TEXT = ", ".join(SAMPLING_METHODS)
+
+ERROR_OBJECTIVES = ("ref_energy", "ref_force")
 
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
 
@@ -185,6 +188,18 @@ class Study(StrictSettings):
         description="Training sets with many labels of a cheap level and a few of an accurate one: "
         "[{base: 4, top: 5, top_sizes: [25, 50]}].",
     )
+    properties: list[PropertySettings] = Field(
+        [],
+        description="Properties that are evaluated for every fit: [{name: C44, kind: elastic, structure: hcp.cif}].",
+    )
+    property_labels: StudyPath | None = Field(
+        None, description="Dataset with labels of the structures of properties at the reference level."
+    )
+    objectives: list[str] = Field(
+        list(ERROR_OBJECTIVES),
+        min_length=1,
+        description="What the front minimises besides the cost: ref_energy, ref_force, and names of properties.",
+    )
     leave_one_out: bool = Field(False, description="Also compute leave-one-out errors, for whole groups.")
     leverage: LeverageSettings = Field(LeverageSettings(), description="Settings of the leverage scores.")
     cost: CostSettings = Field(CostSettings(), description="Cost of labels and of MD.")
@@ -262,13 +277,34 @@ class Study(StrictSettings):
                 raise ValueError(f"'{value}' is not one of {SAMPLING_TEXT}{suggest_match(value, SAMPLING_METHODS)}")
         return values
 
-    @field_validator("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge")
+    @field_validator("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge", "objectives")
     @classmethod
     def _check_unique(cls, values: list[Any]) -> list[Any]:
         repeated_values = [value for k, value in enumerate(values) if value in values[:k]]
         if repeated_values:
             raise ValueError(f"{repeated_values[0]} is listed twice")
         return values
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> Self:
+        names = self.property_names
+        for objective in self.objectives:
+            if objective not in (choices := [*ERROR_OBJECTIVES, *names]):
+                raise ValueError(
+                    f"'objectives' contains '{objective}'; choose from {', '.join(choices)}"
+                    f"{suggest_match(objective, choices)}"
+                )
+        return self
+
+    @property
+    def property_names(self) -> list[str]:
+        """Names of all properties, those of each elastic constant included."""
+        return [entry.name_part(part) for entry in self.properties for part in entry.list_parts()]
+
+    @property
+    def objective_columns(self) -> list[str]:
+        """Columns of results that the front minimises, without the cost."""
+        return [name if name in ERROR_OBJECTIVES else get_error_column(name) for name in self.objectives]
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

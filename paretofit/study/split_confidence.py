@@ -6,6 +6,7 @@ when the study runs again. Tables are derived from them and from the results tab
 
 import json
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from paretofit.pareto import SPLITS_COLUMN, TEXT_COLUMNS, compute_front_probabil
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import CONFIDENCE_FILE, CONFIDENCE_FILES, SPLIT_ERRORS_FILE
 from paretofit.sweep import (
-    SPLIT_ERROR_COLUMNS,
     SPLIT_SETTING_COLUMNS,
     WHOLE_SET,
     FastEngine,
@@ -36,9 +36,8 @@ from paretofit.sweep import (
 log = logging.getLogger(__name__)
 
 FRONT_ERRORS = ("ref_energy", "ref_force")
-INTERVAL_COLUMNS = [f"{name}_{end}" for name in SPLIT_ERROR_COLUMNS for end in ("low", "high")]
 MAX_TRIALS_PER_SPLIT = 4  # a random split of few groups may leave one of the sets empty
-VERSION = 1  # version of the contents of the file
+VERSION = 2  # version of the contents of the file
 
 
 def add_intervals(
@@ -67,9 +66,9 @@ def add_intervals(
     Returns
     -------
     DataFrame
-        The results with the columns `INTERVAL_COLUMNS`, equal for all repetitions of a setting: the interval contains
-        the error of a new draw in a new split with a probability of 90 % (meV/atom, meV/Å). ``further_splits`` is the
-        number of splits.
+        The results with two further columns for each error, ``ref_energy_low`` and ``ref_energy_high``, equal for all
+        repetitions of a setting: the interval contains the error of a new draw in a new split with a probability of
+        90 %. ``further_splits`` is the number of splits.
     """
     splits = _draw_further_splits(prepared)
     if not isinstance(engine, FastEngine) or not splits or data.design.row_weights is not None:
@@ -88,12 +87,13 @@ def add_intervals(
             engine, data, grid, splits, n_samples, replace(context, folder=folder), omitted_models
         )
         _write_split_errors(folder, key, split_errors)
-    table = tabulate_confidence(split_errors, results, len(data.train))
+    table = tabulate_confidence(split_errors, results, len(data.train), prepared.study.objective_columns)
     write_csv(table, folder / CONFIDENCE_FILE)
     keys = _list_keys(results)
-    intervals = table[[*keys, *INTERVAL_COLUMNS]]
+    interval_columns = _list_interval_columns(split_errors.errors)
+    intervals = table[[*keys, *interval_columns]]
     interval_rows = _mark_whole_set(results, len(data.train))[keys].merge(intervals, on=keys, how="left")
-    columns = {name: interval_rows[name].to_numpy() for name in INTERVAL_COLUMNS}
+    columns = {name: interval_rows[name].to_numpy() for name in interval_columns}
     return results.assign(**columns, **{SPLITS_COLUMN: len(splits)})
 
 
@@ -129,7 +129,9 @@ def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
     return [(int(size), int(twojmax)) for size, twojmax in is_dominated.index[is_dominated]]
 
 
-def tabulate_confidence(split_errors: SplitErrors, results: pd.DataFrame, n_train: int) -> pd.DataFrame:
+def tabulate_confidence(
+    split_errors: SplitErrors, results: pd.DataFrame, n_train: int, objectives: Sequence[str] = FRONT_ERRORS
+) -> pd.DataFrame:
     """Tabulate the median errors, their intervals and the share on the front of every setting.
 
     Parameters
@@ -139,31 +141,37 @@ def tabulate_confidence(split_errors: SplitErrors, results: pd.DataFrame, n_trai
         Results table.
     n_train : int
         Size of the whole training set.
+    objectives : sequence of str
+        Errors that the front minimises, besides the cost.
 
     Returns
     -------
     DataFrame
-        The columns of a setting; for each of `SPLIT_ERROR_COLUMNS` the median over repetitions in the study's split and
-        the ends of the 90 % interval (``_low``, ``_high``); ``label_seconds``; and ``p_front``, the share of samples in
-        which the setting is on the front of energy error, force error and cost over all 2Jmax.
+        The columns of a setting; for each error the median over repetitions in the study's split and the ends of the
+        90 % interval (``_low``, ``_high``); ``label_seconds``; and ``p_front``, the share of samples in which the
+        setting is on the front of the objectives and the cost over all 2Jmax.
     """
     keys = _list_keys(results)
     rows_by_setting = _mark_whole_set(results, n_train).groupby(keys, sort=False)
-    columns = [*SPLIT_ERROR_COLUMNS, "label_seconds"]
+    columns = [*split_errors.errors, "label_seconds"]
     settings = _format_names(split_errors.settings)[keys].merge(
         rows_by_setting[columns].median().reset_index(), on=keys, how="left"
     )
     groups = dict(iter(rows_by_setting))
     repetitions = [groups[key] for key in settings[keys].itertuples(index=False, name=None)]
-    for name in SPLIT_ERROR_COLUMNS:
-        ends = estimate_intervals(split_errors.errors[name], [rows[name].to_numpy() for rows in repetitions])
+    for name, errors in split_errors.errors.items():
+        ends = estimate_intervals(errors, [rows[name].to_numpy() for rows in repetitions])
         settings[f"{name}_low"], settings[f"{name}_high"] = ends
     costs = settings["label_seconds"].to_numpy()
-    errors = [split_errors.errors[name] for name in FRONT_ERRORS]
-    return settings.assign(p_front=compute_front_probabilities(errors, costs))
+    objective_errors = [split_errors.errors[name] for name in objectives]
+    return settings.assign(p_front=compute_front_probabilities(objective_errors, costs))
 
 
-def add_front_confidence(front: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def _list_interval_columns(names: Iterable[str]) -> list[str]:
+    return [f"{name}_{end}" for name in names for end in ("low", "high")]
+
+
+def add_front_confidence(front: pd.DataFrame, folder: Path, objectives: Sequence[str] = FRONT_ERRORS) -> pd.DataFrame:
     """Add intervals, ``p_front`` and ``tied_with`` to the front of a run; without further splits, return it unchanged.
 
     ``point`` numbers the rows from 1, and ``tied_with`` lists the numbers of the points whose errors paired samples
@@ -174,12 +182,11 @@ def add_front_confidence(front: pd.DataFrame, folder: Path) -> pd.DataFrame:
         return front
     keys = _list_keys(front)
     table = pd.read_csv(folder / CONFIDENCE_FILE, dtype=TEXT_COLUMNS)
-    interval_columns = [name for name in INTERVAL_COLUMNS if name.startswith(FRONT_ERRORS)]
-    columns = [*interval_columns, "p_front"]
+    columns = [*_list_interval_columns(dict.fromkeys([*FRONT_ERRORS, *objectives])), "p_front"]
     table = table[[*keys, *columns]].assign(position=np.arange(len(table)))
     matching_rows = _format_names(front)[keys].merge(_format_names(table), on=keys, how="left")
     is_known = matching_rows["position"].notna().to_numpy()
-    errors = [split_errors.errors[name][..., matching_rows["position"][is_known].astype(int)] for name in FRONT_ERRORS]
+    errors = [split_errors.errors[name][..., matching_rows["position"][is_known].astype(int)] for name in objectives]
     points = np.arange(1, len(front) + 1)
     ties = np.full(len(front), "", dtype=object)
     ties[is_known] = [" ".join(map(str, points[is_known][flags])) for flags in find_ties(errors)]
@@ -211,6 +218,7 @@ def _write_split_errors(folder: Path, key: str, split_errors: SplitErrors) -> No
             check()
         file.attrs["key"] = key
         file.attrs["settings"] = split_errors.settings.to_json(orient="split")
+        file.attrs["errors"] = list(split_errors.errors)
 
 
 def read_split_errors(folder: Path, key: str | None = None) -> SplitErrors | None:
@@ -235,7 +243,7 @@ def read_split_errors(folder: Path, key: str | None = None) -> SplitErrors | Non
             if key is not None and file.attrs.get("key") != key:
                 return None
             content: dict[str, Any] = json.loads(file.attrs["settings"])
-            errors = {name: file[name][()] for name in SPLIT_ERROR_COLUMNS}
+            errors = {name: file[name][()] for name in file.attrs["errors"]}
     except CORRUPT_FILE_ERRORS as error:
         raise_if_system_error(error, path)
         log.warning("%s cannot be read (%s); the fits of further splits are computed again", path, error)

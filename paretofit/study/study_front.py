@@ -1,19 +1,26 @@
 """Tables that are derived from the results of a study: the front, and the effect of a ridge penalty."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError
 from paretofit.pareto import pareto_front
+from paretofit.properties import is_property_error
 from paretofit.report import ERROR_SOURCE
 from paretofit.report.tables import tabulate_mixtures
 
 FRONT_GROUPS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
 MD_COST = "md_us_per_atom_step"
-FRONT_OBJECTIVES = ["ref_energy", "ref_force", "label_seconds"]
+COST = "label_seconds"
+FRONT_OBJECTIVES = ["ref_energy", "ref_force", COST]
 
 
-def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.DataFrame:
-    """Find the front of energy error, force error and DFT cost for each 2Jmax, from medians over repetitions.
+def find_study_front(
+    results: pd.DataFrame, n_train: int | None = None, objectives: Sequence[str] = FRONT_OBJECTIVES[:-1]
+) -> pd.DataFrame:
+    """Find the front of some errors and the DFT cost for each 2Jmax, from medians over repetitions.
 
     Parameters
     ----------
@@ -22,28 +29,57 @@ def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.Da
     n_train : int, optional
         Size of the whole training set. Its fit is the same for all sampling methods and is listed once, with the
         sampling method "all".
+    objectives : sequence of str
+        Columns with errors; by default those of energies and forces. A setting with a property that is not defined in
+        one of the repetitions, such as a volume of lowest energy, is not on the front.
 
     Returns
     -------
     DataFrame
-        Points on the fronts. The column ``overall`` is true for points that are also on the front over all 2Jmax. If
-        the MD cost of every 2Jmax is known, ``overall_with_md`` is true for points on the overall front with MD cost as
-        a fourth objective.
+        Points on the fronts, with the medians of all errors. The column ``overall`` is true for points that are also on
+        the front over all 2Jmax. If the MD cost of every 2Jmax is known, ``overall_with_md`` is true for points on the
+        overall front with MD cost as a further objective.
     """
     groups = FRONT_GROUPS + (["ridge"] if "ridge" in results else [])
+    objectives = [*objectives, COST]
     has_md_cost = results[MD_COST].notna().all()
     groups += [MD_COST] if has_md_cost else []
     if n_train is not None:
         results = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, "all"))
-    fronts = [pareto_front(table, FRONT_OBJECTIVES, group_by=groups) for _, table in results.groupby("twojmax")]
+    results = _select_defined(results, objectives, groups)
+    fronts = [pareto_front(table, objectives, group_by=groups) for _, table in results.groupby("twojmax")]
     front = pd.concat(fronts, ignore_index=True)
+    errors = [name for name in map(str, results) if name in FRONT_OBJECTIVES or is_property_error(name)]
+    if others := [name for name in errors if name not in objectives]:
+        front = front.merge(results.groupby(groups, as_index=False)[others].median(), on=groups, how="left")
     mixtures = tabulate_mixtures(results)
     front = front.merge(mixtures, on="level", how="left") if len(mixtures) else front
-    front = front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
+    front = front.assign(overall=front.index.isin(pareto_front(front, objectives).index))
     if has_md_cost:
-        md_front = pareto_front(front, [*FRONT_OBJECTIVES, MD_COST])
+        md_front = pareto_front(front, [*objectives, MD_COST])
         front = front.assign(overall_with_md=front.index.isin(md_front.index))
     return front
+
+
+def _select_defined(results: pd.DataFrame, objectives: Sequence[str], groups: list[str]) -> pd.DataFrame:
+    """Select the settings whose properties are defined in all repetitions.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    properties = [name for name in objectives if is_property_error(name)]
+    is_undefined = results[properties].isin([np.inf]).any(axis=1)
+    if not is_undefined.any():
+        return results
+    defined: pd.DataFrame = results[~is_undefined.groupby([results[name] for name in groups]).transform("any")]
+    if defined.empty:
+        raise InputError(
+            f"no setting has the properties {', '.join(properties)} in all of its repetitions; remove them from "
+            "'objectives', or study larger subsets and models"
+        )
+    return defined
 
 
 def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:

@@ -6,15 +6,20 @@ import numpy as np
 
 from paretofit.core import InputError, RowKind, suggest_match
 from paretofit.descriptors import DesignMatrix
+from paretofit.execution import RunContext
 from paretofit.fitsnap import FitRows, search_weights
+from paretofit.properties import PropertyRows
 from paretofit.study.preparation import PreparedStudy
 from paretofit.sweep import SweepInput
 
 Factors = dict[tuple[str, RowKind], float]
 
 
-def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInput:
-    """Build the input of a study's sweep: labelled, constrained design matrix, costs, group weights and split."""
+def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix, context: RunContext | None = None) -> SweepInput:
+    """Build the input of a study's sweep: labelled, constrained design, costs, group weights, split and properties.
+
+    The rows of the properties are computed only with a `context`.
+    """
     study = prepared.study
     labelled_design = design.with_labels(prepared.dataset, prepared.grid.levels)
     labelled_design = prepared.reference_energies.constrain(labelled_design)
@@ -31,7 +36,10 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInp
     if energy_weight is None:
         energy_weight = leverage.force_weight * _count_forces_per_energy(labelled_design, split.train)
     leverage_weights = energy_weight, leverage.force_weight
-    return SweepInput(labelled_design, split.train, split.test, leverage_weights, columns, split.groups)
+    properties = None
+    if prepared.properties and context is not None:
+        properties = PropertyRows.compute(prepared.properties, labelled_design, context)
+    return SweepInput(labelled_design, split.train, split.test, leverage_weights, columns, split.groups, properties)
 
 
 def _count_forces_per_energy(design: DesignMatrix, train: np.ndarray) -> float:

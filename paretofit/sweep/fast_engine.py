@@ -12,6 +12,7 @@ import shutil
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -41,6 +42,7 @@ from paretofit.linear.reduction import (
     ThreadMapper,
     to_numpy,
 )
+from paretofit.properties import PropertyRows
 from paretofit.sweep.cells import PendingFits, PendingModel
 from paretofit.sweep.fit_errors import compute_fit_errors
 from paretofit.sweep.grid import SweepGrid
@@ -64,6 +66,8 @@ class FastEngine:
         Scores of the training configurations; None if one of them has no energy row.
     dropped_columns : list of str
         Columns that depend linearly on earlier ones in every row.
+    properties : PropertyRows or None
+        Properties that are evaluated for every fit, with whitened rows.
     reduction : Reduction
         Reduction of the rows, on the processor.
     source : RowSource
@@ -74,6 +78,7 @@ class FastEngine:
     """
 
     name = "fast"
+    properties: PropertyRows | None = None
 
     def __init__(
         self, data: SweepInput, grid: SweepGrid, *, threads: int = 1, device: Device = CPU, folder: Path | None = None
@@ -98,6 +103,9 @@ class FastEngine:
             if store.directory is not None:
                 weakref.finalize(self, shutil.rmtree, store.directory, ignore_errors=True)
             self.reduction = self.reduction.whiten_parts(self.stream.list_parts(), mapper, device, store)
+        if data.properties is not None:
+            rows = to_numpy(self.reduction.whitening.apply(data.properties.rows))
+            self.properties = replace(data.properties, rows=rows)
         self.dropped_columns = [data.design.column_names[k] for k in self.reduction.whitening.dropped_columns]
 
     def _reduce(
@@ -320,7 +328,7 @@ class SubsetFits:
         """
         zero_delta = np.zeros_like(self.reduction.baseline)
         delta = np.hstack([zero_delta if fit is None else fit.delta for fit in fits])
-        errors, has_cancelled = compute_fit_errors(self.reduction, factors, delta)
+        errors, has_cancelled = compute_fit_errors(self.reduction, factors, delta, properties=self.engine.properties)
         n_levels = self.reduction.n_levels
         windows = [slice(k * n_levels, (k + 1) * n_levels) for k in range(len(fits))]
         return [

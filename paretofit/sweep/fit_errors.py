@@ -5,13 +5,18 @@ from __future__ import annotations
 from paretofit.core import Array, RowKind
 from paretofit.linear import Reduction
 from paretofit.linear.reduction import RowFactors
-from paretofit.sweep.plain_engine import prefix_errors
+from paretofit.properties import PropertyRows
+from paretofit.sweep.plain_engine import EV_TO_MEV, prefix_errors
 
 
 def compute_fit_errors(
-    reduction: Reduction, factors: RowFactors, delta: Array, level: int | None = None
+    reduction: Reduction,
+    factors: RowFactors,
+    delta: Array,
+    level: int | None = None,
+    properties: PropertyRows | None = None,
 ) -> tuple[dict[str, Array], Array]:
-    """Compute the errors of fits on their training rows and on the test set, by the names of columns of the results.
+    """Compute the errors and the properties of fits, by the names of columns of the results.
 
     Parameters
     ----------
@@ -20,10 +25,13 @@ def compute_fit_errors(
         Factors of the training rows.
     delta, level
         As for `WhitenedBasis.pair_with_reference`.
+    properties : PropertyRows, optional
+        Properties with whitened rows.
 
     Returns
     -------
     errors : mapping of str to (n_fits * n_levels,) float64
+        On the training rows and on the test set, meV/atom and meV/Å; and of properties.
     has_cancelled : (n_fits * n_levels,) bool
         Where Gram matrices have too few digits for the errors on training rows.
     """
@@ -34,5 +42,7 @@ def compute_fit_errors(
     errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test_rms.items()})
     errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test_rms.items()})
     if RowKind.ENERGY in test_rms:
-        errors["ref_energy_shifted"] = test_rms[RowKind.ENERGY].centred_reference
+        errors["ref_energy_shifted"] = EV_TO_MEV * test_rms[RowKind.ENERGY].centred_reference
+    if properties is not None:
+        errors |= properties.evaluate(properties.rows @ reduction.add_baseline(delta, level))
     return errors, has_cancelled

@@ -26,6 +26,7 @@ from paretofit.linear import (
     get_row_weights,
     leave_one_out,
 )
+from paretofit.properties import PropertyRows
 from paretofit.sweep.cells import PendingFits, split_into_tasks
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.results import SWEEP_COLUMNS, PartialResults, Row
@@ -51,6 +52,8 @@ class RowSource:
         Leave-one-out groups.
     leave_one_out : bool
         Whether leave-one-out errors are computed.
+    properties : PropertyRows, optional
+        Properties that are evaluated for every fit.
     """
 
     design: DesignMatrix
@@ -59,13 +62,15 @@ class RowSource:
     levels: list[str]
     group: Array
     leave_one_out: bool
+    properties: PropertyRows | None = None
 
     @classmethod
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
         """Gather the arrays; the rows of a design of moderate size are read into memory once."""
         levels, design, groups = list(grid.levels), data.design.load_into_memory(), data.get_loo_groups()
         test_row_indices = data.find_row_indices(data.test)
-        return cls(design, data.stack_targets(levels), test_row_indices, levels, groups, grid.leave_one_out)
+        targets = data.stack_targets(levels)
+        return cls(design, targets, test_row_indices, levels, groups, grid.leave_one_out, data.properties)
 
     def find_row_indices(self, configurations: Array) -> Array:
         """Return the positions of the rows of some configurations, ascending."""
@@ -126,6 +131,8 @@ class RowSource:
         errors = prefix_errors("train", compute_rms_by_kind(residuals, kind))
         errors |= prefix_errors("train_ref", compute_rms_by_kind(residuals + Y - Y[:, -1:], kind))
         errors |= self._compute_test_errors(beta, X.shape[1])
+        if self.properties is not None:
+            errors |= self.properties.evaluate(self.properties.rows[:, : len(beta)] @ beta)
         if self.leave_one_out and loo_residuals is not None:
             errors |= compute_loo_errors(loo_residuals, Y, kind)
         cell |= {"rank": solution.rank, "condition": solution.condition, "solver": solution.solver}
@@ -138,7 +145,9 @@ class RowSource:
         errors = prefix_errors("test", compute_rms_by_kind(predictions - labels, kind))
         errors |= prefix_errors("ref", compute_rms_by_kind(reference_residuals, kind))
         energy_residuals = reference_residuals[kind == RowKind.ENERGY]
-        return errors | ({"ref_energy_shifted": np.std(energy_residuals, axis=0)} if len(energy_residuals) else {})
+        if len(energy_residuals):
+            errors["ref_energy_shifted"] = EV_TO_MEV * np.std(energy_residuals, axis=0)
+        return errors
 
 
 @dataclass(frozen=True)
@@ -201,14 +210,14 @@ def compute_loo_errors(loo_residuals: Array, Y: Array, kind: Array) -> dict[str,
 
 
 def prefix_errors(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:
-    """Return the errors under names that consist of a prefix and the kind of row."""
-    return {f"{prefix}_{kind.name.lower()}": value for kind, value in errors.items()}
+    """Return the errors, converted to meV, under names that consist of a prefix and the kind of row."""
+    return {f"{prefix}_{kind.name.lower()}": EV_TO_MEV * value for kind, value in errors.items()}
 
 
 def build_level_rows(levels: list[str], cell: Row, errors: Mapping[str, Array], penalty: Array) -> Iterator[Row]:
-    """Yield a row for each level; convert errors, ``(n_levels,)`` in eV/atom and eV/Å, to meV/atom and meV/Å."""
+    """Yield a row for each level from errors, ``(n_levels,)``, in the units of the results table."""
     error_columns = [name for name in SWEEP_COLUMNS if name.startswith(("train_", "test_", "ref_"))]
     for k, level in enumerate(levels):
         values = dict.fromkeys(error_columns, float("nan"))
-        values |= {name: float(value[k]) * EV_TO_MEV for name, value in errors.items()}
+        values |= {name: float(value[k]) for name, value in errors.items()}
         yield {**cell, "level": level, "ridge_lambda": float(penalty[k]), **values}

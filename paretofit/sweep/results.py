@@ -23,6 +23,7 @@ from paretofit.core import (
     write_csv,
 )
 from paretofit.pareto import TEXT_COLUMNS
+from paretofit.properties import PROPERTY_PREFIX
 from paretofit.sweep.cells import PendingModel
 
 ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
@@ -193,7 +194,8 @@ def write_results(table: pd.DataFrame, path: Path | str) -> None:
     Errors are rounded to `ERROR_DECIMALS`, so that the file does not depend on rounding of the smallest errors.
     """
     path = Path(path)
-    errors = [name for name in map(str, table) if name.startswith(("train_", "test_", "ref_", "loo_"))]
+    prefixes = ("train_", "test_", "ref_", "loo_", PROPERTY_PREFIX)
+    errors = [name for name in map(str, table) if name.startswith(prefixes)]
     write_csv(table.round(dict.fromkeys(errors, ERROR_DECIMALS)), path, digits=10)
     if find_spec("pyarrow") is not None:
         with atomic_path(path.with_suffix(".parquet")) as temporary_path:

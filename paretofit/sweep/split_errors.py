@@ -60,7 +60,8 @@ class SplitErrors:
         training set of each split, and its sampling method is `WHOLE_SET`.
     errors : mapping of str to (n_splits, n_samples, n_settings) float32
         By the names in `SPLIT_ERROR_COLUMNS`, in meV/atom and meV/Å. The first sample is the test set of the split,
-        the others are bootstrap samples of its groups.
+        the others are bootstrap samples of its groups. Errors of properties, by their columns of results, are equal in
+        all samples of a split, because they do not depend on its test set.
     """
 
     settings: pd.DataFrame
@@ -143,8 +144,13 @@ def _join_errors(
         ]
         pairs = zip(split_fits, by_subset, strict=True)
         arrays.append(np.stack([errors[fits.mixtures[position].subset_key] for fits, errors in pairs], axis=1))
-    values = dict(zip(SPLIT_ERROR_COLUMNS, np.concatenate(arrays, axis=-1), strict=True))
+    values = dict(zip(_list_error_columns(engine), np.concatenate(arrays, axis=-1), strict=True))
     return SplitErrors(pd.DataFrame(rows, columns=SPLIT_SETTING_COLUMNS), values)
+
+
+def _list_error_columns(engine: FastEngine) -> list[str]:
+    """List the names of the errors: those of test sets, and of properties."""
+    return [*SPLIT_ERROR_COLUMNS, *([] if engine.properties is None else engine.properties.error_columns)]
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,7 @@ class _SplitFits:
         Subsets in the order of the grid.
     chains : list of list of PendingFits
         Nested subsets of each draw.
-    whole_errors : mapping of str to (4, n_samples, n_models) float32
+    whole_errors : mapping of str to (n_errors, n_samples, n_models) float32
         By the key of the subset.
     mixtures : list of MixtureDraw
         Training sets of the mixtures in the order of the grid.
@@ -217,7 +223,7 @@ class _SplitFits:
         return fits
 
     def run(self, chain: list[PendingFits]) -> dict[str, Array]:
-        """Fit the nested subsets of one draw; return the errors, ``(4, n_samples, n_models)``, by subset."""
+        """Fit the nested subsets of one draw; return the errors, ``(n_errors, n_samples, n_models)``, by subset."""
         factors, included_configurations = (
             self.engine.reduction.create_factors(self.engine.device),
             np.empty(0, dtype=np.int64),
@@ -233,7 +239,7 @@ class _SplitFits:
         return errors
 
     def run_mixture(self, task: list[PendingMixture]) -> dict[str, Array]:
-        """Fit the training sets of one mixture; return the errors, ``(4, n_samples, n_models)``, by training set."""
+        """Fit the training sets of one mixture; return the errors, ``(n_errors, n_samples, n_models)``, by set."""
         reduction, errors = self.engine.reduction, {}
         level = self.engine.source.levels.index(task[0].draw.mixture.levels[-1])
         with threadpool_limits(1):
@@ -243,8 +249,8 @@ class _SplitFits:
                 models = [model for _, members, _ in fitted for model in members]
                 deltas = [fit.delta + reduction.baseline[:, [level]] for _, _, fits in fitted for fit in fits]
                 indices = [self.engine.get_size_index(model.twojmax) for model in models]
-                sums = self._sum_squared_residuals(np.hstack(deltas), reduction.whitened_sizes[indices], level)
-                errors[pending.subset_key] = self._compute_rms(*sums)
+                columns = reduction.whitened_sizes[indices]
+                errors[pending.subset_key] = self._evaluate(np.hstack(deltas), columns, level)
         return errors
 
     def compute_errors(self, pending: PendingFits, factors: RowFactors) -> Array:
@@ -252,8 +258,8 @@ class _SplitFits:
 
         Returns
         -------
-        (4, n_samples, n_models * n_levels) float32
-            In the order of `SPLIT_ERROR_COLUMNS`, meV/atom and meV/Å.
+        (n_errors, n_samples, n_models * n_levels) float32
+            As in `SplitErrors`.
         """
         subset, reduction = SubsetFits(self.engine, factors, pending.configurations), self.engine.reduction
         coefficients = []
@@ -262,13 +268,23 @@ class _SplitFits:
             coefficients += [fit.delta + reduction.baseline for fit in subset.fit_models(weights, list(models))]
         indices = [self.engine.get_size_index(model.twojmax) for model in pending.models]
         columns = np.repeat(reduction.whitened_sizes[indices], reduction.n_levels)
-        return self._compute_rms(*self._sum_squared_residuals(np.hstack(coefficients), columns))
+        return self._evaluate(np.hstack(coefficients), columns)
 
-    def _compute_rms(self, squares: Array, counts: Array) -> Array:
-        """Compute the errors of every sample, ``(4, n_samples, n_fits)`` float32, from `_sum_squared_residuals`."""
+    def _evaluate(self, coefficients: Array, columns: Array, level: int | None = None) -> Array:
+        """Compute the errors of every sample, ``(n_errors, n_samples, n_fits)`` float32.
+
+        The parameters are those of `_sum_squared_residuals`.
+        """
+        squares, counts = self._sum_squared_residuals(coefficients, columns, level)
         with np.errstate(invalid="ignore", divide="ignore"):  # no test row of a kind
-            errors = np.sqrt((self.samples @ squares) / (self.samples @ counts))
-        return np.asarray(EV_TO_MEV * errors, dtype=np.float32)
+            errors = EV_TO_MEV * np.sqrt((self.samples @ squares) / (self.samples @ counts))
+        properties = self.engine.properties
+        if properties is not None:
+            values = properties.evaluate(properties.rows @ coefficients)
+            property_errors = np.array([values[name] for name in properties.error_columns])[:, None]
+            shape = (len(property_errors), *errors.shape[1:])
+            errors = np.concatenate([errors, np.broadcast_to(property_errors, shape)])
+        return np.asarray(errors, dtype=np.float32)
 
     def _sum_squared_residuals(
         self, coefficients: Array, columns: Array, level: int | None = None

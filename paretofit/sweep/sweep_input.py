@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.core import FIT_COPIES, Array, InputError, RowKind, hash_array, hash_json
 from paretofit.descriptors import DesignMatrix
 from paretofit.linear import LeverageScores, leverage_scores
+from paretofit.properties import PropertyRows
 from paretofit.sweep.grid import SweepGrid
 
 VERSION = 2  # version of the columns of a fit
@@ -33,6 +34,8 @@ class SweepInput:
         Number of leading columns from which the scores are computed; by default all.
     group : (n_configurations,) int64, optional
         Leave-one-out group of each configuration; by default every configuration is a separate group.
+    properties : PropertyRows, optional
+        Properties that are evaluated for every fit.
     """
 
     design: DesignMatrix
@@ -41,6 +44,7 @@ class SweepInput:
     leverage_weights: tuple[float, float] = (150.0, 1.0)
     n_leverage_columns: int | None = None
     group: Array | None = None
+    properties: PropertyRows | None = None
 
     def find_row_indices(self, configurations: Array) -> Array:
         """Return the positions of the rows of some configurations, ascending."""
@@ -125,6 +129,8 @@ class SweepInput:
         if design.row_weights is not None:
             rows.append(hash_array(design.row_weights))
         groups = hash_array(self.get_loo_groups()) if grid.leave_one_out else None
+        if self.properties is not None:
+            rows.append(self.properties.compute_digest())
         reference = self.hash_labels([grid.levels[-1]])
         settings = [engine, groups, grid.leave_one_out, VERSION]
         return hash_json([rows, design.ids.tolist(), reference, self.test.tolist(), *settings])

@@ -224,4 +224,5 @@ def _build_table(
         for twojmax, level, draw, weights, ridge in cells
     )
     mixtures = ({**fits[key], **cells} for key, cells in iterate_mixture_cells(grid, data, mixture_draws))
-    return build_results_table(chain(rows, mixtures), grid.list_extra_columns())
+    columns = [] if data.properties is None else data.properties.columns
+    return build_results_table(chain(rows, mixtures), [*grid.list_extra_columns(), *columns])

@@ -12,13 +12,13 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array
+from paretofit.properties import apply_voigt_strain
 from paretofit.validation import periodicity
 from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_positions_if_needed
 from paretofit.validation.quantity import Quantity
 
 STRAIN = 0.005
 MIN_CONSTANT_RATIO = 0.01  # ratio to the largest constant; smaller constants are zero by symmetry, or noise
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # tensor indices of each Voigt index
 # Voigt pairs of the constants that are not zero by symmetry in any crystal system; they are shown even if small.
 ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}
 
@@ -133,16 +133,6 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
         C[:, k] = (stress_plus - stress_minus)[columns] / (2 * strain)
     C *= atoms.get_volume() / periodicity.measure_cell(atoms) / measure.modulus_factor
     return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()), n)
-
-
-def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:
-    """Copy a structure and multiply cell and positions by 1 + ε, with the symmetric strain ε of a Voigt component."""
-    i, j = VOIGT[column]
-    deformation = np.eye(3)
-    deformation[i, j] = deformation[j, i] = 1 + strain if i == j else strain / 2  # an engineering shear strain is 2ε
-    copy: Atoms = atoms.copy()
-    copy.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
-    return copy
 
 
 def _compute_stress(calculator: Any, atoms: Atoms, column: int, strain: float) -> Array:

@@ -38,6 +38,7 @@ from paretofit.labelling import (
     compute_kpoint_mesh,
     fit_cost_model,
 )
+from paretofit.labelling.gather import CollectedData
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
 
@@ -531,3 +532,15 @@ def test_ase_calculator_without_a_ladder_has_one_level():
     assert [level.name for level in settings.ladder] == ["calculator"]
     assert len(LabelSettings.model_validate({"engine": engine, "ladder": "paper"}).ladder) == 6
     assert len(LabelSettings.model_validate({"engine": "gpaw"}).ladder) == 6
+
+
+def test_translated_structures_without_ids_are_different_configurations():
+    """Their fingerprints are equal, but their labels are looked up by positions, such as those of force constants."""
+    first, second = bulk("Be"), bulk("Be")
+    first.positions[0, 0] -= 0.01
+    second.positions[1, 0] += 0.01
+    collected = CollectedData()
+    for atoms in (first, second, first, second):
+        collected.add(atoms, None, "a file")
+    assert list(collected.configurations) == [0, 1]
+    assert collected.configurations[1].positions == pytest.approx(second.positions)

@@ -22,6 +22,7 @@ from paretofit.commands import validate_potential
 from paretofit.core import InputError
 from paretofit.potentials import format_dispersion_commands, overlay_commands
 from paretofit.potentials.dispersion import D2_PARAMETERS, D2_S6, D2_STEEPNESS, EV_A6_PER_J_NM6
+from paretofit.properties import apply_voigt_strain
 from paretofit.report.figures import validation_figures as figures
 from paretofit.validation import (
     QUICK_EFFORT,
@@ -33,7 +34,7 @@ from paretofit.validation import (
 )
 from paretofit.validation import stability as md_stability
 from paretofit.validation.dimer import compute_dimer_curve
-from paretofit.validation.elastic import apply_voigt_strain, compute_elastic_constants
+from paretofit.validation.elastic import compute_elastic_constants
 from paretofit.validation.interlayer import find_layer_gaps, scan_interlayer_distance
 from paretofit.validation.phonon_bands import compute_phonons
 from paretofit.validation.quantity import PropertyError

@@ -173,10 +173,18 @@ class WhitenedBasis:
         levels : (2 * n_fits * n_levels,) int64
             Position of the level with whose labels each column is compared.
         """
-        n = delta.shape[1]
-        levels = np.arange(n) % self.n_levels if level is None else np.full(n, level)
+        n, levels = delta.shape[1], self._list_levels(delta, level)
         reference_delta = delta + (self.baseline - self.baseline[:, -1:])[:, levels]
         return np.hstack([delta, reference_delta]), np.concatenate([levels, np.full(n, self.n_levels - 1)])
+
+    def add_baseline(self, delta: Array, level: int | None = None) -> Array:
+        """Return the whitened coefficients θ + δ of fits, ``(P, n_fits * n_levels)``, as in `pair_with_reference`."""
+        return np.asarray(delta + to_numpy(self.baseline)[:, self._list_levels(delta, level)])
+
+    def _list_levels(self, delta: Array, level: int | None) -> Array:
+        """List the positions of the levels of all columns."""
+        n = delta.shape[1]
+        return np.arange(n) % self.n_levels if level is None else np.full(n, level)
 
     def to(self, device: Device) -> Self:
         """Return a copy that whitens rows on a device."""

@@ -55,9 +55,7 @@ def assess_own_level(
             numbers[f"{kind}_ratio{name}"] = values
         is_clear = (numbers[f"{kind}_ratio"] < 1 - MIN_RELATIVE_CHANGE) & (numbers[f"{kind}_ratio_high"] < 1)
         counts = _count_true(numbers, is_clear)
-        parts.append(
-            f"the {kind} error against the reference is clearly lower in {join_items(counts) or 'none'}"
-        )
+        parts.append(f"the {kind} error against the reference is clearly lower in {join_items(counts) or 'none'}")
         train_ratio = numbers[f"train_ref_{kind}"] / numbers[f"train_{kind}"]
         if train_ratio.notna().any():
             counts = _count_true(numbers, train_ratio < 1 - MIN_RELATIVE_CHANGE)

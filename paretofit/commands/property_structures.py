@@ -1,0 +1,73 @@
+"""`paretofit properties`: write the structures whose labels are the references of a study's properties."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from paretofit import study
+from paretofit.core import InputError, check_new_paths
+from paretofit.dataset import Dataset
+from paretofit.dataset.io import write_structures
+from paretofit.properties import build_properties, list_property_structures
+
+
+@dataclass(frozen=True)
+class PropertyStructures:
+    """Structures of the properties of a study.
+
+    Attributes
+    ----------
+    path : Path
+        Extended XYZ file.
+    n_structures, n_atoms : int
+        Number of structures and of all their atoms.
+    level : str
+        Level at which they are to be labelled, the reference level.
+    """
+
+    path: Path
+    n_structures: int
+    n_atoms: int
+    level: str
+
+
+def write_property_structures(
+    source: study.Study | Path | str, *, out: Path | str = "properties.extxyz", overwrite: bool = False
+) -> PropertyStructures:
+    """Write the structures of the properties of a study, so that `paretofit label` computes the references.
+
+    Parameters
+    ----------
+    source : Study or path-like
+        Study, or its YAML file.
+    out : path-like
+        Extended XYZ file to write.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    InputError
+        If the study has no properties without a reference value, a structure cannot be used, or the file exists.
+    """
+    settings = source if isinstance(source, study.Study) else study.load_study(source)
+    path = Path(out)
+    entries = [entry for entry in settings.properties if entry.reference is None]
+    if not entries:
+        raise InputError("the study has no 'properties' without a 'reference'; add a property whose labels are needed")
+    check_new_paths([path], overwrite=overwrite)
+    dataset = Dataset(settings.dataset)
+    structures = list_property_structures(build_properties(entries, dataset))
+    write_structures(path, structures)
+    level = (settings.levels or dataset.levels)[-1]
+    return PropertyStructures(path, len(structures), sum(map(len, structures)), level)
+
+
+def format_property_structures(result: PropertyStructures) -> str:
+    """Format what was written, and the study that labels it."""
+    text = (
+        f"{result.path}: {result.n_structures} structures, {result.n_atoms} atoms. Label them at level {result.level}, "
+        "with a stress, by 'paretofit label' and a study such as the following; then name its dataset in "
+        "'property_labels'."
+    )
+    stem = result.path.with_suffix("")
+    return f"{text}\n\ndataset: {stem}.h5\nlabelling:\n  structures: [{result.path}]\n  levels: [{result.level}]"

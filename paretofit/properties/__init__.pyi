@@ -1,0 +1,10 @@
+from .linear_property import LinearProperty as LinearProperty
+from .property_kinds import build_properties as build_properties
+from .property_references import add_references as add_references
+from .property_references import list_property_structures as list_property_structures
+from .property_rows import PROPERTY_PREFIX as PROPERTY_PREFIX
+from .property_rows import PropertyRows as PropertyRows
+from .property_rows import get_error_column as get_error_column
+from .property_rows import is_property_error as is_property_error
+from .property_settings import PropertySettings as PropertySettings
+from .strained_cells import apply_voigt_strain as apply_voigt_strain

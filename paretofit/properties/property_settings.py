@@ -1,0 +1,99 @@
+"""Settings of the properties of a study."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from paretofit.core import PositiveInt, StrictInt, StrictSettings, StudyPath
+
+NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]{0,39}"
+CONSTANT_PATTERN = r"C[1-6][1-6]"
+EQUATION_OF_STATE_PARTS = ("V0", "B")
+
+
+def _check_structure(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be a file with one structure, or the id of a configuration in the dataset")  # noqa: TRY004
+    return value
+
+
+# the id of a configuration in the dataset, or a file
+StructureSource = Annotated[StrictInt | StudyPath, BeforeValidator(_check_structure)]
+Supercell = tuple[PositiveInt, PositiveInt, PositiveInt]
+
+
+class PropertySettings(StrictSettings):
+    """A property that is evaluated for every fit."""
+
+    name: str = Field(pattern=f"^{NAME_PATTERN}$", description="Name of the property, such as C44.")
+    kind: Literal["elastic", "energy_difference", "equation_of_state", "force_constants"] = Field(
+        description="elastic (constants, GPa), energy_difference (meV/atom, or eV), equation_of_state (V0 in Å³/atom, "
+        "B in GPa) or force_constants (eV/Å²)."
+    )
+    structure: StructureSource | None = Field(
+        None, description="The structure: a file, or the id of a configuration of the dataset."
+    )
+    structures: list[StructureSource] = Field(
+        [],
+        description="Structures of an energy difference, the first minus the others, or several volumes of an equation "
+        "of state.",
+    )
+    components: list[Annotated[str, Field(pattern=f"^{CONSTANT_PATTERN}$")]] = Field(
+        [], description="Elastic constants, such as [C11, C44]; by default the one that 'name' says."
+    )
+    ions: Literal["relaxed", "clamped"] = Field(
+        "relaxed", description="Whether the atoms of an elastically strained cell relax, by linear response."
+    )
+    per: Literal["atom", "atom-balanced"] = Field(
+        "atom",
+        description="Energy difference per atom (meV/atom); 'atom-balanced': of the whole first cell minus the others, "
+        "multiplied so that the atoms are the same (eV), for defects.",
+    )
+    supercell: Supercell = Field((1, 1, 1), description="Repetitions of the structure for force constants.")
+    reference: float | dict[str, float] | None = Field(
+        None,
+        description="Reference value, or values by name; by default from the labels of the structures at the reference "
+        "level.",
+    )
+
+    @model_validator(mode="after")
+    def _check_structures(self) -> Self:
+        if self.kind == "energy_difference":
+            if self.structure is not None or len(self.structures) < 2:
+                raise ValueError(f"property '{self.name}' needs two or more 'structures', and no 'structure'")
+        elif (self.structure is None) == (not self.structures):
+            raise ValueError(f"property '{self.name}' needs a 'structure'")
+        elif self.structures and self.kind != "equation_of_state":
+            raise ValueError(f"property '{self.name}' needs one 'structure' instead of 'structures'")
+        if self.kind == "force_constants" and self.reference is not None:
+            raise ValueError(
+                f"property '{self.name}': force constants have no single 'reference'; label their structures"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        parts = self.list_parts()
+        if self.kind == "elastic" and not parts:
+            raise ValueError(f"property '{self.name}' needs 'components', such as [C11, C44], or the name of one")
+        if isinstance(self.reference, dict):
+            for part in self.reference:
+                if part not in parts:
+                    raise ValueError(f"'reference' of property '{self.name}' has '{part}'; it has {', '.join(parts)}")
+        elif self.reference is not None and len(parts) > 1:
+            raise ValueError(f"'reference' of property '{self.name}' must have values for {', '.join(parts)}")
+        return self
+
+    def list_parts(self) -> list[str]:
+        """List the parts of a property that has several values, such as elastic constants."""
+        if self.kind == "elastic":
+            return self.components or ([self.name] if self.name[:1] == "C" and self.name[1:].isdigit() else [])
+        return list(EQUATION_OF_STATE_PARTS) if self.kind == "equation_of_state" else [self.name]
+
+    def name_part(self, part: str) -> str:
+        """Return the name of a part: that of the property, or both, such as ``eos_B``."""
+        return self.name if part == self.name else f"{self.name}_{part}"
+
+    def get_reference(self, part: str) -> float | None:
+        """Return the reference value of a part, if it is given."""
+        return self.reference.get(part) if isinstance(self.reference, dict) else self.reference
