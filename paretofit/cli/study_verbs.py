@@ -129,6 +129,9 @@ def plan_(
     min_md_speed: Annotated[
         float | None, Option(help="Lowest acceptable MD speed of the potential (atom-steps/s on one core).")
     ] = None,
+    max_errors: Annotated[
+        list[str] | None, Option("--max", help="Largest acceptable error of a property, such as C44=5; repeatable.")
+    ] = None,
     prefer: Annotated[str, Option(help="Error to minimise: energy, force, or both (their product).")] = "both",
     extrapolation_factor: Annotated[
         float | None,
@@ -151,10 +154,11 @@ def plan_(
     as_json: options.Json = False,
 ) -> None:
     """Recommend level, number of configurations, 2Jmax and weights for a budget, with the expected errors."""
-    from paretofit.commands import plan
+    from paretofit.commands import parse_property_limits, plan
 
     choice = plan(
-        source, budget=budget, max_energy=max_energy, max_force=max_force, min_md_speed=min_md_speed, prefer=prefer,
+        source, budget=budget, max_energy=max_energy, max_force=max_force, min_md_speed=min_md_speed,
+        max_properties=parse_property_limits(max_errors or []), prefer=prefer,
         extrapolation_factor=extrapolation_factor, n_pilot=pilot_size, out=out, jobs=jobs, progress=progress,
     )  # fmt: skip
     print_result(choice.to_dict(), choice.study_text if study else choice.text, as_json=as_json)

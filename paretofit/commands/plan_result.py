@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
-from paretofit.pareto import MD_COST_COLUMN, Limits, describe_setting, format_size
+from paretofit.pareto import MD_COST_COLUMN, Limits, describe_properties, describe_setting, format_size
 from paretofit.report import format_duration, format_number, format_ratio, format_setting_keys
 from paretofit.study import SETTING_COLUMNS, format_setting_cells
 
@@ -133,10 +133,12 @@ class Plan:
         cost = f"{format_duration(row['label_seconds'])}{each}"
         md_cost = row[MD_COST_COLUMN]
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
+        properties = describe_properties(row)
         return [
             f"{goal} {describe_setting(row)}",
             f"  cost of the labels {cost}{md_text}",
             *(f"  expected {kind} error {_format_with_spread(row, kind)}" for kind in UNITS),
+            *([f"  expected errors of properties, in their units: {properties}"] if properties else []),
         ]
 
     def _explain(self) -> list[str]:

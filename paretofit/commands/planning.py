@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +11,9 @@ from paretofit import pareto, study
 from paretofit.commands.fit_settings import is_study_path
 from paretofit.commands.plan_result import Plan
 from paretofit.commands.run_fits import open_run_fits
-from paretofit.core import InputError
+from paretofit.core import InputError, suggest_match
 from paretofit.execution import RunContext
+from paretofit.properties import PROPERTY_PREFIX, get_error_column, is_property_error
 from paretofit.report import format_levels, format_number
 
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
@@ -29,6 +31,7 @@ def plan(
     max_energy: float | None = None,
     max_force: float | None = None,
     min_md_speed: float | None = None,
+    max_properties: Mapping[str, float] | None = None,
     prefer: str = "both",
     extrapolation_factor: float | None = None,
     n_pilot: int | None = None,
@@ -50,6 +53,8 @@ def plan(
         Largest acceptable errors against the reference level, meV/atom and meV/Å.
     min_md_speed : float, optional
         Lowest acceptable MD speed of the potential, atom-steps/s on one core.
+    max_properties : mapping of str to float, optional
+        Largest acceptable errors of properties by name, in their units.
     prefer : {"both", "energy", "force"}
         Error to minimise; "both" is the product of the two.
     extrapolation_factor : float, optional
@@ -71,8 +76,9 @@ def plan(
     -----
     The method follows section 3.5 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
-    limits = _parse_limits(budget, max_energy, max_force, min_md_speed)
+    limits = _parse_limits(budget, max_energy, max_force, min_md_speed, max_properties or {})
     results, name = _read_source(source, n_pilot, out, RunContext(jobs, progress))
+    _check_properties(results, limits)
     if "level" in results:
         results = results.assign(level=results["level"].astype(str))
     is_pilot = pareto.has_folds(results)
@@ -113,6 +119,23 @@ def parse_duration(text: float | str) -> float:
     return seconds
 
 
+def parse_property_limits(texts: Sequence[str]) -> dict[str, float]:
+    """Parse limits of properties, such as ``C44=5`` or ``C44=5GPa``; the unit is that of the property.
+
+    Raises
+    ------
+    InputError
+        If a text has another form.
+    """
+    limits = {}
+    for text in texts:
+        match = re.fullmatch(r"([^=]+)=([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*[^0-9.]*", text.strip())
+        if match is None:
+            raise InputError(f"a limit of a property must be a name and a number, such as C44=5; got '{text}'")
+        limits[match.group(1).strip()] = float(match.group(2))
+    return limits
+
+
 def read_results(source: Path | str) -> pd.DataFrame:
     """Read the results table of a run folder or of a CSV file.
 
@@ -132,17 +155,37 @@ def read_results(source: Path | str) -> pd.DataFrame:
 
 
 def _parse_limits(
-    budget: float | str | None, max_energy: float | None, max_force: float | None, min_md_speed: float | None
+    budget: float | str | None,
+    max_energy: float | None,
+    max_force: float | None,
+    min_md_speed: float | None,
+    max_properties: Mapping[str, float],
 ) -> pareto.Limits:
-    values = {"max_energy": max_energy, "max_force": max_force, "min_md_speed": min_md_speed}
+    values = {"max_energy": max_energy, "max_force": max_force, "min_md_speed": min_md_speed, **max_properties}
     for name, value in values.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"'{name}' must be a positive number; got {value}")
-    if budget is None and max_energy is None and max_force is None:
-        raise InputError("a plan requires a budget (--budget 20h), or a limit on errors (--max-energy, --max-force)")
+    if budget is None and max_energy is None and max_force is None and not max_properties:
+        raise InputError(
+            "a plan requires a budget (--budget 20h), or a limit on errors (--max-energy, --max-force, --max C44=5)"
+        )
     seconds = None if budget is None else parse_duration(budget)
     # atom-steps/s become µs per atom and step
-    return pareto.Limits(seconds, max_energy, max_force, None if min_md_speed is None else 1e6 / min_md_speed)
+    max_md_cost = None if min_md_speed is None else 1e6 / min_md_speed
+    errors = {get_error_column(name): value for name, value in max_properties.items()}
+    return pareto.Limits(seconds, max_energy, max_force, max_md_cost, errors)
+
+
+def _check_properties(results: pd.DataFrame, limits: pareto.Limits) -> None:
+    """Raise InputError if a property with a limit is not among the results."""
+    columns = [name for name in map(str, results) if is_property_error(name)]
+    for name in limits.max_properties:
+        if name not in columns:
+            names = [column.removeprefix(PROPERTY_PREFIX).removesuffix("_error") for column in columns]
+            wanted = name.removeprefix(PROPERTY_PREFIX).removesuffix("_error")
+            available = ", ".join(names) or "none; add 'properties' to the study and run it again"
+            hint = suggest_match(wanted, names)
+            raise InputError(f"the results have no property '{wanted}'; available: {available}{hint}")
 
 
 def _read_source(

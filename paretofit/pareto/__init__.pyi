@@ -27,7 +27,6 @@ from .mixture_columns import format_size as format_size
 from .planner import ASSUMED_COLUMN as ASSUMED_COLUMN
 from .planner import DEFAULT_EXTRAPOLATION_FACTOR as DEFAULT_EXTRAPOLATION_FACTOR
 from .planner import MD_COST_COLUMN as MD_COST_COLUMN
-from .planner import SPLITS_COLUMN as SPLITS_COLUMN
 from .planner import Limits as Limits
 from .planner import choose_option as choose_option
 from .planner import choose_option_by as choose_option_by
@@ -38,4 +37,6 @@ from .planner import find_reference_level as find_reference_level
 from .planner import has_folds as has_folds
 from .planner import list_setting_columns as list_setting_columns
 from .planner import tabulate_options as tabulate_options
+from .property_predictions import SPLITS_COLUMN as SPLITS_COLUMN
+from .property_predictions import describe_properties as describe_properties
 from .table import read_table as read_table

@@ -5,8 +5,8 @@ planner evaluates every setting for every number of configurations that the budg
 the limits, and selects the option with the lowest error. The table need not come from a study.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ from paretofit.pareto.columns import extract_numbers
 from paretofit.pareto.confidence import scale_intervals
 from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE, LearningCurve
 from paretofit.pareto.mixture_columns import MIXTURE_COLUMNS, describe_size, find_mixtures
+from paretofit.pareto.property_predictions import SPLITS_COLUMN, predict_properties
 
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
 REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
-SPLITS_COLUMN = "further_splits"  # column of results: number of further train/test splits of the intervals
 MD_COST_COLUMN = "md_us_per_atom_step"
 ASSUMED_COLUMN = "cost_is_assumed"  # column of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
@@ -47,18 +47,21 @@ class Limits:
         Largest expected error against the reference, meV/atom and meV/Å.
     max_md_cost : float or None
         Largest MD cost of a model, µs per atom and step.
+    max_properties : mapping of str to float
+        Largest errors of properties, by their columns of results.
     """
 
     budget: float | None = None
     max_energy: float | None = None
     max_force: float | None = None
     max_md_cost: float | None = None
+    max_properties: Mapping[str, float] = field(default_factory=dict)
 
     def select(self, options: pd.DataFrame, *columns: str) -> pd.DataFrame:
         """Select the options within the limits of the given columns; without any columns, within all limits."""
         limits = {
             "label_seconds": self.budget, "energy": self.max_energy, "force": self.max_force,
-            MD_COST_COLUMN: self.max_md_cost,
+            MD_COST_COLUMN: self.max_md_cost, **self.max_properties,
         }  # fmt: skip
         for column in columns or limits:
             if (limit := limits[column]) is not None:
@@ -94,9 +97,9 @@ def tabulate_options(
     -------
     pandas.DataFrame
         The columns of a setting, ``n_train``, ``label_seconds``, ``energy`` and ``force`` (meV/atom, meV/Å) with
-        ``_low`` and ``_high``, ``beyond`` (whether ``n_train`` is larger than all measured sizes), and
-        ``md_us_per_atom_step``. The interval contains 80 % of the draws, with further splits 80 % of new draws in new
-        splits; the error is then a mean over splits.
+        ``_low`` and ``_high``, ``beyond`` (whether ``n_train`` is larger than all measured sizes), the errors of
+        properties, and ``md_us_per_atom_step``. The interval contains 80 % of the draws, with further splits 80 % of
+        new draws in new splits; the error is then a mean over splits.
 
     Raises
     ------
@@ -349,6 +352,7 @@ def _tabulate_setting(
         estimates = curve.predict(sizes)
         columns |= {kind: estimates.value, f"{kind}_low": estimates.low, f"{kind}_high": estimates.high}
         columns["beyond"] = estimates.is_extrapolated
+    columns |= predict_properties(rows, measured_sizes, sizes)
     columns[MD_COST_COLUMN] = float(rows[MD_COST_COLUMN].median()) if MD_COST_COLUMN in rows else np.nan
     return pd.DataFrame(columns)
 
@@ -380,8 +384,11 @@ def _explain_unreachable(options: pd.DataFrame, affordable_options: pd.DataFrame
             option = select_minimum(affordable_options, name)
             suffix = ", extrapolated" if option["beyond"] else ""
             targets.append(f"{subject} error of {limit:g} {unit} (the lowest is {option[name]:.4g}{suffix})")
+    for name, limit in limits.max_properties.items():
+        lowest_error = select_minimum(affordable_options, name)[name]
+        targets.append(f"'{name}' of {limit:g} (the lowest is {lowest_error:.4g})")
     budget_text = "" if limits.budget is None else f" within {limits.budget:g} s"
-    accurate_options = limits.select(options, "energy", "force", MD_COST_COLUMN)
+    accurate_options = limits.select(options, "energy", "force", MD_COST_COLUMN, *limits.max_properties)
     remedy = "raise the limits, or study larger subsets and models"
     if len(accurate_options):
         option = select_minimum(accurate_options, "label_seconds")

@@ -107,7 +107,7 @@ class TestMeasurements:
         entry = {"kind": "equation_of_state", "name": "eos"}
         values = evaluate(data, coefficients, beryllium, {**entry, "structure": str(files / "fcc.extxyz")})
         assert np.isnan([values["eos_V0"], values["eos_B"]]).all()
-        expanded = scale(FCC, 1.15)
+        expanded = scale(FCC, 1.06)
         ase.io.write(files / "expanded.extxyz", expanded)
         values = evaluate(data, coefficients, beryllium, {**entry, "structure": str(files / "expanded.extxyz")})
         cells = [scale(expanded, volume) for volume in VOLUMES]

@@ -11,6 +11,7 @@ from paretofit.report.findings.label_findings import assess_own_level, assess_sa
 from paretofit.report.findings.level_finding import assess_error_decrease
 from paretofit.report.findings.mixture_finding import assess_mixtures
 from paretofit.report.findings.model_finding import assess_models
+from paretofit.report.findings.property_finding import assess_properties
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.weight_finding import assess_force_weight
@@ -25,7 +26,7 @@ def collect_findings(
 
     The parameters are those of `assess_levels_on_front`; `split_errors` are the errors in further train/test splits.
     """
-    mixtures = assess_mixtures(results, split_errors)
+    mixtures, properties = assess_mixtures(results, split_errors), assess_properties(results, split_errors)
     all_results, all_levels, results = results, levels, select_single_levels(results)
     mixture_names = set(tabulate_mixtures(all_results)["level"].astype(str))
     levels = [level for level in levels if level not in mixture_names]
@@ -33,7 +34,8 @@ def collect_findings(
         # With a single level there is nothing to compare with other levels or with the published results for beryllium.
         sampling = assess_leverage_sampling(results, levels, split_errors)
         sampling_findings = [replace(sampling, published_result="")] if sampling.status != "not tested" else []
-        return [*collect_single_level_findings(results, levels[0], split_errors), *sampling_findings]
+        single_level_findings = collect_single_level_findings(results, levels[0], split_errors)
+        return [*([properties] if properties else []), *single_level_findings, *sampling_findings]
     findings = [
         assess_error_decrease(results, levels, split_errors),
         assess_force_weight(results, levels, split_errors),
@@ -41,6 +43,7 @@ def collect_findings(
         assess_leverage_sampling(results, levels, split_errors),
         assess_levels_on_front(all_results, front, all_levels),
         mixtures,
+        properties,
         assess_own_level(results, levels, split_errors),
         assess_savings(results, levels),
     ]
