@@ -148,8 +148,10 @@ def read_results(source: Path | str) -> pd.DataFrame:
     if not path.exists():
         raise InputError(f"{path}: there is no such run folder, results table or study; correct the path")
     if path.is_dir():
-        study.check_digests(path, study.check_stages(path, {study.RESULTS_FILE: "sweep"}), [study.RESULTS_FILE])
-        path = path / study.RESULTS_FILE
+        study.check_digests(
+            path, study.check_stages(path, {study.RESULTS_FILE: "sweep"}), [study.RESULTS_FILE, study.BASES_FILE]
+        )
+        path = path / (study.BASES_FILE if (path / study.BASES_FILE).exists() else study.RESULTS_FILE)
     table = pareto.read_table(path)
     return table.astype({name: str for name in TEXT_COLUMNS if name in table.columns})
 
@@ -205,7 +207,7 @@ def list_label_ids(source: pd.DataFrame | study.Study | Path | str, choice: pd.S
     is_run = isinstance(source, str | Path) and Path(source).is_dir()
     if not is_run or not pareto.find_mixtures(choice.to_frame().T).item():
         return {}
-    with open_run_fits(Path(str(source))) as fits:
+    with open_run_fits(study.get_basis_folder(Path(str(source)), choice.get(pareto.BASIS_COLUMN))) as fits:
         draw = fits.draw_mixture(pd.concat([choice, pd.Series({"repeat": 0})]))
         ids = fits.prepared.dataset.ids
         sets = zip(draw.mixture.levels, draw.configurations, strict=True)

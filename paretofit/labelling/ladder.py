@@ -4,7 +4,6 @@ A level sets the accuracy of a calculation and does not depend on the engine; ea
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -71,7 +70,7 @@ class Level(StrictSettings):
         return {**metadata, "scf": tolerances, **({"options": self.options} if self.options else {})}
 
     def get_resolution(self) -> tuple[float, float]:
-        """Return the cutoff and minus the k-point spacing; neither may decrease from one level to the next."""
+        """Return the cutoff and minus the k-point spacing."""
         return self.cutoff_ev or 0.0, -(self.kspacing_per_angstrom or np.inf)
 
 
@@ -90,27 +89,34 @@ def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
     Raises
     ------
     ValueError
-        If two levels have the same name, or a level has the same settings as its predecessor, a lower cutoff or a
-        larger k-point spacing.
+        If two levels have the same name, or a level has the settings of an earlier one or is coarser, see
+        `_check_order`.
     """
     names = [level.name for level in levels]
     if duplicate_names := [name for k, name in enumerate(names) if name in names[:k]]:
         raise ValueError(f"the ladder has two levels with the name '{duplicate_names[0]}'; rename one of them")
-    for lower_level, upper_level in pairwise(levels):
-        if lower_level.model_dump(exclude={"name"}) == upper_level.model_dump(exclude={"name"}):
-            raise ValueError(
-                f"levels '{lower_level.name}' and '{upper_level.name}' have identical settings; remove one of them"
-            )
-        if any(
-            upper_value < lower_value
-            for lower_value, upper_value in zip(lower_level.get_resolution(), upper_level.get_resolution(), strict=True)
-        ):
-            raise ValueError(
-                f"the ladder is not in order: level '{upper_level.name}' ({_describe(upper_level)}) is coarser "
-                f"than the preceding level '{lower_level.name}' ({_describe(lower_level)}); order the levels by cost, "
-                "the reference last"
-            )
+    for upper_level in levels:
+        for lower_level in levels[: levels.index(upper_level)]:
+            _check_order(lower_level, upper_level)
     return levels
+
+
+def _check_order(lower_level: Level, upper_level: Level) -> None:
+    """Raise ValueError if two levels have the same settings, or the upper one is nowhere finer and somewhere coarser.
+
+    On a grid, one level may have the higher cutoff and the other the denser k-points.
+    """
+    if lower_level.model_dump(exclude={"name"}) == upper_level.model_dump(exclude={"name"}):
+        raise ValueError(
+            f"levels '{lower_level.name}' and '{upper_level.name}' have identical settings; remove one of them"
+        )
+    pairs = list(zip(lower_level.get_resolution(), upper_level.get_resolution(), strict=True))
+    if any(upper < lower for lower, upper in pairs) and not any(upper > lower for lower, upper in pairs):
+        raise ValueError(
+            f"the ladder is not in order: level '{upper_level.name}' ({_describe(upper_level)}) is coarser than the "
+            f"preceding level '{lower_level.name}' ({_describe(lower_level)}); order the levels by cost, the reference "
+            "last"
+        )
 
 
 def _describe(level: Level) -> str:

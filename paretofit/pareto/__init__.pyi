@@ -25,6 +25,7 @@ from .mixture_columns import describe_size as describe_size
 from .mixture_columns import find_mixtures as find_mixtures
 from .mixture_columns import format_size as format_size
 from .planner import ASSUMED_COLUMN as ASSUMED_COLUMN
+from .planner import BASIS_COLUMN as BASIS_COLUMN
 from .planner import DEFAULT_EXTRAPOLATION_FACTOR as DEFAULT_EXTRAPOLATION_FACTOR
 from .planner import MD_COST_COLUMN as MD_COST_COLUMN
 from .planner import Limits as Limits

@@ -20,8 +20,9 @@ from paretofit.pareto.mixture_columns import MIXTURE_COLUMNS, describe_size, fin
 from paretofit.pareto.property_predictions import SPLITS_COLUMN, predict_properties
 
 PREFERENCES = ("energy", "force", "both")
-SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
-REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
+BASIS_COLUMN = "basis"  # column of joined results: the name of the basis
+SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge", BASIS_COLUMN)
+REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-2], "n_train", "ref_energy", "ref_force", "label_seconds")
 MD_COST_COLUMN = "md_us_per_atom_step"
 ASSUMED_COLUMN = "cost_is_assumed"  # column of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
@@ -205,8 +206,9 @@ def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.Data
 def describe_setting(row: pd.Series) -> str:
     """Describe a setting: ``"level 3, 96 configurations, 2Jmax = 6, w_E/w_F = 12.25, random sampling"``."""
     ridge = f", ridge {row['ridge']}" if "ridge" in row.index else ""
+    basis = f" ({row[BASIS_COLUMN]})" if BASIS_COLUMN in row.index else ""
     return (
-        f"level {row['level']}, {describe_size(row)}, 2Jmax = {int(row['twojmax'])}, "
+        f"level {row['level']}, {describe_size(row)}, 2Jmax = {int(row['twojmax'])}{basis}, "
         f"w_E/w_F = {row['w_energy'] / row['w_force']:.6g}, {row['sampling']} sampling{ridge}"
     )
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from paretofit.core import PositiveInt, StrictInt, StrictSettings, StudyPath
+from paretofit.core import AbsoluteStudyPath, PositiveInt, StrictInt, StrictSettings
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]{0,39}"
 CONSTANT_PATTERN = r"C[1-6][1-6]"
@@ -18,7 +18,7 @@ def _check_structure(value: Any) -> Any:
 
 
 # the id of a configuration in the dataset, or a file
-StructureSource = Annotated[StrictInt | StudyPath, BeforeValidator(_check_structure)]
+StructureSource = Annotated[StrictInt | AbsoluteStudyPath, BeforeValidator(_check_structure)]
 Supercell = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 

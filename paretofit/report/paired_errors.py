@@ -50,6 +50,14 @@ class PairedErrors(NamedTuple):
         }
         return cls(settings, errors)
 
+    def collect_setting(self, setting: Mapping[Any, Any]) -> dict[str, Array]:
+        """Collect the samples of a setting (columns `SETTING`), ``(n_samples,)`` by error; ``both``: geometric mean."""
+        position = _find_position(self.index_settings(), setting)
+        if position is None:
+            return {}
+        samples = {name: values[:, :, position].ravel().astype(float) for name, values in self.errors.items()}
+        return samples | {"both": np.sqrt(samples["ref_energy"] * samples["ref_force"])}
+
     def index_settings(self) -> SettingIndex:
         """Map (2Jmax, level, sampling, w_E/w_F), then the size, to the position of the setting."""
         table = self.settings.assign(

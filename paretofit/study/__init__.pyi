@@ -1,4 +1,6 @@
 from .analysis import select_md_cell as select_md_cell
+from .further_bases import BASES_FILE as BASES_FILE
+from .further_bases import get_basis_folder as get_basis_folder
 from .json_schema import write_json_schema as write_json_schema
 from .pilot import DEFAULT_PILOT_EXTRAPOLATION_FACTOR as DEFAULT_PILOT_EXTRAPOLATION_FACTOR
 from .pilot import run_pilot as run_pilot

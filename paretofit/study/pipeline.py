@@ -21,6 +21,7 @@ from paretofit.core import (
     check_new_paths,
     hash_files,
     hash_json,
+    remove_file,
     show_message,
     write_csv,
 )
@@ -39,8 +40,9 @@ from paretofit.study.analysis import (
     measure_md_cost,
     measure_test_residuals,
 )
+from paretofit.study.further_bases import BASES_FILE, BASES_FOLDER, derive_studies, join_bases
 from paretofit.study.networks import check_networks, evaluate_networks
-from paretofit.study.preparation import PreparedStudy, prepare_study
+from paretofit.study.preparation import PreparedStudy, add_properties, prepare_study
 from paretofit.study.provenance import StageUsage, collect_provenance, measure_peak_memory_mb
 from paretofit.study.result import RunResult
 from paretofit.study.run_cost import estimate_run_cost
@@ -141,6 +143,8 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
         _write_weight_paths(engine, prepared, folder)
     with _measure_usage(usage, "networks", folder):
         evaluate_networks(prepared, data, engine.scores, results, errors, folder, context)
+    with _measure_usage(usage, "bases", folder):
+        _run_further_bases(settings, results, folder, context)
     with _measure_usage(usage, "report", folder):
         summary = summarise_run(prepared, design, engine, results, usage)
         warnings = collect_run_warnings(prepared, engine, data) + run_folder.describe_other_versions(folder)
@@ -155,11 +159,24 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
     return RunResult(folder, results, report.front, report.path, report.warnings, seconds, report.answer)
 
 
+def _run_further_bases(study: Study, results: pd.DataFrame, folder: Path, context: RunContext) -> None:
+    """Run the study of each further basis, and write the results of all bases; remove the table without any."""
+    further_results = {}
+    for name, further_study in derive_studies(study).items():
+        show_message(f"basis {name}", enabled=context.progress)
+        run = run_study(further_study, out=folder / BASES_FOLDER / name, jobs=context.jobs, progress=context.progress)
+        further_results[name] = run.results
+    if further_results:
+        sweep.write_results(join_bases(results, further_results), folder / BASES_FILE)
+    else:
+        remove_file(folder / BASES_FILE)
+
+
 def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
     """Load and check a study; return its settings and the prepared study. Errors contain the path of its file."""
     settings = study if isinstance(study, Study) else load_study(study)
     try:
-        prepared = prepare_study(settings)
+        prepared = add_properties(prepare_study(settings))
         check_networks(prepared)
     except InputError as error:
         if settings is study:

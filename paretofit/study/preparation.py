@@ -1,7 +1,7 @@
 """Check of a study against its dataset, train/test split, and grid of fits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class PreparedStudy:
 
     ``dataset`` contains only configurations with complete, converged labels; ``dropped_ids`` are the ids of
     configurations that lack a label, ``unconverged_ids`` those of configurations whose DFT did not converge. The
-    isolated atoms of ``reference_energies`` are not in ``dataset`` either.
+    isolated atoms of ``reference_energies`` are not in ``dataset`` either. ``properties`` are empty before
+    `add_properties`.
     """
 
     study: Study
@@ -92,18 +93,27 @@ def prepare_study(study: Study) -> PreparedStudy:
     references = resolve_reference_energies(
         study, levels, dataset, isolated_atoms, labelled_dataset.select(split.train)
     )
-    properties = _prepare_properties(study, dataset, levels[-1])
-    return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids, unconverged_ids, references, properties)
+    return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids, unconverged_ids, references)
 
 
-def _prepare_properties(study: Study, dataset: Dataset, reference_level: str) -> list[LinearProperty]:
-    """Build the properties of a study with their references."""
+def add_properties(prepared: PreparedStudy) -> PreparedStudy:
+    """Add the properties of the study with their references, which only fits need.
+
+    Raises
+    ------
+    InputError
+        If a structure cannot be used, or a reference is missing.
+    """
+    study = prepared.study
+    if not study.properties:
+        return prepared
+    dataset = Dataset(study.dataset)
     properties = build_properties(study.properties, dataset)
     given = {
         entry.name_part(part): entry.get_reference(part) for entry in study.properties for part in entry.list_parts()
     }
     datasets = [dataset] if study.property_labels is None else [Dataset(study.property_labels), dataset]
-    return add_references(properties, given, datasets, reference_level)
+    return replace(prepared, properties=add_references(properties, given, datasets, prepared.grid.levels[-1]))
 
 
 def find_usable_configurations(

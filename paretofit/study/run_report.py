@@ -22,6 +22,7 @@ from paretofit.report.figures import (
     plan_network_figures,
     plan_noise_figures,
 )
+from paretofit.report.findings import assess_bases
 from paretofit.report.tables import build_error_tables, build_model_table, select_single_levels
 from paretofit.study import run_folder
 from paretofit.study.analysis import (
@@ -32,6 +33,7 @@ from paretofit.study.analysis import (
     read_table_or_empty,
     select_paper_weights,
 )
+from paretofit.study.further_bases import BASES_FILE, get_basis_folder
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.result import describe_outcome
 from paretofit.study.run_view import VIEW_FILE, build_run_view
@@ -50,6 +52,7 @@ OPTIONAL_FILES = (
     *run_folder.WEIGHT_FILES,
     *run_folder.NETWORK_FILES,
     *run_folder.CONFIDENCE_FILES,
+    BASES_FILE,
 )
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
@@ -148,7 +151,7 @@ def write_run_report(
         extra_tables=extra_tables, path_table=weight_path, study=settings,
         extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path, answer),
         answer=answer, formats=("png", "svg") if svg else ("png",), all_figures=all_figures,
-        links=[(VIEW_FILE, "Structures")] if has_view else (),
+        links=_list_links(folder, prepared, has_view=has_view),
     )  # fmt: skip
     return RunReport(report, front, warnings, answer)
 
@@ -208,6 +211,12 @@ def _collect_content(
     if len(levels) > 1:
         tables += page.build_front_tables(all_results, front, prepared.grid.level_names, answer)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
+    bases = read_table_or_empty(folder / BASES_FILE)
+    if len(bases):
+        by_basis = {
+            name: _read_paired_errors(get_basis_folder(folder, name), prepared) for name in bases["basis"].unique()
+        }
+        findings += filter(None, [assess_bases(bases, levels[-1], by_basis)])
     networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
     if len(networks):
         models = combine_models(results, networks, levels)
@@ -219,6 +228,15 @@ def _collect_content(
     return page.ExtraContent(
         findings, figures, tables + validation_tables, noise_figures, pictures, split_errors=split_errors
     )
+
+
+def _list_links(folder: Path, prepared: PreparedStudy, *, has_view: bool) -> list[tuple[str, str]]:
+    """List the pages to which the report links: the structures, and the reports of further bases."""
+    links = [(VIEW_FILE, "Structures")] if has_view else []
+    for entry in prepared.study.bases:
+        path = get_basis_folder(folder, entry.name) / "report.html"
+        links += [(str(path.relative_to(folder)), f"Basis {entry.name}")] if path.exists() else []
+    return links
 
 
 def _read_paired_errors(folder: Path, prepared: PreparedStudy) -> PairedErrors | None:

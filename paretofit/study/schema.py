@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from paretofit.core import (
     FOLDER_KEY,
+    AbsoluteStudyPath,
     FileName,
     InputError,
     Name,
@@ -29,6 +30,7 @@ from paretofit.labelling import LabelSettings
 from paretofit.learning import LearnSettings
 from paretofit.properties import PropertySettings, get_error_column
 from paretofit.structures import AugmentSettings
+from paretofit.study.basis_settings import FIRST_BASIS, FurtherBasis
 from paretofit.study.mixture_settings import MixtureSettings
 from paretofit.study.network_settings import NetworkSettings
 from paretofit.sweep import SAMPLING_METHODS
@@ -155,6 +157,9 @@ class Study(StrictSettings):
     name: FileName = Field("study", description="Name of the study and its run folder: letters, digits, '.', '_', '-'.")
     dataset: StudyPath = Field(description="Dataset (HDF5); the path is relative to the study file.")
     basis: SnapBasis = Field(description="SNAP basis; its 2Jmax is by default the largest of 'twojmax'.")
+    bases: list[FurtherBasis] = Field(
+        [], description="Further bases to compare, with the keys that differ from 'basis': [{name: short, rcutfac: 4}]."
+    )
     reference_energies: ReferenceEnergySetting = Field(
         "auto",
         description="Energies of free atoms, which the models reproduce exactly: those of labelled 'isolated' atoms, "
@@ -192,7 +197,7 @@ class Study(StrictSettings):
         [],
         description="Properties that are evaluated for every fit: [{name: C44, kind: elastic, structure: hcp.cif}].",
     )
-    property_labels: StudyPath | None = Field(
+    property_labels: AbsoluteStudyPath | None = Field(
         None, description="Dataset with labels of the structures of properties at the reference level."
     )
     objectives: list[str] = Field(
@@ -284,6 +289,16 @@ class Study(StrictSettings):
         if repeated_values:
             raise ValueError(f"{repeated_values[0]} is listed twice")
         return values
+
+    @model_validator(mode="after")
+    def _check_bases(self) -> Self:
+        names = [FIRST_BASIS]
+        for entry in self.bases:
+            if entry.name in names:
+                raise ValueError(f"'bases' contains '{entry.name}' twice, or the name of the first basis; rename it")
+            names.append(entry.name)
+            entry.apply(self.basis, max(entry.twojmax or self.twojmax))
+        return self
 
     @model_validator(mode="after")
     def _check_objectives(self) -> Self:

@@ -1,3 +1,4 @@
+from .basis_finding import assess_bases as assess_bases
 from .catalogue import collect_findings as collect_findings
 from .finding import Finding as Finding
 from .finding import FindingDots as FindingDots

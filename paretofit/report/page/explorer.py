@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from paretofit import pareto
 from paretofit.pareto import MD_COST_COLUMN
+from paretofit.properties import PROPERTY_PREFIX, is_property_error
 from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.figures import style
 from paretofit.report.figures.axes import find_inliers
@@ -81,7 +82,8 @@ def build_explorer_data(
     rows = {} if mixtures is None else {row["level"]: row for _, row in mixtures.iterrows()}
     label_levels = {level: list_label_levels(rows[level]) if level in rows else [level] for level in levels}
     selected = _select_near_fronts(points.reset_index(drop=True), max_settings)
-    columns = {name: _round_values(selected[name]) for name in [*QUANTITIES, *_OTHER_COLUMNS]}
+    quantities = QUANTITIES | {name: _name_property(name) for name in map(str, points) if is_property_error(name)}
+    columns = {name: _round_values(selected[name]) for name in [*quantities, *_OTHER_COLUMNS]}
     columns["level"] = [levels.index(str(level)) for level in selected["level"]]
     columns["sampling"] = [samplings.index(sampling) for sampling in selected["sampling"]]
     return {
@@ -99,7 +101,7 @@ def build_explorer_data(
         "samplings": samplings,
         "quantities": {
             name: {"label": label, "unit": unit, "limit": _find_limit(name, points[name])}
-            for name, (label, unit) in QUANTITIES.items()
+            for name, (label, unit) in quantities.items()
         },
         "plan": None if answer is None else _build_plan(answer, levels, samplings, set(points["n_train"])),
         "folder": folder,
@@ -109,6 +111,11 @@ def build_explorer_data(
         else [format_base_study(study, {*label_levels[level], levels[-1]}) for level in levels],
         "reference": levels[-1],
     }
+
+
+def _name_property(column: str) -> tuple[str, str]:
+    """Name the error of a property for an axis, in the unit of the property."""
+    return f"error of {column.removeprefix(PROPERTY_PREFIX).removesuffix('_error')}", ""
 
 
 def embed_explorer_data(data: Mapping[str, Any]) -> dict[str, Markup]:
@@ -157,7 +164,8 @@ def _round_values(column: pd.Series) -> list[float | int | None]:
 
 def _find_limit(name: str, values: pd.Series) -> float | None:
     """Find the largest error that is not an outlier; None for quantities other than errors."""
-    if "µs" in QUANTITIES[name][1] or QUANTITIES[name][1] in ("s", ""):
+    unit = QUANTITIES.get(name, ("", "error"))[1]  # errors of properties have outliers, too
+    if "µs" in unit or unit in ("s", ""):
         return None
     errors = values.to_numpy(dtype=float)
     inliers = errors[find_inliers(errors)]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from paretofit.core import InputError
 from paretofit.pareto import MD_COST_COLUMN, MIXTURE_COLUMNS, find_mixtures, pareto_front
+from paretofit.properties import is_property_error
 
 SETTING = ["twojmax", "level", "sampling", "n_train", "weight_ratio"]
 ERRORS = [
@@ -90,14 +91,15 @@ def compute_weight_ratio(frame: pd.DataFrame) -> pd.Series:
 def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Compute the medians of `VALUES` (errors, costs and model sizes) over the repetitions of each setting.
 
-    The table also has the columns `INTERVALS` of the results.
+    The table also has the columns `INTERVALS` of the results, and the errors of properties.
 
     Returns
     -------
     DataFrame, a row per setting: the columns `SETTING`, `VALUES` and ``n_repeats``; meV/atom, meV/Å, s.
     """
     grouped = prepare_results(results, levels).groupby(SETTING, sort=True)
-    table = grouped[[*VALUES, *(name for name in INTERVALS if name in results)]].median()
+    further_columns = [name for name in map(str, results) if name in INTERVALS or is_property_error(name)]
+    table = grouped[[*VALUES, *further_columns]].median()
     table["n_repeats"] = grouped.size()
     return table.reset_index()
 

@@ -65,6 +65,8 @@ HEADINGS = {
     "smallest_to_largest": "energy, smallest/largest w_E/w_F",
     "smallest": "factor at the smallest 2Jmax",
     "largest": "factor at the largest 2Jmax",
+    "both": "geometric mean of both errors",
+    "both_to_lowest": "both errors, relative to the best",
     "energy_to_lowest": "energy, relative to the best",
     "force_to_lowest": "force, relative to the best",
     "energy_ratio": "energy, reference/own level",

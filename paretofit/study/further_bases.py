@@ -1,0 +1,48 @@
+"""Further bases of a study: each is a study of its own in the run folder, with the same split, draws and labels.
+
+The run folder is that of the first basis. `BASES_FILE` has the results of all bases, with a column ``basis``.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from paretofit.pareto import BASIS_COLUMN
+from paretofit.study.basis_settings import FIRST_BASIS
+from paretofit.study.schema import Study
+
+BASES_FOLDER = "bases"
+BASES_FILE = "bases.csv"
+
+
+def derive_studies(study: Study) -> dict[str, Study]:
+    """Derive the study of each further basis, by the name of the basis.
+
+    They have neither networks nor mixtures, no cluster of their own, and no MD cost from the settings, which is that of
+    the first basis.
+    """
+    studies = {}
+    for entry in study.bases:
+        twojmax = entry.twojmax or study.twojmax
+        basis = entry.apply(study.basis, max(twojmax))
+        leverage = study.leverage.model_copy(update={"twojmax": None})
+        cost = study.cost.model_copy(update={"md_us_per_atom_step": {}})
+        changes = {
+            "name": f"{study.name}-{entry.name}", "basis": basis, "twojmax": twojmax, "leverage": leverage,
+            "cost": cost, "bases": [], "mixtures": [], "mace": None, "cluster": None,
+        }  # fmt: skip
+        studies[entry.name] = study.model_copy(update=changes)
+    return studies
+
+
+def get_basis_folder(folder: Path, name: str | None) -> Path:
+    """Return the run folder of a basis in that of a study; the first basis has the folder of the study."""
+    return folder if name in {None, FIRST_BASIS} else folder / BASES_FOLDER / str(name)
+
+
+def join_bases(results: pd.DataFrame, further_results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Join the results of all bases, with the name of the basis in the first column."""
+    tables = {FIRST_BASIS: results, **further_results}
+    joined = pd.concat([table.assign(**{BASIS_COLUMN: name}) for name, table in tables.items()], ignore_index=True)
+    return joined[[BASIS_COLUMN, *(name for name in joined if name != BASIS_COLUMN)]]

@@ -1,0 +1,127 @@
+"""Several bases in one study: each is fitted as by itself, and they are compared on errors and MD speed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.command_line import call
+from helpers.studies import study_file
+
+from paretofit import InputError, run_study
+from paretofit.commands import plan
+from paretofit.report import PairedErrors
+from paretofit.report.findings import assess_bases
+from paretofit.study import load_study
+from paretofit.study.further_bases import derive_studies
+from paretofit.sweep import read_results
+
+BASES = [{"name": "linear", "quadratic": False}, {"name": "short", "rcutfac": 4.0, "twojmax": [2]}]
+SIZES = {"sizes": [20, "all"], "sampling_methods": ["random"], "repetitions": 2, "levels": [4, 5]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bases")
+    cost = {"measure_md": False, "md_us_per_atom_step": {2: 20, 4: 100}}
+    return run_study(study_file(folder, bases=BASES, cost=cost, **SIZES), out=folder / "run")
+
+
+def test_each_basis_is_fitted_as_by_itself(run, tmp_path):
+    joined = pd.read_csv(run.folder / "bases.csv")
+    assert list(joined["basis"].unique()) == ["basis", "linear", "short"]
+    alone = run_study(
+        study_file(tmp_path, basis={"elements": ["Be"], "rcutfac": 4.0}, **{**SIZES, "twojmax": [2]}),
+        out=tmp_path / "alone",
+    )
+    short = read_results(run.folder / "bases" / "short" / "results.csv")
+    pd.testing.assert_frame_equal(short, read_results(alone.folder / "results.csv"))
+    rows = joined[joined["basis"] == "short"]
+    assert rows["ref_force"].to_numpy() == pytest.approx(short["ref_force"].to_numpy())
+    draws = [joined.loc[joined["basis"] == name, "label_seconds"].unique().tolist() for name in ("basis", "linear")]
+    assert draws[0] == draws[1], "random draws are the same for all bases"
+
+
+def test_a_repeated_run_has_the_same_results(run):
+    before = (run.folder / "bases.csv").read_bytes()
+    run_study(run.folder.parent / "study.yaml", out=run.folder)
+    assert (run.folder / "bases.csv").read_bytes() == before
+
+
+def test_page_plan_and_export_know_the_bases(run):
+    page = (run.folder / "report.html").read_text()
+    assert "Which basis and 2Jmax have the lowest errors at which MD speed?" in page
+    assert "bases/short/report.html" in page
+    result = plan(run.folder, budget="1h")
+    assert result.choice["basis"] in {"basis", "linear", "short"}
+    assert f"({result.choice['basis']})" in result.text
+    assert set(plan(run.folder / "bases" / "linear", budget="1h").choice.index).isdisjoint({"basis"})
+    assert call("report", run.folder, "-q").returncode == 0
+
+
+def test_the_first_basis_of_a_study_is_completed():
+    study = load_study_of([{"name": "a", "quadratic": False, "twojmax": [2, 6]}])
+    (derived,) = derive_studies(study).values()
+    assert (derived.basis.quadratic, derived.basis.twojmax, derived.twojmax) == (False, 6, [2, 6])
+    assert derived.basis.rcutfac == study.basis.rcutfac
+
+
+def load_study_of(bases):
+    import tempfile
+    from pathlib import Path
+
+    return load_study(study_file(Path(tempfile.mkdtemp()), bases=bases))
+
+
+def make_results(errors, costs):
+    """One fit for each basis, 2Jmax 4."""
+    rows = [
+        {"basis": name, "twojmax": 4, "level": "5", "sampling": "random", "n_train": 50, "w_energy": 1.0,
+         "w_force": 1.0, "ref_energy": energy, "ref_force": 100.0, "md_us_per_atom_step": cost}
+        for (name, energy), cost in zip(errors.items(), costs, strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def make_samples(ratio, noise):
+    """Errors in three splits of ten samples, `ratio` times 10 meV/atom."""
+    rng = np.random.default_rng(3)
+    settings = make_results({"x": 1.0}, [1.0]).drop(columns="basis")
+    errors = {
+        "ref_energy": 10 * ratio * np.exp(noise * rng.normal(size=(3, 10, 1))),
+        "ref_force": np.full((3, 10, 1), 100.0),
+    }
+    return PairedErrors(settings, errors)
+
+
+def test_the_finding_names_the_front_and_what_is_not_clear():
+    results = make_results({"basis": 20.0, "a": 10.0, "b": 10.5, "c": 12.0}, [10.0, 50.0, 40.0, 60.0])
+    samples = {
+        "basis": make_samples(2, 0),
+        "a": make_samples(1, 0),
+        "b": make_samples(1.05, 0.5),
+        "c": make_samples(1.2, 0),
+    }
+    finding = assess_bases(results, "5", samples)
+    numbers = finding.numbers.set_index("basis")
+    assert dict(numbers["verdict"]) == {"basis": "higher", "a": "best", "b": "no clear difference", "c": "higher"}
+    assert dict(numbers["on_front"]) == {"basis": True, "a": True, "b": True, "c": False}
+    assert numbers.loc["basis", "energy_to_lowest"] == pytest.approx(2)
+    assert finding.answer.startswith("a at 2Jmax 4 has the lowest errors")
+    assert assess_bases(results[:1], "5", samples) is None
+
+
+@pytest.mark.parametrize(
+    ("bases", "message"),
+    [
+        ([{"name": "a"}, {"name": "a", "rcutfac": 4.0}], "'bases' contains 'a' twice"),
+        ([{"name": "basis"}], "the name of the first basis"),
+        ([{"name": "a", "wj": [1.0, 2.0]}], "wj"),
+        ([{"name": "a", "cutoff": 4.0}], "unknown key 'bases.0.cutoff'|unknown key 'bases.*cutoff'"),
+        ([{"rcutfac": 4.0}], "name"),
+        ([{"name": "a/b"}], "letters, digits"),
+    ],
+)
+def test_wrong_bases_are_refused_in_one_sentence(bases, message, tmp_path):
+    with pytest.raises(InputError, match=message) as error:
+        run_study(study_file(tmp_path, bases=bases), out=tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
