@@ -13,7 +13,7 @@ TOPICS = {  # file of each topic by package
     "planning": ("paretofit.pareto", "planning.md"),
     "labelling": ("paretofit.labelling", "labelling.md"),
     "structures": ("paretofit.structures", "structures.md"),
-    "properties": ("paretofit.properties", "properties.md"),
+    "material-properties": ("paretofit.properties", "properties.md"),
     "potentials": ("paretofit.potentials", "potentials.md"),
     "fitsnap": ("paretofit.fitsnap", "fitsnap.md"),
     "uncertainty": ("paretofit.uncertainty", "uncertainty.md"),

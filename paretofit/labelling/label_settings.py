@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from paretofit.core import Name, PositiveInt, StrictSettings, StudyPaths, suggest_match
 from paretofit.labelling.engines.any_engine import AnyEngine
 from paretofit.labelling.engines.gpaw import Gpaw
-from paretofit.labelling.ladder import PAPER_LADDER, Level, ScfSettings, SmearingSettings, check_ladder
+from paretofit.labelling.ladder import PAPER_LADDER, Level, ScfSettings, SmearingSettings, check_ladder, expand_ladder
 
 Retries = Annotated[int, Field(ge=0, le=5, strict=True)]
 DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
@@ -34,7 +34,8 @@ class LabelSettings(StrictSettings):
     ladder: Annotated[tuple[Level, ...], AfterValidator(check_ladder)] = Field(
         PAPER_LADDER,
         min_length=1,
-        description="'paper' (the six levels of Table 1 of the paper) or a list of levels; "
+        description="'paper' (the six levels of Table 1 of the paper), a list of levels, or a grid, {grid: {cutoff_ev: "
+        "[300, 500], kspacing_per_angstrom: [1.0, 0.5]}}; "
         "of an ASE calculator: one level, 'calculator'.",
     )
     levels: list[Name] = Field([], description="Levels of the ladder to label; all by default.")
@@ -61,6 +62,7 @@ class LabelSettings(StrictSettings):
                     f"the ladder '{ladder}' is not one of {', '.join(PRESETS)}{suggest_match(ladder, PRESETS)}"
                 )
             ladder = [level.model_dump(exclude=set(COMMON_KEYS)) for level in PRESETS[ladder]]
+        ladder = expand_ladder(ladder)
         if isinstance(ladder, list):
             common_settings = {key: values[key] for key in COMMON_KEYS if key in values}
             ladder = [{**common_settings, **level} if isinstance(level, dict) else level for level in ladder]

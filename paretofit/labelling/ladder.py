@@ -3,14 +3,15 @@
 A level sets the accuracy of a calculation and does not depend on the engine; each engine translates it to its input.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
-from paretofit.core import Array, Name, PositiveInt, StrictPositiveFloat, StrictSettings
+from paretofit.core import Array, Name, PositiveInt, StrictPositiveFloat, StrictSettings, format_validation_error
 from paretofit.dataset import check_level_name
 
 CEIL_TOLERANCE = 1e-9  # rounding errors must not add a k-point: a quotient of 2.0000000001 gives 2 points
@@ -81,6 +82,44 @@ PAPER_LADDER = tuple(
     )
 )
 """The six levels of Table 1 in Baghishov et al., doi 10.1039/d5dd00294j."""
+
+
+class LevelGrid(StrictSettings):
+    """A grid of levels: each cutoff at each k-point spacing."""
+
+    cutoff_ev: list[StrictPositiveFloat] = Field(min_length=1, description="Plane-wave cutoffs, eV.")
+    kspacing_per_angstrom: list[StrictPositiveFloat] = Field(
+        min_length=1, description="k-point spacings, 1/Å with the 2π."
+    )
+
+    def expand(self) -> list[dict[str, Any]]:
+        """Return the levels in order of their approximate cost, which grows with the cutoff and the number of k-points.
+
+        Their names contain the cutoff and the spacing, such as ``300-0.5``. The last level is finest in both.
+        """
+        points = product(self.cutoff_ev, self.kspacing_per_angstrom)
+        return [
+            {"name": f"{cutoff:g}-{spacing:g}", "cutoff_ev": cutoff, "kspacing_per_angstrom": spacing}
+            for cutoff, spacing in sorted(points, key=lambda point: point[0] ** 1.5 / point[1] ** 3)
+        ]
+
+
+def expand_ladder(ladder: Any) -> Any:
+    """Expand the mapping ``{grid: {...}}`` to a list of levels; return other ladders unchanged.
+
+    Raises
+    ------
+    ValueError
+        If the mapping has other keys, or the grid is not valid.
+    """
+    if not isinstance(ladder, Mapping):
+        return ladder
+    if set(ladder) != {"grid"}:
+        raise ValueError("'ladder' must be 'paper', a list of levels, or {grid: {cutoff_ev: [...], ...}}")
+    try:
+        return LevelGrid.model_validate(ladder["grid"]).expand()
+    except ValidationError as error:
+        raise ValueError(f"'ladder.grid': {format_validation_error(error, LevelGrid)}") from error
 
 
 def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:

@@ -34,7 +34,7 @@ def list_property_structures(properties: Iterable[LinearProperty]) -> list[Atoms
 
 def add_references(
     properties: Sequence[LinearProperty],
-    given: Mapping[str, float | None],
+    values: Mapping[str, float | None],
     datasets: Sequence[Dataset],
     level: str,
 ) -> list[LinearProperty]:
@@ -43,8 +43,8 @@ def add_references(
     Parameters
     ----------
     properties : sequence of LinearProperty
-    given : mapping of str to float or None
-        Values by name.
+    values : mapping of str to float or None
+        Values by name, where they are given.
     datasets : sequence of Dataset
         Datasets in which labels are looked up, in this order.
     level : str
@@ -58,7 +58,7 @@ def add_references(
     label_lookup = _LabelLookup(datasets, level)
     referenced = []
     for item in properties:
-        value: Any = given.get(item.name)
+        value: Any = values.get(item.name)
         if value is None:
             labels = [label_lookup.find(item, term.atoms, list(term.weights)) for term in item.terms]
             value = item.formula(item.apply(labels)[:, None])[:, 0]

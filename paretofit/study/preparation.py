@@ -109,11 +109,11 @@ def add_properties(prepared: PreparedStudy) -> PreparedStudy:
         return prepared
     dataset = Dataset(study.dataset)
     properties = build_properties(study.properties, dataset)
-    given = {
+    values = {
         entry.name_part(part): entry.get_reference(part) for entry in study.properties for part in entry.list_parts()
     }
     datasets = [dataset] if study.property_labels is None else [Dataset(study.property_labels), dataset]
-    return replace(prepared, properties=add_references(properties, given, datasets, prepared.grid.levels[-1]))
+    return replace(prepared, properties=add_references(properties, values, datasets, prepared.grid.levels[-1]))
 
 
 def find_usable_configurations(

@@ -22,7 +22,7 @@ from paretofit.report.figures import (
     plan_network_figures,
     plan_noise_figures,
 )
-from paretofit.report.findings import assess_bases
+from paretofit.report.findings import assess_bases, assess_grid
 from paretofit.report.tables import build_error_tables, build_model_table, select_single_levels
 from paretofit.study import run_folder
 from paretofit.study.analysis import (
@@ -196,6 +196,7 @@ def _collect_content(
     if len(levels) > 1:
         text = page.describe_level_errors(errors)
         findings.append(Finding("labels", "How large are the errors of the cheaper levels?", "measured", text))
+        findings += filter(None, [assess_grid(errors)])
         figures, tables = list(page.plan_level_figures(errors, levels)), list(page.build_level_tables(errors, levels))
     if len(noise):
         text = describe_label_noise(noise)

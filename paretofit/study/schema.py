@@ -19,6 +19,7 @@ from paretofit.core import (
     StrictPositiveFloat,
     StrictSettings,
     StudyPath,
+    check_choice,
     format_validation_error,
     list_settings,
     read_yaml,
@@ -302,13 +303,8 @@ class Study(StrictSettings):
 
     @model_validator(mode="after")
     def _check_objectives(self) -> Self:
-        names = self.property_names
         for objective in self.objectives:
-            if objective not in (choices := [*ERROR_OBJECTIVES, *names]):
-                raise ValueError(
-                    f"'objectives' contains '{objective}'; choose from {', '.join(choices)}"
-                    f"{suggest_match(objective, choices)}"
-                )
+            check_choice("an entry of 'objectives'", objective, [*ERROR_OBJECTIVES, *self.property_names])
         return self
 
     @property

@@ -144,8 +144,8 @@ class TestSweep:
              "structures": [str(files / "fcc.extxyz"), str(files / "hcp.extxyz")]},
         ]  # fmt: skip
         settings = [PropertySettings(**entry) for entry in entries]
-        given = {entry.name: entry.reference for entry in settings}
-        properties = add_references(build_properties(settings, beryllium), given, [], "5")
+        values = {entry.name: entry.reference for entry in settings}
+        properties = add_references(build_properties(settings, beryllium), values, [], "5")
         rows = PropertyRows.compute(properties, data.design, RunContext())
         with_rows = replace(data, properties=rows)
         grid = SweepGrid(["2", "5"], [2, 4], [(12.25, 1.0)], [20, 39], ["random"], 2)
@@ -256,7 +256,7 @@ def test_wrong_lists_are_refused(tmp_path, files):
     entry = {"name": "C44", "kind": "elastic", "structure": str(files / "hcp.extxyz"), "reference": 162}
     with pytest.raises(InputError, match="'properties' contains 'C44' twice"):
         run_study(study_file(tmp_path, properties=[entry, entry]), out=tmp_path / "run")
-    with pytest.raises(InputError, match="'objectives' contains 'C4'.*did you mean 'C44'"):
+    with pytest.raises(InputError, match="an entry of 'objectives' must be one of .*got 'C4'; did you mean 'C44'"):
         run_study(study_file(tmp_path, properties=[entry], objectives=["C4"]), out=tmp_path / "run")
 
 

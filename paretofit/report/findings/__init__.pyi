@@ -4,6 +4,8 @@ from .finding import Finding as Finding
 from .finding import FindingDots as FindingDots
 from .finding import FindingStatus as FindingStatus
 from .front_finding import assess_levels_on_front as assess_levels_on_front
+from .grid_finding import assess_grid as assess_grid
+from .grid_finding import tabulate_grid as tabulate_grid
 from .label_findings import assess_own_level as assess_own_level
 from .label_findings import assess_savings as assess_savings
 from .level_finding import assess_error_decrease as assess_error_decrease

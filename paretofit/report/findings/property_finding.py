@@ -78,8 +78,8 @@ def _describe_property(column: str, medians: pd.DataFrame, split_errors: PairedE
         correlations = [_correlate(errors, medians[column].to_numpy())]
         if split_errors is not None and column in split_errors.errors:
             first_samples = {name: values[:, 0] for name, values in split_errors.errors.items()}
-            both = np.sqrt(first_samples["ref_energy"].astype(float) * first_samples["ref_force"])
-            values = both if name == "both" else first_samples[name]
+            mean_errors = np.sqrt(first_samples["ref_energy"].astype(float) * first_samples["ref_force"])
+            values = mean_errors if name == "both" else first_samples[name]
             correlations += [_correlate(*pair) for pair in zip(values, first_samples[column], strict=True)]
         low, high = _estimate_interval(correlations)
         row |= {f"rank_{kind}": correlations[0], f"rank_{kind}_low": low, f"rank_{kind}_high": high}

@@ -10,6 +10,8 @@ import pandas as pd
 from paretofit.dataset.quality import LevelErrors
 from paretofit.report.figures import level_figures
 from paretofit.report.figures.drawing import FigurePlan
+from paretofit.report.figures.grid_figures import plot_level_grid
+from paretofit.report.findings import tabulate_grid
 from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.wording import (
     format_count_range,
@@ -49,6 +51,13 @@ def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[F
         "level_rmsd", lambda: level_figures.plot_level_errors(errors.table, levels),
         lambda: f"Root mean square error of the labels of each level against level {reference}.", wide=False,
     )  # fmt: skip
+    grid = tabulate_grid(errors)
+    if len(grid):
+        yield FigurePlan(
+            "level_grid", lambda: plot_level_grid(grid),
+            lambda: f"RMSD of the labels against level {reference}, the energies without the mean of their errors, and "
+            "mean cost of a label, by cutoff and k-point spacing.", wide=True,
+        )  # fmt: skip
     yield FigurePlan(
         "level_energies", lambda: level_figures.plot_energy_parity(points, levels),
         lambda: f"Energy per atom at each level against level {reference}, and below it the error, level minus "

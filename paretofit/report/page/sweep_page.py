@@ -24,6 +24,7 @@ PAPER = (
 )
 PICTURES_BY_FINDING = {  # name of a finding to the name of the figure that shows it, if it is not that of its dots
     "labels": "level_rmsd",
+    "grid": "level_grid",
     "learning": "learning_curves",
     "weights": "energy_force",
     "sampling": "learning_curves",

@@ -86,6 +86,8 @@ HEADINGS = {
     "force_to_s": "lowest force to (s)",
     "cutoff_ev": "cutoff (eV)",
     "kspacing_per_angstrom": "k-point spacing (1/Å)",
+    "additive_rmsd": "energy RMSD of the sum of both errors (meV/atom)",
+    "deviation": "deviation from the sum / RMSD",
     "n_labels": "complete labels",
     "n_incomplete": "incomplete labels",
     "mean_seconds": "mean cost (s)",
