@@ -23,7 +23,9 @@ MIN_VOLUMES = 5
 MAX_BALANCE_ERROR = 1e-9  # number of atoms
 
 
-def build_properties(settings: Sequence[PropertySettings], dataset: Dataset) -> list[LinearProperty]:
+def build_properties(
+    settings: Sequence[PropertySettings], dataset: Dataset, elements: Sequence[str] | None = None
+) -> list[LinearProperty]:
     """Build the properties of a study, without references that have to be read from labels.
 
     Parameters
@@ -31,15 +33,21 @@ def build_properties(settings: Sequence[PropertySettings], dataset: Dataset) -> 
     settings : sequence of PropertySettings
     dataset : Dataset
         Dataset with the configurations that the settings refer to by id.
+    elements : sequence of str, optional
+        Elements of the models, which the structures must not exceed.
 
     Raises
     ------
     InputError
-        If a name occurs twice, or a structure cannot be read or is not suitable.
+        If a name occurs twice, or a structure cannot be read, is not suitable or has other elements.
     """
     properties: list[LinearProperty] = []
     for entry in settings:
-        for item in BUILDERS[entry.kind](entry, _read_sources(entry, dataset)):
+        sources = _read_sources(entry, dataset)
+        for symbol in {symbol for atoms in sources for symbol in atoms.symbols}:
+            if elements is not None and symbol not in elements:
+                raise InputError(f"property '{entry.name}' has {symbol}; the basis has {', '.join(elements)}")
+        for item in BUILDERS[entry.kind](entry, sources):
             if item.name in {other.name for other in properties}:
                 raise InputError(f"'properties' contains '{item.name}' twice; rename one")
             properties.append(item)
@@ -180,8 +188,10 @@ def _build_equation_of_state(entry: PropertySettings, structures: list[Atoms]) -
     if len(structures) == 1:
         scales = np.cbrt(1 + np.linspace(-VOLUME_RANGE, VOLUME_RANGE, N_VOLUMES))
         structures = [_scale_cell(structures[0], scale) for scale in scales]
+    if not all(atoms.pbc.all() for atoms in structures):
+        raise InputError(f"property '{entry.name}': an equation of state requires structures that are periodic in 3D")
     if len({atoms.get_chemical_formula(empirical=True) for atoms in structures}) > 1:
-        raise InputError(f"property '{entry.name}': the structures of an equation of state have the same composition")
+        raise InputError(f"property '{entry.name}': the structures of an equation of state must have one composition")
     x = np.array([(atoms.get_volume() / len(atoms)) ** (-2 / 3) for atoms in structures])
     if len(np.unique(x.round(8))) < MIN_VOLUMES:
         raise InputError(f"property '{entry.name}' needs at least {MIN_VOLUMES} different volumes")

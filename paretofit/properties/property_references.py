@@ -21,15 +21,27 @@ LabelsByKind = Mapping[RowKind, Array]
 def list_property_structures(properties: Iterable[LinearProperty]) -> list[Atoms]:
     """List the different structures of some properties, each with the name of its first property in its info."""
     structures: list[Atoms] = []
-    lookup = _StructureLookup()
     for item in properties:
-        for term in item.terms:
-            if lookup.find(term.atoms) is None:
-                lookup.add(term.atoms, len(structures))
-                atoms = term.atoms.copy()
-                atoms.info = {"config_type": f"property-{item.name}"}
-                structures.append(atoms)
+        n_before = len(structures)
+        index_structures([item], structures)
+        for atoms in structures[n_before:]:
+            atoms.info = {"config_type": f"property-{item.name}"}
     return structures
+
+
+def index_structures(properties: Iterable[LinearProperty], structures: list[Atoms]) -> list[int]:
+    """Add copies of the structures of all terms to a list, unless it has them; return the position of each term."""
+    lookup, positions = _StructureLookup(), []
+    for number, atoms in enumerate(structures):
+        lookup.add(atoms, number)
+    for term in (term for item in properties for term in item.terms):
+        position = lookup.find(term.atoms)
+        if position is None:
+            position = len(structures)
+            structures.append(term.atoms.copy())
+            lookup.add(term.atoms, position)
+        positions.append(position)
+    return positions
 
 
 def add_references(

@@ -20,6 +20,7 @@ from paretofit.descriptors import (
 )
 from paretofit.execution import RunContext
 from paretofit.properties.linear_property import LinearProperty
+from paretofit.properties.property_references import index_structures
 
 PROPERTY_PREFIX = "prop_"  # of the columns of results
 
@@ -56,11 +57,14 @@ class PropertyRows:
         The constant columns of balanced energies cancel, so that a constraint does not change the numbers otherwise.
         """
         basis = SnapBasis.model_validate_json(design.attributes["basis"])
-        structures = [term.atoms for item in properties for term in item.terms]
-        has_stress = [RowKind.STRESS in term.weights for item in properties for term in item.terms]
-        tasks = list(zip(structures, has_stress, strict=True))
-        computed = iter(map_structures(_compute_rows, basis, tasks, "properties", context))
-        rows = np.concatenate([item.apply([next(computed) for _ in item.terms]) for item in properties])
+        structures: list[Atoms] = []
+        positions = index_structures(properties, structures)
+        terms = [term for item in properties for term in item.terms]
+        with_stress = {k for k, term in zip(positions, terms, strict=True) if RowKind.STRESS in term.weights}
+        tasks = [(atoms, k in with_stress) for k, atoms in enumerate(structures)]
+        computed = map_structures(_compute_rows, basis, tasks, "properties", context)
+        labels = iter([computed[k] for k in positions])
+        rows = np.concatenate([item.apply([next(labels) for _ in item.terms]) for item in properties])
         rows = rows if design.constraint is None else design.constraint.reduce_rows(rows)
         return cls(properties, np.ascontiguousarray(rows[:, : design.n_features]))
 

@@ -108,7 +108,7 @@ def add_properties(prepared: PreparedStudy) -> PreparedStudy:
     if not study.properties:
         return prepared
     dataset = Dataset(study.dataset)
-    properties = build_properties(study.properties, dataset)
+    properties = build_properties(study.properties, dataset, study.basis.elements)
     values = {
         entry.name_part(part): entry.get_reference(part) for entry in study.properties for part in entry.list_parts()
     }

@@ -5,7 +5,7 @@ The time of descriptors is measured with one configuration; that of linear algeb
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +15,7 @@ from paretofit import sweep
 from paretofit.descriptors import compute_design
 from paretofit.labelling import format_seconds
 from paretofit.report import format_count
+from paretofit.study.further_bases import derive_studies
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.schema import Study, load_study
 
@@ -86,9 +87,21 @@ def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:
     Parameters
     ----------
     prepared : PreparedStudy
+        With further bases, the cost includes their runs.
     jobs : int
         Number of processes.
     """
+    costs = [_estimate_basis_cost(prepared, jobs)]
+    for study in derive_studies(prepared.study).values():
+        grid = replace(prepared.grid, twojmax=study.twojmax, mixtures=[])
+        costs.append(_estimate_basis_cost(replace(prepared, study=study, grid=grid), jobs))
+    stages = {name: sum(cost.stage_seconds[name] for cost in costs) for name in costs[0].stage_seconds}
+    n_fits, disk = sum(cost.n_fits for cost in costs), sum(cost.disk_bytes for cost in costs)
+    return RunCost(n_fits, stages, disk, max(cost.memory_bytes for cost in costs), jobs)
+
+
+def _estimate_basis_cost(prepared: PreparedStudy, jobs: int) -> RunCost:
+    """Estimate the cost of the run of a single basis."""
     study, grid, dataset = prepared.study, prepared.grid, prepared.dataset
     rows = 1 + 3 * dataset.n_atoms
     columns = [study.basis.count_columns_up_to(twojmax) for twojmax in grid.twojmax]
