@@ -48,6 +48,10 @@ def init(
     keys: Annotated[
         bool, Option("--keys", help="Print every key of a study with its default and meaning, and exit.")
     ] = False,
+    bases: Annotated[
+        bool,
+        Option("--bases", help="Add further bases to compare: two other cutoffs, and the linear form."),
+    ] = False,
     schema: Annotated[Path | None, Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
     force: options.Force = False,
 ) -> None:
@@ -62,7 +66,7 @@ def init(
     elif dataset is None:
         raise InputError("init requires a dataset: paretofit init DATASET.h5")
     else:
-        path = write_template(dataset, out, overwrite=force)
+        path = write_template(dataset, out, with_bases=bases, overwrite=force)
         typer.echo(f"{path} has been written; check it, then run: paretofit run {path}")
         typer.echo(estimate_study_cost(path, jobs=options.count_cores()).text)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ SCHEMA_FILE = "study.schema.json"
 MIN_CUTOFF_RATIO = 1.7
 MAX_SAMPLED_STRUCTURES = 100  # number of structures for the distance of nearest neighbours
 NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of groups that are smaller than those of "parent"
+CUTOFF_RATIOS = {"short": 0.85, "long": 1.15}  # of further bases, to the proposed cutoff
 SPLIT_SEEDS = (1, 2, 3, 4)  # seeds that are tried in this order
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set
 MODEL_SIZES = (2, 4, 6, 8)  # 2Jmax
@@ -38,7 +40,7 @@ MIN_TWOJMAX = MODEL_SIZES[0]
 SIZE_REASON = f"at least {MIN_ROWS_PER_FEATURE} independent rows per coefficient"
 
 
-def write_template(dataset: Path | str, out: Path | str, *, overwrite: bool = False) -> Path:
+def write_template(dataset: Path | str, out: Path | str, *, with_bases: bool = False, overwrite: bool = False) -> Path:
     """Write a commented study for a dataset, check it, and write the JSON Schema next to it.
 
     Parameters
@@ -46,6 +48,8 @@ def write_template(dataset: Path | str, out: Path | str, *, overwrite: bool = Fa
     dataset : path-like
     out : path-like
         YAML file to write.
+    with_bases : bool
+        Add further bases: a shorter and a longer cutoff, and the linear form.
     overwrite : bool
         Replace existing files.
 
@@ -65,9 +69,10 @@ def write_template(dataset: Path | str, out: Path | str, *, overwrite: bool = Fa
     check_new_paths([path, *([] if is_json_schema(schema) else [schema])], overwrite=overwrite)
     with Dataset(dataset) as data:
         values = _collect_template_values(data)
+    bases = propose_bases(values["basis"]["rcutfac"], values["twojmax"]) if with_bases else []
     dataset_path = os.path.relpath(Path(dataset).resolve(), path.parent.resolve())
     names = {"schema": SCHEMA_FILE, "dataset": Path(dataset).name, "study": path, "name": _clean_name(path.stem)}
-    write_text(path, _load_template().render(**values, **names, dataset_path=dataset_path))
+    write_text(path, _load_template().render(**values, **names, bases=bases, dataset_path=dataset_path))
     try:
         prepare_study(load_study(path)).dataset.close()
     except InputError:
@@ -214,6 +219,12 @@ def propose_cutoff(data: Dataset) -> tuple[float, str]:
         return default, f"the default, {default / distance:.2f} times the distance of nearest neighbours"
     cutoff = float(f"{MIN_CUTOFF_RATIO * distance:.3g}")
     return cutoff, f"{MIN_CUTOFF_RATIO:g} times the distance of nearest neighbours, which is {distance:.2f} Å"
+
+
+def propose_bases(cutoff: float, twojmax: Sequence[int]) -> list[str]:
+    """Propose further bases as YAML: two other cutoffs (Å), and the linear form, which affords a larger 2Jmax."""
+    bases = [f"{{name: {name}, rcutfac: {ratio * cutoff:.3g}}}" for name, ratio in CUTOFF_RATIOS.items()]
+    return [*bases, f"{{name: linear, quadratic: false, twojmax: {[*twojmax, max(twojmax) + 2]}}}"]
 
 
 def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
