@@ -90,7 +90,7 @@ def augment(
     print_result(result, format_candidates(result), as_json=as_json, exclude=("candidates",))
 
 
-@app.command(epilog="Example:  paretofit properties studies/properties.yaml -o properties.extxyz")
+@app.command(epilog="Example:  paretofit properties my_study.yaml -o properties.extxyz")
 def properties(
     study: Annotated[Path, Argument(help="Study (YAML) with a section 'properties'.")],
     *,
@@ -98,7 +98,7 @@ def properties(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the structures whose labels are the references of a study's properties, for 'paretofit label'."""
+    """Write the structures whose labels a study's properties need as references, for 'paretofit label'."""
     from paretofit.commands import format_property_structures, write_property_structures
 
     result = write_property_structures(study, out=out, overwrite=force)

@@ -7,6 +7,8 @@ from typing import Any
 
 from paretofit.consistency import check_labels
 from paretofit.dataset import Dataset, DatasetSummary, ImportSummary, describe_dataset, import_dataset
+from paretofit.dataset.quality import compute_level_errors
+from paretofit.report.findings import MIN_GRID, assess_grid
 from paretofit.structures import describe_near_duplicates
 
 
@@ -14,7 +16,7 @@ def inspect_dataset(path: Path | str) -> DatasetSummary:
     """Summarize a dataset, check its labels, and count near-duplicates.
 
     The warnings are those of `paretofit.dataset.describe_dataset`, `paretofit.consistency.check_labels` and
-    `paretofit.structures.describe_near_duplicates`.
+    `paretofit.structures.describe_near_duplicates`. Of a grid of levels, the finding of `paretofit.report` is included.
 
     Raises
     ------
@@ -24,8 +26,20 @@ def inspect_dataset(path: Path | str) -> DatasetSummary:
     with Dataset(path) as data:
         summary = describe_dataset(data)
         return replace(
-            summary, warnings=[*check_labels(data), *summary.warnings, *filter(None, [describe_near_duplicates(data)])]
+            summary,
+            warnings=[*check_labels(data), *summary.warnings, *filter(None, [describe_near_duplicates(data)])],
+            grid=_describe_grid(data),
         )
+
+
+def _describe_grid(data: Dataset) -> str:
+    """Describe what limits the accuracy of levels that are a grid of cutoffs and k-point spacings; else return ""."""
+    settings = [data.settings(level) for level in data.levels]
+    cutoffs, spacings = ({item.get(key) for item in settings} for key in ("cutoff_ev", "kspacing_per_angstrom"))
+    if min(len(cutoffs), len(spacings)) < MIN_GRID or len(cutoffs) * len(spacings) != len(settings):
+        return ""
+    finding = assess_grid(compute_level_errors(data, data.levels))
+    return "" if finding is None else finding.answer
 
 
 def import_labels(output: Path | str, sources: Mapping[str, Path | str] | Path | str, **options: Any) -> ImportSummary:

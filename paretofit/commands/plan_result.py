@@ -134,11 +134,12 @@ class Plan:
         md_cost = row[MD_COST_COLUMN]
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
         properties = describe_properties(row)
+        scope = "in their units (between fitted sizes, the larger one)"
         return [
             f"{goal} {describe_setting(row)}",
             f"  cost of the labels {cost}{md_text}",
             *(f"  expected {kind} error {_format_with_spread(row, kind)}" for kind in UNITS),
-            *([f"  expected errors of properties, in their units: {properties}"] if properties else []),
+            *([f"  expected errors of properties, {scope}: {properties}"] if properties else []),
         ]
 
     def _explain(self) -> list[str]:

@@ -129,7 +129,9 @@ def parse_property_limits(texts: Sequence[str]) -> dict[str, float]:
     """
     limits = {}
     for text in texts:
-        match = re.fullmatch(r"([^=]+)=([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*[^0-9.]*", text.strip())
+        match = re.fullmatch(r"([^=]+)=([-+]?[0-9.]+(?:[eE][+-]?[0-9]+)?)\s*[^0-9.]*", text.strip())
+        if match is not None and match.group(1).strip() in limits:
+            raise InputError(f"'{match.group(1).strip()}' has two limits; specify one")
         if match is None:
             raise InputError(f"a limit of a property must be a name and a number, such as C44=5; got '{text}'")
         limits[match.group(1).strip()] = float(match.group(2))
@@ -151,6 +153,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
         study.check_digests(
             path, study.check_stages(path, {study.RESULTS_FILE: "sweep"}), [study.RESULTS_FILE, study.BASES_FILE]
         )
+        study.check_bases(path)
         path = path / (study.BASES_FILE if (path / study.BASES_FILE).exists() else study.RESULTS_FILE)
     table = pareto.read_table(path)
     return table.astype({name: str for name in TEXT_COLUMNS if name in table.columns})
@@ -217,10 +220,14 @@ def list_label_ids(source: pd.DataFrame | study.Study | Path | str, choice: pd.S
 def _choose_for_doubled_budget(
     results: pd.DataFrame, choice: pd.Series, limits: pareto.Limits, prefer: str, factor: float
 ) -> pd.Series | None:
-    """Choose the best setting for twice the budget (without one: twice the cost of `choice`) at the same MD limit."""
+    """Choose the best setting for twice the budget (without one: twice the cost of `choice`).
+
+    The limits of MD cost and properties are the same.
+    """
     budget = 2 * float(choice["label_seconds"] if limits.budget is None else limits.budget)
     options = pareto.tabulate_options(results, budget=budget, extrapolation_factor=factor)
-    return pareto.choose_option(options, pareto.Limits(budget, max_md_cost=limits.max_md_cost), prefer)
+    same_limits = pareto.Limits(budget, max_md_cost=limits.max_md_cost, max_properties=limits.max_properties)
+    return pareto.choose_option(options, same_limits, prefer)
 
 
 def _collect_notes(

@@ -33,7 +33,7 @@ class PropertyStructures:
 def write_property_structures(
     source: study.Study | Path | str, *, out: Path | str = "properties.extxyz", overwrite: bool = False
 ) -> PropertyStructures:
-    """Write the structures of the properties of a study, so that `paretofit label` computes the references.
+    """Write the structures of a study's properties that lack labels, so that `paretofit label` computes the references.
 
     Parameters
     ----------
@@ -47,18 +47,22 @@ def write_property_structures(
     Raises
     ------
     InputError
-        If the study has no properties without a reference value, a structure cannot be used, or the file exists.
+        If all references are known, a structure cannot be used, or the file exists.
     """
     settings = source if isinstance(source, study.Study) else study.load_study(source)
     path = Path(out)
-    entries = [entry for entry in settings.properties if entry.reference is None]
-    if not entries:
-        raise InputError("the study has no 'properties' without a 'reference'; add a property whose labels are needed")
     check_new_paths([path], overwrite=overwrite)
     dataset = Dataset(settings.dataset)
-    structures = list_property_structures(build_properties(entries, dataset))
-    write_structures(path, structures)
     level = (settings.levels or dataset.levels)[-1]
+    entries = [entry for entry in settings.properties if entry.reference is None]
+    properties = build_properties(entries, dataset, settings.basis.elements)
+    structures = list_property_structures(properties, study.open_reference_datasets(settings, dataset), level)
+    if not structures:
+        raise InputError(
+            "no structure has to be labelled: every property of the study has a 'reference', or labels of all of its "
+            "structures"
+        )
+    write_structures(path, structures)
     return PropertyStructures(path, len(structures), sum(map(len, structures)), level)
 
 

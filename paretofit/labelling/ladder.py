@@ -5,11 +5,11 @@ A level sets the accuracy of a calculation and does not depend on the engine; ea
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from ase import Atoms
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from paretofit.core import Array, Name, PositiveInt, StrictPositiveFloat, StrictSettings, format_validation_error
 from paretofit.dataset import check_level_name
@@ -91,6 +91,14 @@ class LevelGrid(StrictSettings):
     kspacing_per_angstrom: list[StrictPositiveFloat] = Field(
         min_length=1, description="k-point spacings, 1/Å with the 2π."
     )
+
+    @model_validator(mode="after")
+    def _check_unique(self) -> Self:
+        for name in ("cutoff_ev", "kspacing_per_angstrom"):
+            values = getattr(self, name)
+            if repeated_values := [value for k, value in enumerate(values) if value in values[:k]]:
+                raise ValueError(f"'{name}' has {repeated_values[0]:g} twice")
+        return self
 
     def expand(self) -> list[dict[str, Any]]:
         """Return the levels in order of their approximate cost, which grows with the cutoff and the number of k-points.

@@ -20,6 +20,7 @@ STRAIN = 0.005  # as in the elastic constants of `paretofit validate`
 DISPLACEMENT = 0.01  # Å, as phonopy's default
 VOLUME_RANGE, N_VOLUMES = 0.06, 9  # as in the equation of state of `paretofit validate`
 MIN_VOLUMES = 5
+MAX_SUPERCELL_ATOMS = 500  # each of its 3N forces is a row for each displacement
 MAX_BALANCE_ERROR = 1e-9  # number of atoms
 
 
@@ -247,6 +248,12 @@ def _build_force_constants(entry: PropertySettings, structures: list[Atoms]) -> 
     """Force constants of the atoms of the first cell, by displacements of each."""
     (atoms,) = structures
     # `repeat` puts the atoms of the original cell first.
+    n_atoms = len(atoms) * int(np.prod(entry.supercell))
+    if n_atoms > MAX_SUPERCELL_ATOMS:
+        raise InputError(
+            f"property '{entry.name}': the supercell has {n_atoms} atoms, more than {MAX_SUPERCELL_ATOMS}; choose a "
+            "smaller 'supercell'"
+        )
     supercell = atoms.repeat(entry.supercell)
     terms = _weigh_displaced_atoms(supercell, len(atoms), 0, 9 * len(atoms) * len(supercell))
     return [LinearProperty(entry.name, "eV/Å²", terms, return_numbers)]

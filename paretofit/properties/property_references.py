@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,25 @@ SCORE_DECIMALS = 3  # of the invariants by which structures are looked up
 LabelsByKind = Mapping[RowKind, Array]
 
 
-def list_property_structures(properties: Iterable[LinearProperty]) -> list[Atoms]:
-    """List the different structures of some properties, each with the name of its first property in its info."""
+def list_property_structures(
+    properties: Iterable[LinearProperty], datasets: Sequence[Dataset] = (), level: str = ""
+) -> list[Atoms]:
+    """List the different structures of some properties that lack labels, with the name of the property in their info.
+
+    Parameters
+    ----------
+    properties : iterable of LinearProperty
+    datasets : sequence of Dataset
+        Datasets in which labels are looked up; by default none.
+    level : str
+        Level of the labels.
+    """
     structures: list[Atoms] = []
+    label_lookup = _LabelLookup(datasets, level)
     for item in properties:
+        terms = [term for term in item.terms if not label_lookup.has_labels(term.atoms, list(term.weights))]
         n_before = len(structures)
-        index_structures([item], structures)
+        index_structures([replace(item, terms=terms)], structures)
         for atoms in structures[n_before:]:
             atoms.info = {"config_type": f"property-{item.name}"}
     return structures
@@ -118,6 +132,15 @@ class _LabelLookup:
     def __init__(self, datasets: Sequence[Dataset], level: str) -> None:
         self.level, self._datasets = level, [dataset for dataset in datasets if level in dataset.levels]
         self._lookups: list[_StructureLookup] | None = None
+
+    def has_labels(self, atoms: Atoms, kinds: Sequence[RowKind]) -> bool:
+        """Return whether a structure has finite labels of some kinds."""
+        for dataset, lookup in zip(self._datasets, self._get_lookups(), strict=True):
+            if (position := lookup.find(atoms)) is not None:
+                labels = _read_labels(dataset, self.level, position)
+                if all(np.isfinite(labels[kind]).all() for kind in kinds):
+                    return True
+        return False
 
     def find(self, item: LinearProperty, atoms: Atoms, kinds: Sequence[RowKind]) -> LabelsByKind:
         """Return the labels of a structure of a property, by kind.

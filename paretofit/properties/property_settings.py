@@ -1,13 +1,16 @@
 """Settings of the properties of a study."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 
 from paretofit.core import AbsoluteStudyPath, PositiveInt, StrictInt, StrictSettings
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]{0,39}"
 CONSTANT_PATTERN = r"C[1-6][1-6]"
+# keys that only one kind has
+KIND_BY_KEY = {"components": "elastic", "ions": "elastic", "per": "energy_difference", "supercell": "force_constants"}
 EQUATION_OF_STATE_PARTS = ("V0", "B")
 
 
@@ -50,7 +53,7 @@ class PropertySettings(StrictSettings):
         "multiplied so that the atoms are the same (eV), for defects.",
     )
     supercell: Supercell = Field((1, 1, 1), description="Repetitions of the structure for force constants.")
-    reference: float | dict[str, float] | None = Field(
+    reference: FiniteFloat | dict[str, FiniteFloat] | None = Field(
         None,
         description="Reference value, or values by name; by default from the labels of the structures at the reference "
         "level.",
@@ -72,6 +75,15 @@ class PropertySettings(StrictSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        """Check that no key is set that has no effect on this kind."""
+        for key, kind in KIND_BY_KEY.items():
+            # a study in a run folder states all keys
+            if kind != self.kind and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"'{key}' of property '{self.name}' is a key of the kind '{kind}'; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _check_parts(self) -> Self:
         parts = self.list_parts()
         if self.kind == "elastic" and not parts:
@@ -87,7 +99,7 @@ class PropertySettings(StrictSettings):
     def list_parts(self) -> list[str]:
         """List the parts of a property that has several values, such as elastic constants."""
         if self.kind == "elastic":
-            return self.components or ([self.name] if self.name[:1] == "C" and self.name[1:].isdigit() else [])
+            return self.components or ([self.name] if re.fullmatch(CONSTANT_PATTERN, self.name) else [])
         return list(EQUATION_OF_STATE_PARTS) if self.kind == "equation_of_state" else [self.name]
 
     def name_part(self, part: str) -> str:

@@ -1,5 +1,6 @@
 from .analysis import select_md_cell as select_md_cell
 from .further_bases import BASES_FILE as BASES_FILE
+from .further_bases import check_bases as check_bases
 from .further_bases import get_basis_folder as get_basis_folder
 from .json_schema import write_json_schema as write_json_schema
 from .pilot import DEFAULT_PILOT_EXTRAPOLATION_FACTOR as DEFAULT_PILOT_EXTRAPOLATION_FACTOR
@@ -7,6 +8,7 @@ from .pilot import run_pilot as run_pilot
 from .pipeline import load_or_compute_design as load_or_compute_design
 from .pipeline import run_study as run_study
 from .preparation import PreparedStudy as PreparedStudy
+from .preparation import open_reference_datasets as open_reference_datasets
 from .preparation import prepare_study as prepare_study
 from .result import SETTING_COLUMNS as SETTING_COLUMNS
 from .result import RunResult as RunResult

@@ -1,10 +1,11 @@
 """Settings of further bases of a study: the keys in which they differ from `basis`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, ValidationError
 
-from paretofit.core import FileName, StrictPositiveFloat, StrictSettings
+from paretofit.core import FileName, StrictPositiveFloat, StrictSettings, format_validation_error
 from paretofit.descriptors import SnapBasis
 
 FIRST_BASIS = "basis"  # name of the basis that the key 'basis' describes
@@ -27,6 +28,15 @@ class FurtherBasis(StrictSettings):
     wj: list[FiniteFloat] = Field([], description="Weight of each element as a neighbour.")
     chemflag: bool | None = Field(None, description="Whether the bispectrum is resolved by element.")
     switchflag: bool | None = Field(None, description="Whether contributions are switched smoothly to zero.")
+
+    def check(self, basis: SnapBasis, twojmax: Sequence[int]) -> None:
+        """Raise ValueError if the keys form no basis, or do not differ from another basis and its 2Jmax."""
+        try:
+            is_equal = self.apply(basis, basis.twojmax) == basis
+        except ValidationError as error:
+            raise ValueError(f"'bases', {self.name}: {format_validation_error(error, SnapBasis)}") from error
+        if is_equal and set(self.twojmax or twojmax) <= set(twojmax):
+            raise ValueError(f"'bases', {self.name}: no key differs from 'basis'; change one, or remove it")
 
     def apply(self, basis: SnapBasis, twojmax: int) -> SnapBasis:
         """Return this basis, with the keys of another one where it sets none, at a 2Jmax.

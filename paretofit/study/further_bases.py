@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from paretofit.core import InputError, read_yaml
 from paretofit.pareto import BASIS_COLUMN
 from paretofit.study.basis_settings import FIRST_BASIS
 from paretofit.study.schema import Study
@@ -39,6 +40,16 @@ def derive_studies(study: Study) -> dict[str, Study]:
 def get_basis_folder(folder: Path, name: str | None) -> Path:
     """Return the run folder of a basis in that of a study; the first basis has the folder of the study."""
     return folder if name in {None, FIRST_BASIS} else folder / BASES_FOLDER / str(name)
+
+
+def check_bases(folder: Path) -> None:
+    """Raise InputError if the study of a run folder has further bases whose results are not joined yet."""
+    path = folder / "study.yaml"
+    if path.is_file() and (read_yaml(path) or {}).get("bases") and not (folder / BASES_FILE).exists():
+        raise InputError(
+            f"{folder} is not finished: the stage 'bases' is missing (no {BASES_FILE}); run the same command again to "
+            "resume"
+        )
 
 
 def join_bases(results: pd.DataFrame, further_results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

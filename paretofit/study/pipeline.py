@@ -160,7 +160,8 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
 
 
 def _run_further_bases(study: Study, results: pd.DataFrame, folder: Path, context: RunContext) -> None:
-    """Run the study of each further basis, and write the results of all bases; remove the table without any."""
+    """Run the study of each further basis, and write the results of all bases."""
+    remove_file(folder / BASES_FILE)  # a table of an earlier version of the study
     further_results = {}
     for name, further_study in derive_studies(study).items():
         show_message(f"basis {name}", enabled=context.progress)
@@ -168,8 +169,6 @@ def _run_further_bases(study: Study, results: pd.DataFrame, folder: Path, contex
         further_results[name] = run.results
     if further_results:
         sweep.write_results(join_bases(results, further_results), folder / BASES_FILE)
-    else:
-        remove_file(folder / BASES_FILE)
 
 
 def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:

@@ -112,8 +112,16 @@ def add_properties(prepared: PreparedStudy) -> PreparedStudy:
     values = {
         entry.name_part(part): entry.get_reference(part) for entry in study.properties for part in entry.list_parts()
     }
-    datasets = [dataset] if study.property_labels is None else [Dataset(study.property_labels), dataset]
+    datasets = open_reference_datasets(study, dataset)
     return replace(prepared, properties=add_references(properties, values, datasets, prepared.grid.levels[-1]))
+
+
+def open_reference_datasets(study: Study, dataset: Dataset) -> list[Dataset]:
+    """Return the datasets with labels of properties: that of 'property_labels', if it is set, and that of the study."""
+    try:
+        return [*([] if study.property_labels is None else [Dataset(study.property_labels)]), dataset]
+    except InputError as error:
+        raise InputError(f"'property_labels': {error}") from error
 
 
 def find_usable_configurations(

@@ -129,6 +129,12 @@ def write_run_report(
     n_train, levels = len(prepared.split.train), prepared.grid.level_names
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
     objectives = prepared.study.objective_columns
+    bases_finding = _assess_bases(folder, prepared)
+    if bases_finding is not None:
+        warnings.append(
+            "The answer is that of the first basis. Of all bases, "
+            f"{bases_finding.answer.partition('. ')[0]}; 'paretofit plan' and {BASES_FILE} compare them."
+        )
     front = add_front_confidence(find_study_front(results, n_train, objectives), folder, objectives)
     write_csv(front, folder / run_folder.FRONT_FILE)
     page_front, page_warnings = front, warnings
@@ -212,12 +218,7 @@ def _collect_content(
     if len(levels) > 1:
         tables += page.build_front_tables(all_results, front, prepared.grid.level_names, answer)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
-    bases = read_table_or_empty(folder / BASES_FILE)
-    if len(bases):
-        by_basis = {
-            name: _read_paired_errors(get_basis_folder(folder, name), prepared) for name in bases["basis"].unique()
-        }
-        findings += filter(None, [assess_bases(bases, levels[-1], by_basis)])
+    findings += filter(None, [_assess_bases(folder, prepared)])
     networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
     if len(networks):
         models = combine_models(results, networks, levels)
@@ -229,6 +230,15 @@ def _collect_content(
     return page.ExtraContent(
         findings, figures, tables + validation_tables, noise_figures, pictures, split_errors=split_errors
     )
+
+
+def _assess_bases(folder: Path, prepared: PreparedStudy) -> Finding | None:
+    """Compare the bases of a study; None if it has no further ones."""
+    results = read_table_or_empty(folder / BASES_FILE)
+    if results.empty:
+        return None
+    by_basis = {name: _read_paired_errors(get_basis_folder(folder, name), prepared) for name in set(results["basis"])}
+    return assess_bases(results, prepared.grid.levels[-1], by_basis)
 
 
 def _list_links(folder: Path, prepared: PreparedStudy, *, has_view: bool) -> list[tuple[str, str]]:

@@ -88,7 +88,7 @@ class CostSettings(StrictSettings):
         description="Levels whose 'label_seconds' are assumptions, not measurements; results, report and plan say so.",
     )
     md_us_per_atom_step: dict[int, StrictPositiveFloat] = Field(
-        {}, description="Known MD cost by 2Jmax (µs per atom and step)."
+        {}, description="Known MD cost of 'basis' by 2Jmax (µs per atom and step)."
     )
     measure_md: bool = Field(True, description="Measure the MD cost of all other 2Jmax with LAMMPS on one core.")
 
@@ -298,7 +298,7 @@ class Study(StrictSettings):
             if entry.name in names:
                 raise ValueError(f"'bases' contains '{entry.name}' twice, or the name of the first basis; rename it")
             names.append(entry.name)
-            entry.apply(self.basis, max(entry.twojmax or self.twojmax))
+            entry.check(self.basis, self.twojmax)
         return self
 
     @model_validator(mode="after")

@@ -233,6 +233,10 @@ class TestStudy:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
+        ({"name": "C77", "kind": "elastic", "structure": 3}, "property 'C77' needs 'components'"),
+        ({"name": "C44", "kind": "elastic", "structure": 3, "reference": float("inf")}, "finite"),
+        ({"name": "C44", "kind": "elastic", "structure": 3, "supercell": [2, 2, 2]}, "'supercell' of property 'C44'"),
+        ({"name": "f", "kind": "force_constants", "structure": 3, "supercell": [99, 99, 99]}, "supercell has .* atoms"),
         ({"name": "C44", "kind": "elastic", "structure": 999}, "no configuration with id 999"),
         ({"name": "C44", "kind": "elastic", "structure": "none.cif"}, "property 'C44': no file at .*none.cif"),
         ({"name": "C44", "kind": "elastic"}, "property 'C44' needs a 'structure'"),
@@ -277,5 +281,10 @@ def test_structures_for_labels_from_the_command_line(tmp_path, files):
     assert "14 structures, 28 atoms" in done.stdout
     frames = ase.io.read(tmp_path / "out.extxyz", ":")
     assert len(frames) == 14
+    labels = [{"energy": -7.0, "forces": np.zeros((2, 3)), "stress": np.zeros(6)}] * 14
+    write_dataset(tmp_path / "labels.h5", frames, {"5": LevelData(labels)})
+    labelled = study_file(tmp_path, properties=[entry], property_labels=str(tmp_path / "labels.h5"))
+    done = call("properties", str(labelled), "-o", str(tmp_path / "none.extxyz"))
+    assert "no structure has to be labelled" in done.stderr
     again = call("properties", str(path), "-o", str(tmp_path / "out.extxyz"))
     assert again.returncode == 2, "the file exists"

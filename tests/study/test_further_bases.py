@@ -103,7 +103,7 @@ def test_the_finding_names_the_front_and_what_is_not_clear():
     finding = assess_bases(results, "5", samples)
     numbers = finding.numbers.set_index("basis")
     assert dict(numbers["verdict"]) == {"basis": "higher", "a": "best", "b": "no clear difference", "c": "higher"}
-    assert dict(numbers["on_front"]) == {"basis": True, "a": True, "b": True, "c": False}
+    assert dict(numbers["on_front"]) == {"basis": "yes", "a": "yes", "b": "yes", "c": "no"}
     assert numbers.loc["basis", "energy_to_lowest"] == pytest.approx(2)
     assert finding.answer.startswith("a at 2Jmax 4 has the lowest errors")
     assert assess_bases(results[:1], "5", samples) is None
@@ -112,9 +112,11 @@ def test_the_finding_names_the_front_and_what_is_not_clear():
 @pytest.mark.parametrize(
     ("bases", "message"),
     [
-        ([{"name": "a"}, {"name": "a", "rcutfac": 4.0}], "'bases' contains 'a' twice"),
+        ([{"name": "a", "rcutfac": 5.0}, {"name": "a", "rcutfac": 4.0}], "'bases' contains 'a' twice"),
         ([{"name": "basis"}], "the name of the first basis"),
-        ([{"name": "a", "wj": [1.0, 2.0]}], "wj"),
+        ([{"name": "a", "wj": [1.0, 2.0]}], "'bases', a: .*wj"),
+        ([{"name": "a", "rcutfac": 500.0}], "'bases', a: .*rcutfac"),
+        ([{"name": "a"}], "no key differs"),
         ([{"name": "a", "cutoff": 4.0}], "unknown key 'bases.0.cutoff'|unknown key 'bases.*cutoff'"),
         ([{"rcutfac": 4.0}], "name"),
         ([{"name": "a/b"}], "letters, digits"),

@@ -41,7 +41,7 @@ class LevelSummary:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Counts, ranges (volumes in Å³/atom) and warnings of a dataset."""
+    """Counts, ranges (volumes in Å³/atom) and warnings of a dataset; ``grid``: what limits a grid of levels."""
 
     path: str
     n_configurations: int
@@ -52,6 +52,7 @@ class DatasetSummary:
     volume_range: tuple[float, float]
     levels: list[LevelSummary]
     warnings: list[str]
+    grid: str = ""
 
 
 def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
@@ -263,6 +264,7 @@ def format_dataset_info(info: DatasetSummary) -> str:
         lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>12.2f}{energies:>24}{level.max_force:>17.3f}")
     lines += ["", *_format_settings(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
     lines += [] if info.warnings else ["no warnings"]
+    lines += [info.grid] if info.grid else []
     return "\n".join([*lines, f"next: paretofit init {info.path} -o study.yaml"])
 
 

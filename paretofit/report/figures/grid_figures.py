@@ -21,7 +21,7 @@ def plot_level_grid(grid: pd.DataFrame) -> np.ndarray:
 
     Parameters
     ----------
-    grid : DataFrame, from `paretofit.report.findings.tabulate_grid`
+    grid : DataFrame, from `paretofit.report.findings.tabulate_grid`, the reference last
 
     Returns
     -------
@@ -33,13 +33,15 @@ def plot_level_grid(grid: pd.DataFrame) -> np.ndarray:
         figure.subplots_adjust(left=0.09, right=0.99, bottom=0.2, top=0.88, wspace=0.06)
         for ax, (column, title) in zip(axes, PANELS.items(), strict=True):
             table = grid.pivot_table(index="kspacing_per_angstrom", columns="cutoff_ev", values=column)
+            reference = tuple(grid[["kspacing_per_angstrom", "cutoff_ev"]].iloc[-1])
             values = table.to_numpy()
             positive = values[values > 0]
             norm = LogNorm(positive.min(), positive.max()) if positive.size and np.ptp(positive) > 0 else None
             ax.imshow(np.where(values > 0, values, np.nan), norm=norm, cmap="cividis_r", aspect="auto", origin="lower")
             for (row, position), value in np.ndenumerate(values):
                 is_dark = norm is not None and value > 0 and norm(value) > DARK_SHARE
-                text = "reference" if value == 0 else format_number(value)
+                is_reference = (table.index[row], table.columns[position]) == reference
+                text = "reference" if is_reference and value == 0 else format_number(value)
                 ax.text(position, row, text, ha="center", va="center", color="white" if is_dark else "black")
             ax.set_xticks(range(len(table.columns)), [f"{cutoff:g}" for cutoff in table.columns])
             ax.set_yticks(range(len(table.index)), [f"{spacing:g}" for spacing in table.index])

@@ -4,6 +4,7 @@ from .finding import Finding as Finding
 from .finding import FindingDots as FindingDots
 from .finding import FindingStatus as FindingStatus
 from .front_finding import assess_levels_on_front as assess_levels_on_front
+from .grid_finding import MIN_GRID as MIN_GRID
 from .grid_finding import assess_grid as assess_grid
 from .grid_finding import tabulate_grid as tabulate_grid
 from .label_findings import assess_own_level as assess_own_level

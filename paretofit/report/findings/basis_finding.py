@@ -59,9 +59,10 @@ def assess_bases(
     numbers = numbers.join(pd.DataFrame([_compare(best, model) for model in models]))
     points = numbers[["both", MD_COST_COLUMN]].to_numpy(dtype=float)
     is_known = np.isfinite(points).all(axis=1)
-    numbers["on_front"] = False
+    on_front = pd.Series("unknown", index=numbers.index, dtype=object)
     if is_known.any():
-        numbers.loc[is_known, "on_front"] = moocore.is_nondominated(points[is_known])
+        on_front[is_known] = np.where(moocore.is_nondominated(points[is_known]), "yes", "no")
+    numbers["on_front"] = on_front
     groups = numbers[BASIS_COLUMN] + ", 2Jmax " + numbers["twojmax"].astype(str)
     columns = {kind: f"{kind}_to_lowest" for kind in ERROR_KINDS.values()}
     dots = FindingDots.collect(numbers, groups, columns, "error / that of the best model")
@@ -105,13 +106,15 @@ def _describe(numbers: pd.DataFrame, best: _Model, reference: str) -> str:
     text = f"{_name_model(best.setting)} has the lowest errors ({_format_errors(best.setting)})"
     if tied:
         text += f", with no clear difference from {join_items(_name_model(row) for row in tied)}"
-    front = sorted((row for row in records if row["on_front"]), key=lambda row: float(row[MD_COST_COLUMN]))
+    front = sorted((row for row in records if row["on_front"] == "yes"), key=lambda row: float(row[MD_COST_COLUMN]))
     costs = "; ".join(
         f"{format_number(row[MD_COST_COLUMN])} µs per atom and step: {_name_model(row)}, {_format_errors(row)}, "
         f"{format_number(100 * (row['both_to_lowest'] - 1), 2)} % above the lowest"
         for row in front
     )
     front_text = f" On the front of these errors and the MD cost: {costs}." if front else ""
+    unknown = list(dict.fromkeys(str(row[BASIS_COLUMN]) for row in records if row["on_front"] == "unknown"))
+    front_text += f" The MD cost of {join_items(unknown)} is not known." if unknown else ""
     return (
         f"{text}.{front_text} All models were fitted to {int(best.setting['n_train'])} configurations at level "
         f"{reference}, each at its best weights; percentages are those of the geometric mean of both errors, in "
