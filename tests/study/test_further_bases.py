@@ -97,7 +97,7 @@ def test_the_finding_names_the_front_and_what_is_not_clear():
     samples = {
         "basis": make_samples(2, 0),
         "a": make_samples(1, 0),
-        "b": make_samples(1.05, 0.5),
+        "b": make_samples(1.2, 0.5),
         "c": make_samples(1.2, 0),
     }
     finding = assess_bases(results, "5", samples)

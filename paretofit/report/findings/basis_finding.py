@@ -73,16 +73,19 @@ _COLUMNS = [BASIS_COLUMN, *SETTING, MD_COST_COLUMN, "ref_energy", "ref_force", "
 
 
 def _choose_models(rows: pd.DataFrame, split_errors: Mapping[str, PairedErrors | None]) -> list[_Model]:
-    """Choose the best setting of each basis and 2Jmax."""
+    """Choose the best setting of each basis and 2Jmax; with further splits, errors are the medians of their samples."""
     table = rows.assign(weight_ratio=compute_weight_ratio(rows))
     medians = table.groupby([BASIS_COLUMN, *SETTING])[[*ERROR_KINDS, MD_COST_COLUMN]].median().reset_index()
     medians["both"] = np.sqrt(medians["ref_energy"] * medians["ref_force"])
-    models = []
-    for (basis, _), group in medians.dropna(subset="both").groupby([BASIS_COLUMN, "twojmax"], sort=False):
-        setting = group.to_dict("records")[int(group["both"].argmin())]
-        errors = split_errors.get(str(basis))
-        models.append(_Model(setting, {} if errors is None else errors.collect_setting(setting)))
-    return models
+    best: dict[tuple[Any, Any], _Model] = {}
+    for setting in medians.dropna(subset="both").to_dict("records"):
+        errors = split_errors.get(str(setting[BASIS_COLUMN]))
+        samples = {} if errors is None else errors.collect_setting(setting)
+        setting |= {name: float(np.median(samples[name])) for name in (*ERROR_KINDS, "both") if name in samples}
+        key = setting[BASIS_COLUMN], setting["twojmax"]
+        if key not in best or setting["both"] < best[key].setting["both"]:
+            best[key] = _Model(setting, samples)
+    return list(best.values())
 
 
 def _compare(best: _Model, model: _Model) -> dict[str, Any]:

@@ -101,11 +101,11 @@ def _compare(mixture: pd.Series, single: pd.Series, comparison: ErrorComparison)
     for kind, value in ratios.items():
         samples = comparison.collect_samples(columns[kind], [get_setting(single), get_setting(mixture)])
         sample_ratios = (samples[:, 1] / samples[:, 0]) ** (1 / len(columns[kind]))
-        low, high = (
-            compute_central_interval(sample_ratios / np.median(sample_ratios)) if len(samples) else (np.nan,) * 2
-        )
+        ratio, (low, high) = value, (np.nan, np.nan)
+        if len(samples):
+            ratio, (low, high) = float(np.median(sample_ratios)), compute_central_interval(sample_ratios)
         name = "ratio" if kind == "both" else f"mixture_{kind}_ratio"
-        row |= {name: value, f"{name}_low": value * low, f"{name}_high": value * high}
+        row |= {name: ratio, f"{name}_low": low, f"{name}_high": high}
     return row | {"share": share, "verdict": verdict, "mixture_s": mixture["label_seconds"]}
 
 
