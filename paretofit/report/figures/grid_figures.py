@@ -13,6 +13,7 @@ PANELS = {
     "force_rmsd": "force (meV/Å)",
     "mean_seconds": "cost (s)",
 }
+ROUNDING_DECIMALS = 6  # forces that are zero by symmetry have rounding errors
 DARK_SHARE = 0.6  # of the logarithmic range; numbers on darker cells are white
 
 
@@ -34,7 +35,7 @@ def plot_level_grid(grid: pd.DataFrame) -> np.ndarray:
         for ax, (column, title) in zip(axes, PANELS.items(), strict=True):
             table = grid.pivot_table(index="kspacing_per_angstrom", columns="cutoff_ev", values=column)
             reference = tuple(grid[["kspacing_per_angstrom", "cutoff_ev"]].iloc[-1])
-            values = table.to_numpy()
+            values = table.to_numpy().round(ROUNDING_DECIMALS)
             positive = values[values > 0]
             norm = LogNorm(positive.min(), positive.max()) if positive.size and np.ptp(positive) > 0 else None
             ax.imshow(np.where(values > 0, values, np.nan), norm=norm, cmap="cividis_r", aspect="auto", origin="lower")

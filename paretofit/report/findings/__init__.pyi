@@ -11,5 +11,6 @@ from .label_findings import assess_own_level as assess_own_level
 from .label_findings import assess_savings as assess_savings
 from .level_finding import assess_error_decrease as assess_error_decrease
 from .model_finding import assess_models as assess_models
+from .property_finding import assess_properties as assess_properties
 from .sampling_finding import assess_leverage_sampling as assess_leverage_sampling
 from .weight_finding import assess_force_weight as assess_force_weight

@@ -18,7 +18,6 @@ from paretofit.report.wording import format_number, format_ratio, join_items
 QUESTION = "Do the errors of energies and forces rank settings as the errors of properties do?"
 MIN_SETTINGS = 5  # number of settings of a rank correlation
 MIN_SPLITS = 3  # number of splits, the study's own included, for an interval
-MAX_CORRELATION = 1 - 1e-9  # its inverse hyperbolic tangent is finite
 
 
 class _Choice(NamedTuple):
@@ -81,7 +80,7 @@ def _describe_property(column: str, medians: pd.DataFrame, split_errors: PairedE
             mean_errors = np.sqrt(first_samples["ref_energy"].astype(float) * first_samples["ref_force"])
             values = mean_errors if name == "both" else first_samples[name]
             correlations += [_correlate(*pair) for pair in zip(values, first_samples[column], strict=True)]
-        low, high = _estimate_interval(correlations)
+        low, high = _estimate_interval(correlations, len(medians))
         row |= {f"rank_{kind}": correlations[0], f"rank_{kind}_low": low, f"rank_{kind}_high": high}
     records = medians.to_dict("records")
     chosen, best = records[int(medians["both"].argmin())], records[int(medians[column].argmin())]
@@ -97,17 +96,19 @@ def _correlate(first: Array, second: Array) -> float:
     return float(stats.spearmanr(stats.rankdata(first[is_known]), stats.rankdata(second[is_known])).statistic)
 
 
-def _estimate_interval(correlations: Sequence[float]) -> tuple[float, float]:
+def _estimate_interval(correlations: Sequence[float], n_settings: int) -> tuple[float, float]:
     """Estimate the 90 % interval of the correlation in a new split, from those of several splits.
 
     Their inverse hyperbolic tangents are treated as a sample of a normal distribution (R. A. Fisher, Metron 1, 3
-    (1921)), as in `paretofit.pareto.estimate_intervals`.
+    (1921)), as in `paretofit.pareto.estimate_intervals`. A perfect correlation counts as half a step below 1, the step
+    being the exchange of two neighbouring ranks, so that the tangent is finite.
     """
     values = np.array(correlations)
     n = len(values)
     if n < MIN_SPLITS or not np.isfinite(values).all():
         return float("nan"), float("nan")
-    z = np.arctanh(np.clip(values, -MAX_CORRELATION, MAX_CORRELATION))
+    limit = 1 - 6 / (n_settings * (n_settings**2 - 1))
+    z = np.arctanh(np.clip(values, -limit, limit))
     half_width = stats.t.ppf((1 + INTERVAL_COVERAGE) / 2, n - 1) * np.sqrt(z.var(ddof=1) * (1 + 1 / n))
     low, high = np.tanh(z.mean() + np.array([-1, 1]) * half_width)
     return float(low), float(high)
@@ -121,9 +122,14 @@ def _describe_ranking(numbers: pd.DataFrame, is_clear: pd.Series) -> str:
             "The rank correlations of the geometric mean of both errors with the errors of the properties are: "
             f"{values}. With fewer than two further splits, no correlation is clear."
         )
+    is_reverse = numbers["rank_both_high"].fillna(np.inf) < 0
     texts = []
-    for flag, text in ((True, "clearly have lower errors of"), (False, "do not clearly have lower errors of")):
-        rows = numbers[is_clear == flag]
+    for mask, text in (
+        (is_clear, "clearly have lower errors of"),
+        (is_reverse, "clearly have higher errors of"),
+        (~is_clear & ~is_reverse, "have no clearly lower or higher errors of"),
+    ):
+        rows = numbers[mask]
         if len(rows):
             names = join_items(
                 f"{row.property} ({row.rank_both:.2f}, {row.rank_both_low:.2f} to {row.rank_both_high:.2f})"
