@@ -135,12 +135,7 @@ class _LabelLookup:
 
     def has_labels(self, atoms: Atoms, kinds: Sequence[RowKind]) -> bool:
         """Return whether a structure has finite labels of some kinds."""
-        for dataset, lookup in zip(self._datasets, self._get_lookups(), strict=True):
-            if (position := lookup.find(atoms)) is not None:
-                labels = _read_labels(dataset, self.level, position)
-                if all(np.isfinite(labels[kind]).all() for kind in kinds):
-                    return True
-        return False
+        return self._search(atoms, kinds)[0] is not None
 
     def find(self, item: LinearProperty, atoms: Atoms, kinds: Sequence[RowKind]) -> LabelsByKind:
         """Return the labels of a structure of a property, by kind.
@@ -150,19 +145,27 @@ class _LabelLookup:
         InputError
             If a label is missing.
         """
+        labels, problem = self._search(atoms, kinds)
+        if labels is None:
+            formula = atoms.get_chemical_formula()
+            raise InputError(
+                f"property '{item.name}' has no reference: a structure of {formula} is {problem} at level "
+                f"'{self.level}'; set its 'reference', or label the structures that 'paretofit properties' writes and "
+                "name their dataset in 'property_labels'"
+            )
+        return labels
+
+    def _search(self, atoms: Atoms, kinds: Sequence[RowKind]) -> tuple[LabelsByKind | None, str]:
+        """Search for the labels of a structure; return them, or None and the problem."""
         problem = "not labelled"
         for dataset, lookup in zip(self._datasets, self._get_lookups(), strict=True):
             if (position := lookup.find(atoms)) is not None:
                 labels = _read_labels(dataset, self.level, position)
                 missing = [kind.name.lower() for kind in kinds if not np.isfinite(labels[kind]).all()]
                 if not missing:
-                    return labels
+                    return labels, ""
                 problem = f"labelled in {dataset.path} without {' and '.join(missing)}"
-        raise InputError(
-            f"property '{item.name}' has no reference: a structure of {atoms.get_chemical_formula()} is {problem} at "
-            f"level '{self.level}'; set its 'reference', or label the structures that 'paretofit properties' writes "
-            "and name their dataset in 'property_labels'"
-        )
+        return None, problem
 
     def _get_lookups(self) -> list[_StructureLookup]:
         if self._lookups is None:
