@@ -17,7 +17,7 @@ from paretofit.properties import PROPERTY_PREFIX, get_error_column, is_property_
 from paretofit.report import format_levels, format_number
 
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
-TEXT_COLUMNS = ("level", "sampling", "ridge", "solver")
+TEXT_COLUMNS = ("level", "sampling", "ridge", "solver", "basis")
 PILOT_NOTE = (
     "the plan is from a pilot: the errors are extrapolated from those of held-out configurations, and the ranges are "
     "their uncertainty. Label configurations in the order of 'paretofit select', then plan again with the new labels"

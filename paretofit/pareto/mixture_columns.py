@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 # Columns of results tables that are read as text, because levels and penalties are names.
-TEXT_COLUMNS = dict.fromkeys(("level", "ridge", "base_level", "middle_level", "top_level"), str)
+TEXT_COLUMNS = dict.fromkeys(("level", "ridge", "base_level", "middle_level", "top_level", "basis"), str)
 # What identifies a mixture besides its name in ``level`` and its size; missing for fits of a single level.
 MIXTURE_COLUMNS = ("base_level", "n_base", "middle_level", "n_middle", "top_level", "base_energy_weight")
 

@@ -115,7 +115,7 @@ def mark_assumed_costs(results: pd.DataFrame, study: Study) -> pd.DataFrame:
 def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table of a run; return an empty one if the file is missing or corrupt, or lacks one of the columns."""
     try:
-        table = restore_formulas(pd.read_csv(path, dtype={"level": str}))
+        table = restore_formulas(pd.read_csv(path, dtype={"level": str, "basis": str}))
     except (FileNotFoundError, ValueError):  # pandas raises ValueError for an empty or corrupt file
         return pd.DataFrame(columns=list(columns))
     return table if set(columns) <= set(table.columns) else pd.DataFrame(columns=list(columns))
