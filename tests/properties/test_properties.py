@@ -195,19 +195,21 @@ class TestReferences:
             add_references(build_properties([entry], beryllium), {}, [beryllium], "5")
 
 
-class TestStudy:
-    @pytest.fixture(scope="class")
-    def run(self, files, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("run")
-        properties = [
-            {"name": "bcc-hcp", "kind": "energy_difference", "reference": 101,
-             "structures": [str(files / "bcc.extxyz"), str(files / "hcp.extxyz")]},
-            {"name": "hcp", "kind": "equation_of_state", "structure": str(files / "hcp.extxyz"),
-             "reference": {"V0": 7.9, "B": 120}},
-        ]  # fmt: skip
-        path = study_file(folder, properties=properties, objectives=["ref_force", "bcc-hcp"])
-        return run_study(path, out=folder / "run")
+@pytest.fixture(scope="module")
+def run(files, tmp_path_factory):
+    """A small study with two properties, one of which is an objective."""
+    folder = tmp_path_factory.mktemp("run")
+    properties = [
+        {"name": "bcc-hcp", "kind": "energy_difference", "reference": 101,
+         "structures": [str(files / "bcc.extxyz"), str(files / "hcp.extxyz")]},
+        {"name": "hcp", "kind": "equation_of_state", "structure": str(files / "hcp.extxyz"),
+         "reference": {"V0": 7.9, "B": 120}},
+    ]  # fmt: skip
+    path = study_file(folder, properties=properties, objectives=["ref_force", "bcc-hcp"])
+    return run_study(path, out=folder / "run")
 
+
+class TestStudy:
     def test_the_front_minimises_the_objectives(self, run):
         results, front = read_results(run.folder / "results.csv"), run.front
         assert {"prop_bcc-hcp", "prop_hcp_B_error", "prop_bcc-hcp_error_low"} <= set(results)
@@ -224,7 +226,7 @@ class TestStudy:
             )
             assert not dominating.any()
 
-    def test_a_resumed_run_has_the_same_results(self, run, tmp_path):
+    def test_a_resumed_run_has_the_same_results(self, run):
         before = (run.folder / "results.csv").read_bytes()
         run_study(run.folder.parent / "study.yaml", out=run.folder)
         assert (run.folder / "results.csv").read_bytes() == before

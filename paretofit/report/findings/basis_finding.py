@@ -112,7 +112,7 @@ def _describe(numbers: pd.DataFrame, best: _Model, reference: str) -> str:
     front = sorted((row for row in records if row["on_front"] == "yes"), key=lambda row: float(row[MD_COST_COLUMN]))
     costs = "; ".join(
         f"{format_number(row[MD_COST_COLUMN])} µs per atom and step: {_name_model(row)}, {_format_errors(row)}, "
-        f"{format_number(100 * (row['both_to_lowest'] - 1), 2)} % above the lowest"
+        f"{format_number(100 * (row['both'] / best.setting['both'] - 1), 2)} % above the lowest"
         for row in front
     )
     front_text = f" On the front of these errors and the MD cost: {costs}." if front else ""
