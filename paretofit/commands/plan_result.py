@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
-from paretofit.pareto import MD_COST_COLUMN, Limits, describe_properties, describe_setting, format_size
+from paretofit.pareto import BASIS_COLUMN, MD_COST_COLUMN, Limits, describe_properties, describe_setting, format_size
 from paretofit.report import format_duration, format_number, format_ratio, format_setting_keys
-from paretofit.study import SETTING_COLUMNS, format_setting_cells
+from paretofit.study import FIRST_BASIS, SETTING_COLUMNS, format_setting_cells
 
 CHEAPEST = "the cheapest setting within the limits"
 GOALS = {"both": "lowest product of both errors", "energy": "lowest energy error", "force": "lowest force error"}
@@ -95,6 +95,9 @@ class Plan:
     def study_text(self) -> str:
         """Keys of a study for exactly the recommended setting; of a mixture in a run, also its labels."""
         text = format_setting_keys(self.choice, self.reference)
+        basis = self.choice.get(BASIS_COLUMN, FIRST_BASIS)
+        if basis != FIRST_BASIS:
+            text = f"# for the basis '{basis}': copy the keys that it has in 'bases' to 'basis'\n{text}"
         if not self.label_ids:
             return text
         subsets = "".join(f"\n    {level}: {{ids: {ids}}}" for level, ids in self.label_ids.items())
@@ -191,6 +194,7 @@ def format_settings(table: pd.DataFrame) -> pd.DataFrame:
             "level": table["level"],
             "configurations": [format_size(row) for _, row in table.iterrows()],
             "2Jmax": table["twojmax"],
+            **({BASIS_COLUMN: table[BASIS_COLUMN]} if BASIS_COLUMN in table else {}),
             "w_E/w_F": [format_ratio(value) for value in table["w_energy"] / table["w_force"]],
             "sampling": table["sampling"],
             "cost": [format_duration(value) for value in table["label_seconds"]],

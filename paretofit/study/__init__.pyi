@@ -1,4 +1,5 @@
 from .analysis import select_md_cell as select_md_cell
+from .basis_settings import FIRST_BASIS as FIRST_BASIS
 from .further_bases import BASES_FILE as BASES_FILE
 from .further_bases import check_bases as check_bases
 from .further_bases import get_basis_folder as get_basis_folder
