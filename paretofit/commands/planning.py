@@ -13,7 +13,7 @@ from paretofit.commands.plan_result import Plan
 from paretofit.commands.run_fits import open_run_fits
 from paretofit.core import InputError, suggest_match
 from paretofit.execution import RunContext
-from paretofit.properties import PROPERTY_PREFIX, get_error_column, is_property_error
+from paretofit.properties import get_error_column, get_property_name, is_property_error
 from paretofit.report import format_levels, format_number
 
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
@@ -186,8 +186,8 @@ def _check_properties(results: pd.DataFrame, limits: pareto.Limits) -> None:
     columns = [name for name in map(str, results) if is_property_error(name)]
     for name in limits.max_properties:
         if name not in columns:
-            names = [column.removeprefix(PROPERTY_PREFIX).removesuffix("_error") for column in columns]
-            wanted = name.removeprefix(PROPERTY_PREFIX).removesuffix("_error")
+            names = [get_property_name(column) for column in columns]
+            wanted = get_property_name(name)
             available = ", ".join(names) or "none; add 'properties' to the study and run it again"
             hint = suggest_match(wanted, names)
             raise InputError(f"the results have no property '{wanted}'; available: {available}{hint}")

@@ -5,7 +5,7 @@ import pandas as pd
 
 from paretofit.pareto.confidence import scale_intervals
 from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE
-from paretofit.properties import PROPERTY_PREFIX, is_property_error
+from paretofit.properties import get_property_name, is_property_error
 
 SPLITS_COLUMN = "further_splits"  # column of results: number of further train/test splits of the intervals
 
@@ -55,5 +55,5 @@ def describe_properties(option: pd.Series) -> str:
         if is_property_error(name):
             low, high = (option.get(f"{name}_{end}", np.nan) for end in ("low", "high"))
             interval = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
-            texts.append(f"{name.removeprefix(PROPERTY_PREFIX).removesuffix('_error')} {option[name]:.3g}{interval}")
+            texts.append(f"{get_property_name(name)} {option[name]:.3g}{interval}")
     return ", ".join(texts)

@@ -5,6 +5,7 @@ from .property_references import list_property_structures as list_property_struc
 from .property_rows import PROPERTY_PREFIX as PROPERTY_PREFIX
 from .property_rows import PropertyRows as PropertyRows
 from .property_rows import get_error_column as get_error_column
+from .property_rows import get_property_name as get_property_name
 from .property_rows import is_property_error as is_property_error
 from .property_settings import PropertySettings as PropertySettings
 from .strained_cells import apply_voigt_strain as apply_voigt_strain

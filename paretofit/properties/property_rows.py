@@ -30,6 +30,11 @@ def get_error_column(name: str) -> str:
     return f"{PROPERTY_PREFIX}{name}_error"
 
 
+def get_property_name(column: str) -> str:
+    """Return the name of the property whose error a column of results has."""
+    return column.removeprefix(PROPERTY_PREFIX).removesuffix("_error")
+
+
 def is_property_error(column: str) -> bool:
     """Return whether a column of results is the error of a property."""
     return column.startswith(PROPERTY_PREFIX) and column.endswith("_error")

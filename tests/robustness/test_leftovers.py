@@ -34,6 +34,15 @@ with atomic_path("out.csv") as path:
 """
 
 
+# A module whose import takes minutes, in short sleeps: a signal just before a call of sleep is handled only after it.
+SLOW_MODULE = """
+import time
+open("imported", "w").close()
+for _ in range(30_000):
+    time.sleep(0.01)
+"""
+
+
 @contextmanager
 def few_open_files():
     """Allow no more open files."""
@@ -108,9 +117,7 @@ class TestSystemErrors:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("module", ["lazy_loader", "pandas"])  # the first import, and a late one
 def test_a_signal_during_the_imports(number, code, module, tmp_path):
-    # Short sleeps: a signal that arrives just before a call of sleep is handled only after it.
-    pause = "import time\nopen('imported', 'w').close()\nfor _ in range(30_000):\n    time.sleep(0.01)\n"
-    (tmp_path / f"{module}.py").write_text(pause)
+    (tmp_path / f"{module}.py").write_text(SLOW_MODULE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     process = subprocess.Popen(
         command("info", "d.h5"), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,

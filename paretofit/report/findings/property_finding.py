@@ -9,7 +9,7 @@ from scipy import stats
 
 from paretofit.core import Array
 from paretofit.pareto import INTERVAL_COVERAGE
-from paretofit.properties import PROPERTY_PREFIX, is_property_error
+from paretofit.properties import get_property_name, is_property_error
 from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
 from paretofit.report.paired_errors import PairedErrors
 from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weight_ratio
@@ -71,7 +71,7 @@ def _compute_medians(results: pd.DataFrame, columns: Sequence[str]) -> pd.DataFr
 
 
 def _describe_property(column: str, medians: pd.DataFrame, split_errors: PairedErrors | None) -> dict[str, object]:
-    row: dict[str, object] = {"property": column.removeprefix(PROPERTY_PREFIX).removesuffix("_error")}
+    row: dict[str, object] = {"property": get_property_name(column)}
     for kind, name in {**{kind: name for name, kind in ERROR_KINDS.items()}, "both": "both"}.items():
         errors = medians[name].to_numpy()
         correlations = [_correlate(errors, medians[column].to_numpy())]

@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from paretofit import pareto
 from paretofit.pareto import MD_COST_COLUMN
-from paretofit.properties import PROPERTY_PREFIX, is_property_error
+from paretofit.properties import get_property_name, is_property_error
 from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.figures import style
 from paretofit.report.figures.axes import find_inliers
@@ -115,7 +115,7 @@ def build_explorer_data(
 
 def _name_property(column: str) -> tuple[str, str]:
     """Name the error of a property for an axis, in the unit of the property."""
-    return f"error of {column.removeprefix(PROPERTY_PREFIX).removesuffix('_error')}", ""
+    return f"error of {get_property_name(column)}", ""
 
 
 def embed_explorer_data(data: Mapping[str, Any]) -> dict[str, Markup]:
