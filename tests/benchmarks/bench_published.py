@@ -51,6 +51,7 @@ sizes: {sizes}
 sampling_methods: [{samplings}]
 repetitions: {repetitions}
 leverage: {{energy_weight: 150, twojmax: {leverage}}}
+confidence: {{splits: 0}}  # the published study has one split
 """
 
 

@@ -47,12 +47,12 @@ class Plan:
 
     @property
     def sizes(self) -> list[int]:
-        """Number of subsets, including the whole training half."""
+        """Configurations of every subset, the whole training half included."""
         return scaled_sizes(self.n // 2)[-self.n_sizes :]
 
     @property
     def columns(self) -> int:
-        """Number of rows of the design."""
+        """Number of columns of the design."""
         return SnapBasis(elements=["Be"], twojmax=max(self.twojmax)).n_features
 
     def size(self, rows: int) -> Size:
