@@ -82,7 +82,8 @@ WeightRatio = Annotated[
     ),
 ]
 Potential = Annotated[
-    Path, Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
+    Path,
+    Argument(help="SNAP or POD potential (.mod, .snapcoeff, .podcoeff), or folder of one or of MACE networks."),
 ]
 Force = Annotated[bool, Option("--force", help="Replace existing files.")]
 RunFolder = Annotated[

@@ -134,7 +134,7 @@ def evaluate_md_speed(
     if potentials.is_mace(Path(potential)):
         committee = potentials.MacePotential.read(potential, allow_pickle=allow_pickle)
         return measure_network_speed(committee, _load_crystal(structure, committee.elements[0]))
-    files = potentials.find_snap_files(Path(potential))
+    files = potentials.find_potential_files(Path(potential))
     return measure_md_speed(files.commands, files.elements, _load_crystal(structure, files.elements[0]))
 
 

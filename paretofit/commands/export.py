@@ -12,7 +12,7 @@ from paretofit.commands.run_fits import open_run_fits, read_run_table
 from paretofit.core import InputError, check_new_paths
 from paretofit.execution import RunContext
 from paretofit.pareto import describe_setting, find_mixtures
-from paretofit.potentials import CommitteeSettings, check_potential_name, list_snap_files
+from paretofit.potentials import CommitteeSettings, check_potential_name, list_potential_files
 
 MAX_CHECKED_STRUCTURES = 100  # number of structures on which LAMMPS is compared with the model
 
@@ -74,7 +74,7 @@ def export_potential(
         model, the files are written nevertheless, and the result has a `check_problem`.
     """
     check_potential_name(name)
-    check_new_paths(list_snap_files(out, name), overwrite=overwrite)
+    check_new_paths(list_potential_files(out, name), overwrite=overwrite)
     results = read_run_table(Path(run))
     choice = {"level": level, "twojmax": twojmax, "n_train": n_train, "sampling": sampling, "ridge": ridge}
     row = _select_row(results, {**choice, "repeat": repeat}, weight_ratio)

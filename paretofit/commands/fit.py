@@ -117,7 +117,7 @@ def fit_dataset(
     """
     name = "potential" if name is None else name
     potentials.check_potential_name(name)
-    check_new_paths(potentials.list_snap_files(out, name), overwrite=overwrite)
+    check_new_paths(potentials.list_potential_files(out, name), overwrite=overwrite)
     options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies)
     study, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study), RunContext(jobs, progress)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from paretofit.commands.model_choice import ModelChoice
 from paretofit.core import InputError, format_validation_error, list_first
 from paretofit.dataset import Dataset
-from paretofit.descriptors import SnapBasis, parse_reference_energies, select_level_energies
+from paretofit.descriptors import AnyBasis, parse_reference_energies, select_level_energies
 from paretofit.study import SIZE_REASON, PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
 
 COMMITTEE_HELD_OUT_FRACTION = 0.2  # fraction of the configurations of a dataset; a study defines its own split
@@ -59,10 +59,12 @@ def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> 
     if options.weight_ratio is not None:
         weights, reasons["w_E/w_F"] = [(options.weight_ratio, 1.0)], "set by --weight-ratio"
     if options.quadratic is not None:
-        basis["quadratic"] = options.quadratic
+        basis["quadratic"] = options.quadratic  # an unknown key of other families than SNAP
     if options.cutoff is not None:
-        # The cutoff of two atoms is rcutfac (radelem_i + radelem_j), and 0.5 is the default of radelem.
-        basis["rcutfac"] = options.cutoff / (2 * max(basis.get("radelem") or [0.5]))
+        # The cutoff of two atoms in SNAP is rcutfac (radelem_i + radelem_j), and 0.5 is the default of radelem.
+        is_pod = basis.get("family") == "pod"
+        diameter = 1.0 if is_pod else 2 * max(basis.get("radelem") or [0.5])
+        basis["rcut" if is_pod else "rcutfac"] = options.cutoff / diameter
         reasons["cutoff"] = "set by --cutoff"
     energies = options.reference_energies
     if energies is None:
@@ -130,16 +132,15 @@ def _override_split(split: dict[str, Any], options: FitOptions) -> dict[str, Any
 
 
 def describe_settings(
-    prepared: PreparedStudy, choice: ModelChoice, reasons: dict[str, str], basis: SnapBasis
+    prepared: PreparedStudy, choice: ModelChoice, reasons: dict[str, str], basis: AnyBasis
 ) -> list[str]:
     """Describe the model, and each of its settings with the reason, as lines."""
     study, ratio = prepared.study, choice.weights[0] / choice.weights[1]
     excluded_ids = {"without a label at this level": prepared.dropped_ids}
     excluded_ids["whose DFT did not converge"] = prepared.unconverged_ids
     note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded_ids.items() if ids)
-    model = "quadratic SNAP" if basis.quadratic else "SNAP"
-    first = f"{model}, 2Jmax {choice.twojmax} ({basis.n_features} columns), w_E/w_F {ratio:g}, level {study.levels[0]}"
-    lines = [first + note]
+    model = f"{basis.title}, 2Jmax {choice.twojmax} ({basis.n_features} columns)"
+    lines = [f"{model}, w_E/w_F {ratio:g}, level {study.levels[0]}{note}"]
     sizes, ratios = ", ".join(map(str, study.twojmax)), ", ".join(f"{a / b:g}" for a, b in study.weights)
     texts = dict(reasons)
     if not choice.has_errors:

@@ -204,7 +204,7 @@ def _get_metrics_file(settings: fitsnap.FitsnapInput) -> str:
 
 def _list_outputs(folder: Path, settings: fitsnap.FitsnapInput) -> list[Path]:
     names = ("metrics.csv", "weights.csv", "weights_front.csv", _get_metrics_file(settings))
-    return [*potentials.list_snap_files(folder, _get_potential_name(settings)), *(folder / name for name in names)]
+    return [*potentials.list_potential_files(folder, _get_potential_name(settings)), *(folder / name for name in names)]
 
 
 def _write_tables(

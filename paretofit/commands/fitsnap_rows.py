@@ -95,7 +95,7 @@ def _rotate_to_lammps_frame(atoms: Atoms) -> None:
 
 def compute_fit_rows(
     settings: FitsnapInput,
-    basis: descriptors.SnapBasis,
+    basis: descriptors.AnyBasis,
     reference: descriptors.ReferencePotential,
     grouped_structures: GroupedStructures,
     context: RunContext,
@@ -206,7 +206,7 @@ def _compute_batch(
 
     Stresses without a label have no rows.
     """
-    basis, batch = descriptors.SnapBasis.model_validate_json(basis_json), []
+    basis, batch = descriptors.parse_basis(basis_json), []
     with threadpool_limits(1):
         for atoms in structures:
             results: dict[str, Any] = atoms.calc.results

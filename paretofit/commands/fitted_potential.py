@@ -9,7 +9,7 @@ from ase import Atoms
 
 from paretofit import potentials
 from paretofit.core import FIT_COPIES, Array, ExecutionError, InputError, list_first
-from paretofit.descriptors import DesignMatrix, SnapBasis
+from paretofit.descriptors import AnyBasis, DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, fit_wls
 from paretofit.study import PreparedStudy
@@ -24,7 +24,7 @@ class FittedPotential:
     Attributes
     ----------
     potential : LinearPotential
-    files : SnapFiles
+    files : PotentialFiles
     deviation : float
         Largest relative deviation between LAMMPS with these files and the model; NaN if the comparison failed.
     summary : list of str
@@ -35,7 +35,7 @@ class FittedPotential:
     """
 
     potential: potentials.LinearPotential
-    files: potentials.SnapFiles
+    files: potentials.PotentialFiles
     deviation: float
     summary: list[str]
     notes: list[str] = field(default_factory=list, kw_only=True)
@@ -93,9 +93,9 @@ class DesignFit:
     mixture: MixtureDraw | None = None
 
     @property
-    def basis(self) -> SnapBasis:
+    def basis(self) -> AnyBasis:
         """Basis at the 2Jmax of the model."""
-        return SnapBasis(**{**self.prepared.study.basis.model_dump(), "twojmax": self.twojmax})
+        return self.prepared.study.basis.resize(self.twojmax)
 
     def fit_single(self, ridge: float = 0.0) -> Fit:
         """Fit a single model."""
@@ -138,7 +138,7 @@ class DesignFit:
 
     def write(
         self, potential: potentials.LinearPotential, out: Path | str, name: str, n_checked: int
-    ) -> tuple[potentials.SnapFiles, float, str]:
+    ) -> tuple[potentials.PotentialFiles, float, str]:
         """Write a potential for LAMMPS; return its files and the result of `compare_with_lammps`.
 
         LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
@@ -170,7 +170,7 @@ class DesignFit:
 
 
 def compare_with_lammps(
-    files: potentials.SnapFiles, potential: potentials.LinearPotential, structures: Sequence[Atoms]
+    files: potentials.PotentialFiles, potential: potentials.LinearPotential, structures: Sequence[Atoms]
 ) -> tuple[float, str]:
     """Compare LAMMPS with the model; a failure is returned, not raised, because the files are already written.
 

@@ -15,7 +15,7 @@ from paretofit.core import Array, InputError, check_choice, check_new_paths, cre
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import fingerprint_geometry
-from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design, compute_energy_rows
+from paretofit.descriptors import AnyBasis, DesignMatrix, SnapBasis, compute_design, compute_energy_rows
 from paretofit.execution import RunContext
 from paretofit.linear.reduction import RowBlock, ThreadMapper, split_rows
 from paretofit.report.figures import save_candidate_figures, tabulate_candidates
@@ -61,7 +61,7 @@ def select_structures(
     method: str = "d-optimal",
     already_labelled: Path | str | None = None,
     out: Path | str = Path("selected.extxyz"),
-    basis: SnapBasis | None = None,
+    basis: AnyBasis | None = None,
     twojmax: int = 4,
     energy_weight: float | None = None,
     draw: bool | None = None,
@@ -86,7 +86,7 @@ def select_structures(
         Labelled structures: the selection takes them into account but excludes them.
     out : path-like
         Extended XYZ file to write; a table of scores is written next to it.
-    basis : SnapBasis, optional
+    basis : SnapBasis or PodBasis, optional
         By default a quadratic SNAP basis at `twojmax` with a cutoff of 4.8 Å.
     twojmax : int
         2Jmax of the default basis.
@@ -180,7 +180,7 @@ class _CandidatePool:
 
     structures: list[Atoms]
     labelled: list[Atoms]
-    basis: SnapBasis
+    basis: AnyBasis
     context: RunContext
 
     def select(

@@ -13,6 +13,7 @@ from paretofit.core.errors import suggest_match
 from paretofit.core.files import join_lines
 
 MAX_QUOTED_LENGTH = 200  # number of characters of a value in a message
+TAG_KEYS = ("family", "name")  # keys that discriminate the sections of a union
 MAX_YAML_WIDTH = 10_000  # number of characters of a line, so that defaults have no line breaks
 
 StrictInt = Annotated[int, Field(strict=True)]  # integer other than true and false, which pydantic converts by default
@@ -152,8 +153,9 @@ def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tupl
 
 
 def _get_tag(section: type[BaseModel]) -> Any:
-    field = section.model_fields.get("name")
-    return None if field is None else field.default
+    """Return the name by which a union is discriminated: the default of `TAG_KEYS`, or None."""
+    fields = [section.model_fields[key] for key in TAG_KEYS if key in section.model_fields]
+    return fields[0].default if fields else None
 
 
 def _is_union_branch(part: Any) -> bool:

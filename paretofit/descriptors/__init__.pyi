@@ -1,3 +1,6 @@
+from .any_basis import AnyBasis as AnyBasis
+from .any_basis import build_basis as build_basis
+from .any_basis import parse_basis as parse_basis
 from .atoms import compute_atom_descriptors as compute_atom_descriptors
 from .atoms import compute_atom_descriptors_and_gradient as compute_atom_descriptors_and_gradient
 from .atoms import compute_atom_rows as compute_atom_rows
@@ -15,6 +18,13 @@ from .free_atom_constraint import compute_free_atom_rows as compute_free_atom_ro
 from .free_atom_constraint import constrain_free_atoms as constrain_free_atoms
 from .free_atom_constraint import parse_reference_energies as parse_reference_energies
 from .free_atom_constraint import select_level_energies as select_level_energies
+from .lammps_frame import format_lammps_error as format_lammps_error
+from .lammps_frame import name_configuration as name_configuration
+from .lammps_frame import rotate_voigt as rotate_voigt
+from .lammps_frame import transform_to_lammps_frame as transform_to_lammps_frame
+from .lammps_frame import translate_lammps_errors as translate_lammps_errors
+from .linear_basis import LinearBasis as LinearBasis
+from .pod_basis import PodBasis as PodBasis
 from .reference import GPA_PER_EV_A3 as GPA_PER_EV_A3
 from .reference import ReferencePotential as ReferencePotential
 from .reference import compute_reference_labels as compute_reference_labels
@@ -22,8 +32,3 @@ from .rows import BAR_PER_EV_A3 as BAR_PER_EV_A3
 from .rows import GPA_PER_BAR as GPA_PER_BAR
 from .rows import compute_configuration_rows as compute_configuration_rows
 from .rows import compute_configuration_rows_with_stress as compute_configuration_rows_with_stress
-from .rows import format_lammps_error as format_lammps_error
-from .rows import name_configuration as name_configuration
-from .rows import rotate_voigt as rotate_voigt
-from .rows import transform_to_lammps_frame as transform_to_lammps_frame
-from .rows import translate_lammps_errors as translate_lammps_errors

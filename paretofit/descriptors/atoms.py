@@ -1,4 +1,4 @@
-"""Bispectrum components of each atom, and energy rows that are formed from them."""
+"""Descriptors of each atom, and energy rows that are formed from them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,34 +7,31 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array, get_shared_lammps
+from paretofit.descriptors.any_basis import AnyBasis
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.batches import map_structures
-from paretofit.descriptors.rows import (
-    assign_types,
-    extract_atom_gradient,
-    extract_per_atom,
-    format_compute_command,
-    load_configuration,
-    pack_triangle,
-    sum_features,
-)
+from paretofit.descriptors.features import pack_triangle, sum_features
+from paretofit.descriptors.lammps_frame import assign_types, extract_per_atom, load_configuration
+from paretofit.descriptors.pod_basis import PodBasis
+from paretofit.descriptors.pod_sums import extract_pod_values
+from paretofit.descriptors.snap_sums import extract_atom_gradient, format_compute_command
 from paretofit.execution import RunContext
 
 
-def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
-    """Bispectrum components of every atom.
+def compute_atom_descriptors(lammps: Any, basis: AnyBasis, atoms: Atoms) -> Array:
+    """Bispectrum components, or proper orthogonal descriptors, of every atom.
 
     Parameters
     ----------
     lammps : lammps.lammps
         LAMMPS instance, which is cleared first.
-    basis : SnapBasis
+    basis : SnapBasis or PodBasis
     atoms : ase.Atoms
 
     Returns
     -------
     (N, K) float64
-        Components in the nested order of the basis.
+        Components in the nested order of the basis, or descriptors in LAMMPS's order.
 
     Raises
     ------
@@ -42,6 +39,8 @@ def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Arr
         If the basis lacks an element, positions or cell are not finite, the cell has no volume, or LAMMPS fails.
     """
     with load_configuration(lammps, basis, atoms):
+        if isinstance(basis, PodBasis):
+            return extract_pod_values(lammps, basis, len(atoms))
         lammps.command(format_compute_command(basis, "", "sna/atom"))
         # LAMMPS evaluates a per-atom compute only if an output uses it; here, a sum that is printed does.
         lammps.commands_string("compute sum all reduce sum c_rows[1]\nthermo_style custom step c_sum\nrun 0 post no")
@@ -49,7 +48,7 @@ def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Arr
     return values[:, basis.component_order]
 
 
-def compute_mean_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
+def compute_mean_descriptors(lammps: Any, basis: AnyBasis, atoms: Atoms) -> Array:
     """Composition and mean bispectrum components of a configuration by element, ``(n_elements * (1 + K),)``.
 
     For each element: its fraction of the atoms, then the sum of the components of its atoms, divided by the number of
@@ -84,21 +83,21 @@ def compute_atom_descriptors_and_gradient(lammps: Any, basis: SnapBasis, atoms: 
     return values.copy(), -np.einsum("ab,jibk->jaik", rotation, negative_gradient)
 
 
-def compute_atom_rows(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
+def compute_atom_rows(lammps: Any, basis: AnyBasis, atoms: Atoms) -> Array:
     """Feature rows of the atoms, ``(N, n_features)``; their mean is the energy row of the configuration."""
     values, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
     n, n_elements = len(atoms), len(basis.elements)
     width = (basis.n_features - n_elements) // n_elements
     features = np.zeros((n, n_elements, width))
     feature_blocks = [values]
-    if basis.quadratic:
+    if basis.has_products:
         feature_blocks.append(pack_triangle(values[:, :, None] * values[:, None, :]))
     features[np.arange(n), types - 1] = np.hstack(feature_blocks)
     constants = np.eye(n_elements)[types - 1]
     return np.hstack([constants, features.reshape(n, -1)[:, basis.column_order]])
 
 
-def compute_energy_row(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
+def compute_energy_row(lammps: Any, basis: AnyBasis, atoms: Atoms) -> Array:
     """Energy row of a configuration, ``(n_features,)``, computed without its force rows.
 
     The row equals that of `compute_configuration_rows`, and is much cheaper to compute.
@@ -109,11 +108,11 @@ def compute_energy_row(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
 
 
 def compute_energy_rows(
-    structures: Sequence[Atoms], basis: SnapBasis, *, jobs: int = 1, progress: bool = False
+    structures: Sequence[Atoms], basis: AnyBasis, *, jobs: int = 1, progress: bool = False
 ) -> Array:
     """Energy rows of many structures, ``(n_structures, n_features)``, computed in parallel."""
     return np.array(map_structures(_compute_row, basis, structures, "descriptors", RunContext(jobs, progress)))
 
 
-def _compute_row(basis: SnapBasis, atoms: Atoms) -> Array:
+def _compute_row(basis: AnyBasis, atoms: Atoms) -> Array:
     return compute_energy_row(get_shared_lammps(), basis, atoms)

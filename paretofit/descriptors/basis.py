@@ -8,22 +8,16 @@ every smaller model is a leading block of columns, see `paretofit.linear.reducti
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import product
-from typing import Annotated, Any, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
-from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from paretofit.core import Array
-
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-# Below the minimum no atoms are neighbours and LAMMPS's cell lists grow without bound; above the maximum an atom has
-# tens of thousands of neighbours and LAMMPS fails.
-MIN_CUTOFF_A, MAX_CUTOFF_A = 0.5, 25.0
-LIST_DEFAULTS = {"radelem": 0.5, "wj": 1.0}  # default of each element
+from paretofit.descriptors.linear_basis import LinearBasis, PositiveFloat
 
 
-class SnapBasis(BaseModel):
+class SnapBasis(LinearBasis):
     """A SNAP or quadratic SNAP basis; the settings are those of LAMMPS's ``compute snap``.
 
     Features of each element are its K bispectrum components and, if `quadratic`, their K(K+1)/2
@@ -42,9 +36,9 @@ class SnapBasis(BaseModel):
     (55, 1596, 120)
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+    list_defaults: ClassVar[Mapping[str, float]] = {"radelem": 0.5, "wj": 1.0}
 
-    elements: list[str] = Field(min_length=1, description="Chemical symbols, in the order of LAMMPS's atom types.")
+    family: Literal["snap"] = Field("snap", description="Family of descriptors.")
     twojmax: int = Field(8, ge=0, le=20, description="Angular order 2Jmax of the largest model.")
     rcutfac: PositiveFloat = Field(4.812302818, description="Cutoff factor, Å; cutoffs are rcutfac * (R_i + R_j).")
     rfac0: float = Field(0.99363, gt=0, le=1, description="Fraction of π to which the cutoff distance is mapped.")
@@ -62,44 +56,8 @@ class SnapBasis(BaseModel):
         False, description="With chemflag, whether an atom contributes to the density of all elements."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_lists(cls, values: Any) -> Any:
-        """Convert tuples and arrays to lists; repeat a single number, or the default, for every element."""
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
-        for key in ("elements", "radelem", "wj"):
-            value = values.get(key)
-            if isinstance(value, tuple | np.ndarray):
-                values[key] = list(value)
-            elif isinstance(value, Mapping):
-                raise ValueError(  # noqa: TRY004  (pydantic turns no other exception into a validation error)
-                    f"{key} must be a list with one entry for each element, in the same order, not a mapping"
-                )
-        if isinstance(values.get("elements"), list):
-            for key, default in LIST_DEFAULTS.items():
-                value = default if values.get(key) in (None, []) else values[key]
-                values[key] = value if isinstance(value, list) else [value] * len(values["elements"])
-        return values
-
     @model_validator(mode="after")
-    def _validate_settings(self) -> Self:
-        for symbol in self.elements:
-            if not atomic_numbers.get(symbol):  # ASE's "X" has number 0 and is not an element
-                raise ValueError(f"'{symbol}' is not a chemical symbol")
-        if len(set(self.elements)) != len(self.elements):
-            raise ValueError(f"an element appears twice in {self.elements}")
-        for key in LIST_DEFAULTS:
-            if (length := len(getattr(self, key))) != len(self.elements):
-                raise ValueError(
-                    f"{key} must have one value for each of the {len(self.elements)} elements; got {length}"
-                )
-        if not MIN_CUTOFF_A <= self.cutoff <= MAX_CUTOFF_A:
-            raise ValueError(
-                f"the cutoff, rcutfac * 2 * max(radelem), must lie between {MIN_CUTOFF_A:g} and {MAX_CUTOFF_A:g} Å; "
-                f"got {self.cutoff:g}"
-            )
+    def _check_min_distance(self) -> Self:
         min_cutoff = self.rcutfac * 2 * min(self.radelem)
         if self.rmin0 >= min_cutoff:
             raise ValueError(
@@ -108,17 +66,20 @@ class SnapBasis(BaseModel):
             )
         return self
 
-    def __eq__(self, other: object) -> bool:
-        """Compare the settings only: pydantic would compare cached properties too."""
-        return isinstance(other, SnapBasis) and self.model_dump() == other.model_dump()
+    @property
+    def has_products(self) -> bool:
+        """Whether products of components are features too."""
+        return self.quadratic
 
-    def __hash__(self) -> int:
-        """Hash the settings."""
-        return hash(self.model_dump_json())
+    @property
+    def cutoff_setting(self) -> str:
+        """Formula of the cutoff."""
+        return "rcutfac * 2 * max(radelem)"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the settings only: the cached properties of a large basis take megabytes in every task."""
-        return type(self).model_validate_json, (self.model_dump_json(),)
+    @property
+    def title(self) -> str:
+        """``quadratic SNAP`` or ``SNAP``."""
+        return "quadratic SNAP" if self.quadratic else "SNAP"
 
     @property
     def cutoff(self) -> float:
@@ -159,18 +120,13 @@ class SnapBasis(BaseModel):
         return len(self.lammps_components)
 
     @cached_property
-    def _unsorted_levels(self) -> Array:
+    def unsorted_levels(self) -> Array:
         """Smallest 2Jmax at which each column of one element appears: linear columns, then the upper triangle."""
         linear = np.array([component[-1] for component in self.components])
         if not self.quadratic:
             return linear
         rows, columns = np.triu_indices(len(linear))
         return np.concatenate([linear, np.maximum(linear[rows], linear[columns])])
-
-    @cached_property
-    def column_order(self) -> Array:
-        """Nested order of the columns [linear, upper triangle] of all elements, ``(n_features - n_elements,) int``."""
-        return np.argsort(np.tile(self._unsorted_levels, len(self.elements)), kind="stable")
 
     @cached_property
     def lammps_columns(self) -> Array:
@@ -190,29 +146,9 @@ class SnapBasis(BaseModel):
         return np.asarray((offsets + columns).ravel()[self.column_order])
 
     @cached_property
-    def column_levels(self) -> Array:
-        """Smallest 2Jmax at which each column appears, ``(n_features,) int``; 0 for the constants."""
-        levels = np.sort(np.tile(self._unsorted_levels, len(self.elements)))
-        return np.concatenate([np.zeros(len(self.elements), dtype=int), levels])
-
-    @property
-    def n_features(self) -> int:
-        """Number of columns at the largest 2Jmax, including the constants."""
-        return len(self.column_levels)
-
-    def count_columns_up_to(self, twojmax: int) -> int:
-        """Count the leading columns that form the model of a smaller 2Jmax."""
-        return int(np.searchsorted(self.column_levels, twojmax, side="right"))
-
-    @cached_property
-    def column_names(self) -> list[str]:
-        """Names such as ``1[Be]``, ``B(2,1,1)[Be]`` and ``B(2,1,1)*B(2,2,2)[Be]``, in nested order."""
-        names = [self._format_component(component) for component in self.components]
-        features = list(names)
-        if self.quadratic:
-            features += [f"{names[k]}*{names[m]}" for k, m in zip(*np.triu_indices(len(names)), strict=True)]
-        columns = [f"{feature}[{symbol}]" for symbol in self.elements for feature in features]
-        return [f"1[{symbol}]" for symbol in self.elements] + [columns[k] for k in self.column_order]
+    def component_names(self) -> list[str]:
+        """Names such as ``B(2,1,1)``, in nested order."""
+        return [self._format_component(component) for component in self.components]
 
     def _format_component(self, component: tuple[int, ...]) -> str:
         chemistry = "".join(self.elements[e] for e in component[:-3])

@@ -8,14 +8,11 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, InputError, RowKind, get_shared_lammps, hash_json, remove_file
 from paretofit.dataset import Dataset
-from paretofit.descriptors.basis import SnapBasis
+from paretofit.descriptors.any_basis import AnyBasis
 from paretofit.descriptors.design import DesignMatrix
 from paretofit.descriptors.design_file import DesignBlock
-from paretofit.descriptors.rows import (
-    check_elements,
-    compute_configuration_rows,
-    compute_configuration_rows_with_stress,
-)
+from paretofit.descriptors.lammps_frame import check_elements
+from paretofit.descriptors.rows import compute_configuration_rows, compute_configuration_rows_with_stress
 from paretofit.execution import RunContext, map_with_journal
 
 BATCH_ATOMS = 64  # number of atoms passed to a worker at once: tens of milliseconds of work, a few MB of rows
@@ -23,7 +20,7 @@ BATCH_ATOMS = 64  # number of atoms passed to a worker at once: tens of millisec
 
 def compute_design(
     dataset: Dataset,
-    basis: SnapBasis,
+    basis: AnyBasis,
     path: Path | str,
     *,
     stress: bool = False,
@@ -98,7 +95,7 @@ def _open_dataset(path: str, file_version: tuple[int, ...]) -> Dataset:
     return Dataset(path)
 
 
-def _compute_block(ids: list[int], path: str, basis: SnapBasis, stress: bool) -> tuple[Array, Array, Array]:
+def _compute_block(ids: list[int], path: str, basis: AnyBasis, stress: bool) -> tuple[Array, Array, Array]:
     """Compute, in a worker, the rows of a batch of configurations; return rows, kinds and configuration ids."""
     status = Path(path).stat()
     dataset = _open_dataset(path, (status.st_mtime_ns, status.st_ino, status.st_size))

@@ -15,8 +15,8 @@ from ase.data import atomic_numbers
 from pydantic import BeforeValidator
 
 from paretofit.core import Array, InputError, Name, get_shared_lammps, hash_json
+from paretofit.descriptors.any_basis import AnyBasis, parse_basis
 from paretofit.descriptors.atoms import compute_energy_row
-from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.column_constraint import ColumnConstraint
 from paretofit.descriptors.design import DesignMatrix
 
@@ -87,7 +87,7 @@ def select_level_energies(setting: str | Mapping[str, Any], level: str, referenc
     return energies | (dict(level_energies) if isinstance(level_energies, Mapping) else {})
 
 
-def compute_free_atom_rows(basis: SnapBasis, symbols: Sequence[str] | None = None) -> Array:
+def compute_free_atom_rows(basis: AnyBasis, symbols: Sequence[str] | None = None) -> Array:
     """Compute the energy rows of free atoms, ``(n_symbols, n_features)``; by default of all elements of the basis."""
     lammps = get_shared_lammps()
     elements = basis.elements if symbols is None else symbols
@@ -111,7 +111,7 @@ def constrain_free_atoms(design: DesignMatrix, energies: Mapping[str, Mapping[st
     symbols = sorted({symbol for by_element in energies.values() for symbol in by_element})
     if not symbols:
         return design
-    basis = SnapBasis.model_validate_json(design.attributes["basis"])
+    basis = parse_basis(design.attributes["basis"])
     pivots = np.array([basis.elements.index(symbol) for symbol in symbols])
     values = {level: np.array([energies[level][symbol] for symbol in symbols]) for level in design.targets}
     return design.with_constraint(

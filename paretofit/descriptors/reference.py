@@ -7,8 +7,9 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array
-from paretofit.descriptors.basis import SnapBasis
-from paretofit.descriptors.rows import BAR_PER_EV_A3, GPA_PER_BAR, extract_per_atom, load_configuration, rotate_voigt
+from paretofit.descriptors.lammps_frame import extract_per_atom, load_configuration, rotate_voigt
+from paretofit.descriptors.linear_basis import LinearBasis
+from paretofit.descriptors.rows import BAR_PER_EV_A3, GPA_PER_BAR
 
 GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # LAMMPS's conversion factor
 LAMMPS_TO_VOIGT = [0, 1, 2, 5, 4, 3]  # the order of LAMMPS's pressure is xx, yy, zz, xy, xz, yz
@@ -43,7 +44,7 @@ class ReferencePotential:
 
 
 def compute_reference_labels(
-    lammps: Any, basis: SnapBasis, reference: ReferencePotential, atoms: Atoms
+    lammps: Any, basis: LinearBasis, reference: ReferencePotential, atoms: Atoms
 ) -> tuple[float, Array, Array]:
     """Energy, forces and stress of a configuration under a reference potential.
 
@@ -51,7 +52,7 @@ def compute_reference_labels(
     ----------
     lammps : lammps.lammps
         LAMMPS instance, which is cleared first.
-    basis : SnapBasis
+    basis : LinearBasis
         Basis whose elements are LAMMPS's atom types.
     reference : ReferencePotential
     atoms : ase.Atoms

@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import Array, RowKind, get_shared_lammps
-from paretofit.descriptors import SnapBasis, compute_atom_descriptors, map_structures
+from paretofit.descriptors import AnyBasis, compute_atom_descriptors, map_structures
 from paretofit.execution import RunContext
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
@@ -103,12 +103,10 @@ def fit_environment_grades(
     return grades
 
 
-def fit_linear_grades(
-    basis: SnapBasis, structures: Sequence[Atoms], context: RunContext
-) -> dict[str, EnvironmentGrade]:
-    """Fit extrapolation grades to the bispectrum components of training structures; see `fit_environment_grades`."""
+def fit_linear_grades(basis: AnyBasis, structures: Sequence[Atoms], context: RunContext) -> dict[str, EnvironmentGrade]:
+    """Fit extrapolation grades to the descriptors of the atoms of training structures; see `fit_environment_grades`."""
     descriptors = map_structures(_compute_descriptors, basis, structures, "atoms", context)
-    n_columns = basis.n_features // len(basis.elements) if basis.quadratic else None
+    n_columns = basis.n_features // len(basis.elements) if basis.has_products else None
     return fit_environment_grades(basis.elements, structures, descriptors, n_columns)
 
 
@@ -126,5 +124,5 @@ def _predict(potential: CommitteePotential, atoms: Atoms) -> StructureLabels:
     return StructureLabels(*prediction)
 
 
-def _compute_descriptors(basis: SnapBasis, atoms: Atoms) -> Array:
+def _compute_descriptors(basis: AnyBasis, atoms: Atoms) -> Array:
     return compute_atom_descriptors(get_shared_lammps(), basis, atoms)

@@ -12,7 +12,7 @@ from ase import Atoms, units
 
 from paretofit.core import Array, InputError, RowKind, check_choice
 from paretofit.dataset import Dataset
-from paretofit.descriptors import ColumnConstraint, DesignMatrix, ReferencePotential, SnapBasis
+from paretofit.descriptors import AnyBasis, ColumnConstraint, DesignMatrix, ReferencePotential
 from paretofit.execution import RunContext
 from paretofit.linear.reduction import Part, RowBlock, split_rows
 from paretofit.potentials.assessment import collect_calibration_data, fit_linear_grades, predict_spreads
@@ -143,7 +143,7 @@ class LabelledStructures:
 
 
 def build_committee(
-    basis: SnapBasis,
+    basis: AnyBasis,
     fit: CommitteeFit,
     settings: CommitteeSettings,
     training_structures: Sequence[Atoms],
@@ -161,7 +161,7 @@ def build_committee(
 
     Parameters
     ----------
-    basis : SnapBasis
+    basis : SnapBasis or PodBasis
         Basis with the 2Jmax of the model.
     fit : CommitteeFit
     settings : CommitteeSettings
@@ -362,7 +362,7 @@ def format_committee(potential: LinearPotential) -> str:
         )
     if uncertainty.calibration_data and RowKind.STRESS not in uncertainty.calibration_data:
         lines.append("stresses are not calibrated: too few held-out configurations have a stress label")
-    if potential.basis.quadratic and not all(grade.quadratic for grade in uncertainty.environment_grades.values()):
+    if potential.basis.has_products and not all(grade.quadratic for grade in uncertainty.environment_grades.values()):
         lines.append("grades use linear descriptors only, because there are fewer than two training atoms per column")
     if not uncertainty.calibration_data:
         lines.append(

@@ -21,10 +21,11 @@ from paretofit.core import (
     lammps_calculator,
     remove_file,
 )
-from paretofit.potentials import snap_format
+from paretofit.potentials import linear_files
 from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.lammps_words import quote_path
+from paretofit.potentials.potential_files import PotentialFiles, resolve_potential_paths
 from paretofit.potentials.prediction import Prediction
 from paretofit.potentials.training_record import RECORD_SUFFIX, TrainingRecord
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, read_committee, write_committee
@@ -39,11 +40,11 @@ LAMMPS_STRESS_FACTOR = 1 / units.bar / descriptors.BAR_PER_EV_A3
 
 @dataclass(frozen=True)
 class LinearPotential(CommitteePotential):
-    """A linear model of energies in a SNAP basis, with or without a reference potential.
+    """A linear model of energies in a SNAP or POD basis, with or without a reference potential.
 
     Attributes
     ----------
-    basis : SnapBasis
+    basis : SnapBasis or PodBasis
         Basis with the 2Jmax of the model.
     coefficients : (p,) or (m, p) float64
         Coefficients in nested order. In a committee, each row is a member; the mean of the members is the potential.
@@ -54,7 +55,7 @@ class LinearPotential(CommitteePotential):
         Training set of a single potential.
     """
 
-    basis: descriptors.SnapBasis
+    basis: descriptors.AnyBasis
     coefficients: Array
     reference: descriptors.ReferencePotential | None = None
     uncertainty: Uncertainty | None = None
@@ -62,7 +63,7 @@ class LinearPotential(CommitteePotential):
 
     @classmethod
     def read(cls, path: Path | str) -> LinearPotential:
-        """Read a potential from its ``.mod``, ``.snapcoeff`` or ``.snapparam`` file, or from the directory of these.
+        """Read a potential from its ``.mod``, ``.snapcoeff`` or ``.podcoeff`` file, or from the directory of these.
 
         If ``NAME.committee.h5`` is in the same directory, the result is the committee; otherwise, the training record
         ``NAME.training.json`` is read if it exists.
@@ -70,19 +71,19 @@ class LinearPotential(CommitteePotential):
         Raises
         ------
         InputError
-            If a file is missing or does not belong to a SNAP potential, or the committee belongs to another potential.
+            If a file is missing or does not belong to such a potential, or the committee belongs to another potential.
         """
-        basis, coefficients, reference = snap_format.read_snap(Path(path))
-        committee_file = snap_format.resolve_snap_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
+        basis, coefficients, reference = linear_files.read_linear_potential(Path(path))
+        committee_file = resolve_potential_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
         if not committee_file.is_file():
-            record_file = snap_format.resolve_snap_paths(Path(path))[0].with_suffix(RECORD_SUFFIX)
+            record_file = resolve_potential_paths(Path(path))[0].with_suffix(RECORD_SUFFIX)
             training_record = TrainingRecord.read(record_file, coefficients) if record_file.is_file() else None
             return cls(basis, coefficients, reference, training_record=training_record)
         members, uncertainty = read_committee(committee_file)
         is_match = members.shape[1:] == coefficients.shape
         if is_match:  # compare them as LAMMPS uses them: with chemflag, coefficients of equal components were averaged
             mean_coefficients, stored_coefficients = (
-                snap_format.to_lammps_coefficients(basis, values) for values in (members.mean(axis=0), coefficients)
+                linear_files.as_lammps_uses(basis, values) for values in (members.mean(axis=0), coefficients)
             )
             is_match = bool(
                 np.abs(mean_coefficients - stored_coefficients).max()
@@ -126,7 +127,7 @@ class LinearPotential(CommitteePotential):
         return super().assess_and_predict(atoms, coverage)
 
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Compute the bispectrum components of each atom, ``(N, K)``."""
+        """Compute the bispectrum components or POD descriptors of each atom, ``(N, K)``."""
         return descriptors.compute_atom_descriptors(get_shared_lammps(), self.basis, atoms)
 
     def compute_atom_leverages(self, atoms: Atoms) -> Array:
@@ -169,7 +170,7 @@ class LinearPotential(CommitteePotential):
             return members
         return Prediction(float(energy[0]), members.forces[0], members.stress[0])
 
-    def write(self, folder: Path | str, name: str = "potential") -> snap_format.SnapFiles:
+    def write(self, folder: Path | str, name: str = "potential") -> PotentialFiles:
         """Write the LAMMPS files, for a committee those of its mean, and return their paths.
 
         A committee is also written to ``NAME.committee.h5``, and the training record of a single potential, if any, to
@@ -182,15 +183,19 @@ class LinearPotential(CommitteePotential):
         if self.coefficients.ndim == 1:
             remove_file(committee_file)
             if self.training_record is not None:
-                _, stored_coefficients, _ = snap_format.read_snap(files.coefficients)  # rounded as in the file
+                _, stored_coefficients, _ = linear_files.read_linear_potential(
+                    files.coefficients
+                )  # rounded as in the file
                 self.training_record.write(record_file, stored_coefficients)
         else:
             write_committee(committee_file, self.coefficients, self.uncertainty)
         return files
 
-    def write_mean(self, folder: Path | str, name: str = "potential") -> snap_format.SnapFiles:
+    def write_mean(self, folder: Path | str, name: str = "potential") -> PotentialFiles:
         """Write only the LAMMPS files, for a committee those of its mean, and return their paths."""
-        return snap_format.write_snap(Path(folder), name, self.basis, self.mean_coefficients, reference=self.reference)
+        return linear_files.write_linear_potential(
+            Path(folder), name, self.basis, self.mean_coefficients, reference=self.reference
+        )
 
     def create_calculator(self, *, include_members: bool = False) -> LinearCalculator:
         """Create an ASE calculator that uses LAMMPS, so that MD of hundreds of atoms is as fast as in LAMMPS.
@@ -200,14 +205,12 @@ class LinearPotential(CommitteePotential):
         return LinearCalculator(self, include_members=include_members)
 
 
-def check_exported_files(
-    files: snap_format.SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]
-) -> float:
+def check_exported_files(files: PotentialFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:
     """Check that LAMMPS with the ``.mod`` file gives the energies, forces and stresses of the model.
 
     Parameters
     ----------
-    files : SnapFiles
+    files : PotentialFiles
     potential : LinearPotential
     structures : sequence of ase.Atoms
 
@@ -238,7 +241,7 @@ def check_exported_files(
 
 
 def _measure_deviation(
-    files: snap_format.SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]
+    files: PotentialFiles, potential: LinearPotential, structures: Sequence[Atoms]
 ) -> tuple[float, str]:
     """Return the maximum relative deviation of LAMMPS from the model, and the id of the configuration concerned."""
     mean_potential = potential.without_uncertainty()

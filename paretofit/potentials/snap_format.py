@@ -7,21 +7,23 @@ by row. Columns in paretofit are in nested order, see `SnapBasis`; this module c
 import atexit
 import shutil
 import tempfile
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.data import atomic_masses, atomic_numbers
 from pydantic import ValidationError
 
-from paretofit.core import Array, InputError, format_validation_error, list_first, read_text, write_text
+from paretofit.core import Array, InputError, format_validation_error, write_text
 from paretofit.descriptors import ReferencePotential, SnapBasis
-from paretofit.potentials.dispersion import overlay_commands
-from paretofit.potentials.lammps_words import check_potential_name, quote_path, split_words
-from paretofit.potentials.training_record import RECORD_SUFFIX
-from paretofit.uncertainty import COMMITTEE_SUFFIX
+from paretofit.potentials.potential_files import (
+    PotentialFiles,
+    name_files,
+    read_reference,
+    resolve_potential_paths,
+    select_basis,
+    split_lines,
+)
 
 # Keys of a .snapparam file: attribute of the basis, type, and LAMMPS's default value (None if there is no default).
 PARAMETERS: dict[str, tuple[str, type, float | None]] = {
@@ -38,49 +40,11 @@ PARAMETERS: dict[str, tuple[str, type, float | None]] = {
 }
 # Keys of older versions of LAMMPS, with the only value that gives the components of current versions.
 OBSOLETE_PARAMETERS = {"diagonalstyle": 3}
-SUFFIXES = (".snapcoeff", ".snapparam", ".mod")
-
-
-@dataclass(frozen=True)
-class SnapFiles:
-    """Paths of the files of a potential.
-
-    Attributes
-    ----------
-    coefficients, parameters, include : Path
-        ``NAME.snapcoeff``, ``NAME.snapparam``, and ``NAME.mod`` with the lines for a LAMMPS script.
-    elements : list of str
-        Element of each LAMMPS atom type, in order.
-    reference : ReferencePotential or None
-        Reference potential of the fit; `commands` add it as an overlay.
-    """
-
-    coefficients: Path
-    parameters: Path
-    include: Path
-    elements: list[str]
-    reference: ReferencePotential | None = None
-
-    @property
-    def commands(self) -> list[str]:
-        """``pair_style`` and ``pair_coeff`` lines with absolute paths."""
-        return self.format_commands(self.coefficients.resolve(), self.parameters.resolve())
-
-    def format_commands(self, coefficients: Path | str, parameters: Path | str) -> list[str]:
-        """Format the lines of a LAMMPS script with the given file names, in quotes where LAMMPS needs them."""
-        files = f"{quote_path(coefficients)} {quote_path(parameters)}"
-        snap = ["pair_style snap", f"pair_coeff * * {files} {' '.join(self.elements)}"]
-        return snap if self.reference is None else overlay_commands(self.reference.commands, snap)
-
-
-def list_snap_files(folder: Path | str, name: str) -> list[Path]:
-    """List the paths of all files that a potential may have, with or without a committee; they need not exist."""
-    return [Path(folder) / f"{name}{suffix}" for suffix in (*SUFFIXES, COMMITTEE_SUFFIX, RECORD_SUFFIX)]
 
 
 def write_snap(
     folder: Path, name: str, basis: SnapBasis, coefficients: Array, *, reference: ReferencePotential | None = None
-) -> SnapFiles:
+) -> PotentialFiles:
     """Write a fitted model as a LAMMPS potential.
 
     Parameters
@@ -98,22 +62,18 @@ def write_snap(
 
     Returns
     -------
-    SnapFiles
+    PotentialFiles
 
     Raises
     ------
     InputError
         If no 2Jmax has this number of columns, a coefficient is not finite, or LAMMPS cannot read the name.
     """
-    check_potential_name(name)
-    model_basis = _select_basis(basis, len(coefficients))
-    if not np.isfinite(coefficients).all():
-        raise InputError(f"the potential '{name}' has coefficients that are not finite; fit it again with a ridge")
-    coefficient_file, parameter_file, include_file = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
-    files = SnapFiles(coefficient_file, parameter_file, include_file, list(model_basis.elements), reference)
+    model_basis = select_basis(basis, len(coefficients))
+    files = name_files(folder, name, coefficients, "snap", list(model_basis.elements), reference)
     write_text(files.coefficients, _format_coefficients(model_basis, coefficients))
     write_text(files.parameters, _format_parameters(model_basis))
-    write_text(files.include, _format_include(files))
+    write_text(files.include, files.format_include())
     return files
 
 
@@ -152,14 +112,6 @@ def _average_equal_components(basis: SnapBasis, table: Array) -> None:
             row[K + 1 :] = (averaging_matrix @ symmetric_products @ averaging_matrix)[triangle]
 
 
-def _select_basis(basis: SnapBasis, n_columns: int) -> SnapBasis:
-    """Return the basis with its 2Jmax reduced so that it has this number of columns."""
-    sizes = {basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
-    if n_columns not in sizes:
-        raise InputError(f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(sizes)}")
-    return SnapBasis(**{**basis.model_dump(), "twojmax": sizes[n_columns]})  # a copy would keep the cached properties
-
-
 def _format_coefficients(basis: SnapBasis, coefficients: Array) -> str:
     table = to_lammps_coefficients(basis, coefficients)
     lines = ["# SNAP coefficients written by paretofit", f"{len(basis.elements)} {table.shape[1]}"]
@@ -174,14 +126,6 @@ def _format_parameters(basis: SnapBasis) -> str:
     for key, (attribute, value_type, _) in PARAMETERS.items():
         value = getattr(basis, attribute)
         lines.append(f"{key} {value!r}" if value_type is float else f"{key} {int(value)}")
-    return "\n".join(lines) + "\n"
-
-
-def _format_include(files: SnapFiles) -> str:
-    masses = [float(atomic_masses[atomic_numbers[symbol]]) for symbol in files.elements]
-    lines = [f"# include this file in its directory; atom types are {', '.join(files.elements)}, units metal"]
-    lines += [f"mass {k} {mass:.6g}" for k, mass in enumerate(masses, start=1)]
-    lines += files.format_commands(files.coefficients.name, files.parameters.name)
     return "\n".join(lines) + "\n"
 
 
@@ -206,7 +150,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     InputError
         If a file is missing, does not belong to a SNAP potential, or has a value that no potential can have.
     """
-    coefficients, parameters, include = resolve_snap_paths(path)
+    coefficients, parameters, include = resolve_potential_paths(path)
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
     try:
@@ -222,20 +166,20 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
         raise InputError(
             f"{coefficients} has {table.shape[1]} coefficients for each element, but {parameters} requires {width}"
         )
-    return basis, to_nested_coefficients(basis, table), _read_reference(include)
+    return basis, to_nested_coefficients(basis, table), read_reference(include)
 
 
-def find_snap_files(path: Path) -> SnapFiles:
-    """Read the files of an existing potential to check them, and return their paths; see `read_snap`.
+def find_snap_files(path: Path) -> PotentialFiles:
+    """Read the files of an existing SNAP potential to check them, and return their paths; see `read_snap`.
 
-    If the ``.snapparam`` has a key that current versions of LAMMPS no longer accept, `SnapFiles.parameters` is the path
+    If the ``.snapparam`` has a key that current versions of LAMMPS no longer accept, the path of the parameters is that
     of a temporary copy without the key.
     """
     basis, _, reference = read_snap(path)
-    coefficients, parameters, include = resolve_snap_paths(path)
-    if OBSOLETE_PARAMETERS.keys() & {words[0] for words in _split_lines(parameters)}:
+    coefficients, parameters, include = resolve_potential_paths(path)
+    if OBSOLETE_PARAMETERS.keys() & {words[0] for words in split_lines(parameters)}:
         parameters = _write_temporary_parameters(_format_parameters(basis))
-    return SnapFiles(coefficients, parameters, include, list(basis.elements), reference)
+    return PotentialFiles(coefficients, parameters, include, list(basis.elements), reference)
 
 
 @cache
@@ -252,39 +196,11 @@ def to_nested_coefficients(basis: SnapBasis, table: Array) -> Array:
     return np.concatenate([table[:, 0], table[:, 1:].ravel()[basis.lammps_columns]])
 
 
-def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
-    """Return the ``.snapcoeff``, ``.snapparam`` and ``.mod`` that belong to one of these files or to a directory.
-
-    The ``.mod`` may be missing; an `InputError` is raised if another file is, or a directory has several potentials.
-    """
-    if path.is_dir():
-        candidates = sorted(path.glob("*.snapcoeff"))
-        if len(candidates) != 1:
-            names = list_first([file.name for file in candidates], 5) or "none"
-            raise InputError(f"{path} must contain one file .snapcoeff, but contains {names}; specify the file")
-        path = candidates[0]
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path} is not a SNAP potential; specify a .snapcoeff, .snapparam or .mod, or a directory")
-    files = path.with_suffix(".snapcoeff"), path.with_suffix(".snapparam"), path.with_suffix(".mod")
-    for file in files[:2]:
-        if not file.is_file():
-            raise InputError(
-                f"no file at {file}; a SNAP potential requires a .snapcoeff and a .snapparam of the same name"
-            )
-    return files
-
-
 def _count_columns(basis: SnapBasis) -> int:
     """Compute the number of coefficients of one element without listing them; with chemflag, there can be too many."""
     K = SnapBasis(elements=basis.elements[:1], twojmax=basis.twojmax).n_components
     K *= len(basis.elements) ** 3 if basis.chemflag else 1
     return 1 + K + (K * (K + 1) // 2 if basis.quadratic else 0)
-
-
-def _split_lines(path: Path) -> list[list[str]]:
-    """Split each line that is not empty into words, without comments."""
-    lines = map(split_words, read_text(path, "file of a SNAP potential").splitlines())
-    return [words for words in lines if words]
 
 
 def _read_parameters(path: Path) -> dict[str, float]:
@@ -293,7 +209,7 @@ def _read_parameters(path: Path) -> dict[str, float]:
     A key outside `PARAMETERS` must have its value in `OBSOLETE_PARAMETERS` or, if it is not listed there, be zero.
     """
     settings: dict[str, float] = {}
-    for words in _split_lines(path):
+    for words in split_lines(path):
         if len(words) != 2:
             raise InputError(f"{path}: the line '{' '.join(words)}' must consist of a key and a number")
         key, text = words
@@ -328,7 +244,7 @@ def _parse_parameter(path: Path, key: str, text: str) -> float:
 
 def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Array]:
     """Return the symbol, radius and weight of each element, and the coefficients, ``(n_elements, width)``."""
-    lines = _split_lines(path)
+    lines = split_lines(path)
     elements, rows = [], []
     try:
         n_elements, width = (int(word) for word in lines[0])
@@ -351,15 +267,3 @@ def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Arra
         element, k = np.argwhere(~np.isfinite(table))[0]
         raise InputError(f"{path}: coefficient {k + 1} of {elements[element][0]} is not a finite number; fit it again")
     return elements, table
-
-
-def _read_reference(include: Path) -> ReferencePotential | None:
-    if not include.is_file():
-        return None
-    lines = _split_lines(include)
-    style = next((fields[1:] for fields in lines if fields[0] == "pair_style"), [])
-    if len(style) < 2 or style[0] != "hybrid/overlay":
-        return None
-    coeffs = [fields[1:] for fields in lines if fields[0] == "pair_coeff" and "snap" not in fields[3:4]]
-    pair_style = " ".join(word for word in style if word != "snap")
-    return ReferencePotential(pair_style, tuple(" ".join(fields) for fields in coeffs))

@@ -12,11 +12,12 @@ from ase import Atoms
 
 from paretofit.core import Array, RowKind, get_shared_lammps, hash_array, hash_json
 from paretofit.descriptors import (
+    AnyBasis,
     DesignMatrix,
-    SnapBasis,
     compute_configuration_rows,
     compute_configuration_rows_with_stress,
     map_structures,
+    parse_basis,
 )
 from paretofit.execution import RunContext
 from paretofit.properties.linear_property import LinearProperty
@@ -61,7 +62,7 @@ class PropertyRows:
 
         The constant columns of balanced energies cancel, so that a constraint does not change the numbers otherwise.
         """
-        basis = SnapBasis.model_validate_json(design.attributes["basis"])
+        basis = parse_basis(design.attributes["basis"])
         structures: list[Atoms] = []
         positions = index_structures(properties, structures)
         terms = [term for item in properties for term in item.terms]
@@ -104,7 +105,7 @@ class PropertyRows:
         return hash_json([names, hash_array(self.rows)])
 
 
-def _compute_rows(basis: SnapBasis, task: tuple[Atoms, bool]) -> dict[RowKind, Any]:
+def _compute_rows(basis: AnyBasis, task: tuple[Atoms, bool]) -> dict[RowKind, Any]:
     """Compute the rows of a structure in a worker, by kind; those of stress only where they are needed."""
     atoms, with_stress = task
     function = compute_configuration_rows_with_stress if with_stress else compute_configuration_rows

@@ -12,7 +12,7 @@ from paretofit.core import remove_file, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors
 from paretofit.linear import fit_wls
 from paretofit.pareto import ASSUMED_COLUMN
-from paretofit.potentials import write_snap
+from paretofit.potentials import write_linear_potential
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.schema import Study
 from paretofit.sweep import FastEngine, PlainEngine, SweepInput, compute_configuration_residuals, correlate_label_noise
@@ -143,5 +143,5 @@ def _export_md_potential(
     X, y, kind = data.design.read_rows(rows, p), data.design.targets[level][rows], data.design.kind[rows]
     fit = fit_wls(X, y, kind, energy_weight=PAPER_RATIOS[0], force_weight=1.0)
     coefficients = data.design.expand_coefficients(fit.coefficients, level)
-    files = write_snap(folder / "md_speed", f"twojmax_{twojmax}", prepared.study.basis, coefficients)
+    files = write_linear_potential(folder / "md_speed", f"twojmax_{twojmax}", prepared.study.basis, coefficients)
     return files.commands, files.elements

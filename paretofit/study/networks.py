@@ -33,7 +33,6 @@ from paretofit.core import (
 )
 from paretofit.dataset import describe_dataset, split_configurations
 from paretofit.dataset.quality import LevelErrors
-from paretofit.descriptors import SnapBasis
 from paretofit.execution import RunContext
 from paretofit.linear import LeverageScores
 from paretofit.potentials.mace import MaceData, MaceSettings, check_foundation, check_mace, train_mace_committee
@@ -327,9 +326,9 @@ def _calibrate_linear_model(
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     # The committee is centred on the fit.
     members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), task.level)
-    basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})
+    basis = prepared.study.basis.resize(twojmax)
     _, calibration = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, task, context)
-    name = f"{'q' if basis.quadratic else ''}SNAP 2Jmax {twojmax}"
+    name = f"{basis.title.replace('quadratic ', 'q')} 2Jmax {twojmax}"
     return _tabulate_calibration(name, task, N_SNAP_MEMBERS, calibration)
 
 

@@ -27,7 +27,7 @@ from paretofit.core import (
 )
 from paretofit.dataset import Dataset
 from paretofit.dataset.quality import compute_level_errors
-from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
+from paretofit.descriptors import AnyBasis, DesignMatrix, compute_design, parse_basis
 from paretofit.execution import LabelJobSettings, RunContext, use_cluster
 from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
@@ -199,7 +199,7 @@ def _write_weight_paths(engine: sweep.FastEngine | sweep.PlainEngine, prepared: 
 
 
 def load_or_compute_design(
-    dataset: Dataset, basis: SnapBasis, path: Path | str, context: RunContext, *, overwrite: bool = True
+    dataset: Dataset, basis: AnyBasis, path: Path | str, context: RunContext, *, overwrite: bool = True
 ) -> DesignMatrix:
     """Return the design matrix of structures in a basis; compute it unless the file at `path` contains it.
 
@@ -226,11 +226,10 @@ def load_or_compute_design(
     return design
 
 
-def _has_basis(design: DesignMatrix, basis: SnapBasis) -> bool:
+def _has_basis(design: DesignMatrix, basis: AnyBasis) -> bool:
     """Check whether a design contains the columns of a basis, possibly as a subset for a smaller 2Jmax."""
-    design_basis = SnapBasis.model_validate_json(design.attributes["basis"])
-    is_large_enough = design_basis.twojmax >= basis.twojmax
-    return is_large_enough and design_basis.model_copy(update={"twojmax": basis.twojmax}) == basis
+    design_basis = parse_basis(design.attributes["basis"])
+    return design_basis.twojmax >= basis.twojmax and design_basis.resize(basis.twojmax) == basis
 
 
 def _write_study(study: Study, folder: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from paretofit.consistency import compare_labels
 from paretofit.core import RowKind, list_first
 from paretofit.dataset import describe_dataset
-from paretofit.descriptors import DesignMatrix
+from paretofit.descriptors import AnyBasis, DesignMatrix
 from paretofit.report import format_levels
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.provenance import StageUsage
@@ -41,9 +41,7 @@ def summarise_run(
         f"(reference: {grid.levels[-1]})",
         "Split": f"{len(split.train)} configurations in the training set and {len(split.test)} in the test set, in "
         f"{len(np.unique(split.groups))} groups, seed {study.split.seed}",
-        "Basis": f"{'quadratic ' if basis.quadratic else ''}SNAP, elements {', '.join(basis.elements)}, rcutfac "
-        f"{basis.rcutfac}, rfac0 {basis.rfac0}, rmin0 {basis.rmin0}, bzeroflag {int(basis.bzeroflag)}, switchflag "
-        f"{int(basis.switchflag)}, chemflag {int(basis.chemflag)}",
+        "Basis": f"{basis.title}, elements {', '.join(basis.elements)}, {_describe_settings(basis)}",
         "Energies of free atoms": prepared.reference_energies.describe(grid.levels[-1]),
         "Design": f"{design.n_rows} rows by {design.n_features} columns, "
         f"{8 * design.n_rows * design.n_features / 1e6:.0f} MB",
@@ -179,6 +177,12 @@ def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
             f"Fits at the largest weight ratio, {largest_ratio:g}, nearly ignore the forces: there are only "
             f"{forces_per_energy:.0f} force components per energy."
         )
+
+
+def _describe_settings(basis: AnyBasis) -> str:
+    """Format the settings of a basis but for its family, elements and 2Jmax."""
+    settings = basis.model_dump(exclude={"family", "elements", "twojmax"})
+    return ", ".join(f"{key} {int(value) if isinstance(value, bool) else value}" for key, value in settings.items())
 
 
 def _format_group_factors(prepared: PreparedStudy, data: SweepInput) -> str:

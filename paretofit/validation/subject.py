@@ -21,7 +21,6 @@ from paretofit.core import InputError, hash_file, hash_json, import_calculator, 
 from paretofit.potentials.mace import MACE_FILE
 from paretofit.validation.vacuum_calculator import VacuumCalculator
 
-SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
 MAX_PATH_LENGTH = 1024  # number of characters of a word that may be the name of a file
 MASS_TOLERANCE_U = 0.05  # difference between the mass of an atom type and that of its element
 IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # commands that the validation itself sets
@@ -103,7 +102,7 @@ def parse_potential(text: str) -> PotentialSpec:
     Parameters
     ----------
     text : str
-        A SNAP potential's ``.mod``, ``.snapcoeff``, ``.snapparam`` or folder; the folder of a MACE committee; a
+        A SNAP or POD potential's ``.mod``, ``.snapcoeff``, ``.podcoeff`` or folder; the folder of a MACE committee; a
         file with the ``pair_style`` and ``pair_coeff`` lines of a LAMMPS script; or an ASE calculator,
         ``module.Class``, optionally with a colon and its keyword arguments:
         ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. The suffix ``+d2`` or ``+d3`` adds dispersion.
@@ -120,13 +119,14 @@ def parse_potential(text: str) -> PotentialSpec:
     if potentials.is_mace(path):
         folder = path if path.is_dir() else path.parent
         return PotentialSpec(_format_file_name(folder / MACE_FILE), mace_folder=str(folder.absolute()))
-    if path.is_dir() or (path.suffix in SNAP_SUFFIXES and path.with_suffix(".snapcoeff").is_file()):
-        files = potentials.find_snap_files(path)
+    coefficient_files = (path.with_suffix(suffix) for suffix in (".snapcoeff", ".podcoeff"))
+    if path.is_dir() or (path.suffix in potentials.LINEAR_SUFFIXES and any(map(Path.is_file, coefficient_files))):
+        files = potentials.find_potential_files(path)
         return PotentialSpec(_format_file_name(files.coefficients), tuple(files.commands), tuple(files.elements))
     if path.is_file():
         return _read_lammps_script(path)
     name, _, options = text.partition(":")
-    if "/" in name or "." not in name.strip(".") or path.suffix in SNAP_SUFFIXES:
+    if "/" in name or "." not in name.strip(".") or path.suffix in potentials.LINEAR_SUFFIXES:
         raise InputError(
             f"'{text}' is neither a file nor an ASE calculator; specify files of a potential, a LAMMPS script, or a "
             "calculator such as ase.calculators.emt.EMT"

@@ -182,7 +182,7 @@ def test_many_atoms_take_lammps_rows(lammps, monkeypatch):
 
 
 def test_wrong_input_names_the_configuration(lammps, tmp_path, beryllium):
-    with pytest.raises(InputError, match="configuration 5 has W, an element without SNAP parameters"):
+    with pytest.raises(InputError, match="configuration 5 has W, an element that the basis lacks"):
         compute_configuration_rows(
             lammps, SnapBasis(elements=["Be"]), Atoms("W", cell=np.eye(3) * 3, pbc=True, info={"config_id": 5})
         )

@@ -10,7 +10,7 @@ from ase.build import bulk
 from paretofit.commands import evaluate_md_speed, export_potential, fit_dataset
 from paretofit.core import InputError, create_lammps
 from paretofit.descriptors import ReferencePotential, SnapBasis
-from paretofit.potentials import LinearPotential, check_exported_files, find_snap_files, read_snap
+from paretofit.potentials import LinearPotential, check_exported_files, find_potential_files, read_snap
 from paretofit.validation import parse_potential
 
 READABLE_NAMES = [
@@ -106,11 +106,11 @@ def test_potentials_in_any_folder_are_read_by_lammps(folder, tmp_path):
 def test_folders_with_other_characters_are_relative_or_refused(tmp_path, monkeypatch):
     make_potential().write(tmp_path / "José" / "ü", "a")
     with pytest.raises(InputError, match="LAMMPS cannot read the path"):
-        _ = find_snap_files(tmp_path / "José" / "ü").commands
+        _ = find_potential_files(tmp_path / "José" / "ü").commands
     monkeypatch.chdir(tmp_path / "José" / "ü")
     instance = create_lammps()
     instance.commands_string("units metal\nregion b block 0 9 0 9 0 9\ncreate_box 1 b\nmass 1 1.0")
-    instance.commands_string("\n".join(find_snap_files(Path.cwd()).commands))
+    instance.commands_string("\n".join(find_potential_files(Path.cwd()).commands))
 
 
 def test_scripts_may_quote_their_files(tmp_path):

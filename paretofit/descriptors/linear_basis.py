@@ -1,0 +1,157 @@
+"""What every basis of a linear model has: elements, a size, a cutoff, and the order and names of its columns.
+
+Columns are ordered by the smallest size at which they appear, constants first: every smaller model is a leading block
+of columns, see `paretofit.linear.reduction`. The size is called 2Jmax in all families, as in results and settings.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from ase.data import atomic_numbers
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from paretofit.core import Array
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Below the minimum no atoms are neighbours and LAMMPS's cell lists grow without bound; above the maximum an atom has
+# tens of thousands of neighbours and LAMMPS fails.
+MIN_CUTOFF_A, MAX_CUTOFF_A = 0.5, 25.0
+
+
+class LinearBasis(BaseModel):
+    """A basis of linear models, one class for each family of descriptors.
+
+    A family adds its settings and defines `cutoff`, `component_names`, `unsorted_levels`, `cutoff_setting` and `title`.
+    Its columns are a constant for each element, then the features of each element in nested order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+
+    list_defaults: ClassVar[Mapping[str, float]] = {}  # settings with a value for each element, and its default
+
+    family: str
+    elements: list[str] = Field(min_length=1, description="Chemical symbols, in the order of LAMMPS's atom types.")
+    twojmax: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_lists(cls, values: Any) -> Any:
+        """Convert tuples and arrays to lists; repeat a single number, or the default, for every element."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for key in ("elements", *cls.list_defaults):
+            value = values.get(key)
+            if isinstance(value, tuple | np.ndarray):
+                values[key] = list(value)
+            elif isinstance(value, Mapping):
+                raise ValueError(  # noqa: TRY004  (pydantic turns no other exception into a validation error)
+                    f"{key} must be a list with one entry for each element, in the same order, not a mapping"
+                )
+        if isinstance(values.get("elements"), list):
+            for key, default in cls.list_defaults.items():
+                value = default if values.get(key) in (None, []) else values[key]
+                values[key] = value if isinstance(value, list) else [value] * len(values["elements"])
+        return values
+
+    @model_validator(mode="after")
+    def _check_elements_and_cutoff(self) -> Self:
+        for symbol in self.elements:
+            if not atomic_numbers.get(symbol):  # ASE's "X" has number 0 and is not an element
+                raise ValueError(f"'{symbol}' is not a chemical symbol")
+        if len(set(self.elements)) != len(self.elements):
+            raise ValueError(f"an element appears twice in {self.elements}")
+        for key in self.list_defaults:
+            if (length := len(getattr(self, key))) != len(self.elements):
+                raise ValueError(
+                    f"{key} must have one value for each of the {len(self.elements)} elements; got {length}"
+                )
+        if not MIN_CUTOFF_A <= self.cutoff <= MAX_CUTOFF_A:
+            raise ValueError(
+                f"the cutoff, {self.cutoff_setting}, must lie between {MIN_CUTOFF_A:g} and {MAX_CUTOFF_A:g} Å; "
+                f"got {self.cutoff:g}"
+            )
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the settings only: pydantic would compare cached properties too."""
+        return type(other) is type(self) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        """Hash the settings."""
+        return hash(self.model_dump_json())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the settings only: the cached properties of a large basis take megabytes in every task."""
+        return type(self).model_validate_json, (self.model_dump_json(),)
+
+    def resize(self, twojmax: int) -> Self:
+        """Return the same basis with another size."""
+        return type(self)(**{**self.model_dump(), "twojmax": twojmax})
+
+    @property
+    def cutoff(self) -> float:
+        """Largest cutoff of a pair of elements, Å."""
+        raise NotImplementedError
+
+    @property
+    def cutoff_setting(self) -> str:
+        """Setting or formula of the cutoff, for messages."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """Name of the family of models, such as ``quadratic SNAP``."""
+        raise NotImplementedError
+
+    @property
+    def has_products(self) -> bool:
+        """Whether products of components are features too."""
+        return False
+
+    @property
+    def component_names(self) -> list[str]:
+        """Names of the components of an atom, in the order of `unsorted_levels`."""
+        raise NotImplementedError
+
+    @property
+    def n_components(self) -> int:
+        """Number K of descriptors of an atom."""
+        raise NotImplementedError
+
+    @property
+    def unsorted_levels(self) -> Array:
+        """Smallest size at which each feature of one element appears: components, then the upper triangle."""
+        raise NotImplementedError
+
+    @cached_property
+    def column_order(self) -> Array:
+        """Nested order of the columns [components, products] of all elements, ``(n_features - n_elements,) int``."""
+        return np.argsort(np.tile(self.unsorted_levels, len(self.elements)), kind="stable")
+
+    @cached_property
+    def column_levels(self) -> Array:
+        """Smallest size at which each column appears, ``(n_features,) int``; 0 for the constants."""
+        levels = np.sort(np.tile(self.unsorted_levels, len(self.elements)))
+        return np.concatenate([np.zeros(len(self.elements), dtype=int), levels])
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns at the largest size, including the constants."""
+        return len(self.column_levels)
+
+    def count_columns_up_to(self, twojmax: int) -> int:
+        """Count the leading columns that form the model of a smaller size."""
+        return int(np.searchsorted(self.column_levels, twojmax, side="right"))
+
+    @cached_property
+    def column_names(self) -> list[str]:
+        """Names such as ``1[Be]``, ``B(2,1,1)[Be]`` and ``B(2,1,1)*B(2,2,2)[Be]``, in nested order."""
+        names = self.component_names
+        features = list(names)
+        if self.has_products:
+            features += [f"{names[k]}*{names[m]}" for k, m in zip(*np.triu_indices(len(names)), strict=True)]
+        columns = [f"{feature}[{symbol}]" for symbol in self.elements for feature in features]
+        return [f"1[{symbol}]" for symbol in self.elements] + [columns[k] for k in self.column_order]

@@ -1,0 +1,78 @@
+"""Proper orthogonal descriptors of a configuration, their sums, and minus their derivatives, from LAMMPS."""
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.core import Array, InputError, write_text
+from paretofit.descriptors.features import sum_features
+from paretofit.descriptors.lammps_frame import extract_per_atom, load_configuration
+from paretofit.descriptors.pod_basis import PodBasis
+
+STRAIN = 2e-4  # step of the central differences of fourth order; their relative error is about 1e-10
+STENCIL = {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@cache
+def _write_parameters(text: str) -> Path:
+    """Write a temporary parameter file and return its path; the file is removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="paretofit-pod-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_text(folder / "param.pod", text)
+    return folder / "param.pod"
+
+
+def _define_compute(lammps: Any, basis: PodBasis, style: str) -> None:
+    """Define the compute "rows" of a style."""
+    if not lammps.has_style("compute", style):
+        raise InputError(f"this LAMMPS has no 'compute {style}'; install one with the package ML-POD, or use SNAP")
+    path = _write_parameters(basis.format_parameters())
+    lammps.command(f'compute rows all {style} "{path}" "" {" ".join(basis.elements)}')
+
+
+def extract_pod_values(lammps: Any, basis: PodBasis, n: int) -> Array:
+    """Return the descriptors of each atom of the loaded configuration, ``(n, K)``, in LAMMPS's order."""
+    _define_compute(lammps, basis, "pod/atom")
+    # LAMMPS evaluates a per-atom compute only if an output uses it; here, a sum that is printed does.
+    lammps.commands_string("compute sum all reduce sum c_rows[1]\nthermo_style custom step c_sum\nrun 0 post no")
+    return extract_per_atom(lammps, lammps.numpy.extract_compute("rows", 1, 2), n)
+
+
+def compute_pod_sums(lammps: Any, basis: PodBasis) -> tuple[Array, Array]:
+    """Return the sums of all atoms' features and minus the derivatives of these sums, both in nested order.
+
+    LAMMPS's array has a row of sums and 3N rows of derivatives, and for each element a constant column and K others.
+    """
+    _define_compute(lammps, basis, "pod/global")
+    lammps.commands_string("thermo_style custom step c_rows[1][1]\nrun 0 post no")
+    table = np.array(lammps.numpy.extract_compute("rows", 0, 2))
+    columns = table.reshape(len(table), len(basis.elements), -1)[:, :, 1:].reshape(len(table), -1)
+    columns = columns[:, basis.column_order]
+    return columns[0], columns[1:]
+
+
+def compute_pod_stress(lammps: Any, basis: PodBasis, atoms: Atoms) -> Array:
+    """Derivatives of the sums of all features with respect to strain, ``(6, n_features - n_elements)``, Voigt order.
+
+    LAMMPS's computes have no virial; these are central differences of fourth order.
+    """
+    rows = []
+    for a, b in VOIGT:
+        derivative = np.zeros(len(basis.column_order))
+        for step, factor in STENCIL.items():
+            strain = np.zeros((3, 3))
+            strain[a, b] = strain[b, a] = step * STRAIN * (1.0 if a == b else 0.5)
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell[:] @ (np.eye(3) + strain), scale_atoms=True)
+            with load_configuration(lammps, basis, strained) as (types, _):
+                values = extract_pod_values(lammps, basis, len(atoms))
+            derivative += factor / STRAIN * sum_features(basis, values, types)
+        rows.append(derivative)
+    return np.array(rows)

@@ -1,0 +1,44 @@
+"""Writing and reading of the LAMMPS files of a linear potential, by the family of its basis."""
+
+from pathlib import Path
+
+from paretofit.core import Array
+from paretofit.descriptors import AnyBasis, PodBasis, ReferencePotential
+from paretofit.potentials.pod_format import read_pod, write_pod
+from paretofit.potentials.potential_files import PotentialFiles, resolve_potential_paths
+from paretofit.potentials.snap_format import find_snap_files, read_snap, to_lammps_coefficients, write_snap
+
+
+def write_linear_potential(
+    folder: Path, name: str, basis: AnyBasis, coefficients: Array, *, reference: ReferencePotential | None = None
+) -> PotentialFiles:
+    """Write a fitted model of any family as a LAMMPS potential; see `write_snap`."""
+    if isinstance(basis, PodBasis):
+        return write_pod(folder, name, basis, coefficients, reference=reference)
+    return write_snap(folder, name, basis, coefficients, reference=reference)
+
+
+def read_linear_potential(path: Path) -> tuple[AnyBasis, Array, ReferencePotential | None]:
+    """Read basis, coefficients and reference potential from the LAMMPS files of any family; see `read_snap`."""
+    return read_pod(path) if _is_pod(path) else read_snap(path)
+
+
+def find_potential_files(path: Path) -> PotentialFiles:
+    """Read the files of an existing potential to check them, and return their paths; see `read_snap`.
+
+    If a ``.snapparam`` has a key that current versions of LAMMPS no longer accept, `PotentialFiles.parameters` is the
+    path of a temporary copy without the key.
+    """
+    if not _is_pod(path):
+        return find_snap_files(path)
+    basis, _, reference = read_pod(path)
+    return PotentialFiles(*resolve_potential_paths(path), list(basis.elements), reference, "pod")
+
+
+def as_lammps_uses(basis: AnyBasis, coefficients: Array) -> Array:
+    """Return coefficients as LAMMPS uses them: with chemflag, those of equal components are averaged."""
+    return coefficients if isinstance(basis, PodBasis) else to_lammps_coefficients(basis, coefficients)
+
+
+def _is_pod(path: Path) -> bool:
+    return resolve_potential_paths(path)[0].suffix == ".podcoeff"

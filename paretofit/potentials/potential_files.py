@@ -1,0 +1,154 @@
+"""The files of a linear potential of any family: their names, the LAMMPS commands that use them, and their lines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from ase.data import atomic_masses, atomic_numbers
+
+from paretofit.core import Array, InputError, list_first, read_text
+from paretofit.descriptors import LinearBasis, ReferencePotential
+from paretofit.potentials.dispersion import overlay_commands
+from paretofit.potentials.lammps_words import check_potential_name, quote_path, split_words
+from paretofit.potentials.training_record import RECORD_SUFFIX
+from paretofit.uncertainty import COMMITTEE_SUFFIX
+
+B = TypeVar("B", bound=LinearBasis)
+STYLES = ("snap", "pod")  # pair styles of linear potentials, with the suffixes .STYLEcoeff and .STYLEparam
+INCLUDE_SUFFIX = ".mod"
+LINEAR_SUFFIXES = (INCLUDE_SUFFIX, *(f".{style}{part}" for style in STYLES for part in ("coeff", "param")))
+
+
+@dataclass(frozen=True)
+class PotentialFiles:
+    """Paths of the files of a potential.
+
+    Attributes
+    ----------
+    coefficients, parameters, include : Path
+        ``NAME.snapcoeff``, ``NAME.snapparam`` (of POD ``.podcoeff`` and ``.podparam``), and ``NAME.mod`` with the lines
+        for a LAMMPS script.
+    elements : list of str
+        Element of each LAMMPS atom type, in order.
+    reference : ReferencePotential or None
+        Reference potential of the fit; `commands` add it as an overlay.
+    style : str
+        LAMMPS's pair style.
+    """
+
+    coefficients: Path
+    parameters: Path
+    include: Path
+    elements: list[str]
+    reference: ReferencePotential | None = None
+    style: str = "snap"
+
+    @property
+    def commands(self) -> list[str]:
+        """``pair_style`` and ``pair_coeff`` lines with absolute paths."""
+        return self.format_commands(self.coefficients.resolve(), self.parameters.resolve())
+
+    def format_commands(self, coefficients: Path | str, parameters: Path | str) -> list[str]:
+        """Format the lines of a LAMMPS script with the given file names, in quotes where LAMMPS needs them."""
+        paths = [quote_path(coefficients), quote_path(parameters)]
+        if self.style == "pod":  # it reads the parameters first
+            paths.reverse()
+        lines = [f"pair_style {self.style}", f"pair_coeff * * {' '.join(paths)} {' '.join(self.elements)}"]
+        return lines if self.reference is None else overlay_commands(self.reference.commands, lines)
+
+    def format_include(self) -> str:
+        """Format the ``.mod`` file."""
+        masses = [float(atomic_masses[atomic_numbers[symbol]]) for symbol in self.elements]
+        lines = [f"# include this file in its directory; atom types are {', '.join(self.elements)}, units metal"]
+        lines += [f"mass {k} {mass:.6g}" for k, mass in enumerate(masses, start=1)]
+        lines += self.format_commands(self.coefficients.name, self.parameters.name)
+        return "\n".join(lines) + "\n"
+
+
+def name_files(
+    folder: Path, name: str, coefficients: Array, style: str, elements: list[str], reference: ReferencePotential | None
+) -> PotentialFiles:
+    """Return the paths of the files that a potential will have.
+
+    Raises
+    ------
+    InputError
+        If LAMMPS cannot read the name, or a coefficient is not finite.
+    """
+    check_potential_name(name)
+    if not np.isfinite(coefficients).all():
+        raise InputError(f"the potential '{name}' has coefficients that are not finite; fit it again with a ridge")
+    coefficient_file, parameter_file = (folder / f"{name}.{style}{part}" for part in ("coeff", "param"))
+    return PotentialFiles(
+        coefficient_file, parameter_file, folder / f"{name}{INCLUDE_SUFFIX}", elements, reference, style
+    )
+
+
+def select_basis(basis: B, n_columns: int) -> B:
+    """Return the basis with its 2Jmax reduced so that it has this number of columns.
+
+    Raises
+    ------
+    InputError
+        If no 2Jmax has this number of columns.
+    """
+    sizes = {basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
+    if n_columns not in sizes:
+        raise InputError(f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(sizes)}")
+    return basis.resize(sizes[n_columns])
+
+
+def list_potential_files(folder: Path | str, name: str) -> list[Path]:
+    """List the paths of all files that a potential may have, with or without a committee; they need not exist."""
+    return [Path(folder) / f"{name}{suffix}" for suffix in (*LINEAR_SUFFIXES, COMMITTEE_SUFFIX, RECORD_SUFFIX)]
+
+
+def resolve_potential_paths(path: Path) -> tuple[Path, Path, Path]:
+    """Return the coefficients, parameters and ``.mod`` that belong to one of these files or to a directory.
+
+    The ``.mod`` may be missing; an `InputError` is raised if another file is, or a directory has several potentials.
+    """
+    if path.is_dir():
+        candidates = sorted(file for style in STYLES for file in path.glob(f"*.{style}coeff"))
+        if len(candidates) != 1:
+            names = list_first([file.name for file in candidates], 5) or "none"
+            raise InputError(
+                f"{path} must contain one file .snapcoeff or .podcoeff, but contains {names}; specify the file"
+            )
+        path = candidates[0]
+    if path.suffix not in LINEAR_SUFFIXES:
+        raise InputError(
+            f"{path} is not a SNAP or POD potential; specify a .snapcoeff, .podcoeff or .mod, or a directory"
+        )
+    is_pod = path.suffix.startswith(".pod") or (
+        path.suffix == INCLUDE_SUFFIX and path.with_suffix(".podcoeff").is_file()
+    )
+    style = "pod" if is_pod else "snap"
+    files = tuple(path.with_suffix(suffix) for suffix in (f".{style}coeff", f".{style}param", INCLUDE_SUFFIX))
+    for file in files[:2]:
+        if not file.is_file():
+            raise InputError(
+                f"no file at {file}; a {style.upper()} potential requires a .{style}coeff and a .{style}param of the "
+                "same name"
+            )
+    return files[0], files[1], files[2]
+
+
+def split_lines(path: Path) -> list[list[str]]:
+    """Split each line that is not empty into words, without comments."""
+    lines = map(split_words, read_text(path, "file of a potential").splitlines())
+    return [words for words in lines if words]
+
+
+def read_reference(include: Path) -> ReferencePotential | None:
+    """Read the reference potential from a ``.mod`` file; None if there is no file or no reference."""
+    if not include.is_file():
+        return None
+    lines = split_lines(include)
+    style = next((fields[1:] for fields in lines if fields[0] == "pair_style"), [])
+    if len(style) < 2 or style[0] != "hybrid/overlay":
+        return None
+    coeffs = [fields[1:] for fields in lines if fields[0] == "pair_coeff" and not {*STYLES} & {*fields[3:4]}]
+    pair_style = " ".join(word for word in style if word not in STYLES)
+    return ReferencePotential(pair_style, tuple(" ".join(fields) for fields in coeffs))
