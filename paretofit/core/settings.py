@@ -113,7 +113,7 @@ def _describe_problem(problem: Any) -> str:
         return f"must have at least {problem['ctx']['min_length']} entries{quoted_value}"
     if problem["type"] in {"list_type", "tuple_type"}:
         return f"must be a list{quoted_value}; write [{_truncate(str(value))}]" if quoted_value else "must be a list"
-    if problem["type"] in {"model_type", "dict_type"}:
+    if problem["type"] in {"model_type", "dict_type", "model_attributes_type"}:
         return f"must be a mapping of keys to values{quoted_value}"
     if problem["type"] == "path_type":
         return f"must be the path of a file{quoted_value}"

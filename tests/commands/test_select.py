@@ -263,7 +263,7 @@ def test_the_command_line_end_to_end_with_figures(pool):
             {"candidates": "overlap.extxyz"},
             "1 of overlap.extxyz has two atoms closer than 0.3 times the sum",
         ),
-        ({"basis": SnapBasis(elements=["W"])}, "has Be, an element without SNAP parameters"),
+        ({"basis": SnapBasis(elements=["W"])}, "has Be, an element that the basis lacks"),
     ],
 )
 def test_wrong_input_is_one_sentence(pool, changes, message, monkeypatch):

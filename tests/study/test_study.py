@@ -375,7 +375,7 @@ WRONG = [
     ({"leverage": {"twojmax": True}}, "'leverage.twojmax'"),
     ({"sizes": [20, 5000]}, "number of training configurations, 138; got 5000"),
     ({"sizes": ["most"]}, "'sizes.0'"),
-    ({"basis": {"elements": ["W"]}}, "has Be, an element without SNAP parameters"),
+    ({"basis": {"elements": ["W"]}}, "has Be, an element that the basis lacks"),
     ({"basis": {"elements": ["Xx"]}}, "'Xx' is not a chemical symbol"),
     ({"dataset": None}, "the key 'dataset' is missing"),
     ({"dataset": "nowhere.h5"}, "no dataset at"),
