@@ -31,6 +31,8 @@ class LinearBasis(BaseModel):
 
     list_defaults: ClassVar[Mapping[str, float]] = {}  # settings with a value for each element, and its default
 
+    min_size: ClassVar[int] = 0
+
     family: str
     elements: list[str] = Field(min_length=1, description="Chemical symbols, in the order of LAMMPS's atom types.")
     twojmax: int

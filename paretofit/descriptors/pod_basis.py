@@ -6,10 +6,10 @@ include those of lower degrees, so that the descriptors of a small size are a su
 """
 
 from functools import cached_property
-from typing import Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from paretofit.core import Array
 from paretofit.descriptors.linear_basis import LinearBasis, PositiveFloat
@@ -52,6 +52,8 @@ class PodBasis(LinearBasis):
     (78, 79, 21)
     """
 
+    min_size: ClassVar[int] = MIN_SIZE
+
     family: Literal["pod"] = Field("pod", description="Family of descriptors.")
     twojmax: int = Field(8, ge=MIN_SIZE, le=MAX_SIZE, description="Size of the largest model: its radial functions.")
     rcut: PositiveFloat = Field(4.812302818, description="Cutoff, Å.")
@@ -70,6 +72,11 @@ class PodBasis(LinearBasis):
                 f"{n_snapshots}; increase bessel_polynomial_degree"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _keep_family(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keep the family where defaults are left out, because without it the settings are those of SNAP."""
+        return {"family": self.family, **serialize(self)}
 
     @property
     def cutoff(self) -> float:

@@ -93,7 +93,7 @@ def select_basis(basis: B, n_columns: int) -> B:
     InputError
         If no 2Jmax has this number of columns.
     """
-    sizes = {basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
+    sizes = {basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, basis.min_size - 1, -1)}
     if n_columns not in sizes:
         raise InputError(f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(sizes)}")
     return basis.resize(sizes[n_columns])

@@ -13,7 +13,7 @@ import pandas as pd
 
 from paretofit import pareto
 from paretofit.core import InputError
-from paretofit.pareto import ASSUMED_COLUMN, MD_COST_COLUMN, SPLITS_COLUMN
+from paretofit.pareto import ASSUMED_COLUMN, BASIS_COLUMN, MD_COST_COLUMN, SPLITS_COLUMN
 from paretofit.report.budgets import MAX_SCORE_RATIO, choose_budgets, format_budget, list_round_budgets
 from paretofit.report.paired_errors import ErrorComparison, PairedErrors
 from paretofit.report.rivals import choose_within_budget, describe_ties, find_rivals, list_ties
@@ -111,6 +111,7 @@ def find_answer(
     split_errors: PairedErrors | None = None,
     *,
     n_budgets: int = N_BUDGETS,
+    further_studies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Answer:
     """Find the best setting for any budget from the results of a study.
 
@@ -125,6 +126,8 @@ def find_answer(
         Errors in further splits, for paired differences of settings; by default those of the repetitions are used.
     n_budgets : int
         Maximum number of budgets in the table.
+    further_studies : mapping of str to mapping, optional
+        Settings of the studies of further bases, by the name in the column ``basis`` of the results.
 
     Raises
     ------
@@ -148,17 +151,23 @@ def find_answer(
         sentence = f"{sentence.removesuffix('.')}; {_describe_gain(table, has_cost)}."
     return Answer(
         sentence, describe_ties(table, rivals, key, has_cost), table, rivals, curve, options,
-        _find_knee(curve), tuple(format_study(row, reference, study) for _, row in table.iterrows()), reference,
+        _find_knee(curve), tuple(
+            format_study(row, reference, (further_studies or {}).get(str(row.get(BASIS_COLUMN)), study))
+            for _, row in table.iterrows()
+        ), reference,
         tuple(_collect_notes(results, table, has_cost)), has_cost, error_source,
     )  # fmt: skip
 
 
 def find_answer_or_reason(
-    results: pd.DataFrame, study: Mapping[str, Any] | None = None, split_errors: PairedErrors | None = None
+    results: pd.DataFrame,
+    study: Mapping[str, Any] | None = None,
+    split_errors: PairedErrors | None = None,
+    further_studies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Answer | None, str]:
     """Find the answer; if no row of the results can be used, return None and a sentence with the reason."""
     try:
-        return find_answer(results, study, split_errors), ""
+        return find_answer(results, study, split_errors, further_studies=further_studies), ""
     except InputError as error:
         return None, f"No setting can be recommended: {error}."
 
@@ -307,4 +316,7 @@ def format_answer_table(answer: Answer) -> pd.DataFrame:
     }
     if table[MD_COST_COLUMN].isna().all():
         del columns["MD speed"]
+    if BASIS_COLUMN in table:
+        models = [f"{basis} {size}" for basis, size in zip(table[BASIS_COLUMN], columns["2Jmax"], strict=True)]
+        columns = {("model" if name == "2Jmax" else name): columns[name] for name in columns} | {"model": models}
     return pd.DataFrame(columns)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import Array
-from paretofit.pareto import INTERVAL_COVERAGE, compute_sign_shares
+from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE, compute_sign_shares
 from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weight_ratio
 
 MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error are no clear difference, however many samples have them
@@ -27,8 +27,8 @@ class PairedErrors(NamedTuple):
     Attributes
     ----------
     settings : DataFrame
-        A row for each setting: ``twojmax``, ``level``, ``sampling``, ``n_train``, ``w_energy``, ``w_force``. The
-        sampling method of the whole training set may be `WHOLE_SET`.
+        A row for each setting: ``twojmax``, ``level``, ``sampling``, ``n_train``, ``w_energy``, ``w_force``, and
+        ``basis`` if there are several. The sampling method of the whole training set may be `WHOLE_SET`.
     errors : mapping of str to (n_splits, n_samples, n_settings) float
         Errors by their column (meV/atom, meV/Å); the first sample is the test set of a split.
     """
@@ -40,6 +40,7 @@ class PairedErrors(NamedTuple):
     def from_repetitions(cls, results: pd.DataFrame) -> "PairedErrors":
         """Build the table of a study without further splits: its repetitions are the samples of one split."""
         keys = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
+        keys += [BASIS_COLUMN] if BASIS_COLUMN in results else []
         names = [name for name in (*ERROR_KINDS, "test_energy", "test_force") if name in results]
         tables = {name: results.pivot_table(index=keys, columns="repeat", values=name) for name in names}
         settings = tables["ref_energy"].index.to_frame(index=False)
@@ -50,6 +51,17 @@ class PairedErrors(NamedTuple):
         }
         return cls(settings, errors)
 
+    @classmethod
+    def join_bases(cls, by_basis: Mapping[str, "PairedErrors | None"]) -> "PairedErrors | None":
+        """Join the errors of several bases in the same splits and samples; None if a basis has none."""
+        parts = {name: part for name, part in by_basis.items() if part is not None}
+        if not parts or len(parts) < len(by_basis):
+            return None
+        settings = pd.concat([part.settings.assign(**{BASIS_COLUMN: name}) for name, part in parts.items()])
+        names = set.intersection(*(set(part.errors) for part in parts.values()))
+        errors = {name: np.concatenate([part.errors[name] for part in parts.values()], axis=-1) for name in names}
+        return cls(settings.reset_index(drop=True), errors)
+
     def collect_setting(self, setting: Mapping[Any, Any]) -> dict[str, Array]:
         """Collect the samples of a setting (columns `SETTING`), ``(n_samples,)`` by error; ``both``: geometric mean."""
         position = _find_position(self.index_settings(), setting)
@@ -59,14 +71,16 @@ class PairedErrors(NamedTuple):
         return samples | {"both": np.sqrt(samples["ref_energy"] * samples["ref_force"])}
 
     def index_settings(self) -> SettingIndex:
-        """Map (2Jmax, level, sampling, w_E/w_F), then the size, to the position of the setting."""
+        """Map (basis, 2Jmax, level, sampling, w_E/w_F), then the size, to the position of the setting."""
         table = self.settings.assign(
             level=self.settings["level"].astype(str), weight_ratio=compute_weight_ratio(self.settings)
         )
+        if BASIS_COLUMN not in table:
+            table[BASIS_COLUMN] = ""
         index: SettingIndex = {}
-        for position, values in enumerate(table[SETTING].itertuples(index=False, name=None)):
-            twojmax, level, sampling, size, weight_ratio = values
-            index.setdefault((twojmax, level, sampling, weight_ratio), {})[size] = position
+        for position, values in enumerate(table[[BASIS_COLUMN, *SETTING]].itertuples(index=False, name=None)):
+            basis, twojmax, level, sampling, size, weight_ratio = values
+            index.setdefault((basis, twojmax, level, sampling, weight_ratio), {})[size] = position
         return index
 
 
@@ -233,8 +247,9 @@ def compute_central_interval(samples: Array) -> tuple[float, float]:
 def _find_position(index: SettingIndex, row: Mapping[Any, Any]) -> int | None:
     """Find the fits of a setting with the number of configurations that is nearest to that of the row."""
     twojmax, level, sampling, size, weight_ratio = (row[name] for name in SETTING)
-    sizes = index.get((twojmax, level, sampling, weight_ratio), {})
+    basis = row.get(BASIS_COLUMN, "")
+    sizes = index.get((basis, twojmax, level, sampling, weight_ratio), {})
     if size in sizes:
         return sizes[size]
-    sizes = sizes | index.get((twojmax, level, WHOLE_SET, weight_ratio), {})
+    sizes = sizes | index.get((basis, twojmax, level, WHOLE_SET, weight_ratio), {})
     return sizes[min(sizes, key=lambda n: abs(np.log(n / size)))] if sizes else None

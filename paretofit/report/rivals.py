@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit import pareto
-from paretofit.pareto import INTERVAL_COVERAGE
+from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE
 from paretofit.report.budgets import format_budget
 from paretofit.report.paired_errors import MIN_SAMPLES, ErrorComparison
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_weight_ratio
@@ -44,7 +44,8 @@ def find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str, comparison
 def get_setting(option: pd.Series) -> dict[str, Any]:
     """Return the setting of an option as `ErrorComparison` needs it."""
     ratio = compute_weight_ratio(option.to_frame().T).iloc[0]
-    return {**option[["twojmax", "level", "sampling", "n_train"]], "weight_ratio": ratio}
+    names = ["twojmax", "level", "sampling", "n_train", *({BASIS_COLUMN} & {*option.index})]
+    return {**option[names], "weight_ratio": ratio}
 
 
 def list_ties(rivals: pd.DataFrame, budget: float, key: str) -> list[Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 SETTING_KEYS = ("levels", "twojmax", "weights", "sizes", "sampling_methods", "mixtures")  # set by every setting
-OMITTED_KEYS = frozenset({*SETTING_KEYS, "labelling", "augmentation"})
+OMITTED_KEYS = frozenset({*SETTING_KEYS, "bases", "labelling", "augmentation"})
 UNSAMPLED = "all"  # sampling method of the whole training set; any method selects it
 
 

@@ -43,12 +43,13 @@ class FurtherBasis(StrictSettings):
 
     def check(self, basis: AnyBasis, twojmax: Sequence[int]) -> None:
         """Raise ValueError if the keys form no basis, or do not differ from another basis and its 2Jmax."""
+        sizes = self.twojmax or list(twojmax)
         try:
-            is_equal = self.apply(basis, basis.twojmax) == basis
+            smallest_basis, _ = self.apply(basis, min(sizes)), self.apply(basis, max(sizes))
         except ValidationError as error:
             section = FAMILIES[self.family or basis.family]
             raise ValueError(f"'bases', {self.name}: {format_validation_error(error, section)}") from error
-        if is_equal and set(self.twojmax or twojmax) <= set(twojmax):
+        if smallest_basis == basis.resize(min(sizes)) and set(sizes) <= set(twojmax):
             raise ValueError(f"'bases', {self.name}: no key differs from 'basis'; change one, or remove it")
 
     def apply(self, basis: AnyBasis, twojmax: int) -> AnyBasis:

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.text import Text
 
 from paretofit.core import escape_text, render_list, render_table
-from paretofit.pareto import format_size
+from paretofit.pareto import BASIS_COLUMN, format_size
 from paretofit.report import (
     Answer,
     format_answer_table,
@@ -24,6 +24,7 @@ from paretofit.report import (
     render_answer,
     render_text,
 )
+from paretofit.study.further_bases import get_basis_folder
 
 MAX_FRONT_ROWS = 8
 SETTING_COLUMNS = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "meV/atom", "meV/Å", "cost of the labels")
@@ -62,7 +63,8 @@ class RunResult:
     def text(self) -> str:
         """Warnings, answer, path of the page and next command, as text for the terminal."""
         seconds = sum(self.stage_seconds.values())
-        counts = f"{format_count(len(self.results), 'fit')} in {format_duration(seconds)}"
+        bases = "" if self.answer is None or BASIS_COLUMN not in self.answer.table else " of the first basis"
+        counts = f"{format_count(len(self.results), 'fit')}{bases} in {format_duration(seconds)}"
         return describe_outcome(self.report, self.warnings, self.answer, counts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,10 +116,13 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
     budget = "1h"
     if answer is not None and answer.has_cost:
         budget = format_budget_option(answer.table["budget"].iloc[len(answer.table) // 2])
+    folders = [report.parent]
+    if answer is not None and BASIS_COLUMN in answer.table:
+        folders = [get_basis_folder(report.parent, name) for name in dict.fromkeys(answer.table[BASIS_COLUMN])]
     commands = [
         (f"paretofit report {report.parent} --open", "show the page"),
         (f"paretofit plan {report.parent} --budget {budget}", "reasons and alternatives for a budget"),
-        (f"paretofit export {report.parent} --front", "write the potentials of the front"),
+        *((f"paretofit export {folder} --front", "write the potentials of the front") for folder in folders),
     ]
     steps = [Text(f"  {command}\n      {purpose}", no_wrap=True, overflow="ignore") for command, purpose in commands]
     parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", heading]

@@ -10,7 +10,7 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.pareto import TEXT_COLUMNS
+from paretofit.pareto import BASIS_COLUMN, TEXT_COLUMNS
 from paretofit.report import Answer, Finding, FindingDots, PairedErrors, find_answer_or_reason, page, write_report
 from paretofit.report.figures import (
     assess_networks,
@@ -33,11 +33,12 @@ from paretofit.study.analysis import (
     read_table_or_empty,
     select_paper_weights,
 )
-from paretofit.study.further_bases import BASES_FILE, get_basis_folder
+from paretofit.study.basis_settings import FIRST_BASIS
+from paretofit.study.further_bases import BASES_FILE, derive_studies, get_basis_folder
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.result import describe_outcome
 from paretofit.study.run_view import VIEW_FILE, build_run_view
-from paretofit.study.schema import load_study
+from paretofit.study.schema import Study, load_study
 from paretofit.study.split_confidence import add_front_confidence, read_split_errors
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
@@ -132,8 +133,8 @@ def write_run_report(
     bases_finding = _assess_bases(folder, prepared)
     if bases_finding is not None:
         warnings.append(
-            "The answer is that of the first basis. Of all bases, "
-            f"{bases_finding.answer.partition('. ')[0]}; 'paretofit plan' and {BASES_FILE} compare them."
+            "The answer is that of all bases; the front, the explorer and most figures are those of "
+            f"'{FIRST_BASIS}', and the pages of further bases have theirs."
         )
     front = add_front_confidence(find_study_front(results, n_train, objectives), folder, objectives)
     write_csv(front, folder / run_folder.FRONT_FILE)
@@ -150,13 +151,15 @@ def write_run_report(
         results = results[results["ridge"].astype(str) == first_ridge]
         page_front = find_study_front(results.drop(columns="ridge"), n_train, objectives)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
-    settings = _read_settings(folder, prepared)
-    answer, _ = find_answer_or_reason(results, settings, _read_paired_errors(folder, prepared))
+    settings = _read_settings(folder, prepared.study)
+    first_answer, _ = find_answer_or_reason(results, settings, _read_paired_errors(folder, prepared))
+    answer = first_answer if bases_finding is None else _find_answer_of_all_bases(folder, prepared, settings)
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=settings,
         extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path, answer),
-        answer=answer, formats=("png", "svg") if svg else ("png",), all_figures=all_figures,
+        answer=answer, explored_answer=first_answer, formats=("png", "svg") if svg else ("png",),
+        all_figures=all_figures,
         links=_list_links(folder, prepared, has_view=has_view),
     )  # fmt: skip
     return RunReport(report, front, warnings, answer)
@@ -241,6 +244,19 @@ def _assess_bases(folder: Path, prepared: PreparedStudy) -> Finding | None:
     return assess_bases(results, prepared.grid.levels[-1], by_basis)
 
 
+def _find_answer_of_all_bases(folder: Path, prepared: PreparedStudy, settings: dict[str, Any]) -> Answer | None:
+    """Find the best setting of all bases for any budget, with the first ridge penalty."""
+    results = restore_formulas(pd.read_csv(folder / BASES_FILE, dtype=TEXT_COLUMNS))
+    if not len(prepared.split.test):
+        results = substitute_loo_errors(results, [])
+    if "ridge" in results:
+        results = results[results["ridge"] == str(prepared.grid.ridge[0])]
+    names = dict.fromkeys(results[BASIS_COLUMN])
+    by_basis = {name: _read_paired_errors(get_basis_folder(folder, name), prepared) for name in names}
+    studies = {name: _read_settings(folder, study) for name, study in derive_studies(prepared.study).items()}
+    return find_answer_or_reason(results, settings, PairedErrors.join_bases(by_basis), studies)[0]
+
+
 def _list_links(folder: Path, prepared: PreparedStudy, *, has_view: bool) -> list[tuple[str, str]]:
     """List the pages to which the report links: the structures, and the reports of further bases."""
     links = [(VIEW_FILE, "Structures")] if has_view else []
@@ -273,13 +289,13 @@ def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.Re
     return [page.ReportTable("Physical properties", note, "validation", table)], pictures
 
 
-def _read_settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:
+def _read_settings(folder: Path, study: Study) -> dict[str, Any]:
     """Read the settings that differ from the defaults, with the path of the original dataset instead of the copy."""
-    settings: dict[str, Any] = json.loads(prepared.study.model_dump_json(by_alias=True, exclude_defaults=True))
+    settings: dict[str, Any] = json.loads(study.model_dump_json(by_alias=True, exclude_defaults=True))
     return {
         **settings,
         "dataset": str(load_study(folder / "study.yaml").dataset),
-        "twojmax": list(prepared.grid.twojmax),
+        "twojmax": list(study.twojmax),
     }
 
 

@@ -181,8 +181,9 @@ def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
 
 def _describe_settings(basis: AnyBasis) -> str:
     """Format the settings of a basis but for its family, elements and 2Jmax."""
-    settings = basis.model_dump(exclude={"family", "elements", "twojmax"})
-    return ", ".join(f"{key} {int(value) if isinstance(value, bool) else value}" for key, value in settings.items())
+    settings = basis.model_dump(exclude={"elements", "twojmax"})
+    values = {key: int(value) if isinstance(value, bool) else value for key, value in settings.items()}
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _format_group_factors(prepared: PreparedStudy, data: SweepInput) -> str:

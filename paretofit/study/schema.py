@@ -324,6 +324,10 @@ class Study(StrictSettings):
             raise ValueError(
                 f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest_twojmax}"
             )
+        if min(self.twojmax) < (smallest_size := self.basis.min_size):
+            raise ValueError(
+                f"'twojmax' must be at least {smallest_size} for {self.basis.title}; got {min(self.twojmax)}"
+            )
         if self.device == "cuda" and self.cluster is not None:
             raise ValueError("'device: cuda' uses the GPU of this machine; remove 'cluster'")
         if self.device == "cuda" and self.engine == "plain":

@@ -85,6 +85,7 @@ def write_report(
     study: Mapping[str, Any] | None = None,
     extra_content: ExtraContent | None = None,
     answer: Answer | None = None,
+    explored_answer: Answer | None = None,
     formats: Sequence[str] = ("png",),
     all_figures: bool = False,
     links: Sequence[tuple[str, str]] = (),
@@ -105,6 +106,7 @@ def write_report(
     study : settings as in the YAML file of the study, from which the page derives the YAML of a single point
     extra_content : additional findings, figures and tables
     answer : from `paretofit.report.find_answer`, which is called by default
+    explored_answer : answer from `results` alone, for the explorer, if `answer` is from more; by default `answer`
     formats : formats of the figures, of "png" and "svg"; the page shows the first one
     all_figures : whether to draw the secondary figures, too; otherwise the page only names them
     links : relative paths and titles of further pages
@@ -124,7 +126,9 @@ def write_report(
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(singles, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
     medians = summaries.compute_medians(results, levels)
-    explorer = build_explorer_data(medians, levels, study, answer, mixtures=mixtures, folder=str(folder))
+    explorer = build_explorer_data(
+        medians, levels, study, explored_answer or answer, mixtures=mixtures, folder=str(folder)
+    )
     answer_section = None if answer is None else _build_answer_section(answer, results, levels, folder, formats)
     plans = [*extra.figure_plans, *_plan_figures(singles, levels, path_table, answer), *extra.later_figure_plans]
     plans += _plan_dots(findings, [plan.name for plan in plans], folder / "figures")
