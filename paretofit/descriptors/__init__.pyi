@@ -24,6 +24,7 @@ from .lammps_frame import rotate_voigt as rotate_voigt
 from .lammps_frame import transform_to_lammps_frame as transform_to_lammps_frame
 from .lammps_frame import translate_lammps_errors as translate_lammps_errors
 from .linear_basis import LinearBasis as LinearBasis
+from .pod_basis import MAX_POD_SIZE as MAX_POD_SIZE
 from .pod_basis import PodBasis as PodBasis
 from .reference import GPA_PER_EV_A3 as GPA_PER_EV_A3
 from .reference import ReferencePotential as ReferencePotential

@@ -14,7 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from paretofit.core import Array
 from paretofit.descriptors.linear_basis import LinearBasis, PositiveFloat
 
-MIN_SIZE, MAX_SIZE = 2, 12
+MIN_POD_SIZE, MAX_POD_SIZE = 2, 12
 FOUR_BODY_FUNCTIONS = (1, 2, 4, 7, 11, 16, 23)  # number of angular functions up to each degree, in LAMMPS
 N_BESSEL_PARAMETERS = 3  # LAMMPS forms this number of snapshots for each Bessel degree
 
@@ -52,10 +52,12 @@ class PodBasis(LinearBasis):
     (78, 79, 21)
     """
 
-    min_size: ClassVar[int] = MIN_SIZE
+    min_size: ClassVar[int] = MIN_POD_SIZE
 
     family: Literal["pod"] = Field("pod", description="Family of descriptors.")
-    twojmax: int = Field(8, ge=MIN_SIZE, le=MAX_SIZE, description="Size of the largest model: its radial functions.")
+    twojmax: int = Field(
+        8, ge=MIN_POD_SIZE, le=MAX_POD_SIZE, description="Size of the largest model: its radial functions."
+    )
     rcut: PositiveFloat = Field(4.812302818, description="Cutoff, Å.")
     rin: PositiveFloat = Field(0.5, description="Inner cutoff, Å, below the shortest distance of any two atoms.")
     bessel_polynomial_degree: int = Field(4, ge=1, le=12, description="Degree of the Bessel functions of snapshots.")
@@ -111,7 +113,7 @@ class PodBasis(LinearBasis):
         triples = [
             f"{a}{b}{c}" for k, a in enumerate(symbols) for m, b in enumerate(symbols[k:], k) for c in symbols[m:]
         ]
-        sizes = [(size, PodShape.from_size(size)) for size in range(MIN_SIZE, self.twojmax + 1)]
+        sizes = [(size, PodShape.from_size(size)) for size in range(MIN_POD_SIZE, self.twojmax + 1)]
         components = [
             (f"D2({n + 1}){symbol}", next(size for size, s in sizes if s.two_body > n))
             for symbol in symbols

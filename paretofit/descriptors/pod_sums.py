@@ -15,8 +15,8 @@ from paretofit.descriptors.features import sum_features
 from paretofit.descriptors.lammps_frame import extract_per_atom, load_configuration
 from paretofit.descriptors.pod_basis import PodBasis
 
-STRAIN = 2e-4  # step of the central differences of fourth order; their relative error is about 1e-10
-STENCIL = {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}
+STRAIN = 1e-3  # step of the central differences of sixth order; their relative error is about 1e-11
+STENCIL = {-3: -1 / 60, -2: 3 / 20, -1: -3 / 4, 1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
@@ -61,7 +61,7 @@ def compute_pod_sums(lammps: Any, basis: PodBasis) -> tuple[Array, Array]:
 def compute_pod_stress(lammps: Any, basis: PodBasis, atoms: Atoms) -> Array:
     """Derivatives of the sums of all features with respect to strain, ``(6, n_features - n_elements)``, Voigt order.
 
-    LAMMPS's computes have no virial; these are central differences of fourth order.
+    LAMMPS's computes have no virial; these are central differences of sixth order.
     """
     rows = []
     for a, b in VOIGT:

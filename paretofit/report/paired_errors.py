@@ -247,9 +247,14 @@ def compute_central_interval(samples: Array) -> tuple[float, float]:
 def _find_position(index: SettingIndex, row: Mapping[Any, Any]) -> int | None:
     """Find the fits of a setting with the number of configurations that is nearest to that of the row."""
     twojmax, level, sampling, size, weight_ratio = (row[name] for name in SETTING)
-    basis = row.get(BASIS_COLUMN, "")
-    sizes = index.get((basis, twojmax, level, sampling, weight_ratio), {})
+
+    def get_sizes(method: Any) -> dict[Any, int]:
+        """Return the positions by size; a table of a single basis does not name it."""
+        keys = ((basis, twojmax, level, method, weight_ratio) for basis in (row.get(BASIS_COLUMN, ""), ""))
+        return next((index[key] for key in keys if key in index), {})
+
+    sizes = get_sizes(sampling)
     if size in sizes:
         return sizes[size]
-    sizes = sizes | index.get((basis, twojmax, level, WHOLE_SET, weight_ratio), {})
+    sizes = sizes | get_sizes(WHOLE_SET)
     return sizes[min(sizes, key=lambda n: abs(np.log(n / size)))] if sizes else None

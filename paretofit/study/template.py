@@ -13,7 +13,7 @@ from joblib import cpu_count
 from paretofit.core import InputError, check_new_paths, write_text
 from paretofit.dataset import Dataset, describe_dataset
 from paretofit.dataset.quality import compute_neighbour_distance
-from paretofit.descriptors import SnapBasis
+from paretofit.descriptors import MAX_POD_SIZE, SnapBasis
 from paretofit.linear.reduction import get_device
 from paretofit.study.independent_rows import count_independent_rows
 from paretofit.study.json_schema import is_json_schema, write_json_schema
@@ -222,9 +222,15 @@ def propose_cutoff(data: Dataset) -> tuple[float, str]:
 
 
 def propose_bases(cutoff: float, twojmax: Sequence[int]) -> list[str]:
-    """Propose further bases as YAML: two other cutoffs (Å), and the linear form, which affords a larger 2Jmax."""
+    """Propose further bases as YAML: two other cutoffs (Å), the linear form, which affords a larger 2Jmax, and POD."""
     bases = [f"{{name: {name}, rcutfac: {ratio * cutoff:.3g}}}" for name, ratio in CUTOFF_RATIOS.items()]
-    return [*bases, f"{{name: linear, quadratic: false, twojmax: {[*twojmax, max(twojmax) + 2]}}}"]
+    larger_sizes = [*twojmax, max(twojmax) + 2]
+    pod_sizes = sorted({min(size + 2, MAX_POD_SIZE) for size in larger_sizes})  # of the MD cost of these 2Jmax, about
+    return [
+        *bases,
+        f"{{name: linear, quadratic: false, twojmax: {larger_sizes}}}",
+        f"{{name: pod, family: pod, twojmax: {pod_sizes}}}",
+    ]
 
 
 def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:

@@ -6,15 +6,21 @@ import pytest
 from helpers.command_line import call
 from helpers.studies import study_file
 
-from paretofit import InputError, run_study
+from paretofit import Dataset, DesignMatrix, InputError, run_study
 from paretofit.commands import plan
+from paretofit.core import RowKind
+from paretofit.descriptors import PodBasis
 from paretofit.report import PairedErrors
 from paretofit.report.findings import assess_bases
 from paretofit.study import load_study
 from paretofit.study.further_bases import derive_studies
 from paretofit.sweep import read_results
 
-BASES = [{"name": "linear", "quadratic": False}, {"name": "short", "rcutfac": 4.0, "twojmax": [2]}]
+BASES = [
+    {"name": "linear", "quadratic": False},
+    {"name": "short", "rcutfac": 4.0, "twojmax": [2]},
+    {"name": "pod", "family": "pod", "twojmax": [4, 6]},
+]
 SIZES = {"sizes": [20, "all"], "sampling_methods": ["random"], "repetitions": 2, "levels": [4, 5]}
 
 
@@ -27,7 +33,7 @@ def run(tmp_path_factory):
 
 def test_each_basis_is_fitted_as_by_itself(run, tmp_path):
     joined = pd.read_csv(run.folder / "bases.csv")
-    assert list(joined["basis"].unique()) == ["basis", "linear", "short"]
+    assert list(joined["basis"].unique()) == ["basis", "linear", "short", "pod"]
     alone = run_study(
         study_file(tmp_path, basis={"elements": ["Be"], "rcutfac": 4.0}, **{**SIZES, "twojmax": [2]}),
         out=tmp_path / "alone",
@@ -38,6 +44,40 @@ def test_each_basis_is_fitted_as_by_itself(run, tmp_path):
     assert rows["ref_force"].to_numpy() == pytest.approx(short["ref_force"].to_numpy())
     draws = [joined.loc[joined["basis"] == name, "label_seconds"].unique().tolist() for name in ("basis", "linear")]
     assert draws[0] == draws[1], "random draws are the same for all bases"
+
+
+def test_pod_is_the_least_squares_fit_of_its_rows(run):
+    """The errors in the results are those of an explicit `lstsq` of rows from `compute_design`."""
+    folder = run.folder / "bases" / "pod"
+    row = read_results(folder / "results.csv").query("level == '5' and twojmax == 4 and n_train > 20").iloc[0]
+    study = load_study(folder / "study.yaml")
+    with Dataset(study.dataset) as data:
+        design = DesignMatrix.open(folder / "design.h5").with_labels(data, ["5"])
+    split = pd.read_csv(folder / "split.csv")
+    is_train = np.isin(design.configuration, np.flatnonzero(split["set"] == "train"))
+    n_columns = PodBasis(elements=["Be"], twojmax=4).n_features
+    X, y = design.read_all_rows()[:, :n_columns], design.targets["5"]
+    weights = np.where(design.kind == RowKind.ENERGY, row["w_energy"], row["w_force"])[is_train]
+    beta = np.linalg.lstsq(X[is_train] * weights[:, None], y[is_train] * weights, rcond=None)[0]
+    for kind, column in ((RowKind.ENERGY, "ref_energy"), (RowKind.FORCE, "ref_force")):
+        rows = ~is_train & (design.kind == kind)
+        rmse = 1000 * np.sqrt(np.mean((X[rows] @ beta - y[rows]) ** 2))
+        assert row[column] == pytest.approx(rmse, rel=1e-8)
+
+
+def test_the_answer_is_that_of_all_bases(run):
+    table = run.answer.table
+    assert set(table["basis"]) <= {"basis", "linear", "short", "pod"}
+    best = run.answer.curve.iloc[-1]
+    medians = read_results(run.folder / "bases.csv").groupby(["basis", "level", "twojmax", "w_energy", "n_train"])
+    scores = np.sqrt(medians["ref_energy"].median() * medians["ref_force"].median())
+    assert best["basis"] == scores.idxmin()[0]
+    for row, text in zip(table.to_dict("records"), run.answer.studies, strict=True):
+        path = run.folder.parent / "setting.yaml"
+        path.write_text(text)
+        setting = load_study(path)
+        assert not setting.bases
+        assert (setting.basis.family == "pod") == (row["basis"] == "pod")
 
 
 def test_a_repeated_run_has_the_same_results(run):
@@ -51,7 +91,7 @@ def test_page_plan_and_export_know_the_bases(run):
     assert "Which basis and 2Jmax have the lowest errors at which MD speed?" in page
     assert "bases/short/report.html" in page
     result = plan(run.folder, budget="1h")
-    assert result.choice["basis"] in {"basis", "linear", "short"}
+    assert result.choice["basis"] in {"basis", "linear", "short", "pod"}
     assert f"({result.choice['basis']})" in result.text
     assert (result.choice["basis"] == "basis") != (f"# for the basis '{result.choice['basis']}'" in result.study_text)
     assert set(plan(run.folder / "bases" / "linear", budget="1h").choice.index).isdisjoint({"basis"})
@@ -118,6 +158,12 @@ def test_the_finding_names_the_front_and_what_is_not_clear():
         ([{"name": "a", "wj": [1.0, 2.0]}], "'bases', a: .*wj"),
         ([{"name": "a", "rcutfac": 500.0}], "'bases', a: .*rcutfac"),
         ([{"name": "a"}], "no key differs"),
+        ([{"name": "a", "rcut": 5.0}], "'bases', a: unknown key 'rcut'"),
+        ([{"name": "a", "family": "pod", "rcutfac": 5.0}], "'bases', a: unknown key 'rcutfac'; did you mean 'rcut'"),
+        ([{"name": "a", "family": "pod", "twojmax": [4, 14]}], "'bases', a: 'twojmax': .*12; got 14"),
+        ([{"name": "a", "family": "pod", "twojmax": [1, 4]}], "'bases', a: 'twojmax': .*2; got 1"),
+        ([{"name": "a", "family": "pod", "rin": 9.0}], "'bases', a: rin must be smaller than rcut"),
+        ([{"name": "a", "family": "ace"}], "must be 'snap' or 'pod'; got 'ace'"),
         ([{"name": "a", "cutoff": 4.0}], "unknown key 'bases.0.cutoff'|unknown key 'bases.*cutoff'"),
         ([{"rcutfac": 4.0}], "name"),
         ([{"name": "a/b"}], "letters, digits"),

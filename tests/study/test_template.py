@@ -219,7 +219,8 @@ def test_a_relaxation_gets_a_small_model(tmp_path):
 def test_further_bases_are_proposed_on_request(tmp_path):
     write_levels(tmp_path / "d.h5")
     study = load_study(write_template(tmp_path / "d.h5", tmp_path / "s.yaml", with_bases=True))
-    short, longer, linear = study.bases
+    short, longer, linear, pod = study.bases
+    assert pod.family == "pod"
     assert short.rcutfac < study.basis.rcutfac < longer.rcutfac
     assert (linear.quadratic, linear.twojmax) == (False, [*study.twojmax, max(study.twojmax) + 2])
     assert not load_study(write_template(tmp_path / "d.h5", tmp_path / "t.yaml")).bases

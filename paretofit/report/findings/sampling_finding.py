@@ -274,7 +274,7 @@ def _average_logarithms(frame: pd.DataFrame, column: str, name: str, split_error
         return logarithms
     index, level = split_errors.index_settings(), frame["level"].iloc[0]
     pairs = [
-        [index.get((twojmax, level, sampling, ratio), {}).get(size) for sampling in (name, "random")]
+        [index.get(("", twojmax, level, sampling, ratio), {}).get(size) for sampling in (name, "random")]
         for twojmax, ratio, size in table.index
     ]
     is_known = [None not in pair for pair in pairs]  # models that are never a choice have no fits in further splits
