@@ -75,17 +75,17 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: AnyBasis, atoms: 
     """
     if not atoms.pbc.all():
         raise InputError(f"{name_configuration(atoms)} is not periodic in three directions, so that it has no stress")
-    factor = BAR_PER_EV_A3 * GPA_PER_BAR / atoms.cell.volume
     stress_rows = np.zeros((6, basis.n_features))
     feature_rows = stress_rows[:, len(basis.elements) :]
     if isinstance(basis, PodBasis):
         energy_row, force_rows = compute_configuration_rows(lammps, basis, atoms)
-        feature_rows[:] = factor * compute_pod_stress(lammps, basis, atoms)
+        feature_rows[:] = compute_pod_stress(lammps, basis, atoms)
     else:
         with load_configuration(lammps, basis, atoms) as (types, rotation):
             sums, gradients, virial = extract_lammps_sums(lammps, basis, len(atoms))
         energy_row, force_rows = _build_rows(basis, atoms, types, rotation, sums, gradients)
-        feature_rows[:] = -rotate_voigt(factor * virial, rotation)
+        feature_rows[:] = -rotate_voigt(virial, rotation)
+    feature_rows *= BAR_PER_EV_A3 * GPA_PER_BAR / atoms.cell.volume  # not zero, or LAMMPS had refused the cell
     if not np.isfinite(stress_rows).all():
         raise InputError(f"{name_configuration(atoms)}: its stress rows are not finite; do atoms overlap?")
     return energy_row, force_rows, stress_rows

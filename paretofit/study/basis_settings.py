@@ -67,3 +67,11 @@ class FurtherBasis(StrictSettings):
             defaults = {"elements": basis.elements, key: basis.cutoff / diameter}
         changes = {key: value for key, value in settings.items() if value not in (None, [])}
         return build_basis({**defaults, "twojmax": twojmax, **changes})
+
+
+def check_sizes(basis: AnyBasis, twojmax: Sequence[int]) -> None:
+    """Raise ValueError if a 2Jmax of a study is below the smallest of the family or above that of the basis."""
+    if basis.twojmax < max(twojmax):
+        raise ValueError(f"basis.twojmax is {basis.twojmax}, smaller than the largest 'twojmax', {max(twojmax)}")
+    if min(twojmax) < basis.min_size:
+        raise ValueError(f"'twojmax' must be at least {basis.min_size} for {basis.title}; got {min(twojmax)}")

@@ -55,6 +55,10 @@ OPTIONAL_FILES = (
     *run_folder.CONFIDENCE_FILES,
     BASES_FILE,
 )
+BASES_NOTE = (
+    f"The answer is that of all bases; the front, the explorer and most figures are those of '{FIRST_BASIS}', and the "
+    "pages of further bases have theirs."
+)
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
 
@@ -127,15 +131,11 @@ def write_run_report(
         results = substitute_loo_errors(results, warnings)
     view = build_run_view(folder, prepared, errors)
     has_view = view is not None and view.write(folder / VIEW_FILE)
+    has_bases = (folder / BASES_FILE).exists()
     n_train, levels = len(prepared.split.train), prepared.grid.level_names
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
     objectives = prepared.study.objective_columns
-    bases_finding = _assess_bases(folder, prepared)
-    if bases_finding is not None:
-        warnings.append(
-            "The answer is that of all bases; the front, the explorer and most figures are those of "
-            f"'{FIRST_BASIS}', and the pages of further bases have theirs."
-        )
+    warnings += [BASES_NOTE] if has_bases else []
     front = add_front_confidence(find_study_front(results, n_train, objectives), folder, objectives)
     write_csv(front, folder / run_folder.FRONT_FILE)
     page_front, page_warnings = front, warnings
@@ -153,7 +153,7 @@ def write_run_report(
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     settings = _read_settings(folder, prepared.study)
     first_answer, _ = find_answer_or_reason(results, settings, _read_paired_errors(folder, prepared))
-    answer = first_answer if bases_finding is None else _find_answer_of_all_bases(folder, prepared, settings)
+    answer = _find_answer_of_all_bases(folder, prepared, settings) if has_bases else first_answer
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=settings,

@@ -31,7 +31,7 @@ from paretofit.labelling import LabelSettings
 from paretofit.learning import LearnSettings
 from paretofit.properties import PropertySettings, get_error_column
 from paretofit.structures import AugmentSettings
-from paretofit.study.basis_settings import FIRST_BASIS, FurtherBasis
+from paretofit.study.basis_settings import FIRST_BASIS, FurtherBasis, check_sizes
 from paretofit.study.mixture_settings import MixtureSettings
 from paretofit.study.network_settings import NetworkSettings
 from paretofit.sweep import SAMPLING_METHODS
@@ -319,15 +319,7 @@ class Study(StrictSettings):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        largest_twojmax = max(self.twojmax)
-        if self.basis.twojmax < largest_twojmax:
-            raise ValueError(
-                f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest_twojmax}"
-            )
-        if min(self.twojmax) < (smallest_size := self.basis.min_size):
-            raise ValueError(
-                f"'twojmax' must be at least {smallest_size} for {self.basis.title}; got {min(self.twojmax)}"
-            )
+        check_sizes(self.basis, self.twojmax)
         if self.device == "cuda" and self.cluster is not None:
             raise ValueError("'device: cuda' uses the GPU of this machine; remove 'cluster'")
         if self.device == "cuda" and self.engine == "plain":

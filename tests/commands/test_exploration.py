@@ -163,6 +163,7 @@ def test_single_atoms_are_skipped_with_a_note(work):
     assert result.trajectories["start"].tolist() == ["atom.extxyz:1"]
 
 
+@pytest.mark.slow
 def test_killed_command_resumes_with_the_same_numbers(work):
     arguments = ["explore", work / "potential", work / "bulk.extxyz", "--trajectories", 3, "--time", 0.6,
                  "--interval", 0.1, "--stop-grade", 1e9, "--seed", 4]  # fmt: skip

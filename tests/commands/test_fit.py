@@ -85,6 +85,7 @@ class TestTantalum:
         result, _ = tantalum
         assert result.deviation < 1e-8
 
+    @pytest.mark.slow
     def test_optimised_weights_lower_held_out_errors(self, tantalum, tmp_path):
         result = fit_fitsnap(TANTALUM / "Ta-example.in", tmp_path, objectives=["energy", "force"])
         assert result.optimised_weights.objective[1] < result.optimised_weights.objective[0] - 0.1
@@ -261,7 +262,7 @@ class TestFit:
                     replace(folder, "Be = 0.0", "W = 0.0"),
                     replace(folder, "zbl 4 4", "zbl 74 74"),
                 ),
-                "has Be, an element without SNAP",
+                "has Be, an element that the basis lacks",
             ),
             (lambda folder: replace(folder, "solver = SVD", "solver = MAGIC"), "MAGIC"),
             (lambda folder: replace(folder, "bzeroflag", "bzeroflg"), "bzeroflag"),
@@ -452,7 +453,7 @@ class TestCalculator:
         truth, _ = labelled(n=2)
         files = truth.write(tmp_path, "be")
         write(tmp_path / "be.xyz", bulk("Be"))
-        for name, message in (("none", "is not a SNAP potential"), ("be.xyz", "is not a SNAP potential")):
+        for name, message in (("none", "is not a SNAP or POD potential"), ("be.xyz", "is not a SNAP or POD potential")):
             with pytest.raises(InputError, match=message):
                 LinearPotential.read(tmp_path / name)
         files.coefficients.write_text("\n".join(files.coefficients.read_text().splitlines()[:-3]))

@@ -67,6 +67,7 @@ def test_dynamics_have_a_survival_a_drift_and_a_speed(exported):
     assert (exported.folder / lines[-1].split()[3].split("/")[-1] / "potential.mod").is_file()
 
 
+@pytest.mark.slow
 def test_a_stopped_export_resumes(run, exported, tmp_path, monkeypatch):
     def stop_after_two(fits, points, *rest):
         yield from original(fits, points[:2], *rest)

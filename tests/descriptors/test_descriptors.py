@@ -189,7 +189,7 @@ def test_wrong_input_names_the_configuration(lammps, tmp_path, beryllium):
     flat = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [0, 0, 0]], pbc=True, info={"config_id": 6})
     with pytest.raises(InputError, match="configuration 6 is periodic along a cell vector of length zero"):
         compute_configuration_rows(lammps, SnapBasis(elements=["Be"]), flat)
-    with pytest.raises(InputError, match="has Be, an element without SNAP parameters; the basis has W"):
+    with pytest.raises(InputError, match="has Be, an element that the basis lacks; the basis has W"):
         compute_design(beryllium, SnapBasis(elements=["W"], twojmax=2), tmp_path / "d.h5")
     with pytest.raises(ValidationError, match="'Bee' is not a chemical symbol"):
         SnapBasis(elements=["Bee"])

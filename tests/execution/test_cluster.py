@@ -134,6 +134,7 @@ class TestTasks:
             list(map_in_parallel(refuse_three, range(6), 1))
         assert get_active_client() is None
 
+    @pytest.mark.slow
     def test_tasks_whose_workers_die_are_repeated_and_finally_given_up(self, tmp_path):
         tasks = [(k, tmp_path) for k in (1, 2, 3, 5)]
         with use_cluster(LocalClusterSettings(workers=2), 1):

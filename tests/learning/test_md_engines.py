@@ -130,6 +130,7 @@ class TestEnsemble:
         assert ase[0] == pytest.approx(lammps[0], abs=60.0)
         assert ase[1] == pytest.approx(lammps[1], abs=0.003)  # 100 kbar are 0.03
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("periodic", "tolerance"), [(0, 0.5), (2, 15.0), (3, 15.0)])
     def test_small_system_has_the_same_temperature_in_ase_and_lammps(self, periodic, tolerance):
         """Equal springs are not ergodic: the temperature follows from the first one, the chains and their masses.
@@ -161,6 +162,7 @@ class TestEnsemble:
             assert np.abs(dynamics._atoms.get_momenta().sum(axis=0)).max() < 1e-6
             dynamics.close()
 
+    @pytest.mark.slow
     def test_barostat_compresses_a_skewed_crystal_isotropically(self):
         """A rhombohedral cell of a cubic crystal keeps its shape, and has the volume that LAMMPS gives a cube."""
         atoms = bulk("W").repeat(2)

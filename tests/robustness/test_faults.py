@@ -138,6 +138,7 @@ class TestUnwritablePaths:
         assert "choose another path" in done.stderr
         assert not (tmp_path / "runs" / "labels-labels" / "labels.jsonl").read_text(), "before the first label"
 
+    @pytest.mark.slow
     def test_exports_on_a_full_disk(self, undisturbed, tmp_path):
         with small_disk(tmp_path / "disk", 8) as resize:
             done = call("export", undisturbed, "-o", tmp_path / "disk" / "p")
@@ -163,6 +164,7 @@ class TestConcurrentRuns:
         stop(first, signal.SIGTERM, group=False)  # in its report
         assert results(tmp_path / "run") == results(undisturbed)
 
+    @pytest.mark.slow
     def test_the_lock_of_a_killed_run_does_not_block(self, undisturbed, tmp_path):
         path = study(tmp_path)
         first = begin("run", path, "--out", tmp_path / "run", "--jobs", 1)
@@ -311,6 +313,7 @@ class TestSignals:
         assert done.stderr.startswith(f"paretofit: {word}; ")
         assert len(done.stderr.splitlines()) == 1
 
+    @pytest.mark.slow
     def test_of_a_loop(self, tmp_path):
         (tmp_path / "s.yaml").write_text(LOOP.format(dataset=first_configurations()))
         process = begin("learn", "s.yaml", "--out", "run", "--jobs", 1, cwd=tmp_path)
@@ -408,6 +411,7 @@ class TestCorruption:
         run_study(tmp_path / "study.yaml", out=run)
         assert results(run) == results(undisturbed)
 
+    @pytest.mark.slow
     def test_a_flipped_bit_in_the_dataset_is_reported_if_it_matters(self, undisturbed, tmp_path):
         data = shutil.copy(first_configurations(), tmp_path / "beryllium.h5")
         path = study(tmp_path, dataset=data)

@@ -274,6 +274,7 @@ def test_weights_of_groups_are_in_both_engines(tmp_path):
         run_study(wrong, out=tmp_path / "wrong")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_page")
 def test_weights_of_groups_may_be_searched_for(tmp_path):
     keys = {

@@ -99,6 +99,7 @@ class TestFit:
         assert (evaluation.table["set"] == "new").all()
         assert evaluation.level == "5"
 
+    @pytest.mark.slow
     def test_the_weights_lower_the_product_of_the_errors(self, folder):
         options = {"level": "5", "twojmax": 2, "cutoff": 5.0, "quadratic": True}
         chosen, fixed = (
@@ -137,6 +138,7 @@ class TestFit:
         energy = potential.uncertainty.calibration_data[RowKind.ENERGY]
         assert energy.spread[3] == pytest.approx(members.energy.std() / len(atoms))  # per atom, never extensive
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["subset", "posterior", "pops"])
     def test_other_committee_methods(self, folder, potential, method):
         other = fit_dataset(

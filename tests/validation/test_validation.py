@@ -426,6 +426,7 @@ def test_every_figure_and_table_is_written(comparison):
     assert axes[0].get_ylabel() == "frequency (THz)"
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_processes(tmp_path):
     bulk("Cu").write(tmp_path / "cu.cif")
     settings = ValidationSettings(effort=QUICK_EFFORT, prototypes=("bcc",))

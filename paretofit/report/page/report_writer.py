@@ -126,9 +126,8 @@ def write_report(
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(singles, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
     medians = summaries.compute_medians(results, levels)
-    explorer = build_explorer_data(
-        medians, levels, study, explored_answer or answer, mixtures=mixtures, folder=str(folder)
-    )
+    explored = explored_answer or answer
+    explorer = build_explorer_data(medians, levels, study, explored, mixtures=mixtures, folder=str(folder))
     answer_section = None if answer is None else _build_answer_section(answer, results, levels, folder, formats)
     plans = [*extra.figure_plans, *_plan_figures(singles, levels, path_table, answer), *extra.later_figure_plans]
     plans += _plan_dots(findings, [plan.name for plan in plans], folder / "figures")
