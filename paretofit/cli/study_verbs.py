@@ -152,7 +152,7 @@ def plan_(
         Path | None,
         Option("--out", "-o", help="With a study: folder for the pilot's results.", show_default="runs/<name>-pilot"),
     ] = None,
-    study: Annotated[bool, Option("--study", help="Print only the keys of a study for exactly this setting.")] = False,
+    study: Annotated[bool, Option("--study", help="Print a study of exactly this setting.")] = False,
     jobs: options.Jobs,
     progress: options.Progress = True,
     as_json: options.Json = False,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
 from paretofit.pareto import BASIS_COLUMN, MD_COST_COLUMN, Limits, describe_properties, describe_setting, format_size
-from paretofit.report import format_duration, format_number, format_ratio, format_setting_keys
+from paretofit.report import format_duration, format_number, format_ratio, format_study
 from paretofit.study import FIRST_BASIS, SETTING_COLUMNS, format_setting_cells
 
 CHEAPEST = "the cheapest setting within the limits"
@@ -51,6 +51,8 @@ class Plan:
         Whether the expected errors and their ranges are those of several train/test splits.
     label_ids : mapping of str to list of int
         Of a mixture in a run: by level, the ids of the configurations in its first repetition.
+    settings : mapping, optional
+        Settings of the study of a run.
     """
 
     choice: pd.Series
@@ -67,6 +69,7 @@ class Plan:
     assumed_levels: tuple[str, ...] = ()
     has_further_splits: bool = False
     label_ids: Mapping[str, list[int]] = field(default_factory=dict)
+    settings: Mapping[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -93,10 +96,10 @@ class Plan:
 
     @property
     def study_text(self) -> str:
-        """Keys of a study for exactly the recommended setting; of a mixture in a run, also its labels."""
-        text = format_setting_keys(self.choice, self.reference)
+        """A study of exactly the recommended setting, for a mixture with its labels; without a run, only the keys."""
+        text = format_study(self.choice, self.reference, self.settings).removesuffix("\n")
         basis = self.choice.get(BASIS_COLUMN, FIRST_BASIS)
-        if basis != FIRST_BASIS:
+        if basis != FIRST_BASIS and self.settings is None:
             text = f"# for the basis '{basis}': copy the keys that it has in 'bases' to 'basis'\n{text}"
         if not self.label_ids:
             return text

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -94,7 +95,7 @@ def plan(
     assumed_levels = _list_assumed_levels(results)
     return Plan(
         choice, limits, prefer, doubled_choice, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
-        assumed_levels, "ref_energy_low" in results, list_label_ids(source, choice),
+        assumed_levels, "ref_energy_low" in results, list_label_ids(source, choice), _read_settings(source, choice),
     )  # fmt: skip
 
 
@@ -215,6 +216,13 @@ def list_label_ids(source: pd.DataFrame | study.Study | Path | str, choice: pd.S
         ids = fits.prepared.dataset.ids
         sets = zip(draw.mixture.levels, draw.configurations, strict=True)
         return {level: ids[configurations].tolist() for level, configurations in sets}
+
+
+def _read_settings(source: pd.DataFrame | study.Study | Path | str, choice: pd.Series) -> dict[str, Any] | None:
+    """Read the settings of the study of a run, in the basis of the choice; None if the source is no run folder."""
+    if not (isinstance(source, str | Path) and Path(source).is_dir()):
+        return None
+    return study.read_run_settings(source, str(choice.get(pareto.BASIS_COLUMN, study.FIRST_BASIS)))
 
 
 def _choose_for_doubled_budget(

@@ -29,6 +29,7 @@ from .run_folder import read_stage_versions as read_stage_versions
 from .run_folder import record_version as record_version
 from .run_folder import write_record as write_record
 from .run_report import check_finished as check_finished
+from .run_report import read_run_settings as read_run_settings
 from .run_report import rebuild_report as rebuild_report
 from .schema import Study as Study
 from .schema import load_study as load_study

@@ -299,6 +299,12 @@ def _read_settings(folder: Path, study: Study) -> dict[str, Any]:
     }
 
 
+def read_run_settings(folder: Path | str, basis: str = FIRST_BASIS) -> dict[str, Any]:
+    """Read the settings of a basis of a run, as in a study file, without those that are equal to the defaults."""
+    study = load_study(Path(folder) / "study.yaml")
+    return _read_settings(Path(folder), study if basis == FIRST_BASIS else derive_studies(study)[basis])
+
+
 def check_finished(folder: Path) -> dict[str, Any]:
     """Check that a run is finished and its files are unchanged; return its record.
 

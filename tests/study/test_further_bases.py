@@ -93,7 +93,11 @@ def test_page_plan_and_export_know_the_bases(run):
     result = plan(run.folder, budget="1h")
     assert result.choice["basis"] in {"basis", "linear", "short", "pod"}
     assert f"({result.choice['basis']})" in result.text
-    assert (result.choice["basis"] == "basis") != (f"# for the basis '{result.choice['basis']}'" in result.study_text)
+    setting = run.folder.parent / "plan.yaml"
+    setting.write_text(result.study_text)
+    study = load_study(setting)
+    assert (study.twojmax, study.bases) == ([result.choice["twojmax"]], [])
+    assert (study.basis.family == "pod") == (result.choice["basis"] == "pod")
     assert set(plan(run.folder / "bases" / "linear", budget="1h").choice.index).isdisjoint({"basis"})
     assert call("report", run.folder, "-q").returncode == 0
 
