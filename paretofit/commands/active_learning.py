@@ -254,11 +254,11 @@ def _check_study(settings: learning.LearnStudy) -> None:
 
 
 def _create_model(
-    settings: learning.SnapModelSettings | MaceSettings, elements: Sequence[str], design_folder: Path
+    settings: learning.LinearModelSettings | MaceSettings, elements: Sequence[str], design_folder: Path
 ) -> learning.Model:
     """Create the model, after checking that its settings contain only elements of the structures."""
-    for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj", "reference_energies"):
-        value = getattr(settings, key)
+    for key in ("isolated_atoms", "radelem", "wj", "reference_energies"):
+        value = getattr(settings, key, None)
         if absent_elements := sorted(set(value) - set(elements) if isinstance(value, dict) else ()):
             raise InputError(
                 f"'learning.model.{key}' has {absent_elements[0]}; the structures have {', '.join(elements)}"
@@ -266,7 +266,7 @@ def _create_model(
     if isinstance(settings, MaceSettings):
         check_foundation(settings, elements)
         return learning.MaceModel(settings, elements)
-    return learning.SnapModel(settings, elements, design_folder)
+    return learning.LinearModel(settings, elements, design_folder)
 
 
 def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:

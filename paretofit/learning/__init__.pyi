@@ -8,6 +8,8 @@ from .labeller import journal_path as journal_path
 from .learn_settings import ExploreSettings as ExploreSettings
 from .learn_settings import LearnSettings as LearnSettings
 from .learn_settings import LearnStudy as LearnStudy
+from .learn_settings import LinearModelSettings as LinearModelSettings
+from .learn_settings import PodModelSettings as PodModelSettings
 from .learn_settings import SnapModelSettings as SnapModelSettings
 from .loop import NO_FRAMES as NO_FRAMES
 from .loop import STAGES as STAGES
@@ -24,8 +26,8 @@ from .loop_summary import read_last_errors as read_last_errors
 from .loop_summary import tabulate_errors_by_kind as tabulate_errors_by_kind
 from .mace_model import MaceModel as MaceModel
 from .model import Committee as Committee
+from .model import LinearModel as LinearModel
 from .model import Model as Model
-from .model import SnapModel as SnapModel
 from .selection import PROPERTIES as PROPERTIES
 from .set_balance import VALIDATE as VALIDATE
 from .trajectories import run_trajectories as run_trajectories

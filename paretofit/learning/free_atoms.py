@@ -9,13 +9,13 @@ import numpy as np
 
 from paretofit.core import Array, InputError, list_first
 from paretofit.dataset import Dataset, find_isolated_atoms, read_isolated_energies
-from paretofit.descriptors import ColumnConstraint, SnapBasis, compute_free_atom_rows, select_level_energies
+from paretofit.descriptors import AnyBasis, ColumnConstraint, compute_free_atom_rows, select_level_energies
 
 FreeAtomEnergies = dict[str, dict[str, float]]  # energies in eV by level and element
 
 
 def collect_free_atom_energies(
-    setting: str | Mapping[str, Any], dataset: Dataset, levels: Sequence[str], basis: SnapBasis
+    setting: str | Mapping[str, Any], dataset: Dataset, levels: Sequence[str], basis: AnyBasis
 ) -> tuple[FreeAtomEnergies, Array]:
     """Collect the known energies of free atoms: given by `setting` for the best (last) level, or labelled at any level.
 
@@ -48,7 +48,7 @@ def collect_free_atom_energies(
 
 
 def build_free_atom_constraint(
-    energies: FreeAtomEnergies, basis: SnapBasis, shifted_levels: Sequence[str], best_level: str
+    energies: FreeAtomEnergies, basis: AnyBasis, shifted_levels: Sequence[str], best_level: str
 ) -> ColumnConstraint | None:
     """Build the constraint that makes a model reproduce the energies of free atoms; None if no energy is known.
 

@@ -1,12 +1,13 @@
 """Settings of the active-learning loop: the section 'learning' of a study, and other sections that the loop uses."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
-from paretofit.descriptors import ReferenceEnergySetting
+from paretofit.descriptors import MAX_POD_SIZE, AnyBasis, PodBasis, ReferenceEnergySetting, SnapBasis
 from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.potentials.mace import MaceSettings
@@ -95,17 +96,11 @@ class DownweightSettings(StrictSettings):
     )
 
 
-class SnapModelSettings(StrictSettings):
-    """Committee of quadratic or linear SNAP models."""
+class LinearModelSettings(StrictSettings):
+    """Committee of linear models in a basis of any family."""
 
-    name: Literal["snap"] = Field("snap", description="Kind of model: SNAP.")
-    twojmax: Annotated[int, Field(ge=0, le=20, strict=True)] = Field(
-        6, description="Largest 2Jmax; it is reduced while there are fewer than 8 rows per column."
-    )
-    quadratic: bool = Field(True, description="Quadratic SNAP; false for linear SNAP.")
-    rcutfac: StrictPositiveFloat = Field(4.812302818, description="Cutoff of a pair of elements in Å / (R_i + R_j).")
-    radelem: dict[str, StrictPositiveFloat] = Field({}, description="Cutoff radius R by element; 0.5 by default.")
-    wj: dict[str, Number] = Field({}, description="Weight by element; 1 by default.")
+    name: str
+    twojmax: int
     reference_energies: ReferenceEnergySetting = Field(
         "auto",
         description="Energies of free atoms at the best level, which the models reproduce exactly: those of labelled "
@@ -131,6 +126,46 @@ class SnapModelSettings(StrictSettings):
         if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
             raise ValueError("must be energies of the best level by element; the loop fits the offsets of other levels")
         return value
+
+    def build_basis(self, elements: Sequence[str], twojmax: int) -> AnyBasis:
+        """Build the basis of these elements for a 2Jmax."""
+        raise NotImplementedError
+
+
+class SnapModelSettings(LinearModelSettings):
+    """Committee of quadratic or linear SNAP models."""
+
+    name: Literal["snap"] = Field("snap", description="Kind of model: SNAP.")
+    twojmax: Annotated[int, Field(ge=0, le=20, strict=True)] = Field(
+        6, description="Largest 2Jmax; it is reduced while there are fewer than 8 rows per column."
+    )
+    quadratic: bool = Field(True, description="Quadratic SNAP; false for linear SNAP.")
+    rcutfac: StrictPositiveFloat = Field(4.812302818, description="Cutoff of a pair of elements in Å / (R_i + R_j).")
+    radelem: dict[str, StrictPositiveFloat] = Field({}, description="Cutoff radius R by element; 0.5 by default.")
+    wj: dict[str, Number] = Field({}, description="Weight by element; 1 by default.")
+
+    def build_basis(self, elements: Sequence[str], twojmax: int) -> SnapBasis:
+        """Build the basis of these elements for a 2Jmax."""
+        return SnapBasis(
+            elements=list(elements), twojmax=twojmax, quadratic=self.quadratic, rcutfac=self.rcutfac,
+            radelem=[self.radelem.get(symbol, 0.5) for symbol in elements],
+            wj=[self.wj.get(symbol, 1.0) for symbol in elements],
+        )  # fmt: skip
+
+
+class PodModelSettings(LinearModelSettings):
+    """Committee of linear models of proper orthogonal descriptors."""
+
+    name: Literal["pod"] = Field("pod", description="Kind of model: POD.")
+    twojmax: Annotated[int, Field(ge=PodBasis.min_size, le=MAX_POD_SIZE, strict=True)] = Field(
+        8, description="Largest size of POD; it is reduced while there are fewer than 8 rows per column."
+    )
+    rcut: StrictPositiveFloat = Field(4.812302818, description="Cutoff of all pairs of elements, Å.")
+    rin: StrictPositiveFloat = Field(0.5, description="Inner cutoff, Å, below all distances of atoms.")
+
+    def build_basis(self, elements: Sequence[str], twojmax: int) -> PodBasis:
+        """Build the basis of these elements for a size."""
+        return PodBasis(elements=list(elements), twojmax=twojmax, rcut=self.rcut, rin=self.rin)
 
 
 class ExploreSettings(StrictSettings):
@@ -231,7 +266,7 @@ class SelectSettings(StrictSettings):
         return self
 
 
-AnyModel = Annotated[SnapModelSettings | MaceSettings, Field(discriminator="name")]
+AnyModel = Annotated[SnapModelSettings | PodModelSettings | MaceSettings, Field(discriminator="name")]
 
 
 class LevelSettings(StrictSettings):
@@ -256,7 +291,7 @@ class LearnSettings(StrictSettings):
     max_iterations: Count = Field(10, description="Largest number of iterations.")
     seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="Random seed of the loop.")
     sets: SetShareSettings = Field(SetShareSettings(), description="Training, validation and test sets.")
-    model: AnyModel = Field(SnapModelSettings(), description="Model of the committee: 'name: snap' or 'name: mace'.")
+    model: AnyModel = Field(SnapModelSettings(), description="Model of the committee: 'name: snap', 'pod' or 'mace'.")
     explore: ExploreSettings = Field(ExploreSettings(), description="Molecular dynamics.")
     select: SelectSettings = Field(SelectSettings(), description="Selection of the frames to label.")
     level: LevelSettings = Field(LevelSettings(), description="Convergence level of new labels.")

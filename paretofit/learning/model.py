@@ -17,10 +17,17 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError
 from paretofit.dataset import Dataset
-from paretofit.descriptors import ColumnConstraint, DesignMatrix, ReferencePotential, SnapBasis, compute_design
+from paretofit.descriptors import (
+    AnyBasis,
+    ColumnConstraint,
+    DesignMatrix,
+    ReferencePotential,
+    compute_design,
+    parse_basis,
+)
 from paretofit.execution import RunContext
 from paretofit.learning.free_atoms import build_free_atom_constraint, collect_free_atom_energies
-from paretofit.learning.learn_settings import SnapModelSettings
+from paretofit.learning.learn_settings import LinearModelSettings
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_rows import (
@@ -119,33 +126,25 @@ class TrainingResult:
 
 
 @dataclass(frozen=True)
-class SnapModel:
+class LinearModel:
     """Quadratic or linear SNAP, trained by weighted least squares.
 
     Attributes
     ----------
-    settings : SnapModelSettings
+    settings : LinearModelSettings
     elements : sequence of str
         All elements of the study.
     design_folder : Path
         Folder that stores the descriptors of each iteration.
     """
 
-    settings: SnapModelSettings
+    settings: LinearModelSettings
     elements: Sequence[str]
     design_folder: Path
 
-    def build_basis(self, twojmax: int) -> SnapBasis:
-        """Build the SNAP basis for a 2Jmax."""
-        settings = self.settings
-        return SnapBasis(
-            elements=list(self.elements),
-            twojmax=twojmax,
-            quadratic=settings.quadratic,
-            rcutfac=settings.rcutfac,
-            radelem=[settings.radelem.get(symbol, 0.5) for symbol in self.elements],
-            wj=[settings.wj.get(symbol, 1.0) for symbol in self.elements],
-        )
+    def build_basis(self, twojmax: int) -> AnyBasis:
+        """Build the basis for a 2Jmax."""
+        return self.settings.build_basis(self.elements, twojmax)
 
     @property
     def reference(self) -> ReferencePotential | None:
@@ -166,7 +165,10 @@ class SnapModel:
         """
         train_indices, validation_indices = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
         energies, isolated_atoms = collect_free_atom_energies(
-            self.settings.reference_energies, data.dataset, data.levels, self.build_basis(self.settings.twojmax)
+            self.settings.reference_energies,
+            data.dataset,
+            data.levels,
+            self.build_basis(self.settings.twojmax),
         )
         fit_indices = np.setdiff1d(train_indices, isolated_atoms)
         if not len(fit_indices):
@@ -210,7 +212,7 @@ class SnapModel:
         validation: LabelledStructures,
         constraint: ColumnConstraint | None,
         *,
-        basis: SnapBasis,
+        basis: AnyBasis,
         n_columns: int,
         level: str,
         seed: int,
@@ -227,7 +229,8 @@ class SnapModel:
     def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
         """Choose the largest 2Jmax within the settings with enough rows; the smallest if none has enough."""
         max_twojmax = self.settings.twojmax
-        choices = sorted({int(twojmax) for twojmax in design.column_levels} | {max_twojmax})
+        min_size = self.build_basis(max_twojmax).min_size
+        choices = sorted({int(twojmax) for twojmax in design.column_levels if twojmax >= min_size} | {max_twojmax})
         max_columns = n_rows / MIN_ROWS_PER_COLUMN
         valid_choices = [k for k in choices if k <= max_twojmax and design.count_columns_up_to(k) <= max_columns]
         return max(valid_choices, default=choices[0])
@@ -249,11 +252,11 @@ class SnapModel:
         return designs
 
 
-def _open_design(path: Path, dataset: Dataset, basis: SnapBasis) -> DesignMatrix | None:
+def _open_design(path: Path, dataset: Dataset, basis: AnyBasis) -> DesignMatrix | None:
     """Open a design file; return None if it is missing or corrupt, or has other structures or another basis."""
     try:
         design = DesignMatrix.open(path)
     except InputError:
         return None
     is_same = design.attributes.get("structures") == dataset.hash_structures()
-    return design if is_same and SnapBasis.model_validate_json(design.attributes["basis"]) == basis else None
+    return design if is_same and parse_basis(design.attributes["basis"]) == basis else None

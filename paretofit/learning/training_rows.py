@@ -13,10 +13,10 @@ from ase.data import atomic_numbers, covalent_radii
 from paretofit.core import Array, RowKind, get_shared_lammps
 from paretofit.dataset import Dataset
 from paretofit.descriptors import (
+    AnyBasis,
     ColumnConstraint,
     DesignMatrix,
     ReferencePotential,
-    SnapBasis,
     compute_reference_labels,
 )
 from paretofit.learning.learn_settings import DownweightSettings
@@ -37,7 +37,7 @@ def build_core_repulsion(elements: Sequence[str]) -> ReferencePotential:
 
 
 def subtract_reference(
-    design: DesignMatrix, dataset: Dataset, basis: SnapBasis, reference: ReferencePotential
+    design: DesignMatrix, dataset: Dataset, basis: AnyBasis, reference: ReferencePotential
 ) -> DesignMatrix:
     """Return a design whose targets are the labels minus the values of a reference potential.
 
@@ -46,7 +46,7 @@ def subtract_reference(
     design : DesignMatrix
         Design with the labels of the dataset.
     dataset : Dataset
-    basis : SnapBasis
+    basis : SnapBasis or PodBasis
         Basis whose elements are the atom types of the reference potential.
     reference : ReferencePotential
     """

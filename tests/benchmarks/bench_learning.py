@@ -29,7 +29,7 @@ from paretofit.commands.learn_start import start_loop
 from paretofit.core import RowKind, lammps_calculator
 from paretofit.descriptors import DesignMatrix, compute_design
 from paretofit.execution import RunContext
-from paretofit.learning import VALIDATE, LearnFolder, SnapModel, SnapModelSettings, plan_runs, select_start_structures
+from paretofit.learning import VALIDATE, LearnFolder, LinearModel, SnapModelSettings, plan_runs, select_start_structures
 from paretofit.learning.explore import run_md
 from paretofit.learning.learn_settings import ExploreSettings, LearnStudy
 from paretofit.learning.level_choice import (
@@ -319,7 +319,7 @@ class Levels:
     data: Dataset
     X: np.ndarray
     design: DesignMatrix
-    model: SnapModel
+    model: LinearModel
     folder: Path
     seconds: dict[str, np.ndarray]
 
@@ -346,7 +346,7 @@ def prepared(options: Options, twojmax: int) -> Levels:
     """Descriptors of the shipped set."""
     data, folder = shipped_dataset(), options.work / f"levels-{twojmax}"
     folder.mkdir(exist_ok=True)
-    model = SnapModel(SnapModelSettings(twojmax=twojmax, members=4), ["Be"], folder)
+    model = LinearModel(SnapModelSettings(twojmax=twojmax, members=4), ["Be"], folder)
     with stage(f"descriptors at 2Jmax = {twojmax}"):
         design = compute_design(data, model.build_basis(twojmax), folder / "all.h5", jobs=1).with_labels(data, [BEST])
     rows, seconds = design.read_rows(np.arange(design.n_rows)), {name: data.labels(name).seconds for name in LEVELS}

@@ -21,7 +21,7 @@ from paretofit.commands.active_learning import load_learn_study
 from paretofit.core import RowKind, lammps_calculator
 from paretofit.execution import RunContext
 from paretofit.labelling import LabelSettings
-from paretofit.learning import LearnFolder, SnapModel, load_frames, select_start_structures
+from paretofit.learning import LearnFolder, LinearModel, load_frames, select_start_structures
 from paretofit.learning.evaluation import evaluate_committee
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.free_atoms import build_free_atom_constraint, collect_free_atom_energies
@@ -189,10 +189,10 @@ def compare(folder: LearnFolder, settings: LearnStudy) -> Iterator[dict[str, obj
 def fit_iteration(
     folder: LearnFolder, settings: SnapModelSettings, data: TrainingData, all_data: TrainingData, seed: int
 ) -> Fits:
-    """Fit as `SnapModel.train` does, from the stored designs, so that no descriptors are computed."""
+    """Fit as `LinearModel.train` does, from the stored designs, so that no descriptors are computed."""
     level = data.levels[-1]
     elements = sorted({symbol for atoms in data.dataset for symbol in atoms.get_chemical_symbols()})
-    model = SnapModel(settings, elements, folder.path / "designs")
+    model = LinearModel(settings, elements, folder.path / "designs")
     train = np.flatnonzero(data.sets == TRAIN)
     basis = model.build_basis(settings.twojmax)
     energies, isolated_atoms = collect_free_atom_energies(settings.reference_energies, data.dataset, data.levels, basis)

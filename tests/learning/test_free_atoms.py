@@ -16,7 +16,7 @@ from paretofit.commands.active_learning import load_learn_study
 from paretofit.core import RowKind, lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
-from paretofit.learning import LearnFolder, SnapModel, SnapModelSettings
+from paretofit.learning import LearnFolder, LinearModel, SnapModelSettings
 from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LinearPotential
@@ -59,7 +59,7 @@ def make_training_data(folder, isolated):
 
 def train(folder, isolated, **settings):
     data = make_training_data(folder, isolated)
-    model = SnapModel(SnapModelSettings(**SETTINGS, **settings), ELEMENTS, folder / "designs")
+    model = LinearModel(SnapModelSettings(**SETTINGS, **settings), ELEMENTS, folder / "designs")
     return data, model, model.train(data, folder / "model", seed=1, context=RunContext())
 
 

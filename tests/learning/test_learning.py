@@ -25,7 +25,7 @@ from paretofit.commands import learn
 from paretofit.commands.active_learning import load_learn_study
 from paretofit.core import RowKind
 from paretofit.execution import RunContext
-from paretofit.learning import VALIDATE, LearnFolder, SnapModel, SnapModelSettings, load_frames, write_learn_report
+from paretofit.learning import VALIDATE, LearnFolder, LinearModel, SnapModelSettings, load_frames, write_learn_report
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings, SelectSettings
 from paretofit.learning.level_choice import (
@@ -863,7 +863,7 @@ class TestLevels:
             level = np.array(["3" if k % 2 else "5" for k in range(n)], dtype=object)
             training_data = TrainingData(data, sets, level, np.arange(n), np.ones(n, dtype=int), ["3", "5"],
                                 measure_level_noise(data, ["3", "5"]), (0.02, 0.1))  # fmt: skip
-            model = SnapModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
+            model = LinearModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
             (tmp_path / "designs").mkdir()
             trained = model.train(training_data, tmp_path / "model", seed=1, context=RunContext())
             labels3, labels5 = data.labels("3"), data.labels("5")
@@ -872,7 +872,7 @@ class TestLevels:
             error = [trained.committee.assess(data[k]).energy / data.n_atoms[k] - labels5.energy[k] / data.n_atoms[k]
                      for k in range(0, n, 10)]  # fmt: skip
         assert abs(np.mean(error)) < 0.02
-        alone = SnapModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
+        alone = LinearModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
         assert alone.load(tmp_path / "model").n_members == 4
 
 

@@ -11,7 +11,7 @@ from paretofit import Dataset
 from paretofit.core import lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.execution import RunContext
-from paretofit.learning import SnapModel, SnapModelSettings, describe_progress
+from paretofit.learning import LinearModel, PodModelSettings, SnapModelSettings, describe_progress
 from paretofit.learning.evaluation import _compute_rmse, find_typical_members
 from paretofit.learning.learn_settings import DownweightSettings, ToleranceSettings
 from paretofit.learning.loop_summary import _describe_kinds, _describe_next, tabulate_errors_by_kind
@@ -19,6 +19,7 @@ from paretofit.learning.md_run import SURFACE_THICKNESS_A, MdBox
 from paretofit.learning.set_balance import TRAIN, VALIDATE
 from paretofit.learning.training_rows import build_core_repulsion, compute_configuration_weights
 from paretofit.learning.training_set import TrainingData
+from paretofit.potentials import check_exported_files, find_potential_files
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +61,16 @@ def test_weights_fall_with_the_energy_above_the_composition_and_with_forces(trai
     assert (equal == 1).all()
 
 
-def test_models_with_a_core_repulsion_fit_the_same_labels_and_repel(training_data, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "keys"), [(SnapModelSettings, {"quadratic": False}), (PodModelSettings, {})], ids=["snap", "pod"]
+)
+def test_models_with_a_core_repulsion_fit_the_same_labels_and_repel(training_data, tmp_path, kind, keys):
     errors = {}
     for repels in (True, False):
         folder = tmp_path / str(repels)
         folder.mkdir()
-        settings = SnapModelSettings(twojmax=4, quadratic=False, members=4, core_repulsion=repels)
-        model = SnapModel(settings, ["Al", "Cu"], folder)
+        settings = kind(twojmax=4, members=4, core_repulsion=repels, **keys)
+        model = LinearModel(settings, ["Al", "Cu"], folder)
         trained = model.train(training_data, folder / "model", seed=1, context=RunContext())
         potential = trained.committee.potential
         labels = training_data.dataset.labels("emt")
@@ -77,9 +81,12 @@ def test_models_with_a_core_repulsion_fit_the_same_labels_and_repel(training_dat
         ]
         errors[repels] = np.sqrt(np.mean(np.square(deviations)))
     assert errors[True] < 1.5 * errors[False] + 1e-3
-    potential = SnapModel(SnapModelSettings(core_repulsion=True), ["Al", "Cu"], tmp_path).load(
-        tmp_path / "True" / "model"
-    )
+    folder = tmp_path / "True" / "model"
+    potential = LinearModel(kind(core_repulsion=True), ["Al", "Cu"], tmp_path).load(folder)
+    files = find_potential_files(folder / "potential.mod")
+    assert check_exported_files(files, potential.potential, [training_data.dataset[0]]) < 1e-8
+    if kind is PodModelSettings:  # its functions diverge as inverse powers of the distance, with a fitted sign
+        return
     distances = [0.2, 0.4, 0.6, 0.8]
     energies = [potential.potential.predict(Atoms("CuAl", [[0, 0, 0], [0, 0, d]])).energy.mean() for d in distances]
     assert np.all(np.diff(energies) < 0)
