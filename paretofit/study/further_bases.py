@@ -31,7 +31,7 @@ def derive_studies(study: Study) -> dict[str, Study]:
         cost = study.cost.model_copy(update={"md_us_per_atom_step": {}})
         changes = {
             "name": f"{study.name}-{entry.name}", "basis": basis, "twojmax": twojmax, "leverage": leverage,
-            "cost": cost, "bases": [], "mixtures": [], "mace": None, "cluster": None,
+            "cost": cost, "bases": [], "mixtures": [], "grid_labels": None, "mace": None, "cluster": None,
         }  # fmt: skip
         studies[entry.name] = study.model_copy(update=changes)
     return studies

@@ -41,6 +41,7 @@ from paretofit.study.analysis import (
     measure_test_residuals,
 )
 from paretofit.study.further_bases import BASES_FILE, BASES_FOLDER, derive_studies, join_bases
+from paretofit.study.grid_labels import check_grid_labels
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, add_properties, prepare_study
 from paretofit.study.provenance import StageUsage, collect_provenance, measure_peak_memory_mb
@@ -177,6 +178,7 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
     try:
         prepared = add_properties(prepare_study(settings))
         check_networks(prepared)
+        check_grid_labels(settings)
     except InputError as error:
         if settings is study:
             raise

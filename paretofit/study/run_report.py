@@ -35,6 +35,7 @@ from paretofit.study.analysis import (
 )
 from paretofit.study.basis_settings import FIRST_BASIS
 from paretofit.study.further_bases import BASES_FILE, derive_studies, get_basis_folder
+from paretofit.study.grid_labels import compute_grid_errors
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.result import describe_outcome
 from paretofit.study.run_view import VIEW_FILE, build_run_view
@@ -205,8 +206,10 @@ def _collect_content(
     if len(levels) > 1:
         text = page.describe_level_errors(errors)
         findings.append(Finding("labels", "How large are the errors of the cheaper levels?", "measured", text))
-        findings += filter(None, [assess_grid(errors)])
         figures, tables = list(page.plan_level_figures(errors, levels)), list(page.build_level_tables(errors, levels))
+    grid_errors = compute_grid_errors(prepared.study, errors)
+    findings += filter(None, [assess_grid(grid_errors)])
+    figures += [] if grid_errors is errors else page.plan_grid_figure(grid_errors)
     if len(noise):
         text = describe_label_noise(noise)
         correlations = noise.rename(columns={"kind": "error"})

@@ -201,6 +201,9 @@ class Study(StrictSettings):
     property_labels: AbsoluteStudyPath | None = Field(
         None, description="Dataset with labels of the structures of properties at the reference level."
     )
+    grid_labels: AbsoluteStudyPath | None = Field(
+        None, description="Dataset with labels on a grid of cutoffs and k-points, for the finding on both."
+    )
     objectives: list[str] = Field(
         list(ERROR_OBJECTIVES),
         min_length=1,

@@ -30,10 +30,10 @@ def study_file(folder, **changes):
     return path
 
 
-def sweep_input(beryllium, folder):
+def sweep_input(beryllium, folder, basis=None):
     """Compute the rows of 66 configurations, with a train/test split."""
     subset = beryllium.select(np.arange(0, 197, 3))
-    design = compute_design(subset, SnapBasis(elements=["Be"], twojmax=4), folder / "design.h5")
+    design = compute_design(subset, basis or SnapBasis(elements=["Be"], twojmax=4), folder / "design.h5")
     design = design.with_labels(subset, subset.levels)
     split = split_configurations(np.arange(len(subset)), 0.6, 3)
     return SweepInput(design, split.train, split.test, (150.0, 1.0))

@@ -13,9 +13,9 @@ from helpers.studies import study_file, sweep_input
 
 from paretofit import Dataset, InputError, fit_wls, lammps_calculator, run_study
 from paretofit.dataset import LevelData, write_dataset
-from paretofit.descriptors import SnapBasis
+from paretofit.descriptors import PodBasis, SnapBasis, parse_basis
 from paretofit.execution import RunContext
-from paretofit.potentials import write_snap
+from paretofit.potentials import write_linear_potential
 from paretofit.properties import (
     PropertyRows,
     PropertySettings,
@@ -31,9 +31,12 @@ FCC, HCP, BCC = bulk("Be", "fcc", a=3.16), bulk("Be"), bulk("Be", "bcc", a=2.5)
 VOLUMES = np.linspace(0.94, 1.06, 9)
 
 
-@pytest.fixture(scope="module")
-def data(beryllium, tmp_path_factory):
-    return sweep_input(beryllium, tmp_path_factory.mktemp("properties"))
+BASES = {family: basis(elements=["Be"], twojmax=4) for family, basis in (("snap", SnapBasis), ("pod", PodBasis))}
+
+
+@pytest.fixture(scope="module", params=BASES)
+def data(request, beryllium, tmp_path_factory):
+    return sweep_input(beryllium, tmp_path_factory.mktemp("properties"), BASES[request.param])
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +48,9 @@ def coefficients(data):
 @pytest.fixture(scope="module")
 def calculator(data, coefficients, tmp_path_factory):
     folder = tmp_path_factory.mktemp("potential")
-    basis = SnapBasis.model_validate_json(data.design.attributes["basis"])
-    files = write_snap(folder, "potential", basis, coefficients)
+    files = write_linear_potential(
+        folder, "potential", parse_basis(data.design.attributes["basis"]), np.asarray(coefficients)
+    )
     return lammps_calculator(files.commands, ["Be"])
 
 

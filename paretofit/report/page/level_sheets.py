@@ -33,6 +33,17 @@ _PROPERTY_NAMES = {
 }
 
 
+def plan_grid_figure(errors: LevelErrors) -> Iterator[FigurePlan]:
+    """Plan the heat maps of errors and cost, if the levels form a grid of cutoffs and k-points."""
+    grid = tabulate_grid(errors)
+    if len(grid):
+        yield FigurePlan(
+            "level_grid", lambda: plot_level_grid(grid),
+            lambda: f"RMSD of the labels against level {errors.reference_level}, the energies without the mean of "
+            "their errors, and mean cost of a label, by cutoff and k-point spacing.", wide=True,
+        )  # fmt: skip
+
+
 def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[FigurePlan]:
     """Plan the figures of the error analysis.
 
@@ -51,13 +62,7 @@ def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[F
         "level_rmsd", lambda: level_figures.plot_level_errors(errors.table, levels),
         lambda: f"Root mean square error of the labels of each level against level {reference}.", wide=False,
     )  # fmt: skip
-    grid = tabulate_grid(errors)
-    if len(grid):
-        yield FigurePlan(
-            "level_grid", lambda: plot_level_grid(grid),
-            lambda: f"RMSD of the labels against level {reference}, the energies without the mean of their errors, and "
-            "mean cost of a label, by cutoff and k-point spacing.", wide=True,
-        )  # fmt: skip
+    yield from plan_grid_figure(errors)
     yield FigurePlan(
         "level_energies", lambda: level_figures.plot_energy_parity(points, levels),
         lambda: f"Energy per atom at each level against level {reference}, and below it the error, level minus "

@@ -1,0 +1,37 @@
+"""Errors of cutoffs and k-points apart, from the levels of a study or of the dataset in 'grid_labels'."""
+
+from pathlib import Path
+
+from paretofit.core import InputError
+from paretofit.dataset import Dataset
+from paretofit.dataset.quality import LevelErrors, compute_level_errors
+from paretofit.report.findings import assess_grid
+from paretofit.study.schema import Study
+
+
+def compute_grid_errors(study: Study, errors: LevelErrors) -> LevelErrors:
+    """Compute the errors of the levels of the dataset in 'grid_labels'; without it, return those of the study.
+
+    Raises
+    ------
+    InputError
+        If the dataset cannot be read.
+    """
+    return errors if study.grid_labels is None else _read_errors(study.grid_labels)
+
+
+def _read_errors(path: Path) -> LevelErrors:
+    try:
+        with Dataset(path) as data:
+            return compute_level_errors(data, data.levels)
+    except InputError as error:
+        raise InputError(f"'grid_labels': {error}") from error
+
+
+def check_grid_labels(study: Study) -> None:
+    """Raise InputError if the dataset in 'grid_labels' cannot be read, or its levels form no grid."""
+    if study.grid_labels is not None and assess_grid(_read_errors(study.grid_labels)) is None:
+        raise InputError(
+            f"'grid_labels': the levels of {study.grid_labels} form no grid of at least two cutoffs and two k-point "
+            "spacings whose last level is the finest in both; 'paretofit label' with a 'ladder: {grid: ...}' writes one"
+        )
