@@ -5,8 +5,9 @@ import pytest
 from ase.build import bulk
 from conftest import ROOT
 from helpers.command_line import call
+from helpers.studies import study_file
 
-from paretofit import Dataset
+from paretofit import Dataset, InputError, run_study
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.labelling import LabelSettings
@@ -80,3 +81,21 @@ def test_the_heat_map_has_a_cell_for_each_level(tmp_path):
     assert len(texts) == len(force.texts) == len(cost.texts) == 9
     assert texts.count("reference") == 1
     assert [label.get_text() for label in energy.get_xticklabels()] == ["300", "500", "700"]
+
+
+def test_the_grid_of_another_dataset_is_on_the_page_of_a_study(tmp_path):
+    keys = {"levels": [5], "sizes": ["all"], "twojmax": [2], "cost": {"measure_md": False}, "confidence": {"splits": 0}}
+    path = study_file(tmp_path, grid_labels=str(ROOT / "data" / "beryllium_grid.h5"), **keys)
+    run = run_study(path, out=tmp_path / "run")
+    assert "The k-points limit the accuracy of energies" in run.report.read_text()
+    assert (run.folder / "figures" / "level_grid.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("beryllium.h5", "form no grid of at least two cutoffs"), ("none.h5", "no dataset at")]
+)
+def test_a_dataset_without_a_grid_is_refused(tmp_path, name, message):
+    path = study_file(tmp_path, grid_labels=str(ROOT / "data" / name))
+    with pytest.raises(InputError, match=f"'grid_labels': .*{message}"):
+        run_study(path, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
