@@ -4,6 +4,7 @@ Columns are ordered by the smallest size at which they appear, constants first: 
 of columns, see `paretofit.linear.reduction`. The size is called 2Jmax in all families, as in results and settings.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
@@ -20,7 +21,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MIN_CUTOFF_A, MAX_CUTOFF_A = 0.5, 25.0
 
 
-class LinearBasis(BaseModel):
+class LinearBasis(BaseModel, ABC):
     """A basis of linear models, one class for each family of descriptors.
 
     A family adds its settings and defines `cutoff`, `component_names`, `unsorted_levels`, `cutoff_setting` and `title`.
@@ -94,19 +95,19 @@ class LinearBasis(BaseModel):
         return type(self)(**{**self.model_dump(), "twojmax": twojmax})
 
     @property
+    @abstractmethod
     def cutoff(self) -> float:
         """Largest cutoff of a pair of elements, Å."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def cutoff_setting(self) -> str:
         """Setting or formula of the cutoff, for messages."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """Name of the family of models, such as ``quadratic SNAP``."""
-        raise NotImplementedError
 
     @property
     def has_products(self) -> bool:
@@ -114,19 +115,19 @@ class LinearBasis(BaseModel):
         return False
 
     @property
+    @abstractmethod
     def component_names(self) -> list[str]:
         """Names of the components of an atom, in the order of `unsorted_levels`."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def n_components(self) -> int:
         """Number K of descriptors of an atom."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def unsorted_levels(self) -> Array:
         """Smallest size at which each feature of one element appears: components, then the upper triangle."""
-        raise NotImplementedError
 
     @cached_property
     def column_order(self) -> Array:

@@ -1,5 +1,6 @@
 """Settings of the active-learning loop: the section 'learning' of a study, and other sections that the loop uses."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -96,7 +97,7 @@ class DownweightSettings(StrictSettings):
     )
 
 
-class LinearModelSettings(StrictSettings):
+class LinearModelSettings(StrictSettings, ABC):
     """Committee of linear models in a basis of any family."""
 
     name: str
@@ -127,9 +128,9 @@ class LinearModelSettings(StrictSettings):
             raise ValueError("must be energies of the best level by element; the loop fits the offsets of other levels")
         return value
 
+    @abstractmethod
     def build_basis(self, elements: Sequence[str], twojmax: int) -> AnyBasis:
         """Build the basis of these elements for a 2Jmax."""
-        raise NotImplementedError
 
 
 class SnapModelSettings(LinearModelSettings):
