@@ -16,7 +16,15 @@ from paretofit.core import InputError
 from paretofit.pareto import ASSUMED_COLUMN, BASIS_COLUMN, MD_COST_COLUMN, SPLITS_COLUMN
 from paretofit.report.budgets import MAX_SCORE_RATIO, choose_budgets, format_budget, list_round_budgets
 from paretofit.report.paired_errors import ErrorComparison, PairedErrors
-from paretofit.report.rivals import choose_within_budget, describe_ties, find_rivals, list_ties
+from paretofit.report.rivals import (
+    MODEL_COLUMN,
+    choose_within_budget,
+    describe_ties,
+    find_rivals,
+    list_ties,
+    name_column,
+    name_value,
+)
 from paretofit.report.setting_yaml import format_study
 from paretofit.report.tables.table_text import format_interval
 from paretofit.report.wording import format_count, format_levels, format_number, join_items
@@ -37,19 +45,20 @@ class Answer:
     Attributes
     ----------
     sentence : str
-        The best convergence level for each range of budgets; with a single level, the best 2Jmax.
+        The best convergence level for each range of budgets; with a single level, the best 2Jmax, or, with several
+        bases, the best model (basis and size).
     certainty : str
-        The budgets of `table` at which this is not certain, as a sentence; empty without any other level or 2Jmax.
+        The budgets of `table` at which this is not certain, as a sentence; empty if there is nothing to compare.
     table : DataFrame
         A row for each of a few round budgets, ``budget``: the option of `paretofit.pareto.tabulate_options` that
         `paretofit.pareto.choose_option` selects, with ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``,
         ``sampling``, ``label_seconds``, the expected errors with the ends of their intervals, and the MD cost.
-        ``ties`` lists the other levels (with a single level, other 2Jmax) that are not clearly worse.
+        ``ties`` lists the other values of the column `compared` that are not clearly worse.
     rivals : DataFrame
-        For each budget, the best option of each other level (with a single level, of each other 2Jmax), in order of
-        their scores, with ``excess``, its score divided by that of the best, minus 1; ``share_above``, the share of
-        paired samples in which its score is higher, by `ErrorComparison`; and ``is_clear``, whether this share
-        is above 95 %. May be empty.
+        For each budget, the best option with each other value of the column `compared`, in order of their scores, with
+        ``excess``, its score divided by that of the best, minus 1; ``share_above``, the share of paired samples in
+        which its score is higher, by `ErrorComparison`; and ``is_clear``, whether this share is above 95 %. May be
+        empty.
     curve : DataFrame
         The best option for every budget: rows with ``budget_from`` and ``budget_to``.
     options : DataFrame
@@ -83,12 +92,12 @@ class Answer:
 
     @property
     def compared(self) -> str:
-        """Column whose values are compared: ``"level"``, or ``"twojmax"`` if there is a single level."""
+        """Column whose values are compared: the level; with a single level, the 2Jmax or, with bases, the model."""
         return _get_compared_column(self.options)
 
     @property
     def ranges(self) -> pd.DataFrame:
-        """Ranges of budgets with one best level (2Jmax), as in `sentence`: the last option of each range."""
+        """Ranges of budgets with one best value of `compared`, as in `sentence`: the last option of each range."""
         return _select_ranges(self.curve, self.compared)
 
     def format_budget(self, budget: float) -> str:
@@ -138,6 +147,8 @@ def find_answer(
     results, has_cost = _ensure_costs(results)
     candidates = list_round_budgets(results, has_cost)
     options = pareto.tabulate_options(results, budget=candidates, max_sizes=MAX_CURVE_SIZES)
+    if BASIS_COLUMN in options:
+        options[MODEL_COLUMN] = options[BASIS_COLUMN].astype(str) + " " + options["twojmax"].astype(str)
     scored = options.assign(score=pareto.compute_score(options, "both"))
     curve = pareto.select_best_by_budget(scored, "score", "label_seconds")
     budgets = choose_budgets(curve, n_budgets, has_cost)
@@ -196,7 +207,9 @@ def format_md_speed(row: pd.Series) -> str:
 
 
 def _get_compared_column(options: pd.DataFrame) -> str:
-    return "level" if len(set(options["level"])) > 1 else "twojmax"
+    if len(set(options["level"])) > 1:
+        return "level"
+    return MODEL_COLUMN if MODEL_COLUMN in options else "twojmax"
 
 
 def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
@@ -224,7 +237,7 @@ def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
 def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
     """Describe the best value of a column for each range of budgets in one sentence."""
     ranges = _select_ranges(curve, key)
-    names = [f"{'level' if key == 'level' else '2Jmax'} {value}" for value in ranges[key]]
+    names = [name_value(row, key) for _, row in ranges.iterrows()]
     ends = [format_budget(value, has_cost=has_cost) for value in ranges["budget_from"].iloc[1:]]
     unit = " of DFT" if has_cost else ""
     only = "" if key == "level" else f"All labels are of level {curve['level'].iloc[0]}: "
@@ -295,7 +308,7 @@ def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _join_ties(row: pd.Series, column: str, compared: str) -> str:
-    """Format the level or the 2Jmax of a setting, followed by those that may be as good, such as ``"3 or 4"``."""
+    """Format the level or the model of a setting, followed by those that may be as good, such as ``"3 or 4"``."""
     ties = row["ties"] if column == compared else []
     return f"{row[column]} or {', '.join(map(str, ties))}" if ties else str(row[column])
 
@@ -304,11 +317,12 @@ def format_answer_table(answer: Answer) -> pd.DataFrame:
     """Format the table of budgets for reading, a row for each budget."""
     table = answer.table
     rows = [row for _, row in table.iterrows()]
+    model = MODEL_COLUMN if MODEL_COLUMN in table else "twojmax"
     columns: dict[str, Sequence[str]] = {
         "budget": [answer.format_budget(row["budget"]) for row in rows],
         "level": [_join_ties(row, "level", answer.compared) for row in rows],
         "configurations": [pareto.format_size(row) for row in rows],
-        "2Jmax": [_join_ties(row, "twojmax", answer.compared) for row in rows],
+        name_column(model): [_join_ties(row, model, answer.compared) for row in rows],
         "w_E/w_F": [f"{row['w_energy'] / row['w_force']:.6g}" for row in rows],
         "sampling": [str(row["sampling"]) for row in rows],
         **{unit: [format_error(row, kind) for row in rows] for kind, unit in ERRORS.items()},
@@ -316,7 +330,4 @@ def format_answer_table(answer: Answer) -> pd.DataFrame:
     }
     if table[MD_COST_COLUMN].isna().all():
         del columns["MD speed"]
-    if BASIS_COLUMN in table:
-        models = [f"{basis} {size}" for basis, size in zip(table[BASIS_COLUMN], columns["2Jmax"], strict=True)]
-        columns = {("model" if name == "2Jmax" else name): columns[name] for name in columns} | {"model": models}
     return pd.DataFrame(columns)

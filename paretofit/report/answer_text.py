@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paretofit.report.answer import ERRORS, Answer, format_answer_table
+from paretofit.report.rivals import MODEL_COLUMN
 
 DEFAULT_COLUMNS, MIN_COLUMNS, MAX_COLUMNS = 80, 30, 110
 MIN_TABLE_COLUMNS = 76  # width of a terminal; in narrower ones, every budget is a paragraph
@@ -72,9 +73,13 @@ def _list_budgets(table: pd.DataFrame) -> list[RenderableType]:
     for _, row in table.iterrows():
         parts.append(Text(f"{row['budget']}: level {row['level']}, {row['configurations']} configurations"))
         details = [
-            f"2Jmax {row['2Jmax']}, w_E/w_F {row['w_E/w_F']}, {row['sampling']}",
+            f"{_format_model(row)}, w_E/w_F {row['w_E/w_F']}, {row['sampling']}",
             *(f"{row[unit]} {unit}" for unit in ERRORS.values()),
             *([f"{row['MD speed']} MD atom-steps/s"] if "MD speed" in row else []),
         ]
         parts.append(Padding(Text("\n".join(details)), (0, 0, 0, 2)))
     return parts
+
+
+def _format_model(row: pd.Series) -> str:
+    return f"2Jmax {row['2Jmax']}" if "2Jmax" in row else f"model {row[MODEL_COLUMN]}"

@@ -1,6 +1,6 @@
 """Rivals of a recommended setting: the best settings of the other levels, and how clearly they are worse.
 
-With a single level, the rivals have another 2Jmax.
+With a single level, the rivals have another 2Jmax, or, with several bases, another model (basis and size).
 """
 
 from typing import Any
@@ -14,6 +14,8 @@ from paretofit.report.budgets import format_budget
 from paretofit.report.paired_errors import MIN_SAMPLES, ErrorComparison
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_weight_ratio
 from paretofit.report.wording import format_number, join_items
+
+MODEL_COLUMN = "model"  # column of options of several bases: the name of the basis and the size, such as "pod 6"
 
 
 def choose_within_budget(options: pd.DataFrame, budget: float) -> pd.Series:
@@ -61,14 +63,13 @@ def _compute_score(row: pd.Series) -> float:
 
 def describe_ties(table: pd.DataFrame, rivals: pd.DataFrame, key: str, has_cost: bool) -> str:
     """Describe in one sentence at which budgets another value of `key` is not clearly worse."""
-    name = "level" if key == "level" else "2Jmax"
     if len(rivals) and not np.isfinite(rivals["share_above"].astype(float)).any():
         return f"How certain this is, is not known: add further splits ('confidence'), or {MIN_SAMPLES} repetitions."
     tied = [format_budget(row["budget"], has_cost=has_cost) for _, row in table.iterrows() if row["ties"]]
     if not tied:
-        return f"Every other {name} is clearly worse at these budgets." if len(rivals) else ""
+        return f"Every other {name_column(key)} is clearly worse at these budgets." if len(rivals) else ""
     where = "at each of these budgets" if len(tied) == len(table) else f"at {join_items(tied)}"
-    return f"This is not certain {where}, where another {name} may be as good."
+    return f"This is not certain {where}, where another {name_column(key)} may be as good."
 
 
 def describe_rivals(row: pd.Series, rivals: pd.DataFrame, key: str, *, has_cost: bool) -> str:
@@ -80,26 +81,32 @@ def describe_rivals(row: pd.Series, rivals: pd.DataFrame, key: str, *, has_cost:
         The setting, a row of the answer's table.
     rivals : DataFrame
         From `find_rivals`.
-    key : {"level", "twojmax"}
+    key : {"level", "twojmax", "model"}
         Column whose values are compared.
     has_cost : bool
         Whether budgets are times in s rather than numbers of configurations.
     """
     rivals = rivals[rivals["budget"] == row["budget"]] if len(rivals) else rivals
-    start = f"{format_budget(row['budget'], has_cost=has_cost)}: {_name_value(row, key)}"
+    start = f"{format_budget(row['budget'], has_cost=has_cost)}: {name_value(row, key)}"
     if rivals.empty:
         return f"{start} is the only one within this budget."
     tied, worse = rivals[~rivals["is_clear"]], rivals[rivals["is_clear"]]
-    parts = [f"{_name_value(rival, key)}, {_describe_difference(rival)}" for _, rival in tied.iterrows()]
+    parts = [f"{name_value(rival, key)}, {_describe_difference(rival)}" for _, rival in tied.iterrows()]
     text = f"{start} has no clear difference from {join_items(parts)}" if parts else f"{start} is clearly better"
     if len(worse):
-        names = join_items(_name_value(rival, key) for _, rival in worse.iterrows())
+        names = join_items(name_value(rival, key) for _, rival in worse.iterrows())
         text += f"; {names} {'is' if len(worse) == 1 else 'are'} clearly worse" if parts else f" than {names}"
     return f"{text}."
 
 
-def _name_value(row: pd.Series, key: str) -> str:
-    return f"level {row['level']}" if key == "level" else f"2Jmax {int(row['twojmax'])}"
+def name_column(key: str) -> str:
+    """Name a compared column in a sentence or a heading."""
+    return "2Jmax" if key == "twojmax" else key
+
+
+def name_value(row: pd.Series, key: str) -> str:
+    """Name the value of a compared column, such as ``"level 3"``, ``"2Jmax 6"`` or ``"pod 8"``."""
+    return str(row[key]) if key == MODEL_COLUMN else f"{name_column(key)} {row[key]}"
 
 
 def _describe_difference(rival: pd.Series) -> str:

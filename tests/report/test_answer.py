@@ -61,6 +61,29 @@ def test_a_single_level_is_answered_by_the_best_twojmax(results):
     assert (single.rivals["twojmax"] != single.table["twojmax"].iloc[: len(single.rivals)]).all()
 
 
+@pytest.mark.parametrize("width", [60, 110])
+def test_several_bases_at_a_single_level_are_compared_as_models(results, width):
+    table = results[results["level"] == LEVELS[-1]]
+    errors = table[["ref_energy", "ref_force"]] * 0.8
+    bases = pd.concat([table.assign(basis="snap"), table.assign(basis="pod", **errors)], ignore_index=True)
+    answer = find_answer(bases, STUDY)
+    assert answer.compared == "model"
+    assert "2Jmax" not in answer.sentence + answer.certainty
+    assert "from then on pod " in answer.sentence or "take pod " in answer.sentence
+    assert "other model" in answer.certainty
+    sizes = {f"{name} {size}" for name in ("snap", "pod") for size in set(table["twojmax"])}
+    assert set(answer.rivals["model"]) <= sizes
+    shown = format_answer_table(answer)
+    for row, ties in zip(shown["model"], answer.table["ties"], strict=True):
+        assert row.split(" or ")[0] in sizes
+        assert set(ties) <= sizes - {row.split(" or ")[0]}
+    text = render_answer(answer, width)
+    assert all(row.split(" or ")[0] in text for row in shown["model"])
+    figure = answer_figures.plot_answer(answer, [LEVELS[-1]])[0].figure
+    colours = {style.level_colour(name, list(dict.fromkeys(answer.curve["model"]))) for name in answer.curve["model"]}
+    assert {line.get_color() for line in figure.axes[0].get_lines()} >= colours - {None}
+
+
 def test_without_costs_the_budget_is_a_number_of_configurations(results):
     answer = find_answer(results.assign(label_seconds=np.nan))
     assert not answer.has_cost

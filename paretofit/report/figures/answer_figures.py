@@ -15,6 +15,7 @@ from paretofit.report.budgets import ROUND_BUDGETS, ROUND_COUNTS
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL
+from paretofit.report.rivals import name_value
 
 MIN_TICK_DISTANCE = 0.115  # distance of two labelled budgets, as a share of the axis
 MAX_FRONT_CURVES = 4
@@ -24,10 +25,12 @@ _CHARACTER_WIDTH = 0.017  # of the name of a level, as a share of the axis; name
 
 
 def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
-    """Plot the energy and force errors of the best setting against the budget, as step curves coloured by level.
+    """Plot the energy and force errors of the best setting against the budget, as step curves.
+
+    Colours are those of the levels; with a single level, of the 2Jmax or models on the curve.
 
     Bands are the intervals of the expected errors; dots are the budgets of the answer's table; dotted parts are
-    extrapolated. A strip at the top shows the best level. The axis begins at the first budget of the answer's sentence.
+    extrapolated. A strip at the top names the best one. The axis begins at the first budget of the answer's sentence.
 
     Returns
     -------
@@ -35,12 +38,15 @@ def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
     """
     curve = answer.curve[answer.curve["budget_from"] >= answer.ranges["budget_from"].iloc[0]]
     end = max(float(answer.table["budget"].max()), float(curve["budget_from"].iloc[-1])) * 1.15
+    values = curve[answer.compared].astype(str)
+    names = levels if answer.compared == "level" else list(dict.fromkeys(values))
+    colours = values.map({name: style.level_colour(name, names) for name in dict.fromkeys(values)})
     with style.publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.35))
         axes = figure.subplots(1, 2)
         figure.subplots_adjust(left=0.075, right=0.99, bottom=0.17, top=0.9, wspace=0.2)
         for ax, kind in zip(axes, ERRORS, strict=True):
-            _draw_steps(ax, curve, kind, levels, end)
+            _draw_steps(ax, curve, kind, colours, end)
             ax.plot(
                 answer.table["budget"], answer.table[kind], "o", markersize=4.5, markerfacecolor="white",
                 markeredgecolor="black", markeredgewidth=0.9, zorder=5,
@@ -49,7 +55,7 @@ def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
             ax.set(xscale="log", xlim=(curve["budget_from"].iloc[0], end), ylabel=_LABELS[kind])
             axes_tools.set_axis_limits(ax, "y", np.array([low, high]))
             _set_budget_ticks(ax, answer)
-            _draw_level_strip(ax, curve, levels, end)
+            _draw_strip(ax, curve, answer.compared, colours, end)
     return np.asarray(axes)
 
 
@@ -84,15 +90,15 @@ def plot_front_at_budgets(answer: Answer) -> Axes:
     return ax
 
 
-def _draw_steps(ax: Axes, curve: pd.DataFrame, kind: str, levels: Sequence[str], end: float) -> None:
-    """Draw the curve in pieces of one level, measured or extrapolated; each piece ends where the next one begins."""
-    pieces = (curve["level"].ne(curve["level"].shift()) | curve["beyond"].ne(curve["beyond"].shift())).cumsum()
+def _draw_steps(ax: Axes, curve: pd.DataFrame, kind: str, colours: pd.Series, end: float) -> None:
+    """Draw the curve in pieces of one colour, measured or extrapolated; each piece ends where the next one begins."""
+    pieces = (colours.ne(colours.shift()) | curve["beyond"].ne(curve["beyond"].shift())).cumsum()
     for _, rows in curve.groupby(pieces):
         cost = np.append(rows["budget_from"].to_numpy(float), min(float(rows["budget_to"].iloc[-1]), end))
         error, low, high = (
             np.append(values := rows[f"{kind}{suffix}"].to_numpy(float), values[-1]) for suffix in ("", "_low", "_high")
         )
-        colour = style.level_colour(str(rows["level"].iloc[0]), levels)
+        colour = colours[rows.index[0]]
         line = ":" if rows["beyond"].iloc[0] else "-"
         ax.plot(cost, error, line, drawstyle="steps-post", color=colour, linewidth=1.8)
         ax.fill_between(cost, low, high, step="post", color=colour, alpha=0.22, linewidth=0)
@@ -119,18 +125,14 @@ def _set_budget_ticks(ax: Axes, answer: Answer) -> None:
     ax.set_xlabel("budget: computing time of the labels" if answer.has_cost else "configurations")
 
 
-def _draw_level_strip(ax: Axes, curve: pd.DataFrame, levels: Sequence[str], end: float) -> None:
-    """Draw the best level for each budget as a strip above the axes."""
-    ranges = pareto.merge_adjacent_ranges(curve, "level")
-    for _, row in ranges.iterrows():
-        start, stop = float(row["budget_from"]), min(float(row["budget_to"]), end)
-        level = str(row["level"])
-        ax.axvspan(
-            start, stop, ymin=1.02, ymax=1.1, color=style.level_colour(level, levels), clip_on=False, linewidth=0
-        )
+def _draw_strip(ax: Axes, curve: pd.DataFrame, key: str, colours: pd.Series, end: float) -> None:
+    """Draw the best level, 2Jmax or model for each budget as a strip above the axes."""
+    for _, row in pareto.merge_adjacent_ranges(curve.assign(colour=colours), key).iterrows():
+        start, stop, name = float(row["budget_from"]), min(float(row["budget_to"]), end), name_value(row, key)
+        ax.axvspan(start, stop, ymin=1.02, ymax=1.1, color=row["colour"], clip_on=False, linewidth=0)
         low, high = ax.get_xlim()
-        if np.log(stop / start) / np.log(high / low) > _CHARACTER_WIDTH * len(f"level {level}"):
+        if np.log(stop / start) / np.log(high / low) > _CHARACTER_WIDTH * len(name):
             ax.text(
-                np.sqrt(start * stop), 1.055, f"level {style.escape_mathtext(level)}", ha="center", va="center",
+                np.sqrt(start * stop), 1.055, style.escape_mathtext(name), ha="center", va="center",
                 transform=ax.get_xaxis_transform(), fontsize=7, color="black", path_effects=style.HALO,
             )  # fmt: skip

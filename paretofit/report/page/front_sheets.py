@@ -9,6 +9,7 @@ from paretofit import pareto
 from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.paired_errors import INTERVAL_SUFFIXES
+from paretofit.report.rivals import MODEL_COLUMN, name_column
 from paretofit.report.tables import summaries
 from paretofit.report.tables.table_text import INTERVAL_ATTRIBUTE
 from paretofit.report.wording import format_count, format_number
@@ -66,7 +67,7 @@ def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives
 
 def _build_budget_table(answer: Answer) -> ReportTable:
     """Build the table of the answer's ranges of budgets, with the last setting of each."""
-    ranges = answer.ranges
+    ranges, name = answer.ranges, name_column(answer.compared)
     budgets = ranges[["budget_from", "budget_to"]].map(
         lambda end: answer.format_budget(end) if np.isfinite(end) else "–"
     )
@@ -77,6 +78,7 @@ def _build_budget_table(answer: Answer) -> ReportTable:
             "budget to": budgets["budget_to"],
             "budget from (s)": ranges["budget_from"].astype(float),
             "budget to (s)": ranges["budget_to"].astype(float),
+            **ranges[[name for name in (MODEL_COLUMN,) if name in ranges]],
             **ranges[["twojmax", "sampling", "n_train"]],
             "weight_ratio": summaries.compute_weight_ratio(ranges),
             **{f"ref_{kind}{end}": ranges[f"{kind}{end}"] for kind in ERRORS for end in INTERVAL_SUFFIXES},
@@ -84,12 +86,12 @@ def _build_budget_table(answer: Answer) -> ReportTable:
     )
     table.attrs[INTERVAL_ATTRIBUTE] = INTERVAL_PERCENT
     note = (
-        "The answer at the top of the page, for every budget: the level with the lowest √(energy · force) error that a "
-        "DFT budget pays for, without short ranges. Configurations, weights and expected errors are those of the last "
-        f"setting of a range. The explorer opens at the knee, {answer.format_budget(answer.knee)}: with error and cost "
-        "in logarithms, each scaled to run from 0 to 1, their sum is the lowest there."
+        f"The answer at the top of the page, for every budget: the {name} with the lowest √(energy · force) error that "
+        "a DFT budget pays for, without short ranges. Configurations, weights and expected errors are those of the "
+        f"last setting of a range. The explorer opens at the knee, {answer.format_budget(answer.knee)}: with error and "
+        "cost in logarithms, each scaled to run from 0 to 1, their sum is the lowest there."
     )
-    return ReportTable("Best level by budget", note, "best_by_budget", table)
+    return ReportTable(f"Best {name} by budget", note, "best_by_budget", table)
 
 
 def _build_share_table(
