@@ -17,6 +17,7 @@ from paretofit.report.findings import (
     assess_models,
     assess_own_level,
     assess_savings,
+    assess_sufficient_levels,
     collect_findings,
 )
 from paretofit.report.findings.sampling_finding import choose_equivalent_size, interpolate_size
@@ -203,6 +204,36 @@ def test_models_closer_to_the_reference_than_to_their_labels_are_counted(results
     assert "force error against the reference is clearly lower in none" in finding.text
     assert set(finding.numbers["level"]) == {"1", "2", "3", "4"}
     assert assess_own_level(changed[changed["level"] == "5"], LEVELS) is None
+
+
+@pytest.mark.parametrize(("ratio", "is_enough"), [(0.98, True), (1.03, True), (1.08, False), (1.3, False)])
+def test_a_level_is_enough_if_its_whole_interval_is_below_ten_percent(ratio, is_enough):
+    """The scatter of the paired samples is 3 %, so that the interval of 1.08 reaches above 1.1."""
+    table = synthetic(samplings=("random",), noise=False, repeats=1)
+    settings = table.drop(columns="repeat").reset_index(drop=True)
+    rng = np.random.default_rng(5)
+    common = np.exp(rng.normal(0, 0.5, (5, 40, 1)))  # a hard test set is hard for all settings
+    levels = np.where(settings["level"] == "4", ratio, np.where(settings["level"] == "5", 1.0, 3.0))
+    errors = {
+        name: common * levels * settings[name].to_numpy() * np.exp(rng.normal(0, 0.02, (5, 40, len(settings))))
+        for name in ("ref_energy", "ref_force")
+    }
+    for name in errors:
+        table[name] *= levels
+    finding = assess_sufficient_levels(table, LEVELS, PairedErrors(settings, errors))
+    assert ("level 4 is enough at 2Jmax 4 and 8" in finding.answer.replace("Level", "level")) == is_enough
+    assert ("at 2Jmax 4 and 8, no level below 5 is" in finding.answer.replace("At", "at")) != is_enough
+    rows = finding.numbers[finding.numbers["level"] == "4"]
+    assert (rows["is_enough"] == is_enough).all()
+    assert rows["energy_ratio"].to_numpy() == pytest.approx(ratio, rel=0.2)
+    assert set(finding.numbers["level"]) == {"1", "2", "3", "4"}
+
+
+def test_repetitions_of_the_whole_training_set_do_not_show_that_a_level_is_enough(results):
+    finding = assess_sufficient_levels(results, LEVELS)
+    assert finding.answer.startswith("This is not known: add further splits")
+    assert not finding.numbers["is_enough"].any()
+    assert assess_sufficient_levels(results[results["level"] == "5"], LEVELS) is None
 
 
 def test_savings_are_those_of_the_cheapest_setting_within_a_tolerance():

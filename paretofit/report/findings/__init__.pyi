@@ -13,4 +13,5 @@ from .level_finding import assess_error_decrease as assess_error_decrease
 from .model_finding import assess_models as assess_models
 from .property_finding import assess_properties as assess_properties
 from .sampling_finding import assess_leverage_sampling as assess_leverage_sampling
+from .sufficient_level_finding import assess_sufficient_levels as assess_sufficient_levels
 from .weight_finding import assess_force_weight as assess_force_weight

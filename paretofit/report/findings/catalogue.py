@@ -14,6 +14,7 @@ from paretofit.report.findings.model_finding import assess_models
 from paretofit.report.findings.property_finding import assess_properties
 from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
+from paretofit.report.findings.sufficient_level_finding import assess_sufficient_levels
 from paretofit.report.findings.weight_finding import assess_force_weight
 from paretofit.report.paired_errors import PairedErrors
 from paretofit.report.tables.summaries import select_single_levels, tabulate_mixtures
@@ -45,6 +46,7 @@ def collect_findings(
         mixtures,
         properties,
         assess_own_level(results, levels, split_errors),
+        assess_sufficient_levels(results, levels, split_errors),
         assess_savings(results, levels),
     ]
     return [finding for finding in findings if finding is not None]
