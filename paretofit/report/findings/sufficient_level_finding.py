@@ -74,11 +74,16 @@ def assess_sufficient_levels(
 def _estimate_ratios(
     comparison: ErrorComparison, reference: Mapping[Any, Any], row: Mapping[Any, Any]
 ) -> dict[str, float]:
-    return {
-        f"{kind}_ratio{suffix}": value
-        for column, kind in summaries.ERROR_KINDS.items()
-        for suffix, value in zip(INTERVAL_SUFFIXES, comparison.estimate_ratio(column, reference, row), strict=True)
-    }
+    """Estimate both errors of a setting divided by those of another one, with the ends of their intervals.
+
+    All repetitions fit the same whole training set; an interval without any length is then unknown.
+    """
+    ratios = {}
+    for column, kind in summaries.ERROR_KINDS.items():
+        ratio, low, high = comparison.estimate_ratio(column, reference, row)
+        ends = (float("nan"),) * 2 if np.isclose(low, high, rtol=1e-9) else (low, high)
+        ratios |= {f"{kind}_ratio{end}": value for end, value in zip(INTERVAL_SUFFIXES, (ratio, *ends), strict=True)}
+    return ratios
 
 
 def _describe_levels(numbers: pd.DataFrame, reference: str) -> str:
