@@ -78,7 +78,7 @@ def _estimate_ratios(
 
     All repetitions fit the same whole training set; an interval without any length is then unknown.
     """
-    ratios = {}
+    ratios: dict[str, float] = {}
     for column, kind in summaries.ERROR_KINDS.items():
         ratio, low, high = comparison.estimate_ratio(column, reference, row)
         ends = (float("nan"),) * 2 if np.isclose(low, high, rtol=1e-9) else (low, high)
