@@ -1,7 +1,7 @@
 """Verbs for datasets: info, import and export."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -9,7 +9,9 @@ from typer import Argument, Option
 from paretofit.cli import options
 from paretofit.cli.options import app, print_result, read_committee_options, split_names, wrap_for_terminal
 from paretofit.core import InputError
-from paretofit.dataset import ExportSummary
+
+if TYPE_CHECKING:
+    from paretofit.dataset import ExportSummary
 
 KEY_HELP = {
     "energy": "Key of the total energies (eV).",
@@ -269,7 +271,7 @@ def _export_front(
     result.require_agreement()
 
 
-def _format_export(summary: ExportSummary) -> str:
+def _format_export(summary: "ExportSummary") -> str:
     lines = []
     for level, path in summary.paths.items():
         ids = summary.unlabelled_ids[level]

@@ -2,22 +2,23 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import pandas as pd
 import typer
 from typer import Argument, Option
 
 from paretofit.cli.stopping import VerbGroup
 from paretofit.core import InputError
-from paretofit.potentials import CommitteeSettings
+
+if TYPE_CHECKING:  # help and wrong options are shown before anything large is imported
+    from paretofit.potentials import CommitteeSettings
 
 app = typer.Typer(
     name="paretofit",
@@ -115,12 +116,14 @@ AllowPickle = Annotated[
 Coverage = Annotated[float, Option("--coverage", help="Fraction of labels that the prediction intervals must contain.")]
 
 
-def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
+def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> "CommitteeSettings | None":
     """Return the committee settings of the options, or None without --committee."""
     if members is None:
         if method != "bootstrap":
             raise InputError(f"--committee-method {method} requires --committee with the number of members")
         return None
+    from paretofit.potentials import CommitteeSettings
+
     return CommitteeSettings(members, method, coverage, seed)
 
 
@@ -152,6 +155,9 @@ def wrap_for_terminal(text: str) -> str:
 
 def _to_plain(value: Any) -> Any:
     """Convert a result to JSON types: tables become lists of rows, and non-finite numbers become null."""
+    import numpy as np
+    import pandas as pd
+
     if isinstance(value, pd.DataFrame):
         value = value.to_dict("records")
     elif isinstance(value, pd.Series):
@@ -164,6 +170,6 @@ def _to_plain(value: Any) -> Any:
         return {str(key): _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [_to_plain(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 from paretofit.cli import options
 from paretofit.cli.options import app, print_result, split_names
-from paretofit.core import InputError, escape_formulas
+from paretofit.core import InputError
 
 TablesArgument = Annotated[
     list[Path],
@@ -191,6 +191,7 @@ def pareto(
     as_json: options.Json = False,
 ) -> None:
     """Find the Pareto-optimal rows of one or several tables, those that no other row dominates."""
+    from paretofit.core import escape_formulas
     from paretofit.pareto import describe_front, extract_front_from_csv
 
     objectives = split_names(minimize)

@@ -85,9 +85,10 @@ def plan(
     is_pilot = pareto.has_folds(results)
     default_factor = study.DEFAULT_PILOT_EXTRAPOLATION_FACTOR if is_pilot else pareto.DEFAULT_EXTRAPOLATION_FACTOR
     factor = default_factor if extrapolation_factor is None else extrapolation_factor
-    options = pareto.tabulate_options(results, budget=limits.budget, extrapolation_factor=factor)
+    budgets = None if limits.budget is None else [limits.budget, 2 * limits.budget]
+    options = pareto.tabulate_options(results, budget=budgets, extrapolation_factor=factor)
     choice = pareto.choose_option(options, limits, prefer)
-    doubled_choice = _choose_for_doubled_budget(results, choice, limits, prefer, factor)
+    doubled_choice = _choose_for_doubled_budget(results, options, choice, limits, prefer, factor)
     by_level, by_twojmax = (pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax"))
     measurements = pareto.find_adjacent_measurements(results, choice)
     n_settings = len(options.drop_duplicates(pareto.list_setting_columns(options)))
@@ -226,14 +227,15 @@ def _read_settings(source: pd.DataFrame | study.Study | Path | str, choice: pd.S
 
 
 def _choose_for_doubled_budget(
-    results: pd.DataFrame, choice: pd.Series, limits: pareto.Limits, prefer: str, factor: float
-) -> pd.Series | None:
+    results: pd.DataFrame, options: pd.DataFrame, choice: pd.Series, limits: pareto.Limits, prefer: str, factor: float
+) -> pd.Series:
     """Choose the best setting for twice the budget (without one: twice the cost of `choice`).
 
-    The limits of MD cost and properties are the same.
+    The limits of MD cost and properties are the same; those of errors do not apply.
     """
     budget = 2 * float(choice["label_seconds"] if limits.budget is None else limits.budget)
-    options = pareto.tabulate_options(results, budget=budget, extrapolation_factor=factor)
+    if limits.budget is None:  # otherwise `options` have the numbers of configurations that this budget pays for
+        options = pareto.tabulate_options(results, budget=budget, extrapolation_factor=factor)
     same_limits = pareto.Limits(budget, max_md_cost=limits.max_md_cost, max_properties=limits.max_properties)
     return pareto.choose_option(options, same_limits, prefer)
 

@@ -85,6 +85,16 @@ def test_nothing_heavy_is_imported_where_it_is_not_needed():
     assert done.returncode == 0, done.stderr
 
 
+def test_help_imports_no_large_packages():
+    script = (
+        "import sys\nfrom paretofit.cli.application import app\n"
+        "heavy = [name for name in ('pandas', 'scipy', 'ase', 'matplotlib') if name in sys.modules]\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_missing_mpi_is_said(monkeypatch):
     from paretofit import InputError
     from paretofit.core import lammps_library

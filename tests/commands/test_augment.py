@@ -197,6 +197,7 @@ def study_file(folder, n=14, more=""):
     return folder / "s.yaml"
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
     path = study_file(
         tmp_path, more="  entropy: {count: 2, composition: {Be: 1}, n_atoms_range: [4, 6], twojmax: 2, max_steps: 3}\n"

@@ -65,6 +65,7 @@ def finished(work):
     return explore_dynamics(work / "potential", files, work / "finished", settings=SHORT, save_grade=1e-3, jobs=1)
 
 
+@pytest.mark.slow
 def test_frames_agree_with_an_evaluation_of_each(finished, work):
     """Energies, error bars, expected errors, grades, volumes and pressures, from the files."""
     potential = LinearPotential.read(work / "potential")
@@ -128,6 +129,7 @@ def test_answer_counts_and_proposes_a_command(finished, work, tmp_path, monkeypa
     assert not litter(work / "finished")
 
 
+@pytest.mark.slow
 def test_limits_of_expected_errors_save_and_stop(work, finished):
     sampled = finished.frames[finished.frames["time_ps"] > 0]  # the equilibration is not stopped
     forces = sampled.groupby("trajectory")["force_expected"].max()
@@ -157,6 +159,7 @@ def test_single_potential_has_no_error_bars_and_says_so(work):
         explore_dynamics(work / "single", [work / "bulk.extxyz"], work / "x", stop_errors={"energy": 1.0})
 
 
+@pytest.mark.slow
 def test_single_atoms_are_skipped_with_a_note(work):
     result = explore_dynamics(work / "single", [work / "atom.extxyz"], work / "skipped", settings=SHORT)
     assert "1 of 2 structures have one atom and are skipped" in result.text
@@ -183,6 +186,7 @@ def test_killed_command_resumes_with_the_same_numbers(work):
         assert (work / "killed" / name).read_text() == (work / "whole" / name).read_text()
 
 
+@pytest.mark.slow
 def test_trajectories_of_other_input_are_repeated(work, monkeypatch):
     """Those of the same folder, whose record has the digest of everything that they depend on."""
     monkeypatch.setattr("paretofit.commands.exploration.shutil", SimpleNamespace(rmtree=lambda _: None))

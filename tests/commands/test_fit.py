@@ -94,6 +94,7 @@ class TestTantalum:
         assert set(table["kind"]) == {"energy", "force", "stress"}
         assert (table["weight"] > 0).all()
 
+    @pytest.mark.slow
     def test_the_command_line(self, tmp_path):
         done = call("fit", "--fitsnap", TANTALUM / "Ta-example.in", "-o", tmp_path / "p", "--jobs", "1")
         assert done.returncode == 0, done.stderr
@@ -230,6 +231,7 @@ class TestFit:
         assert counts["training", "*ALL"] == 28
         assert counts["testing", "*ALL"] == 12
 
+    @pytest.mark.slow
     def test_a_committee_around_it_is_calibrated_on_the_testing_part(self, tmp_path):
         _, structures = labelled(n=40)
         path = fitsnap_folder(tmp_path, structures, bzero=1, train="0.7")

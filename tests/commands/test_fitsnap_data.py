@@ -218,6 +218,7 @@ def read_metrics(path):
 
 @needs_archive
 class TestTungstenBeryllium:
+    @pytest.mark.slow
     def test_its_densest_configurations(self, tmp_path):
         names = {"WBe-example.in", *(f"JSON/EOS_FCC/EOS_FCC_{k}.json" for k in (48, 49, 50, 51))}
         with tarfile.open(ARCHIVE) as archive:

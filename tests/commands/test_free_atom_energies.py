@@ -117,7 +117,9 @@ def test_fitted_energies_are_those_of_ordinary_rows(folder, tmp_path):
     assert abs(fit.potential.predict(Atoms("Cu")).energy - FREE["Cu"]) > 1e-3
 
 
-@pytest.mark.parametrize("method", ["bootstrap", "subset", "posterior", "pops"])
+@pytest.mark.parametrize(
+    "method", ["bootstrap", *(pytest.param(name, marks=pytest.mark.slow) for name in ("subset", "posterior", "pops"))]
+)
 def test_members_of_committees_agree_on_free_atoms(folder, tmp_path, method):
     committee = CommitteeSettings(4, method)
     fit = fit_dataset(folder / "metals.h5", tmp_path / "p", twojmax=2, cutoff=CUTOFF, committee=committee)
@@ -235,6 +237,7 @@ class TestOfAStudy:
         record = json.loads((run.folder / "run.json").read_text())
         assert record["summary"]["Energies of free atoms"].startswith("Cu -1.5 eV")
 
+    @pytest.mark.slow
     def test_a_fit_of_another_level_has_the_energies_of_that_level(self, folder, tmp_path):
         path = write_study(folder, reference_energies={"Cu": -7.0, "Al": -8.0})
         fit = fit_dataset(path, tmp_path / "p", level="cheap", twojmax=2)
@@ -254,6 +257,7 @@ def test_the_template_without_isolated_atoms_has_no_such_key(tmp_path):
     assert "reference_energies" not in write_template(tmp_path / "d.h5", tmp_path / "s.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_the_option_of_the_command_line(folder, tmp_path):
     fit = ["fit", folder / "metals.h5", "--twojmax", "2", "-o", tmp_path / "p", "--no-progress"]
     result = call(*fit, "--reference-energies", "Cu=-3.5")

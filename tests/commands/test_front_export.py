@@ -29,6 +29,7 @@ def exported(run, tmp_path_factory):
     return export_front(run.folder, tmp_path_factory.mktemp("exported") / "front", protocol=SHORT)
 
 
+@pytest.mark.slow
 def test_every_point_of_the_front_is_a_potential_with_the_errors_of_its_fit(run, exported):
     index = pd.read_csv(exported.folder / "index.csv", dtype={"level": str}, keep_default_na=False)
     front = run.front[run.front["overall"]]

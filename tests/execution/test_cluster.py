@@ -103,11 +103,13 @@ class TestTasks:
         with pytest.raises(InputError, match="three is refused"):
             list(map_in_parallel(refuse_three, range(6), jobs))
 
+    @pytest.mark.slow
     def test_a_killed_process_is_an_error(self):
         with pytest.raises(ExecutionError, match="was killed or crashed .*, use fewer --jobs"):
             list(map_in_parallel(kill_process_of_two, range(6), 2))
         assert list(map_in_parallel(refuse_three, range(3), 2)) == [0, 1, 2]
 
+    @pytest.mark.slow
     def test_a_task_that_always_kills_its_worker_is_an_error(self):
         with (
             dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # by default 3, of some seconds each
@@ -116,6 +118,7 @@ class TestTasks:
         ):
             list(map_in_parallel(kill_process_of_two, [2], 1))
 
+    @pytest.mark.slow
     def test_a_cluster_without_workers_is_an_error(self, monkeypatch):
         monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 2.0)
         monkeypatch.setattr("paretofit.execution.dask_executor.WORKER_POLL_INTERVAL_S", 0.5)
@@ -164,6 +167,7 @@ class TestTasks:
         assert waiting[0] == 0
         assert max(waiting) == 5, "two for each"
 
+    @pytest.mark.slow
     def test_a_later_worker_of_several_threads_is_refused(self):
         with (
             distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
@@ -187,6 +191,7 @@ class TestTasks:
                 list(map_in_parallel(run, range(3), 1))
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.slow
     def test_a_local_cluster_is_silent_and_leaves_nothing_behind(self):
         """The port of another dashboard is not used, workers do not print the log of dask, variables are restored.
 
@@ -241,6 +246,7 @@ def running_cluster(folder):
             process.wait()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_ends_during_a_run(tmp_path):
     with running_cluster(tmp_path) as (scheduler, _):
         with pytest.raises(ExecutionError, match="cannot load .*No module named 'test_cluster'.* in this environment"):
@@ -252,6 +258,7 @@ def test_a_scheduler_that_ends_during_a_run(tmp_path):
             list(results)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_hangs(tmp_path, monkeypatch):
     with running_cluster(tmp_path) as (scheduler, _):
         results = map_in_parallel(abs, range(100), 1)
@@ -274,6 +281,7 @@ def test_workers_of_another_version(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ordered", [True, False])
 def test_the_last_worker_ends_with_results_that_were_not_fetched(tmp_path, monkeypatch, ordered):
     monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 2.0)
@@ -320,6 +328,7 @@ class TestStudies:
         content = self.content(beryllium, cluster=scheduler.model_dump())
         assert self.run(tmp_path / "dask", content).read_bytes() == expected
 
+    @pytest.mark.slow
     def test_results_are_identical_if_workers_are_killed(self, expected, beryllium, tmp_path):
         with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
             killed, over = [], threading.Event()
@@ -341,6 +350,7 @@ class TestStudies:
         assert killed
         assert table == expected
 
+    @pytest.mark.slow
     def test_labels_are_identical_on_a_cluster(self, scheduler, tmp_path):
         from ase.build import bulk
         from ase.io import write
@@ -549,6 +559,7 @@ class TestFinishedSubsets:
             flip(path, at)
         assert engine.run(task, finished) == expected
 
+    @pytest.mark.slow
     def test_other_labels_are_fitted_again(self, chain, tmp_path):
         engine, task, data, _ = chain
         finished = PartialResults(tmp_path / "parts", FitInputs({"5": "old"}, ""))

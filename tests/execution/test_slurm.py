@@ -63,6 +63,7 @@ def check(folder, n=4):
             assert energy == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=1e-10)
 
 
+@pytest.mark.slow
 def test_a_study_on_dask_workers_of_a_queue(tmp_path):
     text = STUDY.format(dataset=first_configurations(), repetitions=2)
     tables = []
@@ -97,6 +98,7 @@ def test_each_label_runs_as_a_job(tmp_path):
     assert not (tmp_path / "runs" / "s-labels" / "jobs").exists()
 
 
+@pytest.mark.slow
 def test_jobs_request_what_the_study_sets(tmp_path, monkeypatch):
     """The script of a job that cannot start yet has the options of sbatch."""
     monkeypatch.setenv("SLEEPY", "60")

@@ -86,10 +86,12 @@ def differences(ours, theirs, kinds):
     "flags",
     [
         {"elements": ["Be"], "quadratic": False},
-        {"elements": ["Be"], "quadratic": True},
-        {"elements": ["W", "Be"], "quadratic": False, "bnormflag": True},
+        pytest.param({"elements": ["Be"], "quadratic": True}, marks=pytest.mark.slow),
+        pytest.param({"elements": ["W", "Be"], "quadratic": False, "bnormflag": True}, marks=pytest.mark.slow),
         {"elements": ["W", "Be"], "quadratic": True},
-        {"elements": ["W", "Be"], "quadratic": False, "chemflag": True, "twojmax": 4},
+        pytest.param(
+            {"elements": ["W", "Be"], "quadratic": False, "chemflag": True, "twojmax": 4}, marks=pytest.mark.slow
+        ),
     ],
     ids=lambda flags: "-".join([*flags["elements"], *(key for key, value in flags.items() if value is True)]),
 )
@@ -108,6 +110,7 @@ def test_rows_are_the_native_ones(tmp_path, flags):
     assert max(deviations.values()) < 1e-9
 
 
+@pytest.mark.slow
 @installed
 def test_molecules_slabs_and_no_constants(tmp_path):
     basis = SnapBasis(elements=["H", "O"], twojmax=4, rcutfac=3.0, quadratic=False)
@@ -121,7 +124,7 @@ def test_molecules_slabs_and_no_constants(tmp_path):
 
 
 @installed
-@pytest.mark.parametrize("calculator", ["LAMMPSSNAP", "LAMMPSCUSTOM"])
+@pytest.mark.parametrize("calculator", ["LAMMPSSNAP", pytest.param("LAMMPSCUSTOM", marks=pytest.mark.slow)])
 def test_forces_and_stresses_are_derivatives_of_energies(tmp_path, calculator):
     basis = SnapBasis(elements=["W", "Be"], twojmax=4, quadratic=False)
     atoms, h = structures(basis.elements)[1], 1e-4
@@ -147,6 +150,7 @@ def test_forces_and_stresses_are_derivatives_of_energies(tmp_path, calculator):
         assert design.n_features == 8
 
 
+@pytest.mark.slow
 @installed
 def test_reference_potential_and_the_fit(tmp_path, lammps):
     basis = SnapBasis(elements=["Ta"], twojmax=4, quadratic=False, bzeroflag=False)
@@ -181,6 +185,7 @@ def test_reference_potential_and_the_fit(tmp_path, lammps):
     assert set(design.with_labels(labelled, ["dft"]).targets) == {"dft"}
 
 
+@pytest.mark.slow
 @installed
 def test_a_sweep_gives_what_it_gives_on_native_rows(tmp_path, beryllium):
     subset = beryllium.select(np.arange(0, 197, 10))
@@ -197,6 +202,7 @@ def test_a_sweep_gives_what_it_gives_on_native_rows(tmp_path, beryllium):
     np.testing.assert_allclose(ours[errors], theirs[errors], rtol=1e-6)
 
 
+@pytest.mark.slow
 @installed
 def test_an_input_file_as_it_is_gives_the_published_coefficients(tmp_path, shared_data):
     file = shared_data / "fitsnap_ta_linear" / "Ta-example.in"
@@ -222,6 +228,7 @@ def test_an_input_file_as_it_is_gives_the_published_coefficients(tmp_path, share
     np.testing.assert_allclose(fit.coefficients, published[[0, *(1 + order)]], rtol=1e-9)
 
 
+@pytest.mark.slow
 @installed
 def test_nothing_leaks(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -272,7 +279,11 @@ def test_wrong_settings_are_said_before_fitsnap_starts(tmp_path, monkeypatch, se
     [
         ({"BISPECTRUM": {"type": "Be", "twojmaxx": 6}}, "FitSNAP failed: .*twojmaxx"),
         ({"BISPECTRUM": {"type": "H"}}, "configuration 4 contains Be.*add the element to 'type'"),
-        (SNAP | {"REFERENCE": {"pair_style": "zbl 4.0"}}, "configuration 4: FitSNAP failed: .*pair_style"),
+        pytest.param(
+            SNAP | {"REFERENCE": {"pair_style": "zbl 4.0"}},
+            "configuration 4: FitSNAP failed: .*pair_style",
+            marks=pytest.mark.slow,
+        ),
         ({"CALCULATOR": {"calculator": "LAMMPSPACE"}, "ACE": {"type": "Be"}}, "ML-PACE"),
     ],
 )
@@ -284,6 +295,7 @@ def test_what_fitsnap_refuses_is_one_sentence(tmp_path, sections, message):
     assert not (tmp_path / "fitsnap.h5").exists()
 
 
+@pytest.mark.slow
 @installed
 def test_stress_needs_a_crystal(tmp_path):
     dataset = dataset_of(tmp_path / "data.h5", [Atoms("Be", positions=[[0, 0, 0]])])
@@ -291,6 +303,7 @@ def test_stress_needs_a_crystal(tmp_path):
         compute_fitsnap_design(dataset, SNAP, tmp_path / "fitsnap.h5", stress=True)
 
 
+@pytest.mark.slow
 @installed
 def test_a_process_that_dies_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(fitsnap_engine, "compute_fitsnap_rows", lambda *_: os.kill(os.getpid(), signal.SIGKILL))

@@ -153,6 +153,7 @@ class TestTheLoop:
         n_known = finished_loop.errors_by_kind.set_index("kind").loc["all", ["trained", "held_out"]].sum()
         assert n_known == finished_loop.iterations["labels"].sum()
 
+    @pytest.mark.slow
     def test_figures_are_rendered(self, finished_loop, tmp_path, monkeypatch):
         folder = LearnFolder(shutil.copytree(finished_loop.folder, tmp_path / "run"))
         monkeypatch.setattr("paretofit.learning.loop_report.render_figure", render_figure)
@@ -292,6 +293,7 @@ class TestTheLoop:
         assert len(result.iterations) == 1
         assert not (tmp_path / "run" / "iterations" / "01" / "trajectories").exists()
 
+    @pytest.mark.slow
     def test_loop_without_stresses_says_so_when_it_ends(self, tmp_path):
         """Clusters have no stress, so that the loop cannot end as accurate without a word about it."""
         messages = []
@@ -367,6 +369,7 @@ class TestCorruptFiles:
             finished_loop.folder / "iterations" / "02" / "errors.csv"
         ).read_bytes()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", ["json", "extxyz"])
     def test_corrupt_trajectory_is_repeated(self, finished_loop, tmp_path, suffix):
         shutil.copytree(finished_loop.folder, tmp_path / "run")
@@ -417,6 +420,7 @@ class TestStages:
             finished_loop.iterations[columns].iloc[0].astype(float).to_numpy(), rel=1e-6
         )
 
+    @pytest.mark.slow
     def test_labelled_dataset_needs_no_labels(self, tmp_path):
         (tmp_path / "s.yaml").write_text(
             yaml.safe_dump(
@@ -642,6 +646,7 @@ class TestDynamics:
         assert trajectory.reason == ""
         assert np.array_equal(trajectory.frames[-1].cell[:], cluster.cell[:])
 
+    @pytest.mark.slow
     def test_pressure_reduces_the_volume(self):
         atoms = bulk("W", cubic=True).repeat(3)
         settings = ExploreSettings(time_ps=2.0, interval_ps=2.0)
@@ -855,6 +860,7 @@ class TestLevels:
         assert noise["3"] == pytest.approx((energy.std(), np.sqrt(np.mean(forces**2))))
         assert seconds["2"] < seconds["3"] < seconds["5"]
 
+    @pytest.mark.slow
     def test_mixed_levels_have_an_offset_and_less_weight(self, tmp_path):
         """Half of the labels are shifted by 0.7 eV/atom: predictions are on the scale of the better level."""
         with Dataset(first_configurations()) as data:
@@ -894,6 +900,7 @@ class TestRegressions:
             [2, "the temperature reached … K", 1],
         ]
 
+    @pytest.mark.slow
     def test_single_stages_do_not_exceed_the_number_of_iterations(self, finished_loop, tmp_path):
         shutil.copytree(finished_loop.folder, tmp_path / "run")
         path = study(tmp_path)
@@ -903,6 +910,7 @@ class TestRegressions:
         assert learn(path, out=tmp_path / "run").stop_reason == "the maximum number of iterations"
         assert (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes() == journal
 
+    @pytest.mark.slow
     def test_trajectories_of_other_settings_are_repeated(self, finished_loop, tmp_path):
         shutil.copytree(finished_loop.folder, tmp_path / "run")
         shutil.rmtree(tmp_path / "run" / "iterations" / "02")
@@ -948,6 +956,7 @@ class TestRegressions:
         trajectory = run_md(MdRun(0, atoms, 100.0, -500.0, 1), ENGINE, settings)
         assert trajectory.reason
 
+    @pytest.mark.slow
     def test_held_out_sets_are_labelled_at_the_best_level(self, tmp_path):
         """Two levels of one calculator, which differ in the length scale."""
         engine = {
@@ -1009,6 +1018,7 @@ def second_loop(finished_loop, tmp_path_factory):
 class TestInitialPotential:
     """Loops that explore with an existing potential before the first label."""
 
+    @pytest.mark.slow
     def test_frames_above_tolerance_are_labelled_first(self, second_loop, finished_loop):
         result, messages = second_loop
         candidates = load_frames(result.folder / "candidates.extxyz", "")

@@ -181,6 +181,7 @@ class TestEnsemble:
             result = run_trajectory(cube, NATIVE, "lammps", pressure=pressure, **settings)
             assert volume == pytest.approx(np.mean([f.get_volume() for f in result.frames[25:]]) / len(cube), rel=0.004)
 
+    @pytest.mark.slow
     def test_only_periodic_cell_vectors_change(self):
         structures = make_start_structures()
         for kind, fixed in (("slab", [2]), ("turned", [0]), ("wire", [0, 1]), ("cluster", [0, 1, 2])):
@@ -308,6 +309,7 @@ class TestFailures:
         result = run_trajectory(bulk("W", cubic=True).repeat(2), engine, integrator, pressure=-500.0, time_ps=5.0)
         assert result.reason.startswith("the volume reached")
 
+    @pytest.mark.slow
     def test_hot_start_structure_is_cooled(self):
         """At "0 K" the chains' masses are tiny, and the heat that is in a distorted start large."""
         atoms = bulk("W", cubic=True).repeat(3)

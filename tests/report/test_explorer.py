@@ -292,6 +292,7 @@ def test_it_loads_without_complaints_and_draws_every_setting(page, table):
     assert not page.complaints
 
 
+@pytest.mark.slow
 def test_a_filter_changes_the_points(page, table):
     page.click("#ex-level input[value='1']")
     shown = table[table["level"] != "1"]
@@ -309,7 +310,9 @@ def test_a_filter_changes_the_points(page, table):
     assert page.state["rows"] == len(table)
 
 
-@pytest.mark.parametrize("goal", ["energy", "force", "both"])
+@pytest.mark.parametrize(
+    "goal", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("energy", "force")), "both"]
+)
 def test_the_slider_moves_the_recommendation_as_brute_force_does(page, table, goal):
     page.choose("#ex-best", goal)
     seen = set()
@@ -333,7 +336,9 @@ def test_a_budget_pays_for_what_costs_exactly_as_much(page, table):
     assert page.state["best"] != best
 
 
-@pytest.mark.parametrize(("x", "y"), [("ref_force", "ref_energy"), ("n_train", "ref_energy_shifted")])
+@pytest.mark.parametrize(
+    ("x", "y"), [("ref_force", "ref_energy"), pytest.param("n_train", "ref_energy_shifted", marks=pytest.mark.slow)]
+)
 def test_the_front_is_that_of_the_axes_and_the_cost(page, table, x, y):
     page.choose("#ex-x", x)
     page.choose("#ex-y", y)
@@ -344,6 +349,7 @@ def test_the_front_is_that_of_the_axes_and_the_cost(page, table, x, y):
     assert page.state["rows"] == len(table)
 
 
+@pytest.mark.slow
 def test_equal_fits_of_the_whole_training_set_count_once(browser, tmp_path, table):
     twin = table[table["n_train"] == 80].groupby(["twojmax", "level", "weight_ratio"]).transform("first")
     same = table.copy()
@@ -360,6 +366,7 @@ def test_equal_fits_of_the_whole_training_set_count_once(browser, tmp_path, tabl
     assert (best["n_train"], best["sampling"]) == (80, "random")
 
 
+@pytest.mark.slow
 def test_the_address_holds_the_view(page, table):
     page.open(page.path, "#level=2&level=3&budget=600&best=energy&x=ref_force&xlog=0&colour=n_train")
     shown = table[table["level"] != "1"]
@@ -383,6 +390,7 @@ def test_a_cost_below_the_cheapest_names_the_cheapest(page, table):
     assert page.eval("document.querySelector('#ex-copy-best').disabled")
 
 
+@pytest.mark.slow
 def test_a_click_selects_a_point_and_so_do_the_buttons(page, table):
     page.click("[name=ex-show][value=front]")
     position = page.eval(
@@ -474,6 +482,7 @@ def test_the_yaml_of_a_point_is_a_study_of_that_point(page, table):
     assert YAML(typ="safe").load(page.eval("window.taken")) == content
 
 
+@pytest.mark.slow
 def test_the_colours_follow_light_and_dark(page):
     ink = "getComputedStyle(document.querySelector('#ex-plot .xtitle')).fill"
     colours = []
@@ -504,6 +513,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_print_leaves_it_out(page):
     page.send("Emulation.setEmulatedMedia", media="")
 
 
+@pytest.mark.slow
 def test_a_picture_can_be_saved_and_nothing_can_be_uploaded(page, tmp_path):
     titles = page.eval("[...document.querySelectorAll('#ex-plot .modebar-btn')].map((e) => e.dataset.title)")
     assert len(titles) == 7

@@ -90,6 +90,7 @@ class TestUnwritablePaths:
         assert done.returncode == 2
         assert "cannot be used: Read-only file system; choose another folder with --out" in in_one_sentence(done)
 
+    @pytest.mark.slow
     def test_a_dataset_in_a_read_only_folder(self, undisturbed, tmp_path):
         data = tmp_path / "data"
         data.mkdir()
@@ -100,7 +101,11 @@ class TestUnwritablePaths:
 
     @pytest.mark.parametrize(
         ("whole", "half"),
-        [([], "dataset.h5"), (["dataset.h5"], "design.h5"), (["dataset.h5", "design.h5"], "split.csv")],
+        [
+            pytest.param([], "dataset.h5", marks=pytest.mark.slow),
+            (["dataset.h5"], "design.h5"),
+            pytest.param(["dataset.h5", "design.h5"], "split.csv", marks=pytest.mark.slow),
+        ],
     )
     def test_a_disk_that_fills_up(self, undisturbed, tmp_path, whole, half):
         """In the dataset's copy, the design, or the tables; with free space, the same command resumes."""
@@ -125,6 +130,7 @@ class TestUnwritablePaths:
             with JsonLines(path) as again:
                 assert [entry["k"] for entry in again.entries] == written
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("place", ["", "read-only/copper.h5"])
     def test_labels_need_a_writable_dataset(self, tmp_path, place):
         label_study(tmp_path)
@@ -151,6 +157,7 @@ class TestUnwritablePaths:
 
 
 class TestConcurrentRuns:
+    @pytest.mark.slow
     def test_the_second_is_refused_and_the_first_continues(self, undisturbed, tmp_path):
         path = study(tmp_path)
         first = begin("run", path, "--out", tmp_path / "run", "--jobs", 1)
@@ -190,7 +197,7 @@ class TestSignals:
     @pytest.mark.parametrize(
         ("stage", "number", "group", "jobs"),
         [
-            ("describe", signal.SIGINT, True, 2),
+            pytest.param("describe", signal.SIGINT, True, 2, marks=pytest.mark.slow),
             pytest.param("describe", signal.SIGTERM, False, 1, marks=pytest.mark.slow),
             pytest.param("sweep", signal.SIGINT, False, 1, marks=pytest.mark.slow),
             ("sweep", signal.SIGTERM, True, 2),
@@ -341,6 +348,7 @@ class TestClocks:
             run_study(tmp_path / "study.yaml", out=run)
         assert results(run) == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 0, 10 * 365 * 86400])
     def test_changed_labels_are_noticed_with_any_date(self, undisturbed, run, changed, tmp_path, jump):
         data = shutil.copy(first_configurations(), tmp_path / "beryllium.h5")
@@ -432,6 +440,7 @@ class TestCorruption:
         path.write_text("[" * 100_000 + '\n{"k": 1}\n')
         assert read_json_lines(path)[0] == [{"k": 1}]
 
+    @pytest.mark.slow
     def test_a_file_in_place_of_the_directory_of_sweep_parts(self, undisturbed, run):
         (journal,) = run.glob("sweep-*.jsonl")
         journal.unlink()

@@ -38,6 +38,7 @@ def design(tmp_path_factory):
         return result.with_labels(sample, ["4", "5"]), list(sample)
 
 
+@pytest.mark.slow
 def test_a_fit_of_a_run_is_exported_with_a_committee(finished, tmp_path):
     """Around the fit of the table, drawn from its subset, calibrated on the run's test set."""
     plain = export_potential(finished.folder, tmp_path / "plain", twojmax=2)
@@ -77,6 +78,7 @@ class TestRebuilding:
         # the commands on the page name the run folder
         assert (folder / "report.html").read_text() == page.replace(str(finished.folder), str(folder))
 
+    @pytest.mark.slow
     def test_the_command_line(self, finished):
         done = call("report", finished.folder)
         assert done.returncode == 0, done.stderr
@@ -131,6 +133,7 @@ class TestRebuilding:
         with pytest.raises(InputError, match="the stage 'report' is missing"):
             rebuild_report(folder)
 
+    @pytest.mark.slow
     def test_a_validation_in_the_run_folder_is_a_section_of_the_report(self, finished, tmp_path):
         folder = tmp_path / "run"
         shutil.copytree(finished.folder, folder)
@@ -215,6 +218,7 @@ class TestPotentials:
 
 
 class TestMdSpeed:
+    @pytest.mark.slow
     def test_a_richer_model_is_slower_and_a_run_records_it_once(self, finished):
         table = pd.read_csv(finished.folder / "md_speed.csv").set_index("twojmax")["md_us_per_atom_step"]
         assert 0 < table[2] < table[4]

@@ -118,6 +118,7 @@ def test_an_edit_recomputes_only_what_it_touches(copied_run, tmp_path):
     assert (copied_run / "design.h5").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_page")
 def test_a_damaged_design_is_made_again(copied_run, tmp_path):
     before = (copied_run / "results.csv").read_bytes()
@@ -187,6 +188,7 @@ def test_litter_of_a_kill_is_removed(finished):
     shutil.rmtree(result.folder / "deep")
 
 
+@pytest.mark.slow
 def test_ridge_is_one_more_factor_and_the_report_shows_what_it_changes(tmp_path):
     study = study_file(
         tmp_path, ridge=[0.0, "auto"], leave_one_out=True, repetitions=2, sampling_methods=["random"], sizes=[20, "all"]
@@ -200,6 +202,7 @@ def test_ridge_is_one_more_factor_and_the_report_shows_what_it_changes(tmp_path)
     assert "Effect of a ridge penalty" in page
 
 
+@pytest.mark.slow
 def test_a_study_with_few_labels_needs_no_test_set(tmp_path):
     study = study_file(
         tmp_path,
@@ -220,6 +223,7 @@ def test_a_study_with_few_labels_needs_no_test_set(tmp_path):
     assert reference["loo_energy"].to_numpy() == pytest.approx(reference["loo_ref_energy"].to_numpy())
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_run(tmp_path):
     study = study_file(tmp_path, repetitions=60, twojmax=[2, 4, 6], sizes=[20, 60, 100])
     command = [sys.executable, "-m", "paretofit.cli", "run", str(study), "--out", str(tmp_path / "run"), "-j", "2"]
@@ -255,6 +259,7 @@ def _soon(condition, seconds=60):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_page")
 def test_weights_of_groups_are_in_both_engines(tmp_path):
     with Dataset(first_configurations()) as data:
@@ -297,6 +302,7 @@ def test_weights_of_groups_may_be_searched_for(tmp_path):
         run_study(study_file(tmp_path, **keys, group_weights={"objectives": ["speed"]}), out=tmp_path / "wrong")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_page")
 def test_given_costs_replace_recorded_ones(tmp_path):
     cost = {"measure_md": False, "label_seconds": {2: 1.0, 4: 5.0, 5: 50.0}, "md_us_per_atom_step": {4: 2.5}}
@@ -312,6 +318,7 @@ def test_given_costs_replace_recorded_ones(tmp_path):
     assert table.loc[table["twojmax"] == 2, "md_us_per_atom_step"].isna().all()
 
 
+@pytest.mark.slow
 def test_missing_labels_are_an_error_or_dropped_and_counted(tmp_path):
     data = tmp_path / "holes.h5"
     data.write_bytes(first_configurations().read_bytes())
@@ -336,6 +343,7 @@ def test_missing_labels_are_an_error_or_dropped_and_counted(tmp_path):
     assert "2 configurations were excluded" in result.report.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_page")
 def test_saturated_leverage_is_said(tmp_path):
     basis = {"elements": ["Be"], "twojmax": 6}
@@ -426,6 +434,7 @@ def test_empty_dataset(tmp_path):
         run_study(study_file(tmp_path, dataset=str(data)))
 
 
+@pytest.mark.slow
 def test_a_template_runs_as_it_is_written(tmp_path, small_dataset):
     path = write_template(small_dataset, tmp_path / "s.yaml")
     study = load_study(path)

@@ -85,6 +85,7 @@ def test_engines_agree_on_real_data_for_weights_1_to_1000(real, weights, sizes, 
     assert solvers["factor"] > 0.4 * len(fast)
 
 
+@pytest.mark.slow
 def test_the_smallest_errors_against_extended_precision(real):
     """Training errors far below a meV, where the plain fit's residuals are mostly rounding."""
     grid = SweepGrid(list("12345"), [8], [(1000.0, 1.0)], [138], ["random"], 1)
@@ -107,7 +108,7 @@ def test_the_smallest_errors_against_extended_precision(real):
     assert ours["train_energy"].to_numpy() == pytest.approx(exact.astype(float), rel=1e-8)
 
 
-@pytest.mark.parametrize("size", [45, 120])
+@pytest.mark.parametrize("size", [45, pytest.param(120, marks=pytest.mark.slow)])
 def test_ill_conditioned_subsets_against_extended_precision(real, size):
     """Where the plain fit's own rounding is the limit: condition numbers of the rows up to 1e10."""
     grid = SweepGrid(["3", "5"], [6], [(1.0, 1.0), (1000.0, 1.0)], [size], ["random"], 1)

@@ -87,6 +87,7 @@ class TestFit:
         assert len(positions_of_role(potential, HELD_OUT)) == fitted.n_held_out
         assert fitted.errors["train energy"] == pytest.approx(1000 * plain.rmse["energy"], rel=1e-7)
 
+    @pytest.mark.slow
     def test_a_fit_without_a_committee_uses_and_remembers_all_configurations(self, folder):
         alone = fit_dataset(first_configurations(), folder / "alone", level="5", twojmax=4)
         assert (alone.n_train, alone.n_held_out) == (197, 0)
@@ -159,6 +160,7 @@ class TestFit:
         covered = np.abs(held.residual) <= interval.compute_half_width(held.spread)
         assert covered.mean() == pytest.approx(0.9, abs=0.05)
 
+    @pytest.mark.slow
     def test_a_study_sets_the_basis_weights_level_and_split(self, folder):
         study = folder / "s.yaml"
         study.write_text(
@@ -255,6 +257,7 @@ class TestCalculator:
 
 
 class TestExtrapolation:
+    @pytest.mark.slow
     def test_training_structures_interpolate_and_distant_ones_do_not(self, potential, far):
         with Dataset(first_configurations()) as data:
             inside = [potential.compute_grades(data[k]).max() for k in positions_of_role(potential, TRAIN)[::6]]
@@ -339,6 +342,7 @@ class TestEvaluation:
         assert other.thresholds["spread_limit"][0] > 0
         assert other.thresholds["true_positive_rate"][0] > 0.5
 
+    @pytest.mark.slow
     def test_training_structures_are_recognised_for_any_number_of_jobs(self, potential, near):
         assert near.table["set"].value_counts().to_dict() == {"train": 158, "held out": 39}
         assert near.table.index[near.table["set"] == "train"].tolist() == positions_of_role(potential, TRAIN)
@@ -422,6 +426,7 @@ def test_members_that_are_identical_are_refused(tmp_path):
 
 
 class TestRegressions:
+    @pytest.mark.slow
     def test_labels_without_seconds_are_fitted(self, tmp_path):
         with Dataset(first_configurations()) as data:
             write_dataset(
@@ -430,6 +435,7 @@ class TestRegressions:
         fit = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, cutoff=5.0)
         assert fit.n_train == 197
 
+    @pytest.mark.slow
     def test_the_calibration_counts_groups_instead_of_configurations(self, tmp_path):
         """197 configurations in 12 groups cannot calibrate 90 % intervals: two or three groups are held out."""
         with Dataset(first_configurations()) as data:

@@ -377,6 +377,7 @@ def test_properties_depend_on_the_periodic_directions(sheet):
     assert list_applicable_properties(Atoms("C")) == ["lattice", "dimer"]
 
 
+@pytest.mark.slow
 def test_sheet_wire_and_molecule_are_validated_against_a_reference(tmp_path):
     (tmp_path / "carbon.lmp").write_text("\n".join(TERSOFF))
     (tmp_path / "other.lmp").write_text("pair_style tersoff\npair_coeff * * SiC.tersoff C\n")

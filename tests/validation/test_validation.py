@@ -340,6 +340,7 @@ def test_radial_distribution_of_an_ideal_gas_is_one():
     assert g["g"].iloc[4:].to_numpy() == pytest.approx(1.0, abs=0.08)
 
 
+@pytest.mark.slow
 def test_snap_tungsten_conserves_energy_and_is_reproducible(tungsten):
     subject, atoms = tungsten
     protocol = md_stability.MdProtocol(300.0, nvt_time_ps=0.2, nve_time_ps=0.2)
@@ -389,6 +390,7 @@ def comparison(tmp_path_factory, rendered_figures):
     )
 
 
+@pytest.mark.slow
 def test_two_potentials_are_compared(comparison):
     result = comparison
     table = pd.read_csv(result.folder / "validation.csv").set_index(["property", "structure", "quantity"])

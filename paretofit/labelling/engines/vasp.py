@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ase import Atoms
-from ase.calculators.vasp.create_input import GenerateVaspInput
 from ase.io.vasp import write_vasp
 from pydantic import Field
 
@@ -134,6 +133,8 @@ def _write_incar(
     atoms: Atoms, level: Level, keywords: dict[str, Any], blocks: list[tuple[str, int]], folder: Path
 ) -> None:
     """Write INCAR and KPOINTS one by one, because ASE's write_input sorts the atoms and requires a POTCAR."""
+    from ase.calculators.vasp.create_input import GenerateVaspInput  # noqa: PLC0415  (imports matplotlib)
+
     writer = GenerateVaspInput()
     writer.spinpol = keywords.get("ispin") == 2
     writer.sort = list(range(len(atoms)))
