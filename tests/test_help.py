@@ -17,6 +17,7 @@ from paretofit.commands import list_topics, read_topic
 EXAMPLE = re.compile(r"```(sh|python) run\n(.*?)```", re.DOTALL)
 REQUIRED = {"mace": "mace", "gpu": "torch", "clusters": "distributed", "validation": "phonopy"}  # modules, by topic
 LIST_COMMANDS = "paretofit() { printf '%q ' \"$@\"; echo; }\n"
+SLOW_EXAMPLES = {"clusters", "data", "material-properties"}
 WITHOUT_EXAMPLE = {"fitsnap", "gpu", "published"}  # need foreign files, a GPU, a download
 TOPICS = [name for name, _ in list_topics()]
 
@@ -38,7 +39,13 @@ def folder(tmp_path, runs):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", sorted(set(TOPICS) - WITHOUT_EXAMPLE))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_EXAMPLES else [])
+        for name in sorted(set(TOPICS) - WITHOUT_EXAMPLE)
+    ],
+)
 def test_example_runs(name, folder):
     """The shell runs the example and lists the commands of paretofit, which run in this process."""
     if name in REQUIRED and find_spec(REQUIRED[name]) is None:

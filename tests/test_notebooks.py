@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Minutes in all; CI runs them beside the tests of networks, which keep one process busy.
-MARKS = dict.fromkeys(("02", "03", "05", "06"), (pytest.mark.slow, pytest.mark.notebook))
+MARKS = (pytest.mark.slow, pytest.mark.notebook)
 MAX_NOTEBOOK_BYTES = 400_000
 CELL_TIMEOUT_S = 600
 LOCAL_PATH_PATTERN = r"(?<![<\w])/(home|tmp|work|usr|root|Users|var|opt|private)\b|[A-Z]:\\|file:/"
@@ -123,9 +123,7 @@ def test_every_notebook_has_claims():
     assert [path.stem for path in NOTEBOOKS] == list(CLAIMS)
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=MARKS.get(path.stem[:2], ())) for path in NOTEBOOKS], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", [pytest.param(path, marks=MARKS) for path in NOTEBOOKS], ids=lambda path: path.stem)
 def test_every_cell_runs_and_its_claims_hold(path, tmp_path):
     before = {name: list_modification_times(ROOT / name) for name in ("notebooks", "data", "studies")}
     execute(path, tmp_path)

@@ -34,6 +34,7 @@ N_BUDGETS = 5
 ERROR_SOURCE, TEST_SET = "error_source", "test set"  # name in the attributes of a results table, and its default
 INTERVAL_PERCENT = 80  # share of draws within ``_low`` and ``_high`` of the planner's options
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
+MAX_TIES_LENGTH = 12  # characters; more alternatives in a cell of the table are counted
 MAX_RANGES = 4  # budget ranges in the sentence
 MAX_RANGE_LENGTH_LIMIT_DECADES = 0.7  # limit of the length of a budget range below which it is left out of the sentence
 
@@ -309,8 +310,10 @@ def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
 
 def _join_ties(row: pd.Series, column: str, compared: str) -> str:
     """Format the level or the model of a setting, followed by those that may be as good, such as ``"3 or 4"``."""
-    ties = row["ties"] if column == compared else []
-    return f"{row[column]} or {', '.join(map(str, ties))}" if ties else str(row[column])
+    ties = ", ".join(map(str, row["ties"])) if column == compared else ""
+    if len(ties) > MAX_TIES_LENGTH and len(row["ties"]) > 1:
+        ties = f"{len(row['ties'])} others"
+    return f"{row[column]} or {ties}" if ties else str(row[column])
 
 
 def format_answer_table(answer: Answer) -> pd.DataFrame:

@@ -109,6 +109,7 @@ def test_a_crash_of_one_potential_is_recorded(run, exported):
     assert np.isnan(record["md_survival_ps"])
 
 
+@pytest.mark.slow
 def test_the_command_line(run, exported, tmp_path):
     done = call("export", run.folder, "--front", "-o", tmp_path / "front", "--md-time", 0.02, "--json", "--jobs", 1)
     assert done.returncode == 0, done.stderr

@@ -68,6 +68,7 @@ def test_categories_and_duplicate_columns_are_escaped():
     assert escape_formulas(table).to_numpy().tolist() == [["'=1", "'=1"]]
 
 
+@pytest.mark.slow
 def test_levels_with_names_of_formulas_are_studied_and_exported(tmp_path):
     with Dataset(SMALL["dataset"]) as data:
         labels = {name: read_labels(data, level) for name, level in (("=1+1", "2"), ("@D3", "5"))}

@@ -189,6 +189,7 @@ def test_a_structure_without_an_id_is_recognised_and_a_new_one_gets_the_next(fol
         assert len(data[8]) == 4
 
 
+@pytest.mark.slow
 def test_a_kill_loses_only_running_labels(folder):
     """kill -9 the command with all its workers, repeat it: every label is there, none was finished twice."""
     (folder / "study.yaml").write_text(

@@ -99,6 +99,7 @@ def test_only_unused_directories_are_removed(tmp_path, monkeypatch):
         assert set(tmp_path.iterdir()) == {scratch, elsewhere}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_not_a_failure_of_a_label(folder):
     (folder / "write").touch()
     with small_disk(folder / "disk", 2560) as resize:

@@ -185,7 +185,13 @@ def test_many_early_ends_are_explained():
     assert describe_early_ends(records[2:]) == ""
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("learn_*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem == "learn_carbon" else [])
+        for path in sorted((ROOT / "studies").glob("learn_*.yaml"))
+    ],
+)
 def test_shipped_loops_do_not_leak(path, tmp_path):
     """No configuration of validation and test sets has a relative in training, frames of dynamics included."""
     settings = load_learn_study(path)

@@ -62,7 +62,9 @@ def test_weights_fall_with_the_energy_above_the_composition_and_with_forces(trai
 
 
 @pytest.mark.parametrize(
-    ("kind", "keys"), [(SnapModelSettings, {"quadratic": False}), (PodModelSettings, {})], ids=["snap", "pod"]
+    ("kind", "keys"),
+    [(SnapModelSettings, {"quadratic": False}), pytest.param(PodModelSettings, {}, marks=pytest.mark.slow)],
+    ids=["snap", "pod"],
 )
 def test_models_with_a_core_repulsion_fit_the_same_labels_and_repel(training_data, tmp_path, kind, keys):
     errors = {}

@@ -230,6 +230,7 @@ class TestStudy:
             )
             assert not dominating.any()
 
+    @pytest.mark.slow
     def test_a_resumed_run_has_the_same_results(self, run):
         before = (run.folder / "results.csv").read_bytes()
         run_study(run.folder.parent / "study.yaml", out=run.folder)

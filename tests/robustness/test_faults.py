@@ -83,6 +83,7 @@ def changed(tmp_path_factory):
 
 
 class TestUnwritablePaths:
+    @pytest.mark.slow
     def test_a_read_only_folder(self, tmp_path):
         (tmp_path / "run").mkdir()
         with read_only(tmp_path / "run"):

@@ -252,6 +252,7 @@ def relabelled(path, name, word):
     return path, list(levels)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rendered_figures")  # such names must also be drawn
 def test_the_report_of_a_run_has_no_element_from_data(tmp_path):
     pages = {}

@@ -80,6 +80,7 @@ def test_the_answer_is_that_of_all_bases(run):
         assert (setting.basis.family == "pod") == (row["basis"] == "pod")
 
 
+@pytest.mark.slow
 def test_a_repeated_run_has_the_same_results(run):
     before = (run.folder / "bases.csv").read_bytes()
     run_study(run.folder.parent / "study.yaml", out=run.folder)

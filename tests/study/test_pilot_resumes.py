@@ -9,6 +9,7 @@ from paretofit.study import pilot, run_pilot
 from paretofit.sweep import sweep_run
 
 
+@pytest.mark.slow
 def test_a_stopped_pilot_resumes(tmp_path, monkeypatch, capsys):
     path = study_file(tmp_path, levels=[5], twojmax=[2], weights=[1])
 

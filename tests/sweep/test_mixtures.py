@@ -145,6 +145,7 @@ def test_a_mixture_with_the_name_of_a_level_is_refused(data):
         run_sweep(data, grid)
 
 
+@pytest.mark.slow
 def test_a_pilot_leaves_mixtures_out(tmp_path):
     path = study_file(tmp_path, mixtures=MIXTURES, twojmax=[2])
     outcome = call("plan", path, "--budget", "10min", "--pilot-size", "40", "-o", tmp_path / "pilot")

@@ -120,7 +120,8 @@ def test_stored_results_are_exact():
     assert unpack_structure(pack_structure("did not converge")) == "did not converge"
 
 
-@pytest.mark.parametrize("stop", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_command_resumes(tmp_path, stop):
     bulk("Cu").write(tmp_path / "cu.xyz", format="extxyz")
     command = [sys.executable, "-m", "paretofit.cli", "validate", "ase.calculators.emt.EMT", "--structure", "cu.xyz"]
