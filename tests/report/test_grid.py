@@ -11,7 +11,7 @@ from paretofit import Dataset, InputError, run_study
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.labelling import LabelSettings
-from paretofit.report.figures.grid_figures import plot_level_grid
+from paretofit.report.figures.grid_figures import plot_grid_convergence, plot_level_grid
 from paretofit.report.findings import assess_grid, tabulate_grid
 
 CUTOFFS, SPACINGS = [300, 500, 700], [1.0, 0.5, 0.25]
@@ -81,6 +81,19 @@ def test_the_heat_map_has_a_cell_for_each_level(tmp_path):
     assert len(texts) == len(force.texts) == len(cost.texts) == 9
     assert texts.count("reference") == 1
     assert [label.get_text() for label in energy.get_xticklabels()] == ["300", "500", "700"]
+
+
+def test_convergence_has_a_line_for_each_cell_without_the_mean(tmp_path):
+    errors = make_errors(tmp_path, cutoff_error=2, mesh_error=3)
+    cutoff, mesh = plot_grid_convergence(tabulate_grid(errors), errors.configurations)
+    for ax, names, scale in ((cutoff, ["300", "500", "700"], 2), (mesh, ["1", "0.5", "0.25"], 3)):
+        assert [label.get_text() for label in ax.get_xticklabels()] == names
+        lines = np.array([line.get_ydata() for line in ax.get_lines()])
+        assert lines.shape == (40, 3)
+        assert lines.mean(axis=0) == pytest.approx(0, abs=1e-9)
+        assert lines[:, 0] == pytest.approx(2 * lines[:, 1], abs=1e-6)
+        assert (lines[:, 2] == 0).all()
+        assert float(ax.texts[1].get_text()) == pytest.approx(scale, rel=0.3)
 
 
 def test_the_grid_of_another_dataset_is_on_the_page_of_a_study(tmp_path):

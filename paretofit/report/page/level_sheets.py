@@ -10,7 +10,7 @@ import pandas as pd
 from paretofit.dataset.quality import LevelErrors
 from paretofit.report.figures import level_figures
 from paretofit.report.figures.drawing import FigurePlan
-from paretofit.report.figures.grid_figures import plot_level_grid
+from paretofit.report.figures.grid_figures import plot_grid_convergence, plot_level_grid
 from paretofit.report.findings import tabulate_grid
 from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.wording import (
@@ -34,13 +34,19 @@ _PROPERTY_NAMES = {
 
 
 def plan_grid_figure(errors: LevelErrors) -> Iterator[FigurePlan]:
-    """Plan the heat maps of errors and cost, if the levels form a grid of cutoffs and k-points."""
+    """Plan the heat maps and the convergence in each direction, if the levels form a grid of cutoffs and k-points."""
     grid = tabulate_grid(errors)
     if len(grid):
         yield FigurePlan(
             "level_grid", lambda: plot_level_grid(grid),
             lambda: f"RMSD of the labels against level {errors.reference_level}, the energies without the mean of "
             "their errors, and mean cost of a label, by cutoff and k-point spacing.", wide=True,
+        )  # fmt: skip
+        yield FigurePlan(
+            "grid_convergence", lambda: plot_grid_convergence(grid, errors.configurations),
+            lambda: f"Energy of each configuration minus that of level {errors.reference_level}, without the mean over "
+            "configurations, which a fit absorbs, against the cutoff (left) and the k-point spacing (right). A line "
+            "for each configuration; the numbers are root mean squares.", wide=True,
         )  # fmt: skip
 
 
