@@ -144,11 +144,13 @@ def select(
 ) -> None:
     """Select structures to label by their descriptors, and write them in the order of selection."""
     from paretofit.commands import format_selection, select_structures
+    from paretofit.descriptors import require_descriptors
     from paretofit.study import load_study
 
+    basis = require_descriptors(load_study(basis_from).basis) if basis_from else None
     selection = select_structures(
-        candidates, max_selected, method=method, already_labelled=already_labelled, out=out,
-        basis=load_study(basis_from).basis if basis_from else None, twojmax=twojmax, energy_weight=energy_weight,
+        candidates, max_selected, method=method, already_labelled=already_labelled, out=out, basis=basis,
+        twojmax=twojmax, energy_weight=energy_weight,
         draw=draw, seed=seed, jobs=jobs, figures=figures, overwrite=force, progress=progress,
     )  # fmt: skip
     print_result(selection, format_selection(selection), as_json=as_json)

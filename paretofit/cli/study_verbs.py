@@ -1,7 +1,7 @@
 """Verbs for studies and results tables: init, run, report, plan, pareto and learn."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -9,6 +9,9 @@ from typer import Argument, Option
 from paretofit.cli import options
 from paretofit.cli.options import app, print_result, split_names
 from paretofit.core import InputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 TablesArgument = Annotated[
     list[Path],
@@ -191,7 +194,6 @@ def pareto(
     as_json: options.Json = False,
 ) -> None:
     """Find the Pareto-optimal rows of one or several tables, those that no other row dominates."""
-    from paretofit.core import escape_formulas
     from paretofit.pareto import describe_front, extract_front_from_csv
 
     objectives = split_names(minimize)
@@ -221,10 +223,14 @@ def pareto(
         typer.echo(note, err=True)
     if n_dropped := front.attrs["dropped_rows"]:
         typer.echo(f"{n_dropped} rows with missing values were dropped", err=True)
-    text = f"{len(front)} rows on the front, written to {out}"
-    if out is None:
-        text = escape_formulas(front).to_csv(index=False, float_format="%.10g", lineterminator="\n").removesuffix("\n")
+    text = f"{len(front)} rows on the front, written to {out}" if out is not None else _format_csv(front)
     print_result(front, text, as_json=as_json)
+
+
+def _format_csv(table: "DataFrame") -> str:
+    from paretofit.core import escape_formulas
+
+    return escape_formulas(table).to_csv(index=False, float_format="%.10g", lineterminator="\n").removesuffix("\n")
 
 
 @app.command(epilog="Examples:  paretofit learn studies/learn_quick.yaml   |   paretofit learn my.yaml --stage explore")

@@ -206,7 +206,7 @@ def _compute_batch(
 
     Stresses without a label have no rows.
     """
-    basis, batch = descriptors.parse_basis(basis_json), []
+    basis, batch = descriptors.require_descriptors(descriptors.parse_basis(basis_json)), []
     with threadpool_limits(1):
         for atoms in structures:
             results: dict[str, Any] = atoms.calc.results

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from paretofit import potentials
 from paretofit.core import FIT_COPIES, Array, ExecutionError, InputError, list_first
-from paretofit.descriptors import AnyBasis, DesignMatrix
+from paretofit.descriptors import AnyBasis, DesignMatrix, require_descriptors
 from paretofit.execution import RunContext
 from paretofit.linear import Fit, fit_wls
 from paretofit.study import PreparedStudy
@@ -95,7 +95,7 @@ class DesignFit:
     @property
     def basis(self) -> AnyBasis:
         """Basis at the 2Jmax of the model."""
-        return self.prepared.study.basis.resize(self.twojmax)
+        return require_descriptors(self.prepared.study.basis).resize(self.twojmax)
 
     def fit_single(self, ridge: float = 0.0) -> Fit:
         """Fit a single model."""

@@ -1,6 +1,8 @@
 from .any_basis import AnyBasis as AnyBasis
+from .any_basis import StudyBasis as StudyBasis
 from .any_basis import build_basis as build_basis
 from .any_basis import parse_basis as parse_basis
+from .any_basis import require_descriptors as require_descriptors
 from .atoms import compute_atom_descriptors as compute_atom_descriptors
 from .atoms import compute_atom_descriptors_and_gradient as compute_atom_descriptors_and_gradient
 from .atoms import compute_atom_rows as compute_atom_rows
@@ -33,3 +35,4 @@ from .rows import BAR_PER_EV_A3 as BAR_PER_EV_A3
 from .rows import GPA_PER_BAR as GPA_PER_BAR
 from .rows import compute_configuration_rows as compute_configuration_rows
 from .rows import compute_configuration_rows_with_stress as compute_configuration_rows_with_stress
+from .rows_basis import RowsBasis as RowsBasis

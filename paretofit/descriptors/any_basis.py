@@ -4,8 +4,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from paretofit.core import InputError
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.pod_basis import PodBasis
+from paretofit.descriptors.rows_basis import RowsBasis
 
 
 def _set_family(value: Any) -> Any:
@@ -13,16 +15,17 @@ def _set_family(value: Any) -> Any:
     return {"family": "snap", **value} if isinstance(value, dict) else value
 
 
-AnyBasis = Annotated[SnapBasis | PodBasis, Field(discriminator="family"), BeforeValidator(_set_family)]
-_ADAPTER: TypeAdapter[AnyBasis] = TypeAdapter(AnyBasis)
+AnyBasis = SnapBasis | PodBasis  # whose rows are computed
+StudyBasis = Annotated[SnapBasis | PodBasis | RowsBasis, Field(discriminator="family"), BeforeValidator(_set_family)]
+_ADAPTER: TypeAdapter[StudyBasis] = TypeAdapter(StudyBasis)
 
 
-def parse_basis(text: str) -> AnyBasis:
+def parse_basis(text: str) -> StudyBasis:
     """Parse a basis from JSON, such as the attribute ``basis`` of a design matrix."""
     return _ADAPTER.validate_json(text)
 
 
-def build_basis(settings: dict[str, Any]) -> AnyBasis:
+def build_basis(settings: dict[str, Any]) -> StudyBasis:
     """Build the basis of the family that its settings name; SNAP by default.
 
     Raises
@@ -31,3 +34,19 @@ def build_basis(settings: dict[str, Any]) -> AnyBasis:
         If the settings do not form a basis.
     """
     return _ADAPTER.validate_python(settings)
+
+
+def require_descriptors(basis: StudyBasis) -> AnyBasis:
+    """Return the basis if its rows can be computed for any structure.
+
+    Raises
+    ------
+    InputError
+        If only the rows of a file are known.
+    """
+    if isinstance(basis, RowsBasis):
+        raise InputError(
+            f"the models of {basis.title} have no potential, because their descriptors are not known; fit the setting "
+            "that 'paretofit plan' recommends to these rows in Python (paretofit.fit_wls), and use your own program"
+        )
+    return basis

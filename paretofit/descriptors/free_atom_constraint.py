@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 from pydantic import BeforeValidator
 
 from paretofit.core import Array, InputError, Name, get_shared_lammps, hash_json
-from paretofit.descriptors.any_basis import AnyBasis, parse_basis
+from paretofit.descriptors.any_basis import AnyBasis, parse_basis, require_descriptors
 from paretofit.descriptors.atoms import compute_energy_row
 from paretofit.descriptors.column_constraint import ColumnConstraint
 from paretofit.descriptors.design import DesignMatrix
@@ -111,7 +111,7 @@ def constrain_free_atoms(design: DesignMatrix, energies: Mapping[str, Mapping[st
     symbols = sorted({symbol for by_element in energies.values() for symbol in by_element})
     if not symbols:
         return design
-    basis = parse_basis(design.attributes["basis"])
+    basis = require_descriptors(parse_basis(design.attributes["basis"]))
     pivots = np.array([basis.elements.index(symbol) for symbol in symbols])
     values = {level: np.array([energies[level][symbol] for symbol in symbols]) for level in design.targets}
     return design.with_constraint(

@@ -18,6 +18,7 @@ from paretofit.descriptors import (
     compute_configuration_rows_with_stress,
     map_structures,
     parse_basis,
+    require_descriptors,
 )
 from paretofit.execution import RunContext
 from paretofit.properties.linear_property import LinearProperty
@@ -62,7 +63,7 @@ class PropertyRows:
 
         The constant columns of balanced energies cancel, so that a constraint does not change the numbers otherwise.
         """
-        basis = parse_basis(design.attributes["basis"])
+        basis = require_descriptors(parse_basis(design.attributes["basis"]))
         structures: list[Atoms] = []
         positions = index_structures(properties, structures)
         terms = [term for item in properties for term in item.terms]

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from paretofit.core import remove_file, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors
+from paretofit.descriptors import require_descriptors
 from paretofit.linear import fit_wls
 from paretofit.pareto import ASSUMED_COLUMN
 from paretofit.potentials import write_linear_potential
@@ -142,6 +143,7 @@ def _export_md_potential(
     p, level = data.design.count_columns_up_to(twojmax), prepared.grid.levels[-1]
     X, y, kind = data.design.read_rows(rows, p), data.design.targets[level][rows], data.design.kind[rows]
     fit = fit_wls(X, y, kind, energy_weight=PAPER_RATIOS[0], force_weight=1.0)
+    basis = require_descriptors(prepared.study.basis)
     coefficients = data.design.expand_coefficients(fit.coefficients, level)
-    files = write_linear_potential(folder / "md_speed", f"twojmax_{twojmax}", prepared.study.basis, coefficients)
+    files = write_linear_potential(folder / "md_speed", f"twojmax_{twojmax}", basis, coefficients)
     return files.commands, files.elements

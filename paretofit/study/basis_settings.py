@@ -3,24 +3,31 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
-from paretofit.core import FileName, PositiveInt, StrictPositiveFloat, StrictSettings, format_validation_error
-from paretofit.descriptors import AnyBasis, PodBasis, SnapBasis, build_basis
+from paretofit.core import (
+    AbsoluteStudyPath,
+    FileName,
+    PositiveInt,
+    StrictPositiveFloat,
+    StrictSettings,
+    format_validation_error,
+)
+from paretofit.descriptors import PodBasis, RowsBasis, SnapBasis, StudyBasis, build_basis
 
-FAMILIES: dict[str, type[SnapBasis | PodBasis]] = {"snap": SnapBasis, "pod": PodBasis}
+FAMILIES: dict[str, type[SnapBasis | PodBasis | RowsBasis]] = {"snap": SnapBasis, "pod": PodBasis, "rows": RowsBasis}
 FIRST_BASIS = "basis"  # name of the basis that the key 'basis' describes
 
 
 class FurtherBasis(StrictSettings):
     """A basis that is compared with `basis`, from which it takes the keys that it does not set.
 
-    A basis of another family takes the elements and the cutoff.
+    A basis of another family takes the elements and the cutoff. With `rows`, it is a linear model of the user's own.
     """
 
     name: FileName = Field(description="Name of the basis, and of its folder.")
-    family: Literal["snap", "pod"] | None = Field(
-        None, description="Family of descriptors: snap, or pod (proper orthogonal descriptors)."
+    family: Literal["snap", "pod", "rows"] | None = Field(
+        None, description="Family of descriptors: snap, or pod (proper orthogonal descriptors); rows with 'rows'."
     )
     twojmax: list[Annotated[int, Field(ge=0, le=20, strict=True)]] = Field(
         [], description="Values of 2Jmax, for POD its sizes; by default those of the study."
@@ -41,9 +48,40 @@ class FurtherBasis(StrictSettings):
     bessel_polynomial_degree: PositiveInt | None = Field(None, description="POD: degree of the Bessel functions.")
     inverse_polynomial_degree: PositiveInt | None = Field(None, description="POD: degree of the inverse powers.")
 
-    def check(self, basis: AnyBasis, twojmax: Sequence[int]) -> None:
+    rows: AbsoluteStudyPath | None = Field(
+        None, description="Design file with the rows of another linear model, see DesignMatrix.from_blocks."
+    )
+    md_us_per_atom_step: dict[int, StrictPositiveFloat] = Field(
+        {}, description="With 'rows': MD cost of each size (µs per atom and step)."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_family_of_rows(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "fitsnap" in values:
+            raise ValueError(
+                f"'fitsnap' is not a key of 'bases': compute the rows with paretofit.fitsnap.compute_fitsnap_design("
+                f"dataset, '{values['fitsnap']}', 'rows.h5'), and write 'rows: rows.h5'"
+            )
+        return {"family": "rows", **values} if isinstance(values, dict) and values.get("rows") else values
+
+    def list_sizes(self, twojmax: Sequence[int]) -> list[int]:
+        """Return the sizes of this basis, by default those whose cost is given or else those of the study."""
+        return self.twojmax or sorted(self.md_us_per_atom_step) or list(twojmax)
+
+    def check(self, basis: StudyBasis, twojmax: Sequence[int]) -> None:
         """Raise ValueError if the keys form no basis, or do not differ from another basis and its 2Jmax."""
-        sizes = self.twojmax or list(twojmax)
+        sizes = self.list_sizes(twojmax)
+        if self.family == "rows" and self.rows is None:
+            raise ValueError(f"'bases', {self.name}: the design file is missing; add 'rows: design.h5'")
+        missing_sizes = [size for size in sizes if size not in self.md_us_per_atom_step]
+        if self.family == "rows" and missing_sizes:
+            raise ValueError(
+                f"'bases', {self.name}: rows need the MD cost of their models, in µs per atom and step; add "
+                f"'md_us_per_atom_step' with a number for each size, such as {{{missing_sizes[0]}: 20.0}}"
+            )
+        if self.family != "rows" and self.md_us_per_atom_step:
+            raise ValueError(f"'bases', {self.name}: 'md_us_per_atom_step' is for 'rows'; that of others is measured")
         try:
             smallest_basis, _ = self.apply(basis, min(sizes)), self.apply(basis, max(sizes))
         except ValidationError as error:
@@ -52,7 +90,7 @@ class FurtherBasis(StrictSettings):
         if smallest_basis == basis.resize(min(sizes)) and set(sizes) <= set(twojmax):
             raise ValueError(f"'bases', {self.name}: no key differs from 'basis'; change one, or remove it")
 
-    def apply(self, basis: AnyBasis, twojmax: int) -> AnyBasis:
+    def apply(self, basis: StudyBasis, twojmax: int) -> StudyBasis:
         """Return this basis, with the keys of another one where it sets none, at a 2Jmax.
 
         Raises
@@ -60,16 +98,17 @@ class FurtherBasis(StrictSettings):
         pydantic.ValidationError
             If the keys do not form a basis.
         """
-        settings = self.model_dump(exclude={"name", "twojmax"})
+        settings = self.model_dump(exclude={"name", "twojmax", "md_us_per_atom_step"})
         defaults: dict[str, Any] = basis.model_dump()
         if self.family not in {None, basis.family}:
-            key, diameter = ("rcut", 1.0) if self.family == "pod" else ("rcutfac", 2 * max(self.radelem or [0.5]))
+            is_snap = self.family in {None, "snap"}
+            key, diameter = ("rcutfac", 2 * max(self.radelem or [0.5])) if is_snap else ("rcut", 1.0)
             defaults = {"elements": basis.elements, key: basis.cutoff / diameter}
         changes = {key: value for key, value in settings.items() if value not in (None, [])}
         return build_basis({**defaults, "twojmax": twojmax, **changes})
 
 
-def check_sizes(basis: AnyBasis, twojmax: Sequence[int]) -> None:
+def check_sizes(basis: StudyBasis, twojmax: Sequence[int]) -> None:
     """Raise ValueError if a 2Jmax of a study is below the smallest of the family or above that of the basis."""
     if basis.twojmax < max(twojmax):
         raise ValueError(f"basis.twojmax is {basis.twojmax}, smaller than the largest 'twojmax', {max(twojmax)}")

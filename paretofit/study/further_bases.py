@@ -5,13 +5,15 @@ The run folder is that of the first basis. `BASES_FILE` has the results of all b
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from paretofit.core import InputError, read_yaml
+from paretofit.descriptors import RowsBasis
 from paretofit.pareto import BASIS_COLUMN
 from paretofit.study.basis_settings import FIRST_BASIS
-from paretofit.study.schema import Study
+from paretofit.study.schema import ERROR_OBJECTIVES, Study, load_study
 
 BASES_FOLDER = "bases"
 BASES_FILE = "bases.csv"
@@ -20,19 +22,21 @@ BASES_FILE = "bases.csv"
 def derive_studies(study: Study) -> dict[str, Study]:
     """Derive the study of each further basis, by the name of the basis.
 
-    They have neither networks nor mixtures, no cluster of their own, and no MD cost from the settings, which is that of
-    the first basis.
+    They have neither networks nor mixtures, no cluster of their own, and not the MD cost of the first basis. Given rows
+    have no properties.
     """
     studies = {}
     for entry in study.bases:
-        twojmax = entry.twojmax or study.twojmax
+        twojmax = entry.list_sizes(study.twojmax)
         basis = entry.apply(study.basis, max(twojmax))
         leverage = study.leverage.model_copy(update={"twojmax": None})
-        cost = study.cost.model_copy(update={"md_us_per_atom_step": {}})
-        changes = {
+        cost = study.cost.model_copy(update={"md_us_per_atom_step": entry.md_us_per_atom_step})
+        changes: dict[str, Any] = {
             "name": f"{study.name}-{entry.name}", "basis": basis, "twojmax": twojmax, "leverage": leverage,
             "cost": cost, "bases": [], "mixtures": [], "grid_labels": None, "mace": None, "cluster": None,
         }  # fmt: skip
+        if isinstance(basis, RowsBasis):  # the rows of other structures are not known
+            changes |= {"properties": [], "objectives": [name for name in study.objectives if name in ERROR_OBJECTIVES]}
         studies[entry.name] = study.model_copy(update=changes)
     return studies
 
@@ -40,6 +44,11 @@ def derive_studies(study: Study) -> dict[str, Study]:
 def get_basis_folder(folder: Path, name: str | None) -> Path:
     """Return the run folder of a basis in that of a study; the first basis has the folder of the study."""
     return folder if name in {None, FIRST_BASIS} else folder / BASES_FOLDER / str(name)
+
+
+def has_potentials(folder: Path) -> bool:
+    """Check whether the models of a run folder are potentials; those of given rows are not."""
+    return not isinstance(load_study(folder / "study.yaml").basis, RowsBasis)
 
 
 def check_bases(folder: Path) -> None:

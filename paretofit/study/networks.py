@@ -33,6 +33,7 @@ from paretofit.core import (
 )
 from paretofit.dataset import describe_dataset, split_configurations
 from paretofit.dataset.quality import LevelErrors
+from paretofit.descriptors import require_descriptors
 from paretofit.execution import RunContext
 from paretofit.linear import LeverageScores
 from paretofit.potentials.mace import MaceData, MaceSettings, check_foundation, check_mace, train_mace_committee
@@ -326,7 +327,7 @@ def _calibrate_linear_model(
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     # The committee is centred on the fit.
     members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), task.level)
-    basis = prepared.study.basis.resize(twojmax)
+    basis = require_descriptors(prepared.study.basis).resize(twojmax)
     _, calibration = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, task, context)
     name = f"{basis.title.replace('quadratic ', 'q')} 2Jmax {twojmax}"
     return _tabulate_calibration(name, task, N_SNAP_MEMBERS, calibration)

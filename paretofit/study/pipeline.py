@@ -27,7 +27,7 @@ from paretofit.core import (
 )
 from paretofit.dataset import Dataset
 from paretofit.dataset.quality import compute_level_errors
-from paretofit.descriptors import AnyBasis, DesignMatrix, compute_design, parse_basis
+from paretofit.descriptors import DesignMatrix, RowsBasis, StudyBasis, compute_design, parse_basis
 from paretofit.execution import LabelJobSettings, RunContext, use_cluster
 from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
@@ -41,6 +41,7 @@ from paretofit.study.analysis import (
     measure_test_residuals,
 )
 from paretofit.study.further_bases import BASES_FILE, BASES_FOLDER, derive_studies, join_bases
+from paretofit.study.given_rows import check_given_rows, copy_given_rows, has_current_rows
 from paretofit.study.grid_labels import check_grid_labels
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, add_properties, prepare_study
@@ -179,11 +180,20 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
         prepared = add_properties(prepare_study(settings))
         check_networks(prepared)
         check_grid_labels(settings)
+        _check_rows(prepared)
     except InputError as error:
         if settings is study:
             raise
         raise InputError(f"{study}: {error}") from error
     return settings, prepared
+
+
+def _check_rows(prepared: PreparedStudy) -> None:
+    """Check the given rows of all bases."""
+    has_free_atoms = any(prepared.reference_energies.energies.values())
+    for study in (prepared.study, *derive_studies(prepared.study).values()):
+        if isinstance(study.basis, RowsBasis):
+            check_given_rows(study.basis, list(study.twojmax), prepared.dataset, has_free_atoms=has_free_atoms)
 
 
 def _write_weight_paths(engine: sweep.FastEngine | sweep.PlainEngine, prepared: PreparedStudy, folder: Path) -> None:
@@ -201,7 +211,7 @@ def _write_weight_paths(engine: sweep.FastEngine | sweep.PlainEngine, prepared: 
 
 
 def load_or_compute_design(
-    dataset: Dataset, basis: AnyBasis, path: Path | str, context: RunContext, *, overwrite: bool = True
+    dataset: Dataset, basis: StudyBasis, path: Path | str, context: RunContext, *, overwrite: bool = True
 ) -> DesignMatrix:
     """Return the design matrix of structures in a basis; compute it unless the file at `path` contains it.
 
@@ -214,7 +224,8 @@ def load_or_compute_design(
     if path.exists():
         try:
             design = DesignMatrix.open(path)
-            if design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis):
+            is_same = design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis)
+            if is_same and has_current_rows(design, basis):
                 log.info("design: reusing %s", path)
                 show_message(f"the descriptors in {path} are used again", enabled=context.progress)
                 return design
@@ -223,12 +234,15 @@ def load_or_compute_design(
         except InputError as error:
             log.warning("%s; it is computed again", error)
     check_new_paths([path], overwrite=overwrite)
-    design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
+    if isinstance(basis, RowsBasis):
+        design = copy_given_rows(dataset, basis, path)
+    else:
+        design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
     log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)
     return design
 
 
-def _has_basis(design: DesignMatrix, basis: AnyBasis) -> bool:
+def _has_basis(design: DesignMatrix, basis: StudyBasis) -> bool:
     """Check whether a design contains the columns of a basis, possibly as a subset for a smaller 2Jmax."""
     design_basis = parse_basis(design.attributes["basis"])
     return design_basis.twojmax >= basis.twojmax and design_basis.resize(basis.twojmax) == basis

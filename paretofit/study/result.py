@@ -24,7 +24,7 @@ from paretofit.report import (
     render_answer,
     render_text,
 )
-from paretofit.study.further_bases import get_basis_folder
+from paretofit.study.further_bases import get_basis_folder, has_potentials
 
 MAX_FRONT_ROWS = 8
 SETTING_COLUMNS = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "meV/atom", "meV/Å", "cost of the labels")
@@ -122,7 +122,11 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
     commands = [
         (f"paretofit report {report.parent} --open", "show the page"),
         (f"paretofit plan {report.parent} --budget {budget}", "reasons and alternatives for a budget"),
-        *((f"paretofit export {folder} --front", "write the potentials of the front") for folder in folders),
+        *(
+            (f"paretofit export {folder} --front", "write the potentials of the front")
+            for folder in folders
+            if has_potentials(folder)
+        ),
     ]
     steps = [Text(f"  {command}\n      {purpose}", no_wrap=True, overflow="ignore") for command, purpose in commands]
     parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", heading]

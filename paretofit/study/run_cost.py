@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from paretofit import sweep
-from paretofit.descriptors import compute_design
+from paretofit.descriptors import RowsBasis, compute_design
 from paretofit.labelling import format_seconds
 from paretofit.report import format_count
 from paretofit.study.further_bases import derive_studies
@@ -164,16 +164,19 @@ def _count_draw_flops(prepared: PreparedStudy, rows: np.ndarray, columns: list[i
 def _measure_descriptor_seconds(prepared: PreparedStudy) -> float:
     """Measure the CPU time of descriptors for a few configurations of different sizes, and scale it to all atoms.
 
-    The time of the smallest configuration is subtracted, because most of that time is an overhead of each call.
+    Given rows take none. The time of the smallest configuration is subtracted, because most of that time is an overhead
+    of each call.
     """
-    dataset = prepared.dataset
+    dataset, basis = prepared.dataset, prepared.study.basis
+    if isinstance(basis, RowsBasis):
+        return 0.0
     order = np.argsort(dataset.n_atoms, kind="stable")
     sample = order[np.unique(np.linspace(0, len(order) - 1, N_TIMED_CONFIGURATIONS).round().astype(int))]
     seconds = []
     with TemporaryDirectory() as folder:
         for k, positions in enumerate((sample[:1], sample[:1], sample)):  # the first call loads LAMMPS
             start = time.process_time()
-            compute_design(dataset.select(positions), prepared.study.basis, Path(folder) / f"{k}.h5")
+            compute_design(dataset.select(positions), basis, Path(folder) / f"{k}.h5")
             seconds.append(time.process_time() - start)
     n_atoms, n_all = int(dataset.n_atoms[sample].sum()), int(dataset.n_atoms.sum())
     if len(sample) == 1:

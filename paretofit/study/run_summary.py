@@ -9,7 +9,7 @@ import pandas as pd
 from paretofit.consistency import compare_labels
 from paretofit.core import RowKind, list_first
 from paretofit.dataset import describe_dataset
-from paretofit.descriptors import AnyBasis, DesignMatrix
+from paretofit.descriptors import DesignMatrix, StudyBasis
 from paretofit.report import format_levels
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.provenance import StageUsage
@@ -179,7 +179,7 @@ def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
         )
 
 
-def _describe_settings(basis: AnyBasis) -> str:
+def _describe_settings(basis: StudyBasis) -> str:
     """Format the settings of a basis but for its family, elements and 2Jmax."""
     settings = basis.model_dump(exclude={"elements", "twojmax"})
     values = {key: int(value) if isinstance(value, bool) else value for key, value in settings.items()}

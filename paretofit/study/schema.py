@@ -25,7 +25,7 @@ from paretofit.core import (
     read_yaml,
     suggest_match,
 )
-from paretofit.descriptors import AnyBasis, ReferenceEnergySetting
+from paretofit.descriptors import ReferenceEnergySetting, StudyBasis
 from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.learning import LearnSettings
@@ -157,7 +157,7 @@ class Study(StrictSettings):
 
     name: FileName = Field("study", description="Name of the study and its run folder: letters, digits, '.', '_', '-'.")
     dataset: StudyPath = Field(description="Dataset (HDF5); the path is relative to the study file.")
-    basis: AnyBasis = Field(description="Basis of descriptors; its 2Jmax is by default the largest of 'twojmax'.")
+    basis: StudyBasis = Field(description="Basis of descriptors; its 2Jmax is by default the largest of 'twojmax'.")
     bases: list[FurtherBasis] = Field(
         [], description="Further bases to compare, with the keys that differ from 'basis': [{name: short, rcutfac: 4}]."
     )

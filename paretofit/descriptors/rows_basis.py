@@ -1,0 +1,74 @@
+"""The basis of a user's own linear model, of which only the rows of a dataset are known."""
+
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from paretofit.core import AbsoluteStudyPath, Array
+from paretofit.descriptors.design_file import read_design_index
+from paretofit.descriptors.linear_basis import LinearBasis, PositiveFloat
+
+
+class RowsBasis(LinearBasis):
+    """A basis whose rows are in a design file, such as one that `DesignMatrix.from_blocks` has written.
+
+    Its models are fitted and compared with others. They have no potential: paretofit cannot compute the rows of another
+    structure. The columns have the order and the sizes of the file, whose `column_levels` are nested, or all zero for a
+    model of a single size.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a setting is unknown or out of range.
+    """
+
+    family: Literal["rows"] = Field("rows", description="Family of descriptors.")
+    rows: AbsoluteStudyPath = Field(description="Design file with the rows (HDF5); relative to the study file.")
+    rcut: PositiveFloat = Field(10.0, description="Cutoff of the model, by which isolated atoms are recognised, Å.")
+    twojmax: int = Field(20, ge=0, description="Size of the largest model: the columns of the file up to this level.")
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff of the model, Å."""
+        return self.rcut
+
+    @property
+    def cutoff_setting(self) -> str:
+        """Setting of the cutoff."""
+        return "rcut"
+
+    @property
+    def title(self) -> str:
+        """Name of the file."""
+        return f"rows of {self.rows.name}"
+
+    @property
+    def component_names(self) -> list[str]:
+        """Names of the columns of the file."""
+        return list(self._index["column_names"])
+
+    @property
+    def n_components(self) -> int:
+        """Number of columns of the file."""
+        return len(self.unsorted_levels)
+
+    @property
+    def unsorted_levels(self) -> Array:
+        """Smallest size at which each column of the file appears, ascending."""
+        return np.asarray(self._index["column_levels"])
+
+    @cached_property
+    def column_levels(self) -> Array:
+        """Smallest size at which each column appears, ``(n_features,) int``."""
+        return self.unsorted_levels[self.unsorted_levels <= self.twojmax]
+
+    @cached_property
+    def column_names(self) -> list[str]:
+        """Names of the columns."""
+        return self.component_names[: self.n_features]
+
+    @cached_property
+    def _index(self) -> dict[str, Any]:
+        return read_design_index(self.rows)
