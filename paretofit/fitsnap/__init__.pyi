@@ -2,6 +2,7 @@ from .committee_fit import build_fitsnap_committee as build_fitsnap_committee
 from .committee_fit import check_fitsnap_committee as check_fitsnap_committee
 from .descriptor_engine import compute_fitsnap_design as compute_fitsnap_design
 from .group_weights import FitRows as FitRows
+from .group_weights import Target as Target
 from .group_weights import replace_weights as replace_weights
 from .group_weights import search_weights as search_weights
 from .input_file import FitsnapInput as FitsnapInput

@@ -1,6 +1,6 @@
 """Optimisation of group weights, with separate configurations for the fit, the validation and a final test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,7 @@ from paretofit.pareto import pareto_front
 HELD_OUT_FRACTION = 0.3
 FITTED, VALIDATION, TEST, EXCLUDED = range(4)
 DIFFERENCE = "difference:"
+Target = tuple[np.ndarray, np.ndarray]  # rows, (m, p), and labels, (m,), of an objective that is linear in coefficients
 
 
 @dataclass(frozen=True)
@@ -59,26 +60,30 @@ def search_weights(
     regulariser: float,
     seed: int,
     front_path: Path | None = None,
+    targets: Mapping[str, Target] | None = None,
 ) -> tuple[OptimisedWeights, float]:
     """Optimise group weights on a validation set; return them, and the ratio of the new to the old test error.
 
     The test set contains configurations that are not used in the search. The ratio is NaN if the test set has no rows
-    for the objectives. With `front_path`, the Pareto front of two objectives is also written to this file.
+    for the objectives. With `front_path`, the Pareto front of two objectives is also written to this file. `targets`
+    are further objectives by name, such as properties, in units in which an error of 1e-4 is negligible.
     """
     search_rows = rows.select(rows.is_training & (rows.weight > 0))  # groups with zero weight are not fitted
     parts = _assign_parts(search_rows, int(rows.configuration.max()) + 1, seed)
     differences = {name: _build_difference(rows, name) for name in objectives if name.startswith(DIFFERENCE)}
-    for _, _, pair in differences.values():
+    targets = dict(targets or {})
+    for name, (row, label, pair) in differences.items():
         parts[list(pair)] = EXCLUDED  # configurations whose difference is an objective are not fitted in the search
+        targets[name] = row[None], np.array([label])
     search_rows = replace(search_rows, weight=np.maximum(search_rows.weight, 1e-12 * search_rows.weight.max()))
     moments, test_moments = (
-        _build_moments(search_rows, parts[search_rows.configuration], held_out_part, n_excluded_columns, differences)
+        _build_moments(search_rows, parts[search_rows.configuration], held_out_part, n_excluded_columns, targets)
         for held_out_part in (VALIDATION, TEST)
     )
     start_weights = {part: _compute_mean_weight(rows, part) for part in moments.train_sums}
-    importance = _parse_objectives(moments, objectives)
+    importance = _parse_objectives(moments, objectives, targets)
     if front_path is not None:
-        _write_front(moments, start_weights, objectives, regulariser, front_path)
+        _write_front(moments, start_weights, objectives, targets, regulariser, front_path)
     optimised_weights = optimise_weights(moments, start_weights, importance, regulariser=regulariser)
     test_shares = {part: share for part, share in importance.items() if part in test_moments.held_out_sums}
     if not test_shares:
@@ -95,31 +100,38 @@ def _build_moments(
     row_parts: np.ndarray,
     held_out_part: int,
     n_excluded_columns: int,
-    differences: dict[str, tuple[np.ndarray, float, tuple[int, int]]],
+    targets: Mapping[str, Target],
 ) -> GroupMoments:
-    """Compute the moments of the fitted rows and a held-out part; each energy difference is a held-out group."""
+    """Compute the moments of the fitted rows and a held-out part; each target is a held-out group of energies."""
     is_selected = (row_parts == FITTED) | (row_parts == held_out_part)
     rows, is_held_out = search_rows.select(is_selected), row_parts[is_selected] == held_out_part
-    n = len(differences)
-    difference_rows = [row for row, _, _ in differences.values()]
+    names = [name for name, (_, labels) in targets.items() for _ in labels]
+    n = len(names)
     return GroupMoments(
-        np.vstack([rows.X, *difference_rows])[:, n_excluded_columns:],
-        np.concatenate([rows.y, [label for _, label, _ in differences.values()]]),
+        np.vstack([rows.X, *(target_rows for target_rows, _ in targets.values())])[:, n_excluded_columns:],
+        np.concatenate([rows.y, *(labels for _, labels in targets.values())]),
         np.concatenate([rows.kind, np.full(n, RowKind.ENERGY)]),
-        np.concatenate([rows.group, list(differences)]) if n else rows.group,
+        np.concatenate([rows.group, names]) if n else rows.group,
         np.concatenate([is_held_out, np.ones(n, dtype=bool)]),
         np.concatenate([rows.weight, np.ones(n)]),
     )
 
 
 def _write_front(
-    moments: GroupMoments, start: dict[GroupKind, float], objectives: Sequence[str], regulariser: float, path: Path
+    moments: GroupMoments,
+    start: dict[GroupKind, float],
+    objectives: Sequence[str],
+    targets: Mapping[str, Target],
+    regulariser: float,
+    path: Path,
 ) -> None:
     """Write a CSV file with the front of two objectives: the held-out errors and the weights of each point."""
     if len(objectives) != 2:
         names = ", ".join(objectives) or "none"
         raise InputError(f"a front requires two objectives, such as energy,force; got {names}")
-    importances = _parse_objectives(moments, objectives[:1]), _parse_objectives(moments, objectives[1:])
+    importances = (
+        _parse_objectives(moments, objectives[:1], targets), _parse_objectives(moments, objectives[1:], targets)
+    )  # fmt: skip
     error_names = [f"error_{name}" for name in objectives]
     rows = []
     for share, optimum, errors in trace_weight_front(moments, start, importances, regulariser=regulariser):
@@ -171,7 +183,9 @@ def _compute_mean_weight(rows: FitRows, part: GroupKind) -> float:
     return float(np.exp(np.log(rows.weight[is_selected]).mean()))
 
 
-def _parse_objectives(moments: GroupMoments, objectives: Sequence[str]) -> dict[GroupKind, float]:
+def _parse_objectives(
+    moments: GroupMoments, objectives: Sequence[str], targets: Mapping[str, Target]
+) -> dict[GroupKind, float]:
     """Convert objectives to the importance of each group and kind.
 
     Each objective has the importance 1, divided equally among the groups that it matches. If several objectives match
@@ -180,7 +194,7 @@ def _parse_objectives(moments: GroupMoments, objectives: Sequence[str]) -> dict[
     importance: dict[GroupKind, float] = {}
     kinds = {kind.name.lower(): kind for kind in RowKind}
     for objective in objectives:
-        if objective.startswith(DIFFERENCE):
+        if objective in targets:
             importance[objective, RowKind.ENERGY] = 1.0
             continue
         group, _, kind = objective.rpartition(":")

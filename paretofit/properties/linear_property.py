@@ -20,6 +20,11 @@ from paretofit.core import Array, RowKind
 Formula = Callable[[Array], Array]  # numbers v, (n, n_fits), to the property, (m, n_fits)
 
 
+def return_numbers(numbers: Array) -> Array:
+    """Return the numbers themselves: the formula of a property that is linear in the labels."""
+    return numbers
+
+
 @dataclass(frozen=True)
 class StructureWeights:
     """A structure, and the weights of its labels.
@@ -66,6 +71,11 @@ class LinearProperty:
     def size(self) -> int:
         """Number of the numbers v."""
         return int(next(iter(self.terms[0].weights.values())).shape[0])
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the property is linear in the coefficients: an elastic constant of relaxed atoms is not."""
+        return self.formula is return_numbers
 
     def with_reference(self, value: Array) -> Self:
         """Return this property with a reference value, ``(m,)``."""

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from paretofit.core import Array, InputError, RowKind
 from paretofit.dataset import Dataset
 from paretofit.dataset.io import read_frames
-from paretofit.properties.linear_property import LinearProperty, StructureWeights
+from paretofit.properties.linear_property import LinearProperty, StructureWeights, return_numbers
 from paretofit.properties.property_settings import PropertySettings, StructureSource
 from paretofit.properties.strained_cells import apply_voigt_strain
 
@@ -93,11 +93,6 @@ def _build_energy_difference(entry: PropertySettings, structures: list[Atoms]) -
         for atoms, factor in zip(structures, factors, strict=True)
     ]
     return [LinearProperty(entry.name, "meV/atom" if per_atom else "eV", terms, return_numbers)]
-
-
-def return_numbers(numbers: Array) -> Array:
-    """Return the numbers themselves: the formula of a property that is linear in the labels."""
-    return numbers
 
 
 def _build_elastic(entry: PropertySettings, structures: list[Atoms]) -> list[LinearProperty]:

@@ -93,6 +93,10 @@ class PropertyRows:
             values |= dict(zip((PROPERTY_PREFIX + item.name, get_error_column(item.name)), pair, strict=True))
         return values
 
+    def split_rows(self) -> list[Array]:
+        """Return the rows of each property, ``(n, p)``."""
+        return np.split(self.rows, self._ends)
+
     @cached_property
     def _ends(self) -> Array:
         """Positions of the first rows of all properties but the first."""

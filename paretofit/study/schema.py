@@ -139,7 +139,7 @@ class GroupWeightSettings(StrictSettings):
     objectives: list[str] = Field(
         [],
         description="Held-out errors for which the factors are optimised, at the reference level and starting from the "
-        "factors in 'energy' and 'force': energy, force, or the error of a group, such as Liquid:force.",
+        "factors in 'energy' and 'force': energy, force, the error of a group (Liquid:force), or a linear property.",
     )
     twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
         None, description="2Jmax of the optimisation; by default the smallest of the study."

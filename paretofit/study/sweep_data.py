@@ -7,11 +7,13 @@ import numpy as np
 from paretofit.core import InputError, RowKind, suggest_match
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
-from paretofit.fitsnap import FitRows, search_weights
+from paretofit.fitsnap import FitRows, Target, search_weights
+from paretofit.linear import NEGLIGIBLE_ERRORS
 from paretofit.properties import PropertyRows
-from paretofit.study.preparation import PreparedStudy
+from paretofit.study.preparation import PreparedStudy, add_properties
 from paretofit.sweep import SweepInput
 
+NEGLIGIBLE_SHARE = 0.01  # of the reference of a property, in the optimisation of weights
 Factors = dict[tuple[str, RowKind], float]
 
 
@@ -99,12 +101,41 @@ def _optimise_factors(
     base_weights = np.array([*study.weights[0], 1.0])[kind]  # the last is the weight of stresses
     group = names[configuration]
     factors = [initial_factors.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
-    X, y = design.read_rows(rows, design.count_columns_up_to(twojmax)), design.targets[prepared.grid.levels[-1]][rows]
+    n_columns = design.count_columns_up_to(twojmax)
+    X, y = design.read_rows(rows, n_columns), design.targets[prepared.grid.levels[-1]][rows]
     is_training = np.ones(len(rows), dtype=bool)
     fit_rows = FitRows(X, y, kind, group, configuration, base_weights * np.array(factors), is_training)
     try:
-        optimum, _ = search_weights(fit_rows, 0, settings.objectives, settings.regulariser, study.seed)
+        targets = _build_targets(prepared, design, n_columns)
+        optimum, _ = search_weights(fit_rows, 0, settings.objectives, settings.regulariser, study.seed, targets=targets)
     except InputError as error:
         raise InputError(f"'group_weights.objectives' at 2Jmax = {twojmax}: {error}") from error
     weight = dict(zip((RowKind.ENERGY, RowKind.FORCE), study.weights[0], strict=True))
     return {part: value / weight[part[1]] for part, value in optimum.weights.items() if part[1] in weight}
+
+
+def _build_targets(prepared: PreparedStudy, design: DesignMatrix, n_columns: int) -> dict[str, Target]:
+    """Build the rows and references of the properties among the objectives; 1 % of a reference is negligible.
+
+    Raises
+    ------
+    InputError
+        If a property is not linear in the coefficients, which the moments of the search require.
+    """
+    names = set(prepared.study.group_weights.objectives) & set(prepared.study.property_names)
+    if not names:
+        return {}
+    prepared = prepared if prepared.properties else add_properties(prepared)
+    properties = [item for item in prepared.properties if item.name in names]
+    if nonlinear_names := [item.name for item in properties if not item.is_linear]:
+        raise InputError(
+            f"'{nonlinear_names[0]}' is not linear in the coefficients; possible are energy differences, force "
+            "constants, and elastic constants with 'ions: clamped'"
+        )
+    computed = PropertyRows.compute(properties, design, RunContext(1, False))
+    targets = {}
+    for item, rows in zip(properties, computed.split_rows(), strict=True):
+        reference = np.asarray(item.reference, dtype=float)
+        scale = NEGLIGIBLE_ERRORS[RowKind.ENERGY] / (NEGLIGIBLE_SHARE * (np.sqrt((reference**2).mean()) or 1.0))
+        targets[item.name] = scale * rows[:, :n_columns], scale * reference
+    return targets

@@ -237,6 +237,40 @@ class TestStudy:
         assert (run.folder / "results.csv").read_bytes() == before
 
 
+class TestGroupWeights:
+    """Weights of groups that are optimised for a property."""
+
+    @pytest.fixture
+    def keys(self, files):
+        entries = [
+            {"name": "bcc-hcp", "kind": "energy_difference", "reference": 101,
+             "structures": [str(files / "bcc.extxyz"), str(files / "hcp.extxyz")]},
+            {"name": "C33", "kind": "elastic", "structure": str(files / "hcp.extxyz"), "ions": "clamped",
+             "reference": 390},
+            {"name": "C11", "kind": "elastic", "structure": str(files / "hcp.extxyz"), "reference": 320},
+        ]  # fmt: skip
+        one_fit = {"twojmax": [4], "weights": [12.25], "sizes": ["all"], "sampling_methods": ["random"]}
+        return {**one_fit, "levels": [5], "repetitions": 1, "confidence": {"splits": 0}, "properties": entries}
+
+    def test_the_error_of_the_property_falls_and_an_export_has_the_same_fit(self, keys, tmp_path):
+        names = ["bcc-hcp", "C33"]
+        settings = {"group_weights": {"objectives": [*names, "force"], "regulariser": 0.001}}
+        runs = [run_study(study_file(tmp_path, **keys, **more), out=tmp_path / str(k))
+                for k, more in enumerate(({}, settings))]  # fmt: skip
+        before, after = (item.results.iloc[0] for item in runs)
+        products = [np.prod([row[f"prop_{name}_error"] for name in names]) for row in (before, after)]
+        assert products[1] < 0.5 * products[0]
+        done = call("export", tmp_path / "1", "--front", "-o", tmp_path / "potentials", "--md-time", "0.02")
+        assert done.returncode == 0, done.stderr
+        table = pd.read_csv(tmp_path / "potentials" / "index.csv")
+        assert table["fit_ref_force"].iloc[0] == pytest.approx(after["ref_force"], rel=1e-6)
+
+    def test_a_property_that_is_not_linear_is_refused(self, keys, tmp_path):
+        path = study_file(tmp_path, **keys, group_weights={"objectives": ["energy", "C11"]})
+        with pytest.raises(InputError, match="'C11' is not linear in the coefficients; possible are"):
+            run_study(path, out=tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
