@@ -47,6 +47,6 @@ def collect_findings(
         properties,
         assess_own_level(results, levels, split_errors),
         assess_sufficient_levels(results, levels, split_errors),
-        assess_savings(results, levels),
+        assess_savings(all_results, all_levels),
     ]
     return [finding for finding in findings if finding is not None]

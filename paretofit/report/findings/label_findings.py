@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from paretofit.pareto import format_size
 from paretofit.report.figures.style import UNITS
 from paretofit.report.findings.finding import Finding, FindingDots
 from paretofit.report.paired_errors import INTERVAL_SUFFIXES, MIN_RELATIVE_CHANGE, ErrorComparison, PairedErrors
@@ -89,7 +90,7 @@ def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | No
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å, s)
-    levels : names in order of cost; the last is the reference
+    levels : names in order of cost, mixtures of levels included; the last is the reference
 
     Returns
     -------
@@ -97,7 +98,7 @@ def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | No
         ``numbers`` has a row per (kind of error, tolerance): the cheapest setting, its error and cost, and ``saving``,
         the cost of the setting with the lowest error divided by it. None if no setting has a cost above zero.
     """
-    medians = summaries.compute_medians(results, levels)
+    medians = summaries.compute_medians(results, levels).merge(summaries.tabulate_mixtures(results), "left", "level")
     table = summaries.select_finite_rows(medians, summaries.OBJECTIVES, positive=True)
     if table.empty:
         return None
@@ -115,7 +116,7 @@ def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | No
             error |= {name.replace(column, "median"): row[name] for name in names}
             rows.append({**error, **row[columns], "saving": saving})
             if tolerance in STATED_TOLERANCES:
-                setting = f"level {row['level']}, {row['n_train']:,} configurations"
+                setting = f"level {row['level']}, {format_size(row)} configurations"
                 cost = f"{setting}, {format_duration(row['label_seconds'])}"
                 saved = f"costs {format_number(saving, 2)} times less ({cost})"
                 saved = saved if saving > 1 else "has no cheaper setting"
