@@ -10,7 +10,7 @@ from ase import Atoms
 
 from paretofit.core import remove_file, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors
-from paretofit.descriptors import require_descriptors
+from paretofit.descriptors import RowsBasis, require_descriptors
 from paretofit.linear import fit_wls
 from paretofit.pareto import ASSUMED_COLUMN
 from paretofit.potentials import write_linear_potential
@@ -51,26 +51,24 @@ def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErro
     Returns
     -------
     DataFrame
-        ``twojmax``, ``md_us_per_atom_step``, ``spread``, ``atoms``; costs given in the study are not measured.
+        ``twojmax``, ``md_us_per_atom_step``, ``spread``, ``atoms``; costs given in the study are not measured, nor are
+        those of given rows.
     """
     cost, path = prepared.study.cost, folder / MD_FILE
-    table = read_table_or_empty(path, MD_COLUMNS)
+    table = read_table_or_empty(path, MD_COLUMNS)[MD_COLUMNS].apply(pd.to_numeric, errors="coerce")
+    rows = {int(row[0]): row for row in table.dropna(subset=MD_COLUMNS[:2]).to_numpy().tolist()}
     cell = select_md_cell(prepared, errors)
+    can_measure = cost.measure_md and cell is not None and not isinstance(prepared.study.basis, RowsBasis)
     for twojmax in prepared.grid.twojmax:
-        has_cost = twojmax in cost.md_us_per_atom_step or twojmax in set(table["twojmax"])
-        if has_cost or not cost.measure_md or cell is None:
+        if cell is None or not can_measure or twojmax in cost.md_us_per_atom_step or twojmax in rows:
             continue
         speed = measure_md_speed(*_export_md_potential(prepared, data, twojmax, folder), cell, seconds=MD_SECONDS)
         log.info("MD at 2Jmax %d: %.3g µs per atom and step, %d atoms", twojmax, speed.us_per_atom_step, speed.n_atoms)
-        row = [twojmax, speed.us_per_atom_step, speed.slowest_to_fastest_ratio, speed.n_atoms]
-        table = pd.concat([table, pd.DataFrame([row], columns=table.columns)], ignore_index=True)
-        write_csv(table, path)
-    table = table[~table["twojmax"].isin(list(cost.md_us_per_atom_step))]
-    study_costs = [[twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()]
-    if study_costs:
-        table = pd.concat([table, pd.DataFrame(study_costs, columns=table.columns)], ignore_index=True)
-    table = table[table["twojmax"].isin(prepared.grid.twojmax)].astype({"twojmax": int, "atoms": int})
-    return table.sort_values("twojmax", ignore_index=True)
+        rows[twojmax] = [twojmax, speed.us_per_atom_step, speed.slowest_to_fastest_ratio, speed.n_atoms]
+        write_csv(pd.DataFrame(list(rows.values()), columns=MD_COLUMNS), path)
+    rows |= {twojmax: [twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()}
+    chosen_rows = [rows[twojmax] for twojmax in sorted(set(rows) & set(prepared.grid.twojmax))]
+    return pd.DataFrame(chosen_rows, columns=MD_COLUMNS).astype({"twojmax": int, "atoms": int})
 
 
 def measure_label_noise(prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path) -> None:
