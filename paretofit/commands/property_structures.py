@@ -50,6 +50,8 @@ def write_property_structures(
         If all references are known, a structure cannot be used, or the file exists.
     """
     settings = source if isinstance(source, study.Study) else study.load_study(source)
+    if settings.property_labels is not None and not settings.property_labels.exists():
+        settings = settings.model_copy(update={"property_labels": None})  # these structures are for its labels
     path = Path(out)
     check_new_paths([path], overwrite=overwrite)
     dataset = Dataset(settings.dataset)

@@ -24,9 +24,9 @@ def explain_slope(
 ) -> Finding | None:
     """Find the wrong units or signs whose correction makes differences of energies agree with the forces.
 
-    A finding requires that three quarters of the pairs of similar configurations have slopes above 1.3, or three
-    quarters below 1 / 1.3. The slopes of the corrected labels must have a median between 1 / 1.3 and 1.3, and quartiles
-    on both sides of 1.
+    A finding requires that three quarters of the pairs of similar configurations of equal composition have slopes above
+    1.3, or three quarters below 1 / 1.3, and that both quartiles have the same sign. The slopes of the corrected labels
+    must have a median between 1 / 1.3 and 1.3, and quartiles on both sides of 1.
 
     Parameters
     ----------
@@ -47,6 +47,11 @@ def explain_slope(
     if is_predictable.sum() < MIN_CONFIGURATIONS:
         return None
     i, j = _find_similar_pairs(fit.energy_rows, np.flatnonzero(is_predictable))
+    # Forces do not determine how the energy depends on the composition, the rows' first columns.
+    is_alike = np.isclose(*(fit.energy_rows[k, : fit.n_elements] for k in (i, j))).all(axis=1)
+    i, j = i[is_alike], j[is_alike]
+    if len(i) < MIN_CONFIGURATIONS:
+        return None
     coefficients = force_errors.coefficients[force_errors.folds[i]]
     predictions = np.einsum("ki,ki->k", fit.energy_rows[i] - fit.energy_rows[j], coefficients)
     is_large = np.abs(predictions) >= np.median(np.abs(predictions))  # small differences have uncertain slopes
@@ -57,7 +62,8 @@ def explain_slope(
         return np.asarray(np.quantile((targets[i] - targets[j]) / predictions, [0.25, 0.5, 0.75]))
 
     quartiles = compute_quartiles(energies)
-    if quartiles[0] < FACTOR_RESOLUTION and quartiles[2] > 1 / FACTOR_RESOLUTION:
+    is_near_one = quartiles[0] < FACTOR_RESOLUTION and quartiles[2] > 1 / FACTOR_RESOLUTION
+    if is_near_one or quartiles[0] * quartiles[2] < 0:
         return None
     distances = {}
     for hypothesis in hypotheses:

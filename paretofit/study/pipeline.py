@@ -167,7 +167,11 @@ def _run_further_bases(study: Study, results: pd.DataFrame, folder: Path, contex
     further_results = {}
     for name, further_study in derive_studies(study).items():
         show_message(f"basis {name}", enabled=context.progress)
-        run = run_study(further_study, out=folder / BASES_FOLDER / name, jobs=context.jobs, progress=context.progress)
+        target = folder / BASES_FOLDER / name
+        try:
+            run = run_study(further_study, out=target, jobs=context.jobs, progress=context.progress)
+        except InputError as error:
+            raise InputError(f"'bases', {name}: {error}") from error
         further_results[name] = run.results
     if further_results:
         sweep.write_results(join_bases(results, further_results), folder / BASES_FILE)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import scipy.linalg
 
 from paretofit.core import InputError, RowKind, suggest_match
 from paretofit.descriptors import DesignMatrix
@@ -13,6 +14,7 @@ from paretofit.properties import PropertyRows
 from paretofit.study.preparation import PreparedStudy, add_properties
 from paretofit.sweep import SweepInput
 
+MIN_RELATIVE_PIVOT = 1e-9  # of the scaled columns; smaller pivots are rounding errors
 NEGLIGIBLE_SHARE = 0.01  # of the reference of a property, in the optimisation of weights
 Factors = dict[tuple[str, RowKind], float]
 
@@ -104,14 +106,31 @@ def _optimise_factors(
     n_columns = design.count_columns_up_to(twojmax)
     X, y = design.read_rows(rows, n_columns), design.targets[prepared.grid.levels[-1]][rows]
     is_training = np.ones(len(rows), dtype=bool)
-    fit_rows = FitRows(X, y, kind, group, configuration, base_weights * np.array(factors), is_training)
+    columns = find_independent_columns(X)
+    row_weights = base_weights * np.array(factors)
+    fit_rows = FitRows(X[:, columns], y, kind, group, configuration, row_weights, is_training)
     try:
-        targets = _build_targets(prepared, design, n_columns)
+        targets = {
+            name: (target_rows[:, columns], labels)
+            for name, (target_rows, labels) in _build_targets(prepared, design, n_columns).items()
+        }
         optimum, _ = search_weights(fit_rows, 0, settings.objectives, settings.regulariser, study.seed, targets=targets)
     except InputError as error:
         raise InputError(f"'group_weights.objectives' at 2Jmax = {twojmax}: {error}") from error
     weight = dict(zip((RowKind.ENERGY, RowKind.FORCE), study.weights[0], strict=True))
     return {part: value / weight[part[1]] for part, value in optimum.weights.items() if part[1] in weight}
+
+
+def find_independent_columns(X: np.ndarray) -> np.ndarray:
+    """Find columns of which all others are linear combinations, ``(rank,) int``, in ascending order.
+
+    The pair functions of POD for atoms of A with neighbours B, and of B with neighbours A, have the same sums, so that
+    columns of alloys depend on each other for any structure.
+    """
+    scale = np.linalg.norm(X, axis=0)
+    R, order = scipy.linalg.qr(X / np.where(scale > 0, scale, 1.0), mode="r", pivoting=True, check_finite=False)
+    pivots = np.abs(np.diag(R))
+    return np.sort(order[: int((pivots > MIN_RELATIVE_PIVOT * pivots[0]).sum())])
 
 
 def _build_targets(prepared: PreparedStudy, design: DesignMatrix, n_columns: int) -> dict[str, Target]:
