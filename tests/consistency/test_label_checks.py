@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 from ase import units
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from helpers.corruptions import CORRUPTIONS, LabelSet, choose_targets
 
 from paretofit.commands import import_labels, inspect_dataset
@@ -96,6 +98,22 @@ def test_energies_of_extreme_pressures_hide_no_wrong_unit(shared_data, tmp_path,
     with Dataset(write(tmp_path / "d.h5", CORRUPTIONS[name].apply(right))) as data:
         (warning,) = check_labels(data)
     assert re.search(CORRUPTIONS[name].pattern, warning)
+
+
+def test_alloys_of_many_compositions_cause_no_warning(tmp_path):
+    """Forces do not determine the energies of the elements, by which these cells differ most."""
+    rng, structures, labels = np.random.default_rng(0), [], []
+    for k in range(60):
+        atoms = bulk("Cu", "fcc", a=3.6 + 0.125 * (k % 5), cubic=True) * ((2, 1, 1) if k % 3 == 0 else (1, 1, 1))
+        atoms.symbols = np.where(rng.random(len(atoms)) > (4 - k // 3 % 5) / 4, "Au", "Cu")
+        atoms.set_cell(atoms.cell @ (np.eye(3) + 0.05 * rng.normal(size=(3, 3))), scale_atoms=True)
+        atoms.rattle(0.1, rng=rng)
+        atoms.calc = EMT()
+        labels.append({"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()})
+        structures.append(atoms.copy())
+    write_dataset(tmp_path / "alloy.h5", structures, {"emt": LevelData(labels)})
+    with Dataset(tmp_path / "alloy.h5") as data:
+        assert not check_labels(data)
 
 
 def test_the_same_labels_at_two_levels(labels, tmp_path):
