@@ -53,7 +53,7 @@ def init(
     ] = False,
     bases: Annotated[
         bool,
-        Option("--bases", help="Add further bases to compare: two other cutoffs, and the linear form."),
+        Option("--bases", help="Add further bases to compare: two other cutoffs, the linear form, and POD."),
     ] = False,
     schema: Annotated[Path | None, Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
     force: options.Force = False,

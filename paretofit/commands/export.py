@@ -11,8 +11,9 @@ from paretofit.commands.fitted_potential import FittedPotential, check_committee
 from paretofit.commands.run_fits import open_run_fits, read_run_table
 from paretofit.core import InputError, check_new_paths
 from paretofit.execution import RunContext
-from paretofit.pareto import describe_setting, find_mixtures
+from paretofit.pareto import BASIS_COLUMN, describe_setting, find_mixtures
 from paretofit.potentials import CommitteeSettings, check_potential_name, list_potential_files
+from paretofit.study import BASES_FILE, get_basis_folder, has_potentials
 
 MAX_CHECKED_STRUCTURES = 100  # number of structures on which LAMMPS is compared with the model
 
@@ -92,7 +93,23 @@ def export_potential(
         files, deviation, problem = design_fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
     errors = f"{row['ref_energy']:.4g} meV/atom and {row['ref_force']:.4g} meV/Å"
     summary = [f"{describe_setting(row)}: test errors against the reference {errors}"]
+    summary += _describe_better_basis(Path(run), row)
     return ExportedFit(potential, files, deviation, summary, row, check_problem=problem)
+
+
+def _describe_better_basis(run: Path, row: pd.Series) -> list[str]:
+    """Describe the fit of another basis of the run with lower errors, and how it is exported; empty without one."""
+    if not (run / BASES_FILE).is_file():
+        return []
+    table = read_run_table(run, BASES_FILE)
+    names = [name for name in dict.fromkeys(table[BASIS_COLUMN]) if has_potentials(get_basis_folder(run, name))]
+    table = table[table[BASIS_COLUMN].isin(names)]
+    best = table.iloc[int((table["ref_energy"] * table["ref_force"]).argmin())]
+    if best["ref_energy"] * best["ref_force"] >= row["ref_energy"] * row["ref_force"]:
+        return []
+    folder = get_basis_folder(run, str(best[BASIS_COLUMN]))
+    errors = f"{best['ref_energy']:.4g} meV/atom and {best['ref_force']:.4g} meV/Å"
+    return [f"a fit of the basis '{best[BASIS_COLUMN]}' has lower errors, {errors}: paretofit export {folder}"]
 
 
 def _select_row(results: pd.DataFrame, choice: dict[str, Any], ratio: float | None) -> pd.Series:

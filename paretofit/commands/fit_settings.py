@@ -86,6 +86,10 @@ def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> 
         "ridge": [0.0],
         "leverage": {"twojmax": min(twojmax)},
         "group_weights": {},
+        "mixtures": [],
+        "bases": [],
+        "properties": [],
+        "objectives": Study.model_fields["objectives"].get_default(call_default_factory=True),
         "cost": {"label_seconds": {level: 1.0}},  # the cost is not used
     }
     try:

@@ -48,7 +48,8 @@ def explain_slope(
         return None
     i, j = _find_similar_pairs(fit.energy_rows, np.flatnonzero(is_predictable))
     # Forces do not determine how the energy depends on the composition, the rows' first columns.
-    is_alike = np.isclose(*(fit.energy_rows[k, : fit.n_elements] for k in (i, j))).all(axis=1)
+    composition = fit.energy_rows[:, : fit.n_elements]
+    is_alike = np.isclose(composition[i], composition[j]).all(axis=1)
     i, j = i[is_alike], j[is_alike]
     if len(i) < MIN_CONFIGURATIONS:
         return None

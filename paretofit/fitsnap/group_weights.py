@@ -201,7 +201,7 @@ def _parse_objectives(
         if kind not in kinds:
             raise InputError(
                 f"'{objective}' is not an objective; use energy, force or stress, optionally of a group, such as "
-                f"Liquid:force, or {DIFFERENCE}a/b"
+                f"Liquid:force, {DIFFERENCE}a/b in a FitSNAP input, or a property in a study"
             )
         matches = [
             (name, row_kind)

@@ -1,5 +1,6 @@
 """Section 'labelling' of a study: the configurations to label, the engine and the levels."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -16,6 +17,17 @@ NamedEngine = Annotated[AnyEngine, BeforeValidator(lambda name: {"name": name} i
 COMMON_KEYS = ("functional", "smearing", "scf")  # keys that apply to all levels by default
 PRESETS = {"paper": PAPER_LADDER}
 CALCULATOR_LEVEL = "calculator"  # name of the only level of an ASE calculator without a ladder
+
+
+def _get_single_width(grid: Mapping[str, Any]) -> Any:
+    """Return the smearing width of a grid, a number or a list of one number."""
+    widths = grid["smearing_ev"] if isinstance(grid["smearing_ev"], list) else [grid["smearing_ev"]]
+    if len(widths) != 1:
+        raise ValueError(
+            "'ladder.grid.smearing_ev' must be one width, such as [0.2], because the levels of a grid differ in the "
+            "cutoff and the k-point spacing only"
+        )
+    return widths[0]
 
 
 class LevelSubsetSettings(StrictSettings):
@@ -62,6 +74,9 @@ class LabelSettings(StrictSettings):
                     f"the ladder '{ladder}' is not one of {', '.join(PRESETS)}{suggest_match(ladder, PRESETS)}"
                 )
             ladder = [level.model_dump(exclude=set(COMMON_KEYS)) for level in PRESETS[ladder]]
+        if isinstance(ladder, Mapping) and isinstance(grid := ladder.get("grid"), Mapping) and "smearing_ev" in grid:
+            values = {**values, "smearing": {**values.get("smearing", {}), "width_ev": _get_single_width(grid)}}
+            ladder = {**ladder, "grid": {key: value for key, value in grid.items() if key != "smearing_ev"}}
         ladder = expand_ladder(ladder)
         if isinstance(ladder, list):
             common_settings = {key: values[key] for key in COMMON_KEYS if key in values}

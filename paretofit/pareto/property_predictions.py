@@ -52,7 +52,7 @@ def describe_properties(option: pd.Series) -> str:
     """Describe the errors of the properties of an option with their intervals; empty without properties."""
     texts = []
     for name in map(str, option.index):
-        if is_property_error(name):
+        if is_property_error(name) and not np.isnan(option[name]):  # the models of given rows have no properties
             low, high = (option.get(f"{name}_{end}", np.nan) for end in ("low", "high"))
             interval = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
             texts.append(f"{get_property_name(name)} {option[name]:.3g}{interval}")

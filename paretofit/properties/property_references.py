@@ -88,6 +88,12 @@ def add_references(
         if value is None:
             labels = [label_lookup.find(item, term.atoms, list(term.weights)) for term in item.terms]
             value = item.formula(item.apply(labels)[:, None])[:, 0]
+            if not np.isfinite(value).all():
+                raise InputError(
+                    f"property '{item.name}' is not defined by the labels at level '{level}', such as a volume of "
+                    "lowest energy outside of the volumes of an equation of state; use structures around the minimum, "
+                    "or give a 'reference'"
+                )
         referenced.append(item.with_reference(value))
     return referenced
 

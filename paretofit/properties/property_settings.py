@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, model_validator
 
 from paretofit.core import AbsoluteStudyPath, PositiveInt, StrictInt, StrictSettings
 
@@ -17,6 +17,12 @@ EQUATION_OF_STATE_PARTS = ("V0", "B")
 def _check_structure(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("must be a file with one structure, or the id of a configuration in the dataset")  # noqa: TRY004
+    return value
+
+
+def _check_constant(value: str) -> str:
+    if not re.fullmatch(CONSTANT_PATTERN, value):
+        raise ValueError("must be elastic constants, such as C11 or C44")
     return value
 
 
@@ -41,7 +47,7 @@ class PropertySettings(StrictSettings):
         description="Structures of an energy difference, the first minus the others, or several volumes of an equation "
         "of state.",
     )
-    components: list[Annotated[str, Field(pattern=f"^{CONSTANT_PATTERN}$")]] = Field(
+    components: list[Annotated[str, AfterValidator(_check_constant)]] = Field(
         [], description="Elastic constants, such as [C11, C44]; by default the one that 'name' says."
     )
     ions: Literal["relaxed", "clamped"] = Field(

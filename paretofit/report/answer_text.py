@@ -43,7 +43,8 @@ def render_answer(answer: Answer, width: int | None = None) -> str:
     """
     columns = shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns if width is None else width
     table = format_answer_table(answer)
-    body = [_build_table(table, columns)] if columns >= MIN_TABLE_COLUMNS else _list_budgets(table)
+    is_wide = columns >= MIN_TABLE_COLUMNS and _measure_width(table, columns) <= min(columns, MAX_COLUMNS)
+    body = [_build_table(table, columns)] if is_wide else _list_budgets(table)
     return render_text(
         [
             f"{answer.sentence} {answer.certainty}".strip(),
@@ -56,6 +57,12 @@ def render_answer(answer: Answer, width: int | None = None) -> str:
         ],
         columns,
     )
+
+
+def _measure_width(table: pd.DataFrame, columns: int) -> int:
+    """Measure the width of the table in a terminal with a number of columns."""
+    console = Console(width=10 * MAX_COLUMNS)
+    return console.measure(_build_table(table, columns)).maximum
 
 
 def _build_table(table: pd.DataFrame, columns: int) -> Table:

@@ -3,9 +3,11 @@ from .basis_settings import FIRST_BASIS as FIRST_BASIS
 from .further_bases import BASES_FILE as BASES_FILE
 from .further_bases import check_bases as check_bases
 from .further_bases import get_basis_folder as get_basis_folder
+from .further_bases import has_potentials as has_potentials
 from .json_schema import write_json_schema as write_json_schema
 from .pilot import DEFAULT_PILOT_EXTRAPOLATION_FACTOR as DEFAULT_PILOT_EXTRAPOLATION_FACTOR
 from .pilot import run_pilot as run_pilot
+from .pipeline import estimate_study_cost as estimate_study_cost
 from .pipeline import load_or_compute_design as load_or_compute_design
 from .pipeline import run_study as run_study
 from .preparation import PreparedStudy as PreparedStudy
@@ -15,7 +17,6 @@ from .result import SETTING_COLUMNS as SETTING_COLUMNS
 from .result import RunResult as RunResult
 from .result import format_setting_cells as format_setting_cells
 from .run_cost import RunCost as RunCost
-from .run_cost import estimate_study_cost as estimate_study_cost
 from .run_folder import FRONT_FILE as FRONT_FILE
 from .run_folder import RECORD_FILE as RECORD_FILE
 from .run_folder import RESULTS_FILE as RESULTS_FILE

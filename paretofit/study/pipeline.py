@@ -47,7 +47,7 @@ from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, add_properties, prepare_study
 from paretofit.study.provenance import StageUsage, collect_provenance, measure_peak_memory_mb
 from paretofit.study.result import RunResult
-from paretofit.study.run_cost import estimate_run_cost
+from paretofit.study.run_cost import RunCost, estimate_run_cost
 from paretofit.study.run_report import DESIGN_FILE, OPTIONAL_FILES, STAGE_BY_FILE, write_run_report
 from paretofit.study.run_summary import collect_run_warnings, summarise_run
 from paretofit.study.schema import Study, load_study
@@ -114,6 +114,25 @@ def run_study(
         if settings.engine == "fast":  # fail before the computation of descriptors, which may take hours
             sweep.check_reduction_memory(settings.basis.n_features, jobs, get_device(settings.device))
         return _run_stages(prepared, folder, RunContext(jobs, progress))
+
+
+def estimate_study_cost(study: Study | Path | str, *, jobs: int = 1) -> RunCost:
+    """Check a study as `run_study` does before it computes anything, and estimate the cost of its run.
+
+    Parameters
+    ----------
+    study : Study or path-like
+    jobs : int
+        Number of processes.
+
+    Raises
+    ------
+    InputError
+        If the study or its dataset cannot be used.
+    """
+    _, prepared = _prepare(study)
+    with prepared.dataset:
+        return estimate_run_cost(prepared, jobs=jobs)
 
 
 def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> RunResult:

@@ -16,8 +16,7 @@ from paretofit.descriptors import RowsBasis, compute_design
 from paretofit.labelling import format_seconds
 from paretofit.report import format_count
 from paretofit.study.further_bases import derive_studies
-from paretofit.study.preparation import PreparedStudy, prepare_study
-from paretofit.study.schema import Study, load_study
+from paretofit.study.preparation import PreparedStudy
 
 REPORT_SECONDS = 8.0  # CPU time for figures, tables and the page
 MD_SECONDS_PER_MODEL = 1.5  # CPU time for a fit and three timings of each 2Jmax
@@ -60,25 +59,6 @@ class RunCost:
             f"({stages}), or {wall} on {cores}; {_format_bytes(self.disk_bytes)} of disk, "
             f"{_format_bytes(self.memory_bytes)} of memory"
         )
-
-
-def estimate_study_cost(study: Study | Path | str, *, jobs: int = 1) -> RunCost:
-    """Estimate the cost of a run of a study, without starting it.
-
-    Parameters
-    ----------
-    study : Study or path-like
-    jobs : int
-        Number of processes.
-
-    Raises
-    ------
-    InputError
-        If the study or its dataset cannot be used.
-    """
-    prepared = prepare_study(study if isinstance(study, Study) else load_study(study))
-    with prepared.dataset:
-        return estimate_run_cost(prepared, jobs=jobs)
 
 
 def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:

@@ -109,7 +109,10 @@ def _set_value_axis(ax: Axes, table: pd.DataFrame, reference: float) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(3))
         return
     low, high = np.maximum(low, value / MAX_INTERVAL_RATIO), np.minimum(high, value * MAX_INTERVAL_RATIO)
-    start, end = min(float(low.min()), reference), max(float(high.max()), reference)
+    start, end = (
+        min(float(low.min()), float(value.min()), reference),
+        max(float(high.max()), float(value.max()), reference),
+    )
     margin = 0.06 * np.log(end / start) + 0.01
     start, end = start * np.exp(-margin), end * np.exp(margin)
     ax.set_xscale("log")

@@ -69,6 +69,7 @@ def assess_bases(
     return Finding("bases", QUESTION, "measured", _describe(numbers, best, reference), numbers=numbers, dots=dots)
 
 
+FASTER_RATIO = 2.0  # MD speed of the model that is named beside the best one, relative to it
 _COLUMNS = [BASIS_COLUMN, *SETTING, MD_COST_COLUMN, "ref_energy", "ref_force", "both"]
 
 
@@ -106,9 +107,18 @@ def _compare(best: _Model, model: _Model) -> dict[str, Any]:
 def _describe(numbers: pd.DataFrame, best: _Model, reference: str) -> str:
     records = [dict(row) for row in numbers.to_dict("records")]
     tied = [row for row in records if row["verdict"] == NO_CLEAR_DIFFERENCE]
-    text = f"{_name_model(best.setting)} has the lowest errors ({_format_errors(best.setting)})"
+    text = f"{_name_model(best.setting)} has the lowest errors ({_format_errors(best.setting)}"
+    cost = float(best.setting[MD_COST_COLUMN])
+    text += f", {format_number(cost)} µs per atom and step)" if np.isfinite(cost) else ")"
     if tied:
         text += f", with no clear difference from {join_items(_name_model(row) for row in tied)}"
+    faster = [row for row in records if float(row[MD_COST_COLUMN]) <= cost / FASTER_RATIO]
+    if faster:
+        row = min(faster, key=lambda row: float(row["both"]))
+        text += (
+            f"; of those at least {FASTER_RATIO:g} times as fast, {_name_model(row)} has the lowest, "
+            f"{format_number(100 * (row['both'] / best.setting['both'] - 1), 2)} % above it"
+        )
     front = sorted((row for row in records if row["on_front"] == "yes"), key=lambda row: float(row[MD_COST_COLUMN]))
     costs = "; ".join(
         f"{format_number(row[MD_COST_COLUMN])} µs per atom and step: {_name_model(row)}, {_format_errors(row)}, "

@@ -82,12 +82,14 @@ def assess_grid(errors: LevelErrors) -> Finding | None:
     coarser_mesh = finest[0], min(spacing for _, spacing in by_level if spacing > finest[1])
     lower_cutoff = max(cutoff for cutoff, _ in by_level if cutoff < finest[0]), finest[1]
     ratio, low, high = _estimate_ratio(by_level[coarser_mesh], by_level[lower_cutoff])
+    n = len(by_level[finest])
     cause = "The k-points limit" if low > 1 else "The cutoff limits" if high < 1 else "Neither clearly limits"
     inner = numbers["deviation"].dropna()
     text = (
-        f"{cause} the accuracy of energies: at {finest[0]:g} eV, a k-point spacing of {coarser_mesh[1]:g} instead of "
-        f"{finest[1]:g} 1/Å changes them by {format_number(_compute_rms(by_level[coarser_mesh]))} meV/atom, and at "
-        f"{finest[1]:g} 1/Å, a cutoff of {lower_cutoff[0]:g} instead of {finest[0]:g} eV by "
+        f"{cause} the accuracy of energies of {n} configurations: at {finest[0]:g} eV, a k-point spacing of "
+        f"{coarser_mesh[1]:g} instead of {finest[1]:g} 1/Å changes them by "
+        f"{format_number(_compute_rms(by_level[coarser_mesh]))} meV/atom, and at {finest[1]:g} 1/Å, a cutoff of "
+        f"{lower_cutoff[0]:g} instead of {finest[0]:g} eV by "
         f"{format_number(_compute_rms(by_level[lower_cutoff]))} meV/atom (RMSD without the mean; ratio "
         f"{format_number(ratio)}, {100 * INTERVAL_COVERAGE:.0f} % interval {format_number(low)} to "
         f"{format_number(high)}, bootstrap over configurations)."

@@ -136,8 +136,11 @@ def _describe_ranking(numbers: pd.DataFrame, is_clear: pd.Series) -> str:
                 for row in rows.itertuples()
             )
             texts.append(f"{text} {names}")
+    counts = f"{is_clear.sum()} of {len(numbers)} properties"
+    reverse = f", and higher errors of {is_reverse.sum()}" if is_reverse.any() else ""
     return (
-        f"Settings with lower errors of energies and forces {'; they '.join(texts)}. In brackets: the rank correlation "
+        f"Settings with lower errors of energies and forces clearly have lower errors of {counts}{reverse}. They "
+        f"{'; they '.join(texts)}. In brackets: the rank correlation "
         "with the geometric mean of both errors, and its 90 % interval."
     )
 
