@@ -12,8 +12,9 @@ from helpers.command_line import call
 from helpers.studies import study_file, sweep_input
 
 from paretofit import Dataset, InputError, fit_wls, lammps_calculator, run_study
+from paretofit.core import get_shared_lammps
 from paretofit.dataset import LevelData, write_dataset
-from paretofit.descriptors import PodBasis, SnapBasis, parse_basis
+from paretofit.descriptors import PodBasis, SnapBasis, compute_configuration_rows, parse_basis
 from paretofit.execution import RunContext
 from paretofit.potentials import write_linear_potential
 from paretofit.properties import (
@@ -23,6 +24,7 @@ from paretofit.properties import (
     build_properties,
     list_property_structures,
 )
+from paretofit.study.sweep_data import find_independent_columns
 from paretofit.sweep import Mixture, SweepGrid, read_results, run_sweep
 from paretofit.validation.elastic import compute_elastic_constants
 from paretofit.validation.volume_scan import fit_birch_murnaghan
@@ -191,6 +193,18 @@ class TestReferences:
         (item,) = add_references(properties, {}, [Dataset(tmp_path / "labels.h5")], "5")
         assert item.reference[0] == pytest.approx(compute_elastic_constants(calculator, HCP).constants[0, 0], rel=2e-3)
 
+    def test_a_reference_that_is_not_defined_is_named(self, beryllium, calculator, tmp_path):
+        """Volumes on one side of the minimum have no volume of lowest energy."""
+        cells = [scale(HCP, volume) for volume in np.linspace(0.6, 0.7, 5)]
+        labels = [{"energy": measure_energy(calculator, atoms), "forces": np.zeros((2, 3))}
+                  for atoms in cells]  # fmt: skip
+        write_dataset(tmp_path / "labels.h5", cells, {"5": LevelData(labels)})
+        entry = PropertySettings(kind="equation_of_state", name="eos", structures=list(range(5)))
+        with Dataset(tmp_path / "labels.h5") as data:
+            properties = build_properties([entry], data)
+            with pytest.raises(InputError, match="property 'eos_V0' is not defined by the labels at level '5'"):
+                add_references(properties, {}, [data], "5")
+
     def test_a_missing_label_is_named(self, beryllium, files):
         entry = PropertySettings(kind="elastic", name="C11", structure=str(files / "hcp.extxyz"))
         with pytest.raises(
@@ -235,6 +249,21 @@ class TestStudy:
         before = (run.folder / "results.csv").read_bytes()
         run_study(run.folder.parent / "study.yaml", out=run.folder)
         assert (run.folder / "results.csv").read_bytes() == before
+
+
+def test_columns_of_alloys_that_depend_on_others_are_left_out():
+    """Pairs of A around B and of B around A have the same sums, at every size of POD."""
+    rng = np.random.default_rng(0)
+    cells = [make_supercell(bulk("Cu", a=3.7), 2 * np.eye(3)) for _ in range(12)]
+    for atoms in cells:
+        atoms.symbols = rng.choice(["Cu", "Au"], len(atoms))
+        atoms.rattle(0.1, rng=rng)
+    basis, lammps = PodBasis(elements=["Cu", "Au"], twojmax=3), get_shared_lammps()
+    X = np.vstack([np.vstack(compute_configuration_rows(lammps, basis, atoms)) for atoms in cells])
+    columns = find_independent_columns(X)
+    assert len(columns) == np.linalg.matrix_rank(X / np.linalg.norm(X, axis=0)) < X.shape[1]
+    coefficients, *_ = np.linalg.lstsq(X[:, columns], X, rcond=None)
+    assert X[:, columns] @ coefficients == pytest.approx(X, abs=1e-6 * np.abs(X).max())
 
 
 class TestGroupWeights:

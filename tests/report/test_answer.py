@@ -61,7 +61,7 @@ def test_a_single_level_is_answered_by_the_best_twojmax(results):
     assert (single.rivals["twojmax"] != single.table["twojmax"].iloc[: len(single.rivals)]).all()
 
 
-@pytest.mark.parametrize("width", [60, 110])
+@pytest.mark.parametrize("width", [60, 80, 110])
 def test_several_bases_at_a_single_level_are_compared_as_models(results, width):
     table = results[results["level"] == LEVELS[-1]]
     errors = table[["ref_energy", "ref_force"]] * 0.8
@@ -79,6 +79,7 @@ def test_several_bases_at_a_single_level_are_compared_as_models(results, width):
         assert set(ties) <= sizes - {row.split(" or ")[0]}
     text = render_answer(answer, width)
     assert all(row.split(" or ")[0] in text for row in shown["model"])
+    assert "…" not in text
     figure = answer_figures.plot_answer(answer, [LEVELS[-1]])[0].figure
     colours = {style.level_colour(name, list(dict.fromkeys(answer.curve["model"]))) for name in answer.curve["model"]}
     assert {line.get_color() for line in figure.axes[0].get_lines()} >= colours - {None}

@@ -41,6 +41,14 @@ def test_the_levels_of_a_grid_are_in_order_of_cost_and_end_with_the_finest():
     assert [ladder[0].name, ladder[-1].name, len(ladder)] == ["300-1", "700-0.25", 9]
 
 
+def test_a_grid_may_set_the_width_of_the_smearing():
+    grid = {"cutoff_ev": CUTOFFS, "kspacing_per_angstrom": SPACINGS, "smearing_ev": [0.3]}
+    settings = LabelSettings(ladder={"grid": grid}, smearing={"method": "gaussian"})
+    assert {(level.smearing.method, level.smearing.width_ev) for level in settings.ladder} == {("gaussian", 0.3)}
+    with pytest.raises(ValueError, match="'ladder.grid.smearing_ev' must be one width"):
+        LabelSettings(ladder={"grid": {**grid, "smearing_ev": [0.1, 0.2]}})
+
+
 @pytest.mark.parametrize(("cutoff_error", "mesh_error", "cause"), [(1, 20, "k-points limit"), (20, 1, "cutoff limits")])
 def test_the_larger_error_limits_and_a_constant_shift_does_not(tmp_path, cutoff_error, mesh_error, cause):
     finding = assess_grid(make_errors(tmp_path, cutoff_error=cutoff_error, mesh_error=mesh_error))

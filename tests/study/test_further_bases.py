@@ -103,6 +103,17 @@ def test_page_plan_and_export_know_the_bases(run):
     assert call("report", run.folder, "-q").returncode == 0
 
 
+def test_an_export_names_the_basis_with_lower_errors(run, tmp_path):
+    table = pd.read_csv(run.folder / "bases.csv")
+    table["score"] = table["ref_energy"] * table["ref_force"]
+    best = table.loc[table["score"].idxmin(), "basis"]
+    for name, folder in (("basis", run.folder), (best, run.folder / "bases" / best)):
+        done = call("export", folder, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        is_named = f"a fit of the basis '{best}' has lower errors" in done.stdout
+        assert is_named == (name == "basis" != best)
+
+
 def test_the_first_basis_of_a_study_is_completed():
     study = load_study_of([{"name": "a", "quadratic": False, "twojmax": [2, 6]}])
     (derived,) = derive_studies(study).values()

@@ -9,6 +9,7 @@ from helpers.studies import SMALL, study_file
 
 from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design, run_study
 from paretofit.descriptors import DesignBlock
+from paretofit.study import estimate_study_cost
 from paretofit.sweep import read_results
 
 SNAP = {"name": "snap", "rcutfac": 4.2, "quadratic": False, "twojmax": [2, 4]}
@@ -100,8 +101,11 @@ def test_bad_rows_are_one_sentence_before_anything_is_computed(folder, changes, 
         write_rows(folder / "skipped.h5", skip=7)
     if changes.get("rows") == "short.h5":
         write_rows(folder / "short.h5", n_left_out=1)
+    path = study_file(folder, bases=[describe_rows(**changes)], **SIZES)
     with pytest.raises(InputError, match=message):
-        run_study(study_file(folder, bases=[describe_rows(**changes)], **SIZES), out=folder / "bad")
+        run_study(path, out=folder / "bad")
+    with pytest.raises(InputError, match=message):
+        estimate_study_cost(path)
     assert not (folder / "bad").exists()
 
 
