@@ -233,8 +233,9 @@ def _collect_content(
         figures += plan_network_figures(models, levels)
     validation_tables, pictures = _read_validation(folder / VALIDATION_FOLDER)
     split_errors = _read_paired_errors(folder, prepared)
+    scope = f"basis '{FIRST_BASIS}'" if prepared.study.bases else ""
     return page.ExtraContent(
-        findings, figures, tables + validation_tables, noise_figures, pictures, split_errors=split_errors
+        findings, figures, tables + validation_tables, noise_figures, pictures, split_errors, scope
     )
 
 

@@ -5,7 +5,7 @@ This module assembles the report, and contains the captions of its figures.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ class ExtraContent:
         Figures that are already drawn; shown last.
     split_errors : PairedErrors, optional
         Errors in further train/test splits, for the findings.
+    scope : str
+        What the findings of the results table are about, if not the whole study: added to their questions.
     """
 
     findings: Sequence[Finding] = ()
@@ -69,6 +71,7 @@ class ExtraContent:
     later_figure_plans: Sequence[FigurePlan] = ()
     figures: Sequence[ReportFigure] = ()
     split_errors: PairedErrors | None = None
+    scope: str = ""
 
 
 def write_report(
@@ -121,7 +124,9 @@ def write_report(
     front = front.assign(level=front["level"].astype(str))
     extra = extra_content or ExtraContent()
     answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study, extra.split_errors)
-    findings = [*extra.findings, *collect_findings(results, front, levels, extra.split_errors)]
+    suffix = f" ({extra.scope})" if extra.scope else ""
+    result_findings = collect_findings(results, front, levels, extra.split_errors)
+    findings = [*extra.findings, *(replace(item, question=item.question + suffix) for item in result_findings)]
     singles, mixtures = summaries.select_single_levels(results), summaries.tabulate_mixtures(results)
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(singles, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
