@@ -66,11 +66,11 @@ def test_equal_errors_limit_neither_and_products_do_not_add(tmp_path):
 
 
 def test_info_says_what_limits_the_shipped_grid():
-    """24 perfect crystals: energies change by tens of meV/atom with the mesh, and by 0.2 with the cutoff."""
+    """60 cells: energies change by tens of meV/atom with the mesh, and by 0.2 with the cutoff."""
     done = call("info", ROOT / "data" / "beryllium_grid.h5")
     assert done.returncode == 0, done.stderr
     assert (
-        "The k-points limit the accuracy of energies of 24 configurations: at 700 eV, a k-point spacing of 0.5 instead "
+        "The k-points limit the accuracy of energies of 60 configurations: at 700 eV, a k-point spacing of 0.5 instead "
         "of 0.25" in done.stdout
     )
     assert "The errors of cutoff and k-points add" in done.stdout
@@ -108,7 +108,7 @@ def test_the_grid_of_another_dataset_is_on_the_page_of_a_study(tmp_path):
     keys = {"levels": [5], "sizes": ["all"], "twojmax": [2], "cost": {"measure_md": False}, "confidence": {"splits": 0}}
     path = study_file(tmp_path, grid_labels=str(ROOT / "data" / "beryllium_grid.h5"), **keys)
     run = run_study(path, out=tmp_path / "run")
-    assert "The k-points limit the accuracy of energies of 24" in run.report.read_text()
+    assert "The k-points limit the accuracy of energies of 60" in run.report.read_text()
     assert (run.folder / "figures" / "level_grid.png").is_file()
 
 
