@@ -335,10 +335,16 @@ def test_the_report_is_complete_and_leaves_no_other_files(tmp_path, results):
     assert page == tmp_path / "report.html"
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     shown = ("answer", "energy_force", "learning_curves", "front_at_budgets", "finding_levels", "finding_model_size")
-    shown += ("finding_label_sensitivity", "finding_own_level", "finding_savings")
+    shown += ("finding_label_sensitivity", "finding_own_level", "finding_savings", "finding_sufficient_level")
     listed = ("errors", "front", "costs", "models", "extra_errors")
     findings = ("finding_levels", "finding_weights", "finding_sampling", "finding_front")
-    findings += ("finding_own_level", "finding_savings", "finding_model_size", "finding_label_sensitivity")
+    findings += (
+        "finding_own_level",
+        "finding_savings",
+        "finding_sufficient_level",
+        "finding_model_size",
+        "finding_label_sensitivity",
+    )
     expected = {f"figures/{name}.png" for name in shown}
     expected |= {f"tables/{name}.{kind}" for name in (*listed, *findings) for kind in ("csv", "md")}
     assert names == expected | {"report.html"}
