@@ -73,6 +73,11 @@ class ExtraContent:
     split_errors: PairedErrors | None = None
     scope: str = ""
 
+    def join_findings(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Join these findings with those of the results table, whose questions name the scope."""
+        suffix = f" ({self.scope})" if self.scope else ""
+        return [*self.findings, *(replace(item, question=item.question + suffix) for item in findings)]
+
 
 def write_report(
     folder: Path | str,
@@ -124,9 +129,7 @@ def write_report(
     front = front.assign(level=front["level"].astype(str))
     extra = extra_content or ExtraContent()
     answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study, extra.split_errors)
-    suffix = f" ({extra.scope})" if extra.scope else ""
-    result_findings = collect_findings(results, front, levels, extra.split_errors)
-    findings = [*extra.findings, *(replace(item, question=item.question + suffix) for item in result_findings)]
+    findings = extra.join_findings(collect_findings(results, front, levels, extra.split_errors))
     singles, mixtures = summaries.select_single_levels(results), summaries.tabulate_mixtures(results)
     _write_finding_tables(folder / "tables", findings)
     report_tables = list(_write_tables(singles, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
