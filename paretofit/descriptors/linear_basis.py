@@ -11,7 +11,14 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from paretofit.core import Array
 
@@ -158,3 +165,24 @@ class LinearBasis(BaseModel, ABC):
             features += [f"{names[k]}*{names[m]}" for k, m in zip(*np.triu_indices(len(names)), strict=True)]
         columns = [f"{feature}[{symbol}]" for symbol in self.elements for feature in features]
         return [f"1[{symbol}]" for symbol in self.elements] + [columns[k] for k in self.column_order]
+
+
+class CommonCutoffBasis(LinearBasis):
+    """A basis with a single cutoff, `rcut`, of another family than SNAP, the default."""
+
+    rcut: PositiveFloat
+
+    @model_serializer(mode="wrap")
+    def _keep_family(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keep the family where defaults are left out, because without it the settings are those of SNAP."""
+        return {"family": self.family, **serialize(self)}
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff of all pairs of elements, Å."""
+        return self.rcut
+
+    @property
+    def cutoff_setting(self) -> str:
+        """Setting of the cutoff."""
+        return "rcut"

@@ -6,13 +6,13 @@ include those of lower degrees, so that the descriptors of a small size are a su
 """
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from paretofit.core import Array
-from paretofit.descriptors.linear_basis import LinearBasis, PositiveFloat
+from paretofit.descriptors.linear_basis import CommonCutoffBasis, PositiveFloat
 
 MIN_POD_SIZE, MAX_POD_SIZE = 2, 12
 FOUR_BODY_FUNCTIONS = (1, 2, 4, 7, 11, 16, 23)  # number of angular functions up to each degree, in LAMMPS
@@ -34,7 +34,7 @@ class PodShape(NamedTuple):
         return cls(size, size - 1, size // 2 + 1, size // 2, size // 2 - 1)
 
 
-class PodBasis(LinearBasis):
+class PodBasis(CommonCutoffBasis):
     """A linear basis of proper orthogonal descriptors of two, three and four bodies, without environment clusters.
 
     A size k, which is called 2Jmax as for SNAP, has k radial functions of two bodies, k - 1 of three bodies up to the
@@ -74,21 +74,6 @@ class PodBasis(LinearBasis):
                 f"{n_snapshots}; increase bessel_polynomial_degree"
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def _keep_family(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keep the family where defaults are left out, because without it the settings are those of SNAP."""
-        return {"family": self.family, **serialize(self)}
-
-    @property
-    def cutoff(self) -> float:
-        """Cutoff of all pairs of elements, Å."""
-        return self.rcut
-
-    @property
-    def cutoff_setting(self) -> str:
-        """Setting of the cutoff."""
-        return "rcut"
 
     @property
     def title(self) -> str:

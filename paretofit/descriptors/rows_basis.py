@@ -8,10 +8,10 @@ from pydantic import Field
 
 from paretofit.core import AbsoluteStudyPath, Array
 from paretofit.descriptors.design_file import read_design_index
-from paretofit.descriptors.linear_basis import LinearBasis, PositiveFloat
+from paretofit.descriptors.linear_basis import CommonCutoffBasis, PositiveFloat
 
 
-class RowsBasis(LinearBasis):
+class RowsBasis(CommonCutoffBasis):
     """A basis whose rows are in a design file, such as one that `DesignMatrix.from_blocks` has written.
 
     Its models are fitted and compared with others. They have no potential: paretofit cannot compute the rows of another
@@ -28,16 +28,6 @@ class RowsBasis(LinearBasis):
     rows: AbsoluteStudyPath = Field(description="Design file with the rows (HDF5); relative to the study file.")
     rcut: PositiveFloat = Field(10.0, description="Cutoff of the model, by which isolated atoms are recognised, Å.")
     twojmax: int = Field(20, ge=0, description="Size of the largest model: the columns of the file up to this level.")
-
-    @property
-    def cutoff(self) -> float:
-        """Cutoff of the model, Å."""
-        return self.rcut
-
-    @property
-    def cutoff_setting(self) -> str:
-        """Setting of the cutoff."""
-        return "rcut"
 
     @property
     def title(self) -> str:

@@ -278,8 +278,8 @@ class TestGroupWeights:
              "reference": 390},
             {"name": "C11", "kind": "elastic", "structure": str(files / "hcp.extxyz"), "reference": 320},
         ]  # fmt: skip
-        one_fit = {"twojmax": [4], "weights": [12.25], "sizes": ["all"], "sampling_methods": ["random"]}
-        return {**one_fit, "levels": [5], "repetitions": 1, "confidence": {"splits": 0}, "properties": entries}
+        single_setting = {"twojmax": [4], "weights": [12.25], "sizes": ["all"], "sampling_methods": ["random"]}
+        return {**single_setting, "levels": [5], "repetitions": 1, "confidence": {"splits": 0}, "properties": entries}
 
     def test_the_error_of_the_property_falls_and_an_export_has_the_same_fit(self, keys, tmp_path):
         names = ["bcc-hcp", "C33"]

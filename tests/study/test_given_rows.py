@@ -9,7 +9,7 @@ from helpers.studies import SMALL, study_file
 
 from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design, run_study
 from paretofit.descriptors import DesignBlock
-from paretofit.study import estimate_study_cost
+from paretofit.study import Study, estimate_study_cost, read_run_settings
 from paretofit.sweep import read_results
 
 SNAP = {"name": "snap", "rcutfac": 4.2, "quadratic": False, "twojmax": [2, 4]}
@@ -64,6 +64,12 @@ def test_given_rows_have_the_errors_of_the_basis_they_come_from(folder):
     assert mine["prop_C_C33"].isna().all()
     assert snap["prop_C_C33"].notna().all()
     assert "Basis mine" in run.report.read_text()
+    settings = read_run_settings(run.folder, "mine")
+    assert settings["basis"] | {"twojmax": 4} == {
+        "family": "rows", "elements": ["Be"], "twojmax": 4, "rows": str(folder / "mine.h5"),
+        "rcut": pytest.approx(4.812302818),
+    }  # fmt: skip
+    assert Study.model_validate(settings).basis.family == "rows"
     done = call("export", run.folder / "bases" / "mine", "--front", "-o", folder / "potentials")
     assert done.returncode == 2
     assert "have no potential, because their descriptors are not known" in done.stderr

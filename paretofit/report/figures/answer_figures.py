@@ -70,7 +70,7 @@ def plot_front_at_budgets(answer: Answer) -> Axes:
     with style.publication_style():
         figure = Figure(figsize=(style.COLUMN_WIDTH_IN, 2.5))
         ax = figure.subplots()
-        figure.subplots_adjust(left=0.17, right=0.97, bottom=0.17, top=0.93)
+        figure.subplots_adjust(left=0.17, right=0.97, bottom=0.17, top=0.82)
         values = []
         for position, budget in enumerate(budgets):
             affordable = answer.options[answer.options["label_seconds"] <= budget]
@@ -86,7 +86,7 @@ def plot_front_at_budgets(answer: Answer) -> Axes:
         axes_tools.set_axes_limits(ax, x, y)
         axes_tools.annotate_outside(ax, x, y)
         ax.set(xlabel=ENERGY_LABEL, ylabel=FORCE_LABEL)
-        ax.legend(loc="best")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # no place inside is free of curves
     return ax
 
 
