@@ -1,7 +1,8 @@
 """Export of the whole front of a run: a potential for each point, each tested in a short dynamics, and an index."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,14 +27,25 @@ from paretofit.core import (
 from paretofit.dataset.io import read_frames
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.execution import RunContext, run_tasks
-from paretofit.pareto import pareto_front
-from paretofit.report import format_count, format_number
-from paretofit.study import FRONT_FILE, RESULTS_FILE, select_md_cell, substitute_loo_errors
+from paretofit.pareto import BASIS_COLUMN, pareto_front
+from paretofit.report import format_count, format_number, join_items
+from paretofit.study import (
+    BASES_FILE,
+    FIRST_BASIS,
+    FRONT_FILE,
+    RESULTS_FILE,
+    PreparedStudy,
+    get_basis_folder,
+    has_potentials,
+    select_md_cell,
+    substitute_loo_errors,
+)
 from paretofit.validation import MdProtocol
 
 INDEX_FILE, JOURNAL_FILE = "index.csv", "index.partial"
 POTENTIAL_NAME = "potential"
-FIT_COLUMNS = ["level", "twojmax", "n_train", "w_energy", "w_force", "sampling", "ridge"]  # settings of a point
+# Settings of a point
+FIT_COLUMNS = [BASIS_COLUMN, "level", "twojmax", "n_train", "w_energy", "w_force", "sampling", "ridge"]
 WHOLE_SET = "all"  # sampling of points whose training subset is the whole training set
 MD_CELL_LENGTH_A = validation.QUICK_EFFORT.md_supercell_length
 MD_SPEED_SECONDS = 0.3  # duration of each of three timings, if the run did not measure the speed
@@ -58,11 +70,14 @@ class FrontExport:
         of LAMMPS from the model and ``check_problem``.
     protocol : MdProtocol
         Temperature and duration of the dynamics.
+    omitted_bases : sequence of str
+        Bases with points on the front that are not potentials.
     """
 
     folder: Path
     index: pd.DataFrame
     protocol: MdProtocol
+    omitted_bases: Sequence[str] = ()
 
     @property
     def text(self) -> str:
@@ -77,6 +92,8 @@ class FrontExport:
         if not is_stable.all():
             names = list_first(index.loc[~is_stable, "folder"], 3)
             lines.append(f"the others, such as {names}, are not stable enough for dynamics; 'md_problem' says why")
+        if self.omitted_bases:
+            lines.append(f"without points of {join_items(self.omitted_bases)}: fits of given rows are no potentials")
         lines.append(f"all potentials are listed in {self.folder / INDEX_FILE}")
         if is_stable.any():
             best = self.folder / str(index[is_stable].sort_values("ref_force")["folder"].iloc[0])
@@ -97,9 +114,10 @@ class FrontExport:
 
 
 class _Point(NamedTuple):
-    """Point of the front: name of its folder, row in the results table, and the setting with its median errors."""
+    """Point of the front: names of its folder and basis, row in the results table, and the setting with its errors."""
 
     name: str
+    basis: str
     fit: pd.Series
     setting: pd.Series
 
@@ -155,12 +173,17 @@ def export_front(
     if (folder / RESULTS_FILE).exists():
         raise InputError(f"the output {folder} is a run folder; choose another one with -o")
     check_new_paths([folder / INDEX_FILE], overwrite=overwrite)
-    front, results = (read_run_table(Path(run), name) for name in (FRONT_FILE, RESULTS_FILE))
-    with open_run_fits(Path(run)) as fits:
-        if not len(fits.prepared.split.test):
+    run = Path(run)
+    results_file = BASES_FILE if (run / BASES_FILE).is_file() else RESULTS_FILE
+    front, results = (read_run_table(run, name) for name in (FRONT_FILE, results_file))
+    front, omitted_bases = _select_potentials(front[front["overall"]], run)
+    with ExitStack() as stack:
+        fits = {name: stack.enter_context(open_run_fits(get_basis_folder(run, name))) for name in _list_bases(front)}
+        prepared = next(iter(fits.values())).prepared
+        if not len(prepared.split.test):
             results = substitute_loo_errors(results, [])
-        points = _select_points(front, results, len(fits.prepared.split.train))
-        atoms = _choose_structure(fits, structure)
+        points = _select_points(front, results, len(prepared.split.train))
+        atoms = _choose_structure(prepared, structure)
         digest = _compute_digest(points, atoms, protocol)
         with JsonLines(folder / JOURNAL_FILE) as journal:
             records = {entry["folder"]: entry for entry in journal.entries if entry.pop("digest", None) == digest}
@@ -174,12 +197,33 @@ def export_front(
     index = _build_index(points, records)
     write_csv(index, folder / INDEX_FILE)
     remove_file(folder / JOURNAL_FILE)
-    return FrontExport(folder, index, protocol)
+    return FrontExport(folder, index, protocol, omitted_bases)
+
+
+def _list_bases(front: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(front.get(BASIS_COLUMN, [FIRST_BASIS])))
+
+
+def _select_potentials(front: pd.DataFrame, run: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Select the points of bases that are potentials, and list the further bases that are not.
+
+    Raises
+    ------
+    InputError
+        If none of them is.
+    """
+    if BASIS_COLUMN not in front:
+        return front, []
+    omitted_bases = [name for name in _list_bases(front) if not has_potentials(get_basis_folder(run, name))]
+    front = front[~front[BASIS_COLUMN].isin(omitted_bases)]
+    if front.empty:
+        raise InputError(f"all points of the front of {run} are fits of given rows, which are no potentials")
+    return front, omitted_bases
 
 
 def _select_points(front: pd.DataFrame, results: pd.DataFrame, n_whole_set: int) -> list[_Point]:
     """Select, for each point of the overall front, the repetition whose errors are closest to the median."""
-    front = front[front["overall"]].sort_values(["label_seconds", "ref_force"], kind="stable")
+    front = front.sort_values(["label_seconds", "ref_force"], kind="stable")
     results = results.assign(_score=np.sqrt(results["ref_energy"] * results["ref_force"]))  # geometric mean
     is_whole = results["n_train"] == n_whole_set
     points = []
@@ -194,14 +238,15 @@ def _select_points(front: pd.DataFrame, results: pd.DataFrame, n_whole_set: int)
         fit = fits.iloc[(len(fits) - 1) // 2].drop("_score")
         level = re.sub(r"[^\w.-]", "_", str(fit["level"]))
         ratio = fit["w_energy"] / fit["w_force"]
-        name = f"{number:0{len(str(len(front)))}d}_level-{level}_2J-{fit['twojmax']}_n-{fit['n_train']}_w-{ratio:.4g}"
-        points.append(_Point(name, fit, setting))
+        basis = str(setting.get(BASIS_COLUMN, FIRST_BASIS))
+        model = f"{basis}_2J-{fit['twojmax']}" if BASIS_COLUMN in setting else f"2J-{fit['twojmax']}"
+        name = f"{number:0{len(str(len(front)))}d}_level-{level}_{model}_n-{fit['n_train']}_w-{ratio:.4g}"
+        points.append(_Point(name, basis, fit, setting))
     return points
 
 
-def _choose_structure(fits: RunFits, path: Path | str | None) -> Atoms:
+def _choose_structure(prepared: PreparedStudy, path: Path | str | None) -> Atoms:
     """Read the structure of the dynamics, or choose one of the dataset, and repeat it; it must be periodic."""
-    prepared = fits.prepared
     if path is None:
         reference = prepared.study.reference_configuration
         errors = compute_level_errors(prepared.dataset, prepared.grid.levels, reference_configuration=reference)
@@ -227,11 +272,11 @@ def _compute_digest(points: Sequence[_Point], atoms: Atoms, protocol: MdProtocol
 
 
 def _write_potentials(
-    fits: RunFits, points: Sequence[_Point], folder: Path, atoms: Atoms, protocol: MdProtocol
+    fits: Mapping[str, RunFits], points: Sequence[_Point], folder: Path, atoms: Atoms, protocol: MdProtocol
 ) -> Iterator[_MdTask]:
     """Repeat the fits and write their potentials one by one, while other processes run the dynamics."""
     for point in points:
-        design_fit, fit = fits.repeat_fit(point.fit)
+        design_fit, fit = fits[point.basis].repeat_fit(point.fit)
         potential, path = design_fit.build_potential(fit), folder / point.name
         _, deviation, problem = design_fit.write(potential, path, POTENTIAL_NAME, N_CHECKED_STRUCTURES)
         check = {"deviation": deviation, "check_problem": problem}

@@ -33,6 +33,8 @@ from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, rea
 # relative difference between the mean of a committee and the coefficients in the LAMMPS files
 MAX_COEFFICIENT_MISMATCH = 1e-9
 MAX_DEVIATION = 1e-8  # difference between LAMMPS and the model, relative to the largest energy, force or stress
+# Of the sum of the absolute terms: where terms cancel, rounding errors are relative to them.
+MIN_SHARE_OF_TERMS = 1e-3
 MIN_SCALES = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; smaller values are compared relative to these
 # Replaces ASE's conversion factor from bar to eV/Å³ by the less accurate one of LAMMPS.
 LAMMPS_STRESS_FACTOR = 1 / units.bar / descriptors.BAR_PER_EV_A3
@@ -218,7 +220,8 @@ def check_exported_files(files: PotentialFiles, potential: LinearPotential, stru
     -------
     float
         Maximum deviation of an energy per atom, force component or stress component, relative to the largest value of
-        the same kind in the structure (at least 1 eV, 1 eV/Å or 0.1 eV/Å³).
+        the same kind in the structure (at least 1 eV, 1 eV/Å or 0.1 eV/Å³, and 1e-3 of the sum of the absolute terms of
+        the linear model, which may cancel).
 
     Raises
     ------
@@ -248,7 +251,9 @@ def _measure_deviation(
     calculator = lammps_calculator([f"include {quote_path(files.include.name)}"], files.elements)
     max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
-        prediction = mean_potential.predict(atoms)
+        rows = mean_potential._compute_rows(atoms)  # noqa: SLF001  (of the same class)
+        prediction = mean_potential._predict_from_rows(atoms, *rows)  # noqa: SLF001
+        sums = [np.abs(part) @ np.abs(mean_potential.mean_coefficients) for part in rows]
         copy = copy_without_constraints(atoms)
         copy.calc = calculator
         with descriptors.translate_lammps_errors(atoms):
@@ -256,10 +261,9 @@ def _measure_deviation(
             pairs = [energies, (prediction.forces, copy.get_forces())]
             if atoms.pbc.all():
                 pairs.append((prediction.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
-        for (model_values, lammps_values), min_scale in zip(pairs, MIN_SCALES, strict=False):
-            deviation = float(
-                np.abs(model_values - lammps_values).max() / max(min_scale, float(np.abs(model_values).max()))
-            )
+        for (model_values, lammps_values), terms, min_scale in zip(pairs, sums, MIN_SCALES, strict=False):
+            scale = max(min_scale, float(np.abs(model_values).max()), MIN_SHARE_OF_TERMS * float(np.max(terms)))
+            deviation = float(np.abs(model_values - lammps_values).max() / scale)
             if not deviation <= max_deviation:  # also true for NaN
                 max_deviation, config_id = deviation, str(atoms.info.get("config_id", k))
     return max_deviation, config_id

@@ -9,6 +9,7 @@ from .budgets import format_budget_option as format_budget_option
 from .findings.catalogue import collect_findings as collect_findings
 from .findings.finding import Finding as Finding
 from .findings.finding import FindingDots as FindingDots
+from .joined_bases import JoinedBases as JoinedBases
 from .page.report_writer import write_report as write_report
 from .paired_errors import PairedErrors as PairedErrors
 from .setting_yaml import format_setting_keys as format_setting_keys

@@ -161,6 +161,10 @@ def find_answer(
     sentence = _describe_ranges(curve, key, has_cost)
     if key != "level":
         sentence = f"{sentence.removesuffix('.')}; {_describe_gain(table, has_cost)}."
+    elif MODEL_COLUMN in table:
+        models = list(dict.fromkeys(table[MODEL_COLUMN]))
+        sentence = f"{sentence.removesuffix('.')}; the best {'model is' if len(models) == 1 else 'models are'} "
+        sentence += f"{join_items(models)}."
     return Answer(
         sentence, describe_ties(table, rivals, key, has_cost), table, rivals, curve, options,
         _find_knee(curve), tuple(

@@ -22,7 +22,7 @@ BASES_FILE = "bases.csv"
 def derive_studies(study: Study) -> dict[str, Study]:
     """Derive the study of each further basis, by the name of the basis.
 
-    They have neither networks nor mixtures, no cluster of their own, and not the MD cost of the first basis. Given rows
+    They have no networks, no cluster of their own, and not the MD cost of the first basis. Given rows
     have no properties.
     """
     studies = {}
@@ -33,7 +33,7 @@ def derive_studies(study: Study) -> dict[str, Study]:
         cost = study.cost.model_copy(update={"md_us_per_atom_step": entry.md_us_per_atom_step})
         changes: dict[str, Any] = {
             "name": f"{study.name}-{entry.name}", "basis": basis, "twojmax": twojmax, "leverage": leverage,
-            "cost": cost, "bases": [], "mixtures": [], "grid_labels": None, "mace": None, "cluster": None,
+            "cost": cost, "bases": [], "grid_labels": None, "mace": None, "cluster": None,
         }  # fmt: skip
         if isinstance(basis, RowsBasis):  # the rows of other structures are not known
             changes |= {"properties": [], "objectives": [name for name in study.objectives if name in ERROR_OBJECTIVES]}

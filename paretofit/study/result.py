@@ -24,7 +24,7 @@ from paretofit.report import (
     render_answer,
     render_text,
 )
-from paretofit.study.further_bases import get_basis_folder, has_potentials
+from paretofit.study.further_bases import has_potentials
 
 MAX_FRONT_ROWS = 8
 SETTING_COLUMNS = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "meV/atom", "meV/Å", "cost of the labels")
@@ -41,7 +41,7 @@ class RunResult:
     results : DataFrame
         Table of ``results.csv``, a row per fit.
     front : DataFrame
-        Front of each 2Jmax, see `paretofit.study.study_front.find_study_front`.
+        Front of each 2Jmax and basis, see `paretofit.study.study_front.find_study_front`.
     report : Path
         HTML report.
     warnings : list of str
@@ -116,18 +116,13 @@ def describe_outcome(report: Path, warnings: Sequence[str], answer: Answer | Non
     budget = "1h"
     if answer is not None and answer.has_cost:
         budget = format_budget_option(answer.table["budget"].iloc[len(answer.table) // 2])
-    folders = [report.parent]
-    if answer is not None and BASIS_COLUMN in answer.table:
-        folders = [get_basis_folder(report.parent, name) for name in dict.fromkeys(answer.table[BASIS_COLUMN])]
+    is_joined = answer is not None and BASIS_COLUMN in answer.table
     commands = [
         (f"paretofit report {report.parent} --open", "show the page"),
         (f"paretofit plan {report.parent} --budget {budget}", "reasons and alternatives for a budget"),
-        *(
-            (f"paretofit export {folder} --front", "write the potentials of the front")
-            for folder in folders
-            if has_potentials(folder)
-        ),
     ]
+    if is_joined or has_potentials(report.parent):
+        commands.append((f"paretofit export {report.parent} --front", "write the potentials of the front"))
     steps = [Text(f"  {command}\n      {purpose}", no_wrap=True, overflow="ignore") for command, purpose in commands]
     parts: list[Text | str] = [*notes, *([] if answer is None else ["", render_answer(answer)]), "", heading]
     return "\n".join([render_text(parts), str(report), render_text(["", "Next:"]), *(step.plain for step in steps)])
@@ -181,7 +176,8 @@ def _format_point(row: pd.Series) -> Sequence[str]:
 def format_setting_cells(row: pd.Series) -> Sequence[str]:
     """Format level, configurations, 2Jmax, weight ratio and sampling: the first of `SETTING_COLUMNS`."""
     ratio = format_ratio(row["w_energy"] / row["w_force"])
-    return (str(row["level"]), format_size(row), f"{int(row['twojmax'])}", ratio, str(row["sampling"]))
+    basis = f"{row[BASIS_COLUMN]} " if BASIS_COLUMN in row.index else ""
+    return (str(row["level"]), format_size(row), f"{basis}{int(row['twojmax'])}", ratio, str(row["sampling"]))
 
 
 def _make_report_link(report: Path) -> str:

@@ -1,6 +1,7 @@
 """Report of a run from the files of its stages, written at the end of the run or later."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,17 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.pareto import BASIS_COLUMN, TEXT_COLUMNS
-from paretofit.report import Answer, Finding, FindingDots, PairedErrors, find_answer_or_reason, page, write_report
+from paretofit.pareto import TEXT_COLUMNS
+from paretofit.report import (
+    Answer,
+    Finding,
+    FindingDots,
+    JoinedBases,
+    PairedErrors,
+    find_answer_or_reason,
+    page,
+    write_report,
+)
 from paretofit.report.figures import (
     assess_networks,
     build_label_noise_table,
@@ -57,8 +67,8 @@ OPTIONAL_FILES = (
     BASES_FILE,
 )
 BASES_NOTE = (
-    f"The answer is that of all bases; the front, the explorer and most figures are those of '{FIRST_BASIS}', and the "
-    "pages of further bases have theirs."
+    f"The answer, the front and the explorer are those of all bases; most findings and figures are those of "
+    f"'{FIRST_BASIS}', and the pages of further bases have theirs."
 )
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", run_folder.RESULTS_FILE: "sweep"}
 
@@ -128,18 +138,21 @@ def write_run_report(
     """Write the front, figures, tables and page of a run from the tables in its folder."""
     results = _read_complete_results(folder, prepared)
     warnings = list(warnings)
+    has_bases = (folder / BASES_FILE).exists()
+    all_results = _read_results(folder / BASES_FILE) if has_bases else results
     if not len(prepared.split.test):
         results = substitute_loo_errors(results, warnings)
+        all_results = substitute_loo_errors(all_results, []) if has_bases else results
     view = build_run_view(folder, prepared, errors)
     has_view = view is not None and view.write(folder / VIEW_FILE)
-    has_bases = (folder / BASES_FILE).exists()
     n_train, levels = len(prepared.split.train), prepared.grid.level_names
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
-    objectives = prepared.study.objective_columns
     warnings += [BASES_NOTE] if has_bases else []
-    front = add_front_confidence(find_study_front(results, n_train, objectives), folder, objectives)
+    objectives = prepared.study.objective_columns
+    basis_folders = {name: get_basis_folder(folder, name) for name in (FIRST_BASIS, *derive_studies(prepared.study))}
+    front = add_front_confidence(find_study_front(all_results, n_train, objectives), basis_folders, objectives)
     write_csv(front, folder / run_folder.FRONT_FILE)
-    page_front, page_warnings = front, warnings
+    joined_front, page_warnings = front, warnings
     extra_tables: dict[str, pd.DataFrame] = {}
     paths, knees = (read_table_or_empty(folder / name) for name in run_folder.WEIGHT_FILES)
     if len(knees):
@@ -149,18 +162,23 @@ def write_run_report(
         extra_tables["Effect of a ridge penalty"] = tabulate_ridge_effect(results, front)
         warning = f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties."
         page_warnings = [*warnings, warning]
-        results = results[results["ridge"].astype(str) == first_ridge]
-        page_front = find_study_front(results.drop(columns="ridge"), n_train, objectives)
+        results, all_results = (table[table["ridge"].astype(str) == first_ridge] for table in (results, all_results))
+        joined_front = find_study_front(all_results.drop(columns="ridge"), n_train, objectives)
+    page_front = joined_front
+    if has_bases:
+        page_front = find_study_front(results.drop(columns="ridge", errors="ignore"), n_train, objectives)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     settings = _read_settings(folder, prepared.study)
-    first_answer, _ = find_answer_or_reason(results, settings, _read_paired_errors(folder, prepared))
-    answer = _find_answer_of_all_bases(folder, prepared, settings) if has_bases else first_answer
+    joined = JoinedBases(
+        all_results, joined_front, _join_paired_errors(basis_folders, prepared),
+        {name: _read_settings(folder, study) for name, study in derive_studies(prepared.study).items()},
+    )  # fmt: skip
+    answer, _ = find_answer_or_reason(joined.results, settings, joined.split_errors, joined.studies)
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
         extra_tables=extra_tables, path_table=weight_path, study=settings,
-        extra_content=_collect_content(folder, prepared, results, page_front, errors, weight_path, answer),
-        answer=answer, explored_answer=first_answer, formats=("png", "svg") if svg else ("png",),
-        all_figures=all_figures,
+        extra_content=_collect_content(folder, prepared, results, joined, errors, weight_path, answer),
+        answer=answer, joined=joined, formats=("png", "svg") if svg else ("png",), all_figures=all_figures,
         links=_list_links(folder, prepared, has_view=has_view),
     )  # fmt: skip
     return RunReport(report, front, warnings, answer)
@@ -170,7 +188,7 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
     """Read the results table; raise InputError if it is incomplete or corrupt."""
     n_fits = prepared.grid.count_fits()
     try:
-        results = restore_formulas(pd.read_csv(folder / run_folder.RESULTS_FILE, dtype=TEXT_COLUMNS))
+        results = _read_results(folder / run_folder.RESULTS_FILE)
         is_complete = (
             len(results) == n_fits
             and set(SWEEP_COLUMNS) <= set(results)
@@ -188,17 +206,21 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
     return results
 
 
+def _read_results(path: Path) -> pd.DataFrame:
+    return restore_formulas(pd.read_csv(path, dtype=TEXT_COLUMNS))
+
+
 def _collect_content(
     folder: Path,
     prepared: PreparedStudy,
     results: pd.DataFrame,
-    front: pd.DataFrame,
+    joined: JoinedBases,
     errors: LevelErrors,
     paths: pd.DataFrame | None,
     answer: Answer | None,
 ) -> page.ExtraContent:
     """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
-    all_results, results = results, select_single_levels(results)
+    results = select_single_levels(results)
     levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
     noise, points = (read_table_or_empty(folder / name) for name in NOISE_FILES)
     md = read_table_or_empty(folder / MD_FILE, MD_COLUMNS)
@@ -222,9 +244,10 @@ def _collect_content(
         tables += build_error_tables(results, levels, weights)
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
-        tables += page.build_front_tables(all_results, front, prepared.grid.level_names, answer)
+        tables += page.build_front_tables(joined.results, joined.front, prepared.grid.level_names, answer)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
-    findings += filter(None, [_assess_bases(folder, prepared)])
+    if prepared.study.bases:
+        findings += filter(None, [_assess_bases(folder, prepared, joined.results)])
     networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
     if len(networks):
         models = combine_models(results, networks, levels)
@@ -239,26 +262,16 @@ def _collect_content(
     )
 
 
-def _assess_bases(folder: Path, prepared: PreparedStudy) -> Finding | None:
-    """Compare the bases of a study; None if it has no further ones."""
-    results = read_table_or_empty(folder / BASES_FILE)
-    if results.empty:
-        return None
+def _assess_bases(folder: Path, prepared: PreparedStudy, results: pd.DataFrame) -> Finding | None:
+    """Compare the bases of a study."""
     by_basis = {name: _read_paired_errors(get_basis_folder(folder, name), prepared) for name in set(results["basis"])}
     return assess_bases(results, prepared.grid.levels[-1], by_basis)
 
 
-def _find_answer_of_all_bases(folder: Path, prepared: PreparedStudy, settings: dict[str, Any]) -> Answer | None:
-    """Find the best setting of all bases for any budget, with the first ridge penalty."""
-    results = restore_formulas(pd.read_csv(folder / BASES_FILE, dtype=TEXT_COLUMNS))
-    if not len(prepared.split.test):
-        results = substitute_loo_errors(results, [])
-    if "ridge" in results:
-        results = results[results["ridge"] == str(prepared.grid.ridge[0])]
-    names = dict.fromkeys(results[BASIS_COLUMN])
-    by_basis = {name: _read_paired_errors(get_basis_folder(folder, name), prepared) for name in names}
-    studies = {name: _read_settings(folder, study) for name, study in derive_studies(prepared.study).items()}
-    return find_answer_or_reason(results, settings, PairedErrors.join_bases(by_basis), studies)[0]
+def _join_paired_errors(basis_folders: Mapping[str, Path], prepared: PreparedStudy) -> PairedErrors | None:
+    """Read the errors of all bases in further splits; None if one of them has none."""
+    by_basis = {name: _read_paired_errors(folder, prepared) for name, folder in basis_folders.items()}
+    return PairedErrors.join_bases(by_basis) if len(by_basis) > 1 else by_basis[FIRST_BASIS]
 
 
 def _list_links(folder: Path, prepared: PreparedStudy, *, has_view: bool) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ when the study runs again. Tables are derived from them and from the results tab
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,26 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from paretofit.core import CORRUPT_FILE_ERRORS, InputError, atomic_hdf5, hash_json, raise_if_system_error, write_csv
+from paretofit.core import (
+    CORRUPT_FILE_ERRORS,
+    Array,
+    InputError,
+    atomic_hdf5,
+    hash_json,
+    raise_if_system_error,
+    write_csv,
+)
 from paretofit.dataset import split_configurations
 from paretofit.descriptors import write_array
 from paretofit.execution import RunContext
-from paretofit.pareto import SPLITS_COLUMN, TEXT_COLUMNS, compute_front_probabilities, estimate_intervals, find_ties
+from paretofit.pareto import (
+    BASIS_COLUMN,
+    SPLITS_COLUMN,
+    TEXT_COLUMNS,
+    compute_front_probabilities,
+    estimate_intervals,
+    find_ties,
+)
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import CONFIDENCE_FILE, CONFIDENCE_FILES, SPLIT_ERRORS_FILE
 from paretofit.sweep import (
@@ -171,27 +186,56 @@ def _list_interval_columns(names: Iterable[str]) -> list[str]:
     return [f"{name}_{end}" for name in names for end in ("low", "high")]
 
 
-def add_front_confidence(front: pd.DataFrame, folder: Path, objectives: Sequence[str] = FRONT_ERRORS) -> pd.DataFrame:
+def add_front_confidence(
+    front: pd.DataFrame, folders: Mapping[str, Path], objectives: Sequence[str] = FRONT_ERRORS
+) -> pd.DataFrame:
     """Add intervals, ``p_front`` and ``tied_with`` to the front of a run; without further splits, return it unchanged.
 
     ``point`` numbers the rows from 1, and ``tied_with`` lists the numbers of the points whose errors paired samples
-    cannot tell apart, separated by blanks.
+    cannot tell apart, separated by blanks. With several bases, ``p_front`` is that of the front over all bases.
+
+    Parameters
+    ----------
+    front : DataFrame
+    folders : mapping of str to Path
+        Run folder of each basis.
+    objectives : sequence of str
+        Errors that the front minimises, besides the cost.
     """
-    split_errors = read_split_errors(folder)
-    if split_errors is None or not (folder / CONFIDENCE_FILE).exists():
+    confidence = _read_confidence(folders, objectives)
+    if confidence is None:
         return front
-    keys = _list_keys(front)
-    table = pd.read_csv(folder / CONFIDENCE_FILE, dtype=TEXT_COLUMNS)
+    table, errors = confidence
+    if BASIS_COLUMN in front:
+        table["p_front"] = compute_front_probabilities(errors, table["label_seconds"].to_numpy())
+    keys = [*({BASIS_COLUMN} & {*front}), *_list_keys(front)]
     columns = [*_list_interval_columns(dict.fromkeys([*FRONT_ERRORS, *objectives])), "p_front"]
     table = table[[*keys, *columns]].assign(position=np.arange(len(table)))
     matching_rows = _format_names(front)[keys].merge(_format_names(table), on=keys, how="left")
     is_known = matching_rows["position"].notna().to_numpy()
-    errors = [split_errors.errors[name][..., matching_rows["position"][is_known].astype(int)] for name in objectives]
+    positions = matching_rows["position"][is_known].astype(int)
     points = np.arange(1, len(front) + 1)
     ties = np.full(len(front), "", dtype=object)
-    ties[is_known] = [" ".join(map(str, points[is_known][flags])) for flags in find_ties(errors)]
+    tie_flags = find_ties([values[..., positions] for values in errors])
+    ties[is_known] = [" ".join(map(str, points[is_known][flags])) for flags in tie_flags]
     values = {name: matching_rows[name].to_numpy() for name in columns}
     return front.assign(point=points, **values, tied_with=ties)
+
+
+def _read_confidence(folders: Mapping[str, Path], objectives: Sequence[str]) -> tuple[pd.DataFrame, list[Array]] | None:
+    """Read the settings of all bases and their errors in further splits, ``(n_splits, n_samples, n_settings)`` each.
+
+    Bases without one of the objectives are left out. None if a basis has no further splits.
+    """
+    tables, parts = [], []
+    for name, folder in folders.items():
+        split_errors = read_split_errors(folder)
+        if split_errors is None or not (folder / CONFIDENCE_FILE).exists():
+            return None
+        if set(objectives) <= set(split_errors.errors):
+            tables.append(pd.read_csv(folder / CONFIDENCE_FILE, dtype=TEXT_COLUMNS).assign(**{BASIS_COLUMN: name}))
+            parts.append([split_errors.errors[objective] for objective in objectives])
+    return pd.concat(tables, ignore_index=True), [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
 
 
 def _list_keys(table: pd.DataFrame) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError
-from paretofit.pareto import pareto_front
+from paretofit.pareto import BASIS_COLUMN, pareto_front
 from paretofit.properties import is_property_error
 from paretofit.report import ERROR_SOURCE
 from paretofit.report.tables import tabulate_mixtures
@@ -20,7 +20,7 @@ FRONT_OBJECTIVES = ["ref_energy", "ref_force", COST]
 def find_study_front(
     results: pd.DataFrame, n_train: int | None = None, objectives: Sequence[str] = FRONT_OBJECTIVES[:-1]
 ) -> pd.DataFrame:
-    """Find the front of some errors and the DFT cost for each 2Jmax, from medians over repetitions.
+    """Find the front of some errors and the DFT cost for each 2Jmax and basis, from medians over repetitions.
 
     Parameters
     ----------
@@ -36,18 +36,19 @@ def find_study_front(
     Returns
     -------
     DataFrame
-        Points on the fronts, with the medians of all errors. The column ``overall`` is true for points that are also on
-        the front over all 2Jmax. If the MD cost of every 2Jmax is known, ``overall_with_md`` is true for points on the
-        overall front with MD cost as a further objective.
+        Points on the fronts of each 2Jmax (of each basis), with the medians of all errors. The column ``overall`` is
+        true for points that are also on the front over all 2Jmax and bases. If the MD cost of every model is known,
+        ``overall_with_md`` is true for points on the overall front with MD cost as a further objective.
     """
-    groups = FRONT_GROUPS + (["ridge"] if "ridge" in results else [])
+    groups = [*({BASIS_COLUMN} & {*results}), *FRONT_GROUPS] + (["ridge"] if "ridge" in results else [])
     objectives = [*objectives, COST]
     has_md_cost = results[MD_COST].notna().all()
     groups += [MD_COST] if has_md_cost else []
     if n_train is not None:
         results = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, "all"))
     results = _select_defined(results, objectives, groups)
-    fronts = [pareto_front(table, objectives, group_by=groups) for _, table in results.groupby("twojmax")]
+    models = results.groupby([*({BASIS_COLUMN} & {*results}), "twojmax"])
+    fronts = [pareto_front(table, objectives, group_by=groups) for _, table in models]
     front = pd.concat(fronts, ignore_index=True)
     errors = [name for name in map(str, results) if name in FRONT_OBJECTIVES or is_property_error(name)]
     if others := [name for name in errors if name not in objectives]:
@@ -70,7 +71,7 @@ def _select_defined(results: pd.DataFrame, objectives: Sequence[str], groups: li
         If there are none.
     """
     properties = [name for name in objectives if is_property_error(name)]
-    is_undefined = results[properties].isin([np.inf]).any(axis=1)
+    is_undefined = (results[properties].isin([np.inf]) | results[properties].isna()).any(axis=1)
     if not is_undefined.any():
         return results
     defined: pd.DataFrame = results[~is_undefined.groupby([results[name] for name in groups]).transform("any")]

@@ -459,6 +459,34 @@ def test_the_explorer_gives_the_answer_of_plan_and_opens_at_the_knee(browser, tm
     assert not browser.complaints
 
 
+def test_several_bases_are_filtered_and_a_point_has_the_study_of_its_basis(browser, tmp_path):
+    parts = {"basis": synthetic(), "pod": synthetic()}
+    for error in ERRORS:
+        parts["pod"][error] *= np.where(parts["pod"]["n_train"] > 100, 0.8, 1.2)
+    results = pd.concat([part.assign(basis=name) for name, part in parts.items()], ignore_index=True)
+    further_studies = {"pod": {**STUDY, "basis": {"elements": ["Be"], "family": "pod"}}}
+    answer = find_answer(results, STUDY, further_studies=further_studies)
+    table = compute_medians(results, REPORT_LEVELS)
+    data = build_explorer_data(table, REPORT_LEVELS, STUDY, answer, further_studies=further_studies)
+    assert [entry["name"] for entry in data["bases"]] == ["basis", "pod"]
+    path = tmp_path / "report.html"
+    path.write_text(page_of(data), encoding="utf-8")
+    for budget in answer.table["budget"]:
+        browser.open(path, f"#budget={float(budget)!r}")
+        shown = json.loads(browser.eval("document.querySelector('.explorer').dataset.plan"))
+        choice = plan(results, budget=float(budget)).choice
+        assert data["bases"][shown["basis"]]["name"] == choice["basis"]
+        assert (shown["n_train"], shown["twojmax"]) == (choice["n_train"], choice["twojmax"])
+    assert browser.state["rows"] == len(table)
+    browser.click("#ex-basis input[value=basis]")
+    assert browser.state["rows"] == (table["basis"] == "pod").sum()
+    browser.click("#ex-copy-best")
+    content = YAML(typ="safe").load(browser.eval("document.querySelector('#ex-yaml').value"))
+    assert content["basis"]["family"] == "pod"
+    assert "basis pod, 2Jmax = " in browser.text("#ex-advice")
+    assert not browser.complaints
+
+
 def test_the_yaml_of_a_point_is_a_study_of_that_point(page, table):
     page.eval("navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed'))")
     page.choose("#ex-budget", "500", "input")

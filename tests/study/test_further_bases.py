@@ -7,7 +7,7 @@ from helpers.command_line import call
 from helpers.studies import study_file
 
 from paretofit import Dataset, DesignMatrix, InputError, run_study
-from paretofit.commands import plan
+from paretofit.commands import export_front, plan
 from paretofit.core import RowKind
 from paretofit.descriptors import PodBasis
 from paretofit.report import PairedErrors
@@ -15,13 +15,18 @@ from paretofit.report.findings import assess_bases
 from paretofit.study import load_study
 from paretofit.study.further_bases import derive_studies
 from paretofit.sweep import read_results
+from paretofit.validation import MdProtocol
 
 BASES = [
     {"name": "linear", "quadratic": False},
     {"name": "short", "rcutfac": 4.0, "twojmax": [2]},
     {"name": "pod", "family": "pod", "twojmax": [4, 6]},
 ]
-SIZES = {"sizes": [20, "all"], "sampling_methods": ["random"], "repetitions": 2, "levels": [4, 5]}
+SIZES = {
+    "sizes": [20, "all"], "sampling_methods": ["random"], "repetitions": 2, "levels": [4, 5],
+    "mixtures": [{"base": 4, "top": 5, "top_sizes": [20], "top_sampling": "random"}],
+}  # fmt: skip
+OBJECTIVES = ["ref_energy", "ref_force", "label_seconds"]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,36 @@ def test_the_answer_is_that_of_all_bases(run):
         setting = load_study(path)
         assert not setting.bases
         assert (setting.basis.family == "pod") == (row["basis"] == "pod")
+
+
+def test_the_front_and_its_potentials_are_those_of_all_bases(run, tmp_path):
+    front = pd.read_csv(run.folder / "front.csv", dtype={"level": str})
+    parts = {name: pd.read_csv(path / "front.csv", dtype={"level": str}) for name, path in list_folders(run).items()}
+    assert front["basis"].value_counts().to_dict() == {
+        **{name: len(part) for name, part in parts.items()},
+        "basis": (front["basis"] == "basis").sum(),
+    }
+    values = front[OBJECTIVES].to_numpy()
+    is_dominated = [((values <= row).all(axis=1) & (values < row).any(axis=1)).any() for row in values]
+    assert front["overall"].tolist() == np.logical_not(is_dominated).tolist()
+    exported = export_front(run.folder, tmp_path, protocol=MdProtocol(nvt_time_ps=0.02, nve_time_ps=0.02))
+    index = pd.read_csv(tmp_path / "index.csv", keep_default_na=False)
+    assert sorted(index["basis"]) == sorted(front.loc[front["overall"], "basis"])
+    assert set(index["check_problem"]) == {""}
+    assert len(exported.index) == len(index)
+
+
+def list_folders(run):
+    return {path.name: path for path in (run.folder / "bases").iterdir()}
+
+
+def test_mixtures_are_fitted_in_all_bases(run):
+    joined = pd.read_csv(run.folder / "bases.csv", dtype={"level": str})
+    assert set(joined.loc[joined["level"] == "4+5", "basis"]) == {"basis", "linear", "short", "pod"}
+    numbers = pd.read_csv(run.folder / "tables" / "finding_mixtures.csv")
+    assert set(numbers["mixture_basis"]) <= {"basis", "linear", "short", "pod"}
+    page = (run.folder / "report.html").read_text()
+    assert "Do mixtures of levels pay, and from which budget on? <span" in page, "the question names no basis"
 
 
 @pytest.mark.slow

@@ -73,6 +73,12 @@ def test_given_rows_have_the_errors_of_the_basis_they_come_from(folder):
     done = call("export", run.folder / "bases" / "mine", "--front", "-o", folder / "potentials")
     assert done.returncode == 2
     assert "have no potential, because their descriptors are not known" in done.stderr
+    front = pd.read_csv(run.folder / "front.csv")
+    done = call("export", run.folder, "--front", "-o", folder / "front", "--md-time", 0.02)
+    assert done.returncode == 0, done.stderr
+    index = pd.read_csv(folder / "front" / "index.csv")
+    assert sorted(index["basis"]) == sorted(name for name in front.loc[front["overall"], "basis"] if name != "mine")
+    assert ("without points of mine" in done.stdout) == front.loc[front["overall"], "basis"].eq("mine").any()
 
 
 def test_changed_rows_are_fitted_again(folder, tmp_path):

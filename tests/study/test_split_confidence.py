@@ -37,7 +37,7 @@ def test_every_setting_with_a_ridge_has_an_interval_and_ties(tmp_path):
     split_confidence._write_split_errors(tmp_path, "key", split_errors)
     assert split_confidence.read_split_errors(tmp_path, "other key") is None
     front = table.head(2)[SPLIT_SETTING_COLUMNS].assign(ridge=["0", "auto"])
-    front = split_confidence.add_front_confidence(front, tmp_path)
+    front = split_confidence.add_front_confidence(front, {"basis": tmp_path})
     np.testing.assert_allclose(front["p_front"], table["p_front"].head(2), rtol=1e-6)
     assert set(front["tied_with"]) <= {"", "1", "2"}
 

@@ -16,18 +16,28 @@ from paretofit.report.findings.sampling_finding import assess_leverage_sampling
 from paretofit.report.findings.single_level_findings import collect_single_level_findings
 from paretofit.report.findings.sufficient_level_finding import assess_sufficient_levels
 from paretofit.report.findings.weight_finding import assess_force_weight
+from paretofit.report.joined_bases import JoinedBases
 from paretofit.report.paired_errors import PairedErrors
 from paretofit.report.tables.summaries import select_single_levels, tabulate_mixtures
 
+JOINED_FINDINGS = frozenset({"mixtures"})  # names of the findings on all bases
+
 
 def collect_findings(
-    results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
+    results: pd.DataFrame,
+    front: pd.DataFrame,
+    levels: Sequence[str],
+    split_errors: PairedErrors | None = None,
+    joined: JoinedBases | None = None,
 ) -> list[Finding]:
     """Collect all findings, in the order of the report.
 
-    The parameters are those of `assess_levels_on_front`; `split_errors` are the errors in further train/test splits.
+    The parameters are those of `assess_levels_on_front`; `split_errors` are the errors in further train/test splits,
+    and `joined` are the results of all bases for the findings `JOINED_FINDINGS`, by default these results.
     """
-    mixtures, properties = assess_mixtures(results, split_errors), assess_properties(results, split_errors)
+    joined = joined or JoinedBases(results, front, split_errors)
+    mixtures = assess_mixtures(joined.results, joined.split_errors)
+    properties = assess_properties(results, split_errors)
     all_results, all_levels, results = results, levels, select_single_levels(results)
     mixture_names = set(tabulate_mixtures(all_results)["level"].astype(str))
     levels = [level for level in levels if level not in mixture_names]

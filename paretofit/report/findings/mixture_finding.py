@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit import pareto
-from paretofit.pareto import INTERVAL_COVERAGE, describe_size
+from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE, describe_size
 from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
 from paretofit.report.paired_errors import (
     NO_CLEAR_DIFFERENCE,
@@ -27,7 +27,7 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
 
     Parameters
     ----------
-    results : DataFrame, a row per fit (meV/atom, meV/Å, s)
+    results : DataFrame, a row per fit (meV/atom, meV/Å, s), of all bases
     split_errors : errors in further train/test splits; by default the repetitions are compared
 
     Returns
@@ -91,9 +91,11 @@ def _compare(mixture: pd.Series, single: pd.Series, comparison: ErrorComparison)
     verdict = "lower" if share > limit else "higher" if share < 1 - limit else NO_CLEAR_DIFFERENCE
     row: dict[str, Any] = {"budget_s": mixture["label_seconds"]}
     for name, option in (("mixture", mixture), ("single", single)):
+        model = f" ({option[BASIS_COLUMN]} {option['twojmax']})" if BASIS_COLUMN in option else ""
+        row |= {f"{name}_basis": option[BASIS_COLUMN]} if model else {}
         row |= {
-            f"{name}_level": option["level"], f"{name}_setting": describe_size(option)
-            if name == "mixture" else f"level {option['level']} with {describe_size(option)}",
+            f"{name}_level": option["level"], f"{name}_setting": describe_size(option) + model
+            if name == "mixture" else f"level {option['level']} with {describe_size(option)}{model}",
             f"{name}_twojmax": option["twojmax"], f"{name}_weight_ratio": option["w_energy"] / option["w_force"],
             f"{name}_energy": option["energy"], f"{name}_force": option["force"],
         }  # fmt: skip

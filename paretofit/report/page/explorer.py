@@ -19,7 +19,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from paretofit import pareto
-from paretofit.pareto import MD_COST_COLUMN
+from paretofit.pareto import BASIS_COLUMN, MD_COST_COLUMN
 from paretofit.properties import get_property_name, is_property_error
 from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.figures import style
@@ -52,6 +52,7 @@ def build_explorer_data(
     answer: Answer | None = None,
     *,
     mixtures: pd.DataFrame | None = None,
+    further_studies: Mapping[str, Mapping[str, Any]] | None = None,
     folder: str = "RUN",
     max_settings: int = MAX_SETTINGS,
 ) -> dict[str, Any]:
@@ -67,18 +68,22 @@ def build_explorer_data(
     answer : from `paretofit.report.find_answer`; with it, the page recommends what `paretofit plan` does, at first for
         the budget at the knee, and otherwise the best of the points
     mixtures : from `paretofit.report.tables.tabulate_mixtures`; by default none
+    further_studies : settings of the studies of further bases, by the name in the column ``basis`` of the points
     folder : run folder in the command lines of the page
-    max_settings : maximum number of settings; those with the highest Pareto rank within their level, 2Jmax and sampling
+    max_settings : maximum number of settings; those with the highest Pareto rank within their level, model and sampling
         method are dropped
 
     Returns
     -------
-    dict for JSON: ``columns`` (lists of equal length, None where unknown; ``level`` and ``sampling`` are indices of the
-    lists ``levels`` and ``samplings``), ``levels``, ``samplings``, ``quantities``, ``left_out`` (number of dropped
-    settings), ``plan`` (from `_build_plan`), ``base`` (for each level, YAML of the study without the keys that a point
-    sets) and ``reference``.
+    dict for JSON: ``columns`` (lists of equal length, None where unknown; ``level``, ``sampling`` and ``basis`` are
+    indices of the lists ``levels``, ``samplings`` and ``bases``), ``levels``, ``samplings``, ``bases`` (empty if there
+    is only one), ``quantities``, ``left_out`` (number of dropped settings), ``plan`` (from `_build_plan`), ``base``
+    (for each basis and each level, YAML of the study without the keys that a point sets) and ``reference``.
     """
     levels, samplings = [str(level) for level in levels], list_sampling_methods(points)
+    further_studies = further_studies or {}
+    names = set(points[BASIS_COLUMN]) if BASIS_COLUMN in points else set()
+    bases = [*sorted(names - set(further_studies)), *(name for name in further_studies if name in names)]
     rows = {} if mixtures is None else {row["level"]: row for _, row in mixtures.iterrows()}
     label_levels = {level: list_label_levels(rows[level]) if level in rows else [level] for level in levels}
     selected = _select_near_fronts(points.reset_index(drop=True), max_settings)
@@ -86,6 +91,8 @@ def build_explorer_data(
     columns = {name: _round_values(selected[name]) for name in [*quantities, *_OTHER_COLUMNS]}
     columns["level"] = [levels.index(str(level)) for level in selected["level"]]
     columns["sampling"] = [samplings.index(sampling) for sampling in selected["sampling"]]
+    if bases:
+        columns["basis"] = [bases.index(basis) for basis in selected[BASIS_COLUMN]]
     return {
         "columns": columns,
         "levels": [
@@ -99,16 +106,23 @@ def build_explorer_data(
             for level in levels
         ],
         "samplings": samplings,
+        "bases": [{"name": name, "colour": style.level_colour(name, bases)} for name in bases],
         "quantities": {
             name: {"label": label, "unit": unit, "limit": _find_limit(name, points[name])}
             for name, (label, unit) in quantities.items()
         },
-        "plan": None if answer is None else _build_plan(answer, levels, samplings, set(points["n_train"])),
+        "plan": None if answer is None else _build_plan(answer, levels, samplings, bases, set(points["n_train"])),
         "folder": folder,
         "left_out": len(points) - len(selected),
         "base": []
         if study is None
-        else [format_base_study(study, {*label_levels[level], levels[-1]}) for level in levels],
+        else [
+            [
+                format_base_study(further_studies.get(basis, study), {*label_levels[level], levels[-1]})
+                for level in levels
+            ]
+            for basis in bases or [""]
+        ],
         "reference": levels[-1],
     }
 
@@ -139,7 +153,7 @@ def _compress_library() -> str:
 
 
 def _select_near_fronts(points: pd.DataFrame, max_rows: int) -> pd.DataFrame:
-    """Select at most `max_rows` rows, with the lowest Pareto rank within their level, 2Jmax and sampling method.
+    """Select at most `max_rows` rows, with the lowest Pareto rank within their level, model and sampling method.
 
     The best setting for any choice of levels, models and methods is on the front of one such group, so recommendations
     do not change as long as `max_rows` is enough for all fronts.
@@ -149,7 +163,7 @@ def _select_near_fronts(points: pd.DataFrame, max_rows: int) -> pd.DataFrame:
     values = points[OBJECTIVES].to_numpy(dtype=float)
     values = np.where(np.isfinite(values), values, np.inf)  # an unknown objective counts as the worst
     rank = np.zeros(len(points), dtype=int)
-    for rows in points.groupby(["twojmax", "level", "sampling"]).indices.values():
+    for rows in points.groupby([*({BASIS_COLUMN} & {*points}), "twojmax", "level", "sampling"]).indices.values():
         rank[rows] = moocore.pareto_rank(values[rows])
     return points.iloc[np.sort(np.argsort(rank, kind="stable")[:max_rows])]
 
@@ -181,7 +195,7 @@ def _describe_mixture(row: pd.Series) -> dict[str, Any]:
 
 
 def _build_plan(
-    answer: Answer, levels: Sequence[str], samplings: Sequence[str], measured_sizes: set[int]
+    answer: Answer, levels: Sequence[str], samplings: Sequence[str], bases: Sequence[str], measured_sizes: set[int]
 ) -> dict[str, Any]:
     """Convert the options of the planner to knots, between which the page interpolates as the planner does.
 
@@ -193,7 +207,8 @@ def _build_plan(
     # The cost of a mixture is known only at its measured sizes, so each size is a separate setting.
     options = answer.options.assign(size=answer.options["n_train"].where(pareto.find_mixtures(answer.options), 0))
     columns = [*pareto.list_setting_columns(options), "size"]
-    plan: dict[str, Any] = {name: [] for name in ("level", "sampling", "twojmax", "weight_ratio", "start")}
+    names = ["level", "sampling", "twojmax", "weight_ratio", "start", *([BASIS_COLUMN] if bases else [])]
+    plan: dict[str, Any] = {name: [] for name in names}
     tables: list[pd.DataFrame] = []
     for _, rows in options.groupby(columns, sort=False):
         first = rows.iloc[0]
@@ -203,6 +218,8 @@ def _build_plan(
         plan["level"].append(list(levels).index(str(first["level"])))
         plan["sampling"].append(list(samplings).index(str(first["sampling"])))
         plan["twojmax"].append(int(first["twojmax"]))
+        if bases:
+            plan[BASIS_COLUMN].append(list(bases).index(first[BASIS_COLUMN]))
         plan["weight_ratio"].append(float(f"{first['w_energy'] / first['w_force']:.6g}"))
         beyond = rows[rows["beyond"]]
         is_knot = rows["n_train"].isin(measured_sizes) | rows.index.isin(beyond.index[::-KNOT_STEP])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit import pareto
+from paretofit.pareto import BASIS_COLUMN
 from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.paired_errors import INTERVAL_SUFFIXES
@@ -98,11 +99,12 @@ def _build_share_table(
     usable: pd.DataFrame, overall: pd.DataFrame, objectives: Sequence[str], levels: Sequence[str]
 ) -> ReportTable:
     table = _tabulate_shares(overall, objectives, levels)
+    models, model = ("bases and 2Jmax", "basis") if BASIS_COLUMN in overall else ("2Jmax", "2Jmax")
     errors = "errors and DFT cost" if COST_COLUMN in objectives else "the two errors"
     note = (
-        "The number of points of the front over all 2Jmax that belong to each level and each 2Jmax, and the share of "
-        "the dominated hypervolume (in scaled logarithms) that is lost without these points. A group whose points are "
-        "nearly matched by those of others has many points and loses little volume. "
+        f"The number of points of the front over all {models} that belong to each level and each {model}, and the "
+        "share of the dominated hypervolume (in scaled logarithms) that is lost without these points. A group whose "
+        "points are nearly matched by those of others has many points and loses little volume. "
         f"The front in {errors} has {format_count(len(overall), 'point')} and dominates "
         f"{_format_volume(overall, objectives)} % of the box that extends to {pareto.HYPERVOLUME_REFERENCE:g} times "
         f"the range of each objective. {_describe_largest_shares(table)}"
@@ -125,9 +127,10 @@ def _build_share_table(
 
 
 def _tabulate_shares(points: pd.DataFrame, objectives: Sequence[str], levels: Sequence[str]) -> pd.DataFrame:
-    """Tabulate the shares of the front that belong to each level and to each 2Jmax."""
+    """Tabulate the shares of the front that belong to each level, and to each basis or 2Jmax."""
     tables = []
-    for column, prefix in (("level", "level "), ("twojmax", "2Jmax = ")):
+    models = (BASIS_COLUMN, "basis ") if BASIS_COLUMN in points else ("twojmax", "2Jmax = ")
+    for column, prefix in (("level", "level "), models):
         shares = pareto.compute_front_shares(points, objectives, column)
         columns = {
             "group": prefix + shares[column].astype(str),
@@ -141,10 +144,10 @@ def _tabulate_shares(points: pd.DataFrame, objectives: Sequence[str], levels: Se
 
 
 def _sort_groups(groups: "pd.Index[str]", levels: Sequence[str]) -> list[str]:
-    """Sort groups: levels by cost, then 2Jmax in increasing order."""
+    """Sort groups: levels by cost, then 2Jmax in increasing order, or bases by name."""
     level_groups = [f"level {level}" for level in levels if f"level {level}" in groups]
     other_groups = set(groups) - set(level_groups)
-    return [*level_groups, *sorted(other_groups, key=lambda name: int(name.rpartition(" ")[2]))]
+    return [*level_groups, *sorted(other_groups, key=lambda name: (len(name), name) if "=" in name else (0, name))]
 
 
 def _format_volume(points: pd.DataFrame, objectives: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from paretofit.core import InputError, remove_file, write_text
-from paretofit.pareto import ASSUMED_COLUMN
+from paretofit.pareto import ASSUMED_COLUMN, BASIS_COLUMN
 from paretofit.report.answer import Answer, describe_intervals, find_answer_or_reason
 from paretofit.report.figures import sweep_figures
 from paretofit.report.figures.answer_figures import plot_answer, plot_front_at_budgets
@@ -20,8 +20,9 @@ from paretofit.report.figures.axes import OUTSIDE_NOTE
 from paretofit.report.figures.drawing import FigurePlan, render_figure
 from paretofit.report.figures.finding_figures import plan_finding_figures
 from paretofit.report.figures.style import UNITS, remove_figure
-from paretofit.report.findings.catalogue import collect_findings
+from paretofit.report.findings.catalogue import JOINED_FINDINGS, collect_findings
 from paretofit.report.findings.finding import Finding
+from paretofit.report.joined_bases import JoinedBases
 from paretofit.report.page.explorer import build_explorer_data
 from paretofit.report.page.sweep_page import (
     AnswerSection,
@@ -76,7 +77,13 @@ class ExtraContent:
     def join_findings(self, findings: Sequence[Finding]) -> list[Finding]:
         """Join these findings with those of the results table, whose questions name the scope."""
         suffix = f" ({self.scope})" if self.scope else ""
-        return [*self.findings, *(replace(item, question=item.question + suffix) for item in findings)]
+        return [
+            *self.findings,
+            *(
+                replace(item, question=item.question + ("" if item.name in JOINED_FINDINGS else suffix))
+                for item in findings
+            ),
+        ]
 
 
 def write_report(
@@ -93,7 +100,7 @@ def write_report(
     study: Mapping[str, Any] | None = None,
     extra_content: ExtraContent | None = None,
     answer: Answer | None = None,
-    explored_answer: Answer | None = None,
+    joined: JoinedBases | None = None,
     formats: Sequence[str] = ("png",),
     all_figures: bool = False,
     links: Sequence[tuple[str, str]] = (),
@@ -106,7 +113,7 @@ def write_report(
     ----------
     folder : output directory, which is created if it does not exist
     results : DataFrame, a row per fit, with the columns of ``results.csv`` (meV/atom, meV/Å, s)
-    front : DataFrame, a row per point that is not dominated, with the columns `FRONT_COLUMNS`
+    front : DataFrame, a row per point that is not dominated, with the columns `FRONT_COLUMNS`; of this basis
     levels : names of the convergence levels in order of cost; the last is the reference
     title, summary, warnings : heading of the page, and entries of its last sections
     extra_tables : more tables for the page, by title
@@ -114,7 +121,7 @@ def write_report(
     study : settings as in the YAML file of the study, from which the page derives the YAML of a single point
     extra_content : additional findings, figures and tables
     answer : from `paretofit.report.find_answer`, which is called by default
-    explored_answer : answer from `results` alone, for the explorer, if `answer` is from more; by default `answer`
+    joined : results of all bases, for the opening, the front and the explorer; by default there is a single basis
     formats : formats of the figures, of "png" and "svg"; the page shows the first one
     all_figures : whether to draw the secondary figures, too; otherwise the page only names them
     links : relative paths and titles of further pages
@@ -128,23 +135,28 @@ def write_report(
     results = _check_tables(results, front, levels)
     front = front.assign(level=front["level"].astype(str))
     extra = extra_content or ExtraContent()
+    joined = joined or JoinedBases(results, front, extra.split_errors)
+    joined = joined._replace(results=_check_tables(joined.results, joined.front, levels))
     answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study, extra.split_errors)
-    findings = extra.join_findings(collect_findings(results, front, levels, extra.split_errors))
+    findings = extra.join_findings(collect_findings(results, front, levels, extra.split_errors, joined))
     singles, mixtures = summaries.select_single_levels(results), summaries.tabulate_mixtures(results)
     _write_finding_tables(folder / "tables", findings)
-    report_tables = list(_write_tables(singles, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
-    medians = summaries.compute_medians(results, levels)
-    explored = explored_answer or answer
-    explorer = build_explorer_data(medians, levels, study, explored, mixtures=mixtures, folder=str(folder))
+    tables_folder = folder / "tables"
+    report_tables = list(_write_tables(singles, joined.front, levels, extra_tables or {}, extra.tables, tables_folder))
+    medians = summaries.compute_medians(joined.results, levels)
+    explorer = build_explorer_data(
+        medians, levels, study, answer, mixtures=mixtures, folder=str(folder), further_studies=joined.studies
+    )
     answer_section = None if answer is None else _build_answer_section(answer, results, levels, folder, formats)
     plans = [*extra.figure_plans, *_plan_figures(singles, levels, path_table, answer), *extra.later_figure_plans]
     plans += _plan_dots(findings, [plan.name for plan in plans], folder / "figures")
     drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
     undrawn_names = [plan.name for plan in plans if plan not in drawn_plans]
+    opening = _describe_study(summaries.select_single_levels(joined.results), joined.front, levels)
 
     def write_page(figures: Sequence[ReportFigure]) -> None:
         text = render_report(
-            title=title, opening=_describe_study(singles, front, levels), findings=findings, figures=figures,
+            title=title, opening=opening, findings=findings, figures=figures,
             tables=report_tables, summary=summary, warnings=warnings, explorer=explorer, answer=answer_section,
             missing_answer=reason, links=links, undrawn=undrawn_names, folder=str(folder),
         )  # fmt: skip
@@ -218,6 +230,7 @@ def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
     )
     points = summaries.compute_overall_front(front)
     costs = points["label_seconds"]
+    models = "bases and 2Jmax" if BASIS_COLUMN in front else "2Jmax"
     cost = f"; its labels cost {format_duration_range(costs.min(), costs.max())}" if len(costs) else ""
     if ASSUMED_COLUMN in results and results[ASSUMED_COLUMN].any():
         cost += " (assumed by the study, not measured)" if cost else ""
@@ -226,14 +239,15 @@ def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
         f"Errors are medians over repetitions of the RMSE on the test set"
         f"{f'; the reference is level {levels[-1]}' if len(levels) > 1 else ''}.",
         _describe_lowest_errors(summaries.compute_medians(results, levels)),
-        f"The front over all 2Jmax has {format_count(len(points), 'point')}{cost}.",
+        f"The front over all {models} has {format_count(len(points), 'point')}{cost}.",
     )
 
 
 def _describe_lowest_errors(table: pd.DataFrame) -> str:
     """Describe the settings with the lowest median energy and force errors."""
     lowest = [
-        f"{format_number(row[column])} {UNITS[kind]} (level {row['level']}, 2Jmax = {row['twojmax']}, "
+        f"{format_number(row[column])} {UNITS[kind]} (level {row['level']}, "
+        f"{f'basis {row[BASIS_COLUMN]}, ' if BASIS_COLUMN in table else ''}2Jmax = {row['twojmax']}, "
         f"w_E/w_F = {format_ratio(row['weight_ratio'])}, {row['n_train']:,} configurations)"
         for column, kind in summaries.ERROR_KINDS.items()
         for _, row in table.dropna(subset=[column]).nsmallest(1, column).iterrows()

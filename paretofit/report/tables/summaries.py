@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError
-from paretofit.pareto import MD_COST_COLUMN, MIXTURE_COLUMNS, find_mixtures, pareto_front
+from paretofit.pareto import BASIS_COLUMN, MD_COST_COLUMN, MIXTURE_COLUMNS, find_mixtures, pareto_front
 from paretofit.properties import is_property_error
 
 SETTING = ["twojmax", "level", "sampling", "n_train", "weight_ratio"]
@@ -95,9 +95,11 @@ def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 
     Returns
     -------
-    DataFrame, a row per setting: the columns `SETTING`, `VALUES` and ``n_repeats``; meV/atom, meV/Å, s.
+    DataFrame, a row per setting: ``basis`` if there are several, the columns `SETTING`, `VALUES` and ``n_repeats``;
+    meV/atom, meV/Å, s.
     """
-    grouped = prepare_results(results, levels).groupby(SETTING, sort=True)
+    keys = [*({BASIS_COLUMN} & {*results}), *SETTING]
+    grouped = prepare_results(results, levels).groupby(keys, sort=True)
     further_columns = [name for name in map(str, results) if name in INTERVALS or is_property_error(name)]
     table = grouped[[*VALUES, *further_columns]].median()
     table["n_repeats"] = grouped.size()
@@ -199,4 +201,5 @@ def compute_overall_front(front: pd.DataFrame) -> pd.DataFrame:
 def drop_duplicate_fits(front: pd.DataFrame) -> pd.DataFrame:
     """Drop duplicate fits: with the whole training set, all sampling methods give the same fit."""
     columns = ["twojmax", "level", "n_train", *OBJECTIVES]
-    return front.drop_duplicates([*columns, *(set(front.columns) & {"weight_ratio", "w_energy", "w_force"})])
+    optional_columns = {"weight_ratio", "w_energy", "w_force", BASIS_COLUMN}
+    return front.drop_duplicates([*columns, *(set(front.columns) & optional_columns)])

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import write_csv, write_text
+from paretofit.pareto import BASIS_COLUMN
 from paretofit.report.tables import summaries
 from paretofit.report.wording import format_number, format_ratio
 
@@ -19,6 +20,8 @@ DEFAULT_INTERVAL_PERCENT = 90
 HEADINGS = {
     "deviation_percent": "deviation (%)",
     "budget_s": "budget (s)",
+    "mixture_basis": "mixture, basis",
+    "single_basis": "single level, basis",
     "mixture_twojmax": "mixture, 2Jmax",
     "mixture_weight_ratio": "mixture, w_E/w_F",
     "mixture_energy": "mixture, energy (meV/atom)",
@@ -146,6 +149,7 @@ def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
         table["overall"] = table["overall"].map({True: "yes", False: "no"})
     columns = [*(["point"] if "point" in front.columns else []), *columns]
     columns += [name for name in ("p_front", "tied_with") if name in front.columns]
+    columns = [*({BASIS_COLUMN} & {*front}), *columns]
     return table.sort_values(["label_seconds", "ref_energy"])[insert_intervals(columns, table)].reset_index(drop=True)
 
 
