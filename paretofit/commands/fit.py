@@ -14,6 +14,7 @@ import numpy as np
 from paretofit import potentials
 from paretofit.commands.fit_settings import FitOptions, describe_settings, make_fit_study
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size, select_evenly_spaced
+from paretofit.commands.mixed_labels import describe_draw, find_labelled, use_all_labels
 from paretofit.commands.model_choice import ModelChoice, choose_model
 from paretofit.core import InputError, RowKind, check_new_paths, remove_file
 from paretofit.dataset import Dataset
@@ -35,7 +36,7 @@ class DatasetFit(FittedPotential):
     Attributes
     ----------
     n_train, n_held_out : int
-        Numbers of configurations in the training and the held-out set.
+        Numbers of configurations in the training and the held-out set, at any level.
     errors : dict
         Root mean square errors by set and kind, such as "train energy": meV/atom, meV/Å, and GPa where stresses are
         labelled; also "leave-one-out energy" and "leave-one-out force" if these errors were determined.
@@ -79,8 +80,9 @@ def fit_dataset(
     out : path-like
         Folder to write to.
     level : str, optional
-        Convergence level of the labels; by default the last level of the study, or the last level of the dataset with
-        at least half as many labels as the most complete one.
+        Convergence level of the labels; by default the levels of the only mixture of the study, at which all labels are
+        used, the last level of the study, or the last level of the dataset with at least half as many labels as the
+        most complete one.
     twojmax, weight_ratio : int, float, optional
         2Jmax, and w_E/w_F; by default those with the smallest product of leave-one-out errors on the training set,
         among the candidates of the study or of the proposal of `init` for the dataset.
@@ -119,8 +121,8 @@ def fit_dataset(
     potentials.check_potential_name(name)
     check_new_paths(potentials.list_potential_files(out, name), overwrite=overwrite)
     options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies)
-    study, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
-    prepared, context = prepare_study(study), RunContext(jobs, progress)
+    study, mixture, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
+    prepared, context = prepare_study(study, allow_partial=mixture is not None), RunContext(jobs, progress)
     if committee is not None:
         check_committee_size(committee, prepared)
         _check_row_count(source, prepared)
@@ -128,17 +130,25 @@ def fit_dataset(
         prepared.dataset as dataset,
         _use_design(prepared, Path(out) / DESIGN_FILE, keep_design, context, overwrite=overwrite) as design,
     ):
-        choice = choose_model(prepared, design, with_ridge=committee is None, jobs=jobs)
         constrained = prepared.reference_energies.constrain(design)
-        fit = DesignFit(prepared, constrained, study.levels[0], choice.twojmax, prepared.split.train, choice.weights)
+        if mixture is None:
+            choice, draw = choose_model(prepared, design, with_ridge=committee is None, jobs=jobs), None
+        else:
+            choice, draw = ModelChoice(study.twojmax[0], study.weights[0]), use_all_labels(prepared, mixture)
+        level, train = study.levels[-1], prepared.split.train
+        fit = DesignFit(prepared, constrained, level, choice.twojmax, train, choice.weights, draw)
         if committee is None:
             potential = fit.build_potential(fit.fit_single(choice.ridge))
         else:
             potential = fit.fit_committee(committee, context)
-        errors = _compute_errors(design, study.levels[0], potential.mean_coefficients, prepared)
-        errors |= _compute_stress_errors(potential, dataset, prepared)
+        fitted = train if draw is None else draw.configurations[-1]
+        sets = dict(zip(SETS, (fitted, find_labelled(prepared, level, prepared.split.test)), strict=True))
+        errors = _compute_errors(design, level, potential.mean_coefficients, sets)
+        errors |= _compute_stress_errors(potential, dataset.labels(level).stress, dataset, sets)
         files, deviation, problem = fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
-    summary = [*describe_settings(prepared, choice, reasons, fit.basis), *_format_summary(prepared, errors, choice)]
+    summary = describe_settings(prepared, choice, reasons, fit.basis)
+    summary += [] if draw is None else [describe_draw(draw)]
+    summary += _format_summary(sets, errors, choice)
     if choice.has_errors:
         errors |= {"leave-one-out energy": choice.energy, "leave-one-out force": choice.force}
     split = prepared.split
@@ -174,10 +184,9 @@ def _check_row_count(source: Path | str, prepared: PreparedStudy) -> None:
 
 
 def _compute_errors(
-    design: DesignMatrix, level: str, coefficients: np.ndarray, prepared: PreparedStudy
+    design: DesignMatrix, level: str, coefficients: np.ndarray, sets: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """Compute root mean square errors of energies per atom (meV) and forces (meV/Å) in one pass over the rows."""
-    sets = dict(zip(SETS, (prepared.split.train, prepared.split.test), strict=True))
     totals = {(name, kind): [0.0, 0] for name in sets for kind in (RowKind.ENERGY, RowKind.FORCE)}
     for window, rows in design.iterate_blocks():
         squared_errors = (rows[:, : len(coefficients)] @ coefficients - design.targets[level][window]) ** 2
@@ -192,14 +201,13 @@ def _compute_errors(
 
 
 def _compute_stress_errors(
-    potential: potentials.LinearPotential, dataset: Dataset, prepared: PreparedStudy
+    potential: potentials.LinearPotential, stresses: np.ndarray, dataset: Dataset, sets: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """Compute root mean square stress errors (GPa) by LAMMPS, on a sample of each set's labelled configurations."""
     factor, _ = potentials.DISPLAY_UNITS[RowKind.STRESS]
-    stresses = dataset.labels(prepared.study.levels[0]).stress
     errors = {}
     calculator = None
-    for name, positions in zip(SETS, (prepared.split.train, prepared.split.test), strict=True):
+    for name, positions in sets.items():
         labelled_positions = positions[np.isfinite(stresses[positions]).all(axis=1)]
         sample = (
             labelled_positions[select_evenly_spaced(len(labelled_positions), MAX_STRESS_STRUCTURES)]
@@ -217,10 +225,10 @@ def _compute_stress_errors(
     return errors
 
 
-def _format_summary(prepared: PreparedStudy, errors: dict[str, float], choice: ModelChoice) -> list[str]:
+def _format_summary(sets: Mapping[str, np.ndarray], errors: dict[str, float], choice: ModelChoice) -> list[str]:
     """Format the errors of the training and the held-out set, and the leave-one-out errors, as lines."""
     lines = []
-    for name, positions in zip(SETS, (prepared.split.train, prepared.split.test), strict=True):
+    for name, positions in sets.items():
         if len(positions):
             energy, force = (errors[f"{name} {kind}"] for kind in ("energy", "force"))
             stress = f", {errors[f'{name} stress']:.4g} GPa (not fitted)" if f"{name} stress" in errors else ""

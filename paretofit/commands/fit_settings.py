@@ -1,6 +1,6 @@
 """Settings of a single fit: from a study, or proposed for a dataset as by `init`, changed by the verb's options."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,15 @@ from paretofit.commands.model_choice import ModelChoice
 from paretofit.core import InputError, format_validation_error, list_first
 from paretofit.dataset import Dataset
 from paretofit.descriptors import AnyBasis, parse_reference_energies, select_level_energies
-from paretofit.study import SIZE_REASON, PreparedStudy, Study, infer_default_settings, load_study, propose_cutoff
+from paretofit.study import (
+    SIZE_REASON,
+    MixtureSettings,
+    PreparedStudy,
+    Study,
+    infer_default_settings,
+    load_study,
+    propose_cutoff,
+)
 
 COMMITTEE_HELD_OUT_FRACTION = 0.2  # fraction of the configurations of a dataset; a study defines its own split
 
@@ -35,12 +43,17 @@ def is_study_path(path: Path | str) -> bool:
     return Path(path).suffix in {".yaml", ".yml"}
 
 
-def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> tuple[Study, dict[str, str]]:
-    """Make a study for a fit at one level, with candidates for 2Jmax and weights; also return reasons for these.
+def make_fit_study(
+    source: Path, options: FitOptions, *, is_committee: bool
+) -> tuple[Study, MixtureSettings | None, dict[str, str]]:
+    """Make a study for a fit, with candidates for 2Jmax and weights; also return reasons for these.
 
     Returns
     -------
     study : Study
+        With the level of the fit, or those of the mixture.
+    mixture : MixtureSettings or None
+        The only mixture of the study, unless a level is chosen.
     reasons : dict of str to str
         Why "2Jmax", "cutoff" and "w_E/w_F" have their candidates.
 
@@ -50,9 +63,13 @@ def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> 
         If the source, the level or an option cannot be used.
     """
     values, dataset_levels, reasons = _read_values(source, COMMITTEE_HELD_OUT_FRACTION if is_committee else 0.0)
-    level = options.level if options.level is not None else values["levels"][-1]
-    if level not in dataset_levels:
-        raise InputError(f"{source} has no level '{level}'; available: {', '.join(dataset_levels) or 'none'}")
+    mixture = _find_single_mixture(values.get("mixtures", [])) if options.level is None else None
+    levels = [options.level if options.level is not None else values["levels"][-1]]
+    levels = levels if mixture is None else mixture.list_levels()
+    if unknown_levels := [level for level in levels if level not in dataset_levels]:
+        raise InputError(
+            f"{source} has no level '{unknown_levels[0]}'; available: {', '.join(dataset_levels) or 'none'}"
+        )
     basis, twojmax, weights = dict(values["basis"]), values["twojmax"], values["weights"]
     if options.twojmax is not None:
         twojmax, reasons["2Jmax"] = [options.twojmax], "set by --twojmax"
@@ -77,7 +94,7 @@ def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> 
         "basis": {**basis, "twojmax": max([*twojmax, basis.get("twojmax", 0)])},
         "split": split,
         "reference_energies": energies,
-        "levels": [level],
+        "levels": levels,
         "twojmax": twojmax,
         "weights": weights,
         "leave_one_out": True,  # chooses among the candidates
@@ -90,12 +107,24 @@ def make_fit_study(source: Path, options: FitOptions, *, is_committee: bool) -> 
         "bases": [],
         "properties": [],
         "objectives": Study.model_fields["objectives"].get_default(call_default_factory=True),
-        "cost": {"label_seconds": {level: 1.0}},  # the cost is not used
+        "cost": {"label_seconds": dict.fromkeys(levels, 1.0)},  # the cost is not used
     }
+    if mixture is not None and (is_committee or len(twojmax) > 1 or len(weights) > 1):
+        problem = "is not supported by committees" if is_committee else "has no leave-one-out errors to choose by"
+        remedy = "fit a single level with --level" if is_committee else "choose --twojmax and --weight-ratio"
+        raise InputError(f"{source}: a mixture of levels {problem}; {remedy}")
     try:
-        return Study.model_validate(settings), reasons
+        return Study.model_validate(settings), mixture, reasons
     except ValidationError as error:
         raise InputError(f"{source}: {format_validation_error(error, Study)}") from error
+
+
+def _find_single_mixture(mixtures: Sequence[MixtureSettings]) -> MixtureSettings | None:
+    """Return the mixture of a study, if it is the only one."""
+    if len(mixtures) != 1 or len(mixtures[0].base_energy_weight) > 1:
+        return None
+    sizes = mixtures[0].base_sizes, mixtures[0].middle_sizes, mixtures[0].top_sizes
+    return None if any(len(values) > 1 for values in sizes) else mixtures[0]
 
 
 def _read_values(source: Path, held_out_fraction: float) -> tuple[dict[str, Any], list[str], dict[str, str]]:
@@ -140,11 +169,13 @@ def describe_settings(
 ) -> list[str]:
     """Describe the model, and each of its settings with the reason, as lines."""
     study, ratio = prepared.study, choice.weights[0] / choice.weights[1]
-    excluded_ids = {"without a label at this level": prepared.dropped_ids}
+    levels = " + ".join(study.levels)
+    where = "this level" if len(study.levels) == 1 else "any of these levels"
+    excluded_ids = {f"without a label at {where}": prepared.dropped_ids}
     excluded_ids["whose DFT did not converge"] = prepared.unconverged_ids
     note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded_ids.items() if ids)
     model = f"{basis.title}, 2Jmax {choice.twojmax} ({basis.n_features} columns)"
-    lines = [f"{model}, w_E/w_F {ratio:g}, level {study.levels[0]}{note}"]
+    lines = [f"{model}, w_E/w_F {ratio:g}, level {levels}{note}"]
     sizes, ratios = ", ".join(map(str, study.twojmax)), ", ".join(f"{a / b:g}" for a, b in study.weights)
     texts = dict(reasons)
     if not choice.has_errors:
@@ -160,7 +191,7 @@ def describe_settings(
     references = prepared.reference_energies
     ids = [str(atoms.info["config_id"]) for atoms in references.isolated_atoms]
     note = f"; isolated atoms, not counted in errors: {list_first(ids, 5)}" if ids else ""
-    lines.append(f"energies of free atoms: {references.describe(study.levels[0])}{note}")
+    lines.append(f"energies of free atoms: {references.describe(study.levels[-1])}{note}")
     if choice.ridge:
         lines.append(f"ridge penalty {choice.ridge:g} of scaled coefficients: the same criterion")
     return lines

@@ -1,6 +1,6 @@
 """Choice of 2Jmax, weights and ridge penalty of a single fit by leave-one-out errors of its training set."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -38,10 +38,10 @@ class ModelChoice:
 
     twojmax: int
     weights: tuple[float, float]
-    ridge: float
-    energy: float
-    force: float
-    table: pd.DataFrame
+    ridge: float = 0.0
+    energy: float = float("nan")
+    force: float = float("nan")
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def has_errors(self) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
 from paretofit.pareto import BASIS_COLUMN, MD_COST_COLUMN, Limits, describe_properties, describe_setting, format_size
-from paretofit.report import format_duration, format_number, format_ratio, format_study
+from paretofit.report import dump_yaml, format_duration, format_number, format_ratio, format_study
 from paretofit.study import FIRST_BASIS, SETTING_COLUMNS, format_setting_cells
 
 CHEAPEST = "the cheapest setting within the limits"
@@ -103,12 +103,12 @@ class Plan:
             text = f"# for the basis '{basis}': copy the keys that it has in 'bases' to 'basis'\n{text}"
         if not self.label_ids:
             return text
-        subsets = "".join(f"\n    {level}: {{ids: {ids}}}" for level, ids in self.label_ids.items())
-        return (
-            f"{text}\nlabelling:    # for 'paretofit label': the labels of the first draw, whose cost differs from the "
-            "median over draws; add the engine and the ladder\n"
-            f"  levels: [{', '.join(self.label_ids)}]\n  subsets:{subsets}"
-        )
+        labelling = dict((self.settings or {}).get("labelling") or {})
+        subsets = {level: {"ids": ids} for level, ids in self.label_ids.items()}
+        labelling |= {"levels": list(subsets), "subsets": subsets}
+        note = "for 'paretofit label', then 'paretofit fit': the labels of the first draw, whose cost differs from the"
+        note += " median over draws" if "ladder" in labelling else " median over draws; add the engine and the ladder"
+        return f"{text}\n# {note}\n{dump_yaml({'labelling': labelling})}".removesuffix("\n")
 
     def _repr_html_(self) -> str:
         """Format the recommended settings, the best settings by level and by 2Jmax, and the notes as HTML."""

@@ -12,6 +12,7 @@ from .findings.finding import FindingDots as FindingDots
 from .joined_bases import JoinedBases as JoinedBases
 from .page.report_writer import write_report as write_report
 from .paired_errors import PairedErrors as PairedErrors
+from .setting_yaml import dump_yaml as dump_yaml
 from .setting_yaml import format_setting_keys as format_setting_keys
 from .setting_yaml import format_study as format_study
 from .wording import capitalise_sentence as capitalise_sentence

@@ -91,8 +91,13 @@ def format_base_study(study: Mapping[str, Any], levels: Collection[str]) -> str:
     cost = dict(study.get("cost") or {})
     if isinstance(seconds := cost.get("label_seconds"), Mapping):
         content["cost"] = cost | {"label_seconds": {key: seconds[key] for key in seconds if str(key) in levels}}
+    return dump_yaml(content)
+
+
+def dump_yaml(content: Mapping[str, Any]) -> str:
+    """Write a mapping as YAML, with lists of numbers on one line."""
     stream, yaml = io.StringIO(), YAML()
-    yaml.default_flow_style = None  # lists of numbers on one line
+    yaml.default_flow_style = None
     yaml.dump(content, stream)
     return stream.getvalue()
 

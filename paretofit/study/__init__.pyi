@@ -5,12 +5,14 @@ from .further_bases import check_bases as check_bases
 from .further_bases import get_basis_folder as get_basis_folder
 from .further_bases import has_potentials as has_potentials
 from .json_schema import write_json_schema as write_json_schema
+from .mixture_settings import MixtureSettings as MixtureSettings
 from .pilot import DEFAULT_PILOT_EXTRAPOLATION_FACTOR as DEFAULT_PILOT_EXTRAPOLATION_FACTOR
 from .pilot import run_pilot as run_pilot
 from .pipeline import estimate_study_cost as estimate_study_cost
 from .pipeline import load_or_compute_design as load_or_compute_design
 from .pipeline import run_study as run_study
 from .preparation import PreparedStudy as PreparedStudy
+from .preparation import find_usable_configurations as find_usable_configurations
 from .preparation import open_reference_datasets as open_reference_datasets
 from .preparation import prepare_study as prepare_study
 from .result import SETTING_COLUMNS as SETTING_COLUMNS

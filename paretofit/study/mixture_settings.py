@@ -44,12 +44,16 @@ class MixtureSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
-        names = [name for name in (self.base, self.middle, self.top) if name is not None]
+        names = self.list_levels()
         if len(set(names)) < len(names):
             raise ValueError(f"a mixture must have different levels; got {' + '.join(names)}")
         if (self.middle is None) != (not self.middle_sizes):
             raise ValueError("'middle' and 'middle_sizes' must be set together")
         return self
+
+    def list_levels(self) -> list[str]:
+        """List the levels, the top level last."""
+        return [name for name in (self.base, self.middle, self.top) if name is not None]
 
     def expand(self, n_train: int) -> Iterator[Mixture]:
         """Yield a mixture for each combination of the numbers below the top level and the energy weights.
@@ -62,7 +66,7 @@ class MixtureSettings(StrictSettings):
         n_train : int
             Number of configurations in the training set.
         """
-        levels = tuple(name for name in (self.base, self.middle, self.top) if name is not None)
+        levels = tuple(self.list_levels())
         lower = [[n_train if size == "all" else size for size in sizes]
                  for sizes in (self.base_sizes, self.middle_sizes) if sizes]  # fmt: skip
         for sizes, weight in product(product(*lower), self.base_energy_weight):

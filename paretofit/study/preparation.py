@@ -40,8 +40,14 @@ class PreparedStudy:
     properties: Sequence[LinearProperty] = ()
 
 
-def prepare_study(study: Study) -> PreparedStudy:
+def prepare_study(study: Study, *, allow_partial: bool = False) -> PreparedStudy:
     """Check a study against its dataset and draw the split, before any expensive step.
+
+    Parameters
+    ----------
+    study : Study
+    allow_partial : bool
+        Whether configurations with labels at only some of the levels are used, too.
 
     Raises
     ------
@@ -56,7 +62,7 @@ def prepare_study(study: Study) -> PreparedStudy:
     if not levels:
         raise InputError(f"{study.dataset} has no convergence level; import labels into it")
     is_complete, is_unconverged = find_usable_configurations(
-        dataset, levels, drop_unconverged=study.unconverged_labels == "drop"
+        dataset, levels, drop_unconverged=study.unconverged_labels == "drop", at_any_level=allow_partial
     )
     isolated_atoms = find_study_isolated_atoms(study, levels, dataset)
     is_isolated = np.isin(np.arange(len(dataset)), [atom.position for atom in isolated_atoms])
@@ -125,7 +131,7 @@ def open_reference_datasets(study: Study, dataset: Dataset) -> list[Dataset]:
 
 
 def find_usable_configurations(
-    dataset: Dataset, levels: Sequence[str], *, drop_unconverged: bool
+    dataset: Dataset, levels: Sequence[str], *, drop_unconverged: bool, at_any_level: bool = False
 ) -> tuple[Array, Array]:
     """Find the configurations that a study can use.
 
@@ -133,13 +139,16 @@ def find_usable_configurations(
     -------
     is_complete, is_unconverged : (n,) bool
         Whether a configuration has complete labels at all levels; and, if so, whether its DFT did not converge at one
-        of them (always false without `drop_unconverged`).
+        of them (always false without `drop_unconverged`). With `at_any_level`, complete, converged labels at one level
+        are enough.
     """
-    is_complete = np.logical_and.reduce([dataset.labels(level).is_complete for level in levels])
-    is_unconverged = np.zeros(len(dataset), dtype=bool)
+    complete: Array = np.array([dataset.labels(level).is_complete for level in levels])
+    unconverged: Array = np.zeros_like(complete)
     if drop_unconverged:
-        is_unconverged = is_complete & np.logical_or.reduce([dataset.find_unconverged(level) for level in levels])
-    return is_complete, is_unconverged
+        unconverged = complete & np.array([dataset.find_unconverged(level) for level in levels])
+    is_complete = np.asarray(complete.any(axis=0) if at_any_level else complete.all(axis=0))
+    is_excluded = (unconverged | ~complete).all(axis=0) if at_any_level else unconverged.any(axis=0)
+    return is_complete, np.asarray(is_complete & is_excluded)
 
 
 def explain_missing_labels(dataset: Dataset, levels: list[str]) -> str:

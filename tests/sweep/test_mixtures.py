@@ -1,5 +1,7 @@
 """Mixtures of levels in a sweep: fits by hand, the same bytes after a resume, confidence, answer, plan and export."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from helpers.command_line import call
 from helpers.studies import study_file, sweep_input
 
 from paretofit import InputError, run_study
-from paretofit.commands import export_potential
+from paretofit.commands import export_potential, fit_dataset, plan
 from paretofit.commands.planning import list_label_ids
 from paretofit.pareto import find_mixtures
 from paretofit.potentials import CommitteeSettings
@@ -135,6 +137,23 @@ def test_a_mixture_is_exported(finished_run, tmp_path):
     assert "LAMMPS reproduces the model" in outcome.stdout
     with pytest.raises(InputError, match="committee of a mixture"):
         export_potential(finished_run.folder, tmp_path / "c", level="2+5", committee=CommitteeSettings(4))
+
+
+def test_fit_repeats_the_mixture_of_a_plan_from_its_study(finished_run, tmp_path):
+    option = find_answer(finished_run.results).options[find_mixtures].iloc[0]
+    limited = plan(finished_run.folder, budget=1e9)
+    text = replace(limited, choice=option, label_ids=list_label_ids(finished_run.folder, option)).study_text
+    path = tmp_path / "setting.yaml"
+    path.write_text(text)
+    fit = fit_dataset(path, tmp_path / "potential")
+    results = finished_run.results
+    is_same = results["repeat"].eq(0)
+    for name in ("level", "n_train", "twojmax", "w_energy", "w_force"):
+        is_same &= results[name].eq(option[name])
+    row = results[is_same].squeeze()
+    expected = {f"train {kind}": row[f"train_{kind}"] for kind in ("energy", "force")}
+    expected |= {f"held out {kind}": row[f"ref_{kind}"] for kind in ("energy", "force")}
+    assert {name: fit.errors[name] for name in expected} == pytest.approx(expected, rel=1e-7)
 
 
 def test_a_mixture_with_the_name_of_a_level_is_refused(data):

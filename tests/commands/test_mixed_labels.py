@@ -1,0 +1,85 @@
+"""Fits to labels of several levels, of which each configuration may have only one."""
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from helpers.command_line import call
+
+from paretofit import Dataset, DesignMatrix
+from paretofit.commands import fit_dataset
+from paretofit.core import RowKind
+from paretofit.dataset import LevelData, write_dataset
+
+LABELLED = {"2": range(45), "5": range(30, 60)}  # numbers of the configurations with labels at each level
+STUDY = """
+dataset: partial.h5
+basis: {elements: [Be]}
+twojmax: [2]
+weights: [10]
+levels: [2, 5]
+split: {train_fraction: 0.9}
+mixtures: [{base: 2, top: 5, top_sizes: [9], base_energy_weight: [0.5]}]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("partial")
+    with Dataset(ROOT / "data" / "beryllium.h5") as data:
+        structures = [atoms for _, atoms in zip(range(60), data, strict=False)]
+        levels = {}
+        for level, numbers in LABELLED.items():
+            labels, rows = data.labels(level), np.split(data.labels(level).forces, np.cumsum(data.n_atoms)[:-1])
+            levels[level] = LevelData(
+                [{"energy": labels.energy[k], "forces": rows[k]} if k in numbers else None for k in range(60)]
+            )
+    write_dataset(folder / "partial.h5", structures, levels)
+    (folder / "fit.yaml").write_text(STUDY)
+    return folder
+
+
+def test_the_fit_is_that_of_all_rows_with_an_offset_column(folder):
+    fit = fit_dataset(folder / "fit.yaml", folder / "potential", held_out_fraction=0.0, keep_design=True)
+    with Dataset(folder / "partial.h5") as data:
+        design = DesignMatrix.open(folder / "potential" / "design.h5").with_labels(data, ["2", "5"])
+    X, is_energy = design.read_all_rows(), design.kind == RowKind.ENERGY
+    X = X[:, : design.count_columns_up_to(2)]
+    blocks, targets = [], []
+    for level, numbers in LABELLED.items():
+        rows = np.isin(design.configuration, list(numbers))
+        weights = np.where(is_energy, 10.0 * (0.5 if level == "2" else 1.0), 1.0)[rows]
+        offset = X[rows, :1] * (level == "2")
+        blocks.append(np.hstack([X[rows], offset]) * weights[:, None])
+        targets.append(design.targets[level][rows] * weights)
+    solution = np.linalg.lstsq(np.vstack(blocks), np.concatenate(targets), rcond=None)[0][:-1]
+    expected = design.targets["5"] - X @ solution
+    for name, is_kind in (("energy", is_energy), ("force", ~is_energy)):
+        rows = is_kind & np.isin(design.configuration, list(LABELLED["5"]))
+        assert fit.errors[f"train {name}"] == pytest.approx(1000 * np.sqrt(np.mean(expected[rows] ** 2)), rel=1e-8)
+    assert "training labels: 45 at level 2, 30 at level 5; energies below level 5 weigh 0.5 times" in fit.text
+    assert fit.n_train == 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({}, ["--committee", "4"], "a mixture of levels is not supported by committees; fit a single level with"),
+        ({"[2]\n": "[2, 4]\n"}, [], "has no leave-one-out errors to choose by; choose --twojmax and --weight-ratio"),
+        ({"[2, 5]": "[5]", "base: 2": "base: 3"}, [], "has no level '3'; available: 2, 5"),
+    ],
+)
+def test_what_a_mixture_does_not_support_is_said(folder, tmp_path, changes, options, message):
+    text = STUDY.replace("partial.h5", str(folder / "partial.h5"))
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (tmp_path / "fit.yaml").write_text(text)
+    done = call("fit", tmp_path / "fit.yaml", "-o", tmp_path / "potential", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "potential").exists()
+
+
+def test_a_single_level_is_fitted_if_it_is_chosen(folder, tmp_path):
+    done = call("fit", folder / "fit.yaml", "--level", "5", "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "level 5; 30 configurations without a label at this level are not used" in done.stdout
