@@ -21,12 +21,12 @@ from paretofit.dataset import Dataset
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.study import PreparedStudy, load_or_compute_design, prepare_study
+from paretofit.sweep import MixtureDraw
 
 MAX_CHECKED_STRUCTURES = 20  # number of structures on which LAMMPS is compared with the model
 MAX_STRESS_STRUCTURES = 300  # number of structures of each set on which stress errors are measured
 MILLI = 1000.0
 DESIGN_FILE = "design.h5"
-SETS = ("train", "held out")
 
 
 @dataclass(frozen=True)
@@ -117,44 +117,49 @@ def fit_dataset(
         If the source, a level or a setting cannot be used, or a file of the potential exists. If LAMMPS disagrees with
         the model, the files are written nevertheless, and the result has a `check_problem`.
     """
-    name = "potential" if name is None else name
-    potentials.check_potential_name(name)
+    potentials.check_potential_name(name := "potential" if name is None else name)
     check_new_paths(potentials.list_potential_files(out, name), overwrite=overwrite)
     options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies)
     study, mixture, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study, allow_partial=mixture is not None), RunContext(jobs, progress)
+    level, train = study.levels[-1], prepared.split.train
     if committee is not None:
         check_committee_size(committee, prepared)
         _check_row_count(source, prepared)
+    draw = None if mixture is None else use_all_labels(prepared, mixture)
     with (
         prepared.dataset as dataset,
         _use_design(prepared, Path(out) / DESIGN_FILE, keep_design, context, overwrite=overwrite) as design,
     ):
         constrained = prepared.reference_energies.constrain(design)
-        if mixture is None:
-            choice, draw = choose_model(prepared, design, with_ridge=committee is None, jobs=jobs), None
-        else:
-            choice, draw = ModelChoice(study.twojmax[0], study.weights[0]), use_all_labels(prepared, mixture)
-        level, train = study.levels[-1], prepared.split.train
+        choice = _choose_model(prepared, design, draw, with_ridge=committee is None, jobs=jobs)
         fit = DesignFit(prepared, constrained, level, choice.twojmax, train, choice.weights, draw)
-        if committee is None:
-            potential = fit.build_potential(fit.fit_single(choice.ridge))
-        else:
-            potential = fit.fit_committee(committee, context)
-        fitted = train if draw is None else draw.configurations[-1]
-        sets = dict(zip(SETS, (fitted, find_labelled(prepared, level, prepared.split.test)), strict=True))
+        potential = fit.fit_potential(committee, context, choice.ridge)
+        sets = _list_sets(prepared, draw, level)
         errors = _compute_errors(design, level, potential.mean_coefficients, sets)
         errors |= _compute_stress_errors(potential, dataset.labels(level).stress, dataset, sets)
         files, deviation, problem = fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
     summary = describe_settings(prepared, choice, reasons, fit.basis)
-    summary += [] if draw is None else [describe_draw(draw)]
-    summary += _format_summary(sets, errors, choice)
+    summary += _format_summary(sets, errors, choice, draw)
     if choice.has_errors:
         errors |= {"leave-one-out energy": choice.energy, "leave-one-out force": choice.force}
-    split = prepared.split
-    return DatasetFit(
-        potential, files, deviation, summary, len(split.train), len(split.test), errors, check_problem=problem
-    )
+    n_held_out = len(prepared.split.test)
+    return DatasetFit(potential, files, deviation, summary, len(train), n_held_out, errors, check_problem=problem)
+
+
+def _choose_model(
+    prepared: PreparedStudy, design: DesignMatrix, draw: MixtureDraw | None, *, with_ridge: bool, jobs: int
+) -> ModelChoice:
+    """Choose the 2Jmax, weights and penalty by leave-one-out errors; for a mixture, return those of the study."""
+    if draw is None:
+        return choose_model(prepared, design, with_ridge=with_ridge, jobs=jobs)
+    return ModelChoice(prepared.study.twojmax[0], prepared.study.weights[0])
+
+
+def _list_sets(prepared: PreparedStudy, draw: MixtureDraw | None, level: str) -> dict[str, np.ndarray]:
+    """List the configurations with labels at a level in the training and the held-out set."""
+    train = prepared.split.train if draw is None else draw.configurations[-1]
+    return {"train": train, "held out": find_labelled(prepared, level, prepared.split.test)}
 
 
 @contextmanager
@@ -225,9 +230,11 @@ def _compute_stress_errors(
     return errors
 
 
-def _format_summary(sets: Mapping[str, np.ndarray], errors: dict[str, float], choice: ModelChoice) -> list[str]:
+def _format_summary(
+    sets: Mapping[str, np.ndarray], errors: dict[str, float], choice: ModelChoice, draw: MixtureDraw | None
+) -> list[str]:
     """Format the errors of the training and the held-out set, and the leave-one-out errors, as lines."""
-    lines = []
+    lines = [] if draw is None else [describe_draw(draw)]
     for name, positions in sets.items():
         if len(positions):
             energy, force = (errors[f"{name} {kind}"] for kind in ("energy", "force"))

@@ -75,24 +75,16 @@ def make_fit_study(
         twojmax, reasons["2Jmax"] = [options.twojmax], "set by --twojmax"
     if options.weight_ratio is not None:
         weights, reasons["w_E/w_F"] = [(options.weight_ratio, 1.0)], "set by --weight-ratio"
-    if options.quadratic is not None:
-        basis["quadratic"] = options.quadratic  # an unknown key of other families than SNAP
-    if options.cutoff is not None:
-        # The cutoff of two atoms in SNAP is rcutfac (radelem_i + radelem_j), and 0.5 is the default of radelem.
-        is_pod = basis.get("family") == "pod"
-        diameter = 1.0 if is_pod else 2 * max(basis.get("radelem") or [0.5])
-        basis["rcut" if is_pod else "rcutfac"] = options.cutoff / diameter
-        reasons["cutoff"] = "set by --cutoff"
+    reasons |= _override_basis(basis, options)
     energies = options.reference_energies
     if energies is None:
         energies = _assign_level(values.get("reference_energies", "auto"), values["levels"][-1])
     elif isinstance(energies, str):
         energies = parse_reference_energies(energies)
-    split = _override_split(dict(values["split"]), options)
     settings = {
         **values,
         "basis": {**basis, "twojmax": max([*twojmax, basis.get("twojmax", 0)])},
-        "split": split,
+        "split": _override_split(dict(values["split"]), options),
         "reference_energies": energies,
         "levels": levels,
         "twojmax": twojmax,
@@ -109,14 +101,34 @@ def make_fit_study(
         "objectives": Study.model_fields["objectives"].get_default(call_default_factory=True),
         "cost": {"label_seconds": dict.fromkeys(levels, 1.0)},  # the cost is not used
     }
-    if mixture is not None and (is_committee or len(twojmax) > 1 or len(weights) > 1):
-        problem = "is not supported by committees" if is_committee else "has no leave-one-out errors to choose by"
-        remedy = "fit a single level with --level" if is_committee else "choose --twojmax and --weight-ratio"
-        raise InputError(f"{source}: a mixture of levels {problem}; {remedy}")
     try:
-        return Study.model_validate(settings), mixture, reasons
+        study = Study.model_validate(settings)
     except ValidationError as error:
         raise InputError(f"{source}: {format_validation_error(error, Study)}") from error
+    if mixture is not None and (problem := _find_mixture_problem(study, is_committee=is_committee)):
+        raise InputError(f"{source}: a mixture of levels {problem}")
+    return study, mixture, reasons
+
+
+def _override_basis(basis: dict[str, Any], options: FitOptions) -> dict[str, str]:
+    """Change the form and the cutoff of a basis by the options, and return the reason for the cutoff."""
+    if options.quadratic is not None:
+        basis["quadratic"] = options.quadratic  # an unknown key of other families than SNAP
+    if options.cutoff is None:
+        return {}
+    # The cutoff of two atoms in SNAP is rcutfac (radelem_i + radelem_j), and 0.5 is the default of radelem.
+    is_pod = basis.get("family") == "pod"
+    diameter = 1.0 if is_pod else 2 * max(basis.get("radelem") or [0.5])
+    basis["rcut" if is_pod else "rcutfac"] = options.cutoff / diameter
+    return {"cutoff": "set by --cutoff"}
+
+
+def _find_mixture_problem(study: Study, *, is_committee: bool) -> str:
+    if is_committee:
+        return "is not supported by committees; fit a single level with --level"
+    if len(study.twojmax) > 1 or len(study.weights) > 1:
+        return "has no leave-one-out errors to choose by; choose --twojmax and --weight-ratio"
+    return ""
 
 
 def _find_single_mixture(mixtures: Sequence[MixtureSettings]) -> MixtureSettings | None:

@@ -115,6 +115,14 @@ class DesignFit:
         coefficients = np.asarray(fit.coefficients)
         return potentials.LinearPotential(self.basis, self.design.expand_coefficients(coefficients, self.level))
 
+    def fit_potential(
+        self, committee: potentials.CommitteeSettings | None, context: RunContext, ridge: float = 0.0
+    ) -> potentials.LinearPotential:
+        """Fit a committee, or without its settings a single model with a ridge penalty."""
+        if committee is None:
+            return self.build_potential(self.fit_single(ridge))
+        return self.fit_committee(committee, context)
+
     @property
     def training_structures(self) -> list[Atoms]:
         """Structures of the training set, and the isolated atoms, whose energies the model reproduces exactly."""

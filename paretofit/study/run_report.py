@@ -1,7 +1,6 @@
 """Report of a run from the files of its stages, written at the end of the run or later."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,30 +148,23 @@ def write_run_report(
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
     warnings += [BASES_NOTE] if has_bases else []
     objectives = prepared.study.objective_columns
-    basis_folders = {name: get_basis_folder(folder, name) for name in (FIRST_BASIS, *derive_studies(prepared.study))}
-    front = add_front_confidence(find_study_front(all_results, n_train, objectives), basis_folders, objectives)
+    front = find_study_front(all_results, n_train, objectives)
+    front = add_front_confidence(front, _list_basis_folders(folder, prepared), objectives)
     write_csv(front, folder / run_folder.FRONT_FILE)
-    joined_front, page_warnings = front, warnings
+    joined, page_warnings = _join_bases(folder, prepared, all_results, front), warnings
     extra_tables: dict[str, pd.DataFrame] = {}
     paths, knees = (read_table_or_empty(folder / name) for name in run_folder.WEIGHT_FILES)
     if len(knees):
         extra_tables["Best weight ratios of the whole training set"] = knees
     if "ridge" in results:
-        first_ridge = str(prepared.grid.ridge[0])
-        extra_tables["Effect of a ridge penalty"] = tabulate_ridge_effect(results, front)
-        warning = f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties."
-        page_warnings = [*warnings, warning]
-        results, all_results = (table[table["ridge"].astype(str) == first_ridge] for table in (results, all_results))
-        joined_front = find_study_front(all_results.drop(columns="ridge"), n_train, objectives)
-    page_front = joined_front
+        ridge, extra_tables["Effect of a ridge penalty"] = prepared.grid.ridge[0], tabulate_ridge_effect(results, front)
+        warning = f"Figures and findings are for ridge = {ridge}; the table shows the other penalties."
+        page_warnings, results = [*warnings, warning], _select_first_ridge(results, prepared)
+    page_front = joined.front
     if has_bases:
         page_front = find_study_front(results.drop(columns="ridge", errors="ignore"), n_train, objectives)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     settings = _read_settings(folder, prepared.study)
-    joined = JoinedBases(
-        all_results, joined_front, _join_paired_errors(basis_folders, prepared),
-        {name: _read_settings(folder, study) for name, study in derive_studies(prepared.study).items()},
-    )  # fmt: skip
     answer, _ = find_answer_or_reason(joined.results, settings, joined.split_errors, joined.studies)
     report = write_report(
         folder, results, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
@@ -182,6 +174,27 @@ def write_run_report(
         links=_list_links(folder, prepared, has_view=has_view),
     )  # fmt: skip
     return RunReport(report, front, warnings, answer)
+
+
+def _join_bases(folder: Path, prepared: PreparedStudy, results: pd.DataFrame, front: pd.DataFrame) -> JoinedBases:
+    """Join the results of all bases with the first ridge penalty, their front, errors in further splits, studies."""
+    if "ridge" in results:
+        results = _select_first_ridge(results, prepared)
+        objectives = prepared.study.objective_columns
+        front = find_study_front(results.drop(columns="ridge"), len(prepared.split.train), objectives)
+    folders = _list_basis_folders(folder, prepared)
+    by_basis = {name: _read_paired_errors(path, prepared) for name, path in folders.items()}
+    split_errors = PairedErrors.join_bases(by_basis) if len(by_basis) > 1 else by_basis[FIRST_BASIS]
+    studies = {name: _read_settings(folder, study) for name, study in derive_studies(prepared.study).items()}
+    return JoinedBases(results, front, split_errors, studies)
+
+
+def _list_basis_folders(folder: Path, prepared: PreparedStudy) -> dict[str, Path]:
+    return {name: get_basis_folder(folder, name) for name in (FIRST_BASIS, *derive_studies(prepared.study))}
+
+
+def _select_first_ridge(results: pd.DataFrame, prepared: PreparedStudy) -> pd.DataFrame:
+    return results[results["ridge"].astype(str) == str(prepared.grid.ridge[0])]
 
 
 def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
@@ -266,12 +279,6 @@ def _assess_bases(folder: Path, prepared: PreparedStudy, results: pd.DataFrame) 
     """Compare the bases of a study."""
     by_basis = {name: _read_paired_errors(get_basis_folder(folder, name), prepared) for name in set(results["basis"])}
     return assess_bases(results, prepared.grid.levels[-1], by_basis)
-
-
-def _join_paired_errors(basis_folders: Mapping[str, Path], prepared: PreparedStudy) -> PairedErrors | None:
-    """Read the errors of all bases in further splits; None if one of them has none."""
-    by_basis = {name: _read_paired_errors(folder, prepared) for name, folder in basis_folders.items()}
-    return PairedErrors.join_bases(by_basis) if len(by_basis) > 1 else by_basis[FIRST_BASIS]
 
 
 def _list_links(folder: Path, prepared: PreparedStudy, *, has_view: bool) -> list[tuple[str, str]]:

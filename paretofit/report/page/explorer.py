@@ -96,14 +96,9 @@ def build_explorer_data(
     return {
         "columns": columns,
         "levels": [
-            {
-                "name": level,
-                "colour": style.level_colour(level, levels),
-                "symbol": _SYMBOLS[style.level_marker(level, levels)],
-                "labels": label_levels[level],
-                "mixture": _describe_mixture(rows[level]) if level in rows else None,
-            }
-            for level in levels
+            _describe_level(level, levels) | {
+                "labels": label_levels[level], "mixture": _describe_mixture(rows[level]) if level in rows else None
+            } for level in levels
         ],
         "samplings": samplings,
         "bases": [{"name": name, "colour": style.level_colour(name, bases)} for name in bases],
@@ -114,17 +109,17 @@ def build_explorer_data(
         "plan": None if answer is None else _build_plan(answer, levels, samplings, bases, set(points["n_train"])),
         "folder": folder,
         "left_out": len(points) - len(selected),
-        "base": []
-        if study is None
-        else [
-            [
-                format_base_study(further_studies.get(basis, study), {*label_levels[level], levels[-1]})
-                for level in levels
-            ]
-            for basis in bases or [""]
+        "base": [] if study is None else [
+            [format_base_study(settings, {*names, levels[-1]}) for names in label_levels.values()]
+            for settings in (further_studies.get(basis, study) for basis in bases or [""])
         ],
         "reference": levels[-1],
-    }
+    }  # fmt: skip
+
+
+def _describe_level(level: str, levels: Sequence[str]) -> dict[str, Any]:
+    colour, symbol = style.level_colour(level, levels), _SYMBOLS[style.level_marker(level, levels)]
+    return {"name": level, "colour": colour, "symbol": symbol}
 
 
 def _name_property(column: str) -> tuple[str, str]:

@@ -135,18 +135,13 @@ def write_report(
     results = _check_tables(results, front, levels)
     front = front.assign(level=front["level"].astype(str))
     extra = extra_content or ExtraContent()
-    joined = joined or JoinedBases(results, front, extra.split_errors)
-    joined = joined._replace(results=_check_tables(joined.results, joined.front, levels))
+    joined = _check_joined(joined or JoinedBases(results, front, extra.split_errors), levels)
     answer, reason = (answer, "") if answer is not None else find_answer_or_reason(results, study, extra.split_errors)
     findings = extra.join_findings(collect_findings(results, front, levels, extra.split_errors, joined))
-    singles, mixtures = summaries.select_single_levels(results), summaries.tabulate_mixtures(results)
-    _write_finding_tables(folder / "tables", findings)
-    tables_folder = folder / "tables"
+    _write_finding_tables(tables_folder := folder / "tables", findings)
+    singles = summaries.select_single_levels(results)
     report_tables = list(_write_tables(singles, joined.front, levels, extra_tables or {}, extra.tables, tables_folder))
-    medians = summaries.compute_medians(joined.results, levels)
-    explorer = build_explorer_data(
-        medians, levels, study, answer, mixtures=mixtures, folder=str(folder), further_studies=joined.studies
-    )
+    explorer = _build_explorer(joined, levels, study, answer, folder)
     answer_section = None if answer is None else _build_answer_section(answer, results, levels, folder, formats)
     plans = [*extra.figure_plans, *_plan_figures(singles, levels, path_table, answer), *extra.later_figure_plans]
     plans += _plan_dots(findings, [plan.name for plan in plans], folder / "figures")
@@ -156,9 +151,9 @@ def write_report(
 
     def write_page(figures: Sequence[ReportFigure]) -> None:
         text = render_report(
-            title=title, opening=opening, findings=findings, figures=figures,
-            tables=report_tables, summary=summary, warnings=warnings, explorer=explorer, answer=answer_section,
-            missing_answer=reason, links=links, undrawn=undrawn_names, folder=str(folder),
+            title=title, opening=opening, findings=findings, figures=figures, tables=report_tables, summary=summary,
+            warnings=warnings, explorer=explorer, answer=answer_section, missing_answer=reason, links=links,
+            undrawn=undrawn_names, folder=str(folder),
         )  # fmt: skip
         write_text(folder / "report.html", text)
 
@@ -167,6 +162,19 @@ def write_report(
         remove_figure(folder / "figures", name)  # it would show the results of an earlier report
     write_page([*(render_figure(plan, folder / "figures", formats, PAGE_DPI) for plan in drawn_plans), *extra.figures])
     return folder / "report.html"
+
+
+def _check_joined(joined: JoinedBases, levels: Sequence[str]) -> JoinedBases:
+    return joined._replace(results=_check_tables(joined.results, joined.front, levels))
+
+
+def _build_explorer(
+    joined: JoinedBases, levels: Sequence[str], study: Mapping[str, Any] | None, answer: Answer | None, folder: Path
+) -> dict[str, Any]:
+    medians, mixtures = summaries.compute_medians(joined.results, levels), summaries.tabulate_mixtures(joined.results)
+    return build_explorer_data(
+        medians, levels, study, answer, mixtures=mixtures, further_studies=joined.studies, folder=str(folder)
+    )
 
 
 def _build_answer_section(
