@@ -17,7 +17,10 @@ from paretofit.commands import list_topics, read_topic
 EXAMPLE = re.compile(r"```(sh|python) run\n(.*?)```", re.DOTALL)
 REQUIRED = {"mace": "mace", "gpu": "torch", "clusters": "distributed", "validation": "phonopy"}  # modules, by topic
 LIST_COMMANDS = "paretofit() { printf '%q ' \"$@\"; echo; }\n"
-SLOW_EXAMPLES = {"clusters", "data", "material-properties"}
+SLOW_EXAMPLES = {
+    *("clusters", "data", "mace", "material-properties", "planning", "potentials", "run-folder", "uncertainty"),
+    "validation",
+}
 WITHOUT_EXAMPLE = {"fitsnap", "gpu", "published"}  # need foreign files, a GPU, a download
 TOPICS = [name for name, _ in list_topics()]
 

@@ -278,7 +278,11 @@ def test_wrong_settings_are_said_before_fitsnap_starts(tmp_path, monkeypatch, se
     ("sections", "message"),
     [
         ({"BISPECTRUM": {"type": "Be", "twojmaxx": 6}}, "FitSNAP failed: .*twojmaxx"),
-        ({"BISPECTRUM": {"type": "H"}}, "configuration 4 contains Be.*add the element to 'type'"),
+        pytest.param(
+            {"BISPECTRUM": {"type": "H"}},
+            "configuration 4 contains Be.*add the element to 'type'",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             SNAP | {"REFERENCE": {"pair_style": "zbl 4.0"}},
             "configuration 4: FitSNAP failed: .*pair_style",

@@ -294,6 +294,7 @@ def test_configurations_with_given_ids_at_a_level(folder):
         label_study(study_of(folder, subsets={"high": {"ids": [77]}}), jobs=1)
 
 
+@pytest.mark.slow
 def test_a_dying_process_loses_only_its_task():
     results = dict(run_tasks(_square_or_die, [1, 2, 3, 4, 5, 6], 2, lambda _: -1))
     assert results == {1: 1, 2: 4, 3: -1, 4: 16, 5: 25, 6: 36}

@@ -58,7 +58,7 @@ def running(folder):
 @pytest.mark.parametrize(
     ("number", "more"),
     [
-        (signal.SIGKILL, ""),
+        pytest.param(signal.SIGKILL, "", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "cluster: {name: local, workers: 2}\n", marks=pytest.mark.slow),
     ],

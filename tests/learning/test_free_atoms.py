@@ -148,6 +148,7 @@ def write_loop(folder, **model):
     return folder / "s.yaml", lammps_calculator(commands, ["W"])
 
 
+@pytest.mark.slow
 def test_the_free_atom_of_a_loop_is_exact(tmp_path):
     path, reference = write_loop(tmp_path)
     result = learn(path, out=tmp_path / "run")

@@ -393,7 +393,10 @@ class TestCorruptFiles:
 
 
 class TestStages:
-    @pytest.mark.parametrize(("age_s", "expected"), [(600, ["not yet"]), pytest.param(0, [], marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        ("age_s", "expected"),
+        [pytest.param(600, ["not yet"], marks=pytest.mark.slow), pytest.param(0, [], marks=pytest.mark.slow)],
+    )
     def test_report_is_written_after_an_iteration_unless_it_is_recent(
         self, trained_loop, tmp_path, monkeypatch, age_s, expected
     ):

@@ -188,7 +188,9 @@ def test_many_early_ends_are_explained():
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem == "learn_carbon" else [])
+        pytest.param(
+            path, id=path.stem, marks=[pytest.mark.slow] if path.stem in {"learn_carbon", "learn_alloy"} else []
+        )
         for path in sorted((ROOT / "studies").glob("learn_*.yaml"))
     ],
 )

@@ -28,6 +28,7 @@ def dataset(tmp_path_factory):
         yield data
 
 
+@pytest.mark.slow
 def test_errors_of_the_levels_are_the_published_ones(dataset):
     first = dataset.select(np.arange(published_size.SCALED_ON))
     for data, tolerance in ((first, 1e-9), (dataset, 0.05)):

@@ -413,6 +413,7 @@ def test_a_click_selects_a_point_and_so_do_the_buttons(page, table):
     assert visited == set(front.index)
 
 
+@pytest.mark.slow
 def test_every_front_marker_selects_its_own_setting(page, table):
     """A click at the centre of a marker selects its setting, even below faint markers of others."""
     page.eval("document.querySelector('#ex-plot').scrollIntoView()")
@@ -568,7 +569,13 @@ def odd_tables():
     yield "md", table.assign(md_us_per_atom_step=table["twojmax"] * 1.5), LEVELS
 
 
-@pytest.mark.parametrize(("table", "levels"), [pytest.param(*rest, id=name) for name, *rest in odd_tables()])
+@pytest.mark.parametrize(
+    ("table", "levels"),
+    [
+        pytest.param(*rest, id=name, marks=[] if name in {"no_cost", "names"} else [pytest.mark.slow])
+        for name, *rest in odd_tables()
+    ],
+)
 def test_odd_tables_are_shown_without_complaint(browser, tmp_path, table, levels):
     path = tmp_path / "report.html"
     path.write_text(page_of(build_explorer_data(table, levels)), encoding="utf-8")
@@ -587,6 +594,7 @@ def test_odd_tables_are_shown_without_complaint(browser, tmp_path, table, levels
     assert browser.eval("document.querySelector('#ex-plot .legendtext').textContent") == f"level {levels[0]}"
 
 
+@pytest.mark.slow
 def test_the_page_of_a_report_recommends_as_plan_does(browser, tmp_path):
     results = synthetic(repeats=3, twojmax=(4,), sizes=(20, 40, POOL))
     table = compute_medians(results, REPORT_LEVELS)

@@ -234,7 +234,8 @@ class TestSignals:
         assert results(run) == results(undisturbed)
 
     @pytest.mark.parametrize(
-        ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+        ("number", "code"),
+        [pytest.param(*pair, marks=pytest.mark.slow) for pair in ((signal.SIGINT, 130), (signal.SIGTERM, 143))],
     )
     def test_of_labels_and_the_dataset_has_the_finished_ones(self, tmp_path, number, code):
         label_study(tmp_path)

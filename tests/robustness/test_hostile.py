@@ -96,7 +96,13 @@ def test_damaged_text_is_read_or_refused(kind, edits, tmp_path):
 
 
 @pytest.mark.parametrize("kind", sorted(READERS))
-@pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 64, b"\xff\xfe\x00", b"[" * 5000, b"{" * 5000, b"- " * 3000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\n", b"\0" * 64, b"\xff\xfe\x00", b"[" * 5000),
+        *(pytest.param(content, marks=pytest.mark.slow) for content in (b"{" * 5000, b"- " * 3000)),
+    ],
+)
 def test_what_is_no_such_file_at_all_is_refused(kind, content, tmp_path):
     accepts_or_refuses(kind, content, tmp_path)
 
@@ -123,6 +129,7 @@ def places(content, path=()):
         yield from places(value, (*path, key))
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(FEW, max_examples=250)
 def test_any_change_of_a_study_is_read_or_refused(data, tmp_path):

@@ -41,7 +41,9 @@ for _ in range(150):
 """
 
 
-@pytest.mark.parametrize("kind", sorted(HDF5))
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind == "design" else [pytest.mark.slow]) for kind in sorted(HDF5)]
+)
 def test_hdf5_with_flipped_bits_is_read_or_refused(kind, tmp_path):
     command = [sys.executable, "-c", FLIPS, kind, str(tmp_path)]
     done = subprocess.run(

@@ -102,7 +102,7 @@ class TestSystemErrors:
         assert done.returncode in {1, 2}
         assert "too long" in in_one_sentence(done)
 
-    @pytest.mark.parametrize("redirection", [">&-", "> /dev/full", "| true"])
+    @pytest.mark.parametrize("redirection", [">&-", "> /dev/full", pytest.param("| true", marks=pytest.mark.slow)])
     def test_output_that_cannot_be_written(self, redirection, tmp_path):
         (tmp_path / "t.csv").write_text("a\n" + "1\n" * 100_000)
         program = f"{sys.executable} -m paretofit.cli pareto t.csv --minimize a {redirection}"
@@ -114,7 +114,9 @@ class TestSystemErrors:
         assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("module", ["lazy_loader", "pandas"])  # the first import, and a late one
 def test_a_signal_during_the_imports(number, code, module, tmp_path):
     (tmp_path / f"{module}.py").write_text(SLOW_MODULE)

@@ -81,6 +81,7 @@ def test_given_rows_have_the_errors_of_the_basis_they_come_from(folder):
     assert ("without points of mine" in done.stdout) == front.loc[front["overall"], "basis"].eq("mine").any()
 
 
+@pytest.mark.slow
 def test_changed_rows_are_fitted_again(folder, tmp_path):
     write_rows(tmp_path / "mine.h5")
     changes = {**SIZES, "bases": [describe_rows()], "sampling_methods": ["random"]}

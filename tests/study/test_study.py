@@ -83,6 +83,7 @@ def test_the_front_is_that_of_the_results(finished):
     assert front["overall"].any()
 
 
+@pytest.mark.slow
 def test_bytes_are_the_same_with_two_processes(finished, tmp_path):
     study, result = finished
     again = run_study(study, out=tmp_path / "run", jobs=2)
