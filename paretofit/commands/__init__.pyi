@@ -22,8 +22,8 @@ from .label import write_label_inputs as write_label_inputs
 from .label_text import format_estimate as format_estimate
 from .label_text import format_labels as format_labels
 from .plan_result import Plan as Plan
-from .planning import parse_property_limits as parse_property_limits
 from .planning import plan as plan
+from .property_limits import parse_property_limits as parse_property_limits
 from .property_structures import format_property_structures as format_property_structures
 from .property_structures import write_property_structures as write_property_structures
 from .published import analyse_published_tables as analyse_published_tables

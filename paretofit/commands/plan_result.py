@@ -10,6 +10,7 @@ import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
 from paretofit.pareto import BASIS_COLUMN, MD_COST_COLUMN, Limits, describe_properties, describe_setting, format_size
+from paretofit.properties import list_property_units
 from paretofit.report import dump_yaml, format_duration, format_number, format_ratio, format_study
 from paretofit.study import FIRST_BASIS, SETTING_COLUMNS, format_setting_cells
 
@@ -139,13 +140,13 @@ class Plan:
         cost = f"{format_duration(row['label_seconds'])}{each}"
         md_cost = row[MD_COST_COLUMN]
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
-        properties = describe_properties(row)
-        scope = "in their units (between fitted sizes, the larger one)"
+        properties = describe_properties(row, list_property_units((self.settings or {}).get("properties", [])))
+        scope = "between fitted sizes, the larger one"
         return [
             f"{goal} {describe_setting(row)}",
             f"  cost of the labels {cost}{md_text}",
             *(f"  expected {kind} error {_format_with_spread(row, kind)}" for kind in UNITS),
-            *([f"  expected errors of properties, {scope}: {properties}"] if properties else []),
+            *([f"  expected errors of properties ({scope}): {properties}"] if properties else []),
         ]
 
     def _explain(self) -> list[str]:

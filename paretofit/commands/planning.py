@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pandas as pd
 from paretofit import pareto, study
 from paretofit.commands.fit_settings import is_study_path
 from paretofit.commands.plan_result import Plan
+from paretofit.commands.property_limits import convert_property_limits
 from paretofit.commands.run_fits import open_run_fits
-from paretofit.core import InputError, suggest_match
+from paretofit.core import InputError
 from paretofit.execution import RunContext
-from paretofit.properties import get_error_column, get_property_name, is_property_error
+from paretofit.properties import list_property_units
 from paretofit.report import format_levels, format_number
 
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
@@ -32,7 +34,7 @@ def plan(
     max_energy: float | None = None,
     max_force: float | None = None,
     min_md_speed: float | None = None,
-    max_properties: Mapping[str, float] | None = None,
+    max_properties: Mapping[str, float | str] | None = None,
     prefer: str = "both",
     extrapolation_factor: float | None = None,
     n_pilot: int | None = None,
@@ -54,8 +56,8 @@ def plan(
         Largest acceptable errors against the reference level, meV/atom and meV/Å.
     min_md_speed : float, optional
         Lowest acceptable MD speed of the potential, atom-steps/s on one core.
-    max_properties : mapping of str to float, optional
-        Largest acceptable errors of properties by name, in their units.
+    max_properties : mapping of str to float or str, optional
+        Largest acceptable errors of properties by name, in their units; or text such as "5 GPa", which checks the unit.
     prefer : {"both", "energy", "force"}
         Error to minimise; "both" is the product of the two.
     extrapolation_factor : float, optional
@@ -77,9 +79,10 @@ def plan(
     -----
     The method follows section 3.5 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
-    limits = _parse_limits(budget, max_energy, max_force, min_md_speed, max_properties or {})
+    limits = _parse_limits(budget, max_energy, max_force, min_md_speed, has_property_limits=bool(max_properties))
     results, name = _read_source(source, n_pilot, out, RunContext(jobs, progress))
-    _check_properties(results, limits)
+    properties = convert_property_limits(max_properties or {}, results, _read_property_units(source))
+    limits = replace(limits, max_properties=properties)
     if "level" in results:
         results = results.assign(level=results["level"].astype(str))
     is_pilot = pareto.has_folds(results)
@@ -121,25 +124,6 @@ def parse_duration(text: float | str) -> float:
     return seconds
 
 
-def parse_property_limits(texts: Sequence[str]) -> dict[str, float]:
-    """Parse limits of properties, such as ``C44=5`` or ``C44=5GPa``; the unit is that of the property.
-
-    Raises
-    ------
-    InputError
-        If a text has another form.
-    """
-    limits = {}
-    for text in texts:
-        match = re.fullmatch(r"([^=]+)=([-+]?[0-9.]+(?:[eE][+-]?[0-9]+)?)\s*[^0-9.]*", text.strip())
-        if match is not None and match.group(1).strip() in limits:
-            raise InputError(f"'{match.group(1).strip()}' has two limits; specify one")
-        if match is None:
-            raise InputError(f"a limit of a property must be a name and a number, such as C44=5; got '{text}'")
-        limits[match.group(1).strip()] = float(match.group(2))
-    return limits
-
-
 def read_results(source: Path | str) -> pd.DataFrame:
     """Read the results table of a run folder or of a CSV file.
 
@@ -166,33 +150,21 @@ def _parse_limits(
     max_energy: float | None,
     max_force: float | None,
     min_md_speed: float | None,
-    max_properties: Mapping[str, float],
+    *,
+    has_property_limits: bool,
 ) -> pareto.Limits:
-    values = {"max_energy": max_energy, "max_force": max_force, "min_md_speed": min_md_speed, **max_properties}
+    values = {"max_energy": max_energy, "max_force": max_force, "min_md_speed": min_md_speed}
     for name, value in values.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"'{name}' must be a positive number; got {value}")
-    if budget is None and max_energy is None and max_force is None and not max_properties:
+    if budget is None and max_energy is None and max_force is None and not has_property_limits:
         raise InputError(
             "a plan requires a budget (--budget 20h), or a limit on errors (--max-energy, --max-force, --max C44=5)"
         )
     seconds = None if budget is None else parse_duration(budget)
     # atom-steps/s become µs per atom and step
     max_md_cost = None if min_md_speed is None else 1e6 / min_md_speed
-    errors = {get_error_column(name): value for name, value in max_properties.items()}
-    return pareto.Limits(seconds, max_energy, max_force, max_md_cost, errors)
-
-
-def _check_properties(results: pd.DataFrame, limits: pareto.Limits) -> None:
-    """Raise InputError if a property with a limit is not among the results."""
-    columns = [name for name in map(str, results) if is_property_error(name)]
-    for name in limits.max_properties:
-        if name not in columns:
-            names = [get_property_name(column) for column in columns]
-            wanted = get_property_name(name)
-            available = ", ".join(names) or "none; add 'properties' to the study and run it again"
-            hint = suggest_match(wanted, names)
-            raise InputError(f"the results have no property '{wanted}'; available: {available}{hint}")
+    return pareto.Limits(seconds, max_energy, max_force, max_md_cost)
 
 
 def _read_source(
@@ -224,6 +196,13 @@ def _read_settings(source: pd.DataFrame | study.Study | Path | str, choice: pd.S
     if not (isinstance(source, str | Path) and Path(source).is_dir()):
         return None
     return study.read_run_settings(source, str(choice.get(pareto.BASIS_COLUMN, study.FIRST_BASIS)))
+
+
+def _read_property_units(source: pd.DataFrame | study.Study | Path | str) -> dict[str, str]:
+    """Read the units of the properties of a run; empty if the source is no run folder."""
+    if not (isinstance(source, str | Path) and Path(source).is_dir()):
+        return {}
+    return list_property_units(study.load_study(Path(source) / "study.yaml").properties)
 
 
 def _choose_for_doubled_budget(

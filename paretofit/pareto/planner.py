@@ -18,6 +18,7 @@ from paretofit.pareto.confidence import scale_intervals
 from paretofit.pareto.learning_curve import HIGH_QUANTILE, LOW_QUANTILE, LearningCurve
 from paretofit.pareto.mixture_columns import MIXTURE_COLUMNS, describe_size, find_mixtures
 from paretofit.pareto.property_predictions import SPLITS_COLUMN, predict_properties
+from paretofit.properties import get_property_name
 
 PREFERENCES = ("energy", "force", "both")
 BASIS_COLUMN = "basis"  # column of joined results: the name of the basis
@@ -388,7 +389,7 @@ def _explain_unreachable(options: pd.DataFrame, affordable_options: pd.DataFrame
             targets.append(f"{subject} error of {limit:g} {unit} (the lowest is {option[name]:.4g}{suffix})")
     for name, limit in limits.max_properties.items():
         lowest_error = select_minimum(affordable_options, name)[name]
-        targets.append(f"'{name}' of {limit:g} (the lowest is {lowest_error:.4g})")
+        targets.append(f"an error of '{get_property_name(name)}' of {limit:g} (the lowest is {lowest_error:.4g})")
     budget_text = "" if limits.budget is None else f" within {limits.budget:g} s"
     accurate_options = limits.select(options, "energy", "force", MD_COST_COLUMN, *limits.max_properties)
     remedy = "raise the limits, or study larger subsets and models"

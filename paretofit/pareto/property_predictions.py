@@ -1,5 +1,7 @@
 """Predictions of the errors of properties at numbers of configurations that were not fitted, and texts about them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -48,12 +50,14 @@ def predict_properties(rows: pd.DataFrame, measured_sizes: np.ndarray, sizes: np
     return columns
 
 
-def describe_properties(option: pd.Series) -> str:
+def describe_properties(option: pd.Series, units: Mapping[str, str]) -> str:
     """Describe the errors of the properties of an option with their intervals; empty without properties."""
     texts = []
     for name in map(str, option.index):
         if is_property_error(name) and not np.isnan(option[name]):  # the models of given rows have no properties
             low, high = (option.get(f"{name}_{end}", np.nan) for end in ("low", "high"))
             interval = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
-            texts.append(f"{get_property_name(name)} {option[name]:.3g}{interval}")
+            property_name = get_property_name(name)
+            unit = f" {units[property_name]}" if property_name in units else ""
+            texts.append(f"{property_name} {option[name]:.3g}{unit}{interval}")
     return ", ".join(texts)

@@ -8,4 +8,5 @@ from .property_rows import get_error_column as get_error_column
 from .property_rows import get_property_name as get_property_name
 from .property_rows import is_property_error as is_property_error
 from .property_settings import PropertySettings as PropertySettings
+from .property_settings import list_property_units as list_property_units
 from .strained_cells import apply_voigt_strain as apply_voigt_strain

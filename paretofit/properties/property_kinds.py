@@ -92,7 +92,7 @@ def _build_energy_difference(entry: PropertySettings, structures: list[Atoms]) -
         StructureWeights(atoms, {RowKind.ENERGY: csr_array([[factor]])})
         for atoms, factor in zip(structures, factors, strict=True)
     ]
-    return [LinearProperty(entry.name, "meV/atom" if per_atom else "eV", terms, return_numbers)]
+    return [LinearProperty(entry.name, entry.get_unit(entry.name), terms, return_numbers)]
 
 
 def _build_elastic(entry: PropertySettings, structures: list[Atoms]) -> list[LinearProperty]:
@@ -108,7 +108,7 @@ def _build_elastic(entry: PropertySettings, structures: list[Atoms]) -> list[Lin
         terms = _weigh_strained_cells(atoms, (i, j), n_forces, size)
         terms += _weigh_displaced_atoms(atoms, len(atoms), 1 + 2 * n_forces, size) if relaxes else []
         formula = RelaxedConstant(n_forces, atoms.get_volume()) if relaxes else return_numbers
-        properties.append(LinearProperty(entry.name_part(part), "GPa", terms, formula))
+        properties.append(LinearProperty(entry.name_part(part), entry.get_unit(part), terms, formula))
     return properties
 
 
@@ -197,10 +197,9 @@ def _build_equation_of_state(entry: PropertySettings, structures: list[Atoms]) -
         StructureWeights(atoms, {RowKind.ENERGY: csr_array(weights[:, None])})
         for atoms, weights in zip(structures, polynomial.T, strict=True)
     ]
-    formula_units = {"V0": "Å³/atom", "B": "GPa"}
     return [
         LinearProperty(
-            entry.name_part(part), formula_units[part], terms, EquationOfState(part, float(center), float(half_range))
+            entry.name_part(part), entry.get_unit(part), terms, EquationOfState(part, float(center), float(half_range))
         )
         for part in entry.list_parts()
     ]
@@ -251,7 +250,7 @@ def _build_force_constants(entry: PropertySettings, structures: list[Atoms]) -> 
         )
     supercell = atoms.repeat(entry.supercell)
     terms = _weigh_displaced_atoms(supercell, len(atoms), 0, 9 * len(atoms) * len(supercell))
-    return [LinearProperty(entry.name, "eV/Å²", terms, return_numbers)]
+    return [LinearProperty(entry.name, entry.get_unit(entry.name), terms, return_numbers)]
 
 
 BUILDERS = {

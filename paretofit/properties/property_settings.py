@@ -1,6 +1,7 @@
 """Settings of the properties of a study."""
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, model_validator
@@ -11,7 +12,7 @@ NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]{0,39}"
 CONSTANT_PATTERN = r"C[1-6][1-6]"
 # keys that only one kind has
 KIND_BY_KEY = {"components": "elastic", "ions": "elastic", "per": "energy_difference", "supercell": "force_constants"}
-EQUATION_OF_STATE_PARTS = ("V0", "B")
+EQUATION_OF_STATE_UNITS = {"V0": "Å³/atom", "B": "GPa"}
 
 
 def _check_structure(value: Any) -> Any:
@@ -106,12 +107,26 @@ class PropertySettings(StrictSettings):
         """List the parts of a property that has several values, such as elastic constants."""
         if self.kind == "elastic":
             return self.components or ([self.name] if re.fullmatch(CONSTANT_PATTERN, self.name) else [])
-        return list(EQUATION_OF_STATE_PARTS) if self.kind == "equation_of_state" else [self.name]
+        return list(EQUATION_OF_STATE_UNITS) if self.kind == "equation_of_state" else [self.name]
 
     def name_part(self, part: str) -> str:
         """Return the name of a part: that of the property, or both, such as ``eos_B``."""
         return self.name if part == self.name else f"{self.name}_{part}"
 
+    def get_unit(self, part: str) -> str:
+        """Return the unit of a part."""
+        if self.kind == "energy_difference":
+            return "meV/atom" if self.per == "atom" else "eV"
+        if self.kind == "equation_of_state":
+            return EQUATION_OF_STATE_UNITS[part]
+        return "GPa" if self.kind == "elastic" else "eV/Å²"
+
     def get_reference(self, part: str) -> float | None:
         """Return the reference value of a part, if it is given."""
         return self.reference.get(part) if isinstance(self.reference, dict) else self.reference
+
+
+def list_property_units(properties: Iterable[PropertySettings | Mapping[str, Any]]) -> dict[str, str]:
+    """List the unit of each property by its name, those of each elastic constant included."""
+    entries = [PropertySettings.model_validate(entry) for entry in properties]
+    return {entry.name_part(part): entry.get_unit(part) for entry in entries for part in entry.list_parts()}

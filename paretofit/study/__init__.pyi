@@ -1,4 +1,5 @@
 from .analysis import select_md_cell as select_md_cell
+from .basis_proposal import propose_cutoff as propose_cutoff
 from .basis_settings import FIRST_BASIS as FIRST_BASIS
 from .further_bases import BASES_FILE as BASES_FILE
 from .further_bases import check_bases as check_bases
@@ -42,5 +43,4 @@ from .study_front import substitute_loo_errors as substitute_loo_errors
 from .sweep_data import build_sweep_input as build_sweep_input
 from .template import SIZE_REASON as SIZE_REASON
 from .template import infer_default_settings as infer_default_settings
-from .template import propose_cutoff as propose_cutoff
 from .template import write_template as write_template

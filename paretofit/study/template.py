@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from joblib import cpu_count
 
 from paretofit.core import InputError, check_new_paths, write_text
 from paretofit.dataset import Dataset, describe_dataset
-from paretofit.dataset.quality import compute_neighbour_distance
-from paretofit.descriptors import MAX_POD_SIZE, SnapBasis
+from paretofit.descriptors import SnapBasis
 from paretofit.linear.reduction import get_device
+from paretofit.study.basis_proposal import propose_bases, propose_cutoff
 from paretofit.study.independent_rows import count_independent_rows
 from paretofit.study.json_schema import is_json_schema, write_json_schema
 from paretofit.study.preparation import (
@@ -28,11 +27,7 @@ from paretofit.study.schema import Study, load_study
 from paretofit.sweep import check_reduction_memory
 
 SCHEMA_FILE = "study.schema.json"
-# ratio of the cutoff to the distance of nearest neighbours, so that it includes the second shell
-MIN_CUTOFF_RATIO = 1.7
-MAX_SAMPLED_STRUCTURES = 100  # number of structures for the distance of nearest neighbours
 NARROW_GROUP_KEYS = ("trajectory", "family")  # info keys of groups that are smaller than those of "parent"
-CUTOFF_RATIOS = {"short": 0.85, "long": 1.15}  # of further bases, to the proposed cutoff
 SPLIT_SEEDS = (1, 2, 3, 4)  # seeds that are tried in this order
 MAX_FRACTION_ERROR = 0.15  # largest difference between the requested and the actual fraction of the training set
 MODEL_SIZES = (2, 4, 6, 8)  # 2Jmax
@@ -69,7 +64,7 @@ def write_template(dataset: Path | str, out: Path | str, *, with_bases: bool = F
     check_new_paths([path, *([] if is_json_schema(schema) else [schema])], overwrite=overwrite)
     with Dataset(dataset) as data:
         values = _collect_template_values(data)
-    bases = propose_bases(values["basis"]["rcutfac"], values["twojmax"]) if with_bases else []
+        bases = propose_bases(data, values["basis"]["rcutfac"], values["twojmax"]) if with_bases else []
     dataset_path = os.path.relpath(Path(dataset).resolve(), path.parent.resolve())
     names = {"schema": SCHEMA_FILE, "dataset": Path(dataset).name, "study": path, "name": _clean_name(path.stem)}
     write_text(path, _load_template().render(**values, **names, bases=bases, dataset_path=dataset_path))
@@ -201,36 +196,6 @@ def _choose_split(data: Dataset, settings: dict[str, Any], train_fraction: float
         if choice or error <= MAX_FRACTION_ERROR:  # an uneven split of whole trajectories is better than divided ones
             break
     return split
-
-
-def propose_cutoff(data: Dataset) -> tuple[float, str]:
-    """Propose the cutoff of a pair of atoms, Å, and give the reason.
-
-    The cutoff is the default of `SnapBasis`, or 1.7 times the distance of nearest neighbours if that is larger: without
-    the second shell, large atoms such as alkali metals have too few neighbours.
-    """
-    positions = np.unique(np.linspace(0, len(data) - 1, MAX_SAMPLED_STRUCTURES).astype(int))
-    distances = np.array([compute_neighbour_distance(atoms) for atoms in data.select(positions)])
-    default = float(SnapBasis.model_fields["rcutfac"].default)
-    if not np.isfinite(distances).any():
-        return default, "the default, because no atoms have neighbours"
-    distance = float(np.nanmedian(distances))
-    if MIN_CUTOFF_RATIO * distance <= default:
-        return default, f"the default, {default / distance:.2f} times the distance of nearest neighbours"
-    cutoff = float(f"{MIN_CUTOFF_RATIO * distance:.3g}")
-    return cutoff, f"{MIN_CUTOFF_RATIO:g} times the distance of nearest neighbours, which is {distance:.2f} Å"
-
-
-def propose_bases(cutoff: float, twojmax: Sequence[int]) -> list[str]:
-    """Propose further bases as YAML: two other cutoffs (Å), the linear form, which affords a larger 2Jmax, and POD."""
-    bases = [f"{{name: {name}, rcutfac: {ratio * cutoff:.3g}}}" for name, ratio in CUTOFF_RATIOS.items()]
-    larger_sizes = [*twojmax, max(twojmax) + 2]
-    pod_sizes = sorted({min(size + 2, MAX_POD_SIZE) for size in larger_sizes})  # of the MD cost of these 2Jmax, about
-    return [
-        *bases,
-        f"{{name: linear, quadratic: false, twojmax: {larger_sizes}}}",
-        f"{{name: pod, family: pod, twojmax: {pod_sizes}}}",
-    ]
 
 
 def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:

@@ -1,6 +1,7 @@
 """Learning curves, the planner against brute force, the pilot, and what a front is made of."""
 
 import json
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from paretofit import InputError, plan
 from paretofit.commands.planning import parse_duration
+from paretofit.commands.property_limits import convert_property_limits, parse_property_limits
 from paretofit.pareto import (
     Limits,
     choose_option,
@@ -340,3 +342,20 @@ class TestAnatomy:
         best = front.groupby("label_seconds")["ref_energy"].min()
         assert (stairs["ref_energy"].to_numpy() >= best.cummin().reindex(stairs["label_seconds"]).to_numpy()).all()
         assert set(stairs["label_seconds"]) <= set(front["label_seconds"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("C44=5meV", "the unit of 'C44' is GPa; got 5meV; write C44=5, in that unit"),
+        ("C45=5", "the results have no property 'C45'; available: C44; did you mean 'C44'"),
+        ("C44=0", "the limit of 'C44' must be a positive number, such as C44=5; got 0"),
+        ("C44", "a limit of a property must be a name and a number, such as C44=5; got 'C44'"),
+    ],
+)
+def test_limits_of_properties_are_checked_with_their_units(text, message):
+    results = pd.DataFrame({"prop_C44_error": [1.0]})
+    with pytest.raises(InputError, match=re.escape(message)):
+        convert_property_limits(parse_property_limits([text]), results, {"C44": "GPa"})
+    for right in ("C44=5", "C44=5GPa", "C44 = 5 gpa"):
+        assert convert_property_limits(parse_property_limits([right]), results, {"C44": "GPa"}) == {"prop_C44_error": 5}

@@ -224,3 +224,13 @@ def test_further_bases_are_proposed_on_request(tmp_path):
     assert short.rcutfac < study.basis.rcutfac < longer.rcutfac
     assert (linear.quadratic, linear.twojmax) == (False, [*study.twojmax, max(study.twojmax) + 2])
     assert not load_study(write_template(tmp_path / "d.h5", tmp_path / "t.yaml")).bases
+    copper = [bulk("Cu", cubic=True) * (2, 1, 1) for _ in range(12)]
+    for k, atoms in enumerate(copper):
+        atoms.rattle(0.05, seed=k)
+    labels = [{"energy": -1.0, "forces": np.zeros((8, 3)), "seconds": 1.0} for _ in copper]
+    write_dataset(tmp_path / "cu.h5", copper, {"a": LevelData(labels)})
+    path = write_template(tmp_path / "cu.h5", tmp_path / "cu.yaml", with_bases=True)
+    short, longer, *_ = load_study(path).bases
+    second, third, fourth, fifth = 3.61 * np.sqrt([1.0, 1.5, 2.0, 2.5])
+    assert second < short.rcutfac < third < 4.8 < fourth < longer.rcutfac < fifth
+    assert path.read_text().count("# between shells of neighbours") == 2

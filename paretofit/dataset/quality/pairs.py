@@ -1,15 +1,21 @@
-"""Pairs of atoms within a cutoff, and the distance of nearest neighbours."""
+"""Pairs of atoms within a cutoff, the distance of nearest neighbours, and gaps between shells of neighbours."""
 
+from collections.abc import Iterable
 from itertools import product
 
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
 from scipy.spatial import cKDTree
 
 from paretofit.core import Array
 
 MAX_NEIGHBOUR_DISTANCE_A = 7.0
+BIN_WIDTH_A = 0.05
+SMOOTHING_BINS = 2.0  # standard deviation
+MIN_GAP_DEPTH = 0.1  # depth of a gap between shells relative to the mean density of pairs
 
 
 def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
@@ -42,3 +48,22 @@ def compute_neighbour_distance(atoms: Atoms) -> float:
     np.minimum.at(nearest_distances, i, np.linalg.norm(vectors, axis=1))
     nearest_distances = nearest_distances[np.isfinite(nearest_distances)]
     return float(nearest_distances.mean()) if len(nearest_distances) else float("nan")
+
+
+def find_shell_gaps(structures: Iterable[Atoms], max_distance: float) -> Array:
+    """Find the distances between shells of neighbours, where the density of pairs has a minimum, ``(n,)``, Å.
+
+    Parameters
+    ----------
+    structures : iterable of ase.Atoms
+    max_distance : float
+        Largest distance of a pair, Å.
+    """
+    edges = np.arange(BIN_WIDTH_A, max_distance + BIN_WIDTH_A, BIN_WIDTH_A)
+    centres, counts = (edges[1:] + edges[:-1]) / 2, np.zeros(len(edges) - 1)
+    for atoms in structures:
+        distances = np.linalg.norm(find_pairs(atoms, max_distance)[2], axis=1)
+        counts += np.histogram(distances, edges)[0] / len(atoms)
+    density = gaussian_filter1d(counts / centres**2, SMOOTHING_BINS)
+    minima, _ = find_peaks(-density, prominence=MIN_GAP_DEPTH * max(float(density.mean()), np.finfo(float).tiny))
+    return np.asarray(centres[minima])

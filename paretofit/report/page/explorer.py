@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from paretofit import pareto
 from paretofit.pareto import BASIS_COLUMN, MD_COST_COLUMN
-from paretofit.properties import get_property_name, is_property_error
+from paretofit.properties import get_property_name, is_property_error, list_property_units
 from paretofit.report.answer import ERRORS, INTERVAL_PERCENT, Answer
 from paretofit.report.figures import style
 from paretofit.report.figures.axes import find_inliers
@@ -87,7 +87,9 @@ def build_explorer_data(
     rows = {} if mixtures is None else {row["level"]: row for _, row in mixtures.iterrows()}
     label_levels = {level: list_label_levels(rows[level]) if level in rows else [level] for level in levels}
     selected = _select_near_fronts(points.reset_index(drop=True), max_settings)
-    quantities = QUANTITIES | {name: _name_property(name) for name in map(str, points) if is_property_error(name)}
+    units = list_property_units((study or {}).get("properties", []))
+    errors = {name: get_property_name(name) for name in map(str, points) if is_property_error(name)}
+    quantities = QUANTITIES | {name: (f"error of {error}", units.get(error, "")) for name, error in errors.items()}
     columns = {name: _round_values(selected[name]) for name in [*quantities, *_OTHER_COLUMNS]}
     columns["level"] = [levels.index(str(level)) for level in selected["level"]]
     columns["sampling"] = [samplings.index(sampling) for sampling in selected["sampling"]]
@@ -120,11 +122,6 @@ def build_explorer_data(
 def _describe_level(level: str, levels: Sequence[str]) -> dict[str, Any]:
     colour, symbol = style.level_colour(level, levels), _SYMBOLS[style.level_marker(level, levels)]
     return {"name": level, "colour": colour, "symbol": symbol}
-
-
-def _name_property(column: str) -> tuple[str, str]:
-    """Name the error of a property for an axis, in the unit of the property."""
-    return f"error of {get_property_name(column)}", ""
 
 
 def embed_explorer_data(data: Mapping[str, Any]) -> dict[str, Markup]:
