@@ -34,6 +34,12 @@ HeldOutOption = Annotated[
         show_default="0.2 with --committee, otherwise 0; or the study's",
     ),
 ]
+SourceArgument = Annotated[
+    Path | None, Argument(help="Dataset (HDF5), or study (YAML) with dataset, basis and train/test split.")
+]
+FamilyOption = Annotated[
+    str | None, Option(help="Descriptors: snap or pod.", show_default="those of the study, or snap")
+]
 TwojmaxOption = Annotated[
     int | None,
     Option(help="2Jmax of the model.", show_default="up to 8, with the smallest leave-one-out errors"),
@@ -89,13 +95,11 @@ TimedStructureOption = Annotated[
 )
 def fit(
     *,
-    source: Annotated[
-        Path | None,
-        Argument(help="Dataset (HDF5), or study (YAML) with dataset, basis and train/test split."),
-    ] = None,
+    source: SourceArgument = None,
     fitsnap: Annotated[Path | None, Option(help="FitSNAP input file (.in) to fit instead of a dataset.")] = None,
     out: Annotated[Path, Option("--out", "-o", help="Folder to write the potential to.")] = Path("potential"),
     level: options.Level = None,
+    family: FamilyOption = None,
     twojmax: TwojmaxOption = None,
     cutoff: CutoffOption = None,
     quadratic: QuadraticOption = None,
@@ -119,17 +123,18 @@ def fit(
     """Fit a potential, or with --committee a committee, to a dataset or the data of a FitSNAP input."""
     from paretofit.commands import fit_dataset, fit_fitsnap
 
-    choices = {"level": level, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic, "name": name,
+    choices = {"level": level, "family": family, "twojmax": twojmax, "cutoff": cutoff, "quadratic": quadratic,
                "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction,
-               "reference_energies": reference_energies}  # fmt: skip
+               "reference_energies": reference_energies, "name": name}  # fmt: skip
     settings: dict[str, Any] = {"seed": seed, "overwrite": force, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit requires either a dataset or study, or --fitsnap INPUT")
     if fitsnap is None and (optimise_weights or weight_front):
         raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
-        raise InputError("--level, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, --held-out-fraction, "
-                         "--name, --reference-energies cannot be combined with --fitsnap; set them in it")  # fmt: skip
+        raise InputError("--level, --family, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, "
+                         "--held-out-fraction, --name, --reference-energies cannot be combined with --fitsnap; set "
+                         "them in it")  # fmt: skip
     settings["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
         result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **settings)  # type: ignore[arg-type]

@@ -57,6 +57,7 @@ def fit_dataset(
     out: Path | str = "potential",
     *,
     level: str | None = None,
+    family: str | None = None,
     twojmax: int | None = None,
     cutoff: float | None = None,
     quadratic: bool | None = None,
@@ -83,6 +84,8 @@ def fit_dataset(
         Convergence level of the labels; by default the levels of the only mixture of the study, at which all labels are
         used, the last level of the study, or the last level of the dataset with at least half as many labels as the
         most complete one.
+    family : {"snap", "pod"}, optional
+        Descriptors; by default those of the study, or SNAP.
     twojmax, weight_ratio : int, float, optional
         2Jmax, and w_E/w_F; by default those with the smallest product of leave-one-out errors on the training set,
         among the candidates of the study or of the proposal of `init` for the dataset.
@@ -119,7 +122,8 @@ def fit_dataset(
     """
     potentials.check_potential_name(name := "potential" if name is None else name)
     check_new_paths(potentials.list_potential_files(out, name), overwrite=overwrite)
-    options = FitOptions(level, twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies)
+    choices = twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies
+    options = FitOptions(level, family, *choices)
     study, mixture, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study, allow_partial=mixture is not None), RunContext(jobs, progress)
     level, train = study.levels[-1], prepared.split.train

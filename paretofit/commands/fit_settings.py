@@ -8,15 +8,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from paretofit.commands.model_choice import ModelChoice
-from paretofit.core import InputError, format_validation_error, list_first
+from paretofit.core import InputError, check_choice, format_validation_error, list_first
 from paretofit.dataset import Dataset
-from paretofit.descriptors import AnyBasis, parse_reference_energies, select_level_energies
+from paretofit.descriptors import MAX_POD_SIZE, AnyBasis, SnapBasis, parse_reference_energies, select_level_energies
 from paretofit.study import (
     SIZE_REASON,
+    FurtherBasis,
     MixtureSettings,
     PreparedStudy,
     Study,
     infer_default_settings,
+    list_pod_sizes,
     load_study,
     propose_cutoff,
 )
@@ -29,6 +31,7 @@ class FitOptions:
     """Options of `fit`; None leaves the choice to the study or to the data. See `fit_dataset`."""
 
     level: str | None = None
+    family: str | None = None
     twojmax: int | None = None
     cutoff: float | None = None
     quadratic: bool | None = None
@@ -64,13 +67,13 @@ def make_fit_study(
     """
     values, dataset_levels, reasons = _read_values(source, COMMITTEE_HELD_OUT_FRACTION if is_committee else 0.0)
     mixture = _find_single_mixture(values.get("mixtures", [])) if options.level is None else None
-    levels = [options.level if options.level is not None else values["levels"][-1]]
-    levels = levels if mixture is None else mixture.list_levels()
-    if unknown_levels := [level for level in levels if level not in dataset_levels]:
-        raise InputError(
-            f"{source} has no level '{unknown_levels[0]}'; available: {', '.join(dataset_levels) or 'none'}"
-        )
+    level = options.level if options.level is not None else values["levels"][-1]
+    levels = [level] if mixture is None else mixture.list_levels()
+    _check_levels(source, levels, dataset_levels)
     basis, twojmax, weights = dict(values["basis"]), values["twojmax"], values["weights"]
+    if options.family not in {None, basis.get("family", "snap")}:
+        basis, twojmax = _change_family(basis, twojmax, str(options.family))
+        reasons["2Jmax"] = "of about the MD cost of those for SNAP"
     if options.twojmax is not None:
         twojmax, reasons["2Jmax"] = [options.twojmax], "set by --twojmax"
     if options.weight_ratio is not None:
@@ -110,10 +113,34 @@ def make_fit_study(
     return study, mixture, reasons
 
 
+def _check_levels(source: Path, levels: Sequence[str], dataset_levels: Sequence[str]) -> None:
+    if unknown_levels := [level for level in levels if level not in dataset_levels]:
+        raise InputError(
+            f"{source} has no level '{unknown_levels[0]}'; available: {', '.join(dataset_levels) or 'none'}"
+        )
+
+
+def _change_family(basis: dict[str, Any], twojmax: Sequence[int], family: str) -> tuple[dict[str, Any], list[int]]:
+    """Return a basis of another family with the same elements and cutoff, and candidates for its size.
+
+    Raises
+    ------
+    InputError
+        If the family cannot be chosen.
+    """
+    check_choice("--family", family, ["snap", "pod"])
+    if family == "snap":
+        raise InputError("the study's basis is POD; remove 'family' from its 'basis' to fit SNAP")
+    changed = FurtherBasis(name="fit", family="pod").apply(SnapBasis.model_validate(basis), MAX_POD_SIZE)
+    return dict(changed), list_pod_sizes(twojmax)
+
+
 def _override_basis(basis: dict[str, Any], options: FitOptions) -> dict[str, str]:
     """Change the form and the cutoff of a basis by the options, and return the reason for the cutoff."""
     if options.quadratic is not None:
-        basis["quadratic"] = options.quadratic  # an unknown key of other families than SNAP
+        if basis.get("family", "snap") != "snap":
+            raise InputError("--quadratic and --linear are forms of SNAP; remove the option, or choose --family snap")
+        basis["quadratic"] = options.quadratic
     if options.cutoff is None:
         return {}
     # The cutoff of two atoms in SNAP is rcutfac (radelem_i + radelem_j), and 0.5 is the default of radelem.

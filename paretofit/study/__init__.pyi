@@ -1,6 +1,8 @@
 from .analysis import select_md_cell as select_md_cell
+from .basis_proposal import list_pod_sizes as list_pod_sizes
 from .basis_proposal import propose_cutoff as propose_cutoff
 from .basis_settings import FIRST_BASIS as FIRST_BASIS
+from .basis_settings import FurtherBasis as FurtherBasis
 from .further_bases import BASES_FILE as BASES_FILE
 from .further_bases import check_bases as check_bases
 from .further_bases import get_basis_folder as get_basis_folder

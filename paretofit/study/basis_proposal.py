@@ -52,12 +52,16 @@ def propose_bases(data: Dataset, cutoff: float, twojmax: Sequence[int]) -> list[
         for name, (ratio, is_gap) in ratios.items()
     ]
     larger_sizes = [*twojmax, max(twojmax) + 2]
-    pod_sizes = sorted({min(size + 2, MAX_POD_SIZE) for size in larger_sizes})  # of the MD cost of these 2Jmax, about
     return [
         *bases,
         f"{{name: linear, quadratic: false, twojmax: {larger_sizes}}}",
-        f"{{name: pod, family: pod, twojmax: {pod_sizes}}}",
+        f"{{name: pod, family: pod, twojmax: {list_pod_sizes(larger_sizes)}}}",
     ]
+
+
+def list_pod_sizes(twojmax: Sequence[int]) -> list[int]:
+    """List the sizes of POD models with about the MD cost of quadratic SNAP models."""
+    return sorted({min(size + 2, MAX_POD_SIZE) for size in twojmax})
 
 
 def _sample_structures(data: Dataset) -> list[Atoms]:

@@ -1,4 +1,4 @@
-"""Fits to labels of several levels, of which each configuration may have only one."""
+"""Fits to labels of several levels, of which each configuration may have only one, and the family of a fit."""
 
 import numpy as np
 import pytest
@@ -83,3 +83,17 @@ def test_a_single_level_is_fitted_if_it_is_chosen(folder, tmp_path):
     done = call("fit", folder / "fit.yaml", "--level", "5", "-o", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "level 5; 30 configurations without a label at this level are not used" in done.stdout
+
+
+def test_the_family_of_a_fit_to_a_dataset_is_chosen(folder, tmp_path):
+    arguments = ["fit", folder / "partial.h5", "--level", "2", "-o", tmp_path, "--family"]
+    done = call(*arguments, "pod", "--twojmax", "4", "--weight-ratio", "10")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("POD, 2Jmax 4 (")
+    assert (tmp_path / "potential.podcoeff").is_file()
+    for options, message in (
+        (["ace"], "--family must be one of snap, pod; got 'ace'"),
+        (["pod", "--linear"], "--quadratic and --linear are forms of SNAP"),
+    ):
+        done = call(*arguments, *options, "--force")
+        assert (done.returncode, message in done.stderr) == (2, True)
