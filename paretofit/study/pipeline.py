@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from paretofit import sweep
@@ -26,8 +27,8 @@ from paretofit.core import (
     write_csv,
 )
 from paretofit.dataset import Dataset
-from paretofit.dataset.quality import compute_level_errors
-from paretofit.descriptors import DesignMatrix, RowsBasis, StudyBasis, compute_design, parse_basis
+from paretofit.dataset.quality import compute_level_errors, find_pairs
+from paretofit.descriptors import DesignMatrix, PodBasis, RowsBasis, StudyBasis, compute_design, parse_basis
 from paretofit.execution import LabelJobSettings, RunContext, use_cluster
 from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
@@ -203,7 +204,7 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
         prepared = add_properties(prepare_study(settings))
         check_networks(prepared)
         check_grid_labels(settings)
-        _check_rows(prepared)
+        _check_bases(prepared)
     except InputError as error:
         if settings is study:
             raise
@@ -211,12 +212,26 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
     return settings, prepared
 
 
-def _check_rows(prepared: PreparedStudy) -> None:
-    """Check the given rows of all bases."""
+def _check_bases(prepared: PreparedStudy) -> None:
+    """Check the given rows and the inner radii of all bases against the dataset."""
     has_free_atoms = any(prepared.reference_energies.energies.values())
     for study in (prepared.study, *derive_studies(prepared.study).values()):
         if isinstance(study.basis, RowsBasis):
             check_given_rows(study.basis, list(study.twojmax), prepared.dataset, has_free_atoms=has_free_atoms)
+        elif isinstance(study.basis, PodBasis):
+            _check_inner_radius(study.basis, prepared.dataset)
+
+
+def _check_inner_radius(basis: PodBasis, dataset: Dataset) -> None:
+    """Raise InputError if atoms are closer than the inner radius, where the radial functions of POD diverge."""
+    for number, atoms in zip(dataset.ids, dataset, strict=True):
+        _, _, vectors = find_pairs(atoms, basis.rin)
+        if len(vectors):
+            distance = float(np.linalg.norm(vectors, axis=1).min())
+            raise InputError(
+                f"'rin' of the POD basis is {basis.rin:g} Å, but configuration {number} has atoms at {distance:.3g} Å; "
+                "choose a smaller one"
+            )
 
 
 def _write_weight_paths(engine: sweep.FastEngine | sweep.PlainEngine, prepared: PreparedStudy, folder: Path) -> None:

@@ -12,7 +12,7 @@ from paretofit.core import RowKind
 from paretofit.descriptors import PodBasis
 from paretofit.report import PairedErrors
 from paretofit.report.findings import assess_bases
-from paretofit.study import load_study
+from paretofit.study import estimate_study_cost, load_study
 from paretofit.study.further_bases import derive_studies
 from paretofit.sweep import read_results
 from paretofit.validation import MdProtocol
@@ -154,6 +154,12 @@ def test_the_first_basis_of_a_study_is_completed():
     (derived,) = derive_studies(study).values()
     assert (derived.basis.quadratic, derived.basis.twojmax, derived.twojmax) == (False, 6, [2, 6])
     assert derived.basis.rcutfac == study.basis.rcutfac
+
+
+def test_an_inner_radius_above_the_shortest_distance_is_refused(tmp_path):
+    path = study_file(tmp_path, bases=[{"name": "pod", "family": "pod", "rin": 2.2}])
+    with pytest.raises(InputError, match=r"'rin' of the POD basis is 2.2 Å, but configuration 0 has atoms at 2.15 Å"):
+        estimate_study_cost(path)
 
 
 def load_study_of(bases):
