@@ -21,11 +21,10 @@ def catch_early_signals() -> None:
 
 
 def exit_early(signal_number: int, frame: FrameType | None) -> None:
-    """End the process at once, without a traceback.
+    """Handle a signal during start-up: end the process at once, without a traceback.
 
-    An exception raised during an import would print the traceback of whichever library was being imported.
-
-    The verbs replace this handler when they begin; before that, there is nothing to clean up.
+    An exception raised during an import would print the traceback of whichever library was being imported. The CLI
+    verbs replace this handler when they begin; before that, there is nothing to clean up.
     """
     del frame
     cause = "interrupted" if signal_number == signal.SIGINT else "terminated"

@@ -24,14 +24,14 @@ from paretofit.core import ExecutionError, InputError
 
 
 def run_app() -> None:
-    """Run the command line; an `InputError` becomes a message and exit code 2, an `ExecutionError` exit code 1."""
+    """Run the command line; errors become messages, with exit code 1 for an `ExecutionError` and 2 for the others."""
     try:
         app()
     except InputError as error:
         typer.echo(f"paretofit: {error}", err=True)
         sys.exit(1 if isinstance(error, ExecutionError) else 2)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):  # the result is printed: ignore late signals
+        for number in (signal.SIGTERM, signal.SIGINT):  # a signal while Python ends must not change the exit code
             atexit.register(signal.signal, number, signal.SIG_IGN)
 
 

@@ -28,13 +28,14 @@ def describe_swapped_labels(
     labels: tuple[Array, Sequence[Array]],
     ids: Array,
 ) -> str:
-    """Describe pairs of configurations of equal composition whose labels are swapped; an empty string if none are.
+    """Describe pairs of configurations of equal composition whose labels seem to be swapped; without any, return "".
 
     Parameters
     ----------
     fit : LabelFit
+        Fit to energies and forces.
     errors, force_errors : HeldOutErrors
-        Of a fit to energies and forces, and of a fit to forces only.
+        Errors of this fit, and of a fit to forces only.
     labels : ((n,) float64, sequence of (N, 3) float64)
         Energies per atom, eV, and forces, eV/Å.
     ids : (n,) int64
@@ -49,8 +50,8 @@ def describe_swapped_labels(
         return ""
     pair_list = "; ".join(texts[:MAX_LISTED_PAIRS]) + ("; ..." if len(texts) > MAX_LISTED_PAIRS else "")
     return (
-        "the labels of two configurations look swapped: a linear model of the others predicts both much better if they "
-        f"are exchanged: configurations {pair_list}"
+        f"the labels of configurations {pair_list} seem to be swapped: a linear model that was fitted to the other "
+        "configurations predicts the labels of a pair much better if they are exchanged"
     )
 
 

@@ -202,7 +202,9 @@ def remove_file(path: Path | str) -> None:
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path} cannot be removed: {error.strerror}; remove it, or choose another path") from error
+        raise InputError(
+            f"{path} cannot be removed: {error.strerror}; check its permissions, or choose another path"
+        ) from error
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -58,7 +58,7 @@ def compute_pod_sums(lammps: Any, basis: PodBasis) -> tuple[Array, Array]:
     return columns[0], columns[1:]
 
 
-def compute_pod_stress(lammps: Any, basis: PodBasis, atoms: Atoms) -> Array:
+def compute_pod_strain_derivatives(lammps: Any, basis: PodBasis, atoms: Atoms) -> Array:
     """Derivatives of the sums of all features with respect to strain, ``(6, n_features - n_elements)``, Voigt order.
 
     LAMMPS's computes have no virial; these are central differences of sixth order.

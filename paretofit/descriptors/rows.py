@@ -9,7 +9,7 @@ from paretofit.core import Array, InputError
 from paretofit.descriptors.any_basis import AnyBasis
 from paretofit.descriptors.lammps_frame import load_configuration, name_configuration, rotate_voigt
 from paretofit.descriptors.pod_basis import PodBasis
-from paretofit.descriptors.pod_sums import compute_pod_stress, compute_pod_sums
+from paretofit.descriptors.pod_sums import compute_pod_strain_derivatives, compute_pod_sums
 from paretofit.descriptors.snap_sums import MAX_DENSE_GRADIENT_ATOMS, compute_product_sums, extract_lammps_sums
 
 BAR_PER_EV_A3 = 1.6021765e6  # LAMMPS's constant nktv2p in metal units
@@ -79,7 +79,7 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: AnyBasis, atoms: 
     feature_rows = stress_rows[:, len(basis.elements) :]
     if isinstance(basis, PodBasis):
         energy_row, force_rows = compute_configuration_rows(lammps, basis, atoms)
-        feature_rows[:] = compute_pod_stress(lammps, basis, atoms)
+        feature_rows[:] = compute_pod_strain_derivatives(lammps, basis, atoms)
     else:
         with load_configuration(lammps, basis, atoms) as (types, rotation):
             sums, gradients, virial = extract_lammps_sums(lammps, basis, len(atoms))

@@ -173,7 +173,7 @@ def dask_setup(_worker: Any) -> None:
 
 @contextmanager
 def _ignore_sigint() -> Iterator[None]:
-    """Make processes that are started inside the `with` block ignore Ctrl-C."""
+    """Ignore Ctrl-C inside the `with` block, so that processes that are started in it ignore it, too."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return

@@ -61,7 +61,7 @@ def read_groups(ini: IniFile) -> tuple[Group, ...]:
 
 
 def _read_columns(ini: IniFile) -> tuple[list[str], list[str]]:
-    """Read and check the names and types of the columns of a group's line; the first is the name of the group."""
+    """Read and check the names and types of the columns of GROUPS; the first column has the names of the groups."""
     names = ini.get_text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
     kinds = ini.get_text("GROUPS", "group_types", "str float float float float").split()
     if names[0] != "name":
@@ -73,9 +73,11 @@ def _read_columns(ini: IniFile) -> tuple[list[str], list[str]]:
             hint = suggest_match_ignoring_case(column, SIZES + WEIGHTS)
             raise ini.build_error("GROUPS", "group_sections", f"has the unknown column '{column}'{hint}")
     if ("size" in names) == ("training_size" in names):
-        raise ini.build_error("GROUPS", "group_sections", "must have one of the columns 'training_size' and 'size'")
+        raise ini.build_error("GROUPS", "group_sections", "must have either the column 'training_size' or 'size'")
     if len(kinds) != len(names):
-        raise ini.build_error("GROUPS", "group_types", f"must have {len(names)} types, as many as group_sections")
+        raise ini.build_error(
+            "GROUPS", "group_types", f"must have {len(names)} types, one for each column; got {len(kinds)}"
+        )
     if kinds[0] != "str" or not set(kinds[1:]) <= {"int", "float"}:
         raise ini.build_error("GROUPS", "group_types", "must be str for the name and float or int for the others")
     return names, kinds

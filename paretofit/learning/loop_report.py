@@ -84,7 +84,7 @@ def _build_sections(
     folder: LearnFolder, iterations: pd.DataFrame, errors: pd.DataFrame, report_figures: dict[str, ReportFigure]
 ) -> Iterator[PageSection]:
     """Yield the sections: first those that answer questions of users, then folded sections with details."""
-    calibrations = _tabulate_calibrations(folder).rename(columns={"of": "iteration"}).fillna(np.nan)
+    calibrations = _tabulate_calibrations(folder).fillna(np.nan)
     empty, drawn = pd.DataFrame(), report_figures
     yield PageSection(
         "Errors by iteration", empty, [drawn["errors"]],
@@ -163,13 +163,14 @@ def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[Fig
 
 
 def _tabulate_calibrations(folder: LearnFolder) -> pd.DataFrame:
+    """Tabulate the calibration of each property in each iteration."""
     rows = [
-        {"of": k, "property": name, **curve}
-        for k, record in folder.read_records("select")
-        for name, curve in record.get("calibration", {}).items()
+        {"iteration": iteration, "property": name, **calibration}
+        for iteration, record in folder.read_records("select")
+        for name, calibration in record.get("calibration", {}).items()
     ]
-    columns = ["of", "property", "points", "slope", "confidence", "bound_factor", "threshold", "true_positive_rate",
-               "positive_predictive_value"]  # fmt: skip
+    columns = ["iteration", "property", "points", "slope", "confidence", "bound_factor", "threshold",
+               "true_positive_rate", "positive_predictive_value"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -56,7 +56,7 @@ def scale_objectives(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarr
 
 
 def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.DataFrame:
-    """Compute the share of each value of a column in a front.
+    """Compute how much the points with each value of a column contribute to a front.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str
     -------
     DataFrame
         A row for each value with the number of its ``points``, their ``share`` of all points, and ``volume_lost``, the
-        share of the dominated hypervolume (in scaled logarithms) that is lost without them. This share is small if
-        points of other values are almost as good.
+        fraction of the dominated hypervolume (in scaled logarithms) that is lost without them. This fraction is small
+        if points with other values are almost as good.
     """
     if by not in front.columns:
         raise InputError(f"unknown column '{by}'; available: {', '.join(map(str, front.columns))}")
@@ -81,8 +81,8 @@ def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str
     rows = []
     for value, group in front.groupby(by, sort=True):
         others = points.drop(group.index)
-        lost_share = 1.0 - _compute_volume(others) / total_volume if len(others) else 1.0
-        rows.append({by: value, "points": len(group), "share": len(group) / len(front), "volume_lost": lost_share})
+        volume_lost = 1.0 - _compute_volume(others) / total_volume if len(others) else 1.0
+        rows.append({by: value, "points": len(group), "share": len(group) / len(front), "volume_lost": volume_lost})
     return pd.DataFrame(rows)
 
 

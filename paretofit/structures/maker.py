@@ -14,7 +14,7 @@ from paretofit.structures.candidates import Candidates, Draw
 from paretofit.structures.filters import get_radius
 from paretofit.structures.geometry import list_elements
 
-DEFAULT_SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
+DEFAULT_WEIGHTS = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class CandidateGenerator:
         self._candidate_parents: dict[str, list[Atoms]] = {}
 
     def allocate_counts(self) -> dict[str, int]:
-        """Return the number of candidates of each random kind, in the order of generation.
+        """Return the number of candidates of each randomly generated kind, in the order of generation.
 
-        Kinds without a requested count share the rest of `n_candidates`.
+        Kinds without a requested count divide the remaining candidates in proportion to `DEFAULT_WEIGHTS`.
         """
         settings, n_deterministic = self.settings, len(self.candidates.structures)
         requested_counts = {
@@ -78,24 +78,30 @@ class CandidateGenerator:
             "cluster": settings.clusters.count,
             "alloy": settings.alloys.count,
         }
-        vacancy_share, substitution_share, possible_kinds = self._find_possible_kinds()
-        # the rest is left for substitutions of these candidates
-        n_available = (settings.n_candidates - n_deterministic) / (1 + substitution_share)
-        # each distorted candidate also takes the slots of its structures with vacancies
-        slots = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested_counts}
-        n_available -= sum(slots[kind] * count for kind, count in requested_counts.items() if count is not None)
-        shares = {kind: DEFAULT_SHARES[kind] for kind in possible_kinds if requested_counts[kind] is None}
+        n_vacancy_per_distorted, n_substituted_per_candidate, possible_kinds = self._find_possible_kinds()
+        # leaves room for the substituted copies of these candidates
+        n_available = (settings.n_candidates - n_deterministic) / (1 + n_substituted_per_candidate)
+        # each distorted candidate also yields structures with vacancies
+        n_per_candidate = {
+            kind: 1 + (n_vacancy_per_distorted if kind == "distorted" else 0.0) for kind in requested_counts
+        }
+        n_available -= sum(
+            n_per_candidate[kind] * count for kind, count in requested_counts.items() if count is not None
+        )
+        kind_weights = {kind: DEFAULT_WEIGHTS[kind] for kind in possible_kinds if requested_counts[kind] is None}
         # 1e-9 avoids a division by zero if every possible kind has a requested count
-        unit = max(n_available, 0.0) / max(sum(slots[kind] * share for kind, share in shares.items()), 1e-9)
+        count_per_weight = max(n_available, 0.0) / max(
+            sum(n_per_candidate[kind] * weight for kind, weight in kind_weights.items()), 1e-9
+        )
         counts = dict.fromkeys(requested_counts, 0)
         for kind in possible_kinds:
             count = requested_counts[kind]
-            counts[kind] = int(shares[kind] * unit) if count is None else count
-        counts["vacancy"] = int(vacancy_share * counts["distorted"])
-        counts["substituted"] = int(substitution_share * (n_deterministic + sum(counts.values())))
-        # from rounding, impossible kinds, and the substitutions of the deterministic candidates
+            counts[kind] = int(kind_weights[kind] * count_per_weight) if count is None else count
+        counts["vacancy"] = int(n_vacancy_per_distorted * counts["distorted"])
+        counts["substituted"] = int(n_substituted_per_candidate * (n_deterministic + sum(counts.values())))
+        # not zero because of rounding, impossible kinds, and substituted copies of the deterministic candidates
         remainder = settings.n_candidates - n_deterministic - sum(counts.values())
-        filler_kind = next((kind for kind in shares if counts[kind]), None)
+        filler_kind = next((kind for kind in kind_weights if counts[kind]), None)
         if filler_kind is not None:
             counts[filler_kind] = max(counts[filler_kind] + remainder, 0)
         return counts
@@ -103,14 +109,14 @@ class CandidateGenerator:
     def _find_possible_kinds(self) -> tuple[float, float, list[str]]:
         """Return the shares of vacancies and substitutions (0: impossible), and the other kinds that are possible."""
         settings, candidates = self.settings, self.candidates
-        n_vacancies, vacancy_share = settings.vacancies.n_vacancies, settings.vacancies.share
+        n_vacancies, n_vacancy_per_distorted = settings.vacancies.n_vacancies, settings.vacancies.share
         if not any(len(parent.atoms) > n_vacancies for parent in self._movable_parents):
-            if vacancy_share:
+            if n_vacancy_per_distorted:
                 candidates.skipped["vacancy"] = (
                     f"no structure has more than {n_vacancies} atoms; raise 'min_length', or lower "
                     "'vacancies.n_vacancies'"
                 )
-            vacancy_share = 0.0
+            n_vacancy_per_distorted = 0.0
         if settings.alloys.count and not self._alloy_parents:
             candidates.skipped["alloy"] = "no structure has two elements; specify them under 'alloys.elements'"
         pools = {
@@ -119,8 +125,10 @@ class CandidateGenerator:
             "cluster": [True],
             "alloy": self._alloy_parents,
         }
-        substitution_share = settings.substitutions.share if self._mixed_parents or self._alloy_parents else 0.0
-        return vacancy_share, substitution_share, [kind for kind, pool in pools.items() if pool]
+        n_substituted_per_candidate = (
+            settings.substitutions.share if self._mixed_parents or self._alloy_parents else 0.0
+        )
+        return n_vacancy_per_distorted, n_substituted_per_candidate, [kind for kind, pool in pools.items() if pool]
 
     def choose_filler_kind(self, counts: dict[str, int]) -> str | None:
         """Choose the kind that replaces failed candidates: a kind without a requested count, or None."""

@@ -58,7 +58,7 @@ def find_study_isolated_atoms(study: Study, levels: Sequence[str], dataset: Data
     if study.reference_energies == "fitted":
         return []
     isolated_atoms = find_isolated_atoms(dataset, study.basis.cutoff)
-    known_energies = _read_known_energies(study, levels, dataset, isolated_atoms)
+    known_energies = _collect_known_energies(study, levels, dataset, isolated_atoms)
     return [atom for atom in isolated_atoms if any(atom.symbol in by_element for by_element in known_energies.values())]
 
 
@@ -87,7 +87,7 @@ def resolve_reference_energies(
     setting, elements = study.reference_energies, study.basis.elements
     if not isinstance(setting, str):
         _check_names(study, dataset)
-    known_energies = _read_known_energies(study, levels, dataset, isolated_atoms)
+    known_energies = _collect_known_energies(study, levels, dataset, isolated_atoms)
     known_symbols = {symbol for by_element in known_energies.values() for symbol in by_element}
     if setting == "isolated" and (missing_elements := [symbol for symbol in elements if symbol not in known_symbols]):
         raise InputError(
@@ -113,21 +113,22 @@ def resolve_reference_energies(
     return ReferenceEnergies(energies, origins, list(dataset.select(positions)))
 
 
-def _read_known_energies(
+def _collect_known_energies(
     study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom]
 ) -> dict[str, dict[str, KnownEnergy]]:
-    """Read the energies by level and element: given or labelled at the levels of the study, given at other levels."""
-    setting, drop = study.reference_energies, study.unconverged_labels == "drop"
+    """Collect the known energies of free atoms, by level and element.
+
+    Those in 'reference_energies' take precedence. At the levels of the study, labels of isolated atoms add others.
+    """
+    reference_energies, drop_unconverged = study.reference_energies, study.unconverged_labels == "drop"
     known_energies: dict[str, dict[str, KnownEnergy]] = {}
     for level in dict.fromkeys([*dataset.levels, *levels]):
-        energies = select_level_energies(setting, level, levels[-1])
-        by_element = {symbol: (energy, ORIGIN_GIVEN) for symbol, energy in energies.items()}
+        energies = select_level_energies(reference_energies, level, levels[-1])
+        level_energies = {symbol: (energy, ORIGIN_GIVEN) for symbol, energy in energies.items()}
         if level in levels:
-            labelled_energies = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop)
-            by_element = {
-                symbol: (energy, ORIGIN_ISOLATED) for symbol, energy in labelled_energies.items()
-            } | by_element
-        known_energies[level] = by_element
+            labels = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop_unconverged)
+            level_energies = {symbol: (energy, ORIGIN_ISOLATED) for symbol, energy in labels.items()} | level_energies
+        known_energies[level] = level_energies
     return known_energies
 
 

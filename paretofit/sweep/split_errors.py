@@ -331,23 +331,24 @@ class _SplitFits:
         return squares.reshape(4, -1, n_fits), np.tile(counts, 2).reshape(4, -1, 1)
 
 
-def _adapt_sizes(sizes: Sequence[int], n_whole: int, n_train: int) -> list[int]:
-    """Adapt the sizes of a study to the training set of a split, which may be smaller by a few configurations.
+def _adapt_sizes(sizes: Sequence[int], n_study: int, n_train: int) -> list[int]:
+    """Adapt the subset sizes of a study to a split whose training set has a few configurations more or fewer.
 
-    The size of the whole training set becomes that of the split, and different sizes remain different.
+    The size of the study's training set, `n_study`, is replaced by that of the split, `n_train`. The others are reduced
+    where that is necessary to keep them distinct.
     """
     new_sizes: dict[int, int] = {}
     limit = n_train
     for size in sorted(sizes, reverse=True):
-        new_sizes[size] = n_train if size == n_whole else max(1, min(size, limit))
+        new_sizes[size] = n_train if size == n_study else max(1, min(size, limit))
         limit = new_sizes[size] - 1
     return [new_sizes[size] for size in sizes]
 
 
-def _adapt_mixture(mixture: Mixture, n_whole: int, n_train: int) -> Mixture:
+def _adapt_mixture(mixture: Mixture, n_study: int, n_train: int) -> Mixture:
     """Adapt the sizes of a mixture to the training set of a split."""
-    lower_sizes = tuple(n_train if size == n_whole else min(size, n_train) for size in mixture.lower_sizes)
-    return mixture._replace(lower_sizes=lower_sizes, top_sizes=tuple(_adapt_sizes(mixture.top_sizes, n_whole, n_train)))
+    lower_sizes = tuple(n_train if size == n_study else min(size, n_train) for size in mixture.lower_sizes)
+    return mixture._replace(lower_sizes=lower_sizes, top_sizes=tuple(_adapt_sizes(mixture.top_sizes, n_study, n_train)))
 
 
 def _run_chain(split_fits: list[_SplitFits], task: tuple[int, Any]) -> dict[str, Array]:

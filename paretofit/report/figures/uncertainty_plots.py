@@ -274,21 +274,21 @@ def plan_uncertainty_figures(
     """
     plots: dict[str, tuple[Callable[[], Any], str]] = {}
     if components["error"].notna().any():
-        plots["parity"] = partial(plot_parity, table, components), "Predictions against labels, with their errors."
+        plots["parity"] = partial(plot_parity, table, components), "Predictions against labels, and their differences."
         if "extrapolation_grade" in table and np.isfinite(table["extrapolation_grade"]).any():
             caption = "Error against extrapolation grade; above 1, the potential extrapolates."
             plots["error_against_grade"] = partial(plot_error_against_grade, table), caption
     if "slopes" in derived:
-        caption = "Disagreement of the committee against its error, with the calibration."
+        caption = "Disagreement of the committee against the error of its mean, with the calibration line."
         plots["disagreement"] = partial(plot_disagreement_against_error, table, derived["slopes"]), caption
     if "coverage" in derived:
-        caption = "Fraction of labels in their intervals against the requested fraction."
+        caption = "Fraction of labels within the prediction intervals against the requested fraction."
         plots["coverage"] = partial(plot_coverage, derived["coverage"]), caption
     if "detection" in derived:
-        caption = "Detection of large errors by thresholds of the disagreement."
+        caption = "Detection of large errors by a threshold of the disagreement."
         plots["detection"] = partial(plot_detection, derived["detection"], derived.get("slopes")), caption
-    for name, (draw_figure, text) in plots.items():
-        yield FigurePlan(name, draw_figure, partial(str, text))
+    for name, (draw_figure, caption) in plots.items():
+        yield FigurePlan(name, draw_figure, partial(str, caption))
 
 
 def _list_quantities(quantities: Sequence[str] | pd.Series[str]) -> list[str]:
