@@ -160,9 +160,7 @@ def write_run_report(
         ridge, extra_tables["Effect of a ridge penalty"] = prepared.grid.ridge[0], tabulate_ridge_effect(results, front)
         warning = f"Figures and findings are for ridge = {ridge}; the table shows the other penalties."
         page_warnings, results = [*warnings, warning], _select_first_ridge(results, prepared)
-    page_front = joined.front
-    if has_bases:
-        page_front = find_study_front(results.drop(columns="ridge", errors="ignore"), n_train, objectives)
+    page_front = _find_error_front(results, prepared)
     weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     settings = _read_settings(folder, prepared.study)
     answer, _ = find_answer_or_reason(joined.results, settings, joined.split_errors, joined.studies)
@@ -186,7 +184,12 @@ def _join_bases(folder: Path, prepared: PreparedStudy, results: pd.DataFrame, fr
     by_basis = {name: _read_paired_errors(path, prepared) for name, path in folders.items()}
     split_errors = PairedErrors.join_bases(by_basis) if len(by_basis) > 1 else by_basis[FIRST_BASIS]
     studies = {name: _read_settings(folder, study) for name, study in derive_studies(prepared.study).items()}
-    return JoinedBases(results, front, split_errors, studies)
+    return JoinedBases(results, front, split_errors, studies, prepared.study.objectives)
+
+
+def _find_error_front(results: pd.DataFrame, prepared: PreparedStudy) -> pd.DataFrame:
+    """Find the front of both errors and the cost, which findings and shares are about, whatever the objectives."""
+    return find_study_front(results.drop(columns="ridge", errors="ignore"), len(prepared.split.train))
 
 
 def _list_basis_folders(folder: Path, prepared: PreparedStudy) -> dict[str, Path]:
@@ -253,11 +256,11 @@ def _collect_content(
         dots = FindingDots.collect(correlations, groups, {"": "correlation"}, label, reference=0.0)
         findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text, dots=dots))
         tables.append(build_label_noise_table(noise))
-    if len(levels) > 1:
-        tables += build_error_tables(results, levels, weights)
+    tables += build_error_tables(results, levels, weights) if len(levels) > 1 else []
     tables.append(build_model_table(results, levels, md))
     if len(levels) > 1:
-        tables += page.build_front_tables(joined.results, joined.front, prepared.grid.level_names, answer)
+        front = _find_error_front(joined.results, prepared)
+        tables += page.build_front_tables(joined.results, front, prepared.grid.level_names, answer)
     noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
     if prepared.study.bases:
         findings += filter(None, [_assess_bases(folder, prepared, joined.results)])

@@ -147,7 +147,7 @@ def write_report(
     plans += _plan_dots(findings, [plan.name for plan in plans], folder / "figures")
     drawn_plans = [plan for plan in plans if all_figures or not plan.is_secondary]
     undrawn_names = [plan.name for plan in plans if plan not in drawn_plans]
-    opening = _describe_study(summaries.select_single_levels(joined.results), joined.front, levels)
+    opening = _describe_study(summaries.select_single_levels(joined.results), joined, levels)
 
     def write_page(figures: Sequence[ReportFigure]) -> None:
         text = render_report(
@@ -226,7 +226,7 @@ def _check_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[s
     return frame
 
 
-def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> str:
+def _describe_study(results: pd.DataFrame, joined: JoinedBases, levels: Sequence[str]) -> str:
     """Describe the swept settings, the lowest errors and the front in one paragraph."""
     ratios, sizes = results["weight_ratio"], results["n_train"]
     result_levels = [level for level in levels if level in set(results["level"])]
@@ -236,9 +236,13 @@ def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
         f"{_format_range(sizes)} training configurations, {join_items(summaries.list_sampling_methods(results))} "
         f"sampling, up to {format_count(results['repeat'].nunique(), 'repetition')}."
     )
+    front = joined.front
     points = summaries.compute_overall_front(front)
+    if "overall" in front:
+        points = summaries.drop_duplicate_fits(front[front["overall"]])
     costs = points["label_seconds"]
     models = "bases and 2Jmax" if BASIS_COLUMN in front else "2Jmax"
+    objectives = _describe_objectives(joined.objectives)
     cost = f"; its labels cost {format_duration_range(costs.min(), costs.max())}" if len(costs) else ""
     if ASSUMED_COLUMN in results and results[ASSUMED_COLUMN].any():
         cost += " (assumed by the study, not measured)" if cost else ""
@@ -247,8 +251,13 @@ def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
         f"Errors are medians over repetitions of the RMSE on the test set"
         f"{f'; the reference is level {levels[-1]}' if len(levels) > 1 else ''}.",
         _describe_lowest_errors(summaries.compute_medians(results, levels)),
-        f"The front over all {models} has {format_count(len(points), 'point')}{cost}.",
+        f"The front over all {models} in {objectives} has {format_count(len(points), 'point')}{cost}.",
     )
+
+
+def _describe_objectives(objectives: Sequence[str]) -> str:
+    """Describe what the front minimises, such as ``"energy error, force error and DFT cost"``."""
+    return join_items([*(f"{summaries.ERROR_KINDS.get(name, name)} error" for name in objectives), "DFT cost"])
 
 
 def _describe_lowest_errors(table: pd.DataFrame) -> str:
