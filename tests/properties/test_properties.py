@@ -243,6 +243,8 @@ class TestStudy:
                 & (others["label_seconds"] < point["label_seconds"])
             )
             assert not dominating.any()
+        page = run.report.read_text()
+        assert "The front over all 2Jmax in force error, bcc-hcp error and DFT cost has" in page
 
     @pytest.mark.slow
     def test_a_resumed_run_has_the_same_results(self, run):
