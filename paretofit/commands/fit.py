@@ -14,7 +14,7 @@ import numpy as np
 from paretofit import potentials
 from paretofit.commands.fit_settings import FitOptions, describe_settings, make_fit_study
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size, select_evenly_spaced
-from paretofit.commands.mixed_labels import describe_draw, find_labelled, use_all_labels
+from paretofit.commands.mixed_labels import describe_draw, find_labelled, prepare_mixture
 from paretofit.commands.model_choice import ModelChoice, choose_model
 from paretofit.core import InputError, RowKind, check_new_paths, remove_file
 from paretofit.dataset import Dataset
@@ -126,11 +126,11 @@ def fit_dataset(
     options = FitOptions(level, family, *choices)
     study, mixture, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study, allow_partial=mixture is not None), RunContext(jobs, progress)
+    prepared, draw = prepare_mixture(prepared, mixture, held_out_fraction)
     level, train = study.levels[-1], prepared.split.train
     if committee is not None:
         check_committee_size(committee, prepared)
         _check_row_count(source, prepared)
-    draw = None if mixture is None else use_all_labels(prepared, mixture)
     with (
         prepared.dataset as dataset,
         _use_design(prepared, Path(out) / DESIGN_FILE, keep_design, context, overwrite=overwrite) as design,
@@ -144,7 +144,8 @@ def fit_dataset(
         errors |= _compute_stress_errors(potential, dataset.labels(level).stress, dataset, sets)
         files, deviation, problem = fit.write(potential, out, name, MAX_CHECKED_STRUCTURES)
     summary = describe_settings(prepared, choice, reasons, fit.basis)
-    summary += _format_summary(sets, errors, choice, draw)
+    summary += [] if draw is None else [describe_draw(prepared, draw)]
+    summary += _format_summary(sets, errors, choice)
     if choice.has_errors:
         errors |= {"leave-one-out energy": choice.energy, "leave-one-out force": choice.force}
     n_held_out = len(prepared.split.test)
@@ -234,11 +235,9 @@ def _compute_stress_errors(
     return errors
 
 
-def _format_summary(
-    sets: Mapping[str, np.ndarray], errors: dict[str, float], choice: ModelChoice, draw: MixtureDraw | None
-) -> list[str]:
+def _format_summary(sets: Mapping[str, np.ndarray], errors: dict[str, float], choice: ModelChoice) -> list[str]:
     """Format the errors of the training and the held-out set, and the leave-one-out errors, as lines."""
-    lines = [] if draw is None else [describe_draw(draw)]
+    lines = []
     for name, positions in sets.items():
         if len(positions):
             energy, force = (errors[f"{name} {kind}"] for kind in ("energy", "force"))

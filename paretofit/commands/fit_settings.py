@@ -118,6 +118,11 @@ def _check_levels(source: Path, levels: Sequence[str], dataset_levels: Sequence[
         raise InputError(
             f"{source} has no level '{unknown_levels[0]}'; available: {', '.join(dataset_levels) or 'none'}"
         )
+    if list(levels) != [level for level in dataset_levels if level in levels]:
+        raise InputError(
+            f"{source}: a mixture must have its levels in order of cost, {', '.join(dataset_levels)}; got "
+            f"{', '.join(levels)}"
+        )
 
 
 def _change_family(basis: dict[str, Any], twojmax: Sequence[int], family: str) -> tuple[dict[str, Any], list[int]]:

@@ -1,5 +1,7 @@
 """Training set of a fit to labels of several levels, of which some configurations have only one."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from paretofit.core import Array, InputError
@@ -39,18 +41,61 @@ def use_all_labels(prepared: PreparedStudy, settings: MixtureSettings) -> Mixtur
     return MixtureDraw(mixture, 0, sizes[-1], "", configurations)
 
 
-def _select_subset(prepared: PreparedStudy, level: str, positions: Array) -> Array:
-    """Select the configurations that the study labels at a level."""
+def train_on_subsets(prepared: PreparedStudy) -> PreparedStudy:
+    """Add the configurations in ``labelling.subsets`` to the training set, and remove them from the held-out set.
+
+    Raises
+    ------
+    InputError
+        If a subset has an id that no configuration has.
+    """
+    labelling, ids = prepared.study.labelling, prepared.dataset.ids
+    if labelling is None or not labelling.subsets:
+        return prepared
+    requested_ids: set[int] = set()
+    for level, subset in labelling.subsets.items():
+        subset_ids = set(subset.ids or ())
+        if unknown_ids := subset_ids - set(ids.tolist()):
+            raise InputError(
+                f"'labelling.subsets' of level '{level}' has id {min(unknown_ids)}, but {prepared.study.dataset} has "
+                "no labels of such a configuration at the levels of the mixture"
+            )
+        requested_ids |= subset_ids
+    requested = np.flatnonzero(np.isin(ids, list(requested_ids)))
+    split = prepared.split
+    train, test = np.union1d(split.train, requested), np.setdiff1d(split.test, requested)
+    return replace(prepared, split=replace(split, train=train, test=test))
+
+
+def prepare_mixture(
+    prepared: PreparedStudy, settings: MixtureSettings | None, held_out_fraction: float | None
+) -> tuple[PreparedStudy, MixtureDraw | None]:
+    """Return the study with its subsets in the training set, unless a fraction is held out, and the mixture."""
+    if settings is None:
+        return prepared, None
+    prepared = train_on_subsets(prepared) if held_out_fraction is None else prepared
+    return prepared, use_all_labels(prepared, settings)
+
+
+def _list_subset_ids(prepared: PreparedStudy, level: str) -> list[int]:
+    """List the ids of the configurations that the study labels at a level; empty if it does not say."""
     labelling = prepared.study.labelling
     subset = None if labelling is None else labelling.subsets.get(level)
-    if subset is None or not subset.ids:
-        return positions
-    return np.asarray(positions[np.isin(prepared.dataset.ids[positions], subset.ids)])
+    return [] if subset is None else list(subset.ids or ())
 
 
-def describe_draw(draw: MixtureDraw) -> str:
+def _select_subset(prepared: PreparedStudy, level: str, positions: Array) -> Array:
+    ids = _list_subset_ids(prepared, level)
+    return np.asarray(positions[np.isin(prepared.dataset.ids[positions], ids)]) if ids else positions
+
+
+def describe_draw(prepared: PreparedStudy, draw: MixtureDraw) -> str:
     """Describe the numbers of labels at each level, and the weight of energies below the top level, in one line."""
     levels, weight = draw.mixture.levels, draw.mixture.energy_weight
-    sizes = [f"{len(part)} at level {level}" for level, part in zip(levels, draw.configurations, strict=True)]
+    sizes = []
+    for level, part in zip(levels, draw.configurations, strict=True):
+        n_missing = max(len(_list_subset_ids(prepared, level)) - len(part), 0)
+        note = f" ({n_missing} of its subset are without a label, or held out)" if n_missing else ""
+        sizes.append(f"{len(part)} at level {level}{note}")
     factor = "" if weight == 1 else f"; energies below level {levels[-1]} weigh {weight:g} times as much"
     return f"training labels: {', '.join(sizes)}{factor}; errors are those at level {levels[-1]}"

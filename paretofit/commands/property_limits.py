@@ -61,8 +61,8 @@ def convert_property_limits(
             raise InputError(f"the limit of '{name}' must be a positive number, such as {name}=5; got {limit}")
         unit = units.get(name, "")
         if match.group(2) and _simplify_unit(match.group(2)) != _simplify_unit(unit):
-            expected = f"is {unit}" if unit else "is not known here"
-            raise InputError(f"the unit of '{name}' {expected}; got {limit}; write {name}={number:g}, in that unit")
+            remedy = f"give the limit in {unit}" if unit else "give the number only"
+            raise InputError(f"the unit of '{name}' is {unit or 'not known here'}; got {limit}; {remedy}")
         numbers[get_error_column(name)] = number
     return numbers
 

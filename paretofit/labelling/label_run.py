@@ -85,6 +85,10 @@ def plan_labels(
         If the engine is not installed, or does not support an element or a level, or the configurations are not valid
         (see `collect_configurations`).
     """
+    try:
+        settings.check_levels()
+    except ValueError as error:
+        raise InputError(f"'labelling': {error}; add a 'ladder' with this level") from error
     collected_data, engine = collect_configurations(settings, dataset), settings.engine
     if require_engine:
         engine.check(collected_data.elements)
@@ -151,7 +155,9 @@ def _select_configurations(collected_data: CollectedData, level: Level, settings
         return list(structures)
     requested_ids = set(structures if subset.ids is None else subset.ids)
     if unknown_ids := requested_ids - set(structures):
-        raise InputError(f"'subsets' of level '{level.name}' has id {min(unknown_ids)}, which no configuration has")
+        raise InputError(
+            f"'labelling.subsets' of level '{level.name}' has id {min(unknown_ids)}, which no configuration has"
+        )
     ids = [k for k in structures if k in requested_ids]
     ids = [k for k in ids if subset.max_atoms is None or len(structures[k]) <= subset.max_atoms]
     if subset.max_configurations is None or subset.max_configurations >= len(ids):

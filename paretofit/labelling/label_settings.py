@@ -85,12 +85,22 @@ class LabelSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_level_names(self) -> Self:
+        """Check the names of levels, unless the ladder is the default one and has none of them.
+
+        'fit' reads such a study for the ids of its subsets; 'label' refuses it.
+        """
+        names = {*self.levels, *self.subsets}
+        if self.ladder != PAPER_LADDER or not names.isdisjoint(level.name for level in self.ladder):
+            self.check_levels()
+        return self
+
+    def check_levels(self) -> None:
+        """Raise ValueError if 'levels' or 'subsets' has a level that the ladder lacks."""
         ladder_names = [level.name for level in self.ladder]
         for key, names in (("levels", self.levels), ("subsets", self.subsets)):
             for name in names:
                 if name not in ladder_names:
                     raise ValueError(f"unknown level '{name}' in '{key}'; available: {', '.join(ladder_names)}")
-        return self
 
     @property
     def selected_levels(self) -> list[Level]:

@@ -5,7 +5,7 @@ import pytest
 from conftest import ROOT
 from helpers.command_line import call
 
-from paretofit import Dataset, DesignMatrix
+from paretofit import Dataset, DesignMatrix, InputError
 from paretofit.commands import fit_dataset
 from paretofit.core import RowKind
 from paretofit.dataset import LevelData, write_dataset
@@ -66,6 +66,7 @@ def test_the_fit_is_that_of_all_rows_with_an_offset_column(folder):
         ({}, ["--committee", "4"], "a mixture of levels is not supported by committees; fit a single level with"),
         ({"[2]\n": "[2, 4]\n"}, [], "has no leave-one-out errors to choose by; choose --twojmax and --weight-ratio"),
         ({"[2, 5]": "[5]", "base: 2": "base: 3"}, [], "has no level '3'; available: 2, 5"),
+        ({"base: 2, top: 5": "base: 5, top: 2"}, [], "must have its levels in order of cost, 2, 5; got 5, 2"),
     ],
 )
 def test_what_a_mixture_does_not_support_is_said(folder, tmp_path, changes, options, message):
@@ -77,6 +78,25 @@ def test_what_a_mixture_does_not_support_is_said(folder, tmp_path, changes, opti
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "potential").exists()
+
+
+SUBSETS = "labelling: {{levels: [2, 5], subsets: {{2: {{ids: [0, 1, 2, 3, 20]}}, 5: {{ids: [{}, 40, 41]}}}}}}\n"
+
+
+def test_all_labels_of_the_subsets_are_fitted(folder, tmp_path):
+    """The default split would hold some of them out."""
+    text = STUDY.replace("partial.h5", str(folder / "partial.h5"))
+    (tmp_path / "fit.yaml").write_text(text + SUBSETS.format(3))
+    fit = fit_dataset(tmp_path / "fit.yaml", tmp_path / "potential")
+    assert "2 at level 5 (1 of its subset are without a label, or held out)" in fit.text
+    (tmp_path / "fit.yaml").write_text(text + SUBSETS.format(35))
+    fit = fit_dataset(tmp_path / "fit.yaml", tmp_path / "potential", overwrite=True)
+    assert "training labels: 5 at level 2, 3 at level 5" in fit.text
+    (tmp_path / "fit.yaml").write_text(text + SUBSETS.format(999))
+    with pytest.raises(
+        InputError, match=r"'labelling.subsets' of level '5' has id 999, but .*partial.h5 has no labels"
+    ):
+        fit_dataset(tmp_path / "fit.yaml", tmp_path / "other")
 
 
 def test_a_single_level_is_fitted_if_it_is_chosen(folder, tmp_path):

@@ -347,7 +347,7 @@ class TestAnatomy:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("C44=5meV", "the unit of 'C44' is GPa; got 5meV; write C44=5, in that unit"),
+        ("C44=5meV", "the unit of 'C44' is GPa; got 5meV; give the limit in GPa"),
         ("C45=5", "the results have no property 'C45'; available: C44; did you mean 'C44'"),
         ("C44=0", "the limit of 'C44' must be a positive number, such as C44=5; got 0"),
         ("C44", "a limit of a property must be a name and a number, such as C44=5; got 'C44'"),

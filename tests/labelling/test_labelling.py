@@ -290,7 +290,7 @@ def test_configurations_with_given_ids_at_a_level(folder):
     label_study(study_of(folder, subsets={"high": {"ids": [5, 2]}}), jobs=1)
     with Dataset(folder / "copper.h5") as data:
         assert np.flatnonzero(data.labels("high").is_complete).tolist() == [2, 5]
-    with pytest.raises(InputError, match="'subsets' of level 'high' has id 77, which no configuration has"):
+    with pytest.raises(InputError, match="'labelling.subsets' of level 'high' has id 77, which no configuration has"):
         label_study(study_of(folder, subsets={"high": {"ids": [77]}}), jobs=1)
 
 

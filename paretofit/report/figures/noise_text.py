@@ -87,7 +87,7 @@ def _describe_correlations(kind: str, rows: pd.DataFrame) -> str:
 
 
 def _describe_ignored_errors(table: pd.DataFrame) -> str:
-    """Describe whether models ignore part of the label errors, and the size of this part according to the slope."""
+    """Describe whether models ignore part of the label errors, and the slope, which is the size of this part."""
     counts = _count_configurations(table)
     positive = table[table["correlation"] > MIN_CORRELATION_SIGMAS / np.sqrt(counts)]
     claim = (
@@ -99,7 +99,7 @@ def _describe_ignored_errors(table: pd.DataFrame) -> str:
     low, high = (format_number(value, 2) for value in (positive["slope"].min(), positive["slope"].max()))
     return (
         f"{claim} {len(positive)} of {format_count(len(table), 'case')}, in which models ignore part of the "
-        f"label errors: a share of {low if len(positive) == 1 else f'{low} to {high}'} according to the slope."
+        f"label errors: the slope is {low if len(positive) == 1 else f'{low} to {high}'} (0: none of them, 1: all)."
     )
 
 
