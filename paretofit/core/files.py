@@ -203,7 +203,7 @@ def remove_file(path: Path | str) -> None:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be removed: {error.strerror}; check its permissions, or choose another path"
+            f"{path} cannot be removed: {error.strerror}; remove it yourself, or choose another path"
         ) from error
 
 

@@ -155,7 +155,8 @@ def _check_order(lower_level: Level, upper_level: Level) -> None:
     """
     if lower_level.model_dump(exclude={"name"}) == upper_level.model_dump(exclude={"name"}):
         raise ValueError(
-            f"levels '{lower_level.name}' and '{upper_level.name}' have identical settings; remove one of them"
+            f"levels '{lower_level.name}' and '{upper_level.name}' have identical settings; remove one of them, or "
+            "set what differs (of an ASE calculator: 'options')"
         )
     pairs = list(zip(lower_level.get_resolution(), upper_level.get_resolution(), strict=True))
     if any(upper < lower for lower, upper in pairs) and not any(upper > lower for lower, upper in pairs):

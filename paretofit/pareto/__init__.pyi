@@ -14,7 +14,7 @@ from .front_shape import compute_front_shares as compute_front_shares
 from .front_shape import compute_hypervolume as compute_hypervolume
 from .front_shape import compute_hypervolume_share as compute_hypervolume_share
 from .front_shape import describe_front as describe_front
-from .front_shape import drop_short_ranges as drop_short_ranges
+from .front_shape import drop_similar_ranges as drop_similar_ranges
 from .front_shape import find_knee as find_knee
 from .front_shape import merge_adjacent_ranges as merge_adjacent_ranges
 from .front_shape import scale_objectives as scale_objectives

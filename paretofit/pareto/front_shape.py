@@ -6,7 +6,6 @@ each objective on the front.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import moocore
 import numpy as np
@@ -17,8 +16,6 @@ from paretofit.pareto.columns import check_objectives, extract_numbers, find_fin
 from paretofit.pareto.front import pareto_front
 
 HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points also contribute
-MIN_RANGE_DECADES = 0.05  # first minimum length of a budget range, if there are too many ranges
-_RANGE_GROWTH = 1.5  # factor by which the minimum length grows until few enough ranges remain
 
 
 def find_knee(front: pd.DataFrame, objectives: Sequence[str]) -> int:
@@ -213,22 +210,26 @@ def merge_adjacent_ranges(ranges: pd.DataFrame, by: str) -> pd.DataFrame:
     return last_rows.assign(budget_from=starts)
 
 
-def drop_short_ranges(
-    ranges: dict[Any, pd.DataFrame], max_ranges: int, max_decades: float, by: str = "level"
-) -> tuple[dict[Any, pd.DataFrame], float]:
-    """Drop short budget ranges until at most `max_ranges` remain, and merge ranges with equal `by` across the gaps.
+def drop_similar_ranges(ranges: pd.DataFrame, by: str, max_ranges: int, max_ratio: float) -> pd.DataFrame:
+    """Drop the budget ranges that gain least over the one before, until at most `max_ranges` remain.
 
-    The minimum length grows in steps, and no further once it has reached `max_decades`, even if more ranges remain.
+    Without a range, the setting before it serves up to the next one. Ranges in which this would increase the score by
+    more than the factor `max_ratio` are kept, as are the first and the last one.
 
-    Returns
-    -------
-    The remaining ranges, and their minimum length (decades); 0 if there were few enough.
+    Parameters
+    ----------
+    ranges : DataFrame
+        From `merge_adjacent_ranges`, with the lowest ``score`` within each range.
+    by : str
+        Column whose values differ between adjacent ranges; ranges with equal values are merged across the gaps.
+    max_ranges : int
+    max_ratio : float
     """
-    min_decades, remaining_ranges = 0.0, ranges
-    while sum(map(len, remaining_ranges.values())) > max_ranges and min_decades < max_decades:
-        min_decades = _RANGE_GROWTH * min_decades or MIN_RANGE_DECADES  # the latter in the first step
-        remaining_ranges = {
-            key: merge_adjacent_ranges(table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], by)
-            for key, table in remaining_ranges.items()
-        }
-    return remaining_ranges, min_decades
+    while len(ranges) > max(max_ranges, 2):
+        score = ranges["score"].to_numpy(dtype=float)
+        ratios = score[:-2] / score[1:-1]
+        position = 1 + int(ratios.argmin())
+        if ratios[position - 1] > max_ratio:
+            break
+        ranges = merge_adjacent_ranges(ranges.drop(index=ranges.index[position]), by)
+    return ranges

@@ -36,7 +36,7 @@ INTERVAL_PERCENT = 80  # share of draws within ``_low`` and ``_high`` of the pla
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
 MAX_TIES_LENGTH = 12  # characters; more alternatives in a cell of the table are counted
 MAX_RANGES = 4  # budget ranges in the sentence
-MAX_RANGE_LENGTH_LIMIT_DECADES = 0.7  # limit of the length of a budget range below which it is left out of the sentence
+MAX_RANGE_SCORE_RATIO = 1.25  # increase of the score in a range of budgets that is left out of the sentence
 
 
 @dataclass(frozen=True)
@@ -233,9 +233,14 @@ def _find_knee(curve: pd.DataFrame) -> float:
 
 
 def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Select the ranges of budgets with one value of a column, without the shortest ones if there are many."""
+    """Select the ranges of budgets with one value of a column.
+
+    If there are many, the first ones are left out if their errors are far above the lowest, and those that gain least.
+    """
     all_ranges = pareto.merge_adjacent_ranges(curve, key)
-    ranges = pareto.drop_short_ranges({key: all_ranges}, MAX_RANGES, MAX_RANGE_LENGTH_LIMIT_DECADES, key)[0][key]
+    n_useless = int((all_ranges["score"] > MAX_SCORE_RATIO * all_ranges["score"].iloc[-1]).sum())
+    all_ranges = all_ranges.iloc[min(n_useless, max(len(all_ranges) - MAX_RANGES, 0)) :]
+    ranges = pareto.drop_similar_ranges(all_ranges, key, MAX_RANGES, MAX_RANGE_SCORE_RATIO)
     return ranges.assign(budget_to=[*ranges["budget_from"].iloc[1:], np.inf])
 
 

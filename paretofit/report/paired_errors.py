@@ -123,8 +123,8 @@ class ErrorComparison:
         before, after = float(first[column]), float(second[column])
         if np.isnan(before) or np.isnan(after):
             return "unknown"
-        is_lower = after < before * (1 - MIN_RELATIVE_CHANGE)
-        is_higher = after > before * (1 + MIN_RELATIVE_CHANGE)
+        ratio = self.estimate_ratio(column, first, second)[0]
+        is_lower, is_higher = ratio < 1 - MIN_RELATIVE_CHANGE, ratio > 1 + MIN_RELATIVE_CHANGE
         share, margin = self.compute_share_above([column], first, second), (1 - INTERVAL_COVERAGE) / 2
         if is_lower and share >= 1 - margin:
             return "falls"
@@ -212,13 +212,17 @@ class ErrorComparison:
         -------
         tuple of float
             Ratio of the medians, and the ends of the central 90 % of the paired ratios, which are NaN with fewer than
-            `MIN_SAMPLES` of them.
+            `MIN_SAMPLES` of them. If the ratio of the medians, which are those of one split, is outside of this
+            interval, the median of the paired ratios replaces it.
         """
         names = [column, second_column or column]
         samples = self._collect_products([[name] for name in names], [first, second])
         with np.errstate(divide="ignore", invalid="ignore"):
-            median = np.divide(float(second[names[1]]), float(first[names[0]]))
-            return (float(median), *compute_central_interval(samples[:, 1] / samples[:, 0]))
+            ratio, ratios = np.divide(float(second[names[1]]), float(first[names[0]])), samples[:, 1] / samples[:, 0]
+            low, high = compute_central_interval(ratios)
+            if ratio < low or ratio > high:
+                ratio = np.median(ratios)
+            return float(ratio), low, high
 
     @property
     def samples(self) -> str:

@@ -1,6 +1,7 @@
 """Report of a run from the files of its stages, written at the end of the run or later."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError, restore_formulas, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.pareto import TEXT_COLUMNS
+from paretofit.pareto import BASIS_COLUMN, TEXT_COLUMNS
+from paretofit.properties import get_property_name
 from paretofit.report import (
     Answer,
     Finding,
@@ -18,6 +20,7 @@ from paretofit.report import (
     JoinedBases,
     PairedErrors,
     find_answer_or_reason,
+    join_items,
     page,
     write_report,
 )
@@ -146,8 +149,8 @@ def write_run_report(
     has_view = view is not None and view.write(folder / VIEW_FILE)
     n_train, levels = len(prepared.split.train), prepared.grid.level_names
     warnings += collect_network_warnings(read_table_or_empty(folder / run_folder.NETWORKS_FILE))
-    warnings += [BASES_NOTE] if has_bases else []
     objectives = prepared.study.objective_columns
+    warnings += [BASES_NOTE, *_list_missing_objectives(all_results, objectives)] if has_bases else []
     front = find_study_front(all_results, n_train, objectives)
     front = add_front_confidence(front, _list_basis_folders(folder, prepared), objectives)
     write_csv(front, folder / run_folder.FRONT_FILE)
@@ -190,6 +193,13 @@ def _join_bases(folder: Path, prepared: PreparedStudy, results: pd.DataFrame, fr
 def _find_error_front(results: pd.DataFrame, prepared: PreparedStudy) -> pd.DataFrame:
     """Find the front of both errors and the cost, which findings and shares are about, whatever the objectives."""
     return find_study_front(results.drop(columns="ridge", errors="ignore"), len(prepared.split.train))
+
+
+def _list_missing_objectives(results: pd.DataFrame, objectives: Sequence[str]) -> Iterator[str]:
+    """Yield a warning for each basis without one of the objectives, such as a property of given rows."""
+    for name, rows in results.groupby(BASIS_COLUMN):
+        if missing := [get_property_name(column) for column in objectives if rows[column].isna().all()]:
+            yield f"Basis '{name}' has no {join_items(missing)}, which is an objective, so it is not on the front."
 
 
 def _list_basis_folders(folder: Path, prepared: PreparedStudy) -> dict[str, Path]:

@@ -462,6 +462,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
             "level 'b' .* is coarser than the preceding level 'a'",
         ),
         ("ladder: [{name: a, kspacing_per_angstrom: 0.2}, {name: b}]", "not in order"),
+        ("ladder: [{name: a, cutoff_ev: 300}]", "has 'cutoff_ev', which an ASE calculator does not read; .*'options'"),
         ("ladder: papre", "'papre' is not one of paper; did you mean 'paper'"),
         ("levels: [9]", "unknown level '9' in 'levels'; available: calculator"),
         ("subsets: {6: {max_atom: 2}}", "unknown key 'labelling.subsets.6.max_atom'; did you mean 'max_atoms'"),

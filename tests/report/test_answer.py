@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from paretofit.commands import plan
 from paretofit.core import InputError
+from paretofit.pareto import drop_similar_ranges
 from paretofit.report import PairedErrors, find_answer, find_answer_or_reason, render_answer
 from paretofit.report.answer import format_answer_table
 from paretofit.report.budgets import MAX_SCORE_RATIO, choose_budgets, format_budget
@@ -210,3 +211,14 @@ def test_the_fronts_at_equal_budget_fall_and_get_better(answer):
         assert (np.diff(line.get_ydata()) < 0).all()
     lowest = [line.get_ydata().min() for line in lines]
     assert lowest == sorted(lowest, reverse=True)
+
+
+def test_a_range_is_left_out_only_where_the_setting_before_it_serves():
+    """Of six ranges, that of "b" gains 5 %, and that of "d" a factor of 4; the others are kept."""
+    scores = {"a": 100.0, "b": 95.0, "c": 60.0, "d": 15.0, "e": 11.0, "f": 8.0}
+    ranges = pd.DataFrame({"level": list(scores), "score": list(scores.values()), "budget_from": 2.0 ** np.arange(6)})
+    assert drop_similar_ranges(ranges, "level", 5, 1.25)["level"].tolist() == list("acdef")
+    assert drop_similar_ranges(ranges, "level", 2, 1.25)["level"].tolist() == list("acdef"), "errors would be too large"
+    merged = drop_similar_ranges(ranges.assign(level=list("abacde")), "level", 4, 1.25)
+    assert merged["level"].tolist() == list("acde")
+    assert merged["budget_from"].tolist() == [1.0, 8.0, 16.0, 32.0]

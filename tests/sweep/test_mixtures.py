@@ -104,6 +104,9 @@ def test_a_run_answers_whether_mixing_pays(finished_run):
     numbers = pd.read_csv(finished_run.folder / "tables" / "finding_mixtures.csv")
     assert {"lower", "higher", "no clear difference"} >= set(numbers["verdict"])
     assert (numbers["share"] > 0.95).equals(numbers["verdict"] == "lower")
+    for kind in ("energy", "force"):
+        shown = numbers[f"mixture_{kind}"] / numbers[f"single_{kind}"]
+        assert numbers[f"mixture_{kind}_ratio"].to_numpy() == pytest.approx(shown.to_numpy(), rel=0.35)
     page = finished_run.report.read_text(encoding="utf-8")
     assert "Do mixtures of levels pay" in page
     answer = find_answer(results)

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
 from pydantic import Field, field_validator
 
-from paretofit.core import copy_without_constraints, import_calculator, join_lines
+from paretofit.core import InputError, copy_without_constraints, import_calculator, join_lines
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, get_installed_version
 from paretofit.labelling.ladder import Level
 
@@ -32,6 +32,15 @@ class AseCalculator(Engine):
         """See `Engine.check`; the elements are ignored, because a calculator does not list those that it supports."""
         del elements
         self._create_calculator(Level(name="check"))
+
+    def check_level(self, level: Level) -> None:
+        """See `Engine.check_level`; a calculator has neither plane waves nor k-points of the ladder."""
+        for key in ("cutoff_ev", "kspacing_per_angstrom"):
+            if getattr(level, key) is not None:
+                raise InputError(
+                    f"level '{level.name}' has '{key}', which an ASE calculator does not read; set the keywords of the "
+                    "calculator in the 'options' of the level"
+                )
 
     def make_level_metadata(self, level: Level) -> dict[str, Any]:
         """See `Engine.make_level_metadata`; a calculator uses only the options of a level."""

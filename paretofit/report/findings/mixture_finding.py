@@ -1,12 +1,13 @@
 """Finding on mixtures of levels: whether a few accurate labels on top of many cheap ones pay, and from which budget."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from paretofit import pareto
-from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE, describe_size
+from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE, compute_sign_shares, describe_size
 from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
 from paretofit.report.paired_errors import (
     NO_CLEAR_DIFFERENCE,
@@ -53,7 +54,7 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
         mixture, single = choose_within_budget(mixtures, budget), choose_within_budget(singles, budget)
         if rows and mixture["label_seconds"] == rows[-1]["mixture_s"]:
             continue  # this mixture costs more and has larger errors
-        rows.append(_compare(mixture, single, comparison))
+        rows.append(_compare(mixture, single, comparison, _compute_size_factors(single, singles, results)))
     if not rows:
         return None
     numbers = pd.DataFrame(rows)
@@ -82,11 +83,28 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
     return Finding("mixtures", QUESTION, status, text, numbers=numbers.drop(columns="mixture_s"), dots=dots)
 
 
-def _compare(mixture: pd.Series, single: pd.Series, comparison: ErrorComparison) -> dict[str, Any]:
-    """Compare the best mixture with the best single level within a budget."""
+def _compute_size_factors(single: pd.Series, options: pd.DataFrame, results: pd.DataFrame) -> dict[str, float]:
+    """Divide the expected errors of a setting by those at the nearest number of configurations that was fitted."""
+    columns = pareto.list_setting_columns(options)
+    is_same = (options[columns] == single[columns]).all(axis=1)
+    fitted = options[is_same & options["n_train"].isin(set(results["n_train"]))]
+    nearest = fitted.iloc[int(np.abs(np.log(fitted["n_train"] / single["n_train"])).to_numpy().argmin())]
+    return {name: single[kind] / nearest[kind] for name, kind in ERROR_KINDS.items()}
+
+
+def _compare(
+    mixture: pd.Series, single: pd.Series, comparison: ErrorComparison, size_factors: Mapping[str, float]
+) -> dict[str, Any]:
+    """Compare the best mixture with the best single level within a budget.
+
+    Paired samples are those of the nearest fitted sizes; `size_factors` scale the errors of the single level.
+    """
     ratios = {name: mixture[name] / single[name] for name in ERROR_KINDS.values()}
     ratios["both"] = float(np.sqrt(ratios["energy"] * ratios["force"]))
-    share = comparison.compute_share_above(list(ERROR_KINDS), get_setting(single), get_setting(mixture))
+    settings = [get_setting(single), get_setting(mixture)]
+    samples = comparison.collect_samples(list(ERROR_KINDS), settings)
+    factor = float(np.prod(list(size_factors.values())))
+    share = float(compute_sign_shares(factor * samples[None, :, 0], samples[None, :, 1])) if len(samples) else np.nan
     limit = (1 + INTERVAL_COVERAGE) / 2
     verdict = "lower" if share > limit else "higher" if share < 1 - limit else NO_CLEAR_DIFFERENCE
     row: dict[str, Any] = {"budget_s": mixture["label_seconds"]}
@@ -101,8 +119,9 @@ def _compare(mixture: pd.Series, single: pd.Series, comparison: ErrorComparison)
         }  # fmt: skip
     columns = {**{kind: [name] for name, kind in ERROR_KINDS.items()}, "both": list(ERROR_KINDS)}
     for kind, value in ratios.items():
-        samples = comparison.collect_samples(columns[kind], [get_setting(single), get_setting(mixture)])
-        sample_ratios = (samples[:, 1] / samples[:, 0]) ** (1 / len(columns[kind]))
+        samples = comparison.collect_samples(columns[kind], settings)
+        factor = float(np.prod([size_factors[name] for name in columns[kind]]))
+        sample_ratios = (samples[:, 1] / (factor * samples[:, 0])) ** (1 / len(columns[kind]))
         ratio, (low, high) = value, (np.nan, np.nan)
         if len(samples):
             ratio, (low, high) = float(np.median(sample_ratios)), compute_central_interval(sample_ratios)

@@ -88,9 +88,10 @@ def _build_budget_table(answer: Answer) -> ReportTable:
     table.attrs[INTERVAL_ATTRIBUTE] = INTERVAL_PERCENT
     note = (
         f"The answer at the top of the page, for every budget: the {name} with the lowest √(energy · force) error that "
-        "a DFT budget pays for, without short ranges. Configurations, weights and expected errors are those of the "
-        f"last setting of a range. The explorer opens at the knee, {answer.format_budget(answer.knee)}: with error and "
-        "cost in logarithms, each scaled to run from 0 to 1, their sum is the lowest there."
+        "a DFT budget pays for; if there are many ranges, without those that gain least. Configurations, weights and "
+        "expected errors are those of the last setting of a range. The explorer opens at the knee, "
+        f"{answer.format_budget(answer.knee)}: with error and cost in logarithms, each scaled to run from 0 to 1, "
+        "their sum is the lowest there."
     )
     return ReportTable(f"Best {name} by budget", note, "best_by_budget", table)
 
