@@ -171,7 +171,8 @@ def find_answer(
             format_study(row, reference, (further_studies or {}).get(str(row.get(BASIS_COLUMN)), study))
             for _, row in table.iterrows()
         ), reference,
-        tuple(_collect_notes(results, table, has_cost)), has_cost, error_source,
+        (*_describe_omitted_budgets(curve, key, has_cost), *_collect_notes(results, table, has_cost)),
+        has_cost, error_source,
     )  # fmt: skip
 
 
@@ -242,6 +243,16 @@ def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
     all_ranges = all_ranges.iloc[min(n_useless, max(len(all_ranges) - MAX_RANGES, 0)) :]
     ranges = pareto.drop_similar_ranges(all_ranges, key, MAX_RANGES, MAX_RANGE_SCORE_RATIO)
     return ranges.assign(budget_to=[*ranges["budget_from"].iloc[1:], np.inf])
+
+
+def _describe_omitted_budgets(curve: pd.DataFrame, key: str, has_cost: bool) -> Iterator[str]:
+    """Describe the lowest budgets, if the sentence leaves their ranges out."""
+    start = _select_ranges(curve, key)["budget_from"].iloc[0]
+    if start > curve["budget_from"].iloc[0]:
+        yield (
+            f"The sentence begins at {format_budget(start, has_cost=has_cost)}; with less, errors are more than "
+            f"{MAX_SCORE_RATIO:g} times the lowest."
+        )
 
 
 def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:

@@ -222,3 +222,8 @@ def test_a_range_is_left_out_only_where_the_setting_before_it_serves():
     merged = drop_similar_ranges(ranges.assign(level=list("abacde")), "level", 4, 1.25)
     assert merged["level"].tolist() == list("acde")
     assert merged["budget_from"].tolist() == [1.0, 8.0, 16.0, 32.0]
+
+
+def test_budgets_that_the_sentence_leaves_out_are_said(answer):
+    is_shorter = answer.ranges["budget_from"].iloc[0] > answer.curve["budget_from"].iloc[0]
+    assert any(note.startswith("The sentence begins at ") for note in answer.notes) == is_shorter
