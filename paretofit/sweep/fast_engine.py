@@ -3,7 +3,7 @@
 Each draw is a chain of nested subsets, from the smallest to the largest. A factor of the rows of each kind grows by the
 additional rows of each subset, and is weighted once for each pair of weights: the triangle serves all levels and all
 2Jmax, and the errors of training and test sets are residuals of such factors. Rows are read again only for
-leave-one-out residuals, or where Gram matrices are not accurate enough.
+leave-one-out residuals.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import shutil
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -178,18 +178,25 @@ class FastEngine:
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Fit the nested subsets of one draw in a worker; return the rows of the results table."""
         fits: list[Row] = []
-        factors, included_configurations = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
-            for pending in task:
-                if len(pending.configurations) == len(self.train):
-                    factors = self.reduction.train
-                else:
-                    self.grow(factors, np.setdiff1d(pending.configurations, included_configurations))
-                    included_configurations = pending.configurations
+            for pending, factors in self.grow_chain(task):
                 fits += partial_results.load_or_fit(pending, partial(self._fit, factors))
-                if pending is not task[-1] and not factors.is_gram and factors.is_well_conditioned():
-                    factors.convert_to_gram()
         return fits
+
+    def grow_chain(self, chain: Sequence[PendingFits]) -> Iterator[tuple[PendingFits, RowFactors]]:
+        """Yield nested subsets with their factors, which grow by the additional configurations of each subset."""
+        factors, included_configurations = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
+        for pending in chain:
+            if np.array_equal(pending.configurations, self.train):
+                yield pending, self.reduction.train
+                continue
+            self.grow(factors, np.setdiff1d(pending.configurations, included_configurations))
+            included_configurations = pending.configurations
+            if not factors.is_accurate():  # rows that were added are too different from those before them
+                factors = self.grow(self.reduction.create_factors(self.device), included_configurations)
+            yield pending, factors
+            if pending is not chain[-1]:
+                factors.convert_to_gram()
 
     def grow(self, factors: RowFactors, configurations: Array, multiplicity: Array | None = None) -> RowFactors:
         """Add the rows of some training configurations to factors, and return the factors.
@@ -240,16 +247,11 @@ class FastEngine:
 
 
 class SubsetFits:
-    """Fits to one subset; its rows are read only for leave-one-out residuals, or where Gram matrices do not suffice."""
+    """Fits to one subset; its rows are read only for leave-one-out residuals."""
 
     def __init__(self, engine: FastEngine, factors: RowFactors, configurations: Array) -> None:
         self.engine, self.source, self.factors = engine, engine.source, factors
         self.configurations, self.reduction = configurations, engine.reduction
-
-    @cached_property
-    def triangles(self) -> RowFactors:
-        """Factors of the subset without Gram matrices."""
-        return self.engine.grow(self.reduction.create_factors(self.engine.device), self.configurations)
 
     @cached_property
     def rows(self) -> tuple[Array, Array, Array, Array]:
@@ -263,12 +265,9 @@ class SubsetFits:
     def fit(self, weights: Array, models: list[PendingModel]) -> Iterator[Row]:
         """Fit all levels of some models at one pair of weights; yield rows of the results table."""
         indices = [self.engine.get_size_index(model.twojmax) for model in models]
-        fits, penalties, loo_residuals = self._fit_from_factors(weights, models)
-        errors = self._compute_errors(self.factors, fits)
+        fits, penalties, loo_residuals = self._fit_models(weights, models)
+        errors = self._compute_errors(fits)
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):
-            if errors[k] is None and model.ridge != "auto":  # the Gram matrices have too few digits
-                fits[k] = self._fit_from_triangles(weights, model)
-                (errors[k],) = self._compute_errors(self.triangles, fits[k : k + 1])
             if self.source.leave_one_out and model.ridge != "auto":
                 loo_residuals[k] = self._leave_one_out(fits[k], index, weights)
             if self.source.leave_one_out:
@@ -287,24 +286,19 @@ class SubsetFits:
 
     def fit_models(self, weights: Array, models: list[PendingModel]) -> list[ModelFit]:
         """Fit all levels of some models at one pair of weights, without condition numbers where they are not needed."""
-        fits = self._fit_from_factors(weights, models, with_condition=False)[0]
-        return [self._fit_from_triangles(weights, models[k]) if fit is None else fit for k, fit in enumerate(fits)]
+        return self._fit_models(weights, models, with_condition=False)[0]
 
-    def _fit_from_factors(
+    def _fit_models(
         self, weights: Array, models: list[PendingModel], *, with_condition: bool = True
-    ) -> tuple[list[Any], list[Array], list[Array]]:
-        """Fit some models; return fits, penalties and, for the penalty "auto", leave-one-out residuals.
-
-        A fit is None where Gram matrices are too ill-conditioned.
-        """
+    ) -> tuple[list[ModelFit], list[Array], list[Array]]:
+        """Fit some models; return fits, penalties and, for the penalty "auto", leave-one-out residuals."""
         indices = [self.engine.get_size_index(model.twojmax) for model in models]
         ridge_flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
         weighted_factors = {
             has_ridge: self.factors.apply_weights(weights, with_ridge=has_ridge) for has_ridge in ridge_flags
         }
         penalties = [np.full(self.reduction.n_levels, np.nan) for _ in models]
-        fit: Any
-        fits: list[Any] = []
+        fits = []
         loo_residuals = [np.empty(0)] * len(models)
         for k, (model, index) in enumerate(zip(models, indices, strict=True)):
             if model.ridge == "auto":
@@ -315,28 +309,12 @@ class SubsetFits:
             fits.append(fit)
         return fits, penalties, loo_residuals
 
-    def _fit_from_triangles(self, weights: Array, model: PendingModel) -> ModelFit:
-        """Fit a model whose Gram matrices have too few digits."""
-        factor = self.triangles.apply_weights(weights, with_ridge=model.ridge != 0)
-        fit = factor.fit(self.engine.get_size_index(model.twojmax), float(model.ridge))
-        return cast("ModelFit", fit)  # triangles suffice at any condition number
-
-    def _compute_errors(self, factors: RowFactors, fits: list[ModelFit | None]) -> list[Any]:
-        """Compute the errors of fits on the training subset and the test set; None where Gram matrices do not suffice.
-
-        One product with each factor serves all fits.
-        """
-        zero_delta = np.zeros_like(self.reduction.baseline)
-        delta = np.hstack([zero_delta if fit is None else fit.delta for fit in fits])
-        errors, has_cancelled = compute_fit_errors(self.reduction, factors, delta, properties=self.engine.properties)
-        n_levels = self.reduction.n_levels
+    def _compute_errors(self, fits: list[ModelFit]) -> list[dict[str, Array]]:
+        """Compute the errors of fits on the training subset and the test set; one product serves all fits."""
+        delta, n_levels = np.hstack([fit.delta for fit in fits]), self.reduction.n_levels
+        errors = compute_fit_errors(self.reduction, self.factors, delta, properties=self.engine.properties)
         windows = [slice(k * n_levels, (k + 1) * n_levels) for k in range(len(fits))]
-        return [
-            None
-            if fit is None or has_cancelled[window].any()
-            else {name: values[window] for name, values in errors.items()}
-            for fit, window in zip(fits, windows, strict=True)
-        ]
+        return [{name: values[window] for name, values in errors.items()} for window in windows]
 
     def _prepare_loo_input(self, index: int, weights: Array) -> tuple[tuple[Array, ...], dict[str, Any]]:
         """Return raw rows with labels, kinds and groups, and the options of `leave_one_out` and `choose_ridge`."""

@@ -15,7 +15,7 @@ def compute_fit_errors(
     delta: Array,
     level: int | None = None,
     properties: PropertyRows | None = None,
-) -> tuple[dict[str, Array], Array]:
+) -> dict[str, Array]:
     """Compute the errors and the properties of fits, by the names of columns of the results.
 
     Parameters
@@ -32,10 +32,8 @@ def compute_fit_errors(
     -------
     errors : mapping of str to (n_fits * n_levels,) float64
         On the training rows and on the test set, meV/atom and meV/Å; and of properties.
-    has_cancelled : (n_fits * n_levels,) bool
-        Where Gram matrices have too few digits for the errors on training rows.
     """
-    train_rms, has_cancelled = factors.compute_rms(delta, level)
+    train_rms = factors.compute_rms(delta, level)
     test_rms = reduction.compute_test_rms(delta, level)
     errors = prefix_errors("train", {kind: rms.own_level for kind, rms in train_rms.items()})
     errors |= prefix_errors("train_ref", {kind: rms.reference_level for kind, rms in train_rms.items()})
@@ -45,4 +43,4 @@ def compute_fit_errors(
         errors["ref_energy_shifted"] = EV_TO_MEV * test_rms[RowKind.ENERGY].centred_reference
     if properties is not None:
         errors |= properties.evaluate(properties.rows @ reduction.add_baseline(delta, level))
-    return errors, has_cancelled
+    return errors

@@ -73,7 +73,7 @@ def _fit_mixture(engine: FastEngine, lower_factors: Sequence[RowFactors], pendin
     level = engine.source.levels.index(mixture.levels[-1])
     for top, models, fits in fit_draw(engine, lower_factors, pending.draw, pending.models):
         delta = np.hstack([fit.delta for fit in fits])
-        errors, _ = compute_fit_errors(engine.reduction, top, delta, level, engine.properties)
+        errors = compute_fit_errors(engine.reduction, top, delta, level, engine.properties)
         for k, (model, fit) in enumerate(zip(models, fits, strict=True)):
             cell = {
                 "twojmax": model.twojmax, "w_energy": model.weights[0], "w_force": model.weights[1],

@@ -108,7 +108,7 @@ def _fit_largest_model(engine: FastEngine, grid: SweepGrid, weights: tuple[float
     for twojmax in sorted(grid.twojmax, reverse=True):
         index = engine.get_size_index(twojmax)
         fit = factor.fit(index)
-        if fit is not None and fit.solver == FACTOR:
+        if fit.solver == FACTOR:
             q = int(reduction.whitened_sizes[index])
             return twojmax, reduction.whitening.to_raw_coefficients((fit.delta + reduction.baseline)[:q])
     return None

@@ -35,6 +35,7 @@ SPLIT_ERROR_COLUMNS = ("test_energy", "test_force", "ref_energy", "ref_force")
 SPLIT_SETTING_COLUMNS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force", "ridge"]
 WHOLE_SET = "all"  # sampling method of the whole training set, which is the same for all methods
 RESIDUAL_BYTES = 32 << 20  # size of the residuals that are computed at once
+MIN_GRAM_ROWS_PER_COLUMN = 2  # rows for each column from which the Gram matrix of a kind is tried
 KINDS = (RowKind.ENERGY, RowKind.FORCE)
 
 
@@ -224,19 +225,11 @@ class _SplitFits:
 
     def run(self, chain: list[PendingFits]) -> dict[str, Array]:
         """Fit the nested subsets of one draw; return the errors, ``(n_errors, n_samples, n_models)``, by subset."""
-        factors, included_configurations = (
-            self.engine.reduction.create_factors(self.engine.device),
-            np.empty(0, dtype=np.int64),
-        )
-        errors = {}
         with threadpool_limits(1):
-            for pending in chain:
-                self.engine.grow(factors, np.setdiff1d(pending.configurations, included_configurations))
-                included_configurations = pending.configurations
-                errors[pending.subset_key] = self.compute_errors(pending, factors)
-                if pending is not chain[-1] and not factors.is_gram and factors.is_well_conditioned():
-                    factors.convert_to_gram()
-        return errors
+            return {
+                pending.subset_key: self.compute_errors(pending, factors)
+                for pending, factors in self.engine.grow_chain(chain)
+            }
 
     def run_mixture(self, task: list[PendingMixture]) -> dict[str, Array]:
         """Fit the training sets of one mixture; return the errors, ``(n_errors, n_samples, n_models)``, by set."""
@@ -358,13 +351,13 @@ def _run_chain(split_fits: list[_SplitFits], task: tuple[int, Any]) -> dict[str,
 
 
 def _build_factors(engine: FastEngine, train: Array) -> RowFactors:
-    """Build the factors of a whole training set, from Gram matrices if they are well-conditioned."""
+    """Build the factors of a whole training set, of kinds with many rows from Gram matrices if these are accurate."""
     factors = engine.reduction.create_factors(engine.device)
-    factors.convert_to_gram()
+    for kind, factor in factors.by_kind.items():
+        if engine.reduction.train_factors[kind].n > MIN_GRAM_ROWS_PER_COLUMN * factor.width:
+            factor.convert_to_gram(is_checked=False)
     engine.grow(factors, train)
-    if factors.is_well_conditioned():
-        return factors
-    return engine.grow(engine.reduction.create_factors(engine.device), train)
+    return factors if factors.is_accurate() else engine.grow(engine.reduction.create_factors(engine.device), train)
 
 
 def _compute_scores(engine: FastEngine, data: SweepInput, factors: RowFactors) -> LeverageScores:
@@ -374,7 +367,7 @@ def _compute_scores(engine: FastEngine, data: SweepInput, factors: RowFactors) -
     index = int(np.searchsorted(sizes, data.n_leverage_columns or data.design.n_features))
     factor = factors.apply_weights(weights)
     fit = factor.fit(index)
-    if fit is None or fit.solver != FACTOR:
+    if fit.solver != FACTOR:
         return data.compute_leverage_scores()
     q, design = int(engine.reduction.whitened_sizes[index]), data.design
     values, positions = [], []

@@ -19,7 +19,6 @@ from paretofit.linear.reduction.linalg import (
     TorchDevice,
     add_gram,
     factorise_cholesky,
-    multiply_symmetric,
     update_qr,
 )
 from paretofit.study import load_study
@@ -41,11 +40,11 @@ def real(beryllium, tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_operations_are_those_of_lapack(name):
     rng, device = np.random.default_rng(0), TorchDevice(name)
-    A, B = rng.normal(size=(50, 12)), rng.normal(size=(12, 3))
+    A = rng.normal(size=(50, 12))
     for hardware in (CPU, device):
         G = hardware.zeros(12, 12)
         add_gram(G, hardware.put(A))
-        assert to_numpy(multiply_symmetric(G, hardware.put(B))) == pytest.approx(A.T @ A @ B, rel=1e-12)
+        assert np.triu(to_numpy(G)) == pytest.approx(np.triu(A.T @ A), rel=1e-12)
         R, valid = factorise_cholesky(G)
         assert valid == 12
         assert np.abs(np.triu(to_numpy(R))) == pytest.approx(np.abs(np.triu(np.linalg.qr(A)[1])), abs=1e-12)

@@ -9,13 +9,24 @@ import pytest
 from helpers.faults import flip
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, leverage_scores
+from paretofit.core import RowKind
 from paretofit.dataset import split_configurations
 from paretofit.descriptors import constrain_free_atoms
 from paretofit.linear import Reduction, choose_ridge, compute_reduced_leverage, leave_one_out
-from paretofit.linear.reduction import RawFactors, RowBlock, ThreadMapper, iterate_blocks, prefetch, split_rows
+from paretofit.linear.reduction import (
+    RawFactors,
+    RowBlock,
+    RowFactors,
+    ThreadMapper,
+    iterate_blocks,
+    prefetch,
+    split_rows,
+)
 from paretofit.sweep import SweepGrid, SweepInput, list_draws, make_engine, run_sweep
+from paretofit.sweep.cells import list_pending_fits
 from paretofit.sweep.results import TRAIN_REFERENCE_COLUMNS
 
 ERRORS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force", "ref_energy_shifted"]
@@ -85,6 +96,27 @@ def test_engines_agree_on_real_data_for_weights_1_to_1000(real, weights, sizes, 
     solvers = fast.groupby("solver").size()
     assert set(solvers.index) == {"factor", "rank-revealing"}, "small subsets of large models have fewer rows"
     assert solvers["factor"] > 0.4 * len(fast)
+
+
+def test_subsets_that_grow_by_gram_matrices_agree_with_the_plain_engine(real):
+    data = replace(real, n_leverage_columns=120)
+    grid = SweepGrid(list("135"), [2, 4], [(w, 1.0) for w in (1.0, 12.25, 1000.0)], [40, 80, 110, 130], ["random"], 1)
+    engine, draws = make_engine(data, grid), list_draws(data, grid, None)
+    (chain,) = engine.build_tasks(list_pending_fits(grid, draws, {}))
+    with threadpool_limits(1):
+        is_gram = [factors.by_kind[RowKind.FORCE].is_gram for _, factors in engine.grow_chain(chain)]
+    assert not is_gram[0]
+    assert is_gram[-1]
+    compare(data, grid)
+
+
+def test_a_subset_whose_gram_matrix_is_not_accurate_is_folded_again(real, monkeypatch):
+    data = replace(real, n_leverage_columns=120)
+    grid = SweepGrid(["5"], [4], [(12.25, 1.0)], [80, 110, 130], ["random"], 1)
+    monkeypatch.setattr(RowFactors, "is_accurate", lambda factors: False)
+    folded_again = run_sweep(data, grid)
+    monkeypatch.setattr(RowFactors, "convert_to_gram", lambda factors: None)
+    pd.testing.assert_frame_equal(run_sweep(data, grid), folded_again, check_exact=True)
 
 
 @pytest.mark.slow
@@ -160,7 +192,7 @@ def test_folds_and_bootstrap_samples_are_factors(real):
         members = np.repeat(train, 1 if multiplicity is None else multiplicity)
         rows = np.concatenate([data.find_row_indices([member]) for member in members])
         plain = fit_wls(design.read_rows(rows, 120), Y[rows], design.kind[rows], energy_weight=12.25)
-        rms, test_rms = factors.compute_rms(fit.delta)[0], held_out.compute_rms(fit.delta)[0]
+        rms, test_rms = factors.compute_rms(fit.delta), held_out.compute_rms(fit.delta)
         others = data.find_row_indices(fold)
         residual, kind = design.read_rows(others, 120) @ plain.coefficients - Y[others], design.kind[others]
         for row_kind, name in ((0, "energy"), (1, "force")):

@@ -21,7 +21,6 @@ from .streaming import prefetch as prefetch
 from .streaming import split_rows as split_rows
 from .streaming import sum_parts as sum_parts
 from .weighing import FACTOR as FACTOR
-from .weighing import MAX_CONDITION as MAX_CONDITION
 from .weighing import RANK_REVEALING as RANK_REVEALING
 from .weighing import ModelFit as ModelFit
 from .weighing import RowFactors as RowFactors

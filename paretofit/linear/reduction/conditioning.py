@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from scipy.sparse.linalg import LinearOperator, onenormest
+from scipy.sparse.linalg import LinearOperator, eigsh, onenormest
 
 from paretofit.core import Array
 from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
@@ -53,6 +53,39 @@ def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
         for inverse in (False, True)
     ]
     condition = float(norms[0] * norms[1])
+    return condition if np.isfinite(condition) else float("inf")
+
+
+def estimate_gram_condition(R: Array) -> float:
+    """Estimate the condition number of RᵀR in the 2-norm, its diagonal scaled to one; infinite if it is singular.
+
+    The scale of the columns does not affect the accuracy of Cholesky, so the estimate does not include it (A. van der
+    Sluis, Numer. Math. 14, 14 (1969)).
+
+    Parameters
+    ----------
+    R : (p, p) float64
+        Upper triangular.
+    """
+    R, scale, p = np.asfortranarray(R), compute_column_scales(R), len(R)
+    if (np.diag(R) == 0).any():
+        return float("inf")
+    if p <= 1:
+        return 1.0
+
+    def multiply(x: Array, *, inverse: bool) -> Array:
+        factor = scale if inverse else 1 / scale
+        y = native.apply_triangle(R, x.ravel() * factor, inverse=inverse, transposed=inverse)
+        return np.asarray(native.apply_triangle(R, y, inverse=inverse, transposed=not inverse) * factor)
+
+    norms = [
+        eigsh(
+            LinearOperator((p, p), matvec=lambda x, k=inverse: multiply(x, inverse=k), dtype=np.float64),
+            k=1, v0=np.ones(p), tol=0.01, return_eigenvectors=False,
+        )[0]
+        for inverse in (False, True)
+    ]  # fmt: skip
+    condition = float(f"{norms[0] * norms[1]:.3g}")  # without the last digits, which depend on addresses in memory
     return condition if np.isfinite(condition) else float("inf")
 
 

@@ -116,11 +116,6 @@ def add_gram(G: Any, A: Any) -> None:
         G.addmm_(A.T, A)
 
 
-def multiply_symmetric(G: Any, B: Any) -> Any:
-    """Compute G B for a symmetric G ``(p, p)``, of which the processor reads only the upper triangle."""
-    return blas.dsymm(1.0, G, B, lower=0) if isinstance(G, np.ndarray) else G @ B
-
-
 def multiply_triangle(R: Any, B: Any) -> Any:
     """Compute R B for an upper triangular R ``(p, p)``; B may be overwritten."""
     return blas.dtrmm(1.0, R, B, overwrite_b=1) if isinstance(R, np.ndarray) else R @ B

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import scipy.linalg
@@ -33,7 +32,7 @@ class LevelRows:
     Attributes
     ----------
     factors : RowFactors
-        Triangles of the rows of some configurations, without Gram matrices.
+        Factors of the rows of some configurations.
     level : int
         Position of the level among the targets.
     energy_weight : float
@@ -109,7 +108,7 @@ class MixedFactors:
         """
         weighted, fits = self.factors.apply_weights(weights), []
         for index in size_indices:
-            fit = cast("ModelFit", weighted.fit(index))  # without Gram matrices, it is never None
+            fit = weighted.fit(index)
             delta, rank = fit.delta[self.n_offsets :], fit.rank - self.n_offsets
             fits.append(replace(fit, delta=delta, rank=rank, triangle=None))
         return fits

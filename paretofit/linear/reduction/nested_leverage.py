@@ -50,7 +50,7 @@ def compute_reduced_leverage(
     with threadpool_limits(1):
         factor = reduction.train.apply_weights(weights)
         fits = [factor.fit(index) for index in range(len(sizes))]
-        is_usable = [fit is not None and fit.solver == FACTOR for fit in fits]
+        is_usable = [fit.solver == FACTOR for fit in fits]
         P = int(max(sizes[is_usable], default=0))
         if P == 0:
             return [None] * len(sizes)

@@ -205,8 +205,8 @@ class Reduction(WhitenedBasis):
 
     def create_factors(self, device: Device = CPU) -> RowFactors:
         """Create factors without rows, to which whitened rows can be added."""
-        width = sum(self.baseline.shape)
-        return RowFactors(self, {kind: RowFactor(width, device) for kind in self.train_factors})
+        width, n_targets = sum(self.baseline.shape), self.n_levels
+        return RowFactors(self, {kind: RowFactor(width, device, n_targets) for kind in self.train_factors})
 
     def whiten_parts(self, parts: Sequence[Part], mapper: PartMapper, device: Device, store: StoreRows) -> Reduction:
         """Whiten and store the rows of all parts; return the reduction with these rows."""

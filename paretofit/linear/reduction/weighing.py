@@ -25,8 +25,7 @@ from paretofit.linear.reduction.linalg import to_numpy
 from paretofit.linear.reduction.row_factor import RowFactor
 from paretofit.linear.reduction.whitening import WhitenedBasis
 
-MAX_CONDITION = 1e7  # condition number of weighted Gram matrices up to which a fit from them agrees with QR to 1e-9
-MAX_GRAM_CONDITION = 1e5  # condition number of balanced Gram matrices up to which a set of rows grows by Gram matrices
+MIN_RELATIVE_DIAGONAL = 1e-8  # of a triangle relative to its columns: far above rounding, far below measured values
 RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by less than this factor
 FACTOR, RANK_REVEALING = "factor", "rank-revealing"
 
@@ -107,11 +106,6 @@ class RowFactors:
         """Number of rows of all kinds."""
         return sum(factor.n for factor in self.by_kind.values())
 
-    @property
-    def is_gram(self) -> bool:
-        """Whether a factor is a Gram matrix."""
-        return any(factor.is_gram for factor in self.by_kind.values())
-
     def grow(self, rows: Any, kind: Array, multiplicity: int = 1) -> None:
         """Add whitened rows [U | Y] ``(n, P + n_levels)``, each `multiplicity` times."""
         self.minimum_norm_factors.clear()
@@ -121,11 +115,17 @@ class RowFactors:
             if len(positions):
                 factor.grow(rows if len(positions) == len(rows) else rows[positions], multiplicity)
 
-    def convert_to_gram(self) -> None:
-        """Replace triangles by Gram matrices, except for energies: they are few, and their residuals may be tiny."""
-        for kind, factor in self.by_kind.items():
-            if kind != RowKind.ENERGY:
-                factor.convert_to_gram()
+    def convert_to_gram(self, *, is_checked: bool = True) -> None:
+        """Change the factors of the kinds for which this is accurate to Gram matrices, which grow faster.
+
+        Without `is_checked`, all factors change; `is_accurate` then says whether they can be used.
+        """
+        for factor in self.by_kind.values():
+            factor.convert_to_gram(is_checked=is_checked)
+
+    def is_accurate(self) -> bool:
+        """Return whether all factors are accurate: triangles always are, Gram matrices depending on their condition."""
+        return all(not factor.is_gram or factor.is_accurate() for factor in self.by_kind.values())
 
     def apply_weights(self, weights: Array, *, with_ridge: bool = False) -> WeightedFactor:
         """Stack the factors of all kinds at weights w_E, w_F, w_S, of which only the ratios matter.
@@ -134,39 +134,25 @@ class RowFactors:
         therefore has only the columns of the largest of the other models.
         """
         relative_weights, sizes = weights / weights.max(), self.whitened_basis.whitened_sizes
-        if self.is_gram:
-            return WeightedFactor.from_grams(self, relative_weights)
         is_whole = with_ridge or any(factor.matrix is not None for factor in self.by_kind.values())
         q = len(self.whitened_basis.baseline) if is_whole else int(max(sizes[sizes <= self.n_rows], default=0))
         return WeightedFactor.from_triangles(self, relative_weights, q)
 
-    def is_well_conditioned(self) -> bool:
-        """Return whether Gram matrices of these rows, and of supersets, are accurate at the whitening weights."""
-        factor, P = self.apply_weights(self.whitened_basis.weights), len(self.whitened_basis.baseline)
-        return self.n_rows >= P and factor.estimate_gram_condition(P) < MAX_GRAM_CONDITION
-
-    def compute_rms(self, delta: Array, level: int | None = None) -> tuple[dict[RowKind, RmsErrors], Array]:
+    def compute_rms(self, delta: Array, level: int | None = None) -> dict[RowKind, RmsErrors]:
         """Compute the root mean squared residuals of fits for the rows of each kind.
 
         Parameters
         ----------
         delta, level
             As for `WhitenedBasis.pair_with_reference`.
-
-        Returns
-        -------
-        rms : mapping of RowKind to RmsErrors
-        has_cancelled : (n_fits * n_levels,) bool
-            Where so many digits of a Gram matrix cancelled that triangles are needed.
         """
         deltas, levels = self.whitened_basis.pair_with_reference(delta, level)
-        rms, has_cancelled = {}, np.zeros(delta.shape[1], dtype=bool)
+        rms = {}
         for kind, factor in self.by_kind.items():
             if factor.n:
-                squares, is_inaccurate = factor.sum_squared_residuals(deltas, len(delta) + levels)
-                rms[kind] = RmsErrors(*np.split(np.sqrt(squares / factor.n), 2))
-                has_cancelled |= np.logical_or(*np.split(is_inaccurate, 2))
-        return rms, has_cancelled
+                residuals = factor.compute_residuals(deltas, len(delta) + levels)
+                rms[kind] = RmsErrors(*np.split(np.sqrt(linalg.sum_column_squares(residuals) / factor.n), 2))
+        return rms
 
     @cached_property
     def raw_rows(self) -> tuple[Array, Array, Array]:
@@ -190,26 +176,12 @@ class WeightedFactor:
         Upper triangular; q is P, the number of whitened columns, unless fewer columns were asked for.
     C : (q, n_levels) float64
         Right-hand sides for the targets minus the baseline of these q columns.
-    is_complete : bool
-        Whether the Cholesky factor of Gram matrices exists; true without Gram matrices.
     """
 
     factors: RowFactors
     weights: Array
     R: Array
     C: Array
-    is_complete: bool = True
-
-    @classmethod
-    def from_grams(cls, factors: RowFactors, weights: Array) -> WeightedFactor:
-        """Add Gram matrices of all kinds, and factorise the sum."""
-        P = len(factors.whitened_basis.baseline)
-        M = sum(float(weights[kind] ** 2) * factor.get_gram() for kind, factor in factors.by_kind.items())
-        cholesky, valid_size = linalg.factorise_cholesky(M[:P, :P])
-        R, c = np.asfortranarray(to_numpy(cholesky)), to_numpy(M[:P, P:])
-        is_complete = valid_size == P
-        C = scipy.linalg.solve_triangular(R, c, trans=1, check_finite=False) if is_complete else c
-        return cls(factors, weights, R, C, is_complete)
 
     @classmethod
     def from_triangles(cls, factors: RowFactors, weights: Array, q: int) -> WeightedFactor:
@@ -232,7 +204,7 @@ class WeightedFactor:
         R = to_numpy(R)
         return cls(factors, weights, np.asfortranarray(R[:q, :q]), R[:q, q:])
 
-    def fit(self, size_index: int, ridge: float = 0.0, *, with_condition: bool = True) -> ModelFit | None:
+    def fit(self, size_index: int, ridge: float = 0.0, *, with_condition: bool = True) -> ModelFit:
         """Fit all levels at one of the reduction's sizes.
 
         Parameters
@@ -242,20 +214,13 @@ class WeightedFactor:
         ridge : float
             λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j.
         with_condition : bool
-            Whether the condition number is always estimated; otherwise it is NaN for fits from Gram matrices that are
-            well-conditioned with all columns.
-
-        Returns
-        -------
-        ModelFit or None
-            None if the factors are Gram matrices and too ill-conditioned, so that triangles are needed.
+            Whether the condition number is always estimated; otherwise it is NaN where the accuracy of a Gram matrix
+            shows that the columns are independent.
         """
         basis = self.factors.whitened_basis
         p, q = int(basis.sizes[size_index]), int(basis.whitened_sizes[size_index])
-        if not with_condition and ridge == 0 and self._are_all_sizes_accurate:
+        if not with_condition and ridge == 0 and self._is_well_conditioned:
             return self._fit_factor(q, np.nan)
-        if self.factors.is_gram and not self.estimate_gram_condition(q) < MAX_CONDITION:
-            return None
         if ridge > 0:
             return self._fit_ridge(p, q, ridge)
         if self.factors.n_rows < p:
@@ -267,18 +232,13 @@ class WeightedFactor:
         return self._fit_factor(q, condition)
 
     @cached_property
-    def _are_all_sizes_accurate(self) -> bool:
-        """Whether fits from Gram matrices are accurate at all sizes, because they are at the largest."""
-        P = len(self.factors.whitened_basis.baseline)
-        return self.factors.is_gram and self.factors.n_rows >= P and self.estimate_gram_condition(P) < MAX_CONDITION
+    def _is_well_conditioned(self) -> bool:
+        """Whether the columns are independent at all sizes, because they are in the Gram matrix of one kind of row.
 
-    def estimate_gram_condition(self, q: int) -> float:
-        """Estimate the condition number of the leading q × q block of RᵀR, its diagonal scaled to one.
-
-        The scale of the columns does not affect the accuracy of Cholesky, so the estimate does not include it (A. van
-        der Sluis, Numer. Math. 14, 14 (1969)).
+        Columns of zeros in this kind, such as those of constants in forces, are determined by the other kinds.
         """
-        return estimate_condition([self.R], compute_column_scales(self.R[:q, :q])) ** 2 if self.is_complete else np.inf
+        is_gram = any(factor.is_gram for factor in self.factors.by_kind.values())
+        return is_gram and bool((np.abs(np.diag(self.R)) > MIN_RELATIVE_DIAGONAL * compute_column_scales(self.R)).all())
 
     def _fit_factor(self, q: int, condition: float) -> ModelFit:
         """Fit a model whose columns are independent, by a triangular solve with the leading block."""
@@ -294,7 +254,7 @@ class WeightedFactor:
         The norms are those of weighted columns, or of unweighted ones if there are fewer rows than columns.
         """
         factors, P, cache = self.factors, len(self.factors.whitened_basis.baseline), self.factors.minimum_norm_factors
-        if factors.is_gram or sum(min(factor.n, factor.width) for factor in factors.by_kind.values()) > 2 * P:
+        if sum(min(factor.n, factor.width) for factor in factors.by_kind.values()) > 2 * P:
             cache, weights = {}, np.ones(P)  # the weighted triangle has fewer rows, but serves only these weights
             X = factors.whitened_basis.whitening.to_raw_rows(self.R)
             Y = self.C + self.R @ factors.whitened_basis.baseline

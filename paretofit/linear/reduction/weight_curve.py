@@ -15,11 +15,13 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize_scalar
 
 from paretofit.core import Array, InputError, RowKind
+from paretofit.linear.reduction.conditioning import estimate_gram_condition
 from paretofit.linear.reduction.linalg import solve_rows, to_numpy
 from paretofit.linear.reduction.reducer import Reduction
-from paretofit.linear.reduction.weighing import MAX_CONDITION, RowFactors
+from paretofit.linear.reduction.weighing import RowFactors
 
 ERROR_TYPES = ("train", "test", "reference")
+MAX_PATH_CONDITION = 1e7  # condition number of weighted Gram matrices up to which the path agrees with fits to 1e-9
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
 # number of intervals between the minima of the two errors; with fewer, the curve counts as a single point
 MIN_KNEE_INTERVALS = 4
@@ -170,7 +172,7 @@ class _PathBasis:
         by_kind, theta = {kind: factors.by_kind[kind] for kind in KIND_NAMES}, factors.whitened_basis.baseline
         weights, P = np.array([middle_ratio, 1.0, 1.0]) / max(middle_ratio, 1.0), len(theta)
         factor = RowFactors(factors.whitened_basis, by_kind).apply_weights(weights)
-        if not factor.estimate_gram_condition(p) < MAX_CONDITION:
+        if not estimate_gram_condition(factor.R[:p, :p]) < MAX_PATH_CONDITION:
             return None
         weighted_rows = [weights[kind] * to_numpy(by_kind[kind].get_equivalent_rows()) for kind in KIND_NAMES]
         energy_rows = solve_rows(factor.R[:p, :p], weighted_rows[0][:, :p])
@@ -189,7 +191,7 @@ class _PathBasis:
 
 def _measure_errors(reduction: Reduction, factors: RowFactors, delta: Array) -> dict[tuple[str, str], Array]:
     """Measure the errors of a fit by kind of row and type of error."""
-    train, test = factors.compute_rms(delta)[0], reduction.compute_test_rms(delta)
+    train, test = factors.compute_rms(delta), reduction.compute_test_rms(delta)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
         values = train[kind].own_level, test[kind].own_level, test[kind].reference_level
