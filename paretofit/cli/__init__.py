@@ -1,7 +1,8 @@
 """Command line with options, help, progress and exit codes; every verb calls one public function.
 
-Exit codes: 0 after success, 1 after a failure during the computation, 2 for invalid input (with a message), 130 after
-Ctrl-C and 143 after SIGTERM. Importing this package is fast, so that signals are caught before the verbs are imported.
+Exit codes: 0 after success, 1 after a failure during the computation, 2 for invalid input, 130 after Ctrl-C and 143
+after SIGTERM; a message explains every failure. Importing this package is fast, so that signals are caught before the
+verbs are imported.
 """
 
 import os
@@ -14,6 +15,7 @@ __all__ = ["app", "main"]
 
 
 def __getattr__(name: str) -> Any:
+    """Import the application with its verbs when ``app`` is first used."""
     if name == "app":
         from paretofit.cli import application  # noqa: F401  (the import registers the verbs)
         from paretofit.cli.options import app
@@ -23,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 def main() -> None:
-    """Run the command line; print a message and set the exit code for every way in which it can end."""
+    """Run the command line and exit; unless it succeeds, print a message and return an exit code other than 0."""
     _open_standard_streams()
     catch_early_signals()
     from paretofit.cli.application import run_app
@@ -32,20 +34,20 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open closed standard streams on the null device; otherwise, the next opened file would receive their output.
+    """Connect closed standard streams to the null device; otherwise, the next opened file would receive their output.
 
     If standard output was closed, print a message and exit with code 2.
     """
     is_closed = []
-    for number in range(3):
+    for descriptor in range(3):  # standard input, output and error
         try:
-            os.fstat(number)
+            os.fstat(descriptor)
             is_closed.append(False)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, this one
             is_closed.append(True)
     if is_closed[2]:
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (open until the end)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (open until the process ends)
     if is_closed[1]:
         sys.stderr.write("paretofit: standard output is closed; redirect it to a file or to /dev/null\n")
         sys.exit(2)

@@ -24,25 +24,26 @@ from paretofit.core import ExecutionError, InputError
 
 
 def run_app() -> None:
-    """Run the command line; errors become messages, with exit code 1 for an `ExecutionError` and 2 for the others."""
+    """Run the command line and exit; an `ExecutionError` gives a message and code 1, any other `InputError` code 2."""
     try:
         app()
     except InputError as error:
         typer.echo(f"paretofit: {error}", err=True)
         sys.exit(1 if isinstance(error, ExecutionError) else 2)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):  # a signal while Python ends must not change the exit code
-            atexit.register(signal.signal, number, signal.SIG_IGN)
+        for signal_number in (signal.SIGTERM, signal.SIGINT):  # a signal at exit must not change the exit code
+            atexit.register(signal.signal, signal_number, signal.SIG_IGN)
 
 
-def _print_version(value: bool) -> None:
-    if value:
+def _print_version(is_requested: bool) -> None:
+    """Print the version and exit, if --version is used."""
+    if is_requested:
         typer.echo(f"paretofit {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _set_up(
+def _configure_output(
     context: typer.Context,
     *,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Print errors and results only.")] = False,
@@ -51,7 +52,8 @@ def _set_up(
         bool, Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    del version  # handled by its callback
+    # There is no docstring, because typer would show it as the help text of the application.
+    del version  # `_print_version` has handled it
     context.ensure_object(dict)["quiet"] = quiet
     if verbose:
         handler = logging.StreamHandler()

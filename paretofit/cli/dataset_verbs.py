@@ -20,7 +20,7 @@ KEY_HELP = {
     "id": "Key of the configuration ids.",
     "seconds": "Key of the computing time of a label (s).",
 }
-KEY_BY_LEVEL = "LEVEL=KEY for one level; may be repeated."
+KEY_BY_LEVEL = "LEVEL=KEY for one level; may be repeated."  # second sentence of the help text of each key option
 EnergyKeyOption = Annotated[
     list[str] | None,
     Option(
@@ -160,7 +160,10 @@ def import_(
 
 
 def _parse_keys(option: str, entries: list[str]) -> str | dict[str, str] | None:
-    """Parse one key for all levels, or LEVEL=KEY for each level; return None without entries."""
+    """Parse one KEY for all levels, or LEVEL=KEY for each level; return None without entries.
+
+    `option` is the name of the option in messages.
+    """
     if not entries:
         return None
     if len(entries) == 1 and "=" not in entries[0]:
@@ -172,13 +175,14 @@ def _parse_keys(option: str, entries: list[str]) -> str | dict[str, str] | None:
 
 
 def _parse_level_paths(entries: list[str]) -> dict[str, str]:
+    """Return the path of each level from entries NAME=PATH; raise `InputError` if one is invalid or repeated."""
     for entry in entries:
         if "=" not in entry:
             raise InputError(f"--level must be NAME=FILE (or NAME with --file); got '{entry}'")
-    sources = dict(entry.split("=", 1) for entry in entries)
-    if len(sources) != len(entries):
+    paths = dict(entry.split("=", 1) for entry in entries)
+    if len(paths) != len(entries):
         raise InputError("--level is given twice for the same level; give each level once")
-    return sources
+    return paths
 
 
 @app.command(
@@ -214,10 +218,10 @@ def export(
 ) -> None:
     """Export the levels of a dataset to files that other programs read, or fits of a run as LAMMPS potentials."""
     if front:
-        _check_front_choices(level, twojmax, weight_ratio, n_train, sampling, ridge, committee)
+        _check_no_fit_options(level, twojmax, weight_ratio, n_train, sampling, ridge, committee)
         _export_front(source, out, structure, md_time, force=force, jobs=jobs, progress=progress, as_json=as_json)
         return
-    _check_no_dynamics(structure, md_time)
+    _check_no_dynamics_options(structure, md_time)
     if not source.is_dir():
         if committee is not None:
             raise InputError(f"--committee requires a run folder; for a dataset, use 'paretofit fit {source}'")
@@ -238,21 +242,24 @@ def export(
 
 
 def _get_single_level(levels: list[str] | None) -> str | None:
+    """Return the level of --level, or None without it; raise `InputError` if there are several."""
     if levels is not None and len(levels) > 1:
         raise InputError("a potential is fitted to one level; give --level once")
     return levels[0] if levels else None
 
 
-def _check_front_choices(*choices: object) -> None:
-    if any(value is not None for value in choices):
+def _check_no_fit_options(*values: object) -> None:
+    """Raise `InputError` if an option of one fit has a value, because --front exports all fits of the front."""
+    if any(value is not None for value in values):
         raise InputError(
             "--front exports every point of the front and cannot be combined with options of one fit; "
             "drop these options, or --front"
         )
 
 
-def _check_no_dynamics(*choices: object) -> None:
-    if any(value is not None for value in choices):
+def _check_no_dynamics_options(*values: object) -> None:
+    """Raise `InputError` if an option of the dynamics has a value, because there are none without --front."""
+    if any(value is not None for value in values):
         raise InputError("--structure and --md-time are for the dynamics of --front; add --front, or drop them")
 
 
@@ -260,18 +267,22 @@ def _export_front(
     run: Path, out: Path, structure: Path | None, md_time: float | None, *, force: bool, jobs: int, progress: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
+    """Export every point of a run's front with its index, print the summary, and check the agreement with LAMMPS."""
     from paretofit.commands import export_front
     from paretofit.validation import MdProtocol
 
     settings: dict[str, Any] = {}
     if md_time is not None:
         settings["protocol"] = MdProtocol(nvt_time_ps=md_time, nve_time_ps=md_time)
-    result = export_front(run, out, structure=structure, overwrite=force, jobs=jobs, progress=progress, **settings)
-    print_result(result, result.text, as_json=as_json)
-    result.require_agreement()
+    front_export = export_front(
+        run, out, structure=structure, overwrite=force, jobs=jobs, progress=progress, **settings
+    )
+    print_result(front_export, front_export.text, as_json=as_json)
+    front_export.require_agreement()
 
 
 def _format_export(summary: "ExportSummary") -> str:
+    """Format a line for each exported level, with up to five ids of configurations without a complete label."""
     lines = []
     for level, path in summary.paths.items():
         ids = summary.unlabelled_ids[level]

@@ -84,21 +84,21 @@ def explore(
                 "pressure_kbar": _parse_condition("--pressure", pressure), "time_ps": time, "interval_ps": interval,
                 "timestep_fs": timestep, "stop_grade": stop_grade, "time_limit_s": time_limit}  # fmt: skip
     settings |= {} if trajectories is None else {"trajectories": trajectories}
-    result = explore_dynamics(
+    exploration = explore_dynamics(
         potential, structures, out, settings=settings, save_grade=save_grade,
         save_errors=_collect_limits(energy=max_energy, force=max_force),
         stop_errors=_collect_limits(energy=stop_energy, force=stop_force),
         seed=seed, overwrite=force, jobs=jobs, progress=progress, allow_pickle=allow_pickle,
     )  # fmt: skip
-    print_result(result, result.text, as_json=as_json, exclude=("potential",))
-    if not len(result.frames):  # no trajectory recorded a frame, extrapolating or not
+    print_result(exploration, exploration.text, as_json=as_json, exclude=("potential",))
+    if not len(exploration.frames):  # no trajectory has recorded any frame, saved or not
         raise typer.Exit(1)
 
 
 def _parse_condition(option: str, text: str) -> float | list[float]:
-    """Parse one number, or the two ends of a range."""
+    """Parse one number, or the two ends of a range; `option` is the name of the option in the error message."""
     try:
-        numbers = [float(part) for part in split_names(text)]
+        numbers = [float(number_text) for number_text in split_names(text)]
     except ValueError:
         numbers = []
     if len(numbers) not in {1, 2}:
@@ -107,5 +107,5 @@ def _parse_condition(option: str, text: str) -> float | list[float]:
 
 
 def _collect_limits(**limits: float | None) -> dict[str, float]:
-    """Return the limits that are not None."""
+    """Return the limits of errors by quantity, without those that are None."""
     return {quantity: limit for quantity, limit in limits.items() if limit is not None}

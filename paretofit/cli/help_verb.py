@@ -9,7 +9,7 @@ import typer
 
 from paretofit.cli.options import app
 
-CODE_MARGIN = 2  # number of columns on the sides of code
+CODE_MARGIN = 2  # number of columns that rich leaves empty beside code, on both sides together
 TopicArgument = Annotated[
     str | None, typer.Argument(metavar="[TOPIC]", help="Topic, or verb; without it, the topics are listed.")
 ]
@@ -37,12 +37,18 @@ def help_(context: typer.Context, topic: TopicArgument = None) -> None:
 
 
 def move_comments(markdown: str, width: int) -> str:
-    """Move the comments of commands that are too long for the terminal to a line above, so that they can be pasted."""
+    """Move comments from the ends of long commands to lines above them, so that the commands can be pasted.
+
+    A line of code, ``command  # comment``, is long if it does not fit into a terminal of `width` columns.
+    """
     lines: list[str] = []
     is_code = False
     for line in markdown.splitlines():
-        is_code ^= line.startswith("```")
-        command = re.fullmatch(r"(\S.*?) {2,}(# .*)", line)
-        is_moved = is_code and command and len(line) > width - CODE_MARGIN
-        lines += [command[2], command[1]] if command and is_moved else [line]
+        is_code ^= line.startswith("```")  # begins or ends a block of code
+        match = re.fullmatch(r"(\S.*?) {2,}(# .*)", line)
+        if match and is_code and len(line) > width - CODE_MARGIN:
+            command, comment = match.groups()
+            lines += [comment, command]
+        else:
+            lines.append(line)
     return "\n".join(lines)

@@ -37,19 +37,22 @@ def count_cores() -> int:
     return int(cpu_count())
 
 
-def _store_json(context: typer.Context, value: bool) -> bool:
-    context.find_root().ensure_object(dict)["json"] = value
-    return value
+def _store_json(context: typer.Context, as_json: bool) -> bool:
+    """Store the option --json for `_resolve_progress`, which typer calls later because --json is eager."""
+    context.find_root().ensure_object(dict)["json"] = as_json
+    return as_json
 
 
-def _resolve_progress(context: typer.Context, value: bool) -> bool:
+def _resolve_progress(context: typer.Context, is_requested: bool) -> bool:
+    """Return whether to show progress bars: not with --quiet or --json."""
     settings = context.find_root().ensure_object(dict)
-    return value and not settings.get("quiet") and not settings.get("json")
+    return is_requested and not settings.get("quiet") and not settings.get("json")
 
 
-def _resolve_quiet(context: typer.Context, value: bool) -> bool:
+def _resolve_quiet(context: typer.Context, is_quiet: bool) -> bool:
+    """Return whether --quiet is used before or after the verb, and store this for `_resolve_progress`."""
     settings = context.find_root().ensure_object(dict)
-    settings["quiet"] = value or bool(settings.get("quiet"))
+    settings["quiet"] = is_quiet or bool(settings.get("quiet"))
     return bool(settings["quiet"])
 
 
@@ -117,7 +120,13 @@ Coverage = Annotated[float, Option("--coverage", help="Fraction of labels that t
 
 
 def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> "CommitteeSettings | None":
-    """Return the committee settings of the options, or None without --committee."""
+    """Return the committee settings of the options, or None without --committee.
+
+    Raises
+    ------
+    InputError
+        If a method other than the default is specified without --committee.
+    """
     if members is None:
         if method != "bootstrap":
             raise InputError(f"--committee-method {method} requires --committee with the number of members")
@@ -128,33 +137,37 @@ def read_committee_options(members: int | None, method: str, coverage: float, se
 
 
 def split_names(text: str) -> list[str]:
-    """Split comma-separated names."""
+    """Split comma-separated names; remove the spaces around them, and empty names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def print_result(result: Any, text: str, *, as_json: bool, exclude: Collection[str] = ()) -> None:
-    """Print the text of a result or, with `as_json`, its fields without those in `exclude`."""
+    """Print the text of a result or, with `as_json`, the result as JSON, without its fields in `exclude`."""
     if as_json and dataclasses.is_dataclass(result):
         fields = dataclasses.fields(result)
         result = {field.name: getattr(result, field.name) for field in fields if field.name not in exclude}
-    typer.echo(json.dumps(_to_plain(result), indent=1) if as_json else wrap_for_terminal(text))
+    typer.echo(json.dumps(_convert_to_json_types(result), indent=1) if as_json else wrap_for_terminal(text))
 
 
 def wrap_for_terminal(text: str) -> str:
-    """Wrap the sentences of a text to the width of the terminal; tables and redirected output are unchanged."""
+    """Wrap the lines of a text to the width of the terminal; lines of tables and redirected output remain unchanged."""
     if not sys.stdout.isatty():
         return text
     width, lines = shutil.get_terminal_size().columns, []
     for line in text.splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 2)
-        is_table = re.search(r"\S {2,}\S", line)
-        parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-        lines += [line] if is_table or len(line) <= width else parts
+        is_table = re.search(r"\S {2,}\S", line)  # only columns are separated by more than one space
+        if is_table or len(line) <= width:
+            lines.append(line)
+        else:
+            lines += textwrap.wrap(
+                line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            )
     return "\n".join(lines)
 
 
-def _to_plain(value: Any) -> Any:
-    """Convert a result to JSON types: tables become lists of rows, and non-finite numbers become null."""
+def _convert_to_json_types(value: Any) -> Any:
+    """Convert a value to JSON types: tables become lists of rows, non-finite numbers null, and other objects text."""
     import numpy as np
     import pandas as pd
 
@@ -167,9 +180,9 @@ def _to_plain(value: Any) -> Any:
     elif dataclasses.is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _to_plain(item) for key, item in value.items()}
+        return {str(key): _convert_to_json_types(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_to_plain(item) for item in value]
+        return [_convert_to_json_types(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -133,16 +133,16 @@ def fit(
         raise InputError("--optimise-weights and --weight-front require --fitsnap; for a study, set 'group_weights'")
     if fitsnap is not None and any(value is not None for value in choices.values()):
         raise InputError("--level, --family, --twojmax, --cutoff, --quadratic, --linear, --weight-ratio, "
-                         "--held-out-fraction, --name, --reference-energies cannot be combined with --fitsnap; set "
-                         "them in it")  # fmt: skip
+                         "--held-out-fraction, --name and --reference-energies cannot be combined with --fitsnap; "
+                         "change the FitSNAP input instead")  # fmt: skip
     settings["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
-        result: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **settings)  # type: ignore[arg-type]
+        fitted_potential: Any = fit_dataset(source, out, keep_design=keep_design, **choices, **settings)  # type: ignore[arg-type]
     else:
-        result = fit_fitsnap(str(fitsnap), out, objectives=split_names(optimise_weights), front=weight_front,
-                             regulariser=regulariser, **settings)  # fmt: skip
-    print_result(result, result.text, as_json=as_json, exclude=("potential", "rows"))
-    result.require_agreement()
+        fitted_potential = fit_fitsnap(str(fitsnap), out, objectives=split_names(optimise_weights), front=weight_front,
+                                       regulariser=regulariser, **settings)  # fmt: skip
+    print_result(fitted_potential, fitted_potential.text, as_json=as_json, exclude=("potential", "rows"))
+    fitted_potential.require_agreement()
 
 
 @app.command(

@@ -2,7 +2,7 @@
 
 In each case, the command ends with one message and an exit code. Finished results are on disk under their final names
 by then, so nothing is saved here. The exception passes through the code that created temporary files and worker
-processes, and this code removes them.
+processes, which removes them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from paretofit.early_signals import exit_early
 
 log = logging.getLogger(__name__)
 
-RESUME_ADVICE = {
+RESUME_ADVICE = {  # by verb
     "run": "run the same command again to resume",
     "learn": "run the same command again to resume",
     "label": "run the same command again to resume (finished labels are kept)",
@@ -36,26 +36,30 @@ RESUME_ADVICE = {
     "export": "run the same command again; with --front, it resumes",
     "explore": "run the same command again to resume (finished trajectories are kept)",
 }
-STOP_RETRY_S = 0.01
-RESTART_ADVICE = "run the same command again to start over (earlier files are unchanged)"
+RESTART_ADVICE = "run the same command again to start over (earlier files are unchanged)"  # for all other verbs
+STOP_RETRY_S = 0.01  # time after which a discarded stop is raised again
 
 
 class Terminated(KeyboardInterrupt):
-    """Exception for SIGTERM, so that the clean-up for Ctrl-C also runs on SIGTERM."""
+    """Stop by SIGTERM; a subclass of `KeyboardInterrupt`, so that clean-up code for Ctrl-C also runs."""
 
 
 class VerbGroup(WorkflowGroup):
     """Group of the verbs; each prints a message for every way in which it can be stopped."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb; exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect, 1 without memory or disk."""
+        """Run a verb; if it is stopped, print a message and exit.
+
+        The exit code is 130 after Ctrl-C and 143 after SIGTERM, as shells expect. It is 1 if there is not enough
+        memory, or after an error of the operating system.
+        """
         catch_sigterm()
         if signal.getsignal(signal.SIGINT) is exit_early:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             result = super().invoke(ctx)
             if sys.stdout is not None:
-                sys.stdout.flush()  # here, where an error becomes a message
+                sys.stdout.flush()  # an error of writing must be raised here, where it becomes a message
         except KeyboardInterrupt as error:
             warnings.simplefilter("ignore")  # joblib warns about the results that its stopped workers lost
             cause, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
@@ -65,7 +69,7 @@ class VerbGroup(WorkflowGroup):
             code = 1
             message = f"there is not enough memory{reason}; use fewer --jobs, or a smaller study (twojmax, sizes)"
         except ImportError as error:
-            if os.strerror(errno.EMFILE) not in str(error):
+            if os.strerror(errno.EMFILE) not in str(error):  # too many open files can make an import fail
                 raise
             code, message = 1, f"{join_lines(error)}; {ADVICE_BY_ERRNO[errno.EMFILE]}, then {_get_advice(ctx)}"
         except OSError as error:
@@ -80,14 +84,15 @@ class VerbGroup(WorkflowGroup):
 
 
 def _redirect_failed_output(error: OSError) -> bool:
-    """Redirect standard output to the null device if printing raised the error; return whether it did.
+    """Redirect standard output to the null device if the error was raised by printing; return whether it was.
 
     Without the redirection, Python would report the error a second time when it flushes standard output at exit.
     """
-    is_output = _name_raising_function(error.__traceback__) in {"echo", VerbGroup.invoke.__name__}
-    if is_output:
+    # `typer.echo` prints, and `invoke` flushes what was printed.
+    is_output_error = _get_raising_function(error.__traceback__) in {"echo", VerbGroup.invoke.__name__}
+    if is_output_error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return is_output
+    return is_output_error
 
 
 def _get_advice(ctx: Any) -> str:
@@ -96,10 +101,11 @@ def _get_advice(ctx: Any) -> str:
 
 
 def catch_sigterm() -> None:
-    """Turn the first SIGTERM into an exception: `timeout` and batch systems send it to a process and to its group.
+    """Turn the first SIGTERM into `Terminated`, and ignore later ones.
 
-    Python discards an exception raised inside a finalizer or a weak reference's callback; a stop that arrives there is
-    raised again.
+    A process can receive the signal twice, because `timeout` and batch systems send it to a process and to its group.
+    Python discards an exception that is raised inside a finalizer or the callback of a weak reference; a stop that is
+    discarded there is raised again.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
     if getattr(sys.unraisablehook, "func", None) is not _raise_discarded_stop:
@@ -124,17 +130,18 @@ def _raise_discarded_stop(report: Callable[[Any], Any], unraisable: sys.Unraisab
 
 
 def _report_thread_exception(report: Callable[[Any], Any], arguments: threading.ExceptHookArgs) -> None:
-    """Report an exception of a thread, except the one that loky raises while submitting a task during shutdown."""
-    if _name_raising_function(arguments.exc_traceback) != "add_call_item_to_queue":
+    """Report an exception of a thread, except the one that loky raises if it submits a task during its shutdown."""
+    if _get_raising_function(arguments.exc_traceback) != "add_call_item_to_queue":
         report(arguments)
 
 
-def _name_raising_function(trace: TracebackType | None) -> str:
-    """Return the name of the function that raised an exception; empty without a traceback."""
+def _get_raising_function(trace: TracebackType | None) -> str:
+    """Return the name of the function that raised an exception; an empty string without a traceback."""
     return [frame.f_code.co_name for frame, _ in traceback.walk_tb(trace)][-1] if trace else ""
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM: ignore further signals of this kind, and raise `Terminated`."""
     del frame
     signal.signal(number, signal.SIG_IGN)
     raise Terminated

@@ -1,4 +1,4 @@
-"""Verbs for structures: label, augment and select."""
+"""Verbs for structures and labels: label, augment, properties and select."""
 
 from pathlib import Path
 from typing import Annotated
@@ -61,13 +61,13 @@ def label(
         print_result(table, commands.format_estimate(table, model, n_jobs), as_json=as_json)
         return
     if read_outputs is not None:
-        result = commands.read_label_outputs(study, read_outputs, out=out)
+        labelling = commands.read_label_outputs(study, read_outputs, out=out)
     elif collect:
-        result = commands.collect_labels(study, out=out)
+        labelling = commands.collect_labels(study, out=out)
     else:
-        result = commands.label_study(study, out=out, jobs=n_jobs, progress=progress, retry_failed=retry_failed)
-    print_result(result, commands.format_labels(result), as_json=as_json)
-    if result.n_failed:
+        labelling = commands.label_study(study, out=out, jobs=n_jobs, progress=progress, retry_failed=retry_failed)
+    print_result(labelling, commands.format_labels(labelling), as_json=as_json)
+    if labelling.n_failed:
         raise typer.Exit(1)
 
 
@@ -86,8 +86,8 @@ def augment(
     """Generate candidates for labelling: distortions, strain, vacancies, slabs, clusters, alloys, maximal entropy."""
     from paretofit.commands import augment_study, format_candidates
 
-    result = augment_study(study, out=out, figures=figures, overwrite=force, progress=progress)
-    print_result(result, format_candidates(result), as_json=as_json, exclude=("candidates",))
+    augmentation = augment_study(study, out=out, figures=figures, overwrite=force, progress=progress)
+    print_result(augmentation, format_candidates(augmentation), as_json=as_json, exclude=("candidates",))
 
 
 @app.command(epilog="Example:  paretofit properties my_study.yaml -o properties.extxyz")
@@ -98,11 +98,11 @@ def properties(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the structures whose labels a study's properties need as references, for 'paretofit label'."""
+    """Write the structures whose labels a study's properties require as references, for 'paretofit label'."""
     from paretofit.commands import format_property_structures, write_property_structures
 
-    result = write_property_structures(study, out=out, overwrite=force)
-    print_result(result, format_property_structures(result), as_json=as_json)
+    structures = write_property_structures(study, out=out, overwrite=force)
+    print_result(structures, format_property_structures(structures), as_json=as_json)
 
 
 @app.command(

@@ -93,8 +93,9 @@ def run(
         cost = estimate_study_cost(study, jobs=jobs)
         print_result(cost, cost.text, as_json=as_json)
         return
-    result = run_study(study, out=out, jobs=jobs, progress=progress, allow_pickle=allow_pickle)
-    print_result(result.to_dict(), str(result.report) if quiet else result.text, as_json=as_json)
+    finished_run = run_study(study, out=out, jobs=jobs, progress=progress, allow_pickle=allow_pickle)
+    text = str(finished_run.report) if quiet else finished_run.text
+    print_result(finished_run.to_dict(), text, as_json=as_json)
 
 
 @app.command(
@@ -114,10 +115,10 @@ def report(
     """Rewrite the front, figures, tables and report.html of a run, without fitting."""
     from paretofit.study import rebuild_report
 
-    result = rebuild_report(run, svg=svg, all_figures=all_figures)
-    print_result(result.to_dict(), str(result.path) if quiet else result.text, as_json=as_json)
+    page = rebuild_report(run, svg=svg, all_figures=all_figures)
+    print_result(page.to_dict(), str(page.path) if quiet else page.text, as_json=as_json)
     if open_page:
-        typer.launch(str(result.path))
+        typer.launch(str(page.path))
 
 
 @app.command(
@@ -202,11 +203,12 @@ def pareto(
 
         if group_by or pool or aggregate != "median":
             raise InputError("--published takes medians over repetitions; remove --group-by, --pool and --aggregate")
-        study = analyse_published_tables(
+        analysis = analyse_published_tables(
             tables, minimize=objectives, out=out, figures_folder=figures_folder, overwrite=force
         )
-        typer.echo(format_published(study), err=out is None or as_json)
-        front = study.front
+        # Standard output carries only the front if it is printed as CSV or JSON.
+        typer.echo(format_published(analysis), err=out is None or as_json)
+        front = analysis.front
         objectives = objectives or ["ref_energy", "ref_force", "label_seconds"]
     elif figures_folder is not None:
         raise InputError("--figures-folder requires --published; remove it, or read the published tables")
@@ -228,6 +230,7 @@ def pareto(
 
 
 def _format_csv(table: "DataFrame") -> str:
+    """Format a table as CSV without its index and the last line end, with escaped spreadsheet formulas."""
     from paretofit.core import escape_formulas
 
     return escape_formulas(table).to_csv(index=False, float_format="%.10g", lineterminator="\n").removesuffix("\n")
@@ -252,9 +255,9 @@ def learn(
     def notify(message: str) -> None:
         typer.echo(message, err=as_json)
 
-    result = commands.learn(
+    learning = commands.learn(
         study, out=out, stage=stage, jobs=jobs, progress=progress, notify=notify, allow_pickle=allow_pickle
     )
-    print_result(result, result.text, as_json=as_json)
-    if result.has_failed:
+    print_result(learning, learning.text, as_json=as_json)
+    if learning.has_failed:
         raise typer.Exit(1)

@@ -106,16 +106,17 @@ def validate(
         tuple(_parse_triple("--interstitial", text, float) for text in interstitial or []),
         tuple(_parse_energy(text) for text in reference_energy or []),
     )
-    result = validate_potential(
+    validation = validate_potential(
         potential, out, against=against, structures=structure or (), properties=split_names(properties),
         settings=settings, overwrite=force, jobs=jobs, progress=progress, allow_pickle=allow_pickle,
     )  # fmt: skip
-    print_result(result, result.text, as_json=as_json)
+    print_result(validation, validation.text, as_json=as_json)
 
 
 def _parse_triple(option: str, text: str, number_type: type[T]) -> tuple[T, T, T]:
+    """Parse three numbers separated by commas; `option` is the name of the option in the error message."""
     try:
-        a, b, c = (number_type(part) for part in text.split(","))
+        a, b, c = (number_type(number_text) for number_text in text.split(","))
     except ValueError as error:
         raise InputError(f"{option} requires three numbers separated by commas; got '{text}'") from error
     return a, b, c

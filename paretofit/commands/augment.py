@@ -25,16 +25,17 @@ from paretofit.structures import (
     CandidateFilter,
     Candidates,
     GeneratedConfiguration,
+    build_comparison_basis,
+    build_mean_descriptor_function,
     check_packing,
     generate_candidates,
     list_elements,
-    make_comparison_basis,
-    make_mean_descriptor,
     maximise_entropy,
 )
 
 OUTPUT_SUFFIXES = ("_counts.json", "_entropy.csv")
 FIGURES_SUFFIX = "_figures"
+# columns of the table of gains, see `AugmentResult.entropy`
 GAIN_COLUMNS = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries"]
 
 
@@ -49,13 +50,15 @@ class AugmentResult:
     n_requested : int
         Number of candidates that the study requests, not counting the entropy-maximised ones.
     figures : list of Path
+        Files of the map and the histograms.
     candidates : Candidates
+        Candidates, with the counts of rejected ones.
     entropy : pandas.DataFrame
         A row for each entropy-maximised configuration: ``config_id``, ``n_atoms``, its ``gain`` in entropy, the gain of
         its random start configuration (``from_random``), the ``entropy`` of the set that includes it, and the number of
         start configurations (``tries``).
     notes : list of str
-        What was changed in the input, such as dropped constraints.
+        Notes on changes to the input, such as dropped constraints.
     """
 
     path: Path
@@ -79,7 +82,7 @@ def augment_study(
     Parameters
     ----------
     study : AugmentStudy or path-like
-        A YAML file with a section 'augmentation', or the study itself.
+        Study with a section 'augmentation', or its YAML file.
     out : path-like, optional
         Extended XYZ file to write; by default ``augmentation.output``.
     figures : bool
@@ -107,8 +110,8 @@ def augment_study(
         check_packing(settings.entropy, settings.filters.radii)
     structures, names, notes = _read_inputs(settings)
     elements = _collect_elements(structures, settings)
-    compute_descriptors = make_mean_descriptor(elements)
-    compute_max_force = _make_force_function(settings, elements, structures, names)
+    compute_descriptors = build_mean_descriptor_function(elements)
+    compute_max_force = _create_force_function(settings, elements, structures, names)
     candidates, context = Candidates(), RunContext(progress=progress)
     if structures and settings.n_candidates:
         states = generate_candidates(
@@ -129,11 +132,14 @@ def augment_study(
 
 
 def _check_outputs(settings: AugmentSettings, overwrite: bool) -> None:
+    """Check that the output files do not exist, unless they may be overwritten, and are not among the inputs."""
     inputs = {path.resolve() for path in settings.structures}
     outputs = [settings.output, *(add_suffix(settings.output, suffix) for suffix in OUTPUT_SUFFIXES)]
     for path in outputs:
         if path.resolve() in inputs:
-            raise InputError(f"'augmentation.output' would overwrite {path}, which is one of 'structures'; rename it")
+            raise InputError(
+                f"'augmentation.output' would overwrite {path}, which is one of 'structures'; choose another name"
+            )
     check_new_paths(outputs, [add_suffix(settings.output, FIGURES_SUFFIX)], overwrite=overwrite)
 
 
@@ -145,14 +151,14 @@ def add_suffix(path: Path, suffix: str) -> Path:
 def format_candidates(result: AugmentResult) -> str:
     """Format the counts by kind, the rejections with their reasons, and the files as plain text."""
     candidates = result.candidates
-    kinds = _count_kinds(candidates)
+    kind_counts = _count_kinds(candidates)
     n_atoms = sum(map(len, candidates.structures))
     lines = [f"{result.path}: {len(candidates.structures)} candidates, {n_atoms} atoms"]
-    if (n_generated := len(candidates.structures) - kinds["entropy"]) != result.n_requested and n_generated:
+    if (n_generated := len(candidates.structures) - kind_counts["entropy"]) != result.n_requested and n_generated:
         lines.append(
             f"generated {n_generated} candidates (not counting entropy) instead of 'n_candidates', {result.n_requested}"
         )
-    lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
+    lines += [f"  {count:>6} {kind}" for kind, count in kind_counts.most_common()]
     lines += [f"rejected {count} {kind}: {reason}" for (kind, reason), count in candidates.rejected.most_common()]
     lines += [f"no {kind}: {reason}" for kind, reason in candidates.skipped.items()]
     lines += [
@@ -170,11 +176,16 @@ def format_candidates(result: AugmentResult) -> str:
 
 
 def _count_kinds(candidates: Candidates) -> Counter[str]:
+    """Count the candidates of each kind."""
     return Counter(str(atoms.info["config_type"]) for atoms in candidates.structures)
 
 
 def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str], list[str]]:
-    """Read the start structures; return them, a name for each, and notes for the user."""
+    """Read the start structures; return them, a name for each, and notes for the user.
+
+    A structure is named after its file, with its number if the file has several, and with the folder if the name of the
+    file is not unique.
+    """
     structures: list[Atoms] = []
     names: list[str] = []
     notes: list[str] = []
@@ -198,16 +209,17 @@ def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str], lis
 
 
 def _collect_elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[str]:
+    """Collect the elements of all possible candidates, sorted."""
     entropy_elements = settings.entropy.composition if settings.entropy.count else ()
     return sorted({*list_elements(structures), *entropy_elements, *settings.alloys.elements})
 
 
-def _make_force_function(
+def _create_force_function(
     settings: AugmentSettings, elements: Sequence[str], structures: Sequence[Atoms], names: Sequence[str]
 ) -> Callable[[Atoms], float] | None:
-    """Make a function that computes the largest force on an atom (eV/Å), and test it on the structures.
+    """Create a function that computes the largest force on an atom (eV/Å), and test it on the start structures.
 
-    Return None if the settings do not limit the force.
+    Return None if the settings do not limit the force. A failure for a start structure raises an `InputError`.
     """
     filters = settings.filters
     if filters.max_force is None:
@@ -222,6 +234,7 @@ def _make_force_function(
     level = Level(name="reference")
 
     def compute_max_force(atoms: Atoms) -> float:
+        """Compute the largest force on an atom (eV/Å) with the engine."""
         return float(np.linalg.norm(engine.compute(atoms, level, 0, Path()).forces, axis=1).max())
 
     for atoms, name in zip(structures, names, strict=True):
@@ -240,35 +253,35 @@ def _make_force_function(
 def _add_entropy_candidates(
     settings: AugmentSettings,
     candidates: Candidates,
-    compute_force: Callable[[Atoms], float] | None,
+    compute_max_force: Callable[[Atoms], float] | None,
     context: RunContext,
 ) -> pd.DataFrame:
-    """Add entropy-maximised configurations to the candidates; return the table of their gains."""
+    """Append entropy-maximised configurations to the candidates; return the table of their gains."""
     entropy, rows = settings.entropy, []
     if not entropy.count:
         return pd.DataFrame(columns=GAIN_COLUMNS)
     lammps = get_shared_lammps()
-    basis = make_comparison_basis(list(entropy.composition), entropy.twojmax, entropy.cutoff)
+    basis = build_comparison_basis(list(entropy.composition), entropy.twojmax, entropy.cutoff)
+    # a stream that is independent of the one for the other candidates
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(1,)))
     candidate_filter = CandidateFilter(
-        settings.filters, entropy.n_atoms_range[1], None, compute_force, candidates.rejected
+        settings.filters, entropy.n_atoms_range[1], None, compute_max_force, candidates.rejected
     )
     configurations: Iterable[GeneratedConfiguration] = maximise_entropy(
         entropy, lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
     )
-    for result in context.track(_drop_entropy_losses(configurations, candidates), entropy.count, "entropy"):
-        if candidate_filter.accept(result.atoms, "entropy"):
+    for generated in context.track(_drop_entropy_losses(configurations, candidates), entropy.count, "entropy"):
+        atoms, gain = generated.atoms, generated.entropy_gain
+        if candidate_filter.accept(atoms, "entropy"):
             config_id = len(candidates.structures)
-            result.atoms.info = {
+            atoms.info = {
                 "config_id": config_id,
                 "config_type": "entropy",
                 "family": config_id,
-                "made_by": f"entropy of the set raised by {result.entropy_gain:.4f}",
+                "made_by": f"entropy of the set raised by {gain:.4f}",
             }
-            candidates.structures.append(result.atoms)
-            rows.append(
-                [config_id, len(result.atoms), result.entropy_gain, result.random_gain, result.entropy, result.n_starts]
-            )
+            candidates.structures.append(atoms)
+            rows.append([config_id, len(atoms), gain, generated.random_gain, generated.entropy, generated.n_starts])
     return pd.DataFrame(rows, columns=GAIN_COLUMNS)
 
 
@@ -276,15 +289,15 @@ def _drop_entropy_losses(
     generated_configurations: Iterable[GeneratedConfiguration], candidates: Candidates
 ) -> Iterator[GeneratedConfiguration]:
     """Yield the configurations that raise the entropy of the set, and count the others as rejected."""
-    for result in generated_configurations:
-        if result.entropy_gain > 0:
-            yield result
+    for generated in generated_configurations:
+        if generated.entropy_gain > 0:
+            yield generated
         else:
             candidates.rejected["entropy", "would lower the entropy of the set"] += 1
 
 
 def _write_counts(settings: AugmentSettings, candidates: Candidates, gain_table: pd.DataFrame) -> None:
-    """Write counts, rejections, settings, and gains in entropy to files next to the output."""
+    """Write the counts, rejections and settings, and the table of gains if it has rows, to files next to the output."""
     record = {
         "candidates": dict(_count_kinds(candidates)),
         "rejected": {f"{kind}: {reason}": count for (kind, reason), count in candidates.rejected.items()},

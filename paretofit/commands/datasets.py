@@ -16,29 +16,31 @@ def inspect_dataset(path: Path | str) -> DatasetSummary:
     """Summarize a dataset, check its labels, and count near-duplicates.
 
     The warnings are those of `paretofit.dataset.describe_dataset`, `paretofit.consistency.check_labels` and
-    `paretofit.structures.describe_near_duplicates`. Of a grid of levels, the finding of `paretofit.report` is included.
+    `paretofit.structures.describe_near_duplicates`. If the levels are a grid of cutoffs and k-point spacings, the
+    summary also says which of the two limits the accuracy (`paretofit.report.findings.assess_grid`).
 
     Raises
     ------
     InputError
         If the dataset cannot be read.
     """
-    with Dataset(path) as data:
-        summary = describe_dataset(data)
+    with Dataset(path) as dataset:
+        summary = describe_dataset(dataset)
         return replace(
             summary,
-            warnings=[*check_labels(data), *summary.warnings, *filter(None, [describe_near_duplicates(data)])],
-            grid=_describe_grid(data),
+            warnings=[*check_labels(dataset), *summary.warnings, *filter(None, [describe_near_duplicates(dataset)])],
+            grid=_describe_grid(dataset),
         )
 
 
-def _describe_grid(data: Dataset) -> str:
-    """Describe what limits the accuracy of levels that are a grid of cutoffs and k-point spacings; else return ""."""
-    settings = [data.settings(level) for level in data.levels]
-    cutoffs, spacings = ({item.get(key) for item in settings} for key in ("cutoff_ev", "kspacing_per_angstrom"))
+def _describe_grid(dataset: Dataset) -> str:
+    """Describe what limits the accuracy of the levels; empty unless they are a grid of cutoffs and k-point spacings."""
+    settings = [dataset.settings(level) for level in dataset.levels]
+    cutoffs = {level_settings.get("cutoff_ev") for level_settings in settings}
+    spacings = {level_settings.get("kspacing_per_angstrom") for level_settings in settings}
     if min(len(cutoffs), len(spacings)) < MIN_GRID or len(cutoffs) * len(spacings) != len(settings):
         return ""
-    finding = assess_grid(compute_level_errors(data, data.levels))
+    finding = assess_grid(compute_level_errors(dataset, dataset.levels))
     return "" if finding is None else finding.answer
 
 
@@ -60,5 +62,5 @@ def import_labels(output: Path | str, sources: Mapping[str, Path | str] | Path |
 
 def check_import(summary: ImportSummary) -> ImportSummary:
     """Return the summary of an import with the warnings of `paretofit.consistency.check_labels` added."""
-    with Dataset(summary.path) as data:
-        return replace(summary, warnings=[*summary.warnings, *check_labels(data)])
+    with Dataset(summary.path) as dataset:
+        return replace(summary, warnings=[*summary.warnings, *check_labels(dataset)])

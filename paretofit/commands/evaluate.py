@@ -51,21 +51,22 @@ def evaluate_dataset(
     Parameters
     ----------
     potential : CommitteePotential or path-like
-        Linear potential or MACE committee, or its files.
+        Linear potential or MACE committee, or the path of its files.
     dataset : path-like
-        A dataset (HDF5) or any file that ASE reads.
+        A dataset (HDF5), or any file of structures that ASE reads.
     out : path-like, optional
         Folder for ``evaluation.html``, ``evaluation.csv``, ``summary.csv``, ``evaluation.extxyz`` (standard deviations
-        and grades as arrays of atoms), figures and, if chemiscope is installed, ``structures.html``.
+        and grades as arrays of atoms), figures and, if chemiscope is installed, ``structures.html``; by default nothing
+        is written.
     level : str, optional
-        Convergence level of the labels; by default the level that the potential was fitted to if the dataset has it,
-        or else the last level.
+        Convergence level of the labels; by default the level to which the potential was fitted if the dataset has it,
+        or else the last level. Only a dataset has levels.
     coverage : float, optional
         Coverage of the intervals; by default the coverage of the potential's calibration.
     tolerances : mapping of str to float, optional
         Errors of "energy" (meV/atom), "force" (meV/Å) or "stress" (GPa) above which configurations are flagged.
     calibration : {"slope", "isotonic", "quantile"}
-        Calibration from tolerances to thresholds of the disagreement.
+        Calibration that converts the tolerances to thresholds of the disagreement.
     overwrite : bool
         Replace existing files.
     jobs, progress
@@ -76,7 +77,8 @@ def evaluate_dataset(
     Raises
     ------
     InputError
-        If a file or level cannot be used, an output exists, or too few configurations were held out for the coverage.
+        If a file or level cannot be used, an output exists, too few configurations were held out for the coverage, or
+        an option requires a committee that the potential does not have.
     """
     if out is not None:
         files = [f"{name}{suffix}" for name in TABLE_NAMES for suffix in (".csv", ".md")]
@@ -86,29 +88,29 @@ def evaluate_dataset(
     if isinstance(potential, Path | str):
         potential = potentials.read_potential(potential, allow_pickle=allow_pickle)
     uncertainty, known_configurations = potential.uncertainty, potential.known_configurations
-    cases, infos, level = _read_cases(
+    configurations, info_records, level = _read_configurations(
         Path(dataset), level, "" if known_configurations is None else known_configurations.level
     )
     _check_options(potential, coverage, tolerances, calibration)
-    limits = potentials.compute_spread_limits(uncertainty, tolerances or {}, calibration)
-    check_elements(potential, cases.structures, dataset)
+    spread_limits = potentials.compute_spread_limits(uncertainty, tolerances or {}, calibration)
+    check_elements(potential, configurations.structures, dataset)
     predictions: Sequence[Any]
     context = RunContext(jobs, progress)
     if uncertainty is None:
-        predictions = potentials.predict_all(potential, cases.structures, context)
+        predictions = potentials.predict_all(potential, configurations.structures, context)
     else:
         for kind in uncertainty.calibration_data:
             uncertainty.fit_interval(kind, coverage)  # raises for an impossible coverage, before any prediction
-        predictions = potentials.assess_all(potential, cases.structures, context, coverage=coverage)
+        predictions = potentials.assess_all(potential, configurations.structures, context, coverage=coverage)
         coverage = uncertainty.coverage if coverage is None else coverage
-    table, components = potentials.build_evaluation_tables(potential, cases, infos, predictions)
+    table, components = potentials.build_evaluation_tables(potential, configurations, info_records, predictions)
     summary = potentials.summarise_by_set(table, components)
-    thresholds = potentials.flag_configurations(table, tolerances or {}, limits)
+    thresholds = potentials.flag_configurations(table, tolerances or {}, spread_limits)
     coverage, folder = float("nan") if coverage is None else coverage, None if out is None else Path(out)
-    view = build_view(table, cases.structures, _compute_label_errors(Path(dataset), level))
+    view = build_view(table, configurations.structures, _compute_label_errors(Path(dataset), level))
     evaluation = Evaluation(table, components, summary, thresholds, level, potential, coverage, folder, view)
     if folder is not None:
-        _write_evaluation(evaluation, folder, cases.structures, predictions)
+        _write_evaluation(evaluation, folder, configurations.structures, predictions)
     return evaluation
 
 
@@ -122,7 +124,8 @@ def evaluate_md_speed(
     potential : path-like
         Files of a SNAP potential, or folder of a MACE committee.
     structure : path-like, optional
-        Structure of the measurement, repeated to about 250 atoms; by default the crystal of the first element.
+        File with the structure for the measurement, which is repeated to about 250 atoms; by default ASE's reference
+        crystal of the first element.
     allow_pickle : bool
         Accept MACE networks that were not trained by this user on this computer. Loading them can run any code.
 
@@ -139,7 +142,7 @@ def evaluate_md_speed(
 
 
 def _load_crystal(path: Path | str | None, symbol: str) -> Atoms:
-    """Read a structure, or build the crystal of an element."""
+    """Read the first structure of a file, or without a path, build ASE's reference crystal of an element."""
     atoms = build_reference_crystal(symbol) if path is None else read_frames(Path(path), None).atoms[0]
     if atoms is None:
         raise InputError(f"ASE has no reference crystal of {symbol}; specify a structure with --structure")
@@ -152,6 +155,7 @@ def _check_options(
     tolerances: Mapping[str, float] | None,
     calibration: str,
 ) -> None:
+    """Check that the potential has the committee and the calibration that the options require."""
     uncertainty = potential.uncertainty
     if uncertainty is None and (coverage is not None or tolerances):
         raise InputError("--coverage and tolerances require a committee; fit the potential with --committee")
@@ -163,44 +167,66 @@ def _check_options(
         raise InputError(f"the calibration '{calibration}' requires a tolerance, such as --max-energy")
 
 
-def _read_cases(
+def _read_configurations(
     path: Path, level: str | None, preferred_level: str
 ) -> tuple[potentials.LabelledStructures, list[dict[str, Any]], str]:
-    """Read structures, with NaN for missing labels; also return their info and the level of the labels."""
+    """Read structures and labels, with NaN for missing labels; also return their info, and the level of the labels.
+
+    Without a `level`, the labels of a dataset are those at `preferred_level`, or else at the last level. For another
+    file, its name stands for the level. Without labels, the level is empty.
+    """
     if path.suffix in DATASET_SUFFIXES:
-        with Dataset(path) as data:
-            if level is not None and level not in data.levels:
-                raise InputError(f"{path} has no level '{level}'; available: {', '.join(data.levels) or 'none'}")
-            level = level or (preferred_level if preferred_level in data.levels else (data.levels or [""])[-1])
-            infos = [{**record, "id": int(k)} for k, record in zip(data.ids, data.info_records, strict=True)]
+        with Dataset(path) as dataset:
+            if level is not None and level not in dataset.levels:
+                raise InputError(f"{path} has no level '{level}'; available: {', '.join(dataset.levels) or 'none'}")
+            level = level or (preferred_level if preferred_level in dataset.levels else (dataset.levels or [""])[-1])
+            ids_and_info = zip(dataset.ids, dataset.info_records, strict=True)
+            info_records = [{**record, "id": int(config_id)} for config_id, record in ids_and_info]
             if level:
-                return potentials.LabelledStructures.from_dataset(data, level, np.arange(len(data))), infos, level
-            structures = list(data)
-            return potentials.LabelledStructures(structures, list(map(_make_empty_labels, structures))), infos, ""
+                configurations = potentials.LabelledStructures.from_dataset(dataset, level, np.arange(len(dataset)))
+                return configurations, info_records, level
+            structures = list(dataset)
+            empty_labels = list(map(_build_empty_labels, structures))
+            return potentials.LabelledStructures(structures, empty_labels), info_records, ""
     if level is not None:
         raise InputError(f"--level {level} requires a dataset (HDF5); {path} has one set of labels")
     frames = read_frames(path, None)
-    records: Sequence[Any] = [None] * len(frames.atoms)
+    label_records: Sequence[Any] = [None] * len(frames.atoms)
     if _has_labels(frames):
-        default_keys = {"energy": None, "forces": None, "stress": None}
-        records, *_ = extract_file_labels(frames, "labels", default_keys, None)
+        default_keys = {"energy": None, "forces": None, "stress": None}  # None: find the usual key
+        label_records, *_ = extract_file_labels(frames, "labels", default_keys, None)
     labels = []
-    for atoms, record in zip(frames.atoms, records, strict=True):
-        values: dict[str, Any] = {
-            key: np.asarray(value)
-            for key, value in (record or {}).items()
-            if value is not None and key in potentials.StructureLabels._fields
+    for atoms, record in zip(frames.atoms, label_records, strict=True):
+        available_labels: dict[str, Any] = {
+            key: np.asarray(label)
+            for key, label in (record or {}).items()
+            if label is not None and key in potentials.StructureLabels._fields
         }
-        labels.append(_make_empty_labels(atoms)._replace(**values))
+        labels.append(_build_empty_labels(atoms)._replace(**available_labels))
     ids = frames.ids or range(len(frames.atoms))
     for atoms, config_id in zip(frames.atoms, ids, strict=True):
         atoms.info["config_id"] = int(config_id)  # the id in error messages
-    infos = [{**atoms.info, "id": int(k)} for atoms, k in zip(frames.atoms, ids, strict=True)]
-    return potentials.LabelledStructures(frames.atoms, labels), infos, path.name if any(records) else ""
+    info_records = [{**atoms.info, "id": int(config_id)} for atoms, config_id in zip(frames.atoms, ids, strict=True)]
+    label_source = path.name if any(label_records) else ""
+    return potentials.LabelledStructures(frames.atoms, labels), info_records, label_source
 
 
 def check_elements(potential: potentials.CommitteePotential, structures: Sequence[Atoms], path: Path | str) -> None:
-    """Check that all configurations have atoms, and only elements of the potential."""
+    """Check that all configurations have atoms, and only elements of the potential.
+
+    Parameters
+    ----------
+    potential : CommitteePotential
+    structures : sequence of ase.Atoms
+        Configurations, with their ids in the info as ``config_id``.
+    path : path-like
+        File of the configurations, for the error message.
+
+    Raises
+    ------
+    InputError
+        If a configuration has no atoms, or an element that the potential lacks.
+    """
     supported_elements = set(potential.elements)
     for atoms in structures:
         name = f"{path}: configuration {atoms.info['config_id']}"
@@ -215,7 +241,7 @@ def check_elements(potential: potentials.CommitteePotential, structures: Sequenc
 
 
 def _has_labels(frames: Frames) -> bool:
-    """Return whether any structure may have labels; if they cannot be read, reading them later raises an error."""
+    """Return whether any structure may have labels: a calculator, or an energy or force under any name."""
     return any(
         atoms.calc is not None
         or any("energy" in key.lower() or "force" in key.lower() for key in [*atoms.info, *atoms.arrays])
@@ -223,17 +249,21 @@ def _has_labels(frames: Frames) -> bool:
     )
 
 
-def _make_empty_labels(atoms: Atoms) -> potentials.StructureLabels:
+def _build_empty_labels(atoms: Atoms) -> potentials.StructureLabels:
+    """Return labels of a structure that are all NaN."""
     return potentials.StructureLabels(float("nan"), np.full((len(atoms), 3), np.nan), np.full(6, np.nan))
 
 
 def _compute_label_errors(path: Path, level: str) -> pd.DataFrame:
-    """Compute the label errors of a level against the last one of a dataset, by id; empty without such labels."""
+    """Compute the errors of labels at a level against the last level of a dataset, by configuration id.
+
+    The table is empty for other files, for labels at the last level, and if no configuration has labels at both levels.
+    """
     if path.suffix in DATASET_SUFFIXES:
-        with Dataset(path) as data:
-            if level and level != data.levels[-1]:
+        with Dataset(path) as dataset:
+            if level and level != dataset.levels[-1]:
                 with suppress(InputError):  # no configuration has labels at both levels
-                    errors = compute_level_errors(data, [level, data.levels[-1]]).configurations
+                    errors = compute_level_errors(dataset, [level, dataset.levels[-1]]).configurations
                     return errors.set_index("config_id")
     return pd.DataFrame()
 
@@ -241,7 +271,8 @@ def _compute_label_errors(path: Path, level: str) -> pd.DataFrame:
 def _write_evaluation(
     evaluation: Evaluation, folder: Path, structures: Sequence[Atoms], predictions: Sequence[Any]
 ) -> None:
-    from paretofit.report import figures  # noqa: PLC0415  (matplotlib)
+    """Write the tables, the annotated structures, the figures and the page of an evaluation."""
+    from paretofit.report import figures  # noqa: PLC0415  (imports matplotlib)
 
     for name, table in zip(TABLE_NAMES, (evaluation.table, evaluation.summary, evaluation.thresholds), strict=True):
         if len(table) or name != "thresholds":
@@ -259,7 +290,7 @@ def _write_evaluation(
 
 
 def _annotate_structure(atoms: Atoms, prediction: Any) -> Atoms:
-    """Copy a structure, with predictions, standard deviations and grades in its info and arrays."""
+    """Copy a structure, with its predictions and, for a committee, their uncertainty in its info and arrays."""
     copy: Atoms = atoms.copy()
     copy.calc = None
     copy.arrays["predicted_forces"] = prediction.forces

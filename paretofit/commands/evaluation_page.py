@@ -1,4 +1,4 @@
-"""Page of an evaluation: errors with their intervals, the worst configurations, pictures, and details."""
+"""HTML page of an evaluation: errors with their intervals, the worst configurations, figures, and tables."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,14 +19,14 @@ from paretofit.core import write_text
 from paretofit.report import capitalise_sentence, format_count, format_number, join_items
 from paretofit.report.page import PageSection, ReportFigure, StructureView, render_sections, select_view
 
-N_LISTED = 5  # number of configurations in the table for each quantity
-BOOTSTRAP_SEED = 1  # seed of intervals on the page, which are no input of other results
+N_LISTED = 5  # number of worst configurations in the table, for each quantity
+BOOTSTRAP_SEED = 1  # fixed, so that the same evaluation always has the same intervals
 TRAINING_NOTE = " All of these configurations were used in training, so that the errors on others may be larger."
 ERROR_TITLES = {
     f"{name}_error": f"{name} ({potentials.DISPLAY_UNITS[kind][1]})" for name, kind in potentials.KINDS.items()
 }
 COLUMN_TITLES = {"config_type": "kind", "n_atoms": "atoms", "extrapolation_grade": "extrapolation grade"}
-RANKED = {
+RANKED = {  # title of a column of the map: what its largest values are
     "energy error (meV/atom)": "largest energy errors",
     "force error (meV/Å)": "largest force errors",
     "stress error (GPa)": "largest stress errors",
@@ -38,15 +38,22 @@ RANKED = {
 
 
 def build_view(table: pd.DataFrame, structures: Sequence[object], label_errors: pd.DataFrame) -> StructureView | None:
-    """Select the configurations with the largest errors, label errors, grades and leverages for a map.
+    """Select the configurations with the largest errors, label errors, grades and leverages for an interactive map.
 
     Parameters
     ----------
     table : DataFrame
         Table of the evaluation.
     structures : sequence of ase.Atoms
+        Structures in the order of the table.
     label_errors : DataFrame
-        ``energy_error`` and ``force_rmsd`` by configuration id; empty at the reference level.
+        ``energy_error`` (meV/atom) and ``force_rmsd`` (meV/Å) of the labels against the reference level, by
+        configuration id; empty if they are not known.
+
+    Returns
+    -------
+    StructureView or None
+        As `paretofit.report.page.select_view`.
     """
     titles = COLUMN_TITLES | {name: title.replace(" (", " error (") for name, title in ERROR_TITLES.items()}
     shown_columns = ["id", "config_type", "n_atoms", "set", *(f"{name}_error" for name in potentials.KINDS)]
@@ -61,12 +68,12 @@ def build_view(table: pd.DataFrame, structures: Sequence[object], label_errors: 
 
 
 def write_evaluation_page(evaluation: Evaluation, folder: Path, report_figures: Sequence[ReportFigure]) -> None:
-    """Write ``evaluation.html`` and, if chemiscope is installed, ``structures.html``."""
+    """Write ``evaluation.html`` and, if chemiscope is installed, the map ``structures.html`` to a folder."""
     has_view = evaluation.view is not None and evaluation.view.write(folder / VIEW_FILE)
-    level = f", labels: {evaluation.level}" if evaluation.level else ", without labels"
+    labels_text = f", labels: {evaluation.level}" if evaluation.level else ", without labels"
     page = render_sections(
         title="Evaluation of a potential",
-        opening=f"{format_count(len(evaluation.table), 'configuration')}{level}.",
+        opening=f"{format_count(len(evaluation.table), 'configuration')}{labels_text}.",
         facts=list(_list_facts(evaluation)),
         links=[(VIEW_FILE, "Look at these structures on a map")] if has_view else [],
         sections=list(_build_sections(evaluation, report_figures)),
@@ -77,6 +84,7 @@ def write_evaluation_page(evaluation: Evaluation, folder: Path, report_figures: 
 
 
 def _list_facts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Yield the questions and answers at the top of the page; errors are those outside the training set, if any."""
     table = evaluation.table
     is_unseen = table["set"] != "train"
     rows, note = (table[is_unseen], "") if is_unseen.any() else (table, TRAINING_NOTE)
@@ -97,7 +105,7 @@ def _list_facts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def _describe_confidence(evaluation: Evaluation, *, has_errors: bool) -> str:
-    """Describe the intervals of the errors, and how often those of the predictions contain the labels."""
+    """Describe the intervals of the errors, and how often the intervals of the predictions contain the labels."""
     text = "Ranges are 90 % intervals of a bootstrap over these configurations. " if has_errors else ""
     coverage_columns = [name for name in evaluation.summary if str(name).endswith("_inside")]
     unseen_rows = evaluation.summary[(evaluation.summary["set"] != "train") & evaluation.summary["verdict"].eq("")]
@@ -114,9 +122,10 @@ def _describe_confidence(evaluation: Evaluation, *, has_errors: bool) -> str:
 
 
 def _build_sections(evaluation: Evaluation, report_figures: Sequence[ReportFigure]) -> Iterator[PageSection]:
+    """Yield the sections of the page: worst configurations, figures, and the tables."""
     worst_rows = select_worst(evaluation.table, N_LISTED)
     if len(worst_rows):
-        note = "Check their labels first: an error far above the median is often one of the label."
+        note = "Check their labels first: an error far above the median is often an error of the label."
         yield PageSection("Worst configurations", worst_rows.rename(columns=COLUMN_TITLES | ERROR_TITLES), [], note)
     yield PageSection("Pictures", pd.DataFrame(), [figure for figure in report_figures if figure.image])
     summary = evaluation.summary.dropna(axis="columns", how="all")

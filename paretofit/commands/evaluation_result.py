@@ -13,8 +13,8 @@ from paretofit.report.page import VIEWER_REMEDY, StructureView
 PAGE_FILE, VIEW_FILE = "evaluation.html", "structures.html"
 N_WORST = 3  # number of configurations that are named for each quantity
 MIN_OUTLIER_RATIO = 5.0  # ratio of an error to the median above which the error counts as an outlier
-N_RESAMPLES = 500
-INTERVAL_PERCENT = (5, 95)
+N_RESAMPLES = 500  # number of bootstrap samples
+INTERVAL_PERCENT = (5, 95)  # percentiles of the bootstrap samples: a 90 % interval
 
 
 @dataclass(frozen=True)
@@ -24,29 +24,29 @@ class Evaluation:
     Attributes
     ----------
     table : DataFrame
-        A row for each configuration: ``id, config_type, n_atoms, set`` (train, held out or new, or unknown
-        without a record of the training set), and for each quantity
-        ``*_error`` (of forces and stress the root mean square), ``*_committee_error`` (equation 2), ``*_std``
-        (disagreement, equation 1), ``*_interval`` (half width, root mean square), ``*_inside`` (fraction of labels in
-        their intervals); ``extrapolation_grade, verdict, leverage``. meV/atom, meV/Å, GPa.
+        A row for each configuration: ``id, config_type, n_atoms``; ``set`` (train, held out or new; unknown if the
+        potential has no record of its training set); for each quantity ``*_error`` (of forces and stress the root mean
+        square), ``*_committee_error`` (equation 2), ``*_std`` (disagreement, equation 1), ``*_interval`` (half width,
+        root mean square) and ``*_inside`` (fraction of labels in their intervals); ``extrapolation_grade, verdict,
+        leverage``. Errors are in meV/atom, meV/Å and GPa. Equations are those of Bidoggia et al. (2025).
     components : DataFrame
-        A row for each energy per atom, force component and stress component: ``configuration`` (row of the table),
-        ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std, interval`` (as in the table).
+        A row for each energy per atom, force component and stress component: ``configuration`` (row of `table`),
+        ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std, interval`` (in the units of `table`).
     summary : DataFrame
-        Summary of the table by ``set`` and by the verdict of `classify_grade`.
+        Summary of `table` by ``set`` and by ``verdict`` (`paretofit.uncertainty.classify_grade`).
     thresholds : DataFrame
         For each tolerance: ``quantity, error_limit``, ``spread_limit`` (the disagreement that corresponds to the error
         limit), ``flagged`` (number of configurations outside the training set whose disagreement exceeds the spread
         limit) and, for labelled configurations, ``true_positive_rate, positive_predictive_value`` (equations 3 and 4).
     level : str
-        Convergence level of the labels; empty if there are none.
+        Convergence level of the labels, or the name of their file; empty if there are no labels.
     potential : CommitteePotential
     coverage : float
-        Fraction of labels that the intervals should contain; NaN without a committee.
+        Fraction of the labels that the intervals should contain; NaN without a committee.
     folder : Path or None
         Folder of the page, tables and figures; None if nothing was written.
     view : StructureView or None
-        Configurations with the largest errors, as a map; ``evaluation.view.show()`` shows it in a notebook. None if
+        Map of the configurations with the largest errors; ``evaluation.view.show()`` shows it in a notebook. None if
         there are too few configurations or no labels.
     """
 
@@ -106,30 +106,34 @@ class Evaluation:
 
 
 def list_worst(table: pd.DataFrame, n: int = N_WORST) -> list[str]:
-    """Name the configurations with the largest errors of each quantity, in one line for each."""
+    """List the `n` configurations with the largest errors of each quantity, as a line of text for each quantity."""
     lines = []
     for quantity, kind in potentials.KINDS.items():
         errors, unit = table[f"{quantity}_error"].abs().dropna(), potentials.DISPLAY_UNITS[kind][1]
-        names = [
-            f"{table['id'][k]} ({_join(table['config_type'][k], table['set'][k])}{format_number(errors[k])})"
-            for k in errors.nlargest(n).index.tolist()
+        texts = [
+            f"{row['id']} ({_format_prefix(row['config_type'], row['set'])}{format_number(error)})"
+            for error, (_, row) in zip(errors.nlargest(n), table.loc[errors.nlargest(n).index].iterrows(), strict=True)
         ]
-        if names:
+        if texts:
             n_outliers = int((errors > MIN_OUTLIER_RATIO * errors.median()).sum())
             outliers = f"; {n_outliers} above {MIN_OUTLIER_RATIO:g} times the median" if n_outliers else ""
             lines.append(
                 f"largest {quantity} errors ({unit}; median {format_number(errors.median())}{outliers}): "
-                f"configurations {', '.join(names)}"
+                f"configurations {', '.join(texts)}"
             )
     return lines
 
 
-def _join(*texts: str) -> str:
+def _format_prefix(*texts: str) -> str:
+    """Join the texts that are not empty, with a comma after each."""
     return "".join(f"{text}, " for text in texts if text)
 
 
 def select_worst(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Select the `n` configurations with the largest errors of each quantity, with a column ``reason``."""
+    """Select the `n` configurations with the largest errors of each quantity.
+
+    The column ``reason`` says, for each of these quantities, how large the error is relative to its median.
+    """
     reasons: dict[int, list[str]] = {}
     for quantity in potentials.KINDS:
         errors = table[f"{quantity}_error"].abs().dropna()
@@ -149,14 +153,22 @@ def select_worst(table: pd.DataFrame, n: int) -> pd.DataFrame:
 def estimate_rmse(table: pd.DataFrame, quantity: str, rng: np.random.Generator) -> tuple[float, float, float]:
     """Estimate the root mean square error of a quantity with a 90 % interval, by a bootstrap over configurations.
 
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of `Evaluation.table`.
+    quantity : {"energy", "force", "stress"}
+    rng : numpy.random.Generator
+
     Returns
     -------
     rmse, low, high : float
-        NaN without labels.
+        Error and the ends of its interval, in the unit of `Evaluation.table`; NaN without labels.
     """
     rows = table[table[f"{quantity}_error"].notna()]
     if rows.empty:
         return (float("nan"),) * 3
+    # The force error of a configuration is a root mean square over its atoms; weighted, it becomes one over all atoms.
     weights = rows["n_atoms"].to_numpy(float) if quantity == "force" else np.ones(len(rows))
     squares = weights * rows[f"{quantity}_error"].to_numpy() ** 2
     counts = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=N_RESAMPLES)

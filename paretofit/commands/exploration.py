@@ -1,6 +1,6 @@
-"""`paretofit explore`: molecular dynamics with a trained potential, with its error bars and grades at each frame.
+"""`paretofit explore`: molecular dynamics with a trained potential, with error bars and grades of each frame.
 
-Trajectories are separate tasks with files in ``trajectories.partial``, from which a stopped command resumes.
+Each trajectory is a task of its own. Its files are in ``trajectories.partial``, from which a stopped command resumes.
 """
 
 from __future__ import annotations
@@ -44,17 +44,22 @@ from paretofit.uncertainty import COMMITTEE_SUFFIX
 
 PARTIAL_FOLDER = "trajectories.partial"
 TABLES, FRAMES_FILE, EXTRAPOLATING_FILE = ("frames", "trajectories"), "trajectories.extxyz", "extrapolating.extxyz"
-CSV_DIGITS = 8
+CSV_DIGITS = 8  # significant digits
 DEFAULT_CONDITIONS = {"temperature_k": 300.0, "pressure_kbar": 0.0}
 DEFAULT_SAVE_GRADE = 2.0  # grade above which extrapolation is strong
-MAX_SHOWN_TRAJECTORIES = 20
-PROPOSED_SELECTION = 20  # number of frames in the proposed command
-FREE_CELL_A = 1.0  # the width of the vacuum is arbitrary: only periodic cell vectors are checked
+MAX_SHOWN_TRAJECTORIES = 20  # number of rows in the text
+MAXIMUM_COLUMNS = {  # column of trajectories: column of frames, whose maximum it contains
+    "grade": "extrapolation_grade",
+    "energy_expected": "energy_expected",
+    "force_expected": "force_expected",
+}
+PROPOSED_SELECTION = 20  # largest number of frames in the proposed command
+FREE_CELL_A = 1.0  # Å, width of the vacuum; arbitrary, because only periodic cell vectors are checked
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """Molecular dynamics with a potential.
+    """Result of molecular dynamics with a potential.
 
     Attributes
     ----------
@@ -62,18 +67,20 @@ class Exploration:
         A row for each frame: ``trajectory``, ``start`` (file and number of the start structure), ``time_ps``,
         ``temperature_k``, ``pressure_kbar``, ``energy`` (eV/atom), ``volume`` (Å³); for a committee
         ``extrapolation_grade`` and for each quantity ``*_std``, ``*_interval`` and ``*_expected`` (meV/atom, meV/Å,
-        GPa); ``above``: names of the limits that the frame exceeds. Frames with times up to zero belong to the
+        GPa); ``above``: names of the limits that the frame exceeds. Frames at times up to zero belong to the
         equilibration.
     trajectories : DataFrame
         A row for each trajectory: ``trajectory``, ``start``, target ``temperature_k`` and ``pressure_kbar``,
         ``picoseconds``, ``frames``, highest ``grade``, largest ``energy_expected`` and ``force_expected``, and
         ``ended`` (why the trajectory is incomplete; empty if it is complete).
     limits : dict of str to float
-        Limits above which frames are saved: grade; energy, force, stress.
+        Limits above which frames are saved: the "grade", and the expected errors "energy" (meV/atom), "force" (meV/Å)
+        and "stress" (GPa).
     folder : Path
-    notes : list of str
-        Skipped structures, and error bars that the potential does not have.
+        Folder of the tables and frames.
     potential : LinearPotential or MacePotential
+    notes : list of str
+        Notes on skipped structures, and on error bars that the potential does not have.
     """
 
     frames: pd.DataFrame
@@ -90,12 +97,12 @@ class Exploration:
 
     @property
     def n_extrapolating(self) -> int:
-        """Number of frames above a limit."""
+        """Number of frames that exceed a limit."""
         return int((self.frames["above"] != "").sum())
 
     @property
     def highest_grade(self) -> float:
-        """Highest extrapolation grade of a frame; NaN without grades."""
+        """Highest extrapolation grade of all frames; NaN without grades."""
         grades = self.frames.get("extrapolation_grade")
         return float("nan") if grades is None else float(grades.max())
 
@@ -107,7 +114,7 @@ class Exploration:
             return f"{completion_text}, and there are no frames; correct the start structures or the potential"
         if self.potential.uncertainty is None:
             return f"{completion_text}, with {len(self.frames)} frames, in {self.folder / FRAMES_FILE}"
-        limit_text = " or ".join(_describe_limit(*limit) for limit in self.limits.items())
+        limit_text = " or ".join(_describe_limit(name, limit) for name, limit in self.limits.items())
         text = f"{completion_text}; {self.n_extrapolating} of {len(self.frames)} frames extrapolate ({limit_text}); "
         text += f"the highest grade is {self.highest_grade:.3g}; "
         if not self.n_extrapolating:
@@ -144,9 +151,9 @@ def explore_dynamics(
 ) -> Exploration:
     """Run molecular dynamics with a potential; measure grades and expected errors, and save frames that extrapolate.
 
-    The temperature, volume, distances and extrapolation grade are checked during the dynamics, see
-    `paretofit.learning.explore.run_md`; expected errors are computed at each frame. A stopped command resumes if it is
-    started again with the same input: finished trajectories are not repeated.
+    The temperature, volume, distances and extrapolation grade are checked during the dynamics (see
+    `paretofit.learning.explore.run_md`); expected errors are computed for each frame. A stopped command resumes if it
+    is started again with the same input: finished trajectories are not repeated.
 
     Parameters
     ----------
@@ -159,15 +166,15 @@ def explore_dynamics(
         ``extrapolating.extxyz`` (frames above a limit, with the grades of their atoms).
     settings : ExploreSettings or mapping, optional
         Conditions of the dynamics and ``stop_grade``, with keys as in 'learning.explore' of a study; by default 300 K
-        and zero pressure. Unless it is set, ``trajectories`` is the number of structures.
-        ``driver`` and ``start_structures`` are not used: the mean of a committee drives the dynamics.
+        and zero pressure. By default, ``trajectories`` is the number of start structures. The keys ``driver`` and
+        ``start_structures`` have no effect: the mean of a committee drives the dynamics.
     save_grade : float
         Extrapolation grade above which a frame is saved.
     save_errors, stop_errors : mapping of str to float, optional
-        Expected errors above which a frame is saved, or a trajectory is stopped: "energy" (meV/atom), "force" (meV/Å),
-        "stress" (GPa).
+        Expected errors above which a frame is saved, and above which a trajectory is stopped: "energy" (meV/atom),
+        "force" (meV/Å), "stress" (GPa).
     seed : int
-        Random seed of start structures, conditions and velocities.
+        Random seed of the start structures, conditions and velocities of the trajectories.
     overwrite : bool
         Replace existing files.
     jobs, progress
@@ -187,28 +194,31 @@ def explore_dynamics(
     model = read_potential(potential, allow_pickle=allow_pickle)
     stop_errors, save_errors = dict(stop_errors or {}), dict(save_errors or {})
     _check_limits(model, settings, save_grade, save_errors, stop_errors)
-    starts, names, notes = _read_start_structures(model, structures)
+    start_structures, names, notes = _read_start_structures(model, structures)
     if "trajectories" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"trajectories": len(starts)})
+        settings = settings.model_copy(update={"trajectories": len(start_structures)})
     partial_folder = (folder / PARTIAL_FOLDER).absolute()
     committee = learning.Committee(model)
-    engine = committee.build_md_engine(None, partial_folder / "potential")
-    digest = hash_json([seed, [format_extxyz(atoms) for atoms in starts], _hash_committee(Path(potential))])
+    engine = committee.build_md_engine(None, partial_folder / "potential")  # None: the mean of the committee
+    # Trajectories of another seed, structure or committee in the partial folder are repeated.
+    digest = hash_json([seed, [format_extxyz(atoms) for atoms in start_structures], _hash_committee(Path(potential))])
     monitor = learning.FrameMonitor.for_potential(model, stop_errors, digest)
-    runs = learning.plan_runs(starts, settings, np.random.default_rng(seed))
-    context = RunContext(jobs, progress)
-    records = learning.run_trajectories(runs, engine, settings, committee, partial_folder, 0, context, monitor)
+    runs = learning.plan_runs(start_structures, settings, np.random.default_rng(seed))
+    context, iteration = RunContext(jobs, progress), 0  # this command has no iterations
+    records = learning.run_trajectories(runs, engine, settings, committee, partial_folder, iteration, context, monitor)
     frames = [atoms for record in records for atoms in _load_trajectory(partial_folder, record, names)]
     limits = {"grade": save_grade, **save_errors}
-    table = _tabulate_frames(records, names, limits)
-    trajectories = _tabulate_trajectories(records, runs, names, table)
-    result = Exploration(table, trajectories, limits, folder, model, [*notes, *_describe_error_bars(model, monitor)])
-    _write_exploration(result, frames)
+    frame_table = _tabulate_frames(records, names, limits)
+    trajectories = _tabulate_trajectories(records, runs, names, frame_table)
+    notes += _describe_error_bars(model, monitor)
+    exploration = Exploration(frame_table, trajectories, limits, folder, model, notes)
+    _write_exploration(exploration, frames)
     shutil.rmtree(partial_folder)
-    return result
+    return exploration
 
 
 def _validate_settings(settings: learning.ExploreSettings | Mapping[str, Any] | None) -> learning.ExploreSettings:
+    """Return valid settings; keys that a mapping lacks have the values of `DEFAULT_CONDITIONS`, if any."""
     if isinstance(settings, learning.ExploreSettings):
         return settings
     try:
@@ -225,7 +235,7 @@ def _check_limits(
     save_errors: dict[str, float],
     stop_errors: dict[str, float],
 ) -> None:
-    """Check the limits before anything is computed."""
+    """Check that the limits are possible and that the potential supports them, before anything is computed."""
     if not 0 < save_grade <= settings.stop_grade:
         raise InputError(
             f"the grade above which frames are saved, {save_grade:g}, must be above zero and at most the grade that "
@@ -243,9 +253,9 @@ def _check_limits(
 def _read_start_structures(
     potential: LinearPotential | MacePotential, paths: Sequence[Path | str]
 ) -> tuple[list[Atoms], list[str], list[str]]:
-    """Read and check the start structures, and number them from 0; also return their names by number, and notes.
+    """Read and check the start structures; return them, the names of all structures in the files, and notes.
 
-    Structures of a single atom are skipped.
+    The ``config_id`` of a start structure becomes the index of its name. Structures of a single atom are skipped.
     """
     structures: list[Atoms] = []
     names: list[str] = []
@@ -268,26 +278,26 @@ def _read_start_structures(
     for k, atoms in enumerate(structures):
         atoms.info["config_id"] = k
         atoms.calc = None
-    starts = [atoms for atoms in structures if len(atoms) > 1]
-    if not starts:
+    movable_structures = [atoms for atoms in structures if len(atoms) > 1]
+    if not movable_structures:
         raise InputError(
             f"no structure of {', '.join(map(str, paths)) or 'the command'} has at least two atoms, so that nothing "
             "can move; repeat the cell, or specify other structures"
         )
-    if len(starts) < len(structures):
-        notes.append(f"{len(structures) - len(starts)} of {len(structures)} structures have one atom and are skipped")
-    start_structures, note = learning.select_start_structures(starts, None)
+    if n_skipped := len(structures) - len(movable_structures):
+        notes.append(f"{n_skipped} of {len(structures)} structures have one atom and are skipped")
+    start_structures, note = learning.select_start_structures(movable_structures, None)
     return start_structures, names, [*notes, *([note] if note else [])]
 
 
 def _hash_committee(path: Path) -> dict[str, str]:
-    """Return the digests of a potential's committee files by name; grades and error bars depend on these files."""
+    """Return the digest of each committee file of a potential by file name; grades and error bars depend on them."""
     files = sorted((path if path.is_dir() else path.parent).glob(f"*{COMMITTEE_SUFFIX}"))
     return {file.name: hash_file(file) for file in files}
 
 
 def _load_trajectory(folder: Path, record: Mapping[str, Any], names: Sequence[str]) -> list[Atoms]:
-    """Load the frames of a finished trajectory, with the highest grade and the name of the start in their info."""
+    """Load the frames of a finished trajectory, with the start structure's name and the highest grade in their info."""
     path = folder / f"{record['number']:03d}.extxyz"
     frames = learning.load_frames(path, f"remove {path} to repeat the trajectory")
     for atoms in frames:
@@ -301,16 +311,16 @@ def _load_trajectory(folder: Path, record: Mapping[str, Any], names: Sequence[st
 def _tabulate_frames(
     records: Sequence[Mapping[str, Any]], names: Sequence[str], limits: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Tabulate the frames of all trajectories; ``above`` names the limits that a frame exceeds."""
+    """Tabulate the frames of all trajectories; the column ``above`` names the limits that a frame exceeds."""
     rows = [
         {"trajectory": record["number"], "start": names[record["started_from"]], **row}
         for record in records
         for row in record.get("rows", [])
     ]
     table = pd.DataFrame(rows, columns=None if rows else ["trajectory", "start", "time_ps"])
-    columns = {name: "extrapolation_grade" if name == "grade" else f"{name}_expected" for name in limits}
+    limited_columns = {name: "extrapolation_grade" if name == "grade" else f"{name}_expected" for name in limits}
     exceeded_limits = [
-        [name for name, column in columns.items() if row.get(column, 0.0) > limits[name]] for row in rows
+        [name for name, column in limited_columns.items() if row.get(column, 0.0) > limits[name]] for row in rows
     ]
     table["above"] = [" ".join(limit_names) for limit_names in exceeded_limits]
     return table
@@ -331,14 +341,14 @@ def _tabulate_trajectories(
             "frames": record["frames"],
         }
         trajectory_frames = frames[frames["trajectory"] == record["number"]]
-        for column, name in (("extrapolation_grade", "grade"), ("energy_expected",) * 2, ("force_expected",) * 2):
+        for name, column in MAXIMUM_COLUMNS.items():
             row[name] = trajectory_frames[column].max() if column in trajectory_frames else float("nan")
         rows.append({**row, "ended": record["reason"]})
     return pd.DataFrame(rows)
 
 
 def _describe_error_bars(potential: LinearPotential | MacePotential, monitor: learning.FrameMonitor) -> list[str]:
-    """Return a note on the error bars that a potential does not have, or an empty list."""
+    """Return a list with a note on the error bars that a potential does not have; empty if it has all."""
     if potential.uncertainty is None:
         note = (
             "the potential has no committee, so that there are neither grades nor expected errors; fit one with "
@@ -354,20 +364,21 @@ def _describe_error_bars(potential: LinearPotential | MacePotential, monitor: le
 
 
 def _describe_limit(name: str, limit: float) -> str:
+    """Describe a limit with its unit, such as "grade above 2"."""
     if name == "grade":
         return f"grade above {limit:g}"
     return f"expected {name} error above {limit:g} {DISPLAY_UNITS[KINDS[name]][1]}"
 
 
-def _write_exploration(result: Exploration, frames: Sequence[Atoms]) -> None:
-    """Write the frames and tables; an earlier file of extrapolating frames is removed if there are none."""
-    learning.write_frames(result.folder / FRAMES_FILE, frames)
+def _write_exploration(exploration: Exploration, frames: Sequence[Atoms]) -> None:
+    """Write the frames and tables; without extrapolating frames, remove an earlier file of such frames."""
+    learning.write_frames(exploration.folder / FRAMES_FILE, frames)
     extrapolating_frames = [
-        atoms for atoms, exceeded_limits in zip(frames, result.frames["above"], strict=True) if exceeded_limits
+        atoms for atoms, exceeded_limits in zip(frames, exploration.frames["above"], strict=True) if exceeded_limits
     ]
     if extrapolating_frames:
-        learning.write_frames(result.folder / EXTRAPOLATING_FILE, extrapolating_frames)
+        learning.write_frames(exploration.folder / EXTRAPOLATING_FILE, extrapolating_frames)
     else:
-        remove_file(result.folder / EXTRAPOLATING_FILE)
-    for name, table in zip(TABLES, (result.frames, result.trajectories), strict=True):
-        write_csv(table, result.folder / f"{name}.csv", CSV_DIGITS)
+        remove_file(exploration.folder / EXTRAPOLATING_FILE)
+    for name, table in zip(TABLES, (exploration.frames, exploration.trajectories), strict=True):
+        write_csv(table, exploration.folder / f"{name}.csv", CSV_DIGITS)

@@ -1,4 +1,4 @@
-"""Export of a fit of a finished run: the fit is repeated, compared with the results table, and written for LAMMPS."""
+"""Export of a fit of a finished run, which is repeated, compared with the results table, and written for LAMMPS."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,17 +56,22 @@ def export_potential(
         Folder of a finished run.
     out : path-like
         Folder to write to.
-    level, twojmax, weight_ratio, n_train, sampling, repeat, ridge
-        Setting of the fit. The default is the reference level and the largest 2Jmax and training subset; among the
-        remaining fits, the one with the lowest product of test errors is exported.
+    level, sampling, ridge : str, optional
+    twojmax, n_train : int, optional
+    weight_ratio : float, optional
+        Setting of the fit; `weight_ratio` is w_E/w_F. By default the reference level, the largest 2Jmax and the largest
+        training subset; among the fits with this setting, the one with the lowest product of test errors is exported.
+    repeat : int
+        Number of the repetition, from 0.
     name : str
         Base name of the files.
     overwrite : bool
         Replace existing files.
     committee : CommitteeSettings, optional
-        A committee around the fit, drawn from its training subset and calibrated on the run's test set.
+        Settings of a committee with the fit as its mean, which is drawn from the training subset of the fit and
+        calibrated on the test set of the run. By default a single potential is written.
     jobs, progress
-        Number of processes of the calibration, and whether to show progress bars.
+        Number of processes for the calibration, and whether to show progress bars.
 
     Raises
     ------
@@ -98,7 +103,10 @@ def export_potential(
 
 
 def _describe_better_basis(run: Path, row: pd.Series) -> list[str]:
-    """Describe the fit of another basis of the run with lower errors, and how it is exported; empty without one."""
+    """Return a line on the fit with another basis that has the lowest errors, and on how to export it.
+
+    The list is empty unless the product of these errors is lower than that of the exported fit in `row`.
+    """
     if not (run / BASES_FILE).is_file():
         return []
     table = read_run_table(run, BASES_FILE)
@@ -118,22 +126,26 @@ def _select_row(results: pd.DataFrame, choice: dict[str, Any], ratio: float | No
     for column, value in choice.items():
         if column not in table:
             continue
-        if value is None and column in {"level", "twojmax", "n_train"}:  # the default is taken from the remaining rows
+        # The default is taken from the remaining rows, so that it occurs together with the values chosen before.
+        if value is None and column in {"level", "twojmax", "n_train"}:
             value = table["level"].iloc[-1] if column == "level" else table[column].max()  # noqa: PLW2901  (a default)
         if value is not None:
             table = _filter_rows(table, column, value, table[column] == value, table[column])
     if ratio is not None:
         ratios = table["w_energy"] / table["w_force"]
-        texts = ratios.map("{:g}".format)
-        table = _filter_rows(table, "w_E/w_F =", f"{ratio:g}", np.isclose(ratios, ratio, rtol=1e-6), texts)
+        ratio_texts = ratios.map("{:g}".format)
+        table = _filter_rows(table, "w_E/w_F =", f"{ratio:g}", np.isclose(ratios, ratio, rtol=1e-6), ratio_texts)
     return table.sort_values("_score", kind="stable").iloc[0].drop("_score")
 
 
 def _filter_rows(
-    table: pd.DataFrame, name: str, value: Any, mask: pd.Series | np.ndarray, values: pd.Series
+    table: pd.DataFrame, name: str, value: Any, is_selected: pd.Series | np.ndarray, available_values: pd.Series
 ) -> pd.DataFrame:
-    """Return the rows that `mask` selects; if there are none, raise an error that lists the available values."""
-    if not mask.any():
-        available_values = ", ".join(map(str, dict.fromkeys(values)))
-        raise InputError(f"the run has no fit with {name} {value}; available: {available_values}")
-    return table.loc[mask]
+    """Return the rows with `is_selected`; if there are none, raise an error that lists the available values.
+
+    `name` and `value` describe the required setting in the message, such as "twojmax" and 6.
+    """
+    if not is_selected.any():
+        available_text = ", ".join(map(str, dict.fromkeys(available_values)))
+        raise InputError(f"the run has no fit with {name} {value}; available: {available_text}")
+    return table.loc[is_selected]

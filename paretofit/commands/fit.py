@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from paretofit import potentials
-from paretofit.commands.fit_settings import FitOptions, describe_settings, make_fit_study
+from paretofit.commands.fit_settings import FitOptions, build_fit_study, describe_settings
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size, select_evenly_spaced
 from paretofit.commands.mixed_labels import describe_draw, find_labelled, prepare_mixture
 from paretofit.commands.model_choice import ModelChoice, choose_model
@@ -21,11 +21,10 @@ from paretofit.dataset import Dataset
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
 from paretofit.study import PreparedStudy, load_or_compute_design, prepare_study
-from paretofit.sweep import MixtureDraw
+from paretofit.sweep import EV_TO_MEV, MixtureDraw
 
 MAX_CHECKED_STRUCTURES = 20  # number of structures on which LAMMPS is compared with the model
-MAX_STRESS_STRUCTURES = 300  # number of structures of each set on which stress errors are measured
-MILLI = 1000.0
+MAX_STRESS_STRUCTURES = 300  # number of structures, for each set, on which stress errors are measured by LAMMPS
 DESIGN_FILE = "design.h5"
 
 
@@ -37,7 +36,7 @@ class DatasetFit(FittedPotential):
     ----------
     n_train, n_held_out : int
         Numbers of configurations in the training and the held-out set, at any level.
-    errors : dict
+    errors : dict of str to float
         Root mean square errors by set and kind, such as "train energy": meV/atom, meV/Å, and GPa where stresses are
         labelled; also "leave-one-out energy" and "leave-one-out force" if these errors were determined.
     """
@@ -48,7 +47,7 @@ class DatasetFit(FittedPotential):
 
     @property
     def description(self) -> str:
-        """Model, weights and level, as one line of text."""
+        """Model, weights and level, as a line of text."""
         return self.summary[0]
 
 
@@ -81,16 +80,16 @@ def fit_dataset(
     out : path-like
         Folder to write to.
     level : str, optional
-        Convergence level of the labels; by default the levels of the only mixture of the study, at which all labels are
-        used, the last level of the study, or the last level of the dataset with at least half as many labels as the
-        most complete one.
+        Convergence level of the labels. By default: for a study with exactly one mixture, all labels at the levels of
+        the mixture; for any other study, its last level; for a dataset, the last level with at least half as many
+        labels as the most complete level.
     family : {"snap", "pod"}, optional
         Descriptors; by default those of the study, or SNAP.
     twojmax, weight_ratio : int, float, optional
         2Jmax, and w_E/w_F; by default those with the smallest product of leave-one-out errors on the training set,
-        among the candidates of the study or of the proposal of `init` for the dataset.
+        among the candidates of the study, or among those that `init` proposes for the dataset.
     cutoff : float, optional
-        Largest cutoff of a pair of atoms, Å; by default that of the study, or the proposal for the dataset.
+        Largest cutoff of a pair of atoms, Å; by default as in the study, or as `init` proposes for the dataset.
     quadratic : bool, optional
         Whether products of components are features; by default as in the study, or true.
     held_out_fraction : float, optional
@@ -107,8 +106,8 @@ def fit_dataset(
     name : str, optional
         Base name of the files; by default ``potential``.
     keep_design : bool
-        Whether to keep the descriptors in ``design.h5``, which the next fit with the same folder reuses. An existing
-        file is never removed.
+        Whether to keep the descriptors in ``design.h5`` of the output folder, so that the next fit to this folder
+        reuses them. A file that existed before the fit is never removed.
     overwrite : bool
         Replace existing files.
     jobs, progress
@@ -124,7 +123,7 @@ def fit_dataset(
     check_new_paths(potentials.list_potential_files(out, name), overwrite=overwrite)
     choices = twojmax, cutoff, quadratic, weight_ratio, held_out_fraction, seed, reference_energies
     options = FitOptions(level, family, *choices)
-    study, mixture, reasons = make_fit_study(Path(source), options, is_committee=committee is not None)
+    study, mixture, reasons = build_fit_study(Path(source), options, is_committee=committee is not None)
     prepared, context = prepare_study(study, allow_partial=mixture is not None), RunContext(jobs, progress)
     prepared, draw = prepare_mixture(prepared, mixture, held_out_fraction)
     level, train = study.levels[-1], prepared.split.train
@@ -155,14 +154,14 @@ def fit_dataset(
 def _choose_model(
     prepared: PreparedStudy, design: DesignMatrix, draw: MixtureDraw | None, *, with_ridge: bool, jobs: int
 ) -> ModelChoice:
-    """Choose the 2Jmax, weights and penalty by leave-one-out errors; for a mixture, return those of the study."""
+    """Choose 2Jmax, weights and penalty by leave-one-out errors; for a mixture, return the only ones of the study."""
     if draw is None:
         return choose_model(prepared, design, with_ridge=with_ridge, jobs=jobs)
     return ModelChoice(prepared.study.twojmax[0], prepared.study.weights[0])
 
 
 def _list_sets(prepared: PreparedStudy, draw: MixtureDraw | None, level: str) -> dict[str, np.ndarray]:
-    """List the configurations with labels at a level in the training and the held-out set."""
+    """Return the positions of the configurations with labels at a level in the training and in the held-out set."""
     train = prepared.split.train if draw is None else draw.configurations[-1]
     return {"train": train, "held out": find_labelled(prepared, level, prepared.split.test)}
 
@@ -171,18 +170,18 @@ def _list_sets(prepared: PreparedStudy, draw: MixtureDraw | None, level: str) ->
 def _use_design(
     prepared: PreparedStudy, path: Path, keep: bool, context: RunContext, *, overwrite: bool
 ) -> Iterator[DesignMatrix]:
-    """Yield the labelled design matrix; remove its file at the end, unless it existed before or is to be kept."""
-    keep_file = keep or path.exists()
+    """Yield the labelled design matrix; remove its file at the end, unless `keep` is set or the file existed before."""
+    is_kept = keep or path.exists()
     try:
         design = load_or_compute_design(prepared.dataset, prepared.study.basis, path, context, overwrite=overwrite)
         yield design.with_labels(prepared.dataset, prepared.study.levels)
     finally:
-        if not keep_file:
+        if not is_kept:
             remove_file(path)
 
 
 def _check_row_count(source: Path | str, prepared: PreparedStudy) -> None:
-    """Check that a committee has more training rows than coefficients of the smallest model."""
+    """Check that the training set of a committee has more rows than the smallest model has coefficients."""
     train, twojmax = prepared.split.train, min(prepared.study.twojmax)
     n_rows = int(len(train) + 3 * prepared.dataset.n_atoms[train].sum())
     n_columns = prepared.study.basis.count_columns_up_to(twojmax)
@@ -196,7 +195,11 @@ def _check_row_count(source: Path | str, prepared: PreparedStudy) -> None:
 def _compute_errors(
     design: DesignMatrix, level: str, coefficients: np.ndarray, sets: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    """Compute root mean square errors of energies per atom (meV) and forces (meV/Å) in one pass over the rows."""
+    """Compute root mean square errors of energies (meV/atom) and forces (meV/Å) in one pass over the rows.
+
+    The keys of the errors are the name of a set and the kind, such as "train energy"; errors of an empty set are NaN.
+    """
+    # sum of squared errors and number of rows, by set and kind
     totals = {(name, kind): [0.0, 0] for name in sets for kind in (RowKind.ENERGY, RowKind.FORCE)}
     for window, rows in design.iterate_blocks():
         squared_errors = (rows[:, : len(coefficients)] @ coefficients - design.targets[level][window]) ** 2
@@ -205,7 +208,7 @@ def _compute_errors(
             total[0] += float(squared_errors[is_in_set].sum())
             total[1] += int(is_in_set.sum())
     return {
-        f"{name} {kind.name.lower()}": MILLI * float(np.sqrt(total / count)) if count else float("nan")
+        f"{name} {kind.name.lower()}": EV_TO_MEV * float(np.sqrt(total / count)) if count else float("nan")
         for (name, kind), (total, count) in totals.items()
     }
 
@@ -213,10 +216,13 @@ def _compute_errors(
 def _compute_stress_errors(
     potential: potentials.LinearPotential, stresses: np.ndarray, dataset: Dataset, sets: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    """Compute root mean square stress errors (GPa) by LAMMPS, on a sample of each set's labelled configurations."""
+    """Compute root mean square stress errors (GPa) by LAMMPS, on a sample of the structures of each set.
+
+    Only structures that are periodic in 3D and have a stress label are used; a set without any has no error.
+    """
     factor, _ = potentials.DISPLAY_UNITS[RowKind.STRESS]
     errors = {}
-    calculator = None
+    calculator = None  # created only if a structure needs it, then reused
     for name, positions in sets.items():
         labelled_positions = positions[np.isfinite(stresses[positions]).all(axis=1)]
         sample = (
@@ -247,7 +253,7 @@ def _format_summary(sets: Mapping[str, np.ndarray], errors: dict[str, float], ch
             )
     if choice.has_errors:
         lines.append(
-            f"leave-one-out: rmse {choice.energy:.4g} meV/atom and {choice.force:.4g} meV/Å on the training set, for "
-            "whole groups"
+            f"leave-one-out: rmse {choice.energy:.4g} meV/atom and {choice.force:.4g} meV/Å on the training set, "
+            "with whole groups excluded"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Settings of a single fit: from a study, or proposed for a dataset as by `init`, changed by the verb's options."""
+"""Settings of a single fit: from a study, or as `init` proposes for a dataset, with changes by the options of `fit`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from paretofit.study import (
     propose_cutoff,
 )
 
-COMMITTEE_HELD_OUT_FRACTION = 0.2  # fraction of the configurations of a dataset; a study defines its own split
+COMMITTEE_HELD_OUT_FRACTION = 0.2  # default fraction for a dataset; a study defines its own split
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Options of `fit`; None leaves the choice to the study or to the data. See `fit_dataset`."""
+    """Options of `fit_dataset` that change the settings; None leaves the choice to the study or to the dataset."""
 
     level: str | None = None
     family: str | None = None
@@ -42,23 +42,31 @@ class FitOptions:
 
 
 def is_study_path(path: Path | str) -> bool:
-    """Check whether a path has the suffix of a study (YAML)."""
+    """Return whether a path has the suffix of a study (YAML)."""
     return Path(path).suffix in {".yaml", ".yml"}
 
 
-def make_fit_study(
+def build_fit_study(
     source: Path, options: FitOptions, *, is_committee: bool
 ) -> tuple[Study, MixtureSettings | None, dict[str, str]]:
-    """Make a study for a fit, with candidates for 2Jmax and weights; also return reasons for these.
+    """Build the study of a single fit, with candidates for 2Jmax and weights.
+
+    Parameters
+    ----------
+    source : Path
+        A study (YAML) or a dataset.
+    options : FitOptions
+    is_committee : bool
+        Whether a committee is fitted, which requires held-out configurations.
 
     Returns
     -------
     study : Study
-        With the level of the fit, or those of the mixture.
+        Study whose levels are the level of the fit, or those of the mixture.
     mixture : MixtureSettings or None
-        The only mixture of the study, unless a level is chosen.
+        The only mixture of the study, unless the options choose a level.
     reasons : dict of str to str
-        Why "2Jmax", "cutoff" and "w_E/w_F" have their candidates.
+        Where the candidates for "2Jmax", "cutoff" and "w_E/w_F" come from.
 
     Raises
     ------
@@ -92,7 +100,7 @@ def make_fit_study(
         "levels": levels,
         "twojmax": twojmax,
         "weights": weights,
-        "leave_one_out": True,  # chooses among the candidates
+        "leave_one_out": True,  # these errors decide between the candidates
         "missing_labels": "drop",
         "sizes": ["all"],
         "ridge": [0.0],
@@ -102,7 +110,7 @@ def make_fit_study(
         "bases": [],
         "properties": [],
         "objectives": Study.model_fields["objectives"].get_default(call_default_factory=True),
-        "cost": {"label_seconds": dict.fromkeys(levels, 1.0)},  # the cost is not used
+        "cost": {"label_seconds": dict.fromkeys(levels, 1.0)},  # any value serves, because a fit does not use the cost
     }
     try:
         study = Study.model_validate(settings)
@@ -114,6 +122,7 @@ def make_fit_study(
 
 
 def _check_levels(source: Path, levels: Sequence[str], dataset_levels: Sequence[str]) -> None:
+    """Check that the dataset has the levels of the fit, and that those of a mixture are in order of cost."""
     if unknown_levels := [level for level in levels if level not in dataset_levels]:
         raise InputError(
             f"{source} has no level '{unknown_levels[0]}'; available: {', '.join(dataset_levels) or 'none'}"
@@ -126,29 +135,29 @@ def _check_levels(source: Path, levels: Sequence[str], dataset_levels: Sequence[
 
 
 def _change_family(basis: dict[str, Any], twojmax: Sequence[int], family: str) -> tuple[dict[str, Any], list[int]]:
-    """Return a basis of another family with the same elements and cutoff, and candidates for its size.
+    """Return the settings of a basis of another family with the same elements and cutoff, and candidates for its size.
 
-    Raises
-    ------
-    InputError
-        If the family cannot be chosen.
+    Only a change from SNAP to POD is possible; any other raises an `InputError`.
     """
     check_choice("--family", family, ["snap", "pod"])
     if family == "snap":
         raise InputError("the study's basis is POD; remove 'family' from its 'basis' to fit SNAP")
-    changed = FurtherBasis(name="fit", family="pod").apply(SnapBasis.model_validate(basis), MAX_POD_SIZE)
-    return dict(changed), list_pod_sizes(twojmax)
+    pod_basis = FurtherBasis(name="fit", family="pod").apply(SnapBasis.model_validate(basis), MAX_POD_SIZE)
+    return dict(pod_basis), list_pod_sizes(twojmax)
 
 
 def _override_basis(basis: dict[str, Any], options: FitOptions) -> dict[str, str]:
-    """Change the form and the cutoff of a basis by the options, and return the reason for the cutoff."""
+    """Change the form and the cutoff in the settings of a basis, in place, as the options require.
+
+    Return the reason for the cutoff under the key "cutoff", or an empty dictionary if the options do not set it.
+    """
     if options.quadratic is not None:
         if basis.get("family", "snap") != "snap":
             raise InputError("--quadratic and --linear are forms of SNAP; remove the option, or choose --family snap")
         basis["quadratic"] = options.quadratic
     if options.cutoff is None:
         return {}
-    # The cutoff of two atoms in SNAP is rcutfac (radelem_i + radelem_j), and 0.5 is the default of radelem.
+    # In SNAP, the cutoff of atoms i and j is rcutfac (radelem_i + radelem_j); the default of radelem is 0.5.
     is_pod = basis.get("family") == "pod"
     diameter = 1.0 if is_pod else 2 * max(basis.get("radelem") or [0.5])
     basis["rcut" if is_pod else "rcutfac"] = options.cutoff / diameter
@@ -156,6 +165,7 @@ def _override_basis(basis: dict[str, Any], options: FitOptions) -> dict[str, str
 
 
 def _find_mixture_problem(study: Study, *, is_committee: bool) -> str:
+    """Return why the study cannot be fitted to a mixture, as the end of a sentence; empty if it can."""
     if is_committee:
         return "is not supported by committees; fit a single level with --level"
     if len(study.twojmax) > 1 or len(study.weights) > 1:
@@ -164,7 +174,7 @@ def _find_mixture_problem(study: Study, *, is_committee: bool) -> str:
 
 
 def _find_single_mixture(mixtures: Sequence[MixtureSettings]) -> MixtureSettings | None:
-    """Return the mixture of a study, if it is the only one."""
+    """Return the mixture if there is exactly one, with a single number of configurations at each level; else None."""
     if len(mixtures) != 1 or len(mixtures[0].base_energy_weight) > 1:
         return None
     sizes = mixtures[0].base_sizes, mixtures[0].middle_sizes, mixtures[0].top_sizes
@@ -172,32 +182,39 @@ def _find_single_mixture(mixtures: Sequence[MixtureSettings]) -> MixtureSettings
 
 
 def _read_values(source: Path, held_out_fraction: float) -> tuple[dict[str, Any], list[str], dict[str, str]]:
-    """Read the settings of a study, or propose those for a dataset; also return the levels and the reasons."""
+    """Read the settings of a study, or propose settings for a dataset.
+
+    Also return the levels of the dataset, and the reasons for the candidates; see `build_fit_study`.
+    """
     if is_study_path(source):
         study = load_study(source)
         values = {key: getattr(study, key) for key in Study.model_fields}
-        with Dataset(study.dataset) as data:
-            values["levels"] = study.levels or data.levels
-            return values, data.levels, dict.fromkeys(("2Jmax", "cutoff", "w_E/w_F"), f"from {source.name}")
-    with Dataset(source) as data:
-        proposal = infer_default_settings(data, held_out_fraction)
+        with Dataset(study.dataset) as dataset:
+            values["levels"] = study.levels or dataset.levels
+            return values, dataset.levels, dict.fromkeys(("2Jmax", "cutoff", "w_E/w_F"), f"from {source.name}")
+    with Dataset(source) as dataset:
+        proposal = infer_default_settings(dataset, held_out_fraction)
         reasons = {
             "2Jmax": SIZE_REASON,
-            "cutoff": propose_cutoff(data)[1],
-            "w_E/w_F": f"from 1 to three times the {3 * data.n_atoms.mean():.0f} force components per energy",
+            "cutoff": propose_cutoff(dataset)[1],
+            "w_E/w_F": f"from 1 to three times the {3 * dataset.n_atoms.mean():.0f} force components per energy",
         }
-        return {"dataset": source, **proposal}, data.levels, reasons
+        return {"dataset": source, **proposal}, dataset.levels, reasons
 
 
 def _assign_level(setting: Any, reference_level: str) -> Any:
-    """Assign energies of free atoms without a level to the reference level of the study, whichever level is fitted."""
+    """Return the setting of reference energies with values without a level assigned to the study's reference level.
+
+    Otherwise, such values would be taken for those of the level that is fitted.
+    """
     if isinstance(setting, str):
         return setting
-    energies_by_level = {key: item for key, item in setting.items() if isinstance(item, Mapping)}
+    energies_by_level = {key: energies for key, energies in setting.items() if isinstance(energies, Mapping)}
     return {**energies_by_level, reference_level: select_level_energies(setting, reference_level, reference_level)}
 
 
 def _override_split(split: dict[str, Any], options: FitOptions) -> dict[str, Any]:
+    """Change the held-out fraction and the seed of a split, in place, as the options require; return the split."""
     fraction = options.held_out_fraction
     if fraction is not None:
         if not 0 <= fraction < 1:
@@ -211,11 +228,11 @@ def _override_split(split: dict[str, Any], options: FitOptions) -> dict[str, Any
 def describe_settings(
     prepared: PreparedStudy, choice: ModelChoice, reasons: dict[str, str], basis: AnyBasis
 ) -> list[str]:
-    """Describe the model, and each of its settings with the reason, as lines."""
+    """Describe the model, and each of its settings with the reason for it, as lines."""
     study, ratio = prepared.study, choice.weights[0] / choice.weights[1]
     levels = " + ".join(study.levels)
-    where = "this level" if len(study.levels) == 1 else "any of these levels"
-    excluded_ids = {f"without a label at {where}": prepared.dropped_ids}
+    levels_text = "this level" if len(study.levels) == 1 else "any of these levels"
+    excluded_ids = {f"without a label at {levels_text}": prepared.dropped_ids}
     excluded_ids["whose DFT did not converge"] = prepared.unconverged_ids
     note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded_ids.items() if ids)
     model = f"{basis.title}, 2Jmax {choice.twojmax} ({basis.n_features} columns)"

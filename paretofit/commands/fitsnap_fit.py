@@ -1,7 +1,7 @@
 """`paretofit fit --fitsnap`: fit a FitSNAP input as FitSNAP does, and write the potential for LAMMPS.
 
-The rows are energies per atom, forces in the frame of LAMMPS, and stresses. The reference potential is subtracted from
-the labels, group weights multiply the rows, and FitSNAP's table of errors is written.
+The rows are those of energies per atom, of forces in the frame of LAMMPS, and of stresses. The reference potential is
+subtracted from the labels, the rows are multiplied by group weights, and FitSNAP's table of errors is written.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,9 @@ from paretofit.execution import RunContext
 from paretofit.linear import OptimisedWeights, fit_wls
 
 UNCALIBRATED_NOTE = "the input has no testing_size, so the committee is not calibrated and has no intervals"
-JOURNAL_FILE = "descriptors.partial"  # rows of a fit that has not finished
+JOURNAL_FILE = "descriptors.partial"  # computed rows, from which a stopped fit resumes
 MAX_CHECKED_STRUCTURES = 100  # number of structures on which LAMMPS is compared with the model
+# keys of [BISPECTRUM] that `SnapBasis` has under the same names: numbers, lists, and flags
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")
 BASIS_LISTS = ("elements", "wj", "radelem")
 BASIS_FLAGS = ("bzeroflag", "chemflag", "switchflag", "bnormflag", "wselfallflag")
@@ -38,10 +39,12 @@ class FitsnapFit(FittedPotential):
         Errors as in FitSNAP's table: ``set``, ``group``, ``weighting``, ``kind``, ``ncount``, ``mae``, ``rmse``,
         ``rsq``; energies in eV/atom, forces in eV/Å, stresses in bar.
     rows : FitRows
+        Rows with the weights of the fit.
     optimised_weights : OptimisedWeights or None
+        None if the group weights were not optimised.
     unseen_error_ratio : float
-        Factor by which the optimised weights change the geometric mean of the errors in the objective, for
-        configurations that the search did not use.
+        Factor by which the optimised weights change the geometric mean of the errors in the objective on configurations
+        that the search did not use; NaN without optimised weights.
     """
 
     metrics: pd.DataFrame
@@ -72,17 +75,18 @@ def fit_fitsnap(
     out : path-like
         Folder for the potential's files and the tables of errors and weights.
     objectives : sequence of str
-        Held-out errors for which group weights are optimised: "energy", "force", "stress", the errors of a group, such
-        as "Liquid:force", or the difference in energy per atom between two structures, given by their files, such as
-        "difference:A15_1/BCC_1".
+        Held-out errors for which the group weights are optimised: "energy", "force", "stress"; the errors of a group,
+        such as "Liquid:force"; or the error of the difference in energy per atom between two structures, given by their
+        file names, such as "difference:A15_1/BCC_1". By default the weights of the input are used.
     front : bool
-        Also compute the Pareto front of two `objectives`, as ``weights_front.csv``.
+        Whether to compute the Pareto front of the two `objectives`, too, and write it to ``weights_front.csv``.
     regulariser : float
-        Strength of the regularisation towards the initial weights.
+        Strength of the regularisation of the optimised weights towards the initial ones.
     seed : int
         Random seed of the held-out sets of the optimisation.
     committee : CommitteeSettings, optional
-        Settings of a committee, which is calibrated on the testing structures if the input has any.
+        Settings of a committee, which is calibrated on the testing structures if the input has any; by default a
+        single model is fitted.
     overwrite : bool
         Replace existing files.
     jobs, progress
@@ -91,7 +95,7 @@ def fit_fitsnap(
     Raises
     ------
     InputError
-        If the input, a group or a file cannot be used, an output exists, or an element is in no training
+        If the input, a group, an objective or a file cannot be used, an output exists, or an element is in no training
         configuration. If LAMMPS disagrees with the model, the files are written nevertheless, and the result has a
         `check_problem`.
     """
@@ -118,8 +122,8 @@ def fit_fitsnap(
     record = _record_training(grouped_structures)
     potential = potentials.LinearPotential(basis, coefficients, settings.reference, training_record=record)
     if committee is not None:
-        members = grouped_structures.structures, grouped_structures.is_training
-        potential = fitsnap.build_fitsnap_committee(potential, rows, settings, n_constant, committee, members, context)
+        flagged = grouped_structures.structures, grouped_structures.is_training
+        potential = fitsnap.build_fitsnap_committee(potential, rows, settings, n_constant, committee, flagged, context)
     if settings.ignored_keys:
         notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
     files = potential.write(folder, name)
@@ -135,10 +139,11 @@ def fit_fitsnap(
 
 
 def _record_training(grouped_structures: fitsnap_rows.GroupedStructures) -> potentials.TrainingRecord:
-    """Record which structures are in the training part and in the testing part of the input."""
+    """Record which structures are in the training part and which are in the testing part of the input."""
     pairs = list(zip(grouped_structures.structures, grouped_structures.is_training, strict=True))
-    training, testing = ([atoms for atoms, flag in pairs if flag == role] for role in (True, False))
-    return potentials.TrainingRecord.from_structures(training, testing)
+    training_structures = [atoms for atoms, is_training in pairs if is_training]
+    testing_structures = [atoms for atoms, is_training in pairs if not is_training]
+    return potentials.TrainingRecord.from_structures(training_structures, testing_structures)
 
 
 def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, unseen_error_ratio: float) -> list[str]:
@@ -159,6 +164,7 @@ def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, uns
 
 
 def _build_basis(settings: fitsnap.FitsnapInput) -> SnapBasis:
+    """Build the basis of the section [BISPECTRUM]."""
     section = settings.bispectrum
     if section.switchinnerflag:
         raise InputError(f"{settings.path}: [BISPECTRUM] 'switchinnerflag' is not supported; set it to 0")
@@ -176,17 +182,22 @@ def _build_basis(settings: fitsnap.FitsnapInput) -> SnapBasis:
 
 
 def count_constant_columns(settings: fitsnap.FitsnapInput) -> int:
-    """Count the leading constant columns that FitSNAP does not fit: one per element with bzeroflag, none without."""
+    """Count the leading constant columns that FitSNAP does not fit: one per element with bzeroflag, or none."""
     return len(settings.bispectrum.elements) if settings.bispectrum.bzeroflag else 0
 
 
 def _fit_rows(rows: fitsnap.FitRows, settings: fitsnap.FitsnapInput) -> np.ndarray:
+    """Fit the training rows with the solver of the input; return the coefficients, ``(p,)``, eV.
+
+    The coefficients of constant columns that FitSNAP does not fit are zero.
+    """
     is_training, n_constant = rows.is_training, count_constant_columns(settings)
     X, y, weight, kind = rows.X[:, n_constant:], rows.y, rows.weight, rows.kind
-    if not is_training.all():  # a selection copies the rows, which may have gigabytes
+    if not is_training.all():  # a selection copies the rows, which may take gigabytes
         X, y, weight, kind = X[is_training], y[is_training], weight[is_training], kind[is_training]
     if settings.solver.name == "RIDGE":
-        penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])  # rows whose squares sum to alpha |b|²
+        # additional rows, whose squared residuals sum to alpha |b|² for coefficients b
+        penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
         X, y = np.vstack([X, penalty]), np.concatenate([y, np.zeros(X.shape[1])])
         weight = np.concatenate([weight, np.ones(len(penalty))])
         kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
@@ -195,14 +206,17 @@ def _fit_rows(rows: fitsnap.FitRows, settings: fitsnap.FitsnapInput) -> np.ndarr
 
 
 def _get_potential_name(settings: fitsnap.FitsnapInput) -> str:
+    """Return the base name of the potential files in the input, by default ``potential``."""
     return Path(settings.potential_file).name or "potential"
 
 
 def _get_metrics_file(settings: fitsnap.FitsnapInput) -> str:
+    """Return the name of the file for FitSNAP's table of errors, with the suffix ``.md``."""
     return Path(settings.metrics_file).stem + ".md"
 
 
 def _list_outputs(folder: Path, settings: fitsnap.FitsnapInput) -> list[Path]:
+    """List the paths of all files that a fit may write."""
     names = ("metrics.csv", "weights.csv", "weights_front.csv", _get_metrics_file(settings))
     return [*potentials.list_potential_files(folder, _get_potential_name(settings)), *(folder / name for name in names)]
 
@@ -210,14 +224,16 @@ def _list_outputs(folder: Path, settings: fitsnap.FitsnapInput) -> list[Path]:
 def _write_tables(
     folder: Path, settings: fitsnap.FitsnapInput, metrics: pd.DataFrame, optimum: OptimisedWeights | None
 ) -> None:
+    """Write the tables of errors and, if the group weights were optimised, the table of weights."""
     write_csv(metrics, folder / "metrics.csv")
     write_text(folder / _get_metrics_file(settings), fitsnap.format_fitsnap_table(metrics))
     if optimum is None:
         return
     rows = []
     for (group, kind), weight in optimum.weights.items():
-        errors = [table.get((group, kind), np.nan) for table in (optimum.initial_errors, optimum.final_errors)]
+        factor = fitsnap.DISPLAY_FACTORS[kind]
+        errors = [factor * table.get((group, kind), np.nan) for table in (optimum.initial_errors, optimum.final_errors)]
         shown_weight = weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)  # weight for bar, as in FitSNAP
-        rows.append([group, kind.name.lower(), shown_weight, *(fitsnap.DISPLAY_FACTORS[kind] * x for x in errors)])
+        rows.append([group, kind.name.lower(), shown_weight, *errors])
     columns = ["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"]
     write_csv(pd.DataFrame(rows, columns=columns), folder / "weights.csv")

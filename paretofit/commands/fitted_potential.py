@@ -1,4 +1,4 @@
-"""Fit of labelled rows and output of the potential, for `fit`, `fit --fitsnap` and `export`."""
+"""Fits to labelled rows, and output of the potentials, for `fit`, `fit --fitsnap` and `export`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,11 +25,13 @@ class FittedPotential:
     ----------
     potential : LinearPotential
     files : PotentialFiles
+        Paths of the files for LAMMPS.
     deviation : float
         Largest relative deviation between LAMMPS with these files and the model; NaN if the comparison failed.
     summary : list of str
         Lines about the fit and its errors.
     notes : list of str
+        Notes for the user.
     check_problem : str
         Why the written files must not be used unchecked; empty if LAMMPS agrees with the model.
     """
@@ -47,7 +49,7 @@ class FittedPotential:
         Raises
         ------
         ExecutionError
-            If the comparison failed.
+            If the comparison failed; the message is `check_problem`.
         """
         if self.check_problem:
             raise ExecutionError(self.check_problem)
@@ -56,8 +58,8 @@ class FittedPotential:
     def text(self) -> str:
         """Summary, committee, check with LAMMPS, files and notes, as plain text."""
         check = f"LAMMPS reproduces the model's energies, forces and stresses within {self.deviation:.1e}"
-        if self.check_problem:
-            check = "the check of the written potential failed; do not use its files"  # the error says why
+        if self.check_problem:  # the reason is in the error of `require_agreement`
+            check = "the check of the written potential failed; do not use its files"
         committee = [] if self.potential.uncertainty is None else [potentials.format_committee(self.potential)]
         files = self.files.coefficients, self.files.parameters, self.files.include
         notes = (f"note: {note}" for note in self.notes)
@@ -75,13 +77,14 @@ class DesignFit:
     design : DesignMatrix
         Design matrix with labels, constrained by the energies of free atoms.
     level : str
+        Level of the labels.
     twojmax : int
     training_set : ndarray of int
         Positions of the configurations in the training set.
     weights : (float, float)
         w_E and w_F.
     mixture : MixtureDraw, optional
-        The configurations at each level of a mixture, of which `level` is the top level.
+        Configurations at each level of a mixture, whose top level is `level`; None for labels at one level.
     """
 
     prepared: PreparedStudy
@@ -98,7 +101,7 @@ class DesignFit:
         return require_descriptors(self.prepared.study.basis).resize(self.twojmax)
 
     def fit_single(self, ridge: float = 0.0) -> Fit:
-        """Fit a single model."""
+        """Fit a single model, with a ridge penalty of the scaled coefficients; a mixture is fitted without penalty."""
         design, (energy_weight, force_weight) = self.design, self.weights
         if self.mixture is not None:
             return fit_mixture_rows(design, self.mixture, design.count_columns_up_to(self.twojmax), self.weights)
@@ -111,32 +114,35 @@ class DesignFit:
         )  # fmt: skip
 
     def build_potential(self, fit: Fit) -> potentials.LinearPotential:
-        """Build the potential of a single model."""
+        """Build the potential from the fit of a single model."""
         coefficients = np.asarray(fit.coefficients)
         return potentials.LinearPotential(self.basis, self.design.expand_coefficients(coefficients, self.level))
 
     def fit_potential(
         self, committee: potentials.CommitteeSettings | None, context: RunContext, ridge: float = 0.0
     ) -> potentials.LinearPotential:
-        """Fit a committee, or without its settings a single model with a ridge penalty."""
+        """Fit a committee with the given settings; if they are None, fit a single model with a ridge penalty."""
         if committee is None:
             return self.build_potential(self.fit_single(ridge))
         return self.fit_committee(committee, context)
 
     @property
     def training_structures(self) -> list[Atoms]:
-        """Structures of the training set, and the isolated atoms, whose energies the model reproduces exactly."""
+        """Structures of the training set, and the isolated atoms whose energies the model reproduces exactly."""
         return [*self.prepared.dataset.select(self.training_set), *self.prepared.reference_energies.isolated_atoms]
 
     def fit_committee(
         self, settings: potentials.CommitteeSettings, context: RunContext, centre: Array | None = None
     ) -> potentials.LinearPotential:
-        """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set."""
+        """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set, if any.
+
+        The mean of the members has the coefficients `centre`, ``(p,)``, by default those of the fit to all rows.
+        """
         dataset, split = self.prepared.dataset, self.prepared.split
         n_columns = self.design.count_columns_up_to(self.twojmax)
         parts = potentials.partition_training_rows(self.design, self.level, self.training_set, n_columns)
         rng = np.random.default_rng([settings.seed, 0])
-        groups, row_weights = split.groups[self.training_set], np.array([*self.weights, 1.0])
+        groups, row_weights = split.groups[self.training_set], np.array([*self.weights, 1.0])  # w_S is not used
         fit = CommitteeFit.from_parts(parts, groups, row_weights, rng, threads=context.jobs)
         calibration_set = potentials.LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups)
         return potentials.build_committee(
@@ -147,7 +153,7 @@ class DesignFit:
     def write(
         self, potential: potentials.LinearPotential, out: Path | str, name: str, n_checked: int
     ) -> tuple[potentials.PotentialFiles, float, str]:
-        """Write a potential for LAMMPS; return its files and the result of `compare_with_lammps`.
+        """Write a potential for LAMMPS; return its files, and the deviation and problem of `compare_with_lammps`.
 
         LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
         set, of the training set.
@@ -180,7 +186,7 @@ class DesignFit:
 def compare_with_lammps(
     files: potentials.PotentialFiles, potential: potentials.LinearPotential, structures: Sequence[Atoms]
 ) -> tuple[float, str]:
-    """Compare LAMMPS with the model; a failure is returned, not raised, because the files are already written.
+    """Compare LAMMPS with the model; a failure is returned, not raised, because the files have been written already.
 
     Returns
     -------
@@ -196,7 +202,7 @@ def compare_with_lammps(
 
 
 def check_committee_size(settings: potentials.CommitteeSettings, prepared: PreparedStudy) -> None:
-    """Check the settings of a committee, and that the test set has enough groups to calibrate it.
+    """Check that the settings of a committee are valid, and that the test set has enough groups for its calibration.
 
     With an empty test set, the committee is not calibrated.
 
@@ -209,5 +215,5 @@ def check_committee_size(settings: potentials.CommitteeSettings, prepared: Prepa
 
 
 def select_evenly_spaced(n: int, limit: int) -> Array:
-    """Return at most `limit` evenly spaced indices from 0 to `n` - 1."""
+    """Return at most `limit` evenly spaced indices from 0 to `n` - 1, ``(m,) int``; `n` must be at least 1."""
     return np.unique(np.linspace(0, n - 1, limit).astype(int))

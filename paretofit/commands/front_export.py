@@ -1,4 +1,4 @@
-"""Export of the whole front of a run: a potential for each point, each tested in a short dynamics, and an index."""
+"""Export of the whole front of a run: a potential for each point, tested in a short MD simulation, and an index."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,19 +44,19 @@ from paretofit.validation import MdProtocol
 
 INDEX_FILE, JOURNAL_FILE = "index.csv", "index.partial"
 POTENTIAL_NAME = "potential"
-# Settings of a point
+# columns that a point of the front and its fits in the results table have in common
 FIT_COLUMNS = [BASIS_COLUMN, "level", "twojmax", "n_train", "w_energy", "w_force", "sampling", "ridge"]
 WHOLE_SET = "all"  # sampling of points whose training subset is the whole training set
 MD_CELL_LENGTH_A = validation.QUICK_EFFORT.md_supercell_length
 MD_SPEED_SECONDS = 0.3  # duration of each of three timings, if the run did not measure the speed
-N_CHECKED_STRUCTURES = 3  # number of structures, for each potential, on which LAMMPS is compared with it
-MAX_LISTED_POTENTIALS = 8
+N_CHECKED_STRUCTURES = 3  # number of structures on which LAMMPS is compared with each model
+MAX_LISTED_POTENTIALS = 8  # number of potentials in the text
 DEFAULT_PROTOCOL = MdProtocol(nvt_time_ps=0.2, nve_time_ps=0.2)
 
 
 @dataclass(frozen=True)
 class FrontExport:
-    """Potentials of a front.
+    """Exported potentials of a front.
 
     Attributes
     ----------
@@ -65,13 +65,14 @@ class FrontExport:
     index : DataFrame
         Table of ``index.csv``, a row for each potential in the order of the DFT cost: ``folder``; the columns of
         ``front.csv`` (setting, median errors in meV/atom and meV/Å, DFT cost in s, intervals where the run has them);
-        ``repeat, fit_ref_energy, fit_ref_force`` of the exported fit; ``md_us_per_atom_step``; ``md_survival_ps,
-        md_requested_ps, md_drift`` (meV/atom/ps), ``md_temperature`` (K), ``md_problem`` of the dynamics; ``deviation``
-        of LAMMPS from the model and ``check_problem``.
+        ``repeat, fit_ref_energy, fit_ref_force`` of the exported fit; the MD cost ``md_us_per_atom_step``; of the MD
+        test ``md_survival_ps, md_requested_ps, md_drift`` (meV/atom/ps), ``md_temperature`` (K) and ``md_problem``
+        (empty if the simulation was stable); ``deviation`` of LAMMPS from the model and ``check_problem`` (empty if
+        they agree).
     protocol : MdProtocol
-        Temperature and duration of the dynamics.
+        Temperature and duration of the MD tests.
     omitted_bases : sequence of str
-        Bases with points on the front that are not potentials.
+        Bases whose points on the front cannot be written as potentials.
     """
 
     folder: Path
@@ -81,23 +82,26 @@ class FrontExport:
 
     @property
     def text(self) -> str:
-        """Potentials of the lowest force errors for their cost, outcome of the dynamics, and next step."""
+        """Potentials with the lowest force errors for their cost, outcome of the MD tests, and next step."""
         index, is_stable = self.index, self.index["md_problem"].eq("")
-        md = f"{self.protocol.nvt_time_ps:g} ps with and {self.protocol.nve_time_ps:g} ps without a thermostat at "
+        duration_text = (
+            f"{self.protocol.nvt_time_ps:g} ps with and {self.protocol.nve_time_ps:g} ps without a thermostat"
+        )
         lines = [_format_choice(index[is_stable]) if is_stable.any() else "no potential survived the dynamics"]
         lines.append(
-            f"{int(is_stable.sum())} of {format_count(len(index), 'potential')} survived {md}"
-            f"{self.protocol.temperature:g} K"
+            f"{int(is_stable.sum())} of {format_count(len(index), 'potential')} survived "
+            f"{duration_text} at {self.protocol.temperature:g} K"
         )
         if not is_stable.all():
-            names = list_first(index.loc[~is_stable, "folder"], 3)
-            lines.append(f"the others, such as {names}, are not stable enough for dynamics; 'md_problem' says why")
+            unstable_names = list_first(index.loc[~is_stable, "folder"], 3)
+            lines.append(f"unstable in MD: {unstable_names}; the column 'md_problem' says why")
         if self.omitted_bases:
-            lines.append(f"without points of {join_items(self.omitted_bases)}: fits of given rows are no potentials")
+            omitted_names = join_items(self.omitted_bases)
+            lines.append(f"without points of {omitted_names}: models of given rows cannot be written as potentials")
         lines.append(f"all potentials are listed in {self.folder / INDEX_FILE}")
         if is_stable.any():
-            best = self.folder / str(index[is_stable].sort_values("ref_force")["folder"].iloc[0])
-            lines.append(f"next: paretofit validate {best} --quick -o validation")
+            best_folder = self.folder / str(index[is_stable].sort_values("ref_force")["folder"].iloc[0])
+            lines.append(f"next: paretofit validate {best_folder} --quick -o validation")
         return "\n".join(lines)
 
     def require_agreement(self) -> None:
@@ -106,7 +110,7 @@ class FrontExport:
         Raises
         ------
         ExecutionError
-            If a comparison failed.
+            If a comparison failed; the message has the first failure.
         """
         failed_rows = self.index[self.index["check_problem"].ne("")]
         if len(failed_rows):
@@ -123,7 +127,10 @@ class _Point(NamedTuple):
 
 
 class _MdTask(NamedTuple):
-    """Written potential whose dynamics are tested in another process; `md_cost` is NaN if it must be measured."""
+    """Written potential to test by MD in another process.
+
+    `md_cost` (µs per atom and step) is NaN if it must be measured; `check` is the result of the comparison with LAMMPS.
+    """
 
     point: _Point
     folder: Path
@@ -143,10 +150,10 @@ def export_front(
     jobs: int = 1,
     progress: bool = False,
 ) -> FrontExport:
-    """Write every point of a run's front as a LAMMPS potential, and test each in a short dynamics.
+    """Write every point of a run's front as a LAMMPS potential, and test each potential in a short MD simulation.
 
-    A point of the front is the median over repetitions; the exported fit is the repetition whose errors are closest to
-    it. An export that was stopped resumes if it is started again.
+    A point of the front has the median errors over repetitions; the exported fit is the repetition with the median
+    product of energy and force error. An export that was stopped resumes if it is started again.
 
     Parameters
     ----------
@@ -155,19 +162,20 @@ def export_front(
     out : path-like
         Folder to write to.
     structure : path-like, optional
-        Periodic structure of the dynamics, repeated to 6 Å; by default the reference configuration of the study.
+        File with the periodic structure of the MD tests, which is repeated to `MD_CELL_LENGTH_A`; by default the
+        reference configuration of the study, or else its first periodic configuration.
     protocol : MdProtocol
-        Temperature and duration of the dynamics.
+        Temperature and duration of the MD tests.
     overwrite : bool
         Replace an existing index and its potentials.
     jobs, progress
-        Number of processes that run dynamics, and whether to show a progress bar.
+        Number of processes that run MD, and whether to show a progress bar.
 
     Raises
     ------
     InputError
-        If the run is not finished or has no front, there is no periodic structure, the index exists, or `out` is a run
-        folder.
+        If the run is not finished or has no front, no point can be written as a potential, there is no periodic
+        structure, the index exists, or `out` is a run folder.
     """
     folder = Path(out)
     if (folder / RESULTS_FILE).exists():
@@ -190,7 +198,7 @@ def export_front(
             tasks = _write_potentials(
                 fits, [point for point in points if point.name not in records], folder, atoms, protocol
             )
-            outcomes = run_tasks(_test_dynamics, tasks, jobs, _record_crash)
+            outcomes = run_tasks(_test_potential, tasks, jobs, _record_crash)
             for _, record in RunContext(jobs, progress).track(outcomes, len(points) - len(records), "potentials"):
                 journal.append({**record, "digest": digest})
                 records[record["folder"]] = record
@@ -201,62 +209,80 @@ def export_front(
 
 
 def _list_bases(front: pd.DataFrame) -> list[str]:
+    """List the bases with points on a front."""
     return list(dict.fromkeys(front.get(BASIS_COLUMN, [FIRST_BASIS])))
 
 
 def _select_potentials(front: pd.DataFrame, run: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Select the points of bases that are potentials, and list the further bases that are not.
+    """Select the points that can be written as potentials; also return the names of the omitted bases.
 
     Raises
     ------
     InputError
-        If none of them is.
+        If no point can be written as a potential.
     """
     if BASIS_COLUMN not in front:
         return front, []
     omitted_bases = [name for name in _list_bases(front) if not has_potentials(get_basis_folder(run, name))]
     front = front[~front[BASIS_COLUMN].isin(omitted_bases)]
     if front.empty:
-        raise InputError(f"all points of the front of {run} are fits of given rows, which are no potentials")
+        raise InputError(
+            f"all points of the front of {run} are models of given rows, which cannot be written as potentials; run "
+            "the study with a basis of descriptors"
+        )
     return front, omitted_bases
 
 
 def _select_points(front: pd.DataFrame, results: pd.DataFrame, n_whole_set: int) -> list[_Point]:
-    """Select, for each point of the overall front, the repetition whose errors are closest to the median."""
+    """Select, for each point of the overall front, the repetition with the median product of both errors.
+
+    `n_whole_set` is the number of configurations of the whole training set, whose fits count for any sampling method.
+    """
     front = front.sort_values(["label_seconds", "ref_force"], kind="stable")
     results = results.assign(_score=np.sqrt(results["ref_energy"] * results["ref_force"]))  # geometric mean
     is_whole = results["n_train"] == n_whole_set
+    n_digits = len(str(len(front)))  # so that the names of the folders are in the order of the points
     points = []
     for number, (_, setting) in enumerate(front.iterrows(), start=1):
         is_same = pd.Series(data=True, index=results.index)
         for column in (name for name in FIT_COLUMNS if name in front and name in results):
-            is_any = is_whole if column == "sampling" and setting[column] == WHOLE_SET else False
-            is_same &= results[column].eq(setting[column]) | is_any
+            is_same_in_column = results[column].eq(setting[column])
+            if column == "sampling" and setting[column] == WHOLE_SET:
+                is_same_in_column |= is_whole
+            is_same &= is_same_in_column
         fits = results[is_same].sort_values("_score", kind="stable")
         if fits.empty:
             raise InputError(f"{FRONT_FILE} and {RESULTS_FILE} differ; run 'paretofit report' for this run first")
-        fit = fits.iloc[(len(fits) - 1) // 2].drop("_score")
-        level = re.sub(r"[^\w.-]", "_", str(fit["level"]))
+        fit = fits.iloc[(len(fits) - 1) // 2].drop("_score")  # the lower median
+        level = re.sub(r"[^\w.-]", "_", str(fit["level"]))  # without characters that a path cannot have
         ratio = fit["w_energy"] / fit["w_force"]
         basis = str(setting.get(BASIS_COLUMN, FIRST_BASIS))
         model = f"{basis}_2J-{fit['twojmax']}" if BASIS_COLUMN in setting else f"2J-{fit['twojmax']}"
-        name = f"{number:0{len(str(len(front)))}d}_level-{level}_{model}_n-{fit['n_train']}_w-{ratio:.4g}"
+        name = f"{number:0{n_digits}d}_level-{level}_{model}_n-{fit['n_train']}_w-{ratio:.4g}"
         points.append(_Point(name, basis, fit, setting))
     return points
 
 
 def _choose_structure(prepared: PreparedStudy, path: Path | str | None) -> Atoms:
-    """Read the structure of the dynamics, or choose one of the dataset, and repeat it; it must be periodic."""
+    """Read the structure of the MD tests, or choose one of the dataset; check it, orient it and repeat it.
+
+    Raises
+    ------
+    InputError
+        If the structure is not periodic in three directions, or has an element that the study lacks.
+    """
     if path is None:
         reference = prepared.study.reference_configuration
         errors = compute_level_errors(prepared.dataset, prepared.grid.levels, reference_configuration=reference)
         atoms = select_md_cell(prepared, errors)
         if atoms is None:
-            raise InputError("no configuration is periodic in three directions; specify one with --structure")
+            raise InputError(
+                "no configuration of the dataset is periodic in three directions; specify a structure with --structure"
+            )
     else:
         atoms = read_frames(Path(path), None).atoms[0]
         if not atoms.pbc.all():
-            raise InputError(f"{path} is not periodic in three directions; dynamics of the front require a crystal")
+            raise InputError(f"{path} is not periodic in three directions; choose a structure that is")
     if foreign_elements := sorted(set(atoms.get_chemical_symbols()) - set(prepared.study.basis.elements)):
         raise InputError(
             f"{path} contains {foreign_elements[0]}, which is not an element of the study; "
@@ -266,15 +292,16 @@ def _choose_structure(prepared: PreparedStudy, path: Path | str | None) -> Atoms
 
 
 def _compute_digest(points: Sequence[_Point], atoms: Atoms, protocol: MdProtocol) -> str:
-    """Compute a digest of everything that the potentials and their dynamics depend on."""
-    structure = [hash_array(atoms.numbers), hash_array(atoms.positions), hash_array(atoms.cell[:])]
-    return hash_json([[[point.name, point.fit.to_json()] for point in points], structure, asdict(protocol)])
+    """Compute a digest of everything that the potentials and their MD tests depend on."""
+    structure_hashes = [hash_array(atoms.numbers), hash_array(atoms.positions), hash_array(atoms.cell[:])]
+    fits = [[point.name, point.fit.to_json()] for point in points]
+    return hash_json([fits, structure_hashes, asdict(protocol)])
 
 
 def _write_potentials(
     fits: Mapping[str, RunFits], points: Sequence[_Point], folder: Path, atoms: Atoms, protocol: MdProtocol
 ) -> Iterator[_MdTask]:
-    """Repeat the fits and write their potentials one by one, while other processes run the dynamics."""
+    """Repeat the fits and write their potentials one by one; yield each MD test at once, so that it runs meanwhile."""
     for point in points:
         design_fit, fit = fits[point.basis].repeat_fit(point.fit)
         potential, path = design_fit.build_potential(fit), folder / point.name
@@ -283,8 +310,8 @@ def _write_potentials(
         yield _MdTask(point, path, atoms, protocol, float(point.fit["md_us_per_atom_step"]), check)
 
 
-def _test_dynamics(task: _MdTask) -> dict[str, Any]:
-    """Run the dynamics of a written potential, in a process of its own; a failure is recorded, not raised."""
+def _test_potential(task: _MdTask) -> dict[str, Any]:
+    """Test a written potential by MD, in a process of its own; a failure is recorded, not raised."""
     potential = validation.parse_potential(str(task.folder))
     record = _start_record(task)
     try:
@@ -306,11 +333,12 @@ def _test_dynamics(task: _MdTask) -> dict[str, Any]:
 
 
 def _record_crash(task: _MdTask) -> dict[str, Any]:
+    """Return the record of a potential whose process crashed."""
     return _start_record(task) | {"md_problem": "LAMMPS crashed"}
 
 
 def _start_record(task: _MdTask) -> dict[str, Any]:
-    """Return the record of a potential without the results of its dynamics."""
+    """Return the record of a potential before its MD test, with NaN for the results."""
     missing_results = dict.fromkeys(("md_survival_ps", "md_drift", "md_temperature"), float("nan"))
     return {
         "folder": task.point.name,
@@ -323,7 +351,7 @@ def _start_record(task: _MdTask) -> dict[str, Any]:
 
 
 def _build_index(points: Sequence[_Point], records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Join the settings, the exported fits and the results of their dynamics in the order of the DFT cost."""
+    """Join the settings, the exported fits and the results of the MD tests, in the order of the DFT cost."""
     rows = []
     for point in points:
         setting = point.setting[[name for name in point.setting.index if not name.startswith("overall")]].to_dict()
@@ -334,7 +362,10 @@ def _build_index(points: Sequence[_Point], records: dict[str, dict[str, Any]]) -
 
 
 def _format_choice(stable_rows: pd.DataFrame) -> str:
-    """Format, among potentials that survived the dynamics, those with the lowest force error for their cost."""
+    """Format a table of the stable potentials with the lowest force errors for their cost.
+
+    If there are more than `MAX_LISTED_POTENTIALS`, evenly spaced ones are shown.
+    """
     best = pareto_front(stable_rows, ["ref_force", "label_seconds"]).drop_duplicates("label_seconds")
     best = best.iloc[np.unique(np.linspace(0, len(best) - 1, MAX_LISTED_POTENTIALS).astype(int))]
     table = pd.DataFrame(
@@ -351,7 +382,7 @@ def _format_choice(stable_rows: pd.DataFrame) -> str:
 
 
 def _format_errors(table: pd.DataFrame, name: str) -> pd.Series:
-    """Format errors, with their intervals where the run has them."""
+    """Format a column of errors, with intervals if the run has them."""
     texts = table[name].map(format_number)
     if {f"{name}_low", f"{name}_high"} <= set(table):
         low, high = (table[f"{name}_{end}"].map(format_number) for end in ("low", "high"))

@@ -37,8 +37,8 @@ from paretofit.study import describe_other_versions, log_to_file, open_run_folde
 log = logging.getLogger(__name__)
 
 MPI_LAUNCHERS = {"mpirun", "mpiexec", "srun", "aprun", "orterun", "jsrun"}
-MAX_PROBES = 8  # number of labels
-MAX_PROBE_SECONDS = 60.0  # CPU time of all probes together, as the cost model estimates it without any data
+MAX_PROBES = 8  # number of cheap labels that are computed to estimate the cost of all labels
+MAX_PROBE_SECONDS = 60.0  # CPU time of all probes together, as estimated by a cost model that is fitted to no labels
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,12 @@ class LabelResult:
     Attributes
     ----------
     dataset : Path
+        Dataset that contains the labels.
     folder : Path
         Run folder, with the journal, the log, and the engine's files of failed labels.
     n_computed, n_failed, n_remaining, n_complete : int
-        Numbers of labels: computed in this run, failed in this run, still missing, and complete in the dataset.
+        Numbers of labels: computed in this run (including failures), failed in this run, still missing, and complete in
+        the dataset.
     cpu_seconds : float
         CPU time of this run.
     failures : dict
@@ -76,7 +78,7 @@ def label_study(
     progress: bool = False,
     retry_failed: bool = False,
 ) -> LabelResult:
-    """Compute the labels of a study that are missing in its dataset, then write the dataset.
+    """Compute the labels of a study that its dataset lacks, then write the dataset.
 
     Every label is stored in ``labels.jsonl`` of the run folder as soon as it is finished, so that a run that was killed
     resumes with the missing labels. The dataset is written at the end, and also if the run is interrupted.
@@ -84,18 +86,15 @@ def label_study(
     Parameters
     ----------
     study : LabelStudy or path-like
+        Sections of a study, or its YAML file.
     out : path-like, optional
         Run folder; by default ``runs/<name>-labels`` in the working directory.
     jobs : int
         Number of processes, each with one thread.
     progress : bool
-        Show the number and the cost of the finished and the missing labels.
+        Show the numbers and the costs of the finished and the missing labels.
     retry_failed : bool
-        Compute again the labels that failed in an earlier run.
-
-    Returns
-    -------
-    LabelResult
+        Compute the labels that failed in an earlier run again.
 
     Raises
     ------
@@ -119,27 +118,34 @@ def label_study(
         log.info("study %s: %d labels to compute, %d in the journal", settings.name, n_tasks, n_journal)
         tracker = CostTracker(_estimate_seconds(plan, settings), jobs)
         n_failed = n_computed = 0
-        results = compute_labels(plan, labelling, journal, folder, jobs)
+        finished_labels = compute_labels(plan, labelling, journal, folder, jobs)
         try:
-            for record in _track_cost(results, plan, tracker, RunContext(jobs, progress)):
+            for record in _track_cost(finished_labels, plan, tracker, RunContext(jobs, progress)):
                 n_computed += 1
                 n_failed += record["status"] == "failed"
         finally:  # also after Ctrl-C, so that the dataset contains all finished labels
-            results.close()
+            finished_labels.close()
             plan = _write_dataset(settings, plan.finished_records)
         seconds = tracker.spent_seconds
         log.info("%d labels computed, %d of them failed, %.1f CPU seconds", n_computed, n_failed, seconds)
-    return _make_result(settings, folder, plan, n_computed, n_failed, seconds)
+    return _build_result(settings, folder, plan, n_computed, n_failed, seconds)
 
 
 def choose_label_jobs(study: LabelStudy | Path | str, cores: int) -> int:
-    """Choose the number of labels computed at the same time: one per core, or one if each label runs by MPI."""
+    """Choose the number of labels to compute at the same time on `cores` cores: one if labels run under MPI, or all."""
     command = getattr(_load_settings(study).labelling.engine, "command", None) or ""
-    return 1 if command.split()[:1] and Path(command.split()[0]).name in MPI_LAUNCHERS else cores
+    words = command.split()
+    is_mpi_command = bool(words) and Path(words[0]).name in MPI_LAUNCHERS
+    return 1 if is_mpi_command else cores
 
 
 def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = None) -> LabelResult:
-    """Write the labels finished so far to the dataset, even while another process computes more.
+    """Write the labels that are finished so far to the dataset; another process may be computing more of them.
+
+    Parameters
+    ----------
+    study, out
+        As in `label_study`.
 
     Raises
     ------
@@ -151,7 +157,7 @@ def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = N
     plan = _write_dataset(settings, _read_finished_records(folder))
     if not settings.dataset.exists():
         raise InputError(f"{settings.dataset} does not exist yet, as no label is finished; run 'paretofit label' first")
-    return _make_result(settings, folder, plan)
+    return _build_result(settings, folder, plan)
 
 
 def estimate_label_cost(
@@ -163,19 +169,18 @@ def estimate_label_cost(
 ) -> tuple[pd.DataFrame, CostModel]:
     """Estimate the cost of the missing labels.
 
-    Unless at least eight labels are finished, up to eight cheap ones are computed and stored first.
+    Unless at least `MAX_PROBES` labels are finished, at most as many cheap labels are first computed and stored.
 
     Parameters
     ----------
-    study : LabelStudy or path-like
-    out, jobs, progress
+    study, out, jobs, progress
         As in `label_study`.
 
     Returns
     -------
     table : pandas.DataFrame
-        By level: number of labels ``to_do``, their total ``cpu_hours``, and ``mean_seconds`` and ``largest_seconds``
-        per label.
+        A row for each ``level``, in order of cost: number of missing labels (``to_do``), their total ``cpu_hours``, and
+        the ``mean_seconds`` and ``largest_seconds`` of a label.
     model : CostModel
         Cost model that was fitted to the finished labels.
     """
@@ -187,9 +192,9 @@ def estimate_label_cost(
         plan = _plan_missing_labels(settings, folder)
     seconds = _estimate_seconds(plan, settings)
     rows = pd.DataFrame({"level": [task.level.name for task in plan.tasks], "seconds": list(seconds.values())})
-    groups = rows.groupby("level", sort=False)["seconds"]
-    table = groups.agg(to_do="count", cpu_hours="sum", mean_seconds="mean", largest_seconds="max")
-    table["cpu_hours"] /= 3600
+    seconds_by_level = rows.groupby("level", sort=False)["seconds"]
+    table = seconds_by_level.agg(to_do="count", cpu_hours="sum", mean_seconds="mean", largest_seconds="max")
+    table["cpu_hours"] /= 3600  # the column contained seconds
     order = [level.name for level in settings.labelling.ladder if level.name in table.index]
     return table.loc[order].reset_index(), _fit_cost_model(plan, settings)
 
@@ -202,12 +207,13 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
         use_cluster(settings.cluster, context.jobs, folder),
     ):
         indices = choose_probe_labels(_compute_terms(plan.tasks, settings), MAX_PROBES, MAX_PROBE_SECONDS)
-        # at most a quarter of the tasks, or three, are probes
-        tasks = [plan.tasks[k] for k in indices[: max(3, len(plan.tasks) // 4)]]
+        # Probes are at most a quarter of the missing labels, but three labels are always allowed.
+        n_allowed = max(3, len(plan.tasks) // 4)
+        tasks = [plan.tasks[k] for k in indices[:n_allowed]]
         probe_plan = LabelPlan(plan.collected_data, tasks, plan.finished_records, plan.task_keys)
         tracker = CostTracker(_estimate_seconds(probe_plan, settings), context.jobs)
-        results = compute_labels(probe_plan, settings.labelling, journal, folder, context.jobs)
-        for _ in _track_cost(results, probe_plan, tracker, context):
+        finished_labels = compute_labels(probe_plan, settings.labelling, journal, folder, context.jobs)
+        for _ in _track_cost(finished_labels, probe_plan, tracker, context):
             pass
 
 
@@ -220,13 +226,16 @@ def write_label_inputs(
 ) -> str:
     """Write the engine's input files of all missing labels, for a computation outside of paretofit.
 
+    Structures that the dataset lacks are added to it under the ids of their folders.
+
     Parameters
     ----------
     study : LabelStudy or path-like
+        As in `label_study`.
     inputs_folder : path-like
         Folder to write to, with a folder ``<level>/<configuration id>`` for each label.
     out : path-like, optional
-        Run folder, as in `label_study`; no inputs are written for labels that are finished there.
+        Run folder, as in `label_study`; labels that are finished there are not missing.
     overwrite : bool
         Replace inputs of the same labels.
 
@@ -239,7 +248,7 @@ def write_label_inputs(
     Raises
     ------
     InputError
-        If the engine does not use input files, or one of them cannot be written or its folder has files.
+        If the engine does not use input files, a file cannot be written, or a folder exists and `overwrite` is false.
     """
     settings = _load_settings(study)
     plan = _plan_missing_labels(settings, _get_folder(settings, out), require_engine=False)
@@ -271,9 +280,10 @@ def read_label_outputs(
     Parameters
     ----------
     study : LabelStudy or path-like
+        As in `label_study`.
     outputs_folder : path-like
-        Folder with a folder ``<level>/<configuration id>`` for each label. Labels that have not run remain missing;
-        labels that failed or did not converge are recorded as failed, with the reason.
+        Folder with a folder ``<level>/<configuration id>`` for each label. A label whose computation has not run
+        remains missing; one that failed or did not converge is recorded as failed, with the reason.
     out : path-like, optional
         Run folder, as in `label_study`.
 
@@ -297,12 +307,13 @@ def read_label_outputs(
         remaining_plan = _write_dataset(settings, plan.finished_records, require_engine=False)
     seconds = sum(record["seconds"] or 0.0 for record in records)
     n_failed = sum(record["status"] == "failed" for record in records)
-    return _make_result(settings, folder, remaining_plan, len(records), n_failed, seconds)
+    return _build_result(settings, folder, remaining_plan, len(records), n_failed, seconds)
 
 
-def _make_result(
+def _build_result(
     settings: LabelStudy, folder: Path, plan: LabelPlan, n_computed: int = 0, n_failed: int = 0, seconds: float = 0.0
 ) -> LabelResult:
+    """Build the result of a run, with the number of complete labels in the dataset and the failures of the plan."""
     n_complete = 0
     if settings.dataset.exists():
         with Dataset(settings.dataset) as data:
@@ -312,6 +323,7 @@ def _make_result(
 
 
 def _read_ids(dataset: Path) -> set[int]:
+    """Read the ids of a dataset's configurations; empty if the dataset does not exist."""
     if not dataset.exists():
         return set()
     with Dataset(dataset) as data:
@@ -319,20 +331,24 @@ def _read_ids(dataset: Path) -> set[int]:
 
 
 def _load_settings(study: LabelStudy | Path | str) -> LabelStudy:
+    """Return the sections of a study, which are read if `study` is a path."""
     return study if isinstance(study, LabelStudy) else load_label_study(study)
 
 
 def _get_folder(settings: LabelStudy, out: Path | str | None) -> Path:
+    """Return the path of the run folder: `out`, or the default if it is None."""
     return Path(out) if out is not None else Path("runs") / f"{settings.name}-labels"
 
 
 def _read_finished_records(folder: Path) -> dict[str, Record]:
+    """Read the records of finished labels, failed ones included, from the journal of a run folder, by task key."""
     path = folder / JOURNAL_FILE
-    entries = read_json_lines(path)[0] if path.exists() else []  # entries without the length of the lines
+    entries, _ = read_json_lines(path) if path.exists() else ([], 0)
     return {record["key"]: record for record in entries if is_record(record)}
 
 
 def _plan_missing_labels(settings: LabelStudy, folder: Path, **options: Any) -> LabelPlan:
+    """Plan the labels that neither the dataset nor the journal of the run folder has; options are for `plan_labels`."""
     return plan_labels(settings.labelling, settings.dataset, _read_finished_records(folder).values(), **options)
 
 
@@ -343,27 +359,29 @@ def _write_dataset(settings: LabelStudy, records: dict[str, Record], *, require_
     """
     labelling, dataset = settings.labelling, settings.dataset
     plan = plan_labels(labelling, dataset, records.values(), retry_failed=True, require_engine=require_engine)
-    if any(key in plan.finished_records for keys in plan.task_keys.values() for key in keys.values()):
+    planned_keys = {key for keys_by_id in plan.task_keys.values() for key in keys_by_id.values()}
+    if not planned_keys.isdisjoint(plan.finished_records):
         write_labels(plan, labelling, dataset)
     return plan_labels(labelling, dataset, records.values(), require_engine=require_engine)
 
 
 def _track_cost(
-    results: Iterator[tuple[Task, Record]], plan: LabelPlan, tracker: CostTracker, context: RunContext
+    finished_labels: Iterator[tuple[Task, Record]], plan: LabelPlan, tracker: CostTracker, context: RunContext
 ) -> Iterator[Record]:
-    """Yield the records of finished labels, add their cost to the tracker, and show the progress."""
-    for task, record in track_cost(results, len(plan.tasks), tracker.report_progress, enabled=context.progress):
+    """Yield the records of labels as they finish, add their cost to the tracker, and show the progress."""
+    for task, record in track_cost(finished_labels, len(plan.tasks), tracker.report_progress, enabled=context.progress):
         tracker.add(task.key, record["seconds"] or 0.0)
         yield record
 
 
 def _compute_terms(tasks: list[Task], settings: LabelStudy) -> Array:
+    """Compute the terms of the cost model for each task, ``(n_tasks, n_terms)``."""
     engine = settings.labelling.engine
     return np.array([compute_cost_terms(task.atoms, task.level, engine) for task in tasks])
 
 
 def _fit_cost_model(plan: LabelPlan, settings: LabelStudy) -> CostModel:
-    """Fit the cost model to the finished labels of this engine in the journal and the dataset."""
+    """Fit the cost model to the labels that the engine has finished, in the journal and in the dataset."""
     engine = settings.labelling.engine
     terms, seconds = [], []
     for level in settings.labelling.selected_levels:
@@ -375,7 +393,8 @@ def _fit_cost_model(plan: LabelPlan, settings: LabelStudy) -> CostModel:
 
 
 def _estimate_seconds(plan: LabelPlan, settings: LabelStudy) -> dict[str, float]:
+    """Estimate the CPU time (s) of each label to compute, by task key, in the order of the plan."""
     if not plan.tasks:
         return {}
-    seconds = _fit_cost_model(plan, settings).predict_seconds(_compute_terms(plan.tasks, settings))
-    return {task.key: float(value) for task, value in zip(plan.tasks, seconds, strict=True)}
+    estimates = _fit_cost_model(plan, settings).predict_seconds(_compute_terms(plan.tasks, settings))
+    return {task.key: float(seconds) for task, seconds in zip(plan.tasks, estimates, strict=True)}

@@ -1,4 +1,4 @@
-"""The results of `paretofit label` as plain text."""
+"""Text of the results of `paretofit label`."""
 
 from collections import Counter
 
@@ -10,13 +10,14 @@ from paretofit.labelling import CostModel, format_seconds, format_wall_time
 
 
 def format_labels(result: LabelResult) -> str:
-    """Format the counts of labels, and of failed labels by reason."""
+    """Format the counts of labels, and of failed labels by level and reason, as plain text."""
     cost = format_seconds(result.cpu_seconds, "CPU ")
     remaining_text = f"{result.n_remaining} still missing" if result.n_remaining else "none missing"
     lines = [
         f"{result.dataset}: {result.n_complete} labels, {result.n_computed} of them new in {cost}, {remaining_text}"
     ]
     counts = Counter((level, reason) for (level, _), reason in result.failures.items())
+    # reversed, so that the example is the first failed configuration
     examples = {(level, reason): config_id for (level, config_id), reason in reversed(result.failures.items())}
     for (level, reason), count in counts.items():
         lines.append(f"level {level}: {count} failed, for example configuration {examples[level, reason]}: {reason}")
@@ -28,7 +29,15 @@ def format_labels(result: LabelResult) -> str:
 
 
 def format_estimate(table: pd.DataFrame, model: CostModel, jobs: int) -> str:
-    """Format the estimated cost of the missing labels: a line for each level, the total, and how reliable it is."""
+    """Format the estimated cost of the missing labels: a line for each level, the total, and its uncertainty.
+
+    Parameters
+    ----------
+    table, model
+        Results of `estimate_label_cost`.
+    jobs : int
+        Number of processes, which determines the estimated wall time.
+    """
     if table.empty:
         return "nothing to do: no label is missing"
     lines = [f"{'level':<10}{'labels':>8}{'CPU hours':>12}{'mean s':>10}{'largest s':>12}"]

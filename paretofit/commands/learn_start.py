@@ -28,15 +28,15 @@ from paretofit.potentials import read_potential
 from paretofit.structures import list_elements
 
 CANDIDATES_FILE = "candidates.extxyz"
-GROUP_KEYS = ("family", "trajectory")
+GROUP_KEYS = ("family", "trajectory")  # info keys that name the group of a structure
 
 
 def start_loop(
     settings: LearnStudy, folder: LearnFolder, context: RunContext, notify: Callable[[str], object] = str
 ) -> list[Atoms]:
-    """Generate the candidates and the structures of the first iteration, unless they exist; return the candidates.
+    """Write the candidates and the structures of the first iteration, unless they exist; return the candidates.
 
-    With an initial potential, frames of its dynamics are candidates, too.
+    The candidates come from augmentation and from files; with an initial potential, frames of its dynamics are added.
 
     Raises
     ------
@@ -46,24 +46,27 @@ def start_loop(
     path = folder.path / CANDIDATES_FILE
     _write_or_check_candidates(settings, folder, path, context, notify)
     candidates = load_frames(path, RESTART_ADVICE)
-    iteration, n_initial = folder.iteration(1), settings.learning.n_initial
+    iteration, n_initial = folder.get_iteration(1), settings.learning.n_initial
     if iteration.read_record("label") is None:
         has_labels = settings.dataset is not None
+        # With a labelled dataset, frames of the initial potential whose expected errors are below tolerance (an empty
+        # `ABOVE_KEY`) are not labelled.
         structures = [atoms for atoms in candidates if not has_labels or atoms.info.get(ABOVE_KEY, "unknown")]
         if n_initial is not None and n_initial < len(structures):
-            rng = np.random.default_rng([settings.learning.seed, 0, 5])
+            rng = np.random.default_rng([settings.learning.seed, 0, 5])  # iteration 0, a stream of its own
             structures = [structures[k] for k in np.sort(rng.permutation(len(structures))[:n_initial])]
-        write_frames(iteration.structures, structures)
+        write_frames(iteration.structures_path, structures)
     return candidates
 
 
 def _write_or_check_candidates(
     settings: LearnStudy, folder: LearnFolder, path: Path, context: RunContext, notify: Callable[[str], object]
 ) -> None:
+    """Write the candidates to `path` with a record of their inputs; if the record exists, check both instead."""
     record_path, inputs = folder.path / "start.json", _collect_inputs(settings)
     if not record_path.is_file():
         if settings.dataset is not None:
-            _copy_dataset(settings.dataset, folder.dataset)
+            _copy_dataset(settings.dataset, folder.dataset_path)
         candidates, first_id = _generate_candidates(settings, folder, context)
         if settings.learning.initial_potential is not None:
             candidates += _explore_first(settings.learning, candidates, first_id, folder, context, notify)
@@ -76,6 +79,7 @@ def _write_or_check_candidates(
             f"'{changed_keys[0]}' has changed since the candidates of {folder.path} were generated; choose another "
             "folder with --out, or undo the change"
         )
+    # None: the record of an earlier version of paretofit has no hash of the candidates
     if not (path.is_file() and record.get(CANDIDATES_FILE) in {None, hash_file(path)}):
         raise InputError(f"{path} is corrupt or missing; {RESTART_ADVICE}")
 
@@ -93,33 +97,33 @@ def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:
         "learning.sets": learning.sets.model_dump(mode="json"),
         "learning.seed": learning.seed,
     }
-    return dict(json.loads(json.dumps(inputs)))
+    return dict(json.loads(json.dumps(inputs)))  # as they are read back from the record: tuples become lists
 
 
 def _copy_dataset(source: Path, target: Path) -> None:
-    """Copy the labelled dataset without the info that another loop wrote about its iterations.
+    """Copy the labelled dataset, but not the info keys in which another loop recorded its iterations.
 
     Values of group keys get a prefix, because this loop may give the same names to other groups.
     """
-    with Dataset(source) as data:
-        structures = list(data)
+    with Dataset(source) as dataset:
+        structures = list(dataset)
         for atoms in structures:
             for key in ("iteration", "started_from", ABOVE_KEY):
                 atoms.info.pop(key, None)
             atoms.info |= {key: f"dataset:{atoms.info[key]}" for key in GROUP_KEYS if key in atoms.info}
-        levels = {name: LevelData(read_labels(data, name), data.settings(name)) for name in data.levels}
-        write_dataset(target, structures, levels, data.ids.tolist())
+        levels = {name: LevelData(read_labels(dataset, name), dataset.settings(name)) for name in dataset.levels}
+        write_dataset(target, structures, levels, dataset.ids.tolist())
 
 
 def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> tuple[list[Atoms], int]:
-    """Generate candidates by augmentation, and read those from files; return them and the next free id.
+    """Generate candidates by augmentation, and read candidates from files; return all of them and the next free id.
 
-    The ids of the candidates start after those of the dataset.
+    The ids of the candidates start after the largest id of the dataset.
     """
     first_id = 0
     if settings.dataset is not None:
-        with Dataset(settings.dataset) as data:
-            first_id = int(data.ids.max(initial=-1)) + 1
+        with Dataset(settings.dataset) as dataset:
+            first_id = int(dataset.ids.max(initial=-1)) + 1
     candidates: list[Atoms] = []
     if settings.augmentation is not None:
         augmentation = settings.augmentation.model_copy(update={"output": folder.path / "augmented.extxyz"})
@@ -139,7 +143,7 @@ def _explore_first(
     context: RunContext,
     notify: Callable[[str], object],
 ) -> list[Atoms]:
-    """Run the dynamics of the initial potential, and return its frames as candidates."""
+    """Run dynamics with the initial potential, and return the frames as candidates with ids from `first_id`."""
     potential, elements = read_potential(Path(settings.initial_potential or "")), collect_elements(candidates, folder)
     if foreign_elements := sorted(set(elements) - set(potential.elements)):
         raise InputError(
@@ -155,7 +159,10 @@ def _explore_first(
 
 
 def hash_potential_files(path: Path | None) -> dict[str, str] | None:
-    """Hash the files of a potential by name: those of a folder, or those next to a file with the same stem."""
+    """Return the hash of each file of a potential by file name; None if `path` is None.
+
+    The files of a potential are all files in a folder, or the file at `path` and those beside it with the same stem.
+    """
     if path is None:
         return None
     folder = path if path.is_dir() else path.parent
@@ -164,10 +171,10 @@ def hash_potential_files(path: Path | None) -> dict[str, str] | None:
 
 
 def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: str) -> list[Atoms]:
-    """Copy structures with consecutive ids from `first_id`.
+    """Copy structures without calculators, with consecutive ids from `first_id`.
 
-    A parent that is one of `structures` is replaced by its new id. Other values of group keys (parent, family,
-    trajectory) get the name of the source as a prefix, so that structures of different sources are never in the same
+    In the info, a parent that is one of `structures` is replaced by its new id. Any other parent, and the values of
+    `GROUP_KEYS`, get the name of the source as a prefix, so that structures of different sources are never in the same
     group.
     """
     copies = []
@@ -181,7 +188,7 @@ def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: 
         if (parent := str(atoms.info.get("parent", ""))) in new_ids:
             groups["parent"] = new_ids[parent]
         copy.info = {**atoms.info, **groups, "config_id": first_id + k, "iteration": 1}
-        for key in ("started_from", ABOVE_KEY):  # keys that describe another loop
+        for key in ("started_from", ABOVE_KEY):  # these keys describe another loop
             copy.info.pop(key, None)
         copies.append(copy)
     return copies
@@ -190,21 +197,24 @@ def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: 
 def collect_elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
     """Collect the element symbols of the candidates and of the labelled configurations, sorted."""
     elements = set(list_elements(candidates))
-    if folder.dataset.exists():
-        with Dataset(folder.dataset) as data:
-            elements |= set(describe_dataset(data).species)
+    if folder.dataset_path.exists():
+        with Dataset(folder.dataset_path) as dataset:
+            elements |= set(describe_dataset(dataset).species)
     return sorted(elements)
 
 
 def load_start_structures(
     settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder, elements: Sequence[str]
 ) -> list[Atoms]:
-    """Load the start structures of the dynamics: from files, else the candidates, else the labelled configurations.
+    """Load the start structures of the dynamics.
+
+    These are the structures in the files of the settings, or else the candidates except isolated atoms, or else the
+    labelled configurations of the first iteration.
 
     Raises
     ------
     InputError
-        If a start structure of the settings has an element that no candidate has.
+        If a structure in these files has an element that is not among `elements`.
     """
     if settings.explore.start_structures:
         structures = [atoms for path in settings.explore.start_structures for atoms in read_frames(path, None).atoms]
@@ -214,9 +224,9 @@ def load_start_structures(
                 f"{', '.join(elements)}"
             )
         for atoms in structures:
-            atoms.info.pop("config_id", None)  # an id from outside this loop
+            atoms.info.pop("config_id", None)  # the id is not one of this loop
         return structures
     if not candidates:
-        with Dataset(folder.dataset) as data:
-            return [atoms for atoms in data if int(atoms.info.get("iteration", 1)) == 1]
+        with Dataset(folder.dataset_path) as dataset:
+            return [atoms for atoms in dataset if int(atoms.info.get("iteration", 1)) == 1]
     return [atoms for atoms in candidates if str(atoms.info.get("config_type", "")) != "isolated"]

@@ -1,4 +1,4 @@
-"""Training set of a fit to labels of several levels, of which some configurations have only one."""
+"""Training set of a fit to a mixture of levels, in which a configuration may have labels at one level only."""
 
 from dataclasses import replace
 
@@ -10,7 +10,22 @@ from paretofit.sweep import Mixture, MixtureDraw
 
 
 def find_labelled(prepared: PreparedStudy, level: str, positions: Array) -> Array:
-    """Find the configurations with complete, converged labels at a level among some of the dataset, ``(n,) int``."""
+    """Find the configurations that have complete labels at a level.
+
+    Labels whose DFT did not converge are excluded if the study drops them.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+    level : str
+    positions : (n,) int
+        Positions in the dataset of the configurations among which to search.
+
+    Returns
+    -------
+    (n_labelled,) int
+        Those of `positions` with labels.
+    """
     is_complete, is_unconverged = find_usable_configurations(
         prepared.dataset, [level], drop_unconverged=prepared.study.unconverged_labels == "drop"
     )
@@ -18,7 +33,7 @@ def find_labelled(prepared: PreparedStudy, level: str, positions: Array) -> Arra
 
 
 def use_all_labels(prepared: PreparedStudy, settings: MixtureSettings) -> MixtureDraw:
-    """Build the mixture of all labels of the training set, or of those in ``labelling.subsets`` of the study.
+    """Build the mixture of all labels of the training set; at a level in ``labelling.subsets``, of those in the subset.
 
     Raises
     ------
@@ -41,8 +56,8 @@ def use_all_labels(prepared: PreparedStudy, settings: MixtureSettings) -> Mixtur
     return MixtureDraw(mixture, 0, sizes[-1], "", configurations)
 
 
-def train_on_subsets(prepared: PreparedStudy) -> PreparedStudy:
-    """Add the configurations in ``labelling.subsets`` to the training set, and remove them from the held-out set.
+def move_subsets_to_training_set(prepared: PreparedStudy) -> PreparedStudy:
+    """Return the study with all configurations in ``labelling.subsets`` in the training set, not in the held-out set.
 
     Raises
     ------
@@ -61,41 +76,46 @@ def train_on_subsets(prepared: PreparedStudy) -> PreparedStudy:
                 "no labels of such a configuration at the levels of the mixture"
             )
         requested_ids |= subset_ids
-    requested = np.flatnonzero(np.isin(ids, list(requested_ids)))
+    requested_positions = np.flatnonzero(np.isin(ids, list(requested_ids)))
     split = prepared.split
-    train, test = np.union1d(split.train, requested), np.setdiff1d(split.test, requested)
+    train, test = np.union1d(split.train, requested_positions), np.setdiff1d(split.test, requested_positions)
     return replace(prepared, split=replace(split, train=train, test=test))
 
 
 def prepare_mixture(
     prepared: PreparedStudy, settings: MixtureSettings | None, held_out_fraction: float | None
 ) -> tuple[PreparedStudy, MixtureDraw | None]:
-    """Return the study with its subsets in the training set, unless a fraction is held out, and the mixture."""
+    """Prepare the training set of a mixture; return the study with this training set, and the mixture.
+
+    The labelled subsets of the study are moved to the training set, unless the user has chosen a held-out fraction.
+    Without `settings`, there is no mixture: return the study unchanged, and None.
+    """
     if settings is None:
         return prepared, None
-    prepared = train_on_subsets(prepared) if held_out_fraction is None else prepared
+    prepared = move_subsets_to_training_set(prepared) if held_out_fraction is None else prepared
     return prepared, use_all_labels(prepared, settings)
 
 
 def _list_subset_ids(prepared: PreparedStudy, level: str) -> list[int]:
-    """List the ids of the configurations that the study labels at a level; empty if it does not say."""
+    """List the ids in ``labelling.subsets`` of a level; empty if the study has no such subset."""
     labelling = prepared.study.labelling
     subset = None if labelling is None else labelling.subsets.get(level)
     return [] if subset is None else list(subset.ids or ())
 
 
 def _select_subset(prepared: PreparedStudy, level: str, positions: Array) -> Array:
+    """Select those of `positions` that are in the labelled subset of a level; all of them without a subset."""
     ids = _list_subset_ids(prepared, level)
     return np.asarray(positions[np.isin(prepared.dataset.ids[positions], ids)]) if ids else positions
 
 
 def describe_draw(prepared: PreparedStudy, draw: MixtureDraw) -> str:
-    """Describe the numbers of labels at each level, and the weight of energies below the top level, in one line."""
+    """Describe in a line the number of labels at each level, and the weight of energies below the top level."""
     levels, weight = draw.mixture.levels, draw.mixture.energy_weight
     sizes = []
-    for level, part in zip(levels, draw.configurations, strict=True):
-        n_missing = max(len(_list_subset_ids(prepared, level)) - len(part), 0)
+    for level, configurations in zip(levels, draw.configurations, strict=True):
+        n_missing = max(len(_list_subset_ids(prepared, level)) - len(configurations), 0)
         note = f" ({n_missing} of its subset are without a label, or held out)" if n_missing else ""
-        sizes.append(f"{len(part)} at level {level}{note}")
+        sizes.append(f"{len(configurations)} at level {level}{note}")
     factor = "" if weight == 1 else f"; energies below level {levels[-1]} weigh {weight:g} times as much"
     return f"training labels: {', '.join(sizes)}{factor}; errors are those at level {levels[-1]}"

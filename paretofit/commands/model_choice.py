@@ -1,4 +1,4 @@
-"""Choice of 2Jmax, weights and ridge penalty of a single fit by leave-one-out errors of its training set."""
+"""Choice of 2Jmax, weights and ridge penalty of a single fit by leave-one-out errors on its training set."""
 
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -10,12 +10,13 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.study import PreparedStudy, build_sweep_input
 from paretofit.sweep import FastEngine, PlainEngine, SweepGrid, SweepInput, make_engine, run_sweep
 
-# A larger 2Jmax must lower the geometric mean of both errors to this fraction: each step by two multiplies the number
-# of coefficients and the cost of MD by about three, and small improvements do not carry over to other configurations.
+# A larger 2Jmax must lower the geometric mean of the energy and force errors to at most this fraction. Each increase
+# of 2Jmax by two multiplies the number of coefficients and the MD cost by about three, and small improvements do not
+# carry over to other configurations.
 MAX_ERROR_RATIO = 0.8
 WEIGHT_REFINEMENT = 3**0.5  # factor by which the chosen ratio w_E/w_F is varied in the second step
-# Penalties of scaled columns. Below this range, rounding errors dominate; above it, errors of quadratic models only
-# increase.
+# Penalties of scaled coefficients. Below this range, rounding errors dominate; above it, the errors of quadratic models
+# only increase.
 RIDGE_CANDIDATES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5)
 
 
@@ -31,9 +32,11 @@ class ModelChoice:
     ridge : float
         Penalty of scaled coefficients.
     energy, force : float
-        Leave-one-out errors of the training set, for whole groups, meV/atom and meV/Å; NaN if they are not determined.
+        Leave-one-out errors on the training set, in which whole groups are excluded at once, meV/atom and meV/Å; NaN
+        if they are not determined.
     table : DataFrame
-        The compared settings: ``twojmax, w_energy, w_force, ridge, loo_energy, loo_force``.
+        A row for each compared setting: ``twojmax, w_energy, w_force, ridge``, and the errors ``loo_energy`` (meV/atom)
+        and ``loo_force`` (meV/Å).
     """
 
     twojmax: int
@@ -45,49 +48,52 @@ class ModelChoice:
 
     @property
     def has_errors(self) -> bool:
-        """Whether leave-one-out errors are determined."""
+        """Whether the leave-one-out errors were determined."""
         return bool(np.isfinite(self.energy) and np.isfinite(self.force))
 
 
 def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: bool, jobs: int = 1) -> ModelChoice:
-    """Choose the 2Jmax and weights of a study's grid by the smallest product of leave-one-out errors.
+    """Choose 2Jmax and weights from a study's grid by the smallest product of the leave-one-out errors.
 
-    The product is the criterion because the same relative improvement of the energy and of the force error counts
-    equally. The test set is not used.
+    In a product, equal relative improvements of the energy error and of the force error count equally. A larger 2Jmax
+    must lower the product sufficiently (`MAX_ERROR_RATIO`). The test set is not used.
 
     Parameters
     ----------
     prepared : PreparedStudy
         Study with one level and the candidates for 2Jmax and weights.
     design : DesignMatrix
+        Design matrix with labels.
     with_ridge : bool
         Whether to choose a ridge penalty, too.
     jobs : int
         Number of threads.
     """
-    # The weights and the 2Jmax are chosen first, then the weights are refined together with the penalty.
-    data = build_sweep_input(prepared, design)
+    # The weights and 2Jmax are chosen first; then the weights are refined together with the choice of the penalty.
+    sweep_input = build_sweep_input(prepared, design)
     grid = replace(prepared.grid, leave_one_out=True, ridge=[0.0], sampling_methods=["random"], repetitions=1)
-    engine = make_engine(data, grid, "fast", jobs=jobs)
-    table = _compute_errors(data, grid, engine)
+    engine = make_engine(sweep_input, grid, "fast", jobs=jobs)
+    table = _compute_errors(sweep_input, grid, engine)
     best_setting = _select_best(table)
     ratio, force_weight = float(best_setting["w_energy"] / best_setting["w_force"]), float(best_setting["w_force"])
     factors = [1 / WEIGHT_REFINEMENT, 1.0, WEIGHT_REFINEMENT] if len(grid.weights) > 1 else [1.0]
-    weights = [(float(f"{force_weight * ratio * factor:.4g}"), force_weight) for factor in factors]
+    energy_weights = [float(f"{force_weight * ratio * factor:.4g}") for factor in factors]  # rounded to four digits
+    weights = [(energy_weight, force_weight) for energy_weight in energy_weights]
     ridge = RIDGE_CANDIDATES if with_ridge else [0.0]
     refined_grid = replace(grid, twojmax=[int(best_setting["twojmax"])], weights=weights, ridge=ridge)
     is_determined = np.isfinite(best_setting[["loo_energy", "loo_force"]].to_numpy(dtype=float)).all()
     if is_determined and refined_grid.count_fits() > 1:
-        refined_table = _compute_errors(data, refined_grid, engine)
+        refined_table = _compute_errors(sweep_input, refined_grid, engine)
         table, best_setting = pd.concat([table, refined_table], ignore_index=True), _select_best(refined_table)
     chosen_weights = float(best_setting["w_energy"]), float(best_setting["w_force"])
     errors = float(best_setting["loo_energy"]), float(best_setting["loo_force"])
     return ModelChoice(int(best_setting["twojmax"]), chosen_weights, float(best_setting["ridge"]), *errors, table)
 
 
-def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine | PlainEngine) -> pd.DataFrame:
+def _compute_errors(sweep_input: SweepInput, grid: SweepGrid, engine: FastEngine | PlainEngine) -> pd.DataFrame:
+    """Compute the leave-one-out errors of all settings of a grid; see `ModelChoice.table`."""
     columns = ["twojmax", "w_energy", "w_force", "ridge", "loo_energy", "loo_force"]
-    table = run_sweep(data, grid, engine=engine)
+    table = run_sweep(sweep_input, grid, engine=engine)
     table = table.assign(ridge=table["ridge"].astype(float) if "ridge" in table else 0.0)
     return table[columns].astype(float)
 
@@ -95,7 +101,7 @@ def _compute_errors(data: SweepInput, grid: SweepGrid, engine: FastEngine | Plai
 def _select_best(table: pd.DataFrame) -> pd.Series:
     """Select the setting with the smallest product of errors; a larger 2Jmax requires a sufficiently smaller product.
 
-    If no errors are determined, select the middle one of the settings with the smallest 2Jmax.
+    If no errors were determined, select the setting in the middle of those with the smallest 2Jmax.
     """
     error_products = (table["loo_energy"] * table["loo_force"]).where(np.isfinite)
     if not error_products.notna().any():
@@ -104,7 +110,7 @@ def _select_best(table: pd.DataFrame) -> pd.Series:
     best_position, lowest_product = -1, np.inf
     for _, products in sorted(error_products.dropna().groupby(table["twojmax"])):
         position = products.index.tolist()[int(products.argmin())]
-        # the product of two errors is the square of their geometric mean
+        # squared, because the product of two errors is the square of their geometric mean
         if best_position < 0 or products.min() <= MAX_ERROR_RATIO**2 * lowest_product:
             best_position, lowest_product = position, float(products.min())
     return cast("pd.Series", table.loc[best_position])

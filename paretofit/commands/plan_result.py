@@ -1,4 +1,4 @@
-"""Result of `paretofit plan`, as text, as JSON, and as HTML for notebooks with text from data escaped."""
+"""Result of `paretofit plan`, as text, as JSON, and as HTML for notebooks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,18 +27,18 @@ class Plan:
     ----------
     choice : pandas.Series
         Recommended setting: ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling``,
-        ``label_seconds``, and the expected errors ``energy`` (meV/atom) and ``force`` (meV/Å), each with the range
-        ``_low`` to ``_high`` of 80 % of the draws, in new train/test splits if the run has further splits; ``beyond``
-        is true if the errors are extrapolated.
+        ``label_seconds``, and the expected errors ``energy`` (meV/atom) and ``force`` (meV/Å). ``*_low`` and ``*_high``
+        are the ends of the range that contains the errors of 80 % of the draws, in new train/test splits if the run has
+        further splits. ``beyond`` is true if the errors are extrapolated.
     limits : Limits
     prefer : {"both", "energy", "force"}
         Error that was minimised.
     doubled_budget_choice : pandas.Series or None
-        Setting for twice the budget.
+        Recommended setting for twice the budget, or without a budget for twice the cost of `choice`.
     by_level, by_twojmax : pandas.DataFrame
         Best setting for each level and for each 2Jmax within the same limits.
     measurements : pandas.DataFrame
-        Median errors of the recommended setting at the measured numbers of configurations adjacent to ``n_train``.
+        Median errors of the recommended setting at the measured numbers of configurations next to its ``n_train``.
     source : str
         Name of the run, table or pilot.
     n_settings : int
@@ -47,13 +47,13 @@ class Plan:
         Level against which errors are measured.
     notes : list of str
     assumed_levels : tuple of str
-        Levels for which the study assumes the cost of labels.
+        Levels at which the cost of labels is assumed by the study, not measured.
     has_further_splits : bool
-        Whether the expected errors and their ranges are those of several train/test splits.
+        Whether the expected errors and their ranges are taken over several train/test splits.
     label_ids : mapping of str to list of int
-        Of a mixture in a run: by level, the ids of the configurations in its first repetition.
+        If the choice is a mixture in a run: ids of the configurations in its first repetition, by level.
     settings : mapping, optional
-        Settings of the study of a run.
+        Settings of the study of the run; None if the source is not a run.
     """
 
     choice: pd.Series
@@ -74,13 +74,13 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """Recommended setting, reasons, setting for twice the budget, notes and next step, as text."""
+        """Recommended setting, reasons, setting for twice the budget, notes and next step, as plain text."""
         notes = (f"note: {note}" for note in self.notes)
         next_step = "next: the same command with --study prints a study of this setting, for: paretofit run"
         return "\n".join([*self._describe_choice(), *self._explain(), *self._describe_doubling(), *notes, next_step])
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the plan to JSON types for scripts."""
+        """Convert the plan to a dictionary of JSON types, as `paretofit plan --json` prints it."""
         tables = {"by_level": self.by_level, "by_twojmax": self.by_twojmax, "measured": self.measurements}
         return {
             "source": self.source,
@@ -97,7 +97,11 @@ class Plan:
 
     @property
     def study_text(self) -> str:
-        """A study of exactly the recommended setting, for a mixture with its labels; without a run, only the keys."""
+        """YAML text of a study of exactly the recommended setting.
+
+        If the source is not a run, the text contains only the keys of the setting. For a mixture, it also contains a
+        section 'labelling' with the ids of the configurations to label.
+        """
         text = format_study(self.choice, self.reference, self.settings).removesuffix("\n")
         basis = self.choice.get(BASIS_COLUMN, FIRST_BASIS)
         if basis != FIRST_BASIS and self.settings is None:
@@ -117,7 +121,7 @@ class Plan:
         heading = f"{goal}, the best of {self.n_settings} settings in {self.source}"
         header = ("", *SETTING_COLUMNS[:5], "expected meV/atom", "expected meV/Å", SETTING_COLUMNS[-1])
         options = {"recommended": self.choice, "for twice the budget": self.doubled_budget_choice}
-        rows = [(name, *_format_option(option)) for name, option in options.items() if option is not None]
+        rows = [(name, *_format_option_cells(option)) for name, option in options.items() if option is not None]
         parts = [f"<p><b>Plan</b>: {escape_text(heading)}</p>", render_table(header, rows)]
         scope = " in new train/test splits" if self.has_further_splits else ""
         parts.append(f"<p>In brackets: range that contains the errors of 80 % of the draws{scope}. * extrapolated.</p>")
@@ -129,42 +133,50 @@ class Plan:
         return "".join(parts) + (f"<p>Notes:</p>{render_list(self.notes)}" if self.notes else "")
 
     def __repr__(self) -> str:
+        """Format the recommended setting in one line."""
         return f"Plan({self._describe_choice()[0]})"
 
     def _describe_choice(self) -> list[str]:
+        """Describe the recommended setting, its cost and its expected errors, as lines."""
         row, budget = self.choice, self.limits.budget
         goal = f"{CHEAPEST}:" if budget is None else f"with {format_duration(budget)} of label time:"
         seconds = row["label_seconds"] / row["n_train"]
         assumption_note = " (assumed)" if str(row["level"]) in self.assumed_levels else ""
-        each = "" if pd.notna(row.get("n_base")) else f", {format_number(seconds)} s each{assumption_note}"
-        cost = f"{format_duration(row['label_seconds'])}{each}"
+        # the labels of a mixture have different costs
+        cost_of_each = "" if pd.notna(row.get("n_base")) else f", {format_number(seconds)} s each{assumption_note}"
+        cost = f"{format_duration(row['label_seconds'])}{cost_of_each}"
         md_cost = row[MD_COST_COLUMN]
         md_text = f", MD {format_number(md_cost)} µs per atom and step" if np.isfinite(md_cost) else ""
         properties = describe_properties(row, list_property_units((self.settings or {}).get("properties", [])))
-        scope = "between fitted sizes, the larger one"
+        property_note = "between fitted sizes, the larger one"
         return [
             f"{goal} {describe_setting(row)}",
             f"  cost of the labels {cost}{md_text}",
             *(f"  expected {kind} error {_format_with_spread(row, kind)}" for kind in UNITS),
-            *([f"  expected errors of properties ({scope}): {properties}"] if properties else []),
+            *([f"  expected errors of properties ({property_note}): {properties}"] if properties else []),
         ]
 
     def _explain(self) -> list[str]:
+        """Explain how the setting was chosen and where its expected errors come from, as lines."""
         row = self.choice
         reason = "the lowest cost" if self.limits.budget is None else f"the {GOALS[self.prefer]}"
         lines = [
             f"why: {reason} of {self.n_settings} settings in {self.source}, each at every number of configurations"
         ]
-        at_top = f" at level {row['top_level']}" if pd.notna(row.get("n_base")) else ""
+        level_note = f" at level {row['top_level']}" if pd.notna(row.get("n_base")) else ""  # of a mixture
         measured_errors = "; ".join(
-            f"{int(size['n_train'])} configurations{at_top} {format_number(size['ref_energy'])} meV/atom, "
+            f"{int(size['n_train'])} configurations{level_note} {format_number(size['ref_energy'])} meV/atom, "
             f"{format_number(size['ref_force'])} meV/Å"
             for _, size in self.measurements.iterrows()
         )
-        means = "means over train/test splits, including that of the measured errors, " * self.has_further_splits
-        origin = f"{means}interpolated linearly in log(error) against log(n) between sizes"
+        splits_note = ""
+        if self.has_further_splits:
+            splits_note = "means over train/test splits, including that of the measured errors, "
+        origin = f"{splits_note}interpolated linearly in log(error) against log(n) between sizes"
         if row["beyond"]:
-            origin = f"{means}EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the smaller sizes"
+            origin = (
+                f"{splits_note}EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the smaller sizes"
+            )
         if int(row["n_train"]) in set(self.measurements["n_train"].astype(int)):
             origin = "the measured medians at this size"
             if self.has_further_splits:
@@ -179,6 +191,7 @@ class Plan:
         return lines
 
     def _describe_doubling(self) -> list[str]:
+        """Describe the setting for twice the budget, and how its errors differ, in a line; empty without one."""
         if self.doubled_budget_choice is None:
             return []
         row, doubled_choice = self.choice, self.doubled_budget_choice
@@ -192,7 +205,7 @@ class Plan:
 
 
 def format_settings(table: pd.DataFrame) -> pd.DataFrame:
-    """Format settings, with their cost and expected errors, as a table for reading."""
+    """Format settings with their cost and expected errors as a table of texts for the user."""
     return pd.DataFrame(
         {
             "level": table["level"],
@@ -209,16 +222,18 @@ def format_settings(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _format_option(row: pd.Series) -> Sequence[str]:
+def _format_option_cells(row: pd.Series) -> Sequence[str]:
+    """Format the cells of a setting in the HTML table; a star marks extrapolated errors."""
     star = " *" if row["beyond"] else ""
-    errors = [
-        f"{format_number(row[k])} ({format_number(row[f'{k}_low'])} to {format_number(row[f'{k}_high'])}){star}"
-        for k in UNITS
-    ]
+    errors = []
+    for kind in UNITS:
+        error, low, high = (format_number(row[column]) for column in (kind, f"{kind}_low", f"{kind}_high"))
+        errors.append(f"{error} ({low} to {high}){star}")
     return (*format_setting_cells(row), *errors, format_duration(row["label_seconds"]))
 
 
 def _format_with_spread(row: pd.Series, kind: str) -> str:
+    """Format an expected error with its unit and its range, for text."""
     low, high = row[f"{kind}_low"], row[f"{kind}_high"]
     has_spread = np.isfinite(low)
     spread = f"80 %: {format_number(low)} to {format_number(high)}" if has_spread else "a single fit, of unknown spread"
@@ -227,11 +242,12 @@ def _format_with_spread(row: pd.Series, kind: str) -> str:
 
 
 def _format_range(row: pd.Series, kind: str) -> str:
+    """Format an expected error with its range, if it has one, for a cell of a table."""
     low, high = row[f"{kind}_low"], row[f"{kind}_high"]
     return format_number(row[kind]) + (f" ({format_number(low)}–{format_number(high)})" if np.isfinite(low) else "")
 
 
 def _convert_row(row: pd.Series) -> dict[str, Any]:
     """Convert a row to JSON types; non-finite numbers become null."""
-    values: dict[str, Any] = json.loads(row.to_json())
-    return values
+    record: dict[str, Any] = json.loads(row.to_json())
+    return record

@@ -20,6 +20,7 @@ from paretofit.properties import list_property_units
 from paretofit.report import format_levels, format_number
 
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
+# columns of results tables that are text, even if they look like numbers
 TEXT_COLUMNS = ("level", "sampling", "ridge", "solver", "basis")
 PILOT_NOTE = (
     "the plan is from a pilot: the errors are extrapolated from those of held-out configurations, and the ranges are "
@@ -42,38 +43,39 @@ def plan(
     jobs: int = 1,
     progress: bool = False,
 ) -> Plan:
-    """Recommend level, number of configurations, 2Jmax and weights.
+    """Recommend a setting: level, number of configurations, 2Jmax and weights.
 
     Parameters
     ----------
     source : DataFrame, Study or path-like
-        A run folder, a results table (or its CSV), or a study (or its YAML file) whose dataset is a pilot: a few tens
-        of configurations labelled at every level.
+        A run folder, a results table (or its CSV file), or a study (or its YAML file) whose dataset is a pilot: a few
+        tens of configurations labelled at every level. The fits of a pilot are computed first.
     budget : float or str, optional
         Computing time for labels, s; or text such as "90 min", "20h", "3 d". Without a budget, the cheapest setting
-        within the limits is chosen.
+        within the limits is recommended.
     max_energy, max_force : float, optional
         Largest acceptable errors against the reference level, meV/atom and meV/Å.
     min_md_speed : float, optional
         Lowest acceptable MD speed of the potential, atom-steps/s on one core.
     max_properties : mapping of str to float or str, optional
-        Largest acceptable errors of properties by name, in their units; or text such as "5 GPa", which checks the unit.
+        Largest acceptable errors of properties by name, in the units of the properties; or text with the unit, such as
+        "5 GPa", which must be that of the property.
     prefer : {"both", "energy", "force"}
-        Error to minimise; "both" is the product of the two.
+        Error to minimise; "both" minimises the product of the two errors.
     extrapolation_factor : float, optional
         Largest number of configurations to recommend, as a multiple of the largest measured number; by default 2, for
         a pilot 30.
     n_pilot : int, optional
-        With a study: number of configurations to draw at random for the pilot.
+        Only for a study: number of configurations to draw at random for the pilot; by default all are used.
     out, jobs, progress
-        With a study: folder for the pilot's results, by default ``runs/<name>-pilot``; number of processes; whether to
-        show progress bars.
+        Only for a study: folder for the results of the pilot, by default ``runs/<name>-pilot``; number of processes;
+        and whether to show progress bars.
 
     Raises
     ------
     InputError
         If the source cannot be used, a run is not finished, the budget is too small for the cheapest setting, or the
-        limits cannot be met; the message then contains the required cost.
+        limits cannot be met. In the last two cases, the message contains the required cost.
 
     Notes
     -----
@@ -88,6 +90,7 @@ def plan(
     is_pilot = pareto.has_folds(results)
     default_factor = study.DEFAULT_PILOT_EXTRAPOLATION_FACTOR if is_pilot else pareto.DEFAULT_EXTRAPOLATION_FACTOR
     factor = default_factor if extrapolation_factor is None else extrapolation_factor
+    # twice the budget, for the recommendation of `_choose_for_doubled_budget`
     budgets = None if limits.budget is None else [limits.budget, 2 * limits.budget]
     options = pareto.tabulate_options(results, budget=budgets, extrapolation_factor=factor)
     choice = pareto.choose_option(options, limits, prefer)
@@ -95,16 +98,17 @@ def plan(
     by_level, by_twojmax = (pareto.choose_option_by(options, limits, prefer, column) for column in ("level", "twojmax"))
     measurements = pareto.find_adjacent_measurements(results, choice)
     n_settings = len(options.drop_duplicates(pareto.list_setting_columns(options)))
-    notes, reference = _collect_notes(choice, limits, results, options, factor), pareto.find_reference_level(results)
-    assumed_levels = _list_assumed_levels(results)
+    notes = _collect_notes(choice, limits, results, options, factor)
+    reference, assumed_levels = pareto.find_reference_level(results), _list_assumed_levels(results)
+    has_further_splits = "ref_energy_low" in results
     return Plan(
         choice, limits, prefer, doubled_choice, by_level, by_twojmax, measurements, name, n_settings, reference, notes,
-        assumed_levels, "ref_energy_low" in results, list_label_ids(source, choice), _read_settings(source, choice),
+        assumed_levels, has_further_splits, list_label_ids(source, choice), _read_settings(source, choice),
     )  # fmt: skip
 
 
 def parse_duration(text: float | str) -> float:
-    """Convert a number or text to seconds, such as "600", "90 min", "20h" or "3 d".
+    """Convert a number of seconds, or text such as "600", "90 min", "20h" or "3 d", to seconds.
 
     Raises
     ------
@@ -153,24 +157,27 @@ def _parse_limits(
     *,
     has_property_limits: bool,
 ) -> pareto.Limits:
-    values = {"max_energy": max_energy, "max_force": max_force, "min_md_speed": min_md_speed}
-    for name, value in values.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"'{name}' must be a positive number; got {value}")
+    """Check the budget and the limits of errors and speed, and convert them to the units of a results table.
+
+    Limits of properties are added later, because they are checked against the results.
+    """
+    limits = {"max_energy": max_energy, "max_force": max_force, "min_md_speed": min_md_speed}
+    for name, limit in limits.items():
+        if limit is not None and not (math.isfinite(limit) and limit > 0):
+            raise InputError(f"'{name}' must be a positive number; got {limit}")
     if budget is None and max_energy is None and max_force is None and not has_property_limits:
         raise InputError(
             "a plan requires a budget (--budget 20h), or a limit on errors (--max-energy, --max-force, --max C44=5)"
         )
     seconds = None if budget is None else parse_duration(budget)
-    # atom-steps/s become µs per atom and step
-    max_md_cost = None if min_md_speed is None else 1e6 / min_md_speed
+    max_md_cost = None if min_md_speed is None else 1e6 / min_md_speed  # atom-steps/s to µs per atom and step
     return pareto.Limits(seconds, max_energy, max_force, max_md_cost)
 
 
 def _read_source(
     source: pd.DataFrame | study.Study | Path | str, n_pilot: int | None, out: Path | str | None, context: RunContext
 ) -> tuple[pd.DataFrame, str]:
-    """Read or compute the results table of a source; also return a name of the source."""
+    """Read the results table of a source, or compute that of a pilot; also return a name of the source for the text."""
     if not isinstance(source, pd.DataFrame) and (isinstance(source, study.Study) or is_study_path(source)):
         results = study.run_pilot(source, context, n_configurations=n_pilot, out=out)
         return results, f"the pilot {source.name if isinstance(source, study.Study) else source}"
@@ -180,7 +187,20 @@ def _read_source(
 
 
 def list_label_ids(source: pd.DataFrame | study.Study | Path | str, choice: pd.Series) -> dict[str, list[int]]:
-    """List the ids of the configurations at each level of a mixture, in its first repetition in a run."""
+    """List the ids of the configurations to label for a mixture in a run, by level, from its first repetition.
+
+    Parameters
+    ----------
+    source : DataFrame, Study or path-like
+        As in `plan`.
+    choice : Series
+        Setting with the columns of the results table.
+
+    Returns
+    -------
+    dict of str to list of int
+        Empty if the source is not a run folder, or the setting is not a mixture.
+    """
     is_run = isinstance(source, str | Path) and Path(source).is_dir()
     if not is_run or not pareto.find_mixtures(choice.to_frame().T).item():
         return {}
@@ -192,14 +212,14 @@ def list_label_ids(source: pd.DataFrame | study.Study | Path | str, choice: pd.S
 
 
 def _read_settings(source: pd.DataFrame | study.Study | Path | str, choice: pd.Series) -> dict[str, Any] | None:
-    """Read the settings of the study of a run, in the basis of the choice; None if the source is no run folder."""
+    """Read the settings of a run's study, with the basis of the choice; None if the source is not a run folder."""
     if not (isinstance(source, str | Path) and Path(source).is_dir()):
         return None
     return study.read_run_settings(source, str(choice.get(pareto.BASIS_COLUMN, study.FIRST_BASIS)))
 
 
 def _read_property_units(source: pd.DataFrame | study.Study | Path | str) -> dict[str, str]:
-    """Read the units of the properties of a run; empty if the source is no run folder."""
+    """Read the units of the properties of a run; empty if the source is not a run folder."""
     if not (isinstance(source, str | Path) and Path(source).is_dir()):
         return {}
     return list_property_units(study.load_study(Path(source) / "study.yaml").properties)
@@ -208,12 +228,12 @@ def _read_property_units(source: pd.DataFrame | study.Study | Path | str) -> dic
 def _choose_for_doubled_budget(
     results: pd.DataFrame, options: pd.DataFrame, choice: pd.Series, limits: pareto.Limits, prefer: str, factor: float
 ) -> pd.Series:
-    """Choose the best setting for twice the budget (without one: twice the cost of `choice`).
+    """Choose the best setting for twice the budget or, without a budget, for twice the cost of `choice`.
 
     The limits of MD cost and properties are the same; those of errors do not apply.
     """
     budget = 2 * float(choice["label_seconds"] if limits.budget is None else limits.budget)
-    if limits.budget is None:  # otherwise `options` have the numbers of configurations that this budget pays for
+    if limits.budget is None:  # with a budget, `options` already contain the settings for twice the budget
         options = pareto.tabulate_options(results, budget=budget, extrapolation_factor=factor)
     same_limits = pareto.Limits(budget, max_md_cost=limits.max_md_cost, max_properties=limits.max_properties)
     return pareto.choose_option(options, same_limits, prefer)
@@ -222,11 +242,12 @@ def _choose_for_doubled_budget(
 def _collect_notes(
     choice: pd.Series, limits: pareto.Limits, results: pd.DataFrame, options: pd.DataFrame, factor: float
 ) -> list[str]:
+    """Collect notes on assumed costs, on a number of configurations at its limit, and on the errors of a pilot."""
     notes = _describe_assumed_costs(results)
     columns = pareto.list_setting_columns(options)
-    largest = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
+    largest_size = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
     is_mixture = pareto.find_mixtures(choice.to_frame().T).item()
-    if limits.budget is not None and choice["n_train"] == largest and not is_mixture:
+    if limits.budget is not None and choice["n_train"] == largest_size and not is_mixture:
         notes.append(
             f"the recommended number of configurations is at its limit ({factor:g} times the largest measured number); "
             "the budget may allow more, for which there are no measurements"
@@ -237,20 +258,22 @@ def _collect_notes(
 
 
 def _list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
+    """List the levels at which the cost of labels is assumed by the study."""
     if pareto.ASSUMED_COLUMN not in results:
         return ()
-    is_assumed = results[pareto.ASSUMED_COLUMN].astype(str).str.lower() == "true"
+    is_assumed = results[pareto.ASSUMED_COLUMN].astype(str).str.lower() == "true"  # bool, or text from a CSV file
     return tuple(results.loc[is_assumed, "level"].unique())
 
 
 def _describe_assumed_costs(results: pd.DataFrame) -> list[str]:
+    """Return a list with a note on levels whose cost is assumed; empty if all costs are measured."""
     levels = _list_assumed_levels(results)
     text = "is assumed by the study (cost.assumed_levels), not measured: the plan depends on this assumption"
     return [f"the cost of labels of {format_levels(levels)} {text}"] if len(levels) else []
 
 
 def _format_label_errors(results: pd.DataFrame) -> str:
-    """Format the errors of the pilot's labels at each level against the reference."""
+    """Format the errors of the pilot's labels at each level against the reference level."""
     table = results.drop_duplicates("level").set_index("level")[["label_energy", "label_force"]]
     errors = [
         f"level {level} {format_number(row['label_energy'])} meV/atom and {format_number(row['label_force'])} meV/Å"

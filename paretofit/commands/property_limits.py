@@ -10,12 +10,17 @@ from paretofit.properties import get_error_column, get_property_name, is_propert
 
 
 def parse_property_limits(texts: Sequence[str]) -> dict[str, str]:
-    """Parse limits of properties, such as ``C44=5`` or ``C44=5GPa``; return the number and the unit by name, as text.
+    """Parse limits of properties, such as ``C44=5`` or ``C44=5GPa``.
+
+    Returns
+    -------
+    dict of str to str
+        Limit by name of the property, as text with its unit, if any, such as ``"5GPa"``.
 
     Raises
     ------
     InputError
-        If a text has another form.
+        If a text has another form, or a property has two limits.
     """
     limits: dict[str, str] = {}
     for text in texts:
@@ -31,7 +36,7 @@ def parse_property_limits(texts: Sequence[str]) -> dict[str, str]:
 def convert_property_limits(
     limits: Mapping[str, float | str], results: pd.DataFrame, units: Mapping[str, str]
 ) -> dict[str, float]:
-    """Convert limits to numbers by the column of the error, and check that the results have the properties.
+    """Convert limits of properties to numbers, and check that the results have these properties.
 
     Parameters
     ----------
@@ -40,7 +45,12 @@ def convert_property_limits(
     results : DataFrame
         Results table.
     units : mapping of str to str
-        Units of the properties; those of others are not known.
+        Units by name of the property. A property whose unit is not known is missing, and its limit must have no unit.
+
+    Returns
+    -------
+    dict of str to float
+        Limit by the results column of the error, in the unit of the property.
 
     Raises
     ------
@@ -55,6 +65,7 @@ def convert_property_limits(
             available = ", ".join(names) or "none; add 'properties' to the study and run it again"
             hint = suggest_match(name, names)
             raise InputError(f"the results have no property '{name}'; available: {available}{hint}")
+        # a number and an optional unit; two decimal points match, but are not a number
         match = re.fullmatch(r"\+?([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^0-9.+-].*)?", str(limit))
         number = float(match.group(1)) if match is not None and match.group(1).count(".") < 2 else 0.0
         if match is None or not 0 < number < float("inf"):
@@ -68,7 +79,7 @@ def convert_property_limits(
 
 
 def _simplify_unit(unit: str) -> str:
-    """Write a unit without characters that a keyboard may lack."""
+    """Return a unit in lower case, without spaces and without characters that a keyboard may lack."""
     for character, replacement in (("Å", "A"), ("²", "2"), ("³", "3"), ("^", ""), (" ", "")):
         unit = unit.replace(character, replacement)
     return unit.lower()

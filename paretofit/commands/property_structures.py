@@ -12,16 +12,16 @@ from paretofit.properties import build_properties, list_property_structures
 
 @dataclass(frozen=True)
 class PropertyStructures:
-    """Structures of the properties of a study.
+    """Written structures of the properties of a study.
 
     Attributes
     ----------
     path : Path
         Extended XYZ file.
     n_structures, n_atoms : int
-        Number of structures and of all their atoms.
+        Numbers of structures and of atoms in all structures.
     level : str
-        Level at which they are to be labelled, the reference level.
+        Reference level, at which the structures have to be labelled.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class PropertyStructures:
 def write_property_structures(
     source: study.Study | Path | str, *, out: Path | str = "properties.extxyz", overwrite: bool = False
 ) -> PropertyStructures:
-    """Write the structures of a study's properties that lack labels, so that `paretofit label` computes the references.
+    """Write the structures of a study's properties that lack labels, so that `paretofit label` can label them.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def write_property_structures(
     """
     settings = source if isinstance(source, study.Study) else study.load_study(source)
     if settings.property_labels is not None and not settings.property_labels.exists():
-        settings = settings.model_copy(update={"property_labels": None})  # these structures are for its labels
+        settings = settings.model_copy(update={"property_labels": None})  # it will be made from these structures
     path = Path(out)
     check_new_paths([path], overwrite=overwrite)
     dataset = Dataset(settings.dataset)
@@ -69,7 +69,7 @@ def write_property_structures(
 
 
 def format_property_structures(result: PropertyStructures) -> str:
-    """Format what was written, and the study that labels it."""
+    """Format the number of structures and the next steps, with a study for `paretofit label`, as plain text."""
     text = (
         f"{result.path}: {result.n_structures} structures, {result.n_atoms} atoms. Label them at level {result.level}, "
         "with a stress, by 'paretofit label' and a study such as the following; then name its dataset in "

@@ -19,8 +19,8 @@ from paretofit.published import ERROR_COLUMNS, FIT_COLUMNS, N_CONFIGURATIONS, SE
 from paretofit.report import figures
 from paretofit.report.tables import OBJECTIVES, RESULT_COLUMNS, compute_fronts_by_twojmax, compute_medians
 
-DRAWN_RATIOS = (5.0, 300.0)  # the weights of the paper's Fig. 7 and 8; the tables go from 0.01 to 2000
-Draw = Callable[[], Axes | np.ndarray]
+DRAWN_RATIOS = (5.0, 300.0)  # w_E/w_F, as in the paper's Fig. 7 and 8; the tables go from 0.01 to 2000
+DrawFigure = Callable[[], Axes | np.ndarray]
 
 
 @dataclass
@@ -30,9 +30,10 @@ class PublishedStudy:
     Attributes
     ----------
     results : DataFrame, a row per fit
-        Results of `paretofit.published.read_published`, in which each fit counts once.
+        Results of `paretofit.published.read_published`, in which each fit occurs once.
     medians : DataFrame, a row per setting
-        Median of every error over repetitions, ``label_seconds`` and ``n_repeats``; meV/atom, meV/Å, s.
+        Medians over repetitions of all errors (meV/atom, meV/Å) and of ``label_seconds`` (s), and ``n_repeats``, the
+        number of repetitions.
     front : DataFrame
         Pareto front of the medians, sorted by the objectives. ``front.attrs["dropped_rows"]`` is the number of rows
         without a value of an objective, such as those without errors against the reference level.
@@ -58,22 +59,26 @@ def analyse_published_tables(
     figures_folder: Path | str | None = None,
     overwrite: bool = False,
 ) -> PublishedStudy:
-    """Compute medians and front of published tables and draw figures: ``paretofit pareto TABLE... --published``.
+    """Compute the medians and the front of published tables, and draw figures.
+
+    This is the command ``paretofit pareto TABLE... --published``.
 
     Parameters
     ----------
     paths : sequence of path-like
-        The published CSV files, see `paretofit.published.result_tables`.
+        The published CSV files; see `paretofit.published.result_tables`.
     minimize : sequence of str
-        Objectives; by default energy error, force error (both against the reference) and the cost of the labels.
+        Objectives, columns of `medians`; by default the energy and force errors against the reference level, and the
+        cost of the labels.
     cost_per_configuration : mapping of str to float
         Computing time of one label (s) by level, cheapest level first and the reference last.
     out : path-like, optional
         CSV file for the front, written with ten significant digits.
     figures_folder : path-like, optional
-        Folder for the figures: energy against force errors over weights (the paper's Fig. 4 and 5),
-        learning curves by sampling (Fig. 6), the front coloured by cost (Fig. 7) and against cost (Fig. 8). They show
-        only the weights in `DRAWN_RATIOS`, because errors of several eV at other weights would stretch the axes.
+        Folder for the figures: energy against force errors over weights (Fig. 4 and 5 of the paper), learning curves
+        by sampling method (Fig. 6), and the front, coloured by cost (Fig. 7) and as force error against cost (Fig. 8).
+        They show only weights in the range `DRAWN_RATIOS`, because errors of several eV at other weights would stretch
+        the axes.
     overwrite : bool
         Replace existing files.
 
@@ -91,9 +96,9 @@ def analyse_published_tables(
     outputs = ([] if out is None else [out]), ([] if figures_folder is None else [figures_folder])
     check_new_paths(*outputs, overwrite=overwrite)
     results = read_published(paths, cost_per_configuration)
-    groups = results.groupby(FIT_COLUMNS, sort=True)
-    medians = groups[[*ERROR_COLUMNS, "label_seconds"]].median()
-    medians["n_repeats"] = groups["repeat"].nunique()
+    repetitions = results.groupby(FIT_COLUMNS, sort=True)
+    medians = repetitions[[*ERROR_COLUMNS, "label_seconds"]].median()
+    medians["n_repeats"] = repetitions["repeat"].nunique()
     medians = medians.reset_index()
     front = pareto_front(medians, list(minimize) or OBJECTIVES, drop_missing=True).reset_index(drop=True)
     study = PublishedStudy(results, medians, front)
@@ -105,7 +110,7 @@ def analyse_published_tables(
 
 
 def format_published(study: PublishedStudy) -> str:
-    """Format the counts, the figures and the missing figures as plain text."""
+    """Format the numbers of fits and settings, the figures and the missing figures as plain text."""
     fits, settings = len(study.results), len(study.medians)
     repetitions = study.medians["n_repeats"].max()
     counts = f"{fits} fits; medians over up to {repetitions} repetitions give {settings} settings"
@@ -124,18 +129,21 @@ def format_published(study: PublishedStudy) -> str:
 
 
 def _draw_figures(study: PublishedStudy, levels: list[str], folder: Path) -> None:
-    """Draw the figures; if the tables have no data for a figure, remove its old files and record the reason."""
+    """Draw the figures and record their paths in `study`; for a figure without data, record the reason instead.
+
+    Earlier files of a figure without data are removed.
+    """
     fits = study.results.reindex(columns=RESULT_COLUMNS).assign(solver="published")
     fits = fits[fits["w_energy"].between(*DRAWN_RATIOS)]  # w_F is 1
-    plans: dict[str, Draw] = {
+    draw_functions: dict[str, DrawFigure] = {
         "energy_force": lambda: _plot_tradeoff(fits, levels),
         "front": lambda: figures.plot_front_by_cost(_compute_fronts(fits, levels), levels),
         "error_against_cost": lambda: figures.plot_force_error_against_cost(_compute_fronts(fits, levels), levels),
     }
     for twojmax in sorted(set(study.results["twojmax"])):
         rows = fits[fits["twojmax"] == twojmax]
-        plans[f"learning_curves_twojmax{twojmax}"] = partial(_plot_learning_curves, rows, levels)
-    for name, draw in plans.items():
+        draw_functions[f"learning_curves_twojmax{twojmax}"] = partial(_plot_learning_curves, rows, levels)
+    for name, draw in draw_functions.items():
         if reason := figures.render_figure(figures.FigurePlan(name, draw, str), folder).missing_reason:
             study.missing_figures.append(f"{name}: {reason}")
         else:
@@ -143,16 +151,17 @@ def _draw_figures(study: PublishedStudy, levels: list[str], folder: Path) -> Non
 
 
 def _plot_tradeoff(fits: pd.DataFrame, levels: list[str]) -> Axes | np.ndarray:
-    """Plot energy against force errors over weights for the largest subset, in a panel for each 2Jmax."""
+    """Plot energy against force errors over weights for the largest subset, with a panel for each 2Jmax."""
     if len(set(fits["twojmax"])) > 1:
         return figures.plot_energy_force_by_twojmax(fits, levels)
     return figures.plot_energy_force_tradeoff(fits, levels)
 
 
 def _plot_learning_curves(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
-    """Plot learning curves of one 2Jmax at the reference level, for the w_E/w_F with the most methods and sizes.
+    """Plot the learning curves of one 2Jmax at the reference level, for the w_E/w_F with the most methods and sizes.
 
-    Errors of the whole training set are horizontal lines, because the tables have no sizes between 1,000 and all.
+    Errors of fits to the whole training set are horizontal lines, because the tables have no subsets of more than 1,000
+    configurations.
     """
     rows = fits[fits["level"] == levels[-1]]
     is_whole_set = rows["n_train"] == N_CONFIGURATIONS
@@ -170,7 +179,7 @@ def _plot_learning_curves(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
 
 
 def _draw_horizontal_line(ax: Axes, value: float, text: str) -> None:
-    """Draw a dashed line at `value` with a label below its left end; extend the axes if necessary."""
+    """Draw a dashed horizontal line with a label below its left end; extend the y axis downwards if necessary."""
     bottom, top = ax.get_ylim()
     ax.set_ylim(min(bottom, value - 0.1 * (top - value)), top)
     ax.axhline(value, color="#444444", linestyle="--", linewidth=0.8)
@@ -181,7 +190,13 @@ def _draw_horizontal_line(ax: Axes, value: float, text: str) -> None:
 
 
 def _compute_fronts(fits: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
-    """Compute the front of each 2Jmax, from errors against the reference."""
+    """Compute the front of each 2Jmax, with errors against the reference level.
+
+    Raises
+    ------
+    CannotDrawError
+        If there are no such errors.
+    """
     fronts = compute_fronts_by_twojmax(compute_medians(fits, levels))
     if fronts.empty:
         raise figures.CannotDrawError("There are no errors against the reference level.")

@@ -1,4 +1,4 @@
-"""Fits of a finished run, which are repeated from its design matrix and compared with its results table."""
+"""Repetition of fits of a finished run from its design matrix, with a check against the results table of the run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,9 @@ from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, chec
 from paretofit.sweep import EV_TO_MEV, MixtureDraw, SweepInput, list_mixture_draws
 
 CHANGED_STUDY = "the study has changed since the run, so the fit cannot be repeated; run the study again"
-MAX_ERROR_DIFFERENCE = 1e-6  # relative difference of training errors between a repeated fit and the results table
+# difference of training errors between a repeated fit and the results table, relative to the error or to 1 meV/atom
+# (1 meV/Å), whichever is larger
+MAX_ERROR_DIFFERENCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ class RunFits:
     design: DesignMatrix
 
     def repeat_fit(self, row: pd.Series) -> tuple[DesignFit, Fit]:
-        """Repeat the fit of a row of the results table.
+        """Repeat the fit of a row of the results table; return its input and the fit.
 
         Raises
         ------
         InputError
-            If its training subset or its training errors differ from those of the run.
+            If the training subset cannot be drawn again, or the training errors differ from those in the row.
         """
         weights = float(row["w_energy"]), float(row["w_force"])
         mixture = self.draw_mixture(row) if find_mixtures(row.to_frame().T).item() else None
@@ -55,7 +57,7 @@ class RunFits:
         return design_fit, fit
 
     def _draw_training_set(self, row: pd.Series) -> np.ndarray:
-        """Draw the training subset of a fit as in the sweep; return the positions of its configurations."""
+        """Draw the training subset of a fit again; return the positions of its configurations, ``(n_train,) int``."""
         train = self.prepared.split.train
         if int(row["n_train"]) == len(train):
             return train
@@ -66,25 +68,37 @@ class RunFits:
         raise InputError(CHANGED_STUDY)
 
     def draw_mixture(self, row: pd.Series) -> MixtureDraw:
-        """Draw the training set of a mixture as in the sweep."""
+        """Draw the training set of a mixture again.
+
+        Parameters
+        ----------
+        row : Series
+            Row of the results table, of which ``level``, ``repeat`` and ``n_train`` are used.
+
+        Raises
+        ------
+        InputError
+            If the sweep has no such draw.
+        """
         split, key = self.prepared.split, (row["level"], int(row["repeat"]), int(row["n_train"]))
-        data = SweepInput(self.design, split.train, split.test)
-        for draw in list_mixture_draws(data, self.prepared.grid, self._read_scores()):
+        sweep_input = SweepInput(self.design, split.train, split.test)
+        for draw in list_mixture_draws(sweep_input, self.prepared.grid, self._read_scores()):
             if (draw.mixture.name, draw.repeat, draw.n_train) == key:
                 return draw
         raise InputError(CHANGED_STUDY)
 
     def _read_scores(self) -> LeverageScores | None:
-        """Read the leverage scores of the training set, if the run has them."""
+        """Read the leverage scores of the training set; None if the run has not computed any."""
         split = pd.read_csv(self.folder / "split.csv").iloc[self.prepared.split.train]
         if "leverage" not in split:
             return None
+        # Sampling uses neither the leverages of single rows nor the rank, which the run does not store.
         return LeverageScores(np.empty(0), split["leverage"].to_numpy(), split["block_leverage"].to_numpy(), 0)
 
 
 @contextmanager
 def open_run_fits(folder: Path) -> Iterator[RunFits]:
-    """Open the dataset and the design matrix of a finished run, to repeat its fits."""
+    """Open the dataset and the design matrix of a finished run for repeating its fits; close the dataset at the end."""
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare_study(study)
     with prepared.dataset:
@@ -92,7 +106,7 @@ def open_run_fits(folder: Path) -> Iterator[RunFits]:
 
 
 def read_run_table(folder: Path, name: str = RESULTS_FILE) -> pd.DataFrame:
-    """Read a table of a finished run, with levels and ridge penalties as text.
+    """Read a table of a finished run, by default the results table; the columns `TEXT_COLUMNS` are text.
 
     Raises
     ------
@@ -104,10 +118,12 @@ def read_run_table(folder: Path, name: str = RESULTS_FILE) -> pd.DataFrame:
 
 
 def _join_sets(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the positions of all configurations of a mixture, sorted and without duplicates."""
     return np.unique(np.concatenate(sets))
 
 
 def _check_same_errors(fit: Fit, row: pd.Series) -> None:
+    """Check that the training errors of a repeated fit are those in its row of the results table."""
     for kind in ("energy", "force"):
         error, recorded_error = EV_TO_MEV * fit.rmse[kind], float(row[f"train_{kind}"])
         if abs(error - recorded_error) > MAX_ERROR_DIFFERENCE * max(recorded_error, 1.0):

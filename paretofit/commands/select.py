@@ -19,32 +19,35 @@ from paretofit.descriptors import AnyBasis, DesignMatrix, SnapBasis, compute_des
 from paretofit.execution import RunContext
 from paretofit.linear.reduction import RowBlock, ThreadMapper, split_rows
 from paretofit.report.figures import save_candidate_figures, tabulate_candidates
-from paretofit.structures import is_too_close, list_elements, make_comparison_basis, make_mean_descriptor
+from paretofit.structures import build_comparison_basis, build_mean_descriptor_function, is_too_close, list_elements
 from paretofit.sweep import count_rows_per_block
 
 SCORES_SUFFIX = "_scores.csv"
 LEVERAGE_METHODS = ("leverage", "block-leverage")
 SELECTION_METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
 DATASET_SUFFIXES = {".h5", ".hdf5"}
-MIN_DISTANCE_RATIO = 0.3  # ratio of a distance to the sum of covalent radii; atoms of real structures are farther apart
-MAX_FEATURES = 20_000  # number of columns whose matrix of second moments takes 3.2 GB
+MIN_DISTANCE_RATIO = 0.3  # distance relative to the sum of covalent radii; closer atoms are a mistake in the input
+MAX_FEATURES = 20_000  # number of columns; their matrix of second moments takes 3.2 GB
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Selected structures.
+    """Result of a selection of structures.
 
     Attributes
     ----------
     path : Path
+        Extended XYZ file of the selected structures.
     table : pandas.DataFrame
         A row for each candidate: ``position``, ``config_id``, ``kind``, ``rank`` (from 1 in the order of selection;
-        empty if the candidate is not selected) and ``score``.
+        empty if the candidate is not selected) and ``score`` (leverage, or the gain by a selected candidate, or 1 for
+        random selection).
     figures : list of Path
+        Files of the map of the candidates.
     n_already_labelled : int
-        Number of candidates that were dropped because they are already labelled.
+        Number of candidates that were excluded because they are already labelled.
     notes : list of str
-        What was changed in the input, such as dropped constraints.
+        Notes on changes to the input, such as dropped constraints.
     """
 
     path: Path
@@ -83,18 +86,21 @@ def select_structures(
         Selection by the leverage of the energy row, by the leverage of all rows of a configuration, by the determinant
         of the second moments of the energy rows, by distance in descriptor space, or at random.
     already_labelled : path-like, optional
-        Labelled structures: the selection takes them into account but excludes them.
+        Dataset or file of labelled structures. The selection takes them into account, but candidates with the same
+        geometry are excluded.
     out : path-like
         Extended XYZ file to write; a table of scores is written next to it.
     basis : SnapBasis or PodBasis, optional
-        By default a quadratic SNAP basis at `twojmax` with a cutoff of 4.8 Å.
+        Basis of the descriptors; by default a quadratic SNAP basis at `twojmax` with a cutoff of 4.8 Å.
     twojmax : int
         2Jmax of the default basis.
-    energy_weight : float
-        Energy weight w_E of the leverage scores (w_F is 1); by default the mean number of force components.
+    energy_weight : float, optional
+        Energy weight w_E of the leverage scores (w_F is 1); by default the mean number of force components per
+        candidate.
     draw : bool, optional
-        With leverage methods: draw with probabilities proportional to the scores, as in the paper and by default; if
-        false, take the highest scores, which is no better than a small random selection (tests/benchmarks/RESULTS.md).
+        Only for leverage methods: whether structures are drawn with probabilities proportional to their scores, the
+        default and the method of the paper, or those with the highest scores are taken. The latter is no better than a
+        small random selection (tests/benchmarks/RESULTS.md).
     seed : int
         Random seed of the selection.
     jobs : int
@@ -121,7 +127,7 @@ def select_structures(
         note = f" ({n_already_labelled} more are labelled already)" if n_already_labelled else ""
         raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}{note}; got {n}")
     _check_distances(structures, candidates)
-    basis = basis or _make_default_basis([*structures, *labelled_structures], twojmax)
+    basis = basis or _build_default_basis([*structures, *labelled_structures], twojmax)
     if basis.n_features > MAX_FEATURES:
         raise InputError(
             f"2Jmax {basis.twojmax} with {len(basis.elements)} elements has {basis.n_features} features, "
@@ -138,6 +144,7 @@ def select_structures(
 
 
 def _check_output(out: Path, *inputs: Path | str | None) -> None:
+    """Check that the output is an extended XYZ file and none of the input files."""
     if out.suffix not in {".extxyz", ".xyz"}:
         raise InputError(f"the output is an extended XYZ file, so its name must end in .extxyz or .xyz; got {out}")
     if out.resolve() in {Path(path).resolve() for path in inputs if path is not None}:
@@ -147,7 +154,10 @@ def _check_output(out: Path, *inputs: Path | str | None) -> None:
 def _load_candidates(
     candidates: Path | str, already_labelled: Path | str | None
 ) -> tuple[list[Atoms], list[Atoms], int, list[str]]:
-    """Read candidates and labelled structures; drop and count candidates already labelled; also return notes."""
+    """Read the candidates and the labelled structures, and exclude candidates that are already labelled.
+
+    Return the other candidates, the labelled structures, the number of excluded candidates, and notes for the user.
+    """
     structures, notes = read_structures(Path(candidates))
     labelled_structures = read_structures(Path(already_labelled))[0] if already_labelled is not None else []
     labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled_structures}
@@ -156,6 +166,7 @@ def _load_candidates(
 
 
 def _check_method(method: str, draw: bool | None, energy_weight: float | None) -> None:
+    """Check the method, and that `draw` and the energy weight are possible options."""
     check_choice("method", method, SELECTION_METHODS)
     if draw is not None and method not in LEVERAGE_METHODS:
         raise InputError(f"--draw and --top require a leverage method; got '{method}'")
@@ -164,6 +175,7 @@ def _check_method(method: str, draw: bool | None, energy_weight: float | None) -
 
 
 def _check_distances(structures: Sequence[Atoms], source: Path | str) -> None:
+    """Check that the candidates have finite positions, known elements, and no atoms that are too close."""
     for position, atoms in enumerate(structures):
         name = f"configuration {atoms.info.get('config_id', position)} of {source}"
         if not (np.isfinite(atoms.positions).all() and atoms.numbers.all()):
@@ -179,14 +191,14 @@ class _CandidatePool:
     """Candidates and labelled structures, and the basis that describes them."""
 
     structures: list[Atoms]
-    labelled: list[Atoms]
+    labelled_structures: list[Atoms]
     basis: AnyBasis
     context: RunContext
 
     def select(
         self, method: str, n: int, energy_weight: float, draw: bool | None, rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Select `n` candidates; return their positions and the scores of all candidates."""
+        """Select `n` candidates; return their positions in order, ``(n,)``, and the scores of all candidates."""
         if method == "random":
             scores = np.ones(len(self.structures))
             return linear.sample_configurations(scores, n, rng=rng), scores
@@ -200,8 +212,11 @@ class _CandidatePool:
     def select_greedily(
         self, select: Callable[[Array, int, Array], tuple[Array, Array]], n: int
     ) -> tuple[Array, Array]:
-        """Select candidates one by one by their energy rows; the score is the gain of a selected one, else NaN."""
-        structures, context = [*self.structures, *self.labelled], self.context
+        """Select candidates one by one by their energy rows, with a function of `paretofit.linear`.
+
+        The score of a selected candidate is its gain; that of any other candidate is NaN.
+        """
+        structures, context = [*self.structures, *self.labelled_structures], self.context
         rows = compute_energy_rows(structures, self.basis, jobs=context.jobs, progress=context.progress)
         selected_positions, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
         scores = np.full(len(self.structures), np.nan)
@@ -209,23 +224,24 @@ class _CandidatePool:
         return selected_positions, scores
 
     def compute_leverage(self, energy_weight: float, method: str) -> Array:
-        """Compute the leverage of the candidates with respect to all candidates and labelled structures."""
+        """Compute the leverage of each candidate with respect to all candidates and labelled structures."""
         context = self.context
         with create_temporary_folder("select") as folder:
             path = Path(folder) / "structures.h5"
-            write_dataset(path, [*self.structures, *self.labelled], {})
-            with Dataset(path) as data:
+            write_dataset(path, [*self.structures, *self.labelled_structures], {})
+            with Dataset(path) as dataset:
                 design_path = Path(folder) / "design.h5"
-                design = compute_design(data, self.basis, design_path, jobs=context.jobs, progress=context.progress)
+                design = compute_design(dataset, self.basis, design_path, jobs=context.jobs, progress=context.progress)
             scores = _compute_design_leverage(design, energy_weight, context.jobs)
-        values = scores.regular if method == "leverage" else scores.block
-        return np.asarray(values[: len(self.structures)])
+        leverages = scores.regular if method == "leverage" else scores.block
+        return np.asarray(leverages[: len(self.structures)])
 
 
 def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> linear.LeverageScores:
-    """Compute the leverage of all configurations from streamed rows; without full rank, from rows in memory."""
+    """Compute the leverage of all configurations from streamed rows; without full column rank, from rows in memory."""
 
     def stream_blocks(part: slice) -> Iterator[RowBlock]:
+        """Yield blocks of a range of rows, with zero labels, because leverages do not depend on labels."""
         for window, X in design.iterate_blocks(count_rows_per_block(design.n_features), part):
             yield RowBlock(
                 X, np.zeros((len(X), 1)), design.kind[window], design.configuration[window], np.ones(len(X), dtype=bool)
@@ -234,9 +250,9 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
     parts = [partial(stream_blocks, part) for part in split_rows(design.n_rows, design.n_features)]
     mapper = ThreadMapper(threads)
     reduction = linear.Reduction.from_parts(parts, [design.n_features], energy_weight=energy_weight, mapper=mapper)
-    weights = linear.get_row_weights(np.arange(3), energy_weight, 1.0, 1.0)
+    weights = linear.get_row_weights(np.arange(3), energy_weight, 1.0, 1.0)  # of each kind of row
     (scores,) = linear.compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=mapper)
-    if scores is not None:
+    if scores is not None:  # None: the rows do not have full column rank
         return scores
     return linear.leverage_scores(
         design.read_all_rows(), design.kind, design.configuration, energy_weight=energy_weight
@@ -256,21 +272,26 @@ def format_selection(selection: Selection) -> str:
 
 
 def read_structures(path: Path) -> tuple[list[Atoms], list[str]]:
-    """Read the structures of a dataset or of any file that ASE reads; also return notes for the user."""
+    """Read the structures of a dataset or of any file that ASE reads; also return notes for the user.
+
+    The ids of the structures, if they have any, are in their info as ``config_id``.
+    """
     if path.suffix in DATASET_SUFFIXES:
-        with Dataset(path) as data:
-            return list(data), []
+        with Dataset(path) as dataset:
+            return list(dataset), []
     frames = read_frames(path, None)
     for atoms, config_id in zip(frames.atoms, frames.ids or (), strict=frames.ids is not None):
         atoms.info["config_id"] = config_id
     return frames.atoms, frames.notes
 
 
-def _make_default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
-    return make_comparison_basis(list_elements(structures), twojmax).model_copy(update={"quadratic": True})
+def _build_default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
+    """Return the quadratic SNAP basis for the elements of the structures."""
+    return build_comparison_basis(list_elements(structures), twojmax).model_copy(update={"quadratic": True})
 
 
 def _tabulate_scores(structures: Sequence[Atoms], selected_positions: Array, scores: Array) -> pd.DataFrame:
+    """Tabulate the ranks and scores of all candidates; see `Selection`."""
     rank = np.full(len(structures), np.nan)
     rank[selected_positions] = np.arange(1, len(selected_positions) + 1)
     return pd.DataFrame(
@@ -287,6 +308,7 @@ def _tabulate_scores(structures: Sequence[Atoms], selected_positions: Array, sco
 def _write_selection(
     output: Path, structures: Sequence[Atoms], selected_positions: Array, table: pd.DataFrame, method: str
 ) -> None:
+    """Write the selected structures in the order of selection, and the table of scores next to them."""
     ranked_structures = []
     for rank, position in enumerate(selected_positions.tolist(), start=1):
         atoms = structures[position].copy()
@@ -298,7 +320,10 @@ def _write_selection(
 
 
 def _draw_map(structures: Sequence[Atoms], selected_positions: Array, output: Path) -> list[Path]:
+    """Draw a map of the candidates with the selected ones marked; return the paths of the figures."""
     is_selected = np.zeros(len(structures), dtype=bool)
     is_selected[selected_positions] = True
-    table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))).assign(chosen=is_selected)
+    table = tabulate_candidates(structures, build_mean_descriptor_function(list_elements(structures))).assign(
+        chosen=is_selected
+    )
     return save_candidate_figures(table, add_suffix(output, FIGURES_SUFFIX))

@@ -30,10 +30,22 @@ class AugmentStudy(StrictSettings):
 
 
 def load_label_study(path: Path | str) -> LabelStudy:
-    """Read the sections of a study (YAML) for `paretofit label`; see `paretofit.study.read_sections`."""
+    """Read the sections that `paretofit label` uses from a study (YAML); see `paretofit.study.read_sections`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a section is missing or not valid.
+    """
     return read_sections(LabelStudy, path)
 
 
 def load_augment_study(path: Path | str) -> AugmentStudy:
-    """Read the sections of a study (YAML) for `paretofit augment`; see `paretofit.study.read_sections`."""
+    """Read the sections that `paretofit augment` uses from a study (YAML); see `paretofit.study.read_sections`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a section is missing or not valid.
+    """
     return read_sections(AugmentStudy, path)

@@ -1,4 +1,4 @@
-"""Help topics: Markdown files beside the code that they describe, for the terminal and the API reference."""
+"""Help topics for the terminal and the API reference: Markdown files beside the code that they describe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from paretofit.core import check_choice
 
-TOPICS = {  # file of each topic by package
+TOPICS = {  # package and file of each topic
     "data": ("paretofit.dataset", "data.md"),
     "planning": ("paretofit.pareto", "planning.md"),
     "labelling": ("paretofit.labelling", "labelling.md"),
@@ -47,5 +47,5 @@ def read_topic(name: str) -> str:
 
 
 def list_topics() -> list[tuple[str, str]]:
-    """List the names of all help topics with their titles."""
+    """List all help topics as pairs of name and title."""
     return [(name, read_topic(name).partition("\n")[0].lstrip("# ")) for name in TOPICS]

@@ -1,4 +1,4 @@
-"""`paretofit validate`: physical properties of one or two potentials in tables, figures and a page."""
+"""`paretofit validate`: physical properties of one or two potentials in tables, figures and an HTML page."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from paretofit.potentials.mace import permit_unpickling
 from paretofit.structures import check_empty_space
 
 OUTPUT_FILES = ("validation.csv", "failures.csv", "validation.json", "validation.md", "validation.html")
-JOURNAL_FILES = ("relaxations.partial", "properties.partial")  # finished parts of a validation that was stopped
+JOURNAL_FILES = ("relaxations.partial", "properties.partial")  # results from which a stopped validation resumes
 
 
 def validate_potential(
@@ -43,19 +43,19 @@ def validate_potential(
     Parameters
     ----------
     potential : str or Path
-        See `paretofit.validation.subject.parse_potential`.
+        Potential or calculator; see `paretofit.validation.subject.parse_potential`.
     out : path-like
         Folder of the results.
     against : str or Path, optional
-        Another potential, a reference calculator, or a ``.csv`` with the columns ``property``, ``structure``,
-        ``quantity`` and ``potential``, such as another validation's ``validation.csv``.
+        Reference: another potential, a calculator, or a ``.csv`` file with the columns ``property``, ``structure``,
+        ``quantity`` and ``potential``, such as ``validation.csv`` of another validation.
     structures : sequence of path-like
-        Files that ASE reads, whose first structures are validated; by default ASE's reference crystals of the
+        Files that ASE reads, of which the first structure is used; by default ASE's reference crystals of the
         potential's elements.
     properties : sequence of str
-        Names among lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all that apply
-        to a structure: interlayer only for layered crystals, surfaces only for crystals, eos and elastic not for
-        molecules, and so on.
+        Names among lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer and md; by default all that
+        apply to a structure (`paretofit.validation.list_applicable_properties`). For example, surfaces apply only to
+        crystals.
     settings : ValidationSettings, optional
         Sizes, prototypes, surfaces and interstitials.
     jobs : int
@@ -70,12 +70,14 @@ def validate_potential(
     Raises
     ------
     InputError
-        If a potential or a structure cannot be used, or an output exists. The failure of a property is recorded
-        instead of raised.
+        If a potential or a structure cannot be used, or an output exists. A property that fails does not raise an
+        error; the failure is in the result.
     """
     validation.check_validate_extra()
-    files, folders = ([Path(out) / name for name in names] for names in (OUTPUT_FILES, ("figures", "tables")))
-    check_new_paths(files, folders, overwrite=overwrite)
+    folder = Path(out)
+    check_new_paths(
+        [folder / name for name in OUTPUT_FILES], [folder / "figures", folder / "tables"], overwrite=overwrite
+    )
     settings, context = settings or validation.ValidationSettings(), RunContext(jobs, progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
@@ -83,13 +85,13 @@ def validate_potential(
     structures_by_name, notes = _load_structures(structures, potentials)
     _check_reference_energies(settings, structures_by_name)
     plan = ValidationPlan(potentials, structures_by_name, properties, settings)
-    journals = [Path(out) / name for name in JOURNAL_FILES]
+    journals = [folder / name for name in JOURNAL_FILES]
     with permit_unpickling(allow_pickle):
         _check_structures(structures_by_name, potentials)
         measurements = measure_all(plan, context, *journals)
     reference_name = potentials[1].name if len(potentials) == 2 else str(against or "")
     result = ValidationResult(
-        Path(out), tabulate_values(measurements, reference_table), measurements.failure_table,
+        folder, tabulate_values(measurements, reference_table), measurements.failure_table,
         measurements.curve_tables, potentials[0].name, reference_name,
         [*notes, *plan.list_notes(), *dict.fromkeys(measurements.notes)],
     )  # fmt: skip
@@ -100,7 +102,10 @@ def validate_potential(
 
 
 def _parse_potentials(potential: str, against: str | None) -> tuple[list[validation.PotentialSpec], pd.DataFrame]:
-    """Parse the potential and the reference; return the latter as a table if it is a CSV file."""
+    """Parse the potential and the reference; return the potentials, and the reference table.
+
+    The table is empty unless the reference is a CSV file.
+    """
     potentials = [validation.parse_potential(potential)]
     if against is None or against.endswith(".csv"):
         return potentials, pd.DataFrame() if against is None else _read_reference_table(Path(against))
@@ -111,12 +116,14 @@ def _parse_potentials(potential: str, against: str | None) -> tuple[list[validat
 
 
 def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> None:
+    """Check that all names, such as those of properties, are among the choices; `kind` is for the error message."""
     for name in names:
         if name not in choices:
             raise InputError(f"unknown {kind} '{name}'; available: {', '.join(choices)}{suggest_match(name, choices)}")
 
 
 def _check_reference_energies(settings: validation.ValidationSettings, structures: Mapping[str, Atoms]) -> None:
+    """Check that each reference energy is that of an element of the structures, and that no element has several."""
     elements = sorted({symbol for atoms in structures.values() for symbol in atoms.get_chemical_symbols()})
     symbols = [symbol for symbol, _ in settings.reference_energies]
     for symbol in symbols:
@@ -130,11 +137,14 @@ def _check_reference_energies(settings: validation.ValidationSettings, structure
 
 
 def _read_reference_table(path: Path) -> pd.DataFrame:
-    columns = {"property", "structure", "quantity", "potential"}
+    """Read a table of reference values, and check that it has the columns and numbers of ``validation.csv``."""
+    required_columns = {"property", "structure", "quantity", "potential"}
     table = read_table(path)
-    missing_columns = sorted(columns - set(table.columns))
+    missing_columns = sorted(required_columns - set(table.columns))
     if missing_columns:
-        raise InputError(f"{path} has no column '{missing_columns[0]}'; required: {', '.join(sorted(columns))}")
+        raise InputError(
+            f"{path} has no column '{missing_columns[0]}'; required: {', '.join(sorted(required_columns))}"
+        )
     try:
         return table.astype({"potential": float})
     except ValueError as error:
@@ -144,7 +154,10 @@ def _read_reference_table(path: Path) -> pd.DataFrame:
 def _load_structures(
     paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]
 ) -> tuple[dict[str, Atoms], list[str]]:
-    """Read the first structure of each file, or build crystals of the potential's elements; also return notes."""
+    """Read the first structure of each file, or build crystals of the potential's elements, by name; also return notes.
+
+    A structure is named after its file, or an element; an apostrophe is added to a name that occurs again.
+    """
     structures: dict[str, Atoms] = {}
     notes: list[str] = []
     for path in map(Path, paths):
@@ -167,7 +180,7 @@ def _load_structures(
 
 
 def _orient_structure(atoms: Atoms, name: str) -> Atoms:
-    """Check the periodic directions of a structure, and put them first; see `validation.orient_structure`."""
+    """Check the cell of a structure, and put its periodic directions first; see `validation.orient_structure`."""
     try:
         oriented_structure = validation.orient_structure(atoms)
     except validation.PropertyError as error:
@@ -177,21 +190,20 @@ def _orient_structure(atoms: Atoms, name: str) -> Atoms:
 
 
 def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[validation.PotentialSpec]) -> None:
-    """Compute the energy of each structure with each potential, so that invalid input fails before expensive steps."""
+    """Check elements and energies of all structures with all potentials, so that invalid input fails early."""
     for name, atoms in structures.items():
         symbols = atoms.get_chemical_symbols()
         for potential in potentials:
             if foreign_elements := sorted(set(symbols) - set(potential.elements or symbols)):
                 raise InputError(
                     f"structure '{name}' contains {foreign_elements[0]}, but {potential.name} supports only "
-                    f"{', '.join(potential.elements)}; "
-                    "drop the structure, or choose another potential"
+                    f"{', '.join(potential.elements)}; drop the structure, or choose another potential"
                 )
             try:
                 energy = validation.compute_energy(atoms, potential.create_calculator_for(atoms))
             except InputError:
                 raise
-            except Exception as error:
+            except Exception as error:  # a calculator may raise anything
                 raise InputError(
                     f"{potential.name} cannot compute structure '{name}': {validation.describe_error(error)}"
                 ) from error

@@ -1,4 +1,4 @@
-"""Result of a validation, and its tables, figures and page."""
+"""Result of a validation, and its output as tables, figures, Markdown and an HTML page."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,10 +14,11 @@ from paretofit.core import remove_file, write_csv, write_text
 from paretofit.report import figures, format_count, format_number
 from paretofit.report.page import PageSection, ReportFigure, render_sections
 
-CURVES = (
+CURVES = (  # names of the tables with data of figures
     "eos", "eos_area", "eos_length", "phonon_bands", "phonon_labels", "phonon_density", "vibrations", "defects",
     "interlayer", "dimer", "md_energy", "md_rdf",
 )  # fmt: skip
+# function that draws each figure from the table of the same name; phonons are drawn from three tables
 FIGURES: dict[str, Callable[..., Any]] = {
     "eos": figures.plot_equations_of_state,
     "eos_area": partial(figures.plot_equations_of_state, size="area"),
@@ -43,7 +44,7 @@ CAPTIONS = {
     "md_energy": "Total energy of the dynamics without a thermostat.",
 }
 REFERENCE_COLUMNS = ["reference", "difference", "deviation_percent"]
-MAX_NAMED_FLAGS = 6
+MAX_NAMED_FLAGS = 6  # number of flagged values in the summary of the page
 FLAG_NOTE = "Implausible values, and values that deviate from the reference by more than the tolerance."
 TITLES = {
     "lattice": "relaxed structure",
@@ -67,16 +68,17 @@ class ValidationResult:
     folder : Path
         Folder with ``validation.csv``, ``validation.md``, ``validation.html``, ``figures/`` and ``tables/``.
     table : DataFrame
-        Values, with the columns ``property``, ``structure``, ``quantity``, ``unit``, ``potential``, ``reference``,
-        ``difference``, ``deviation_percent``, ``verdict`` (see `paretofit.validation.add_verdicts`).
+        A row for each quantity: ``property``, ``structure``, ``quantity``, ``unit``; the values of the ``potential``
+        and of the ``reference``, their ``difference``, ``deviation_percent`` and ``verdict`` (see
+        `paretofit.validation.add_verdicts`).
     failures : DataFrame
-        Properties that failed, with the columns ``property``, ``structure``, ``potential``, ``reason``.
+        A row for each property that failed: ``property``, ``structure``, ``potential``, ``reason``.
     curves : dict of str to DataFrame
-        Data of the figures.
+        Tables with data of figures, by name.
     potential, reference : str
-        Names of the potential and of the reference; the latter is empty without a reference.
+        Names of the potential and of the reference; without a reference, its name is empty.
     notes : list of str
-        What was changed in the input, such as dropped constraints.
+        Notes on changes to the input, such as dropped constraints, and on properties that are not computed.
     """
 
     folder: Path
@@ -89,12 +91,12 @@ class ValidationResult:
 
     @property
     def text(self) -> str:
-        """Table, failures, answer and path of the page as plain text."""
+        """Table, notes, failures, flagged values, answer and path of the page, as plain text."""
         table = self.table.drop(columns=["verdict", *([] if self.reference else REFERENCE_COLUMNS)])
         lines = [table.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"failed: {line}" for line in self.failure_lines]
-        lines += [f"{_name_value(row)}: {row.verdict}" for row in self.flagged.itertuples()]
+        lines += [f"{_format_value(row)}: {row.verdict}" for row in self.flagged.itertuples()]
         lines += [self.answer, f"page: {self.folder / 'validation.html'}"]
         if not self.reference:
             lines.append("next: paretofit validate ... --against REFERENCE, to compare with a calculator or a table")
@@ -102,12 +104,12 @@ class ValidationResult:
 
     @property
     def flagged(self) -> pd.DataFrame:
-        """Rows of the table with a flagged value."""
+        """Rows of `table` whose value is flagged: implausible, or too far from the reference."""
         return self.table[self.table["verdict"].str.startswith(validation.FLAG)]
 
     @property
     def answer(self) -> str:
-        """Number of flagged values, of those that agree with the reference, and of failures, in a sentence."""
+        """Sentence with the numbers of flagged values, of values that agree with the reference, and of failures."""
         counts = [f"{len(self.flagged)} of {format_count(len(self.table), 'value')} flagged"]
         if self.reference:
             n_agreeing = int(self.table["verdict"].eq("agrees").sum())
@@ -117,12 +119,12 @@ class ValidationResult:
 
     @property
     def failure_lines(self) -> list[str]:
-        """Failures as lines of text."""
+        """Lines of text, one for each failure."""
         return [f"{row.property}, {row.structure}, {row.potential}: {row.reason}" for row in self.failures.itertuples()]
 
 
 def write_validation(result: ValidationResult, settings: validation.ValidationSettings) -> None:
-    """Write the tables, figures and page of a validation to its folder."""
+    """Write the tables, figures and page of a validation to its folder; tables of an earlier validation are removed."""
     folder = result.folder
     for name in CURVES:
         path = folder / "tables" / f"{name}.csv"
@@ -145,10 +147,10 @@ def write_validation(result: ValidationResult, settings: validation.ValidationSe
 
 
 def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.FigurePlan]:
-    """Plan the figures for which curves exist."""
+    """Yield the plans of the figures for which there are curves; each structure with phonons has its own figure."""
     for name, draw in FIGURES.items():
         if name in curves:
-            yield figures.FigurePlan(name, partial(draw, curves[name]), partial(str, CAPTIONS[name]), wide=False)
+            yield figures.FigurePlan(name, partial(draw, curves[name]), partial(str, CAPTIONS[name]), is_wide=False)
     bands = curves.get("phonon_bands", pd.DataFrame({"structure": []}))
     for number, structure in enumerate(bands["structure"].unique(), start=1):
         tables = [curves[f"phonon_{part}"] for part in ("bands", "labels", "density")]
@@ -161,9 +163,11 @@ def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.Figure
 
 
 def _list_facts(result: ValidationResult) -> list[tuple[str, str]]:
-    """List questions and answers: which values are not to be trusted, and how large the deviations are."""
+    """List the questions and answers of the page: which values are flagged, and how large the deviations are."""
     reasons = result.flagged["verdict"].str.removeprefix(f"{validation.FLAG}: ")
-    flags = [f"{_name_value(row)}: {reason}" for row, reason in zip(result.flagged.itertuples(), reasons, strict=True)]
+    flags = [
+        f"{_format_value(row)}: {reason}" for row, reason in zip(result.flagged.itertuples(), reasons, strict=True)
+    ]
     remainder_text = f"; and {len(flags) - MAX_NAMED_FLAGS} more" if len(flags) > MAX_NAMED_FLAGS else ""
     text = "; ".join(flags[:MAX_NAMED_FLAGS]) + remainder_text if flags else "No value is implausible"
     facts = [("What is wrong?", f"{text}.")]
@@ -174,18 +178,19 @@ def _list_facts(result: ValidationResult) -> list[tuple[str, str]]:
         count = format_count(len(deviations), "value")
         answer = (
             f"The median deviation of {count} is {median_deviation} %, the largest {largest_deviation} % "
-            f"({_name_value(worst_row)})."
+            f"({_format_value(worst_row)})."
         )
         facts.append((f"How close is it to {result.reference}?", answer))
     return facts
 
 
-def _name_value(row: Any) -> str:
-    """Name a value with its structure and its unit: ``"B' of fcc Be = 15.7"``."""
+def _format_value(row: Any) -> str:
+    """Format the value of a row with its structure and its unit, such as ``"B' of fcc Be = 15.7"``."""
     return f"{row.quantity} of {row.structure} = {format_number(row.potential)} {row.unit}".rstrip()
 
 
 def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFigure]) -> Iterator[PageSection]:
+    """Yield a section with the flagged values, and one with the values and figures of each property."""
     empty_columns = [] if result.reference else REFERENCE_COLUMNS
     if len(result.flagged):
         table = result.flagged.drop(columns=empty_columns).reset_index(drop=True)
@@ -198,21 +203,23 @@ def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFig
 
 
 def _find_section(figure_name: str) -> str:
-    """Return the property that a figure belongs to."""
+    """Return the property whose section contains a figure."""
     return "phonons" if figure_name == "vibrations" else figure_name.partition("_")[0]
 
 
 def _format_opening(result: ValidationResult) -> str:
+    """Format the answer and the notes as the first paragraph of the page."""
     notes = "".join(f" Note: {note}." for note in result.notes)
     return f"{result.answer}.{notes}"
 
 
 def _format_markdown(result: ValidationResult, sections: Sequence[PageSection]) -> str:
-    parts = [f"# Validation of {result.potential}\n\n{_format_opening(result)}\n"]
+    """Format the result as Markdown: opening, failures, and sections with links to the figures."""
+    blocks = [f"# Validation of {result.potential}\n\n{_format_opening(result)}\n"]
     if len(result.failures):
-        parts.append("## Failures\n\n" + "".join(f"- {line}\n" for line in result.failure_lines))
+        blocks.append("## Failures\n\n" + "".join(f"- {line}\n" for line in result.failure_lines))
     for section in sections:
-        parts.append(f"## {section.title}\n\n{section.markdown}")
-        parts += [f"![{figure.caption}](figures/{figure.name}.png)\n" for figure in section.figures
+        blocks.append(f"## {section.title}\n\n{section.markdown}")
+        blocks += [f"![{figure.caption}](figures/{figure.name}.png)\n" for figure in section.figures
                   if not figure.missing_reason]  # fmt: skip
-    return "\n".join(parts)
+    return "\n".join(blocks)

@@ -1,4 +1,4 @@
-"""Relaxations and properties of a validation as tasks whose finished results are stored, so that it can be resumed."""
+"""Tasks of a validation: relaxations and properties, whose results are stored so that a stopped validation resumes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,11 +13,12 @@ from paretofit import __version__, validation
 from paretofit.core import Array, hash_array, hash_json
 from paretofit.execution import RunContext, map_with_journal
 
+# columns that identify a quantity; the first three identify it in a table of reference values
 KEY_COLUMNS = ["property", "structure", "quantity", "unit"]
 
 
 class PropertyTask(NamedTuple):
-    """Name of a property and of a structure, and the index of the potential."""
+    """Property to compute: its name, the name of the structure, and the index of the potential."""
 
     name: str
     structure: str
@@ -26,7 +27,18 @@ class PropertyTask(NamedTuple):
 
 @dataclass(frozen=True)
 class ValidationPlan:
-    """Potentials, structures by name, properties (by default all that a structure has), and settings."""
+    """Input of a validation.
+
+    Attributes
+    ----------
+    potentials : sequence of PotentialSpec
+        The potential, and the reference if it is a potential or a calculator.
+    structures : mapping of str to ase.Atoms
+        Structures by name.
+    properties : sequence of str
+        Names of the properties; if empty, all that apply to a structure.
+    settings : ValidationSettings
+    """
 
     potentials: Sequence[validation.PotentialSpec]
     structures: Mapping[str, Atoms]
@@ -34,16 +46,16 @@ class ValidationPlan:
     settings: validation.ValidationSettings
 
     def list_tasks(self) -> list[PropertyTask]:
-        """List all properties of all structures with all potentials, in order."""
+        """List all properties of all structures with all potentials; the potential varies fastest."""
         return [
-            PropertyTask(name, structure, k)
+            PropertyTask(name, structure, potential_index)
             for structure, atoms in self.structures.items()
             for name in self.properties or validation.list_applicable_properties(atoms)
-            for k in range(len(self.potentials))
+            for potential_index in range(len(self.potentials))
         ]
 
     def list_notes(self) -> Iterator[str]:
-        """Yield a note for each sheet, wire and molecule that lists the properties that are not computed for it.
+        """Yield a note for each sheet, wire and molecule on the properties that are not computed for it.
 
         There are no notes if the user has chosen the properties.
         """
@@ -55,10 +67,10 @@ class ValidationPlan:
                 yield f"{name} is a {kind}, for which these properties are not computed: {', '.join(excluded_names)}"
 
     def compute_digest(self) -> str:
-        """Return a digest of everything that the results depend on."""
+        """Return a digest of everything that the results depend on, including the version of paretofit."""
         structures = {
             name: [atoms.pbc.tolist(), hash_array(atoms.cell[:]),
-                   {key: hash_array(values) for key, values in sorted(atoms.arrays.items())}]
+                   {key: hash_array(array) for key, array in sorted(atoms.arrays.items())}]
             for name, atoms in self.structures.items()
         }  # fmt: skip
         potentials = [potential.compute_digest() for potential in self.potentials]
@@ -68,13 +80,14 @@ class ValidationPlan:
 
 @dataclass
 class Measurements:
-    """Results of a validation.
+    """Measured quantities and failures of a validation, which are collected task by task.
 
     Attributes
     ----------
     values : list of (property, structure, index of the potential, Quantity)
     failures : list of (property, structure, name of the potential, reason)
     curves : dict of str to list of DataFrame
+        Tables of each kind of curve, one for each task that measured it.
     notes : list of str
     """
 
@@ -84,8 +97,10 @@ class Measurements:
     notes: list[str] = field(default_factory=list)
 
     def add(self, task: PropertyTask, potential: str, result: validation.PropertyResult) -> None:
-        """Add the result of a task."""
-        self.values += [(task.name, label, index, quantity) for label, index, quantity in result.values]
+        """Add the result of a task; `potential` is the name of its potential."""
+        self.values += [
+            (task.name, structure, potential_index, quantity) for structure, potential_index, quantity in result.values
+        ]
         self.failures += [(task.name, task.structure, potential, reason) for reason in result.failures]
         self.notes += result.notes
         for kind, table in result.curves.items():
@@ -93,12 +108,12 @@ class Measurements:
 
     @property
     def failure_table(self) -> pd.DataFrame:
-        """``property``, ``structure``, ``potential`` and ``reason`` of each failure."""
+        """Table of the failures: ``property``, ``structure``, ``potential`` and ``reason``."""
         return pd.DataFrame(self.failures, columns=["property", "structure", "potential", "reason"])
 
     @property
     def curve_tables(self) -> dict[str, pd.DataFrame]:
-        """Tables of curves by name."""
+        """One table for each kind of curve, with the rows of all tasks."""
         return {kind: pd.concat(tables, ignore_index=True) for kind, tables in self.curves.items()}
 
 
@@ -110,11 +125,12 @@ def measure_all(plan: ValidationPlan, context: RunContext, relaxation_journal: P
     plan : ValidationPlan
     context : RunContext
     relaxation_journal, journal : Path
-        Files of finished relaxations and properties, which the caller removes when the results are written.
+        Files that store finished relaxations and finished properties. The caller removes them after it has written the
+        tables.
     """
     tasks, digest = plan.list_tasks(), plan.compute_digest()
     crystals = _relax_structures(plan, tasks, context, relaxation_journal, digest)
-    measure = partial(_measure, plan, crystals)
+    measure = partial(_measure_property, plan, crystals)
     measurements = Measurements()
     results = map_with_journal(context, measure, tasks, "properties", journal, digest)
     for task, arrays in zip(tasks, results, strict=True):
@@ -125,9 +141,10 @@ def measure_all(plan: ValidationPlan, context: RunContext, relaxation_journal: P
 def _relax_structures(
     plan: ValidationPlan, tasks: Sequence[PropertyTask], context: RunContext, journal: Path, digest: str
 ) -> dict[tuple[str, int], Atoms | str]:
-    """Relax each structure with each potential if a property needs it; return a result for each such pair.
+    """Relax each structure with each potential, where a property requires it.
 
-    The result of a relaxation that failed is the reason, as text.
+    Return the relaxed structure by the name of the structure and the index of the potential; if the relaxation failed,
+    the reason as text.
     """
     dependent_tasks = [task for task in tasks if task.name not in validation.PROPERTIES_WITHOUT_RELAXATION]
     keys = list(dict.fromkeys((task.structure, task.potential_index) for task in dependent_tasks))
@@ -136,7 +153,7 @@ def _relax_structures(
 
 
 def _relax_structure(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]:
-    """Relax a structure in a worker process; return it, or the reason why properties that need it fail, as arrays."""
+    """Relax a structure in a worker process; return the relaxed structure or the reason for a failure, as arrays."""
     structure, potential_index = key
     try:
         relaxed_structure = validation.relax_crystal(plan.potentials[potential_index], plan.structures[structure])
@@ -145,7 +162,9 @@ def _relax_structure(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]:
     return validation.pack_structure(relaxed_structure)
 
 
-def _measure(plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | str], task: PropertyTask) -> list[Array]:
+def _measure_property(
+    plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | str], task: PropertyTask
+) -> list[Array]:
     """Compute one property of one structure with one potential, in a worker process; return the result as arrays."""
     structure = plan.structures[task.structure]
     crystal = crystals.get((task.structure, task.potential_index), structure)
@@ -160,10 +179,23 @@ def _measure(plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | st
 
 
 def tabulate_values(measurements: Measurements, reference_table: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate each quantity of the potential, of its reference (second potential or table), and the verdict."""
+    """Tabulate each quantity with the values of the potential and of the reference, their difference, and the verdict.
+
+    Parameters
+    ----------
+    measurements : Measurements
+    reference_table : DataFrame
+        Reference values in the column ``potential``, by property, structure and quantity. If the table is empty, the
+        second potential is the reference.
+
+    Returns
+    -------
+    DataFrame
+        See `paretofit.commands.validation_result.ValidationResult.table`.
+    """
     rows: dict[tuple[str, str, str, str], dict[int, validation.Quantity]] = {}
-    for name, structure, k, quantity in measurements.values:
-        rows.setdefault((name, structure, quantity.name, quantity.unit), {})[k] = quantity
+    for name, structure, potential_index, quantity in measurements.values:
+        rows.setdefault((name, structure, quantity.name, quantity.unit), {})[potential_index] = quantity
     missing_quantity = validation.Quantity("", "", float("nan"))
     cells = [
         [
@@ -174,7 +206,7 @@ def tabulate_values(measurements: Measurements, reference_table: pd.DataFrame) -
         ]
         for key, row in rows.items()
     ]
-    # A table without rows has no columns before `reindex`.
+    # `reindex` gives a table without rows its columns.
     columns = [*KEY_COLUMNS, "potential", "reference", "problem"]
     table = pd.DataFrame(cells).reindex(columns=range(7)).set_axis(columns, axis=1)
     if not reference_table.empty:

@@ -1,4 +1,4 @@
-"""Checks of labels against the structures they belong to: units, signs, orders and outliers."""
+"""Checks of labels against the structures that they belong to: units, signs, orders of atoms and axes, and outliers."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Comparison of cohesive energies, from labels of isolated atoms and solids, with those of the elements.
+"""Comparison of tabulated cohesive energies with those that follow from the labels of solids and isolated atoms.
 
 The check requires isolated atoms, because the zero of total energies depends on the code and its pseudopotentials. Only
 orders of magnitude are compared, because isolated atoms without spin polarization have errors of the order of 1 eV.
@@ -28,14 +28,17 @@ COHESIVE_ENERGIES = {
     "Ta": 8.10, "W": 8.90, "Re": 8.03, "Os": 8.17, "Ir": 6.94, "Pt": 5.84, "Au": 3.81, "Hg": 0.67, "Tl": 1.88,
     "Pb": 2.03, "Bi": 2.18, "Th": 6.20, "U": 5.55,
 }  # fmt: skip
-MAX_RATIO = 4.0  # ratio of a cohesive energy to that of the table, in either direction
-UNIT_RESOLUTION = 2.5  # factor within which the ratio of energies matches a unit
-DISTANCE_RATIOS = (0.8, 1.25)  # ratios of the nearest distance to the sum of covalent radii, in a bound solid
+MAX_RATIO = 4.0  # ratio of a cohesive energy to that of the table, or the inverse ratio
+UNIT_RESOLUTION = 2.5  # factor by which this ratio may differ from the value of 1 eV in the unit that it indicates
+DISTANCE_RATIOS = (0.8, 1.25)  # limits of the nearest distance relative to twice the covalent radius, in a bound solid
 MAX_MEASURED_STRUCTURES = 20  # number of the most strongly bound structures that are measured
 
 
 def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:
-    """Yield a warning if the cohesive energy of the most strongly bound solid contradicts that of the elements.
+    """Yield a warning if the cohesive energy of the most strongly bound solid contradicts those of its elements.
+
+    Nothing is yielded without a labelled isolated atom of each element of a solid, or for elements without a tabulated
+    energy.
 
     Parameters
     ----------
@@ -75,6 +78,7 @@ def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:
 
 
 def _is_condensed(atoms: Atoms) -> bool:
+    """Return whether the mean distance of nearest neighbours is within the `DISTANCE_RATIOS` of a bound solid."""
     radii: Array = covalent_radii[atoms.numbers]
     ratio = compute_neighbour_distance(atoms) / (2 * float(radii.mean()))
     return bool(DISTANCE_RATIOS[0] < ratio < DISTANCE_RATIOS[1])

@@ -1,7 +1,7 @@
-"""Check of the labels of a dataset by physics and a cheap linear fit: units, signs, orders, outliers, copies.
+"""Checks of the labels of a dataset by physics and a cheap linear fit: units, signs, orders, outliers, copies.
 
-Comparisons of levels cannot find an error that all levels share, such as that of a converter that wrote all labels. A
-model of energies and forces can, because forces are the negative gradient of the energy.
+Comparisons of levels cannot find an error that all levels share, such as that of a program that converted all labels. A
+model of energies and forces can find it, because forces are the negative gradient of the energy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from ase import Atoms, units
 from ase.data import covalent_radii
 
 from paretofit.consistency.cohesion import find_wrong_cohesion
-from paretofit.consistency.hypotheses import find_explanation, list_orders, list_ratios
+from paretofit.consistency.hypotheses import find_explanation, list_order_hypotheses, list_ratio_hypotheses
 from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
 from paretofit.consistency.level_checks import compare_labels
 from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
@@ -22,30 +22,31 @@ from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
 from paretofit.structures import find_shortest_pair_distances, list_elements
 
-MIN_CONFIGURATIONS = 10
+MIN_CONFIGURATIONS = 10  # number of labelled configurations for a fit, and for the search for constant labels
 MAX_CONFIGURATIONS = 400  # number of configurations in the fit
 MAX_ATOMS = 13_500  # number of atoms in the fit, which takes a few seconds
 MAX_OTHER_ATOMS = 40_000  # number of atoms in further configurations, of which only the energies are checked
-MAX_ATOMS_PER_CONFIGURATION = 600
-MAX_DISTANCE_RATIO = 1.45  # nearest distance relative to the sum of covalent radii; bohr for Å gives 1.5 to 2.2
-MAX_DISTANCES = (4.0, 8.0)  # Å, search radii for the nearest atoms; the second if none are within the first
-MAX_MEASURED_STRUCTURES = 40
+MAX_ATOMS_PER_CONFIGURATION = 600  # in the fit
+MAX_DISTANCE_RATIO = 1.45  # nearest distance relative to the sum of covalent radii; positions in bohr give 1.5 to 2.2
+MAX_DISTANCES = (4.0, 8.0)  # Å; search radii for the nearest atoms, the second if no atoms are within the first
+MAX_MEASURED_STRUCTURES = 40  # approximate number of structures whose distances are measured
 NOBLE_GASES = {2, 10, 18, 36, 54, 86}  # bound by dispersion at distances far above their covalent radii
-MAX_PREDICTABLE_ENERGY_ERROR = 0.5  # energy error relative to the spread of the energies
-MIN_ERROR_OF_WRONG_ORDER = 0.6  # relative force error above which other orders of axes and atoms are tried
-MIN_UNPREDICTABLE_FORCE_ERROR = 0.85  # force error relative to the magnitude of the forces
+# Errors of a fit on held-out configurations, relative to the spread of the energies or the magnitude of the forces.
+MAX_PREDICTABLE_ENERGY_ERROR = 0.5  # energy error up to which the energies follow from the structures
+MIN_ERROR_OF_WRONG_ORDER = 0.6  # force error above which other orders of axes and atoms are tried
+MIN_UNPREDICTABLE_FORCE_ERROR = 0.85  # force error above which the forces do not follow from the structures
 BOHR_WARNING = f"distances look like bohr: multiply positions and cells by {units.Bohr:.5f} (the nearest atoms are"
-MIN_IDENTICAL_FRACTION = 0.5
+MIN_IDENTICAL_FRACTION = 0.5  # fraction of equal labels above which they count as copies
 
 
 def check_labels(dataset: Dataset) -> list[str]:
-    """Find labels that contradict their structures, each other, or those of other configurations.
+    """Find labels that contradict their structures, each other, or the labels of other configurations.
 
     Direct checks find identical labels of two levels, constant labels, and distances that look like bohr. A linear
     model of energies and forces (SNAP, cross-validated, on at most 400 configurations) finds wrong units, signs, axes
     and orders of atoms, outliers, and swapped labels; it requires at least 10 labelled configurations. If a level has
     no constant labels, and the model finds nothing, energies of solids with respect to isolated atoms are compared with
-    tabulated cohesive energies. The warnings of `compare_labels` follow.
+    tabulated cohesive energies. The warnings of `compare_labels` come last.
 
     Parameters
     ----------
@@ -54,15 +55,16 @@ def check_labels(dataset: Dataset) -> list[str]:
     Returns
     -------
     list of str
-        A message for each suspicion, with the likely cause and its certainty where they are known.
+        A message for each suspicion, with the likely cause and the evidence where they are known.
     """
     labels = {level: dataset.labels(level) for level in dataset.levels}
     warnings = list(_find_identical_levels(labels))
     positions = _select_sample(dataset, labels)
     structures = list(dataset.select(positions))
-    is_stretched = _measure_distances(structures) > MAX_DISTANCE_RATIO
+    distance_ratio = _measure_distance_ratio(structures)
+    is_stretched = distance_ratio > MAX_DISTANCE_RATIO
     if is_stretched:
-        warnings.append(f"{BOHR_WARNING}, {_measure_distances(structures):.2f} times the sum of covalent radii apart)")
+        warnings.append(f"{BOHR_WARNING} {distance_ratio:.2f} times the sum of covalent radii apart)")
     fit: LabelFit | None = None
     if len(positions) >= MIN_CONFIGURATIONS:
         fit = LabelFit(structures, 1 / units.Bohr if is_stretched else 1.0)
@@ -84,9 +86,10 @@ def check_labels(dataset: Dataset) -> list[str]:
 def _find_problems(
     dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array, *, is_stretched: bool
 ) -> Iterator[str]:
-    """Yield the first problem of a level: zero forces, wrong order, unpredictable forces, or wrong unit or sign.
+    """Yield the first problem of a level: zero forces, a wrong order, unpredictable forces, or a wrong unit or sign.
 
-    Only if there is none of these, yield swapped labels and outliers.
+    If there is none of these, yield swapped labels and outliers. `labels` are those of all configurations of the level,
+    `positions` are those of the configurations in the fit.
     """
     ids = dataset.ids[positions]
     forces = [labels.forces[slice(*labels.offsets[k : k + 2])] for k in positions]
@@ -101,24 +104,25 @@ def _find_problems(
     force_error = float(np.nanmedian(force_errors.forces))
     finding = None
     if force_error > MIN_ERROR_OF_WRONG_ORDER:
-        finding = find_explanation(fit, energies, forces, errors, list(list_orders(fit)))
+        finding = find_explanation(fit, energies, forces, errors, list(list_order_hypotheses(fit)))
     if finding is None and force_error > MIN_UNPREDICTABLE_FORCE_ERROR:
         energy_errors = fit.compute_errors(energies, forces, force_weight=0.0).energy
         yield _describe_unpredictable_forces(force_error, float(np.median(np.abs(energy_errors))))
         return
-    ratios = list(list_ratios(fit, is_stretched=is_stretched))
-    finding = finding or find_explanation(fit, energies, forces, errors, ratios)
-    finding = finding or explain_slope(fit, energies, force_errors, ratios)
+    hypotheses = list(list_ratio_hypotheses(fit, is_stretched=is_stretched))
+    finding = finding or find_explanation(fit, energies, forces, errors, hypotheses)
+    finding = finding or explain_slope(fit, energies, force_errors, hypotheses)
     if finding is not None:
         yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
         return
-    other_configurations = _select_other_energies(dataset, fit, labels, positions)
+    other_configurations = _select_other_configurations(dataset, fit, labels, positions)
     outliers = describe_energy_outliers(fit, energies, forces, force_errors.forces, ids, other_configurations)
     swaps = describe_swapped_labels(fit, errors, force_errors, (energies, forces), ids)
     yield from filter(None, [swaps, outliers, describe_force_outliers(fit, errors, ids)])
 
 
 def _describe_unpredictable_forces(force_error: float, energy_error: float) -> str:
+    """Return a warning with the median relative errors of a fit to the forces and of a fit to the energies."""
     cause = (
         "they are in another order of the atoms or axes"
         if energy_error < MAX_PREDICTABLE_ENERGY_ERROR
@@ -131,25 +135,31 @@ def _describe_unpredictable_forces(force_error: float, energy_error: float) -> s
     )
 
 
-def _select_other_energies(
-    dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array
+def _select_other_configurations(
+    dataset: Dataset, fit: LabelFit, labels: Labels, fit_positions: Array
 ) -> tuple[list[Atoms], Array, Array]:
-    """Return labelled structures that are not in the fit but have only its elements; energies per atom; and ids."""
+    """Return labelled structures that are not in the fit but have only its elements, with their energies and ids.
+
+    Energies are in eV/atom. Single atoms are excluded, and so are the last structures if all have more than
+    `MAX_OTHER_ATOMS` atoms in total.
+    """
     n_atoms = dataset.n_atoms
     elements = set(list_elements(fit.structures))
-    others = np.setdiff1d(np.flatnonzero(labels.is_complete & (n_atoms > 1)), positions)
-    others = others[np.cumsum(n_atoms[others]) <= MAX_OTHER_ATOMS]
-    structures = list(dataset.select(others))
-    indices = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
-    others = others[indices]
-    return ([structures[k] for k in indices], labels.energy[others] / n_atoms[others], dataset.ids[others])
+    positions = np.setdiff1d(np.flatnonzero(labels.is_complete & (n_atoms > 1)), fit_positions)
+    positions = positions[np.cumsum(n_atoms[positions]) <= MAX_OTHER_ATOMS]
+    structures = list(dataset.select(positions))
+    has_known_elements = [set(atoms.get_chemical_symbols()) <= elements for atoms in structures]
+    structures = [atoms for atoms, is_known in zip(structures, has_known_elements, strict=True) if is_known]
+    positions = positions[np.array(has_known_elements, dtype=bool)]
+    return structures, labels.energy[positions] / n_atoms[positions], dataset.ids[positions]
 
 
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
     """Return sorted positions of a random sample of the labelled configurations for the fit.
 
-    Configurations whose forces do not vanish by symmetry come first. They fill three quarters of `MAX_CONFIGURATIONS`,
-    and more only if there are too few others. The sample ends at `MAX_ATOMS`, which may exclude all others.
+    The sample has at most `MAX_CONFIGURATIONS`. Configurations whose forces do not vanish by symmetry are drawn first;
+    a quarter of the sample remains for those whose forces vanish, as far as there are as many. The sample ends where it
+    exceeds `MAX_ATOMS`, so that the configurations without forces may all be excluded.
     """
     n_atoms = dataset.n_atoms
     mean_squares = np.full(len(n_atoms), -1.0)  # largest mean square force of all levels; -1 without labels
@@ -166,21 +176,24 @@ def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
     return np.sort(order[np.cumsum(n_atoms[order]) <= MAX_ATOMS])
 
 
-def _measure_distances(structures: Sequence[Atoms]) -> float:
-    """Return the median ratio of the nearest distance to the sum of covalent radii, in a sample of structures.
+def _measure_distance_ratio(structures: Sequence[Atoms]) -> float:
+    """Return the median, over a sample of structures, of the smallest ratio of a distance to a sum of covalent radii.
 
     Structures with noble gases are excluded; the result is 1 if no distance can be measured.
     """
     ratios = []
     for atoms in structures[:: max(1, len(structures) // MAX_MEASURED_STRUCTURES)]:
-        if not set(atoms.numbers.tolist()) & NOBLE_GASES:
-            pairs = (find_shortest_pair_distances(atoms, limit) for limit in MAX_DISTANCES)
-            distances = next(filter(None, pairs), {})
-            ratios += [min(d / covalent_radii[list(pair)].sum() for pair, d in distances.items())] if distances else []
+        if set(atoms.numbers.tolist()) & NOBLE_GASES:
+            continue
+        searches = (find_shortest_pair_distances(atoms, radius) for radius in MAX_DISTANCES)
+        distances = next(filter(None, searches), {})  # by pair of atomic numbers
+        if distances:
+            ratios.append(min(d / covalent_radii[list(pair)].sum() for pair, d in distances.items()))
     return float(np.median(ratios)) if ratios else 1.0
 
 
 def _find_identical_levels(labels: dict[str, Labels]) -> Iterator[str]:
+    """Yield a warning for each pair of levels whose energies and forces are the same for most configurations."""
     for (first_level, first_labels), (second_level, second_labels) in combinations(labels.items(), 2):
         is_shared = first_labels.is_complete & second_labels.is_complete
         is_different_force = (first_labels.forces != second_labels.forces).any(axis=1)
@@ -194,20 +207,20 @@ def _find_identical_levels(labels: dict[str, Labels]) -> Iterator[str]:
 
 
 def _find_constant_labels(labels: Labels, ids: Array) -> Iterator[str]:
+    """Yield a warning if most energies, or energies per atom, are the same, or else if all forces are zero."""
     energy_positions = np.flatnonzero(np.isfinite(labels.energy))
     if len(energy_positions) < MIN_CONFIGURATIONS:
         return
     n_atoms = np.diff(labels.offsets)[energy_positions]
-    for name, values in (
+    for name, energies in (
         ("energies", labels.energy[energy_positions]),
         ("energies per atom", labels.energy[energy_positions] / n_atoms),
     ):
-        distinct_values, counts = np.unique(values.round(6), return_counts=True)
-        if counts.max() > MIN_IDENTICAL_FRACTION * len(values):
-            affected_ids = ids[energy_positions[values.round(6) == distinct_values[counts.argmax()]]]
-            id_list = list_first(affected_ids)
-            value = distinct_values[counts.argmax()]
-            yield f"{counts.max()} of {len(values)} {name} are the same, {value:g} eV: {id_list}"
+        distinct_energies, counts = np.unique(energies.round(6), return_counts=True)
+        if counts.max() > MIN_IDENTICAL_FRACTION * len(energies):
+            most_common_energy = distinct_energies[counts.argmax()]
+            id_list = list_first(ids[energy_positions[energies.round(6) == most_common_energy]])
+            yield f"{counts.max()} of {len(energies)} {name} are the same, {most_common_energy:g} eV: {id_list}"
             return
     force_positions = np.flatnonzero(labels.has_forces)
     if len(force_positions) >= MIN_CONFIGURATIONS and not labels.forces[np.isfinite(labels.forces)].any():

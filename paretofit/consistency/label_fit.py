@@ -1,9 +1,9 @@
-"""Cheap linear fits of sampled configurations, and their errors on configurations outside the training set.
+"""Cheap linear fits to energies and forces, and their errors on configurations outside the training set.
 
 A linear SNAP model of energies *and* forces is fitted by cross-validation. Forces are the negative gradient of the
-energy, so one set of coefficients predicts both, but only if the units, signs and order of the labels agree; the
-held-out errors therefore measure their consistency. Because a single wrong label must not spoil the fit, configurations
-with large relative errors are given less weight in a second fit.
+energy, so one set of coefficients predicts energies and forces, but only if the units, signs and orders of the labels
+agree; the held-out errors therefore measure the consistency of the labels. Because a single wrong label must not spoil
+the fit, configurations with large relative errors have less weight in a second fit.
 """
 
 from collections.abc import Sequence
@@ -16,39 +16,40 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError, get_shared_lammps
 from paretofit.descriptors import SnapBasis, compute_configuration_rows, compute_energy_rows
-from paretofit.structures import list_elements, make_comparison_basis
+from paretofit.structures import build_comparison_basis, list_elements
 
 N_FOLDS = 5
 RIDGE = 1e-4  # ridge penalty, relative to the mean squares of the columns
-ROBUST_LIMIT = 3.0  # errors above this multiple of the median are given less weight
-MIN_FORCE_RATIO = 0.01  # ratio to the 90 % quantile of RMS forces; smaller ones vanish by symmetry
-MIN_FORCE = 1e-6  # eV/Å
-NORMAL_RANGE = 3.29  # standard deviations between the 5 % and the 95 % quantile
-MAX_ELEMENTS_OF_LARGE_BASIS = 2  # 2Jmax is 6 up to this number, and 4 above
+ROBUST_LIMIT = 3.0  # multiple of the median error above which an error reduces the weight
+MIN_FORCE_RATIO = 0.01  # ratio of an RMS force to the 90 % quantile, below which the forces vanish by symmetry
+MIN_FORCE = 1e-6  # eV/Å; RMS force below which the forces vanish by symmetry
+NORMAL_RANGE = 3.29  # standard deviations between the 5 % and the 95 % quantile of a normal distribution
+MAX_ELEMENTS_OF_LARGE_BASIS = 2  # 2Jmax is 6 up to this number of elements, and 4 above
 
 
 @dataclass(frozen=True)
 class HeldOutErrors:
-    """Errors on configurations outside the training set.
+    """Errors on configurations outside the training set, and the fits that have these errors.
 
     Attributes
     ----------
     energy : (n,) float64
         Signed error of the energy per atom, relative to the spread of the energies.
     forces : (n,) float64
-        RMS error of the forces, relative to their RMS or to the median RMS if that is larger; NaN where forces vanish
-        by symmetry.
+        RMS error of the forces, relative to the larger of their RMS and ``force_scale``; NaN where forces vanish by
+        symmetry.
     energy_spread, force_scale : float
         Robust standard deviation of the energies per atom, and median RMS of the forces, in the units of the labels.
     inflation : (n,) float64
-        Factor sqrt(1 + leverage) on the expected error of the energy; large without similar training structures.
+        Factor sqrt(1 + leverage) on the expected error of the energy; large for a structure unlike the training set.
     coefficients : (n_folds, p) float64
+        Coefficients of the fit without each fold, for rows as in `LabelFit`.
     inverse : (p, p) float64
         Inverse of the penalised normal matrix of the first fold, divided by the square of ``energy_spread``.
     composition : (n_elements,) float64
-        Energies of the elements, which were subtracted before the fit.
+        Energies of the elements, from `LabelFit.fit_composition`, which were subtracted before the fit.
     folds : (n,) int64
-        Fold in which each configuration was held out.
+        Fold to which each configuration belongs.
     """
 
     energy: Array
@@ -63,7 +64,10 @@ class HeldOutErrors:
 
     @property
     def score(self) -> Array:
-        """Mean error of energy and forces, ``(n,)``; each is capped at 1, the error of predicting zero."""
+        """``(n,)``: mean of the absolute energy error and the force error, each at most 1, or the energy error alone.
+
+        An error of 1 is that of predicting zero; the energy error is alone where forces vanish by symmetry.
+        """
         capped_errors = np.minimum(np.abs(np.stack([self.energy, self.forces], axis=1)), 1.0)
         return np.asarray(np.nanmean(capped_errors, axis=1))
 
@@ -81,18 +85,23 @@ class LabelFit:
     Attributes
     ----------
     is_usable : (n_structures,) bool
-        Whether each structure is usable; all other attributes describe the `n` usable structures.
+        Whether each structure is usable.
     structures : list of ase.Atoms
+        The `n` usable structures, which all other attributes describe; these do not exist if n is 0.
     n_atoms : (n,) int64
+    n_elements : int
+        Number of elements; the first columns of ``energy_rows`` are the fractions of the elements.
     energy_rows : (n, p) float64
-        Scaled so that the columns of the force rows have a root mean square of 1.
+        Descriptors per atom, with each column divided by the scale that gives the same column of ``force_rows`` a root
+        mean square of 1 (by 1 if that column is zero).
     force_rows : list of (3N, p) float64
+        Negative derivatives of the total descriptors, with the same scales.
     """
 
     def __init__(self, structures: Sequence[Atoms], stretch: float = 1.0) -> None:
         elements = list_elements(structures)
         twojmax = 6 if len(elements) <= MAX_ELEMENTS_OF_LARGE_BASIS else 4
-        basis = make_comparison_basis(elements, twojmax)
+        basis = build_comparison_basis(elements, twojmax)
         basis = SnapBasis(**{**basis.model_dump(), "rcutfac": basis.rcutfac * stretch})
         rows = [_try_to_compute_rows(basis, atoms) for atoms in structures]
         self.is_usable = np.array([row is not None for row in rows], dtype=bool)
@@ -111,7 +120,10 @@ class LabelFit:
         self._force_products = np.array([matrix.T @ matrix / len(matrix) for matrix in self.force_rows])
 
     def fit_composition(self, energies: Array) -> Array:
-        """Fit energies per atom, ``(n,)``, to the composition; return energies of the elements, scaled as the rows."""
+        """Fit energies per atom, ``(n,)``, to the composition; return ``(n_elements,)`` energies of the elements.
+
+        The energies of the elements are coefficients of the first columns of ``energy_rows``.
+        """
         return np.asarray(np.linalg.lstsq(self.energy_rows[:, : self.n_elements], energies, rcond=None)[0])
 
     def predict_energies(self, errors: HeldOutErrors, structures: Sequence[Atoms]) -> tuple[Array, Array, Array]:
@@ -125,23 +137,23 @@ class LabelFit:
 
         Returns
         -------
-        energies : (n,) float64
-            eV/atom.
-        inflation : (n,) float64
+        energies : (n_structures,) float64
+            Energies per atom, in the unit of the fitted energies.
+        inflation : (n_structures,) float64
             As in `HeldOutErrors`.
-        rows : (n, p) float64
-            Scaled as ``energy_rows``.
+        rows : (n_structures, p) float64
+            Descriptors with the scales of ``energy_rows``.
         """
         rows = compute_energy_rows(structures, self._basis) / self._scales
         energies = rows @ errors.coefficients.mean(axis=0) + rows[:, : self.n_elements] @ errors.composition
-        return (
-            energies,
-            np.sqrt(1 + _contract(np.broadcast_to(errors.inverse, (len(rows), *errors.inverse.shape)), rows)),
-            rows,
-        )
+        inverses = np.broadcast_to(errors.inverse, (len(rows), *errors.inverse.shape))
+        return energies, np.sqrt(1 + _contract(inverses, rows)), rows
 
     def select(self, positions: Array) -> Self:
-        """Return the fit of some of the configurations, by position or mask, without computing rows again."""
+        """Return a fit of the usable configurations at some positions, or where a mask is True, with the same rows.
+
+        The rows are not computed again; ``is_usable`` is that of the original fit.
+        """
         selected_positions = np.arange(len(self.n_atoms))[positions]
         fit = copy(self)
         for name in ("n_atoms", "energy_rows", "_energy_products", "_force_products"):
@@ -158,10 +170,11 @@ class LabelFit:
         Parameters
         ----------
         energies : (n,) float64
-            Energies per atom.
+            Energies per atom, eV.
         forces : sequence of (N, 3) float64
+            Forces of each configuration, eV/Å.
         energy_weight, force_weight : float
-            Weights of the mean squared relative errors.
+            Weights of the mean squared relative errors of the energies and of the forces.
 
         Returns
         -------
@@ -182,19 +195,16 @@ class LabelFit:
         folds = np.arange(len(targets)) % N_FOLDS
         weights = np.ones((len(targets), 2))
         for _ in range(2):  # the second time with less weight on configurations with large errors
-            fits = []
-            for fold in range(N_FOLDS):
-                w = (folds != fold)[:, None] * weights * kind_weights
-                products = np.tensordot(w[:, 0], self._energy_products, 1)
-                products += np.tensordot(w[:, 1], self._force_products, 1)
-                vector = (w[:, 0] * targets) @ self.energy_rows + w[:, 1] @ moments
-                fits.append(_solve_ridge(products, vector))
+            fits = [
+                self._fit_coefficients((folds != fold)[:, None] * weights * kind_weights, targets, moments)
+                for fold in range(N_FOLDS)
+            ]
             coefficients = np.array([fit[0] for fit in fits])[folds]
             energy_errors = (np.einsum("ki,ki->k", self.energy_rows, coefficients) - targets) / energy_spread
-            # mean square of force_rows @ coefficients - forces, expanded into products that are computed once
+            # Mean square of force_rows @ coefficients - forces, expanded into products that are computed once.
             squares = _contract(self._force_products, coefficients)
             squares += rms**2 - 2 * np.einsum("ki,ki->k", coefficients, moments)
-            squares = np.maximum(squares, 0)  # rounding may give squares < 0
+            squares = np.maximum(squares, 0)  # rounding may give negative squares
             force_errors = np.sqrt(squares) / np.maximum(rms, force_scale)
             errors = np.stack([np.abs(energy_errors), force_errors], axis=1)
             medians = np.maximum(np.median(errors, axis=0), np.finfo(float).eps)
@@ -213,14 +223,32 @@ class LabelFit:
             folds=folds,
         )
 
+    def _fit_coefficients(self, weights: Array, targets: Array, moments: Array) -> tuple[Array, Array]:
+        """Solve the normal equations of energies and forces; return coefficients and inverse as `_solve_ridge`.
+
+        Parameters
+        ----------
+        weights : (n, 2) float64
+            Weights of the squared energy error and of the mean squared force error of each configuration.
+        targets : (n,) float64
+            Energies per atom without those of the elements.
+        moments : (n, p) float64
+            For each configuration, ``force_rows.T @ forces`` divided by the number of forces.
+        """
+        products = np.tensordot(weights[:, 0], self._energy_products, 1)
+        products += np.tensordot(weights[:, 1], self._force_products, 1)
+        vector = (weights[:, 0] * targets) @ self.energy_rows + weights[:, 1] @ moments
+        return _solve_ridge(products, vector)
+
 
 def normalise_columns(rows: Array) -> Array:
-    """Divide columns, ``(n, p)``, by their standard deviations, to compare configurations by their descriptors."""
+    """Divide the columns of ``(n, p)`` rows by their standard deviations, if positive, to compare configurations."""
     scales = rows.std(axis=0)
     return np.asarray(rows / np.where(scales > 0, scales, 1.0))
 
 
 def _try_to_compute_rows(basis: SnapBasis, atoms: Atoms) -> tuple[Array, Array] | None:
+    """Return the energy row, ``(p,)``, and the force rows, ``(3N, p)``; None if LAMMPS cannot compute them."""
     try:
         return compute_configuration_rows(get_shared_lammps(), basis, atoms)
     except InputError:
@@ -228,12 +256,20 @@ def _try_to_compute_rows(basis: SnapBasis, atoms: Atoms) -> tuple[Array, Array] 
 
 
 def _contract(matrices: Array, vectors: Array) -> Array:
-    """Return xᵀ A x of each matrix, (n, p, p), and vector, (n, p)."""
+    """Return ``(n,)`` xᵀ A x of each of the ``(n, p, p)`` matrices A and ``(n, p)`` vectors x."""
     return np.asarray(np.einsum("ki,ki->k", (matrices @ vectors[:, :, None])[:, :, 0], vectors))
 
 
 def _solve_ridge(products: Array, vector: Array) -> tuple[Array, Array]:
-    """Solve normal equations with a ridge penalty; return the solution, (p,), and the inverse matrix, (p, p)."""
+    """Solve normal equations with a ridge penalty; return the solution, ``(p,)``, and the inverse matrix, ``(p, p)``.
+
+    Parameters
+    ----------
+    products : (p, p) float64
+        Normal matrix; the penalty is `RIDGE` times its diagonal.
+    vector : (p,) float64
+        Right-hand side.
+    """
     scales = np.sqrt(np.diag(products))
     scales = np.where(scales > 0, scales, 1.0)
     penalised_products = products / np.outer(scales, scales) + RIDGE * np.eye(len(products))

@@ -1,4 +1,4 @@
-"""Units in which labels are written by mistake."""
+"""Units in which programs or users may have written labels by mistake."""
 
 from ase import units
 

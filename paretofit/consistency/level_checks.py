@@ -1,8 +1,8 @@
 """Comparison of the labels of neighbouring convergence levels to detect wrong labels.
 
 A low level has errors by design, and errors of a k-point mesh can have any sign. Two checks are still possible: with
-the same mesh, a higher cutoff never raises the energy (the plane waves of the lower cutoff are a subset, and the energy
-is variational); and a configuration whose error is many times larger than the other errors is an outlier.
+the same mesh, a higher cutoff never raises the energy (it adds plane waves to those of the lower cutoff, and the energy
+is variational); and a configuration whose error is many times larger than those of other configurations is an outlier.
 """
 
 from collections.abc import Iterator
@@ -16,16 +16,20 @@ from paretofit.consistency.unit_checks import find_unit_warnings
 from paretofit.core import Array, list_first
 from paretofit.dataset import Dataset, Labels
 
-MAX_ENERGY_RISE = 1e-3  # eV/atom; grids and incomplete self-consistency cause errors of a few tenths of a meV
+MAX_ENERGY_RISE = 1e-3  # eV/atom; FFT grids and incomplete self-consistency cause errors of a few tenths of a meV/atom
 MAX_ENERGY_DEVIATION = 10.0  # robust standard deviations; the largest of 1,048 in the beryllium data was 5.5
-MAX_FORCE_RATIO = 15.0  # ratio to the median force difference; the largest in the same data was 7
+MAX_FORCE_RATIO = 15.0  # force difference relative to the median; the largest ratio in the same data was 7
 MIN_DIFFERENCE = 1e-3  # eV/atom and eV/Å; lower limit of the scales by which differences are divided
 MIN_LABELS = 8  # number of labels for the search for outliers
 FREE_ENERGY, ENERGY = "free_energy", "energy"  # results of ASE's calculators, as in the setting 'energy_kind'
 
 
 def compare_labels(dataset: Dataset) -> list[str]:
-    """Compare the labels of levels with each other, and energies with stresses and volumes, without any fit.
+    """Compare the labels of levels with each other, and energies with stresses and volumes, without a fitted model.
+
+    Parameters
+    ----------
+    dataset : Dataset
 
     Returns
     -------
@@ -42,15 +46,14 @@ def compare_labels(dataset: Dataset) -> list[str]:
 
 
 def find_mixed_energies(dataset: Dataset) -> Iterator[str]:
-    """Yield a warning if some levels have free energies, and others energies that are not known to be free ones."""
+    """Yield a warning if some levels have free energies, and others energies that are not known to be free energies."""
     kinds = {level: dataset.settings(level).get("energy_kind") for level in dataset.levels}
-    free_levels, other_levels = (
-        [level for level, kind in kinds.items() if kind == name] for name in (FREE_ENERGY, ENERGY)
-    )
-    if free_levels and other_levels:
+    free_energy_levels = [level for level, kind in kinds.items() if kind == FREE_ENERGY]
+    energy_levels = [level for level, kind in kinds.items() if kind == ENERGY]
+    if free_energy_levels and energy_levels:
         yield (
-            f"the energies of level {', '.join(free_levels)} are free energies ('free_energy' of the files), "
-            f"those of level {', '.join(other_levels)} are 'energy', whose files have no free energies: with "
+            f"the energies of level {', '.join(free_energy_levels)} are free energies ('free_energy' of the files), "
+            f"those of level {', '.join(energy_levels)} are 'energy', whose files have no free energies: with "
             "smearing, the two differ by the electronic entropy, and only free energies agree with the forces; import "
             "the same kind for all levels (--energy-key LEVEL=KEY)"
         )
@@ -72,18 +75,18 @@ def find_level_warnings(dataset: Dataset) -> Iterator[str]:
 def _find_energy_increases(dataset: Dataset, lower_level: str, upper_level: str, energy_rise: Array) -> Iterator[str]:
     """Yield a warning if energies rise with the cutoff at the same k-points and otherwise equal settings.
 
-    `energy_rise`, ``(n,)``, is in eV/atom.
+    `energy_rise`, ``(n,)``, is in eV/atom, and 0 where a label is incomplete. Labels without a record of their k-points
+    are not compared.
     """
     settings = [dict(dataset.settings(level)) for level in (lower_level, upper_level)]
     cutoffs = [level_settings.pop("cutoff_ev", None) for level_settings in settings]
     for level_settings in settings:
-        level_settings.pop("kspacing_per_angstrom", None)
+        level_settings.pop("kspacing_per_angstrom", None)  # different spacings can give the same mesh
     if None in cutoffs or not cutoffs[0] < cutoffs[1] or settings[0] != settings[1]:
         return
-    meshes = [[record.get("kpts") for record in dataset.label_records(level)] for level in (lower_level, upper_level)]
-    is_same_mesh = np.array(
-        [mesh is not None and mesh == upper_mesh for mesh, upper_mesh in zip(*meshes, strict=True)], bool
-    )
+    record_pairs = zip(dataset.label_records(lower_level), dataset.label_records(upper_level), strict=True)
+    meshes = [(lower_record.get("kpts"), upper_record.get("kpts")) for lower_record, upper_record in record_pairs]
+    is_same_mesh = np.array([lower is not None and lower == upper for lower, upper in meshes], bool)
     n_increases = int((is_same_mesh & (energy_rise > MAX_ENERGY_RISE)).sum())
     if not n_increases:
         return
@@ -99,7 +102,7 @@ def _find_energy_increases(dataset: Dataset, lower_level: str, upper_level: str,
 def _find_outliers(
     ids: Array, lower_labels: Labels, upper_labels: Labels, is_shared: Array, level_pair: str
 ) -> Iterator[str]:
-    """Yield one warning for outliers among the energy differences of two levels, and one among the force differences.
+    """Yield a warning for outliers of the energy differences of two levels, and one for those of the force differences.
 
     Energy differences are taken relative to their median, because levels may differ by a constant.
     """

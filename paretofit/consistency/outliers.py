@@ -1,4 +1,4 @@
-"""Labels of single configurations that a linear model of the others contradicts."""
+"""Labels of single configurations that a linear model of the other configurations contradicts."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,17 @@ N_NEIGHBOURS = 10  # number of similar configurations with which an error is com
 # An energy is an outlier if its error is a large multiple of those of similar configurations; a smaller multiple
 # suffices if the error of the total energy is large although the model predicts the forces. (A large force error would
 # show that the model does not describe the configuration.)
-MAX_ENERGY_RATIO, MIN_ENERGY_ERROR = 40.0, 0.02  # eV/atom
-MAX_ENERGY_RATIO_WITH_FORCES, MIN_TOTAL_ERROR, MAX_PREDICTABLE_FORCE_ERROR = 9.5, 3.0, 0.7  # eV
+MAX_ENERGY_RATIO = 40.0  # error relative to those of similar configurations
+MIN_ENERGY_ERROR = 0.02  # eV/atom
+MAX_ENERGY_RATIO_WITH_FORCES = 9.5  # the smaller multiple, which suffices with the two limits below
+MIN_TOTAL_ERROR = 3.0  # eV
+MAX_PREDICTABLE_FORCE_ERROR = 0.7  # relative force error up to which the model predicts the forces
 ENERGY_WEIGHT = 30.0  # weight of energies in the fit; without it, force errors would dominate
-MAX_FORCE_RATIO = 5.0  # ratio of a force error to those of similar configurations
-# ratio of a configuration's inflation to the median; it is larger for configurations unlike all others
-MAX_INFLATION_RATIO = 1.2
+MAX_FORCE_RATIO = 5.0  # force error relative to those of similar configurations
+MAX_INFLATION_RATIO = 1.2  # ratio of an inflation to the median, above which a configuration is unlike all others
 MAX_FORCE_ERROR = 0.9  # relative force error; 1 is the error of predicting zero forces
-MIN_PREDICTED_FORCE = 0.3  # fraction of the median force; a larger predicted force contradicts a label of zero
-MIN_ZERO_FORCE_ATOMS = 3
+MIN_PREDICTED_FORCE = 0.3  # fraction of the median force above which a predicted force contradicts a label of zero
+MIN_ZERO_FORCE_ATOMS = 3  # number of atoms with contradicted forces of zero for a warning
 
 
 def describe_energy_outliers(
@@ -32,21 +34,22 @@ def describe_energy_outliers(
     ids: Array,
     other_configurations: tuple[Sequence[Atoms], Array, Array],
 ) -> str:
-    """Describe energies that deviate from a model of the other configurations; an empty string if none does.
+    """Describe energies that deviate from a model of the other configurations; return "" if there are none.
 
     Parameters
     ----------
     fit : LabelFit
+        Descriptor rows of the configurations.
     energies : (n,) float64
         Energies per atom, eV.
     forces : sequence of (N, 3) float64
-        eV/Å.
+        Forces of each configuration, eV/Å.
     force_errors : (n,) float64
-        Relative errors of a fit to the forces only.
+        Relative force errors of a fit to the forces only.
     ids : (n,) int64
         Ids of the configurations of the fit.
     other_configurations : (sequence of ase.Atoms, (n_others,) float64, (n_others,) int64)
-        More configurations with the elements of the fit, their energies per atom, and their ids.
+        Configurations that are not in the fit, with its elements only; their energies per atom, eV; and their ids.
     """
     errors = fit.compute_errors(energies, forces, energy_weight=ENERGY_WEIGHT)
     deviations, inflation, rows = errors.energy * errors.energy_spread, errors.inflation, fit.energy_rows
@@ -59,7 +62,8 @@ def describe_energy_outliers(
         rows, ids = np.concatenate([rows, other_rows]), np.concatenate([ids, other_ids])
         n_atoms = np.concatenate([n_atoms, [len(atoms) for atoms in structures]])
         force_errors = np.concatenate([force_errors, np.full(len(structures), np.nan)])
-    ratios, magnitudes = _compare_with_neighbours(rows, inflation, deviations), np.abs(deviations)
+    ratios = _compare_with_neighbours(rows, inflation, deviations)
+    magnitudes = np.abs(deviations)  # eV/atom
     has_good_forces = np.nan_to_num(force_errors, nan=np.inf) < MAX_PREDICTABLE_FORCE_ERROR
     is_outlier = (ratios > MAX_ENERGY_RATIO) & (magnitudes > MIN_ENERGY_ERROR)
     is_outlier |= (ratios > MAX_ENERGY_RATIO_WITH_FORCES) & (magnitudes * n_atoms > MIN_TOTAL_ERROR) & has_good_forces
@@ -75,7 +79,10 @@ def describe_energy_outliers(
 
 
 def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) -> str:
-    """Describe forces that contradict a model of the other configurations; an empty string if none does."""
+    """Describe forces that contradict a model of the other configurations; return "" if there are none.
+
+    Configurations unlike all others are not outliers; `ids`, ``(n,)``, are those of the configurations of the fit.
+    """
     median = float(np.nanmedian(errors.forces))
     neighbour_errors = _get_values_of_neighbours(fit.energy_rows, np.nan_to_num(errors.forces, nan=median))
     limits = MAX_FORCE_RATIO * np.maximum(np.nanmedian(neighbour_errors, axis=1), median)
@@ -93,7 +100,10 @@ def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) ->
 
 
 def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[Array], ids: Array) -> str:
-    """Describe forces of exactly zero on atoms for which a model predicts a force; empty for fewer than three atoms."""
+    """Describe forces of exactly zero on atoms for which a model predicts a force; return "" for fewer than 3 atoms.
+
+    `forces` are the ``(N, 3)`` forces (eV/Å) of each configuration of the fit, and `ids` the ids of the configurations.
+    """
     counts = np.zeros(len(forces), dtype=int)
     limit = MIN_PREDICTED_FORCE * errors.force_scale
     for k, (matrix, values) in enumerate(zip(fit.force_rows, forces, strict=True)):
@@ -110,17 +120,19 @@ def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[
 
 
 def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -> Array:
-    """Return the difference of each deviation from the median of similar configurations, ``(n,)``, over their spread.
+    """Return the distance of each deviation from the median of similar configurations, relative to their spread.
 
-    If the model predicts a whole kind of structures badly, they are therefore not outliers. The result is 0 for a
-    structure unlike all others.
+    If the model predicts a whole kind of structures badly, these structures are therefore not outliers. The ratio,
+    ``(n,)``, is 0 for a structure unlike all others.
 
     Parameters
     ----------
     rows : (n, p) float64
         Descriptors.
     inflation : (n,) float64
+        As in `HeldOutErrors`.
     deviations : (n,) float64
+        Predicted minus labelled energies, eV/atom.
     """
     neighbour_deviations = _get_values_of_neighbours(rows, deviations)
     neighbour_medians = np.nanmedian(neighbour_deviations, axis=1)
@@ -131,7 +143,11 @@ def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -
 
 
 def _get_values_of_neighbours(rows: Array, values: Array) -> Array:
-    """Return the values of the configurations most similar to each, ``(n, n_neighbours + 1)``, with NaN for itself."""
+    """Return the values of the `N_NEIGHBOURS` configurations most similar to each configuration.
+
+    The result is ``(n, N_NEIGHBOURS + 1)``, because each configuration is its own neighbour, whose value is replaced by
+    NaN; with fewer configurations, there are fewer columns.
+    """
     descriptors = normalise_columns(rows)
     _, neighbours = cKDTree(descriptors).query(descriptors, k=min(N_NEIGHBOURS + 1, len(rows)))
     return np.where(neighbours != np.arange(len(rows))[:, None], values[neighbours], np.nan)

@@ -1,7 +1,7 @@
 """Detection of wrong units and signs from the values of the labels.
 
 Labels of the same configurations at two levels differ by convergence errors, but not by a factor such as 27.2 (hartree
-to eV). Within a level, the energy changes with the volume according to the stress, dE = V tr(stress)/3 dlnV, and
+to eV). Within a level, the energy E changes with the volume V according to the stress, dE = V tr(stress)/3 dlnV, and
 compressed cells have a negative stress. Each check reports only unambiguous cases, so that levels far from convergence
 cause no warning.
 """
@@ -21,23 +21,22 @@ from paretofit.dataset import Dataset, Labels
 
 T = TypeVar("T")
 
-MIN_LABELS = 5
-MIN_CORRELATION = 0.9  # correlation between two levels
-MIN_CORRELATION_BOUND = 0.7  # correlation minus three standard errors (Fisher's transformation)
-MIN_CORRELATION_OF_SMALL_FACTORS = 0.98  # levels that are not converged may differ by a factor of up to two
-MAX_SMALL_FACTOR = 2.0
-# difference between the logarithms of the ratio of two levels and of the factor between two units
-MAX_LOG_DIFFERENCE = 0.15
+MIN_LABELS = 5  # number of labels for a check
+MIN_CORRELATION = 0.9  # correlation between the values of two levels
+MIN_CORRELATION_BOUND = 0.7  # lower bound of the correlation: three standard errors below it (Fisher's transformation)
+MAX_SMALL_FACTOR = 2.0  # levels that are not converged may differ by up to this factor
+MIN_CORRELATION_OF_SMALL_FACTORS = 0.98  # correlation above which a smaller factor, too, may be that of a unit
+MAX_LOG_DIFFERENCE = 0.15  # difference between the logarithms of the ratio of two levels and of the factor of a unit
 MIN_CURVE_CORRELATION = 0.95  # correlation between the energy and the integral of the stress
-MIN_CURVE_POINTS = 8
+MIN_CURVE_POINTS = 8  # number of configurations of a curve of energy and volume
 # Roughness is sum (E_k+1 - E_k)^2 / sum (E_k - mean)^2: about 2 for noise, and below 0.15 for an equation of state.
 MAX_ROUGHNESS = 0.3
-MAX_CURVE_LOG_DIFFERENCE = 0.4  # difference between the logarithms of a slope and of the factor between two units
+MAX_CURVE_LOG_DIFFERENCE = 0.4  # difference between the logarithms of a slope and of the factor of a unit
 MIN_VOLUME_RATIO = 1.05  # ratio of the volumes of the largest and the smallest cell
-MAX_STRESS = 10.0  # eV/Å³, 1602 GPa
+MAX_STRESS = 10.0  # eV/Å³, 1602 GPa; a larger stress is in another unit
 MAX_TENSION = 0.3  # eV/Å³, 48 GPa, more than any solid withstands
-MAX_RANK_CORRELATION = -0.5  # rank correlation between stress and volume
-MAX_P_VALUE = 1e-3
+MAX_RANK_CORRELATION = -0.5  # rank correlation between stress and volume, above which the sign counts as correct
+MAX_P_VALUE = 1e-3  # p-value of this rank correlation
 QUANTITIES = {  # the unit of each quantity, and its value in other units
     "energies": ("eV", ENERGY_UNITS),
     "forces": ("eV/Å", FORCE_UNITS),
@@ -73,7 +72,10 @@ def find_unit_warnings(dataset: Dataset) -> list[str]:
 
 
 def _describe_geometries(dataset: Dataset) -> tuple[Array, Array]:
-    """Return volumes per atom (NaN unless periodic in three directions), and group numbers by composition and type."""
+    """Return volumes per atom, Å³ (NaN unless periodic in three directions), and group numbers, both ``(n,)``.
+
+    A group has the same reduced composition and the same ``config_type``.
+    """
     volumes, kinds = [], []
     for atoms in dataset:
         has_volume = atoms.pbc.all() and atoms.cell.volume > 0
@@ -89,7 +91,7 @@ def _choose_reference(dataset: Dataset) -> str:
 
 
 def _compare_levels(level: str, labels: Labels, reference_level: str, reference: Labels, n_atoms: Array) -> list[str]:
-    """Return the result of each check of two levels: a warning or an empty string."""
+    """Return the result of each comparison of a level with the reference level: a warning or an empty string."""
     is_shared = labels.is_complete & reference.is_complete
     if is_shared.sum() < MIN_LABELS:
         return []
@@ -97,9 +99,11 @@ def _compare_levels(level: str, labels: Labels, reference_level: str, reference:
     atom_mask = np.repeat(is_shared, n_atoms)
     has_stress = is_shared & np.isfinite(labels.stress).all(axis=1) & np.isfinite(reference.stress).all(axis=1)
     energies = (labels.energy[is_shared], reference.energy[is_shared])
-    atom_energies = [energy / n_atoms[is_shared] for energy in energies]
+    energies_per_atom = [energy / n_atoms[is_shared] for energy in energies]
+    # The mean is subtracted, because the energies of two levels may differ by a constant.
+    relative_energies = [energy - energy.mean() for energy in energies_per_atom]
     return [
-        _compare_values("energies", *names, *(energy - energy.mean() for energy in atom_energies)),
+        _compare_values("energies", *names, *relative_energies),
         _compare_values("forces", *names, labels.forces[atom_mask].ravel(), reference.forces[atom_mask].ravel()),
         _compare_values("stresses", *names, labels.stress[has_stress].ravel(), reference.stress[has_stress].ravel()),
         _detect_energies_per_atom(*names, *energies, n_atoms[is_shared]),
@@ -113,9 +117,8 @@ def _compare_values(quantity: str, level: str, reference_level: str, values: Arr
         return ""
     correlation = float(values @ reference / (norms[0] * norms[1]))
     slope = float(norms[0] / norms[1] * np.sign(correlation))
-    correlation_bound = np.tanh(
-        np.arctanh(min(abs(correlation), 1 - 1e-12)) - 3 / np.sqrt(len(values) - 3)
-    )  # arctanh(1) = ∞
+    fisher_z = np.arctanh(min(abs(correlation), 1 - 1e-12))  # arctanh(1) is infinite
+    correlation_bound = np.tanh(fisher_z - 3 / np.sqrt(len(values) - 3))
     if abs(correlation) < MIN_CORRELATION or correlation_bound < MIN_CORRELATION_BOUND:
         return ""
     text = f"level {level}: its {quantity} are {slope:.4g} times those of level {reference_level}"
@@ -144,18 +147,19 @@ def _detect_energies_per_atom(
     if (n_atoms < 2).all() or not (energies.all() and reference.all()):
         return ""
     for wrong_level, expected_ratio in ((level, 1 / n_atoms), (reference_level, n_atoms)):
-        differences = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))  # signs may differ
+        # The lower limit avoids the logarithm of a negative ratio, if the signs of the energies differ.
+        differences = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))
         if (differences[n_atoms > 1] < MAX_LOG_DIFFERENCE).all():
             return f"level {wrong_level}: its energies look like energies per atom; total energies in eV are expected"
     return ""
 
 
-def _check_level(level: str, labels: Labels, energies: Array, volumes: Array, groups: Array) -> str:
-    """Return a warning if energies, stresses and volumes (per atom) of a level are inconsistent, or an empty string."""
+def _check_level(level: str, labels: Labels, energies_per_atom: Array, volumes: Array, groups: Array) -> str:
+    """Return a warning if energies, stresses and volumes (Å³/atom) of a level are inconsistent, or an empty string."""
     is_usable = np.isfinite(labels.stress).all(axis=1) & np.isfinite(volumes) & labels.is_complete
     stress = labels.stress[:, :3].mean(axis=1)
     curves = _find_curves(is_usable, volumes, groups)
-    slopes = [_fit_energy_to_stress(volumes[curve], energies[curve], stress[curve]) for curve in curves]
+    slopes = [_fit_energy_to_stress(volumes[curve], energies_per_atom[curve], stress[curve]) for curve in curves]
     if not np.isnan(slopes).all():
         return _interpret_slope(level, float(np.nanmedian(slopes)))
     largest_stress = float(np.abs(labels.stress[np.isfinite(labels.stress)]).max(initial=0.0))
@@ -168,7 +172,7 @@ def _check_level(level: str, labels: Labels, energies: Array, volumes: Array, gr
 
 
 def _find_curves(is_usable: Array, volumes: Array, groups: Array) -> Iterator[Array]:
-    """Yield the positions of configurations with equal composition and type but different volumes, sorted by volume."""
+    """Yield the positions of the configurations of each group whose volumes differ enough, sorted by volume."""
     for group in np.unique(groups[is_usable]):
         curve = np.flatnonzero(is_usable & (groups == group))
         curve = curve[np.argsort(volumes[curve])]
@@ -177,14 +181,14 @@ def _find_curves(is_usable: Array, volumes: Array, groups: Array) -> Iterator[Ar
 
 
 def _fit_energy_to_stress(volumes: Array, energies: Array, stress: Array) -> float:
-    """Fit the energies to the integral of the mean stress over the volume, and return the slope.
+    """Return the slope of energies (eV/atom) against the integral of the mean stress (eV/Å³) over the volume (Å³/atom).
 
     The slope is 1 if units and sign are correct, and NaN if the energies do not form a smooth curve, because the
-    structures differ by more than their volume.
+    structures differ by more than their volume. All arrays are ``(n,)``, sorted by volume.
     """
     work = cumulative_trapezoid(stress, volumes, initial=0)
-    spread = float(((energies - energies.mean()) ** 2).sum())
-    if spread == 0 or work.std() == 0 or float((np.diff(energies) ** 2).sum()) > MAX_ROUGHNESS * spread:
+    square_sum = float(((energies - energies.mean()) ** 2).sum())
+    if square_sum == 0 or work.std() == 0 or float((np.diff(energies) ** 2).sum()) > MAX_ROUGHNESS * square_sum:
         return np.nan
     fit = linregress(work, energies)
     return float(fit.slope) if abs(fit.rvalue) >= MIN_CURVE_CORRELATION else np.nan
@@ -192,6 +196,7 @@ def _fit_energy_to_stress(volumes: Array, energies: Array, stress: Array) -> flo
 
 def _interpret_slope(level: str, slope: float) -> str:
     """Return a warning if the slope of `_fit_energy_to_stress` indicates a wrong unit or sign, or an empty string."""
+    # Each cause, and the factor by which it would multiply the slope.
     factors = {"stresses in kbar had been converted as if they were in bar": 1e3}
     factors |= {f"the stresses were in {unit} instead of eV/Å³": 1 / factor for unit, factor in STRESS_UNITS.items()}
     factors |= {f"the energies were in {unit} instead of eV": factor for unit, factor in ENERGY_UNITS.items()}
@@ -208,7 +213,8 @@ def _interpret_slope(level: str, slope: float) -> str:
 def _has_wrong_sign(volumes: Array, stress: Array) -> bool:
     """Return whether the stress falls with volume, from tension in the smallest to compression in the largest cells.
 
-    ASE's sign is negative in compression, so a correct stress rises with volume.
+    ASE's sign is negative in compression, so a correct stress rises with volume. The largest cells need not be
+    compressed if the tension of the smallest cells is more than any solid withstands.
     """
     if len(volumes) < MIN_LABELS or volumes.max() < MIN_VOLUME_RATIO * volumes.min():
         return False

@@ -18,7 +18,7 @@ import numpy as np
 
 from paretofit.core.errors import ExecutionError, InputError
 
-FORMAT = b"paretofit arrays 1\n"
+FORMAT = b"paretofit arrays 1\n"  # first line of the file: the format and its version
 RECORD_HEADER = struct.Struct("<QI")  # length in bytes and CRC-32 of a record
 
 
@@ -34,13 +34,16 @@ class ArrayJournal:
 
     Attributes
     ----------
+    path : Path
     is_restarted : bool
         Whether the file contained results of other inputs and was emptied.
 
     Raises
     ------
     InputError
-        If the file cannot be written or locked, or another process uses it.
+        If the file cannot be opened for writing or locked, or another process uses it.
+    ExecutionError
+        If the header cannot be written, for example because the disk is full.
     """
 
     def __init__(self, path: Path | str, digest: str) -> None:
@@ -70,24 +73,27 @@ class ArrayJournal:
             self._write(header)
 
     def read(self) -> Iterator[list[np.ndarray[Any, Any]]]:
-        """Yield the arrays of each stored result, then truncate the file after the last intact result."""
+        """Yield the arrays of each stored result, then truncate the file after the last intact result.
+
+        Read to the end before calling `append`; otherwise, a corrupt result would hide the appended ones.
+        """
         self._stream.seek(0)
         for _ in range(2):  # skip the header: format and digest
             self._stream.readline()
-        end = self._stream.tell()
-        while len(header := self._stream.read(RECORD_HEADER.size)) == RECORD_HEADER.size:
-            length, checksum = RECORD_HEADER.unpack(header)
-            if length > self._stream.seek(0, os.SEEK_END) - end:
+        intact_length = self._stream.tell()
+        while len(record_header := self._stream.read(RECORD_HEADER.size)) == RECORD_HEADER.size:
+            length, checksum = RECORD_HEADER.unpack(record_header)
+            if length > self._stream.seek(0, os.SEEK_END) - intact_length:  # `read` would allocate a corrupt length
                 break
-            self._stream.seek(end + RECORD_HEADER.size)
+            self._stream.seek(intact_length + RECORD_HEADER.size)
             content = self._stream.read(length)
             if len(content) < length or zlib.crc32(content) != checksum:
                 break
             with np.load(io.BytesIO(content)) as arrays:
                 yield [arrays[name] for name in arrays.files]
-            end += RECORD_HEADER.size + length
-            self._stream.seek(end)
-        self._stream.truncate(end)
+            intact_length += RECORD_HEADER.size + length
+            self._stream.seek(intact_length)
+        self._stream.truncate(intact_length)
 
     def append(self, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
         """Append the arrays of a result.
@@ -95,7 +101,7 @@ class ArrayJournal:
         Raises
         ------
         ExecutionError
-            If the arrays cannot be written; earlier results are safe.
+            If the arrays cannot be written; earlier results remain in the file.
         """
         buffer = io.BytesIO()
         np.savez(buffer, *arrays)
@@ -103,6 +109,7 @@ class ArrayJournal:
         self._write(RECORD_HEADER.pack(len(content), zlib.crc32(content)) + content)
 
     def _write(self, content: bytes) -> None:
+        """Write bytes to the end of the file and flush them; raise `ExecutionError` if this fails."""
         try:
             self._stream.write(content)
             self._stream.flush()

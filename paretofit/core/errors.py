@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Iterable
 
-_NUMBERS_BY_ADVICE = {
+_ERRNOS_BY_ADVICE = {
     "free some space": (errno.ENOSPC, errno.EDQUOT),
     "choose a writable folder": (errno.EROFS,),
     "change the permissions, or choose another folder": (errno.EACCES, errno.EPERM),
@@ -22,7 +22,7 @@ _NUMBERS_BY_ADVICE = {
     "free some memory, or use fewer --jobs": (errno.ENOMEM,),
 }
 # Advice by errno, for errors of the operating system that say nothing about the content of a file.
-ADVICE_BY_ERRNO = {number: advice for advice, numbers in _NUMBERS_BY_ADVICE.items() for number in numbers}
+ADVICE_BY_ERRNO = {number: advice for advice, numbers in _ERRNOS_BY_ADVICE.items() for number in numbers}
 DEFAULT_SYSTEM_ADVICE = "correct the cause"
 
 
@@ -36,24 +36,29 @@ class InputError(ValueError):
 class ExecutionError(InputError):
     """Failure of a computation whose input is valid; the command line exits with code 1.
 
-    The message names what failed and where to look for the cause.
+    The message names what failed and where to look for the cause. The class derives from `InputError`, so that
+    ``except InputError`` catches every error that has a message for the user.
     """
 
 
 def describe_system_error(error: OSError, path: object = None) -> str:
-    """Describe an error of the operating system: the file, what is wrong, and what to do."""
+    """Describe an error of the operating system: the file, what is wrong, and what to do.
+
+    The file is `path` or, by default, the file that the error names, if it names one.
+    """
     name = error.filename if path is None else path
-    number = error.errno or 0
-    reason = os.strerror(number) if number else str(error) or type(error).__name__
-    advice = ADVICE_BY_ERRNO.get(number, DEFAULT_SYSTEM_ADVICE)
-    return f"{f'{name}: ' if name else ''}{' '.join(reason.split())}; {advice}"
+    error_number = error.errno or 0
+    reason = os.strerror(error_number) if error_number else str(error) or type(error).__name__
+    prefix = f"{name}: " if name else ""
+    advice = ADVICE_BY_ERRNO.get(error_number, DEFAULT_SYSTEM_ADVICE)
+    return f"{prefix}{' '.join(reason.split())}; {advice}"
 
 
 def raise_if_system_error(error: BaseException, path: object) -> None:
-    """Raise an `ExecutionError` if the system, rather than the content of a file, was the reason why reading failed.
+    """Raise an `ExecutionError` if a file could not be read because of the system rather than of the file's content.
 
-    Functions that report or replace a corrupt file call this function first. It ignores missing files, and an OSError
-    without a number, which HDF5 raises for corrupt content.
+    Functions that report or replace a corrupt file call this function first. It does nothing for a missing file, or for
+    an OSError without a number, which HDF5 raises for corrupt content.
     """
     if isinstance(error, OSError) and error.errno in ADVICE_BY_ERRNO:
         raise ExecutionError(f"{describe_system_error(error, path)}, then run the same command again") from error
@@ -71,8 +76,9 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     Raises
     ------
     InputError
-        If `value` is not in `choices`; the message names the argument, lists the choices and suggests the closest.
+        If `value` is not in `choices`; the message names the argument, lists the choices and suggests the closest one.
     """
-    names = list(choices)
-    if value not in names:
-        raise InputError(f"{name} must be one of {', '.join(names)}; got '{value}'{suggest_match(str(value), names)}")
+    options = list(choices)
+    if value not in options:
+        suggestion = suggest_match(str(value), options)
+        raise InputError(f"{name} must be one of {', '.join(options)}; got '{value}'{suggestion}")

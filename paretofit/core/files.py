@@ -28,13 +28,14 @@ from ruamel.yaml.error import YAMLError
 from paretofit.core.errors import ExecutionError, InputError, raise_if_system_error
 from paretofit.core.text import list_first
 
-MAX_YAML_VALUES = 1_000_000  # values of a YAML file with all aliases expanded
-MAX_INTEGER_BITS = 10_000  # size of an integer in a YAML file; Python refuses to print much longer ones
+MAX_YAML_VALUES = 1_000_000  # number of values of a YAML file with all aliases expanded
+MAX_INTEGER_BITS = 10_000  # length of an integer in a YAML file; Python refuses to print much longer integers
 MAX_LISTED_PATHS = 3  # number of paths in a message
-LOCK_FILE_NAME = "run.lock"  # locks the directory of a run
+LOCK_FILE_NAME = "run.lock"  # file in a run directory that the active run locks
 COMPRESSED_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # pattern of the names in `_create_temporary_file`
-DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # write errors without a file name
+TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # matches the names of `_create_temporary_file`
+# Errors of writing to an open file, which do not name the file.
+DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @contextmanager
@@ -48,10 +49,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the file cannot be written, for example because `path` is a directory or the disk is full.
+        If the file cannot be written, for example because `path` is a directory.
+    ExecutionError
+        If the disk is full.
     """
     path = _follow_links(Path(path))
-    temporary_path, lock = _create_temporary_file(path)
+    temporary_path, lock_descriptor = _create_temporary_file(path)
     try:
         yield temporary_path
         temporary_path.chmod(0o666 & ~_get_umask())  # mkstemp sets 0600, but users share run directories
@@ -59,28 +62,26 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary_path.replace(path)
     except OSError as error:
-        if (
-            error.filename != str(temporary_path) and error.errno not in DISK_WRITE_ERRNOS
-        ):  # the error concerns another file
-            raise
-        raise _translate_write_error(path, error) from error
+        if error.filename == str(temporary_path) or error.errno in DISK_WRITE_ERRNOS:
+            raise _translate_write_error(path, error) from error
+        raise  # the error concerns another file
     finally:
         with suppress(OSError):
             temporary_path.unlink(missing_ok=True)
-        os.close(lock)
+        os.close(lock_descriptor)
 
 
 def _follow_links(path: Path) -> Path:
     """Return the path to write to: the target of a symbolic link, or `path` itself.
 
-    Renaming a file to `path` would replace the link, device or pipe itself. Devices, pipes and loops of links raise an
-    `InputError`.
+    Renaming a file to `path` would replace a link, a device or a pipe instead of writing to it. Raises `InputError` for
+    a device, a pipe or a loop of links.
     """
     try:
         mode = path.stat().st_mode
         is_link = path.is_symlink()
     except (OSError, ValueError):  # a missing or invalid path, for which writing reports a better message
-        target = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114  (may raise)
+        target = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114  (Path.is_symlink may raise)
         if os.path.islink(target):  # noqa: PTH114  (a loop of links)
             raise _translate_write_error(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from None
         return target
@@ -98,13 +99,13 @@ def check_new_paths(
 ) -> None:
     """Check, before any work begins, that the outputs of a command replace nothing that exists.
 
-    Every function that writes to paths chosen by the user calls this check. Devices are not checked, because
+    Every function that writes to paths that the user chose calls this function. Devices are not checked, because
     `atomic_path` refuses them; a symbolic link counts as the file that it points to.
 
     Parameters
     ----------
     files, folders : iterable of path-like
-        Files to be written, and folders to be filled. Folders may exist if they are empty.
+        Files to be written, and folders to write files to. Folders may exist if they are empty.
     overwrite : bool
         Whether existing files may be replaced; if true, nothing is checked.
     remedy : str
@@ -127,7 +128,8 @@ def check_new_paths(
 def _create_temporary_file(path: Path) -> tuple[Path, int]:
     """Create a locked, empty temporary file next to `path`; return its path and the descriptor that holds the lock.
 
-    The directory is created if it is missing, and unlocked temporary files for `path` are removed.
+    The directory is created if it is missing, and unlocked temporary files for `path` are removed. Raises `InputError`
+    if `path` is a directory or the file cannot be created.
     """
     if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if a parent directory cannot be entered)
         raise InputError(f"{path} cannot be written: it is a directory; choose another path")
@@ -135,12 +137,13 @@ def _create_temporary_file(path: Path) -> tuple[Path, int]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale_files(path)
         while True:
-            lock, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+            lock_descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
             with suppress(OSError):  # some network disks have no locks
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(name):  # noqa: PTH110  (else another process removed it before it was locked)
-                return Path(name), lock
-            os.close(lock)
+                fcntl.flock(lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another process may have removed the file as stale before it was locked; then create another one.
+            if os.path.exists(name):  # noqa: PTH110  (`name` is a string)
+                return Path(name), lock_descriptor
+            os.close(lock_descriptor)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _translate_write_error(path, error) from error
 
@@ -149,7 +152,7 @@ def _remove_stale_files(path: Path) -> None:
     """Remove temporary files for `path` that killed processes left behind: those that no process has locked."""
     for name in os.listdir(path.parent):  # noqa: PTH208  (names, without a Path for each file)
         if name.startswith(f".{path.stem}-") and name.endswith(path.suffix) and TEMPORARY_NAME.fullmatch(name):
-            with suppress(OSError):
+            with suppress(OSError):  # another process has removed or locked the file
                 descriptor = os.open(path.parent / name, os.O_RDWR | os.O_NOFOLLOW)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,27 +162,32 @@ def _remove_stale_files(path: Path) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove all temporary files under a folder, locked or not, except in the directories of other runs."""
+    """Remove all temporary files under a run directory, locked or not, except in the directories of other runs.
+
+    The directory of another run is a subdirectory that contains `LOCK_FILE_NAME`.
+    """
     for parent, subfolders, file_names in os.walk(folder):
+        # `os.walk` enters only the subfolders that remain in this list.
         subfolders[:] = [name for name in subfolders if not Path(parent, name, LOCK_FILE_NAME).exists()]
         for name in filter(TEMPORARY_NAME.fullmatch, file_names):
             Path(parent, name).unlink(missing_ok=True)
 
 
 def check_writable(path: Path | str) -> None:
-    """Check that a file can be written, before any work begins; the file itself is not created.
+    """Check, before any work begins, that a file can be written; create its directory, but not the file itself.
 
     Raises
     ------
     InputError
         As for `atomic_path`.
     """
-    temporary_path, lock = _create_temporary_file(_follow_links(Path(path)))
+    temporary_path, lock_descriptor = _create_temporary_file(_follow_links(Path(path)))
     temporary_path.unlink()
-    os.close(lock)
+    os.close(lock_descriptor)
 
 
 def _translate_write_error(path: Path, error: OSError | ValueError) -> InputError:
+    """Return the error to raise if `path` cannot be written: an `ExecutionError` if the disk is full."""
     reason = getattr(error, "strerror", None) or join_lines(error)
     if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
         return ExecutionError(f"{path} cannot be written: {reason}; free disk space, or choose another path")
@@ -187,7 +195,7 @@ def _translate_write_error(path: Path, error: OSError | ValueError) -> InputErro
 
 
 def join_lines(text: object) -> str:
-    """Collapse line breaks and repeated blanks of a text, such as an error of another program quoted in a message."""
+    """Return a text on one line, with single spaces, such as an error of another program to quote in a message."""
     return " ".join(str(text).split())
 
 
@@ -208,13 +216,25 @@ def remove_file(path: Path | str) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a UTF-8 text file atomically.
+
+    Raises
+    ------
+    InputError
+        As for `atomic_path`.
+    """
     with atomic_path(path) as temporary_path:
         temporary_path.write_text(text, encoding="utf-8")
 
 
 def write_json_with_digest(path: Path | str, record: dict[str, Any]) -> None:
-    """Write a JSON object atomically, with a digest of its content."""
+    """Write a JSON object atomically, with the digest of its content under the additional key "digest".
+
+    Raises
+    ------
+    InputError
+        As for `atomic_path`.
+    """
     content = json.loads(json.dumps(record))  # converts numeric keys to text before they are hashed
     write_text(path, json.dumps({**content, "digest": hash_json(content)}, indent=1) + "\n")
 
@@ -234,10 +254,13 @@ def read_json_with_digest(path: Path | str, remedy: str) -> dict[str, Any]:
     ------
     InputError
         If the file is missing or corrupt.
+    ExecutionError
+        If the system prevents reading.
     """
     try:
         record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        is_intact = record.pop("digest", None) in {None, hash_json(record)}
+        digest = record.pop("digest", None)
+        is_intact = digest in {None, hash_json(record)}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise_if_system_error(error, path)
         is_intact = False
@@ -253,7 +276,7 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def read_text(path: Path | str, description: str) -> str:
-    """Read a UTF-8 text file, which may be compressed (.gz, .bz2, .xz).
+    """Read a UTF-8 text file, which may be compressed (.gz, .bz2, .xz), without its byte-order mark.
 
     Parameters
     ----------
@@ -265,6 +288,8 @@ def read_text(path: Path | str, description: str) -> str:
     ------
     InputError
         If the file is missing, cannot be read, or is not UTF-8.
+    ExecutionError
+        If the system prevents reading.
     """
     try:
         with COMPRESSED_OPENERS.get(Path(path).suffix, open)(path, "rb") as stream:
@@ -274,7 +299,7 @@ def read_text(path: Path | str, description: str) -> str:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; specify a {description}") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        if getattr(error, "errno", None) != errno.EISDIR:
+        if getattr(error, "errno", None) != errno.EISDIR:  # a directory is a wrong path, not a system error
             raise_if_system_error(error, path)
         reason = getattr(error, "strerror", None) or join_lines(error)
         raise InputError(f"{path} cannot be read: {reason}; specify a {description}") from error
@@ -286,7 +311,8 @@ def read_yaml(path: Path | str) -> Any:
     Raises
     ------
     InputError
-        If the file cannot be read, is not valid YAML, repeats a key, or has aliases that expand to too many values.
+        If the file cannot be read, is not valid YAML, repeats a key, has aliases that expand to too many values, or
+        contains an integer that is too long.
     """
     text = read_text(path, "YAML file")
     try:
@@ -305,7 +331,7 @@ def read_yaml(path: Path | str) -> Any:
 
 
 def _count_yaml_values(value: Any, counts: dict[int, int]) -> int:
-    """Count the values with all aliases expanded; raise ValueError for too many values or a too long integer.
+    """Count the values with all aliases expanded; raise ValueError for too many values or an integer that is too long.
 
     A few lines of nested aliases can expand to more values than fit into memory when a message prints them. `counts`
     caches the counts of containers by their `id`.
@@ -316,24 +342,27 @@ def _count_yaml_values(value: Any, counts: dict[int, int]) -> int:
         return 1
     if id(value) not in counts:
         counts[id(value)] = MAX_YAML_VALUES  # until the count is known: refuses a value that contains itself
-        items = [*value, *value.values()] if isinstance(value, dict) else value
-        counts[id(value)] = 1 + sum(_count_yaml_values(item, counts) for item in items)
+        children = [*value, *value.values()] if isinstance(value, dict) else value
+        counts[id(value)] = 1 + sum(_count_yaml_values(child, counts) for child in children)
     if counts[id(value)] >= MAX_YAML_VALUES:
         raise ValueError(f"its aliases expand to more than {MAX_YAML_VALUES:,} values, or contain themselves")
     return counts[id(value)]
 
 
 def hash_json(value: Any) -> str:
-    """Return the hexadecimal SHA-256 digest of a JSON value, independent of the order of keys."""
+    """Return the hexadecimal SHA-256 digest of a JSON value, independent of the order of keys.
+
+    Objects that JSON does not know, such as paths, are hashed as their text.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_array(array: np.ndarray[Any, Any]) -> str:
     """Return the hexadecimal SHA-256 digest of the shape, type and bytes of an array."""
-    values = np.ascontiguousarray(array)
-    header = f"{values.shape}{values.dtype.str}".encode()
-    return hashlib.sha256(header + values.tobytes()).hexdigest()
+    contiguous_array = np.ascontiguousarray(array)
+    header = f"{contiguous_array.shape}{contiguous_array.dtype.str}".encode()
+    return hashlib.sha256(header + contiguous_array.tobytes()).hexdigest()
 
 
 def hash_file(path: Path | str) -> str:

@@ -1,7 +1,7 @@
 """Reading of untrusted HDF5 files.
 
 Such a file may link to other files, declare more data than it stores, have unexpected shapes and types, or be corrupt
-in places that HDF5 does not check. All of these are refused before the data are read.
+in places that HDF5 does not check. Such files are refused before their data are read.
 """
 
 import mmap
@@ -13,9 +13,10 @@ import numpy as np
 
 from paretofit.core.arrays import Array
 
-MAX_COMPRESSION_RATIO = 2048  # ratio of declared to stored bytes; gzip reaches 1032
+MAX_COMPRESSION_RATIO = 2048  # ratio of declared to stored bytes; gzip achieves at most 1032
 MAX_SEARCHED_BYTES = 2 << 30  # size of the largest file whose global heaps are checked
 HEAP_SIGNATURE = b"GCOL\1\0\0\0"
+HEAP_HEADER_BYTES = 16  # length of the header of a global heap, and of each object in it
 CORRUPT_HEAP_MESSAGE = "a global heap of strings is corrupt"
 # Exceptions that h5py raises when it reads a corrupt file.
 CORRUPT_FILE_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError)
@@ -36,24 +37,31 @@ def read_local_array(file: h5py.File, name: str, window: slice, dtype_kinds: str
     row_shape : tuple of int
         Shape of a row; the dataset must have one more dimension.
 
+    Returns
+    -------
+    (n, *row_shape) array
+        The rows, of the type that is stored.
+
     Raises
     ------
     ValueError
-        If the dataset has another type or shape, or fewer rows; `get_local_item` and h5py raise further errors.
+        If the dataset has another type or shape, or fewer rows than the window.
+    KeyError, OSError
+        As for `get_local_item`; h5py also raises others of `CORRUPT_FILE_ERRORS`.
     """
     dataset = get_local_item(file, name)
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise ValueError("it contains no numbers")
     if dataset.dtype.kind not in dtype_kinds or dataset.ndim != 1 + len(row_shape) or dataset.shape[1:] != row_shape:
         raise ValueError(f"it contains {dataset.dtype} of shape {dataset.shape}")
-    values = np.asarray(dataset[window])
-    if window.stop is not None and len(values) != window.stop - window.start:
+    rows = np.asarray(dataset[window])
+    if window.stop is not None and len(rows) != window.stop - window.start:
         raise ValueError("it is too short")
-    return values
+    return rows
 
 
 def get_local_item(file: h5py.File, name: str) -> Any:
-    """Return a group or dataset, refusing links and data stored in other files.
+    """Return a group or dataset by its path in the file, refusing links and data that are stored in other files.
 
     Raises
     ------
@@ -63,13 +71,13 @@ def get_local_item(file: h5py.File, name: str) -> Any:
         If the item is a link, or if its data are in another file or larger than this file can contain.
     """
     item: Any = file
-    for part in name.split("/"):
-        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+    for member in name.split("/"):
+        link = item.get(member, getlink=True) if isinstance(item, h5py.Group) else None
         if link is None:
-            raise KeyError(f"there is no item '{part}'")
+            raise KeyError(f"there is no item '{member}'")
         if not isinstance(link, h5py.HardLink):
             raise OSError("it is a link, which is not followed")
-        item = item[part]
+        item = item[member]
     if isinstance(item, h5py.Dataset):
         if item.is_virtual or item.external:
             raise OSError("its data are in another file, which is not read")
@@ -81,10 +89,12 @@ def get_local_item(file: h5py.File, name: str) -> Any:
 def check_members(file: h5py.File, group: str = "", max_depth: int = 2) -> None:
     """Check that `get_local_item` accepts every item of a group, and that groups are nested at most `max_depth` deep.
 
+    By default, the group is the root of the file.
+
     Raises
     ------
     OSError
-        If an item is refused; the message names it.
+        If an item is refused or nested too deeply; the message names it.
     """
     for member in get_local_item(file, group) if group else file:
         name = f"{group}/{member}" if group else str(member)
@@ -99,33 +109,34 @@ def check_members(file: h5py.File, group: str = "", max_depth: int = 2) -> None:
 
 
 def check_global_heaps(path: Path) -> None:
-    """Refuse a file whose global heaps of strings would put HDF5 into an endless loop (seen with HDF5 2.0).
+    """Check that no global heap of strings is so corrupt that HDF5 would loop for ever (seen with HDF5 2.0).
 
-    A heap is a sequence of objects, each of which starts with its number and size. HDF5 loops for ever if an object's
-    corrupt size places the next object at or before it: a size that is too small, or so large that its end overflows.
-    Files above `MAX_SEARCHED_BYTES` are not checked.
+    A heap is a sequence of objects, each of which begins with its number and size. HDF5 does not advance if a corrupt
+    size is too small, or so large that the position of the next object overflows. Files above `MAX_SEARCHED_BYTES` are
+    not checked.
 
     Raises
     ------
     OSError
         If a heap is corrupt.
     """
-    if not 0 < path.stat().st_size <= MAX_SEARCHED_BYTES:
+    if not 0 < path.stat().st_size <= MAX_SEARCHED_BYTES:  # an empty file cannot be mapped
         return
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(HEAP_SIGNATURE)
-        while start >= 0:
-            # A heap has a header of 16 bytes: its signature, then its size.
-            position, end = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
-            if end > len(content):  # HDF5 would allocate that much memory
+        heap_start = content.find(HEAP_SIGNATURE)
+        while heap_start >= 0:
+            # The header of a heap is its signature, 8 bytes, and its size, 8 bytes.
+            heap_end = heap_start + int.from_bytes(content[heap_start + 8 : heap_start + 16], "little")
+            if heap_end > len(content):  # HDF5 would allocate that much memory
                 raise OSError(CORRUPT_HEAP_MESSAGE)
-            while position + 16 <= end:
+            position = heap_start + HEAP_HEADER_BYTES
+            while position + HEAP_HEADER_BYTES <= heap_end:
                 size = int.from_bytes(content[position + 8 : position + 16], "little")
-                # The data of an object follow a header of 16 bytes and are padded to a multiple of 8. Object 0 is free
+                # The data of an object follow its header and are padded to a multiple of 8 bytes. Object 0 is free
                 # space, whose size includes the header.
                 is_object = any(content[position : position + 2])
-                length = 16 + (size + 7) // 8 * 8 if is_object else size
-                if not 16 <= length <= end - position:
+                length = HEAP_HEADER_BYTES + (size + 7) // 8 * 8 if is_object else size
+                if not HEAP_HEADER_BYTES <= length <= heap_end - position:
                     raise OSError(CORRUPT_HEAP_MESSAGE)
                 position += length
-            start = content.find(HEAP_SIGNATURE, start + 8)
+            heap_start = content.find(HEAP_SIGNATURE, heap_start + len(HEAP_SIGNATURE))

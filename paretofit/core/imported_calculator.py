@@ -19,15 +19,16 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     Parameters
     ----------
     dotted_name : str
-        Name of an ASE calculator class with its module, such as ``"ase.calculators.emt.EMT"``, or of a function that is
-        annotated to return one. Nothing else is called, because a study could name any function of any module.
+        Name of an ASE calculator class with its module, such as ``"ase.calculators.emt.EMT"``, or of a function whose
+        annotation says that it returns a calculator. Nothing else is called, because a study from another person could
+        name any function of any module.
     options_json : str
-        Keyword arguments as JSON, because the cache needs arguments that can be hashed.
+        Keyword arguments of the class or function, as a JSON object, because the cache requires hashable arguments.
 
     Raises
     ------
     InputError
-        If the name cannot be imported, is not that of a calculator, or the calculator does not accept the options.
+        If the name cannot be imported or is not that of a calculator, or if the calculator does not accept the options.
     """
     module, _, name = dotted_name.rpartition(".")
     try:
@@ -35,7 +36,7 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     except Exception as error:  # the module does not exist, or its code raises any error
         reason = f"{join_lines(error)}; install its package, or correct the name"
         raise InputError(f"the calculator '{dotted_name}' cannot be imported: {reason}") from error
-    if not _makes_calculator(factory):
+    if not _is_calculator_factory(factory):
         raise InputError(
             f"'{dotted_name}' is not a calculator, so it is not called: it must be a class that inherits from "
             "ase.calculators.calculator.Calculator, or a function that is annotated to return one"
@@ -47,11 +48,12 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
         raise InputError(f"the calculator '{dotted_name}' {reason}; correct the options or the installation") from error
 
 
-def _makes_calculator(factory: object) -> bool:
-    """Return whether an object is a calculator class, or a Python function that is annotated to return one."""
+def _is_calculator_factory(factory: object) -> bool:
+    """Return whether an object is a calculator class, or a Python function that is annotated to return a calculator."""
+    created_class = factory
     if isinstance(factory, FunctionType):
         try:
-            factory = get_type_hints(factory).get("return")
-        except Exception:  # noqa: BLE001  (annotations are evaluated, which may raise anything)
+            created_class = get_type_hints(factory).get("return")
+        except Exception:  # noqa: BLE001  (annotations are evaluated, which may raise any error)
             return False
-    return isinstance(factory, type) and issubclass(factory, BaseCalculator)
+    return isinstance(created_class, type) and issubclass(created_class, BaseCalculator)

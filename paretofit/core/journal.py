@@ -35,8 +35,9 @@ class JsonLines:
     Attributes
     ----------
     entries : list
-        Content of the file when it was opened. Lines that are not JSON, and objects that have changed since they were
-        written, are skipped with a warning in the log, but remain in the file.
+        Content of the file when it was opened, with one object or list of objects for each line. Lines that are not
+        JSON, and objects that have changed since they were written, are skipped with a warning in the log, but remain
+        in the file. An incomplete last line is removed from the file.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -53,14 +54,15 @@ class JsonLines:
             os.truncate(path, complete_bytes)
 
     def append(self, entry: Any) -> None:
-        """Append an object or a list of objects, and flush it to disk.
+        """Append an object or a list of objects as one line, and flush it to disk.
 
         Raises
         ------
         ExecutionError
-            If the entry cannot be written; earlier entries are safe.
+            If the entry cannot be written; earlier entries remain in the file.
         """
-        line = json.dumps([*map(_add_checksum, entry)] if isinstance(entry, list) else _add_checksum(entry))
+        content = [_add_checksum(element) for element in entry] if isinstance(entry, list) else _add_checksum(entry)
+        line = json.dumps(content)
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
@@ -84,9 +86,9 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> tuple[list[Any], int]:
-    """Read the complete lines of a file; return their entries and the total length of the lines in bytes.
+    """Read the complete lines of a file; return their entries and the total length of these lines in bytes.
 
-    Corrupt lines and changed objects are skipped with a warning in the log; checksums are removed.
+    Corrupt lines and changed objects are skipped with a warning in the log. The entries have no checksums.
     """
     entries: list[Any] = []
     content = path.read_bytes()
@@ -97,24 +99,30 @@ def read_json_lines(path: Path) -> tuple[list[Any], int]:
         except (ValueError, RecursionError):
             log.warning("%s, line %d is corrupt and is skipped", path, number)
             continue
-        items = entry if isinstance(entry, list) else [entry]
-        valid_items = [item for item in items if _remove_valid_checksum(item)]
-        if len(valid_items) < len(items):
+        objects = entry if isinstance(entry, list) else [entry]
+        valid_objects = [element for element in objects if _pop_and_verify_checksum(element)]
+        if len(valid_objects) < len(objects):
             log.warning("%s, line %d has changed since it was written; the changed objects are skipped", path, number)
-        entries.extend([valid_items] if isinstance(entry, list) else valid_items)
+        if isinstance(entry, list):  # the list remains one entry, even if all its objects were skipped
+            entries.append(valid_objects)
+        else:
+            entries.extend(valid_objects)
     return entries, len(content) - len(incomplete_line)
 
 
-def _add_checksum(entry: Any) -> Any:
-    return {**entry, CHECKSUM_KEY: _compute_checksum(entry)} if isinstance(entry, dict) else entry
+def _add_checksum(element: Any) -> Any:
+    """Return a copy of a JSON object with its checksum; return any other value, such as a number, unchanged."""
+    return {**element, CHECKSUM_KEY: _compute_checksum(element)} if isinstance(element, dict) else element
 
 
-def _remove_valid_checksum(entry: Any) -> bool:
-    """Remove the checksum of an entry; return whether it is correct or, as in files of older versions, missing."""
-    if not isinstance(entry, dict) or CHECKSUM_KEY not in entry:
+def _pop_and_verify_checksum(element: Any) -> bool:
+    """Remove an object's checksum in place; return whether it is correct or, as in files of older versions, missing."""
+    if not isinstance(element, dict) or CHECKSUM_KEY not in element:
         return True
-    return bool(entry.pop(CHECKSUM_KEY) == _compute_checksum(entry))
+    checksum = element.pop(CHECKSUM_KEY)
+    return bool(checksum == _compute_checksum(element))
 
 
-def _compute_checksum(entry: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(entry).encode())
+def _compute_checksum(json_object: dict[str, Any]) -> int:
+    """Return the CRC-32 of an object's JSON text, which is the same after reading because the keys keep their order."""
+    return zlib.crc32(json.dumps(json_object).encode())

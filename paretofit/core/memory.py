@@ -1,15 +1,15 @@
 """Estimates of the available memory, and refusal of work that needs more.
 
-An allocation that is too large seldom fails: the system grants the pages, and kills this or another process when they
-are written to. The memory of work on large arrays is therefore estimated in advance, as a measured number of copies of
-the arrays; small arrays are not checked.
+An allocation that is too large seldom fails: the system grants the memory, and kills this or another process when the
+memory is written to. The memory of work on large arrays is therefore estimated in advance, as a measured number of
+copies of the arrays; small arrays are not checked.
 """
 
 from pathlib import Path
 
 from paretofit.core.errors import InputError
 
-MIN_CHECKED_BYTES = 256 << 20  # smaller requirements are not checked
+MIN_CHECKED_BYTES = 256 << 20  # work that requires less memory is not checked
 FIT_COPIES = 5.5  # copies of the rows during a fit: weighted, scaled, factored, ... (measured with fit_wls)
 
 MEMINFO_FILE = Path("/proc/meminfo")
@@ -18,12 +18,13 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def get_available_memory() -> int | None:
-    """Return the number of bytes that this process can still allocate on the machine, in its job and container.
+    """Return the number of bytes that this process can still allocate.
 
-    The result is None if the number is not known, as on systems other than Linux.
+    This is the smallest of the free memory of the machine and that of each control group of the process, such as a
+    batch job or a container. The number is None if it is not known, as on systems other than Linux.
     """
-    limits = [*_read_meminfo(), *_read_cgroup_limits()]
-    return min(limits, default=None)
+    free_bytes = [*_read_meminfo(), *_read_cgroup_free_bytes()]
+    return min(free_bytes, default=None)
 
 
 def require_memory(required_bytes: float, description: str, remedy: str, *, available_bytes: int | None = None) -> None:
@@ -38,23 +39,25 @@ def require_memory(required_bytes: float, description: str, remedy: str, *, avai
     remedy : str
         Advice to the user, such as "lower 'twojmax'".
     available_bytes : int, optional
-        Available memory of a GPU; by default, that of this machine is determined.
+        Available memory of a GPU; by default, the work is done by the CPU, and its available memory is determined.
 
     Raises
     ------
     InputError
-        If the required memory exceeds the available memory; the message gives both.
+        If the required memory exceeds the available memory; the message gives both. If the available memory is not
+        known, no error is raised.
     """
     if required_bytes <= MIN_CHECKED_BYTES:
         return
-    limit = get_available_memory() if available_bytes is None else available_bytes
-    if limit is not None and required_bytes > limit:
+    free_bytes = get_available_memory() if available_bytes is None else available_bytes
+    if free_bytes is not None and required_bytes > free_bytes:
         hardware = "memory" if available_bytes is None else "the GPU's memory"
-        sizes = f"about {required_bytes / 1e9:.3g} GB of {hardware}, and {limit / 1e9:.3g} GB are available"
+        sizes = f"about {required_bytes / 1e9:.3g} GB of {hardware}, and {free_bytes / 1e9:.3g} GB are available"
         raise InputError(f"{description} need {sizes}; {remedy}")
 
 
 def _read_meminfo() -> list[int]:
+    """Return the free memory of the machine in bytes, as a list of one number; an empty list if it is not known."""
     try:
         lines = dict(line.split(":", 1) for line in MEMINFO_FILE.read_text().splitlines() if ":" in line)
         return [1024 * int(lines["MemAvailable"].split()[0])]  # the unit of the file is KiB
@@ -62,32 +65,37 @@ def _read_meminfo() -> list[int]:
         return []
 
 
-def _read_cgroup_limits() -> list[int]:
+def _read_cgroup_free_bytes() -> list[int]:
     """Return the free memory in bytes of this process's control groups, of version 1 or 2, and of their parents."""
     try:
         lines = [line.split(":", 2) for line in CGROUP_FILE.read_text().splitlines()]
     except OSError:
         return []
-    limits = []
+    free_bytes = []
     for _, controllers, path in (line for line in lines if len(line) == 3):
         if controllers and "memory" not in controllers.split(","):
             continue
-        root = CGROUP_ROOT / "memory" if controllers else CGROUP_ROOT  # only version 1 names controllers
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        if controllers:  # only version 1 names controllers
+            root, limit_name, usage_name = CGROUP_ROOT / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            root, limit_name, usage_name = CGROUP_ROOT, "memory.max", "memory.current"
         folder = root / path.strip("/")
         for group in [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]:
-            limits += _read_free_bytes(group, *names)
-    return limits
+            free_bytes += _read_free_bytes(group, limit_name, usage_name)
+    return free_bytes
 
 
-def _read_free_bytes(group: Path, limit: str, usage: str) -> list[int]:
-    """Return the limit of a group minus its usage, in bytes; an empty list if the group has no limit.
+def _read_free_bytes(group: Path, limit_name: str, usage_name: str) -> list[int]:
+    """Return the free memory of a control group in bytes, as a list of one number; an empty list without a limit.
 
-    Cached files count as free, because the kernel can reclaim their memory.
+    The free memory is the limit minus the usage, which are read from the named files. Cached files count as free,
+    because the kernel can reclaim their memory.
     """
     try:
-        free_bytes = int((group / limit).read_text()) - int((group / usage).read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        free_bytes = int((group / limit_name).read_text()) - int((group / usage_name).read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # the group is not visible in a container, or its limit is "max", which is no limit
         return []
-    return [max(0, free_bytes + int(stat.get("inactive_file", stat.get("total_inactive_file", 0))))]
+    # The name of this statistic depends on the version of control groups.
+    cached_bytes = int(statistics.get("inactive_file", statistics.get("total_inactive_file", 0)))
+    return [max(0, free_bytes + cached_bytes)]

@@ -11,36 +11,35 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 
-FIRST_REPORT_S, REPORT_INTERVAL_S = 10.0, 60.0  # times of the lines in a log: after 10 s, then every minute
-
-MIN_TASKS_PER_PROCESS = 3  # finished tasks before the pace excludes the first ones
+FIRST_REPORT_S = 10.0  # time from the start of the work to the first line in the log
+REPORT_INTERVAL_S = 60.0  # time between later lines
+MIN_TASKS_PER_PROCESS = 3  # number of finished tasks of a process from which its first task is excluded from the pace
 
 log = logging.getLogger(__name__)
 
 
 class RemainingTime:
-    """Estimate of the remaining time from the finished part of the work.
+    """Estimate of the remaining time from the finished part of the work; the work begins when the object is created.
 
     Parameters
     ----------
     total_work : float
         Work of all tasks, in any unit; work that follows the tracked tasks may be included.
-    parallel : int
+    n_parallel : int
         Number of tasks that run at the same time.
     """
 
-    def __init__(self, total_work: float, parallel: int = 1) -> None:
-        self._total_work, self._parallel = total_work, parallel
-        self._finished_work, self._n_finished, self._start = 0.0, 0, time.monotonic()
-        self._first_round: tuple[float, float] | None = (
-            None  # time and finished work when each process had ended a task
-        )
+    def __init__(self, total_work: float, n_parallel: int = 1) -> None:
+        self._total_work, self._n_parallel = total_work, n_parallel
+        self._finished_work, self._n_finished, self._start_time = 0.0, 0, time.monotonic()
+        # Time and finished work when as many tasks had finished as run in parallel.
+        self._first_round: tuple[float, float] | None = None
 
     def add(self, work: float) -> None:
-        """Record a finished task."""
+        """Record that a task has finished; its work is in the unit of the total work."""
         self._finished_work += work
         self._n_finished += 1
-        if self._n_finished == self._parallel:
+        if self._n_finished == self._n_parallel:
             self._first_round = time.monotonic(), self._finished_work
 
     @property
@@ -48,35 +47,36 @@ class RemainingTime:
         """Remaining wall time in seconds; NaN until as many tasks have finished as run in parallel."""
         if self._first_round is None or not self._finished_work:
             return float("nan")
-        # When a task ends, the others that are running are half finished on average, now as at the first measurement.
-        running_work = self._finished_work / self._n_finished * (self._parallel - 1) / 2
+        # When a task ends, the other running tasks are half finished on average.
+        running_work = self._finished_work / self._n_finished * (self._n_parallel - 1) / 2
         remaining_work = max(0.0, self._total_work - self._finished_work - running_work)
         first_time, first_work = self._first_round
-        if self._n_finished >= MIN_TASKS_PER_PROCESS * self._parallel and self._finished_work > first_work:
-            # The first tasks are excluded, because the start of the processes takes as long as many small tasks.
+        if self._n_finished >= MIN_TASKS_PER_PROCESS * self._n_parallel and self._finished_work > first_work:
+            # The first tasks are excluded, because the start of the processes takes as long as many small tasks. The
+            # work of running tasks, the same then and now, cancels in the difference.
             return (time.monotonic() - first_time) / (self._finished_work - first_work) * remaining_work
-        return (time.monotonic() - self._start) / (self._finished_work + running_work) * remaining_work
+        return (time.monotonic() - self._start_time) / (self._finished_work + running_work) * remaining_work
 
 
 def format_remaining(seconds: float) -> str:
-    """Format a remaining time in words; empty if it is not known."""
+    """Format a remaining time, such as ``"about 2.5 h left"``; NaN, an unknown time, gives an empty string."""
     if math.isnan(seconds):
         return ""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"about {seconds / size:.2g} {unit} left"
+    for unit, unit_seconds in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= unit_seconds:
+            return f"about {seconds / unit_seconds:.2g} {unit} left"
     return f"about {seconds:.0f} s left"
 
 
 class _LineReporter:
-    """Lines about the progress, in the log and, with a console, on standard error."""
+    """Writer of lines about the progress, to the log and, if one is given, to a console."""
 
     def __init__(self, console: Console | None) -> None:
         self._console, self._next_report_time = console, time.monotonic() + FIRST_REPORT_S
         self._has_reported = False
 
     def report(self, text: str, *, is_last: bool) -> None:
-        """Log and print a line if one is due; the last line is due whenever an earlier one was written."""
+        """Write a line if one is due: after `FIRST_REPORT_S`, then at intervals; a last line, if there were others."""
         if time.monotonic() < self._next_report_time and not (is_last and self._has_reported):
             return
         self._next_report_time, self._has_reported = time.monotonic() + REPORT_INTERVAL_S, True
@@ -99,12 +99,12 @@ def track(
     enabled: bool,
     get_work: Callable[[T], float] | None = None,
     total_work: float | None = None,
-    parallel: int = 1,
+    n_parallel: int = 1,
 ) -> Iterator[T]:
     """Yield `items`, and report the progress with the remaining time.
 
-    Lines are logged after ten seconds and then every minute. If `enabled`, a terminal shows a bar, and any other
-    standard error gets the same lines.
+    An item is counted when the next one is requested, after the caller has used it. Lines are logged after ten seconds
+    and then every minute.
 
     Parameters
     ----------
@@ -112,18 +112,20 @@ def track(
     total : int
         Number of items.
     description : str
+        Beginning of each line, or text before the bar.
     enabled : bool
+        Whether to show a bar if standard error is a terminal, or otherwise to print the lines of the log to it.
     get_work : callable, optional
-        Returns the work of an item, in any unit; by default all items are equal.
+        Returns the work of an item, in any unit; by default, that of each item is 1.
     total_work : float, optional
         Work of all items and of the steps that follow them; by default `total`.
-    parallel : int
+    n_parallel : int
         Number of items that are computed at the same time.
     """
     console = Console(stderr=True)
     has_bar = enabled and console.is_terminal
     reporter = _LineReporter(console if enabled and not has_bar else None)
-    remaining_time = RemainingTime(float(total) if total_work is None else total_work, min(parallel, max(1, total)))
+    remaining_time = RemainingTime(float(total) if total_work is None else total_work, min(n_parallel, max(1, total)))
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
     with Progress("{task.description}", *columns, console=console, disable=not has_bar) as bar:
         task = bar.add_task(description, total=total, left="")
@@ -147,9 +149,10 @@ def track_cost(
     total : int
         Number of items.
     get_status : callable
-        Returns the completed share of the work, 0 to 1, and a label that describes the cost.
+        Returns the completed fraction of the work, 0 to 1, and a text that describes the cost; called before the
+        first item and after each item.
     enabled : bool
-        Whether a bar is drawn or lines are printed; lines are always logged.
+        As for `track`; lines are always logged.
     """
     console = Console(stderr=True)
     has_bar = enabled and console.is_terminal
@@ -158,6 +161,6 @@ def track_cost(
         task = bar.add_task(f"0/{total}: {get_status()[1]}", total=1.0)
         for count, item in enumerate(items, start=1):
             yield item
-            share, text = get_status()
-            bar.update(task, completed=share, description=f"{count}/{total}: {text}")
+            fraction, text = get_status()
+            bar.update(task, completed=fraction, description=f"{count}/{total}: {text}")
             reporter.report(f"{count} of {total}: {text}", is_last=count == total)

@@ -24,56 +24,66 @@ Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(val
 
 
 def _check_file_name(value: str) -> str:
+    """Return the value if it is a portable file name without separators; raise ValueError otherwise."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
         raise ValueError("must be at most 100 letters, digits, '.', '_' and '-', the first a letter or a digit")
     return value
 
 
-# name without separators, so that no file is written to another directory
+# Name without separators, so that no file is written to another directory.
 FileName = Annotated[Name, AfterValidator(_check_file_name)]
 
 
 class StrictSettings(BaseModel):
-    """Base class of the sections of the settings, which are immutable and refuse unknown keys."""
+    """Base class of all sections of the settings; sections are immutable and refuse unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def format_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """Describe one validation error, preferably an unknown key, and count the others.
+    """Describe one of the problems of a validation error, preferably an unknown key, and count the other problems.
 
     Parameters
     ----------
     error : pydantic.ValidationError
     model : type
-        Class of the settings.
+        Class of the settings that were validated.
+
+    Returns
+    -------
+    str
+        A message of one line, with the key in the terms of the YAML file.
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    first_problem, n_others = problems[0], len(problems) - 1
-    # the location of these problems ends with the unknown or missing key
-    is_absent = first_problem["type"] in {"extra_forbidden", "missing"}
-    keys, sections = _resolve_location(model, first_problem["loc"][:-1] if is_absent else first_problem["loc"])
-    key = ".".join([*keys, str(first_problem["loc"][-1])] if is_absent else keys)
+    problem, n_others = problems[0], len(problems) - 1
+    location = problem["loc"]
+    # The location of these problems ends with the unknown or missing key, which no section resolves.
+    ends_with_key = problem["type"] in {"extra_forbidden", "missing"}
+    keys, sections = _resolve_location(model, location[:-1] if ends_with_key else location)
+    key = ".".join([*keys, str(location[-1])] if ends_with_key else keys)
     fields = {name: field for section in sections for name, field in section.model_fields.items()}
-    if first_problem["type"] == "extra_forbidden":
-        text = f"unknown key '{key}'{suggest_match(str(first_problem['loc'][-1]), fields)}"
+    if problem["type"] == "extra_forbidden":
+        text = f"unknown key '{key}'{suggest_match(str(location[-1]), fields)}"
         if "did you mean" not in text:
             text += f"; available keys: {', '.join(fields)}"
-    elif first_problem["type"] == "missing" and isinstance(first_problem["loc"][-1], int):
-        text = f"'{'.'.join(keys)}' lacks an entry; got {_truncate(repr(first_problem['input']))}"
-    elif first_problem["type"] == "missing":
-        description = fields[str(first_problem["loc"][-1])].description
+    elif problem["type"] == "missing" and isinstance(location[-1], int):
+        text = f"'{'.'.join(keys)}' lacks an entry; got {_truncate(repr(problem['input']))}"
+    elif problem["type"] == "missing":
+        description = fields[str(location[-1])].description
         text = f"the key '{key}' is missing{f': {description}' if description else ''}"
     else:
-        text = f"'{key}': {_describe_problem(first_problem)}" if key else _describe_problem(first_problem)
+        text = f"'{key}': {_describe_problem(problem)}" if key else _describe_problem(problem)
     return join_lines(text) + (f" (and {n_others} more)" if n_others else "")
 
 
 def list_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield the key, default and description of every setting, including those of nested sections."""
+    """Yield the key, default and description of every setting, including the settings of nested sections.
+
+    Keys begin with `prefix`. The entries of a list are marked by ``[]``, the alternatives of a union by their names.
+    """
     for name, field in model.model_fields.items():
         sections = _find_sections(field.annotation)
-        if sections == [field.annotation]:
+        if sections == [field.annotation]:  # the field is a section itself, which has no default of its own
             yield from list_settings(sections[0], f"{prefix}{name}.")
             continue
         yield prefix + name, _format_default(field), field.description or ""
@@ -88,25 +98,25 @@ def _format_default(field: Any) -> str:
     """Format the default of a field as YAML on one line, or return a note such as "required"."""
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)
-    if isinstance(value, BaseModel):
-        return str(getattr(value, "name", "see below"))
-    is_nested = isinstance(value, list | tuple) and value and isinstance(value[0], BaseModel)
-    if is_nested or value is PydanticUndefined:
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        return str(getattr(default, "name", "see below"))
+    has_sections = isinstance(default, list | tuple) and default and isinstance(default[0], BaseModel)
+    if has_sections or default is PydanticUndefined:
         return "see below"
-    if isinstance(value, dict):
-        value = {
-            key: item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else item
-            for key, item in value.items()
+    if isinstance(default, dict):
+        default = {
+            key: entry.model_dump(exclude_unset=True) if isinstance(entry, BaseModel) else entry
+            for key, entry in default.items()
         }
     stream, yaml = io.StringIO(), YAML(typ="safe", pure=True)
     yaml.default_flow_style, yaml.width = True, MAX_YAML_WIDTH
-    yaml.dump(to_jsonable_python(value), stream)
-    return stream.getvalue().removesuffix("...\n").strip()
+    yaml.dump(to_jsonable_python(default), stream)
+    return stream.getvalue().removesuffix("...\n").strip()  # YAML ends a scalar with "..."
 
 
 def _describe_problem(problem: Any) -> str:
-    """Translate pydantic's message into the terms of the YAML file."""
+    """Translate a pydantic problem, an entry of ``ValidationError.errors()``, into the terms of the YAML file."""
     value = problem["input"]
     quoted_value = "" if isinstance(value, dict | BaseModel) else f"; got {_truncate(repr(value))}"
     if problem["type"] == "too_short":
@@ -129,13 +139,14 @@ def _describe_problem(problem: Any) -> str:
 
 
 def _truncate(text: str) -> str:
+    """Cut a text after `MAX_QUOTED_LENGTH` characters."""
     return text if len(text) <= MAX_QUOTED_LENGTH else f"{text[:MAX_QUOTED_LENGTH]}..."
 
 
 def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
-    """Return the YAML keys of an error's location, and the settings classes that its value can be or contain.
+    """Return the YAML keys of a problem's location, and the section classes that the value there can be or contain.
 
-    Pydantic's locations also contain the branches of unions, which do not appear in the YAML file.
+    Pydantic's locations also contain the branches of unions, which do not appear in the YAML file and are skipped.
     """
     keys: list[str] = []
     sections = [model]
@@ -159,15 +170,17 @@ def _get_tag(section: type[BaseModel]) -> Any:
 
 
 def _is_union_branch(part: Any) -> bool:
+    """Return whether part of a location is pydantic's name of a type, one of several that a setting may have."""
     branches = ("literal[", "constrained-", "dict[", "[")
     return isinstance(part, str) and (part.startswith(branches) or part in {"int", "float"})
 
 
 def _find_sections(annotation: Any) -> list[type[BaseModel]]:
-    """Return the section classes that a value of this type can be or contain."""
+    """Return the section classes that a value of the annotated type can be or contain."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     origin = get_origin(annotation)
-    if origin in {list, tuple, dict, Union, Annotated} or str(origin) == "<class 'types.UnionType'>":
+    is_union_operator = str(origin) == "<class 'types.UnionType'>"  # X | Y
+    if is_union_operator or origin in {list, tuple, dict, Union, Annotated}:
         return [section for argument in get_args(annotation) for section in _find_sections(argument)]
     return []

@@ -8,14 +8,16 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
-FOLDER_KEY = "folder"
+FOLDER_KEY = "folder"  # key of the study file's folder in the validation context
 
 
 def _join_folder(path: Path, info: ValidationInfo) -> Path:
+    """Return a path with the folder of the study file before it; without a context, return it unchanged."""
     return info.context[FOLDER_KEY] / path if info.context else path
 
 
 def _join_absolute_folder(path: Path, info: ValidationInfo) -> Path:
+    """Return an absolute path, joined like those of `_join_folder`; without a context, return it unchanged."""
     return _join_folder(path, info).absolute() if info.context else path
 
 
@@ -23,7 +25,7 @@ def _wrap_single_path(value: Any) -> Any:
     return [value] if isinstance(value, str | Path) else value
 
 
-StudyPath = Annotated[Path, AfterValidator(_join_folder)]  # path that is unchanged without a context
-# path for programs that run in other folders
+StudyPath = Annotated[Path, AfterValidator(_join_folder)]
+# Path for programs that run in other folders.
 AbsoluteStudyPath = Annotated[Path, AfterValidator(_join_absolute_folder)]
 StudyPaths = Annotated[list[StudyPath], BeforeValidator(_wrap_single_path)]  # a single path becomes a list

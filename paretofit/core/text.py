@@ -1,4 +1,4 @@
-"""Text helpers for messages and for sorting names."""
+"""Short lists for messages, and the order of names that contain numbers."""
 
 import re
 from collections.abc import Iterable
@@ -12,6 +12,9 @@ def list_first(items: Iterable[object], limit: int = 5) -> str:
 
 
 def get_natural_sort_key(text: str) -> list[tuple[int, int, str]]:
-    """Return a sort key that compares digits as numbers, so that ``"run2"`` comes before ``"run10"``."""
-    parts = re.split(r"(\d+)", text)
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+    """Return a sort key that compares digits as numbers, so that ``"run2"`` comes before ``"run10"``.
+
+    Each run of digits gives (0, number, digits), and any other text (1, 0, text), so that digits come first.
+    """
+    pieces = re.split(r"(\d+)", text)
+    return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]

@@ -36,12 +36,12 @@ def check_level_name(name: Any) -> None:
 
 
 def parse_config_id(value: Any) -> int:
-    """Convert an id to an integer; 7, 7.0 and "7" all give 7, whereas 1.7 raises an error.
+    """Convert an id to an integer; 7, 7.0 and "7" all give 7.
 
     Raises
     ------
     InputError
-        If the id is not a whole number between -2^63 and 2^63 - 1.
+        If the id is not a whole number (as 1.7), or not between -2^63 and 2^63 - 1.
     """
     try:
         number = int(value)
@@ -78,13 +78,13 @@ def check_structure(atoms: Atoms, context: str) -> None:
     if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
         raise InputError(f"{context} has invalid atomic numbers; they must be 1 to {len(chemical_symbols) - 1}")
     cell = np.array(atoms.cell[:])
-    values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
-    if not np.isfinite(values).all():
+    coordinates = np.concatenate([atoms.positions.ravel(), cell.ravel()])
+    if not np.isfinite(coordinates).all():
         raise InputError(
             f"{context} has positions or cell vectors that are not finite; correct or remove this structure"
         )
-    if (largest_value := np.abs(values).max()) > MAX_COORDINATE:
-        raise InputError(f"{context} has coordinates of {largest_value:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
+    if (largest := np.abs(coordinates).max()) > MAX_COORDINATE:
+        raise InputError(f"{context} has coordinates of {largest:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
     lengths = np.linalg.norm(cell, axis=1)
     if (cell.any(axis=1) & (lengths < MIN_CELL_VECTOR_LENGTH)).any():
         limit = f"shorter than {MIN_CELL_VECTOR_LENGTH:g} Å"
@@ -92,7 +92,7 @@ def check_structure(atoms: Atoms, context: str) -> None:
 
 
 def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
-    """Convert an array-like value to float64; None becomes NaN.
+    """Convert an array-like value to float64, without a copy if it is float64 already; None becomes NaN.
 
     Parameters
     ----------
@@ -103,6 +103,10 @@ def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) 
     shape : tuple of int, optional
         Required shape; any shape is accepted by default.
 
+    Returns
+    -------
+    array of float64
+
     Raises
     ------
     InputError
@@ -110,7 +114,7 @@ def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) 
     """
     try:
         original = np.asarray(value)
-        has_text = original.dtype.kind == "O" and any(isinstance(item, str | bytes) for item in original.flat)
+        has_text = original.dtype.kind == "O" and any(isinstance(entry, str | bytes) for entry in original.flat)
         is_real = original.dtype.kind in "biufO" and not has_text
         array = original.astype(np.float64, copy=False) if is_real else None
     except (TypeError, ValueError, OverflowError):  # lists of unequal length, or huge integers
@@ -124,17 +128,22 @@ def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) 
 
 
 def convert_to_voigt(tensor: Array, context: str, tolerance: float) -> Array:
-    """Convert a symmetric ``(3, 3)`` tensor to ``(6,)`` in ASE's Voigt order; NaN stays NaN.
+    """Convert a symmetric ``(3, 3)`` tensor to ``(6,)`` in ASE's Voigt order (xx, yy, zz, yz, xz, xy); NaN stays NaN.
 
-    Small asymmetries are averaged out.
+    Components that differ within the tolerance, such as xy and yx, are averaged.
 
     Parameters
     ----------
     tensor : (3, 3) float64
+        Tensor in any unit.
     context : str
         Prefix of the error message.
     tolerance : float
-        Maximum difference between the tensor and its transpose, relative to the largest component.
+        Maximum difference between the tensor and its transpose, relative to the component of largest magnitude.
+
+    Returns
+    -------
+    (6,) float64
 
     Raises
     ------
@@ -147,6 +156,6 @@ def convert_to_voigt(tensor: Array, context: str, tolerance: float) -> Array:
 
 
 def abbreviate(value: Any, max_length: int = 40) -> str:
-    """Return the repr of a value on one line, truncated to about `max_length` characters."""
+    """Return the repr of a value on one line, truncated to `max_length` characters and an ellipsis."""
     text = join_lines(repr(value))
     return text if len(text) <= max_length else f"{text[:max_length]}..."

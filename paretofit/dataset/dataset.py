@@ -7,6 +7,8 @@ from paretofit.dataset.stored_dataset import StoredDataset
 class Dataset(StoredDataset):
     """A dataset file, opened read-only, or a selection of its configurations.
 
+    ``dataset[k]`` is the configuration at position k, not the one with id k, as ase.Atoms; a slice is a selection.
+
     Parameters
     ----------
     path : path-like
@@ -26,4 +28,5 @@ class Dataset(StoredDataset):
     """
 
     def _repr_html_(self) -> str:
+        """Return the summary that Jupyter shows; see `render_dataset`."""
         return render_dataset(self)

@@ -36,6 +36,7 @@ def render_dataset(dataset: StoredDataset) -> str:
 
 
 def _render_summary(dataset: StoredDataset) -> str:
+    """See `render_dataset`; raise `InputError` if the dataset cannot be read."""
     n_atoms = dataset.n_atoms
     atoms_range = f" ({n_atoms.min()} to {n_atoms.max()} in each)" if len(n_atoms) else ""
     elements: Counter[str] = Counter()
@@ -54,24 +55,26 @@ def _render_summary(dataset: StoredDataset) -> str:
 
 
 def _render_levels(dataset: StoredDataset) -> str:
+    """Render a row per level: the counts and mean cost of its labels, and the settings in which the levels differ."""
     if not dataset.levels:
         return "<p>no convergence levels: no configuration is labelled yet</p>"
     settings = [dataset.settings(level) for level in dataset.levels]
     differing_keys = [
         key  # only scalars fit into a table cell
         for key in list_differing_keys(settings)
-        if not any(isinstance(values.get(key), dict | list) for values in settings)
+        if not any(isinstance(level_settings.get(key), dict | list) for level_settings in settings)
     ]
     rows = []
-    for level, values in zip(dataset.levels, settings, strict=True):
+    for level, level_settings in zip(dataset.levels, settings, strict=True):
         labels = dataset.labels(level)
         counts = int(labels.is_complete.sum()), int(labels.is_failed.sum())
-        cells = (values.get(key, "") for key in differing_keys)
+        cells = (level_settings.get(key, "") for key in differing_keys)
         rows.append((level, *counts, apply_to_finite(np.mean, labels.seconds), *cells))
     return render_table(("level", "labels", "failed", "mean s", *differing_keys), rows)
 
 
 def _render_warnings(dataset: StoredDataset) -> str:
+    """Render the warnings of `describe_dataset`, or a hint if the dataset is too large for an immediate check."""
     if len(dataset) > MAX_CHECKED_CONFIGURATIONS:
         size = f"{MAX_CHECKED_CONFIGURATIONS:,} configurations"
         return f"<p>More than {size}: use <code>describe_dataset</code> to check them.</p>"
@@ -80,4 +83,5 @@ def _render_warnings(dataset: StoredDataset) -> str:
 
 
 def _format_counts(counts: Counter[str]) -> str:
+    """List the most common names with their counts, such as ``"Be 1,200, O 30"``."""
     return list_first([f"{name} {count:,}" for name, count in counts.most_common()], MAX_SHOWN_ITEMS) or "none"

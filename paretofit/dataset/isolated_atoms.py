@@ -12,11 +12,21 @@ from ase.geometry import minkowski_reduce
 
 from paretofit.dataset.dataset import Dataset
 
-ISOLATED_NAMES = {"isolatedatom", "isolated"}  # values of config_type, reduced to lower-case letters
+ISOLATED_NAMES = {"isolatedatom", "isolated"}  # values of config_type, in lower case and without other characters
 
 
 class IsolatedAtom(NamedTuple):
-    """Isolated atom: its position in the dataset, its element, and the distance (Å) to its nearest periodic image."""
+    """Isolated atom of a dataset.
+
+    Attributes
+    ----------
+    position : int
+        Position in the dataset.
+    symbol : str
+        Chemical symbol of the element.
+    distance : float
+        Distance to the nearest periodic image in Å; infinite as in `measure_isolation`.
+    """
 
     position: int
     symbol: str
@@ -36,26 +46,32 @@ def measure_isolation(atoms: Atoms, cutoff: float) -> float:
     if name in ISOLATED_NAMES or not atoms.pbc.any():
         return math.inf
     images = np.array([shift for shift in product((-1, 0, 1), repeat=3) if any(shift)]) * atoms.pbc
-    cell = minkowski_reduce(atoms.cell, atoms.pbc)[0]
+    cell = minkowski_reduce(atoms.cell, atoms.pbc)[0]  # in a reduced cell, the nearest image is an adjacent one
     distances = np.linalg.norm(images[images.any(axis=1)] @ cell, axis=1)
     return float(distances.min()) if distances.min() > cutoff else 0.0
 
 
 def find_isolated_atoms(dataset: Dataset, cutoff: float) -> list[IsolatedAtom]:
-    """Return the isolated atoms of a dataset, sorted by the distance to their images; see `measure_isolation`."""
+    """Return the isolated atoms of a dataset, in ascending order of the distance to their images.
+
+    An atom is isolated if it has no periodic image within the `cutoff` (Å); see `measure_isolation`.
+    """
     positions = np.flatnonzero(dataset.n_atoms == 1)
-    pairs = zip(positions.tolist(), dataset.select(positions), strict=True)
-    single_atoms = [IsolatedAtom(k, atoms.symbols[0], measure_isolation(atoms, cutoff)) for k, atoms in pairs]
-    return sorted((atom for atom in single_atoms if atom.distance), key=lambda atom: atom.distance)
+    single_atoms = [
+        IsolatedAtom(position, atoms.symbols[0], measure_isolation(atoms, cutoff))
+        for position, atoms in zip(positions.tolist(), dataset.select(positions), strict=True)
+    ]
+    return sorted((atom for atom in single_atoms if atom.distance > 0), key=lambda atom: atom.distance)
 
 
 def read_isolated_energies(
     dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], level: str, *, drop_unconverged: bool = True
 ) -> dict[str, float]:
-    """Return the energy (eV) of the isolated atom of each element at a level.
+    """Return the energy (eV) of the isolated atom of each element at a level, by chemical symbol.
 
     If an element has several isolated atoms, the last one is used; `find_isolated_atoms` lists the atom with the most
-    distant images last. Failed labels and, with `drop_unconverged`, unconverged ones are ignored.
+    distant images last. Failed labels and, with `drop_unconverged`, unconverged labels are ignored; an element without
+    any other label has no entry.
     """
     selection = dataset.select(np.array([atom.position for atom in isolated_atoms], dtype=int))
     labels = selection.labels(level)
@@ -63,4 +79,4 @@ def read_isolated_energies(
     if drop_unconverged:
         is_used &= ~selection.find_unconverged(level)
     rows = zip(isolated_atoms, labels.energy.tolist(), is_used.tolist(), strict=True)
-    return {atom.symbol: energy for atom, energy, is_row_used in rows if is_row_used}
+    return {atom.symbol: energy for atom, energy, is_label_used in rows if is_label_used}

@@ -22,7 +22,7 @@ class Split:
     Attributes
     ----------
     train, test : (n_train,), (n_test,) int64
-        Positions of the configurations, in ascending order.
+        Positions of the configurations of each set, in ascending order.
     groups : (n,) int64
         Group number of each configuration.
     """
@@ -38,6 +38,7 @@ def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any
     Parameters
     ----------
     ids : (n,) int
+        Ids of the configurations.
     records : sequence of mapping
         Metadata of each configuration.
     keys : sequence of str
@@ -47,11 +48,11 @@ def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any
     Returns
     -------
     (n,) int64
-        Group numbers in order of appearance.
+        Group number of each configuration; groups are numbered from 0 in the order in which they first appear.
     """
     n = len(ids)
     first_positions: dict[tuple[str, str], int] = {}
-    if "parent" in keys:
+    if "parent" in keys:  # a parent gets the key of its children: ("parent", id of the parent)
         first_positions.update({("parent", str(int(config_id))): k for k, config_id in enumerate(ids)})
     links = [
         (k, first_positions.setdefault((key, str(record[key])), k))
@@ -74,7 +75,8 @@ def split_configurations(
 
     Groups are visited in random order. A group is added to the training set if this brings the size of the set closer
     to ``train_fraction * n``; the other groups form the test set. Coefficients of an element can only be fitted if the
-    training set contains it, so the smallest group with a missing element is moved to the training set.
+    training set contains it, so for each missing element the smallest group that contains it is moved from the test set
+    to the training set.
 
     Parameters
     ----------
@@ -83,8 +85,13 @@ def split_configurations(
     train_fraction : float
         Fraction of configurations in the training set, above 0; with 1, the test set is empty.
     seed : int
+        Seed of the random order.
     elements : sequence of set of int, optional
-        Atomic numbers in each configuration.
+        Atomic numbers in each configuration; by default, groups are not moved.
+
+    Returns
+    -------
+    Split
 
     Raises
     ------
@@ -124,6 +131,10 @@ def split_configurations(
 def _find_groups_of_missing_elements(
     group_members: Sequence[Sequence[int]], is_train: Array, elements: Sequence[set[int]]
 ) -> Iterator[Sequence[int]]:
+    """Yield the positions of groups, the smallest first, until these contain every element that the training set lacks.
+
+    Nothing is yielded if `elements` is empty.
+    """
     if not elements:
         return
     missing_elements = set().union(*elements) - set().union(*(elements[k] for k in np.flatnonzero(is_train).tolist()))

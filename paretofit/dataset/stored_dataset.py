@@ -2,7 +2,7 @@
 
 The atoms of all configurations are concatenated; configuration k has the atoms ``offsets[k]:offsets[k + 1]``.
 Structures are read in chunks of consecutive configurations, so that memory use does not grow with the size of the file.
-Cell vectors are rows (ASE's convention). `paretofit.dataset.writer` writes the file.
+Cell vectors are the rows of a cell (ASE's convention). `paretofit.dataset.writer` writes the file.
 """
 
 import json
@@ -33,7 +33,7 @@ from paretofit.dataset.labelled import STATUS_CODES, Labels
 
 SCHEMA_VERSION = 1
 STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
-MAX_CHUNK_CONFIGURATIONS = 512  # configurations that are read at once
+MAX_CHUNK_CONFIGURATIONS = 512  # number of configurations that are read at once
 INTEGER_KINDS, REAL_KINDS, TEXT_KINDS = "biu", "fiu", "OS"  # accepted values of numpy's dtype.kind
 COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # accepted dtype kinds and the shape of a row, for each array
     **dict.fromkeys(("numbers", "offsets", "id", "status"), (INTEGER_KINDS, ())),
@@ -56,6 +56,13 @@ class StoredDataset:
             raise
 
     def _load_index(self) -> None:
+        """Read and check the schema version, offsets, ids and level names.
+
+        Raises
+        ------
+        InputError
+            If the file is not a paretofit dataset, has a later schema version, or is corrupt.
+        """
         version = self._read_attributes("/").get("schema_version")
         if version is None:
             raise InputError(f"{self.path} is not a paretofit dataset; create one with 'paretofit import'")
@@ -65,14 +72,14 @@ class StoredDataset:
         if version > SCHEMA_VERSION:
             limit = f"but this version of paretofit reads at most {SCHEMA_VERSION}"
             raise InputError(f"{self.path} has schema version {version}, {limit}; update paretofit")
-        self._offsets = self._read("configurations/offsets", slice(None)).astype(np.int64)
-        self._ids = self._read("configurations/id", slice(None)).astype(np.int64)
+        self._offsets = self._read_array("configurations/offsets", slice(None)).astype(np.int64)
+        self._ids = self._read_array("configurations/id", slice(None)).astype(np.int64)
         is_ascending = bool((self._offsets[1:] > self._offsets[:-1]).all())
         if len(self._offsets) != len(self._ids) + 1 or self._offsets[0] != 0 or not is_ascending:
             raise self._create_corruption_error("configurations/offsets", "they do not match the ids")
         if len(np.unique(self._ids)) < len(self._ids):
             raise self._create_corruption_error("configurations/id", "an id appears twice")
-        self._index = np.arange(len(self._ids))
+        self._index = np.arange(len(self._ids))  # positions in the file of the configurations of this selection
         order = np.asarray(self._read_attributes("levels").get("order", []), object)
         self.levels: list[str] = np.atleast_1d(order).tolist()
         for name in self.levels:
@@ -130,15 +137,17 @@ class StoredDataset:
 
     @property
     def info_records(self) -> list[dict[str, Any]]:
-        """Metadata of each configuration (config_type, parent, trajectory, source, ...)."""
+        """Metadata of each configuration (config_type, parent, trajectory, source, ...); read anew at every access."""
         return [
             self._parse_record(text, "configurations/info")
             for run in _split_into_runs(self._index)
-            for text in self._read("configurations/info", _get_window(run))
+            for text in self._read_array("configurations/info", _get_window(run))
         ]
 
     def select(self, positions: Sequence[int] | Array) -> Self:
         """Return a view of the configurations at the given positions, in this order, or where a mask is True.
+
+        The view uses the same open file. Negative positions count from the end.
 
         Raises
         ------
@@ -165,7 +174,7 @@ class StoredDataset:
         Raises
         ------
         InputError
-            If an id is not in the dataset.
+            If an id is not in this selection of the dataset, or not a whole number.
         """
         positions = {int(config_id): k for k, config_id in enumerate(self.ids)}
         try:
@@ -174,9 +183,9 @@ class StoredDataset:
             raise InputError(f"{self.path} has no configuration with id {error}; correct the id") from error
 
     def labels(self, level: str) -> Labels:
-        """Return the labels of this selection at one convergence level.
+        """Read the labels of this selection at one convergence level.
 
-        A configuration of one atom has no force by symmetry, so if only its energy is labelled, its force is set to 0.
+        The force on a single atom is zero by symmetry, so it is set to 0 if only the energy is labelled.
 
         Raises
         ------
@@ -186,8 +195,10 @@ class StoredDataset:
         self._check_level(level)
         runs = list(_split_into_runs(self._index))
 
-        def read_column(name: str, empty_array: Array, window: Callable[[Array], slice] = _get_window) -> Array:
-            return np.concatenate([empty_array, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
+        def read_column(name: str, empty_array: Array, get_window: Callable[[Array], slice] = _get_window) -> Array:
+            """Read the rows of one array that belong to this selection."""
+            chunks = (self._read_array(f"levels/{level}/{name}", get_window(run)) for run in runs)
+            return np.concatenate([empty_array, *chunks])  # the empty array gives the shape if there are no runs
 
         status = read_column("status", np.empty(0, np.int8))
         if not set(np.unique(status)) <= set(STATUS_CODES.values()):
@@ -206,7 +217,7 @@ class StoredDataset:
         )
 
     def label_records(self, level: str) -> list[dict[str, Any]]:
-        """Return the metadata of each label: k-point mesh, wall and CPU seconds, iterations, ...
+        """Read the metadata of each label (k-point mesh, wall and CPU seconds, iterations, ...); empty without a label.
 
         Raises
         ------
@@ -215,15 +226,21 @@ class StoredDataset:
         """
         self._check_level(level)
         name = f"levels/{level}/info"
-        texts = (text for run in _split_into_runs(self._index) for text in self._read(name, _get_window(run)))
+        texts = (text for run in _split_into_runs(self._index) for text in self._read_array(name, _get_window(run)))
         return [self._parse_record(text or "{}", name) for text in texts]
 
     def find_unconverged(self, level: str) -> Array:
-        """Return ``(n,) bool``: whether the electronic loop of a label did not converge (``scf_converged: false``)."""
+        """Return ``(n,) bool``: whether the electronic loop of a label did not converge (``scf_converged: false``).
+
+        Raises
+        ------
+        InputError
+            If the dataset lacks the level.
+        """
         return np.array([record.get("scf_converged") is False for record in self.label_records(level)], dtype=bool)
 
     def settings(self, level: str) -> dict[str, Any]:
-        """Return the settings of the calculations at a level.
+        """Read the settings of the calculations at a level.
 
         Raises
         ------
@@ -231,12 +248,12 @@ class StoredDataset:
             If the dataset lacks the level.
         """
         self._check_level(level)
-        return {key: _decode(value) for key, value in self._read_attributes(f"levels/{level}").items()}
+        return {key: _decode_setting(value) for key, value in self._read_attributes(f"levels/{level}").items()}
 
     def hash_structures(self) -> str:
         """Return the SHA-256 digest of the ids and geometries of this selection, but not of its labels."""
-        vectors = ([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()] for atoms in self)
-        return hash_json([self.ids.tolist(), [hash_array(np.concatenate(parts)) for parts in vectors]])
+        geometries = ([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()] for atoms in self)
+        return hash_json([self.ids.tolist(), [hash_array(np.concatenate(arrays)) for arrays in geometries]])
 
     def _check_level(self, level: str) -> None:
         if level not in self.levels:
@@ -244,15 +261,17 @@ class StoredDataset:
             raise InputError(f"{self.path} has no convergence level '{level}'; available: {available_text}")
 
     def _get_atom_window(self, run: Array) -> slice:
+        """Return the range of the atoms of a run of consecutive configurations in the concatenated arrays."""
         return slice(int(self._offsets[run[0]]), int(self._offsets[run[-1] + 1]))
 
     def _read_atoms(self, run: Array) -> Iterator[Atoms]:
+        """Yield the structures of a run of consecutive configurations, with their ids in the info as ``config_id``."""
         window, atom_window = _get_window(run), self._get_atom_window(run)
-        numbers = self._read("configurations/numbers", atom_window)
-        coordinates = self._read("configurations/positions", atom_window)
-        cells = self._read("configurations/cell", window)
-        pbc = self._read("configurations/pbc", window)
-        texts = self._read("configurations/info", window)
+        numbers = self._read_array("configurations/numbers", atom_window)
+        coordinates = self._read_array("configurations/positions", atom_window)
+        cells = self._read_array("configurations/cell", window)
+        pbc = self._read_array("configurations/pbc", window)
+        texts = self._read_array("configurations/info", window)
         for k, position in enumerate(run):
             atom_slice = slice(*(self._offsets[position : position + 2] - atom_window.start))
             info = {**self._parse_record(texts[k], "configurations/info"), "config_id": int(self._ids[position])}
@@ -260,7 +279,8 @@ class StoredDataset:
             check_structure(atoms, f"{self.path}: configuration {info['config_id']}")
             yield atoms
 
-    def _read(self, name: str, window: slice) -> Array:
+    def _read_array(self, name: str, window: slice) -> Array:
+        """Read a range of rows of an array, and check its dtype and shape; `name` is its path in the file."""
         try:
             return read_local_array(self._file, name, window, *COLUMNS[name.rpartition("/")[2]])
         except CORRUPT_FILE_ERRORS as error:
@@ -284,11 +304,13 @@ class StoredDataset:
         return record
 
     def _create_corruption_error(self, name: str, reason: object) -> InputError:
+        """Return the error to raise if the object at path `name` in the file is corrupt."""
         advice = "the file is corrupt or incomplete: restore it from a copy or import it again"
         return InputError(f"{self.path}: '{name}' cannot be read ({join_lines(reason)}); {advice}")
 
 
 def _open_file(path: Path) -> h5py.File:
+    """Open an HDF5 file read-only; raise `InputError` if it is missing, not HDF5, or corrupt."""
     if not path.exists():
         raise InputError(f"no dataset at {path}; 'paretofit import' creates one from labelled structures")
     try:
@@ -307,19 +329,20 @@ def _open_file(path: Path) -> h5py.File:
 def _split_into_runs(positions: Array) -> Iterator[Array]:
     """Split positions, in their order, into runs of at most `MAX_CHUNK_CONFIGURATIONS` consecutive positions."""
     for run in np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1):
-        for start in range(0, len(run), MAX_CHUNK_CONFIGURATIONS):
-            yield run[start : start + MAX_CHUNK_CONFIGURATIONS]
+        for chunk_start in range(0, len(run), MAX_CHUNK_CONFIGURATIONS):
+            yield run[chunk_start : chunk_start + MAX_CHUNK_CONFIGURATIONS]
 
 
 def _get_window(run: Array) -> slice:
+    """Return the range of a run of consecutive configurations in arrays with a row per configuration."""
     return slice(int(run[0]), int(run[-1]) + 1)
 
 
-def _decode(value: Any) -> Any:
-    """Convert an HDF5 attribute to a setting; lists, mappings and None were stored as JSON text by the writer."""
+def _decode_setting(value: Any) -> Any:
+    """Convert an HDF5 attribute to a setting; the writer stores lists, mappings and None as JSON text."""
     if isinstance(value, str) and (value[:1] in "[{" or value == "null"):
         try:
             return json.loads(value)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # text that only looks like JSON
             return value
     return value.item() if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""Atomic writing of the dataset file."""
+"""Writing of the dataset file, which appears under its name only when it is complete."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ from paretofit.dataset.labelled import STATUS_CODES
 from paretofit.dataset.stored_dataset import SCHEMA_VERSION, STORED_UNITS
 
 Label = Mapping[str, Any]
+"""Label of one configuration at one level, with the keys of `LevelData.labels`."""
 
 
 @dataclass
@@ -33,10 +34,10 @@ class LevelData:
     ----------
     labels : list of mapping or None
         For each configuration None (missing) or a mapping with any of ``energy`` (eV, total), ``forces`` ((N, 3),
-        eV/Å), ``stress`` ((6,), eV/Å³, ASE's Voigt order and sign), ``seconds``, ``status`` and ``info`` (a JSON
-        object).
+        eV/Å), ``stress`` ((6,), eV/Å³, ASE's Voigt order and sign), ``seconds`` (cost), ``status`` (one of
+        `STATUS_CODES`, by default ``done``) and ``info`` (metadata, a JSON object).
     settings : mapping
-        Settings of the calculations, such as the cutoff, k-point spacing and smearing.
+        Settings of the calculations, such as the cutoff, k-point spacing and smearing; by default empty.
     """
 
     labels: list[Label | None]
@@ -56,7 +57,7 @@ def write_dataset(
     path : path-like
         The dataset file; an existing file is replaced.
     configurations : sequence of ase.Atoms
-        Their ``info`` is stored as JSON; labels are taken from `levels` only.
+        Structures, whose ``info`` is stored as JSON; labels are taken from `levels` only.
     levels : mapping of str to LevelData
         Levels in order of cost, ending with the reference.
     ids : sequence of int, optional
@@ -65,8 +66,9 @@ def write_dataset(
     Raises
     ------
     InputError
-        If there are no configurations, ids are repeated or are not whole numbers, the name of a level is invalid, the
-        labels do not match the configurations in number or shape or are not numeric, or the file cannot be written.
+        If there are no configurations, a structure is invalid, ids are repeated, too few or not whole numbers, the name
+        of a level is invalid, the labels do not match the configurations in number or shape or are not numeric, info or
+        a setting cannot be stored, or the file cannot be written.
     """
     config_ids = list(range(len(configurations))) if ids is None else [parse_config_id(value) for value in ids]
     _check_input(configurations, levels, config_ids)
@@ -86,6 +88,7 @@ def write_dataset(
 
 
 def _check_input(configurations: Sequence[Atoms], levels: Mapping[str, LevelData], ids: list[int]) -> None:
+    """Check structures, ids, names of levels and numbers of labels; labels are checked when they are written."""
     if not configurations:
         raise InputError("a dataset requires at least one configuration; got none")
     if (duplicate_id := find_first_duplicate(ids)) is not None:
@@ -104,6 +107,7 @@ def _check_input(configurations: Sequence[Atoms], levels: Mapping[str, LevelData
 
 
 def _write_configurations(group: h5py.Group, configurations: Sequence[Atoms], ids: list[int]) -> None:
+    """Write the structures, with the atoms of all configurations concatenated, and their ids and info."""
     n_atoms = [len(atoms) for atoms in configurations]
     arrays: dict[str, Array] = {
         "numbers": np.concatenate([atoms.numbers for atoms in configurations]).astype(np.int16),
@@ -118,6 +122,7 @@ def _write_configurations(group: h5py.Group, configurations: Sequence[Atoms], id
 
 
 def _write_level(group: h5py.Group, name: str, level: LevelData, n_atoms: list[int], ids: list[int]) -> None:
+    """Write the labels of a level as arrays with NaN where a number is missing, and its settings as attributes."""
     n, offsets = len(n_atoms), np.concatenate([[0], np.cumsum(n_atoms)])
     shapes = {"energy": (n,), "forces": (offsets[-1], 3), "stress": (n, 6), "seconds": (n,)}
     arrays: dict[str, Array] = {quantity: np.full(shape, np.nan) for quantity, shape in shapes.items()}
@@ -139,27 +144,35 @@ def _write_level(group: h5py.Group, name: str, level: LevelData, n_atoms: list[i
     _write_texts(group, "info", texts)
     for key, value in level.settings.items():
         try:
-            group.attrs[str(key)] = _encode(value)
+            group.attrs[str(key)] = _encode_setting(value)
         except (ValueError, TypeError, OverflowError, OSError) as error:  # a NUL character, or a huge number or text
             raise InputError(f"level '{name}': the setting '{key}' cannot be stored: {join_lines(error)}") from error
 
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, Array]) -> None:
+    """Write compressed arrays with checksums, so that corrupt files are detected."""
     for name, array in arrays.items():
         group.create_dataset(name, data=array, compression="gzip", shuffle=True, fletcher32=True)
 
 
 def _write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
+    """Write an array of strings of variable length."""
     group.create_dataset(name, data=np.array(texts, dtype=object), dtype=h5py.string_dtype())
 
 
-def _encode(value: Any) -> Any:
-    """Convert lists, mappings and None, which HDF5 attributes cannot store, to JSON text."""
+def _encode_setting(value: Any) -> Any:
+    """Return text, numbers and booleans unchanged, and lists, mappings and None, which HDF5 cannot store, as JSON."""
     return value if isinstance(value, str | int | float | bool) else dump_json(value)
 
 
 def dump_json(value: Any) -> str:
-    """Convert values of ASE's ``info`` to JSON text; numpy values become numbers or lists, other objects strings."""
+    """Convert a value of ASE's ``info`` to JSON text; numpy values become numbers or lists, other objects strings.
+
+    Raises
+    ------
+    InputError
+        If keys of a mapping are not text, or the value contains itself.
+    """
     try:
         return json.dumps(value, default=_convert_to_plain, sort_keys=True)
     except (TypeError, ValueError) as error:  # keys that cannot be sorted, or a value that contains itself
@@ -167,4 +180,5 @@ def dump_json(value: Any) -> str:
 
 
 def _convert_to_plain(value: Any) -> Any:
+    """Convert an object that JSON cannot store; numpy arrays and numbers have ``tolist``."""
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -11,22 +11,28 @@ from paretofit.descriptors.rows_basis import RowsBasis
 
 
 def _set_family(value: Any) -> Any:
-    """Set the default family, without which pydantic would not know the settings."""
+    """Add the default family to settings without one, because pydantic selects the class of a basis by its family."""
     return {"family": "snap", **value} if isinstance(value, dict) else value
 
 
-AnyBasis = SnapBasis | PodBasis  # whose rows are computed
+AnyBasis = SnapBasis | PodBasis  # bases whose rows can be computed for any structure
 StudyBasis = Annotated[SnapBasis | PodBasis | RowsBasis, Field(discriminator="family"), BeforeValidator(_set_family)]
 _ADAPTER: TypeAdapter[StudyBasis] = TypeAdapter(StudyBasis)
 
 
 def parse_basis(text: str) -> StudyBasis:
-    """Parse a basis from JSON, such as the attribute ``basis`` of a design matrix."""
+    """Parse a basis from JSON, such as the attribute ``basis`` of a design matrix.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If the text is not JSON, or its settings do not form a basis.
+    """
     return _ADAPTER.validate_json(text)
 
 
 def build_basis(settings: dict[str, Any]) -> StudyBasis:
-    """Build the basis of the family that its settings name; SNAP by default.
+    """Build a basis from its settings; the key ``family`` selects the family, SNAP by default.
 
     Raises
     ------
@@ -42,7 +48,7 @@ def require_descriptors(basis: StudyBasis) -> AnyBasis:
     Raises
     ------
     InputError
-        If only the rows of a file are known.
+        If the basis is a `RowsBasis`, of which only the rows in a file are known.
     """
     if isinstance(basis, RowsBasis):
         raise InputError(

@@ -58,6 +58,7 @@ class SnapBasis(LinearBasis):
 
     @model_validator(mode="after")
     def _check_min_distance(self) -> Self:
+        """Raise ValueError if the distance that is mapped to zero is not below all cutoffs."""
         min_cutoff = self.rcutfac * 2 * min(self.radelem)
         if self.rmin0 >= min_cutoff:
             raise ValueError(
@@ -73,12 +74,12 @@ class SnapBasis(LinearBasis):
 
     @property
     def cutoff_setting(self) -> str:
-        """Formula of the cutoff."""
+        """Formula of the largest cutoff, for messages."""
         return "rcutfac * 2 * max(radelem)"
 
     @property
     def title(self) -> str:
-        """``quadratic SNAP`` or ``SNAP``."""
+        """Name of the family of models: ``quadratic SNAP`` or ``SNAP``."""
         return "quadratic SNAP" if self.quadratic else "SNAP"
 
     @property
@@ -88,13 +89,16 @@ class SnapBasis(LinearBasis):
 
     @cached_property
     def lammps_components(self) -> list[tuple[int, ...]]:
-        """Components in LAMMPS's order: (j1, j2, j), with chemflag (e1, e2, e3, j1, j2, j); 2j as integers."""
+        """Components in LAMMPS's order, as the integers (2j1, 2j2, 2j).
+
+        With `chemflag`, the positions of three elements in `elements` come first: (e1, e2, e3, 2j1, 2j2, 2j).
+        """
         triples = [
             (j1, j2, j)
             for j1 in range(self.twojmax + 1)
             for j2 in range(j1 + 1)
             for j in range(j1 - j2, min(self.twojmax, j1 + j2) + 1, 2)
-            if j >= j1
+            if j >= j1  # the other components are multiples of these
         ]
         if not self.chemflag:
             return [*triples]
@@ -105,13 +109,13 @@ class SnapBasis(LinearBasis):
     def component_order(self) -> Array:
         """Indices of LAMMPS's components in nested order, ``(K,) int``.
 
-        The order is by the smallest 2Jmax that has a component: its j, the last and largest of its indices.
+        A component appears first at the 2Jmax that equals its last and largest index, 2j.
         """
         return np.argsort([component[-1] for component in self.lammps_components], kind="stable")
 
     @cached_property
     def components(self) -> list[tuple[int, ...]]:
-        """Components in nested order."""
+        """Components in nested order, with the indices of `lammps_components`."""
         return [self.lammps_components[k] for k in self.component_order]
 
     @property
@@ -121,7 +125,10 @@ class SnapBasis(LinearBasis):
 
     @cached_property
     def unsorted_levels(self) -> Array:
-        """Smallest 2Jmax at which each column of one element appears: linear columns, then the upper triangle."""
+        """Smallest 2Jmax at which each feature of one element appears, ``(n_features_per_element,) int``.
+
+        The features are the components in nested order, then the upper triangle of their products, row by row.
+        """
         linear = np.array([component[-1] for component in self.components])
         if not self.quadratic:
             return linear
@@ -132,16 +139,17 @@ class SnapBasis(LinearBasis):
     def lammps_columns(self) -> Array:
         """Indices of LAMMPS's columns in nested order, without constants, ``(n_features - n_elements,) int``.
 
-        LAMMPS's columns of an element are [linear, upper triangle], too, but its components are in another order.
+        For each element, LAMMPS also has the components first, then the upper triangle of their products, but the
+        order of its components is not the nested one.
         """
         K, order = self.n_components, self.component_order
         columns = order
         if self.quadratic:
-            triangle = np.triu_indices(K)
-            products = np.zeros((K, K), dtype=int)
-            products[triangle] = K + np.arange(len(triangle[0]))
-            products = np.maximum(products, products.T)  # B_k B_l and B_l B_k are the same column
-            columns = np.concatenate([order, products[order[triangle[0]], order[triangle[1]]]])
+            rows_of_triangle, columns_of_triangle = np.triu_indices(K)
+            product_columns = np.zeros((K, K), dtype=int)  # LAMMPS's column of each product B_k B_l
+            product_columns[rows_of_triangle, columns_of_triangle] = K + np.arange(len(rows_of_triangle))
+            product_columns = np.maximum(product_columns, product_columns.T)  # B_k B_l and B_l B_k are the same column
+            columns = np.concatenate([order, product_columns[order[rows_of_triangle], order[columns_of_triangle]]])
         offsets = len(columns) * np.arange(len(self.elements))[:, None]
         return np.asarray((offsets + columns).ravel()[self.column_order])
 
@@ -151,5 +159,6 @@ class SnapBasis(LinearBasis):
         return [self._format_component(component) for component in self.components]
 
     def _format_component(self, component: tuple[int, ...]) -> str:
-        chemistry = "".join(self.elements[e] for e in component[:-3])
-        return f"B{chemistry}({','.join(str(j) for j in component[-3:])})"
+        """Format the name of a component of `lammps_components`, such as ``B(2,1,1)`` or ``BBeBeW(2,1,1)``."""
+        chemistry = "".join(self.elements[position] for position in component[:-3])
+        return f"B{chemistry}({','.join(str(index) for index in component[-3:])})"

@@ -15,7 +15,7 @@ from paretofit.descriptors.lammps_frame import check_elements
 from paretofit.descriptors.rows import compute_configuration_rows, compute_configuration_rows_with_stress
 from paretofit.execution import RunContext, map_with_journal
 
-BATCH_ATOMS = 64  # number of atoms passed to a worker at once: tens of milliseconds of work, a few MB of rows
+BATCH_ATOMS = 64  # number of atoms that are passed to a worker at once: tens of milliseconds of work, a few MB of rows
 
 
 def compute_design(
@@ -31,13 +31,17 @@ def compute_design(
 
     Parameters
     ----------
+    dataset : Dataset
+    basis : SnapBasis or PodBasis
     path : path-like
-        HDF5 file, which is written atomically. Until it is complete, finished rows are in a file with the suffix
-        ``.partial``, from which the next call with the same arguments resumes.
+        HDF5 file, which is written atomically. Until it is complete, finished rows are in a file of the same name with
+        the suffix ``.partial``, from which the next call with the same arguments resumes.
     stress : bool
-        Also compute six stress rows of each configuration, which must be periodic in three directions.
-    jobs, progress
-        Number of processes, and whether to show a progress bar.
+        Whether to also compute six stress rows of each configuration, which must be periodic in three directions.
+    jobs : int
+        Number of processes.
+    progress : bool
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -50,6 +54,8 @@ def compute_design(
     InputError
         If the dataset is empty, the basis lacks an element, LAMMPS fails for a configuration, `jobs` is below 1, or the
         file cannot be written.
+    ExecutionError
+        If a process is killed, or the disk is full.
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1; got {jobs}")
@@ -89,14 +95,17 @@ def _open_dataset(path: str, file_version: tuple[int, ...]) -> Dataset:
     """Open a dataset once in each process, and again after its file has been replaced.
 
     `file_version` consists of the modification time, inode and size of the file. The time alone is not reliable,
-    because clocks jump, but a file that is replaced while it is open gets another inode.
+    because clocks can be set back, but a file that replaces an open file gets another inode.
     """
     del file_version
     return Dataset(path)
 
 
 def _compute_block(ids: list[int], path: str, basis: AnyBasis, stress: bool) -> tuple[Array, Array, Array]:
-    """Compute, in a worker, the rows of a batch of configurations; return rows, kinds and configuration ids."""
+    """Compute, in a worker, the rows of a batch of configurations.
+
+    Returns the rows, ``(n, n_features)``, and the kind and configuration id of each row, ``(n,)``.
+    """
     status = Path(path).stat()
     dataset = _open_dataset(path, (status.st_mtime_ns, status.st_ino, status.st_size))
     compute_rows = compute_configuration_rows_with_stress if stress else compute_configuration_rows

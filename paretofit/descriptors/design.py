@@ -32,7 +32,7 @@ from paretofit.descriptors.design_file import (
     write_array,
 )
 
-BLOCK_ROWS = 4096  # number of rows that are read from the file at once
+BLOCK_ROWS = 4096  # number of rows that are read from a file at once
 MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # size above which a design is read from the file when needed
 
 
@@ -47,6 +47,7 @@ class DesignMatrix:
     configuration : (n_rows,) int64
         Position in `ids` of each row's configuration.
     ids : (n_configurations,) int64
+        Configuration ids, by first appearance.
     column_levels : (n_features,) int64
         Smallest 2Jmax (or other order) at which each column appears, ascending; all 0 for a model that is not nested.
     column_names : list of str
@@ -57,7 +58,7 @@ class DesignMatrix:
     path : Path or None
         File that contains the rows; None if they are only in memory.
     attributes : mapping of str to str
-        Origin of the rows: ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`.
+        ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`, and ``constant_columns`` (`n_constant`).
     row_weights : (n_rows,) float64, optional
         Factors by which rows are multiplied when they are read; see `with_row_weights`.
     constraint : ColumnConstraint, optional
@@ -108,8 +109,7 @@ class DesignMatrix:
             For nested models: the smallest 2Jmax (or other order) that includes each column, ascending; 0 by default.
         column_names : sequence of str, optional
         n_constant : int
-            Number of leading columns whose coefficients are reference energies of atoms; a ridge does not penalise
-            them.
+            Number of leading columns whose coefficients are energies of atoms, which a ridge does not penalise.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class DesignMatrix:
         column_names: Sequence[str] | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> Self:
-        """Write rows, block by block, to an HDF5 file that appears when it is complete; return its design.
+        """Write rows, block by block, to an HDF5 file that appears when it is complete; return the design in it.
 
         Parameters
         ----------
@@ -156,17 +156,17 @@ class DesignMatrix:
             As in `from_arrays`, and if there are no blocks or their columns or levels differ.
         """
         with atomic_hdf5(path) as (file, check_file):
-            parts = _write_blocks(file, blocks, check_file)
-            n_rows, width = file["rows"].shape
-            levels, names = validate_design_columns(column_levels, column_names, width)
-            configuration = np.concatenate([part.ids[part.configuration] for part in parts])
-            positions, ids = index_configurations(configuration, n_rows)
-            write_array(file, "kind", np.concatenate([part.kind for part in parts]))
+            designs = _write_blocks(file, blocks, check_file)
+            n_rows, n_columns = file["rows"].shape
+            levels, names = validate_design_columns(column_levels, column_names, n_columns)
+            row_ids = np.concatenate([design.ids[design.configuration] for design in designs])
+            positions, ids = index_configurations(row_ids, n_rows)
+            write_array(file, "kind", np.concatenate([design.kind for design in designs]))
             write_array(file, "configuration", positions)
             write_array(file, "ids", ids)
             write_array(file, "column_levels", levels)
-            for level in parts[0].targets:
-                write_array(file, f"targets/{level}", np.concatenate([part.targets[level] for part in parts]))
+            for level in designs[0].targets:
+                write_array(file, f"targets/{level}", np.concatenate([design.targets[level] for design in designs]))
             for level, costs in validate_by_level(seconds, len(ids), "seconds").items():
                 write_array(file, f"seconds/{level}", costs)
             check_file()
@@ -196,14 +196,8 @@ class DesignMatrix:
             )
             for window, rows in self.iterate_blocks()
         )
-        return self.from_blocks(
-            blocks,
-            path,
-            seconds=self.seconds,
-            column_levels=self.column_levels,
-            column_names=self.column_names,
-            attributes=self.attributes,
-        )
+        return self.from_blocks(blocks, path, seconds=self.seconds, column_levels=self.column_levels,
+                                column_names=self.column_names, attributes=self.attributes)  # fmt: skip
 
     @property
     def n_constant(self) -> int:
@@ -226,7 +220,7 @@ class DesignMatrix:
         return len(self.ids)
 
     def count_columns_up_to(self, twojmax: int) -> int:
-        """Count the leading columns that form the model of a smaller 2Jmax."""
+        """Count the leading columns that form the model of a 2Jmax, or other order."""
         return int(np.searchsorted(self.column_levels, twojmax, side="right"))
 
     def read_all_rows(self) -> Array:
@@ -237,20 +231,21 @@ class DesignMatrix:
             return self._transform(np.asarray(file["rows"][()]), slice(None))
 
     def with_row_weights(self, weights: Array) -> Self:
-        """Return the same design with rows and targets multiplied by weights, in addition to those of the row kinds.
+        """Return the same design with rows and targets multiplied by a weight for each row.
 
         Parameters
         ----------
         weights : (n_rows,) float64
-            Positive.
+            Positive; a fit applies the weights of the row kinds in addition. The design must not have weights yet.
         """
         targets = {level: values * weights for level, values in self.targets.items()}
         return replace(self, targets=targets, row_weights=weights)
 
     def with_constraint(self, constraint: ColumnConstraint, name: str) -> Self:
-        """Return a design without the columns that a constraint on its energy rows eliminates.
+        """Return a design without the columns that a constraint eliminates.
 
-        These are among the leading columns. The `name` of the constraint becomes part of the hash of the structures,
+        The eliminated columns must be zero in the force and stress rows, as constant columns are, because only the
+        targets of the energy rows are changed. The `name` of the constraint becomes part of the hash of the structures,
         because the rows differ from those of other designs of the same structures.
         """
         is_energy, columns = self.kind == RowKind.ENERGY, constraint.retained_columns
@@ -266,19 +261,19 @@ class DesignMatrix:
                        column_levels=levels)  # fmt: skip
 
     def expand_coefficients(self, coefficients: Any, level: str) -> Array:
-        """Return the coefficients of a model with all columns, ``(..., p)``, including those that are eliminated."""
+        """Return the coefficients of all columns, ``(..., p)``, including the columns that a constraint eliminates."""
         beta = np.asarray(coefficients)
         return beta if self.constraint is None else self.constraint.expand(beta, level)
 
     def _transform(self, rows: Array, index: Any) -> Array:
-        """Apply the constraint and the row weights to stored rows at the positions `index`."""
+        """Apply the constraint and the row weights to stored rows; `index` is the position of these rows."""
         rows = rows if self.constraint is None else self.constraint.reduce_rows(rows)
         return rows if self.row_weights is None else rows * self.row_weights[index, None]
 
     def load_into_memory(self, max_bytes: int = MAX_ROWS_IN_MEMORY_BYTES) -> Self:
-        """Return a copy of this design with its rows in memory, or this design if they are there already or too large.
+        """Return a copy with the rows in memory, or this design if its rows are in memory already or too large.
 
-        The limit is `max_bytes`, or a quarter of the available memory if that is smaller.
+        The largest size is `max_bytes`, or a quarter of the available memory if that is smaller.
         """
         free_bytes = get_available_memory()
         limit = max_bytes if free_bytes is None else min(max_bytes, free_bytes // 4)
@@ -293,33 +288,33 @@ class DesignMatrix:
         Parameters
         ----------
         indices : (n,) int
-            Positions of the rows, ascending; contiguous rows of a file are read at once.
+            Positions of the rows, ascending; contiguous rows of a file are read together.
         n_columns : int, optional
             Number of leading columns; by default all.
         memory_copies : float
-            Number of copies of these rows for which memory must be available, including those that the caller makes.
+            Number of copies of these rows that must fit into memory, including those that the caller makes.
 
         Raises
         ------
         InputError
             If the available memory is too small for these copies.
         """
-        width = self.n_features if n_columns is None else n_columns
+        n_columns = self.n_features if n_columns is None else n_columns
         require_memory(
-            8 * memory_copies * len(indices) * width,
-            f"{len(indices)} rows by {width} columns",
+            8 * memory_copies * len(indices) * n_columns,
+            f"{len(indices)} rows by {n_columns} columns",
             "lower 'twojmax', use fewer configurations ('sizes') or fewer --jobs",
         )
-        stored_width = width if self.constraint is None else self.constraint.count_columns(width)
+        n_stored = n_columns if self.constraint is None else self.constraint.count_columns(n_columns)
         if self._rows is not None:
-            return self._transform(self._rows[indices, :stored_width], indices)
+            return self._transform(self._rows[indices, :n_stored], indices)
         breaks = np.flatnonzero(np.diff(indices) != 1) + 1
         with open_design_file(self._get_file_path()) as file:
-            parts = [file["rows"][run[0] : run[-1] + 1, :stored_width] for run in np.split(indices, breaks) if len(run)]
-        return self._transform(np.concatenate([np.empty((0, stored_width)), *parts]), indices)
+            blocks = [file["rows"][run[0] : run[-1] + 1, :n_stored] for run in np.split(indices, breaks) if len(run)]
+        return self._transform(np.concatenate([np.empty((0, n_stored)), *blocks]), indices)
 
     def iterate_blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
-        """Yield the slice and the rows of consecutive blocks of at most `size` rows, of all rows or of `row_range`."""
+        """Yield consecutive blocks of at most `size` rows, each with its slice, of all rows or those in `row_range`."""
         begin, end = (0, self.n_rows) if row_range is None else (row_range.start, row_range.stop)
         windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
         if self._rows is not None:
@@ -330,7 +325,7 @@ class DesignMatrix:
                 yield window, self._transform(file["rows"][window], window)
 
     def with_labels(self, dataset: Dataset, levels: Sequence[str]) -> Self:
-        """Return the same rows with the labels of a dataset; NaN where a label is missing or failed.
+        """Return the same rows with the labels of a dataset as targets; NaN where a label is missing or has failed.
 
         Rows must be in the order of `compute_design`: for each configuration the energy row, then the force rows,
         then the six stress rows if there are any.
@@ -361,7 +356,10 @@ class DesignMatrix:
         return replace(self, targets=targets, seconds=seconds)
 
     def find_missing_labels(self, level: str) -> Array:
-        """Return ``(n_configurations,) bool``: whether any label of a configuration is missing at a level."""
+        """Return whether any label of each configuration is missing at a level, ``(n_configurations,) bool``.
+
+        Raises `InputError` if the design has no targets of this level.
+        """
         if level not in self.targets:
             raise InputError(f"the design has no level '{level}'; available: {', '.join(self.targets) or 'none'}")
         is_missing = np.zeros(self.n_configurations, dtype=bool)
@@ -369,32 +367,34 @@ class DesignMatrix:
         return is_missing
 
     def _get_file_path(self) -> Path:
+        """Return the path of the file; raise `InputError` if there is none."""
         if self.path is None:
             raise InputError("the design matrix has neither rows in memory nor a file")
         return self.path
 
 
 def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_file: Callable[[], None]) -> list[DesignMatrix]:
-    """Append the rows of all blocks to the file; return the blocks as designs without rows."""
-    parts: list[DesignMatrix] = []
+    """Append the rows of all blocks to the file; return the blocks as designs without rows and column names."""
+    designs: list[DesignMatrix] = []
     rows: Any = None
     for block in blocks:
-        part = DesignMatrix.from_arrays(block.rows, block.kind, block.configuration, targets=block.targets)
-        width = part.n_features
+        design = DesignMatrix.from_arrays(block.rows, block.kind, block.configuration, targets=block.targets)
+        n_columns = design.n_features
         if rows is None:
             # Chunks have at most 1 MiB and 1024 rows, but at least one row.
-            chunk = (max(1, min(1024, (1 << 20) // (8 * width))), width)
-            rows = file.create_dataset("rows", (0, width), "f8", maxshape=(None, width), chunks=chunk, fletcher32=True)
-        first_levels = list(parts[0].targets if parts else part.targets)
-        if width != rows.shape[1] or set(part.targets) != set(first_levels):
+            chunk = (max(1, min(1024, (1 << 20) // (8 * n_columns))), n_columns)
+            rows = file.create_dataset("rows", (0, n_columns), "f8", maxshape=(None, n_columns), chunks=chunk,
+                                       fletcher32=True)  # fmt: skip
+        first_levels = list(designs[0].targets if designs else design.targets)
+        if n_columns != rows.shape[1] or set(design.targets) != set(first_levels):
             raise InputError(
                 f"all blocks must have the same number of columns and the same levels; the first has {rows.shape[1]} "
-                f"columns and levels {first_levels}, a later one {width} columns and levels {list(part.targets)}"
+                f"columns and levels {first_levels}, a later one {n_columns} columns and levels {list(design.targets)}"
             )
-        rows.resize(len(rows) + part.n_rows, axis=0)
-        rows[-part.n_rows :] = part.read_all_rows()
+        rows.resize(len(rows) + design.n_rows, axis=0)
+        rows[-design.n_rows :] = design.read_all_rows()
         check_file()
-        parts.append(replace(part, column_names=[], _rows=None))
-    if not parts:
+        designs.append(replace(design, column_names=[], _rows=None))
+    if not designs:
         raise InputError("a design matrix requires at least one block of rows; got none")
-    return parts
+    return designs

@@ -1,8 +1,8 @@
-"""The HDF5 file of a design matrix: its blocks, its index, and arrays with checksums.
+"""The HDF5 file of a design matrix: blocks of rows, the index of the rows, and arrays with checksums.
 
 Rows are read when they are needed, long after the file was opened, and a flipped bit would silently change a fit. The
 Fletcher-32 checksum of every chunk turns such a bit into an error. On one core, from memory, the checksums lower
-the rate of writing from 3.6 to 1.3 GB/s and that of reading from 11 to 3.7 GB/s. Both rates are high enough:
+the rate of writing from 3.6 to 1.3 GB/s and the rate of reading from 11 to 3.7 GB/s. Both rates are high enough:
 descriptors are computed at about 10 MB/s, and a pass of the reduction reads less than 1 GB/s.
 """
 
@@ -27,7 +27,7 @@ from paretofit.core import (
     read_local_array,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # version of the file format
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class DesignBlock:
 
     Attributes
     ----------
-    rows : (n, p) float64
-    kind : (n,) RowKind, or their names
-        "energy", "force" or "stress".
-    configuration : (n,) int
+    rows : (n_rows, n_features) float64
+    kind : (n_rows,) int or str
+        `RowKind` of each row, or its name: "energy", "force" or "stress".
+    configuration : (n_rows,) int
         The id of each row's configuration.
-    targets : mapping of level to (n,) float64
+    targets : mapping of level to (n_rows,) float64
         Labels, in eV/atom, eV/Å or GPa; NaN where missing.
     """
 
@@ -53,7 +53,15 @@ class DesignBlock:
 
 @contextmanager
 def open_design_file(path: Path) -> Iterator[h5py.File]:
-    """Open a design file; errors inside the `with` block become an `InputError` that names the file."""
+    """Open a design file for reading; errors of reading inside the `with` block become an `InputError`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, corrupt, or not a design file; the message names it.
+    ExecutionError
+        If the system prevents reading.
+    """
     if not path.is_file():
         raise InputError(f"there is no design file at {path}; 'paretofit run' or compute_design writes one")
     try:
@@ -73,32 +81,35 @@ def read_design_index(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If an array is missing, has a length that does not match the rows, or is stored in another file.
+        As for `open_design_file`, and if an array is missing, has a length that does not match the rows, or is stored
+        in another file.
     """
     with open_design_file(path) as file:
         check_global_heaps(path)
         check_members(file)
-        n, p = file["rows"].shape
+        n_rows, n_columns = file["rows"].shape
 
         def read_array(name: str, dtype_kinds: str, length: int | None = None) -> Array:
-            values = read_local_array(file, name, slice(0, length), dtype_kinds, ())
-            if len(values) < len(file[name]):
+            array = read_local_array(file, name, slice(0, length), dtype_kinds, ())
+            if len(array) < len(file[name]):
                 raise ValueError(f"'{name}' has more than the {length} values that match the rows")
-            return values
+            return array
 
-        def read_levels(name: str, length: int) -> dict[str, Array]:
-            return {level: read_array(f"{name}/{level}", "f", length) for level in file.get(name, {})}
+        def read_arrays_by_level(group: str, length: int) -> dict[str, Array]:
+            return {level: read_array(f"{group}/{level}", "f", length) for level in file.get(group, {})}
 
-        ids, names = read_array("ids", "iu"), read_array("column_names", "O", p)
-        kind, positions = read_array("kind", "iu", n), read_array("configuration", "iu", n)
-        if n and not (positions.min() >= 0 and positions.max() < len(ids) and set(np.unique(kind)) <= set(RowKind)):
+        ids, names = read_array("ids", "iu"), read_array("column_names", "O", n_columns)
+        kind, positions = read_array("kind", "iu", n_rows), read_array("configuration", "iu", n_rows)
+        has_valid_positions = not n_rows or (positions.min() >= 0 and positions.max() < len(ids))
+        if not (has_valid_positions and set(np.unique(kind)) <= set(RowKind)):
             raise ValueError("a row has no valid configuration or no valid kind")
         attributes = {key: str(value) for key, value in file.attrs.items() if key != "design_version"}
         int(attributes.get("constant_columns", 0))  # raises ValueError if the attribute is corrupt
         return {
-            "kind": kind, "configuration": positions, "ids": ids, "column_levels": read_array("column_levels", "iu", p),
-            "column_names": [name.decode() for name in names], "targets": read_levels("targets", n),
-            "seconds": read_levels("seconds", len(ids)), "attributes": attributes,
+            "kind": kind, "configuration": positions, "ids": ids,
+            "column_levels": read_array("column_levels", "iu", n_columns),
+            "column_names": [name.decode() for name in names], "targets": read_arrays_by_level("targets", n_rows),
+            "seconds": read_arrays_by_level("seconds", len(ids)), "attributes": attributes,
         }  # fmt: skip
 
 
@@ -108,5 +119,6 @@ def write_array(file: h5py.File, name: str, array: Array) -> None:
 
 
 def _check_version(file: h5py.File, path: Path) -> None:
+    """Raise `InputError` if a file is not a design file of this version of the format."""
     if file.attrs.get("design_version") != SCHEMA_VERSION:
         raise InputError(f"{path} is not a design file of this version of paretofit; compute it again")

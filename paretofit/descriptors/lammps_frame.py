@@ -17,8 +17,10 @@ from ase.geometry import complete_cell, minkowski_reduce
 from paretofit.core import NEIGHBOUR_LIMITS, Array, InputError, build_vacuum_cell, join_lines
 from paretofit.descriptors.linear_basis import LinearBasis
 
-MIN_NORMALISED_VOLUME = 1e-9  # volume of a cell whose vectors are scaled to length 1; below it, they lie in one plane
-LAMMPS_ERROR_DETAILS = (  # locations in LAMMPS's source and in our input, which do not help a user
+# Volume of a cell whose vectors are scaled to length 1; if it is smaller, the vectors are considered to lie in a plane.
+MIN_NORMALISED_VOLUME = 1e-9
+# Patterns of the details in LAMMPS's messages that do not help a user: locations in its source, and our last command.
+LAMMPS_ERROR_DETAILS = (
     r"^ERROR(?: on proc \d+)?: ",
     r"\s*For more information see \S+",
     r"\s*\(\S*\.(?:cpp|h):\d+\)",
@@ -27,7 +29,7 @@ LAMMPS_ERROR_DETAILS = (  # locations in LAMMPS's source and in our input, which
 
 
 def name_configuration(atoms: Atoms) -> str:
-    """Return the name of a configuration for messages."""
+    """Return the name of a configuration for messages, such as "configuration 17"; "?" stands for a missing id."""
     return f"configuration {atoms.info.get('config_id', '?')}"
 
 
@@ -44,10 +46,10 @@ def translate_lammps_errors(atoms: Atoms) -> Iterator[None]:
 
 @contextmanager
 def load_configuration(lammps: Any, basis: LinearBasis, atoms: Atoms) -> Iterator[tuple[Array, Array]]:
-    """Create a LAMMPS system from a configuration; yield its atom types and rotation.
+    """Replace the system in LAMMPS by a configuration; yield the types of its atoms and the rotation of LAMMPS's frame.
 
-    See `assign_types` and `create_lammps_atoms`. LAMMPS errors inside the `with` block become an `InputError` that
-    names the configuration.
+    The types are those of `assign_types`, the rotation, ``(3, 3)``, that of `transform_to_lammps_frame`. Errors of
+    LAMMPS inside the `with` block become an `InputError` that names the configuration.
     """
     types = assign_types(basis, atoms)
     with translate_lammps_errors(atoms):
@@ -55,7 +57,7 @@ def load_configuration(lammps: Any, basis: LinearBasis, atoms: Atoms) -> Iterato
 
 
 def format_lammps_error(error: Exception) -> str:
-    """Return LAMMPS's message without the location in its source code and the last line of our input."""
+    """Return LAMMPS's message without the location in its source code and without the last command of our input."""
     text = join_lines(error)
     for pattern in LAMMPS_ERROR_DETAILS:
         text = re.sub(pattern, "", text)
@@ -91,12 +93,18 @@ def check_elements(atoms: Atoms, basis: LinearBasis, prefix: str = "") -> None:
 def transform_to_lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     """Transform a configuration to LAMMPS's frame.
 
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    cutoff : float
+        Largest distance of neighbours, Å, which determines the width of a vacuum; see `build_vacuum_cell`.
+
     Returns
     -------
     cell : (3, 3) float64
         Cell vectors as rows, Å; lower triangular with a positive diagonal.
     positions : (N, 3) float64
-        Positions in LAMMPS's frame, Å.
+        Positions in LAMMPS's frame, wrapped into the cell, Å.
     rotation : (3, 3) float64
         Proper rotation; ``rotation @ v`` transforms a vector from LAMMPS's frame back to the frame of `atoms`.
 
@@ -111,28 +119,30 @@ def transform_to_lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array
     cell, _ = minkowski_reduce(cell)
     if np.linalg.det(cell) < 0:
         cell[2] *= -1  # the same lattice, right-handed
-    Q, R = np.linalg.qr(cell.T)
+    Q, R = np.linalg.qr(cell.T)  # cell = Rᵀ Qᵀ, and Rᵀ is lower triangular
     signs = np.sign(np.diag(R))  # LAMMPS requires a positive diagonal
-    rotation, lammps_cell = Q * signs, (R.T * signs)
+    rotation, lammps_cell = Q * signs, R.T * signs
     fractional_positions = np.linalg.solve(cell.T, atoms.positions.T).T
     return lammps_cell, (fractional_positions - np.floor(fractional_positions)) @ lammps_cell, rotation
 
 
 def create_lammps_atoms(lammps: Any, basis: LinearBasis, atoms: Atoms, types: Array) -> Array:
-    """Create the configuration in LAMMPS; return the rotation back to the frame of `atoms`."""
+    """Clear LAMMPS and create the configuration in it; return the rotation back to the frame of `atoms`.
+
+    `types`, ``(N,) int``, contains LAMMPS's type of each atom. Raises `InputError` if LAMMPS does not create all atoms.
+    """
     cell, positions, rotation = transform_to_lammps_frame(atoms, basis.cutoff)
     (xx, _, _), (xy, yy, _), (xz, yz, zz) = cell.tolist()
-    n_types = len(basis.elements)
     lammps.command("clear")
     lammps.commands_string(
         "units metal\natom_style atomic\natom_modify map array sort 0 0\nbox tilt large\n"
         f"region cell prism 0 {xx!r} 0 {yy!r} 0 {zz!r} {xy!r} {xz!r} {yz!r}\n"
-        f"create_box {n_types} cell"
+        f"create_box {len(basis.elements)} cell"
     )
-    n = len(atoms)
-    n_created = lammps.create_atoms(n, list(range(1, n + 1)), types.tolist(), positions.ravel().tolist())
-    if n_created != n:
-        raise InputError(f"{name_configuration(atoms)}: LAMMPS created {n_created} of its {n} atoms")
+    n_atoms = len(atoms)
+    n_created = lammps.create_atoms(n_atoms, list(range(1, n_atoms + 1)), types.tolist(), positions.ravel().tolist())
+    if n_created != n_atoms:
+        raise InputError(f"{name_configuration(atoms)}: LAMMPS created {n_created} of its {n_atoms} atoms")
     # The pair style has no forces; it makes LAMMPS build neighbour lists up to slightly more than the basis's cutoff.
     lammps.commands_string(
         "mass * 1.0\n"
@@ -142,10 +152,13 @@ def create_lammps_atoms(lammps: Any, basis: LinearBasis, atoms: Atoms, types: Ar
     return rotation
 
 
-def extract_per_atom(lammps: Any, values: Array, n: int) -> Array:
-    """Copy LAMMPS's per-atom values to an array ``(n, ...)`` in the order of the atoms."""
-    order = np.argsort(np.array(lammps.numpy.extract_atom("id"))[:n])
-    return np.array(values)[:n][order]
+def extract_per_atom(lammps: Any, values: Array, n_atoms: int) -> Array:
+    """Copy LAMMPS's per-atom values to an array ``(n_atoms, ...)`` in the order of the configuration.
+
+    LAMMPS's order is another one, and its arrays may continue with ghost atoms.
+    """
+    order = np.argsort(np.array(lammps.numpy.extract_atom("id"))[:n_atoms])
+    return np.array(values)[:n_atoms][order]
 
 
 def rotate_voigt(values: Array, rotation: Array) -> Array:

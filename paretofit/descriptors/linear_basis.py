@@ -1,4 +1,4 @@
-"""What every basis of a linear model has: elements, a size, a cutoff, and the order and names of its columns.
+"""Base classes of the bases of linear models, with elements, a size, a cutoff, and the order and names of the columns.
 
 Columns are ordered by the smallest size at which they appear, constants first: every smaller model is a leading block
 of columns, see `paretofit.linear.reduction`. The size is called 2Jmax in all families, as in results and settings.
@@ -23,23 +23,23 @@ from pydantic import (
 from paretofit.core import Array
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-# Below the minimum no atoms are neighbours and LAMMPS's cell lists grow without bound; above the maximum an atom has
-# tens of thousands of neighbours and LAMMPS fails.
+# Below the minimum, no atoms are neighbours, and LAMMPS's cell lists grow without bound; above the maximum, an atom has
+# tens of thousands of neighbours, and LAMMPS fails.
 MIN_CUTOFF_A, MAX_CUTOFF_A = 0.5, 25.0
 
 
 class LinearBasis(BaseModel, ABC):
-    """A basis of linear models, one class for each family of descriptors.
+    """Basis of linear models; each family of descriptors is a subclass.
 
-    A family adds its settings and defines `cutoff`, `component_names`, `unsorted_levels`, `cutoff_setting` and `title`.
-    Its columns are a constant for each element, then the features of each element in nested order.
+    A subclass adds the settings of its family and defines the abstract properties. The columns are a constant for each
+    element, then the features of all elements in nested order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
-    list_defaults: ClassVar[Mapping[str, float]] = {}  # settings with a value for each element, and its default
+    list_defaults: ClassVar[Mapping[str, float]] = {}  # defaults of the settings that have a value for each element
 
-    min_size: ClassVar[int] = 0
+    min_size: ClassVar[int] = 0  # smallest size of a model of the family
 
     family: str
     elements: list[str] = Field(min_length=1, description="Chemical symbols, in the order of LAMMPS's atom types.")
@@ -48,26 +48,30 @@ class LinearBasis(BaseModel, ABC):
     @model_validator(mode="before")
     @classmethod
     def _fill_lists(cls, values: Any) -> Any:
-        """Convert tuples and arrays to lists; repeat a single number, or the default, for every element."""
+        """Return settings with lists for tuples and arrays, and with single numbers and defaults as lists, too.
+
+        Such a list repeats the number, or the default of the setting, for each element.
+        """
         if not isinstance(values, dict):
             return values
-        values = dict(values)
+        settings = dict(values)
         for key in ("elements", *cls.list_defaults):
-            value = values.get(key)
+            value = settings.get(key)
             if isinstance(value, tuple | np.ndarray):
-                values[key] = list(value)
+                settings[key] = list(value)
             elif isinstance(value, Mapping):
                 raise ValueError(  # noqa: TRY004  (pydantic turns no other exception into a validation error)
                     f"{key} must be a list with one entry for each element, in the same order, not a mapping"
                 )
-        if isinstance(values.get("elements"), list):
+        if isinstance(settings.get("elements"), list):
             for key, default in cls.list_defaults.items():
-                value = default if values.get(key) in (None, []) else values[key]
-                values[key] = value if isinstance(value, list) else [value] * len(values["elements"])
-        return values
+                value = default if settings.get(key) in (None, []) else settings[key]
+                settings[key] = value if isinstance(value, list) else [value] * len(settings["elements"])
+        return settings
 
     @model_validator(mode="after")
     def _check_elements_and_cutoff(self) -> Self:
+        """Raise ValueError for invalid elements, a list of another length than `elements`, or an extreme cutoff."""
         for symbol in self.elements:
             if not atomic_numbers.get(symbol):  # ASE's "X" has number 0 and is not an element
                 raise ValueError(f"'{symbol}' is not a chemical symbol")
@@ -86,7 +90,7 @@ class LinearBasis(BaseModel, ABC):
         return self
 
     def __eq__(self, other: object) -> bool:
-        """Compare the settings only: pydantic would compare cached properties too."""
+        """Compare the settings only; pydantic would also compare the cached properties."""
         return type(other) is type(self) and self.model_dump() == other.model_dump()
 
     def __hash__(self) -> int:
@@ -94,11 +98,11 @@ class LinearBasis(BaseModel, ABC):
         return hash(self.model_dump_json())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the settings only: the cached properties of a large basis take megabytes in every task."""
+        """Pickle the settings only, because the cached properties of a large basis take megabytes in every task."""
         return type(self).model_validate_json, (self.model_dump_json(),)
 
     def resize(self, twojmax: int) -> Self:
-        """Return the same basis with another size."""
+        """Return the same basis with the size `twojmax`."""
         return type(self)(**{**self.model_dump(), "twojmax": twojmax})
 
     @property
@@ -118,7 +122,7 @@ class LinearBasis(BaseModel, ABC):
 
     @property
     def has_products(self) -> bool:
-        """Whether products of components are features too."""
+        """Whether products of components are also features."""
         return False
 
     @property
@@ -134,11 +138,17 @@ class LinearBasis(BaseModel, ABC):
     @property
     @abstractmethod
     def unsorted_levels(self) -> Array:
-        """Smallest size at which each feature of one element appears: components, then the upper triangle."""
+        """Smallest size at which each feature of one element appears, ``(n_features_per_element,) int``.
+
+        The features are the components, then the upper triangle of their products, if they have any, row by row.
+        """
 
     @cached_property
     def column_order(self) -> Array:
-        """Nested order of the columns [components, products] of all elements, ``(n_features - n_elements,) int``."""
+        """Positions of the features of all elements in nested order, ``(n_features - n_elements,) int``.
+
+        Before they are ordered, the features of the first element come first, each element's as in `unsorted_levels`.
+        """
         return np.argsort(np.tile(self.unsorted_levels, len(self.elements)), kind="stable")
 
     @cached_property
@@ -153,7 +163,7 @@ class LinearBasis(BaseModel, ABC):
         return len(self.column_levels)
 
     def count_columns_up_to(self, twojmax: int) -> int:
-        """Count the leading columns that form the model of a smaller size."""
+        """Count the leading columns that form the model of the size `twojmax`."""
         return int(np.searchsorted(self.column_levels, twojmax, side="right"))
 
     @cached_property
@@ -168,13 +178,13 @@ class LinearBasis(BaseModel, ABC):
 
 
 class CommonCutoffBasis(LinearBasis):
-    """A basis with a single cutoff, `rcut`, of another family than SNAP, the default."""
+    """Basis with a single cutoff `rcut`; its family is not the default family, SNAP."""
 
     rcut: PositiveFloat
 
     @model_serializer(mode="wrap")
     def _keep_family(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keep the family where defaults are left out, because without it the settings are those of SNAP."""
+        """Keep the family where defaults are omitted, because settings without a family are those of SNAP."""
         return {"family": self.family, **serialize(self)}
 
     @property
@@ -184,5 +194,5 @@ class CommonCutoffBasis(LinearBasis):
 
     @property
     def cutoff_setting(self) -> str:
-        """Setting of the cutoff."""
+        """Name of the setting of the cutoff, for messages."""
         return "rcut"

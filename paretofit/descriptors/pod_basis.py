@@ -1,11 +1,13 @@
 """The basis of proper orthogonal descriptors (POD) and the order of its columns.
 
-N.-C. Nguyen and A. Rohskopf, J. Comput. Phys. 480, 112030 (2023); LAMMPS's ``pair_style pod`` and ``compute pod``. The
-radial functions are the leading eigenvectors of the same snapshots at every size, and the angular functions of a degree
-include those of lower degrees, so that the descriptors of a small size are a subset of those of a larger one.
+The descriptors are those of N.-C. Nguyen and A. Rohskopf, J. Comput. Phys. 480, 112030 (2023), and of LAMMPS's
+``pair_style pod`` and ``compute pod``. The radial functions are the leading eigenvectors of the same snapshots at every
+size, and the angular functions of a degree include those of lower degrees. The descriptors of a small size are
+therefore a subset of those of a larger size.
 """
 
 from functools import cached_property
+from itertools import combinations_with_replacement, product
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -15,23 +17,28 @@ from paretofit.core import Array
 from paretofit.descriptors.linear_basis import CommonCutoffBasis, PositiveFloat
 
 MIN_POD_SIZE, MAX_POD_SIZE = 2, 12
-FOUR_BODY_FUNCTIONS = (1, 2, 4, 7, 11, 16, 23)  # number of angular functions up to each degree, in LAMMPS
-N_BESSEL_PARAMETERS = 3  # LAMMPS forms this number of snapshots for each Bessel degree
+FOUR_BODY_FUNCTIONS = (1, 2, 4, 7, 11, 16, 23)  # number of LAMMPS's angular functions up to degree 0, 1, 2, ...
+N_BESSEL_PARAMETERS = 3  # number of snapshots that LAMMPS forms for each Bessel degree
 
 
 class PodShape(NamedTuple):
-    """Number of radial functions and angular degree of the two-, three- and four-body descriptors of a size."""
+    """Numbers of radial functions and largest angular degrees of the descriptors of two, three and four bodies."""
 
-    two_body: int
-    three_body: int
+    n_two_body: int
+    n_three_body: int
     three_body_degree: int
-    four_body: int
+    n_four_body: int
     four_body_degree: int
 
     @classmethod
     def from_size(cls, size: int) -> "PodShape":
-        """Return the shape of a size, from 2 to 12; each number grows with the size."""
+        """Return the shape of a size, from 2 to 12; no number decreases with the size."""
         return cls(size, size - 1, size // 2 + 1, size // 2, size // 2 - 1)
+
+    @property
+    def n_four_body_angular(self) -> int:
+        """Number of angular functions of the four-body descriptors."""
+        return FOUR_BODY_FUNCTIONS[self.four_body_degree]
 
 
 class PodBasis(CommonCutoffBasis):
@@ -65,6 +72,7 @@ class PodBasis(CommonCutoffBasis):
 
     @model_validator(mode="after")
     def _check_radial_functions(self) -> Self:
+        """Raise ValueError if the inner cutoff is not below the cutoff, or the size exceeds the number of snapshots."""
         if self.rin >= self.rcut:
             raise ValueError(f"rin must be smaller than rcut, {self.rcut:g} Å; got {self.rin:g}")
         n_snapshots = N_BESSEL_PARAMETERS * self.bessel_polynomial_degree + self.inverse_polynomial_degree
@@ -87,38 +95,37 @@ class PodBasis(CommonCutoffBasis):
 
     @property
     def shape(self) -> PodShape:
-        """Radial functions and angular degrees of the size."""
+        """Numbers of radial functions and angular degrees of the largest model."""
         return PodShape.from_size(self.twojmax)
 
     @cached_property
     def _components(self) -> list[tuple[str, int]]:
-        """Name and smallest size of each descriptor of an atom, in LAMMPS's order: radial before angular functions."""
-        shape, symbols = self.shape, self.elements
-        pairs = [f"{a}{b}" for k, a in enumerate(symbols) for b in symbols[k:]]
-        triples = [
-            f"{a}{b}{c}" for k, a in enumerate(symbols) for m, b in enumerate(symbols[k:], k) for c in symbols[m:]
-        ]
-        sizes = [(size, PodShape.from_size(size)) for size in range(MIN_POD_SIZE, self.twojmax + 1)]
-        components = [
-            (f"D2({n + 1}){symbol}", next(size for size, s in sizes if s.two_body > n))
-            for symbol in symbols
-            for n in range(shape.two_body)
-        ]
-        components += [
-            (f"D3({n + 1},{p}){pair}", next(size for size, s in sizes if s.three_body > n and s.three_body_degree >= p))
-            for pair in pairs
-            for n in range(shape.three_body)
-            for p in range(shape.three_body_degree + 1)
-        ]
-        components += [
-            (
-                f"D4({n + 1},{k}){triple}",
-                next(size for size, s in sizes if s.four_body > n and FOUR_BODY_FUNCTIONS[s.four_body_degree] > k),
+        """Name and smallest size of each descriptor of an atom, in LAMMPS's order.
+
+        The order is by the number of bodies, then the elements of the neighbours, the radial and the angular function.
+        """
+        shape = self.shape
+        shapes = [(size, PodShape.from_size(size)) for size in range(MIN_POD_SIZE, self.twojmax + 1)]
+        components = []
+        for symbol, radial in product(self.elements, range(shape.n_two_body)):
+            smallest_size = next(size for size, candidate in shapes if candidate.n_two_body > radial)
+            components.append((f"D2({radial + 1}){symbol}", smallest_size))
+        pairs = ["".join(pair) for pair in combinations_with_replacement(self.elements, 2)]
+        for pair, radial, degree in product(pairs, range(shape.n_three_body), range(shape.three_body_degree + 1)):
+            smallest_size = next(
+                size
+                for size, candidate in shapes
+                if candidate.n_three_body > radial and candidate.three_body_degree >= degree
             )
-            for triple in triples
-            for n in range(shape.four_body)
-            for k in range(FOUR_BODY_FUNCTIONS[shape.four_body_degree])
-        ]
+            components.append((f"D3({radial + 1},{degree}){pair}", smallest_size))
+        triples = ["".join(triple) for triple in combinations_with_replacement(self.elements, 3)]
+        for triple, radial, angular in product(triples, range(shape.n_four_body), range(shape.n_four_body_angular)):
+            smallest_size = next(
+                size
+                for size, candidate in shapes
+                if candidate.n_four_body > radial and candidate.n_four_body_angular > angular
+            )
+            components.append((f"D4({radial + 1},{angular}){triple}", smallest_size))
         return components
 
     @property
@@ -128,22 +135,23 @@ class PodBasis(CommonCutoffBasis):
 
     @property
     def unsorted_levels(self) -> Array:
-        """Smallest size of each descriptor, in LAMMPS's order."""
+        """Smallest size at which each descriptor appears, ``(K,) int``, in LAMMPS's order."""
         return np.array([size for _, size in self._components])
 
     def format_parameters(self) -> str:
         """Format the parameter file of ``pair_style pod`` and ``compute pod``."""
         shape = self.shape
-        values = {
+        parameters = {
             "species": " ".join(self.elements), "pbc": "1 1 1", "rin": repr(self.rin), "rcut": repr(self.rcut),
             "bessel_polynomial_degree": self.bessel_polynomial_degree,
             "inverse_polynomial_degree": self.inverse_polynomial_degree, "onebody": 1,
-            "twobody_number_radial_basis_functions": shape.two_body,
-            "threebody_number_radial_basis_functions": shape.three_body,
+            "twobody_number_radial_basis_functions": shape.n_two_body,
+            "threebody_number_radial_basis_functions": shape.n_three_body,
             "threebody_angular_degree": shape.three_body_degree,
-            "fourbody_number_radial_basis_functions": shape.four_body,
+            "fourbody_number_radial_basis_functions": shape.n_four_body,
             "fourbody_angular_degree": shape.four_body_degree,
         }  # fmt: skip
         for body in ("fivebody", "sixbody", "sevenbody"):
-            values |= {f"{body}_number_radial_basis_functions": 0, f"{body}_angular_degree": 0}
-        return "# POD parameters written by paretofit\n" + "".join(f"{key} {value}\n" for key, value in values.items())
+            parameters |= {f"{body}_number_radial_basis_functions": 0, f"{body}_angular_degree": 0}
+        lines = [f"{key} {value}\n" for key, value in parameters.items()]
+        return "# POD parameters written by paretofit\n" + "".join(lines)

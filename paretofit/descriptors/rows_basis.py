@@ -12,11 +12,12 @@ from paretofit.descriptors.linear_basis import CommonCutoffBasis, PositiveFloat
 
 
 class RowsBasis(CommonCutoffBasis):
-    """A basis whose rows are in a design file, such as one that `DesignMatrix.from_blocks` has written.
+    """Basis whose rows are in a design file, such as one that `DesignMatrix.from_blocks` has written.
 
-    Its models are fitted and compared with others. They have no potential: paretofit cannot compute the rows of another
-    structure. The columns have the order and the sizes of the file, whose `column_levels` are nested, or all zero for a
-    model of a single size.
+    Models in this basis are fitted and compared with others, but have no potential, because paretofit cannot compute
+    the rows of another structure. The order of the columns and the smallest size of each are those of the file; a file
+    whose `column_levels` are all zero has models of a single size only. The properties read the file when they are
+    needed, and raise `InputError` if this fails.
 
     Raises
     ------
@@ -31,7 +32,7 @@ class RowsBasis(CommonCutoffBasis):
 
     @property
     def title(self) -> str:
-        """Name of the file."""
+        """Name of the models, with the name of the file."""
         return f"rows of {self.rows.name}"
 
     @property
@@ -46,19 +47,20 @@ class RowsBasis(CommonCutoffBasis):
 
     @property
     def unsorted_levels(self) -> Array:
-        """Smallest size at which each column of the file appears, ascending."""
+        """Smallest size at which each column of the file appears, ascending, ``(n_components,) int``."""
         return np.asarray(self._index["column_levels"])
 
     @cached_property
     def column_levels(self) -> Array:
-        """Smallest size at which each column appears, ``(n_features,) int``."""
+        """Smallest size at which each column appears, up to the size `twojmax`, ``(n_features,) int``."""
         return self.unsorted_levels[self.unsorted_levels <= self.twojmax]
 
     @cached_property
     def column_names(self) -> list[str]:
-        """Names of the columns."""
+        """Names of the columns up to the size `twojmax`."""
         return self.component_names[: self.n_features]
 
     @cached_property
     def _index(self) -> dict[str, Any]:
+        """Content of the file but for its rows."""
         return read_design_index(self.rows)

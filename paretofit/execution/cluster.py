@@ -22,18 +22,18 @@ from paretofit.execution.slurm_jobs import JobExecutor, open_job_executor
 
 log = logging.getLogger(__name__)
 
-CLUSTER_TIMEOUT_S = 60.0  # longest time without an answer of the scheduler, or without workers
+CLUSTER_TIMEOUT_S = 60.0  # longest time without an answer from the scheduler, or without workers
 WALLTIME_MARGIN_S = 300  # time before the walltime at which a worker hands over its results and ends
-_active_executors: list[DaskExecutor | JobExecutor] = []  # stack of executors, of which the last is in use
+_active_executors: list[DaskExecutor | JobExecutor] = []  # executors of nested `use_cluster` blocks; the last is in use
 
 
 def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExecutor | None:
-    """Return the executor of the active cluster; None if tasks run on this machine.
+    """Return the executor of the active cluster; None if there is none, and tasks run on this machine.
 
     Parameters
     ----------
     job_per_task : bool
-        Whether each task may be a separate job; if not, a cluster that runs one job for each task is ignored.
+        Whether each task may be a separate job; if not, an executor that submits a job for each task is not returned.
     """
     executor = _active_executors[-1] if _active_executors else None
     return executor if job_per_task or not isinstance(executor, JobExecutor) else None
@@ -53,9 +53,9 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
     ----------
     settings : section 'cluster' of a study, optional
     jobs : int
-        Number of workers of a local cluster whose settings do not specify it.
+        Number of workers of a local cluster, if its settings specify none.
     folder : Path, optional
-        The run folder, in which jobs store their files; by default the working directory.
+        The run folder, in whose subfolder ``jobs`` the jobs store their files; by default the working directory.
 
     Raises
     ------
@@ -72,8 +72,8 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
         with open_job_executor(settings, directory / "jobs") as job_executor, _activate(job_executor):
             yield
         return
-    for name in ("distributed", "distributed.client"):  # problems that matter are raised as errors, too
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for logger_name in ("distributed", "distributed.client"):  # every problem that matters also raises an error
+        logging.getLogger(logger_name).setLevel(logging.CRITICAL)
     with _start_cluster(settings, jobs, directory) as cluster, _connect(settings, cluster) as client:
         _check_workers(client, settings)
         log.info("cluster: %s, %s", settings.name, client.dashboard_link)
@@ -82,6 +82,7 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
 
 
 def _check_requirements(name: str) -> None:
+    """Raise `InputError` if a package or program that a cluster of this name requires is not installed."""
     extra_name = "executorlib" if name == "executorlib" else "dask"
     if any(importlib.util.find_spec(package) is None for package in REQUIRED_PACKAGES[name]):
         raise InputError(
@@ -95,6 +96,7 @@ def _check_requirements(name: str) -> None:
 
 @contextmanager
 def _activate(executor: DaskExecutor | JobExecutor) -> Iterator[None]:
+    """Use an executor inside the `with` block."""
     _active_executors.append(executor)
     try:
         yield
@@ -104,6 +106,7 @@ def _activate(executor: DaskExecutor | JobExecutor) -> Iterator[None]:
 
 @contextmanager
 def _connect(settings: Any, cluster: Any) -> Iterator[Any]:
+    """Yield a dask client of a cluster or address; raise `InputError` if the scheduler does not answer."""
     from distributed import Client  # noqa: PLC0415  (an extra)
 
     try:
@@ -124,7 +127,11 @@ def _connect(settings: Any, cluster: Any) -> Iterator[Any]:
 
 @contextmanager
 def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
-    """Start a cluster for the duration of the `with` block; yield the cluster, or the address of a running cluster."""
+    """Start a cluster for the duration of the `with` block; yield the cluster, or the address of a running cluster.
+
+    `jobs` is the number of workers of a local cluster, if its settings specify none. Raises `InputError` if the cluster
+    cannot be started.
+    """
     if settings.name == "address":
         yield settings.scheduler
         return
@@ -139,7 +146,7 @@ def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # dask may raise any error for an invalid setting
         raise InputError(f"'cluster: {settings.name}' cannot be started: {join_lines(error)}") from error
-    # variables that dask set for its workers
+    # Environment variables that dask has set for its workers.
     changed_keys = {key for key, value in os.environ.items() if old_environment.get(key) != value}
     try:
         yield cluster
@@ -152,7 +159,7 @@ def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
 
 
 def start_local_cluster(n_workers: int) -> Any:
-    """Start a cluster of single-threaded workers on this machine; they end with this process and ignore Ctrl-C."""
+    """Start a dask cluster on this machine; its single-threaded workers end with this process and ignore Ctrl-C."""
     import distributed  # noqa: PLC0415  (an extra)
 
     with _ignore_sigint():
@@ -162,19 +169,22 @@ def start_local_cluster(n_workers: int) -> Any:
             processes=True,
             dashboard_address=":0",
             silence_logs=logging.CRITICAL,
-            preload=[__name__],
+            preload=[__name__],  # a worker imports this module and calls `dask_setup`
         )
 
 
 def dask_setup(_worker: Any) -> None:
-    """Silence dask's log in a local worker, because results contain the errors; dask finds this function by name."""
+    """Silence dask's log in a local worker, because errors of tasks are returned; dask finds this function by name."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def _ignore_sigint() -> Iterator[None]:
-    """Ignore Ctrl-C inside the `with` block, so that processes that are started in it ignore it, too."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
+    """Ignore Ctrl-C inside the `with` block, so that processes that are started in the block ignore it, too.
+
+    Outside the main thread, which alone may set signal handlers, this has no effect.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     old_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -187,7 +197,8 @@ def _ignore_sigint() -> Iterator[None]:
 def start_slurm_cluster(settings: SlurmClusterSettings, folder: Path, *, submit: bool = True) -> Any:
     """Return a dask cluster whose workers run in SLURM jobs; submit these jobs only if `submit` is true.
 
-    Workers end before the walltime, so that they can hand over their results.
+    Workers end before the walltime, so that they can hand over their results. The logs of the jobs are written to the
+    subfolder ``jobs`` of `folder`.
 
     Raises
     ------
@@ -208,20 +219,22 @@ def start_slurm_cluster(settings: SlurmClusterSettings, folder: Path, *, submit:
         scheduler_options={"dashboard_address": ":0"},
     )
     if submit:
-        _test_job(str(cluster.job_script()))
+        _check_job_script(str(cluster.job_script()))
         cluster.adapt(minimum_jobs=settings.max_jobs, maximum_jobs=settings.max_jobs)  # replaces jobs that end
     return cluster
 
 
-def _test_job(script: str) -> None:
-    """Check that the queue accepts a job, because dask would repeat a refused submission for ever."""
+def _check_job_script(script: str) -> None:
+    """Raise `InputError` if the queue does not accept a job; dask would repeat a refused submission for ever."""
     command = [str(shutil.which("sbatch")), "--test-only"]
     process = subprocess.run(command, input=script, capture_output=True, text=True, check=False)  # noqa: S603  (sbatch)
     if process.returncode:
-        raise InputError(f"the queue does not accept such a job ({join_lines(process.stderr)}); correct 'cluster'")
+        reason = join_lines(process.stderr)
+        raise InputError(f"the queue does not accept the jobs of the workers ({reason}); correct 'cluster'")
 
 
 def _check_workers(client: Any, settings: Any) -> None:
+    """Raise `InputError` if a worker has several threads, or a running cluster no workers or another paretofit."""
     threads_by_worker = client.nthreads()
     check_worker_threads(threads_by_worker)
     if settings.name == "address":

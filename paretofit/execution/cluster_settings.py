@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from paretofit.core import PositiveInt, StrictSettings
 
 MAX_PORT = 65535
-REQUIRED_PACKAGES = {
+REQUIRED_PACKAGES = {  # by the name of the cluster
     "local": ("distributed",),
     "address": ("distributed",),
     "slurm": ("distributed", "dask_jobqueue"),
@@ -17,6 +17,7 @@ REQUIRED_PACKAGES = {
 
 
 def _check_address(value: str) -> str:
+    """Return the address of a scheduler if it is valid; raise ValueError otherwise."""
     match = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", value)
     if match is None or int(match[2]) > MAX_PORT:
         raise ValueError("must be an address such as tcp://10.0.0.1:8786")
@@ -24,6 +25,10 @@ def _check_address(value: str) -> str:
 
 
 def _check_walltime(value: Any) -> Any:
+    """Return a walltime HH:MM:SS if it is valid; raise ValueError otherwise.
+
+    The value may have any type, because this check precedes that of pydantic.
+    """
     if not isinstance(value, str) or not re.fullmatch(r"\d{1,3}:[0-5]\d:[0-5]\d", value):
         raise ValueError("must be hours, minutes and seconds, in quotes, such as '12:00:00'")
     if not value.strip("0:"):
@@ -32,6 +37,7 @@ def _check_walltime(value: Any) -> Any:
 
 
 def _check_memory(value: str) -> str:
+    """Return a size of memory with its unit if it is valid; raise ValueError otherwise."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*[KMGT](i?B)?", value, re.IGNORECASE)
     if match is None or not float(match[1]):
         raise ValueError("must be a number above 0 with its unit, such as 16GB")
@@ -100,7 +106,7 @@ class LabelJobSettings(SlurmJobSettings):
 
 
 def _expand_cluster_name(value: Any) -> Any:
-    """Expand a name without a section to a section with defaults."""
+    """Expand the name of a cluster to a section with this name and defaults; return other valid values unchanged."""
     if value is not None and not isinstance(value, str | dict | StrictSettings):
         raise ValueError(f"must be one of {', '.join(REQUIRED_PACKAGES)}, or a section with one of these names")
     return {"name": value} if isinstance(value, str) else value

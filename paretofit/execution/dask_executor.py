@@ -1,4 +1,4 @@
-"""Execution of tasks on a dask cluster; its workers may start and end during a run."""
+"""Execution of tasks on a dask cluster, whose workers may start and end during a run."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,9 +11,9 @@ from paretofit.core import ExecutionError, InputError
 from paretofit.execution.executors import LostTaskError, TaskExecutor
 
 INITIAL_TASKS = 8  # number of tasks that are submitted before there is a worker
-WORKER_POLL_INTERVAL_S = 10.0
-SCHEDULER_TIMEOUT_S = 300.0  # longest time without an answer of the scheduler
-VERSION_CHECK_TIMEOUT_S = 10.0
+WORKER_POLL_INTERVAL_S = 10.0  # time between checks whether there are workers
+SCHEDULER_TIMEOUT_S = 300.0  # longest time without an answer from the scheduler
+VERSION_CHECK_TIMEOUT_S = 10.0  # longest time to wait for the versions of all workers
 
 
 class DaskExecutor(TaskExecutor):
@@ -23,7 +23,7 @@ class DaskExecutor(TaskExecutor):
     ----------
     client : distributed.Client
     worker_timeout_s : float or None
-        Longest time without workers; None for no limit, because jobs may wait in a queue.
+        Longest time without workers; None means no limit, for workers whose jobs may wait in a queue.
     """
 
     def __init__(self, client: Any, worker_timeout_s: float | None) -> None:
@@ -31,20 +31,20 @@ class DaskExecutor(TaskExecutor):
 
     @property
     def max_pending(self) -> int:  # type: ignore[override]  # workers start and end
-        """Two tasks per worker, or `INITIAL_TASKS` without workers; raises `InputError` if one has several threads."""
+        """Two tasks per worker, or `INITIAL_TASKS` without workers; `InputError` if a worker has several threads."""
         try:
-            n_threads = self._count_threads()
+            threads_by_worker = self._get_threads_by_worker()
         except OSError:  # the scheduler has ended; the tasks report this error
             return INITIAL_TASKS
-        check_worker_threads(n_threads)
-        return 2 * len(n_threads) or INITIAL_TASKS
+        check_worker_threads(threads_by_worker)
+        return 2 * len(threads_by_worker) or INITIAL_TASKS
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
         """See `TaskExecutor`."""
-        return self.client.submit(function, task, pure=False)
+        return self.client.submit(function, task, pure=False)  # otherwise, dask would merge equal tasks
 
     def wait(self, futures: Sequence[Any]) -> None:
-        """See `TaskExecutor`."""
+        """See `TaskExecutor`; `ExecutionError` if there are no workers for longer than the timeout."""
         from distributed import wait  # noqa: PLC0415  (an extra)
 
         last_worker_time = time.monotonic()
@@ -52,7 +52,8 @@ class DaskExecutor(TaskExecutor):
             with suppress(TimeoutError):
                 wait(list(futures), timeout=WORKER_POLL_INTERVAL_S, return_when="FIRST_COMPLETED")
                 return
-            if self.client.status != "running" or self._count_threads():
+            # Without a connection to the scheduler, the workers are not known.
+            if self.client.status != "running" or self._get_threads_by_worker():
                 last_worker_time = time.monotonic()
             elif self._worker_timeout_s is not None and time.monotonic() - last_worker_time > self._worker_timeout_s:
                 raise ExecutionError(
@@ -61,13 +62,14 @@ class DaskExecutor(TaskExecutor):
                 )
 
     def get_result(self, future: Any) -> Any:
-        """See `TaskExecutor`; if the worker that stores a result has ended, another worker computes it again."""
+        """See `TaskExecutor`; if the worker that stores the result has ended, another worker computes it again."""
         timeout_s = WORKER_POLL_INTERVAL_S
         while True:
             self.wait([future])
             try:
                 return future.result(timeout=timeout_s)
-            except TimeoutError:  # dask itself would wait for ever if there are no workers; large results take longer
+            except TimeoutError:
+                # Without a timeout, dask would wait for ever if there are no workers. A large result takes longer.
                 timeout_s *= 2
             except Exception as error:
                 if type(error).__name__ == "KilledWorker":
@@ -78,8 +80,8 @@ class DaskExecutor(TaskExecutor):
         """See `TaskExecutor`."""
         self.client.cancel(list(futures))
 
-    def _count_threads(self) -> dict[str, int]:
-        """Return the number of threads of each worker by its address."""
+    def _get_threads_by_worker(self) -> dict[str, int]:
+        """Return the number of threads of each worker, by its address; `ExecutionError` without an answer."""
         try:
             return dict(self.client.sync(self.client.scheduler.ncores, callback_timeout=SCHEDULER_TIMEOUT_S))
         except TimeoutError as error:
@@ -89,18 +91,24 @@ class DaskExecutor(TaskExecutor):
             ) from error
 
 
-def check_worker_threads(n_threads: dict[str, int]) -> None:
-    """Raise `InputError` if a worker has more than one thread; LAMMPS and DFT codes cannot run in such a worker."""
-    for address, count in n_threads.items():
-        if count > 1:
+def check_worker_threads(threads_by_worker: dict[str, int]) -> None:
+    """Raise `InputError` if a worker has more than one thread; LAMMPS and DFT codes cannot run in such a worker.
+
+    The number of threads of each worker is given by its address.
+    """
+    for address, n_threads in threads_by_worker.items():
+        if n_threads > 1:
             raise InputError(
-                f"'cluster': the worker {address} has {count} threads; start workers with --nthreads 1, and as many "
-                "as there are cores with --nworkers"
+                f"'cluster': the worker {address} has {n_threads} threads; start workers with --nthreads 1, and as "
+                "many as there are cores with --nworkers"
             )
 
 
 def check_worker_versions(client: Any, addresses: Iterable[str]) -> None:
-    """Raise `InputError` if a worker lacks this version of paretofit; workers too busy to answer are not checked."""
+    """Raise `InputError` if a worker has no or another version of paretofit; busy workers are not checked.
+
+    A worker is busy if it does not answer within `VERSION_CHECK_TIMEOUT_S`.
+    """
     from distributed import wait  # noqa: PLC0415  (an extra)
 
     futures = {address: client.submit(version, "paretofit", workers=[address], pure=False) for address in addresses}

@@ -25,10 +25,11 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Shutdown
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Environment variables that limit numerical libraries to one thread.
 SINGLE_THREAD_ENV = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")
 }
-PARENT_POLL_INTERVAL_S = 2.0
+PARENT_POLL_INTERVAL_S = 2.0  # time between checks whether the parent process is alive
 
 
 class LostTaskError(Exception):
@@ -36,7 +37,7 @@ class LostTaskError(Exception):
 
 
 class TaskExecutor(ABC):
-    """Interface of all executors; futures are those of `concurrent.futures`, or others with ``done()``."""
+    """Interface of all executors; a future is one of `concurrent.futures`, or any object with ``done()``."""
 
     max_pending: int  # largest number of submitted tasks that are not finished; it may change during a run
 
@@ -49,7 +50,7 @@ class TaskExecutor(ABC):
         wait_for_futures(futures, return_when=FIRST_COMPLETED)
 
     def get_result(self, future: Any) -> Any:
-        """Return the result of a finished task; raise the error of a failed task, or `LostTaskError` for a lost one."""
+        """Return the result of a task that is done; raise the task's error, or `LostTaskError` if it was lost."""
         return future.result()
 
     def release(self, future: Any) -> None:  # noqa: B027  (most executors have nothing to do)
@@ -69,22 +70,23 @@ def run_ahead(
     ordered: bool = False,
     max_pending: int | None = None,
 ) -> Generator[tuple[T, Any], None, None]:
-    """Yield each task with its future once the future is done, while other tasks run.
+    """Yield each task with its future once the future is done, while tasks that are submitted ahead run.
 
-    A task is released when the next one is requested; if the caller stops early, tasks that were not started are
+    A task is released when the next one is requested. If the caller stops early, tasks that were not started are
     cancelled.
 
     joblib's own backend for dask is not used, because it counts the workers only at the start. If a queue has started
-    one worker at that time, joblib runs everything in this process; if two, it never submits more than four tasks.
+    one worker by then, joblib runs all tasks in this process; with two workers, it never submits more than four tasks.
 
     Parameters
     ----------
     executor : TaskExecutor
     function : callable
+        Function of one task.
     tasks : iterable
         Consumed only as needed.
     ordered : bool
-        Whether to keep the order of the tasks; otherwise tasks are yielded as they finish.
+        Whether to keep the order of the tasks; otherwise, tasks are yielded as they finish.
     max_pending : int, optional
         Largest number of tasks that are submitted but not yet yielded; by default that of the executor.
     """
@@ -97,7 +99,7 @@ def run_ahead(
                 return
             executor.wait([future for _, future in (pending_tasks[:1] if ordered else pending_tasks)])
             if not ordered:
-                pending_tasks.sort(key=lambda entry: not entry[1].done())
+                pending_tasks.sort(key=lambda entry: not entry[1].done())  # stable: finished tasks first
             task, future = pending_tasks.pop(0)
             yield task, future
             executor.release(future)
@@ -112,8 +114,14 @@ class ProcessExecutor(TaskExecutor):
     Parameters
     ----------
     start_pool : callable
-        Starts loky's executor; called again when a process has died.
+        Starts loky's executor; called again after a process has died.
     max_pending : int
+        See `TaskExecutor`.
+
+    Attributes
+    ----------
+    pool : ProcessPoolExecutor
+        The executor of loky that is in use.
     """
 
     def __init__(self, start_pool: Callable[[], ProcessPoolExecutor], max_pending: int) -> None:
@@ -149,8 +157,12 @@ def open_isolated_processes(jobs: int) -> Iterator[TaskExecutor]:
 
 @cache
 def get_child_executor() -> TaskExecutor:
-    """Return an executor with one child process of this cluster worker; the worker itself runs tasks in a thread."""
-    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # noqa: SLF001  (may have children)
+    """Return an executor with one child process of this cluster worker, the same one in each call.
+
+    A task that crashes ends the child, not the worker; the worker itself would run the task in one of its threads.
+    """
+    # dask's workers are daemonic processes, which Python does not allow to start children.
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # noqa: SLF001
     return ProcessExecutor(partial(ProcessPoolExecutor, 1, env=SINGLE_THREAD_ENV), 1)
 
 
@@ -162,18 +174,21 @@ def run_with_parent(parent_pid: int, function: Callable[[T], R], task: T) -> R:
 
 @cache
 def exit_with_parent(parent_pid: int) -> None:
-    """End this process, and the programs it has started, soon after `parent_pid` has ended; call it in every task.
+    """End this process, and the programs that it has started, soon after its parent `parent_pid` has ended.
 
-    A run that is killed with -9 cannot notify its workers, so they check whether their parent has changed.
+    A run that is killed with -9 cannot notify its workers. A thread of each worker therefore checks whether the parent
+    has changed. Every task may call this function, because only the first call in a process starts the thread; in the
+    process `parent_pid` itself, it does nothing.
     """
     if parent_pid != os.getpid():
         threading.Thread(target=_watch_parent, args=(parent_pid,), daemon=True).start()
 
 
 def _watch_parent(parent_pid: int) -> None:
+    """Wait until the parent process changes, then kill the children of this process and end it."""
     while os.getppid() == parent_pid:
         time.sleep(PARENT_POLL_INTERVAL_S)
     for program in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             program.kill()
-    os._exit(1)
+    os._exit(1)  # `sys.exit` would end only this thread

@@ -23,7 +23,7 @@ from paretofit.execution.executors import (
     run_with_parent,
 )
 
-MAX_ATTEMPTS = 2  # number of attempts at a task, each in a child process of a cluster worker, if the process dies
+MAX_ATTEMPTS = 2  # number of attempts at a task on a cluster worker, if the child process that computes it dies
 
 
 def map_in_parallel(
@@ -38,18 +38,20 @@ def map_in_parallel(
     tasks : iterable
         Consumed only as needed.
     jobs : int
-        Number of processes; a cluster uses all of its workers instead.
+        Number of processes; an active cluster uses all of its workers instead.
     ordered : bool
+        Whether results are in the order of the tasks.
     pre_dispatch : int, optional
         Largest number of tasks that are started before their results are yielded, to limit the memory of the results;
-        by default two for each process.
+        by default two for each process or worker.
 
     Raises
     ------
     Exception
         The error of a task, after which no more tasks are started.
     ExecutionError
-        If a process was killed; on a cluster, if this happened repeatedly to the same task, or if the scheduler ended.
+        If a process was killed; on a cluster, only if this happened repeatedly to the same task, or if the scheduler
+        has ended.
     """
     executor = get_active_executor()
     if executor:
@@ -57,17 +59,18 @@ def map_in_parallel(
     else:
         outcomes = _map_on_processes(function, tasks, jobs, ordered, pre_dispatch)
     with _translate_errors(), closing(outcomes):
-        for error, value in outcomes:
+        for error, result in outcomes:
             if error is not None:
                 raise error
-            yield value
+            yield result
 
 
 def _map_on_executor(
     executor: TaskExecutor, function: Callable[[T], R], tasks: Iterable[T], ordered: bool, pre_dispatch: int | None
 ) -> Generator[tuple[Exception | None, Any], None, None]:
-    """Yield the outcome of each task, an error or None and a result, from the active cluster."""
-    futures = run_ahead(executor, partial(_catch, function), tasks, ordered=ordered, max_pending=pre_dispatch)
+    """Yield the outcome of each task, as `_capture_error` returns it, from the active cluster."""
+    call = partial(_capture_error, function)
+    futures = run_ahead(executor, call, tasks, ordered=ordered, max_pending=pre_dispatch)
     with closing(futures):
         for _, future in futures:
             yield executor.get_result(future)
@@ -76,8 +79,8 @@ def _map_on_executor(
 def _map_on_processes(
     function: Callable[[T], R], tasks: Iterable[T], jobs: int, ordered: bool, pre_dispatch: int | None
 ) -> Generator[tuple[Exception | None, Any], None, None]:
-    """Yield outcomes like `_map_on_executor`, from processes of this machine; joblib reuses these in later calls."""
-    calls = (delayed(run_with_parent)(os.getpid(), partial(_catch, function), task) for task in tasks)
+    """Yield the outcome of each task from processes of this machine, which joblib reuses in later calls."""
+    calls = (delayed(run_with_parent)(os.getpid(), partial(_capture_error, function), task) for task in tasks)
     run_calls = Parallel(
         n_jobs=jobs,
         return_as="generator" if ordered else "generator_unordered",
@@ -92,12 +95,14 @@ def run_tasks(
     """Yield each task with its result as tasks finish, from single-threaded processes; a crash affects only one task.
 
     Tasks that were running when a process died (out of memory, a crash of compiled code) are tried again at the end,
-    one at a time; a task whose process dies again gets the result ``on_crash(task)``.
+    one at a time; a task whose process dies again gets the result ``on_crash(task)``. With one process, a task is not
+    tried again.
 
     Parameters
     ----------
     function : callable
-        Function of one task, which runs in another process. If it raises an error, the other tasks are cancelled.
+        Function of one task, which runs in another process. An error that it raises is raised here, and the tasks that
+        were not started are cancelled.
     tasks : iterable
         Tasks in the order in which they are started.
     jobs : int
@@ -107,27 +112,32 @@ def run_tasks(
     job_per_task : bool
         Whether each task may be a separate job of a queue, if the active cluster runs such jobs.
 
+    Raises
+    ------
+    ExecutionError
+        If the cluster is lost or cannot load the tasks.
+
     Notes
     -----
-    On a cluster, `jobs` has no effect: the workers run the tasks, or each task is a separate job. A task whose process
-    dies repeatedly gets the result ``on_crash(task)``.
+    On a cluster, `jobs` has no effect. A worker of a dask cluster tries a task up to `MAX_ATTEMPTS` times if its
+    process dies. A task that is a separate job is not tried again.
     """
     cluster_executor = get_active_executor(job_per_task=job_per_task)
     if cluster_executor is not None:
         has_workers = isinstance(cluster_executor, DaskExecutor)
         call = partial(_run_in_child_process, function, on_crash) if has_workers else function
         with _translate_errors():
-            yield from _collect(cluster_executor, call, tasks, on_crash)
+            yield from _yield_results(cluster_executor, call, tasks, on_crash)
         return
-    lost_tasks: list[T] = []  # tasks to try again; none with one process, where a crash affects no other task
+    lost_tasks: list[T] = []  # tasks to try again; with one process, the task that is lost is the one that crashed
     with open_isolated_processes(jobs) as executor:
-        yield from _collect(executor, function, tasks, on_crash, None if jobs == 1 else lost_tasks)
+        yield from _yield_results(executor, function, tasks, on_crash, None if jobs == 1 else lost_tasks)
     if lost_tasks:
         with open_isolated_processes(1) as executor:
-            yield from _collect(executor, function, lost_tasks, on_crash)
+            yield from _yield_results(executor, function, lost_tasks, on_crash)
 
 
-def _collect(
+def _yield_results(
     executor: TaskExecutor,
     function: Callable[[T], R],
     tasks: Iterable[T],
@@ -136,7 +146,7 @@ def _collect(
 ) -> Generator[tuple[T, R], None, None]:
     """Yield each task with its result as tasks finish.
 
-    A task whose process died is added to `lost_tasks` or, without this list, yielded with the result of `on_crash`.
+    A task whose process died is appended to `lost_tasks` or, without this list, yielded with ``on_crash(task)``.
     """
     with closing(run_ahead(executor, function, tasks)) as futures:
         for task, future in futures:
@@ -150,8 +160,8 @@ def _collect(
             yield task, result
 
 
-def _catch(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
-    """Return ``(None, result)`` or ``(error, None)``; dask would lose the message of an error that is raised."""
+def _capture_error(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
+    """Return ``(None, function(task))``, or ``(error, None)`` because dask loses the message of an error raised."""
     try:
         return None, function(task)
     except Exception as error:  # noqa: BLE001  (`map_in_parallel` raises it)
@@ -183,11 +193,12 @@ def _translate_errors() -> Iterator[None]:
         ) from error
     except Exception as error:
         if type(error).__module__.startswith("distributed"):  # an optional package, not imported here
+            # dask's message names the reason after this phrase, or consists of the reason.
             reason = join_lines(error).split("cancelled for reason: ")[-1].rstrip(".")
             raise ExecutionError(
                 f"the cluster is lost ({reason}); start it again, then run the same command again to resume"
             ) from error
-        if isinstance(error, RuntimeError) and "deserialization" in str(error):
+        if isinstance(error, RuntimeError) and "deserialization" in str(error):  # raised by dask
             reason = join_lines(error.__cause__ or error)
             raise ExecutionError(
                 f"the cluster's workers cannot load the tasks ({reason}); start them in this environment"

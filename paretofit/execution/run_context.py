@@ -1,4 +1,4 @@
-"""Settings that all steps of a run share: its processes, its progress bars, its folder and its random seed."""
+"""Settings that all steps of a run share: the number of processes, progress bars, the folder and the random seed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from paretofit.execution.parallel import map_in_parallel
 
 @dataclass(frozen=True)
 class RunContext:
-    """Settings of a run that every step of it needs; results do not depend on `jobs`, `progress` or `folder`.
+    """Settings that every step of a run needs; results do not depend on `jobs`, `progress` or `folder`.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class RunContext:
     def track(self, items: Iterable[T], total: int, description: str, **options: Any) -> Iterator[T]:
         """Yield the items and report the progress; options are those of `paretofit.core.track`.
 
-        By default, the option `parallel`, the number of items that are computed at the same time, is `jobs`.
+        By default, the option `n_parallel`, the number of items that are computed at the same time, is `jobs`.
         """
-        return track(items, total, description, **{"enabled": self.progress, "parallel": self.jobs, **options})
+        return track(items, total, description, **{"enabled": self.progress, "n_parallel": self.jobs, **options})
 
     def map_and_track(
         self,
@@ -52,6 +52,6 @@ class RunContext:
         total_work: float | None = None,
         **options: Any,
     ) -> Iterator[R]:
-        """Yield the results of `map`, and report the progress, see `track`."""
+        """Yield the results of `map` with these options, and report the progress as `paretofit.core.track` does."""
         results = self.map(function, tasks, **options)
         return self.track(results, len(tasks), description, get_work=get_work, total_work=total_work)

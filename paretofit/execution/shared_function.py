@@ -19,31 +19,33 @@ from paretofit.execution.parallel import map_in_parallel
 
 @contextmanager
 def share_function(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
-    """Yield a small stand-in, to be sent with every task, for a function that holds large arrays.
+    """Yield a small substitute for a function that holds large arrays, to be sent to the workers with every task.
 
-    On a cluster, the function is stored in a file for the duration of the block, and all workers of a machine map the
-    arrays of this file into their memory. Data that dask scatters to its workers would be lost with a killed worker; a
-    file is not. Processes of this machine share large arrays without such a file.
+    On a dask cluster, the function is stored in a temporary file until the `with` block ends, and all workers of a
+    machine map the arrays of this file into their memory. Arrays that dask scatters to its workers would be lost with a
+    killed worker; a file is not. Without a cluster, the function itself is yielded, because joblib already shares large
+    arrays between the processes of this machine.
 
     Parameters
     ----------
     function : callable
     folder : Path or None
-        A directory that all workers of a cluster can read; None yields the function itself.
+        A directory that all workers of a cluster can read; if None, the function itself is yielded.
     """
     if get_active_client() is None or folder is None:
         yield function
         return
-    handle, name = tempfile.mkstemp(prefix=".tasks-", suffix=".joblib", dir=folder.absolute())
-    os.close(handle)
+    descriptor, path = tempfile.mkstemp(prefix=".tasks-", suffix=".joblib", dir=folder.absolute())
+    os.close(descriptor)
     try:
-        joblib.dump(function, name)
-        yield partial(_call_dumped_function, name)
+        joblib.dump(function, path)
+        yield partial(_call_stored_function, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)
 
 
-def _call_dumped_function(path: str, task: Any) -> Any:
+def _call_stored_function(path: str, task: Any) -> Any:
+    """Call, in a worker, the function that is stored in a file."""
     try:
         function = _load_function(path)
     except FileNotFoundError as error:
@@ -55,6 +57,7 @@ def _call_dumped_function(path: str, task: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _load_function(path: str) -> Any:
+    """Load a stored function, once for all tasks of a worker, with its arrays mapped to the file."""
     return joblib.load(path, mmap_mode="r")
 
 
@@ -72,8 +75,8 @@ class ClusterRunner:
 
     def __call__(self, function: Callable[[Any], R], parts: Sequence[Any]) -> Iterator[R]:
         """Apply the function to the parts, and yield the results in order."""
-        with share_function(partial(_call_on_part, function, parts), self.folder) as run:
-            yield from map_in_parallel(run, range(len(parts)), 1)  # a cluster ignores the number of processes
+        with share_function(partial(_call_on_part, function, parts), self.folder) as call_on_part:
+            yield from map_in_parallel(call_on_part, range(len(parts)), 1)  # a cluster ignores the number of processes
 
 
 def _call_on_part(function: Callable[[Any], R], parts: Sequence[Any], index: int) -> R:

@@ -1,4 +1,4 @@
-"""Single tasks as jobs of a SLURM queue, by executorlib: for labels of DFT codes that run on many cores by MPI.
+"""Tasks as single jobs of a SLURM queue, through executorlib: for labels of DFT codes that run on many cores with MPI.
 
 A function and its argument are stored in a file, which a job reads; the job writes the result to another file. The
 process that submits the job may therefore end or be killed: the next process finds the job in the queue, or its result.
@@ -20,7 +20,8 @@ from paretofit.execution.executors import LostTaskError, TaskExecutor
 
 log = logging.getLogger(__name__)
 
-POLL_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 0.5  # time between checks whether a result has been written
+# executorlib fills in the double braces that remain after `str.format`; the raw block keeps the user's lines unchanged.
 SBATCH_TEMPLATE = """#!/bin/bash
 #SBATCH --job-name=paretofit
 #SBATCH --chdir={{{{working_directory}}}}
@@ -40,7 +41,7 @@ class JobExecutor(TaskExecutor):
     max_jobs : int
         Largest number of jobs in the queue at a time.
     folder : Path
-        Directory of the files of the jobs.
+        Directory of the jobs' files.
     """
 
     def __init__(self, executor: Any, max_jobs: int, folder: Path) -> None:
@@ -48,14 +49,20 @@ class JobExecutor(TaskExecutor):
         self._keys: dict[Any, str] = {}
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
-        """See `TaskExecutor`; a task whose job or result exists is not submitted again."""
+        """See `TaskExecutor`; a task whose job or result exists is not submitted again.
+
+        Tasks are identified by their attribute ``key`` or, without one, by their hash.
+        """
         key = str(getattr(task, "key", None) or joblib.hash(task))
         future = self._executor.submit(function, task, resource_dict={"cache_key": key})
         self._keys[future] = key
         return future
 
     def get_result(self, future: Any) -> Any:
-        """See `TaskExecutor`; raise `InputError` if the queue does not accept the job."""
+        """See `TaskExecutor`; raise `InputError` if the queue does not accept the job.
+
+        After an `InputError`, the task's files are removed.
+        """
         try:
             return future.result()
         except CalledProcessError as error:
@@ -65,7 +72,7 @@ class JobExecutor(TaskExecutor):
         except InputError:
             self.release(future)
             raise
-        except Exception as error:  # tasks raise no other errors, so the job itself has failed
+        except Exception as error:  # tasks raise only `InputError`, so the job itself has failed
             log.warning("the job of a task failed: %s", join_lines(error))
             raise LostTaskError(str(error)) from error
 
@@ -107,5 +114,5 @@ def open_job_executor(settings: LabelJobSettings, folder: Path) -> Iterator[JobE
         yield JobExecutor(executor, settings.max_jobs, folder)
     finally:
         executor.shutdown(wait=False)
-        with suppress(OSError):  # unfinished jobs have files there
+        with suppress(OSError):  # the folder contains files of unfinished jobs
             folder.rmdir()

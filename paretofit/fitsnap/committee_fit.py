@@ -1,4 +1,4 @@
-"""Committee of a FitSNAP fit, made by resampling the training part and calibrated on the testing part."""
+"""Committee of a FitSNAP fit, from resampled training configurations, with a calibration on the testing part."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,10 +21,20 @@ from paretofit.uncertainty import CommitteeFit, build_part
 
 
 def check_fitsnap_committee(committee: CommitteeSettings, settings: FitsnapInput, is_training: Sequence[bool]) -> None:
-    """Raise `InputError` if the solver is RIDGE, a setting is invalid, or the testing part is too small."""
+    """Check, before anything is computed, that a committee with these settings can be fitted.
+
+    `is_training` has an entry for each configuration. An empty testing part is accepted; the committee then has no
+    calibration.
+
+    Raises
+    ------
+    InputError
+        If the solver is RIDGE, a setting of the committee is invalid, or the testing part is too small (but not empty).
+    """
     if settings.solver.name == "RIDGE":
         raise InputError(f"{settings.path}: a committee of a RIDGE fit is not supported; use 'solver = SVD'")
-    committee.check(is_training.count(False) or None)
+    n_testing = is_training.count(False)
+    committee.check(n_testing or None)  # None: no calibration
 
 
 def build_fitsnap_committee(
@@ -36,26 +46,49 @@ def build_fitsnap_committee(
     structures_and_flags: tuple[list[Atoms], list[bool]],
     context: RunContext,
 ) -> LinearPotential:
-    """Resample the training configurations, and return the potential with a committee around the fit."""
+    """Fit a committee by resampling the training configurations, and calibrate it on the testing configurations.
+
+    Parameters
+    ----------
+    potential : LinearPotential
+        Fit of the training rows; the mean of the committee has its coefficients.
+    rows : FitRows
+    settings : FitsnapInput
+    n_excluded_columns : int
+        Number of leading columns of `rows.X` that are not fitted; their coefficients are zero.
+    committee : CommitteeSettings
+    structures_and_flags : (list of ase.Atoms, list of bool)
+        All structures with their stored labels, and for each whether it is in the training part.
+    context : RunContext
+
+    Returns
+    -------
+    LinearPotential
+        The committee with its uncertainty.
+
+    Raises
+    ------
+    InputError
+        As in `CommitteeFit.from_parts` and `build_committee`.
+    """
     training_rows = rows.select(rows.is_training)
     X = training_rows.X.copy()
-    X[:, :n_excluded_columns] = 0.0  # these columns are not part of the fit
-    configurations, group_numbers = np.unique(training_rows.configuration, return_inverse=True)
-    blocks, weights = build_part(X, training_rows.y, training_rows.weight, group_numbers)
+    X[:, :n_excluded_columns] = 0.0  # zero columns have zero coefficients
+    configurations, configuration_numbers = np.unique(training_rows.configuration, return_inverse=True)
+    part, unit_weights = build_part(X, training_rows.y, training_rows.weight, configuration_numbers)
     rng = np.random.default_rng([committee.seed, 0])
-    fit = CommitteeFit.from_parts(blocks, np.arange(len(configurations)), weights, rng)
+    fit = CommitteeFit.from_parts(part, np.arange(len(configurations)), unit_weights, rng)
     pairs = list(zip(*structures_and_flags, strict=True))
+    training_structures = [atoms for atoms, is_training in pairs if is_training]
     testing_structures = [atoms for atoms, is_training in pairs if not is_training]
+    testing_labels = [_read_labels(atoms, has_stress=settings.calculator.stress) for atoms in testing_structures]
     energy_weights = training_rows.weight[training_rows.kind == RowKind.ENERGY]
     return build_committee(
         potential.basis,
         fit,
         committee,
-        [atoms for atoms, is_training in pairs if is_training],
-        LabelledStructures(
-            testing_structures,
-            [_read_labels(atoms, has_stress=settings.calculator.stress) for atoms in testing_structures],
-        ),
+        training_structures,
+        LabelledStructures(testing_structures, testing_labels),
         centre=potential.coefficients,
         reference=potential.reference,
         energy_weight=float(np.median(energy_weights)) if len(energy_weights) else 1.0,
@@ -64,11 +97,11 @@ def build_fitsnap_committee(
 
 
 def _read_labels(atoms: Atoms, *, has_stress: bool) -> StructureLabels:
-    """Return the stored labels of a structure; missing labels, and the stress if it is not fitted, are NaN."""
-    results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
-    stress = results.get("stress") if has_stress else None
+    """Return the labels stored in a structure; missing labels are NaN, and so is the stress without `has_stress`."""
+    stored_labels: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
+    stress = stored_labels.get("stress") if has_stress else None
     return StructureLabels(
-        results.get("energy", np.nan),
-        np.asarray(results.get("forces", np.full((len(atoms), 3), np.nan))),
+        stored_labels.get("energy", np.nan),
+        np.asarray(stored_labels.get("forces", np.full((len(atoms), 3), np.nan))),
         np.full(6, np.nan) if stress is None else np.asarray(stress),
     )

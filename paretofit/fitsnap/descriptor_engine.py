@@ -1,8 +1,8 @@
 """FitSNAP as a descriptor engine: its linear descriptors as rows of a design matrix.
 
 FitSNAP runs in a separate process (`descriptor_worker`), which receives one configuration at a time in LAMMPS's frame;
-the returned rows are transformed to the frame of the configuration, and to paretofit's units and order of columns. Only
-the rows are used: labels come from the dataset, and weights, shifts and solvers of a FitSNAP input have no effect.
+the returned rows are transformed to the frame of the configuration, and to paretofit's units and order of columns.
+FitSNAP only computes rows: labels come from the dataset, and weights, shifts and solvers of its input have no effect.
 """
 
 import importlib.util
@@ -39,11 +39,11 @@ from paretofit.descriptors import (
 )
 from paretofit.execution import LostTaskError, TaskExecutor, open_isolated_processes
 from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS, LOG_FILE, compute_fitsnap_rows, describe_columns
-from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, IniFile, make_parser
+from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, IniFile, create_parser
 from paretofit.fitsnap.input_file import OTHER_CALCULATORS, read_reference
 
-REFERENCE = "reference"  # level name for the values of the reference potential
-FORBIDDEN_OPTIONS = {  # options that give other rows than those of a linear model of configurations
+REFERENCE = "reference"  # name of the level whose labels are the values of the reference potential
+FORBIDDEN_OPTIONS = {  # options with which rows do not belong to configurations or to a linear model
     "CALCULATOR": ("nonlinear", "per_atom_energy", "per_atom_scalar"),
     "BISPECTRUM": ("bikflag", "dgradflag"),
     "ACE": ("bikflag", "dgradflag"),
@@ -75,9 +75,9 @@ def compute_fitsnap_design(
     Returns
     -------
     DesignMatrix
-        Rows as in `compute_design`. If FitSNAP has constant columns (``bzeroflag = 0``), one for each element, they
-        come first. The other columns are in nested order for LAMMPSSNAP, and otherwise in FitSNAP's order. If the
-        pair_style in REFERENCE is not zero, the level "reference" contains the values of that potential; see
+        Rows as in `compute_design`. With ``bzeroflag = 0``, FitSNAP has a constant column for each element; these
+        columns come first. The other columns are in nested order for LAMMPSSNAP, and otherwise in FitSNAP's order. If
+        ``pair_style`` in REFERENCE is not zero, the level "reference" contains the values of that potential; see
         `with_labels_above_reference`.
 
     Raises
@@ -106,13 +106,21 @@ def compute_fitsnap_design(
             attributes={
                 "fitsnap": json.dumps(request["sections"], sort_keys=True),
                 "structures": dataset.hash_structures(),
-                "constant_columns": str(metadata["constants"]),
+                "constant_columns": str(metadata["n_constant_columns"]),
             },
         )
 
 
 def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: Sequence[str]) -> DesignMatrix:
-    """Return the design with the labels of a dataset minus the values of the reference potential, as in FitSNAP's fits.
+    """Return the design with the labels of a dataset minus those of the reference potential, as in FitSNAP's fits.
+
+    Parameters
+    ----------
+    design : DesignMatrix
+        Design of `compute_fitsnap_design`.
+    dataset : Dataset
+    levels : sequence of str
+        Levels of the labels.
 
     Raises
     ------
@@ -129,12 +137,18 @@ def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: 
 
 
 def _open_settings(settings: Mapping[str, Mapping[str, Any]] | Path | str) -> IniFile:
-    """Open an input file, or convert a mapping of sections to the same form."""
+    """Open an input file, or convert a mapping of sections to an `IniFile`.
+
+    Raises
+    ------
+    InputError
+        If the file is not a FitSNAP input, or the settings are not a mapping of mappings.
+    """
     if isinstance(settings, Path | str):
         return IniFile(Path(settings))
     if not isinstance(settings, Mapping):
         raise InputError(f"settings must be a mapping of FitSNAP's sections or a path; got {type(settings).__name__}")
-    parser = make_parser(interpolation=None)
+    parser = create_parser(interpolation=None)
     for name, section in settings.items():
         if not isinstance(section, Mapping):
             raise InputError(f"FitSNAP settings: [{name}] must be a mapping of keys to values; got {section!r}")
@@ -150,7 +164,19 @@ def _format_value(value: Any) -> str:
 
 
 def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
-    """Check the sections; return the worker's settings: sections for FitSNAP, two flags and the input's directory."""
+    """Check the input, and build the request for `descriptor_worker`.
+
+    Returns
+    -------
+    dict
+        ``sections`` (of FitSNAP), ``has_default_pair_style``, ``has_reference``, and ``folder``, that of the input.
+
+    Raises
+    ------
+    InputError
+        If a section or the calculator is unknown, the section of the descriptors is missing, or an option has no linear
+        model.
+    """
     section_names = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
     for name in ini.sections:
         if name not in section_names:
@@ -159,15 +185,16 @@ def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
     descriptors = DESCRIPTOR_SECTIONS[calculator]
     if descriptors not in ini.sections:
         raise InputError(f"{ini.path} has no section [{descriptors}] with the descriptors of {calculator}")
-    for name, key in ((name, key) for name, keys in FORBIDDEN_OPTIONS.items() for key in keys):
-        if ini.get_text(name, key, "0").lower() not in FALSE_VALUES:
-            raise InputError(f"{ini.path}: [{name}] {key} must be 0, because rows must belong to a linear model")
+    for name, keys in FORBIDDEN_OPTIONS.items():
+        for key in keys:
+            if ini.get_text(name, key, "0").lower() not in FALSE_VALUES:
+                raise InputError(f"{ini.path}: [{name}] {key} must be 0, because rows must belong to a linear model")
     reference = read_reference(ini)
     has_reference = reference.pair_style.split()[0] != "zero"
     if calculator == "LAMMPSCUSTOM" and has_reference:
         raise InputError(f"{ini.path}: LAMMPSCUSTOM does not support a reference potential; remove [REFERENCE]")
     request_sections = {
-        descriptors: {key: ini.get_text(descriptors, key, "") for key in ini.keys(descriptors)},
+        descriptors: {key: ini.get_text(descriptors, key, "") for key in ini.list_keys(descriptors)},
         "CALCULATOR": {"calculator": calculator, "energy": "1", "force": "1", "stress": str(int(stress))},
         "REFERENCE": {
             "units": "metal",
@@ -184,7 +211,7 @@ def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
             name: {key: value.replace("%", "%%") for key, value in section.items()}
             for name, section in request_sections.items()
         },
-        "has_default_pair_style": "pair_style" not in ini.keys("REFERENCE"),
+        "has_default_pair_style": "pair_style" not in ini.list_keys("REFERENCE"),
         "has_reference": has_reference,
         "folder": str(ini.path.parent.absolute()),
     }
@@ -208,7 +235,18 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
 
 @dataclass(frozen=True)
 class _Columns:
-    """Columns of the design: names, smallest 2Jmax and indices in FitSNAP's rows, and the cutoff in Å."""
+    """Columns of the design, in its order.
+
+    Attributes
+    ----------
+    names : list of str
+    column_levels : (p,) int64
+        Smallest 2Jmax whose model has the column; 0 for descriptors other than SNAP's.
+    indices : (p,) int64
+        Index of each column in FitSNAP's rows.
+    cutoff : float
+        Cutoff of the descriptors in Å.
+    """
 
     names: list[str]
     column_levels: Array
@@ -217,12 +255,20 @@ class _Columns:
 
 
 def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
-    """Order the columns: constants first, then descriptors (LAMMPSSNAP: nested order; others: FitSNAP's order)."""
-    n_constants, elements = metadata["constants"], metadata["elements"]
-    width = metadata["width"] - n_constants
-    element_width = width // len(elements)
+    """Order the columns: constants first, then descriptors (for LAMMPSSNAP in nested order, else in FitSNAP's order).
+
+    Raises
+    ------
+    InputError
+        If SNAP's settings are invalid, or FitSNAP has more or fewer columns than expected. `source` is the path of the
+        input, for the message.
+    """
+    n_constants, elements = metadata["n_constant_columns"], metadata["elements"]
+    n_descriptors = metadata["n_columns"] - n_constants
+    n_element_descriptors = n_descriptors // len(elements)  # number of descriptors of each element
     if "snap" not in metadata:
-        names, order, column_levels = metadata["names"], np.arange(width), np.zeros(width, dtype=int)
+        names, order = metadata["names"], np.arange(n_descriptors)
+        column_levels = np.zeros(n_descriptors, dtype=int)
     else:
         try:
             basis = SnapBasis(elements=elements, **metadata["snap"])
@@ -230,27 +276,36 @@ def _order_columns(metadata: dict[str, Any], source: Path) -> _Columns:
             raise InputError(f"{source}: [BISPECTRUM] {join_lines(error.errors()[0]['msg'])}") from error
         names, column_levels = basis.column_names[len(elements) :], basis.column_levels[len(elements) :]
         order = basis.lammps_columns
-    if len(order) != width:
-        raise InputError(f"FitSNAP has {width} columns instead of {len(order)}; check that its version is 3.1")
+    if len(order) != n_descriptors:
+        raise InputError(f"FitSNAP has {n_descriptors} columns instead of {len(order)}; check that its version is 3.1")
     if n_constants:  # each constant precedes the columns of its element in FitSNAP's rows
-        order = order + 1 + order // element_width
+        order = order + 1 + order // n_element_descriptors
     return _Columns(
         [*(f"1[{symbol}]" for symbol in elements[:n_constants]), *names],
         np.concatenate([np.zeros(n_constants, dtype=int), column_levels]),
-        np.concatenate([np.arange(n_constants) * (element_width + 1), order]),
+        np.concatenate([np.arange(n_constants) * (n_element_descriptors + 1), order]),
         metadata["cutoff"],
     )
 
 
 class _FitsnapProcess:
-    """FitSNAP's process, which runs in a temporary directory, because FitSNAP writes files to its working directory."""
+    """Separate process in which FitSNAP runs.
 
-    def __init__(self, executor: TaskExecutor, folder: str, settings: dict[str, Any]) -> None:
-        self._executor, self._folder, self._settings = executor, folder, json.dumps(settings)
+    Its working directory is a temporary directory, because FitSNAP writes files to the working directory.
+    """
+
+    def __init__(self, executor: TaskExecutor, folder: str, request: dict[str, Any]) -> None:
+        self._executor, self._folder, self._request = executor, folder, json.dumps(request)
 
     def call(self, function: Callable[..., Any], subject: str, *arguments: Any) -> Any:
-        """Call a function of `descriptor_worker` in the process, and return its result; errors begin with `subject`."""
-        call = partial(function, self._folder, self._settings)
+        """Call a function of `descriptor_worker` in the process, and return its result.
+
+        Raises
+        ------
+        InputError
+            If the function raises an error, or the process ends; the message begins with `subject`.
+        """
+        call = partial(function, self._folder, self._request)
         try:
             return self._executor.get_result(self._executor.submit(lambda values: call(*values), arguments))
         except InputError as error:
@@ -264,13 +319,20 @@ class _FitsnapProcess:
 
 
 def _compute_block(process: _FitsnapProcess, columns: _Columns, atoms: Atoms, *, has_reference: bool) -> DesignBlock:
-    """Compute the rows of one configuration in paretofit's units and order, in the frame of the configuration."""
+    """Compute the rows of one configuration in paretofit's units and order of columns, in the frame of the dataset.
+
+    Raises
+    ------
+    InputError
+        If FitSNAP fails, or a descriptor is not finite.
+    """
     cell, positions, rotation = transform_to_lammps_frame(atoms, columns.cutoff)
     n, name = len(atoms), name_configuration(atoms)
     configuration = {"name": name, "cell": cell, "positions": positions, "symbols": atoms.get_chemical_symbols()}
     fitsnap_rows = process.call(compute_fitsnap_rows, f"{name}: FitSNAP", configuration)
     rows = fitsnap_rows[:, [*columns.indices, -1]]  # the last column belongs to the reference potential
-    rows[1 : 1 + 3 * n] = np.einsum("ab,nbk->nak", rotation, rows[1 : 1 + 3 * n].reshape(n, 3, -1)).reshape(3 * n, -1)
+    force_rows = rows[1 : 1 + 3 * n]
+    force_rows[:] = np.einsum("ab,nbk->nak", rotation, force_rows.reshape(n, 3, -1)).reshape(3 * n, -1)
     n_stress = len(rows) - 1 - 3 * n
     if n_stress:  # FitSNAP's stresses are in bar and positive in compression
         rows[1 + 3 * n :] = -rotate_voigt(rows[1 + 3 * n :] * GPA_PER_BAR, rotation)

@@ -50,7 +50,8 @@ IGNORED_KEYS = _parse_keys("""
     SOLVER: mcmc_sigma merr_mult merr_method merr_cfs
 """)
 IGNORED_KEYS["SCRAPER"] |= IGNORED_KEYS["GROUPS"]  # keys of the VASP scraper may be in both sections
-UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {  # options that change the fit, and are accepted only if they are off
+# Options that change the fit, by section, with the reason why they are accepted only if they are off.
+UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {
     "BISPECTRUM": {
         "alloyflag": "FitSNAP has removed it",
         "bikflag": "rows are computed for configurations, not for atoms",
@@ -69,7 +70,7 @@ UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {  # options that change the fi
     },
 }
 GROUP_OPTIONS = SUPPORTED_KEYS["GROUPS"] | IGNORED_KEYS["GROUPS"] | set(UNSUPPORTED_OPTIONS["GROUPS"])
-UNSUPPORTED_SECTIONS: dict[str, str] = {
+UNSUPPORTED_SECTIONS: dict[str, str] = {  # with what to use instead
     **dict.fromkeys(
         ("ACE", "PYACE", "CUSTOM", "BASIC", "BASIC_CALCULATOR", "REAXFF", "INQ"),
         "descriptors must be those of SNAP: [BISPECTRUM], and calculator = LAMMPSSNAP in [CALCULATOR]",
@@ -80,7 +81,7 @@ UNSUPPORTED_SECTIONS: dict[str, str] = {
     ),
     "TRAINSHIFT": "specify the shift of each element in [ESHIFT]",
 }
-REQUIRED_SECTIONS = {
+REQUIRED_SECTIONS = {  # with their indispensable content, for error messages
     "BISPECTRUM": "the elements, such as 'type = Ta'",
     "PATH": "the directory of the data, such as 'dataPath = JSON'",
 }
@@ -88,7 +89,14 @@ TRUE_VALUES, FALSE_VALUES = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f
 
 
 class IniFile:
-    """Sections, keys and values of a file or a parser; error messages contain the path, the section and the key."""
+    """Sections, keys and values of a FitSNAP input; error messages contain the path, the section and the key.
+
+    Parameters
+    ----------
+    path : Path
+    parser : configparser.ConfigParser, optional
+        Parser that already contains the sections; by default, the file at `path` is read.
+    """
 
     def __init__(self, path: Path, parser: configparser.ConfigParser | None = None) -> None:
         self.path = path
@@ -99,14 +107,20 @@ class IniFile:
         """Names of the sections, in the order of the file."""
         return self._parser.sections()
 
-    def keys(self, section: str) -> list[str]:
-        """List the keys of a section in order, except keys of [DEFAULT], which are only used in substitutions."""
+    def list_keys(self, section: str) -> list[str]:
+        """List the keys of a section in order, without those of [DEFAULT], which are only used in substitutions."""
         if not self._parser.has_section(section):
             return []
         return [key for key in self._parser.options(section) if key not in self._parser.defaults()]
 
     def get_text(self, section: str, key: str, default: str) -> str:
-        """Return a value after substitution of %(name)s, with single spaces; raise `InputError` if it is empty."""
+        """Return the value of a key after substitution of %(name)s, or `default`; runs of blanks become one space.
+
+        Raises
+        ------
+        InputError
+            If the value is empty, or contains an invalid substitution.
+        """
         try:
             value = self._parser.get(section, key, fallback=default)
         except configparser.InterpolationError as error:
@@ -119,31 +133,45 @@ class IniFile:
         return " ".join(value.split())
 
     def build_error(self, section: str, key: str, problem: str) -> InputError:
-        """Build the error for an invalid value."""
+        """Build the error for an invalid value of a key, which is quoted after the problem."""
         return InputError(f"{self.path}: [{section}] {key} {problem}; got '{self.get_text(section, key, 'nothing')}'")
 
     def get_flag(self, section: str, key: str, *, default: bool) -> bool:
-        """Convert a value to a bool; it must be 0, 1 or a synonym that FitSNAP accepts."""
+        """Return a flag; raise `InputError` if its value is not 0, 1 or a synonym that FitSNAP accepts, such as yes."""
         value = self.get_text(section, key, str(default)).lower()
         if value not in TRUE_VALUES | FALSE_VALUES:
             raise self.build_error(section, key, "must be 0 or 1")
         return value in TRUE_VALUES
 
     def get_number(self, section: str, key: str, default: float) -> float:
-        """Return a single real number."""
+        """Return a single real number, or `default` if the key is missing; see `get_numbers`."""
         return self.get_numbers(section, key, default, 1)[0]
 
     def get_numbers(self, section: str, key: str, default: float, n_values: int) -> tuple[float, ...]:
-        """Return `n_values` real numbers; all are `default` if the key is missing."""
-        text = self.get_text(section, key, " ".join([repr(default)] * n_values))
-        values = [value for word in text.split() if (value := parse_number(float, word)) is not None]
-        if len(values) != len(text.split()) or len(values) != n_values:
+        """Return `n_values` real numbers, each of which is `default` if the key is missing.
+
+        Raises
+        ------
+        InputError
+            If the value does not consist of `n_values` finite numbers.
+        """
+        words = self.get_text(section, key, " ".join([repr(default)] * n_values)).split()
+        numbers = [number for word in words if (number := parse_number(float, word)) is not None]
+        if len(numbers) != len(words) or len(numbers) != n_values:
             expected_values = "one real number" if n_values == 1 else f"{n_values} real numbers, one for each element"
             raise self.build_error(section, key, f"must be {expected_values}")
-        return tuple(values)
+        return tuple(numbers)
 
     def get_choice(self, section: str, key: str, choices: Sequence[str], other_choices: Sequence[str]) -> str:
-        """Return a value of `choices`, by default the first; case is ignored, as in FitSNAP."""
+        """Return the value of a key in upper case, or the first of `choices` if the key is missing.
+
+        Case is ignored, as in FitSNAP. `other_choices` are values of FitSNAP that are not supported here.
+
+        Raises
+        ------
+        InputError
+            If the value is not one of `choices`.
+        """
         value = self.get_text(section, key, choices[0])
         if value.upper() in choices:
             return value.upper()
@@ -155,16 +183,22 @@ class IniFile:
         raise InputError(f"{self.path}: [{section}] {key} = {value} is {problem}; it must be {choice_text}{hint}")
 
 
-def make_parser(**options: Any) -> configparser.ConfigParser:
-    """Make a parser that does not change the case of keys."""
+def create_parser(**options: Any) -> configparser.ConfigParser:
+    """Create a parser that does not change the case of keys."""
     parser = configparser.ConfigParser(**options)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
     return parser
 
 
 def parse_ini(path: Path) -> configparser.ConfigParser:
-    """Read an input file without changing the case of its keys."""
-    parser = make_parser(inline_comment_prefixes="#")
+    """Read the sections of an input file without changing the case of its keys.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is not an INI file.
+    """
+    parser = create_parser(inline_comment_prefixes="#")
     try:
         parser.read_string(read_text(path, "FitSNAP input file"), source=path.name)
     except configparser.Error as error:
@@ -176,7 +210,7 @@ def parse_ini(path: Path) -> configparser.ConfigParser:
 
 
 def check_keys(ini: IniFile) -> None:
-    """Raise an error for unknown sections and keys, unsupported options that are on, and missing sections."""
+    """Raise `InputError` if a section or key is unknown, an unsupported option is on, or a section is missing."""
     for section in ini.sections:
         if section in UNSUPPORTED_SECTIONS:
             raise InputError(f"{ini.path}: section [{section}] is not supported; {UNSUPPORTED_SECTIONS[section]}")
@@ -184,7 +218,7 @@ def check_keys(ini: IniFile) -> None:
             available_text = f"; available sections: {', '.join(SUPPORTED_KEYS)}"
             hint = suggest_match_ignoring_case(section, SUPPORTED_KEYS) or available_text
             raise InputError(f"{ini.path}: unknown section [{section}]{hint}")
-        for key in ini.keys(section):
+        for key in ini.list_keys(section):
             _check_key(ini, section, key)
     for section, content in REQUIRED_SECTIONS.items():
         if section not in ini.sections:
@@ -192,35 +226,39 @@ def check_keys(ini: IniFile) -> None:
 
 
 def _check_key(ini: IniFile, section: str, key: str) -> None:
+    """Raise `InputError` if a key is unknown, or an unsupported option that is on."""
     unsupported_options = UNSUPPORTED_OPTIONS.get(section, {})
     if key in unsupported_options:
         text = ini.get_text(section, key, "0")
         if text.lower() not in FALSE_VALUES | {"none"} and parse_number(float, text) != 0:
             reason = unsupported_options[key]
             raise InputError(f"{ini.path}: [{section}] {key} = {text} is not supported: {reason}; remove it")
-    keys = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(unsupported_options)
+    known_keys = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(unsupported_options)
     is_user_defined = section in {"ESHIFT", "GROUPS"} or (section == "REFERENCE" and key.startswith("pair_coeff"))
-    if key not in keys and not is_user_defined:
-        raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_explain_unknown_key(section, key, keys)}")
+    if key not in known_keys and not is_user_defined:
+        raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_explain_unknown_key(section, key, known_keys)}")
 
 
-def _explain_unknown_key(section: str, key: str, keys: set[str]) -> str:
-    stem = key.rstrip("0123456789")
+def _explain_unknown_key(section: str, key: str, known_keys: set[str]) -> str:
+    """Return the end of the error message: another notation, the section that has the key, or the available keys."""
+    stem = key.rstrip("0123456789")  # a list of values is written under one key, not as wj1, wj2, ...
     if stem in {"wj", "radelem", "type"}:
         return f"; write one line '{stem} = ...' with a value for each element"
     other_sections = [name for name in SUPPORTED_KEYS if name != section and key in SUPPORTED_KEYS[name]]
     if other_sections:
         return f"; it belongs in [{other_sections[0]}]"
-    return suggest_match_ignoring_case(key, keys) or f"; available keys in this section: {', '.join(sorted(keys))}"
+    return suggest_match_ignoring_case(key, known_keys) or (
+        f"; available keys in this section: {', '.join(sorted(known_keys))}"
+    )
 
 
 def parse_number(number_type: Callable[[str], Number], text: str) -> Number | None:
     """Convert a string to a number; return None if it is not a finite number."""
     try:
-        value = number_type(text)
+        number = number_type(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return number if math.isfinite(number) else None
 
 
 def suggest_match_ignoring_case(word: str, candidates: Iterable[str]) -> str:

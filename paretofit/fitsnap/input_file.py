@@ -25,19 +25,28 @@ OTHER_SOLVERS = (
 )
 SCRAPERS = ("JSON", "XYZ")
 OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
-XYZ_SUFFIXES = (".extxyz", ".xyz")  # order of preference as in FitSNAP
+XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
 ATOM_STYLES = ("atomic", "spin", "charge")
-# Parts of the names of pair styles that need more than positions.
-PROPERTY_STYLES = ("spin/", "coul", "qeq", "dipole", "reaxff")
-FLAGS = ("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "wselfallflag", "switchinnerflag")
+# Parts of the names of pair styles that need properties of atoms other than positions, such as charges.
+PROPERTY_STYLE_PARTS = ("spin/", "coul", "qeq", "dipole", "reaxff")
+BISPECTRUM_FLAGS = (
+    "bzeroflag",
+    "chemflag",
+    "quadraticflag",
+    "switchflag",
+    "bnormflag",
+    "wselfallflag",
+    "switchinnerflag",
+)
 
 
 @dataclass(frozen=True)
 class Bispectrum:
     """Settings of the descriptors, named as in LAMMPS's ``compute snap``; tuples have one value for each element.
 
-    `rcutfac` and `rmin0` are in Å (the cutoff is `rcutfac` times the sum of two `radelem`). FitSNAP has a constant
-    column for each element, unless `bzeroflag` is set.
+    `rcutfac` and `rmin0` are in Å; the cutoff of two elements is `rcutfac` times the sum of their `radelem`. `sinner`
+    and `dinner`, in Å, are empty without `switchinnerflag`. Unless `bzeroflag` is set, FitSNAP has a constant column
+    for each element.
     """
 
     elements: tuple[str, ...]
@@ -54,7 +63,7 @@ class Bispectrum:
     bnormflag: bool
     wselfallflag: bool
     switchinnerflag: bool
-    sinner: tuple[float, ...]  # empty without switchinnerflag
+    sinner: tuple[float, ...]
     dinner: tuple[float, ...]
 
 
@@ -71,8 +80,8 @@ class Calculator:
 class Solver:
     """Solver of the fit: SVD (minimum-norm least squares) or RIDGE.
 
-    SVD omits singular values below 1e-13 of the largest, and its `alpha` is zero. RIDGE adds alpha ‖β‖² to the loss;
-    the coefficients β are unscaled and include those of the constant columns.
+    SVD omits singular values below 1e-13 of the largest one, and has an `alpha` of zero. RIDGE adds `alpha` times ‖β‖²
+    to the loss; the coefficients β are unscaled and include those of the constant columns.
     """
 
     name: str
@@ -83,13 +92,33 @@ class Solver:
 class FitsnapInput:
     """Content of a FitSNAP input.
 
-    `eshift` (eV, by element) is added to the energy once for each atom of the element. `reference` is subtracted from
-    the labels; its lines are not converted to lower case as in FitSNAP, because this would change the names of files
-    and elements. With `smartweights`, FitSNAP divides each weight of a training (testing) configuration by the number
-    of training (testing) configurations of its group. It also divides the force weight by 3N, and, if stresses are
-    fitted, again by 6 (FitSNAP indeed divides the force weight by 6, not the stress weight). A `random_seed` of 0 means
-    that no seed was chosen. `metrics_file` and `potential_file` are names of output files. `ignored_keys` are keys of
-    the file that do not change the fit.
+    Attributes
+    ----------
+    path : Path
+    bispectrum : Bispectrum
+    calculator : Calculator
+    eshift : mapping of element to float
+        Energy in eV that is added to the label of a configuration once for each atom of the element.
+    reference : ReferencePotential
+        Potential that is subtracted from the labels. FitSNAP converts its lines to lower case; they are not converted
+        here, because this would change the names of files and elements.
+    groups : tuple of Group
+    smartweights : bool
+        Whether each weight is divided by the number of training (or testing) configurations of the group, and the force
+        weight also by 3N and, if stresses are fitted, by 6 (FitSNAP indeed does not divide the stress weight by 6).
+    random_sampling : bool
+        Whether the configurations of a group are shuffled before the split.
+    random_seed : int
+        Seed of the shuffling; 0 means that no seed was chosen.
+    solver : Solver
+    scraper : {"JSON", "XYZ"}
+        Format of the structure files.
+    data_path : Path
+        Directory of the structure files.
+    metrics_file, potential_file : str
+        Names of the output files.
+    ignored_keys : tuple of str
+        Keys of the file that do not change the fit, each as ``[SECTION] key``.
     """
 
     path: Path
@@ -114,8 +143,8 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
 
     Parameters
     ----------
-    path : path
-        A ``.in`` file; paths in it are relative to its directory.
+    path : path-like
+        A ``.in`` file. Paths in this file are relative to its directory.
 
     Raises
     ------
@@ -146,8 +175,12 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
 
 
 def _list_ignored_keys(ini: IniFile) -> tuple[str, ...]:
+    """List the keys of the file that do not change the fit, among them an ``atom_style`` with charges or spins."""
     keys = [
-        f"[{section}] {key}" for section, names in IGNORED_KEYS.items() for key in ini.keys(section) if key in names
+        f"[{section}] {key}"
+        for section, names in IGNORED_KEYS.items()
+        for key in ini.list_keys(section)
+        if key in names
     ]
     has_properties = ini.get_text("REFERENCE", "atom_style", "atomic").lower() != "atomic"
     return (*keys, "[REFERENCE] atom_style") if has_properties else tuple(keys)
@@ -157,7 +190,7 @@ def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
     """List the files of each group: the JSON files of its directory in natural order, or its single XYZ file.
 
     FitSNAP itself reads files in the order in which the file system lists them, so that its split of a group differs
-    between machines. In XYZ files for FitSNAP, stress is in bar and positive in compression.
+    between machines.
 
     Raises
     ------
@@ -176,9 +209,10 @@ def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
 
 
 def _read_bispectrum(ini: IniFile) -> Bispectrum:
+    """Read the settings of the descriptors, with FitSNAP's defaults for missing keys."""
     section, elements = "BISPECTRUM", _read_elements(ini)
     n = len(elements)
-    flags = {key: ini.get_flag(section, key, default=key == "switchflag") for key in FLAGS}
+    flags = {key: ini.get_flag(section, key, default=key == "switchflag") for key in BISPECTRUM_FLAGS}
     return Bispectrum(
         elements=elements,
         twojmax=_read_twojmax(ini, n),
@@ -194,7 +228,8 @@ def _read_bispectrum(ini: IniFile) -> Bispectrum:
 
 
 def _read_elements(ini: IniFile) -> tuple[str, ...]:
-    if "type" not in ini.keys("BISPECTRUM"):  # FitSNAP's default is hydrogen
+    """Read the elements from ``type``, which is required, and check that ``numTypes`` agrees with their number."""
+    if "type" not in ini.list_keys("BISPECTRUM"):  # FitSNAP would assume hydrogen
         raise InputError(f"{ini.path}: [BISPECTRUM] has no 'type'; add a list of the elements, such as 'type = W Be'")
     elements = tuple(ini.get_text("BISPECTRUM", "type", "").split())
     for symbol in elements:
@@ -206,25 +241,28 @@ def _read_elements(ini: IniFile) -> tuple[str, ...]:
 
 
 def _read_twojmax(ini: IniFile, n_elements: int) -> int:
-    values = ini.get_text("BISPECTRUM", "twojmax", "6").split()
-    if len(set(values)) > 1:
+    """Read 2Jmax; FitSNAP accepts a value for each element, but here they must be equal."""
+    words = ini.get_text("BISPECTRUM", "twojmax", "6").split()
+    if len(set(words)) > 1:
         raise ini.build_error("BISPECTRUM", "twojmax", "must be the same for all elements")
-    value = parse_number(int, values[0])
-    if value is None or value < 0 or len(values) not in {1, n_elements}:
+    twojmax = parse_number(int, words[0])
+    if twojmax is None or twojmax < 0 or len(words) not in {1, n_elements}:
         raise ini.build_error("BISPECTRUM", "twojmax", "must be one whole number, or one for each element")
-    return value
+    return twojmax
 
 
 def _read_calculator(ini: IniFile) -> Calculator:
-    ini.get_choice("CALCULATOR", "calculator", CALCULATORS, OTHER_CALCULATORS)
-    rows = {key: ini.get_flag("CALCULATOR", key, default=True) for key in ("energy", "force", "stress")}
-    if not any(rows.values()):
+    """Read the kinds of rows to fit, after a check of the calculator."""
+    ini.get_choice("CALCULATOR", "calculator", CALCULATORS, OTHER_CALCULATORS)  # raises if it is not supported
+    flags = {key: ini.get_flag("CALCULATOR", key, default=True) for key in ("energy", "force", "stress")}
+    if not any(flags.values()):
         raise InputError(f"{ini.path}: [CALCULATOR] energy, force and stress are all 0; set one of them to 1")
-    return Calculator(**rows)
+    return Calculator(**flags)
 
 
 def _read_shifts(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
-    for key in ini.keys("ESHIFT"):
+    """Read the energy shift of each element in eV; 0 for elements without a shift."""
+    for key in ini.list_keys("ESHIFT"):
         if key not in elements:
             hint = suggest_match_ignoring_case(key, elements)
             raise InputError(
@@ -251,19 +289,20 @@ def read_reference(ini: IniFile) -> ReferencePotential:
         )
     pair_style = ini.get_text("REFERENCE", "pair_style", "zero 10.0")
     for style in pair_style.split():
-        if any(name in style for name in PROPERTY_STYLES):
+        if any(name_part in style for name_part in PROPERTY_STYLE_PARTS):
             raise InputError(
                 f"{ini.path}: [REFERENCE] pair_style {style} requires charges or spins, which are not read; subtract "
                 "its energies, forces and stresses from the labels, and remove the style"
             )
-    keys = [key for key in ini.keys("REFERENCE") if key.startswith("pair_coeff")]
+    keys = [key for key in ini.list_keys("REFERENCE") if key.startswith("pair_coeff")]
     pair_coeffs = tuple(ini.get_text("REFERENCE", key, "") for key in keys)
     if not pair_coeffs and pair_style.split()[0] == "zero":
-        pair_coeffs = ("* *",)  # LAMMPS requires the line
+        pair_coeffs = ("* *",)  # LAMMPS requires a pair_coeff line even for the style zero
     return ReferencePotential(pair_style, pair_coeffs)
 
 
 def _read_seed(ini: IniFile) -> int:
+    """Read the random seed, a whole number; 0 if none was chosen."""
     seed = ini.get_number("GROUPS", "random_seed", 0.0)
     if seed < 0 or not seed.is_integer():
         raise ini.build_error("GROUPS", "random_seed", "must be a whole number")
@@ -271,6 +310,7 @@ def _read_seed(ini: IniFile) -> int:
 
 
 def _read_solver(ini: IniFile) -> Solver:
+    """Read the solver, and its penalty if it is RIDGE; a section [RIDGE] for another solver is an error."""
     name = ini.get_choice("SOLVER", "solver", SOLVERS, OTHER_SOLVERS)
     if name != "RIDGE":
         if "RIDGE" in ini.sections:
@@ -290,6 +330,7 @@ def _read_solver(ini: IniFile) -> Solver:
 
 
 def _list_json_files(settings: FitsnapInput, group: str) -> list[Path]:
+    """List the JSON files in the directory of a group, except hidden files, in natural order of their names."""
     folder = settings.data_path / group
     if not folder.is_dir():
         raise InputError(
@@ -302,6 +343,7 @@ def _list_json_files(settings: FitsnapInput, group: str) -> list[Path]:
 
 
 def _find_xyz_file(settings: FitsnapInput, group: str) -> list[Path]:
+    """Find the XYZ file of a group; the list has one entry, as a counterpart to `_list_json_files`."""
     candidates = [settings.data_path / f"{group}{suffix}" for suffix in XYZ_SUFFIXES]
     files = [file for file in candidates if file.is_file()]
     if not files:
@@ -309,9 +351,10 @@ def _find_xyz_file(settings: FitsnapInput, group: str) -> list[Path]:
             f"{settings.path}: group '{group}' has no file: neither {candidates[0]} nor {candidates[1]} exists"
             f"{_suggest_path(settings.data_path / group)}"
         )
-    return files[:1]  # the suffix that FitSNAP prefers
+    return files[:1]  # if both suffixes exist, FitSNAP reads only the first one
 
 
 def _suggest_path(path: Path) -> str:
+    """Return a hint at a file or directory with a similar name, or an empty string."""
     names = {sibling.stem if sibling.is_file() else sibling.name for sibling in path.parent.iterdir()}
     return suggest_match(path.name, sorted(names))

@@ -1,4 +1,4 @@
-"""Labels at several convergence levels: engines, ladder, cost and resumable labelling.
+"""Computation of labels at several convergence levels: engines, ladder, cost, and runs that resume.
 
 .. include:: labelling.md
 """

@@ -1,11 +1,12 @@
 """Cost of labels: a model with five terms, fitted to finished labels.
 
 A plane-wave calculation spends time on start-up, on each k-point, on the grid of the density and on the bands at each
-k-point. With the number of k-points Nₖ (half of the mesh, as k and −k are equivalent), the size of the basis
-P = V·E_cut^{3/2}, and the number of electrons Nₑ:
+k-point:
 
     seconds = c₀ + c₁ Nₖ + c₂ P + c₃ Nₖ P Nₑ + c₄ Nₖ P Nₑ²
 
+Nₖ is the number of k-points (half of the mesh, as k and −k are equivalent), Nₑ is the number of electrons, and
+P = V·E_cut^{3/2} (Å³ eV^{3/2}, V: volume of the cell, E_cut: cutoff) is proportional to the number of plane waves.
 A fit to 591 beryllium labels of three cheap levels predicted the mean cost at 700 eV and 0.25 1/Å within 6 %.
 """
 
@@ -20,38 +21,52 @@ from paretofit.core import Array
 from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.ladder import Level
 
-# For seconds of GPAW on one core for beryllium; once a label is finished, only the ratios matter.
+# c₀ to c₄ for GPAW on one core and beryllium. Once a label is finished, only the ratios between them matter.
 PRIOR_COEFFICIENTS = np.array([0.1, 0.015, 2.7e-6, 1.0e-8, 1.0e-10])
-PACE_WEIGHT_S = 10.0  # seconds of finished work at which the measured pace has the same weight as the estimate
-PRIOR_WEIGHT = 0.1  # weight of the ratios of the prior relative to one label
+PACE_WEIGHT_S = 10.0  # s of finished work at which the measured pace and the estimate have equal weights
+PRIOR_WEIGHT = 0.1  # weight of the prior in a fit, relative to one label
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Fitted coefficients of the five terms, and the rms residual of log(seconds) over the labels."""
+    """Fitted cost of labels.
+
+    Attributes
+    ----------
+    coefficients : (5,) float64
+        c₀ to c₄.
+    rms_log_residual : float
+        Root mean square residual of log(seconds) over the fitted labels.
+    n_labels : int
+        Number of fitted labels.
+    """
 
     coefficients: Array
     rms_log_residual: float
     n_labels: int
 
     def predict_seconds(self, terms: Array) -> Array:
-        """Predict the CPU seconds of labels from their `compute_cost_terms`, ``(n, 5)``."""
+        """Predict the CPU seconds of labels, ``(n,)``, from their terms (`compute_cost_terms`), ``(n, 5)``."""
         return np.asarray(terms @ self.coefficients)
 
 
 def compute_cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
-    """Compute the ``(5,)`` terms of one label; without a cutoff, only the start-up and the number of electrons."""
+    """Compute the terms of one label that c₀ to c₄ multiply, ``(5,) float64``.
+
+    For a level without a cutoff, which has no plane waves, the cost is c₀ + c₃ Nₑ.
+    """
     n_electrons = engine.count_electrons(atoms)
     if level.cutoff_ev is None:
         return np.array([1.0, 0.0, 0.0, n_electrons, 0.0])
-    # k and -k are equivalent, but Gamma has no partner
+    # k and -k are equivalent, except for Gamma, which is its own partner
     n_kpoints = np.ceil((np.prod(level.get_kpoint_mesh(atoms)) + 1) / 2)
-    basis = _get_volume(atoms) * level.cutoff_ev**1.5
-    return np.array([1.0, n_kpoints, basis, n_kpoints * basis * n_electrons, n_kpoints * basis * n_electrons**2])
+    basis_size = _get_volume(atoms) * level.cutoff_ev**1.5
+    band_term = n_kpoints * basis_size * n_electrons
+    return np.array([1.0, n_kpoints, basis_size, band_term, band_term * n_electrons])
 
 
 def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
-    """Fit the model to finished labels.
+    """Fit the cost model to finished labels.
 
     Parameters
     ----------
@@ -63,23 +78,24 @@ def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
     Returns
     -------
     CostModel
-        Non-negative coefficients that minimise relative errors; coefficients that the labels do not determine keep the
-        ratios of the prior. Without labels, the prior with an rms log residual of 1.
+        Non-negative coefficients that minimise relative errors. Coefficients that the labels do not determine have the
+        same ratios as in `PRIOR_COEFFICIENTS`. Without labels, the model is the prior, with an rms log residual of 1.
     """
     label_seconds = np.maximum(np.asarray(seconds, dtype=float), 1e-3)  # relative errors require positive costs
     if not len(label_seconds):
         return CostModel(PRIOR_COEFFICIENTS, 1.0, 0)
-    scale = np.median(label_seconds / (terms @ PRIOR_COEFFICIENTS))
+    scaled_prior = np.median(label_seconds / (terms @ PRIOR_COEFFICIENTS)) * PRIOR_COEFFICIENTS
+    # The unknowns are the factors by which the coefficients differ from the scaled prior; the last rows pull them to 1.
     prior_rows = PRIOR_WEIGHT * np.eye(len(PRIOR_COEFFICIENTS))
-    rows = np.vstack([terms * PRIOR_COEFFICIENTS * scale / label_seconds[:, None], prior_rows])
+    rows = np.vstack([terms * scaled_prior / label_seconds[:, None], prior_rows])
     factors, _ = nnls(rows, np.concatenate([np.ones(len(label_seconds)), np.diag(prior_rows)]))
-    coefficients = factors * PRIOR_COEFFICIENTS * scale
+    coefficients = factors * scaled_prior
     residuals = np.log(np.maximum(terms @ coefficients, 1e-12) / label_seconds)
     return CostModel(coefficients, float(np.sqrt(np.mean(residuals**2))), len(label_seconds))
 
 
 def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[int]:
-    """Choose cheap labels with widely different terms, which are computed to estimate the cost of all labels.
+    """Choose cheap labels with very different terms, whose measured cost then determines the cost model.
 
     Parameters
     ----------
@@ -88,21 +104,21 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
     max_labels : int
         Maximum number of labels.
     budget_s : float
-        Maximum total cost in seconds, as estimated by the prior; the cheapest label is always chosen.
+        Maximum total cost in seconds, as estimated with `PRIOR_COEFFICIENTS`; the cheapest label is always chosen.
 
     Returns
     -------
     list of int
-        Row indices of `terms`. Each is the affordable label that is farthest from the labels chosen before it, by
-        the distance between logarithms of the terms.
+        Row indices of `terms`: first the cheapest label, then repeatedly the affordable label whose terms, on a
+        logarithmic scale, are farthest from those of the labels chosen before.
     """
     costs, logarithms = terms @ PRIOR_COEFFICIENTS, np.log(terms + 1.0)
     row_indices = [int(np.argmin(costs))]
     distances = np.full(len(terms), np.inf)
     while len(row_indices) < min(max_labels, len(terms)):
         distances = np.minimum(distances, np.linalg.norm(logarithms - logarithms[row_indices[-1]], axis=1))
-        # a label may cost at most twice an equal share of the remaining budget
-        is_affordable = costs <= (budget_s - costs[row_indices].sum()) / max(1, (max_labels - len(row_indices)) / 2)
+        remaining_budget, n_remaining = budget_s - costs[row_indices].sum(), max_labels - len(row_indices)
+        is_affordable = costs <= remaining_budget / max(1, n_remaining / 2)  # at most twice an equal share
         is_affordable[row_indices] = False
         if not is_affordable.any():
             break
@@ -111,13 +127,13 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
 
 
 def _get_volume(atoms: Atoms) -> float:
-    """Return the volume of the cell in Å³; without a cell, of a box that extends 5 Å beyond the atoms."""
+    """Return the volume of the cell, or without a cell that of a box around the atoms with a margin of 5 Å, in Å³."""
     volume = float(abs(np.linalg.det(atoms.cell.complete()[:]))) if atoms.cell.any() else 0.0
     return volume if volume > 0 else float(np.prod(np.ptp(atoms.positions, axis=0) + 10.0))
 
 
 class CostTracker:
-    """Spent and remaining CPU time during a run; estimates are scaled by the measured cost of finished labels.
+    """Spent and remaining CPU time of a label run; estimates are scaled by the measured cost of finished labels.
 
     Parameters
     ----------
@@ -125,28 +141,34 @@ class CostTracker:
         Estimated CPU seconds of each label to compute, by task key.
     jobs : int
         Number of worker processes.
+
+    Attributes
+    ----------
+    spent_seconds : float
+        CPU seconds of the labels that were finished during the run.
     """
 
     def __init__(self, estimated_seconds: Mapping[str, float], jobs: int) -> None:
-        self._pending = dict(estimated_seconds)
-        self._total, self._jobs = sum(estimated_seconds.values()), max(1, min(jobs, len(estimated_seconds)))
-        self._estimated_done = 0.0
+        self._pending_estimates = dict(estimated_seconds)
+        self._total_estimate = sum(estimated_seconds.values())
+        self._jobs = max(1, min(jobs, len(estimated_seconds)))
+        self._finished_estimate = 0.0
         self.spent_seconds = 0.0
 
     def add(self, key: str, seconds: float) -> None:
-        """Record a finished label."""
-        self._estimated_done += self._pending.pop(key, 0.0)
+        """Record a finished label and its CPU seconds."""
+        self._finished_estimate += self._pending_estimates.pop(key, 0.0)
         self.spent_seconds += seconds
 
     @property
     def remaining_seconds(self) -> float:
         """Estimated CPU seconds of the pending labels."""
-        pace = (self.spent_seconds + PACE_WEIGHT_S) / (self._estimated_done + PACE_WEIGHT_S)
-        return pace * sum(self._pending.values())
+        pace = (self.spent_seconds + PACE_WEIGHT_S) / (self._finished_estimate + PACE_WEIGHT_S)
+        return pace * sum(self._pending_estimates.values())
 
     def report_progress(self) -> tuple[float, str]:
-        """Return the finished fraction of the work, and a message with the spent and the remaining cost."""
-        fraction = self._estimated_done / self._total if self._total else 1.0
+        """Return the finished fraction of the estimated work, and a message with the spent and the remaining time."""
+        fraction = self._finished_estimate / self._total_estimate if self._total_estimate else 1.0
         spent_text = format_seconds(self.spent_seconds, "CPU ")
         remaining_text = format_seconds(self.remaining_seconds, "CPU ")
         wall_time = format_wall_time(self.remaining_seconds, self._jobs)
@@ -162,5 +184,5 @@ def format_seconds(seconds: float, unit_prefix: str = "") -> str:
 
 
 def format_wall_time(seconds: float, jobs: int) -> str:
-    """Format the wall time in which `jobs` cores spend a number of CPU seconds."""
+    """Format the wall time of a number of CPU seconds that `jobs` cores share equally."""
     return f"{format_seconds(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"

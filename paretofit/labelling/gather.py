@@ -1,4 +1,4 @@
-"""Collection of configurations to label from the dataset and from other files, with their existing labels."""
+"""Collection of configurations to label and of existing labels, from the dataset and from other files."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +15,27 @@ from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.label_settings import LabelSettings
 from paretofit.structures import list_elements
 
-MIN_CELL_VOLUME_A3 = 1e-6
-COMPARED_SETTINGS = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smearing")
+MIN_CELL_VOLUME_A3 = 1e-6  # Å³, below which cell vectors are linearly dependent
+COMPARED_SETTINGS = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smearing")  # of levels with the same name
 
 
 @dataclass
 class CollectedData:
-    """Configurations by id, in order of appearance, and the stored labels and settings of each level."""
+    """Configurations to label, and the labels that datasets already contain.
+
+    Attributes
+    ----------
+    configurations : dict of int to ase.Atoms
+        Configurations by id, in order of appearance.
+    labels : dict of str to dict of int to dict
+        Stored labels, failed ones included, by level and id.
+    level_settings : dict of str to dict
+        Stored settings of each level.
+    ids_by_fingerprint : dict of str to list of int
+        Ids of the configurations that have the same `fingerprint_geometry`.
+    origins : dict of int to str
+        File, and for some formats the frame, of each configuration, for error messages.
+    """
 
     configurations: dict[int, Atoms] = field(default_factory=dict)
     labels: dict[str, dict[int, Label]] = field(default_factory=dict)
@@ -35,12 +49,20 @@ class CollectedData:
         return list_elements(self.configurations.values())
 
     def add(self, atoms: Atoms, config_id: int | None, origin: str) -> None:
-        """Add a configuration, unless it was already added; without an id, it is identified by its geometry.
+        """Add a copy of a configuration (geometry and info), unless an equal one was added before.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        config_id : int or None
+            Id of the configuration; None: that of an earlier configuration with the same geometry, or the next free id.
+        origin : str
+            File or frame of the configuration, for error messages.
 
         Raises
         ------
         InputError
-            If it has magnetic moments or charges, or an earlier configuration with its id has another geometry.
+            If `atoms` has magnetic moments or charges, or an earlier configuration with this id has another geometry.
         """
         for quantity in ("initial_magmoms", "initial_charges"):
             if atoms.has(quantity) and np.any(atoms.get_array(quantity)):
@@ -50,7 +72,7 @@ class CollectedData:
                 )
         ids = self.ids_by_fingerprint.setdefault(fingerprint_geometry(atoms), [])
         if config_id is None:
-            # Configurations that differ by a translation have the same fingerprint, but other forces.
+            # Configurations that differ by a translation have the same fingerprint, but are not the same geometry.
             equal_ids = [known_id for known_id in ids if is_same_geometry(self.configurations[known_id], atoms)]
             config_id = equal_ids[0] if equal_ids else max(self.configurations, default=-1) + 1
         if config_id not in self.configurations:
@@ -66,10 +88,11 @@ class CollectedData:
 
 
 def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedData:
-    """Read the dataset, if it exists, and the files of structures.
+    """Collect configurations and labels from the dataset, if it exists, and from the files in 'structures'.
 
-    Configurations keep their id (``config_id``, ``id`` or ``configuration_id``). Configurations without an id are
-    identified by their geometry, and numbered consecutively if they are new. Labels are read from datasets only.
+    Configurations keep their id (``config_id``, ``id`` or ``configuration_id``). Without an id, a configuration
+    gets that of an earlier configuration with the same geometry, or the next free id. Labels are read from datasets
+    only.
 
     Raises
     ------
@@ -100,32 +123,37 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
 
 
 def _add_dataset(collected_data: CollectedData, path: Path, settings: LabelSettings) -> None:
-    with Dataset(path) as data:
-        for atoms in data:
+    """Add the configurations, level settings and labels of a dataset to `collected_data`; earlier labels are kept."""
+    with Dataset(path) as dataset:
+        for atoms in dataset:
             collected_data.add(atoms, atoms.info["config_id"], str(path))
         ladder = {level.name: level.to_metadata() for level in settings.ladder}
-        for name in data.levels:
-            stored_settings = data.settings(name)
+        for name in dataset.levels:
+            stored_settings = dataset.settings(name)
             if name in ladder:
                 _check_level(f"{path}: level '{name}'", stored_settings, ladder[name], settings.engine)
             collected_data.level_settings.setdefault(name, stored_settings)
             labels = collected_data.labels.setdefault(name, {})
-            is_complete = data.labels(name).is_complete
-            for k, label in enumerate(read_labels(data, name)):
-                # Incomplete labels count as missing; failed labels are computed again only on request.
+            is_complete = dataset.labels(name).is_complete
+            for k, label in enumerate(read_labels(dataset, name)):
+                # Incomplete labels count as missing. Failed labels are kept: they are recomputed only on request.
                 if label is not None and (is_complete[k] or label["status"] == "failed"):
-                    labels.setdefault(int(data.ids[k]), label)
+                    labels.setdefault(int(dataset.ids[k]), label)
 
 
 def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[str, Any], engine: Engine) -> None:
-    """Raise `InputError` if the settings, program or options stored with a level differ from the requested ones."""
+    """Raise `InputError` if the settings, program or options stored with a level differ from the requested ones.
+
+    `level` is a description of the level for the message, `stored_level` and `ladder_level` are its settings in the
+    dataset and in the ladder. What is not stored is not compared.
+    """
     for key in COMPARED_SETTINGS:
         if key in stored_level and key in ladder_level and stored_level[key] != ladder_level[key]:
             raise InputError(
                 f"{level} was computed with {key} {stored_level[key]}, but the ladder requests "
                 f"{ladder_level[key]}; rename the level in the ladder, or use the same settings"
             )
-    program, *_ = str(stored_level.get("engine", "")).split() or [""]
+    program, *_ = str(stored_level.get("engine", "")).split() or [""]  # the first word, before the version
     if not program:
         return
     if program != engine.program:
@@ -141,19 +169,21 @@ def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[st
         )
 
 
-def _check_structure(atoms: Atoms, name: str, settings: LabelSettings) -> None:
+def _check_structure(atoms: Atoms, description: str, settings: LabelSettings) -> None:
+    """Raise `InputError` if the cell does not suit the engine, or atoms are too close."""
     if atoms.pbc.any() and not atoms.cell[:][atoms.pbc].any(axis=1).all():
         raise InputError(
-            f"{name} is periodic along a cell vector of zero length; correct the cell, or the periodic directions"
+            f"{description} is periodic along a cell vector of zero length; correct the cell, or the periodic "
+            "directions"
         )
     if settings.engine.needs_cell and abs(np.linalg.det(atoms.cell[:])) < MIN_CELL_VOLUME_A3:
         raise InputError(
-            f"{name} has a cell without volume, but plane waves require three cell vectors; set a cell with vacuum "
-            "along directions that are not periodic"
+            f"{description} has a cell without volume, but plane waves require three cell vectors; set a cell with "
+            "vacuum along directions that are not periodic"
         )
     ratio = settings.min_distance_ratio
     if ratio and has_close_atoms(atoms, ratio):
         raise InputError(
-            f"{name} has atoms closer than {ratio:g} times the sum of their covalent radii; remove the configuration, "
-            "or lower 'labelling.min_distance_ratio'"
+            f"{description} has atoms closer than {ratio:g} times the sum of their covalent radii; remove the "
+            "configuration, or lower 'labelling.min_distance_ratio'"
         )

@@ -19,15 +19,16 @@ from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.gather import CollectedData, collect_configurations
 from paretofit.labelling.label_settings import LabelSettings
 from paretofit.labelling.ladder import Level
-from paretofit.labelling.tasks import Record, Task, compute_label, compute_task_key, is_record, make_record
+from paretofit.labelling.tasks import Record, Task, build_record, compute_label, compute_task_key, is_record
 
 log = logging.getLogger(__name__)
 
 JOURNAL_FILE = "labels.jsonl"
-FINISHED_FOLDER = "done"  # directory of finished labels that are not yet in the journal
+FINISHED_FOLDER = "done"  # directory of the records of finished labels that are not yet in the journal
 PLANE_WAVE_DENSITY = 0.00230  # number of plane waves per Å³ and eV^{3/2}: (2m)^{3/2} / (6π² ħ³)
-MAX_FAILURES_BEFORE_SUCCESS, MAX_FAILURES_IN_A_ROW = 5, 20  # number of consecutive labels with the same error
-MAX_KPOINTS, MAX_PLANE_WAVES = 200_000, 1e7
+# number of consecutive failures for the same reason that stops a run, before and after the first success
+MAX_FAILURES_BEFORE_SUCCESS, MAX_FAILURES_IN_A_ROW = 5, 20
+MAX_KPOINTS, MAX_PLANE_WAVES = 200_000, 1e7  # of a label; above these numbers, a unit is probably wrong
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class LabelPlan:
         Configurations and existing labels.
     tasks : list of Task
         Labels to compute, in the order in which they are started.
-    finished_records : dict
-        Records of this and earlier runs, by task key.
-    task_keys : dict
+    finished_records : dict of str to dict
+        Records of this and earlier runs, by task key; `compute_labels` adds records.
+    task_keys : dict of str to dict of int to str
         Keys of all tasks, finished ones included, by level and configuration id.
     """
 
@@ -65,13 +66,13 @@ def plan_labels(
     retry_failed: bool = False,
     require_engine: bool = True,
 ) -> LabelPlan:
-    """Determine the labels to compute, and check all of them before the first calculation.
+    """Determine the labels to compute, and check configurations, levels and engine before the first calculation.
 
     Parameters
     ----------
     settings : LabelSettings
     dataset : Path
-        Dataset whose labels are not computed again.
+        Path of the dataset, which need not exist; labels that it contains are not computed again.
     records : iterable of dict
         Records of labels that earlier runs finished.
     retry_failed : bool
@@ -82,8 +83,9 @@ def plan_labels(
     Raises
     ------
     InputError
-        If the engine is not installed, or does not support an element or a level, or the configurations are not valid
-        (see `collect_configurations`).
+        If the engine is not installed or does not support an element or a level, a level of the settings is unknown or
+        has values that are probably in a wrong unit, or the configurations are not valid (see
+        `collect_configurations`).
     """
     try:
         settings.check_levels()
@@ -109,18 +111,21 @@ def plan_labels(
         task_keys[level.name] = {task.config_id: task.key for task in level_tasks}
         tasks += [task for task in level_tasks if _must_compute(finished_records.get(task.key), retry_failed)]
     if settings.order == "configurations":
-        # reversed, so that the first task of each configuration determines the index
+        # in reverse order, so that the index of the first task of each configuration remains
         first_index = {task.config_id: index for index, task in reversed(list(enumerate(tasks)))}
-        tasks.sort(key=lambda task: first_index[task.config_id])  # a stable sort keeps the levels in order
+        tasks.sort(key=lambda task: first_index[task.config_id])  # the sort is stable, so the levels stay in order
     return LabelPlan(collected_data, tasks, finished_records, task_keys)
 
 
 def open_label_journal(folder: Path) -> JsonLines:
-    """Open the journal of a run directory, and move into it the finished labels that a killed run left in files."""
+    """Open the journal of a run directory.
+
+    Records that a killed run left in files of `FINISHED_FOLDER` are moved to the journal.
+    """
     journal = JsonLines(folder / JOURNAL_FILE)
     journal_keys = {record["key"] for record in journal.entries if is_record(record)}
     for path in sorted((folder / FINISHED_FOLDER).glob("*.json")):
-        with suppress(OSError, ValueError, RecursionError):  # labels with truncated files are computed again
+        with suppress(OSError, ValueError, RecursionError):  # a truncated file: its label is computed again
             record = json.loads(path.read_text(encoding="utf-8"))
             if is_record(record) and record["key"] not in journal_keys:
                 journal.append(record)
@@ -130,7 +135,7 @@ def open_label_journal(folder: Path) -> JsonLines:
 
 
 def _check_meshes(collected_data: CollectedData, level: Level) -> None:
-    """Raise an error for a missing k-point spacing, and for a spacing or cutoff that is probably in the wrong unit."""
+    """Raise `InputError` if a level has no k-point spacing, or a spacing or cutoff that is probably in a wrong unit."""
     if level.kspacing_per_angstrom is None and "kspacing_per_angstrom" not in level.model_fields_set:
         raise InputError(
             f"level '{level.name}' has no 'kspacing_per_angstrom'; specify a value in 1/Å, or null for Gamma only"
@@ -146,9 +151,9 @@ def _check_meshes(collected_data: CollectedData, level: Level) -> None:
 
 
 def _select_configurations(collected_data: CollectedData, level: Level, settings: LabelSettings) -> list[int]:
-    """Return the ids of the configurations to label at a level.
+    """Select the configurations to label at a level; return their ids in order of appearance.
 
-    If their number is limited, configurations that are already labelled have priority, followed by the cheapest ones.
+    If their number is limited, configurations that are already labelled are selected first, and then the cheapest ones.
     """
     subset, structures = settings.subsets.get(level.name), collected_data.configurations
     if subset is None:
@@ -158,24 +163,54 @@ def _select_configurations(collected_data: CollectedData, level: Level, settings
         raise InputError(
             f"'labelling.subsets' of level '{level.name}' has id {min(unknown_ids)}, which no configuration has"
         )
-    ids = [k for k in structures if k in requested_ids]
-    ids = [k for k in ids if subset.max_atoms is None or len(structures[k]) <= subset.max_atoms]
+    ids = [
+        config_id
+        for config_id, atoms in structures.items()
+        if config_id in requested_ids and (subset.max_atoms is None or len(atoms) <= subset.max_atoms)
+    ]
     if subset.max_configurations is None or subset.max_configurations >= len(ids):
         return ids
     labels = collected_data.labels.get(level.name, {})
-    costs = {k: float(compute_cost_terms(structures[k], level, settings.engine) @ PRIOR_COEFFICIENTS) for k in ids}
-    selected_ids = set(sorted(ids, key=lambda k: (k not in labels, costs[k]))[: subset.max_configurations])
-    return [k for k in ids if k in selected_ids]
+    terms = {config_id: compute_cost_terms(structures[config_id], level, settings.engine) for config_id in ids}
+    costs = {config_id: float(terms[config_id] @ PRIOR_COEFFICIENTS) for config_id in ids}
+    sorted_ids = sorted(ids, key=lambda config_id: (config_id not in labels, costs[config_id]))
+    selected_ids = set(sorted_ids[: subset.max_configurations])
+    return [config_id for config_id in ids if config_id in selected_ids]
 
 
 def _must_compute(label: Mapping[str, Any] | None, retry_failed: bool) -> bool:
+    """Check whether a label is missing (None), or has failed and is to be computed again."""
     return label is None or (retry_failed and label["status"] == "failed")
 
 
 def compute_labels(
     plan: LabelPlan, settings: LabelSettings, journal: JsonLines, folder: Path, jobs: int
 ) -> Generator[tuple[Task, Record], None, None]:
-    """Compute the labels of a plan; yield each after adding it to the journal, and stop if too many fail alike."""
+    """Compute the labels of a plan in parallel, and yield each as soon as it is stored in the journal.
+
+    The records are added to ``plan.finished_records``, too. The files of failed labels are stored in ``folder/failed``.
+
+    Parameters
+    ----------
+    plan : LabelPlan
+    settings : LabelSettings
+    journal : JsonLines
+        Journal of the run directory, see `open_label_journal`.
+    folder : Path
+        Run directory.
+    jobs : int
+        Number of labels that are computed at the same time.
+
+    Yields
+    ------
+    Task, dict
+        A task and its record, in order of completion; failed labels are yielded, too.
+
+    Raises
+    ------
+    ExecutionError
+        If too many labels in succession fail for the same reason, see `FailureCounter`.
+    """
     compute_task = partial(
         compute_label,
         engine=settings.engine,
@@ -186,8 +221,8 @@ def compute_labels(
     program = settings.engine.describe_version([]).split(",", maxsplit=1)[0]  # program and version, without the data
     failures = FailureCounter()
     try:
-        with closing(run_tasks(compute_task, plan.tasks, jobs, _make_crash_record, job_per_task=True)) as results:
-            for task, record in results:
+        with closing(run_tasks(compute_task, plan.tasks, jobs, _build_crash_record, job_per_task=True)) as records:
+            for task, record in records:
                 record["info"]["engine"] = program
                 journal.append(record)
                 remove_file(folder / FINISHED_FOLDER / f"{task.key}.json")
@@ -208,8 +243,10 @@ class FailureCounter:
     Attributes
     ----------
     reason : str
-        Reason of the last failure without paths and numbers, because these differ between labels.
+        Reason of the last failure, with paths and numbers replaced by "#", because they differ between labels; empty
+        after a success.
     count : int
+        Number of consecutive failures for this reason.
     has_success : bool
         Whether any label of the run has succeeded.
     """
@@ -219,73 +256,76 @@ class FailureCounter:
     has_success: bool = False
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Count a failed record, or reset the count after a success.
+        """Count the record of a failed label; reset the count after a success.
 
         Raises
         ------
         ExecutionError
-            After too many equal failures in succession; fewer are allowed if no label has succeeded.
+            After `MAX_FAILURES_IN_A_ROW` failures for the same reason, or `MAX_FAILURES_BEFORE_SUCCESS` if no label has
+            succeeded.
         """
         if record["status"] != "failed":
             self.reason, self.count, self.has_success = "", 0, True
             return
-        text = get_failure_reason(record)
-        reason = re.sub(r"\S*/\S*|[-+.\d]*\d[-+.\de]*", "#", text)
+        full_reason = get_failure_reason(record)
+        reason = re.sub(r"\S*/\S*|[-+.\d]*\d[-+.\de]*", "#", full_reason)
         self.count = self.count + 1 if reason == self.reason else 1
         self.reason = reason
         if self.count >= (MAX_FAILURES_IN_A_ROW if self.has_success else MAX_FAILURES_BEFORE_SUCCESS):
             raise ExecutionError(
                 f"{self.count} labels in succession failed for the same reason, so the others are not computed: "
-                f"{join_lines(text)}; correct the cause, then run 'paretofit label' with --retry-failed"
+                f"{join_lines(full_reason)}; correct the cause, then run 'paretofit label' with --retry-failed"
             )
 
 
-def _make_crash_record(task: Task) -> Record:
+def _build_crash_record(task: Task) -> Record:
+    """Build the record of a label whose process ended without a record."""
     reason = "the process ended unexpectedly (out of memory, or a crash of the engine)"
-    return make_record(
+    return build_record(
         task, None, {"kpts": list(task.level.get_kpoint_mesh(task.atoms)), "attempts": 1, "reasons": [reason]}
     )
 
 
 def get_failure_reason(record: Mapping[str, Any]) -> str:
-    """Return the reason why the last attempt to compute a label failed."""
+    """Return the reason why the last attempt to compute a label failed, from the record of the label."""
     reasons = record.get("info", {}).get("reasons") or ["no reason was recorded"]
     return str(reasons[-1])
 
 
 def collect_failure_reasons(plan: LabelPlan) -> dict[tuple[str, int], str]:
-    """Return the reasons of all failed labels, of this or an earlier run, by level and configuration id."""
-    return {
-        (level, config_id): get_failure_reason(label)
-        for level in plan.collected_data.labels | plan.task_keys
-        for config_id, label in {**plan.collected_data.labels.get(level, {}), **plan.list_finished(level)}.items()
-        if label["status"] == "failed"
-    }
+    """Collect the reasons of all failed labels of this run and earlier runs, by level and configuration id."""
+    reasons: dict[tuple[str, int], str] = {}
+    for level in plan.collected_data.labels | plan.task_keys:
+        labels = {**plan.collected_data.labels.get(level, {}), **plan.list_finished(level)}
+        failed_labels = {config_id: label for config_id, label in labels.items() if label["status"] == "failed"}
+        reasons |= {(level, config_id): get_failure_reason(label) for config_id, label in failed_labels.items()}
+    return reasons
 
 
 def select_engine_labels(plan: LabelPlan, level: str, engine: Engine) -> dict[int, Label]:
-    """Return the labels of a level that any version of this engine computed, by configuration id."""
+    """Select the labels of a level that `engine` computed, in any version, by configuration id."""
     stored_engine = str(plan.collected_data.level_settings.get(level, {}).get("engine", ""))
     is_same_engine = stored_engine.split()[:1] == [engine.program]
-    return {**(plan.collected_data.labels.get(level, {}) if is_same_engine else {}), **plan.list_finished(level)}
+    stored_labels = plan.collected_data.labels.get(level, {}) if is_same_engine else {}
+    return {**stored_labels, **plan.list_finished(level)}
 
 
 def write_labels(plan: LabelPlan, settings: LabelSettings, dataset: Path) -> None:
-    """Write the dataset with its existing labels and the finished labels of the plan."""
+    """Write all configurations to `dataset`, with their existing labels and the finished labels of the plan."""
     collected_data = plan.collected_data
     levels: dict[str, LevelData] = {}
     for name in _order_levels(list(collected_data.level_settings), [level.name for level in settings.selected_levels]):
         new_labels = plan.list_finished(name)
         labels: dict[int, Label] = {**collected_data.labels.get(name, {}), **new_labels}
         if labels or name in collected_data.level_settings:
-            column = [labels.get(config_id) for config_id in collected_data.configurations]
-            metadata = _make_metadata(settings, name, collected_data.elements) if new_labels else {}
-            levels[name] = LevelData(column, {**metadata, **collected_data.level_settings.get(name, {})})
+            level_labels = [labels.get(config_id) for config_id in collected_data.configurations]
+            metadata = _collect_metadata(settings, name, collected_data.elements) if new_labels else {}
+            levels[name] = LevelData(level_labels, {**metadata, **collected_data.level_settings.get(name, {})})
     write_dataset(dataset, list(collected_data.configurations.values()), levels, list(collected_data.configurations))
 
 
-def _make_metadata(settings: LabelSettings, name: str, elements: list[str]) -> dict[str, Any]:
-    """Return the settings and the engine of a level, for storage with its labels."""
+def _collect_metadata(settings: LabelSettings, name: str, elements: list[str]) -> dict[str, Any]:
+    """Collect the settings of a level and of the engine, for storage with the labels."""
     level = next(level for level in settings.ladder if level.name == name)
     engine_settings = settings.engine.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     metadata = {**settings.engine.make_level_metadata(level), "engine": settings.engine.describe_version(elements)}
@@ -293,7 +333,7 @@ def _make_metadata(settings: LabelSettings, name: str, elements: list[str]) -> d
 
 
 def _order_levels(stored_levels: list[str], ladder: list[str]) -> list[str]:
-    """Return the stored levels in their order, with each new level inserted after its predecessor in the ladder."""
+    """Insert the new levels of a ladder into the stored levels, each after its nearest predecessor in the ladder."""
     order = list(stored_levels)
     for k, name in enumerate(ladder):
         if name not in order:

@@ -20,7 +20,7 @@ CALCULATOR_LEVEL = "calculator"  # name of the only level of an ASE calculator w
 
 
 def _get_single_width(grid: Mapping[str, Any]) -> Any:
-    """Return the smearing width of a grid, a number or a list of one number."""
+    """Return the smearing width of a grid, which is set as a number or as a list of one number."""
     widths = grid["smearing_ev"] if isinstance(grid["smearing_ev"], list) else [grid["smearing_ev"]]
     if len(widths) != 1:
         raise ValueError(
@@ -35,7 +35,9 @@ class LevelSubsetSettings(StrictSettings):
 
     ids: list[int] | None = Field(None, description="Ids of the configurations; by default all.")
     max_atoms: PositiveInt | None = Field(None, description="Maximum number of atoms of a configuration.")
-    max_configurations: PositiveInt | None = Field(None, description="Maximum number of the cheapest configurations.")
+    max_configurations: PositiveInt | None = Field(
+        None, description="Maximum number of configurations; the cheapest ones are labelled."
+    )
 
 
 class LabelSettings(StrictSettings):
@@ -47,26 +49,33 @@ class LabelSettings(StrictSettings):
         PAPER_LADDER,
         min_length=1,
         description="'paper' (the six levels of Table 1 of the paper), a list of levels, or a grid, {grid: {cutoff_ev: "
-        "[300, 500], kspacing_per_angstrom: [1.0, 0.5]}}; "
-        "of an ASE calculator: one level, 'calculator'.",
+        "[300, 500], kspacing_per_angstrom: [1.0, 0.5]}}; default with an ASE calculator: one level, 'calculator'.",
     )
     levels: list[Name] = Field([], description="Levels of the ladder to label; all by default.")
     subsets: dict[Name, LevelSubsetSettings] = Field({}, description="Restriction of the configurations by level.")
     functional: str = Field("PBE", description="Functional of every level that does not set it.")
     smearing: SmearingSettings = Field(SmearingSettings(), description="Smearing of every level that does not set it.")
-    scf: ScfSettings = Field(ScfSettings(), description="Self-consistency of every level that does not set it.")
-    order: LabelOrder = Field("configurations", description="Whether to finish configurations or levels one by one.")
+    scf: ScfSettings = Field(
+        ScfSettings(), description="Convergence of the self-consistent field at every level that does not set it."
+    )
+    order: LabelOrder = Field(
+        "configurations",
+        description="Which labels are computed one after another: those of a configuration, or those of a level.",
+    )
     retries: Retries = Field(2, description="Further attempts with gentler mixing if self-consistency is not reached.")
-    min_distance_ratio: DistanceRatio = Field(0.5, description="Minimum distance relative to the sum of two radii.")
+    min_distance_ratio: DistanceRatio = Field(
+        0.5, description="Minimum distance of two atoms relative to the sum of their covalent radii."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _expand_ladder(cls, values: Any) -> Any:
-        """Replace the name of a preset by its levels, and add the common settings to levels that do not set them."""
+        """Expand a preset or a grid to its levels, and add the common settings to levels that do not set them."""
         if not isinstance(values, dict):
             return values
         engine = values.get("engine")
-        is_calculator = isinstance(engine, dict) and engine.get("name") == "ase"  # has no cutoff and no k-points
+        # the default ladder of an ASE calculator has one level, because a calculator has no plane waves
+        is_calculator = isinstance(engine, dict) and engine.get("name") == "ase"
         ladder = values.get("ladder", [{"name": CALCULATOR_LEVEL}] if is_calculator else "paper")
         if isinstance(ladder, str):
             if ladder not in PRESETS:
@@ -85,9 +94,10 @@ class LabelSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_level_names(self) -> Self:
-        """Check the names of levels, unless the ladder is the default one and has none of them.
+        """Check the names of levels, unless the ladder is the default one and has none of these names.
 
-        'fit' reads such a study for the ids of its subsets; 'label' refuses it.
+        A study that labels nothing may list subsets of levels without a ladder, because 'fit' reads their ids. 'label'
+        refuses such a study.
         """
         names = {*self.levels, *self.subsets}
         if self.ladder != PAPER_LADDER or not names.isdisjoint(level.name for level in self.ladder):

@@ -14,12 +14,13 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from paretofit.core import Array, Name, PositiveInt, StrictPositiveFloat, StrictSettings, format_validation_error
 from paretofit.dataset import check_level_name
 
-CEIL_TOLERANCE = 1e-9  # rounding errors must not add a k-point: a quotient of 2.0000000001 gives 2 points
+CEIL_TOLERANCE = 1e-9  # subtracted before rounding up, so that rounding errors do not add a k-point
 
 
-def _check_name(value: str) -> str:
-    check_level_name(value)  # the dataset would only check it after the calculations
-    return value
+def _check_name(name: str) -> str:
+    """Check the name of a level now, because the dataset checks names only after the calculations."""
+    check_level_name(name)
+    return name
 
 
 LevelName = Annotated[Name, AfterValidator(_check_name)]
@@ -36,7 +37,7 @@ class SmearingSettings(StrictSettings):
 
 
 class ScfSettings(StrictSettings):
-    """Convergence of the self-consistent field; its error must be small compared with the error of the level."""
+    """Tolerances of the self-consistent field, whose error must be small compared with the error of the level."""
 
     energy_ev_per_electron: StrictPositiveFloat = Field(
         1e-5, description="Maximum change of the energy, eV per electron."
@@ -61,17 +62,17 @@ class Level(StrictSettings):
     options: dict[str, Any] = Field({}, description="Further keywords of the engine's calculator at this level.")
 
     def get_kpoint_mesh(self, atoms: Atoms) -> tuple[int, int, int]:
-        """Return the k-point mesh of this level for a configuration."""
+        """Return the numbers of k-points along the reciprocal vectors of a configuration."""
         return compute_kpoint_mesh(atoms.cell[:], atoms.pbc, self.kspacing_per_angstrom)
 
     def to_metadata(self) -> dict[str, Any]:
-        """Return the settings that are stored with the labels of the level."""
+        """Return the settings to store with the labels of this level: all except the name and empty options."""
         metadata = self.model_dump(exclude={"name", "options", "scf"})
         tolerances = self.scf.model_dump(exclude={"max_iterations"})
         return {**metadata, "scf": tolerances, **({"options": self.options} if self.options else {})}
 
     def get_resolution(self) -> tuple[float, float]:
-        """Return the cutoff and minus the k-point spacing."""
+        """Return the cutoff (eV, 0 if none) and minus the k-point spacing (1/Å), which are larger at finer levels."""
         return self.cutoff_ev or 0.0, -(self.kspacing_per_angstrom or np.inf)
 
 
@@ -85,15 +86,16 @@ PAPER_LADDER = tuple(
 
 
 class LevelGrid(StrictSettings):
-    """A grid of levels: each cutoff at each k-point spacing."""
+    """Grid of levels: each cutoff at each k-point spacing."""
 
     cutoff_ev: list[StrictPositiveFloat] = Field(min_length=1, description="Plane-wave cutoffs, eV.")
     kspacing_per_angstrom: list[StrictPositiveFloat] = Field(
-        min_length=1, description="k-point spacings, 1/Å with the 2π."
+        min_length=1, description="k-point spacings, 1/Å, including the 2π."
     )
 
     @model_validator(mode="after")
     def _check_unique(self) -> Self:
+        """Raise ValueError if a cutoff or a spacing is listed twice."""
         for name in ("cutoff_ev", "kspacing_per_angstrom"):
             values = getattr(self, name)
             if repeated_values := [value for k, value in enumerate(values) if value in values[:k]]:
@@ -101,14 +103,17 @@ class LevelGrid(StrictSettings):
         return self
 
     def expand(self) -> list[dict[str, Any]]:
-        """Return the levels in order of their approximate cost, which grows with the cutoff and the number of k-points.
+        """Return the settings of all levels in order of their approximate cost.
 
-        Their names contain the cutoff and the spacing, such as ``300-0.5``. The last level is finest in both.
+        The names contain the cutoff and the spacing, such as ``300-0.5``. The last level has the highest cutoff and the
+        smallest spacing.
         """
         points = product(self.cutoff_ev, self.kspacing_per_angstrom)
+        # numbers of plane waves and of k-points, up to constant factors
+        sorted_points = sorted(points, key=lambda point: point[0] ** 1.5 / point[1] ** 3)
         return [
             {"name": f"{cutoff:g}-{spacing:g}", "cutoff_ev": cutoff, "kspacing_per_angstrom": spacing}
-            for cutoff, spacing in sorted(points, key=lambda point: point[0] ** 1.5 / point[1] ** 3)
+            for cutoff, spacing in sorted_points
         ]
 
 
@@ -136,8 +141,8 @@ def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
     Raises
     ------
     ValueError
-        If two levels have the same name, or a level has the settings of an earlier one or is coarser, see
-        `_check_order`.
+        If two levels have the same name or the same settings, or a level is coarser than an earlier one (has a lower
+        cutoff or a larger k-point spacing, and is finer in neither).
     """
     names = [level.name for level in levels]
     if duplicate_names := [name for k, name in enumerate(names) if name in names[:k]]:
@@ -149,9 +154,10 @@ def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
 
 
 def _check_order(lower_level: Level, upper_level: Level) -> None:
-    """Raise ValueError if two levels have the same settings, or the upper one is nowhere finer and somewhere coarser.
+    """Raise ValueError if two levels have the same settings, or the upper one is coarser in one and finer in neither.
 
-    On a grid, one level may have the higher cutoff and the other the denser k-points.
+    The cutoff and the k-point spacing are compared. On a grid, one level may have the higher cutoff and the other one
+    the denser k-points, in either order.
     """
     if lower_level.model_dump(exclude={"name"}) == upper_level.model_dump(exclude={"name"}):
         raise ValueError(
@@ -168,25 +174,29 @@ def _check_order(lower_level: Level, upper_level: Level) -> None:
 
 
 def _describe(level: Level) -> str:
+    """Describe the cutoff and the k-point spacing of a level."""
     spacing = level.kspacing_per_angstrom
     return f"{level.cutoff_ev or 0:g} eV, {'Gamma only' if spacing is None else f'{spacing:g} 1/Å'}"
 
 
 def compute_kpoint_mesh(cell: Array, pbc: Sequence[bool] | Array, spacing: float | None) -> tuple[int, int, int]:
-    """Compute the Gamma-centred mesh ``N_i = max(1, ceil(|b_i| / spacing))``; reciprocal vectors b_i include the 2π.
+    """Compute the Gamma-centred k-point mesh ``N_i = max(1, ceil(|b_i| / spacing))``.
+
+    The reciprocal vectors b_i include the 2π.
 
     Parameters
     ----------
     cell : (3, 3) float
-        Cell vectors as rows, Å.
+        Cell vectors as rows, Å; zero vectors are replaced by unit vectors that complete the cell.
     pbc : (3,) bool
-        Periodic directions; the mesh has one point along the others.
+        Periodic directions; the mesh has one point along each of the other directions.
     spacing : float or None
         Spacing in 1/Å, like VASP's KSPACING; None for Gamma only.
 
     Returns
     -------
-    tuple of three int
+    (int, int, int)
+        Numbers of k-points along the three reciprocal vectors.
 
     Raises
     ------

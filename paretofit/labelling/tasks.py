@@ -1,4 +1,4 @@
-"""Computation of one label (a configuration at a level) in a worker process; a failed label has a record, too."""
+"""Computation of one label, that is of a configuration at a level, in a worker process; failed labels have records."""
 
 import json
 import resource
@@ -28,27 +28,27 @@ from paretofit.core import (
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
 
-Record = dict[str, Any]
-MIN_FREE_BYTES = 1 << 20  # free space below which a disk counts as full, because engines report this by various errors
+Record = dict[str, Any]  # JSON types, see `build_record`
+MIN_FREE_BYTES = 1 << 20  # free space below which a disk counts as full; engines report a full disk by various errors
 
 
 @dataclass(frozen=True)
 class Task:
-    """A label to compute."""
+    """Label to compute."""
 
     config_id: int
     atoms: Atoms
     level: Level
-    key: str
+    key: str  # digest of everything that the label depends on, see `compute_task_key`
 
     @property
     def file_stem(self) -> str:
-        """Level and id, for use in file names."""
+        """Level and configuration id, joined by a hyphen for use in file names."""
         return f"{self.level.name}-{self.config_id}"
 
 
 def compute_task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
-    """Compute a digest of everything that a label depends on: geometry, settings of the level, and engine options."""
+    """Compute a digest of everything that a label depends on: geometry, settings of the level and of the engine."""
     geometry = [atoms.numbers.tolist(), atoms.pbc.tolist(), *map(hash_array, (atoms.cell[:], atoms.positions))]
     # Defaults are excluded, so that finished labels remain valid if a later version adds a setting.
     settings = level.model_dump(exclude={"name": True, "scf": {"max_iterations"}}, exclude_defaults=True)
@@ -68,15 +68,16 @@ def compute_label(
     retries : int
         Maximum number of further attempts.
     failed_folder : Path
-        Directory for the files of the engine if the label fails.
+        Directory to which the files of the engine are copied if the label fails.
     finished_folder : Path, optional
-        Directory in which the record is stored before it is returned, in case the main process is killed.
+        Directory in which the record is also stored as ``<key>.json``, so that it is not lost if the main process is
+        killed before it receives the record; by default, it is not stored.
 
     Returns
     -------
     dict
         Record with the ``status`` "done", the energy, the forces and the stress, or with the ``status`` "failed" and
-        the reasons in ``info``; in both cases the CPU ``seconds`` of all attempts.
+        the reasons in ``info``; in both cases with the CPU ``seconds`` of all attempts.
 
     Raises
     ------
@@ -87,9 +88,9 @@ def compute_label(
     """
     try:
         record = _compute_record(task, engine, retries, failed_folder)
-    except OSError as error:  # the scratch directory cannot be written
+    except OSError as error:  # the scratch directory cannot be created, written or removed
         _raise_if_disk_full(error)
-        return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {join_lines(error)}"]})
+        return build_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {join_lines(error)}"]})
     if finished_folder is not None:
         with suppress(OSError, InputError):  # the record is returned even if it cannot be stored
             finished_folder.mkdir(parents=True, exist_ok=True)
@@ -98,8 +99,9 @@ def compute_label(
 
 
 def _compute_record(task: Task, engine: Engine, retries: int, failed_folder: Path) -> Record:
+    """Compute a label in a scratch directory; copy its files to `failed_folder` if all attempts fail."""
     engine.warm_up(task.level)
-    cpu_start, wall_start = _measure_cpu_seconds(), time.perf_counter()
+    cpu_begin, wall_begin = _measure_cpu_seconds(), time.perf_counter()
     reasons: list[str] = []
     outcome = None
     with create_temporary_folder("label") as scratch, threadpool_limits(1):
@@ -113,7 +115,7 @@ def _compute_record(task: Task, engine: Engine, retries: int, failed_folder: Pat
                 reasons.append(f"attempt {attempt + 1}: {join_lines(error) or 'not converged'}")
             except InputError:
                 raise
-            except Exception as error:  # noqa: BLE001  (engines raise any error, which is recorded)
+            except Exception as error:  # noqa: BLE001  (an engine may raise any error, which is recorded)
                 _raise_if_disk_full(error)
                 reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {join_lines(error)}")
                 break
@@ -122,15 +124,15 @@ def _compute_record(task: Task, engine: Engine, retries: int, failed_folder: Pat
                 shutil.copytree(scratch, failed_folder / task.file_stem, dirs_exist_ok=True)
     info = {
         "kpts": list(task.level.get_kpoint_mesh(task.atoms)),
-        "cpu_seconds": round(_measure_cpu_seconds() - cpu_start, 6),
-        "wall_seconds": round(time.perf_counter() - wall_start, 6),
+        "cpu_seconds": round(_measure_cpu_seconds() - cpu_begin, 6),
+        "wall_seconds": round(time.perf_counter() - wall_begin, 6),
         "attempts": len(reasons) + (outcome is not None),
     }
-    return make_record(task, outcome, {**info, **({"reasons": reasons} if reasons else {})})
+    return build_record(task, outcome, {**info, **({"reasons": reasons} if reasons else {})})
 
 
 def _raise_if_disk_full(error: Exception) -> None:
-    """Raise `ExecutionError` if a full disk caused the error of an engine, because the label itself did not fail."""
+    """Raise `ExecutionError` if a full disk probably caused an error, which then says nothing about the label."""
     directory = tempfile.gettempdir()
     if getattr(error, "errno", None) in DISK_WRITE_ERRNOS or shutil.disk_usage(directory).free < MIN_FREE_BYTES:
         raise ExecutionError(
@@ -140,11 +142,11 @@ def _raise_if_disk_full(error: Exception) -> None:
 
 
 def _check_outcome(outcome: Outcome, n_atoms: int) -> Outcome:
-    """Return the result of an engine; raise `EngineError` if it has the wrong shape or is not finite."""
+    """Return an outcome unchanged; raise `EngineError` if a quantity has the wrong shape or is not finite."""
     shapes = {"energy": (), "forces": (n_atoms, 3), "stress": (6,)}
     for quantity, shape in shapes.items():
-        value = getattr(outcome, quantity)
-        array = np.zeros(shape) if value is None else np.asarray(value, dtype=float)
+        computed = getattr(outcome, quantity)
+        array = np.zeros(shape) if computed is None else np.asarray(computed, dtype=float)  # the stress may be missing
         if array.shape != shape:
             raise EngineError(f"the engine returned {quantity} of the shape {array.shape} instead of {shape}")
         if not np.isfinite(array).all():
@@ -153,7 +155,11 @@ def _check_outcome(outcome: Outcome, n_atoms: int) -> Outcome:
 
 
 def read_output(task: Task, engine: Engine, source: Path) -> Record | None:
-    """Read the record of a label from ``source/<level>/<id>`` of another machine; None if it was not computed."""
+    """Read a label that was computed on another machine from the output files in ``source/<level>/<id>``.
+
+    Return its record, also if the calculation did not converge or failed; None if the directory does not exist, or the
+    calculation has not been started or has not ended.
+    """
     folder = source / task.level.name / str(task.config_id)
     if not folder.is_dir():
         return None
@@ -169,19 +175,19 @@ def read_output(task: Task, engine: Engine, source: Path) -> Record | None:
     except (NotConvergedError, EngineError) as error:
         if seconds is None and isinstance(error, EngineError):  # the program has not been run, or has not finished
             return None
-        return make_record(task, None, {**info, "reasons": [join_lines(error)]})
-    return make_record(task, outcome, info)
+        return build_record(task, None, {**info, "reasons": [join_lines(error)]})
+    return build_record(task, outcome, info)
 
 
 def is_record(entry: Any) -> bool:
-    """Return whether an entry of a journal is the record of a label."""
+    """Check whether an entry of a journal is a complete record of a label."""
     if not isinstance(entry, dict) or not {"key", "id", "level", "status", "info"} <= entry.keys():
         return False
     return entry["status"] == "failed" or {"energy", "forces", "stress"} <= entry.keys()
 
 
-def make_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Record:
-    """Make the record of a label, with types that JSON stores without loss of digits."""
+def build_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Record:
+    """Build the record of a label, with types that JSON stores without loss of digits; None is a failed outcome."""
     record: Record = {"key": task.key, "id": task.config_id, "level": task.level.name}
     record |= {"seconds": info.get("cpu_seconds"), "status": "failed" if outcome is None else "done"}
     if outcome is None:
@@ -196,6 +202,6 @@ def make_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Re
 
 
 def _measure_cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of finished programs that it started."""
+    """Return the CPU seconds of this process and of the programs that it started and that have ended."""
     usages = [resource.getrusage(scope) for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -4,7 +4,7 @@ from .frame_monitor import FrameMonitor as FrameMonitor
 from .initial_exploration import ABOVE_KEY as ABOVE_KEY
 from .initial_exploration import explore_with_initial_potential as explore_with_initial_potential
 from .labeller import Labeller as Labeller
-from .labeller import journal_path as journal_path
+from .labeller import get_journal_path as get_journal_path
 from .learn_settings import ExploreSettings as ExploreSettings
 from .learn_settings import LearnSettings as LearnSettings
 from .learn_settings import LearnStudy as LearnStudy

@@ -1,8 +1,9 @@
 """Errors of a committee on labelled configurations that it was not trained on: calibration points and new batches.
 
-Points have three sources: configurations of the training set, each predicted by a committee that was trained without
-its fold (`CROSS_VALIDATION`, linear models only); validation and test sets (`HELD_OUT`); and the frames of each batch,
-predicted by the committee that chose them (`NEW_BATCH`).
+A batch consists of the frames that one iteration selected and the next one labelled. Calibration points have three
+sources: configurations of the training set, each predicted by a committee that was trained without its fold
+(`CROSS_VALIDATION`, linear models only); validation and test sets (`HELD_OUT`); and the frames of each batch, predicted
+by the committee that chose them (`NEW_BATCH`). Errors are in meV/atom, meV/Å and GPa.
 """
 
 from __future__ import annotations
@@ -22,25 +23,31 @@ from paretofit.learning.set_balance import TRAIN
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LabelledStructures
 
+# "iteration" labelled the configuration; the committee of iteration "of" predicted it
 POINT_COLUMNS = ["id", "config_type", "input", "iteration", "of"]
 VALUE_COLUMNS = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("std", "committee_error")]
 
 
-def tabulate_configurations(data: TrainingData, weights: Array | float = 1.0) -> pd.DataFrame:
-    """Tabulate ``id, set, iteration, level, config_type, input, weight`` of the labelled configurations.
+def tabulate_configurations(training_data: TrainingData, weights: Array | float = 1.0) -> pd.DataFrame:
+    """Tabulate the labelled configurations, in the order of the training data.
 
     Parameters
     ----------
-    data : TrainingData
+    training_data : TrainingData
     weights : (n,) float64 or float
-        Row weights of the configurations in the training.
+        Weights of the rows of the configurations in the training.
+
+    Returns
+    -------
+    DataFrame
+        ``id, set, iteration, level, config_type, input, weight``; the kind and the input are empty if unknown.
     """
-    info_records = data.dataset.info_records
+    info_records = training_data.dataset.info_records
     return pd.DataFrame({
-        "id": data.dataset.ids,
-        "set": data.sets,
-        "iteration": data.iteration,
-        "level": data.level,
+        "id": training_data.dataset.ids,
+        "set": training_data.sets,
+        "iteration": training_data.iteration,
+        "level": training_data.level,
         "config_type": [str(info.get("config_type", "")) for info in info_records],
         "input": [str(info.get("input", "")) for info in info_records],
         "weight": weights,
@@ -63,9 +70,9 @@ def evaluate_batch(
     previous_iteration : IterationFolder
         Folder of the iteration that chose the frames; its ``frames.csv`` contains the predicted errors.
     labelled : LabelledStructures
-        The frames with their labels.
+        The frames with their labels, on the energy scale of the best level.
     configuration_table : DataFrame
-        Rows of `tabulate_configurations` for these frames.
+        Rows of `tabulate_configurations` for these frames, in the same order.
     context : RunContext
 
     Returns
@@ -75,15 +82,16 @@ def evaluate_batch(
         its upper bound); NaN if unknown, or if only a part of the frame was labelled.
     """
     table = evaluate_committee(committee, labelled, configuration_table, context).table
-    names = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("expected", "bound")]
+    predicted_columns = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("expected", "bound")]
     path = previous_iteration.path / "frames.csv"
     frames = pd.read_csv(path) if path.is_file() else pd.DataFrame()
     if "config_id" not in frames:
-        return table.assign(**dict.fromkeys(names, np.nan))
-    # errors were predicted for whole frames, and do not apply to a part that was cut out of one
+        return table.assign(**dict.fromkeys(predicted_columns, np.nan))
+    # errors were predicted for whole frames, and do not apply to a part that was cut out of a frame; in files without
+    # the column "atoms_to_label", all frames are whole
     is_whole = frames.get("atoms_to_label", frames.get("atoms")) == frames.get("atoms")
-    predicted_frames = frames[frames["config_id"].notna() & is_whole].set_index("config_id").reindex(columns=names)
-    return table.join(predicted_frames, on="id")
+    labelled_frames = frames[frames["config_id"].notna() & is_whole].set_index("config_id")
+    return table.join(labelled_frames.reindex(columns=predicted_columns), on="id")
 
 
 def summarise_batch(batch: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -101,25 +109,24 @@ def summarise_batch(batch: pd.DataFrame) -> dict[str, dict[str, float]]:
         rows = batch[batch[f"{name}_committee_error"].notna() & batch[f"{name}_expected"].gt(0)]
         if len(rows):
             error = rows[f"{name}_committee_error"]
+            # the number of force components is proportional to the number of atoms
+            weights = rows["n_atoms"] if name == "forces" else np.ones(len(rows))
             summary[name] = {
                 "ratio": float((error / rows[f"{name}_expected"]).median()),
                 "inside": float((error <= rows[f"{name}_bound"]).mean()),
                 "labels": len(rows),
-                # the number of force components is proportional to the number of atoms
-                "error": float(
-                    np.sqrt(np.average(rows[f"{name}_error"] ** 2, weights=rows["n_atoms"] ** (name == "forces")))
-                ),
+                "error": float(np.sqrt(np.average(rows[f"{name}_error"] ** 2, weights=weights))),
             }
     return summary
 
 
 def format_batch(summary: dict[str, dict[str, float]]) -> str:
-    """Format the summary of a batch as a phrase for the console; empty without a batch."""
+    """Format the summary of a batch as a phrase for the console; return an empty string for an empty summary."""
     if not summary:
         return ""
-    ratios = ", ".join(f"{name} {values['ratio']:.2g}" for name, values in summary.items())
-    shares = ", ".join(f"{100 * values['inside']:.0f} %" for values in summary.values())
-    n_labels = max(int(values["labels"]) for values in summary.values())
+    ratios = ", ".join(f"{name} {statistics['ratio']:.2g}" for name, statistics in summary.items())
+    shares = ", ".join(f"{100 * statistics['inside']:.0f} %" for statistics in summary.values())
+    n_labels = max(int(statistics["labels"]) for statistics in summary.values())
     return (
         f"; median ratio of true to predicted error of the {n_labels} new configurations: {ratios}; {shares} below the "
         f"{100 * BOUND_COVERAGE:.0f} % bound"
@@ -128,20 +135,21 @@ def format_batch(summary: dict[str, dict[str, float]]) -> str:
 
 def collect_points(
     folder: LearnFolder,
-    k: int,
+    iteration_number: int,
     training: TrainingResult,
     labelled: LabelledStructures,
     errors: CommitteeErrors,
     context: RunContext,
 ) -> pd.DataFrame:
-    """Collect the points that calibrate the committee of iteration `k`.
+    """Collect the points that calibrate the committee of an iteration.
 
     Parameters
     ----------
     folder : LearnFolder
         Contains ``batch_errors.csv`` of this and earlier iterations.
-    k : int
+    iteration_number : int
     training : TrainingResult
+        Training of this iteration, with the committees of the cross-validation if there are any.
     labelled : LabelledStructures
         All labelled configurations, in the order of the training data.
     errors : CommitteeErrors
@@ -151,22 +159,32 @@ def collect_points(
     Returns
     -------
     DataFrame
-        ``source, id, config_type, input, iteration, of`` (iteration of the committee), ``*_std, *_committee_error``.
+        ``source``, `POINT_COLUMNS`, and by property ``*_std`` (disagreement) and ``*_committee_error``.
     """
-    table = errors.table.assign(of=k)
-    tables = {HELD_OUT: [table[table["set"] != TRAIN]], CROSS_VALIDATION: [], NEW_BATCH: list(_read_batches(folder, k))}
+    table = errors.table.assign(of=iteration_number)
+    tables = {
+        HELD_OUT: [table[table["set"] != TRAIN]],
+        CROSS_VALIDATION: [],
+        NEW_BATCH: list(_read_batches(folder, iteration_number)),
+    }
     if training.cross_validation is not None:
         fold_errors = evaluate_cross_validation(training.cross_validation, labelled, context)
         if len(fold_errors):
             tables[CROSS_VALIDATION] = [table.loc[fold_errors.index, POINT_COLUMNS].join(fold_errors)]
     columns = [*POINT_COLUMNS, *VALUE_COLUMNS]
-    rows = [part[columns].assign(source=source) for source, parts in tables.items() for part in parts if len(part)]
-    points = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*columns, "source"])
-    return points[["source", *columns]]
+    point_tables = [
+        source_table[columns].assign(source=source)
+        for source, source_tables in tables.items()
+        for source_table in source_tables
+        if len(source_table)
+    ]
+    if not point_tables:
+        return pd.DataFrame(columns=["source", *columns])
+    return pd.concat(point_tables, ignore_index=True)[["source", *columns]]
 
 
 def read_points(iteration: IterationFolder) -> pd.DataFrame:
-    """Read the calibration points that the training stage has written.
+    """Read the calibration points that the training stage of an iteration wrote to ``calibration.csv``.
 
     Raises
     ------
@@ -179,22 +197,28 @@ def read_points(iteration: IterationFolder) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def _read_batches(folder: LearnFolder, k: int) -> Iterable[pd.DataFrame]:
-    """Yield the errors of the batches that were labelled in iterations up to `k`."""
+def _read_batches(folder: LearnFolder, last_number: int) -> Iterable[pd.DataFrame]:
+    """Yield the errors of each batch that was labelled in an iteration up to `last_number`."""
     for number in folder.list_iterations():
-        path = folder.iteration(number).path / "batch_errors.csv"
-        if number <= k and path.is_file():
+        path = folder.get_iteration(number).path / "batch_errors.csv"
+        if number <= last_number and path.is_file():
             yield pd.read_csv(path).assign(of=number - 1)  # the previous committee chose and predicted the batch
 
 
 def format_test_errors(rmse: dict[str, dict[str, float]]) -> str:
-    """Format the test errors, unweighted and weighted as in the training; name the properties without labels."""
-    parts = [
+    """Format the errors on the test set as a phrase for the console, and name the properties without labels.
+
+    Parameters
+    ----------
+    rmse : dict of str to dict
+        Errors on the test set by property, as in `CommitteeErrors`.
+    """
+    error_texts = [
         f"{name} {errors['value']:.3g} ({errors['weighted']:.3g} weighted) {UNITS[name]}"
         for name, errors in rmse.items()
         if np.isfinite(errors["value"])
     ]
     missing_names = [name for name, errors in rmse.items() if not np.isfinite(errors["value"])]
-    if not parts:
+    if not error_texts:
         return "no labels"
-    return ", ".join(parts) + (f" (no labels of the {' and '.join(missing_names)})" if missing_names else "")
+    return ", ".join(error_texts) + (f" (no labels of the {' and '.join(missing_names)})" if missing_names else "")

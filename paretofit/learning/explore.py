@@ -1,8 +1,8 @@
-"""Monitored molecular dynamics with a committee or one of its members, stopped when it becomes unphysical.
+"""Molecular dynamics with a committee or one of its members, checked at intervals, and stopped if it is unphysical.
 
-Each trajectory is a separate task. Structures with periodic directions run at constant pressure, with barostats along
-these directions only; other structures run at constant volume. The integrator is LAMMPS (`md_lammps`) or ASE
-(`md_ase`), with the same checks and frames.
+Each trajectory is a separate task. The dynamics of structures with periodic directions are at constant pressure, with
+barostats along these directions only; those of other structures are at constant volume. The integrator is LAMMPS
+(`md_lammps`) or ASE (`md_ase`), with the same checks and frames.
 """
 
 from __future__ import annotations
@@ -27,32 +27,35 @@ from paretofit.structures import is_too_close
 MAX_CHECK_INTERVAL_STEPS = 20  # number of steps between checks of temperature, volume and distances
 TEMPERATURE_CHECKS = 5  # number of checks in the running mean of the temperature
 EQUILIBRATION_FRAMES = 3  # number of frames that are recorded during the equilibration
-# number of checks; the extrapolation grade costs as much as many steps, and is computed less often
+# number of checks between computations of the extrapolation grade, which costs as much as many steps
 GRADE_CHECK_INTERVAL = 5
-MIN_STOP_TEMPERATURE_K = 3000.0  # no trajectory is stopped below it, because strained or cut start structures heat up
+# no trajectory is stopped below this temperature, because strained or cut start structures heat up
+MIN_STOP_TEMPERATURE_K = 3000.0
 VOLUME_RANGE = 0.8, 1.25  # volume per atom of a strained start structure, relative to that of its input
-MIN_MD_DISTANCE_RATIO = 0.4  # ratio of a distance to the sum of the covalent radii
-GRADE_REASON = "the extrapolation grade reached"
+MIN_MD_DISTANCE_RATIO = 0.4  # smallest distance of two atoms, relative to the sum of their covalent radii
+GRADE_REASON = "the extrapolation grade reached"  # beginning of a reason; the structure becomes a frame
 
 
 def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) -> tuple[list[Atoms], str]:
     """Select the structures from which molecular dynamics can start.
 
-    These have at least two atoms, at most `max_atoms`, and, if they are strained, a volume per atom within
+    These have at least two atoms, at most `max_atoms` atoms, and, if they are strained, a volume per atom within
     `VOLUME_RANGE` of the volume of the unmodified input. Structures under larger strain would collapse and heat up;
-    they are used only if there are no others.
+    they are selected only if there are no other structures.
 
     Parameters
     ----------
     structures : sequence of ase.Atoms
+        Structures with the info keys ``config_type`` and ``input``, if known.
     max_atoms : int, optional
-        By default there is no limit.
+        Largest number of atoms; by default there is no limit.
 
     Returns
     -------
     start_structures : list of ase.Atoms
     note : str
-        Kinds without a start structure, and the limit that excludes each kind; empty if every kind has one.
+        Kinds of structures without a start structure, and the limit that excludes each kind; empty if every kind has
+        one.
 
     Raises
     ------
@@ -68,20 +71,26 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
         )
     inputs = [atoms for atoms in structures if is_always_training(atoms)]
     volumes = {(atoms.info.get("input"), *atoms.pbc): _compute_volume(atoms) for atoms in inputs}
-    starts = [atoms for atoms in small_structures if _is_near_input_volume(atoms, volumes)] or small_structures
+    start_structures = [atoms for atoms in small_structures if _is_near_input_volume(atoms, volumes)]
+    start_structures = start_structures or small_structures
     notes = []
-    for description, source, selected in (
+    for limit, structures_before, structures_after in (
         (f"more than {max_atoms} atoms ('learning.explore.max_atoms')", candidates, small_structures),
-        ("volumes far from the input's", small_structures, starts),
+        ("volumes far from the input's", small_structures, start_structures),
     ):
-        strata = sorted({get_stratum(atoms) for atoms in source} - {get_stratum(atoms) for atoms in selected})
-        names = ", ".join(" of ".join(filter(None, stratum)) or "structures" for stratum in strata)
-        notes += [f"no dynamics starts from {names}: {description}"] if strata else []
-    return starts, "; ".join(notes)
+        remaining_strata = {get_stratum(atoms) for atoms in structures_after}
+        excluded_strata = sorted({get_stratum(atoms) for atoms in structures_before} - remaining_strata)
+        if excluded_strata:
+            names = ", ".join(" of ".join(filter(None, stratum)) for stratum in excluded_strata)
+            notes.append(f"no dynamics starts from {names}: {limit}")
+    return start_structures, "; ".join(notes)
 
 
 def _compute_volume(atoms: Atoms) -> float:
-    """Compute the volume per atom in Å³, or the area or length per atom if fewer directions are periodic."""
+    """Compute the volume per atom in Å³, or the area or length per atom if two or one directions are periodic.
+
+    The result is 1 for structures without periodic directions.
+    """
     vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
     # the Gram determinant is also defined for one or two vectors
     return float(np.sqrt(np.linalg.det(vectors @ vectors.T))) / len(atoms) if len(vectors) else 1.0
@@ -90,7 +99,8 @@ def _compute_volume(atoms: Atoms) -> float:
 def _is_near_input_volume(atoms: Atoms, input_volumes: Mapping[tuple[Any, ...], float]) -> bool:
     """Check that a structure is not strained, or that its volume per atom is within `VOLUME_RANGE` of the input's.
 
-    The keys of `input_volumes` are the name of the input and its periodicity.
+    A key of `input_volumes` consists of the name of an input and three booleans, its periodicity. A structure without
+    a known input passes.
     """
     input_volume = input_volumes.get((atoms.info.get("input"), *atoms.pbc))
     if input_volume is None or atoms.info.get("config_type") != "strained":
@@ -99,37 +109,42 @@ def _is_near_input_volume(atoms: Atoms, input_volumes: Mapping[tuple[Any, ...], 
 
 
 def plan_runs(start_structures: Sequence[Atoms], settings: ExploreSettings, rng: np.random.Generator) -> list[MdRun]:
-    """Draw the start structure, temperature and pressure of each trajectory of an iteration.
+    """Draw the start structure, temperature, pressure and random seed of each trajectory of an iteration.
 
     Start structures are drawn from the strata (kinds of structures of each input) in turn; a structure is not drawn
-    again before all others of its stratum. The values of a grid are used in turn.
+    again before all others of its stratum. The values of a grid of temperatures or pressures are used in turn.
     """
-    count = settings.trajectories
-    order = _draw_stratified([get_stratum(atoms) for atoms in start_structures], count, rng)
-    temperatures = _draw_condition(settings.temperature_k, count, rng)
-    pressures = _draw_condition(settings.pressure_kbar, count, rng)
-    seeds = rng.integers(1, 2**31 - 1, count)
+    n_runs = settings.trajectories
+    indices = _draw_stratified([get_stratum(atoms) for atoms in start_structures], n_runs, rng)
+    temperatures = _draw_condition(settings.temperature_k, n_runs, rng)
+    pressures = _draw_condition(settings.pressure_kbar, n_runs, rng)
+    seeds = rng.integers(1, 2**31 - 1, n_runs)
     return [
-        MdRun(k, start_structures[order[k]], float(temperatures[k]), float(pressures[k]), int(seeds[k]))
-        for k in range(count)
+        MdRun(
+            number, start_structures[index], float(temperatures[number]), float(pressures[number]), int(seeds[number])
+        )
+        for number, index in enumerate(indices)
     ]
 
 
-def _draw_stratified(strata: Sequence[Stratum], count: int, rng: np.random.Generator) -> list[int]:
-    """Draw `count` indices from the strata in turn; none is drawn again before all others of its stratum."""
-    members: dict[Stratum, list[int]] = {}
-    for k in rng.permutation(len(strata)).tolist():
-        members.setdefault(strata[k], []).append(k)
-    queues: list[Any] = [cycle(members[stratum]) for stratum in sorted(members)]
-    rng.shuffle(queues)
-    return [next(queues[k % len(queues)]) for k in range(count)]
+def _draw_stratified(strata: Sequence[Stratum], n_draws: int, rng: np.random.Generator) -> list[int]:
+    """Draw `n_draws` indices from the strata in turn; none is drawn again before all others of its stratum.
+
+    `strata` are the strata by index.
+    """
+    indices_by_stratum: dict[Stratum, list[int]] = {}
+    for index in rng.permutation(len(strata)).tolist():
+        indices_by_stratum.setdefault(strata[index], []).append(index)
+    cycles: list[Any] = [cycle(indices_by_stratum[stratum]) for stratum in sorted(indices_by_stratum)]
+    rng.shuffle(cycles)
+    return [next(cycles[draw % len(cycles)]) for draw in range(n_draws)]
 
 
-def _draw_condition(values: Any, count: int, rng: np.random.Generator) -> Array:
-    """Draw values from a range, or repeat the values of a grid (`RangeOrGridSettings`), ``(count,)``."""
-    if values.grid:
-        return np.resize(np.asarray(values.grid, dtype=float), count)
-    return np.asarray(rng.uniform(values.low, values.high, count))
+def _draw_condition(range_or_grid: Any, n_draws: int, rng: np.random.Generator) -> Array:
+    """Draw temperatures or pressures ``(n_draws,)`` from a range, or repeat those of a grid (`RangeOrGridSettings`)."""
+    if range_or_grid.grid:
+        return np.resize(np.asarray(range_or_grid.grid, dtype=float), n_draws)
+    return np.asarray(rng.uniform(range_or_grid.low, range_or_grid.high, n_draws))
 
 
 def run_md(
@@ -143,24 +158,28 @@ def run_md(
 
     A trajectory starts with an equilibration. It is stopped if atoms are lost or too close to each other, or if the
     running mean of the temperature, the volume or, after the equilibration, the extrapolation grade is out of bounds.
-    The last physical structure, or the structure whose grade is too high, is then added to the frames at the regular
-    interval. The first `EQUILIBRATION_FRAMES` frames are from the equilibration; their times are negative or zero.
+    The last physical structure, or the structure whose grade is too high, is then appended to the frames at regular
+    intervals. The first `EQUILIBRATION_FRAMES` frames are from the equilibration; their times are negative or zero.
     An exception of the engine, or an element that the potential does not support, becomes the reason in the result.
 
     Parameters
     ----------
     run : MdRun
+        Start structure and conditions.
     engine : MdEngine
+        Source of the forces.
     settings : ExploreSettings
+        Times, intervals and limits.
     grade_function : callable, optional
-        Returns the highest extrapolation grade of the atoms of a structure.
+        Returns the highest extrapolation grade of the atoms of a structure; by default, grades are not checked.
     on_frame : callable, optional
         Receives each frame and its time in ps; returns the reason to stop the trajectory, or an empty string.
     """
     if foreign_elements := sorted(set(run.atoms.get_chemical_symbols()) - set(engine.elements)):
         reason = f"the start structure contains {foreign_elements[0]}, which the potential does not support"
         return Trajectory([], [], reason)
-    trajectory, last_snapshot, last_time, reason = Trajectory([], [], ""), None, 0.0, ""
+    trajectory, reason = Trajectory([], [], ""), ""
+    last_snapshot, last_time = None, 0.0  # last structure that may become a frame
     dynamics, temperatures = create_dynamics(run, engine, settings), deque[float](maxlen=TEMPERATURE_CHECKS)
     try:
         dynamics.start()
@@ -168,8 +187,7 @@ def run_md(
             # the temperature is not checked in the equilibration, because velocities are rescaled there
             temperatures.append(snapshot.temperature if time > 0 else run.temperature)
             mean_temperature = float(np.mean(temperatures))
-            grade = grade_function if with_grade else None
-            reason = _find_md_problem(snapshot, mean_temperature, run, settings, grade)
+            reason = _find_md_problem(snapshot, mean_temperature, run, settings, grade_function if with_grade else None)
             if not reason or reason.startswith(GRADE_REASON):
                 last_snapshot, last_time = snapshot, time
             if is_frame and not reason:
@@ -188,15 +206,17 @@ def run_md(
 def _integrate(dynamics: Dynamics, settings: ExploreSettings) -> Iterator[tuple[MdSnapshot, float, bool, bool]]:
     """Equilibrate and integrate; yield ``(snapshot, time_ps, is_frame, with_grade)`` at each check.
 
-    The time is zero at the end of the equilibration. `with_grade` tells whether to check the extrapolation grade.
+    The time is zero at the end of the equilibration. `is_frame` tells whether the snapshot is a frame at the regular
+    interval, and `with_grade` whether to check its extrapolation grade.
     """
-    timestep = settings.timestep_fs / 1000
-    steps = round(settings.equilibration_ps / timestep / EQUILIBRATION_FRAMES)
-    for number in range(1, EQUILIBRATION_FRAMES + 1 if steps else 1):
-        time = (number - EQUILIBRATION_FRAMES) * steps * timestep
-        yield dynamics.equilibrate(steps), time, True, False
+    timestep_ps = settings.timestep_fs / 1000
+    equilibration_steps = round(settings.equilibration_ps / timestep_ps / EQUILIBRATION_FRAMES)  # for each frame
+    if equilibration_steps:
+        for number in range(1, EQUILIBRATION_FRAMES + 1):
+            time = (number - EQUILIBRATION_FRAMES) * equilibration_steps * timestep_ps
+            yield dynamics.equilibrate(equilibration_steps), time, True, False
     dynamics.start_sampling()
-    steps_per_frame = max(1, round(settings.interval_ps / timestep))
+    steps_per_frame = max(1, round(settings.interval_ps / timestep_ps))
     # rounded up, so that checks are at most `MAX_CHECK_INTERVAL_STEPS` apart
     checks_per_frame = -(-steps_per_frame // MAX_CHECK_INTERVAL_STEPS)
     steps_per_check = max(1, round(steps_per_frame / checks_per_frame))
@@ -205,7 +225,7 @@ def _integrate(dynamics: Dynamics, settings: ExploreSettings) -> Iterator[tuple[
     for check in range(1, n_checks + 1):
         is_frame = check % checks_per_frame == 0
         with_grade = is_frame or check % GRADE_CHECK_INTERVAL == 0
-        yield dynamics.advance(steps_per_check), check * steps_per_check * timestep, is_frame, with_grade
+        yield dynamics.advance(steps_per_check), check * steps_per_check * timestep_ps, is_frame, with_grade
 
 
 def _append_frame(
@@ -214,7 +234,10 @@ def _append_frame(
     time: float,
     on_frame: Callable[[MdSnapshot, float], str] | None,
 ) -> str:
-    """Append a frame unless it is None or was appended before; return the reason to stop from `on_frame`, or ""."""
+    """Append a frame to a trajectory in place, unless it is None or was appended before.
+
+    Returns the reason to stop from `on_frame`, or an empty string.
+    """
     if snapshot is None or (trajectory.times and time <= trajectory.times[-1]):
         return ""
     trajectory.frames.append(snapshot.atoms)
@@ -223,7 +246,9 @@ def _append_frame(
 
 
 def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
-    """Create the dynamics of a run with the requested integrator, or with the default for the potential.
+    """Create the dynamics of a run with the integrator of the settings.
+
+    By default, LAMMPS integrates with a LAMMPS potential, and ASE with a calculator.
 
     Raises
     ------
@@ -232,8 +257,9 @@ def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> 
     """
     integrator = settings.integrator or ("lammps" if engine.calculator_factory is None else "ase")
     dynamics_class = LammpsDynamics if integrator == "lammps" else AseDynamics
-    # the factor 2: single steps may be hotter than the running mean, to which the stop temperature applies
-    return dynamics_class(run, engine, settings.timestep_fs / 1000, 2 * compute_stop_temperature(run, settings))
+    # twice the stop temperature, which applies to the running mean: single steps may be hotter
+    max_temperature = 2 * compute_stop_temperature(run, settings)
+    return dynamics_class(run, engine, settings.timestep_fs / 1000, max_temperature)
 
 
 def _find_md_problem(
@@ -243,7 +269,10 @@ def _find_md_problem(
     settings: ExploreSettings,
     grade_function: Callable[[Atoms], float] | None,
 ) -> str:
-    """Describe why a trajectory must be stopped; return an empty string if it can continue."""
+    """Describe why a trajectory must be stopped; return an empty string if it can continue.
+
+    `mean_temperature` is the running mean in K. Without `grade_function`, the extrapolation grade is not checked.
+    """
     if not (np.isfinite(snapshot.temperature + snapshot.energy) and np.isfinite(snapshot.atoms.positions).all()):
         return "the energy is not finite"
     if mean_temperature > compute_stop_temperature(run, settings):

@@ -19,8 +19,9 @@ from paretofit.learning.md_run import MdSnapshot
 from paretofit.potentials import DISPLAY_UNITS, KINDS, LinearPotential, MacePotential
 from paretofit.uncertainty import Assessment
 
-KBAR = 0.1 * units.GPa
-ATTRIBUTES = {"energy": "energy", "force": "forces", "stress": "stress"}  # attributes of an assessment, by quantity
+KBAR = 0.1 * units.GPa  # 1 kbar in eV/Å³
+# beginnings of the names of an assessment's attributes, by quantity
+ATTRIBUTES = {"energy": "energy", "force": "forces", "stress": "stress"}
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class FrameMonitor:
     Attributes
     ----------
     potential : LinearPotential or MacePotential
+        Potential whose trajectories are measured; only a committee has grades and error bars.
     calibrations : mapping of str to SlopeCalibration
-        By quantity: energy, force, stress; quantities without a calibration have no expected error.
+        Calibrations by quantity (energy, force, stress); a quantity without a calibration has no expected error.
     stop_errors : mapping of str to float
-        Expected errors above which a trajectory is stopped: energy (meV/atom), force (meV/Å), stress (GPa).
+        Expected errors by quantity above which a trajectory is stopped: energy (meV/atom), force (meV/Å), stress (GPa).
+        Each of these quantities must have a calibration.
     inputs_digest : str
-        Digest of everything else that the trajectories depend on, such as the start structures.
+        Digest of all other inputs of the trajectories, such as the start structures.
     """
 
     potential: LinearPotential | MacePotential
@@ -47,9 +50,10 @@ class FrameMonitor:
     def for_potential(
         cls, potential: LinearPotential | MacePotential, stop_errors: Mapping[str, float], inputs_digest: str
     ) -> FrameMonitor:
-        """Create a monitor, with the calibrations of the committee if the potential is one.
+        """Create a monitor; if the potential is a committee, fit its calibrations.
 
-        A quantity with too few held-out configurations has no calibration.
+        Quantities with too few held-out configurations are left without a calibration. The parameters are the
+        attributes of the same names.
         """
         calibrations, uncertainty = {}, potential.uncertainty
         for quantity, kind in KINDS.items() if uncertainty is not None else ():
@@ -65,17 +69,20 @@ class FrameMonitor:
         return hash_json([dict(self.stop_errors), self.inputs_digest])
 
     def record(self, rows: list[dict[str, float]], snapshot: MdSnapshot, time_ps: float) -> str:
-        """Append the row of a frame, and store the grades in its atoms; return the reason to stop, or an empty string.
+        """Measure a frame, append its row to `rows`, and return the reason to stop, or an empty string.
+
+        For a committee, the array ``extrapolation_grade`` is added to the atoms of the snapshot.
 
         Parameters
         ----------
         rows : list of dict
-            Columns ``time_ps``, ``temperature_k``, ``pressure_kbar`` (NaN unless periodic in three directions),
-            ``energy`` (eV/atom), ``volume`` (Å³, or NaN) and, for a committee, ``extrapolation_grade`` and for each
-            quantity ``*_std``, ``*_interval`` (root mean squares) and, if calibrated, ``*_expected``: meV/atom, meV/Å,
-            GPa.
+            Rows of the trajectory, extended in place. Columns ``time_ps``, ``temperature_k``, ``pressure_kbar`` (NaN
+            unless periodic in three directions), ``energy`` (eV/atom), ``volume`` (Å³, or NaN) and, for a committee,
+            ``extrapolation_grade`` and for each quantity ``*_std``, ``*_interval`` (root mean squares) and, if
+            calibrated, ``*_expected``: meV/atom, meV/Å, GPa.
         snapshot : MdSnapshot
         time_ps : float
+            Time of the frame; not positive in the equilibration, in which a trajectory is not stopped.
         """
         atoms, is_bulk = snapshot.atoms, bool(snapshot.atoms.pbc.all())
         row = {
@@ -95,17 +102,16 @@ class FrameMonitor:
             stress = np.reshape(self.potential.predict(atoms).stress, (-1, 6)).mean(axis=0)
         if is_bulk:
             row["pressure_kbar"] = compute_pressure(stress, len(atoms), snapshot.temperature, row["volume"]) / KBAR
-        return self._find_problem(row) if time_ps > 0 else ""  # no limits in the equilibration, as for grades
+        return self._find_problem(row) if time_ps > 0 else ""
 
     def summarise(self, assessment: Assessment) -> dict[str, float]:
-        """Summarise the extrapolation grade and the error bars of a structure, with the columns of `record`."""
+        """Summarise the extrapolation grade and the error bars of a structure in the columns of `record`."""
         row = {"extrapolation_grade": assessment.grade}
         for quantity, kind in KINDS.items():
             factor, _ = DISPLAY_UNITS[kind]
-            row[f"{quantity}_std"], row[f"{quantity}_interval"] = (
-                factor * float(np.sqrt(np.mean(np.square(getattr(assessment, f"{ATTRIBUTES[quantity]}_{name}")))))
-                for name in ("std", "interval")
-            )
+            for suffix in ("std", "interval"):
+                components = getattr(assessment, f"{ATTRIBUTES[quantity]}_{suffix}")
+                row[f"{quantity}_{suffix}"] = factor * float(np.sqrt(np.mean(np.square(components))))
             if (calibration := self.calibrations.get(quantity)) is not None:
                 std = row[f"{quantity}_std"] / factor
                 row[f"{quantity}_expected"] = factor * float(calibration.predict_error(std))
@@ -125,12 +131,12 @@ def compute_pressure(stress: Any, n_atoms: int, temperature: float, volume: floa
     Parameters
     ----------
     stress : (6,) float64
-        Stress σ of the potential, eV/Å³, positive under tension.
+        Stress σ of the potential in ASE's order, eV/Å³, positive under tension.
     n_atoms : int
-        N.
+        Number of atoms N.
     temperature : float
         Temperature T of the 3N - 3 degrees of freedom, K.
     volume : float
-        V, Å³.
+        Volume V, Å³.
     """
     return float((n_atoms - 1) * units.kB * temperature / volume - np.mean(np.asarray(stress)[:3]))

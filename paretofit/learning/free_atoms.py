@@ -11,20 +11,31 @@ from paretofit.core import Array, InputError, list_first
 from paretofit.dataset import Dataset, find_isolated_atoms, read_isolated_energies
 from paretofit.descriptors import AnyBasis, ColumnConstraint, compute_free_atom_rows, select_level_energies
 
-FreeAtomEnergies = dict[str, dict[str, float]]  # energies in eV by level and element
+FreeAtomEnergies = dict[str, dict[str, float]]  # energies of free atoms in eV, by level and element
 
 
 def collect_free_atom_energies(
     setting: str | Mapping[str, Any], dataset: Dataset, levels: Sequence[str], basis: AnyBasis
 ) -> tuple[FreeAtomEnergies, Array]:
-    """Collect the known energies of free atoms: given by `setting` for the best (last) level, or labelled at any level.
+    """Collect the known energies of free atoms, which a model then reproduces exactly.
+
+    Parameters
+    ----------
+    setting : str or mapping of str to float
+        'learning.model.reference_energies'. Energies by element (eV) apply to the best level, and replace labels. With
+        "auto" or "isolated", the energies are those of labelled isolated atoms. With "fitted", none are known.
+    dataset : Dataset
+    levels : sequence of str
+        Levels of the labels, with the best level last.
+    basis : SnapBasis or PodBasis
+        Basis whose cutoff decides which atoms are isolated.
 
     Returns
     -------
     energies : dict of str to dict of str to float
-        eV by level and element.
+        Energies in eV by level and element.
     isolated_atoms : (n,) int64
-        Positions of the isolated atoms in the dataset; the constraint replaces their rows.
+        Positions of the isolated atoms in the dataset, sorted; the constraint replaces their rows. Empty for "fitted".
 
     Raises
     ------
@@ -55,18 +66,28 @@ def build_free_atom_constraint(
     The columns are those of the basis, then an offset per atom of each shifted level and element. The energy of a free
     atom at the best level eliminates the constant column of its element. The energy at another level eliminates the
     offset of this level and element.
+
+    Parameters
+    ----------
+    energies : dict of str to dict of str to float
+        Result of `collect_free_atom_energies`.
+    basis : SnapBasis or PodBasis
+    shifted_levels : sequence of str
+        Levels with fitted offsets relative to the best level.
+    best_level : str
     """
     rows, n_columns, n_elements = compute_free_atom_rows(basis), basis.n_features, len(basis.elements)
-    equations, pivots, values = [], [], []
-    for k, level in enumerate([best_level, *shifted_levels]):
+    equations, pivots, targets = [], [], []
+    for level_number, level in enumerate([best_level, *shifted_levels]):
         for symbol, energy in energies[level].items():
             element = basis.elements.index(symbol)
-            pivot = element if k == 0 else n_columns + (k - 1) * n_elements + element
+            # the constant columns are the first of the basis
+            pivot = element if level_number == 0 else n_columns + (level_number - 1) * n_elements + element
             equation = np.concatenate([rows[element], np.zeros(n_elements * len(shifted_levels))])
             equation[pivot] = 1.0
             equations.append(equation)
             pivots.append(pivot)
-            values.append(energy)
+            targets.append(energy)
     if not pivots:
         return None
-    return ColumnConstraint.from_equations(np.array(equations), np.array(pivots), {best_level: np.array(values)})
+    return ColumnConstraint.from_equations(np.array(equations), np.array(pivots), {best_level: np.array(targets)})

@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
-MIN_ATOM_DENSITY = 0.008  # 1/Å³, of caesium, the solid with the fewest atoms per volume
+MIN_ATOM_DENSITY = 0.008  # 1/Å³; this is the density of caesium, the solid with the fewest atoms per volume
 
 
 class RangeOrGridSettings(StrictSettings):
@@ -30,18 +30,19 @@ class RangeOrGridSettings(StrictSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _expand_short_form(cls, value: Any) -> Any:
-        """Accept two numbers as a range and one number as a grid."""
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return {"grid": [value]}
-        if isinstance(value, list | tuple):
-            if len(value) != 2:
-                raise ValueError(f"a range must have two ends; write {{grid: {list(value)}}} for a list of values")
-            return {"low": value[0], "high": value[1]}
-        return value
+    def _expand_short_form(cls, setting: Any) -> Any:
+        """Accept two numbers as a range, and one number as a grid of one value."""
+        if isinstance(setting, int | float) and not isinstance(setting, bool):
+            return {"grid": [setting]}
+        if isinstance(setting, list | tuple):
+            if len(setting) != 2:
+                raise ValueError(f"a range must have two ends; write {{grid: {list(setting)}}} for a list of values")
+            return {"low": setting[0], "high": setting[1]}
+        return setting
 
     @model_validator(mode="after")
-    def _check_order(self) -> Self:
+    def _check_range_or_grid(self) -> Self:
+        """Check that there is either a grid or a range with its lower end first."""
         if self.grid:
             if self.low is not None or self.high is not None:
                 raise ValueError("specify either a range or a grid, not both")
@@ -80,6 +81,7 @@ class SetShareSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
+        """Check that the shares of the sets add up to 1."""
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"the shares must add up to 1; they add up to {total:g}")
@@ -87,7 +89,7 @@ class SetShareSettings(StrictSettings):
 
 
 class DownweightSettings(StrictSettings):
-    """Scales above which labels get lower weights; structures far above are irrelevant for most dynamics."""
+    """Scales above which labels get lower weights; structures far above them are irrelevant for most dynamics."""
 
     energy: StrictPositiveFloat | None = Field(
         0.5, description="Energy above the lowest of the same composition (eV/atom); null for equal weights."
@@ -123,10 +125,11 @@ class LinearModelSettings(StrictSettings, ABC):
 
     @field_validator("reference_energies")
     @classmethod
-    def _check_levels(cls, value: Any) -> Any:
-        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+    def _check_reference_energies(cls, setting: Any) -> Any:
+        """Check that energies are given by element, not by level and element."""
+        if isinstance(setting, dict) and any(isinstance(energies, dict) for energies in setting.values()):
             raise ValueError("must be energies of the best level by element; the loop fits the offsets of other levels")
-        return value
+        return setting
 
     @abstractmethod
     def build_basis(self, elements: Sequence[str], twojmax: int) -> AnyBasis:
@@ -165,7 +168,7 @@ class PodModelSettings(LinearModelSettings):
     rin: StrictPositiveFloat = Field(0.5, description="Inner cutoff, Å, below all distances of atoms.")
 
     def build_basis(self, elements: Sequence[str], twojmax: int) -> PodBasis:
-        """Build the basis of these elements for a size."""
+        """Build the basis of these elements for a size of POD, which takes the place of 2Jmax."""
         return PodBasis(elements=list(elements), twojmax=twojmax, rcut=self.rcut, rin=self.rin)
 
 
@@ -209,7 +212,9 @@ class ExploreSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:
-        lowest_temperature = min(self.temperature_k.grid) if self.temperature_k.grid else self.temperature_k.low or 0.0
+        """Check that no temperature is negative, and that a trajectory is not shorter than the time between frames."""
+        # without a grid, the lower end of the range is not None
+        lowest_temperature = min(self.temperature_k.grid or [self.temperature_k.low or 0.0])
         if lowest_temperature < 0:
             raise ValueError(f"'temperature_k' is in K and cannot be below zero; got {lowest_temperature:g}")
         if self.interval_ps > self.time_ps:
@@ -218,7 +223,7 @@ class ExploreSettings(StrictSettings):
 
 
 class CutOutSettings(StrictSettings):
-    """Small cells that are labelled instead of large frames, cut out around the atom with the highest grade."""
+    """Small cells that are cut out of large frames around the atom with the highest grade, and labelled instead."""
 
     max_atoms: Count = Field(200, description="Number of atoms above which a frame is too large to label.")
     radius: StrictPositiveFloat = Field(
@@ -227,6 +232,8 @@ class CutOutSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
+        """Check that the environment can have as few atoms as a cell may have."""
+        # a sphere in the material with the lowest density
         min_atoms = int(MIN_ATOM_DENSITY * 4 / 3 * np.pi * self.radius**3)
         if min_atoms > self.max_atoms:
             raise ValueError(
@@ -260,6 +267,7 @@ class SelectSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
+        """Check that the limits above which frames are discarded are above the tolerances."""
         for name in ToleranceSettings.model_fields:
             tolerance, limit = getattr(self.tolerance, name), getattr(self.discard_above, name)
             if limit <= tolerance:
@@ -299,11 +307,11 @@ class LearnSettings(StrictSettings):
 
     @field_validator("model", mode="before")
     @classmethod
-    def _expand_model(cls, value: Any) -> Any:
+    def _expand_model(cls, setting: Any) -> Any:
         """Accept a name as a model with default settings, and settings without a name as those of SNAP."""
-        if isinstance(value, str):
-            return {"name": value}
-        return {"name": "snap", **value} if isinstance(value, dict) else value
+        if isinstance(setting, str):
+            return {"name": setting}
+        return {"name": "snap", **setting} if isinstance(setting, dict) else setting
 
 
 class LearnStudy(StrictSettings):

@@ -1,14 +1,14 @@
-"""Active-learning loop: label, train, explore, select, repeat; the stages communicate through files.
+"""Active-learning loop, which repeats the stages label, train, explore and select; they communicate through files.
 
 Every stage of every iteration ends by writing a record, and a resumed run repeats the stages without a record. Labels
-and trajectories are stored individually, so that a run that is killed loses only unfinished ones.
+and trajectories are stored individually, so that a run that is killed loses only unfinished labels and trajectories.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,15 +34,17 @@ from paretofit.potentials import LabelledStructures
 log = logging.getLogger(__name__)
 
 STAGES = ("label", "train", "explore", "select")
-# reasons for the end of a loop
+# purposes of random numbers; their order is part of the seed of their generators, and must not change
+RNG_PURPOSES = ("pilot", "sets", "training", "dynamics", "selection")
+# reasons why a loop ends
 CONVERGED = "no frame of the dynamics is above tolerance"
 ALL_KNOWN = "every frame above tolerance duplicates a labelled configuration"
 ALL_UNPHYSICAL = "every frame above tolerance was discarded as unphysical or duplicates a labelled configuration"
 ACCURATE = "the errors on the test set are below tolerance"
-NOT_EVALUATED = "; the {} was not evaluated, because no configuration of the test set has such a label"
 LAST_ITERATION = "the maximum number of iterations"
 NO_FRAMES = "the dynamics gave no frames"
-CSV_DIGITS = 8  # number of significant digits
+NOT_EVALUATED = "; the {} was not evaluated, because no configuration of the test set has such a label"
+CSV_DIGITS = 8  # number of significant digits in the tables of an iteration
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ class LearningLoop:
     start_structures : sequence of ase.Atoms
         Structures from which the dynamics can start.
     descriptor_function : callable
-        Computes the mean descriptors of a structure, which identify duplicates.
+        Computes the mean descriptors, ``(d,)``, of a structure, which identify duplicates.
     max_reserved_id : int
-        Highest id of a candidate, labelled or not.
+        Highest ``config_id`` of a candidate, labelled or not; selected frames have higher ids.
     context : RunContext
     on_message : callable
-        Receives a message after each stage.
+        Receives a message after each stage; by default, messages are logged.
     """
 
     folder: LearnFolder
@@ -77,12 +79,12 @@ class LearningLoop:
     on_message: Callable[[str], None] = log.info
 
     def run(self, *, only_stage: str | None = None, on_iteration: Callable[[int], object] | None = None) -> str:
-        """Run or resume the loop until it ends; return the reason for the end.
+        """Run or resume the loop until it ends; return the reason why it ended.
 
         Parameters
         ----------
         only_stage : str, optional
-            One of `STAGES`: run only this stage of the current iteration.
+            One of `STAGES`, of which only this one is run, in the current iteration; by default, all are run.
         on_iteration : callable, optional
             Receives the number of each iteration that did not end the loop.
 
@@ -91,35 +93,37 @@ class LearningLoop:
         InputError
             If `only_stage` requires a stage that is not finished, or there are too few structures or labels.
         """
-        iterations = self.folder.list_iterations()
-        k = next((k for k in iterations if not self._is_finished(k)), max(iterations))
-        for number in iterations:
-            remove_file(self.folder.iteration(number).path / "stopped.json")  # the maximum number may have been raised
-        while k <= self.settings.max_iterations:
-            iteration = self.folder.iteration(k)
+        numbers = self.folder.list_iterations()
+        number = next((number for number in numbers if not self._is_finished(number)), max(numbers))
+        for started_number in numbers:  # the maximum number of iterations may have been raised since a loop ended
+            remove_file(self.folder.get_iteration(started_number).path / "stopped.json")
+        while number <= self.settings.max_iterations:
+            iteration = self.folder.get_iteration(number)
             for stage in STAGES if only_stage is None else (only_stage,):
-                if reason := self._run_stage(stage, k, iteration):
+                if reason := self._run_stage(stage, number, iteration):
                     iteration.write_record("stopped", {"reason": reason})
                     return reason
             if only_stage is not None:
-                return f"stage '{only_stage}' of iteration {k}"
+                return f"stage '{only_stage}' of iteration {number}"
             if on_iteration is not None:
-                on_iteration(k)
-            k += 1
-        self.folder.iteration(k - 1).write_record("stopped", {"reason": LAST_ITERATION})
+                on_iteration(number)
+            number += 1
+        self.folder.get_iteration(number - 1).write_record("stopped", {"reason": LAST_ITERATION})
         return LAST_ITERATION
 
-    def _is_finished(self, k: int) -> bool:
-        return all(self.folder.iteration(k).read_record(stage) is not None for stage in STAGES)
+    def _is_finished(self, number: int) -> bool:
+        """Check whether all stages of an iteration are finished."""
+        return all(self.folder.get_iteration(number).read_record(stage) is not None for stage in STAGES)
 
-    def _run_stage(self, stage: str, k: int, iteration: IterationFolder) -> str:
-        """Run a stage unless it is finished; return the reason to end the loop, or an empty string.
+    def _run_stage(self, stage: str, number: int, iteration: IterationFolder) -> str:
+        """Run a stage of iteration `number` unless it is finished; return the reason to end the loop, or "".
 
         If the settings of a finished stage of the last iteration have changed, the stage and later ones are repeated.
+        Raises an `InputError` if an earlier stage is not finished.
         """
         record, digest = iteration.read_record(stage), self._hash_settings(stage)
-        if record is not None and record["settings"] != digest and k == max(self.folder.list_iterations()):
-            self.on_message(f"iteration {k}, {stage}: repeated, because its settings have changed")
+        if record is not None and record["settings"] != digest and number == max(self.folder.list_iterations()):
+            self.on_message(f"iteration {number}, {stage}: repeated, because its settings have changed")
             for invalid_stage in STAGES[STAGES.index(stage) :]:
                 remove_file(iteration.path / f"{invalid_stage}.json")
             record = None
@@ -127,67 +131,71 @@ class LearningLoop:
             for required_stage in STAGES[: STAGES.index(stage)]:
                 if iteration.read_record(required_stage) is None:
                     raise InputError(
-                        f"stage '{stage}' of iteration {k} requires '{required_stage}'; run without --stage, or with "
-                        f"--stage {required_stage} first"
+                        f"stage '{stage}' of iteration {number} requires '{required_stage}'; run without --stage, or "
+                        f"with --stage {required_stage} first"
                     )
-            start = time.perf_counter()
-            result = getattr(self, f"_{stage}")(k, iteration)
-            wall_seconds = round(time.perf_counter() - start, 2)
-            record = iteration.write_record(stage, {**result, "settings": digest, "wall_seconds": wall_seconds})
+            start_time = time.perf_counter()
+            stage_record = getattr(self, f"_{stage}")(number, iteration)
+            wall_seconds = round(time.perf_counter() - start_time, 2)
+            record = iteration.write_record(stage, {**stage_record, "settings": digest, "wall_seconds": wall_seconds})
         else:
             iteration.check_files(stage)
-        self.on_message(f"iteration {k}, {stage}: {record['message']}")
-        if stage == "train":
-            is_last = k >= self.settings.max_iterations
+        self.on_message(f"iteration {number}, {stage}: {record['message']}")
+        if stage == "train":  # frames of the last iteration would not be labelled, so the loop ends with its training
+            is_last = number >= self.settings.max_iterations
             return self._check_tolerance(record["rmse"][TEST]) or (LAST_ITERATION if is_last else "")
         return str(record.get("stop", ""))
 
     def _hash_settings(self, stage: str) -> str:
-        """Hash the settings on which the result of a stage depends, in addition to the results of earlier stages."""
+        """Hash the settings of a stage; the stage depends on these and on the files of earlier stages."""
         settings = self.settings
         sections = dict(zip(STAGES, (settings.level, settings.model, settings.explore, settings.select), strict=True))
         return hash_json([settings.seed, sections[stage].model_dump(mode="json")])
 
-    def _create_rng(self, k: int, purpose: int) -> np.random.Generator:
-        """Create the generator for one purpose in iteration `k`; a repeated stage draws the same numbers again."""
-        return np.random.default_rng([self.settings.seed, k, purpose])
+    def _create_rng(self, number: int, purpose: str) -> np.random.Generator:
+        """Create the generator for one of `RNG_PURPOSES` in an iteration; a repeated stage draws the same numbers."""
+        return np.random.default_rng([self.settings.seed, number, RNG_PURPOSES.index(purpose)])
 
-    def _label(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
+    def _label(self, number: int, iteration: IterationFolder) -> dict[str, Any]:
         """Assign the structures of an iteration to sets and label them; return the record."""
-        structures = self.folder.read_iteration_structures(k)
-        sets, note = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
+        structures = self.folder.read_iteration_structures(number)
+        sets, note = training_data.assign_new_sets(
+            self.folder, self.settings.sets, structures, self._create_rng(number, "sets")
+        )
         if note:
-            self.on_message(f"iteration {k}, sets: {note}")
+            self.on_message(f"iteration {number}, sets: {note}")
         model_error, n_train = None, 0
-        if k > 1 and (record := self.folder.iteration(k - 1).read_record("train")) is not None:
-            model_error, n_train = training_data.get_validation_error(record), record["counts"][TRAIN]
+        if number > 1 and (train_record := self.folder.get_iteration(number - 1).read_record("train")) is not None:
+            model_error = training_data.get_validation_error(train_record)
+            n_train = int(train_record["counts"][TRAIN])
         ids = [int(atoms.info["config_id"]) for atoms in structures]
         held_out_ids = {config_id for config_id in ids if sets[config_id] != TRAIN}
-        result: dict[str, Any] = {"level": "", "reason": "there are no structures to label", "labels": 0, "failed": {},
+        record: dict[str, Any] = {"level": "", "reason": "there are no structures to label", "labels": 0, "failed": {},
                                   "seconds": 0.0, "levels": []}  # fmt: skip
         if structures:
-            exponent = training_data.fit_loop_exponent(self.folder, k)
-            request = LabelRequest(iteration, ids, held_out_ids, model_error, int(n_train), exponent)
-            result = self.labeller.label(request, self._create_rng(k, 0))
-        failures = f", {len(result['failed'])} failed" if result["failed"] else ""
-        message = f"{result['labels']} labels{failures}, {result['seconds']:.1f} CPU seconds; {result['reason']}"
-        return {**result, "message": message}
+            exponent = training_data.fit_loop_exponent(self.folder, number)
+            request = LabelRequest(iteration, ids, held_out_ids, model_error, n_train, exponent)
+            record = self.labeller.label(request, self._create_rng(number, "pilot"))
+        failures = f", {len(record['failed'])} failed" if record["failed"] else ""
+        message = f"{record['labels']} labels{failures}, {record['seconds']:.1f} CPU seconds; {record['reason']}"
+        return {**record, "message": message}
 
-    def _train(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
-        """Train and evaluate a committee; return the record."""
-        data = training_data.load_training_data(self.folder, k, self.labeller.level_names)
-        seed = int(self._create_rng(k, 2).integers(2**31))
-        training = self.model.train(data, iteration.model.absolute(), seed=seed, context=self.context)
-        indices = np.arange(len(data.dataset))
-        labelled = data.select_aligned(indices, training.offsets)
-        configuration_table = calibration_points.tabulate_configurations(data, training.configuration_weights)
+    def _train(self, number: int, iteration: IterationFolder) -> dict[str, Any]:
+        """Train and evaluate a committee, and write its files; return the record."""
+        labelled_data = training_data.load_training_data(self.folder, number, self.labeller.level_names)
+        seed = int(self._create_rng(number, "training").integers(2**31))
+        training = self.model.train(labelled_data, iteration.model_folder.absolute(), seed=seed, context=self.context)
+        labelled = labelled_data.select_aligned(np.arange(len(labelled_data.dataset)), training.offsets)
+        configuration_table = calibration_points.tabulate_configurations(labelled_data, training.configuration_weights)
         errors = evaluate_committee(training.committee, labelled, configuration_table, self.context)
         write_csv(errors.table, iteration.path / "errors.csv", CSV_DIGITS)
         write_csv(errors.components, iteration.path / "components.csv", CSV_DIGITS)
-        batch_summary = self._evaluate_batch(k, labelled.select(data.iteration == k), configuration_table)
-        points = calibration_points.collect_points(self.folder, k, training, labelled, errors, self.context)
+        batch_summary = self._evaluate_batch(
+            number, labelled.select(labelled_data.iteration == number), configuration_table
+        )
+        points = calibration_points.collect_points(self.folder, number, training, labelled, errors, self.context)
         write_csv(points, iteration.path / "calibration.csv", CSV_DIGITS)
-        counts = {name: int((data.sets == name).sum()) for name in SET_NAMES}
+        counts = {name: int((labelled_data.sets == name).sum()) for name in SET_NAMES}
         description = "; ".join([training.description, *training.events])
         return {
             "message": f"training set of {counts[TRAIN]} configurations, {description}; errors on the test set: "
@@ -199,19 +207,23 @@ class LearningLoop:
             "counts": counts,
             "model": training.description.split(",")[0],
             "rmse": errors.rmse,
-            "offsets": {f"{level} {symbol}": value for (level, symbol), value in training.offsets.items()},
+            "offsets": {f"{level} {symbol}": offset for (level, symbol), offset in training.offsets.items()},
         }
 
     def _evaluate_batch(
-        self, k: int, labelled: LabelledStructures, configuration_table: pd.DataFrame
+        self, number: int, labelled: LabelledStructures, configuration_table: pd.DataFrame
     ) -> dict[str, dict[str, float]]:
-        """Write the true and predicted errors of the frames that the previous committee chose; return their summary."""
-        path, previous_iteration = self.folder.iteration(k).path / "batch_errors.csv", self.folder.iteration(k - 1)
-        remove_file(path)
-        if k == 1 or not labelled.structures:
+        """Write the true and predicted errors of the frames that the previous committee chose; return their summary.
+
+        `labelled` contains the frames labelled in iteration `number`; the summary is empty if there are none.
+        """
+        path = self.folder.get_iteration(number).path / "batch_errors.csv"
+        previous_iteration = self.folder.get_iteration(number - 1)
+        remove_file(path)  # of an earlier training of this iteration
+        if number == 1 or not labelled.structures:
             return {}
-        batch_table = configuration_table[configuration_table["iteration"] == k]
-        committee = self.model.load(previous_iteration.model.absolute())
+        batch_table = configuration_table[configuration_table["iteration"] == number]
+        committee = self.model.load(previous_iteration.model_folder.absolute())
         batch = calibration_points.evaluate_batch(committee, previous_iteration, labelled, batch_table, self.context)
         write_csv(batch, path, CSV_DIGITS)
         return calibration_points.summarise_batch(batch)
@@ -226,28 +238,31 @@ class LearningLoop:
         if not known_errors or not all(error <= getattr(tolerance, name) for name, error in known_errors.items()):
             return ""
         unknown_properties = [name for name in errors if name not in known_errors]
-        return f"{ACCURATE}{NOT_EVALUATED.format(' and '.join(unknown_properties)) if unknown_properties else ''}"
+        return ACCURATE + (NOT_EVALUATED.format(" and ".join(unknown_properties)) if unknown_properties else "")
 
-    def _explore(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
-        """Run the molecular dynamics of an iteration; return the record."""
-        settings, rng = self.settings.explore, self._create_rng(k, 3)
-        committee = self.model.load(iteration.model.absolute())
+    def _explore(self, number: int, iteration: IterationFolder) -> dict[str, Any]:
+        """Run the molecular dynamics of an iteration, and write the trajectories; return the record."""
+        settings, rng = self.settings.explore, self._create_rng(number, "dynamics")
+        committee = self.model.load(iteration.model_folder.absolute())
         start_structures, _ = select_start_structures(self.start_structures, settings.max_atoms)
-        train_record = iteration.read_record("train") or {}
-        member = (
-            None if settings.driver == "mean" else int(rng.choice(find_typical_members(train_record["rmse"][TRAIN])))
-        )
+        member = None  # the mean of the members drives the dynamics
+        if settings.driver == "member":
+            train_record = iteration.read_record("train") or {}
+            member = int(rng.choice(find_typical_members(train_record["rmse"][TRAIN])))
         engine = committee.build_md_engine(member, iteration.path.absolute() / "md")
         runs = plan_runs(start_structures, settings, rng)
-        folder = iteration.trajectories.absolute()
-        records = run_trajectories(runs, engine, settings, committee, folder, k, self.context)
+        folder = iteration.trajectories_folder.absolute()
+        records = run_trajectories(runs, engine, settings, committee, folder, number, self.context)
         events = [f"trajectory {record['number']}: {record['reason']}" for record in records if record["reason"]]
         driver = "the mean" if member is None else f"member {member}"
         n_frames = sum(record["frames"] for record in records)
-        warning = describe_early_ends(records)
+        message = f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early"
+        if warning := describe_early_ends(records):
+            message += f"; {warning}"
+        elif events:
+            message += f" ({events[0]})"
         return {
-            "message": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early"
-            + (f"; {warning}" if warning else f" ({events[0]})" if events else ""),
+            "message": message,
             "warning": warning,
             "member": member,
             "frames": n_frames,
@@ -255,34 +270,27 @@ class LearningLoop:
             "events": events,
         }
 
-    def _select(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
-        """Select frames and write them as structures of the next iteration; return the record."""
-        settings, committee = self.settings.select, self.model.load(iteration.model.absolute())
+    def _select(self, number: int, iteration: IterationFolder) -> dict[str, Any]:
+        """Select frames, write ``frames.csv`` and the structures of the next iteration, and return the record."""
+        settings, committee = self.settings.select, self.model.load(iteration.model_folder.absolute())
         points = calibration_points.read_points(iteration)
-        remedy = f"remove {iteration.path / 'explore.json'} to repeat the dynamics"
-        numbers = range(self.settings.explore.trajectories)
-        paths = [iteration.trajectories / f"{number:03d}.extxyz" for number in numbers]
-        frames = [atoms for path in paths for atoms in load_frames(path, remedy)]
+        frames = self._load_trajectory_frames(iteration)
         assessments = map_structures(Committee.assess, committee, frames, "evaluate", self.context)
         calibration = selection.calibrate(points, settings, selection.tabulate_disagreements(assessments))
         calibration_record = selection.summarise_calibration(calibration, points, settings)
-        result: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
+        record: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
         if not frames:
-            return {**result, "message": NO_FRAMES, "stop": NO_FRAMES}
-        with Dataset(self.folder.dataset) as data:
-            # if the stage is repeated, the dataset may contain configurations of later iterations
-            is_previous = np.array([int(info.get("iteration", 1)) <= k for info in data.info_records])
-            labelled_structures = data.select(np.flatnonzero(is_previous))
-            known_descriptors = np.array([self.descriptor_function(atoms) for atoms in labelled_structures])
-            last_id = max(int(data.ids[is_previous].max()), self.max_reserved_id)
+            return {**record, "message": NO_FRAMES, "stop": NO_FRAMES}
+        known_descriptors, last_id = self._describe_labelled_structures(number)
         descriptors = np.array([self.descriptor_function(atoms) for atoms in frames])
         table = selection.classify_frames(frames, assessments, calibration, settings, descriptors, known_descriptors)
-        selected_rows = selection.select_frames(table, descriptors, known_descriptors, settings, self._create_rng(k, 4))
+        rng = self._create_rng(number, "selection")
+        selected_rows = selection.select_frames(table, descriptors, known_descriptors, settings, rng)
         table.loc[selected_rows, "verdict"] = selection.CHOSEN
         table.loc[selected_rows, "config_id"] = last_id + 1 + np.arange(len(selected_rows))
         configurations = [
-            selection.make_configuration(frames[row], assessments[row].grades, last_id + number, k + 1, settings)
-            for number, row in enumerate(selected_rows.tolist(), start=1)
+            selection.build_configuration(frames[row], assessments[row].grades, config_id, number + 1, settings)
+            for config_id, row in enumerate(selected_rows.tolist(), start=last_id + 1)
         ]
         table.loc[selected_rows, "atoms_to_label"] = [len(atoms) for atoms in configurations]
         origins = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])
@@ -292,16 +300,35 @@ class LearningLoop:
         message = ", ".join(f"{count} {name}" for name, count in verdicts.items())
         if n_cut := sum(selection.CUT_OUT_KEY in atoms.info for atoms in configurations):
             message += f"; {n_cut} of the chosen frames are cut down to the environment of an atom"
-        result |= {"message": message, "verdicts": verdicts, "selected": len(selected_rows)}
+        record |= {"message": message, "verdicts": verdicts, "selected": len(selected_rows)}
         if not len(selected_rows):
-            reason = (
-                ALL_UNPHYSICAL
-                if selection.UNPHYSICAL in verdicts
-                else ALL_KNOWN
-                if selection.DUPLICATE in verdicts
-                else CONVERGED
-            )
-            return {**result, "message": f"{message}; nothing to label", "stop": reason}
-        path = self.folder.iteration(k + 1).structures
+            return {**record, "message": f"{message}; nothing to label", "stop": _name_stop_reason(verdicts)}
+        path = self.folder.get_iteration(number + 1).structures_path
         write_frames(path, configurations)
-        return {**result, "structures": hash_file(path)}
+        return {**record, "structures": hash_file(path)}
+
+    def _load_trajectory_frames(self, iteration: IterationFolder) -> list[Atoms]:
+        """Load the frames of all trajectories of an iteration, in the order of the trajectories."""
+        remedy = f"remove {iteration.path / 'explore.json'} to repeat the dynamics"
+        numbers = range(self.settings.explore.trajectories)
+        paths = [iteration.trajectories_folder / f"{number:03d}.extxyz" for number in numbers]
+        return [atoms for path in paths for atoms in load_frames(path, remedy)]
+
+    def _describe_labelled_structures(self, number: int) -> tuple[Array, int]:
+        """Compute the mean descriptors, ``(n, d)``, of the configurations up to iteration `number`.
+
+        Also returns the highest ``config_id`` in use.
+        """
+        with Dataset(self.folder.dataset_path) as dataset:
+            # if the stage is repeated, the dataset may contain configurations of later iterations
+            is_previous = np.array([int(info.get("iteration", 1)) <= number for info in dataset.info_records])
+            labelled_structures = dataset.select(np.flatnonzero(is_previous))
+            descriptors = np.array([self.descriptor_function(atoms) for atoms in labelled_structures])
+            return descriptors, max(int(dataset.ids[is_previous].max()), self.max_reserved_id)
+
+
+def _name_stop_reason(verdicts: Mapping[str, int]) -> str:
+    """Name the reason why no frame was selected, from the numbers of frames by verdict."""
+    if selection.UNPHYSICAL in verdicts:
+        return ALL_UNPHYSICAL
+    return ALL_KNOWN if selection.DUPLICATE in verdicts else CONVERGED

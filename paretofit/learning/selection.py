@@ -18,34 +18,35 @@ from paretofit.structures import cut_out_environment, is_too_close
 from paretofit.uncertainty import CALIBRATIONS, Assessment, compute_weighted_quantiles, score_detection
 
 PROPERTIES = ("energy", "forces", "stress")
-SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # factors from eV/atom, eV/Å and eV/Å³ to the units below
+SCALES = np.array([1000.0, 1000.0, 1 / units.GPa])  # factors from eV/atom, eV/Å and eV/Å³ to `UNITS`
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
-MIN_CALIBRATION_POINTS = 3  # number of labelled configurations
-MIN_RELATIVE_ERROR = 1e-3  # ratio to the median; smaller errors are those of forces that vanish by symmetry
-SIMILARITY_WIDTH = 1.5  # width of the Gaussian weight of a calibration point, in the logarithm of the disagreement
-MIN_POINT_WEIGHT = (
-    0.02  # constant that is added to this weight (at most 1), so that a calibration never depends on a few points only
-)
-BATCH_WEIGHT = 0.5  # weight of all frames of earlier batches together, relative to all other points
-BOUND_COVERAGE = 0.9  # share of the errors below the upper bound of a frame's error
+MIN_CALIBRATION_POINTS = 3  # number of labelled configurations that the calibration of a property requires
+# ratio to the median error; points with smaller errors, those of forces that vanish by symmetry, are not used
+MIN_RELATIVE_ERROR = 1e-3
+SIMILARITY_WIDTH = 1.5  # standard deviation of the Gaussian weight of a point, in the logarithm of the disagreement
+# constant that is added to the Gaussian weight (at most 1), so that a calibration never depends on only a few points
+MIN_POINT_WEIGHT = 0.02
+BATCH_WEIGHT = 0.5  # ratio of the total weight of the frames of earlier batches to the total weight of other points
+BOUND_COVERAGE = 0.9  # share of the errors of frames that should be below their upper bounds
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
-CUT_OUT_KEY = "cut_out"  # info of a configuration: the central atom and the size of the frame
-# verdicts on frames
+CUT_OUT_KEY = "cut_out"  # info key of a configuration cut out of a frame: the central atom and the size of the frame
+# verdicts on frames; a frame "not drawn" is above tolerance, but was not selected
 CONFIDENT, UNPHYSICAL, DUPLICATE, WAITING, CHOSEN = "confident", "unphysical", "duplicate", "not drawn", "chosen"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration from disagreements to errors, by property; meV/atom, meV/Å, GPa.
+    """Calibration from disagreements to errors (meV/atom, meV/Å, GPa) of the properties that can be calibrated.
 
     Attributes
     ----------
-    curves : dict of str to Slope, Isotonic or QuantileCalibration
-        Curves of the properties that can be calibrated.
+    curves : dict of str to SlopeCalibration, IsotonicCalibration or QuantileCalibration
+        Functions that predict the error from the disagreement.
     thresholds : dict of str to float
         Disagreements above which the predicted errors are above tolerance.
     bound_factors : dict of str to float
-        Factors that convert a predicted error to a bound; `BOUND_COVERAGE` of the errors are below their bounds.
+        Ratios of the upper bound of an error to the predicted error; a share of `BOUND_COVERAGE` of the errors should
+        be below their bounds.
     n_points : dict of str to int
         Number of labelled configurations to which each curve is fitted.
     """
@@ -56,7 +57,7 @@ class Calibration:
     n_points: dict[str, int]
 
     def predict(self, name: str, disagreement: Array) -> tuple[Array, Array]:
-        """Return the predicted errors of a property and their bounds, ``(n,)`` each."""
+        """Predict the errors of a property and their upper bounds, ``(n,)`` each, from disagreements ``(n,)``."""
         expected_error = self.curves[name].predict_error(disagreement)
         return expected_error, self.bound_factors[name] * expected_error
 
@@ -73,8 +74,13 @@ def calibrate(
         (equations 1 and 2 of Bidoggia et al., 2025); NaN without a label.
     settings : SelectSettings
     frame_disagreement : DataFrame, optional
-        Disagreements of the frames whose errors will be predicted, columns `PROPERTIES`; points with similar
-        disagreements have larger weights, see `compute_point_weights`.
+        Disagreements of the frames whose errors will be predicted, columns `PROPERTIES`. Points with similar
+        disagreements have larger weights, see `compute_point_weights`; by default, disagreements do not affect weights.
+
+    Returns
+    -------
+    Calibration
+        Properties with fewer than `MIN_CALIBRATION_POINTS` points are missing.
 
     Raises
     ------
@@ -86,17 +92,19 @@ def calibrate(
     bound_factors: dict[str, float] = {}
     n_points: dict[str, int] = {}
     for name in PROPERTIES:
-        spread, error = (points[f"{name}_{suffix}"].to_numpy(dtype=float) for suffix in ("std", "committee_error"))
-        is_usable = (spread > 0) & (error > 0)
+        disagreement, error = (
+            points[f"{name}_{suffix}"].to_numpy(dtype=float) for suffix in ("std", "committee_error")
+        )
+        is_usable = (disagreement > 0) & (error > 0)
         if is_usable.any():
             is_usable &= error > MIN_RELATIVE_ERROR * np.median(error[is_usable])
         if is_usable.sum() < MIN_CALIBRATION_POINTS:
             continue
-        spread, error = spread[is_usable], error[is_usable]
-        frame_spread = None if frame_disagreement is None else frame_disagreement[name].to_numpy()
-        weights = compute_point_weights(points["source"].to_numpy()[is_usable], spread, frame_spread)
-        curve: Any = CALIBRATIONS[settings.calibration](spread, error, weights)
-        ratios = error / curve.predict_error(spread)
+        disagreement, error = disagreement[is_usable], error[is_usable]
+        target_disagreement = None if frame_disagreement is None else frame_disagreement[name].to_numpy()
+        weights = compute_point_weights(points["source"].to_numpy()[is_usable], disagreement, target_disagreement)
+        curve: Any = CALIBRATIONS[settings.calibration](disagreement, error, weights)
+        ratios = error / curve.predict_error(disagreement)
         curves[name], n_points[name] = curve, int(is_usable.sum())
         thresholds[name] = curve.find_threshold(getattr(settings.tolerance, name))
         bound_factors[name] = compute_weighted_quantiles(ratios, weights, [_compute_bound_quantile(weights)])[0]
@@ -110,8 +118,9 @@ def calibrate(
 
 
 def _compute_bound_quantile(weights: Array) -> float:
-    """Compute which quantile of the points' ratios bounds the ratio of a new frame with the share `BOUND_COVERAGE`.
+    """Compute which quantile of the ratios of true to predicted error bounds the ratio of a new frame.
 
+    `weights` are those of the points, ``(n,)``; the bound should hold for a share of `BOUND_COVERAGE` of new frames.
     The new frame counts as one more point, with an infinite ratio and the largest weight of a point (weighted split
     conformal prediction: R. J. Tibshirani et al., NeurIPS 32, 2019). The 0.5 is subtracted because
     `compute_weighted_quantiles` places the rank of a point at the middle of its weight.
@@ -119,38 +128,43 @@ def _compute_bound_quantile(weights: Array) -> float:
     return min(1.0, BOUND_COVERAGE + (BOUND_COVERAGE - 0.5) * float(weights.max() / weights.sum()))
 
 
-def compute_point_weights(source: Array, spread: Array, frame_spread: Array | None) -> Array:
-    """Compute weights of calibration points from their sources and their similarity to the frames in disagreement.
+def compute_point_weights(source: Array, disagreement: Array, frame_disagreement: Array | None) -> Array:
+    """Compute the weight of each calibration point from its source and the similarity of its disagreement to frames.
 
-    The ratio of error to disagreement depends on the disagreement: it is near one for structures far from the
-    training set, where members differ more than they err in common, and larger for structures close to it. Frames of
-    earlier batches were chosen in the same way as the new frames, but there are few batches, and the errors within a
-    batch have much in common. These frames therefore have a fixed share of the weight.
+    The ratio of error to disagreement depends on the disagreement: it is near 1 for structures far from the training
+    set, where members differ more than they err in common, and larger for structures close to the training set. Frames
+    of earlier batches were chosen in the same way as the new frames, but there are few batches, and the errors within a
+    batch have much in common. The frames of all batches together therefore have a fixed share of the weight.
 
     Measured on ten batches of C, Ni-Al, W and Be after the first iteration (tests/benchmarks/RESULTS.md), the median
-    true error of forces was within a factor of 1.3 of the predicted one, and 95 % of errors were below their bounds.
-    For energies, it was within 1.5 in six batches, 5.1 times too low in one, and 84 % were below their bounds. Weights
-    by input, one weight for each trajectory, an error that does not depend on the disagreement, or more weight of
-    earlier batches made no difference: frames of a trajectory have most of their energy error in common (intraclass
-    correlation of log(error / disagreement) 0.8 for C, 0.6 for Ni-Al; standard deviation between trajectories 0.6).
+    true error of forces was within a factor of 1.3 of the predicted one, and 95 % of the errors were below their
+    bounds. The median true error of energies was within a factor of 1.5 of the predicted one in six batches and 5.1
+    times the predicted one in another, and 84 % of the errors were below their bounds. Four alternatives made no
+    difference: weights by input, one weight for each trajectory, an error that does not depend on the disagreement, and
+    more weight for earlier batches. The reason is that frames of a trajectory have most of their energy error in common
+    (intraclass correlation of log(error / disagreement) 0.8 for C, 0.6 for Ni-Al; standard deviation between
+    trajectories 0.6).
 
     Parameters
     ----------
     source : (n,) str
-    spread : (n,) float64
+        `CROSS_VALIDATION`, `HELD_OUT` or `NEW_BATCH`.
+    disagreement : (n,) float64
         Disagreements of the points, positive.
-    frame_spread : (m,) float64 or None
-        Disagreements of the frames; points have equal similarity weights without them.
+    frame_disagreement : (m,) float64 or None
+        Disagreements of the frames whose errors will be predicted, in the same unit; without them, similarity is not
+        considered.
 
     Returns
     -------
     (n,) float64
     """
-    references = np.empty(0) if frame_spread is None else frame_spread[np.isfinite(frame_spread) & (frame_spread > 0)]
-    weights = np.ones(len(spread))
-    if len(references):
-        distance = np.log(spread / np.median(references)) / SIMILARITY_WIDTH
-        weights = np.exp(-0.5 * distance**2) + MIN_POINT_WEIGHT
+    weights = np.ones(len(disagreement))
+    if frame_disagreement is not None:
+        is_usable = np.isfinite(frame_disagreement) & (frame_disagreement > 0)
+        if is_usable.any():
+            distance = np.log(disagreement / np.median(frame_disagreement[is_usable])) / SIMILARITY_WIDTH
+            weights = np.exp(-0.5 * distance**2) + MIN_POINT_WEIGHT
     is_batch = source == NEW_BATCH
     if is_batch.any() and not is_batch.all():
         weights[is_batch] *= BATCH_WEIGHT * weights[~is_batch].sum() / weights[is_batch].sum()
@@ -165,14 +179,16 @@ def summarise_calibration(
     Returns
     -------
     dict of str to dict
-        By property: ``threshold``, ``slope`` and ``confidence`` of the curve, ``bound_factor``, ``points`` (number of
-        labelled configurations), and ``true_positive_rate`` and ``positive_predictive_value`` of the threshold.
+        By property: ``threshold`` (of the disagreement), ``slope`` and ``confidence`` (half width of its 95 %
+        confidence interval; both None for other curves than a slope), ``bound_factor``, ``points`` (number of labelled
+        configurations), and ``true_positive_rate`` and ``positive_predictive_value`` of the threshold (None if
+        undefined).
     """
     record = {}
     for name, curve in calibration.curves.items():
         labelled = points[points[f"{name}_std"].notna() & points[f"{name}_committee_error"].notna()]
-        spread, error = (labelled[f"{name}_{suffix}"].to_numpy() for suffix in ("std", "committee_error"))
-        rates = score_detection(spread, error, calibration.thresholds[name], getattr(settings.tolerance, name))
+        disagreement, error = (labelled[f"{name}_{suffix}"].to_numpy() for suffix in ("std", "committee_error"))
+        rates = score_detection(disagreement, error, calibration.thresholds[name], getattr(settings.tolerance, name))
         true_positive_rate, predictive_value = (None if np.isnan(rate) else rate for rate in rates)
         record[name] = {
             "threshold": calibration.thresholds[name],
@@ -187,11 +203,19 @@ def summarise_calibration(
 
 
 def tabulate_disagreements(assessments: Sequence[Assessment]) -> pd.DataFrame:
-    """Tabulate the disagreements of each structure (meV/atom, meV/Å, GPa), as root mean squares of components."""
+    """Tabulate the disagreement of each property (meV/atom, meV/Å, GPa), the root mean square over its components.
+
+    The table has a row per structure and the columns `PROPERTIES`.
+    """
     rows = [
-        [assessment.energy_std, *(np.sqrt(np.mean(std**2)) for std in (assessment.forces_std, assessment.stress_std))]
+        [
+            assessment.energy_std,
+            np.sqrt(np.mean(assessment.forces_std**2)),
+            np.sqrt(np.mean(assessment.stress_std**2)),
+        ]
         for assessment in assessments
     ]
+    # the shape is stated for an empty table
     return pd.DataFrame(SCALES * np.reshape(np.array(rows, dtype=float), (-1, 3)), columns=list(PROPERTIES))
 
 
@@ -209,6 +233,7 @@ def classify_frames(
     ----------
     frames : sequence of ase.Atoms
     assessments : sequence of Assessment
+        Assessments of the frames by the committee.
     calibration : Calibration
     settings : SelectSettings
     descriptors : (n, d) float64
@@ -219,9 +244,9 @@ def classify_frames(
     Returns
     -------
     DataFrame
-        A row per frame: ``energy_std, forces_std, stress_std``, ``energy_expected`` and so on (errors predicted from
-        the disagreement), ``energy_bound`` and so on (upper bounds of the errors), ``extrapolation_grade``, ``above``
-        (properties above tolerance), ``verdict``.
+        A row per frame: by property ``*_std`` (disagreement) and, if calibrated, ``*_expected`` (error predicted from
+        the disagreement) and ``*_bound`` (upper bound of the error), meV/atom, meV/Å, GPa; ``extrapolation_grade``,
+        ``above`` (properties above tolerance, separated by spaces), ``verdict``.
     """
     disagreement = tabulate_disagreements(assessments)
     table = disagreement.add_suffix("_std")
@@ -248,7 +273,25 @@ def select_frames(
     settings: SelectSettings,
     rng: np.random.Generator,
 ) -> Array:
-    """Select frames to label among the candidates, at random or for diversity; return their row indices, sorted."""
+    """Select the frames to label among the candidates, at random or for diversity; return their rows, sorted.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Table of `classify_frames`, in which candidates have the verdict `WAITING`.
+    descriptors : (n, d) float64
+        Mean descriptors of the frames.
+    known_descriptors : (m, d) float64
+        Mean descriptors of the labelled configurations.
+    settings : SelectSettings
+    rng : numpy.random.Generator
+        Generator for the random selection.
+
+    Returns
+    -------
+    (n_selected,) int64
+        Positions of the rows in the table.
+    """
     candidate_rows = np.flatnonzero(table["verdict"] == WAITING)
     n_selected = min(settings.max_selected, len(candidate_rows))
     if settings.strategy == "random" or n_selected == len(candidate_rows):
@@ -257,8 +300,8 @@ def select_frames(
     return np.sort(candidate_rows[order])
 
 
-def make_configuration(frame: Atoms, grades: Array, config_id: int, iteration: int, settings: SelectSettings) -> Atoms:
-    """Make the configuration to label from a frame, or from the environment of an atom if the frame is too large.
+def build_configuration(frame: Atoms, grades: Array, config_id: int, iteration: int, settings: SelectSettings) -> Atoms:
+    """Build the configuration to label from a frame, or from the environment of an atom if the frame is too large.
 
     Parameters
     ----------
@@ -266,7 +309,7 @@ def make_configuration(frame: Atoms, grades: Array, config_id: int, iteration: i
     grades : (n_atoms,) float64
         Extrapolation grades; the environment of the atom with the highest grade is cut out.
     config_id, iteration : int
-        Added to the info.
+        Id of the configuration, and number of the iteration that labels it, for the info.
     settings : SelectSettings
         ``cut_out`` limits the size of frames that have a periodic direction.
     """
@@ -283,15 +326,21 @@ def make_configuration(frame: Atoms, grades: Array, config_id: int, iteration: i
 
 
 def _find_duplicates(descriptors: Array, known_descriptors: Array, tolerance: float) -> Array:
-    """Flag structures that duplicate a known structure, or an earlier structure without a flag: ``(n,)`` bool."""
+    """Flag structures that duplicate a known structure, or an earlier structure that is not flagged, ``(n,)`` bool.
+
+    Two structures are duplicates if their mean descriptors differ by at most `tolerance` times the norm of those of the
+    later one. With a tolerance of 0, no structure is flagged.
+    """
     is_duplicate = np.zeros(len(descriptors), dtype=bool)
     if not len(descriptors) or tolerance == 0:
         return is_duplicate
     n_known = len(known_descriptors)
     tree = cKDTree(np.vstack([known_descriptors.reshape(-1, descriptors.shape[1]), descriptors]))
     neighbour_lists = tree.query_ball_point(descriptors, tolerance * np.linalg.norm(descriptors, axis=1))
-    for k, neighbours in enumerate(neighbour_lists):
-        is_duplicate[k] = any(
-            index < n_known or (index - n_known < k and not is_duplicate[index - n_known]) for index in neighbours
+    for position, neighbours in enumerate(neighbour_lists):
+        # the indices of a tree: known structures, then the structures themselves
+        is_duplicate[position] = any(
+            index < n_known or (index - n_known < position and not is_duplicate[index - n_known])
+            for index in neighbours
         )
     return is_duplicate

@@ -1,4 +1,8 @@
-"""Balance of training, validation and test sets: each category of groups in every set, and sizes near their shares."""
+"""Balance of the training, validation and test sets: every set has each category of groups, and a size near its share.
+
+A group contains configurations that must be in the same set. Its categories are the kinds, periodicities and inputs of
+its configurations, or pairs of a kind and a periodicity.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,11 @@ from functools import cached_property
 from typing import Any
 
 TRAIN, VALIDATE, TEST = "train", "validate", "test"
-MIN_GROUPS = 3  # number of groups of a category, so that each of the three sets can have one
-# ratio of the size of the validation or test set to its share, for kinds, periodicities and inputs
+MIN_GROUPS = 3  # number of groups that a category must have, so that each of the three sets can have one of them
+# ratio of the size of the validation or test set to the size that corresponds to its share, which moves of groups do
+# not exceed when they represent kinds, periodicities and inputs, and pairs of a kind and a periodicity
 MAX_SHARE_RATIO = 2.0
-MAX_SHARE_RATIO_OF_PAIRS = 1.5  # the same for pairs of a kind and a periodicity, which are more numerous
+MAX_SHARE_RATIO_OF_PAIRS = 1.5  # lower, because pairs are more numerous
 
 
 def represent_categories(
@@ -25,10 +30,10 @@ def represent_categories(
 ) -> list[str]:
     """Move groups so that each category with at least `MIN_GROUPS` groups is in every set; return the new sets.
 
-    The rarest category is represented first, and pairs after all categories. A group is moved only if its set retains
-    another group of each of its categories, and if the set that receives it does not exceed its share by more than
-    `MAX_SHARE_RATIO` or `MAX_SHARE_RATIO_OF_PAIRS`. Groups that are not needed in a set above its share are moved to
-    the training set.
+    The rarest category is represented first, and pairs after all other categories. A group is moved only if its set
+    retains another group of each of its categories, and if the size of the set that receives it is at most
+    `MAX_SHARE_RATIO` (for pairs, `MAX_SHARE_RATIO_OF_PAIRS`) times the size that corresponds to its share. When a set
+    is then larger than its share, groups that it does not need are moved to the training set.
 
     Parameters
     ----------
@@ -42,24 +47,36 @@ def represent_categories(
         Fractions of the configurations by set.
     sets : sequence of str, length n
         Initial set of each group.
+
+    Returns
+    -------
+    list of str, length n
+        New set of each group.
     """
     balance = _Balance(_select_frequent(categories), sizes, shares, list(sets))
     balance.represent(MAX_SHARE_RATIO)
-    all_categories = [group | group_pairs for group, group_pairs in zip(categories, pairs, strict=True)]
+    all_categories = [
+        group_categories | group_pairs for group_categories, group_pairs in zip(categories, pairs, strict=True)
+    ]
     balance = _Balance(_select_frequent(all_categories), sizes, shares, balance.sets)
     balance.represent(MAX_SHARE_RATIO_OF_PAIRS)
     return balance.sets
 
 
 def _select_frequent(categories: Sequence[AbstractSet[Any]]) -> list[set[Any]]:
-    """Select the categories that at least `MIN_GROUPS` groups have."""
-    counts = Counter(category for group in categories for category in group)
-    return [{category for category in group if counts[category] >= MIN_GROUPS} for group in categories]
+    """Select, for each group, its categories that at least `MIN_GROUPS` groups have."""
+    counts = Counter(category for group_categories in categories for category in group_categories)
+    return [
+        {category for category in group_categories if counts[category] >= MIN_GROUPS} for group_categories in categories
+    ]
 
 
 @dataclass
 class _Balance:
-    """Groups with their categories, sizes (in configurations) and sets; `sets` is changed in place."""
+    """Groups, numbered from 0, with their categories, sizes (in configurations) and sets.
+
+    `shares` are the shares of the sets. The methods change `sets` in place.
+    """
 
     categories: Sequence[AbstractSet[Any]]
     sizes: Sequence[int]
@@ -68,52 +85,61 @@ class _Balance:
 
     @cached_property
     def counts(self) -> Counter[tuple[Any, str]]:
-        """Number of groups by category and set."""
-        return Counter((category, self.sets[k]) for k, group in enumerate(self.categories) for category in group)
+        """Number of groups by category and set; `_move` updates it."""
+        return Counter(
+            (category, set_name)
+            for group_categories, set_name in zip(self.categories, self.sets, strict=True)
+            for category in group_categories
+        )
 
     def represent(self, max_share_ratio: float) -> None:
         """Move groups until each category is in the validation and test sets, as far as the sizes of the sets allow."""
-        n_groups = Counter(category for group in self.categories for category in group)
+        n_groups = Counter(category for group_categories in self.categories for category in group_categories)
         for category in sorted(n_groups, key=lambda name: (n_groups[name], name)):
-            for name in (VALIDATE, TEST):
-                max_size = max_share_ratio * self._compute_target_size(name)
+            for set_name in (VALIDATE, TEST):
+                max_size = max_share_ratio * self._compute_target_size(set_name)
                 candidates = [
-                    k
-                    for k, group in enumerate(self.categories)
-                    if category in group
-                    and self._is_movable(k)
-                    and self._compute_size(name) + self.sizes[k] <= max_size
+                    group
+                    for group, group_categories in enumerate(self.categories)
+                    if category in group_categories
+                    and self._is_movable(group)
+                    and self._compute_size(set_name) + self.sizes[group] <= max_size
                 ]
-                if candidates and not self.counts[category, name]:
-                    # a small group that represents other missing categories, too, saves further moves
-                    best_candidate = max(candidates, key=lambda k: self._count_missing(k, name) / self.sizes[k])
-                    self._move(best_candidate, name)
-                    self._return_surplus(name, best_candidate)
+                if candidates and not self.counts[category, set_name]:
+                    # a small group that also represents other missing categories saves further moves
+                    best_candidate = max(
+                        candidates, key=lambda group: self._count_missing(group, set_name) / self.sizes[group]
+                    )
+                    self._move(best_candidate, set_name)
+                    self._return_surplus(set_name, best_candidate)
 
-    def _return_surplus(self, name: str, protected_group: int) -> None:
-        """Move groups of a set above its share to the training set, except `protected_group` and needed groups."""
-        for k in range(len(self.sets)):
-            is_surplus = self._compute_size(name) - self.sizes[k] >= self._compute_target_size(name)
-            if k != protected_group and self.sets[k] == name and is_surplus and self._is_movable(k):
-                self._move(k, TRAIN)
+    def _return_surplus(self, set_name: str, protected_group: int) -> None:
+        """Move groups that a set above its share does not need, except `protected_group`, to the training set."""
+        for group in range(len(self.sets)):
+            is_surplus = self._compute_size(set_name) - self.sizes[group] >= self._compute_target_size(set_name)
+            is_in_set = self.sets[group] == set_name
+            if group != protected_group and is_in_set and is_surplus and self._is_movable(group):
+                self._move(group, TRAIN)
 
-    def _move(self, k: int, name: str) -> None:
-        for category in self.categories[k]:
-            self.counts[category, self.sets[k]] -= 1
-            self.counts[category, name] += 1
-        self.sets[k] = name
+    def _move(self, group: int, set_name: str) -> None:
+        """Move a group to a set, and update the counts."""
+        for category in self.categories[group]:
+            self.counts[category, self.sets[group]] -= 1
+            self.counts[category, set_name] += 1
+        self.sets[group] = set_name
 
-    def _is_movable(self, k: int) -> bool:
+    def _is_movable(self, group: int) -> bool:
         """Check that the set of a group has another group of each of its categories."""
-        return all(self.counts[category, self.sets[k]] > 1 for category in self.categories[k])
+        return all(self.counts[category, self.sets[group]] > 1 for category in self.categories[group])
 
-    def _count_missing(self, k: int, name: str) -> int:
+    def _count_missing(self, group: int, set_name: str) -> int:
         """Count the categories of a group that a set does not have."""
-        return sum(not self.counts[category, name] for category in self.categories[k])
+        return sum(not self.counts[category, set_name] for category in self.categories[group])
 
-    def _compute_size(self, name: str) -> int:
-        return sum(size for size, group_set in zip(self.sizes, self.sets, strict=True) if group_set == name)
+    def _compute_size(self, set_name: str) -> int:
+        """Compute the number of configurations in a set."""
+        return sum(size for size, group_set in zip(self.sizes, self.sets, strict=True) if group_set == set_name)
 
-    def _compute_target_size(self, name: str) -> float:
+    def _compute_target_size(self, set_name: str) -> float:
         """Compute the number of configurations that corresponds to the share of a set."""
-        return self.shares[name] * sum(self.sizes)
+        return self.shares[set_name] * sum(self.sizes)

@@ -1,4 +1,4 @@
-"""Labelled configurations of a loop and their sets, for the training of its models."""
+"""Labelled configurations of a loop and their sets, from which its models are trained."""
 
 from __future__ import annotations
 
@@ -30,13 +30,24 @@ def assign_new_sets(
 ) -> tuple[dict[int, str], str]:
     """Assign sets to new configurations before they are labelled, and write ``sets.json``.
 
+    Parameters
+    ----------
+    folder : LearnFolder
+        Run folder with the known sets and the dataset of labelled configurations, if there are any.
+    settings : SetShareSettings
+        Shares of the sets; ``group_by`` applies only until the first sets are written.
+    new_structures : sequence of ase.Atoms
+        Structures to label in this iteration.
+    rng : numpy.random.Generator
+        Generator that draws the order of the groups.
+
     Returns
     -------
     sets : dict of int to str
         Set of every configuration by ``config_id``.
     note : str
-        Message for the first sets: kinds and inputs with too few groups for every set. For later ones: whether the
-        training set does not grow. Empty if there is nothing to say.
+        Message about the first sets, if a set lacks kinds, periodicities or inputs, or about later ones, if the
+        training set does not grow; otherwise empty.
 
     Raises
     ------
@@ -45,10 +56,10 @@ def assign_new_sets(
     """
     assignment = folder.read_set_assignment()
     structures = list(new_structures)
-    if folder.dataset.exists():
+    if folder.dataset_path.exists():
         new_ids = {int(atoms.info["config_id"]) for atoms in new_structures}
-        with Dataset(folder.dataset) as data:
-            structures = [atoms for atoms in data if int(atoms.info["config_id"]) not in new_ids] + structures
+        with Dataset(folder.dataset_path) as dataset:
+            structures = [atoms for atoms in dataset if int(atoms.info["config_id"]) not in new_ids] + structures
     keys = assignment.get("group_by") or settings.group_by
     known_sets = {int(k): str(name) for k, name in assignment.get("sets", {}).items()}
     shares = {TRAIN: settings.train, VALIDATE: settings.validation, TEST: settings.test}
@@ -60,20 +71,21 @@ def assign_new_sets(
             f"{counts[VALIDATE]}; a training requires at least 2 and a calibration at least {MIN_CALIBRATION_POINTS}, "
             "so start with more candidates, or increase 'learning.sets.validation'"
         )
-    write_json_with_digest(folder.sets, {"group_by": keys, "sets": sets})
+    write_json_with_digest(folder.sets_path, {"group_by": keys, "sets": sets})
     if not known_sets:
         return sets, describe_small_strata(structures, sets, keys)
     new_sets = {sets[int(atoms.info["config_id"])] for atoms in new_structures}
     return sets, HELD_OUT_NOTE if new_sets and TRAIN not in new_sets else ""
 
 
-def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) -> TrainingData:
-    """Load the labelled configurations up to iteration `k`, each with its best label.
+def load_training_data(folder: LearnFolder, iteration_number: int, level_names: Sequence[str]) -> TrainingData:
+    """Load the labelled configurations up to an iteration, each with its best label.
 
     Parameters
     ----------
     folder : LearnFolder
-    k : int
+    iteration_number : int
+        Iteration whose model will be trained.
     level_names : sequence of str
         Levels of the study, with the best level last; other levels of the dataset are assumed to be worse.
 
@@ -82,48 +94,51 @@ def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) 
     InputError
         If no configuration has a label.
     """
-    dataset = Dataset(folder.dataset)
+    dataset = Dataset(folder.dataset_path)
     assignment = folder.read_set_assignment()
     levels = [name for name in dataset.levels if name not in level_names]
     levels += [name for name in level_names if name in dataset.levels]
     best_level = np.full(len(dataset), "", dtype=object)
-    for name in levels:
+    for name in levels:  # better levels, which are later, replace worse ones
         best_level[dataset.labels(name).is_complete] = name
     iteration = np.array([int(info.get("iteration", 1)) for info in dataset.info_records])
-    indices = np.flatnonzero((best_level != "") & (iteration <= k))
+    indices = np.flatnonzero((best_level != "") & (iteration <= iteration_number))
     if not len(indices):
         raise InputError("no configuration has a label; see iterations/01/label.json for the labels that failed")
     subset = dataset.select(indices)
     used_levels = [name for name in levels if (best_level[indices] == name).any() or name == levels[-1]]
-    previous_iteration = folder.iteration(k - 1)
-    previous_record = previous_iteration.read_record("train") if k > 1 else None
+    previous_iteration = folder.get_iteration(iteration_number - 1)
+    previous_record = previous_iteration.read_record("train") if iteration_number > 1 else None
     return TrainingData(
-        subset,
-        np.array([assignment["sets"][str(config_id)] for config_id in subset.ids]),
-        best_level[indices],
-        assign_group_numbers(list(subset), assignment["group_by"]),
-        iteration[indices],
-        used_levels,
-        measure_level_noise(dataset, used_levels),
-        None if previous_record is None else get_validation_error(previous_record),
-        None if previous_record is None else previous_iteration.model,
+        dataset=subset,
+        sets=np.array([assignment["sets"][str(config_id)] for config_id in subset.ids]),
+        level=best_level[indices],
+        groups=assign_group_numbers(list(subset), assignment["group_by"]),
+        iteration=iteration[indices],
+        levels=used_levels,
+        level_noise=measure_level_noise(dataset, used_levels),
+        previous_error=None if previous_record is None else get_validation_error(previous_record),
+        previous_model=None if previous_record is None else previous_iteration.model_folder,
     )
 
 
 def get_validation_error(record: dict[str, Any]) -> tuple[float, float] | None:
-    """Return the validation errors (eV/atom, eV/Å) from the record of a training; None if unknown or zero."""
+    """Return the validation errors (eV/atom, eV/Å) from the record of a training.
+
+    The result is None if one of the errors is unknown or zero.
+    """
     rmse = record["rmse"][VALIDATE]
     errors = rmse["energy"]["value"] / 1000, rmse["forces"]["value"] / 1000
     return errors if np.isfinite(errors).all() and min(errors) > 0 else None
 
 
-def fit_loop_exponent(folder: LearnFolder, k: int) -> float:
-    """Fit the exponent of the learning curve to the validation force errors of the iterations before `k`.
+def fit_loop_exponent(folder: LearnFolder, iteration_number: int) -> float:
+    """Fit the exponent of the learning curve to the validation force errors of the iterations before this one.
 
     Only iterations with a model of the same size as the last one are used.
     """
-    records = [record for number, record in folder.read_records("train") if number < k]
-    history = [
+    records = [record for number, record in folder.read_records("train") if number < iteration_number]
+    history = [  # sizes of the training set, and force errors
         (int(record["counts"][TRAIN]), record["rmse"][VALIDATE]["forces"]["value"])
         for record in records
         if record["model"] == records[-1]["model"]

@@ -32,7 +32,8 @@ from paretofit.learning.model import Committee
 from paretofit.learning.sets import is_always_training
 from paretofit.potentials import format_dispersion_commands, overlay_commands, split_words
 
-REMEDIES = {  # remedies by part of the reason why trajectories ended early
+# remedies by a part of the reason why most trajectories ended early; the last one is for all other reasons
+REMEDIES = {
     "the temperature": "lengthen 'learning.explore.equilibration_ps', or set 'learning.explore.start_structures'",
     "extrapolation grade": "label more candidates first ('learning.n_initial'), or raise 'learning.explore.stop_grade'",
     "came closer": "label more candidates first, or lower 'learning.explore.temperature_k' and 'pressure_kbar'",
@@ -40,7 +41,7 @@ REMEDIES = {  # remedies by part of the reason why trajectories ended early
     "time limit": "shorten 'learning.explore.time_ps', or raise 'learning.explore.time_limit_s'",
     "": "label more candidates first, or lower 'learning.explore.temperature_k'",
 }
-MAX_TRAJECTORY_BYTES = 4 << 30  # memory that a process which runs LAMMPS may use in addition
+MAX_TRAJECTORY_BYTES = 4 << 30  # memory that a process may allocate while it runs LAMMPS
 
 
 def run_trajectories(
@@ -53,42 +54,55 @@ def run_trajectories(
     context: RunContext,
     monitor: FrameMonitor | None = None,
 ) -> list[dict[str, Any]]:
-    """Run the trajectories that are not finished; return the records of all trajectories.
+    """Run the trajectories that are not finished, and write their frames and records to a folder.
+
+    A trajectory is finished if its files are intact and were written with the same settings and potential.
 
     Parameters
     ----------
     runs : sequence of MdRun
+        Start structures and conditions of all trajectories.
     engine : MdEngine
+        Source of the forces.
     settings : ExploreSettings
     committee : Committee
         Committee whose extrapolation grades stop a trajectory; a single potential has no grades.
     folder : Path
-        Folder of the trajectories.
+        Folder of the trajectories, created if it is missing.
     iteration : int
+        Number of the iteration, for the info of the frames.
     context : RunContext
     monitor : FrameMonitor, optional
-        Measures each frame; the record of a trajectory then has its rows under "rows".
+        Monitor that measures each frame; the record of a trajectory then contains ``rows``. By default, frames are not
+        measured.
+
+    Returns
+    -------
+    list of dict
+        Records in the order of `runs`, with ``number``, ``frames`` (number of frames), ``picoseconds``, ``reason`` (why
+        the trajectory ended early, or empty) and, unless the process crashed, the conditions of the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     inputs = [settings.model_dump(mode="json"), _replace_paths_with_digests(engine)]
     settings_digest = hash_json(inputs if monitor is None else [*inputs, monitor.digest])
     runner = _TrajectoryRunner(engine, settings, committee, folder, iteration, settings_digest, monitor)
     unfinished_runs = [run for run in runs if not runner.is_finished(run)]
-    results = run_tasks(runner.run, unfinished_runs, context.jobs, runner.record_crash)
-    for _ in context.track(results, len(unfinished_runs), "dynamics"):
-        pass
+    finished_tasks = run_tasks(runner.run, unfinished_runs, context.jobs, runner.record_crash)
+    for _ in context.track(finished_tasks, len(unfinished_runs), "dynamics"):
+        pass  # the runner has written the files
     remedy = "remove it to repeat the trajectory"
     return [read_json_with_digest(runner.get_record_path(run), remedy) for run in runs]
 
 
 def describe_early_ends(records: Sequence[Mapping[str, Any]]) -> str:
-    """Describe why trajectories end early and what to change, if more than half of them do; otherwise return "".
+    """Describe why trajectories ended early and what to change, if more than half of them did; otherwise return "".
 
     Parameters
     ----------
     records : sequence of mapping
         Records of `run_trajectories`.
     """
+    # numbers are replaced, so that equal reasons are counted together
     reasons = Counter(re.sub(r"\d[\d.e+-]*", "…", record["reason"]) for record in records if record["reason"])
     if 2 * reasons.total() <= len(records):
         return ""
@@ -98,7 +112,7 @@ def describe_early_ends(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
-    """List the words of an engine's commands, with hashes of files instead of paths, and its calculator's digest.
+    """List the words of an engine's commands, with hashes of files instead of their paths, and its calculator's digest.
 
     The list identifies the potential independently of the location of its files.
     """
@@ -109,22 +123,25 @@ def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
 
 @dataclass(frozen=True)
 class _TrajectoryRunner:
-    """Runner that integrates trajectories in worker processes, and writes their frames and records."""
+    """Runner that integrates trajectories in worker processes, and writes their frames and records.
+
+    The attributes are the parameters of `run_trajectories`.
+    """
 
     engine: MdEngine
     settings: ExploreSettings
     committee: Committee
     folder: Path
     iteration: int
-    settings_digest: str  # hash of the settings and the potential
+    settings_digest: str  # hash of the settings, the potential and the inputs of the monitor
     monitor: FrameMonitor | None = None
 
     def get_record_path(self, run: MdRun) -> Path:
-        """Return the path of a trajectory's record; its frames are in the same folder."""
+        """Return the path of a trajectory's record; the file of its frames differs in the suffix, ``.extxyz``."""
         return self.folder / f"{run.number:03d}.json"
 
     def is_finished(self, run: MdRun) -> bool:
-        """Check that a trajectory was finished with the same settings, and that its files are intact."""
+        """Check that a trajectory was finished with the same settings and potential, and that its files are intact."""
         try:
             record = read_json_with_digest(self.get_record_path(run), "")
             frames_digest = hash_file(self.get_record_path(run).with_suffix(".extxyz"))
@@ -135,8 +152,8 @@ class _TrajectoryRunner:
         return bool(record["settings"] == self.settings_digest) and record.get("sha256") in {None, frames_digest}
 
     def run(self, run: MdRun) -> None:
-        """Run one trajectory and write its files."""
-        start = time.process_time()
+        """Run one trajectory in this process, and write its frames, with their origin in the info, and its record."""
+        start_time = time.process_time()
         engine, settings = add_dispersion(self.engine, self.settings.dispersion), self.settings
         rows: list[dict[str, float]] = []
         on_frame = None if self.monitor is None else partial(self.monitor.record, rows)
@@ -160,15 +177,15 @@ class _TrajectoryRunner:
                 **lineage,
             }
         details: dict[str, Any] = {"temperature_k": run.temperature, "pressure_kbar": run.pressure, "seed": run.seed}
-        details |= {"started_from": started_from, "cpu_seconds": round(time.process_time() - start, 2)}
+        details |= {"started_from": started_from, "cpu_seconds": round(time.process_time() - start_time, 2)}
         self._write(run, trajectory, **details, **({} if self.monitor is None else {"rows": rows}))
 
     def record_crash(self, run: MdRun) -> None:
-        """Record a trajectory whose process was killed."""
+        """Write the files of a trajectory whose process was killed; it has no frames."""
         self._write(run, Trajectory([], [], "the process crashed or exceeded the time limit"))
 
     def _write(self, run: MdRun, trajectory: Trajectory, **details: Any) -> None:
-        """Write the frames of a trajectory, then its record; the record marks it as finished."""
+        """Write the frames of a trajectory, then its record with `details`, which marks it as finished."""
         frames_path = self.get_record_path(run).with_suffix(".extxyz")
         write_frames(frames_path, trajectory.frames)
         record = {
@@ -184,19 +201,20 @@ class _TrajectoryRunner:
 
 @contextmanager
 def _limit_resources(seconds: float, *, limit_memory: bool) -> Iterator[None]:
-    """Limit the wall time and, optionally, the memory of this process.
+    """Limit the wall time (s) and, optionally, the memory of this process, as a context manager.
 
     In a collapsing box, the neighbour lists grow without bounds, and LAMMPS must fail before the machine runs out of
     memory. The time limit kills the process, because an exception would not end a hanging call of LAMMPS.
     """
     original_limits = resource.getrlimit(resource.RLIMIT_AS)
     if limit_memory:
+        # the first number is the size of the address space in pages
         used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         hard_limit = original_limits[1]
         max_bytes = used_bytes + MAX_TRAJECTORY_BYTES
         max_bytes = max_bytes if hard_limit == resource.RLIM_INFINITY else min(max_bytes, hard_limit)
         resource.setrlimit(resource.RLIMIT_AS, (max_bytes, hard_limit))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action is to kill the process
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -211,9 +229,13 @@ def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
     Parameters
     ----------
     engine : MdEngine
+        Engine without dispersion; it is not changed.
     kind : {"none", "d2", "d3"}
+        Kind of dispersion; with "none", the engine itself is returned.
     """
     if kind == "none":
         return engine
-    lines = format_dispersion_commands(kind, engine.elements)
-    return replace(engine, commands=tuple(overlay_commands(engine.commands, lines) if engine.commands else lines))
+    dispersion_commands = format_dispersion_commands(kind, engine.elements)
+    if engine.commands:
+        return replace(engine, commands=tuple(overlay_commands(engine.commands, dispersion_commands)))
+    return replace(engine, commands=tuple(dispersion_commands))

@@ -1,4 +1,4 @@
-"""Checks of the columns of a table and their conversion to numbers; error messages explain what would be valid."""
+"""Checks of the columns of a table, and their conversion to numbers; error messages say what would be valid."""
 
 import math
 import sys
@@ -11,11 +11,17 @@ from pandas.api import types
 
 from paretofit.core import InputError, join_lines, suggest_match
 
-MAX_QUOTED_CHARACTERS = 60
+MAX_QUOTED_CHARACTERS = 60  # length to which an error message truncates an invalid value
 
 
 def check_objectives(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
-    """Check that there is at least one objective and one row, and return the objectives as a list."""
+    """Check that a table has the objectives as columns, and return them as a list.
+
+    Raises
+    ------
+    InputError
+        As in `check_column_names`, or if there are no objectives or the table has no rows.
+    """
     names = check_column_names(frame, objectives, "objectives")
     if not names:
         raise InputError("there are no objectives; specify at least one column to minimise")
@@ -58,24 +64,31 @@ def check_column_names(frame: pd.DataFrame, names: Sequence[str], argument: str)
 def extract_numbers(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Convert columns to int64, uint64 or float64, with NaN where a value is missing, under the same index.
 
-    Text columns are accepted if every field is a number; True and False count as 1 and 0. Numbers beyond float64, such
-    as integers of 400 digits, become the largest float64, with their sign.
+    Text columns are accepted if every field is a number or missing; True and False count as 1 and 0. A number beyond
+    the range of float64, such as an integer of 400 digits, becomes the largest float64 with the same sign.
 
     Raises
     ------
     InputError
-        If a column has a value that is not a number; the message names the first one and its row.
+        If a column has a value that is not a number; the message quotes the first such value and names its row.
     """
     return pd.DataFrame({name: _convert_to_numbers(frame[name]) for name in names}, index=frame.index)
 
 
 def find_finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
-    """Return a mask of the rows with only finite values, ``(n_rows,) bool``.
+    """Return a mask of the rows in which all values are finite, ``(n_rows,) bool``.
+
+    Parameters
+    ----------
+    values : DataFrame, (n_rows, n_objectives)
+        Numeric columns.
+    drop_missing : bool
+        Whether the caller drops the other rows; if it is false, such rows are an error.
 
     Raises
     ------
     InputError
-        If no row has only finite values, or if any row has other values and `drop_missing` is false.
+        If a value is NaN or infinite and `drop_missing` is false, or if no row has only finite values.
     """
     is_finite_value = np.isfinite(values.to_numpy(dtype=np.float64))
     is_finite: np.ndarray = is_finite_value.all(axis=1)
@@ -94,6 +107,7 @@ def find_finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
 
 
 def _convert_to_numbers(column: pd.Series) -> np.ndarray:
+    """Convert one column as described in `extract_numbers`, ``(n_rows,)`` int64, uint64 or float64."""
     if types.is_object_dtype(column) or types.is_string_dtype(column):
         column = column.astype(object).map(_limit_number)
         numbers = pd.to_numeric(column, errors="coerce")
@@ -114,18 +128,19 @@ def _convert_to_numbers(column: pd.Series) -> np.ndarray:
 
 
 def _limit_number(value: Any) -> Any:
-    """Replace an integer or numeric string beyond float64 by the largest float64 with its sign; return others as is."""
+    """Replace an integer or numeric text beyond float64 by the largest float64 of its sign; return others unchanged."""
     if not isinstance(value, int | str):
         return value
     try:
+        # A number such as 1e400 is parsed as infinity; only an explicit "inf" remains infinite.
         is_too_large = math.isinf(float(value)) and not str(value).strip("+- ").lower().startswith("inf")
     except OverflowError:
         is_too_large = True
-    except ValueError:  # reported by the caller
+    except ValueError:  # text that is not a number, for which the caller raises an error
         return value
     return (-1 if str(value).strip().startswith("-") else 1) * sys.float_info.max if is_too_large else value
 
 
 def _name_first_row(mask: np.ndarray) -> str:
-    """Name the first row where a mask is true, such as "data row 1"; rows are counted from 1 below the header."""
+    """Name the first row at which a mask is true, such as ``"data row 1"``, the row below the header."""
     return f"data row {int(np.argmax(mask)) + 1}"

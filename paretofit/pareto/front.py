@@ -38,8 +38,8 @@ from paretofit.pareto.joined_tables import (
 from paretofit.pareto.table import read_table
 
 AGGREGATES = ("median", "mean", "min", "max")
-MAX_NAMED_TABLES = 3  # number of tables in a message
-REPEAT_COUNT_COLUMN = "n_repeats"
+MAX_NAMED_TABLES = 3  # number of tables that an error message names
+REPEAT_COUNT_COLUMN = "n_repeats"  # column of an aggregated front: number of repetitions of the point
 
 
 def pareto_front(
@@ -63,19 +63,20 @@ def pareto_front(
     aggregate : {"median", "mean", "min", "max"}
         Method by which each objective is aggregated over repetitions; it has no effect without `group_by`.
     drop_missing : bool
-        Whether rows in which an objective is NaN or infinite are dropped; otherwise they raise an error.
+        Whether to drop rows in which an objective is NaN or infinite; otherwise they are an error.
 
     Returns
     -------
     DataFrame
-        Rows of `frame` with their index, sorted by the objectives. With `group_by`, the columns are those of
-        `group_by`, the aggregated objectives and ``n_repeats``. ``attrs["dropped_rows"]`` is the number of rows that
-        were dropped because of `drop_missing`.
+        Rows of `frame` with their index, sorted by the objectives. With `group_by`, the index is new, and the columns
+        are those of `group_by`, the aggregated objectives and ``n_repeats``, the number of repetitions.
+        ``attrs["dropped_rows"]`` is the number of rows that were dropped because of `drop_missing`.
 
     Raises
     ------
     InputError
-        If an objective or a group column is invalid, or there are no objectives or rows.
+        If a column of `objectives` or `group_by` is missing or invalid, if there are no objectives or rows, or if
+        `aggregate` is unknown.
     """
     objectives = check_objectives(frame, objectives)
     groups = _check_group_columns(frame, objectives, group_by)
@@ -111,30 +112,32 @@ def extract_front_from_csv(
     Parameters
     ----------
     paths : path-like or sequence of path-like
-        CSV file with a header, see `read_table`; or several, whose rows are compared. Each must have the columns of
-        `objectives` and `group_by`. Rows that equal a row of an earlier table (apart from the MD time) count once.
+        One CSV file with a header (see `read_table`), or several files, whose rows are compared. Each must have the
+        columns of `objectives` and `group_by`. A row that equals a row of an earlier file (apart from the MD cost) is
+        omitted.
     objectives, group_by, aggregate, drop_missing
         As in `pareto_front`.
     out : path-like, optional
-        CSV file that is written atomically with ten significant digits.
+        CSV file for the front, which is written atomically with ten significant digits.
     pool : bool
         Whether rows of different tables with equal values of `group_by` are repetitions of one setting; by default,
-        each table has its own point.
+        the setting has a point for each table.
     overwrite : bool
-        Whether an existing file is replaced.
+        Whether to replace an existing file `out`.
 
     Returns
     -------
     DataFrame
-        Result of `pareto_front`, not rounded. With several tables, unless they are pooled, the column ``table`` has
-        the path of the table of each point. ``attrs["notes"]`` is a list of messages about merged rows, missing
+        Result of `pareto_front`, not rounded. With several tables, unless they are pooled, the column ``table`` holds
+        the path of the table of each point. ``attrs["notes"]`` is a list of messages about omitted rows, missing
         columns, and settings that occur in several tables.
 
     Raises
     ------
     InputError
-        As in `read_table` and `pareto_front`, with the name of the file, or if a table is given twice or has a column
-        ``table``, `pool` is set without `group_by`, or `out` exists, is one of the tables or cannot be written.
+        As in `read_table` and `pareto_front`, with the name of the file. Also if there are no tables; if one of several
+        tables is given twice or has a column ``table``; if `pool` is set without `group_by`; or if `out` exists and
+        `overwrite` is false, is one of the tables, or cannot be written.
     """
     sources = [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
     if not sources:
@@ -164,7 +167,8 @@ def extract_front_from_csv(
 def _read_tables(
     sources: Sequence[Path], objectives: Sequence[str], group_by: Sequence[str] | None, *, drop_missing: bool
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Read several tables, check the columns of each, and join them; return the table and messages about it."""
+    """Read several tables, check the columns of each, and join them; return the joined table and messages about it."""
+    # The column ``table``, by which the caller may group, does not exist before `add_table_column`.
     frames, groups = [], group_by and [name for name in group_by if name != TABLE_COLUMN]
     for path in sources:
         frame = read_table(path)
@@ -188,15 +192,19 @@ def _name_table(name: object) -> Iterator[None]:
 def _check_columns(
     frame: pd.DataFrame, objectives: Sequence[str], group_by: Sequence[str] | None, *, drop_missing: bool
 ) -> None:
-    """Check the columns and values of one of several tables, so that a message can name it."""
+    """Check the columns and values of a table before it is joined with others, while a message can still name it.
+
+    Values that are not finite are an error unless `drop_missing` is true.
+    """
     names = check_objectives(frame, objectives)
     _check_group_columns(frame, names, group_by)
     values = extract_numbers(frame, names)
     if not drop_missing:
-        find_finite_rows(values, drop_missing=False)
+        find_finite_rows(values, drop_missing=False)  # raises InputError if a value is NaN or infinite
 
 
 def _check_group_columns(frame: pd.DataFrame, objectives: Sequence[str], group_by: Sequence[str] | None) -> list[str]:
+    """Check the columns that identify repetitions, and return them as a list, which is empty if there are none."""
     names = check_column_names(frame, group_by or [], "group_by")
     for name in names:
         if name in objectives:
@@ -218,7 +226,7 @@ def _aggregate_repetitions(keys: pd.DataFrame, values: pd.DataFrame, aggregate: 
 def _locate_front(values: pd.DataFrame) -> np.ndarray:
     """Return the positions of the front's rows in `values`, sorted by the objectives, ``(n_front,) int64``."""
     points = np.column_stack([_convert_to_float64(values[name].to_numpy()) for name in values.columns])
-    # keep_weakly: ties are part of the front; [::-1]: lexsort sorts by its last key first
+    # keep_weakly, because ties are part of the front; [::-1], because the last key of lexsort is the primary one.
     positions = np.flatnonzero(moocore.is_nondominated(points, keep_weakly=True))
     return np.asarray(positions[np.lexsort(points[positions].T[::-1])])
 
@@ -235,7 +243,8 @@ def _convert_to_float64(column: np.ndarray) -> np.ndarray:
 
 
 def _is_same_file(path: Path, out: Path) -> bool:
+    """Return whether two paths lead to the same file; false if one of them does not exist."""
     try:
         return out.samefile(path)
-    except (OSError, ValueError):  # a missing or invalid path, which is reported when it is read or written
+    except (OSError, ValueError):  # a missing or invalid path causes an error later, when it is read or written
         return False

@@ -1,8 +1,8 @@
 """Analysis of a front: its knee, its hypervolume, the share of each group, and the best point for each budget.
 
 The functions accept any table and any number of objectives, all of which are minimised. Because errors and costs span
-decades, distances are computed between logarithms; these are scaled from 0 at the lowest to 1 at the highest value of
-each objective on the front.
+decades, distances are computed between the logarithms of the objectives. The logarithms of each objective are scaled
+so that its lowest value on the front is 0 and its highest value is 1.
 """
 
 from collections.abc import Sequence
@@ -15,34 +15,53 @@ from paretofit.core import InputError
 from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 from paretofit.pareto.front import pareto_front
 
-HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points also contribute
+# Every coordinate of the reference point, in scaled logarithms. Above 1, so that the extreme points also contribute.
+HYPERVOLUME_REFERENCE = 1.05
 
 
 def find_knee(front: pd.DataFrame, objectives: Sequence[str]) -> int:
-    """Find the knee of a front: return the position of the row farthest below the plane through the extremes.
+    """Find the knee of a front: return the position of the row farthest below the plane through the extreme points.
 
-    In scaled logarithms, the plane is Σ x = const, so the knee is the row with the lowest sum; for two objectives, it
-    is the row with the largest distance from the chord.
+    In scaled logarithms x_k, this plane is Σ x_k = const, so the knee is the row with the lowest sum. With two
+    objectives, it is the row with the largest distance from the chord between the two ends of the front.
 
     Parameters
     ----------
     front : DataFrame
+        Points of a front; of several rows with the lowest sum, the first is the knee.
     objectives : sequence of str
         Columns with positive finite values.
 
     Raises
     ------
     InputError
-        If a column is missing or not positive everywhere, or if there are no rows.
+        If a column is missing or has a value that is not positive and finite, or if there are no rows.
     """
     return int(np.argmin(scale_objectives(front, objectives).sum(axis=1)))
 
 
 def scale_objectives(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
-    """Scale the logarithms of the objectives from 0 (lowest) to 1 (highest), ``(n, m)``; 0 if all are equal."""
+    """Scale the logarithm of each objective to the range from 0 (lowest value) to 1 (highest value).
+
+    Parameters
+    ----------
+    front : DataFrame, (n_rows, n_columns)
+    objectives : sequence of str
+        Columns with positive finite values.
+
+    Returns
+    -------
+    (n_rows, n_objectives) float64
+        A column is 0 everywhere if all values of its objective are equal.
+
+    Raises
+    ------
+    InputError
+        As in `find_knee`.
+    """
     names = check_objectives(front, objectives)
     values = extract_numbers(front, names)
-    find_finite_rows(values, drop_missing=False)
+    find_finite_rows(values, drop_missing=False)  # raises InputError if a value is NaN or infinite
     points = values.to_numpy(dtype=float)
     if (points <= 0).any():
         column = names[int(np.argmax((points <= 0).any(axis=0)))]
@@ -61,14 +80,19 @@ def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str
     objectives : sequence of str
         Columns with positive finite values.
     by : str
-        Column whose values are compared.
+        Column whose values divide the points into groups, such as ``level``.
 
     Returns
     -------
     DataFrame
-        A row for each value with the number of its ``points``, their ``share`` of all points, and ``volume_lost``, the
-        fraction of the dominated hypervolume (in scaled logarithms) that is lost without them. This fraction is small
-        if points with other values are almost as good.
+        A row for each value of `by`, in ascending order: the value, the number of its ``points``, their ``share`` of
+        all points (0 to 1), and ``volume_lost``, the fraction of the dominated hypervolume (in scaled logarithms) that
+        is lost without these points. This fraction is small if the points of other groups are almost as good.
+
+    Raises
+    ------
+    InputError
+        As in `find_knee`, or if there is no column `by`.
     """
     if by not in front.columns:
         raise InputError(f"unknown column '{by}'; available: {', '.join(map(str, front.columns))}")
@@ -84,7 +108,7 @@ def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str
 
 
 def describe_front(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[str]) -> str:
-    """Describe a front in plain text, by its hypervolume, its knee, and the shares of the values of some columns.
+    """Describe a front in lines of plain text: its hypervolume, its knee, and the share of each value of some columns.
 
     Parameters
     ----------
@@ -92,15 +116,22 @@ def describe_front(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[
     objectives : sequence of str
         Columns with positive finite values.
     by : sequence of str
-        Columns; the share of each of their values is listed.
+        Columns for which a table of `compute_front_shares` is appended.
+
+    Raises
+    ------
+    InputError
+        As in `compute_front_shares`.
     """
     names = list(objectives)
-    knee = front.iloc[find_knee(front, names)].items()
-    texts = [f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in knee]
+    knee = front.iloc[find_knee(front, names)]
+    knee_texts = [
+        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in knee.items()
+    ]
     volume = compute_hypervolume_share(front, names)
     lines = [
         f"hypervolume {volume:.4f} of the box up to {HYPERVOLUME_REFERENCE:g} times the span of each logarithm",
-        "knee: " + ", ".join(texts),
+        "knee: " + ", ".join(knee_texts),
     ]
     for column in by:
         shares = compute_front_shares(front, names, column)
@@ -109,7 +140,21 @@ def describe_front(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[
 
 
 def compute_hypervolume_share(front: pd.DataFrame, objectives: Sequence[str]) -> float:
-    """Compute the share of the box up to `HYPERVOLUME_REFERENCE` that a front dominates, in scaled logarithms."""
+    """Compute the share (0 to 1) of a box that a front dominates.
+
+    In the scaled logarithms of `scale_objectives`, the box extends from 0 to `HYPERVOLUME_REFERENCE` in each objective.
+
+    Parameters
+    ----------
+    front : DataFrame
+    objectives : sequence of str
+        Columns with positive finite values.
+
+    Raises
+    ------
+    InputError
+        As in `find_knee`.
+    """
     names = list(objectives)
     points = pd.DataFrame(scale_objectives(front, names), columns=names)
     return _compute_volume(points) / HYPERVOLUME_REFERENCE ** len(names)
@@ -157,11 +202,13 @@ def compute_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], referenc
     values = extract_numbers(frame, objectives)
     find_finite_rows(values, drop_missing=False)
     points = values.to_numpy(dtype=np.float64)
+    # The volume does not depend on dominated rows, but the time to compute it does.
     points = points[moocore.is_nondominated(points, keep_weakly=False)]
     return float(moocore.hypervolume(points, ref=corner))
 
 
 def _check_reference_point(reference: Sequence[float], objectives: Sequence[str]) -> np.ndarray:
+    """Return the reference point as ``(n_objectives,) float64``, checked to have one finite number per objective."""
     try:
         corner = np.asarray(reference, dtype=np.float64)
     except (TypeError, ValueError):
@@ -177,6 +224,7 @@ def _check_reference_point(reference: Sequence[float], objectives: Sequence[str]
 
 
 def _compute_volume(points: pd.DataFrame) -> float:
+    """Compute the hypervolume of points that are scaled by `scale_objectives`, with all columns as objectives."""
     return compute_hypervolume(points, list(points.columns), [HYPERVOLUME_REFERENCE] * points.shape[1])
 
 
@@ -186,15 +234,21 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
     Parameters
     ----------
     points : DataFrame
-        Table of points; rows that are dominated in error and cost are dropped.
+        A row for each setting.
     error, cost : str
-        Names of columns.
+        Columns with the error and the cost of each row, which are finite.
 
     Returns
     -------
     DataFrame
-        Rows in order of cost, with ``budget_from`` (the cost of the row) and ``budget_to`` (the cost of the next row;
-        infinite for the last).
+        The rows that are not dominated in error and cost, in ascending order of cost and with a new index. A row has
+        the lowest error for budgets from ``budget_from``, its own cost, to ``budget_to``, the cost of the next row
+        (infinite for the last row).
+
+    Raises
+    ------
+    InputError
+        As in `pareto_front`.
     """
     best_rows = pareto_front(points, [cost, error]).drop_duplicates([cost, error])
     best_rows = best_rows.sort_values(cost, ignore_index=True)
@@ -203,7 +257,20 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
 
 
 def merge_adjacent_ranges(ranges: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Merge adjacent budget ranges with equal values of a column: keep the last row, over their whole range."""
+    """Merge adjacent budget ranges that have the same value in a column.
+
+    Parameters
+    ----------
+    ranges : DataFrame
+        From `select_best_by_budget`, in ascending order of ``budget_from``.
+    by : str
+        Column whose values are compared.
+
+    Returns
+    -------
+    DataFrame
+        For each run of equal values, its last row, with the ``budget_from`` of its first row.
+    """
     range_numbers = (ranges[by] != ranges[by].shift()).cumsum()
     last_rows = ranges.groupby(range_numbers, sort=True).tail(1).reset_index(drop=True)
     starts = ranges.groupby(range_numbers, sort=True)["budget_from"].first().to_numpy()
@@ -211,23 +278,31 @@ def merge_adjacent_ranges(ranges: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def drop_similar_ranges(ranges: pd.DataFrame, by: str, max_ranges: int, max_ratio: float) -> pd.DataFrame:
-    """Drop the budget ranges that gain least over the one before, until at most `max_ranges` remain.
+    """Drop the budget ranges that improve least on the preceding range, until at most `max_ranges` remain.
 
-    Without a range, the setting before it serves up to the next one. Ranges in which this would increase the score by
-    more than the factor `max_ratio` are kept, as are the first and the last one.
+    If a range is dropped, the setting of the preceding range also has to serve the budgets of the dropped one.
 
     Parameters
     ----------
     ranges : DataFrame
         From `merge_adjacent_ranges`, with the lowest ``score`` within each range.
     by : str
-        Column whose values differ between adjacent ranges; ranges with equal values are merged across the gaps.
+        Column whose values differ between adjacent ranges. If ranges with the same value become adjacent, they are
+        merged.
     max_ranges : int
+        Maximum number of ranges. The first and the last range are never dropped, so it acts as 2 if it is lower.
     max_ratio : float
+        Largest factor by which dropping a range may increase the score. If every range exceeds it, more than
+        `max_ranges` remain.
+
+    Returns
+    -------
+    DataFrame
+        The remaining rows; ``budget_to``, if there is such a column, is not updated.
     """
     while len(ranges) > max(max_ranges, 2):
         score = ranges["score"].to_numpy(dtype=float)
-        ratios = score[:-2] / score[1:-1]
+        ratios = score[:-2] / score[1:-1]  # increase of the score if a range other than the first and last is dropped
         position = 1 + int(ratios.argmin())
         if ratios[position - 1] > max_ratio:
             break

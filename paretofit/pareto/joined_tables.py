@@ -1,9 +1,9 @@
-"""Several tables as one: the rows of two studies are compared on one front.
+"""Joining of several tables of results, so that the rows of two studies can be compared on one front.
 
-Equal values of level, sampling or number of configurations mean something else in a study of other data. Therefore,
-a column has the name of the table of each row, and rows of different tables are repetitions of one setting only if the
-caller pools them. A row that an earlier table has, too, describes the same fit and counts once; the time of molecular
-dynamics is not compared, because every run measures it again.
+In studies of different data, the same level, sampling method or number of configurations means different things.
+Therefore, a column names the table of each row, and rows of different tables are repetitions of one setting only if the
+caller pools them. A row that equals a row of an earlier table describes the same fit and counts once; the MD cost is
+not compared, because every run measures it again.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ TABLE_COLUMN = "table"
 
 
 def add_table_column(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return a copy whose first column, ``table``, holds the path of the table.
+    """Return a copy of a table whose first column, ``table``, holds `path`, from which the table was read.
 
     Raises
     ------
     InputError
-        If the table has a column of this name.
+        If the table already has a column of this name.
     """
     if TABLE_COLUMN in frame.columns:
         raise InputError(f"'{TABLE_COLUMN}' is reserved for the name of the table; rename this column")
-    result = frame.copy()
-    result.insert(0, TABLE_COLUMN, str(path))
-    return result
+    labelled_table = frame.copy()
+    labelled_table.insert(0, TABLE_COLUMN, str(path))
+    return labelled_table
 
 
 def check_different_files(paths: Sequence[Path]) -> None:
-    """Check that no table is given twice; a copy under another name is found by `join_tables`."""
+    """Raise `InputError` if two paths lead to the same file; the rows of a copied file are merged by `join_tables`."""
     resolved_paths = [path.resolve() for path in paths]
     for position, path in enumerate(paths):
         if resolved_paths[position] in resolved_paths[:position]:
@@ -41,21 +41,22 @@ def check_different_files(paths: Sequence[Path]) -> None:
 
 
 def join_tables(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[str]]:
-    """Join tables with a column ``table``, without the rows that are equal to a row of an earlier table.
+    """Join tables, without the rows that equal a row of an earlier table in all columns but the MD cost.
 
     Parameters
     ----------
     frames : sequence of DataFrame
-        Results of `add_table_column`; they may have different columns.
+        Tables from `add_table_column`, which may have different columns.
 
     Returns
     -------
     table : DataFrame
-        Rows of all tables in their order, with NaN in the columns that a table lacks.
+        Rows of all tables in the given order, with NaN in the columns that a table lacks.
     notes : list of str
-        Messages about merged rows, with their number.
+        A message for each table with omitted rows, with their number.
     """
     table = pd.concat(frames, ignore_index=True)
+    # The MD cost is compared only if the tables have no other column.
     columns = [name for name in table.columns if name not in {TABLE_COLUMN, MD_COST_COLUMN}] or [MD_COST_COLUMN]
     # Equal rows within a table remain: without a column of repetitions, they can be different measurements.
     first_tables = table.groupby(columns, dropna=False, sort=False)[TABLE_COLUMN].transform("first")
@@ -68,7 +69,7 @@ def join_tables(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[str]
 
 
 def describe_missing_columns(frames: Sequence[pd.DataFrame]) -> list[str]:
-    """Return a message for each table that lacks columns of another table."""
+    """Return a message for each table, from `add_table_column`, that lacks columns of another table."""
     names = list(dict.fromkeys(name for frame in frames for name in frame.columns))
     notes = []
     for frame in frames:
@@ -81,7 +82,15 @@ def describe_missing_columns(frames: Sequence[pd.DataFrame]) -> list[str]:
 
 
 def describe_shared_settings(table: pd.DataFrame, groups: Sequence[str]) -> list[str]:
-    """Return a message if several tables have rows of a setting, with equal values of the columns `groups`."""
+    """Return one message with the number of settings that occur in several tables, or no message if there are none.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `join_tables`.
+    groups : sequence of str
+        Columns that identify a setting.
+    """
     n_tables = table.groupby(list(groups), dropna=False, observed=True)[TABLE_COLUMN].nunique()
     n_shared = int((n_tables > 1).sum())
     if not n_shared:

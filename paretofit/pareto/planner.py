@@ -1,8 +1,8 @@
 """Choice of level, number of configurations, 2Jmax and weights for a budget, from a table of results.
 
-Every setting of the table (level, 2Jmax, weights, sampling) has a learning curve and a cost per configuration. The
-planner evaluates every setting for every number of configurations that the budget pays for, keeps the options within
-the limits, and selects the option with the lowest error. The table need not come from a study.
+Every setting of the table (level, 2Jmax, weights, sampling) has a learning curve and a cost per configuration. An
+*option* is a setting with a number of configurations. The planner evaluates each setting at many affordable numbers,
+keeps the options within the limits, and selects the one with the lowest error. The table need not come from a study.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,14 +27,16 @@ REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-2], "n_train", "ref_energy", "ref_force",
 MD_COST_COLUMN = "md_us_per_atom_step"
 ASSUMED_COLUMN = "cost_is_assumed"  # column of results: the cost of the level's labels is an assumption of the study
 # Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
-# for levels 1 to 3, this share is 0.6 to 0.95 for energies at w_E/w_F = 150 and 0.3 to 0.9 at 12, and for forces 0.7 to
-# 1 and 0.2 to 0.3. On the shipped data, it is 0.9 for energies and 0.6 to 0.8 for forces. Six of the twelve pilots of
-# tests/benchmarks/bench_plan.py were used to choose the values.
+# for levels 1 to 3, the share of energy errors is 0.6 to 0.95 at w_E/w_F = 150 and 0.3 to 0.9 at 12; that of force
+# errors is 0.7 to 1 and 0.2 to 0.3. On the shipped data, it is 0.9 for energies and 0.6 to 0.8 for forces. The values
+# were chosen with six of the twelve pilots of tests/benchmarks/bench_plan.py.
 MIN_LEARNED_SHARE = {"energy": 0.8, "force": 0.5}
 MAX_SIZES = 1000  # numbers of configurations for each setting, in addition to the measured ones
+MAX_POSSIBLE_SIZES = 10**5  # numbers of configurations from which the largest one within a budget is selected
 DEFAULT_EXTRAPOLATION_FACTOR = 2.0  # largest number of configurations, as a multiple of the largest measured one
 
-_Curves = dict[tuple[int, str], LearningCurve]  # curves by the id of the rows of a setting, and the kind of error
+_SizeLimits = tuple[Sequence[float], float, int]  # budgets, extrapolation factor and max_sizes of `tabulate_options`
+_Curves = dict[tuple[int, str], LearningCurve]  # curves by the id() of the rows of a setting, and the kind of error
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Limits:
     budget : float or None
         Cost of all labels, s.
     max_energy, max_force : float or None
-        Largest expected error against the reference, meV/atom and meV/Å.
+        Largest expected errors against the reference, meV/atom and meV/Å.
     max_md_cost : float or None
         Largest MD cost of a model, µs per atom and step.
     max_properties : mapping of str to float
-        Largest errors of properties, by their columns of results.
+        Largest errors of properties, in their units, by the column of results.
     """
 
     budget: float | None = None
@@ -60,7 +62,7 @@ class Limits:
     max_properties: Mapping[str, float] = field(default_factory=dict)
 
     def select(self, options: pd.DataFrame, *columns: str) -> pd.DataFrame:
-        """Select the options within the limits of the given columns; without any columns, within all limits."""
+        """Select the options that are within the limits of `columns`, by default within all limits."""
         limits = {
             "label_seconds": self.budget, "energy": self.max_energy, "force": self.max_force,
             MD_COST_COLUMN: self.max_md_cost, **self.max_properties,
@@ -84,8 +86,8 @@ def tabulate_options(
     ----------
     results : pandas.DataFrame
         A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step``, ``ridge``
-        and the ends of 90 % intervals (``ref_energy_low``, ..., with ``further_splits``) are optional. Rows with
-        errors that are not finite are ignored.
+        and the ends of 90 % intervals (``ref_energy_low``, ..., with ``further_splits``) are optional. Rows whose
+        errors are not positive and finite, or whose cost is not positive, are ignored.
     budget : float or sequence of float, optional
         Cost of all labels, s. The options include the largest number of configurations that each budget pays for. As
         errors are interpolated linearly in log(error) against log(n), the best option within a budget is at this number
@@ -93,20 +95,21 @@ def tabulate_options(
     extrapolation_factor : float
         Largest number of configurations as a multiple of the largest measured one, at least 1.
     max_sizes : int
-        Numbers of configurations for each setting, in addition to these.
+        Approximate count of other numbers of configurations for each setting, besides those measured or from `budget`.
 
     Returns
     -------
     pandas.DataFrame
-        The columns of a setting, ``n_train``, ``label_seconds``, ``energy`` and ``force`` (meV/atom, meV/Å) with
-        ``_low`` and ``_high``, ``beyond`` (whether ``n_train`` is larger than all measured sizes), the errors of
-        properties, and ``md_us_per_atom_step``. The interval contains 80 % of the draws, with further splits 80 % of
-        new draws in new splits; the error is then a mean over splits.
+        A row for each option: the columns of its setting, ``n_train``, ``label_seconds``, the expected errors
+        ``energy`` and ``force`` (meV/atom, meV/Å) with the ends of their intervals (``_low``, ``_high``), ``beyond``
+        (whether ``n_train`` is larger than all measured sizes), the errors of properties, and ``md_us_per_atom_step``
+        (NaN if unknown). Intervals contain 80 % of the draws of the training set, around the median; with further
+        splits, they contain 80 % of new draws in new splits, and the error is the mean over splits.
 
     Raises
     ------
     InputError
-        If a column is missing, no row can be used, or the extrapolation factor is below 1.
+        If a column is missing, if no row can be used, or if the extrapolation factor is below 1.
     """
     if extrapolation_factor < 1:
         raise InputError(f"'extrapolation_factor' must be at least 1 (no extrapolation); got {extrapolation_factor:g}")
@@ -114,10 +117,9 @@ def tabulate_options(
     reference_level = find_reference_level(table)
     budgets = [] if budget is None else np.atleast_1d(budget).tolist()
     curves: _Curves = {}
+    size_limits = (budgets, extrapolation_factor, max_sizes)
     tables = [
-        _tabulate_setting(
-            setting, rows, reference_rows, reference_level, (budgets, extrapolation_factor, max_sizes), curves
-        )
+        _tabulate_setting(setting, rows, reference_rows, reference_level, size_limits, curves)
         for setting, rows, reference_rows in _group_settings(table, reference_level)
     ]
     options: pd.DataFrame = pd.concat(tables, ignore_index=True)
@@ -125,7 +127,7 @@ def tabulate_options(
 
 
 def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Series:
-    """Choose the best option within the limits; without a budget, the cheapest option.
+    """Choose the option with the lowest error within the limits; if they contain no budget, the cheapest option.
 
     Parameters
     ----------
@@ -133,7 +135,7 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
         From `tabulate_options`.
     limits : Limits
     prefer : {"both", "energy", "force"}
-        Error to minimise; "both" minimises the product of the errors, so that relative changes of both count equally.
+        Error to minimise. "both" minimises the product of both errors, so that their relative changes count equally.
 
     Returns
     -------
@@ -143,7 +145,7 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
     Raises
     ------
     InputError
-        If no option is within the limits; the message describes the cheapest or most accurate option.
+        If `prefer` is unknown, or no option is within the limits; the message then says what can be reached.
     """
     compute_score(options, prefer)  # report an unknown preference before any other problem
     affordable_options = limits.select(options, "label_seconds")
@@ -163,7 +165,7 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
 
 
 def compute_score(options: pd.DataFrame, prefer: str) -> pd.Series:
-    """Compute the quantity to minimise: an error in its unit, or the geometric mean of both errors."""
+    """Compute the score that `choose_option` minimises: one error in its unit, or the geometric mean of both errors."""
     check_choice("'prefer'", prefer, PREFERENCES)
     if prefer != "both":
         return options[prefer]
@@ -171,36 +173,42 @@ def compute_score(options: pd.DataFrame, prefer: str) -> pd.Series:
 
 
 def select_minimum(options: pd.DataFrame, column: str) -> pd.Series:
-    """Select the first row with the smallest value of a column."""
+    """Select the row with the smallest value of a column, which has no NaN; of several such rows, the first one."""
     row: pd.Series = options.iloc[int(np.argmin(options[column].to_numpy(dtype=float)))]
     return row
 
 
 def choose_option_by(options: pd.DataFrame, limits: Limits, prefer: str, column: str) -> pd.DataFrame:
-    """Choose the best option within the limits for each value of a column, and sort the options by their score."""
+    """Choose the best option for each value of `column` with an option within the limits; sort them by their score."""
     groups = limits.select(options).groupby(column, sort=False)
     table = pd.DataFrame([choose_option(group, limits, prefer) for _, group in groups])
     return table.iloc[np.argsort(compute_score(table, prefer).to_numpy(), kind="stable")].reset_index(drop=True)
 
 
 def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
-    """Compute the median errors and costs of a setting at the nearest measured sizes, at or below its size and above.
+    """Compute the median errors and costs of the setting of an option at the adjacent measured sizes.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        A row for each fit, as in `tabulate_options`.
+    row : pandas.Series
+        The option, from `tabulate_options`.
 
     Returns
     -------
     pandas.DataFrame
-        At most two rows with ``n_train``, ``ref_energy``, ``ref_force``, ``label_seconds`` and ``repetitions``.
+        ``n_train``, ``ref_energy``, ``ref_force``, ``label_seconds`` and the number of ``repetitions``, at the largest
+        measured size up to that of the option, and at the smallest one above it, if they exist.
     """
     table = _select_usable_rows(results)
     for column in list_setting_columns(table):
         table = table[table[column] == row[column]]
     rows_by_size = table.groupby("n_train")
-    medians = (
-        rows_by_size[["ref_energy", "ref_force", "label_seconds"]].median().assign(repetitions=rows_by_size.size())
-    )
-    medians = medians.reset_index()
-    is_below = medians["n_train"] <= row["n_train"]
-    adjacent_rows: pd.DataFrame = pd.concat([medians[is_below].tail(1), medians[~is_below].head(1)], ignore_index=True)
+    medians = rows_by_size[["ref_energy", "ref_force", "label_seconds"]].median()
+    medians = medians.assign(repetitions=rows_by_size.size()).reset_index()
+    is_above = medians["n_train"] > row["n_train"]
+    adjacent_rows: pd.DataFrame = pd.concat([medians[~is_above].tail(1), medians[is_above].head(1)], ignore_index=True)
     return adjacent_rows
 
 
@@ -215,7 +223,10 @@ def describe_setting(row: pd.Series) -> str:
 
 
 def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
-    """Select rows with positive finite errors and positive costs; leave-one-out errors replace missing test errors."""
+    """Select rows with positive finite errors and positive costs; without test errors, use leave-one-out errors.
+
+    Levels become strings. `InputError` is raised if a required column is missing or no row remains.
+    """
     missing_columns = [name for name in REQUIRED_COLUMNS if name not in results.columns]
     if missing_columns:
         columns = ", ".join(REQUIRED_COLUMNS)
@@ -228,8 +239,7 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     values = extract_numbers(results, names)
     table = results.assign(**{name: values[name] for name in names}, level=results["level"].astype(str))
     numbers = values.to_numpy(dtype=float)
-    # columns 1 and 2 are the errors
-    is_usable = (numbers > 0).all(axis=1) & np.isfinite(numbers[:, 1:3]).all(axis=1)
+    is_usable = (numbers > 0).all(axis=1) & np.isfinite(numbers[:, 1:3]).all(axis=1)  # columns 1 and 2 are the errors
     if not is_usable.any():
         raise InputError(
             "no row of the results table has finite errors and a label cost above zero; "
@@ -240,7 +250,7 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def list_setting_columns(table: pd.DataFrame) -> list[str]:
-    """List the columns of a table that identify a setting."""
+    """List the columns of a table that identify a setting, in the order of `SETTING_COLUMNS`."""
     return [column for column in SETTING_COLUMNS if column in table.columns]
 
 
@@ -250,7 +260,7 @@ def has_folds(table: pd.DataFrame) -> bool:
 
 
 def find_reference_level(table: pd.DataFrame) -> str:
-    """Find the level whose test errors equal its reference errors; unless it is unique, the most expensive level."""
+    """Find the only level whose test errors equal its reference errors; otherwise, take the most expensive level."""
     table = table[~find_mixtures(table)]
     if {"test_energy", "test_force"} <= set(table.columns):
         is_same = (table["test_energy"] == table["ref_energy"]) & (table["test_force"] == table["ref_force"])
@@ -264,8 +274,8 @@ def find_reference_level(table: pd.DataFrame) -> str:
 def _group_settings(
     table: pd.DataFrame, reference_level: str
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame | None]]:
-    """Yield each setting with its rows and, for cheaper levels, the rows of this setting at the reference level."""
-    columns = list_setting_columns(table)
+    """Yield each setting, its rows and, for cheaper single levels, the rows of this setting at the reference level."""
+    columns = list_setting_columns(table)  # the first one is the level
     groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(columns, sort=False)))
     for values, rows in groups.items():
         has_reference = values[0] != reference_level and not find_mixtures(rows).all()
@@ -276,57 +286,46 @@ def _group_settings(
 def _build_curve(
     rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, curves: _Curves, *, is_reference: bool
 ) -> LearningCurve:
-    """Build the learning curve of a setting; `curves` holds those of the reference level, which all levels share."""
+    """Build the learning curve of a setting; `curves` caches those of the reference level, which all levels use."""
     if is_reference and (id(rows), kind) in curves:
         return curves[id(rows), kind]
-    # Arrays are sorted by size and divided: a groupby for each of many settings would take most of the time.
+    # Arrays are sorted by size and split: a groupby for each of many settings would take most of the time.
     order = np.argsort(rows["n_train"].to_numpy(), kind="stable")
-    sizes, starts = np.unique(rows["n_train"].to_numpy(dtype=float)[order], return_index=True)
-    errors = tuple(np.split(rows[f"ref_{kind}"].to_numpy(dtype=float)[order], starts[1:]))
-    training_errors = None
+    sizes, first_rows = np.unique(rows["n_train"].to_numpy(dtype=float)[order], return_index=True)
+    errors = tuple(np.split(rows[f"ref_{kind}"].to_numpy(dtype=float)[order], first_rows[1:]))
+    train_errors = None
     if is_reference and f"train_{kind}" in rows:
-        training_errors = rows[f"train_{kind}"].to_numpy(dtype=float)[order[starts[-1] :]]
+        train_errors = rows[f"train_{kind}"].to_numpy(dtype=float)[order[first_rows[-1] :]]
     reference_curve = None if reference is None else _build_curve(reference, kind, None, curves, is_reference=True)
-    ends, intervals = [f"ref_{kind}_low", f"ref_{kind}_high", SPLITS_COLUMN], None
-    if set(ends) <= set(rows):
-        low, high, n_splits = (rows[name].to_numpy(dtype=float)[order[starts]] for name in ends)
+    interval_columns, intervals = [f"ref_{kind}_low", f"ref_{kind}_high", SPLITS_COLUMN], None
+    if set(interval_columns) <= set(rows):  # all repetitions of a setting have the same interval
+        low, high, n_splits = (rows[name].to_numpy(dtype=float)[order[first_rows]] for name in interval_columns)
         intervals = scale_intervals(np.array([low, high]), n_splits, HIGH_QUANTILE - LOW_QUANTILE)
     label_error = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
     curve = LearningCurve(
-        sizes,
-        errors,
-        has_folds(rows),
-        training_errors,
-        reference_curve,
-        label_error,
-        MIN_LEARNED_SHARE[kind],
-        intervals,
+        sizes, errors, has_folds(rows), train_errors, reference_curve, label_error, MIN_LEARNED_SHARE[kind], intervals
     )
     if is_reference:
         curves[id(rows), kind] = curve
     return curve
 
 
-def _list_sizes(
-    measured_sizes: np.ndarray,
-    unit_costs: np.ndarray,
-    budgets: Sequence[float],
-    extrapolation_factor: float,
-    max_sizes: int,
-) -> np.ndarray:
-    """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within each budget."""
+def _list_sizes(measured_sizes: np.ndarray, unit_costs: np.ndarray, size_limits: _SizeLimits) -> np.ndarray:
+    """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within each budget.
+
+    `unit_costs` are the costs of a label (s) at the measured sizes.
+    """
+    budgets, extrapolation_factor, max_sizes = size_limits
+    # 1e-9, because a product such as 100 · 1.15 = 114.99999999999999 must not be rounded down.
     smallest_size, largest_size = measured_sizes[0], np.floor(measured_sizes[-1] * extrapolation_factor + 1e-9)
-    possible_sizes = (
-        np.arange(smallest_size, largest_size + 1)
-        if largest_size < 1e5
-        else np.geomspace(smallest_size, largest_size, 10**5).round()
-    )
-    coarse_sizes = np.geomspace(smallest_size, largest_size, max_sizes).round()
-    sizes = [
-        *measured_sizes,
-        *(possible_sizes if largest_size - smallest_size < max_sizes else coarse_sizes),
-        largest_size,
-    ]
+    if largest_size < MAX_POSSIBLE_SIZES:
+        possible_sizes = np.arange(smallest_size, largest_size + 1)
+    else:
+        possible_sizes = np.geomspace(smallest_size, largest_size, MAX_POSSIBLE_SIZES).round()
+    further_sizes = possible_sizes
+    if largest_size - smallest_size >= max_sizes:
+        further_sizes = np.geomspace(smallest_size, largest_size, max_sizes).round()
+    sizes = [*measured_sizes, *further_sizes, largest_size]
     costs = possible_sizes * np.interp(possible_sizes, measured_sizes, unit_costs)
     for budget in budgets:
         sizes += list(possible_sizes[costs <= budget][-1:])  # [-1:] is empty if the budget pays for none of the sizes
@@ -338,22 +337,23 @@ def _tabulate_setting(
     rows: pd.DataFrame,
     reference: pd.DataFrame | None,
     reference_level: str,
-    size_limits: tuple[Sequence[float], float, int],
+    size_limits: _SizeLimits,
     curves: _Curves,
 ) -> pd.DataFrame:
+    """Tabulate the options of one setting, a row for each number of configurations."""
     measured_sizes = np.sort(rows["n_train"].unique()).astype(float)
     # Leverage sampling selects large cells, which cost more; the mean cost depends on the size of the subset.
     unit_costs = (rows.groupby("n_train")["label_seconds"].median() / measured_sizes).to_numpy(dtype=float)
     is_mixture = bool(find_mixtures(rows).all())
-    # The cost of a mixture is not proportional to its size, that of the top level, so only measured sizes are options.
-    sizes = measured_sizes if is_mixture else _list_sizes(measured_sizes, unit_costs, *size_limits)
+    # The size of a mixture is that at its top level, to which its cost is not proportional: use only measured sizes.
+    sizes = measured_sizes if is_mixture else _list_sizes(measured_sizes, unit_costs, size_limits)
     cost = sizes * np.interp(sizes, measured_sizes, unit_costs)
     columns: dict[str, Any] = {**setting, "n_train": sizes.astype(int), "label_seconds": cost}
     columns |= {name: rows[name].iloc[0] for name in MIXTURE_COLUMNS if name in rows}
     for kind in ("energy", "force"):
         curve = _build_curve(rows, kind, reference, curves, is_reference=setting["level"] == reference_level)
         estimates = curve.predict(sizes)
-        columns |= {kind: estimates.value, f"{kind}_low": estimates.low, f"{kind}_high": estimates.high}
+        columns |= {kind: estimates.errors, f"{kind}_low": estimates.low, f"{kind}_high": estimates.high}
         columns["beyond"] = estimates.is_extrapolated
     columns |= predict_properties(rows, measured_sizes, sizes)
     columns[MD_COST_COLUMN] = float(rows[MD_COST_COLUMN].median()) if MD_COST_COLUMN in rows else np.nan
@@ -361,7 +361,7 @@ def _tabulate_setting(
 
 
 def _check_md_limit(options: pd.DataFrame, limits: Limits) -> None:
-    """Check that the MD cost is known if it is limited, and that some option is fast enough."""
+    """Raise `InputError` if the MD cost is limited, but is unknown for all options or too high for all of them."""
     if limits.max_md_cost is None:
         return
     if options[MD_COST_COLUMN].isna().all():

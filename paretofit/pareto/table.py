@@ -2,8 +2,8 @@
 
 pandas fills short rows with NaN, turns a surplus field into an index, renames the second of two columns with the same
 name, and reads a level called ``01`` as 1. This reader treats the first three cases as errors, and reads the names of
-levels as text. Blanks around fields are ignored, and fields may be separated by semicolons or tabs, as
-spreadsheets write them in countries with a decimal comma.
+levels as text. It ignores blanks around fields, and also accepts semicolons and tabs as separators, because
+spreadsheets write semicolons in countries with a decimal comma.
 """
 
 import csv
@@ -22,7 +22,8 @@ from paretofit.core import InputError, restore_formulas
 
 DELIMITERS = (",", ";", "\t")
 _ADVICE = "a CSV file with a header line is needed"
-_PROBLEMS: dict[type[Exception], str] = {  # the first type that matches is used
+# Error messages by the type of the exception. The first matching type is used, so subclasses precede OSError.
+_PROBLEMS: dict[type[Exception], str] = {
     FileNotFoundError: "there is no such file",
     IsADirectoryError: "the path is a directory",
     OSError: "the file cannot be read ({})",
@@ -40,9 +41,9 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Parameters
     ----------
     path : path-like
-        UTF-8 text with fields separated by commas, semicolons or tabs, whichever the header has most of. Blanks around
-        a field are removed. Without commas as separators, numbers may have a decimal comma. Empty fields and the usual
-        spellings of a missing value (``nan``, ``NA``, ...) become NaN; blank lines are skipped.
+        UTF-8 text with fields separated by commas, semicolons or tabs, whichever divides the header into most fields.
+        Blanks around a field are removed. If the separator is not a comma, numbers may have a decimal comma. Empty
+        fields and the usual spellings of a missing value (``nan``, ``NA``, ...) become NaN; blank lines are skipped.
 
     Returns
     -------
@@ -77,34 +78,47 @@ def read_table(path: Path | str) -> pd.DataFrame:
 
 
 def _parse_table(content: bytes, delimiter: str, header: list[str]) -> pd.DataFrame:
-    def parse(text_columns: Iterable[str]) -> pd.DataFrame:
+    """Parse CSV text; columns of levels are text, others are numeric if all their fields are numbers within float64.
+
+    pandas silently reads numbers beyond float64 as infinity, or raises OverflowError for long integers. In these cases,
+    the columns in question are parsed a second time as text, and converted only if no number is lost.
+    """
+
+    def parse_with_text(text_columns: Iterable[str]) -> pd.DataFrame:
+        """Parse the table, with the given columns as text."""
         return pd.read_csv(
             io.BytesIO(content), dtype=dict.fromkeys(text_columns, str), index_col=False, low_memory=False,
             sep=delimiter, skipinitialspace=True, decimal=_find_decimal_mark(content, delimiter),
         )  # fmt: skip
 
-    levels = [name for name in header if name.strip() == "level" or name.strip().endswith("_level")]
+    level_columns = [name for name in header if name.strip() == "level" or name.strip().endswith("_level")]
     try:
-        frame = parse(levels)
+        frame = parse_with_text(level_columns)
     except OverflowError:  # an integer of more than 308 digits (pandas 3.0)
-        frame = parse(header)
+        frame = parse_with_text(header)
     else:
-        is_float = [name for name, kind in frame.dtypes.items() if is_float_dtype(kind)]
-        infinite_columns = [str(name) for name in is_float if np.isinf(frame[name].to_numpy()).any()]
+        float_columns = [name for name, kind in frame.dtypes.items() if is_float_dtype(kind)]
+        infinite_columns = [str(name) for name in float_columns if np.isinf(frame[name].to_numpy()).any()]
         if not infinite_columns:
             return frame
-        frame = parse([*levels, *infinite_columns])
-    for name in [name for name, kind in frame.dtypes.items() if name not in levels and not is_numeric_dtype(kind)]:
+        frame = parse_with_text([*level_columns, *infinite_columns])
+    unconverted_columns = [name for name, kind in frame.dtypes.items() if not is_numeric_dtype(kind)]
+    for name in unconverted_columns:
+        if name in level_columns:
+            continue
         with suppress(ValueError, TypeError, OverflowError):
             numbers = pd.to_numeric(frame[name])
-            # A column with a number beyond float64 remains text.
+            # A column with a number beyond float64 remains text; the word "inf" has no digits and is converted.
             if not frame[name][np.isinf(numbers.to_numpy())].str.contains(r"\d").any():
                 frame[name] = numbers
     return frame
 
 
 def _find_header(content: bytes) -> tuple[str, list[str]]:
-    """Return the delimiter that divides the header into the largest number of fields, and these fields."""
+    """Return the delimiter that divides the header into the largest number of fields, and these fields.
+
+    The header is the first line that is not blank.
+    """
     headers = []
     for delimiter in DELIMITERS:
         lines = (fields for _, fields in _parse_lines(content, delimiter))
@@ -114,7 +128,7 @@ def _find_header(content: bytes) -> tuple[str, list[str]]:
 
 
 def _parse_lines(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the fields of each line that is not empty."""
+    """Yield the number in the file (from 1) and the fields of each line that is not empty."""
     stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
     lines = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
     for fields in lines:
@@ -123,12 +137,12 @@ def _parse_lines(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str
 
 
 def _find_decimal_mark(content: bytes, delimiter: str) -> str:
-    """Return a comma if it does not separate fields and occurs between digits, otherwise a point."""
+    """Return a comma if commas do not separate fields and one occurs between digits, otherwise a point."""
     return "," if delimiter != "," and re.search(rb"\d,\d", content) else "."
 
 
 def _strip_texts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Remove blanks around the column names and around text."""
+    """Return a copy of a table without blanks around its column names and text fields."""
     frame = frame.rename(columns=lambda name: name.strip() if isinstance(name, str) else name)
     for position, kind in enumerate(frame.dtypes):
         if not is_numeric_dtype(kind):
@@ -139,7 +153,7 @@ def _strip_texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    """Check that no two columns have the same name: pandas would rename the second one to ``a.1``."""
+    """Check that no two columns have the same name: pandas would rename a second column ``a`` to ``a.1``."""
     names = [name.strip() for name in header]
     for position, name in enumerate(names):
         if name and name in names[:position]:
@@ -147,9 +161,9 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _check_row_lengths(path: Path, content: bytes, frame: pd.DataFrame, delimiter: str) -> None:
-    """Check that no line has fewer fields than the header: pandas would silently fill it with NaN.
+    """Check that no line has fewer fields than the header: pandas would silently fill the line with NaN.
 
-    Such a line causes a NaN in the last column, so tables without one are not parsed a second time.
+    Such a line causes a NaN in the last column. A table without NaN in this column is therefore not parsed again.
     """
     if not frame.iloc[:, -1].hasnans:
         return

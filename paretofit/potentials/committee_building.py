@@ -33,8 +33,9 @@ from paretofit.uncertainty import (
 )
 
 N_FOLDS = 10  # number of folds in the cross-validation of a committee; fewer if the fit has fewer blocks
-MIN_CALIBRATION_CONFIGURATIONS = 3  # number of labelled configurations that the slope of a calibration requires
-CONSTRAINT_WEIGHT = 2.0**50  # weight of a constraint's equations in leverages; powers of two multiply without rounding
+MIN_CALIBRATION_CONFIGURATIONS = 3  # minimum number of labelled configurations for the slope of a calibration
+# Weight of the equations of a constraint in leverages. Products with a power of two have no rounding errors.
+CONSTRAINT_WEIGHT = 2.0**50
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
@@ -51,9 +52,11 @@ class CommitteeSettings:
     members : int
         Number of members, at least two.
     method : {"bootstrap", "subset", "posterior", "pops"}
+        How the members differ; see `paretofit.uncertainty`.
     coverage : float
-        Coverage of the intervals.
+        Coverage of the intervals, between 0 and 1.
     seed : int
+        Seed of the random numbers that distinguish the members.
     """
 
     members: int
@@ -67,7 +70,7 @@ class CommitteeSettings:
         Parameters
         ----------
         n_calibration_groups : int or None
-            Number of groups in the calibration set; None if there is no calibration.
+            Number of groups in the calibration set; None if there is no calibration set.
 
         Raises
         ------
@@ -90,14 +93,15 @@ class CommitteeSettings:
 def partition_training_rows(design: DesignMatrix, level: str, positions: Array, n_columns: int) -> list[Part]:
     """Partition the training rows of a design into parts that are reduced in parallel; each part reads its own blocks.
 
-    The training configurations are those at `positions`, in ascending order. Each row has the index of its
-    configuration in `positions` as its number, the label at `level` as its target, and the first `n_columns` columns.
+    The training configurations are those at `positions`, ``(n,) int`` in ascending order; the number of a configuration
+    in the parts is its index in `positions`. The parts contain the first `n_columns` columns, and the labels at `level`
+    as targets.
     """
     is_training = np.zeros(design.n_configurations, dtype=bool)
     is_training[positions] = True
 
-    def read_blocks(part: slice) -> Iterator[RowBlock]:
-        for window, rows in design.iterate_blocks(row_range=part):
+    def read_blocks(row_range: slice) -> Iterator[RowBlock]:
+        for window, rows in design.iterate_blocks(row_range=row_range):
             configuration = design.configuration[window]
             is_selected = is_training[configuration]
             if is_selected.any():
@@ -105,12 +109,20 @@ def partition_training_rows(design: DesignMatrix, level: str, positions: Array, 
                 numbers = np.searchsorted(positions, configuration[is_selected])
                 yield RowBlock(X, Y, design.kind[window][is_selected], numbers, np.ones(len(X), dtype=bool))
 
-    return [partial(read_blocks, part) for part in split_rows(design.n_rows, n_columns)]
+    return [partial(read_blocks, row_range) for row_range in split_rows(design.n_rows, n_columns)]
 
 
 @dataclass(frozen=True)
 class LabelledStructures:
-    """Structures with their labels and groups; by default, every structure is a separate group."""
+    """Structures with their labels and groups.
+
+    Attributes
+    ----------
+    structures : sequence of ase.Atoms
+    labels : sequence of StructureLabels
+    group : (n,) int, optional
+        Group of each structure; by default, every structure is a separate group.
+    """
 
     structures: Sequence[Atoms]
     labels: Sequence[StructureLabels]
@@ -131,9 +143,9 @@ class LabelledStructures:
     def from_dataset(
         cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None
     ) -> LabelledStructures:
-        """Select configurations of a dataset and their labels at one level.
+        """Select the configurations at `positions` in a dataset, ``(n,) int``, and their labels at one level.
 
-        `group` has an entry for each configuration of the dataset, not only for the selected ones.
+        `group` has the group of every configuration of the dataset, including those that are not selected.
         """
         selection = dataset.select(positions)
         labels = selection.labels(level)
@@ -157,27 +169,29 @@ def build_committee(
     constraint: ColumnConstraint | None = None,
     context: RunContext,
 ) -> LinearPotential:
-    """Draw the members, calibrate them on the held-out structures, and fit grades of atoms to the training set.
+    """Draw the members, calibrate them on held-out structures, and fit the grades of atoms to the training set.
 
     Parameters
     ----------
     basis : SnapBasis or PodBasis
         Basis with the 2Jmax of the model.
     fit : CommitteeFit
+        Fit to the training rows, from which the members are drawn.
     settings : CommitteeSettings
     training_structures : sequence of ase.Atoms
     calibration_set : LabelledStructures
-        Held-out structures; if it is empty, there are no intervals.
+        Held-out structures; without any, the committee has no intervals.
     centre : (p,) float64, optional
         Coefficients to which the mean of the members is shifted; by default those of `fit`.
     reference : ReferencePotential, optional
+        Reference potential that was subtracted from the labels.
     energy_weight : float
-        Weight w_E of energies, for leverages.
+        Weight w_E of energy rows in the fit, for leverages.
     level : str
         Level of the labels.
     n_columns : int, optional
-        Number of leading columns of the fit that belong to the model; the others belong to the labels, such as offsets
-        of levels.
+        Number of leading columns of the fit that belong to the model; the other columns belong to the labels, such as
+        offsets of levels. By default, all columns belong to the model.
     constraint : ColumnConstraint, optional
         Constraint by which columns were eliminated before the fit, with values for `level`; `n_columns` counts the
         eliminated columns too.
@@ -208,10 +222,10 @@ class CrossValidation(NamedTuple):
     Attributes
     ----------
     fold : (n,) int64
-        Index in `committees` of the committee that was fitted without this configuration; -1 if there is none, because
-        the other folds do not determine the fit.
+        Index in `committees` of the committee that was fitted without this training configuration; -1 if there is none,
+        because the other folds do not determine the fit.
     committees : list of LinearPotential
-        Committee of each fold, fitted without the configurations of this fold; they have no uncertainty.
+        Committees without an uncertainty, one for each fold without which the fit is determined.
     """
 
     fold: Array
@@ -226,11 +240,11 @@ def cross_validate_committee(
     constraint: ColumnConstraint | None = None,
     level: str = "",
 ) -> CrossValidation:
-    """Fit, for each fold of the training set, a committee to the other folds, from the moments of the fit.
+    """Fit, for each fold of the training set, a committee to the other folds.
 
-    A fold consists of whole blocks of `fit`, so that all configurations of a group are in the same fold. On the fold
-    that it was not fitted to, a committee therefore has the errors of new groups from the same distribution, apart from
-    its smaller training set.
+    The fits use the moments in `fit` instead of the rows. A fold consists of whole blocks of `fit`, so that all
+    configurations of a group are in the same fold. The errors of a committee on its fold are therefore those for new
+    groups from the same distribution, apart from the effect of the smaller training set.
 
     Parameters
     ----------
@@ -241,11 +255,12 @@ def cross_validate_committee(
     constraint : ColumnConstraint, optional
         Constraint of the fit, with values for `level`.
     level : str
+        Level of the labels; only used with a constraint.
     """
     n_blocks = len(fit.G)
     fold_of_block = np.arange(n_blocks) % min(N_FOLDS, n_blocks)
     n_columns = potential.coefficients.shape[1]
-    mean = _expand(fit.coefficients, constraint, level)
+    fit_coefficients = _expand_columns(fit.coefficients, constraint, level)
     committees: list[LinearPotential] = []
     committee_of_block = np.full(n_blocks, -1)
     for fold in range(int(fold_of_block.max()) + 1):
@@ -254,14 +269,15 @@ def cross_validate_committee(
             members = _draw_members(remaining_fit, settings, None, constraint, level)
         except InputError:  # the other folds do not determine the fit, for example if they lack an element
             continue
-        # `potential` may be centred on other coefficients than those of the fit; members are shifted by the same amount
-        coefficients = potential.mean_coefficients + (members - mean)[:, :n_columns]
+        # The mean of `potential` may differ from the fit (`centre` in `build_committee`); members are shifted likewise.
+        coefficients = potential.mean_coefficients + (members - fit_coefficients)[:, :n_columns]
         committee_of_block[fold_of_block == fold] = len(committees)
         committees.append(replace(potential, coefficients=coefficients, uncertainty=None))
     return CrossValidation(committee_of_block[fit.block_numbers], committees)
 
 
-def _expand(coefficients: Array, constraint: ColumnConstraint | None, level: str) -> Array:
+def _expand_columns(coefficients: Array, constraint: ColumnConstraint | None, level: str) -> Array:
+    """Insert the coefficients of the columns that the constraint, if there is one, eliminated."""
     return coefficients if constraint is None else constraint.expand(coefficients, level)
 
 
@@ -272,9 +288,10 @@ def _draw_members(
     constraint: ColumnConstraint | None,
     level: str,
 ) -> Array:
-    """Draw the members, ``(m, p)``, including eliminated columns, and shift their mean to `centre`.
+    """Draw the members, ``(m, p)`` with the eliminated columns, and shift their mean to `centre`.
 
-    By default, `centre` contains the coefficients of the fit. If all members are identical, an `InputError` is raised.
+    If `centre` is None, the mean is shifted to the coefficients of the fit. If all members are identical, an
+    `InputError` is raised.
     """
     method = cast("CommitteeMethod", settings.method)
     members = fit.draw_members(settings.members, np.random.default_rng(settings.seed), method=method)
@@ -283,20 +300,22 @@ def _draw_members(
             "all members of the committee are identical, so their spread contains no information; add training "
             "configurations"
         )
-    members = _expand(members, constraint, level)
-    mean = _expand(fit.coefficients, constraint, level) if centre is None else centre
-    return np.asarray(members + (mean - members.mean(axis=0)))
+    members = _expand_columns(members, constraint, level)
+    if centre is None:
+        centre = _expand_columns(fit.coefficients, constraint, level)
+    return np.asarray(members + (centre - members.mean(axis=0)))
 
 
 def expand_leverage(leverage: TrainingLeverage, constraint: ColumnConstraint) -> TrainingLeverage:
-    """Convert the leverage in the retained columns of a constraint to the leverage in all columns.
+    """Convert the leverage for rows of the retained columns of a constraint to one for rows of all columns.
 
     The equations of the constraint are treated as training rows with a very large weight, so that the leverage of a row
-    equals that of the row in the retained columns.
+    does not change.
     """
     retained_leverage = leverage.restrict_columns(len(constraint.retained_columns))
     n_eliminated, retained_columns = len(constraint.eliminated_columns), retained_leverage.retained_columns
-    R = np.zeros((n_eliminated + len(retained_columns), n_eliminated + len(retained_columns)))
+    n_columns = n_eliminated + len(retained_columns)
+    R = np.zeros((n_columns, n_columns))  # triangular factor of all rows, in the order eliminated, retained
     R[:n_eliminated, :n_eliminated] = CONSTRAINT_WEIGHT * np.eye(n_eliminated)
     R[:n_eliminated, n_eliminated:] = -CONSTRAINT_WEIGHT * constraint.matrix[:, retained_columns]
     R[n_eliminated:, n_eliminated:] = retained_leverage.R
@@ -316,7 +335,7 @@ def calibrate_committee(
     Parameters
     ----------
     committee : LinearPotential or MacePotential
-        The committee; it does not have to contain an uncertainty.
+        Committee with or without an uncertainty.
     training_structures : sequence of ase.Atoms
     calibration_set : LabelledStructures
         Held-out structures; may be empty.
@@ -325,9 +344,9 @@ def calibrate_committee(
     Returns
     -------
     calibration : dict of RowKind to CalibrationData
-        Only quantities with labels of at least `MIN_CALIBRATION_CONFIGURATIONS` structures.
+        Without kinds for which fewer than `MIN_CALIBRATION_CONFIGURATIONS` structures have a label.
     roles : dict of str to str
-        "train" or "held out" by `hash_structure`; a structure in both sets is a training structure.
+        "train" or "held out" by the digest of `hash_structure`; a structure in both sets is a training structure.
     """
     held_out_structures = calibration_set.structures
     roles = {hash_structure(atoms): HELD_OUT for atoms in held_out_structures}
@@ -341,7 +360,7 @@ def calibrate_committee(
 
 
 def format_committee(potential: LinearPotential) -> str:
-    """Format the calibration of a committee, and what it lacks, as plain text."""
+    """Format the calibration of a committee as lines of plain text, with notes on what is not calibrated."""
     uncertainty = potential.uncertainty
     if uncertainty is None:
         return "no committee"

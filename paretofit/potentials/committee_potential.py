@@ -13,9 +13,9 @@ from paretofit.uncertainty import Assessment, Uncertainty, build_assessment
 
 
 class CommitteePotential(ABC):
-    """A single potential or a committee; a committee may have a calibration."""
+    """A single potential or a committee; a committee may have an uncertainty, with its calibration and training set."""
 
-    if TYPE_CHECKING:  # not defined here at run time, because subclasses are data classes with these as fields
+    if TYPE_CHECKING:  # only for type checkers; in the subclasses, which are data classes, these are fields
 
         @property
         def elements(self) -> Sequence[str]:
@@ -23,26 +23,26 @@ class CommitteePotential(ABC):
 
         @property
         def uncertainty(self) -> Uncertainty | None:
-            """Calibration and training set of a committee; None for a single potential."""
+            """Calibration and training set of a committee; None if they are unknown, or for a single potential."""
 
     @property
     def known_configurations(self) -> TrainingRecord | None:
-        """Training and held-out configurations, if known, from the committee or the record of a single potential."""
+        """Training and held-out configurations, from the uncertainty or the record of a single potential, or None."""
         if self.uncertainty is None:
             return getattr(self, "training_record", None)
         return TrainingRecord(self.uncertainty.structure_roles, self.uncertainty.level)
 
     @abstractmethod
     def without_uncertainty(self) -> Self:
-        """Return the potential without its calibration."""
+        """Return the potential without its uncertainty."""
 
     @abstractmethod
     def predict(self, atoms: Atoms) -> Prediction:
-        """Predict energy, forces and stress of a configuration, for every member at once."""
+        """Predict energy, forces and stress of a configuration with every member at once."""
 
     @abstractmethod
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Compute the descriptors of each atom from which grades are computed, ``(N, K)``."""
+        """Compute the descriptors of each atom, ``(N, K)``, from which extrapolation grades are computed."""
 
     def assess(self, atoms: Atoms, *, coverage: float | None = None) -> Assessment:
         """Predict energy, forces and stress with the mean of the committee, with error bars and grades.
@@ -51,7 +51,7 @@ class CommitteePotential(ABC):
         ----------
         atoms : ase.Atoms
         coverage : float, optional
-            Coverage of the intervals; by default the coverage chosen in the fit.
+            Coverage of the intervals; by default that chosen when the committee was fitted.
 
         Raises
         ------
@@ -68,9 +68,9 @@ class CommitteePotential(ABC):
         return build_assessment(members, uncertainty, self.compute_grades(atoms), leverage, coverage), members
 
     def compute_grades(self, atoms: Atoms) -> Array:
-        """Compute the extrapolation grade γ of each atom, ``(N,)``; γ is above 1 outside the training set.
+        """Compute the extrapolation grade γ of each atom, ``(N,)``; γ > 1 means extrapolation.
 
-        This is much cheaper than computing forces.
+        Grades require only descriptors, so that they are much cheaper than forces.
 
         Raises
         ------
@@ -80,10 +80,11 @@ class CommitteePotential(ABC):
         return self.require_uncertainty().compute_grades(atoms, self.compute_descriptors(atoms))
 
     def require_uncertainty(self) -> Uncertainty:
-        """Return the uncertainty of the committee, or raise an `InputError` if there is none."""
+        """Return the uncertainty of the committee; raise `InputError` if there is none."""
         if self.uncertainty is None:
             raise InputError("this potential has no data on its errors and training set; fit it with a committee")
         return self.uncertainty
 
     def _predict_with_leverage(self, atoms: Atoms) -> tuple[Prediction, float]:
-        return self.predict(atoms), float("nan")  # leverages are only defined for linear models
+        """Return the predictions of every member, and the leverage of the energy; NaN if the model is not linear."""
+        return self.predict(atoms), float("nan")

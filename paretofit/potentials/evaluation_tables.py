@@ -1,4 +1,4 @@
-"""Tables of an evaluation: configurations, components, a summary by set and grade, and flagged configurations."""
+"""Tables of an evaluation: by configuration, by component, a summary by set and grade, and flagged configurations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,13 @@ from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
 from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, find_role, score_detection
 
-NEW, UNKNOWN = "new", "unknown"  # unknown: the potential has no record of its training set
-GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # the results of `classify_grade`
+# Sets of configurations outside the record of a potential: not in the record, or without any record.
+NEW, UNKNOWN = "new", "unknown"
+VERDICTS = ("interpolation", "extrapolation", "strong extrapolation")  # the classes of `classify_grade`
 COMPONENTS = ("label", "prediction", "error", "std", "interval")
-QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # column names, and attributes of labels
+QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # attribute of labels, by name in the tables
 KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE, "stress": RowKind.STRESS}
-MIN_RANKED_CONFIGURATIONS = 3  # number of configurations that a rank correlation requires
+MIN_RANKED_CONFIGURATIONS = 3  # minimum number of configurations for a rank correlation
 
 
 def build_evaluation_tables(
@@ -27,9 +28,27 @@ def build_evaluation_tables(
     info_records: Sequence[dict[str, Any]],
     assessments: Sequence[Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tabulate errors and error bars, in one table with a row per configuration and one with a row per component."""
+    """Tabulate the errors and error bars of a potential.
+
+    Parameters
+    ----------
+    potential : CommitteePotential
+    labelled_structures : LabelledStructures
+    info_records : sequence of dict
+        Metadata of each configuration: ``id`` and, if known, ``config_type``.
+    assessments : sequence of Assessment or StructureLabels
+        Predictions for each configuration, with error bars if the potential is a committee.
+
+    Returns
+    -------
+    configurations : pandas.DataFrame
+        A row for each configuration, with the errors of each quantity (for forces and stress, the root mean square of
+        the components) and, for a committee, error bars and the extrapolation grade.
+    components : pandas.DataFrame
+        A row for each component; see `tabulate_components`. ``configuration`` is the index in `configurations`.
+    """
     training_record = potential.known_configurations
-    rows, component_arrays = [], []
+    rows, component_records = [], []
     configurations = zip(
         labelled_structures.structures, labelled_structures.labels, info_records, assessments, strict=True
     )
@@ -43,57 +62,63 @@ def build_evaluation_tables(
         for quantity in QUANTITIES:
             components = _compare_components(quantity, label, assessment, len(atoms))
             row |= _summarise_components(quantity, components)
-            component_arrays.append((k, quantity, components))
+            component_records.append((k, quantity, components))
         if isinstance(assessment, Assessment):
             grade = assessment.grade
             row |= {"extrapolation_grade": grade, "verdict": classify_grade(grade), "leverage": assessment.leverage}
         rows.append(row)
-    return pd.DataFrame(rows), _stack_components(component_arrays)
+    return pd.DataFrame(rows), _stack_components(component_records)
 
 
 def tabulate_components(label: StructureLabels, assessment: Any, n_atoms: int) -> pd.DataFrame:
-    """Tabulate each component of the energy, forces and stress of a configuration.
+    """Tabulate each component of the energy, forces and stress of a configuration of `n_atoms` atoms.
 
-    Labels and predictions are in eV/atom, eV/Å and GPa, errors and error bars in meV/atom, meV/Å and GPa.
+    `assessment` is an `Assessment` or, without error bars, `StructureLabels`. The columns are `COMPONENTS`,
+    ``configuration`` (0) and ``quantity``. Labels and predictions are in eV/atom, eV/Å and GPa; errors (prediction
+    minus label) and error bars are in meV/atom, meV/Å and GPa.
     """
     return _stack_components(
         [(0, quantity, _compare_components(quantity, label, assessment, n_atoms)) for quantity in QUANTITIES]
     )
 
 
-def _stack_components(component_arrays: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.DataFrame:
-    """Combine the components of all configurations into one table; components without a prediction are omitted."""
-    lengths = [len(components["error"]) for _, _, components in component_arrays]
+def _stack_components(component_records: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.DataFrame:
+    """Combine ``(configuration, quantity, components)`` into one table, without components that have no prediction."""
+    indices, quantities, components_list = zip(*component_records, strict=True)
+    lengths = [len(components["error"]) for components in components_list]
     table = pd.DataFrame(
-        {name: np.concatenate([components[name] for _, _, components in component_arrays]) for name in COMPONENTS}
+        {name: np.concatenate([components[name] for components in components_list]) for name in COMPONENTS}
     )
-    table["configuration"] = np.repeat([k for k, _, _ in component_arrays], lengths)
-    table["quantity"] = np.repeat([quantity for _, quantity, _ in component_arrays], lengths)
+    table["configuration"] = np.repeat(indices, lengths)
+    table["quantity"] = np.repeat(quantities, lengths)
     return table[table["prediction"].notna()].reset_index(drop=True)
 
 
 def _compare_components(quantity: str, label: StructureLabels, assessment: Any, n_atoms: int) -> dict[str, Array]:
-    """Return labels, predictions, errors and error bars of one quantity of a configuration."""
+    """Return the `COMPONENTS` of one quantity of a configuration, each ``(n,)``; see `tabulate_components`."""
     attribute = QUANTITIES[quantity]
     factor, _ = DISPLAY_UNITS[KINDS[quantity]]
-    label_factor = factor if quantity == "stress" else 1.0  # labels and predictions in eV/atom, eV/Å, GPa
+    label_factor = factor if quantity == "stress" else 1.0  # only stresses are converted, from eV/Å³ to GPa
     divisor = n_atoms if quantity == "energy" else 1
     label_values, predictions = (np.ravel(getattr(source, attribute)) / divisor for source in (label, assessment))
     components = {"label": label_factor * label_values, "prediction": label_factor * predictions}
     components["error"] = factor * (predictions - label_values)
     for name in ("std", "interval"):
-        values = getattr(assessment, f"{attribute}_{name}", np.nan)
-        components[name] = factor * np.broadcast_to(np.ravel(values), predictions.shape)
+        error_bars = getattr(assessment, f"{attribute}_{name}", np.nan)
+        components[name] = factor * np.broadcast_to(np.ravel(error_bars), predictions.shape)
     return components
 
 
 def _summarise_components(quantity: str, components: dict[str, Array]) -> dict[str, float]:
-    """Summarise one quantity of a configuration as entries of a table row."""
+    """Summarise one quantity of a configuration as entries of a table row.
+
+    Errors and error bars are root mean squares over the components, except the error of the energy, which keeps its
+    sign. ``committee_error`` is the root mean square error of the members.
+    """
     error, std, interval = components["error"], components["std"], components["interval"]
-    # The energy has a single component; its sign is kept.
     row = {f"{quantity}_error": float(error[0]) if quantity == "energy" else _root_mean_square(error)}
     if np.isfinite(std).any():
-        row |= {  # the mean square error of the members is the squared error of their mean plus their variance
+        row |= {  # mean square error of the members = squared error of their mean + their variance
             f"{quantity}_committee_error": _root_mean_square(np.hypot(error, std)),
             f"{quantity}_std": _root_mean_square(std),
             f"{quantity}_interval": _root_mean_square(interval),
@@ -109,23 +134,27 @@ def _root_mean_square(values: Any) -> float:
 
 
 def _compute_coverage(error: Any, interval: Any) -> float:
-    """Compute the fraction of finite errors within finite intervals; NaN if there are none."""
+    """Compute the fraction of errors within their intervals, if both are finite; NaN if there are none."""
     is_finite = np.isfinite(error) & np.isfinite(interval)
     return float(np.mean((np.abs(error) <= interval)[is_finite])) if is_finite.any() else float("nan")
 
 
 def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
-    """Summarise errors by set and, for configurations outside the training set, by extrapolation grade."""
-    # Names are in reverse order, so that "train" comes first.
+    """Summarise errors by set and, for configurations outside the training set, by the verdict on their grade.
+
+    `table` and `components` are the tables of `build_evaluation_tables`, and the units are the same. Columns of error
+    bars (``std``, ``inside``, ``rank``) are omitted for a single potential.
+    """
+    # The reverse alphabetical order begins with "unknown" or "train".
     groups: list[tuple[str, str, pd.Series[bool]]] = [
         (name, "", table["set"] == name) for name in sorted(set(table["set"]), reverse=True)
     ]
     if "verdict" in table:
-        masks = {grade: (table["set"] != "train") & (table["verdict"] == grade) for grade in GRADES}
-        groups += [("held out and new", grade, mask) for grade, mask in masks.items() if mask.any()]
+        masks = {verdict: (table["set"] != "train") & (table["verdict"] == verdict) for verdict in VERDICTS}
+        groups += [("held out and new", verdict, mask) for verdict, mask in masks.items() if mask.any()]
     rows = []
-    for name, grade, mask in groups:
-        row: dict[str, Any] = {"set": name, "verdict": grade, "configurations": int(mask.sum())}
+    for name, verdict, mask in groups:
+        row: dict[str, Any] = {"set": name, "verdict": verdict, "configurations": int(mask.sum())}
         group_components = components[components["configuration"].isin(np.flatnonzero(mask))]
         for quantity in QUANTITIES:
             quantity_components = group_components[group_components["quantity"] == quantity]
@@ -141,7 +170,7 @@ def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFr
 
 
 def _compute_rank_correlation(table: pd.DataFrame, quantity: str) -> float:
-    """Compute Spearman's correlation of disagreement and error; NaN with too few or with constant values."""
+    """Compute Spearman's correlation of disagreement and error; NaN for too few or for constant values."""
     pairs = pd.DataFrame({"spread": table[f"{quantity}_std"], "error": table[f"{quantity}_error"].abs()}).dropna()
     if len(pairs) < MIN_RANKED_CONFIGURATIONS or (pairs.nunique() < 2).any():
         return float("nan")
@@ -151,9 +180,26 @@ def _compute_rank_correlation(table: pd.DataFrame, quantity: str) -> float:
 def compute_spread_limits(
     uncertainty: Uncertainty | None, tolerances: Mapping[str, float], calibration: str
 ) -> dict[str, float]:
-    """Check the error tolerance of each quantity and convert it to a limit of the committee's disagreement.
+    """Check the error tolerance of each quantity, and convert it to a limit of the committee's disagreement.
 
-    Without an uncertainty, there are no limits.
+    Parameters
+    ----------
+    uncertainty : Uncertainty or None
+        None for a single potential; its tolerances are only checked.
+    tolerances : mapping of quantity to float
+        Largest acceptable errors of energy (meV/atom), force (meV/Å) and stress (GPa).
+    calibration : str
+        Method of `Uncertainty.fit_calibration`.
+
+    Returns
+    -------
+    dict of quantity to float
+        In the units of the tolerances; empty without an uncertainty.
+
+    Raises
+    ------
+    InputError
+        If a quantity is unknown or has no calibration, or a tolerance is not positive and finite.
     """
     limits = {}
     for quantity, tolerance in tolerances.items():
@@ -162,21 +208,21 @@ def compute_spread_limits(
             raise InputError(f"the tolerance of the {quantity} must be positive and finite; got {tolerance:g}")
         if uncertainty is not None:
             factor, _ = DISPLAY_UNITS[KINDS[quantity]]
-            line = uncertainty.fit_calibration(KINDS[quantity], calibration)
-            limits[quantity] = factor * line.find_threshold(tolerance / factor)
+            fitted_calibration = uncertainty.fit_calibration(KINDS[quantity], calibration)
+            limits[quantity] = factor * fitted_calibration.find_threshold(tolerance / factor)
     return limits
 
 
 def flag_configurations(
     table: pd.DataFrame, tolerances: Mapping[str, float], limits: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Flag configurations with a disagreement above a limit; return detection rates outside the training set.
+    """Flag configurations with a disagreement above a limit, and compute detection rates outside the training set.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Table of configurations of `build_evaluation_tables`. It gets a column ``flagged`` with the names of the
-        quantities above their limits; without limits, it does not change.
+        Table of configurations of `build_evaluation_tables`. A column ``flagged`` with the names of the quantities
+        above their limits is added to it, unless there are no limits.
     tolerances : mapping of quantity to float
         Committee errors (meV/atom, meV/Å, GPa) that flags should detect; only the rates depend on them.
     limits : mapping of quantity to float

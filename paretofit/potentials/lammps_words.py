@@ -1,4 +1,4 @@
-"""File names in LAMMPS scripts: which names LAMMPS can read, how to quote them, and how to split quoted lines."""
+"""Words in LAMMPS scripts: which file names LAMMPS can read, how to quote them, and how to split lines with quotes."""
 
 import os
 import re
@@ -6,11 +6,12 @@ from pathlib import Path
 
 from paretofit.core import InputError
 
-PLAIN_WORD = re.compile(r"[A-Za-z0-9._/+-]+")
+PLAIN_WORD = re.compile(r"[A-Za-z0-9._/+-]+")  # a word that needs no quotes
+# A word in triple, double or single quotes, a comment, or a word without quotes.
 WORD_OR_COMMENT = re.compile(r""" \"\"\"(.*?)\"\"\" | "([^"]*)" | '([^']*)' | (\#.*) | ([^\s"'\#]+) """, re.VERBOSE)
 # LAMMPS's include command substitutes variables and reads quotes in its argument; with a slash, a name is a path.
 UNREADABLE_IN_NAMES = "/\\$\"'"
-MAX_NAME_BYTES = 200  # file systems allow 255, and names get suffixes
+MAX_NAME_BYTES = 200  # file systems allow 255 bytes, including the suffix
 
 
 def check_potential_name(name: str) -> None:
@@ -24,7 +25,9 @@ def check_potential_name(name: str) -> None:
     reason = ""
     if not name or name.startswith("."):
         reason = "it must not be empty or start with a dot"
-    elif bad_characters := [repr(c) for c in name if c in UNREADABLE_IN_NAMES or not _is_readable(c)]:
+    elif bad_characters := [
+        repr(character) for character in name if character in UNREADABLE_IN_NAMES or not _is_readable(character)
+    ]:
         reason = f"LAMMPS cannot read file names with {bad_characters[0]}"
     elif len(name) > MAX_NAME_BYTES:
         reason = f"it must have at most {MAX_NAME_BYTES} bytes"
@@ -33,15 +36,15 @@ def check_potential_name(name: str) -> None:
 
 
 def quote_path(path: Path | str) -> str:
-    """Quote a path for a line of a LAMMPS script unless it consists of letters, digits and ``. _ / + -``.
+    """Quote a path for a line of a LAMMPS script, unless it only has letters, digits and ``. _ / + -``.
 
-    If an absolute path has characters that LAMMPS cannot read, such as ``/home/José/x``, the path relative to the
-    working directory is used instead.
+    If an absolute path has characters that LAMMPS cannot read, such as ``/home/José/x``, it is replaced by the path
+    relative to the working directory.
 
     Raises
     ------
     InputError
-        If the path still has characters that LAMMPS cannot read, or both kinds of quotes.
+        If the resulting path has characters that LAMMPS cannot read, or both single and double quotes.
     """
     text = str(path)
     if not all(map(_is_readable, text)) and Path(path).is_absolute():
@@ -57,10 +60,10 @@ def quote_path(path: Path | str) -> str:
 
 
 def split_words(line: str) -> list[str]:
-    """Split a line of a LAMMPS script into words without their quotes; a comment at the end is dropped."""
+    """Split a line of a LAMMPS script into words without their quotes; a comment at the end is omitted."""
     words = []
     for match in WORD_OR_COMMENT.finditer(line):
-        if match[4] is not None:
+        if match[4] is not None:  # the group of comments
             break
         words.append(next(group for group in match.groups() if group is not None))
     return words

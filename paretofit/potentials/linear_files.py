@@ -1,4 +1,4 @@
-"""Writing and reading of the LAMMPS files of a linear potential, by the family of its basis."""
+"""Writing and reading of the LAMMPS files of a linear potential of any family (SNAP or POD)."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from paretofit.potentials.snap_format import find_snap_files, read_snap, to_lamm
 def write_linear_potential(
     folder: Path, name: str, basis: AnyBasis, coefficients: Array, *, reference: ReferencePotential | None = None
 ) -> PotentialFiles:
-    """Write a fitted model of any family as a LAMMPS potential; see `write_snap`."""
+    """Write a fitted model of any family as a LAMMPS potential; parameters and errors are those of `write_snap`."""
     if isinstance(basis, PodBasis):
         return write_pod(folder, name, basis, coefficients, reference=reference)
     return write_snap(folder, name, basis, coefficients, reference=reference)
 
 
 def read_linear_potential(path: Path) -> tuple[AnyBasis, Array, ReferencePotential | None]:
-    """Read basis, coefficients and reference potential from the LAMMPS files of any family; see `read_snap`."""
+    """Read the basis, coefficients and reference potential of a linear potential of any family; see `read_snap`."""
     return read_pod(path) if _is_pod(path) else read_snap(path)
 
 
 def find_potential_files(path: Path) -> PotentialFiles:
-    """Read the files of an existing potential to check them, and return their paths; see `read_snap`.
+    """Return the paths of the files of an existing potential, after reading them as a check; see `read_snap`.
 
     If a ``.snapparam`` has a key that current versions of LAMMPS no longer accept, `PotentialFiles.parameters` is the
     path of a temporary copy without the key.
@@ -36,9 +36,13 @@ def find_potential_files(path: Path) -> PotentialFiles:
 
 
 def as_lammps_uses(basis: AnyBasis, coefficients: Array) -> Array:
-    """Return coefficients as LAMMPS uses them: with chemflag, those of equal components are averaged."""
+    """Return coefficients in the form in which LAMMPS uses them; the order and shape depend on the family.
+
+    With chemflag, the coefficients of equal components are averaged; see `to_lammps_coefficients`.
+    """
     return coefficients if isinstance(basis, PodBasis) else to_lammps_coefficients(basis, coefficients)
 
 
 def _is_pod(path: Path) -> bool:
+    """Return whether a file or directory belongs to a POD potential; raise as `resolve_potential_paths` does."""
     return resolve_potential_paths(path)[0].suffix == ".podcoeff"

@@ -30,13 +30,15 @@ from paretofit.potentials.prediction import Prediction
 from paretofit.potentials.training_record import RECORD_SUFFIX, TrainingRecord
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, read_committee, write_committee
 
-# relative difference between the mean of a committee and the coefficients in the LAMMPS files
+# Maximum difference between the mean of a committee and the coefficients in the LAMMPS files, relative to the largest
+# coefficient.
 MAX_COEFFICIENT_MISMATCH = 1e-9
-MAX_DEVIATION = 1e-8  # difference between LAMMPS and the model, relative to the largest energy, force or stress
-# Of the sum of the absolute terms: where terms cancel, rounding errors are relative to them.
+MAX_DEVIATION = 1e-8  # difference between LAMMPS and the model, relative to the scale in `check_exported_files`
+# Minimum scale relative to the sum of the absolute terms of the model. If the terms cancel, rounding errors are
+# proportional to this sum, not to the result.
 MIN_SHARE_OF_TERMS = 1e-3
-MIN_SCALES = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; smaller values are compared relative to these
-# Replaces ASE's conversion factor from bar to eV/Å³ by the less accurate one of LAMMPS.
+MIN_SCALES = (1.0, 1.0, 0.1)  # minimum scale of energies per atom (eV), forces (eV/Å) and stresses (eV/Å³)
+# Replaces ASE's conversion from bar to eV/Å³ in a stress by the less accurate conversion of LAMMPS, as in the model.
 LAMMPS_STRESS_FACTOR = 1 / units.bar / descriptors.BAR_PER_EV_A3
 
 
@@ -65,27 +67,29 @@ class LinearPotential(CommitteePotential):
 
     @classmethod
     def read(cls, path: Path | str) -> LinearPotential:
-        """Read a potential from its ``.mod``, ``.snapcoeff`` or ``.podcoeff`` file, or from the directory of these.
+        """Read a potential from one of its LAMMPS files, or from their directory.
 
-        If ``NAME.committee.h5`` is in the same directory, the result is the committee; otherwise, the training record
+        If ``NAME.committee.h5`` is in the same directory, the committee is returned; otherwise, the training record
         ``NAME.training.json`` is read if it exists.
 
         Raises
         ------
         InputError
-            If a file is missing or does not belong to such a potential, or the committee belongs to another potential.
+            If a file is missing or does not belong to a linear potential, or if the committee or the training record
+            belongs to another potential.
         """
         basis, coefficients, reference = linear_files.read_linear_potential(Path(path))
-        committee_file = resolve_potential_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
+        coefficient_file, _, _ = resolve_potential_paths(Path(path))
+        committee_file = coefficient_file.with_suffix(COMMITTEE_SUFFIX)
         if not committee_file.is_file():
-            record_file = resolve_potential_paths(Path(path))[0].with_suffix(RECORD_SUFFIX)
+            record_file = coefficient_file.with_suffix(RECORD_SUFFIX)
             training_record = TrainingRecord.read(record_file, coefficients) if record_file.is_file() else None
             return cls(basis, coefficients, reference, training_record=training_record)
         members, uncertainty = read_committee(committee_file)
         is_match = members.shape[1:] == coefficients.shape
-        if is_match:  # compare them as LAMMPS uses them: with chemflag, coefficients of equal components were averaged
+        if is_match:  # with chemflag, the file contains averages of coefficients; both are compared after averaging
             mean_coefficients, stored_coefficients = (
-                linear_files.as_lammps_uses(basis, values) for values in (members.mean(axis=0), coefficients)
+                linear_files.as_lammps_uses(basis, vector) for vector in (members.mean(axis=0), coefficients)
             )
             is_match = bool(
                 np.abs(mean_coefficients - stored_coefficients).max()
@@ -98,7 +102,7 @@ class LinearPotential(CommitteePotential):
         return cls(basis, members, reference, uncertainty)
 
     def get_member(self, k: int) -> LinearPotential:
-        """Return one member of a committee as a single potential."""
+        """Return member `k` (from 0) of a committee as a single potential; raise `InputError` if there is none."""
         members = np.atleast_2d(self.coefficients)
         if not 0 <= k < len(members):
             raise InputError(f"unknown member {k}; the committee has members 0 to {len(members) - 1}")
@@ -119,7 +123,7 @@ class LinearPotential(CommitteePotential):
         return LinearPotential(self.basis, self.mean_coefficients, self.reference)
 
     def predict(self, atoms: Atoms) -> Prediction:
-        """Predict energy, forces and stress of a configuration from its descriptors, for every member at once."""
+        """Predict energy, forces and stress of a configuration from its descriptors, with every member at once."""
         return self._predict_from_rows(atoms, *self._compute_rows(atoms))
 
     def assess_and_predict(self, atoms: Atoms, coverage: float | None = None) -> tuple[Assessment, Prediction]:
@@ -129,16 +133,16 @@ class LinearPotential(CommitteePotential):
         return super().assess_and_predict(atoms, coverage)
 
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Compute the bispectrum components or POD descriptors of each atom, ``(N, K)``."""
+        """Compute the bispectrum components or POD descriptors of each atom, ``(N, K) float64``."""
         return descriptors.compute_atom_descriptors(get_shared_lammps(), self.basis, atoms)
 
     def compute_atom_leverages(self, atoms: Atoms) -> Array:
-        """Compute the leverage of the energy of each atom, ``(N,)``, with the weight of energies in the training set.
+        """Compute the leverage of the energy of each atom, ``(N,)``, with the weight of energy rows in the fit.
 
         Raises
         ------
         InputError
-            If the potential has no data on its training set.
+            If the potential has no data on its training set, or none for leverages.
         """
         uncertainty = self.require_uncertainty()
         if uncertainty.leverage is None:
@@ -147,6 +151,7 @@ class LinearPotential(CommitteePotential):
         return uncertainty.leverage(uncertainty.energy_weight * rows)
 
     def _predict_with_leverage(self, atoms: Atoms) -> tuple[Prediction, float]:
+        """Return the predictions of every member, and the leverage of the energy; NaN without data for leverages."""
         rows = self._compute_rows(atoms)
         uncertainty = self.require_uncertainty()
         leverage = float("nan")
@@ -155,13 +160,24 @@ class LinearPotential(CommitteePotential):
         return self._predict_from_rows(atoms, *rows), leverage
 
     def _compute_rows(self, atoms: Atoms) -> tuple[Array, Array, Array]:
-        """Compute energy, force and stress rows; stress rows are NaN unless all three directions are periodic."""
+        """Compute the rows of a configuration for `_predict_from_rows`.
+
+        Returns
+        -------
+        energy_row : (p,) float64
+            Energy per atom, eV.
+        force_rows : (3N, p) float64
+            eV/Å.
+        stress_rows : (6, p) float64
+            GPa; NaN unless the configuration is periodic in three directions.
+        """
         if atoms.pbc.all():
             return descriptors.compute_configuration_rows_with_stress(get_shared_lammps(), self.basis, atoms)
         rows = descriptors.compute_configuration_rows(get_shared_lammps(), self.basis, atoms)
         return *rows, np.full((6, self.basis.n_features), np.nan)
 
     def _predict_from_rows(self, atoms: Atoms, energy_row: Array, force_rows: Array, stress_rows: Array) -> Prediction:
+        """Multiply rows and coefficients, and add the reference potential, if there is one."""
         beta = np.atleast_2d(self.coefficients).T
         energy, forces, stress = energy_row @ beta * len(atoms), force_rows @ beta, stress_rows @ beta
         if self.reference is not None:
@@ -173,28 +189,33 @@ class LinearPotential(CommitteePotential):
         return Prediction(float(energy[0]), members.forces[0], members.stress[0])
 
     def write(self, folder: Path | str, name: str = "potential") -> PotentialFiles:
-        """Write the LAMMPS files, for a committee those of its mean, and return their paths.
+        """Write the files of the potential to a directory, and return the paths of the LAMMPS files.
 
-        A committee is also written to ``NAME.committee.h5``, and the training record of a single potential, if any, to
-        ``NAME.training.json``. Such files of an earlier potential with the same name are removed.
+        The LAMMPS files of a committee contain its mean. A committee is also written to ``NAME.committee.h5``, and the
+        training record of a single potential, if there is one, to ``NAME.training.json``. Such files of an earlier
+        potential with the same name are removed.
+
+        Raises
+        ------
+        InputError
+            As in `write_snap`.
         """
         files = self.write_mean(folder, name)
         committee_file = files.coefficients.with_suffix(COMMITTEE_SUFFIX)
         record_file = files.coefficients.with_suffix(RECORD_SUFFIX)
-        remove_file(record_file)  # existing files would belong to another potential
+        remove_file(record_file)  # an existing file would belong to another potential
         if self.coefficients.ndim == 1:
             remove_file(committee_file)
             if self.training_record is not None:
-                _, stored_coefficients, _ = linear_files.read_linear_potential(
-                    files.coefficients
-                )  # rounded as in the file
+                # The digest must be that of the coefficients that are read from the file.
+                _, stored_coefficients, _ = linear_files.read_linear_potential(files.coefficients)
                 self.training_record.write(record_file, stored_coefficients)
         else:
             write_committee(committee_file, self.coefficients, self.uncertainty)
         return files
 
     def write_mean(self, folder: Path | str, name: str = "potential") -> PotentialFiles:
-        """Write only the LAMMPS files, for a committee those of its mean, and return their paths."""
+        """Write only the LAMMPS files, which contain the mean of a committee, and return their paths."""
         return linear_files.write_linear_potential(
             Path(folder), name, self.basis, self.mean_coefficients, reference=self.reference
         )
@@ -202,7 +223,8 @@ class LinearPotential(CommitteePotential):
     def create_calculator(self, *, include_members: bool = False) -> LinearCalculator:
         """Create an ASE calculator that uses LAMMPS, so that MD of hundreds of atoms is as fast as in LAMMPS.
 
-        With `include_members`, ``results`` contains the values of every member; see `CommitteeCalculator`.
+        With `include_members`, ``results`` contains the values of every member (see `CommitteeCalculator`); for a
+        single potential, this raises an `InputError`.
         """
         return LinearCalculator(self, include_members=include_members)
 
@@ -219,14 +241,14 @@ def check_exported_files(files: PotentialFiles, potential: LinearPotential, stru
     Returns
     -------
     float
-        Maximum deviation of an energy per atom, force component or stress component, relative to the largest value of
-        the same kind in the structure (at least 1 eV, 1 eV/Å or 0.1 eV/Å³, and 1e-3 of the sum of the absolute terms of
-        the linear model, which may cancel).
+        Maximum deviation of an energy per atom, force component or stress component, relative to a scale: the largest
+        absolute value of the same kind in the structure, but at least 1 eV, 1 eV/Å or 0.1 eV/Å³, and at least 1e-3 of
+        the sum of the absolute terms of the linear model, which may cancel.
 
     Raises
     ------
     InputError
-        If LAMMPS cannot read the files, or the maximum deviation is above 1e-8; the files must not be used then.
+        If LAMMPS cannot read the files, or the maximum deviation is above 1e-8; the files must then not be used.
     """
     with contextlib.chdir(files.include.parent):  # the .mod file names the others relative to its directory
         try:
@@ -246,14 +268,18 @@ def check_exported_files(files: PotentialFiles, potential: LinearPotential, stru
 def _measure_deviation(
     files: PotentialFiles, potential: LinearPotential, structures: Sequence[Atoms]
 ) -> tuple[float, str]:
-    """Return the maximum relative deviation of LAMMPS from the model, and the id of the configuration concerned."""
+    """Return the maximum relative deviation of LAMMPS from the model, and the id of its configuration.
+
+    A deviation that is not a number counts as the maximum.
+    """
     mean_potential = potential.without_uncertainty()
     calculator = lammps_calculator([f"include {quote_path(files.include.name)}"], files.elements)
     max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
         rows = mean_potential._compute_rows(atoms)  # noqa: SLF001  (of the same class)
         prediction = mean_potential._predict_from_rows(atoms, *rows)  # noqa: SLF001
-        sums = [np.abs(part) @ np.abs(mean_potential.mean_coefficients) for part in rows]
+        # sums of the absolute terms, for the energy, each force component and each stress component
+        term_sums = [np.abs(kind_rows) @ np.abs(mean_potential.mean_coefficients) for kind_rows in rows]
         copy = copy_without_constraints(atoms)
         copy.calc = calculator
         with descriptors.translate_lammps_errors(atoms):
@@ -261,8 +287,8 @@ def _measure_deviation(
             pairs = [energies, (prediction.forces, copy.get_forces())]
             if atoms.pbc.all():
                 pairs.append((prediction.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
-        for (model_values, lammps_values), terms, min_scale in zip(pairs, sums, MIN_SCALES, strict=False):
-            scale = max(min_scale, float(np.abs(model_values).max()), MIN_SHARE_OF_TERMS * float(np.max(terms)))
+        for (model_values, lammps_values), term_sum, min_scale in zip(pairs, term_sums, MIN_SCALES, strict=False):
+            scale = max(min_scale, float(np.abs(model_values).max()), MIN_SHARE_OF_TERMS * float(np.max(term_sum)))
             deviation = float(np.abs(model_values - lammps_values).max() / scale)
             if not deviation <= max_deviation:  # also true for NaN
                 max_deviation, config_id = deviation, str(atoms.info.get("config_id", k))
@@ -281,6 +307,7 @@ class LinearCalculator(CommitteeCalculator):
         self._lammps = lammps_calculator(files.commands, files.elements)
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
+        """Compute energy, forces and, if the structure is periodic in three directions, stress with LAMMPS."""
         copy: Atoms = copy_without_constraints(atoms)
         copy.calc = self._lammps
         forces, energy = copy.get_forces(), copy.get_potential_energy()

@@ -1,4 +1,4 @@
-"""The files of a linear potential of any family: their names, the LAMMPS commands that use them, and their lines."""
+"""Files of a linear potential of any family: their names, and the LAMMPS commands that use them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from paretofit.potentials.lammps_words import check_potential_name, quote_path, 
 from paretofit.potentials.training_record import RECORD_SUFFIX
 from paretofit.uncertainty import COMMITTEE_SUFFIX
 
-B = TypeVar("B", bound=LinearBasis)
+Basis = TypeVar("Basis", bound=LinearBasis)
 STYLES = ("snap", "pod")  # pair styles of linear potentials, with the suffixes .STYLEcoeff and .STYLEparam
 INCLUDE_SUFFIX = ".mod"
 LINEAR_SUFFIXES = (INCLUDE_SUFFIX, *(f".{style}{part}" for style in STYLES for part in ("coeff", "param")))
@@ -27,14 +27,14 @@ class PotentialFiles:
     Attributes
     ----------
     coefficients, parameters, include : Path
-        ``NAME.snapcoeff``, ``NAME.snapparam`` (of POD ``.podcoeff`` and ``.podparam``), and ``NAME.mod`` with the lines
-        for a LAMMPS script.
+        ``NAME.snapcoeff``, ``NAME.snapparam`` (``.podcoeff`` and ``.podparam`` for POD), and ``NAME.mod`` with the
+        lines for a LAMMPS script.
     elements : list of str
         Element of each LAMMPS atom type, in order.
     reference : ReferencePotential or None
-        Reference potential of the fit; `commands` add it as an overlay.
-    style : str
-        LAMMPS's pair style.
+        Reference potential of the fit, which the commands add as an overlay.
+    style : {"snap", "pod"}
+        LAMMPS's pair style of the linear model.
     """
 
     coefficients: Path
@@ -46,19 +46,19 @@ class PotentialFiles:
 
     @property
     def commands(self) -> list[str]:
-        """``pair_style`` and ``pair_coeff`` lines with absolute paths."""
+        """Lines of a LAMMPS script (``pair_style``, ``pair_coeff``), with absolute paths."""
         return self.format_commands(self.coefficients.resolve(), self.parameters.resolve())
 
     def format_commands(self, coefficients: Path | str, parameters: Path | str) -> list[str]:
-        """Format the lines of a LAMMPS script with the given file names, in quotes where LAMMPS needs them."""
+        """Format the lines of a LAMMPS script with these paths of the files, in quotes where LAMMPS needs them."""
         paths = [quote_path(coefficients), quote_path(parameters)]
-        if self.style == "pod":  # it reads the parameters first
+        if self.style == "pod":  # pair style pod reads the parameters first
             paths.reverse()
         lines = [f"pair_style {self.style}", f"pair_coeff * * {' '.join(paths)} {' '.join(self.elements)}"]
         return lines if self.reference is None else overlay_commands(self.reference.commands, lines)
 
     def format_include(self) -> str:
-        """Format the ``.mod`` file."""
+        """Format the text of the ``.mod`` file, which names the other files without a path."""
         masses = [float(atomic_masses[atomic_numbers[symbol]]) for symbol in self.elements]
         lines = [f"# include this file in its directory; atom types are {', '.join(self.elements)}, units metal"]
         lines += [f"mass {k} {mass:.6g}" for k, mass in enumerate(masses, start=1)]
@@ -69,12 +69,12 @@ class PotentialFiles:
 def name_files(
     folder: Path, name: str, coefficients: Array, style: str, elements: list[str], reference: ReferencePotential | None
 ) -> PotentialFiles:
-    """Return the paths of the files that a potential will have.
+    """Return the paths of the files that a potential will have, after a check of its name and coefficients.
 
     Raises
     ------
     InputError
-        If LAMMPS cannot read the name, or a coefficient is not finite.
+        If a potential cannot have the name, or a coefficient is not finite.
     """
     check_potential_name(name)
     if not np.isfinite(coefficients).all():
@@ -85,13 +85,13 @@ def name_files(
     )
 
 
-def select_basis(basis: B, n_columns: int) -> B:
-    """Return the basis with its 2Jmax reduced so that it has this number of columns.
+def reduce_basis(basis: Basis, n_columns: int) -> Basis:
+    """Return the basis with a 2Jmax that is reduced such that the basis has `n_columns` columns.
 
     Raises
     ------
     InputError
-        If no 2Jmax has this number of columns.
+        If the basis has this number of columns at no 2Jmax.
     """
     sizes = {basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, basis.min_size - 1, -1)}
     if n_columns not in sizes:
@@ -105,9 +105,18 @@ def list_potential_files(folder: Path | str, name: str) -> list[Path]:
 
 
 def resolve_potential_paths(path: Path) -> tuple[Path, Path, Path]:
-    """Return the coefficients, parameters and ``.mod`` that belong to one of these files or to a directory.
+    """Return the paths of the coefficients, the parameters and the ``.mod`` file of a potential.
 
-    The ``.mod`` may be missing; an `InputError` is raised if another file is, or a directory has several potentials.
+    Parameters
+    ----------
+    path : Path
+        One of these files, or a directory with a single potential.
+
+    Raises
+    ------
+    InputError
+        If `path` does not belong to a potential, a directory has no or several potentials, or the file of coefficients
+        or parameters is missing. The ``.mod`` file may be missing.
     """
     if path.is_dir():
         candidates = sorted(file for style in STYLES for file in path.glob(f"*.{style}coeff"))
@@ -135,20 +144,25 @@ def resolve_potential_paths(path: Path) -> tuple[Path, Path, Path]:
     return files[0], files[1], files[2]
 
 
-def split_lines(path: Path) -> list[list[str]]:
-    """Split each line that is not empty into words, without comments."""
-    lines = map(split_words, read_text(path, "file of a potential").splitlines())
-    return [words for words in lines if words]
+def read_words(path: Path) -> list[list[str]]:
+    """Read a file, and split its lines into words; comments and empty lines are omitted."""
+    split_lines = map(split_words, read_text(path, "file of a potential").splitlines())
+    return [words for words in split_lines if words]
 
 
 def read_reference(include: Path) -> ReferencePotential | None:
-    """Read the reference potential from a ``.mod`` file; None if there is no file or no reference."""
+    """Read the reference potential from a ``.mod`` file.
+
+    It consists of the styles of the overlay other than those of linear potentials. Return None if the file does not
+    exist, or its pair style is not ``hybrid/overlay``.
+    """
     if not include.is_file():
         return None
-    lines = split_lines(include)
-    style = next((fields[1:] for fields in lines if fields[0] == "pair_style"), [])
-    if len(style) < 2 or style[0] != "hybrid/overlay":
+    lines = read_words(include)
+    style_words = next((words[1:] for words in lines if words[0] == "pair_style"), [])
+    if len(style_words) < 2 or style_words[0] != "hybrid/overlay":
         return None
-    coeffs = [fields[1:] for fields in lines if fields[0] == "pair_coeff" and not {*STYLES} & {*fields[3:4]}]
-    pair_style = " ".join(word for word in style if word not in STYLES)
-    return ReferencePotential(pair_style, tuple(" ".join(fields) for fields in coeffs))
+    pair_style = " ".join(word for word in style_words if word not in STYLES)
+    # In a hybrid style, the name of the style follows the two types.
+    pair_coeffs = [words[1:] for words in lines if words[0] == "pair_coeff" and not {*STYLES} & {*words[3:4]}]
+    return ReferencePotential(pair_style, tuple(" ".join(words) for words in pair_coeffs))

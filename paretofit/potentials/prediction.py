@@ -1,4 +1,4 @@
-"""Energy, forces and stress of a configuration, as labels and as predictions of a potential."""
+"""Energy, forces and stress of a structure, as labels and as predictions of a potential."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,10 @@ from paretofit.core import Array, InputError
 
 
 class StructureLabels(NamedTuple):
-    """Energy in eV, forces (N, 3) in eV/Å and stress (6,) in eV/Å³ of one structure; NaN if a label is missing."""
+    """Total energy in eV, forces (N, 3) in eV/Å and stress (6,) in eV/Å³ of one structure; missing labels are NaN.
+
+    Stresses have ASE's sign and Voigt order.
+    """
 
     energy: float
     forces: Array
@@ -17,12 +20,12 @@ class StructureLabels(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Predictions of a potential, or of every member of a committee, for one structure.
+    """Predictions of a single potential, or of each of the m members of a committee, for one structure.
 
     Attributes
     ----------
     energy : float or (m,) float64
-        Energy in eV, or the energy of each member of a committee.
+        Total energy in eV.
     forces : (N, 3) or (m, N, 3) float64
         Forces in eV/Å.
     stress : (6,) or (m, 6) float64
@@ -35,7 +38,7 @@ class Prediction(NamedTuple):
 
 
 def check_elements(atoms: Atoms, elements: Sequence[str]) -> None:
-    """Raise `InputError` if a structure contains an element that a potential lacks."""
+    """Raise `InputError` if a structure contains an element that is not in `elements`, those of a potential."""
     if unknown_elements := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
         problem = f"the potential does not contain {unknown_elements[0]}"
         raise InputError(f"{problem}; available elements: {', '.join(elements)}")

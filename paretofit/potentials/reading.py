@@ -12,14 +12,14 @@ def read_potential(path: Path | str, *, allow_pickle: bool = False) -> LinearPot
     Parameters
     ----------
     path : path-like
-        One of the files, or their directory.
+        One of the files of the potential, or their directory.
     allow_pickle : bool
         Accept networks that were not trained by this user on this computer. Loading them can run any code.
 
     Raises
     ------
     InputError
-        If a file is missing or corrupt, or networks are not trusted.
+        If a file is missing or corrupt, or networks are not trusted (see `allow_pickle`).
     """
     if is_mace(Path(path)):
         return MacePotential.read(path, allow_pickle=allow_pickle)

@@ -1,7 +1,8 @@
 """LAMMPS's SNAP files of a linear model: ``.snapcoeff``, ``.snapparam`` and the ``.mod`` that uses them.
 
-For each element, a LAMMPS file lists the constant, the coefficients of the components and those of their products, row
-by row. Columns in paretofit are in nested order, see `SnapBasis`; this module converts between the two orders.
+For each element, LAMMPS's file lists the constant, the coefficients of the components, and those of the products of two
+components (the upper triangle, row by row). Columns in paretofit are in nested order, see `SnapBasis`; this module
+converts between the two orders.
 """
 
 import atexit
@@ -20,9 +21,9 @@ from paretofit.potentials.potential_files import (
     PotentialFiles,
     name_files,
     read_reference,
+    read_words,
+    reduce_basis,
     resolve_potential_paths,
-    select_basis,
-    split_lines,
 )
 
 # Keys of a .snapparam file: attribute of the basis, type, and LAMMPS's default value (None if there is no default).
@@ -50,7 +51,7 @@ def write_snap(
     Parameters
     ----------
     folder : Path
-        Directory; it is created if it does not exist.
+        Directory of the files; it is created if it does not exist.
     name : str
         Stem of the file names.
     basis : SnapBasis
@@ -69,7 +70,7 @@ def write_snap(
     InputError
         If no 2Jmax has this number of columns, a coefficient is not finite, or LAMMPS cannot read the name.
     """
-    model_basis = select_basis(basis, len(coefficients))
+    model_basis = reduce_basis(basis, len(coefficients))
     files = name_files(folder, name, coefficients, "snap", list(model_basis.elements), reference)
     write_text(files.coefficients, _format_coefficients(model_basis, coefficients))
     write_text(files.parameters, _format_parameters(model_basis))
@@ -78,11 +79,18 @@ def write_snap(
 
 
 def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
-    """Convert coefficients to LAMMPS's order, ``(n_elements, 1 + K [+ K(K+1)/2])``: constant, components, products.
+    """Convert coefficients ``(n_features,)`` from nested order to LAMMPS's order.
 
-    With chemflag, several components are equal, and a fit may distribute a coefficient among them in any way. LAMMPS's
-    energy does not depend on the distribution, but its forces are the gradient of the energy only if equal components
-    have equal coefficients (``SNA::compute_yi`` uses one coefficient for all). The coefficients are therefore averaged.
+    Returns
+    -------
+    (n_elements, 1 + K [+ K(K+1)/2]) float64
+        Coefficients of the constant, of the K components, and of their products for a quadratic model.
+
+    Notes
+    -----
+    With chemflag, several components are equal, and a fit may distribute a coefficient among them in any way. The
+    energy in LAMMPS does not depend on the distribution, but the forces are the gradient of this energy only if equal
+    components have equal coefficients (``SNA::compute_yi`` uses one of them for all). They are therefore averaged.
     """
     n_elements = len(basis.elements)
     lammps_coefficients = np.empty(basis.n_features - n_elements)
@@ -94,9 +102,10 @@ def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
 
 
 def _average_equal_components(basis: SnapBasis, table: Array) -> None:
-    """Replace the coefficients of equal components, and of their products, by their mean, in place."""
+    """Replace the coefficients of equal components by their mean, and likewise for their products; change the table."""
     K = basis.n_components
-    equal_components: dict[tuple[tuple[int, int], ...], list[int]] = {}  # components by their (j, element) pairs
+    # Components are equal if they have the same three pairs of angular order and element.
+    equal_components: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for k, (e1, e2, e3, j1, j2, j) in enumerate(basis.lammps_components):
         equal_components.setdefault(tuple(sorted([(j1, e1), (j2, e2), (j, e3)])), []).append(k)
     averaging_matrix = np.zeros((K, K))
@@ -113,15 +122,19 @@ def _average_equal_components(basis: SnapBasis, table: Array) -> None:
 
 
 def _format_coefficients(basis: SnapBasis, coefficients: Array) -> str:
+    """Format the text of a ``.snapcoeff`` file."""
     table = to_lammps_coefficients(basis, coefficients)
     lines = ["# SNAP coefficients written by paretofit", f"{len(basis.elements)} {table.shape[1]}"]
-    for symbol, radius, weight, values in zip(basis.elements, basis.radelem, basis.wj, table, strict=True):
+    for symbol, radius, weight, element_coefficients in zip(
+        basis.elements, basis.radelem, basis.wj, table, strict=True
+    ):
         lines.append(f"{symbol} {radius!r} {weight!r}")
-        lines += [f"{value:.17g}" for value in values.tolist()]
+        lines += [f"{coefficient:.17g}" for coefficient in element_coefficients.tolist()]
     return "\n".join(lines) + "\n"
 
 
 def _format_parameters(basis: SnapBasis) -> str:
+    """Format the text of a ``.snapparam`` file."""
     lines = ["# SNAP parameters written by paretofit"]
     for key, (attribute, value_type, _) in PARAMETERS.items():
         value = getattr(basis, attribute)
@@ -135,8 +148,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     Parameters
     ----------
     path : Path
-        Path of a ``.mod``, ``.snapcoeff`` or ``.snapparam`` file, or of a directory with one potential. The reference
-        potential is read from the ``.mod`` file if it exists.
+        Path of a ``.mod``, ``.snapcoeff`` or ``.snapparam`` file, or of a directory with one potential.
 
     Returns
     -------
@@ -144,47 +156,54 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     coefficients : (n_features,) float64
         Coefficients in nested order.
     reference : ReferencePotential or None
+        From the ``.mod`` file; None if this file is missing or has no reference potential.
 
     Raises
     ------
     InputError
-        If a file is missing, does not belong to a SNAP potential, or has a value that no potential can have.
+        If a file is missing or incomplete, does not belong to a SNAP potential, or contains an invalid value.
     """
-    coefficients, parameters, include = resolve_potential_paths(path)
-    settings = _read_parameters(parameters)
-    elements, table = _read_coefficients(coefficients)
+    coefficient_file, parameter_file, include = resolve_potential_paths(path)
+    settings = _read_parameters(parameter_file)
+    elements, table = _read_coefficients(coefficient_file)
     try:
         columns: Any = zip(*elements, strict=True)
         symbols, radii, weights = map(list, columns)
-        values = {attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()}
-        basis = SnapBasis(elements=symbols, radelem=radii, wj=weights, **values)
+        attributes = {attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()}
+        basis = SnapBasis(elements=symbols, radelem=radii, wj=weights, **attributes)
     except ValidationError as error:
         reason = format_validation_error(error, SnapBasis)
-        raise InputError(f"{coefficients} and {parameters} do not describe a SNAP potential: {reason}") from error
+        raise InputError(
+            f"{coefficient_file} and {parameter_file} do not describe a SNAP potential: {reason}"
+        ) from error
     width = _count_columns(basis)
     if table.shape[1] != width:
         raise InputError(
-            f"{coefficients} has {table.shape[1]} coefficients for each element, but {parameters} requires {width}"
+            f"{coefficient_file} has {table.shape[1]} coefficients for each element, but {parameter_file} requires "
+            f"{width}"
         )
     return basis, to_nested_coefficients(basis, table), read_reference(include)
 
 
 def find_snap_files(path: Path) -> PotentialFiles:
-    """Read the files of an existing SNAP potential to check them, and return their paths; see `read_snap`.
+    """Return the paths of the files of an existing SNAP potential, after reading them as a check; see `read_snap`.
 
-    If the ``.snapparam`` has a key that current versions of LAMMPS no longer accept, the path of the parameters is that
-    of a temporary copy without the key.
+    If the ``.snapparam`` has a key that current versions of LAMMPS no longer accept, `PotentialFiles.parameters` is the
+    path of a temporary copy without the key.
     """
     basis, _, reference = read_snap(path)
     coefficients, parameters, include = resolve_potential_paths(path)
-    if OBSOLETE_PARAMETERS.keys() & {words[0] for words in split_lines(parameters)}:
+    if OBSOLETE_PARAMETERS.keys() & {words[0] for words in read_words(parameters)}:
         parameters = _write_temporary_parameters(_format_parameters(basis))
     return PotentialFiles(coefficients, parameters, include, list(basis.elements), reference)
 
 
 @cache
 def _write_temporary_parameters(text: str) -> Path:
-    """Write a temporary ``.snapparam`` and return its path; the file is removed when the process ends."""
+    """Write a temporary ``.snapparam`` and return its path; a second call with the same text returns the same path.
+
+    The file is removed when the process ends.
+    """
     folder = Path(tempfile.mkdtemp(prefix="paretofit-potential-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_text(folder / "potential.snapparam", text)
@@ -197,19 +216,25 @@ def to_nested_coefficients(basis: SnapBasis, table: Array) -> Array:
 
 
 def _count_columns(basis: SnapBasis) -> int:
-    """Compute the number of coefficients of one element without listing them; with chemflag, there can be too many."""
+    """Compute the number of coefficients of one element.
+
+    Components are counted, not listed, because with chemflag and many elements there can be too many for the memory.
+    """
     K = SnapBasis(elements=basis.elements[:1], twojmax=basis.twojmax).n_components
     K *= len(basis.elements) ** 3 if basis.chemflag else 1
     return 1 + K + (K * (K + 1) // 2 if basis.quadratic else 0)
 
 
 def _read_parameters(path: Path) -> dict[str, float]:
-    """Read the parameters, with LAMMPS's defaults for missing keys.
+    """Read the parameters by key, with LAMMPS's defaults for missing keys.
 
-    A key outside `PARAMETERS` must have its value in `OBSOLETE_PARAMETERS` or, if it is not listed there, be zero.
+    Raises
+    ------
+    InputError
+        If a line does not consist of a key and a number, a key appears twice or is missing, or a value is invalid.
     """
     settings: dict[str, float] = {}
-    for words in split_lines(path):
+    for words in read_words(path):
         if len(words) != 2:
             raise InputError(f"{path}: the line '{' '.join(words)}' must consist of a key and a number")
         key, text = words
@@ -223,7 +248,11 @@ def _read_parameters(path: Path) -> dict[str, float]:
 
 
 def _parse_parameter(path: Path, key: str, text: str) -> float:
-    """Parse the value of a key and check it; flags must be 0 or 1, and 2Jmax a whole number."""
+    """Parse and check the value of a key; raise `InputError` if it is invalid.
+
+    A flag must be 0 or 1, and 2Jmax a whole number. A key outside `PARAMETERS` must have the value listed in
+    `OBSOLETE_PARAMETERS` or, if it is not listed, the value 0.
+    """
     try:
         value = float(text)
     except ValueError as error:
@@ -243,8 +272,14 @@ def _parse_parameter(path: Path, key: str, text: str) -> float:
 
 
 def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Array]:
-    """Return the symbol, radius and weight of each element, and the coefficients, ``(n_elements, width)``."""
-    lines = split_lines(path)
+    """Return the symbol, radius and weight of each element, and the coefficients, ``(n_elements, width)``.
+
+    Raises
+    ------
+    InputError
+        If the file is not complete, or a coefficient is not finite.
+    """
+    lines = read_words(path)
     elements, rows = [], []
     try:
         n_elements, width = (int(word) for word in lines[0])
@@ -254,12 +289,12 @@ def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Arra
                 f"{path} is not a complete .snapcoeff: {n_elements} elements with {width} coefficients each require "
                 f"{n_lines} lines, but it has {len(lines)}; restore it from a copy"
             )
-        for start in range(1, n_lines, width + 1):
-            symbol, radius, weight = lines[start]
+        for header in range(1, n_lines, width + 1):
+            symbol, radius, weight = lines[header]
             elements.append((symbol, float(radius), float(weight)))
-            rows.append([float(text) for (text,) in lines[start + 1 : start + 1 + width]])
+            rows.append([float(text) for (text,) in lines[header + 1 : header + 1 + width]])
     except (ValueError, IndexError) as error:
-        if isinstance(error, InputError):  # a ValueError too
+        if isinstance(error, InputError):  # a subclass of ValueError
             raise
         raise InputError(f"{path} is not a complete .snapcoeff: {error}; restore it from a copy") from error
     table = np.array(rows)

@@ -1,6 +1,6 @@
 """The file ``NAME.training.json`` of a single potential: digests of its training and held-out configurations.
 
-A committee stores them in its own file, see `paretofit.uncertainty.write_committee`.
+A committee stores these digests in the file of `paretofit.uncertainty.write_committee`.
 """
 
 import json
@@ -35,15 +35,22 @@ class TrainingRecord:
 
     @classmethod
     def from_structures(cls, training: Iterable[Atoms], held_out: Iterable[Atoms], level: str = "") -> Self:
-        """Create a record of structures; a structure in both sets counts as a training structure."""
+        """Create a record from the structures; a structure in both sets counts as a training structure."""
         roles = {hash_structure(atoms): HELD_OUT for atoms in held_out}
         return cls(roles | {hash_structure(atoms): TRAIN for atoms in training}, level)
 
     def write(self, path: Path, coefficients: Array) -> None:
-        """Write the record, with a digest of the coefficients of the potential to which it belongs."""
-        digests = {role: sorted(key for key, value in self.structure_roles.items() if value == role)
-                   for role in (TRAIN, HELD_OUT)}  # fmt: skip
-        content = {"version": FILE_VERSION, "level": self.level, "coefficients": hash_array(coefficients), **digests}
+        """Write the record as JSON, with a digest of the coefficients of the potential to which it belongs."""
+        digests_by_role = {
+            role: sorted(digest for digest, structure_role in self.structure_roles.items() if structure_role == role)
+            for role in (TRAIN, HELD_OUT)
+        }
+        content = {
+            "version": FILE_VERSION,
+            "level": self.level,
+            "coefficients": hash_array(coefficients),
+            **digests_by_role,
+        }
         write_text(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
@@ -57,8 +64,8 @@ class TrainingRecord:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            roles = {str(key): role for role in (HELD_OUT, TRAIN) for key in content[role]}
-            version, digest, level = content["version"], content["coefficients"], str(content["level"])
+            roles = {str(digest): role for role in (HELD_OUT, TRAIN) for digest in content[role]}
+            version, coefficient_digest, level = content["version"], content["coefficients"], str(content["level"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path} is not a complete training record ({join_lines(error)}); remove it, or fit again"
@@ -66,6 +73,6 @@ class TrainingRecord:
         if version != FILE_VERSION:
             raise InputError(f"{path} is a training record of version {version}, but this paretofit reads version "
                              f"{FILE_VERSION}; remove it, or fit again")  # fmt: skip
-        if digest != hash_array(coefficients):
+        if coefficient_digest != hash_array(coefficients):
             raise InputError(f"{path} belongs to another potential of the same name; remove it, or fit again")
         return cls(roles, level)

@@ -1,8 +1,8 @@
-"""Properties of materials that are functionals of the labels of a few structures, such as elastic constants.
+"""Material properties, such as elastic constants, that follow from the labels of a few structures.
 
 The energies, forces and stresses of a linear model are linear in its coefficients, and so are the quantities from which
-these properties follow. Their rows are computed once, so that a study evaluates the properties of every fit without
-LAMMPS.
+these properties follow. The descriptor rows of these quantities are computed once, so that a study evaluates the
+properties of every fit without LAMMPS.
 
 .. include:: properties.md
 """

@@ -7,10 +7,19 @@ VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # tensor indices of ea
 
 
 def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:
-    """Copy a structure and multiply cell and positions by 1 + ε, with the symmetric strain ε of a Voigt component."""
+    """Return a copy of a structure with a homogeneous strain: its cell and positions are multiplied by 1 + ε.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    column : int
+        Voigt index of the strain component, 0 to 5.
+    strain : float
+        Strain; for a shear component the engineering strain, twice the elements of the symmetric tensor ε.
+    """
     i, j = VOIGT[column]
     deformation = np.eye(3)
-    deformation[i, j] = deformation[j, i] = 1 + strain if i == j else strain / 2  # an engineering shear strain is 2ε
+    deformation[i, j] = deformation[j, i] = 1 + strain if i == j else strain / 2
     copy: Atoms = atoms.copy()
     copy.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
     return copy

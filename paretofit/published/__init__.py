@@ -1,4 +1,4 @@
-"""The published study's dataset and result tables.
+"""Readers of the dataset and the result tables of the published study.
 
 .. include:: published.md
 """

@@ -1,6 +1,6 @@
 """Import of the published beryllium dataset, and of datasets in the same format: pandas HDF files with pickles.
 
-A directory contains ``<name>_structures.h5`` (with a column ``ASEatoms`` of ase.Atoms) and, for each level,
+A directory contains ``<name>_structures.h5`` (with a column ``ASEatoms`` of ase.Atoms) and, for each level N,
 ``<name>_prec_N.h5`` (with columns ``index``, ``energy``, ``forces`` and ``stress``); rows are matched by index. These
 files contain pickles. Opening a pickle can run any code, so no file is opened unless the caller allows it.
 """
@@ -33,8 +33,8 @@ from paretofit.dataset import (
 STRUCTURES_SUFFIX, LEVEL_INFIX = "_structures.h5", "_prec_"
 ATOMS_COLUMN = "ASEatoms"
 REQUIRED_COLUMNS = ("index", "energy", "forces")
-STRESS_UNITS = {"kbar": 1e3 * units.bar, "GPa": units.GPa, "eV/Å³": 1.0}
-STRESS_ASYMMETRY_TOLERANCE = 1e-3  # limit of |s - s^T| / max |s|
+STRESS_UNITS = {"kbar": 1e3 * units.bar, "GPa": units.GPa, "eV/Å³": 1.0}  # factors that convert to eV/Å³
+STRESS_ASYMMETRY_TOLERANCE = 1e-3  # asymmetry of a tensor, relative to its largest component
 NO_STRESS_NOTE = (
     "the stresses were omitted, because the files do not specify their unit and sign; import_published imports them "
     "with stress_unit ('kbar' as VASP writes it, 'GPa' or 'eV/Å³')"
@@ -55,10 +55,10 @@ class PublishedData:
     atoms : list of ase.Atoms
         Structures without labels, in order of their ids.
     ids : list of int
-        Index of each structure.
+        Id of each structure, in ascending order.
     levels : mapping of level to LevelData
-        Labels of the levels in order of N: energies in eV (total), forces in eV/Å, stress in eV/Å³ with ASE's order
-        and sign.
+        Labels of the levels in order of N: energies in eV (total), forces in eV/Å, stress in eV/Å³ with ASE's Voigt
+        order and sign.
     notes : list of str
         Messages about omitted data.
     """
@@ -95,7 +95,7 @@ def import_published(
     Returns
     -------
     ImportSummary
-        Counts, notes and warnings. Labels with a NaN are counted as missing.
+        Counts and notes; labels are not checked. Labels with a NaN are counted as missing.
 
     Raises
     ------
@@ -104,12 +104,12 @@ def import_published(
         or the file cannot be written.
     """
     check_new_paths([output], overwrite=overwrite)
-    data = read_published_folder(folder, **options)
-    _check_levels(settings or {}, data.levels, "settings")
+    published_data = read_published_folder(folder, **options)
+    _check_levels(settings or {}, published_data.levels, "settings")
     for level, level_settings in (settings or {}).items():
-        data.levels[level].settings = dict(level_settings)
-    write_dataset(output, data.atoms, data.levels, data.ids)
-    return summarize_import(Path(output), data.notes)
+        published_data.levels[level].settings = dict(level_settings)
+    write_dataset(output, published_data.atoms, published_data.levels, published_data.ids)
+    return summarize_import(Path(output), published_data.notes)
 
 
 def read_published_folder(
@@ -130,7 +130,7 @@ def read_published_folder(
         Open the files although they contain pickles. Only use this for files from a trusted source, because a pickle
         can run any code.
     seconds : mapping of level to float, optional
-        Cost of a label at each level; no cost is recorded by default.
+        Cost of a label at each level in s; no cost is recorded by default.
     stress_unit : {"kbar", "GPa", "eV/Å³"}, optional
         Unit of the 3 x 3 stresses. The files do not specify it, so stresses are omitted by default.
     stress_positive_in : {"compression", "tension"}
@@ -149,25 +149,25 @@ def read_published_folder(
     """
     path = Path(folder)
     structures_file, level_files = _find_files(path)
-    factor = _get_stress_factor(stress_unit, stress_positive_in)
+    stress_factor = _get_stress_factor(stress_unit, stress_positive_in)
     _check_levels(seconds or {}, level_files, "seconds")
     if not allow_pickle:
         raise InputError(f"{structures_file} and the other files {PICKLE_MESSAGE}")
     structures = _read_structures(structures_file)
-    data = PublishedData(list(structures.values()), list(structures), {})
+    published_data = PublishedData(list(structures.values()), list(structures), {})
     has_stresses = False
     for level, file in level_files.items():
         table = _read_hdf_table(file)
-        labels = _read_labels(file, table, structures, factor, (seconds or {}).get(level))
-        data.levels[level] = LevelData([labels.get(config_id) for config_id in data.ids])
+        labels = _convert_labels(file, table, structures, stress_factor, (seconds or {}).get(level))
+        published_data.levels[level] = LevelData([labels.get(config_id) for config_id in published_data.ids])
         has_stresses |= "stress" in table.columns
-    if has_stresses and factor is None:
-        data.notes.append(f"{path}: {NO_STRESS_NOTE}")
-    return data
+    if has_stresses and stress_factor is None:
+        published_data.notes.append(f"{path}: {NO_STRESS_NOTE}")
+    return published_data
 
 
 def _find_files(path: Path) -> tuple[Path, dict[str, Path]]:
-    """Return the file of the structures, and the files of the levels in order of their number."""
+    """Return the file of the structures, and the file of each level by its number N as text, in ascending order."""
     requirement = f"a directory with one NAME{STRUCTURES_SUFFIX} and NAME{LEVEL_INFIX}1.h5, ... is required"
     if not path.is_dir():
         raise InputError(f"no directory at {path}; {requirement}")
@@ -193,12 +193,14 @@ def _get_stress_factor(unit: str | None, sign_convention: str) -> float | None:
 
 
 def _check_levels(names: Iterable[str], levels: Mapping[str, Any], argument: str) -> None:
+    """Check that the levels that the user named in an argument, such as ``"settings"``, exist."""
     for name in names:
         if name not in levels:
             raise InputError(f"unknown level '{name}' in the {argument}; available levels: {', '.join(levels)}")
 
 
 def _read_hdf_table(path: Path) -> pd.DataFrame:
+    """Read the table of a pandas HDF file; this opens pickles, so the caller must have the user's consent."""
     try:
         table = pd.read_hdf(path)
     except ImportError as error:
@@ -206,6 +208,7 @@ def _read_hdf_table(path: Path) -> pd.DataFrame:
             raise InputError(f"{path} contains objects that cannot be loaded: {join_lines(error)}") from error
         raise InputError(f"{path} requires PyTables; install it with: pip install 'paretofit[published]'") from error
     except Exception as error:  # a pickle can raise any exception
+        # PyTables begins some messages with a long back trace of HDF5.
         reason = join_lines(error).rpartition("End of HDF5 error back trace ")[2] or type(error).__name__
         raise InputError(f"{path} cannot be read as a pandas table: {reason}") from error
     if not isinstance(table, pd.DataFrame):
@@ -214,7 +217,7 @@ def _read_hdf_table(path: Path) -> pd.DataFrame:
 
 
 def _read_structures(path: Path) -> dict[int, Atoms]:
-    """Read the structures in ascending order of their index, without calculators."""
+    """Read the structures by index, in ascending order, without calculators."""
     table = _read_hdf_table(path)
     if ATOMS_COLUMN not in table.columns:
         raise InputError(f"{path} has no column '{ATOMS_COLUMN}'; available: {', '.join(map(str, table.columns))}")
@@ -230,6 +233,7 @@ def _read_structures(path: Path) -> dict[int, Atoms]:
 
 
 def _parse_index(path: Path, index: Any) -> list[int]:
+    """Convert an index or a column of a table to ids, which must be unique whole numbers."""
     try:
         ids = [parse_config_id(value) for value in index]
     except InputError as error:
@@ -239,10 +243,14 @@ def _parse_index(path: Path, index: Any) -> list[int]:
     return ids
 
 
-def _read_labels(
-    path: Path, table: pd.DataFrame, structures: Mapping[int, Atoms], factor: float | None, seconds: float | None
+def _convert_labels(
+    path: Path,
+    table: pd.DataFrame,
+    structures: Mapping[int, Atoms],
+    stress_factor: float | None,
+    seconds: float | None,
 ) -> dict[int, Label]:
-    """Convert the table of one level to labels, by index of the structure."""
+    """Convert the table of one level to labels by index of the structure; without a factor, stresses are omitted."""
     missing_columns = [name for name in REQUIRED_COLUMNS if name not in table.columns]
     if missing_columns:
         columns = f"{', '.join(REQUIRED_COLUMNS)} and optionally stress"
@@ -251,10 +259,11 @@ def _read_labels(
     unknown_ids = [config_id for config_id in ids if config_id not in structures]
     if unknown_ids:
         raise InputError(
-            f"{path}: {len(unknown_ids)} rows have an index without a structure, first {unknown_ids[0]}; labels and "
+            f"{path}: {len(unknown_ids)} rows have an index without a structure, such as {unknown_ids[0]}; labels and "
             "structures must belong to the same dataset"
         )
-    stresses = table["stress"] if factor is not None and "stress" in table.columns else [None] * len(table)
+    has_stresses = stress_factor is not None and "stress" in table.columns
+    stresses = table["stress"] if has_stresses else [None] * len(table)
     labels: dict[int, Label] = {}
     for config_id, energy, forces, stress in zip(ids, table["energy"], table["forces"], stresses, strict=True):
         context = f"{path}, index {config_id}"
@@ -263,13 +272,13 @@ def _read_labels(
             label["energy"] = float(as_float_array(energy, f"{context}: energy", ()))
         if not _is_missing(forces):
             label["forces"] = as_float_array(forces, f"{context}: forces", (len(structures[config_id]), 3))
-        if factor is not None and not _is_missing(stress):
+        if stress_factor is not None and not _is_missing(stress):
             tensor = as_float_array(stress, f"{context}: stress", (3, 3))
-            label["stress"] = factor * convert_to_voigt(tensor, f"{context}: stress", STRESS_ASYMMETRY_TOLERANCE)
+            label["stress"] = stress_factor * convert_to_voigt(tensor, f"{context}: stress", STRESS_ASYMMETRY_TOLERANCE)
         labels[config_id] = label
     return labels
 
 
 def _is_missing(value: Any) -> bool:
-    """Return whether a value of a pandas table is None, or NaN instead of an array."""
+    """Return whether a cell of a table, which should hold an array, is None or NaN."""
     return value is None or (np.ndim(value) == 0 and bool(pd.isna(value)))

@@ -1,7 +1,8 @@
-"""Reader of the published results tables: converts them to paretofit's names and units, and adds label costs.
+"""Reader of the published results tables, which converts them to paretofit's names and units, and adds label costs.
 
 The paper is I. Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j; the tables are in the authors'
-repository DFTprecisionMLIP. Three scripts wrote the tables; the columns of a table, not its name, identify the script.
+repository DFTprecisionMLIP. Three scripts wrote tables in three formats; the columns of a table, not its name, identify
+the format.
 
 Meaning of the published columns (RMSE in eV/atom and eV/Å, converted to meV/atom and meV/Å):
 
@@ -12,15 +13,17 @@ samplings                     Errors are measured at the level "Error Precision"
                               ``train_*``: Subsampled …, ``test_*``: Testing …; if it is the reference level: ``ref_*``:
                               Testing …; NaN otherwise. Training … refers to all 10,000 configurations and is not read.
 samplings and weights         ``train_*``: Subsampled … (train precision); other columns as for weights. All subsets
-                              were drawn by leverage, although the file does not record this. From the directory
-                              ``3D_pareto`` of the authors.
+                              were drawn by leverage, although the file does not record this. These tables are in the
+                              authors' directory ``3D_pareto``.
 ============================  =======================================================================================
 
-A fit counts once. According to the paper, the training set has 10,000 configurations, but the authors' table of its
-leverage scores has 9,990 rows, and fits to subsets of 9,990 are fits to all: the errors on subset and training set are
-equal to 14 digits, and the errors of all 36 fits agree within 1.1e-9 (relative) with those of the table of weights; a
-fit to 7,500 differs by 2 % (w_E 5, level 6). Rows of different tables that agree within 1e-6 are therefore merged.
-The row with the larger number remains: 10,000, as in the paper, for which the cost is 0.1 % higher.
+Each fit counts once, although several tables may contain it. According to the paper, the training set has 10,000
+configurations, but the authors' table of its leverage scores has 9,990 rows, and fits to subsets of 9,990 are fits to
+the whole training set: their errors on the subset and on the training set are equal to 14 digits, and the errors of all
+36 such fits agree within 1.1e-9 (relative) with those of the table of weights, whereas the errors of a fit to 7,500
+configurations differ by 2 % (w_E 5, level 6). Rows of different tables whose errors agree within 1e-6 are therefore
+merged. Of such rows, the one with the largest number of configurations remains: 10,000, as in the paper, for which the
+cost is 0.1 % higher.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,22 +39,33 @@ from paretofit.core import InputError, check_choice
 from paretofit.dataset import find_first_duplicate
 from paretofit.pareto import extract_numbers, read_table
 
+# Computing time of a label at each level on an A100 GPU, s: Table 1 of the paper.
 _SECONDS = {"1": 8.33, "2": 10.02, "3": 14.80, "4": 19.18, "5": 91.99, "6": 996.14}
 SECONDS_PER_CONFIGURATION: Mapping[str, float] = MappingProxyType(_SECONDS)
-N_CONFIGURATIONS = 10_000
+N_CONFIGURATIONS = 10_000  # size of the training set
 ERROR_COLUMNS = ("train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force")
 COLUMNS = [
     "twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force", *ERROR_COLUMNS, "label_seconds",
 ]  # fmt: skip
 FIT_COLUMNS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
 _SAMPLING_METHODS = {"Random": "random", "Leverage": "leverage", "Block Leverage": "block-leverage"}
-_MILLI = 1e3
-EQUAL_ERRORS_TOLERANCE = 1e-6  # relative difference of errors
+_MEV_PER_EV = 1e3
+EQUAL_ERRORS_TOLERANCE = 1e-6  # relative difference of errors up to which two rows describe the same fit
 
 
 @dataclass(frozen=True)
 class _TableFormat:
-    """Name, key columns and error columns of a published table; {} is replaced by "Energy" or "Force"."""
+    """Columns of a published table.
+
+    Attributes
+    ----------
+    name : str
+        Name of the format, for messages.
+    keys : tuple of str
+        Columns of the settings of a fit.
+    train, test, reference : str
+        Columns of the errors; ``{}`` is replaced by "Energy" or "Force".
+    """
 
     name: str
     keys: tuple[str, ...]
@@ -64,8 +78,8 @@ class _TableFormat:
         """Mapping of `ERROR_COLUMNS` to the columns of the published table."""
         patterns = {"train": self.train, "test": self.test, "ref": self.reference}
         return {
-            f"{dataset}_{quantity.lower()}": pattern.format(quantity)
-            for dataset, pattern in patterns.items()
+            f"{prefix}_{quantity.lower()}": pattern.format(quantity)
+            for prefix, pattern in patterns.items()
             for quantity in ("Energy", "Force")
         }
 
@@ -103,7 +117,7 @@ def read_published(
         CSV files; the columns of a file determine its format.
     cost_per_configuration : mapping of level to float
         Seconds of a label at each level, in order of cost; the last level is the reference. The default values are
-        those of Table 1 of the paper, on an A100 GPU.
+        those of Table 1 of the paper, which were measured on an A100 GPU.
 
     Returns
     -------
@@ -115,8 +129,8 @@ def read_published(
     Raises
     ------
     InputError
-        If no file is given, or a file cannot be read, does not have the columns of a published table, is given twice,
-        or has a level without a cost, an unknown sampling method, or invalid numbers.
+        If no file is given; a file cannot be read, does not have the columns of a published table, is given twice, or
+        has no rows, a level without a cost, an unknown sampling method or invalid numbers; or a cost is not positive.
     """
     files = [Path(path) for path in paths]
     if not files:
@@ -126,7 +140,7 @@ def read_published(
     costs = _parse_costs(cost_per_configuration)
     tables = [_read_result_table(file, costs).assign(_table=number) for number, file in enumerate(files)]
     table = pd.concat(tables, ignore_index=True)
-    is_repeated = _find_repeated_fits(table)
+    is_repeated = _mark_repeated_fits(table)
     table = table[~is_repeated].reset_index(drop=True)
     table["repeat"] = table.groupby([*FIT_COLUMNS, "_error_level"], dropna=False).cumcount()
     table = table[COLUMNS]
@@ -134,26 +148,31 @@ def read_published(
     return table
 
 
-def _find_repeated_fits(table: pd.DataFrame) -> np.ndarray:
-    """Return a mask of the rows that describe a fit of another table, with at least as many configurations.
+def _mark_repeated_fits(table: pd.DataFrame) -> np.ndarray:
+    """Return ``(n_rows,) bool``: whether a row describes the same fit as a row of another table, and is to be dropped.
 
-    Two rows describe the same fit if 2Jmax, level and weights are equal and all errors agree.
+    Two rows describe the same fit if 2Jmax, level and weights are equal and all errors agree. The row with fewer
+    configurations is dropped or, if the numbers are equal, the later one.
     """
     errors = table[list(ERROR_COLUMNS)].to_numpy(dtype=float)
     has_error = np.isfinite(errors) & (errors > 0)
+    # A missing error gets a logarithm that no measured error has, so that it agrees with missing errors only.
     logarithms = np.log(errors, out=np.full(errors.shape, -1e3), where=has_error)
     settings = table.groupby(["twojmax", "level", "w_energy", "w_force", "_error_level"]).ngroup()
     order = np.argsort(-table["n_train"].to_numpy(), kind="stable")
     order = order[has_error.any(axis=1)[order]]
-    points = np.column_stack([settings, logarithms])[order]  # settings differ by 1 or more
-    pairs = order[cKDTree(points).query_pairs(EQUAL_ERRORS_TOLERANCE, p=np.inf, output_type="ndarray")]
-    files = table["_table"].to_numpy()
+    points = np.column_stack([settings, logarithms])[order]  # numbers of different settings differ by 1 or more
+    # In each pair, the second row follows the first in `order`, so that it has at most as many configurations.
+    pairs = cKDTree(points).query_pairs(EQUAL_ERRORS_TOLERANCE, p=np.inf, output_type="ndarray")
+    first_rows, second_rows = order[pairs].T
+    table_numbers = table["_table"].to_numpy()
     is_repeated = np.zeros(len(table), dtype=bool)
-    is_repeated[pairs[files[pairs[:, 0]] != files[pairs[:, 1]], 1]] = True  # pairs are in the order of the points
+    is_repeated[second_rows[table_numbers[first_rows] != table_numbers[second_rows]]] = True
     return is_repeated
 
 
 def _parse_costs(cost_per_configuration: Mapping[str, float]) -> dict[str, float]:
+    """Convert levels to text and costs to numbers; raise `InputError` for costs that are not positive and finite."""
     costs = {str(level): float(seconds) for level, seconds in cost_per_configuration.items()}
     for level, seconds in costs.items():
         if not 0 < seconds < np.inf:
@@ -164,6 +183,7 @@ def _parse_costs(cost_per_configuration: Mapping[str, float]) -> dict[str, float
 
 
 def _read_result_table(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
+    """Read a table, and convert it to `COLUMNS` but ``repeat``, and ``_error_level``, the level of the test errors."""
     published_table = read_table(path)
     table_format = _detect_format(path, published_table)
     if published_table.empty:
@@ -181,11 +201,11 @@ def _read_result_table(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
         "n_train": _parse_counts(path, numbers, "Subsample size") if has_subsets else N_CONFIGURATIONS,
         "w_energy": numbers["Energy Weight"].astype(float),
         "w_force": 1.0,
-        **{name: _MILLI * numbers[column].astype(float) for name, column in table_format.errors.items()},
+        **{name: _MEV_PER_EV * numbers[column].astype(float) for name, column in table_format.errors.items()},
     })  # fmt: skip
     table["label_seconds"] = table["n_train"] * table["level"].map(dict(costs)).astype(float)
     table["_error_level"] = level
-    if table_format is _SAMPLING_FORMAT:
+    if table_format is _SAMPLING_FORMAT:  # a row has errors at one level only
         table["_error_level"] = _parse_levels(path, numbers["Error Precision"], costs, "Error Precision")
         table.loc[table["_error_level"] != level, ["train_energy", "train_force", "test_energy", "test_force"]] = np.nan
         table.loc[table["_error_level"] != list(costs)[-1], ["ref_energy", "ref_force"]] = np.nan
@@ -207,7 +227,7 @@ def _detect_format(path: Path, published_table: pd.DataFrame) -> _TableFormat:
 
 
 def _parse_counts(path: Path, numbers: pd.DataFrame, name: str) -> pd.Series:
-    """Convert a column of positive whole numbers to int64."""
+    """Convert a column of positive whole numbers to int64; raise `InputError` for any other number."""
     values = numbers[name].to_numpy(dtype=float)
     is_invalid = ~(np.isfinite(values) & (values > 0) & (values == np.round(values)))
     if is_invalid.any():
@@ -228,7 +248,7 @@ def _parse_levels(path: Path, column: pd.Series, costs: Mapping[str, float], nam
 
 
 def _parse_sampling_methods(path: Path, published_table: pd.DataFrame, table_format: _TableFormat) -> pd.Series | str:
-    """Return paretofit's names of the sampling methods; one name for a table that does not record them."""
+    """Return the column of paretofit's names of the sampling methods, or one name for a table without such a column."""
     if table_format is not _SAMPLING_FORMAT:
         return "leverage" if table_format is _WEIGHTED_SAMPLING_FORMAT else "random"
     names = published_table["Sampling Method"].astype(str)

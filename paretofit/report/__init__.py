@@ -1,4 +1,4 @@
-"""Figures, tables, findings and pages."""
+"""Reports on results: the answer, findings, figures, tables and HTML pages."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""The answer of a study: the level and setting to run for a budget, from the planner of `paretofit.pareto`.
+"""The answer of a study: the level and setting to choose for a budget, from the planner of `paretofit.pareto`.
 
 The page, the terminal, notebooks and `paretofit plan` show this answer, so that they recommend the same settings. The
-criterion is the lowest √(energy error · force error) within the budget.
+criterion, called the score, is the lowest √(energy error · force error) within the budget.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,19 +29,19 @@ from paretofit.report.setting_yaml import format_study
 from paretofit.report.tables.table_text import format_interval
 from paretofit.report.wording import format_count, format_levels, format_number, join_items
 
-ERRORS = {"energy": "meV/atom", "force": "meV/Å"}
-N_BUDGETS = 5
-ERROR_SOURCE, TEST_SET = "error_source", "test set"  # name in the attributes of a results table, and its default
+ERROR_UNITS = {"energy": "meV/atom", "force": "meV/Å"}  # by the kind of error, which is a column of the options
+N_BUDGETS = 5  # default number of budgets in the table
+ERROR_SOURCE, TEST_SET = "error_source", "test set"  # attribute of a results table, see `Answer`, and its default
 INTERVAL_PERCENT = 80  # share of draws within ``_low`` and ``_high`` of the planner's options
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
-MAX_TIES_LENGTH = 12  # characters; more alternatives in a cell of the table are counted
-MAX_RANGES = 4  # budget ranges in the sentence
-MAX_RANGE_SCORE_RATIO = 1.25  # increase of the score in a range of budgets that is left out of the sentence
+MAX_TIES_LENGTH = 12  # characters of the alternatives in a cell of the table; longer lists are replaced by their number
+MAX_RANGES = 4  # number of budget ranges in the sentence
+MAX_RANGE_SCORE_RATIO = 1.25  # a range is only omitted from the sentence if this increases its score by a lower factor
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The best setting for any budget, with its expected errors.
+    """The best setting for each budget, with its expected errors.
 
     Attributes
     ----------
@@ -49,19 +49,18 @@ class Answer:
         The best convergence level for each range of budgets; with a single level, the best 2Jmax, or, with several
         bases, the best model (basis and size).
     certainty : str
-        The budgets of `table` at which this is not certain, as a sentence; empty if there is nothing to compare.
+        A sentence with the budgets of `table` at which `sentence` is not certain; empty if there are no rivals.
     table : DataFrame
         A row for each of a few round budgets, ``budget``: the option of `paretofit.pareto.tabulate_options` that
         `paretofit.pareto.choose_option` selects, with ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``,
         ``sampling``, ``label_seconds``, the expected errors with the ends of their intervals, and the MD cost.
         ``ties`` lists the other values of the column `compared` that are not clearly worse.
     rivals : DataFrame
-        For each budget, the best option with each other value of the column `compared`, in order of their scores, with
-        ``excess``, its score divided by that of the best, minus 1; ``share_above``, the share of paired samples in
-        which its score is higher, by `ErrorComparison`; and ``is_clear``, whether this share is above 95 %. May be
-        empty.
+        From `find_rivals`: for each budget, the best option with each other value of the column `compared`, and how
+        clearly it is worse. Empty if there are no other values.
     curve : DataFrame
-        The best option for every budget: rows with ``budget_from`` and ``budget_to``.
+        The best option for every budget: a row for each range from ``budget_from`` to ``budget_to``, with its
+        ``score``.
     options : DataFrame
         All options, from which the curve is selected.
     knee : float
@@ -71,11 +70,11 @@ class Answer:
     reference : str
         Level against which errors are measured.
     notes : tuple of str
-        What limits the trust in the answer, as sentences.
+        Sentences on what the numbers mean and what limits their reliability.
     has_cost : bool
-        Whether budgets are seconds of labels; otherwise they are numbers of configurations.
+        Whether budgets are costs of labels in s; otherwise they are numbers of configurations.
     error_source : str
-        ``"test set"`` or ``"leave-one-out"``.
+        What the errors are computed on: ``"test set"`` or ``"leave-one-out"``.
     """
 
     sentence: str
@@ -93,12 +92,15 @@ class Answer:
 
     @property
     def compared(self) -> str:
-        """Column whose values are compared: the level; with a single level, the 2Jmax or, with bases, the model."""
+        """Column whose values are compared: the level; if there is only one, the 2Jmax or, with bases, the model."""
         return _get_compared_column(self.options)
 
     @property
     def ranges(self) -> pd.DataFrame:
-        """Ranges of budgets with one best value of `compared`, as in `sentence`: the last option of each range."""
+        """Budget ranges of `sentence`, each with one best value of `compared`, in the form of `curve`.
+
+        A row is the option of the highest budgets in its range.
+        """
         return _select_ranges(self.curve, self.compared)
 
     def format_budget(self, budget: float) -> str:
@@ -123,17 +125,18 @@ def find_answer(
     n_budgets: int = N_BUDGETS,
     further_studies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Answer:
-    """Find the best setting for any budget from the results of a study.
+    """Find the best setting for each budget from the results of a study.
 
     Parameters
     ----------
     results : DataFrame
-        A row for each fit, as for `paretofit.pareto.tabulate_options` (meV/atom, meV/Å, s). Without any known cost of
-        labels, the budget is the number of configurations.
+        A row for each fit, as for `paretofit.pareto.tabulate_options` (meV/atom, meV/Å, s). If no cost of labels is
+        known, the budget is the number of configurations.
     study : mapping, optional
-        Settings as in the YAML file, for the YAML of a setting.
+        Settings as in the YAML file of the study, for `Answer.studies`. By default, these contain only the keys of the
+        setting.
     split_errors : PairedErrors, optional
-        Errors in further splits, for paired differences of settings; by default those of the repetitions are used.
+        Errors in further splits, for paired differences of settings; by default, the repetitions are used.
     n_budgets : int
         Maximum number of budgets in the table.
     further_studies : mapping of str to mapping, optional
@@ -142,12 +145,12 @@ def find_answer(
     Raises
     ------
     InputError
-        If the table lacks a column or no row of it can be used.
+        If the table lacks a column, or none of its rows can be used.
     """
     error_source = str(results.attrs.get(ERROR_SOURCE, TEST_SET))
     results, has_cost = _ensure_costs(results)
-    candidates = list_round_budgets(results, has_cost)
-    options = pareto.tabulate_options(results, budget=candidates, max_sizes=MAX_CURVE_SIZES)
+    candidate_budgets = list_round_budgets(results, has_cost)
+    options = pareto.tabulate_options(results, budget=candidate_budgets, max_sizes=MAX_CURVE_SIZES)
     if BASIS_COLUMN in options:
         options[MODEL_COLUMN] = options[BASIS_COLUMN].astype(str) + " " + options["twojmax"].astype(str)
     scored = options.assign(score=pareto.compute_score(options, "both"))
@@ -165,14 +168,14 @@ def find_answer(
         models = list(dict.fromkeys(table[MODEL_COLUMN]))
         sentence = f"{sentence.removesuffix('.')}; the best {'model is' if len(models) == 1 else 'models are'} "
         sentence += f"{join_items(models)}."
+    studies = tuple(
+        format_study(row, reference, (further_studies or {}).get(str(row.get(BASIS_COLUMN)), study))
+        for _, row in table.iterrows()
+    )
+    notes = (*_describe_omitted_budgets(curve, key, has_cost), *_collect_notes(results, table, has_cost))
     return Answer(
-        sentence, describe_ties(table, rivals, key, has_cost), table, rivals, curve, options,
-        _find_knee(curve), tuple(
-            format_study(row, reference, (further_studies or {}).get(str(row.get(BASIS_COLUMN)), study))
-            for _, row in table.iterrows()
-        ), reference,
-        (*_describe_omitted_budgets(curve, key, has_cost), *_collect_notes(results, table, has_cost)),
-        has_cost, error_source,
+        sentence, describe_ties(table, rivals, key, has_cost), table, rivals, curve, options, _find_knee(curve),
+        studies, reference, notes, has_cost, error_source,
     )  # fmt: skip
 
 
@@ -182,7 +185,10 @@ def find_answer_or_reason(
     split_errors: PairedErrors | None = None,
     further_studies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Answer | None, str]:
-    """Find the answer; if no row of the results can be used, return None and a sentence with the reason."""
+    """Find the answer, and return it with an empty text; if there is none, return None and a sentence with the reason.
+
+    The parameters are those of `find_answer`.
+    """
     try:
         return find_answer(results, study, split_errors, further_studies=further_studies), ""
     except InputError as error:
@@ -195,31 +201,36 @@ def get_interval(row: pd.Series, kind: str) -> tuple[float, float]:
     Parameters
     ----------
     row : Series
-        An option of the planner.
+        A row of `Answer.table` or `Answer.options`.
     kind : {"energy", "force"}
+        Error in meV/atom or meV/Å.
     """
     return float(row[f"{kind}_low"]), float(row[f"{kind}_high"])
 
 
 def format_error(row: pd.Series, kind: str) -> str:
-    """Format an expected error with its interval, such as ``"21.3 (18.8–24.9)"``, with * if it is extrapolated."""
+    """Format an expected error with its interval, such as ``"21.3 (18.8–24.9)"``; add * if it is extrapolated."""
     low, high = get_interval(row, kind)
     return f"{format_number(row[kind])}{format_interval(low, high)}{' *' if row['beyond'] else ''}"
 
 
 def format_md_speed(row: pd.Series) -> str:
-    """Format the MD speed in atom-steps/s on one core; a dash if it is unknown."""
-    return format_number(1e6 / row[MD_COST_COLUMN])
+    """Format the MD speed of an option in atom-steps/s on one core, or a dash if it is unknown."""
+    return format_number(1e6 / row[MD_COST_COLUMN])  # the cost is in µs
 
 
 def _get_compared_column(options: pd.DataFrame) -> str:
+    """Return the name of the column `Answer.compared`."""
     if len(set(options["level"])) > 1:
         return "level"
     return MODEL_COLUMN if MODEL_COLUMN in options else "twojmax"
 
 
 def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
-    """Replace the cost of labels by the number of configurations if it is unknown; return whether it is known."""
+    """Replace ``label_seconds`` by the number of configurations if no cost is known; return whether one is known.
+
+    Levels become strings.
+    """
     if "label_seconds" not in results or "n_train" not in results:
         raise InputError("an answer requires a results table with the columns 'label_seconds' and 'n_train'")
     results = results.assign(level=results["level"].astype(str))
@@ -228,52 +239,60 @@ def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
 
 
 def _find_knee(curve: pd.DataFrame) -> float:
-    """Find the budget at the knee of the curve, without the settings whose errors are far above the lowest."""
+    """Find the budget at the knee of the curve, where scores above `MAX_SCORE_RATIO` times the lowest are ignored."""
     useful = curve[curve["score"] <= MAX_SCORE_RATIO * curve["score"].iloc[-1]]
     return float(useful["budget_from"].iloc[pareto.find_knee(useful, ["label_seconds", "score"])])
 
 
 def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Select the ranges of budgets with one value of a column.
+    """Select the ranges of budgets with one best value of the column `key`.
 
-    If there are many, the first ones are left out if their errors are far above the lowest, and those that gain least.
+    If there are more than `MAX_RANGES`, ranges of low budgets are omitted while their scores are more than
+    `MAX_SCORE_RATIO` times the lowest, and then the ranges that improve least on the preceding one.
     """
     all_ranges = pareto.merge_adjacent_ranges(curve, key)
+    # Scores fall along the curve, so the ranges with high scores are the first ones.
     n_useless = int((all_ranges["score"] > MAX_SCORE_RATIO * all_ranges["score"].iloc[-1]).sum())
-    all_ranges = all_ranges.iloc[min(n_useless, max(len(all_ranges) - MAX_RANGES, 0)) :]
-    ranges = pareto.drop_similar_ranges(all_ranges, key, MAX_RANGES, MAX_RANGE_SCORE_RATIO)
+    n_omitted = min(n_useless, max(len(all_ranges) - MAX_RANGES, 0))
+    useful_ranges = all_ranges.iloc[n_omitted:]
+    ranges = pareto.drop_similar_ranges(useful_ranges, key, MAX_RANGES, MAX_RANGE_SCORE_RATIO)
     return ranges.assign(budget_to=[*ranges["budget_from"].iloc[1:], np.inf])
 
 
 def _describe_omitted_budgets(curve: pd.DataFrame, key: str, has_cost: bool) -> Iterator[str]:
-    """Describe the lowest budgets, if the sentence leaves their ranges out."""
-    start = _select_ranges(curve, key)["budget_from"].iloc[0]
-    if start > curve["budget_from"].iloc[0]:
+    """Yield a sentence about the lowest budgets, if `_describe_ranges` omits their ranges."""
+    lowest_budget = _select_ranges(curve, key)["budget_from"].iloc[0]
+    if lowest_budget > curve["budget_from"].iloc[0]:
         yield (
-            f"The sentence begins at {format_budget(start, has_cost=has_cost)}; with less, errors are more than "
-            f"{MAX_SCORE_RATIO:g} times the lowest."
+            f"The sentence begins at {format_budget(lowest_budget, has_cost=has_cost)}; with less, errors are more "
+            f"than {MAX_SCORE_RATIO:g} times the lowest."
         )
 
 
 def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
-    """Describe the best value of a column for each range of budgets in one sentence."""
+    """Describe the best value of the column `key` for each range of budgets in one sentence.
+
+    For example: "Below 10 min of DFT take level 2, below 1 h level 3, from then on level 4."
+    """
     ranges = _select_ranges(curve, key)
     names = [name_value(row, key) for _, row in ranges.iterrows()]
-    ends = [format_budget(value, has_cost=has_cost) for value in ranges["budget_from"].iloc[1:]]
-    unit = " of DFT" if has_cost else ""
-    only = "" if key == "level" else f"All labels are of level {curve['level'].iloc[0]}: "
-    if not ends:
-        return f"{only}{'T' if not only else 't'}ake {names[0]} for any budget."
-    parts = [f"{'below' if only or k else 'Below'} {end}{unit if not k else ''}{' take' if not k else ''} {name}"
-             for k, (end, name) in enumerate(zip(ends, names, strict=False))]  # fmt: skip
-    return f"{only}{', '.join(parts)}, from then on {names[-1]}."
+    ends = [format_budget(budget, has_cost=has_cost) for budget in ranges["budget_from"].iloc[1:]]
+    if ends:
+        clauses = [f"below {ends[0]}{' of DFT' if has_cost else ''} take {names[0]}"]
+        clauses += [f"below {end} {name}" for end, name in zip(ends[1:], names[1:-1], strict=True)]
+        text = f"{', '.join(clauses)}, from then on {names[-1]}."
+    else:
+        text = f"take {names[0]} for any budget."
+    if key == "level":
+        return text[0].upper() + text[1:]
+    return f"All labels are of level {curve['level'].iloc[0]}: {text}"
 
 
 def _describe_gain(table: pd.DataFrame, has_cost: bool) -> str:
-    """Describe the expected errors at the smallest and the largest budget of a table."""
+    """Describe the expected errors at the smallest and the largest budget of a table, as part of a sentence."""
     texts = []
     for _, row in table.iloc[[0, -1] if len(table) > 1 else [0]].iterrows():
-        errors = join_items(f"{format_number(row[kind])} {unit}" for kind, unit in ERRORS.items())
+        errors = join_items(f"{format_number(row[kind])} {unit}" for kind, unit in ERROR_UNITS.items())
         texts.append(
             f"{format_budget(row['budget'], has_cost=has_cost)} {'of DFT give' if has_cost else 'give'} {errors}"
         )
@@ -281,6 +300,7 @@ def _describe_gain(table: pd.DataFrame, has_cost: bool) -> str:
 
 
 def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -> Iterator[str]:
+    """Yield the sentences of `Answer.notes` about the rows of the table of budgets."""
     yield f"Brackets: {describe_intervals(results)}."
     if table["beyond"].any():
         yield (
@@ -306,7 +326,7 @@ def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -
 
 
 def describe_intervals(results: pd.DataFrame) -> str:
-    """Describe what the intervals of the expected errors contain, and from what they are estimated."""
+    """Describe, as part of a sentence, what the intervals of expected errors contain, and the data behind them."""
     if SPLITS_COLUMN in results:
         n_splits = int(results[SPLITS_COLUMN].max())
         return (
@@ -321,7 +341,7 @@ def describe_intervals(results: pd.DataFrame) -> str:
 
 
 def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
-    """List the levels for which the study assumes the cost of labels."""
+    """List the levels whose cost of labels is assumed by the study instead of measured."""
     if ASSUMED_COLUMN not in results:
         return ()
     is_assumed = results[ASSUMED_COLUMN].astype(str).str.lower() == "true"
@@ -329,7 +349,7 @@ def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _join_ties(row: pd.Series, column: str, compared: str) -> str:
-    """Format the level or the model of a setting, followed by those that may be as good, such as ``"3 or 4"``."""
+    """Format the value of a column for a setting, and of the column `compared` with its ties, such as ``"3 or 4"``."""
     ties = ", ".join(map(str, row["ties"])) if column == compared else ""
     if len(ties) > MAX_TIES_LENGTH and len(row["ties"]) > 1:
         ties = f"{len(row['ties'])} others"
@@ -337,7 +357,10 @@ def _join_ties(row: pd.Series, column: str, compared: str) -> str:
 
 
 def format_answer_table(answer: Answer) -> pd.DataFrame:
-    """Format the table of budgets for reading, a row for each budget."""
+    """Format `Answer.table` as text for reading, with a row for each budget and units as headings of the errors.
+
+    The column ``MD speed`` is missing if no speed is known.
+    """
     table = answer.table
     rows = [row for _, row in table.iterrows()]
     model = MODEL_COLUMN if MODEL_COLUMN in table else "twojmax"
@@ -348,7 +371,7 @@ def format_answer_table(answer: Answer) -> pd.DataFrame:
         name_column(model): [_join_ties(row, model, answer.compared) for row in rows],
         "w_E/w_F": [f"{row['w_energy'] / row['w_force']:.6g}" for row in rows],
         "sampling": [str(row["sampling"]) for row in rows],
-        **{unit: [format_error(row, kind) for row in rows] for kind, unit in ERRORS.items()},
+        **{unit: [format_error(row, kind) for row in rows] for kind, unit in ERROR_UNITS.items()},
         "MD speed": [format_md_speed(row) for row in rows],
     }
     if table[MD_COST_COLUMN].isna().all():

@@ -1,4 +1,4 @@
-"""Results of all bases of a study, of which there is one answer, one front and one explorer."""
+"""Results of all bases of a study in one table, for one answer, one front and one explorer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,20 +9,21 @@ from paretofit.report.paired_errors import PairedErrors
 
 
 class JoinedBases(NamedTuple):
-    """Results of all bases of a study; without further bases, they lack the column ``basis``.
+    """Results of all bases of a study.
 
     Attributes
     ----------
     results : DataFrame
-        A row for each fit.
+        A row for each fit. If there are several bases, the column ``basis`` holds the name of the basis.
     front : DataFrame
-        Points that no other setting of the same basis and 2Jmax dominates; ``overall``: nor one of another.
+        Points that no other setting of the same basis and 2Jmax dominates. The optional column ``overall`` is true if
+        no setting of another basis or 2Jmax dominates the point either.
     split_errors : PairedErrors, optional
-        Errors in further train/test splits.
+        Errors in further train/test splits; None if there are none.
     studies : mapping of str to mapping
-        Settings of the study of each further basis, as in its YAML file.
+        Settings of the study of each further basis by the name of the basis, as in its YAML file.
     objectives : sequence of str
-        What the front minimises besides the cost: ``ref_energy``, ``ref_force``, and names of properties.
+        Objectives of the front besides the cost: ``ref_energy``, ``ref_force``, and names of properties.
     """
 
     results: pd.DataFrame

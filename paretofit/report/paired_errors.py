@@ -1,4 +1,7 @@
-"""Errors of settings in the same samples, so that their differences are paired."""
+"""Errors of settings in the same samples, so that the differences between settings are paired.
+
+A sample is a repetition, or in further train/test splits the test set of a split or a bootstrap sample of it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -11,14 +14,14 @@ from paretofit.core import Array
 from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE, compute_sign_shares
 from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weight_ratio
 
-MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error are no clear difference, however many samples have them
+MIN_RELATIVE_CHANGE = 0.01  # a smaller change of an error is no clear difference, even if all samples agree on its sign
 MIN_SAMPLES = 5  # number of samples; with fewer, such as a single repetition, no difference is clear
-WHOLE_SET = "all"  # sampling method of the whole training set in further splits
-INTERVAL_SUFFIXES = ("", "_low", "_high")  # of the columns of a value and the ends of its interval
+WHOLE_SET = "all"  # name of the sampling method in further splits if the subset is the whole training set
+INTERVAL_SUFFIXES = ("", "_low", "_high")  # of the columns of a number and of the ends of its interval
 NO_CLEAR_DIFFERENCE = "no clear difference"
 
-
-SettingIndex: TypeAlias = dict[tuple[Any, ...], dict[Any, int]]  # positions by setting without its size, then by size
+# Positions of settings: by (basis, 2Jmax, level, sampling, w_E/w_F), then by the number of configurations.
+SettingIndex: TypeAlias = dict[tuple[Any, ...], dict[Any, int]]
 
 
 class PairedErrors(NamedTuple):
@@ -30,7 +33,8 @@ class PairedErrors(NamedTuple):
         A row for each setting: ``twojmax``, ``level``, ``sampling``, ``n_train``, ``w_energy``, ``w_force``, and
         ``basis`` if there are several. The sampling method of the whole training set may be `WHOLE_SET`.
     errors : mapping of str to (n_splits, n_samples, n_settings) float
-        Errors by their column (meV/atom, meV/Å); the first sample is the test set of a split.
+        Errors by their column of results (meV/atom, meV/Å), NaN where a setting was not fitted. The first sample of a
+        split is its test set, and the others are bootstrap samples of it.
     """
 
     settings: pd.DataFrame
@@ -38,76 +42,117 @@ class PairedErrors(NamedTuple):
 
     @classmethod
     def from_repetitions(cls, results: pd.DataFrame) -> "PairedErrors":
-        """Build the table of a study without further splits: its repetitions are the samples of one split."""
+        """Collect errors from a results table, with its repetitions as the samples of a single split."""
         keys = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
         keys += [BASIS_COLUMN] if BASIS_COLUMN in results else []
         names = [name for name in (*ERROR_KINDS, "test_energy", "test_force") if name in results]
         tables = {name: results.pivot_table(index=keys, columns="repeat", values=name) for name in names}
-        settings = tables["ref_energy"].index.to_frame(index=False)
-        repetitions = tables["ref_energy"].columns
+        # pivot_table omits settings without any value, so that the tables may differ in their rows.
+        settings, repetitions = tables["ref_energy"].index, tables["ref_energy"].columns
         errors = {
-            name: table.reindex(index=tables["ref_energy"].index, columns=repetitions).to_numpy().T[None]
+            name: table.reindex(index=settings, columns=repetitions).to_numpy().T[None]
             for name, table in tables.items()
         }
-        return cls(settings, errors)
+        return cls(settings.to_frame(index=False), errors)
 
     @classmethod
     def join_bases(cls, by_basis: Mapping[str, "PairedErrors | None"]) -> "PairedErrors | None":
-        """Join the errors of several bases in the same splits and samples; None if a basis has none."""
-        parts = {name: part for name, part in by_basis.items() if part is not None}
-        if not parts or len(parts) < len(by_basis):
+        """Join the errors of several bases, which must have the same splits and samples.
+
+        Parameters
+        ----------
+        by_basis : mapping of str to PairedErrors or None
+            Errors by the name of the basis; None if a basis was not fitted in further splits.
+
+        Returns
+        -------
+        PairedErrors or None
+            The columns of errors that all bases have; None if a basis has no errors, or there are no bases.
+        """
+        tables = {basis: table for basis, table in by_basis.items() if table is not None}
+        if not tables or len(tables) < len(by_basis):
             return None
-        settings = pd.concat([part.settings.assign(**{BASIS_COLUMN: name}) for name, part in parts.items()])
-        names = set.intersection(*(set(part.errors) for part in parts.values()))
-        errors = {name: np.concatenate([part.errors[name] for part in parts.values()], axis=-1) for name in names}
+        settings = pd.concat([table.settings.assign(**{BASIS_COLUMN: basis}) for basis, table in tables.items()])
+        names = set.intersection(*(set(table.errors) for table in tables.values()))
+        errors = {name: np.concatenate([table.errors[name] for table in tables.values()], axis=-1) for name in names}
         return cls(settings.reset_index(drop=True), errors)
 
-    def collect_setting(self, setting: Mapping[Any, Any]) -> dict[str, Array]:
-        """Collect the samples of a setting (columns `SETTING`), ``(n_samples,)`` by error; ``both``: geometric mean."""
+    def collect_setting_samples(self, setting: Mapping[Any, Any]) -> dict[str, Array]:
+        """Collect the errors of a setting in all samples.
+
+        Parameters
+        ----------
+        setting : mapping
+            Values of the columns `SETTING`, and of ``basis`` if there are several. If its number of configurations was
+            not fitted, the nearest one is used.
+
+        Returns
+        -------
+        dict of str to (n_splits * n_samples,) float64
+            Errors by their column, and in ``both`` the geometric means of the energy and force errors. Empty if the
+            setting was not fitted.
+        """
         position = _find_position(self.index_settings(), setting)
         if position is None:
             return {}
-        samples = {name: values[:, :, position].ravel().astype(float) for name, values in self.errors.items()}
+        samples = {name: errors[:, :, position].ravel().astype(float) for name, errors in self.errors.items()}
         return samples | {"both": np.sqrt(samples["ref_energy"] * samples["ref_force"])}
 
     def index_settings(self) -> SettingIndex:
-        """Map (basis, 2Jmax, level, sampling, w_E/w_F), then the size, to the position of the setting."""
+        """Map each setting to its position in `settings`; the name of the basis is empty if there is only one."""
         table = self.settings.assign(
             level=self.settings["level"].astype(str), weight_ratio=compute_weight_ratio(self.settings)
         )
         if BASIS_COLUMN not in table:
             table[BASIS_COLUMN] = ""
         index: SettingIndex = {}
-        for position, values in enumerate(table[[BASIS_COLUMN, *SETTING]].itertuples(index=False, name=None)):
-            basis, twojmax, level, sampling, size, weight_ratio = values
+        for position, row in enumerate(table[[BASIS_COLUMN, *SETTING]].itertuples(index=False, name=None)):
+            basis, twojmax, level, sampling, size, weight_ratio = row
             index.setdefault((basis, twojmax, level, sampling, weight_ratio), {})[size] = position
         return index
 
 
 class ErrorComparison:
-    """Comparison of the errors of two settings in further splits, or in repetitions if a setting has no such fits."""
+    """Comparison of errors of settings in the same samples.
+
+    The samples are those of the further splits if all compared settings were fitted in them, otherwise the repetitions.
+
+    Parameters
+    ----------
+    results : DataFrame
+        A row for each fit, from which the errors of the repetitions are taken.
+    split_errors : PairedErrors, optional
+        Errors in further train/test splits; by default, only the repetitions are used.
+
+    Attributes
+    ----------
+    has_splits : bool
+        Whether there are errors in further splits.
+    """
 
     def __init__(self, results: pd.DataFrame, split_errors: PairedErrors | None = None) -> None:
         self._results, self._split_errors = results, split_errors
         self.has_splits = split_errors is not None
 
     def _iterate_sources(self) -> Iterator[tuple[PairedErrors, SettingIndex]]:
-        """Yield the errors in further splits, if there are any, and those of the repetitions, each with its index."""
+        """Yield tables of errors, each with the positions of its settings: first further splits, then repetitions."""
         if self._split_errors is not None:
             yield self._split_errors, self._split_index
         yield self._repetition_index
 
     @cached_property
     def _split_index(self) -> SettingIndex:
+        """Positions of the settings in the further splits; computed once, because many settings are looked up."""
         return {} if self._split_errors is None else self._split_errors.index_settings()
 
     @cached_property
     def _repetition_index(self) -> tuple[PairedErrors, SettingIndex]:
+        """Errors of the repetitions and the positions of their settings; computed once, when they are first needed."""
         table = PairedErrors.from_repetitions(self._results)
         return table, table.index_settings()
 
-    def name_change(self, column: str, first: Mapping[Any, Any], second: Mapping[Any, Any]) -> str:
-        """Return whether an error ``"falls"`` or ``"rises"`` from one setting to another.
+    def classify_change(self, column: str, first: Mapping[Any, Any], second: Mapping[Any, Any]) -> str:
+        """Classify the change of an error from the first setting to the second.
 
         Parameters
         ----------
@@ -117,8 +162,9 @@ class ErrorComparison:
         Returns
         -------
         str
-            `NO_CLEAR_DIFFERENCE` if the median changes by less than 1 %, or if the central 90 % of the paired
-            differences contain zero, or with fewer than `MIN_SAMPLES` of them; ``"unknown"`` if a median is missing.
+            ``"falls"`` or ``"rises"``; `NO_CLEAR_DIFFERENCE` if the ratio of `estimate_ratio` differs from 1 by less
+            than 1 %, if the central 90 % of the paired differences contain zero, or if there are fewer than
+            `MIN_SAMPLES` of them; ``"unknown"`` if a median is missing.
         """
         before, after = float(first[column]), float(second[column])
         if np.isnan(before) or np.isnan(after):
@@ -135,58 +181,62 @@ class ErrorComparison:
 
         Parameters
         ----------
-        columns : of ``"ref_energy"`` and ``"ref_force"``
-        first, second : rows with the columns `SETTING`
-            A number of configurations that was not fitted is replaced by the nearest one of the setting.
+        columns : ``"ref_energy"``, ``"ref_force"`` or both
+        first, second : rows with the columns `SETTING`, as in `collect_samples`
 
         Returns
         -------
         float
-            NaN with fewer than `MIN_SAMPLES` samples.
+            Share from 0 to 1, equal products counting half; NaN with fewer than `MIN_SAMPLES` samples.
         """
-        pair = self.collect_samples(columns, [first, second])
-        return float(compute_sign_shares(pair[None, :, 0], pair[None, :, 1])) if len(pair) else float("nan")
+        samples = self.collect_samples(columns, [first, second])
+        return float(compute_sign_shares(samples[None, :, 0], samples[None, :, 1])) if len(samples) else float("nan")
 
     def find_ties(self, columns: list[str], rows: pd.DataFrame, best: Mapping[Any, Any]) -> Array:
-        """Find the settings whose product of some errors is not clearly above that of the best one, ``(n,)`` bool.
+        """Find the settings that are tied with the best one: those whose product of some errors is not clearly higher.
 
-        It is not if the geometric mean of the medians is less than 1 % higher.
+        It is clearly higher if the geometric mean of the medians is at least 1 % higher and the product is higher in
+        more than 95 % of the paired samples.
 
         Parameters
         ----------
-        columns : of ``"ref_energy"`` and ``"ref_force"``
-        rows : settings, with the columns `SETTING` and the medians of the errors
+        columns : ``"ref_energy"``, ``"ref_force"`` or both
+        rows : n settings, with the columns `SETTING` and the medians of the errors
         best : one of the rows, which is not tied with itself
+
+        Returns
+        -------
+        (n,) bool
         """
-        shares = [self.compute_share_above(columns, row, best) for row in rows.to_dict("records")]
+        shares = np.array([self.compute_share_above(columns, row, best) for row in rows.to_dict("records")])
         is_other = rows[SETTING].astype(str).ne(pd.Series(best)[SETTING].astype(str)).any(axis=1).to_numpy()
-        is_close = (rows[columns].prod(axis=1) / np.prod([best[name] for name in columns])) ** (1 / len(columns)) < (
-            1 + MIN_RELATIVE_CHANGE
-        )
-        return np.asarray(is_other & (is_close | ~(np.array(shares) > (1 + INTERVAL_COVERAGE) / 2)))
+        product_ratios = rows[columns].prod(axis=1) / np.prod([best[name] for name in columns])
+        is_close = product_ratios ** (1 / len(columns)) < 1 + MIN_RELATIVE_CHANGE
+        is_clear = shares > (1 + INTERVAL_COVERAGE) / 2  # false where a share is NaN
+        return np.asarray(is_other & (is_close | ~is_clear))
 
     def collect_samples(self, columns: Sequence[str], settings: Sequence[Mapping[Any, Any]]) -> Array:
-        """Collect the products of some errors of several settings in the samples that all of them have.
+        """Collect the product of some errors of each setting, in the samples in which all settings have finite errors.
 
         Parameters
         ----------
-        columns : of ``"ref_energy"`` and ``"ref_force"``
-        settings : rows with the columns `SETTING`
+        columns : ``"ref_energy"``, ``"ref_force"`` or both
+        settings : rows with the columns `SETTING`, and ``basis`` if there are several
             A number of configurations that was not fitted is replaced by the nearest one of the setting.
 
         Returns
         -------
         (n_samples, n_settings) float64
-            Empty if there are fewer than `MIN_SAMPLES`.
+            No rows if there are fewer than `MIN_SAMPLES` such samples.
         """
         return self._collect_products([columns] * len(settings), settings)
 
     def _collect_products(self, columns: Sequence[Sequence[str]], settings: Sequence[Mapping[Any, Any]]) -> Array:
-        """Collect samples as `collect_samples`, for settings with their own columns."""
+        """Collect samples as `collect_samples` does, where `columns` has an entry for each setting."""
         for table, index in self._iterate_sources():
-            candidates = [_find_position(index, row) for row in settings]
-            positions = [position for position in candidates if position is not None]
-            if len(positions) == len(settings) and all(name in table.errors for names in columns for name in names):
+            positions = [position for row in settings if (position := _find_position(index, row)) is not None]
+            has_columns = all(name in table.errors for names in columns for name in names)
+            if len(positions) == len(settings) and has_columns:
                 products = [
                     np.prod([table.errors[name][:, :, position].astype(float) for name in names], axis=0)
                     for names, position in zip(columns, positions, strict=True)
@@ -206,41 +256,42 @@ class ErrorComparison:
         ----------
         column : column of the error
         first, second : rows of the medians, with the columns `SETTING` and the error
-        second_column : column of the error of the second setting, if it is another one
+        second_column : column of the error of the second setting; by default, it is `column`
 
         Returns
         -------
-        tuple of float
+        ratio, low, high : float
             Ratio of the medians, and the ends of the central 90 % of the paired ratios, which are NaN with fewer than
-            `MIN_SAMPLES` of them. If the ratio of the medians, which are those of one split, is outside of this
-            interval, the median of the paired ratios replaces it.
+            `MIN_SAMPLES` of them. The medians are those of one split; if their ratio is outside of the interval, it is
+            replaced by the median of the paired ratios.
         """
         names = [column, second_column or column]
         samples = self._collect_products([[name] for name in names], [first, second])
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio, ratios = np.divide(float(second[names[1]]), float(first[names[0]])), samples[:, 1] / samples[:, 0]
-            low, high = compute_central_interval(ratios)
-            if ratio < low or ratio > high:
-                ratio = np.median(ratios)
+            ratio = np.divide(float(second[names[1]]), float(first[names[0]]))
+            paired_ratios = samples[:, 1] / samples[:, 0]
+            low, high = compute_central_interval(paired_ratios)
+            if ratio < low or ratio > high:  # false if the ends are NaN
+                ratio = np.median(paired_ratios)
             return float(ratio), low, high
 
     @property
-    def samples(self) -> str:
-        """What the samples are, as part of a sentence."""
+    def sample_description(self) -> str:
+        """Description of the samples as part of a sentence."""
         splits = "further train/test splits and bootstrap samples of their test sets"
         return splits if self.has_splits else "the repetitions"
 
-    def describe(self) -> str:
-        """Describe when a difference is not clear."""
+    def describe_criterion(self) -> str:
+        """Describe in one sentence when a change is called no clear difference."""
         return (
             f"A change is called {NO_CLEAR_DIFFERENCE} if it is below {100 * MIN_RELATIVE_CHANGE:.0f} %, or if the "
-            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {self.samples} contain zero, or if "
-            f"there are fewer than {MIN_SAMPLES} of them."
+            f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {self.sample_description} contain "
+            f"zero, or if there are fewer than {MIN_SAMPLES} of them."
         )
 
 
 def compute_central_interval(samples: Array) -> tuple[float, float]:
-    """Compute the ends of the central 90 % of samples, ``(n,)`` float; NaN without samples."""
+    """Compute the ends of the central 90 % of the finite samples, ``(n,)`` float; NaN if there are none."""
     samples = samples[np.isfinite(samples)]
     if not len(samples):
         return float("nan"), float("nan")
@@ -249,11 +300,15 @@ def compute_central_interval(samples: Array) -> tuple[float, float]:
 
 
 def _find_position(index: SettingIndex, row: Mapping[Any, Any]) -> int | None:
-    """Find the fits of a setting with the number of configurations that is nearest to that of the row."""
+    """Find the position of a setting, at its number of configurations or the nearest one; None if it was not fitted.
+
+    The whole training set, which has its own sampling method `WHOLE_SET`, counts as a subset of every sampling method.
+    Sizes are compared by their logarithms.
+    """
     twojmax, level, sampling, size, weight_ratio = (row[name] for name in SETTING)
 
     def get_sizes(method: Any) -> dict[Any, int]:
-        """Return the positions by size; a table of a single basis does not name it."""
+        """Return the positions by size; in a table of a single basis, the name of the basis is empty."""
         keys = ((basis, twojmax, level, method, weight_ratio) for basis in (row.get(BASIS_COLUMN, ""), ""))
         return next((index[key] for key in keys if key in index), {})
 

@@ -1,6 +1,6 @@
 """Rivals of a recommended setting: the best settings of the other levels, and how clearly they are worse.
 
-With a single level, the rivals have another 2Jmax, or, with several bases, another model (basis and size).
+If a study has a single level, the rivals have another 2Jmax or, with several bases, another model (basis and size).
 """
 
 from typing import Any
@@ -19,23 +19,49 @@ MODEL_COLUMN = "model"  # column of options of several bases: the name of the ba
 
 
 def choose_within_budget(options: pd.DataFrame, budget: float) -> pd.Series:
-    """Choose the best option within a budget, as `paretofit plan` does."""
+    """Choose the best option within a budget, as `paretofit plan` does; return it with the budget in ``budget``.
+
+    Raises
+    ------
+    InputError
+        If the budget is lower than the cost of every option.
+    """
     choice = pareto.choose_option(options, pareto.Limits(budget=budget), "both")
     row: pd.Series = pd.concat([pd.Series({"budget": budget}), choice])
     return row
 
 
 def find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str, comparison: ErrorComparison) -> pd.DataFrame:
-    """Find the best option with each other value of `key` for each budget."""
+    """Find the best option with each other value of a column for each budget.
+
+    Parameters
+    ----------
+    options : DataFrame
+        From `paretofit.pareto.tabulate_options`.
+    table : DataFrame
+        For each budget, the best option from `choose_within_budget`.
+    key : {"level", "twojmax", "model"}
+        Column whose values are compared.
+    comparison : ErrorComparison
+        Paired errors of the settings.
+
+    Returns
+    -------
+    DataFrame
+        Options in order of ``budget`` and of ``excess``, the score divided by that of the best option, minus 1.
+        ``share_above`` is the share of paired samples in which the score is higher than that of the best option (see
+        `ErrorComparison.compute_share_above`), and ``is_clear`` is whether this share is above 95 %. Empty if there are
+        no other values.
+    """
     rivals = []
     for _, best in table.iterrows():
         others = options[(options[key] != best[key]) & (options["label_seconds"] <= best["budget"])]
-        # The mixtures of levels are variants of one choice, of which only the best is compared.
+        # All mixtures of levels are variants of one choice: only the best one is a rival, and not of another mixture.
         groups = others[key].astype(str).mask(pareto.find_mixtures(others), "mixture")
         if pd.notna(best.get("n_base", np.nan)):
             groups = groups[groups != "mixture"]
-        for _, other in others.loc[groups.index].groupby(groups):
-            rival = choose_within_budget(other, best["budget"])
+        for _, group_options in others.loc[groups.index].groupby(groups):
+            rival = choose_within_budget(group_options, best["budget"])
             excess = _compute_score(rival) / _compute_score(best) - 1
             share = comparison.compute_share_above(list(ERROR_KINDS), get_setting(rival), get_setting(best))
             is_clear = share > (1 + INTERVAL_COVERAGE) / 2
@@ -44,25 +70,43 @@ def find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str, comparison
 
 
 def get_setting(option: pd.Series) -> dict[str, Any]:
-    """Return the setting of an option as `ErrorComparison` needs it."""
+    """Return the columns of an option that identify its setting for `ErrorComparison`: `SETTING`, ``basis`` if any."""
     ratio = compute_weight_ratio(option.to_frame().T).iloc[0]
     names = ["twojmax", "level", "sampling", "n_train", *({BASIS_COLUMN} & {*option.index})]
     return {**option[names], "weight_ratio": ratio}
 
 
 def list_ties(rivals: pd.DataFrame, budget: float, key: str) -> list[Any]:
-    """List the values of `key` at a budget that are not clearly worse than the best one, in ascending order."""
+    """List the values of the column `key` that are not clearly worse than the best one at a budget, in sorted order."""
     if rivals.empty:
         return []
     return sorted(rivals.loc[(rivals["budget"] == budget) & ~rivals["is_clear"], key])
 
 
 def _compute_score(row: pd.Series) -> float:
+    """Compute the geometric mean of the energy and force errors of an option."""
     return float(np.sqrt(row["energy"] * row["force"]))
 
 
 def describe_ties(table: pd.DataFrame, rivals: pd.DataFrame, key: str, has_cost: bool) -> str:
-    """Describe in one sentence at which budgets another value of `key` is not clearly worse."""
+    """Describe in one sentence at which budgets another value of the column `key` is not clearly worse.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row for each ``budget``, with ``ties`` from `list_ties`.
+    rivals : DataFrame
+        From `find_rivals`.
+    key : {"level", "twojmax", "model"}
+        Column whose values are compared.
+    has_cost : bool
+        Whether budgets are times in s rather than numbers of configurations.
+
+    Returns
+    -------
+    str
+        Empty if there are no rivals.
+    """
     if len(rivals) and not np.isfinite(rivals["share_above"].astype(float)).any():
         return f"How certain this is, is not known: add further splits ('confidence'), or {MIN_SAMPLES} repetitions."
     tied = [format_budget(row["budget"], has_cost=has_cost) for _, row in table.iterrows() if row["ties"]]
@@ -87,15 +131,17 @@ def describe_rivals(row: pd.Series, rivals: pd.DataFrame, key: str, *, has_cost:
         Whether budgets are times in s rather than numbers of configurations.
     """
     rivals = rivals[rivals["budget"] == row["budget"]] if len(rivals) else rivals
-    start = f"{format_budget(row['budget'], has_cost=has_cost)}: {name_value(row, key)}"
+    subject = f"{format_budget(row['budget'], has_cost=has_cost)}: {name_value(row, key)}"
     if rivals.empty:
-        return f"{start} is the only one within this budget."
+        return f"{subject} is the only one within this budget."
     tied, worse = rivals[~rivals["is_clear"]], rivals[rivals["is_clear"]]
-    parts = [f"{name_value(rival, key)}, {_describe_difference(rival)}" for _, rival in tied.iterrows()]
-    text = f"{start} has no clear difference from {join_items(parts)}" if parts else f"{start} is clearly better"
+    worse_names = join_items(name_value(rival, key) for _, rival in worse.iterrows())
+    if tied.empty:
+        return f"{subject} is clearly better than {worse_names}."
+    tied_texts = [f"{name_value(rival, key)}, {_describe_difference(rival)}" for _, rival in tied.iterrows()]
+    text = f"{subject} has no clear difference from {join_items(tied_texts)}"
     if len(worse):
-        names = join_items(name_value(rival, key) for _, rival in worse.iterrows())
-        text += f"; {names} {'is' if len(worse) == 1 else 'are'} clearly worse" if parts else f" than {names}"
+        text += f"; {worse_names} {'is' if len(worse) == 1 else 'are'} clearly worse"
     return f"{text}."
 
 
@@ -110,11 +156,12 @@ def name_value(row: pd.Series, key: str) -> str:
 
 
 def _describe_difference(rival: pd.Series) -> str:
-    """Describe by how much the errors of a rival are larger than those of the best, and how sure this is."""
+    """Describe, in a relative clause, by how much the errors of a rival exceed the lowest ones and how surely."""
     percent = f"{format_number(100 * rival['excess'], 2)} %"
     if not np.isfinite(rival["share_above"]):
         return f"whose errors are {percent} larger; too few fits are comparable"
     share, word = rival["share_above"], "larger"
-    if share < 0.5:  # where the order is that of extrapolated errors
+    # The expected errors can be extrapolated; the paired samples are those of the nearest number that was fitted.
+    if share < 0.5:
         share, word = 1 - share, "smaller at the numbers of configurations that were fitted"
     return f"whose errors are expected to be {percent} larger, and are {word} in {100 * share:.0f} % of paired samples"

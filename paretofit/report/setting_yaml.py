@@ -1,4 +1,4 @@
-"""YAML of a study for a single setting: the keys of the setting, and what else differs from the defaults."""
+"""YAML of a study for a single setting: the keys of the setting, and the other keys that differ from the defaults."""
 
 import io
 from collections.abc import Collection, Mapping
@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-SETTING_KEYS = ("levels", "twojmax", "weights", "sizes", "sampling_methods", "mixtures")  # set by every setting
-OMITTED_KEYS = frozenset({*SETTING_KEYS, "bases", "labelling", "augmentation"})
-UNSAMPLED = "all"  # sampling method of the whole training set; any method selects it
+SETTING_KEYS = ("levels", "twojmax", "weights", "sizes", "sampling_methods", "mixtures")  # determined by the setting
+OMITTED_KEYS = frozenset({*SETTING_KEYS, "bases", "labelling", "augmentation"})  # not copied from the original study
+UNSAMPLED = "all"  # sampling method of the whole training set in a table; a study may name any method for it
 
 
 def format_setting_keys(row: pd.Series, reference: str) -> str:
-    """Format the keys of a study for exactly one setting.
+    """Format the keys of a study that are determined by its only setting.
 
     Parameters
     ----------
@@ -23,85 +23,102 @@ def format_setting_keys(row: pd.Series, reference: str) -> str:
         columns of a mixture; ``beyond`` (whether ``n_train`` exceeds the size of the training set).
     reference : str
         Name of the reference level.
+
+    Returns
+    -------
+    str
+        Lines of YAML, without a line break at the end.
     """
-    names = list_label_levels(row)
-    levels = ", ".join(_quote_name(level) for level in dict.fromkeys([*names, reference]))
+    label_levels = list_label_levels(row)
+    level_names = ", ".join(_quote_name(level) for level in dict.fromkeys([*label_levels, reference]))
     lines = [
-        f"levels: [{levels}]" + ("    # the last is the reference" if names != [reference] else ""),
+        f"levels: [{level_names}]" + ("    # the last is the reference" if label_levels != [reference] else ""),
         f"twojmax: [{int(row['twojmax'])}]",
         f"weights: [[{row['w_energy']:g}, {row['w_force']:g}]]",
     ]
-    if len(names) > 1:
+    if len(label_levels) > 1:
         lines += ["sizes: [all]", _format_mixture(row)]
     else:
         sampling = "random" if row["sampling"] == UNSAMPLED else row["sampling"]
         lines += [_format_size(row), f"sampling_methods: [{sampling}]"]
-    return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
+    if "ridge" in row.index:
+        lines.append(f"ridge: [{row['ridge']}]")
+    return "\n".join(lines)
 
 
 def list_label_levels(row: pd.Series) -> list[str]:
-    """List the levels of a setting's labels in order of cost: several for a mixture."""
+    """List the levels of the labels that a setting needs, in order of cost: one, or several for a mixture."""
     if pd.isna(row.get("n_base", np.nan)):
         return [str(row["level"])]
     return [str(row[name]) for name in ("base_level", "middle_level", "top_level") if pd.notna(row[name])]
 
 
 def _format_mixture(row: pd.Series) -> str:
-    """Format the mixture of a setting as an entry of a study."""
-    base, *middle, top = [_quote_name(name) for name in list_label_levels(row)]
-    parts = [f"base: {base}", f"base_sizes: [{int(row['n_base'])}]"]
-    parts += [f"middle: {middle[0]}", f"middle_sizes: [{int(row['n_middle'])}]"] if middle else []
-    parts += [f"top: {top}", f"top_sizes: [{int(row['n_train'])}]", f"top_sampling: {row['sampling']}"]
-    return f"mixtures: [{{{', '.join(parts)}, base_energy_weight: [{row['base_energy_weight']:g}]}}]"
+    """Format the mixture of a setting as the key ``mixtures`` of a study."""
+    base, *middle, top = [_quote_name(name) for name in list_label_levels(row)]  # `middle` has at most one name
+    keys = [f"base: {base}", f"base_sizes: [{int(row['n_base'])}]"]
+    if middle:
+        keys += [f"middle: {middle[0]}", f"middle_sizes: [{int(row['n_middle'])}]"]
+    keys += [f"top: {top}", f"top_sizes: [{int(row['n_train'])}]", f"top_sampling: {row['sampling']}"]
+    return f"mixtures: [{{{', '.join(keys)}, base_energy_weight: [{row['base_energy_weight']:g}]}}]"
 
 
 def _format_size(row: pd.Series) -> str:
-    """Format the subset size; the whole training set where the errors of a larger one are extrapolated."""
+    """Format the key ``sizes``; if the size exceeds the training set, this is the whole set, with a comment."""
     if not row.get("beyond", False):
         return f"sizes: [{int(row['n_train'])}]"
     return f"sizes: [all]    # recommended: {int(row['n_train'])}, more than were fitted; label further configurations"
 
 
 def format_study(row: pd.Series, reference: str, study: Mapping[str, Any] | None) -> str:
-    """Format the YAML of a study of one setting, with all keys of `study` that differ from the defaults."""
+    """Format the YAML of a study of one setting.
+
+    Parameters
+    ----------
+    row, reference
+        As in `format_setting_keys`.
+    study : mapping or None
+        Settings of the original study, as in `format_base_study`; None gives only the keys of the setting.
+    """
     base = "" if study is None else format_base_study(study, {*list_label_levels(row), reference})
     if "ridge" in row.index and base:
+        # The penalty of the setting replaces that of the study.
         base = "".join(line for line in base.splitlines(keepends=True) if not line.startswith("ridge:"))
     return f"{base}{format_setting_keys(row, reference)}\n"
 
 
 def format_base_study(study: Mapping[str, Any], levels: Collection[str]) -> str:
-    """Format the YAML of a study of some levels, without the keys that a setting replaces.
+    """Format the YAML of a study without the keys that `format_setting_keys` adds.
 
     Parameters
     ----------
     study : mapping
-        Settings as in a YAML file; those that are equal to the defaults should be missing.
+        Settings of the original study, as in its YAML file; those that are equal to the defaults should be missing.
     levels : collection of str
-        Names of the level of the setting and of the reference.
+        Names of the levels of the setting and of the reference; the costs of other levels are omitted.
     """
     content = {key: value for key, value in study.items() if key not in OMITTED_KEYS and value is not None}
-    if study.get("twojmax"):  # leverage scores and descriptors must be the same as in the complete study
+    if study.get("twojmax"):  # leverage scores and descriptors must be the same as in the original study
         max_twojmax = max(study["twojmax"])
         content["basis"] = {"twojmax": max_twojmax, **(study.get("basis") or {})}
         leverage = {key: value for key, value in (study.get("leverage") or {}).items() if value is not None}
         content["leverage"] = {"twojmax": max_twojmax, **leverage}
-    if study.get("ridge"):  # the results of the page are those of the first penalty
+    if study.get("ridge"):  # the results that the page shows are those of the first penalty
         content["ridge"] = list(study["ridge"])[:1]
     cost = dict(study.get("cost") or {})
     if isinstance(seconds := cost.get("label_seconds"), Mapping):
-        content["cost"] = cost | {"label_seconds": {key: seconds[key] for key in seconds if str(key) in levels}}
+        content["cost"] = cost | {"label_seconds": {level: seconds[level] for level in seconds if str(level) in levels}}
     return dump_yaml(content)
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
-    """Write a mapping as YAML, with lists of numbers on one line."""
+    """Return a mapping as YAML text, with lists of numbers on one line."""
     stream, yaml = io.StringIO(), YAML()
-    yaml.default_flow_style = None
+    yaml.default_flow_style = None  # only collections without nested collections are written on one line
     yaml.dump(content, stream)
     return stream.getvalue()
 
 
 def _quote_name(name: str) -> str:
-    """Quote a name that YAML could read as something else than text or a number."""
+    """Quote the name of a level, unless it consists of letters, digits and underscores."""
     return name if name.replace("_", "").isalnum() else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

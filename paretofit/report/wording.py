@@ -7,9 +7,9 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """Format a number with `digits` significant digits, or as an integer if it has more digits before the point.
+    """Format a number with `digits` significant digits, or as an integer if it has at least as many before the point.
 
-    Numbers from 0.0001 to a million have no exponent; NaN is shown as –, infinity as ∞.
+    Numbers from 0.0001 to a million have no exponent; NaN is shown as –, infinity as ∞ or −∞.
 
     >>> format_number(4217.7), format_number(5.051), format_number(0.01234), format_number(float("nan"))
     ('4,218', '5.05', '0.0123', '–')
@@ -30,12 +30,14 @@ def format_signed(value: float, digits: int = 3) -> str:
 
 
 def format_ratio(ratio: float) -> str:
-    """Format a weight ratio w_E/w_F with six significant digits, so that 12.25 stays 12.25."""
+    """Format a weight ratio w_E/w_F with at most six significant digits, so that 12.25 is not rounded."""
     return f"{float(ratio):.6g}"
 
 
 def format_duration(seconds: float) -> str:
-    """Format a time (s) in the largest of days, h and min in which it is at least 2, otherwise in s.
+    """Format a time (s) in the largest of the units day, h and min in which it is at least 2, otherwise in s.
+
+    NaN gives ``"an unknown time"``.
 
     >>> format_duration(12.34), format_duration(600), format_duration(7560), format_duration(400_000)
     ('12.3 s', '10 min', '2.1 h', '4.63 days')
@@ -51,8 +53,8 @@ def format_duration(seconds: float) -> str:
 
 def format_duration_range(low: float, high: float) -> str:
     """Format a range of times: ``"from 10 min to 2.1 h"``, or ``"at 10 min"`` if both ends give the same text."""
-    first, last = format_duration(low), format_duration(high)
-    return f"at {first}" if first == last else f"from {first} to {last}"
+    shortest, longest = format_duration(low), format_duration(high)
+    return f"at {shortest}" if shortest == longest else f"from {shortest} to {longest}"
 
 
 def choose_time_unit(seconds: float) -> tuple[float, str]:
@@ -63,7 +65,7 @@ def choose_time_unit(seconds: float) -> tuple[float, str]:
 
 
 def join_items(items: Iterable[object]) -> str:
-    """Join items into a list for a sentence: ``"a, b and c"``."""
+    """Join items into an enumeration for a sentence: ``"a, b and c"``; no items give an empty string."""
     texts = [str(item) for item in items]
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
@@ -74,14 +76,14 @@ def join_sentences(*sentences: str) -> str:
 
 
 def format_count(count: int, noun: str, plural: str | None = None) -> str:
-    """Format a count with its noun: ``"1 step"``, ``"12 steps"``."""
+    """Format a count with its noun: ``"1 step"``, ``"12 steps"``; by default, the plural is the noun with an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def format_count_range(counts: Iterable[int], noun: str) -> str:
-    """Format the range of counts: ``"12 steps"`` or ``"10 to 12 steps"``."""
-    # Duplicated, because a single count is both the lowest and the highest.
-    low, *_, high = sorted([*counts] * 2)
+    """Format the range of one or more counts: ``"12 steps"`` or ``"10 to 12 steps"``."""
+    counts = list(counts)
+    low, high = min(counts), max(counts)
     return format_count(int(high), noun) if low == high else f"{int(low):,} to {format_count(int(high), noun)}"
 
 
@@ -91,6 +93,6 @@ def format_levels(names: Sequence[str]) -> str:
 
 
 def capitalise_sentence(text: str) -> str:
-    """Begin a text with a capital letter and end it with one full stop."""
+    """Return a text with a capital letter at its beginning and one full stop at its end, without outer blanks."""
     text = text.strip()
     return text[:1].upper() + text[1:].rstrip(".") + "."

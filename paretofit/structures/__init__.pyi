@@ -15,5 +15,5 @@ from .geometry import check_empty_space as check_empty_space
 from .geometry import find_nearest_distance as find_nearest_distance
 from .geometry import find_shortest_pair_distances as find_shortest_pair_distances
 from .geometry import list_elements as list_elements
-from .structure_vectors import make_comparison_basis as make_comparison_basis
-from .structure_vectors import make_mean_descriptor as make_mean_descriptor
+from .structure_vectors import build_comparison_basis as build_comparison_basis
+from .structure_vectors import build_mean_descriptor_function as build_mean_descriptor_function

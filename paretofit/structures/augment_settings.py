@@ -1,4 +1,4 @@
-"""Section 'augmentation' of a study: the candidates to generate from a few structures."""
+"""Settings of the section 'augmentation' of a study: the candidates to generate from a few structures."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,6 +19,7 @@ def check_symbol(symbol: str) -> str:
 
 
 def _check_pairs(distance: Any) -> Any:
+    """Return a distance, or distances by pair such as Si-C; raise `ValueError` if a key is not a pair of elements."""
     for pair in distance if isinstance(distance, dict) else ():
         symbols = pair.split("-")
         if len(symbols) != 2:
@@ -28,20 +29,22 @@ def _check_pairs(distance: Any) -> Any:
     return distance
 
 
-def _check_indices(value: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    if not all(map(any, value)):
+def _check_indices(miller_indices: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return Miller indices; raise `ValueError` if the three indices of a plane are all zero."""
+    if not all(map(any, miller_indices)):
         raise ValueError("Miller indices must be three whole numbers, not all zero")
-    return value
+    return miller_indices
 
 
-def _check_number(symbols: list[str]) -> list[str]:
+def _check_alloy_elements(symbols: list[str]) -> list[str]:
+    """Return the elements of alloys, none by default; raise `ValueError` if there is only one."""
     if len(set(symbols)) == 1:
         raise ValueError(f"an alloy requires at least two elements; got only {symbols[0]}")
     return symbols
 
 
 Symbol = Annotated[str, AfterValidator(check_symbol)]
-AlloyElements = Annotated[list[Symbol], AfterValidator(_check_number)]
+AlloyElements = Annotated[list[Symbol], AfterValidator(_check_alloy_elements)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 ClusterSize = Annotated[int, Field(ge=2, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
@@ -89,10 +92,10 @@ class AtomClusterSettings(StrictSettings):
     max_atoms: ClusterSize = Field(30, description="Number of atoms of the largest cluster.")
 
     def get_pair_distances(self) -> float | dict[tuple[str, str], float]:
-        """Return the distance, or a mapping of pairs of symbols to distances."""
+        """Return the distance in Å, or a mapping of pairs of symbols to distances."""
         if not isinstance(self.distance, dict):
             return self.distance
-        return {(pair.split("-")[0], pair.split("-")[1]): value for pair, value in self.distance.items()}
+        return {(pair.split("-")[0], pair.split("-")[1]): distance for pair, distance in self.distance.items()}
 
 
 class SlabSettings(StrictSettings):
@@ -144,6 +147,7 @@ class EntropySettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
+        """Check that ranges are in ascending order, and that a composition is specified if it is needed."""
         for name in ("volume_per_atom", "n_atoms_range"):
             low, high = getattr(self, name)
             if low > high:
@@ -177,6 +181,7 @@ class AugmentSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
+        """Check the suffix of the output file, and that the limits of atoms agree with each other."""
         clusters, entropy = self.clusters, self.entropy
         if self.output.suffix not in {".extxyz", ".xyz"}:
             raise ValueError(f"'output' is extended XYZ and must end in .extxyz or .xyz; got {self.output.name}")

@@ -1,7 +1,7 @@
 """Generation of the requested number of candidates of all kinds from a few structures.
 
-Each candidate has a separate random generator, so that no candidate depends on the number of attempts for another. The
-same settings give exactly the same candidates.
+Each random candidate has a separate random generator, so that it does not depend on the number of attempts for other
+candidates. The same settings give exactly the same candidates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ def generate_candidates(
     compute_descriptors: Callable[[Atoms], Array] | None = None,
     compute_max_force: Callable[[Atoms], float] | None = None,
 ) -> Iterator[Candidates]:
-    """Generate candidates of all kinds; yield the same growing result after each candidate, accepted or not.
+    """Generate candidates of all kinds.
 
     Parameters
     ----------
@@ -41,18 +41,24 @@ def generate_candidates(
         Initial structures. Their periodicity determines whether they are bulk crystals, slabs, sheets, wires or
         molecules.
     names : sequence of str
-        Names of the structures, which are stored as ``parent`` of candidates.
+        Names of the structures, which are stored as ``parent`` or ``input`` of candidates.
     settings : AugmentSettings
     compute_descriptors : callable, optional
-        Function that computes descriptors to detect duplicates; by default only equal geometries are duplicates.
+        Function that computes the descriptors of a structure, ``(n_features,)``, to detect duplicates; by default, only
+        equal geometries are duplicates.
     compute_max_force : callable, optional
-        Function that computes the maximum force in eV/Å for ``filters.max_force``.
+        Function that computes the maximum force in eV/Å for ``filters.max_force``; by default, forces are not limited.
+
+    Yields
+    ------
+    Candidates
+        The same object after each candidate, whether it was accepted or not; accepted candidates have been added to it.
 
     Raises
     ------
     InputError
-        If there are no structures, one of them is invalid (such as overlapping atoms, or a vacuum along a periodic
-        direction), a distance for clusters is missing, or the counts exceed ``n_candidates``.
+        If there are no structures, a structure is invalid (for example, atoms overlap, or it has vacuum along a
+        periodic direction), a distance for clusters is missing, or the counts exceed ``n_candidates``.
     """
     structures = list(map(copy_without_constraints, structures))  # constraints would fix atoms when a cell is strained
     elements = list_elements(structures)
@@ -74,26 +80,27 @@ def generate_candidates(
 
 
 def _generate_random_candidates(generator: CandidateGenerator, candidate_filter: CandidateFilter) -> Iterator[bool]:
-    """Add candidates of the random kinds, and replace failed ones; yield for each whether it was accepted."""
+    """Add candidates of the random kinds, and replace failed ones; yield, for each, whether it was accepted."""
     settings, candidates = generator.settings, generator.candidates
     counts = generator.allocate_counts()
     _check_total(len(candidates.structures), sum(counts.values()), settings.n_candidates)
-    seeds = np.random.SeedSequence(settings.seed)
+    seed_sequence = np.random.SeedSequence(settings.seed)
     for kind, count in counts.items():
         for index in range(count):
-            yield _attempt_candidate(generator, candidate_filter, kind, index, np.random.default_rng(seeds.spawn(1)[0]))
+            rng = np.random.default_rng(seed_sequence.spawn(1)[0])
+            yield _attempt_candidate(generator, candidate_filter, kind, index, rng)
     filler_kind = generator.choose_filler_kind(counts)
     index = counts.get(filler_kind, 0) if filler_kind else 0
     while filler_kind and len(candidates.structures) < settings.n_candidates:  # replaces failed candidates
-        if not _attempt_candidate(
-            generator, candidate_filter, filler_kind, index, np.random.default_rng(seeds.spawn(1)[0])
-        ):
-            return
+        rng = np.random.default_rng(seed_sequence.spawn(1)[0])
+        if not _attempt_candidate(generator, candidate_filter, filler_kind, index, rng):
+            return  # further candidates of this kind would probably fail too
         index += 1
         yield True
 
 
 def _check_structures(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings) -> None:
+    """Raise `InputError` if there are no structures, or if one is invalid, too large or has overlapping atoms."""
     for atoms, name in zip(structures, names, strict=True):
         _check_cell(atoms, name)
     if not structures:
@@ -114,6 +121,7 @@ def _check_structures(structures: Sequence[Atoms], names: Sequence[str], setting
 
 
 def _check_cell(atoms: Atoms, name: str) -> None:
+    """Raise `InputError` if positions or cell are not finite, an atom has no element, or the cell is degenerate."""
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
         raise InputError(f"{name} has positions or cell vectors that are not finite numbers; correct the structure")
     if not atoms.numbers.all():
@@ -124,7 +132,7 @@ def _check_cell(atoms: Atoms, name: str) -> None:
 
 
 def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
-    """Raise `InputError` if distances for clusters are given by pair and a pair of elements is missing."""
+    """Raise `InputError` if distances for clusters are specified by pair, and a pair of `elements` is missing."""
     distances = settings.clusters.get_pair_distances()
     if settings.clusters.count == 0 or not isinstance(distances, dict):
         return
@@ -137,6 +145,7 @@ def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
 
 
 def _check_total(n_deterministic: int, n_random: int, n_candidates: int) -> None:
+    """Raise `InputError` if the deterministic candidates, or all counts together, exceed `n_candidates`."""
     if n_deterministic > n_candidates:
         raise InputError(
             f"'n_candidates' is {n_candidates}, but there are already {n_deterministic} supercells, slabs and free "
@@ -154,30 +163,34 @@ def _build_fixed_candidates(
 ) -> Iterator[tuple[str | None, str, Atoms, str]]:
     """Yield ``(parent, kind, structure, description)`` of the supercell and slabs of each input, then of free atoms.
 
-    If a slab cannot be cut, the reason is added to `skipped`.
+    The parent is the name of the input; it is None for free atoms. If a slab cannot be cut, the reason is added to
+    `skipped`.
     """
-    slab_limits = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
+    min_thickness = settings.slabs.min_thickness
     for structure, name in zip(structures, names, strict=True):
         atoms = add_vacuum(structure, settings.vacuum)
         supercell = operations.build_supercell(atoms, settings.min_length, settings.max_atoms)
         kind = "supercell" if atoms.pbc.any() else "molecule"
-        made_by = f"{len(supercell) // len(atoms)} times the input{_note_length(supercell, settings)}"
+        made_by = f"{len(supercell) // len(atoms)} times the input{_describe_length(supercell, settings)}"
         yield name, kind, supercell, made_by
         for miller in settings.slabs.miller_indices if atoms.pbc.all() else ():
             try:
-                slab = operations.cut_slab(atoms, miller, *slab_limits)
+                slab = operations.cut_slab(
+                    atoms, miller, min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
+                )
             except InputError as error:
                 skipped[f"slab ({' '.join(map(str, miller))}) of {name}"] = str(error)
                 continue
             thickness = measure_thickness(slab)
-            note = f"; 'max_atoms' limits the thickness to {thickness:.1f} Å" if thickness < slab_limits[0] else ""
-            yield name, "slab", slab, f"cut along ({' '.join(map(str, miller))}){note}{_note_length(slab, settings)}"
+            note = f"; 'max_atoms' limits the thickness to {thickness:.1f} Å" if thickness < min_thickness else ""
+            made_by = f"cut along ({' '.join(map(str, miller))}){note}{_describe_length(slab, settings)}"
+            yield name, "slab", slab, made_by
     for symbol in list_elements(structures) if settings.isolated_atoms else ():
         yield None, "isolated", operations.build_isolated_atom(symbol, settings.vacuum), "a free atom"
 
 
-def _note_length(atoms: Atoms, settings: AugmentSettings) -> str:
-    """Return a note if a structure is shorter than `min_length` because of `max_atoms`, or an empty string."""
+def _describe_length(atoms: Atoms, settings: AugmentSettings) -> str:
+    """Return a note if a structure is shorter than `min_length` because of `max_atoms`, or an empty string if not."""
     lengths = atoms.cell.lengths()[atoms.pbc]
     if not len(lengths) or lengths.min() >= settings.min_length:
         return ""
@@ -187,9 +200,10 @@ def _note_length(atoms: Atoms, settings: AugmentSettings) -> str:
 def _attempt_candidate(
     generator: CandidateGenerator, candidate_filter: CandidateFilter, kind: str, index: int, rng: np.random.Generator
 ) -> bool:
-    """Attempt to generate a candidate until one is accepted and added; return whether any was.
+    """Make attempts to generate candidate `index` of a kind, until one is accepted; return whether this succeeded.
 
-    If every attempt fails, the most frequent reason is counted in `Candidates.given_up`.
+    The accepted candidate is added to the candidates of the generator. If every attempt fails, the most frequent reason
+    is counted in `Candidates.given_up`.
     """
     earlier_rejections = candidate_filter.rejected.copy()
     for _ in range(generator.settings.max_attempts):
@@ -198,10 +212,11 @@ def _attempt_candidate(
         except InputError as error:  # this random draw is impossible, but another draw may be possible
             candidate_filter.rejected[kind, str(error)] += 1
             continue
-        atoms = add_vacuum(atoms, generator.settings.vacuum)  # displaced atoms may extend into the vacuum
+        atoms = add_vacuum(atoms, generator.settings.vacuum)  # restores the vacuum into which atoms were displaced
         if candidate_filter.accept(atoms, kind):
             generator.candidates.add(atoms, kind, parent, description)
             return True
-    (kind_and_reason, _), *_ = (candidate_filter.rejected - earlier_rejections).most_common(1)
+    new_rejections = candidate_filter.rejected - earlier_rejections
+    kind_and_reason, _ = new_rejections.most_common(1)[0]
     generator.candidates.given_up[kind_and_reason] += 1
     return False

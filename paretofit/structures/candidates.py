@@ -1,11 +1,11 @@
-"""Generated candidates and descriptions of how they were made."""
+"""Generated candidates, with descriptions of how each was made."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
 from ase import Atoms
 
-Draw = tuple[Atoms, str, str | int | None]  # a structure, how it was made, and its parent, if any
+Draw = tuple[Atoms, str, str | int | None]  # a structure, how it was made, and its parent as in `Candidates.add`
 
 
 @dataclass
@@ -15,9 +15,10 @@ class Candidates:
     Attributes
     ----------
     structures : list of ase.Atoms
-        Candidates, with the info ``config_id``, ``config_type``, ``input`` (name of the input that it descends from),
-        ``parent`` (name of the input, or id of the candidate from which it was made), ``made_by`` (description) and
-        ``family`` (equal for candidates that were made from each other; a split must not divide such a group).
+        Candidates. Their ``info`` contains ``config_id``, ``config_type`` (kind), ``input`` (name of the input from
+        which the candidate descends), ``parent`` (name of the input, or id of the candidate, from which it was made),
+        ``made_by`` (description), and ``family`` (equal for candidates that were made from each other; a split must not
+        divide such a group). Clusters and free atoms have no ``input`` and ``parent``.
     rejected : Counter
         Attempts that the filters rejected, by kind and reason.
     given_up : Counter
@@ -32,7 +33,18 @@ class Candidates:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, atoms: Atoms, kind: str, parent: str | int | None, made_by: str) -> Atoms:
-        """Add a copy of `atoms` as a candidate, and return it; only the info listed above is kept."""
+        """Add a copy of a structure as a candidate, and return the copy.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+            Structure; its ``info`` and its arrays other than positions are not copied.
+        kind : str
+        parent : str, int or None
+            Name of the input, or id of the candidate, from which the structure was made; None if it has no parent.
+        made_by : str
+            Description of how the structure was made.
+        """
         config_id = len(self.structures)
         info = {"config_id": config_id, "config_type": kind, "made_by": made_by}
         if isinstance(parent, int):

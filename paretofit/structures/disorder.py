@@ -10,36 +10,37 @@ from paretofit.core import Array, InputError
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.filters import get_radius, is_too_close
 
-PLACEMENT_TRIALS = 30  # random positions for each atom; if all are too close, the best is used
-MAX_RELAXATION_STEPS = 100  # steps that push atoms apart, before the configuration is restarted
-MAX_RESTARTS = 20
-MAX_PACKING_FRACTION = 0.74  # packing fraction of equal spheres; denser configurations are not attempted
-MAX_SHEAR = 0.25  # maximum shear and extension of the cubic cell
-IMAGE_SHIFTS = np.array(list(product((-1, 0, 1), repeat=3)))
-TARGET_RATIO = 1.05  # distance to which atoms are pushed apart, in units of the minimum distance
+N_PLACEMENT_TRIALS = 30  # number of random positions for each atom; if all are too close to others, the best is used
+MAX_RELAXATION_STEPS = 100  # maximum number of steps that push atoms apart, before a new configuration is drawn
+MAX_ATTEMPTS = 20  # maximum number of configurations that are drawn
+MAX_PACKING_FRACTION = 0.74  # that of close-packed equal spheres; denser configurations are not attempted
+MAX_SHEAR = 0.25  # maximum strain components of the cubic cell
+IMAGE_SHIFTS = np.array(list(product((-1, 0, 1), repeat=3)))  # a cell and its 26 neighbours
+TARGET_RATIO = 1.05  # distance to which atoms are pushed apart, relative to the minimum distance
 
 
 def generate_random_configuration(
     settings: EntropySettings, rng: np.random.Generator, radii: dict[str, float] | None = None
 ) -> Atoms:
-    """Place atoms one by one at random in a random cell, and push them apart if they are too close.
+    """Generate a configuration: place atoms one by one at random in a random cell, and push apart those that are close.
 
     Parameters
     ----------
     settings : EntropySettings
         Composition, ranges of volume and number of atoms, and minimum distance.
     rng : numpy.random.Generator
+        Generator for the numbers of atoms, elements, cells and positions.
     radii : mapping of symbol to float, optional
         Radii in Å; other elements have their covalent radii.
 
     Raises
     ------
     InputError
-        If all attempts fail, because the cells are too small for the atoms.
+        If the minimum volume is too small for the atoms (see `check_packing`), or all attempts fail.
     """
     check_packing(settings, radii)
     shares = np.array(list(settings.composition.values()))
-    for _ in range(MAX_RESTARTS):
+    for _ in range(MAX_ATTEMPTS):
         n_atoms = int(rng.integers(settings.n_atoms_range[0], settings.n_atoms_range[1] + 1))
         volume = n_atoms * rng.uniform(*settings.volume_per_atom)
         cell = np.eye(3) + rng.uniform(-MAX_SHEAR, MAX_SHEAR, (3, 3))
@@ -59,7 +60,7 @@ def generate_random_configuration(
 
 
 def check_packing(settings: EntropySettings, radii: dict[str, float] | None = None) -> None:
-    """Raise `InputError` if spheres with the minimum distance as diameter do not fit into the minimum volume."""
+    """Raise `InputError` if spheres with the minimum distance as their diameter do not fit into the minimum volume."""
     shares = settings.composition
     mean_cubed_radius = sum(share * get_radius(symbol, radii) ** 3 for symbol, share in shares.items()) / sum(
         shares.values()
@@ -73,27 +74,35 @@ def check_packing(settings: EntropySettings, radii: dict[str, float] | None = No
 
 
 def _draw_positions(cell: Array, core_radii: Array, rng: np.random.Generator) -> Array:
-    """Draw ``(N, 3)`` positions in Å: for each atom the first trial with enough space, or else the one with most."""
+    """Draw the positions of all atoms in a cell, ``(N, 3)`` in Å.
+
+    An atom has the first of `N_PLACEMENT_TRIALS` random positions that is far enough from the earlier atoms or, if none
+    is, the position with the most space. The minimum distance of two atoms is the sum of their `core_radii`.
+    """
     shifts = IMAGE_SHIFTS @ cell
     positions = np.empty((0, 3))
     for k in range(len(core_radii)):
-        trials = rng.uniform(size=(PLACEMENT_TRIALS, 3)) @ cell
+        trials = rng.uniform(size=(N_PLACEMENT_TRIALS, 3)) @ cell
         vectors = trials[:, None, None] - positions[None, :, None] - shifts[None, None]
         ratios = np.linalg.norm(vectors, axis=3).min(axis=2) / (core_radii[k] + core_radii[:k])
         smallest_ratios = ratios.min(axis=1, initial=np.inf)
-        best_trial = int(
-            np.argmax(np.minimum(smallest_ratios, 1.0))
-        )  # argmax returns the first trial with a ratio of at least 1
+        # argmax returns the first of equal maxima, which is the first trial with a ratio of at least 1.
+        best_trial = int(np.argmax(np.minimum(smallest_ratios, 1.0)))
         positions = np.vstack([positions, trials[best_trial]])
     return positions
 
 
 def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> bool:
-    """Move atoms along the forces of Σ (1 − r/r₀)² until none are too close; return whether this succeeded."""
+    """Move atoms apart, in place, until none are too close; return whether this succeeded.
+
+    The steps follow the forces of the energy Σ (1 − r/r₀)² of pairs at distances r below r₀, which is `TARGET_RATIO`
+    times the minimum distance.
+    """
     for _ in range(MAX_RELAXATION_STEPS):
         first_atoms, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, TARGET_RATIO)
         if not (ratios <= 1).any():
             return not is_too_close(atoms, min_distance_ratio, radii)
+        # 1e-6 Å avoids a division by zero if two atoms coincide.
         weights = (ratios / TARGET_RATIO - 1) / np.maximum(ratios * min_distances, 1e-6)
         displacements = np.zeros((len(atoms), 3))
         np.add.at(displacements, first_atoms, weights[:, None] * vectors)
@@ -104,7 +113,7 @@ def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]
 def find_close_pairs(
     atoms: Atoms, min_distance_ratio: float, radii: dict[str, float], range_factor: float
 ) -> tuple[Array, Array, Array, Array]:
-    """Find pairs of atoms, in both directions, closer than `range_factor` times the minimum distance.
+    """Find the pairs of atoms that are closer than `range_factor` times their minimum distance.
 
     Parameters
     ----------
@@ -114,11 +123,12 @@ def find_close_pairs(
     radii : mapping of symbol to float
         Radii in Å; other elements have their covalent radii.
     range_factor : float
+        Range of the search, relative to the minimum distance of a pair.
 
     Returns
     -------
-    first : (n,) int
-        Index of the first atom.
+    first_atoms : (n,) int64
+        Index of the first atom of each pair; pairs are listed in both directions.
     ratios : (n,) float64
         Distance divided by the minimum distance.
     min_distances : (n,) float64

@@ -1,9 +1,10 @@
-"""Configurations that make a set as diverse as possible, by maximising the entropy of the descriptors of its atoms.
+"""Generation of a diverse set of configurations, by maximising the entropy of the descriptors of its atoms.
 
-If descriptors have a Gaussian distribution with covariance C, the entropy is ½ log det C plus a constant. Entropies are
-relative to that of random configurations: a set with positive entropy is more diverse than these. Each new
-configuration starts from random positions; gradient steps maximise the entropy of the set including this configuration,
-while a repulsive core keeps the atoms apart. The configuration is added to the set if it raises the entropy. Method:
+The entropy of descriptors with a Gaussian distribution of covariance C is ½ log det C plus a constant. Entropies are
+reported relative to that of random configurations, so that a set with a positive entropy is more diverse than these. A
+new configuration starts from random positions. Gradient steps then maximise the entropy of the set including this
+configuration, while a repulsive core keeps the atoms apart. The configuration is added if it raises the entropy of the
+set. Method:
 M. Karabin and D. Perez, J. Chem. Phys. 153, 094110 (2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
 """
 
@@ -19,22 +20,23 @@ from paretofit.core import Array
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
 
-RIDGE = 1e-6  # ridge relative to the variance of random configurations; it allows linearly dependent descriptors
-SAMPLES_PER_DESCRIPTOR = 10  # number of atoms in random configurations for each descriptor
+RIDGE = 1e-6  # added to the unit variances of random configurations, so that descriptors may be linearly dependent
+MIN_ATOMS_PER_DESCRIPTOR = 10  # number of atoms per descriptor in the random reference configurations
 MAX_REFERENCE_CONFIGURATIONS = 200
-CORE_STRENGTH = 2.0  # energy scale in units of the entropy of one atom
-CORE_RANGE_RATIO = 1.2  # range in units of the minimum distance
-MAX_STARTS_RATIO = 5  # maximum number of generated configurations per requested configuration
-INITIAL_STEP_A, MIN_STEP_A = 0.15, 0.005  # displacement of the atom that moves farthest
+CORE_STRENGTH = 2.0  # weight of the core energy in the objective
+CORE_RANGE_RATIO = 1.2  # range of the core relative to the minimum distance
+MAX_GENERATED_RATIO = 5  # maximum number of generated configurations per requested configuration
+INITIAL_STEP_A, MIN_STEP_A = 0.15, 0.005  # step lengths: displacement of the atom that moves farthest
+MIN_GRADIENT = 1e-12  # 1/Å; a smaller gradient has no direction
 
 
 @dataclass(frozen=True)
 class DescriptorMoments:
-    """Count, sum ``(K,)`` and sum of squares ``(K, K)`` of the descriptors of atoms."""
+    """Number of atoms, sum ``(K,)`` of their descriptors b, and sum ``(K, K)`` of the products b bᵀ."""
 
     count: float
     total: Array
-    squares: Array
+    products: Array
 
     @classmethod
     def from_descriptors(cls, descriptors: Array) -> Self:
@@ -45,16 +47,16 @@ class DescriptorMoments:
         """Return the moments including the descriptors of further atoms, ``(N, K)``."""
         new_moments = self.from_descriptors(descriptors)
         return type(self)(
-            self.count + new_moments.count, self.total + new_moments.total, self.squares + new_moments.squares
+            self.count + new_moments.count, self.total + new_moments.total, self.products + new_moments.products
         )
 
     def compute_covariance(self) -> Array:
-        """Compute the covariance C, ``(K, K)``."""
+        """Compute the covariance C of the descriptors, ``(K, K)``."""
         mean = self.total / self.count
-        return np.asarray(self.squares / self.count - np.outer(mean, mean))
+        return np.asarray(self.products / self.count - np.outer(mean, mean))
 
     def compute_entropy(self) -> float:
-        """Compute ½ log det C."""
+        """Compute the entropy ½ log det C, without its constant."""
         return float(0.5 * np.linalg.slogdet(self.compute_covariance())[1])
 
 
@@ -69,11 +71,12 @@ class GeneratedConfiguration:
         Increase of the entropy of the set by this configuration. It is not positive if every start failed; the
         configuration is then not added to the set.
     random_gain : float
-        Increase of the entropy by the random configuration from which it started.
+        Increase of the entropy of the set by the random configuration from which this configuration was generated.
     entropy : float
-        Entropy of the set, including as many random atoms as there are descriptors, relative to random atoms.
+        Entropy of the set after this configuration, relative to that of random atoms. The set includes as many random
+        atoms as there are descriptors.
     n_starts : int
-        Number of random starts.
+        Number of random configurations from which the generation was started.
     """
 
     atoms: Atoms
@@ -89,7 +92,7 @@ def maximise_entropy(
     rng: np.random.Generator,
     radii: dict[str, float] | None = None,
 ) -> Iterator[GeneratedConfiguration]:
-    """Generate configurations one by one; each raises the entropy of the set as far as possible.
+    """Generate configurations one by one, each of which maximises the entropy of the set at its addition.
 
     A configuration that does not raise the entropy is yielded, but is not added to the set. At most five times the
     requested number of configurations are generated.
@@ -97,12 +100,18 @@ def maximise_entropy(
     Parameters
     ----------
     settings : EntropySettings
-        Composition, ranges of volume and number of atoms, number of configurations and of steps.
+        Composition, ranges of volume and number of atoms, and numbers of configurations and of gradient steps.
     compute_descriptors : callable
-        Function that returns the descriptors of each atom, ``(N, K)``, and their derivatives, ``(N, 3, N, K)`` in 1/Å.
+        Function that returns the descriptors of each atom, ``(N, K)``, and their derivatives, ``(N, 3, N, K)`` in 1/Å;
+        the first two axes belong to the displaced atom.
     rng : numpy.random.Generator
+        Generator for the random configurations.
     radii : mapping of symbol to float, optional
         Radii in Å; other elements have their covalent radii.
+
+    Yields
+    ------
+    GeneratedConfiguration
 
     Raises
     ------
@@ -118,7 +127,7 @@ def maximise_entropy(
         return
     maximiser = EntropyMaximiser(settings, compute_descriptors, rng, radii or {})
     moments, n_accepted = maximiser.random_moments, 0
-    for _ in range(MAX_STARTS_RATIO * settings.count):
+    for _ in range(MAX_GENERATED_RATIO * settings.count):
         configuration, new_moments = maximiser.generate(moments)
         if configuration.entropy_gain > 0:
             moments, n_accepted = new_moments, n_accepted + 1
@@ -128,16 +137,15 @@ def maximise_entropy(
 
 
 class EntropyMaximiser:
-    """Gradient ascent of an objective, the entropy of a set; a step that does not raise it is repeated at half length.
+    """Generator of configurations by gradient ascent of the objective in `evaluate_objective`.
+
+    At the construction, random reference configurations are generated, which determine the centre and the scale of the
+    descriptors, and `random_moments`, the moments of K random atoms, where K is the number of descriptors.
 
     Parameters
     ----------
-    settings : EntropySettings
-    compute_descriptors : callable
-    rng : numpy.random.Generator
-        Generator for random configurations. Those drawn first determine the scale of the descriptors and
-        `random_moments`, which are normalised to as many atoms as there are descriptors.
-    radii : mapping of symbol to float
+    settings, compute_descriptors, rng, radii
+        As in `maximise_entropy`.
     """
 
     def __init__(
@@ -148,48 +156,69 @@ class EntropyMaximiser:
         radii: dict[str, float],
     ) -> None:
         self._settings, self._compute_descriptors, self._rng, self._radii = settings, compute_descriptors, rng, radii
-        # The limit of the scale avoids a division by zero if a descriptor is constant.
-        samples: list[Array] = []
+        samples: list[Array] = []  # descriptors of the random reference configurations
         for _ in range(MAX_REFERENCE_CONFIGURATIONS):
             samples.append(compute_descriptors(generate_random_configuration(settings, rng, radii))[0])
-            if sum(map(len, samples)) >= SAMPLES_PER_DESCRIPTOR * samples[0].shape[1]:
+            if sum(map(len, samples)) >= MIN_ATOMS_PER_DESCRIPTOR * samples[0].shape[1]:
                 break
         descriptors = np.concatenate(samples)
+        # The limit of 1e-12 avoids a division by zero if a descriptor is constant.
         self._centre, self._scale = descriptors.mean(axis=0), np.maximum(descriptors.std(axis=0), 1e-12)
         covariance = DescriptorMoments.from_descriptors((descriptors - self._centre) / self._scale).compute_covariance()
         K = len(covariance)
         self.random_moments = DescriptorMoments(K, np.zeros(K), K * (covariance + RIDGE * np.eye(K)))
 
     def generate(self, moments: DescriptorMoments) -> tuple[GeneratedConfiguration, DescriptorMoments]:
-        """Generate configurations until one raises the entropy; return the best, and the moments of the set with it."""
-        old_entropy, starts = moments.compute_entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
-        while len(starts) < self._settings.max_starts and (not starts or starts[-1][0].entropy_gain <= 0):
-            start = generate_random_configuration(self._settings, self._rng, self._radii)
-            atoms, descriptors, random_descriptors = self.maximise(start, moments)
+        """Generate configurations from random starts until one raises the entropy of a set.
+
+        Parameters
+        ----------
+        moments : DescriptorMoments
+            Moments of the set.
+
+        Returns
+        -------
+        configuration : GeneratedConfiguration
+            The configuration with the largest gain; its `entropy` is not computed.
+        new_moments : DescriptorMoments
+            Moments of the set with this configuration.
+        """
+        old_entropy, attempts = moments.compute_entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
+        while len(attempts) < self._settings.max_starts and (not attempts or attempts[-1][0].entropy_gain <= 0):
+            random_atoms = generate_random_configuration(self._settings, self._rng, self._radii)
+            atoms, descriptors, random_descriptors = self.maximise(random_atoms, moments)
             new_moments = moments.add(descriptors)
-            gain, random_gain = (
-                set_moments.compute_entropy() - old_entropy
-                for set_moments in (new_moments, moments.add(random_descriptors))
-            )
-            starts.append((GeneratedConfiguration(atoms, gain, random_gain, 0.0, len(starts) + 1), new_moments))
-        configuration, new_moments = max(starts, key=lambda start: start[0].entropy_gain)
-        return replace(configuration, n_starts=len(starts)), new_moments
+            gain = new_moments.compute_entropy() - old_entropy
+            random_gain = moments.add(random_descriptors).compute_entropy() - old_entropy
+            attempts.append((GeneratedConfiguration(atoms, gain, random_gain, 0.0, len(attempts) + 1), new_moments))
+        configuration, new_moments = max(attempts, key=lambda attempt: attempt[0].entropy_gain)
+        return replace(configuration, n_starts=len(attempts)), new_moments
 
     def maximise(self, start: Atoms, moments: DescriptorMoments) -> tuple[Atoms, Array, Array]:
-        """Maximise the objective; return the final structure, its scaled descriptors, and those of `start`."""
+        """Maximise the objective by gradient steps from the structure `start`.
+
+        A step that does not raise the objective is repeated at half its length.
+
+        Returns
+        -------
+        atoms : ase.Atoms
+            Final structure.
+        descriptors, start_descriptors : (N, K) float64
+            Scaled descriptors of the final structure and of `start`.
+        """
         atoms, step = start, INITIAL_STEP_A
         descriptors, objective, gradient = self.evaluate_objective(atoms, moments)
         start_descriptors = descriptors
         for _ in range(self._settings.max_steps):
             largest_gradient = float(np.linalg.norm(gradient, axis=1).max())
-            if step < MIN_STEP_A or largest_gradient < 1e-12:
+            if step < MIN_STEP_A or largest_gradient < MIN_GRADIENT:
                 break
             trial = atoms.copy()
             trial.positions += gradient * (step / largest_gradient)
             new_descriptors, new_objective, new_gradient = self.evaluate_objective(trial, moments)
             if new_objective > objective:
                 atoms, descriptors, objective, gradient = trial, new_descriptors, new_objective, new_gradient
-                step *= 1.2
+                step *= 1.2  # successful steps become longer
             else:
                 step /= 2
         return atoms, descriptors, start_descriptors
@@ -206,10 +235,13 @@ class EntropyMaximiser:
         Returns
         -------
         descriptors : (N, K) float64
+            Scaled descriptors; empty if atoms are too close.
         objective : float
-            Entropy of the set times its number of atoms, minus the energy of the core; -inf if atoms are too close.
+            Entropy of the set, with this configuration, times its number of atoms n, minus the energy of the core; -inf
+            if atoms are too close.
         gradient : (N, 3) float64
-            Gradient of the objective in 1/Å; d(n ½ log det C)/dB_i is C⁻¹ (B_i − mean).
+            Gradient of the objective in 1/Å; zero if atoms are too close. The derivative of n ½ log det C with respect
+            to the descriptors b_i of an atom is C⁻¹ (b_i − mean).
         """
         energy, forces = compute_core_repulsion(atoms, self._settings.min_distance_ratio, self._radii)
         if not np.isfinite(energy):
@@ -222,14 +254,15 @@ class EntropyMaximiser:
             factor, (descriptors - set_moments.total / set_moments.count).T, check_finite=False
         ).T
         gradient = np.tensordot(descriptor_gradient, weights / self._scale, axes=((2, 3), (0, 1)))
-        entropy = float(np.log(np.diag(factor[0])).sum())
+        entropy = float(np.log(np.diag(factor[0])).sum())  # ½ log det C from the Cholesky factor
         return descriptors, set_moments.count * entropy - CORE_STRENGTH * energy, gradient + CORE_STRENGTH * forces
 
 
 def compute_core_repulsion(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> tuple[float, Array]:
-    """Compute the energy Σ ln²((r − r_c) / (r₀ − r_c)) of pairs closer than r₀ = 1.2 r_c, and its forces in 1/Å.
+    """Compute the energy Σ ln²((r − r_c) / (r₀ − r_c)) of pairs at distances r below r₀ = 1.2 r_c, and its forces.
 
-    The energy diverges at the minimum distance r_c, and is infinite below it.
+    The energy is dimensionless. It diverges at the minimum distance r_c of a pair, and is infinite below. The forces,
+    ``(N, 3)`` in 1/Å, are then zero.
     """
     first_atoms, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, CORE_RANGE_RATIO)
     forces = np.zeros((len(atoms), 3))

@@ -1,4 +1,4 @@
-"""Conditions that a candidate must meet: limits of distances, number of atoms and forces, and no duplicate."""
+"""Conditions that a candidate must meet: limits of distances, number of atoms and forces, and no duplicates."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,12 +22,13 @@ class CandidateFilter:
     ----------
     settings : FilterSettings
     max_atoms : int
+        Maximum number of atoms of a candidate.
     compute_descriptors : callable or None
-        Function that returns the descriptors of a structure, ``(n_features,)``; structures with equal descriptors are
-        duplicates.
+        Function that returns the descriptors of a structure, ``(n_features,)``; structures with equal formulas and
+        descriptors are duplicates. If None, only equal geometries are duplicates.
     compute_max_force : callable or None
         Function that returns the maximum force in eV/Å, from a cheap reference; if it raises an error other than
-        `InputError`, the candidate is rejected for this reason.
+        `InputError`, the candidate is rejected for this reason. If None, forces are not limited.
     rejected : Counter
         Number of rejected candidates, by kind and reason.
     """
@@ -41,13 +42,14 @@ class CandidateFilter:
     _descriptors: dict[str, list[Array]] = field(default_factory=dict)
 
     def accept(self, atoms: Atoms, kind: str) -> bool:
-        """Return whether a candidate is accepted; remember it to reject duplicates, or count the rejection."""
+        """Return whether a candidate meets all conditions; store it to detect duplicates, or count the rejection."""
         reason = self._find_rejection_reason(atoms)
         if reason is not None:
             self.rejected[kind, reason] += 1
         return reason is None
 
     def _find_rejection_reason(self, atoms: Atoms) -> str | None:
+        """Return the first condition that a candidate does not meet; if there is none, store its fingerprint."""
         if len(atoms) > self.max_atoms:
             return "too many atoms"
         if is_too_close(atoms, self.settings.min_distance_ratio, self.settings.radii):
@@ -57,19 +59,19 @@ class CandidateFilter:
             return "duplicate"
         if self.settings.max_force is not None and self.compute_max_force is not None:
             try:
-                force = self.compute_max_force(atoms)
+                max_force = self.compute_max_force(atoms)
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001  (calculators raise any error, which becomes the reason)
                 cause = f"{type(error).__name__} {str(error).partition(chr(10))[0][:80]}"
                 return f"the reference could not compute it: {cause}".strip()
-            if not force <= self.settings.max_force:
+            if not max_force <= self.settings.max_force:  # also true for NaN
                 return "forces too large under the reference"
         self._fingerprints.add(fingerprint)
         return None
 
     def _has_known_descriptors(self, atoms: Atoms) -> bool:
-        """Return whether an earlier structure with the same formula has equal descriptors; if not, store them."""
+        """Return whether an earlier structure with the same formula has equal descriptors; otherwise, store them."""
         if self.compute_descriptors is None or self.settings.duplicate_tolerance == 0:
             return False
         descriptors = self.compute_descriptors(atoms)
@@ -89,14 +91,21 @@ def is_too_close(atoms: Atoms, min_distance_ratio: float, radii: Mapping[str, fl
     ----------
     atoms : ase.Atoms
     min_distance_ratio : float
-    radii : mapping of symbol to float
+        Fraction of the sum of the radii.
+    radii : mapping of symbol to float, optional
         Radii in Å; other elements have their covalent radii.
     """
-    radius = {atomic_numbers[symbol]: get_radius(symbol, radii) for symbol in set(atoms.get_chemical_symbols())}
-    distances = find_shortest_pair_distances(atoms, 2 * min_distance_ratio * max(radius.values()) + 1e-9)
-    return any(distance < min_distance_ratio * (radius[i] + radius[j]) for (i, j), distance in distances.items())
+    radius_by_number = {
+        atomic_numbers[symbol]: get_radius(symbol, radii) for symbol in set(atoms.get_chemical_symbols())
+    }
+    # 1e-9 keeps the search radius positive for a ratio of 0.
+    distances = find_shortest_pair_distances(atoms, 2 * min_distance_ratio * max(radius_by_number.values()) + 1e-9)
+    return any(
+        distance < min_distance_ratio * (radius_by_number[i] + radius_by_number[j])
+        for (i, j), distance in distances.items()
+    )
 
 
 def get_radius(symbol: str, radii: Mapping[str, float] | None) -> float:
-    """Return the radius of an element in Å from `radii`, or else its covalent radius."""
+    """Return the radius of an element in Å from `radii`, or its covalent radius if `radii` is None or lacks it."""
     return (radii or {}).get(symbol, float(covalent_radii[atomic_numbers[symbol]]))

@@ -14,6 +14,7 @@ from paretofit.structures.candidates import Candidates, Draw
 from paretofit.structures.filters import get_radius
 from paretofit.structures.geometry import list_elements
 
+# Shares of the kinds without a requested count, relative to each other.
 DEFAULT_WEIGHTS = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
 
 
@@ -29,7 +30,7 @@ class ParentStructure:
     description : str
         Kind and ``config_id`` of the structure.
     nearest_distance : float
-        Nearest-neighbour distance, Å.
+        Nearest-neighbour distance in Å.
     """
 
     atoms: Atoms
@@ -46,7 +47,8 @@ class CandidateGenerator:
     pool : sequence of ParentStructure
     settings : AugmentSettings
     candidates : Candidates
-        Candidates generated so far, from which vacancies and substitutions are made.
+        Candidates generated so far, from which structures with vacancies and substitutions are made. Reasons why a kind
+        is impossible are added to its `skipped`.
     elements : sequence of str
         Elements of clusters.
     """
@@ -63,7 +65,7 @@ class CandidateGenerator:
         self._periodic_parents = [parent for parent in pool if parent.atoms.pbc.any()]
         self._mixed_parents = [parent for parent in pool if _is_mixed(parent.atoms)]
         self._alloy_parents = self._movable_parents if len(settings.alloys.elements) > 1 else self._mixed_parents
-        # parents by the kind of their descendants, filled at first use
+        # Parents of vacancies and substitutions by kind; see `_draw_parent`.
         self._candidate_parents: dict[str, list[Atoms]] = {}
 
     def allocate_counts(self) -> dict[str, int]:
@@ -79,9 +81,9 @@ class CandidateGenerator:
             "alloy": settings.alloys.count,
         }
         n_vacancy_per_distorted, n_substituted_per_candidate, possible_kinds = self._find_possible_kinds()
-        # leaves room for the substituted copies of these candidates
+        # The division leaves room for the substituted copies of all candidates.
         n_available = (settings.n_candidates - n_deterministic) / (1 + n_substituted_per_candidate)
-        # each distorted candidate also yields structures with vacancies
+        # Each distorted candidate requires further room for structures with vacancies.
         n_per_candidate = {
             kind: 1 + (n_vacancy_per_distorted if kind == "distorted" else 0.0) for kind in requested_counts
         }
@@ -89,17 +91,16 @@ class CandidateGenerator:
             n_per_candidate[kind] * count for kind, count in requested_counts.items() if count is not None
         )
         kind_weights = {kind: DEFAULT_WEIGHTS[kind] for kind in possible_kinds if requested_counts[kind] is None}
-        # 1e-9 avoids a division by zero if every possible kind has a requested count
-        count_per_weight = max(n_available, 0.0) / max(
-            sum(n_per_candidate[kind] * weight for kind, weight in kind_weights.items()), 1e-9
-        )
+        total_weight = sum(n_per_candidate[kind] * weight for kind, weight in kind_weights.items())
+        # 1e-9 avoids a division by zero if every possible kind has a requested count.
+        count_per_weight = max(n_available, 0.0) / max(total_weight, 1e-9)
         counts = dict.fromkeys(requested_counts, 0)
         for kind in possible_kinds:
             count = requested_counts[kind]
             counts[kind] = int(kind_weights[kind] * count_per_weight) if count is None else count
         counts["vacancy"] = int(n_vacancy_per_distorted * counts["distorted"])
         counts["substituted"] = int(n_substituted_per_candidate * (n_deterministic + sum(counts.values())))
-        # not zero because of rounding, impossible kinds, and substituted copies of the deterministic candidates
+        # This is not zero because of rounding, impossible kinds, and substituted copies of deterministic candidates.
         remainder = settings.n_candidates - n_deterministic - sum(counts.values())
         filler_kind = next((kind for kind in kind_weights if counts[kind]), None)
         if filler_kind is not None:
@@ -107,7 +108,15 @@ class CandidateGenerator:
         return counts
 
     def _find_possible_kinds(self) -> tuple[float, float, list[str]]:
-        """Return the shares of vacancies and substitutions (0: impossible), and the other kinds that are possible."""
+        """Find the kinds that can be generated from the pool, and note the reasons for the others in `skipped`.
+
+        Returns
+        -------
+        n_vacancy_per_distorted, n_substituted_per_candidate : float
+            Numbers of structures with vacancies and with substitutions for each candidate; 0 if they are impossible.
+        possible_kinds : list of str
+            Other kinds that are possible.
+        """
         settings, candidates = self.settings, self.candidates
         n_vacancies, n_vacancy_per_distorted = settings.vacancies.n_vacancies, settings.vacancies.share
         if not any(len(parent.atoms) > n_vacancies for parent in self._movable_parents):
@@ -122,7 +131,7 @@ class CandidateGenerator:
         pools = {
             "distorted": self._movable_parents,
             "strained": self._periodic_parents,
-            "cluster": [True],
+            "cluster": [True],  # requires no parent
             "alloy": self._alloy_parents,
         }
         n_substituted_per_candidate = (
@@ -131,12 +140,18 @@ class CandidateGenerator:
         return n_vacancy_per_distorted, n_substituted_per_candidate, [kind for kind, pool in pools.items() if pool]
 
     def choose_filler_kind(self, counts: dict[str, int]) -> str | None:
-        """Choose the kind that replaces failed candidates: a kind without a requested count, or None."""
+        """Choose the kind that replaces failed candidates: the first one without a requested count, or None."""
         requested_counts = {"distorted": self.settings.distorted.count, "strained": self.settings.strained.count}
         return next((kind for kind, count in requested_counts.items() if count is None and counts[kind]), None)
 
     def generate(self, kind: str, index: int, rng: np.random.Generator) -> Draw:
-        """Attempt to generate candidate `index` of a kind; raise `InputError` if this random draw is impossible."""
+        """Generate candidate `index` of a kind.
+
+        Raises
+        ------
+        InputError
+            If the structure cannot be generated with these random numbers; another draw may succeed.
+        """
         return {
             "distorted": self._distort,
             "strained": self._strain,
@@ -147,12 +162,14 @@ class CandidateGenerator:
         }[kind](index, rng)
 
     def _distort(self, index: int, rng: np.random.Generator) -> Draw:
+        """Displace the atoms of a parent; the parents take turns."""
         parent, fraction = self._movable_parents[index % len(self._movable_parents)], self.settings.distorted.fraction
         atoms = operations.distort(parent.atoms, rng, fraction, nearest_distance_angstrom=parent.nearest_distance)
         largest_displacement = float(np.linalg.norm(atoms.positions - parent.atoms.positions, axis=1).max())
         return atoms, f"{parent.description} displaced by up to {largest_displacement:.3f} Å", parent.input_name
 
     def _strain(self, index: int, rng: np.random.Generator) -> Draw:
+        """Strain a parent and, with ``strained.fraction``, displace its atoms; the parents take turns."""
         parent, strain = self._periodic_parents[index % len(self._periodic_parents)], self.settings.strained
         limits = strain.compress, strain.stretch, strain.anisotropic, strain.shear
         atoms = operations.apply_strain(parent.atoms, rng, *limits)
@@ -164,6 +181,7 @@ class CandidateGenerator:
         return operations.distort(atoms, rng, strain.fraction), f"{made_by}; displaced", parent.input_name
 
     def _build_cluster(self, _index: int, rng: np.random.Generator) -> Draw:
+        """Build a cluster with a random number of atoms of random elements."""
         clusters, filters = self.settings.clusters, self.settings.filters
         max_atoms = min(clusters.max_atoms, self.settings.max_atoms)
         n_atoms = int(rng.integers(min(clusters.min_atoms, max_atoms), max_atoms + 1))
@@ -172,7 +190,7 @@ class CandidateGenerator:
         radii = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
         distances = {}
         for first_element, second_element in product(radii, repeat=2):
-            # slightly above the limit of the filter
+            # The factor of 1.001 prevents a rejection by the filter because of rounding errors.
             min_distance = 1.001 * filters.min_distance_ratio * (radii[first_element] + radii[second_element])
             distances[first_element, second_element] = max(
                 operations.get_pair_distance(pair_distances, first_element, second_element), min_distance
@@ -181,6 +199,7 @@ class CandidateGenerator:
         return atoms, f"{n_atoms} atoms one by one", None
 
     def _randomise_species(self, index: int, rng: np.random.Generator) -> Draw:
+        """Occupy the sites of a parent at random; the parents take turns."""
         parent = self._alloy_parents[index % len(self._alloy_parents)]
         elements = self.settings.alloys.elements or list_elements([parent.atoms])
         atoms = operations.randomise_species(parent.atoms, rng, elements)
@@ -188,16 +207,19 @@ class CandidateGenerator:
         return atoms, made_by, parent.input_name
 
     def _create_vacancies(self, _index: int, rng: np.random.Generator) -> Draw:
-        n = self.settings.vacancies.n_vacancies
+        """Remove atoms of a random distorted candidate."""
+        n_vacancies = self.settings.vacancies.n_vacancies
         parent = self._draw_parent(
             "vacancy",
-            lambda atoms: atoms.info["config_type"] == "distorted" and len(atoms) > n,
+            lambda atoms: atoms.info["config_type"] == "distorted" and len(atoms) > n_vacancies,
             "no distorted structure was made to remove atoms from",
             rng,
         )
-        return operations.create_vacancies(parent, rng, n), f"{n} atoms removed", int(parent.info["config_id"])
+        atoms = operations.create_vacancies(parent, rng, n_vacancies)
+        return atoms, f"{n_vacancies} atoms removed", int(parent.info["config_id"])
 
     def _swap_atoms(self, _index: int, rng: np.random.Generator) -> Draw:
+        """Swap atoms of a random candidate with several elements."""
         parent = self._draw_parent("substituted", _is_mixed, "no structure has two elements to swap", rng)
         atoms = operations.swap_atoms(parent, rng, self.settings.substitutions.swapped_fraction)
         n_swapped = int((atoms.numbers != parent.numbers).sum())
@@ -206,13 +228,19 @@ class CandidateGenerator:
     def _draw_parent(
         self, kind: str, is_parent: Callable[[Atoms], bool], error: str, rng: np.random.Generator
     ) -> Atoms:
-        """Draw a parent from the candidates that existed when the first child of this kind was generated."""
+        """Draw a parent at random from the candidates for which `is_parent` is true.
+
+        The parents are listed when a kind is first generated, so that its later candidates are not parents themselves.
+        If there are none, an `InputError` with the message `error` is raised.
+        """
         if kind not in self._candidate_parents:
             self._candidate_parents[kind] = [atoms for atoms in self.candidates.structures if is_parent(atoms)]
         if not self._candidate_parents[kind]:
             raise InputError(error)
-        return self._candidate_parents[kind][int(rng.integers(len(self._candidate_parents[kind])))]
+        parents = self._candidate_parents[kind]
+        return parents[int(rng.integers(len(parents)))]
 
 
 def _is_mixed(atoms: Atoms) -> bool:
+    """Return whether a structure has at least two elements."""
     return len(set(atoms.numbers.tolist())) > 1

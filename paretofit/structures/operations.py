@@ -1,7 +1,7 @@
-"""Functions that make new structures of each kind.
+"""Operations that generate the structures of each kind of candidate.
 
-Default values are those of Bidoggia et al. (2025), section I.A.2. No function changes its arguments.
-Only `cut_slab` changes the periodicity.
+Default values are those of Bidoggia et al. (2025), section I.A.2. No function changes its arguments. Only
+`cut_slab` returns a structure with other periodic directions than those of its argument.
 """
 
 import math
@@ -20,15 +20,17 @@ from paretofit.structures.geometry import (
     measure_thickness,
 )
 
-MAX_PLACEMENT_ATTEMPTS = 200  # attempts to place each atom of a cluster, and to restart the cluster
+MAX_PLACEMENT_ATTEMPTS = 200  # maximum number of attempts to place an atom of a cluster, and to start a cluster
 
 
 def build_supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> Atoms:
-    """Repeat a structure until each periodic cell vector is at least `min_length` Å long, within `max_atoms`.
+    """Repeat a structure until each periodic cell vector has a length of at least `min_length` Å.
 
-    The shortest vector grows first, so that a cell that reaches the limit is as compact as possible.
+    The supercell has at most `max_atoms` atoms, so that vectors may remain shorter. The shortest vector is repeated
+    first, so that such a supercell is as compact as possible.
     """
-    repeats, lengths, can_grow = np.ones(3, dtype=int), atoms.cell.lengths(), np.array(atoms.pbc)
+    repeats, lengths = np.ones(3, dtype=int), atoms.cell.lengths()
+    can_grow = np.array(atoms.pbc)
     while (can_grow := can_grow & (repeats * lengths < min_length)).any():
         axis = int(np.argmin(np.where(can_grow, repeats * lengths, np.inf)))
         new_repeats = repeats + np.eye(3, dtype=int)[axis]
@@ -45,18 +47,18 @@ def distort(
 ) -> Atoms:
     """Displace every atom at random, by at most a fraction of the nearest-neighbour distance.
 
-    The maximum displacement of a structure is drawn uniformly between 0 and this limit, so that small and large
-    distortions occur. Directions are isotropic, and the mean displacement is zero. A single atom is not displaced,
-    because a translation of all atoms does not change the structure.
+    The maximum displacement of the structure is drawn uniformly between 0 and this limit, so that small and large
+    distortions occur. Directions are isotropic, and the mean displacement is zero. In a structure of one atom, the atom
+    is not displaced, because a translation does not change the structure.
 
     Parameters
     ----------
     atoms : ase.Atoms
     rng : numpy.random.Generator
     fraction : float
-        Maximum displacement relative to the nearest-neighbour distance.
+        Limit of the maximum displacement relative to the nearest-neighbour distance.
     nearest_distance_angstrom : float, optional
-        Nearest-neighbour distance in Å; computed by default.
+        Nearest-neighbour distance in Å; by default, it is computed.
     """
     copy: Atoms = atoms.copy()
     if len(atoms) == 1:
@@ -69,8 +71,9 @@ def distort(
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     displacements = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * amplitude
     displacements -= displacements.mean(axis=0)
-    # Without the mean, a displacement may exceed the maximum. 1e-300 avoids a division by zero.
-    displacements *= min(1.0, amplitude / max(float(np.linalg.norm(displacements, axis=1).max()), 1e-300))
+    # After the subtraction of the mean, a displacement may exceed the maximum. 1e-300 avoids a division by zero.
+    largest_displacement = max(float(np.linalg.norm(displacements, axis=1).max()), 1e-300)
+    displacements *= min(1.0, amplitude / largest_displacement)
     copy.positions += displacements
     return copy
 
@@ -83,28 +86,31 @@ def apply_strain(
     anisotropic: float = 0.0,
     shear: float = 0.0,
 ) -> Atoms:
-    """Strain a structure along its periodic directions; the vacuum and the thickness of slabs do not change.
+    """Apply a random strain along the periodic directions; the vacuum and the thickness of slabs do not change.
 
     Parameters
     ----------
     atoms : ase.Atoms
     rng : numpy.random.Generator
     compress, stretch : float
-        Isotropic strain: lengths are multiplied by a factor between ``1 - compress`` and ``1 + stretch``.
+        Limits of the isotropic strain: lengths are multiplied by a factor between ``1 - compress`` and ``1 + stretch``.
     anisotropic : float
-        Maximum absolute value of additional normal strains, which are independent in each direction.
+        Maximum absolute value of the additional normal strains, which are drawn independently for each direction.
     shear : float
-        Maximum absolute value of the shear strains γ = 2ε, without rotation.
+        Maximum absolute value of the shear strains γ = 2ε; the deformation contains no rotation.
     """
     factor = rng.uniform(1 - compress, 1 + stretch)
     strain = np.diag(rng.uniform(-anisotropic, anisotropic, 3))
     strain[np.triu_indices(3, 1)] = rng.uniform(-shear, shear, 3)
-    strain = (strain + strain.T) / 2
+    strain = (strain + strain.T) / 2  # halves γ to ε
     return deform(atoms, factor * (np.eye(3) + strain))
 
 
 def deform(atoms: Atoms, deformation_gradient: Array) -> Atoms:
-    """Apply a symmetric deformation gradient ``(3, 3)`` within the span of the periodic cell vectors."""
+    """Return a copy that is deformed within the span of the periodic cell vectors.
+
+    `deformation_gradient` is symmetric, ``(3, 3)``; its components along the other directions are ignored.
+    """
     projector = compute_periodic_projector(atoms)
     transformation = projector @ deformation_gradient @ projector + np.eye(3) - projector
     copy: Atoms = atoms.copy()
@@ -116,7 +122,7 @@ def deform(atoms: Atoms, deformation_gradient: Array) -> Atoms:
 
 
 def create_vacancies(atoms: Atoms, rng: np.random.Generator, n_vacancies: int = 2) -> Atoms:
-    """Remove `n_vacancies` atoms at random; raise `InputError` if no atom would remain."""
+    """Return a copy without `n_vacancies` random atoms; raise `InputError` if no atom would remain."""
     if n_vacancies >= len(atoms):
         raise InputError(
             f"{n_vacancies} vacancies in {len(atoms)} atoms leave no atom; use larger cells, or fewer vacancies"
@@ -132,7 +138,10 @@ def build_cluster(
     distance: float | Mapping[tuple[str, str], float] = 1.5,
     vacuum: float = 15.0,
 ) -> Atoms:
-    """Assemble atoms one by one, each between 1 and √3 times `distance` from its nearest neighbour.
+    """Build a free cluster, atom by atom.
+
+    Each new atom is placed between 1 and √3 times the minimum distance from a random earlier atom, and at least at the
+    minimum distance from all of them.
 
     Parameters
     ----------
@@ -140,7 +149,7 @@ def build_cluster(
         Elements in the order in which they are placed.
     rng : numpy.random.Generator
     distance : float or mapping of pair to float
-        Minimum distance in Å, of all atoms or for each pair of elements, in either order.
+        Minimum distance in Å, for all pairs of atoms or by pair of elements (in either order).
     vacuum : float
         Empty space in Å between periodic images of the cluster.
 
@@ -159,30 +168,34 @@ def build_cluster(
 def _draw_cluster_positions(
     symbols: Sequence[str], rng: np.random.Generator, distance: float | Mapping[tuple[str, str], float]
 ) -> Array | None:
-    """Draw ``(N, 3)`` positions in Å; return None if an atom cannot be placed."""
+    """Draw the positions of a cluster, ``(N, 3)`` in Å; return None if an atom cannot be placed."""
     positions = np.zeros((1, 3))
     for k in range(1, len(symbols)):
         min_distances = np.array([get_pair_distance(distance, symbols[k], symbol) for symbol in symbols[:k]])
         for _ in range(MAX_PLACEMENT_ATTEMPTS):
-            partner = int(rng.integers(k))
+            neighbour = int(rng.integers(k))
             direction = rng.normal(size=3)
-            radius = min_distances[partner] * rng.uniform(1.0, np.sqrt(3.0))
-            trial = positions[partner] + radius * direction / np.linalg.norm(direction)
-            if (np.linalg.norm(positions - trial, axis=1) / min_distances).min() >= 1.0:
-                positions = np.vstack([positions, trial])
+            bond_length = min_distances[neighbour] * rng.uniform(1.0, np.sqrt(3.0))
+            trial_position = positions[neighbour] + bond_length * direction / np.linalg.norm(direction)
+            if (np.linalg.norm(positions - trial_position, axis=1) / min_distances).min() >= 1.0:
+                positions = np.vstack([positions, trial_position])
                 break
         else:
             return None
     return positions
 
 
-def get_pair_distance(distance: float | Mapping[tuple[str, str], float], first: str, second: str) -> float:
-    """Return the distance of a pair of elements, in either order."""
+def get_pair_distance(
+    distance: float | Mapping[tuple[str, str], float], first_element: str, second_element: str
+) -> float:
+    """Return the distance in Å of a pair of elements, in either order; raise `InputError` if it is missing."""
     if not isinstance(distance, Mapping):
         return distance
-    pair = (first, second) if (first, second) in distance else (second, first)
+    pair = (first_element, second_element)
     if pair not in distance:
-        raise InputError(f"no distance is specified for the pair {first}-{second}; add it")
+        pair = (second_element, first_element)
+    if pair not in distance:
+        raise InputError(f"no distance is specified for the pair {first_element}-{second_element}; add it")
     return distance[pair]
 
 
@@ -194,24 +207,23 @@ def cut_slab(
     vacuum: float = 15.0,
     min_length: float = 0.0,
 ) -> Atoms:
-    """Cut a slab of at least `min_thickness` Å, or the thickest one that `max_atoms` allows.
+    """Cut a slab with a thickness of at least `min_thickness` or, if it would have too many atoms, a thinner one.
 
-    Miller indices refer to the cell vectors of `bulk`.
-
-    A common factor of the indices is removed, so that (0 2 2) gives the plane (0 1 1), because ASE's `surface` (3.29)
-    loses atoms if the indices are not coprime.
+    A common factor of the Miller indices is removed, so that (0 2 2) gives the plane (0 1 1): ASE's `surface` (version
+    3.29) loses atoms if the indices are not coprime.
 
     Parameters
     ----------
     bulk : ase.Atoms
         Periodic in three directions.
     miller : three int
+        Miller indices, which refer to the cell vectors of `bulk`.
     min_thickness, vacuum : float
-        Minimum thickness and vacuum in Å.
+        Minimum thickness, and width of the vacuum, in Å.
     max_atoms : int
         Maximum number of atoms.
     min_length : float
-        Length in Å to which in-plane vectors are repeated, within `max_atoms`.
+        Length in Å until which the in-plane vectors are repeated, within `max_atoms`.
 
     Raises
     ------
@@ -240,12 +252,14 @@ def cut_slab(
 
 
 def build_isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:
-    """Build a single atom in a cubic box."""
+    """Build a single atom in a cubic box whose sides have the length `vacuum`, in Å."""
     return add_vacuum(Atoms(symbol, [[0.0, 0.0, 0.0]], pbc=False), vacuum)
 
 
 def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -> Atoms:
-    """Swap pairs of atoms of different elements until a fraction of all atoms has been swapped, each at most once.
+    """Return a copy with swapped pairs of atoms of different elements.
+
+    At least one pair is swapped, until a fraction of all atoms has been swapped; each atom is swapped at most once.
 
     Raises
     ------
@@ -253,17 +267,17 @@ def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) ->
         If there is only one element, because swaps would not change the structure.
     """
     numbers = np.array(atoms.numbers)
-    candidates = np.arange(len(numbers))
+    unswapped_atoms = np.arange(len(numbers))
     if len(set(numbers.tolist())) < 2:
         raise InputError(
             f"{atoms.get_chemical_formula()} has a single element, so swaps would not change the structure"
         )
     for _ in range(max(1, round(fraction * len(atoms) / 2))):
-        first_atom = int(rng.choice(candidates))
-        second_atom = int(rng.choice(candidates[numbers[candidates] != numbers[first_atom]]))
+        first_atom = int(rng.choice(unswapped_atoms))
+        second_atom = int(rng.choice(unswapped_atoms[numbers[unswapped_atoms] != numbers[first_atom]]))
         numbers[[first_atom, second_atom]] = numbers[[second_atom, first_atom]]
-        candidates = candidates[(candidates != first_atom) & (candidates != second_atom)]
-        if len(set(numbers[candidates].tolist())) < 2:  # no further pair of different elements
+        unswapped_atoms = unswapped_atoms[(unswapped_atoms != first_atom) & (unswapped_atoms != second_atom)]
+        if len(set(numbers[unswapped_atoms].tolist())) < 2:  # no further pair of different elements
             break
     copy: Atoms = atoms.copy()
     copy.numbers = numbers
@@ -271,7 +285,10 @@ def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) ->
 
 
 def randomise_species(atoms: Atoms, rng: np.random.Generator, elements: Sequence[str]) -> Atoms:
-    """Occupy the sites at random at a random composition; raise `InputError` for fewer than two elements."""
+    """Return a copy whose sites are occupied at random by `elements`, at a random composition.
+
+    If there are fewer than two elements, an `InputError` is raised.
+    """
     if len(set(elements)) < 2:
         raise InputError(f"an alloy requires at least two elements; got {', '.join(elements) or 'none'}")
     shares = rng.dirichlet(np.ones(len(elements)))

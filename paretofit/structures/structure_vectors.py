@@ -1,4 +1,4 @@
-"""Mean descriptors of a structure, for comparing structures."""
+"""Mean descriptors of a structure, which serve to compare structures."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,19 +9,19 @@ from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import SnapBasis, compute_mean_descriptors
 from paretofit.structures.filters import get_radius
 
-DUPLICATE_TWOJMAX = 4
-MIN_COMPARISON_CUTOFF_A = 4.8  # cutoff of descriptors for the detection of duplicates and for the map
+DUPLICATE_TWOJMAX = 4  # 2Jmax of the descriptors for the detection of duplicates and for the map
+MIN_COMPARISON_CUTOFF_A = 4.8  # minimum of the default cutoff of these descriptors
 
 
-def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
-    """Make a linear SNAP basis that distinguishes elements by their weights, to compare structures.
+def build_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
+    """Build a linear SNAP basis for comparisons of structures; elements differ in their weights.
 
-    The default cutoff is the larger of 4.8 Å and twice the largest sum of two covalent radii, so that bonds that are
-    stretched by 60 % are included.
+    `cutoff` is in Å. By default, it is twice the largest sum of two covalent radii, so that bonds that are stretched by
+    60 % are included, but at least 4.8 Å.
     """
     if cutoff is None:
         cutoff = max(MIN_COMPARISON_CUTOFF_A, 4 * max(get_radius(symbol, None) for symbol in elements))
-    weights = [1.0 - 0.5 * k / len(elements) for k in range(len(elements))]
+    weights = [1.0 - 0.5 * k / len(elements) for k in range(len(elements))]  # distinct, between 0.5 and 1
     return SnapBasis(
         elements=list(elements),
         twojmax=twojmax,
@@ -32,9 +32,12 @@ def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float |
     )
 
 
-def make_mean_descriptor(elements: Sequence[str]) -> Callable[[Atoms], Array]:
-    """Make a function that returns the mean descriptors of a structure, and caches them."""
-    lammps, basis = get_shared_lammps(), make_comparison_basis(elements, DUPLICATE_TWOJMAX)
+def build_mean_descriptor_function(elements: Sequence[str]) -> Callable[[Atoms], Array]:
+    """Build a function that returns the mean descriptors of a structure with these elements, ``(n_features,) float64``.
+
+    The function caches the descriptors of every structure that it has seen.
+    """
+    lammps, basis = get_shared_lammps(), build_comparison_basis(elements, DUPLICATE_TWOJMAX)
     cache: dict[str, Array] = {}
 
     def describe(atoms: Atoms) -> Array:

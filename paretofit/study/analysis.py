@@ -1,4 +1,4 @@
-"""Further analyses of a run: label errors, their correlation with residuals, and MD speed."""
+"""Further analyses of a run: MD cost, residuals of the test set, and their correlation with label errors."""
 
 import logging
 from collections.abc import Sequence
@@ -25,56 +25,73 @@ MD_FILE = "md_speed.csv"
 NOISE_FILES: tuple[str, ...] = ("label_noise.csv", "label_noise_points.csv")
 RESIDUALS_FILE = "test_residuals.csv"
 PAPER_RATIOS = (12.25, 150.0)  # w_E/w_F of Tables 4 and 5 of the paper: emphasis on forces, emphasis on energies
-MD_SECONDS = 0.3  # duration of each of three timings
-N_MD_TRAINING = 40  # training configurations of the timed potential; few, because the speed does not depend on them
+MD_SECONDS = 0.3  # s, duration of each of three timings
+N_MD_TRAINING = 40  # training configurations of the timed potential; few, because its speed does not depend on them
 MD_COLUMNS = ["twojmax", "md_us_per_atom_step", "spread", "atoms"]
 
 
 def select_paper_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Select the two weightings nearest to the paper's ratios 12.25 and 150; if they coincide, the two extremes.
+    """Select the two weightings whose ratios w_E/w_F are nearest to those of the paper, 12.25 and 150.
+
+    If the same weighting is nearest to both, the weightings with the smallest and the largest ratio are selected.
 
     Parameters
     ----------
     weights : sequence of (float, float)
         Pairs (w_E, w_F).
+
+    Returns
+    -------
+    list of (float, float)
+        Two pairs, or one if `weights` has only one.
     """
     ratios = np.array([w_energy / w_force for w_energy, w_force in weights])
-    indices = [int(np.argmin(np.abs(np.log(ratios / ratio)))) for ratio in PAPER_RATIOS]
+    indices = [int(np.argmin(np.abs(np.log(ratios / paper_ratio)))) for paper_ratio in PAPER_RATIOS]
     if indices[0] == indices[1] and len(weights) > 1:
         indices = [int(np.argmin(ratios)), int(np.argmax(ratios))]
     return [(weights[k][0], weights[k][1]) for k in dict.fromkeys(indices)]
 
 
-def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path) -> pd.DataFrame:
-    """Measure the MD cost of each 2Jmax with LAMMPS and an exported potential, once per run folder.
+def measure_md_cost(
+    prepared: PreparedStudy, sweep_input: SweepInput, errors: LevelErrors, folder: Path
+) -> pd.DataFrame:
+    """Measure the MD cost of each 2Jmax of a study with LAMMPS and an exported potential.
+
+    Measured costs are written to `MD_FILE` in the run folder, and are read from there when the study runs again. A cost
+    that the study states is not measured. A model of given rows, or without a periodic cell, cannot be timed.
 
     Returns
     -------
     DataFrame
-        ``twojmax``, ``md_us_per_atom_step``, ``spread``, ``atoms``; costs given in the study are not measured, nor are
-        those of given rows.
+        A row for each 2Jmax with a known cost: ``twojmax``; ``md_us_per_atom_step``; ``spread``, the slowest timing
+        divided by the fastest (NaN for a cost from the study); and ``atoms``, their number in the timed cell (0 for
+        such a cost).
     """
     cost, path = prepared.study.cost, folder / MD_FILE
     table = read_table_or_empty(path, MD_COLUMNS)[MD_COLUMNS].apply(pd.to_numeric, errors="coerce")
-    rows = {int(row[0]): row for row in table.dropna(subset=MD_COLUMNS[:2]).to_numpy().tolist()}
+    rows_by_twojmax = {int(row[0]): row for row in table.dropna(subset=MD_COLUMNS[:2]).to_numpy().tolist()}
     cell = select_md_cell(prepared, errors)
     can_measure = cost.measure_md and cell is not None and not isinstance(prepared.study.basis, RowsBasis)
     for twojmax in prepared.grid.twojmax:
-        if cell is None or not can_measure or twojmax in cost.md_us_per_atom_step or twojmax in rows:
+        if cell is None or not can_measure or twojmax in cost.md_us_per_atom_step or twojmax in rows_by_twojmax:
             continue
-        speed = measure_md_speed(*_export_md_potential(prepared, data, twojmax, folder), cell, seconds=MD_SECONDS)
+        speed = measure_md_speed(
+            *_export_md_potential(prepared, sweep_input, twojmax, folder), cell, seconds=MD_SECONDS
+        )
         log.info("MD at 2Jmax %d: %.3g µs per atom and step, %d atoms", twojmax, speed.us_per_atom_step, speed.n_atoms)
-        rows[twojmax] = [twojmax, speed.us_per_atom_step, speed.slowest_to_fastest_ratio, speed.n_atoms]
-        write_csv(pd.DataFrame(list(rows.values()), columns=MD_COLUMNS), path)
-    rows |= {twojmax: [twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()}
-    chosen_rows = [rows[twojmax] for twojmax in sorted(set(rows) & set(prepared.grid.twojmax))]
-    return pd.DataFrame(chosen_rows, columns=MD_COLUMNS).astype({"twojmax": int, "atoms": int})
+        rows_by_twojmax[twojmax] = [twojmax, speed.us_per_atom_step, speed.slowest_to_fastest_ratio, speed.n_atoms]
+        write_csv(pd.DataFrame(list(rows_by_twojmax.values()), columns=MD_COLUMNS), path)
+    rows_by_twojmax |= {
+        twojmax: [twojmax, known_cost, np.nan, 0] for twojmax, known_cost in cost.md_us_per_atom_step.items()
+    }
+    selected_rows = [rows_by_twojmax[twojmax] for twojmax in sorted(set(rows_by_twojmax) & set(prepared.grid.twojmax))]
+    return pd.DataFrame(selected_rows, columns=MD_COLUMNS).astype({"twojmax": int, "atoms": int})
 
 
 def measure_label_noise(prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path) -> None:
-    """Correlate residuals with label errors at the weights of `select_paper_weights`, and write the tables.
+    """Correlate residuals with label errors at the weights of `select_paper_weights`, and write `NOISE_FILES`.
 
-    Without the fast engine, a test set and at least two levels, the tables are removed.
+    If the engine is not the fast one, or there is no test set or only one level, files of an earlier run are removed.
     """
     if not isinstance(engine, FastEngine) or not len(prepared.split.test) or len(prepared.grid.levels) < 2:
         for name in NOISE_FILES:
@@ -86,9 +103,9 @@ def measure_label_noise(prepared: PreparedStudy, engine: FastEngine | PlainEngin
 
 
 def measure_test_residuals(prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path) -> None:
-    """Write the residuals of test configurations at the first weights of `select_paper_weights`.
+    """Write the residuals of test configurations at the first weights of `select_paper_weights` to `RESIDUALS_FILE`.
 
-    Without the fast engine and a test set, the table is removed.
+    If the engine is not the fast one, or there is no test set, a file of an earlier run is removed.
     """
     if not isinstance(engine, FastEngine) or not len(prepared.split.test):
         remove_file(folder / RESIDUALS_FILE)
@@ -100,19 +117,19 @@ def measure_test_residuals(prepared: PreparedStudy, engine: FastEngine | PlainEn
 
 
 def add_md_cost(results: pd.DataFrame, md_costs: pd.DataFrame) -> pd.DataFrame:
-    """Add the MD cost of each 2Jmax (table of `measure_md_cost`) to a results table."""
+    """Return a results table with the MD cost of each 2Jmax from the table of `measure_md_cost`; NaN if not known."""
     costs = dict(zip(md_costs["twojmax"], md_costs["md_us_per_atom_step"], strict=True))
     return results.assign(md_us_per_atom_step=results["twojmax"].map(costs).astype(float))
 
 
 def mark_assumed_costs(results: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Add the column ``cost_is_assumed`` to a results table, if the label cost of any level is assumed."""
+    """Return a results table with the column ``cost_is_assumed``; unchanged if the study assumes no label cost."""
     assumed_levels = study.cost.assumed_levels
     return results.assign(**{ASSUMED_COLUMN: results["level"].isin(assumed_levels)}) if assumed_levels else results
 
 
 def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a table of a run; return an empty one if the file is missing or corrupt, or lacks one of the columns."""
+    """Read a CSV table of a run; return an empty table if the file is missing or corrupt, or lacks one of `columns`."""
     try:
         table = restore_formulas(pd.read_csv(path, dtype={"level": str, "basis": str}))
     except (FileNotFoundError, ValueError):  # pandas raises ValueError for an empty or corrupt file
@@ -134,14 +151,15 @@ def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None
 
 
 def _export_md_potential(
-    prepared: PreparedStudy, data: SweepInput, twojmax: int, folder: Path
+    prepared: PreparedStudy, sweep_input: SweepInput, twojmax: int, folder: Path
 ) -> tuple[list[str], list[str]]:
-    """Fit and export a potential of one 2Jmax; return its LAMMPS commands and elements."""
-    rows = data.find_row_indices(data.train[:N_MD_TRAINING])
-    p, level = data.design.count_columns_up_to(twojmax), prepared.grid.levels[-1]
-    X, y, kind = data.design.read_rows(rows, p), data.design.targets[level][rows], data.design.kind[rows]
+    """Fit a potential of one 2Jmax, and write it to ``folder/md_speed``; return its LAMMPS commands and elements."""
+    design, level = sweep_input.design, prepared.grid.levels[-1]
+    rows = sweep_input.find_row_indices(sweep_input.train[:N_MD_TRAINING])
+    n_columns = design.count_columns_up_to(twojmax)
+    X, y, kind = design.read_rows(rows, n_columns), design.targets[level][rows], design.kind[rows]
     fit = fit_wls(X, y, kind, energy_weight=PAPER_RATIOS[0], force_weight=1.0)
     basis = require_descriptors(prepared.study.basis)
-    coefficients = data.design.expand_coefficients(fit.coefficients, level)
+    coefficients = design.expand_coefficients(fit.coefficients, level)
     files = write_linear_potential(folder / "md_speed", f"twojmax_{twojmax}", basis, coefficients)
     return files.commands, files.elements

@@ -20,14 +20,15 @@ FIRST_BASIS = "basis"  # name of the basis that the key 'basis' describes
 
 
 class FurtherBasis(StrictSettings):
-    """A basis that is compared with `basis`, from which it takes the keys that it does not set.
+    """Basis that a study compares with its first basis, `basis`; keys that are not set are those of `basis`.
 
-    A basis of another family takes the elements and the cutoff. With `rows`, it is a linear model of the user's own.
+    A basis of another family than `basis` shares only its elements and its cutoff. With `rows`, the basis is a linear
+    model of the user's own.
     """
 
     name: FileName = Field(description="Name of the basis, and of its folder.")
     family: Literal["snap", "pod", "rows"] | None = Field(
-        None, description="Family of descriptors: snap, or pod (proper orthogonal descriptors); rows with 'rows'."
+        None, description="Family of descriptors: snap, or pod (proper orthogonal descriptors); with 'rows': rows."
     )
     twojmax: list[Annotated[int, Field(ge=0, le=20, strict=True)]] = Field(
         [], description="Values of 2Jmax, for POD its sizes; by default those of the study."
@@ -58,6 +59,7 @@ class FurtherBasis(StrictSettings):
     @model_validator(mode="before")
     @classmethod
     def _set_family_of_rows(cls, values: Any) -> Any:
+        """Set the family of a basis with 'rows'; reject 'fitsnap' with a message that says what to do instead."""
         if isinstance(values, dict) and "fitsnap" in values:
             raise ValueError(
                 f"'fitsnap' is not a key of 'bases': compute the rows with paretofit.fitsnap.compute_fitsnap_design("
@@ -66,11 +68,18 @@ class FurtherBasis(StrictSettings):
         return {"family": "rows", **values} if isinstance(values, dict) and values.get("rows") else values
 
     def list_sizes(self, twojmax: Sequence[int]) -> list[int]:
-        """Return the sizes of this basis, by default those whose cost is given or else those of the study."""
+        """Return the values of 2Jmax of this basis: its own, those whose MD cost it states, or those of the study."""
         return self.twojmax or sorted(self.md_us_per_atom_step) or list(twojmax)
 
     def check(self, basis: StudyBasis, twojmax: Sequence[int]) -> None:
-        """Raise ValueError if the keys form no basis, or do not differ from another basis and its 2Jmax."""
+        """Check this basis against the first basis of the study and its values of 2Jmax.
+
+        Raises
+        ------
+        ValueError
+            If the keys do not form a basis, or form one that the study already has; with 'rows', if the file or the MD
+            cost is missing; without 'rows', if the MD cost is set.
+        """
         sizes = self.list_sizes(twojmax)
         if self.family == "rows" and self.rows is None:
             raise ValueError(f"'bases', {self.name}: the design file is missing; add 'rows: design.h5'")
@@ -81,17 +90,19 @@ class FurtherBasis(StrictSettings):
                 f"'md_us_per_atom_step' with a number for each size, such as {{{missing_sizes[0]}: 20.0}}"
             )
         if self.family != "rows" and self.md_us_per_atom_step:
-            raise ValueError(f"'bases', {self.name}: 'md_us_per_atom_step' is for 'rows'; that of others is measured")
+            raise ValueError(
+                f"'bases', {self.name}: 'md_us_per_atom_step' is for 'rows'; the MD cost of other bases is measured"
+            )
         try:
             smallest_basis, _ = self.apply(basis, min(sizes)), self.apply(basis, max(sizes))
         except ValidationError as error:
             section = FAMILIES[self.family or basis.family]
             raise ValueError(f"'bases', {self.name}: {format_validation_error(error, section)}") from error
         if smallest_basis == basis.resize(min(sizes)) and set(sizes) <= set(twojmax):
-            raise ValueError(f"'bases', {self.name}: no key differs from 'basis'; change one, or remove it")
+            raise ValueError(f"'bases', {self.name}: no key differs from 'basis'; change a key, or remove this basis")
 
     def apply(self, basis: StudyBasis, twojmax: int) -> StudyBasis:
-        """Return this basis, with the keys of another one where it sets none, at a 2Jmax.
+        """Build this basis at a 2Jmax, with keys that are not set from `basis`.
 
         Raises
         ------
@@ -102,6 +113,7 @@ class FurtherBasis(StrictSettings):
         defaults: dict[str, Any] = basis.model_dump()
         if self.family not in {None, basis.family}:
             is_snap = self.family in {None, "snap"}
+            # SNAP: cutoff of a pair of the largest element = 2 · radelem · rcutfac; the default of radelem is 0.5
             key, diameter = ("rcutfac", 2 * max(self.radelem or [0.5])) if is_snap else ("rcut", 1.0)
             defaults = {"elements": basis.elements, key: basis.cutoff / diameter}
         changes = {key: value for key, value in settings.items() if value not in (None, [])}
@@ -109,7 +121,7 @@ class FurtherBasis(StrictSettings):
 
 
 def check_sizes(basis: StudyBasis, twojmax: Sequence[int]) -> None:
-    """Raise ValueError if a 2Jmax of a study is below the smallest of the family or above that of the basis."""
+    """Raise ValueError if a 2Jmax of a study is smaller than its basis allows or larger than that of the basis."""
     if basis.twojmax < max(twojmax):
         raise ValueError(f"basis.twojmax is {basis.twojmax}, smaller than the largest 'twojmax', {max(twojmax)}")
     if min(twojmax) < basis.min_size:

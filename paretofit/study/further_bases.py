@@ -1,6 +1,7 @@
-"""Further bases of a study: each is a study of its own in the run folder, with the same split, draws and labels.
+"""Further bases of a study: each has a study of its own, with the same split, draws and labels.
 
-The run folder is that of the first basis. `BASES_FILE` has the results of all bases, with a column ``basis``.
+The run folder of the study contains the results of the first basis, and a run folder for each further basis in
+`BASES_FOLDER`. `BASES_FILE` contains the results of all bases, with a column ``basis``.
 """
 
 from collections.abc import Mapping
@@ -20,10 +21,10 @@ BASES_FILE = "bases.csv"
 
 
 def derive_studies(study: Study) -> dict[str, Study]:
-    """Derive the study of each further basis, by the name of the basis.
+    """Derive the study of each further basis; return the studies by the name of the basis.
 
-    They have no networks, no cluster of their own, and not the MD cost of the first basis. Given rows
-    have no properties.
+    The derived studies have the settings of `study`, except that networks, cluster, grid labels, further bases and the
+    MD cost of the first basis are removed. With given rows, properties are removed, too.
     """
     studies = {}
     for entry in study.bases:
@@ -35,24 +36,24 @@ def derive_studies(study: Study) -> dict[str, Study]:
             "name": f"{study.name}-{entry.name}", "basis": basis, "twojmax": twojmax, "leverage": leverage,
             "cost": cost, "bases": [], "grid_labels": None, "mace": None, "cluster": None,
         }  # fmt: skip
-        if isinstance(basis, RowsBasis):  # the rows of other structures are not known
+        if isinstance(basis, RowsBasis):  # the structures of properties have no rows in the file
             changes |= {"properties": [], "objectives": [name for name in study.objectives if name in ERROR_OBJECTIVES]}
         studies[entry.name] = study.model_copy(update=changes)
     return studies
 
 
 def get_basis_folder(folder: Path, name: str | None) -> Path:
-    """Return the run folder of a basis in that of a study; the first basis has the folder of the study."""
+    """Return the run folder of a basis: that of the study, `folder`, for the first basis (or None), else one in it."""
     return folder if name in {None, FIRST_BASIS} else folder / BASES_FOLDER / str(name)
 
 
 def has_potentials(folder: Path) -> bool:
-    """Check whether the models of a run folder are potentials; those of given rows are not."""
+    """Check whether the models of a run can be written as potentials; models of given rows cannot."""
     return not isinstance(load_study(folder / "study.yaml").basis, RowsBasis)
 
 
 def check_bases(folder: Path) -> None:
-    """Raise InputError if the study of a run folder has further bases whose results are not joined yet."""
+    """Raise InputError if the study in a run folder has further bases, but `BASES_FILE` is missing."""
     path = folder / "study.yaml"
     if path.is_file() and (read_yaml(path) or {}).get("bases") and not (folder / BASES_FILE).exists():
         raise InputError(
@@ -62,7 +63,7 @@ def check_bases(folder: Path) -> None:
 
 
 def join_bases(results: pd.DataFrame, further_results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Join the results of all bases, with the name of the basis in the first column."""
+    """Join the results of the first basis and of further bases, by name; the first column is the name of the basis."""
     tables = {FIRST_BASIS: results, **further_results}
     joined = pd.concat([table.assign(**{BASIS_COLUMN: name}) for name, table in tables.items()], ignore_index=True)
     return joined[[BASIS_COLUMN, *(name for name in joined if name != BASIS_COLUMN)]]

@@ -1,4 +1,4 @@
-"""Errors of cutoffs and k-points apart, from the levels of a study or of the dataset in 'grid_labels'."""
+"""Label errors on a grid of cutoffs and k-point spacings, from the study's dataset or the one in 'grid_labels'."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from paretofit.study.schema import Study
 
 
 def compute_grid_errors(study: Study, errors: LevelErrors) -> LevelErrors:
-    """Compute the errors of the levels of the dataset in 'grid_labels'; without it, return those of the study.
+    """Compute the errors of the levels of the dataset in 'grid_labels'; if the study has none, return `errors`.
 
     Raises
     ------
@@ -21,9 +21,10 @@ def compute_grid_errors(study: Study, errors: LevelErrors) -> LevelErrors:
 
 
 def _read_errors(path: Path) -> LevelErrors:
+    """Compute the errors of all levels of the dataset in 'grid_labels', which InputErrors name as their origin."""
     try:
-        with Dataset(path) as data:
-            return compute_level_errors(data, data.levels)
+        with Dataset(path) as dataset:
+            return compute_level_errors(dataset, dataset.levels)
     except InputError as error:
         raise InputError(f"'grid_labels': {error}") from error
 

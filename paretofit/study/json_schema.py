@@ -23,7 +23,7 @@ SHORT_FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("ExploreSettings", "pressure_kbar"): {"type": ["number", "array"]},
     ("SnapBasis", "radelem"): {"type": "number"},
     ("SnapBasis", "wj"): {"type": "number"},
-}  # forms that validators expand before pydantic checks a value, so that they are not in its schema
+}  # by class and key: forms that validators expand before pydantic checks a value, so that its schema lacks them
 
 
 def write_json_schema(path: Path | str, *, overwrite: bool = False) -> Path:
@@ -57,28 +57,34 @@ def is_json_schema(path: Path) -> bool:
 
 
 def build_json_schema() -> dict[str, Any]:
-    """Build the JSON Schema of a study; no key is required, because a file may be for a single verb."""
+    """Build the JSON Schema of a study; no key of the study is required, because a file may be for a single verb."""
     schema = Study.model_json_schema(by_alias=True)
     definitions = {**schema["$defs"], "Study": schema}
     for definition in definitions.values():
-        for name, value in definition.get("properties", {}).items():
-            _allow_numbers_as_names(value)
+        for name, key_schema in definition.get("properties", {}).items():
+            _allow_numbers_as_names(key_schema)
             short_form = SHORT_FORMS.get((definition["title"], name))
             if short_form is not None:
-                annotations = {key: value.pop(key) for key in ("description", "default", "title") if key in value}
-                definition["properties"][name] = {**annotations, "anyOf": [short_form, value]}
+                texts = {key: key_schema.pop(key) for key in ("description", "default", "title") if key in key_schema}
+                definition["properties"][name] = {**texts, "anyOf": [short_form, key_schema]}
     definitions["SnapBasis"]["required"] = ["elements"]  # the 2Jmax has a default in a study
     del schema["required"]
     return schema
 
 
-def _allow_numbers_as_names(value: Any) -> None:
-    """Allow integers, in place, wherever text is expected, because YAML reads the level name 5 as a number."""
-    if isinstance(value, dict):
-        if value.get("type") == "string" and "enum" not in value and "const" not in value:
-            value["type"] = ["string", "integer"]
-        for item in value.values():
-            _allow_numbers_as_names(item)
-    elif isinstance(value, list):
-        for item in value:
-            _allow_numbers_as_names(item)
+def _allow_numbers_as_names(node: Any) -> None:
+    """Allow integers wherever a schema expects text, because YAML reads the level name 5 as a number.
+
+    Parameters
+    ----------
+    node : dict, list or any
+        Schema, or a part of it, which is changed in place.
+    """
+    if isinstance(node, dict):
+        if node.get("type") == "string" and "enum" not in node and "const" not in node:
+            node["type"] = ["string", "integer"]
+        for child in node.values():
+            _allow_numbers_as_names(child)
+    elif isinstance(node, list):
+        for child in node:
+            _allow_numbers_as_names(child)

@@ -10,7 +10,7 @@ from paretofit.potentials.mace import MaceSettings
 
 
 class NetworkSettings(StrictSettings):
-    """MACE networks on the data of the linear models (extra ``mace``), for every model × level × size."""
+    """MACE networks to train on the data of the linear models (extra ``mace``): every model × level × size."""
 
     models: dict[FileName, MaceSettings] = Field(
         {"small": MaceSettings(preset="small", members=2)},
@@ -20,10 +20,10 @@ class NetworkSettings(StrictSettings):
     sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(
         ["all"],
         min_length=1,
-        description="Numbers of configurations in the training subset of the first draw.",
+        description="Numbers of configurations in the training subset, which is the first draw of that size.",
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
-        0.1, description="Fraction of the subset that is used for validation during training."
+        0.1, description="Fraction of the training subset that is used for validation during training."
     )
     seed: Annotated[StrictInt, Field(ge=0)] = Field(
         1, description="Random seed of the members and of the validation set."
@@ -32,7 +32,7 @@ class NetworkSettings(StrictSettings):
     @field_validator("models", mode="before")
     @classmethod
     def _expand_presets(cls, value: Any) -> Any:
-        """Expand names of presets to settings of committees with two members."""
+        """Expand the name of a preset, or a list of names, to settings by model name, with two members each."""
         if isinstance(value, str):
             value = [value]
         if isinstance(value, list | tuple):
@@ -45,7 +45,7 @@ class NetworkSettings(StrictSettings):
 
     @property
     def foundation_files(self) -> dict[str, Path]:
-        """Files of foundation models by the key of their setting."""
+        """Files of foundation models, by the full key of the setting that names the file."""
         return {
             f"mace.models.{name}.foundation.{key}": path
             for name, model in self.models.items()

@@ -1,9 +1,9 @@
 """MACE networks on the data of a study: training, evaluation and timing for comparison with the linear models.
 
-A network is trained on a subset of the sweep (first sampling method, first repetition); a part of the subset is the
-validation set. Like the linear models, the network is evaluated on the test set of the study. The result of each
-network is stored in a folder whose name contains a hash of all inputs of this result, so that after an edit of the
-study only new networks are trained.
+A network is trained on a subset of the sweep (first sampling method, first repetition), a part of which is the
+validation set. Like the linear models, it is evaluated on the test set of the study. Its result is stored in a folder
+whose name contains a hash of all inputs of the result, so that after an edit of the study only new networks are
+trained.
 """
 
 import json
@@ -47,14 +47,14 @@ from paretofit.validation import measure_network_speed
 
 log = logging.getLogger(__name__)
 
-FOLDER = "mace"
+NETWORKS_FOLDER = "mace"
 MIN_VALIDATION_SIZE = 3  # number of configurations
 MIN_NETWORK_SIZE = 4 * MIN_VALIDATION_SIZE  # number of configurations in a subset
-COVERAGE = 0.9  # coverage of the intervals
-N_SNAP_MEMBERS = 8  # number of members of the committee of linear models that is compared with a network
-MD_SECONDS = 0.5  # duration of each of three timings
+COVERAGE = 0.9  # fraction of labels that the calibrated intervals should contain
+N_LINEAR_MEMBERS = 8  # number of members of the linear committees that are compared with networks
+MD_SECONDS = 0.5  # s, duration of each of three timings
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
-COLUMNS = [
+NETWORK_COLUMNS = [
     "model", "level", "n_train", "members", "parameters", "train_energy", "train_force", "test_energy", "test_force",
     "ref_energy", "ref_force", "ref_energy_shifted", "label_seconds", "train_seconds", "epochs",
     "md_us_per_atom_step", "events", "folder",
@@ -66,19 +66,19 @@ class _NetworkTask:
     """Network to train: one model, level and training subset."""
 
     name: str
-    settings: MaceSettings
+    model_settings: MaceSettings
     level: str
-    subset: Array  # positions in the dataset
-    study: NetworkSettings
+    subset: Array  # positions in the dataset, (n_train,) int64
+    network_settings: NetworkSettings
 
 
 def check_networks(prepared: PreparedStudy) -> None:
-    """Check the networks of a study before anything is computed.
+    """Check the settings of a study's networks, if it has any, before anything is computed.
 
     Raises
     ------
     InputError
-        If a model, a file, a level or a size cannot be used, or the study has no test set.
+        If MACE is not installed, a model, file, level or size cannot be used, or the study has no test set.
     """
     settings, grid = prepared.study.mace, prepared.grid
     if settings is None:
@@ -101,6 +101,7 @@ def check_networks(prepared: PreparedStudy) -> None:
 
 
 def _check_sizes(settings: NetworkSettings, prepared: PreparedStudy) -> None:
+    """Raise InputError if a size is too small, or no linear models are fitted to subsets of this size."""
     n_train = len(prepared.split.train)
     for size in _list_sizes(settings, n_train):
         if size not in prepared.grid.sizes:
@@ -116,30 +117,31 @@ def _check_sizes(settings: NetworkSettings, prepared: PreparedStudy) -> None:
 
 
 def _list_sizes(settings: NetworkSettings, n_train: int) -> list[int]:
+    """List the distinct sizes of training subsets; 'all' is `n_train`."""
     return list(dict.fromkeys(n_train if size == "all" else size for size in settings.sizes))
 
 
 def evaluate_networks(
     prepared: PreparedStudy,
-    data: SweepInput,
+    sweep_input: SweepInput,
     scores: LeverageScores | None,
     results: pd.DataFrame,
     errors: LevelErrors,
     folder: Path,
     context: RunContext,
 ) -> None:
-    """Train, evaluate and time the networks of a study, and write ``mace.csv`` and ``mace_calibration.csv``.
+    """Train, evaluate and time the networks of a study, and write the tables `NETWORK_FILES` to the run folder.
 
-    If the study has no networks, these files are removed.
+    The networks themselves are stored in ``mace/``. If the study has no networks, tables of an earlier run are removed.
 
     Parameters
     ----------
     prepared : PreparedStudy
-    data : SweepInput
+    sweep_input : SweepInput
     scores : LeverageScores or None
-        Scores of the leverage sampling, if the study uses it.
+        Leverage scores of the training set; None if no sampling method requires them.
     results : DataFrame
-        Results of the linear models; the best of them is compared with each network.
+        Results of the linear models; for each level and size, the best_fit model is compared with the networks.
     errors : LevelErrors
         Errors of the labels, with the reference configuration for the timing.
     folder : Path
@@ -151,30 +153,31 @@ def evaluate_networks(
         for name in NETWORK_FILES:
             remove_file(folder / name)
         return
-    rows, calibrations = [], []
+    network_rows, calibration_rows = [], []
     compared_subsets: set[tuple[str, int]] = set()
-    trainer = _NetworkTrainer(prepared, data, errors, folder, context)
-    for task in _list_tasks(settings, prepared, data, scores):
-        row, calibration = trainer.load_or_train(task)
-        rows.append(row)
-        calibrations += calibration
+    trainer = _NetworkTrainer(prepared, sweep_input, errors, folder, context)
+    for task in _list_tasks(settings, prepared, sweep_input, scores):
+        network_row, network_calibration = trainer.load_or_train(task)
+        network_rows.append(network_row)
+        calibration_rows += network_calibration
         if (task.level, len(task.subset)) not in compared_subsets:
             compared_subsets.add((task.level, len(task.subset)))
-            calibrations += _calibrate_linear_model(task, prepared, data, results, context)
-        table = pd.DataFrame(rows)[COLUMNS]
-        # the speed depends only on the model, and other processes can only slow down a timing
+            calibration_rows += _calibrate_linear_model(task, prepared, sweep_input, results, context)
+        table = pd.DataFrame(network_rows)[NETWORK_COLUMNS]
+        # The speed depends only on the model, and other processes can only slow down a timing: the fastest is right.
         table["md_us_per_atom_step"] = table.groupby("model")["md_us_per_atom_step"].transform("min")
         write_csv(table, folder / NETWORKS_FILE)
-    write_csv(pd.DataFrame(calibrations), folder / NETWORK_CALIBRATION_FILE)
+    write_csv(pd.DataFrame(calibration_rows), folder / NETWORK_CALIBRATION_FILE)
 
 
 def _list_tasks(
-    settings: NetworkSettings, prepared: PreparedStudy, data: SweepInput, scores: LeverageScores | None
+    settings: NetworkSettings, prepared: PreparedStudy, sweep_input: SweepInput, scores: LeverageScores | None
 ) -> list[_NetworkTask]:
+    """List the networks to train, by level, size and model."""
     grid = prepared.grid
     subsets: dict[int, Array] = {}
-    for draw in list_draws(data, grid, scores):
-        subsets.setdefault(draw.n_train, draw.configurations)  # draws begin with the first method and repetition
+    for draw in list_draws(sweep_input, grid, scores):
+        subsets.setdefault(draw.n_train, draw.configurations)  # the first method and repetition are drawn first
     return [
         _NetworkTask(name, _set_atomic_energies(model, prepared, level), level, subsets[size], settings)
         for level in settings.levels or [grid.levels[-1]]
@@ -184,86 +187,88 @@ def _list_tasks(
 
 
 def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: str) -> MaceSettings:
-    """Add the study's free-atom energies at a level to the settings of a model, where they have none."""
+    """Return the settings of a model with the study's free-atom energies at a level, for elements without an energy."""
     energies = {**prepared.reference_energies.energies[level], **model.isolated_atoms}
     return model.model_copy(update={"isolated_atoms": energies})
 
 
 def _hash_task(task: _NetworkTask, prepared: PreparedStudy) -> str:
-    """Hash everything that the result of a network depends on."""
+    """Hash everything that the result of a network depends on, but not the paths of files."""
     dataset = prepared.dataset.select(np.concatenate([task.subset, prepared.split.test]))
     labels = [dataset.labels(level) for level in (task.level, prepared.grid.levels[-1])]
-    values = [
-        hash_array(np.nan_to_num(part)) for level in labels for part in (level.energy, level.forces, level.stress)
-    ]
-    files = [hash_file(path) for path in task.settings.foundation_files.values()]
-    settings = task.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
+    label_arrays = [array for level in labels for array in (level.energy, level.forces, level.stress)]
+    label_hashes = [hash_array(np.nan_to_num(array)) for array in label_arrays]
+    files = [hash_file(path) for path in task.model_settings.foundation_files.values()]
+    settings = task.model_settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
     groups = prepared.split.groups[task.subset].tolist()
-    options = [task.study.validation_fraction, task.study.seed]
-    return hash_json([settings, files, options, dataset.hash_structures(), len(task.subset), groups, values])[:10]
+    options = [task.network_settings.validation_fraction, task.network_settings.seed]
+    inputs = [settings, files, options, dataset.hash_structures(), len(task.subset), groups, label_hashes]
+    return hash_json(inputs)[:10]
 
 
 @dataclass(frozen=True)
 class _NetworkTrainer:
-    """Trainer of the networks of a study, with the data that all of them share."""
+    """Trainer of the networks of a study, with the inputs that they have in common."""
 
     prepared: PreparedStudy
-    data: SweepInput
+    sweep_input: SweepInput
     errors: LevelErrors
-    folder: Path  # folder of the run
+    folder: Path  # run folder
     context: RunContext
 
     def load_or_train(self, task: _NetworkTask) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Load the row and the calibration of a network from its folder, or train the network and store them there."""
-        folder = self.folder.absolute() / FOLDER / f"{task.name}-{_hash_task(task, self.prepared)}"
+        """Load the result of a network from its folder, or train the network and store the result there.
+
+        Return its row of `NETWORKS_FILE`, and its rows of `NETWORK_CALIBRATION_FILE`.
+        """
+        folder = self.folder.absolute() / NETWORKS_FOLDER / f"{task.name}-{_hash_task(task, self.prepared)}"
         path = folder / "point.json"
         with suppress(OSError, ValueError, KeyError):  # if the file is missing or corrupt, the network is trained again
             content = json.loads(path.read_text(encoding="utf-8"))
             return content["row"], content["calibration"]
-        row, calibration = self._train(task, folder)
-        write_text(path, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
-        return row, calibration
+        network_row, calibration_rows = self._train(task, folder)
+        write_text(path, json.dumps({"row": network_row, "calibration": calibration_rows}, indent=1) + "\n")
+        return network_row, calibration_rows
 
     def _train(self, task: _NetworkTask, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Train, evaluate and time a network; return its row and calibration."""
-        settings, groups = task.study, self.prepared.split.groups
+        """Train a network in its folder, evaluate and time it; return its rows of both tables."""
+        settings, groups = task.network_settings, self.prepared.split.groups
         log.info("network %s, level %s, %d configurations", task.name, task.level, len(task.subset))
-        positions = _split_subset(groups[task.subset], settings.validation_fraction, settings.seed)
+        subset_split = _split_subset(groups[task.subset], settings.validation_fraction, settings.seed)
         training, validation = (
-            potentials.LabelledStructures.from_dataset(self.prepared.dataset, task.level, task.subset[part], groups)
-            for part in positions
+            potentials.LabelledStructures.from_dataset(self.prepared.dataset, task.level, task.subset[indices], groups)
+            for indices in subset_split
         )
         potential = train_mace_committee(
-            task.settings, MaceData(training, validation), folder, calibration_set=validation, seed=settings.seed,
+            task.model_settings, MaceData(training, validation), folder, calibration_set=validation, seed=settings.seed,
             coverage=COVERAGE, level=task.level, context=self.context,
         )  # fmt: skip
-        errors_by_name, calibration = _evaluate_committee(potential, self.prepared, task, self.context)
-        cell = select_md_cell(self.prepared, self.errors)
-        speed = np.nan
+        errors_by_column, calibration_data = _evaluate_committee(potential, self.prepared, task, self.context)
+        cell, md_cost = select_md_cell(self.prepared, self.errors), np.nan
         if cell is not None:
-            speed = measure_network_speed(potential, cell, seconds=MD_SECONDS).us_per_atom_step
+            md_cost = measure_network_speed(potential, cell, seconds=MD_SECONDS).us_per_atom_step
         record = potential.record or {}
-        row = {
+        network_row = {
             "model": task.name,
             "level": task.level,
             "n_train": len(task.subset),
             "members": potential.n_members,
             "parameters": potential.n_parameters,
-            **errors_by_name,
-            "label_seconds": float(self.data.design.seconds[task.level][task.subset].sum()),
+            **errors_by_column,
+            "label_seconds": float(self.sweep_input.design.seconds[task.level][task.subset].sum()),
             "train_seconds": sum(member["seconds"] for member in record["members"]),
             "epochs": max(member["epochs"] for member in record["members"]),
-            "md_us_per_atom_step": speed,
+            "md_us_per_atom_step": md_cost,
             "events": "; ".join(potential.events),
-            "folder": f"{FOLDER}/{folder.name}",
+            "folder": f"{NETWORKS_FOLDER}/{folder.name}",
         }
-        return row, _tabulate_calibration(f"MACE {task.name}", task, potential.n_members, calibration)
+        return network_row, _tabulate_calibration(f"MACE {task.name}", task, potential.n_members, calibration_data)
 
 
 def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple[Array, Array]:
-    """Split a subset into training and validation set without dividing a group; return the positions of each."""
-    count = max(MIN_VALIDATION_SIZE, round(validation_fraction * len(groups)))
-    split = split_configurations(groups, 1 - count / len(groups), seed)
+    """Split a subset into a training and a validation set of whole groups; return the indices of each in the subset."""
+    n_validation = max(MIN_VALIDATION_SIZE, round(validation_fraction * len(groups)))
+    split = split_configurations(groups, 1 - n_validation / len(groups), seed)
     if not len(split.test):
         raise InputError(
             "all configurations of this subset are in one group, which leaves no validation set for a network; use a "
@@ -275,37 +280,40 @@ def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple
 def _evaluate_committee(
     potential: potentials.CommitteePotential, prepared: PreparedStudy, task: _NetworkTask, context: RunContext
 ) -> tuple[dict[str, float], dict[RowKind, CalibrationData]]:
-    """Compute errors as in ``results.csv``, meV/atom and meV/Å, and the calibration data of the test set."""
+    """Compute errors by column (meV/atom, meV/Å), and the calibration data of the test set at the task's level."""
     dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
     errors: dict[str, float] = {}
-    calibration: dict[RowKind, CalibrationData] = {}
+    test_calibration: dict[RowKind, CalibrationData] = {}
     sets = (("train", task.subset, task.level), ("test", split.test, task.level), ("ref", split.test, reference))
-    spreads = {}
-    for name, positions, level in sets:
+    predictions = {}  # of the training set (True) and of the test set (False), which is compared with two levels
+    for prefix, positions, level in sets:
         labelled_set = potentials.LabelledStructures.from_dataset(dataset, level, positions, split.groups)
-        is_training = name == "train"
-        if is_training not in spreads:
-            spreads[is_training] = potentials.predict_spreads(potential, labelled_set.structures, context)
+        is_training = prefix == "train"
+        if is_training not in predictions:
+            predictions[is_training] = potentials.predict_spreads(potential, labelled_set.structures, context)
         sizes = [len(atoms) for atoms in labelled_set.structures]
-        residuals = potentials.collect_calibration_data(
-            spreads[is_training], labelled_set.labels, sizes, labelled_set.groups
+        calibration_data = potentials.collect_calibration_data(
+            predictions[is_training], labelled_set.labels, sizes, labelled_set.groups
         )
         for kind, kind_name in KIND_NAMES.items():
-            residual = 1000 * residuals[kind].residual if kind in residuals else np.array([np.nan])  # eV to meV
-            errors[f"{name}_{kind_name}"] = float(np.sqrt(np.mean(residual**2)))
-            if name == "ref" and kind == RowKind.ENERGY:
+            has_kind = kind in calibration_data
+            residual = 1000 * calibration_data[kind].residual if has_kind else np.array([np.nan])  # eV to meV
+            errors[f"{prefix}_{kind_name}"] = float(np.sqrt(np.mean(residual**2)))
+            if prefix == "ref" and kind == RowKind.ENERGY:
                 errors["ref_energy_shifted"] = float(np.std(residual))
-        calibration = residuals if name == "test" else calibration
-    return errors, calibration
+        if prefix == "test":
+            test_calibration = calibration_data
+    return errors, test_calibration
 
 
 def _calibrate_linear_model(
-    task: _NetworkTask, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, context: RunContext
+    task: _NetworkTask, prepared: PreparedStudy, sweep_input: SweepInput, results: pd.DataFrame, context: RunContext
 ) -> list[dict[str, Any]]:
-    """Tabulate the calibration of a linear committee, with the settings of the lowest force error on the same subset.
+    """Tabulate the calibration of a linear committee with the settings of the lowest force error on a network's subset.
 
     The list is empty if there is no such fit, or the subset has no more rows than the model has columns.
     """
+    design = sweep_input.design
     is_same_subset = (
         (results["level"] == task.level)
         & (results["n_train"] == len(task.subset))
@@ -315,36 +323,36 @@ def _calibrate_linear_model(
     fits = results[is_same_subset].dropna(subset="ref_force")
     if fits.empty:
         return []
-    best = fits.sort_values("ref_force").iloc[0]
-    twojmax = int(best["twojmax"])
-    columns = data.design.count_columns_up_to(twojmax)
-    if np.isin(data.design.configuration, task.subset).sum() <= columns:
+    best_fit = fits.sort_values("ref_force").iloc[0]
+    twojmax = int(best_fit["twojmax"])
+    n_columns = design.count_columns_up_to(twojmax)
+    if np.isin(design.configuration, task.subset).sum() <= n_columns:
         return []
-    parts = potentials.partition_training_rows(data.design, task.level, task.subset, columns)
-    groups, weights = prepared.split.groups[task.subset], np.array([best["w_energy"], best["w_force"], 1.0])
-    rng = np.random.default_rng([prepared.study.seed, 9])
-    fit = CommitteeFit.from_parts(parts, groups, weights, rng, threads=context.jobs)
-    members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
-    # The committee is centred on the fit.
-    members = data.design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), task.level)
+    row_parts = potentials.partition_training_rows(design, task.level, task.subset, n_columns)
+    groups, weights = prepared.split.groups[task.subset], np.array([best_fit["w_energy"], best_fit["w_force"], 1.0])
+    rng = np.random.default_rng([prepared.study.seed, 9])  # 9 and 10: streams that differ from those of the draws
+    fit = CommitteeFit.from_parts(row_parts, groups, weights, rng, threads=context.jobs)
+    members = fit.draw_members(N_LINEAR_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
+    # The members are shifted so that their mean is the fit.
+    members = design.expand_coefficients(members + fit.coefficients - members.mean(axis=0), task.level)
     basis = require_descriptors(prepared.study.basis).resize(twojmax)
-    _, calibration = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, task, context)
+    _, calibration_data = _evaluate_committee(potentials.LinearPotential(basis, members), prepared, task, context)
     name = f"{basis.title.replace('quadratic ', 'q')} 2Jmax {twojmax}"
-    return _tabulate_calibration(name, task, N_SNAP_MEMBERS, calibration)
+    return _tabulate_calibration(name, task, N_LINEAR_MEMBERS, calibration_data)
 
 
 def _tabulate_calibration(
-    name: str, task: _NetworkTask, n_members: int, calibration: Mapping[RowKind, CalibrationData]
+    name: str, task: _NetworkTask, n_members: int, calibration_data: Mapping[RowKind, CalibrationData]
 ) -> list[dict[str, Any]]:
-    """Tabulate how well the disagreement of a committee predicts the errors of the test set.
+    """Tabulate how well the disagreement of a committee predicts its errors on the test set, a row per kind of label.
 
     Each half of the test set calibrates the intervals of the other half.
     """
     rows = []
-    for kind, residuals in calibration.items():
+    for kind, test_data in calibration_data.items():
         factor, unit = potentials.DISPLAY_UNITS[kind]
-        spread, error = _average_by_configuration(residuals)
-        coverage, half_width = _cross_validate_intervals(residuals, n_members)
+        spread, error = _average_by_configuration(test_data)
+        coverage, half_width = _cross_validate_intervals(test_data, n_members)
         has_variation = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(error) > 0
         rows.append(
             {
@@ -353,8 +361,8 @@ def _tabulate_calibration(
                 "n_train": len(task.subset),
                 "members": n_members,
                 "quantity": f"{kind.name.lower()} ({unit})",
-                "rmse": factor * float(np.sqrt(np.mean(residuals.residual**2))),
-                "spread": factor * float(np.sqrt(np.mean(residuals.spread**2))),
+                "rmse": factor * float(np.sqrt(np.mean(test_data.residual**2))),
+                "spread": factor * float(np.sqrt(np.mean(test_data.spread**2))),
                 "rank_correlation": float(spearmanr(spread, error).statistic) if has_variation else np.nan,
                 "inside": coverage,
                 "half_width": factor * half_width,
@@ -363,31 +371,30 @@ def _tabulate_calibration(
     return rows
 
 
-def _average_by_configuration(data: CalibrationData) -> tuple[Array, Array]:
-    """Compute the root mean square disagreement and error of each configuration."""
-    _, numbers, counts = np.unique(data.configuration, return_inverse=True, return_counts=True)
-    spread, error = (np.sqrt(np.bincount(numbers, values**2) / counts) for values in (data.spread, data.residual))
+def _average_by_configuration(test_data: CalibrationData) -> tuple[Array, Array]:
+    """Compute the root mean square disagreement and error of each configuration, ``(n_configurations,)`` each."""
+    _, indices, counts = np.unique(test_data.configuration, return_inverse=True, return_counts=True)
+    spread = np.sqrt(np.bincount(indices, test_data.spread**2) / counts)
+    error = np.sqrt(np.bincount(indices, test_data.residual**2) / counts)
     return spread, error
 
 
-def _cross_validate_intervals(data: CalibrationData, n_members: int) -> tuple[float, float]:
-    """Calibrate conformal intervals on each half of the groups for the other half.
+def _cross_validate_intervals(test_data: CalibrationData, n_members: int) -> tuple[float, float]:
+    """Calibrate conformal intervals on each random half of the groups, and evaluate them on the other half.
 
-    Returns
-    -------
-    (float, float)
-        Fraction of the labels in their intervals, and median half width; NaN with too few groups.
+    Return the fraction of the labels in their intervals, and the median half width; NaN with too few groups.
     """
-    groups = np.unique(data.group)
-    is_first = np.isin(data.group, np.random.default_rng(0).permutation(groups)[: len(groups) // 2])
-    if min(len(np.unique(data.group[mask])) for mask in (is_first, ~is_first)) < get_min_calibration_size(COVERAGE):
+    groups = np.unique(test_data.group)
+    first_groups = np.random.default_rng(0).permutation(groups)[: len(groups) // 2]
+    is_first = np.isin(test_data.group, first_groups)
+    if min(len(first_groups), len(groups) - len(first_groups)) < get_min_calibration_size(COVERAGE):
         return float("nan"), float("nan")
     is_inside, half_widths = [], []
-    for is_in_half in (is_first, ~is_first):
+    for mask in (is_first, ~is_first):
         interval = calibrate_conformal(
-            data.spread[is_in_half], data.residual[is_in_half], COVERAGE, data.group[is_in_half], n_members
+            test_data.spread[mask], test_data.residual[mask], COVERAGE, test_data.group[mask], n_members
         )
-        half_width = interval.compute_half_width(data.spread[~is_in_half])
-        is_inside.append(np.abs(data.residual[~is_in_half]) <= half_width)
+        half_width = interval.compute_half_width(test_data.spread[~mask])
+        is_inside.append(np.abs(test_data.residual[~mask]) <= half_width)
         half_widths.append(half_width)
     return float(np.mean(np.concatenate(is_inside))), float(np.median(np.concatenate(half_widths)))

@@ -1,8 +1,8 @@
 """Pilot of a study: cross-validated fits of a few tens of configurations that are labelled at every level.
 
-Every configuration is held out once in each of several partitions, and models are fitted to nested subsets of the other
-configurations. The ridge penalty is chosen by leave-one-out errors, so that large models can be fitted to few labels.
-`paretofit plan` extrapolates from the results table, which has a row per fit and fold.
+In each of several random partitions into folds, every configuration is held out once, and models are fitted to nested
+subsets of the other folds. The ridge penalty is chosen by leave-one-out errors, so that large models can be fitted to
+few labels. `paretofit plan` extrapolates from the results table, which has a row per fit and fold.
 """
 
 import logging
@@ -31,7 +31,7 @@ N_PARTITIONS = 3
 N_SUBSET_SIZES = 5  # number of subset sizes within the training set of a fold
 MIN_SUBSET_SIZE = 6  # number of configurations
 MIN_PILOT_SIZE = 12  # number of configurations
-DEFAULT_PILOT_EXTRAPOLATION_FACTOR = 30.0
+DEFAULT_PILOT_EXTRAPOLATION_FACTOR = 30.0  # largest training set of a plan relative to the pilot's
 
 JOURNAL_PATTERN = "sweep-*.jsonl"  # files named by `build_journal_path`
 
@@ -45,31 +45,33 @@ def run_pilot(
     n_configurations: int | None = None,
     out: Path | str | None = None,
 ) -> pd.DataFrame:
-    """Cross-validate a pilot over the factorial of a study.
+    """Cross-validate every fit of a study's factorial on a pilot, and write the results table.
 
     Parameters
     ----------
     source : Study or path-like
-        Study whose dataset is the pilot. Its sizes, sampling methods and split are ignored; ``ridge`` is ``auto`` by
-        default.
+        Study from whose dataset the pilot is drawn. Its sizes, sampling methods, repetitions, mixtures and split are
+        ignored; ``ridge`` is ``auto`` by default.
     context : RunContext
     n_configurations : int, optional
         Number of configurations to draw at random from the dataset; by default all are used.
     out : path-like, optional
-        Folder for descriptors, finished fits and ``results.csv``; by default ``runs/<name>-pilot``.
+        Folder for descriptors, finished fits and ``results.csv``, from which a stopped pilot resumes; by default
+        ``runs/<name>-pilot``.
 
     Returns
     -------
     pandas.DataFrame
-        Results table with a column ``fold``; ``repeat`` numbers the folds of all partitions. ``label_energy`` and
-        ``label_force`` are the RMSD of the level's labels against the reference, meV/atom and meV/Å.
+        Results table. ``repeat`` numbers the folds of all partitions, and ``fold`` those of each partition.
+        ``label_energy`` and ``label_force`` are the RMSD of the level's labels against the reference, meV/atom and
+        meV/Å.
 
     Raises
     ------
     InputError
         If the study cannot be used, or the pilot is too small for a cross-validation.
     """
-    study = _make_pilot_study(source if isinstance(source, Study) else load_study(source))
+    study = _derive_pilot_study(source if isinstance(source, Study) else load_study(source))
     prepared = _draw_configurations(prepare_study(study), n_configurations)
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-pilot"
     with prepared.dataset, open_run_folder(folder, f"{study.name}-pilot"):
@@ -77,15 +79,17 @@ def run_pilot(
 
 
 def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) -> pd.DataFrame:
+    """Fit all folds in parallel; write and return the results table of `run_pilot`."""
     study = prepared.study
     design = load_or_compute_design(prepared.dataset, study.basis, folder / "design.h5", context)
     folds = list(_draw_folds(prepared.split.groups, study.seed))
-    data = build_sweep_input(prepared, design)
+    sweep_input = build_sweep_input(prepared, design)
     errors = compute_level_errors(
         prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
     )
-    md_costs = measure_md_cost(prepared, replace(data, train=np.arange(data.design.n_configurations)), errors, folder)
-    tasks = list(_list_tasks(data, prepared.grid, folds))
+    timing_input = replace(sweep_input, train=np.arange(design.n_configurations))
+    md_costs = measure_md_cost(prepared, timing_input, errors, folder)
+    tasks = list(_list_tasks(sweep_input, prepared.grid, folds))
     n_journals = len(list(folder.glob(JOURNAL_PATTERN)))
     if n_journals:
         message = f"finished fits of a stopped pilot are in {n_journals} files in {folder} and are used again"
@@ -96,11 +100,12 @@ def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) 
     results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md_costs)
     results = mark_assumed_costs(results, study)
     write_csv(results, folder / RESULTS_FILE)
-    table: pd.DataFrame = results.astype({"level": str, "ridge": str})
-    return table
+    typed_results: pd.DataFrame = results.astype({"level": str, "ridge": str})
+    return typed_results
 
 
-def _make_pilot_study(study: Study) -> Study:
+def _derive_pilot_study(study: Study) -> Study:
+    """Return the study with one random draw of the whole training set, and automatic ridge penalties by default."""
     ridge = study.ridge if "ridge" in study.model_fields_set else ["auto"]
     # the split is not used, but must be valid: a split in halves is possible whenever a split into folds is
     split = study.split.model_copy(update={"train_fraction": 0.5})
@@ -118,7 +123,10 @@ def _make_pilot_study(study: Study) -> Study:
 
 
 def _draw_configurations(prepared: PreparedStudy, n_configurations: int | None) -> PreparedStudy:
-    """Return the study with only `n_configurations`, drawn at random; None selects all of them."""
+    """Return the study with only `n_configurations`, drawn at random; with None, return it unchanged.
+
+    All of its configurations are in the training set, because the split of the study is not used.
+    """
     n = len(prepared.dataset)
     if n_configurations is None or n_configurations == n:
         return prepared
@@ -126,6 +134,7 @@ def _draw_configurations(prepared: PreparedStudy, n_configurations: int | None) 
         raise InputError(
             f"a pilot requires at least {MIN_PILOT_SIZE} and at most all {n} configurations; got {n_configurations}"
         )
+    # `_draw_folds` uses the spawn keys below N_PARTITIONS
     rng = np.random.default_rng(np.random.SeedSequence(prepared.study.seed, spawn_key=(N_PARTITIONS,)))
     positions = np.sort(rng.choice(n, n_configurations, replace=False))
     train = np.arange(n_configurations)
@@ -134,6 +143,7 @@ def _draw_configurations(prepared: PreparedStudy, n_configurations: int | None) 
 
 
 def _tabulate_label_errors(prepared: PreparedStudy, errors: LevelErrors) -> pd.DataFrame:
+    """Tabulate ``label_energy`` (meV/atom) and ``label_force`` (meV/Å) of every level; zero at the reference."""
     levels = list(prepared.grid.levels)
     table = errors.table.set_index("level")[["energy_rmsd", "force_rmsd"]]
     table = table.reindex(levels).fillna(0.0)  # the reference has no row in the table
@@ -141,27 +151,49 @@ def _tabulate_label_errors(prepared: PreparedStudy, errors: LevelErrors) -> pd.D
 
 
 def _draw_folds(groups: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Draw the folds of all partitions without dividing a group; yield the mask ``(n,)`` held out in each fold."""
-    names = np.unique(groups)
-    if len(groups) < MIN_PILOT_SIZE or len(names) < N_FOLDS:
+    """Draw the folds of all partitions, without dividing a group.
+
+    Parameters
+    ----------
+    groups : (n,) int64
+        Group of each configuration.
+    seed : int
+
+    Yields
+    ------
+    (n,) bool
+        Mask of the configurations that are held out in a fold; all folds of a partition follow each other.
+
+    Raises
+    ------
+    InputError
+        If there are too few configurations or groups.
+    """
+    distinct_groups = np.unique(groups)
+    if len(groups) < MIN_PILOT_SIZE or len(distinct_groups) < N_FOLDS:
         raise InputError(
             f"a pilot requires at least {MIN_PILOT_SIZE} configurations in {N_FOLDS} groups, labelled at every level; "
-            f"got {len(groups)} in {len(names)}"
+            f"got {len(groups)} in {len(distinct_groups)}"
         )
     for partition in range(N_PARTITIONS):
-        order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(partition,))).permutation(names)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(partition,)))
+        shuffled_groups = rng.permutation(distinct_groups)
         for fold in range(N_FOLDS):
-            yield np.isin(groups, order[fold::N_FOLDS])
+            yield np.isin(groups, shuffled_groups[fold::N_FOLDS])
 
 
-def _list_tasks(data: SweepInput, grid: SweepGrid, folds: list[np.ndarray]) -> Iterator[tuple[SweepInput, SweepGrid]]:
+def _list_tasks(
+    sweep_input: SweepInput, grid: SweepGrid, folds: list[np.ndarray]
+) -> Iterator[tuple[SweepInput, SweepGrid]]:
+    """Yield the input and the grid of each fold; all grids have the same subset sizes, but different seeds."""
     n_train = min(int((~is_held_out).sum()) for is_held_out in folds)
     sizes = sorted({round(size) for size in np.geomspace(max(MIN_SUBSET_SIZE, n_train / 5), n_train, N_SUBSET_SIZES)})
     for k, is_held_out in enumerate(folds):
-        fold_data = replace(data, train=np.flatnonzero(~is_held_out), test=np.flatnonzero(is_held_out))
-        yield fold_data, replace(grid, sizes=sizes, seed=grid.seed + k)
+        fold_input = replace(sweep_input, train=np.flatnonzero(~is_held_out), test=np.flatnonzero(is_held_out))
+        yield fold_input, replace(grid, sizes=sizes, seed=grid.seed + k)
 
 
 def _fit_fold(task: tuple[SweepInput, SweepGrid], folder: Path) -> pd.DataFrame:
-    with threadpool_limits(1):
+    """Run the sweep of a fold; its journal in `folder` lets a stopped pilot resume."""
+    with threadpool_limits(1):  # the folds are fitted in parallel
         return run_sweep(*task, journal=folder, jobs=1)

@@ -66,21 +66,22 @@ def run_study(
     progress: bool = False,
     allow_pickle: bool = False,
 ) -> RunResult:
-    """Run a study from its dataset to its report.
+    """Run a study from its dataset to its report, and write all results to its run folder.
 
     Parameters
     ----------
     study : Study or path-like
         YAML file, or the study itself.
     out : path-like, optional
-        Run folder; by default ``runs/<name>-<hash>`` in the working directory, with a hash of the structures and the
-        basis, so that a study resumes in the same folder after other edits.
+        Run folder; by default ``runs/<name>-<hash>`` in the working directory. The hash depends only on the structures
+        and the basis, so that a study resumes in the same folder after other edits.
     jobs : int
         Number of processes; results do not depend on it.
     progress : bool
         Show progress bars.
     allow_pickle : bool
-        Continue with MACE networks in the run folder that were not trained by this user on this computer.
+        Load MACE networks in the run folder even if they were not trained by this user on this computer; pickled files
+        of others can execute any code.
 
     Returns
     -------
@@ -89,13 +90,13 @@ def run_study(
     Raises
     ------
     InputError
-        If the study or its dataset cannot be used; raised before expensive computations.
+        If the study, its dataset or the run folder cannot be used; raised before expensive computations.
     """
-    settings, prepared = _prepare(study)
+    settings, prepared = _load_and_check(study)
     basis = settings.basis.model_dump(exclude={"twojmax"})
     digest = hash_json([prepared.dataset.hash_structures(), basis])
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{digest[:8]}"
-    # If the folder contains descriptors, this is a resumed run, and the full cost would be too high.
+    # If the folder contains descriptors, this run resumes an earlier one, and costs less than a whole run.
     cost_text = "" if (target / DESIGN_FILE).exists() else estimate_run_cost(prepared, jobs=jobs).text
     show_message(cost_text, enabled=progress and bool(cost_text))
     with (
@@ -118,7 +119,7 @@ def run_study(
 
 
 def estimate_study_cost(study: Study | Path | str, *, jobs: int = 1) -> RunCost:
-    """Check a study as `run_study` does before it computes anything, and estimate the cost of its run.
+    """Check a study as `run_study` does, and estimate the cost of its run without running it.
 
     Parameters
     ----------
@@ -131,45 +132,46 @@ def estimate_study_cost(study: Study | Path | str, *, jobs: int = 1) -> RunCost:
     InputError
         If the study or its dataset cannot be used.
     """
-    _, prepared = _prepare(study)
+    _, prepared = _load_and_check(study)
     with prepared.dataset:
         return estimate_run_cost(prepared, jobs=jobs)
 
 
 def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> RunResult:
+    """Run all stages of a study, each of which writes its files to the run folder."""
     settings, grid = prepared.study, prepared.grid
     usage: dict[str, StageUsage] = {}
     with _measure_usage(usage, "describe", folder):
         design = load_or_compute_design(prepared.dataset, settings.basis, folder / "design.h5", context)
-    data = build_sweep_input(prepared, design, context)
+    sweep_input = build_sweep_input(prepared, design, context)
     with _measure_usage(usage, "reduce", folder):
         engine = sweep.make_engine(
-            data, grid, settings.engine, jobs=context.jobs, device=settings.device, folder=folder
+            sweep_input, grid, settings.engine, jobs=context.jobs, device=settings.device, folder=folder
         )
         _write_split(prepared, engine.scores, folder / "split.csv")
     with _measure_usage(usage, "sweep", folder):
         results = sweep.run_sweep(
-            data, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress
+            sweep_input, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress
         )
     with _measure_usage(usage, "confidence", folder):
-        results = add_intervals(prepared, data, engine, results, folder, context)
+        results = add_intervals(prepared, sweep_input, engine, results, folder, context)
     with _measure_usage(usage, "analyse", folder):
         errors = compute_level_errors(
             prepared.dataset, grid.levels, reference_configuration=settings.reference_configuration
         )
-        results = add_md_cost(results, measure_md_cost(prepared, data, errors, folder))
+        results = add_md_cost(results, measure_md_cost(prepared, sweep_input, errors, folder))
         results = mark_assumed_costs(results, settings)
         sweep.write_results(results, folder / run_folder.RESULTS_FILE)
         measure_label_noise(prepared, engine, folder)
         measure_test_residuals(prepared, engine, folder)
         _write_weight_paths(engine, prepared, folder)
     with _measure_usage(usage, "networks", folder):
-        evaluate_networks(prepared, data, engine.scores, results, errors, folder, context)
+        evaluate_networks(prepared, sweep_input, engine.scores, results, errors, folder, context)
     with _measure_usage(usage, "bases", folder):
         _run_further_bases(settings, results, folder, context)
     with _measure_usage(usage, "report", folder):
         summary = summarise_run(prepared, design, engine, results, usage)
-        warnings = collect_run_warnings(prepared, engine, data) + run_folder.describe_other_versions(folder)
+        warnings = collect_run_warnings(prepared, engine, sweep_input) + run_folder.describe_other_versions(folder)
         report = write_run_report(folder, prepared, errors, summary, warnings)
     files = [name for name in OPTIONAL_FILES if (folder / name).exists()]
     hashed_files = [*STAGE_BY_FILE, *(name for name in files if name != DESIGN_FILE)]  # a design has its own checksums
@@ -183,7 +185,7 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
 
 def _run_further_bases(study: Study, results: pd.DataFrame, folder: Path, context: RunContext) -> None:
     """Run the study of each further basis, and write the results of all bases."""
-    remove_file(folder / BASES_FILE)  # a table of an earlier version of the study
+    remove_file(folder / BASES_FILE)  # its results may be those of an earlier version of the study
     further_results = {}
     for name, further_study in derive_studies(study).items():
         show_message(f"basis {name}", enabled=context.progress)
@@ -197,8 +199,11 @@ def _run_further_bases(study: Study, results: pd.DataFrame, folder: Path, contex
         sweep.write_results(join_bases(results, further_results), folder / BASES_FILE)
 
 
-def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
-    """Load and check a study; return its settings and the prepared study. Errors contain the path of its file."""
+def _load_and_check(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
+    """Load a study and check all of its settings; return the settings and the prepared study.
+
+    If the study is a file, the messages of errors begin with its path.
+    """
     settings = study if isinstance(study, Study) else load_study(study)
     try:
         prepared = add_properties(prepare_study(settings))
@@ -213,7 +218,7 @@ def _prepare(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
 
 
 def _check_bases(prepared: PreparedStudy) -> None:
-    """Check the given rows and the inner radii of all bases against the dataset."""
+    """Check all bases against the dataset: files of given rows, and inner radii of POD."""
     has_free_atoms = any(prepared.reference_energies.energies.values())
     for study in (prepared.study, *derive_studies(prepared.study).values()):
         if isinstance(study.basis, RowsBasis):
@@ -224,46 +229,56 @@ def _check_bases(prepared: PreparedStudy) -> None:
 
 def _check_inner_radius(basis: PodBasis, dataset: Dataset) -> None:
     """Raise InputError if atoms are closer than the inner radius, where the radial functions of POD diverge."""
-    for number, atoms in zip(dataset.ids, dataset, strict=True):
+    for config_id, atoms in zip(dataset.ids, dataset, strict=True):
         _, _, vectors = find_pairs(atoms, basis.rin)
         if len(vectors):
             distance = float(np.linalg.norm(vectors, axis=1).min())
             raise InputError(
-                f"'rin' of the POD basis is {basis.rin:g} Å, but configuration {number} has atoms at {distance:.3g} Å; "
-                "choose a smaller one"
+                f"'rin' of the POD basis is {basis.rin:g} Å, but configuration {config_id} has atoms at "
+                f"{distance:.3g} Å; choose a smaller one"
             )
 
 
 def _write_weight_paths(engine: sweep.FastEngine | sweep.PlainEngine, prepared: PreparedStudy, folder: Path) -> None:
-    """Write the continuous weight paths of the whole training set, or remove them where they cannot be computed.
+    """Write the errors of the whole training set as functions of the weight ratio, and their knees, to `WEIGHT_FILES`.
 
-    They require the fast engine, a test set, and zero as the first ridge penalty.
+    Without the fast engine or a test set, or if the first ridge penalty is not zero, the files are removed.
     """
-    targets = [folder / name for name in run_folder.WEIGHT_FILES]
+    paths = [folder / name for name in run_folder.WEIGHT_FILES]
     if not isinstance(engine, sweep.FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
-        for target in targets:
-            target.unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
         return
-    for table, target in zip(sweep.compute_weight_paths(engine, prepared.grid), targets, strict=True):
-        write_csv(table, target)
+    for table, path in zip(sweep.compute_weight_paths(engine, prepared.grid), paths, strict=True):
+        write_csv(table, path)
 
 
 def load_or_compute_design(
     dataset: Dataset, basis: StudyBasis, path: Path | str, context: RunContext, *, overwrite: bool = True
 ) -> DesignMatrix:
-    """Return the design matrix of structures in a basis; compute it unless the file at `path` contains it.
+    """Load the design matrix of a dataset in a basis from a file, or compute the matrix and write it to the file.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    basis : StudyBasis
+    path : path-like
+        Design file. It is read if it contains the same structures, and the same basis up to this 2Jmax or a larger one.
+    context : RunContext
+    overwrite : bool
+        Whether to replace a file with other contents.
 
     Raises
     ------
     InputError
-        Without `overwrite`, if the file at `path` contains something else.
+        Without `overwrite`, if the file at `path` has other contents.
     """
     path = Path(path)
     if path.exists():
         try:
             design = DesignMatrix.open(path)
-            is_same = design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis)
-            if is_same and has_current_rows(design, basis):
+            has_structures = design.attributes.get("structures") == dataset.hash_structures()
+            if has_structures and _has_basis(design, basis) and has_current_rows(design, basis):
                 log.info("design: reusing %s", path)
                 show_message(f"the descriptors in {path} are used again", enabled=context.progress)
                 return design
@@ -281,12 +296,13 @@ def load_or_compute_design(
 
 
 def _has_basis(design: DesignMatrix, basis: StudyBasis) -> bool:
-    """Check whether a design contains the columns of a basis, possibly as a subset for a smaller 2Jmax."""
+    """Check whether a design has the columns of a basis; columns of a larger 2Jmax may follow them."""
     design_basis = parse_basis(design.attributes["basis"])
     return design_basis.twojmax >= basis.twojmax and design_basis.resize(basis.twojmax) == basis
 
 
 def _write_study(study: Study, folder: Path) -> None:
+    """Write the settings of a study to ``study.yaml``, with the absolute path of its dataset."""
     from ruamel.yaml import YAML  # noqa: PLC0415  (nothing else writes YAML)
 
     content = json.loads(study.model_dump_json(by_alias=True))
@@ -296,6 +312,7 @@ def _write_study(study: Study, folder: Path) -> None:
 
 
 def _write_split(prepared: PreparedStudy, scores: LeverageScores | None, path: Path) -> None:
+    """Write the set and the group of each configuration, and the leverage scores of the training set, if any."""
     ids, split = prepared.dataset.ids, prepared.split
     table = pd.DataFrame({"id": ids, "set": "test", "group": split.groups})
     table.loc[split.train, "set"] = "train"
@@ -307,10 +324,13 @@ def _write_split(prepared: PreparedStudy, scores: LeverageScores | None, path: P
 
 @contextmanager
 def _measure_usage(usage: dict[str, StageUsage], stage: str, folder: Path) -> Iterator[None]:
-    """Measure the time and memory of a stage, and record the version of paretofit that executes it."""
+    """Measure the time and memory of a stage, and record the version of paretofit that executes it.
+
+    If the stage succeeds, its usage is added to `usage`.
+    """
     run_folder.record_version(folder, stage)
-    start = time.perf_counter()
+    begin = time.perf_counter()
     log.info("%s: started", stage)
     yield
-    usage[stage] = StageUsage(time.perf_counter() - start, measure_peak_memory_mb())
+    usage[stage] = StageUsage(time.perf_counter() - begin, measure_peak_memory_mb())
     log.info("%s: %.2f s, peak memory so far %.0f MB", stage, *usage[stage])

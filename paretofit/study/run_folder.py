@@ -1,4 +1,4 @@
-"""Run folders: check of the owner, exclusive lock, record, and removal of the temporary files of killed runs."""
+"""Run folders: owner, exclusive lock, record, log, and removal of the temporary files of killed runs."""
 
 import fcntl
 import json
@@ -35,14 +35,21 @@ NETWORK_FILES = NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_cali
 
 @contextmanager
 def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
-    """Create or reopen the run folder of a study and lock it for this process.
+    """Create or reopen the run folder of a study, and lock it for this process until the context ends.
 
-    Temporary files of killed runs are removed.
+    Temporary files of killed runs are removed, and a new folder gets a record with the name of the study.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Name of the study, which is the owner of the folder.
 
     Raises
     ------
     InputError
-        If the folder cannot be written, contains foreign files, belongs to another study, or is in use.
+        If the folder cannot be written or locked, contains foreign files or a corrupt record, belongs to another study,
+        or is in use.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,30 +71,31 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
                 f"the run folder {folder} cannot be locked: {error.strerror}; use another disk, with --out"
             ) from error
         try:
-            _check_owner(folder, name)  # under the lock, because a run that starts now has no complete record yet
+            # Only under the lock, because another run that has just started may not have written its record yet.
+            _check_owner(folder, name)
         except InputError:
             if is_new_lock:
                 remove_file(folder / LOCK_FILE_NAME)
             raise
         if _read_study_name(folder) is None:
             write_text(folder / RECORD_FILE, json.dumps({"study": name}) + "\n")
-        remove_temporary_files(folder)  # safe, because the process that wrote them no longer has the lock
+        remove_temporary_files(folder)  # safe: the process that wrote these files has ended, as it lost the lock
         yield folder
 
 
 def _check_owner(folder: Path, name: str) -> None:
-    """Check that a folder is empty or belongs to the study."""
-    files = [path.name for path in folder.iterdir() if path.name not in {LOCK_FILE_NAME, RECORD_FILE}]
+    """Raise InputError if a folder contains files that do not belong to the study `name`."""
+    other_files = [path.name for path in folder.iterdir() if path.name not in {LOCK_FILE_NAME, RECORD_FILE}]
     owner = _read_owner(folder)
-    if owner is None and files and (folder / RECORD_FILE).exists():
+    if owner is None and other_files and (folder / RECORD_FILE).exists():
         raise InputError(
             f"{folder / RECORD_FILE} is corrupt; if the folder belongs to the study '{name}', replace the content of "
             f"this file by {json.dumps({'study': name})}"
         )
-    if owner is None and files:
+    if owner is None and other_files:
         raise InputError(
-            f"{folder} contains files that do not belong to a run (such as {min(files)}); choose a new or empty folder "
-            "with --out"
+            f"{folder} contains files that do not belong to a run (such as {min(other_files)}); choose a new or "
+            "empty folder with --out"
         )
     if owner is not None and owner != name:
         raise InputError(
@@ -96,7 +104,10 @@ def _check_owner(folder: Path, name: str) -> None:
 
 
 def _read_owner(folder: Path) -> str | None:
-    """Read the name of the study of a folder from its record, or from its study file if the record is corrupt."""
+    """Read the name of the study that owns a folder from its record, or from its study file if the record is corrupt.
+
+    Return None if there is no record, or neither file can be read.
+    """
     if (folder / RECORD_FILE).exists() and _read_study_name(folder) is None:
         for name in ("study.yaml", "study.json"):  # JSON is valid YAML
             with suppress(InputError, TypeError, KeyError):
@@ -105,12 +116,13 @@ def _read_owner(folder: Path) -> str | None:
 
 
 def _read_study_name(folder: Path) -> str | None:
+    """Read the name of the study from the record of a folder; None if the record is missing or corrupt."""
     record = _read_raw_record(folder)
     return str(record["study"]) if "study" in record else None
 
 
 def record_version(folder: Path, stage: str) -> None:
-    """Add this version of paretofit to the versions that worked on a stage of a run, in its record."""
+    """Add this version of paretofit to the versions in the record of a run that executed a stage."""
     from paretofit import __version__  # noqa: PLC0415  (the package's __init__ may still be loading)
 
     record = _read_raw_record(folder)
@@ -121,37 +133,40 @@ def record_version(folder: Path, stage: str) -> None:
 
 
 def read_stage_versions(folder: Path) -> dict[str, list[str]]:
-    """Read the versions of paretofit that worked on each stage, oldest first; older records have one for all stages."""
+    """Read the versions of paretofit that executed each stage of a run, in order of their first execution.
+
+    Records of older versions of paretofit contain one version for all stages.
+    """
     record = _read_raw_record(folder)
     versions = record.get("stage_versions")
     if isinstance(versions, dict):
         return {str(stage): list(map(str, names)) for stage, names in versions.items()}
-    finished_by = record.get("versions")
-    if isinstance(finished_by, dict) and finished_by.get("paretofit"):
-        return {stage: [str(finished_by["paretofit"])] for stage in record.get("seconds", {})}
+    package_versions = record.get("versions")
+    if isinstance(package_versions, dict) and package_versions.get("paretofit"):
+        return {stage: [str(package_versions["paretofit"])] for stage in record.get("seconds", {})}
     return {}
 
 
 def describe_other_versions(folder: Path) -> list[str]:
-    """Return a list with one warning if other versions of paretofit computed parts of a run, else an empty list."""
+    """Return a warning about stages that other versions of paretofit executed, as a list; empty if there are none."""
     from paretofit import __version__  # noqa: PLC0415  (the package's __init__ may still be loading)
 
-    parts = [
+    stage_notes = [
         f"{stage} by {', '.join(versions)}"
         for stage, versions in read_stage_versions(folder).items()
         if set(versions) - {__version__}
     ]
-    if not parts:
+    if not stage_notes:
         return []
-    text = (
-        f"This run is continued by paretofit {__version__}, and reuses results of other versions ({'; '.join(parts)}); "
-        "for results of one version only, run the study in a new folder (--out)."
+    warning = (
+        f"This run is continued by paretofit {__version__}, and reuses results of other versions "
+        f"({'; '.join(stage_notes)}); for results of one version only, run the study in a new folder (--out)."
     )
-    return [text]
+    return [warning]
 
 
 def _read_raw_record(folder: Path) -> dict[str, Any]:
-    """Read the record of a run in progress, without checking its digest; empty if it cannot be read."""
+    """Read the record of a run without its digest, which is not checked; empty if the record cannot be read."""
     try:
         content = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
@@ -181,12 +196,16 @@ def read_record(folder: Path) -> dict[str, Any]:
 def check_stages(folder: Path, stage_by_file: Mapping[str, str]) -> dict[str, Any]:
     """Check that files of a run exist, and return the record of the run.
 
-    `stage_by_file` contains the name of each file and the stage that writes it.
+    Parameters
+    ----------
+    folder : Path
+    stage_by_file : mapping of str to str
+        Name of the stage that writes each required file.
 
     Raises
     ------
     InputError
-        If the folder is not a run folder, or a file is missing; the message contains its stage.
+        If the folder is not a run folder, the record is corrupt, or a file is missing; the message contains its stage.
     """
     if not (folder / RECORD_FILE).exists():
         raise InputError(f"{folder} is not a run folder (no {RECORD_FILE}); specify a folder of 'paretofit run'")
@@ -199,7 +218,8 @@ def check_stages(folder: Path, stage_by_file: Mapping[str, str]) -> dict[str, An
 def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:
     """Check that the content of a run's files has not changed.
 
-    Files without a recorded digest (from older versions) and files that do not exist are not checked.
+    Only `names` are checked, or all files with None. Files that do not exist or have no digest in the record, as in
+    runs of older versions, are not checked.
 
     Raises
     ------
@@ -207,7 +227,8 @@ def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | N
         If a file has changed.
     """
     digests: dict[str, str] = record.get("sha256", {})
-    for name in digests if names is None else set(names) & set(digests):
+    checked_names = list(digests) if names is None else set(names) & set(digests)
+    for name in checked_names:
         if (folder / name).exists() and hash_file(folder / name) != digests[name]:
             raise InputError(
                 f"{folder / name} is corrupt: it has changed since the run wrote it; run the same command again to "
@@ -216,7 +237,7 @@ def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | N
 
 
 def link_dataset(source: Path, target: Path) -> None:
-    """Store the dataset of a run in its folder, as a hard link if the file system allows it, otherwise as a copy."""
+    """Store a dataset as a hard link if the file system allows it, otherwise as a copy; replace another `target`."""
     if target.exists() and (target.samefile(source) or hash_file(target) == hash_file(source)):
         return
     target.unlink(missing_ok=True)
@@ -228,20 +249,30 @@ def link_dataset(source: Path, target: Path) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """Log file that ignores a full disk, because writing the results reports it with a better message."""
+    """Log file that ignores a full disk, which the code that writes results reports with a better message."""
 
     def handleError(self, record: logging.LogRecord) -> None:
+        """Ignore errors of the file system when a record is written; handle other errors like the parent class."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
 
     def close(self) -> None:
+        """Close the file; ignore errors when the last records are written."""
         with suppress(OSError):
             super().close()
 
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Also write the log of this package to a file."""
+    """Append the log of this package to a file while the context is open, at the level INFO.
+
+    An exception is logged and raised again.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
     try:
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Report of a run from the files of its stages, written at the end of the run or later."""
+"""Report of a run, built from the files of its stages at the end of the run, or later without new fits."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -77,7 +77,7 @@ STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "red
 
 @dataclass(frozen=True)
 class RunReport:
-    """Path, front, warnings and answer of a report; the answer is None if no setting can be recommended."""
+    """Path, front, warnings and answer of a report; `answer` is None if no setting can be recommended."""
 
     path: Path
     front: pd.DataFrame
@@ -86,11 +86,11 @@ class RunReport:
 
     @property
     def text(self) -> str:
-        """Warnings, answer, path of the page and next command, as text for the terminal."""
+        """Warnings, answer, path of the report and next commands, as text for the terminal."""
         return describe_outcome(self.path, self.warnings, self.answer)
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the report to a mapping for JSON, with the answer."""
+        """Convert the report to a mapping of its attributes, with the answer as a mapping or None."""
         answer = None if self.answer is None else self.answer.to_dict()
         return {"path": self.path, "front": self.front, "warnings": self.warnings, "answer": answer}
 
@@ -103,14 +103,15 @@ def rebuild_report(folder: Path | str, *, svg: bool = False, all_figures: bool =
     folder : path-like
         Run folder.
     svg : bool
-        Whether to write the figures as SVG, too.
+        Whether to write the figures also as SVG.
     all_figures : bool
-        Whether to draw the figures that take long, such as parity plots of the labels, too.
+        Whether to draw also the figures that take long, such as parity plots of the labels.
 
     Raises
     ------
     InputError
-        If the folder is not a run folder, or the run is not finished; the message contains the missing stage.
+        If the folder is not a run folder or is in use, a file has changed, or the run is not finished; the message then
+        contains the missing stage.
     """
     folder = Path(folder)
     record = check_finished(folder)
@@ -137,7 +138,11 @@ def write_run_report(
     svg: bool = False,
     all_figures: bool = False,
 ) -> RunReport:
-    """Write the front, figures, tables and page of a run from the tables in its folder."""
+    """Write the front, figures, tables and page of a run to its folder, from the tables that its stages wrote there.
+
+    `summary` is the section "How this was computed" by heading, and `warnings` are those of the stages, to which the
+    report adds others. Findings and figures are for the first ridge penalty.
+    """
     results = _read_complete_results(folder, prepared)
     warnings = list(warnings)
     has_bases = (folder / BASES_FILE).exists()
@@ -152,19 +157,20 @@ def write_run_report(
     objectives = prepared.study.objective_columns
     warnings += [BASES_NOTE, *_list_missing_objectives(all_results, objectives)] if has_bases else []
     front = find_study_front(all_results, n_train, objectives)
-    front = add_front_confidence(front, _list_basis_folders(folder, prepared), objectives)
+    front = add_front_confidence(front, _get_basis_folders(folder, prepared), objectives)
     write_csv(front, folder / run_folder.FRONT_FILE)
     joined, page_warnings = _join_bases(folder, prepared, all_results, front), warnings
     extra_tables: dict[str, pd.DataFrame] = {}
-    paths, knees = (read_table_or_empty(folder / name) for name in run_folder.WEIGHT_FILES)
+    weight_paths, knees = (read_table_or_empty(folder / name) for name in run_folder.WEIGHT_FILES)
     if len(knees):
         extra_tables["Best weight ratios of the whole training set"] = knees
     if "ridge" in results:
-        ridge, extra_tables["Effect of a ridge penalty"] = prepared.grid.ridge[0], tabulate_ridge_effect(results, front)
-        warning = f"Figures and findings are for ridge = {ridge}; the table shows the other penalties."
+        extra_tables["Effect of a ridge penalty"] = tabulate_ridge_effect(results, front)
+        first_ridge = prepared.grid.ridge[0]
+        warning = f"Figures and findings are for ridge = {first_ridge}; the table shows the other penalties."
         page_warnings, results = [*warnings, warning], _select_first_ridge(results, prepared)
     page_front = _find_error_front(results, prepared)
-    weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
+    weight_path = weight_paths if len(weight_paths) and n_train in prepared.grid.sizes else None
     settings = _read_settings(folder, prepared.study)
     answer, _ = find_answer_or_reason(joined.results, settings, joined.split_errors, joined.studies)
     report = write_report(
@@ -178,35 +184,38 @@ def write_run_report(
 
 
 def _join_bases(folder: Path, prepared: PreparedStudy, results: pd.DataFrame, front: pd.DataFrame) -> JoinedBases:
-    """Join the results of all bases with the first ridge penalty, their front, errors in further splits, studies."""
+    """Collect results, front, errors in further splits and settings of all bases, at the first ridge penalty."""
     if "ridge" in results:
         results = _select_first_ridge(results, prepared)
         objectives = prepared.study.objective_columns
         front = find_study_front(results.drop(columns="ridge"), len(prepared.split.train), objectives)
-    folders = _list_basis_folders(folder, prepared)
-    by_basis = {name: _read_paired_errors(path, prepared) for name, path in folders.items()}
-    split_errors = PairedErrors.join_bases(by_basis) if len(by_basis) > 1 else by_basis[FIRST_BASIS]
+    folders = _get_basis_folders(folder, prepared)
+    errors_by_basis = {name: _read_paired_errors(path, prepared) for name, path in folders.items()}
+    has_further_bases = len(errors_by_basis) > 1
+    split_errors = PairedErrors.join_bases(errors_by_basis) if has_further_bases else errors_by_basis[FIRST_BASIS]
     studies = {name: _read_settings(folder, study) for name, study in derive_studies(prepared.study).items()}
     return JoinedBases(results, front, split_errors, studies, prepared.study.objectives)
 
 
 def _find_error_front(results: pd.DataFrame, prepared: PreparedStudy) -> pd.DataFrame:
-    """Find the front of both errors and the cost, which findings and shares are about, whatever the objectives."""
+    """Find the front of energy error, force error and cost, on which findings are based for any objectives."""
     return find_study_front(results.drop(columns="ridge", errors="ignore"), len(prepared.split.train))
 
 
 def _list_missing_objectives(results: pd.DataFrame, objectives: Sequence[str]) -> Iterator[str]:
-    """Yield a warning for each basis without one of the objectives, such as a property of given rows."""
-    for name, rows in results.groupby(BASIS_COLUMN):
-        if missing := [get_property_name(column) for column in objectives if rows[column].isna().all()]:
+    """Yield a warning for each basis that lacks an objective, as given rows lack all properties."""
+    for name, basis_results in results.groupby(BASIS_COLUMN):
+        if missing := [get_property_name(column) for column in objectives if basis_results[column].isna().all()]:
             yield f"Basis '{name}' has no {join_items(missing)}, which is an objective, so it is not on the front."
 
 
-def _list_basis_folders(folder: Path, prepared: PreparedStudy) -> dict[str, Path]:
+def _get_basis_folders(folder: Path, prepared: PreparedStudy) -> dict[str, Path]:
+    """Return the run folders of all bases, by name, the first basis first."""
     return {name: get_basis_folder(folder, name) for name in (FIRST_BASIS, *derive_studies(prepared.study))}
 
 
 def _select_first_ridge(results: pd.DataFrame, prepared: PreparedStudy) -> pd.DataFrame:
+    """Select the results with the first ridge penalty of the study."""
     return results[results["ridge"].astype(str) == str(prepared.grid.ridge[0])]
 
 
@@ -220,7 +229,8 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
             and set(SWEEP_COLUMNS) <= set(results)
             and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
         )
-        is_complete &= (folder / run_folder.RESULTS_FILE).read_bytes().endswith(b"\n")  # the last number may be cut off
+        # without the last line end, the last number may be cut off
+        is_complete &= (folder / run_folder.RESULTS_FILE).read_bytes().endswith(b"\n")
         is_complete &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
     except (ValueError, KeyError):  # pandas raises these for a line with too many fields, or an empty file
         is_complete = False
@@ -233,6 +243,7 @@ def _read_complete_results(folder: Path, prepared: PreparedStudy) -> pd.DataFram
 
 
 def _read_results(path: Path) -> pd.DataFrame:
+    """Read a results table, with names of levels and bases as text."""
     return restore_formulas(pd.read_csv(path, dtype=TEXT_COLUMNS))
 
 
@@ -242,22 +253,25 @@ def _collect_content(
     results: pd.DataFrame,
     joined: JoinedBases,
     errors: LevelErrors,
-    paths: pd.DataFrame | None,
+    weight_path: pd.DataFrame | None,
     answer: Answer | None,
 ) -> page.ExtraContent:
-    """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
+    """Collect findings, figures and tables about labels, noise, models, bases, networks, budgets and validation.
+
+    `weight_path` is None if the figure of the noise has no curve over the weight ratio.
+    """
     results = select_single_levels(results)
     levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
     noise, points = (read_table_or_empty(folder / name) for name in NOISE_FILES)
-    md = read_table_or_empty(folder / MD_FILE, MD_COLUMNS)
+    md_costs = read_table_or_empty(folder / MD_FILE, MD_COLUMNS)
     findings, figures, tables = [], [], []
     if len(levels) > 1:
-        text = page.describe_level_errors(errors)
-        findings.append(Finding("labels", "How large are the errors of the cheaper levels?", "measured", text))
+        question, text = "How large are the errors of the cheaper levels?", page.describe_level_errors(errors)
+        findings.append(Finding("labels", question, "measured", text))
         figures, tables = list(page.plan_level_figures(errors, levels)), list(page.build_level_tables(errors, levels))
     grid_errors = compute_grid_errors(prepared.study, errors)
     findings += filter(None, [assess_grid(grid_errors)])
-    figures += [] if grid_errors is errors else page.plan_grid_figure(grid_errors)
+    figures += [] if grid_errors is errors else page.plan_grid_figures(grid_errors)
     if len(noise):
         text = describe_label_noise(noise)
         correlations = noise.rename(columns={"kind": "error"})
@@ -267,11 +281,11 @@ def _collect_content(
         findings.append(Finding("noise", "How much of these errors do models ignore?", "measured", text, dots=dots))
         tables.append(build_label_noise_table(noise))
     tables += build_error_tables(results, levels, weights) if len(levels) > 1 else []
-    tables.append(build_model_table(results, levels, md))
+    tables.append(build_model_table(results, levels, md_costs))
     if len(levels) > 1:
         front = _find_error_front(joined.results, prepared)
         tables += page.build_front_tables(joined.results, front, prepared.grid.level_names, answer)
-    noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
+    noise_figures = list(plan_noise_figures(results, levels, weight_path, points, noise))
     if prepared.study.bases:
         findings += filter(None, [_assess_bases(folder, prepared, joined.results)])
     networks, calibration = (read_table_or_empty(folder / name) for name in run_folder.NETWORK_FILES)
@@ -280,22 +294,22 @@ def _collect_content(
         findings += filter(None, [assess_networks(models)])
         tables += build_network_tables(networks, calibration)
         figures += plan_network_figures(models, levels)
-    validation_tables, pictures = _read_validation(folder / VALIDATION_FOLDER)
+    validation_tables, validation_figures = _read_validation(folder / VALIDATION_FOLDER)
     split_errors = _read_paired_errors(folder, prepared)
     scope = f"basis '{FIRST_BASIS}'" if prepared.study.bases else ""
     return page.ExtraContent(
-        findings, figures, tables + validation_tables, noise_figures, pictures, split_errors, scope
+        findings, figures, tables + validation_tables, noise_figures, validation_figures, split_errors, scope
     )
 
 
 def _assess_bases(folder: Path, prepared: PreparedStudy, results: pd.DataFrame) -> Finding | None:
-    """Compare the bases of a study."""
+    """Compare the bases of a study by their errors in further splits; None if they cannot be compared."""
     by_basis = {name: _read_paired_errors(get_basis_folder(folder, name), prepared) for name in set(results["basis"])}
     return assess_bases(results, prepared.grid.levels[-1], by_basis)
 
 
 def _list_links(folder: Path, prepared: PreparedStudy, *, has_view: bool) -> list[tuple[str, str]]:
-    """List the pages to which the report links: the structures, and the reports of further bases."""
+    """List path and title of the pages to which the report links: structures, and reports of further bases."""
     links = [(VIEW_FILE, "Structures")] if has_view else []
     for entry in prepared.study.bases:
         path = get_basis_folder(folder, entry.name) / "report.html"
@@ -304,30 +318,33 @@ def _list_links(folder: Path, prepared: PreparedStudy, *, has_view: bool) -> lis
 
 
 def _read_paired_errors(folder: Path, prepared: PreparedStudy) -> PairedErrors | None:
-    """Read the errors of further splits with the first ridge penalty; None if the run has none."""
+    """Read the errors of a run in further splits, at the first ridge penalty; None if the run has no further splits."""
     split_errors = read_split_errors(folder)
     if split_errors is None:
         return None
     is_first = (split_errors.settings["ridge"].astype(str) == str(prepared.grid.ridge[0])).to_numpy()
-    errors = {name: values[..., is_first] for name, values in split_errors.errors.items()}
-    return PairedErrors(split_errors.settings[is_first], errors)
+    first_errors = {name: errors[..., is_first] for name, errors in split_errors.errors.items()}
+    return PairedErrors(split_errors.settings[is_first], first_errors)
 
 
 def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.ReportFigure]]:
-    """Read the results of ``paretofit validate -o RUN/validation``, if there are any."""
+    """Read the table and the figures that ``paretofit validate -o RUN/validation`` wrote, if there are any."""
     table = read_table_or_empty(folder / "validation.csv")
     if table.empty:
         return [], []
     note = "Properties of a potential from paretofit validate; failed properties are in validation/failures.csv."
-    pictures = []
+    figures = []
     for path in sorted((folder / "figures").glob("*.svg")):
         caption, location = f"Validation: {path.stem.replace('_', ' ')}.", f"{VALIDATION_FOLDER}/figures/{path.stem}"
-        pictures.append(page.ReportFigure(f"validation_{path.stem}", caption, path.read_bytes(), location=location))
-    return [page.ReportTable("Physical properties", note, "validation", table)], pictures
+        figures.append(page.ReportFigure(f"validation_{path.stem}", caption, path.read_bytes(), location=location))
+    return [page.ReportTable("Physical properties", note, "validation", table)], figures
 
 
 def _read_settings(folder: Path, study: Study) -> dict[str, Any]:
-    """Read the settings that differ from the defaults, with the path of the original dataset instead of the copy."""
+    """Return the settings of a study that differ from the defaults, and the 2Jmax.
+
+    The path of the dataset is that of the original, which is read from the run folder, not that of the copy.
+    """
     settings: dict[str, Any] = json.loads(study.model_dump_json(by_alias=True, exclude_defaults=True))
     return {
         **settings,
@@ -337,7 +354,7 @@ def _read_settings(folder: Path, study: Study) -> dict[str, Any]:
 
 
 def read_run_settings(folder: Path | str, basis: str = FIRST_BASIS) -> dict[str, Any]:
-    """Read the settings of a basis of a run, as in a study file, without those that are equal to the defaults."""
+    """Read the settings of one basis of a run, with the keys of a study file; only the 2Jmax may be a default."""
     study = load_study(Path(folder) / "study.yaml")
     return _read_settings(Path(folder), study if basis == FIRST_BASIS else derive_studies(study)[basis])
 

@@ -17,10 +17,10 @@ from paretofit.sweep import FastEngine, PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
 
-
-MIN_LEVERAGE_SPREAD = 0.1  # relative standard deviation of the scores; below, leverage sampling is nearly uniform
-MIN_ROWS_PER_FEATURE = 2  # number of rows per feature below which a fit may follow the noise of the labels
-MAX_BALANCED_WEIGHT_RATIO = 20  # ratio of w_E/w_F to the force components per energy; above, forces are nearly ignored
+MIN_LEVERAGE_SPREAD = 0.1  # relative standard deviation of the scores; below it, leverage sampling is nearly uniform
+MIN_ROWS_PER_FEATURE = 2  # with fewer rows per feature, a fit may follow the noise of the labels
+# (w_E/w_F) / (force components per energy) above which fits nearly ignore the forces
+MAX_BALANCED_WEIGHT_RATIO = 20
 
 
 def summarise_run(
@@ -30,7 +30,7 @@ def summarise_run(
     results: pd.DataFrame,
     stage_usage: dict[str, StageUsage],
 ) -> dict[str, str]:
-    """Write headings and texts for the section "How this was computed" of the report."""
+    """Describe, by heading, how a run was computed, for a section of the report; the description is also logged."""
     study, split, grid = prepared.study, prepared.split, prepared.grid
     basis = study.basis
     solvers = results["solver"].value_counts()
@@ -69,6 +69,7 @@ def summarise_run(
 
 
 def _describe_label_cost(prepared: PreparedStudy) -> str:
+    """Describe whether the cost of labels was recorded, set in the study, or assumed."""
     cost = prepared.study.cost
     if cost.label_seconds == "recorded":
         return "seconds recorded with each label"
@@ -76,22 +77,25 @@ def _describe_label_cost(prepared: PreparedStudy) -> str:
     return f"seconds per configuration from the study: {dict(cost.label_seconds)}{note}"
 
 
-def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
+def collect_run_warnings(
+    prepared: PreparedStudy, engine: FastEngine | PlainEngine, sweep_input: SweepInput
+) -> list[str]:
     """Collect warnings about properties of a study that make its results less reliable."""
     dataset_warnings = [*describe_dataset(prepared.dataset).warnings, *compare_labels(prepared.dataset)]
     return [
         *(f"Dataset: {text}." for text in dataset_warnings),
         *_warn_about_columns(engine),
-        *_warn_about_costs(prepared, data),
-        *_warn_about_group_weights(prepared, data),
+        *_warn_about_costs(prepared, sweep_input),
+        *_warn_about_group_weights(prepared, sweep_input),
         *_warn_about_dropped_configurations(prepared),
         *_warn_about_free_atoms(prepared),
-        *_warn_about_leverage(prepared, engine, data),
-        *_warn_about_sizes(prepared, data),
+        *_warn_about_leverage(prepared, engine, sweep_input),
+        *_warn_about_sizes(prepared, sweep_input),
     ]
 
 
 def _warn_about_columns(engine: FastEngine | PlainEngine) -> Iterator[str]:
+    """Warn about columns that were dropped because they depend linearly on earlier ones."""
     if engine.dropped_columns:
         yield (
             f"{len(engine.dropped_columns)} columns of the design depend linearly on earlier ones in every row and "
@@ -99,31 +103,34 @@ def _warn_about_columns(engine: FastEngine | PlainEngine) -> Iterator[str]:
         )
 
 
-def _warn_about_costs(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
+def _warn_about_costs(prepared: PreparedStudy, sweep_input: SweepInput) -> Iterator[str]:
+    """Warn about assumed label costs, and about levels that are not in order of their median cost."""
     levels = list(prepared.grid.levels)
     if assumed_levels := prepared.study.cost.assumed_levels:
         yield (
             f"The cost of labels of {format_levels(assumed_levels)} is assumed (cost.assumed_levels), not measured: "
             "all DFT times, the fronts against them and plans depend on this assumption."
         )
-    seconds = np.nanmedian(data.stack_label_seconds(levels), axis=0)
+    median_seconds = np.nanmedian(sweep_input.stack_label_seconds(levels), axis=0)
     for k in range(1, len(levels)):
-        if seconds[k] < seconds[k - 1]:
+        if median_seconds[k] < median_seconds[k - 1]:
             yield (
                 f"Level {levels[k]} is listed after level {levels[k - 1]} but costs less; levels must be listed in "
                 f"order of cost, with the reference ({levels[-1]}) last."
             )
 
 
-def _warn_about_group_weights(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
-    if data.design.row_weights is None:
+def _warn_about_group_weights(prepared: PreparedStudy, sweep_input: SweepInput) -> Iterator[str]:
+    """Warn that weights of groups change the training errors, and name weights that were optimised."""
+    if sweep_input.design.row_weights is None:
         return
     yield "Training errors (train_*) are weighted by the weights of groups; test errors are not weighted."
     if prepared.study.group_weights.objectives:
-        yield f"The weights of groups were optimised: {_format_group_factors(prepared, data)}."
+        yield f"The weights of groups were optimised: {_format_group_factors(prepared, sweep_input)}."
 
 
 def _warn_about_dropped_configurations(prepared: PreparedStudy) -> Iterator[str]:
+    """Warn about configurations that were excluded because they lack a label or did not converge."""
     if prepared.dropped_ids:
         yield (
             f"{len(prepared.dropped_ids)} configurations were excluded because they lack a label at one of the levels "
@@ -137,6 +144,7 @@ def _warn_about_dropped_configurations(prepared: PreparedStudy) -> Iterator[str]
 
 
 def _warn_about_free_atoms(prepared: PreparedStudy) -> Iterator[str]:
+    """Warn about the effects of exact free-atom energies on the training and test sets and on the errors."""
     references, levels = prepared.reference_energies, prepared.grid.levels
     if ids := [atoms.info["config_id"] for atoms in references.isolated_atoms]:
         yield (
@@ -147,30 +155,34 @@ def _warn_about_free_atoms(prepared: PreparedStudy) -> Iterator[str]:
         yield "Energy errors against the reference level compare energies relative to the free atoms of each level."
 
 
-def _warn_about_leverage(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> Iterator[str]:
-    methods = [name for name in prepared.grid.sampling_methods if name.endswith("leverage")]
-    regular = np.zeros(1) if engine.scores is None else engine.scores.regular
-    mean, spread = float(np.mean(regular)), float(np.std(regular))
-    if methods and spread < MIN_LEVERAGE_SPREAD * mean:
-        columns = data.n_leverage_columns or data.design.n_features
+def _warn_about_leverage(
+    prepared: PreparedStudy, engine: FastEngine | PlainEngine, sweep_input: SweepInput
+) -> Iterator[str]:
+    """Warn that leverage sampling, if the study uses it, has nearly uniform scores."""
+    has_leverage_sampling = any(name.endswith("leverage") for name in prepared.grid.sampling_methods)
+    energy_leverages = np.zeros(1) if engine.scores is None else engine.scores.regular
+    mean, spread = float(np.mean(energy_leverages)), float(np.std(energy_leverages))
+    if has_leverage_sampling and spread < MIN_LEVERAGE_SPREAD * mean:
+        n_columns = sweep_input.n_leverage_columns or sweep_input.design.n_features
         yield (
-            f"Leverage scores are nearly uniform: with {columns} features for {len(data.train)} training "
+            f"Leverage scores are nearly uniform: with {n_columns} features for {len(sweep_input.train)} training "
             f"configurations, the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (at most 1), so leverage "
             "sampling is close to random sampling; reduce leverage.twojmax or leverage.energy_weight."
         )
 
 
-def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
-    is_training_row = np.isin(data.design.configuration, data.train)
+def _warn_about_sizes(prepared: PreparedStudy, sweep_input: SweepInput) -> Iterator[str]:
+    """Warn about models with too many features for the training set, and about weights that nearly ignore forces."""
+    is_training_row = np.isin(sweep_input.design.configuration, sweep_input.train)
     n_rows = int(is_training_row.sum())
     for twojmax in prepared.grid.twojmax:
-        n_features = data.design.count_columns_up_to(twojmax)
+        n_features = sweep_input.design.count_columns_up_to(twojmax)
         if n_rows < MIN_ROWS_PER_FEATURE * n_features:
             yield (
                 f"At 2Jmax = {twojmax}, the whole training set has only {n_rows} rows for {n_features} features, so "
                 "the fits may follow the noise of the labels."
             )
-    forces_per_energy = int((data.design.kind[is_training_row] == RowKind.FORCE).sum()) / len(data.train)
+    forces_per_energy = int((sweep_input.design.kind[is_training_row] == RowKind.FORCE).sum()) / len(sweep_input.train)
     largest_ratio = max(w_energy / w_force for w_energy, w_force in prepared.grid.weights)
     if largest_ratio > MAX_BALANCED_WEIGHT_RATIO * forces_per_energy:
         yield (
@@ -180,21 +192,21 @@ def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
 
 
 def _describe_settings(basis: StudyBasis) -> str:
-    """Format the settings of a basis but for its family, elements and 2Jmax."""
+    """Format the settings of a basis except its elements and 2Jmax."""
     settings = basis.model_dump(exclude={"elements", "twojmax"})
-    values = {key: int(value) if isinstance(value, bool) else value for key, value in settings.items()}
-    return ", ".join(f"{key} {value}" for key, value in values.items())
+    # booleans as 0 and 1, as in LAMMPS
+    return ", ".join(f"{key} {int(value) if isinstance(value, bool) else value}" for key, value in settings.items())
 
 
-def _format_group_factors(prepared: PreparedStudy, data: SweepInput) -> str:
-    """Format the weight factors by group and kind of rows."""
-    design, texts = data.design, []
+def _format_group_factors(prepared: PreparedStudy, sweep_input: SweepInput) -> str:
+    """Format the weight factor of each group and kind of rows in the training set."""
+    design, texts = sweep_input.design, []
     key = prepared.study.group_weights.group_key
-    names = np.array([str(record.get(key)) for record in prepared.dataset.info_records])[design.configuration]
-    is_training_row = np.isin(design.configuration, data.train)
-    for name in dict.fromkeys(names[is_training_row].tolist()):
+    group_names = np.array([str(record.get(key)) for record in prepared.dataset.info_records])[design.configuration]
+    is_training_row = np.isin(design.configuration, sweep_input.train)
+    for name in dict.fromkeys(group_names[is_training_row].tolist()):
         for kind in (RowKind.ENERGY, RowKind.FORCE):
-            rows = is_training_row & (names == name) & (design.kind == kind)
+            rows = is_training_row & (group_names == name) & (design.kind == kind)
             if rows.any() and design.row_weights is not None:
                 texts.append(f"{name} {kind.name.lower()} {design.row_weights[rows][0]:.3g}")
     return ", ".join(texts)

@@ -1,4 +1,4 @@
-"""Structures of a run for inspection: those with the largest residuals, label errors and leverages, on a map."""
+"""Page of structures for inspection: those with the largest residuals, label errors and leverages, and a map."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from paretofit.study.analysis import RESIDUALS_FILE, read_table_or_empty
 from paretofit.study.preparation import PreparedStudy
 
 VIEW_FILE = "structures.html"
-RANKED = {
+RANKED = {  # reason for which the largest values of each column are shown, most important column first
     "force residual (meV/Å)": "largest force residuals",
     "energy residual (meV/atom)": "largest energy residuals",
     "label error, energy (meV/atom)": "largest label errors of the energy",
@@ -22,7 +22,7 @@ RANKED = {
 
 
 def build_run_view(folder: Path, prepared: PreparedStudy, errors: LevelErrors) -> StructureView | None:
-    """Select structures of a run for inspection; None if there are too few or nothing is known about them.
+    """Select structures of a run for inspection; None if there are too few, or none of the ranked quantities is known.
 
     Residuals are those of test configurations with the largest model at the reference level, leverages those of
     training configurations, and label errors those of the cheapest level.
@@ -33,9 +33,10 @@ def build_run_view(folder: Path, prepared: PreparedStudy, errors: LevelErrors) -
         Run folder with ``split.csv`` and, if it was computed, ``test_residuals.csv``.
     prepared : PreparedStudy
     errors : LevelErrors
+        Errors of the labels of each configuration.
     """
     dataset = prepared.dataset
-    split = read_table_or_empty(folder / "split.csv")
+    split = read_table_or_empty(folder / "split.csv")  # rows in the order of the dataset
     table = pd.DataFrame({"id": dataset.ids, "set": np.where(split["set"] == "train", "training", "test")})
     table["kind"] = [str(record.get("config_type", "")) for record in dataset.info_records]
     table["atoms"] = dataset.n_atoms

@@ -39,7 +39,6 @@ from paretofit.sweep import SAMPLING_METHODS
 S = TypeVar("S", bound=StrictSettings)
 INDEPENDENT_KEYS = {"dataset", "labelling", "augmentation", "learning", "cluster"}  # valid in a file without a sweep
 SAMPLING_TEXT = ", ".join(SAMPLING_METHODS)
-
 ERROR_OBJECTIVES = ("ref_energy", "ref_force")
 
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
@@ -94,20 +93,20 @@ class CostSettings(StrictSettings):
 
     @field_validator("label_seconds", mode="before")
     @classmethod
-    def _check_seconds(cls, value: Any) -> Any:
-        """Check that the value is 'recorded' or seconds by level; pydantic's message would list the errors of both."""
-        if value == "recorded":
-            return value
-        if not isinstance(value, dict):
+    def _check_seconds(cls, label_seconds: Any) -> Any:
+        """Check for 'recorded' or seconds by level, because pydantic's message would list the errors of both forms."""
+        if label_seconds == "recorded":
+            return label_seconds
+        if not isinstance(label_seconds, dict):
             message = "must be 'recorded', or seconds per configuration by level, such as {1: 10, 2: 300}"
             raise ValueError(message)  # noqa: TRY004  (pydantic reports a ValueError, not a TypeError)
-        for level, seconds in value.items():
+        for level, seconds in label_seconds.items():
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
                 raise ValueError(f"the seconds of level '{level}' must be a positive number; got {seconds}")
-        return value
+        return label_seconds
 
 
-MIN_DEFAULT_SPLITS, MAX_DEFAULT_SPLITS = 2, 5  # further train/test splits; the coverage is measured with five
+MIN_DEFAULT_SPLITS, MAX_DEFAULT_SPLITS = 2, 5  # default numbers of further splits; coverage was measured with 5
 
 
 class ConfidenceSettings(StrictSettings):
@@ -124,7 +123,7 @@ class ConfidenceSettings(StrictSettings):
     )
 
     def count_splits(self, repetitions: int) -> int:
-        """Count the further splits of a study: those that it states, or else half as many as repetitions, 2 to 5."""
+        """Return the number of further splits: `splits`, or by default half as many as repetitions, from 2 to 5."""
         if self.splits is not None:
             return self.splits
         return min(MAX_DEFAULT_SPLITS, max(MIN_DEFAULT_SPLITS, repetitions // 2))
@@ -152,7 +151,7 @@ class GroupWeightSettings(StrictSettings):
 class Study(StrictSettings):
     """Settings of a full-factorial study.
 
-    `load_study` reads them from a YAML file; they can also be given as keyword arguments.
+    `load_study` reads the settings from a YAML file; in Python, they are keyword arguments.
     """
 
     name: FileName = Field("study", description="Name of the study and its run folder: letters, digits, '.', '_', '-'.")
@@ -202,7 +201,7 @@ class Study(StrictSettings):
         None, description="Dataset with labels of the structures of properties at the reference level."
     )
     grid_labels: AbsoluteStudyPath | None = Field(
-        None, description="Dataset with labels on a grid of cutoffs and k-points, for the finding on both."
+        None, description="Dataset with labels on a grid of cutoffs and k-points, to compare the errors of both."
     )
     objectives: list[str] = Field(
         list(ERROR_OBJECTIVES),
@@ -236,10 +235,10 @@ class Study(StrictSettings):
         description="Id of the configuration that is the zero of energy; by default the one with the lowest energy.",
     )
     missing_labels: Literal["error", "drop"] = Field(
-        "error", description="'drop' excludes and counts configurations that lack a label at any level."
+        "error", description="'drop' excludes and counts configurations that lack a label at one or more levels."
     )
     unconverged_labels: Literal["drop", "keep"] = Field(
-        "drop", description="'drop' excludes and counts configurations whose DFT did not converge at any level"
+        "drop", description="'drop' excludes and counts configurations with unconverged DFT at one or more levels."
     )
 
     @model_validator(mode="before")
@@ -268,23 +267,23 @@ class Study(StrictSettings):
 
     @field_validator("ridge", mode="before")
     @classmethod
-    def _check_penalties(cls, values: Any) -> Any:
-        """Check both forms here, because pydantic's message would list the failures of each form."""
-        if not isinstance(values, list) or not values:
+    def _check_penalties(cls, penalties: Any) -> Any:
+        """Check penalties here, because pydantic's message would list the errors of both forms, number and 'auto'."""
+        if not isinstance(penalties, list) or not penalties:
             raise ValueError("must be a list of penalties, such as [0, auto]")
-        for value in values:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value != "auto" and not (is_number and 0 <= value < 1e6):
-                raise ValueError(f"each penalty must be 'auto' or a number from 0 up to 1e6; got {value}")
-        return values
+        for penalty in penalties:
+            is_number = isinstance(penalty, int | float) and not isinstance(penalty, bool)
+            if penalty != "auto" and not (is_number and 0 <= penalty < 1e6):
+                raise ValueError(f"each penalty must be 'auto' or a number from 0 up to 1e6; got {penalty}")
+        return penalties
 
     @field_validator("sampling_methods")
     @classmethod
-    def _check_methods(cls, values: list[str]) -> list[str]:
-        for value in values:
-            if value not in SAMPLING_METHODS:
-                raise ValueError(f"'{value}' is not one of {SAMPLING_TEXT}{suggest_match(value, SAMPLING_METHODS)}")
-        return values
+    def _check_methods(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in SAMPLING_METHODS:
+                raise ValueError(f"'{name}' is not one of {SAMPLING_TEXT}{suggest_match(name, SAMPLING_METHODS)}")
+        return names
 
     @field_validator("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge", "objectives")
     @classmethod
@@ -312,12 +311,12 @@ class Study(StrictSettings):
 
     @property
     def property_names(self) -> list[str]:
-        """Names of all properties, those of each elastic constant included."""
+        """Names of all properties; a setting for several elastic constants has a name for each of them."""
         return [entry.name_part(part) for entry in self.properties for part in entry.list_parts()]
 
     @property
     def objective_columns(self) -> list[str]:
-        """Columns of results that the front minimises, without the cost."""
+        """Columns of the results table that the front minimises, except the cost."""
         return [name if name in ERROR_OBJECTIVES else get_error_column(name) for name in self.objectives]
 
     @model_validator(mode="after")
@@ -340,7 +339,7 @@ class Study(StrictSettings):
         return self
 
 
-class _StudyName(StrictSettings):
+class _StudyName(StrictSettings):  # checks a name without the other required keys of a study
     name: FileName
 
 
@@ -381,6 +380,7 @@ def read_sections(model: type[S], path: Path | str) -> S:
 
 
 def _read_content(path: Path) -> dict[str, Any]:
+    """Read the content of a study file; the default name of the study is that of the file, with "-" for symbols."""
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} must contain keys and values, such as 'dataset: data.h5'")
@@ -395,5 +395,5 @@ def _validate(model: type[S], path: Path, content: dict[str, Any]) -> S:
 
 
 def tabulate_settings() -> list[tuple[str, str, str]]:
-    """List the key, the default (YAML) and the meaning of every setting."""
+    """Return the key, the default (as YAML) and the meaning of every setting of a study."""
     return list(list_settings(Study))

@@ -1,11 +1,12 @@
-"""Confidence of a study's errors: intervals from further train/test splits, and the shares of their samples on fronts.
+"""Intervals of a study's errors from further train/test splits, and the probabilities of settings to be on the front.
 
-The fits of further splits are stored in the run folder (`SPLIT_ERRORS_FILE`), with a key of their inputs, and reused
-when the study runs again. Tables are derived from them and from the results table.
+The errors in further splits are stored in the run folder (`SPLIT_ERRORS_FILE`), with a hash of their inputs, and reused
+when the study runs again. The tables are derived from these errors and from the results table.
 """
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,12 +53,12 @@ log = logging.getLogger(__name__)
 
 FRONT_ERRORS = ("ref_energy", "ref_force")
 MAX_TRIALS_PER_SPLIT = 4  # a random split of few groups may leave one of the sets empty
-VERSION = 2  # version of the contents of the file
+SPLIT_ERRORS_VERSION = 2  # increased when `compute_split_errors` gives other numbers, so that files are not reused
 
 
 def add_intervals(
     prepared: PreparedStudy,
-    data: SweepInput,
+    sweep_input: SweepInput,
     engine: FastEngine | PlainEngine,
     results: pd.DataFrame,
     folder: Path,
@@ -65,12 +66,13 @@ def add_intervals(
 ) -> pd.DataFrame:
     """Compute the errors of further splits, write `CONFIDENCE_FILES`, and add the intervals to a results table.
 
-    Without the fast engine, a test set and further splits, and with group weights, the files are removed.
+    Intervals require the fast engine, a test set, at least one further split, and no group weights; otherwise, the
+    files are removed and the results are returned unchanged.
 
     Parameters
     ----------
     prepared : PreparedStudy
-    data : SweepInput
+    sweep_input : SweepInput
     engine : FastEngine or PlainEngine
     results : DataFrame
         Results table.
@@ -81,39 +83,45 @@ def add_intervals(
     Returns
     -------
     DataFrame
-        The results with two further columns for each error, ``ref_energy_low`` and ``ref_energy_high``, equal for all
-        repetitions of a setting: the interval contains the error of a new draw in a new split with a probability of
-        90 %. ``further_splits`` is the number of splits.
+        The results with two further columns for each error, such as ``ref_energy_low`` and ``ref_energy_high``. The
+        interval, which is the same for all repetitions of a setting, contains the error of a new draw in a new split
+        with a probability of 90 %. The column ``further_splits`` is the number of splits.
     """
     splits = _draw_further_splits(prepared)
-    if not isinstance(engine, FastEngine) or not splits or data.design.row_weights is not None:
+    if not isinstance(engine, FastEngine) or not splits or sweep_input.design.row_weights is not None:
         for name in CONFIDENCE_FILES:
             (folder / name).unlink(missing_ok=True)
         return results
-    n_samples = 1 + -(-prepared.study.confidence.bootstrap // len(splits))
-    grid, train, groups = prepared.grid, data.train.tolist(), data.get_loo_groups().tolist()
-    inputs = [data.hash_inputs(grid, engine.name), data.hash_labels(list(grid.levels)), repr(grid), train, groups]
-    inputs += [data.n_leverage_columns, data.leverage_weights, n_samples, [split.seed for split in splits]]
+    n_samples = 1 + math.ceil(prepared.study.confidence.bootstrap / len(splits))  # the first is the test set itself
+    grid, train, groups = prepared.grid, sweep_input.train.tolist(), sweep_input.get_loo_groups().tolist()
+    label_hash, seeds = sweep_input.hash_labels(list(grid.levels)), [split.seed for split in splits]
+    inputs = [sweep_input.hash_inputs(grid, engine.name), label_hash, repr(grid), train, groups]
+    inputs += [sweep_input.n_leverage_columns, sweep_input.leverage_weights, n_samples, seeds]
     omitted_models = find_dominated_models(results)
-    key = hash_json([VERSION, inputs, omitted_models])
-    split_errors = read_split_errors(folder, key)
+    inputs_hash = hash_json([SPLIT_ERRORS_VERSION, inputs, omitted_models])
+    split_errors = read_split_errors(folder, inputs_hash)
     if split_errors is None:
         split_errors = compute_split_errors(
-            engine, data, grid, splits, n_samples, replace(context, folder=folder), omitted_models
+            engine, sweep_input, grid, splits, n_samples, replace(context, folder=folder), omitted_models
         )
-        _write_split_errors(folder, key, split_errors)
-    table = tabulate_confidence(split_errors, results, len(data.train), prepared.study.objective_columns)
+        _write_split_errors(folder, inputs_hash, split_errors)
+    table = tabulate_confidence(split_errors, results, len(sweep_input.train), prepared.study.objective_columns)
     write_csv(table, folder / CONFIDENCE_FILE)
-    keys = _list_keys(results)
+    setting_columns = _list_setting_columns(results)
     interval_columns = _list_interval_columns(split_errors.errors)
-    intervals = table[[*keys, *interval_columns]]
-    interval_rows = _mark_whole_set(results, len(data.train))[keys].merge(intervals, on=keys, how="left")
+    intervals = table[[*setting_columns, *interval_columns]]
+    settings = _mark_whole_set(results, len(sweep_input.train))[setting_columns]
+    interval_rows = settings.merge(intervals, on=setting_columns, how="left")
     columns = {name: interval_rows[name].to_numpy() for name in interval_columns}
     return results.assign(**columns, **{SPLITS_COLUMN: len(splits)})
 
 
 def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
-    """Draw train/test splits of the study's groups; none without a test set."""
+    """Draw further train/test splits of the study's groups; an empty list without a test set.
+
+    Splits with an empty set are drawn again, at most `MAX_TRIALS_PER_SPLIT` times per split, so that there may be fewer
+    splits than requested.
+    """
     split, settings = prepared.split, prepared.study.split
     n_splits = prepared.study.confidence.count_splits(prepared.grid.repetitions) if len(split.test) else 0
     elements = [set(atoms.numbers.tolist()) for atoms in prepared.dataset] if n_splits else []
@@ -122,7 +130,7 @@ def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
         seed = int(child.generate_state(1)[0])
         try:
             further_split = split_configurations(split.groups, settings.train_fraction, seed, elements)
-        except InputError:
+        except InputError:  # one of the sets would be empty
             continue
         splits.append(FurtherSplit(further_split.train, further_split.test, seed))
         if len(splits) == n_splits:
@@ -131,14 +139,20 @@ def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
 
 
 def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
-    """Find the sizes and 2Jmax that need no fits: at these sizes, a smaller 2Jmax has lower errors at every level.
+    """Find the subset sizes at which a 2Jmax has larger errors than a smaller 2Jmax at every level.
 
-    Both lowest median errors over all weights and sampling methods are compared. Such models have hardly more rows than
-    coefficients, and their fits are expensive; no further splits are computed for them.
+    The lowest median errors over all weights and sampling methods are compared, for energies and for forces. The models
+    that are found have hardly more rows than coefficients; their fits are expensive, and are omitted in further splits.
+
+    Returns
+    -------
+    list of (int, int)
+        Pairs of subset size and 2Jmax.
     """
-    columns = list(FRONT_ERRORS)
-    medians = _format_names(results).groupby(_list_keys(results))[columns].median()
-    lowest_errors = medians.groupby(["n_train", "level", "twojmax"])[columns].min()
+    error_columns = list(FRONT_ERRORS)
+    medians = _format_names(results).groupby(_list_setting_columns(results))[error_columns].median()
+    lowest_errors = medians.groupby(["n_train", "level", "twojmax"])[error_columns].min()
+    # shifted cumulative minimum: the lowest error of all smaller models (NaN, and never lower, for the smallest)
     smaller_model_errors = lowest_errors.groupby(["n_train", "level"]).cummin().groupby(["n_train", "level"]).shift()
     is_dominated = (smaller_model_errors < lowest_errors).all(axis=1).groupby(["n_train", "twojmax"]).all()
     return [(int(size), int(twojmax)) for size, twojmax in is_dominated.index[is_dominated]]
@@ -147,68 +161,74 @@ def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
 def tabulate_confidence(
     split_errors: SplitErrors, results: pd.DataFrame, n_train: int, objectives: Sequence[str] = FRONT_ERRORS
 ) -> pd.DataFrame:
-    """Tabulate the median errors, their intervals and the share on the front of every setting.
+    """Tabulate the median errors of every setting, their intervals, and its share of samples on the front.
 
     Parameters
     ----------
     split_errors : SplitErrors
+        Errors of all settings in further splits.
     results : DataFrame
         Results table.
     n_train : int
         Size of the whole training set.
     objectives : sequence of str
-        Errors that the front minimises, besides the cost.
+        Columns of errors that the front minimises besides the cost.
 
     Returns
     -------
     DataFrame
-        The columns of a setting; for each error the median over repetitions in the study's split and the ends of the
-        90 % interval (``_low``, ``_high``); ``label_seconds``; and ``p_front``, the share of samples in which the
+        A row per setting: its columns; for each error the median over repetitions in the study's split and the ends of
+        the 90 % interval (``_low``, ``_high``); ``label_seconds``; and ``p_front``, the share of samples in which the
         setting is on the front of the objectives and the cost over all 2Jmax.
     """
-    keys = _list_keys(results)
-    rows_by_setting = _mark_whole_set(results, n_train).groupby(keys, sort=False)
-    columns = [*split_errors.errors, "label_seconds"]
-    settings = _format_names(split_errors.settings)[keys].merge(
-        rows_by_setting[columns].median().reset_index(), on=keys, how="left"
+    setting_columns = _list_setting_columns(results)
+    rows_by_setting = _mark_whole_set(results, n_train).groupby(setting_columns, sort=False)
+    median_columns = [*split_errors.errors, "label_seconds"]
+    settings = _format_names(split_errors.settings)[setting_columns].merge(
+        rows_by_setting[median_columns].median().reset_index(), on=setting_columns, how="left"
     )
-    groups = dict(iter(rows_by_setting))
-    repetitions = [groups[key] for key in settings[keys].itertuples(index=False, name=None)]
+    repetitions_by_setting = dict(iter(rows_by_setting))
+    setting_keys = settings[setting_columns].itertuples(index=False, name=None)
+    repetitions = [repetitions_by_setting[key] for key in setting_keys]
     for name, errors in split_errors.errors.items():
-        ends = estimate_intervals(errors, [rows[name].to_numpy() for rows in repetitions])
-        settings[f"{name}_low"], settings[f"{name}_high"] = ends
+        low, high = estimate_intervals(errors, [rows[name].to_numpy() for rows in repetitions])
+        settings[f"{name}_low"], settings[f"{name}_high"] = low, high
     costs = settings["label_seconds"].to_numpy()
     objective_errors = [split_errors.errors[name] for name in objectives]
     return settings.assign(p_front=compute_front_probabilities(objective_errors, costs))
 
 
-def _list_interval_columns(names: Iterable[str]) -> list[str]:
-    return [f"{name}_{end}" for name in names for end in ("low", "high")]
+def _list_interval_columns(error_columns: Iterable[str]) -> list[str]:
+    """List the names of the columns with the ends of the intervals of some errors."""
+    return [f"{name}_{end}" for name in error_columns for end in ("low", "high")]
 
 
 def add_front_confidence(
     front: pd.DataFrame, folders: Mapping[str, Path], objectives: Sequence[str] = FRONT_ERRORS
 ) -> pd.DataFrame:
-    """Add intervals, ``p_front`` and ``tied_with`` to the front of a run; without further splits, return it unchanged.
+    """Return the front of a run with intervals, ``p_front`` and ``tied_with``; without further splits, unchanged.
 
-    ``point`` numbers the rows from 1, and ``tied_with`` lists the numbers of the points whose errors paired samples
-    cannot tell apart, separated by blanks. With several bases, ``p_front`` is that of the front over all bases.
+    A column ``point`` numbers the rows from 1. ``tied_with`` contains the numbers, separated by blanks, of the points
+    whose errors cannot be distinguished in paired samples. With several bases, ``p_front`` is the share of samples in
+    which the point is on the front over all bases.
 
     Parameters
     ----------
     front : DataFrame
+        Table of `paretofit.study.study_front.find_study_front`.
     folders : mapping of str to Path
         Run folder of each basis.
     objectives : sequence of str
-        Errors that the front minimises, besides the cost.
+        Columns of errors that the front minimises besides the cost.
     """
     confidence = _read_confidence(folders, objectives)
     if confidence is None:
         return front
-    table, errors = confidence
-    if BASIS_COLUMN in front:
-        table["p_front"] = compute_front_probabilities(errors, table["label_seconds"].to_numpy())
-    keys = [*({BASIS_COLUMN} & {*front}), *_list_keys(front)]
+    table, objective_errors = confidence
+    basis_columns = [BASIS_COLUMN] if BASIS_COLUMN in front else []
+    if basis_columns:  # the shares in the table are those of the front of each basis
+        table["p_front"] = compute_front_probabilities(objective_errors, table["label_seconds"].to_numpy())
+    keys = [*basis_columns, *_list_setting_columns(front)]
     columns = [*_list_interval_columns(dict.fromkeys([*FRONT_ERRORS, *objectives])), "p_front"]
     table = table[[*keys, *columns]].assign(position=np.arange(len(table)))
     matching_rows = _format_names(front)[keys].merge(_format_names(table), on=keys, how="left")
@@ -216,39 +236,44 @@ def add_front_confidence(
     positions = matching_rows["position"][is_known].astype(int)
     points = np.arange(1, len(front) + 1)
     ties = np.full(len(front), "", dtype=object)
-    tie_flags = find_ties([values[..., positions] for values in errors])
+    tie_flags = find_ties([errors[..., positions] for errors in objective_errors])
     ties[is_known] = [" ".join(map(str, points[is_known][flags])) for flags in tie_flags]
-    values = {name: matching_rows[name].to_numpy() for name in columns}
-    return front.assign(point=points, **values, tied_with=ties)
+    confidence_columns = {name: matching_rows[name].to_numpy() for name in columns}
+    return front.assign(point=points, **confidence_columns, tied_with=ties)
 
 
 def _read_confidence(folders: Mapping[str, Path], objectives: Sequence[str]) -> tuple[pd.DataFrame, list[Array]] | None:
-    """Read the settings of all bases and their errors in further splits, ``(n_splits, n_samples, n_settings)`` each.
+    """Read the confidence tables of all bases, and their errors in further splits.
 
-    Bases without one of the objectives are left out. None if a basis has no further splits.
+    The errors of each objective have the shape ``(n_splits, n_samples, n_settings)``, with the settings in the order of
+    the joined table. Bases that lack an objective are omitted. Return None if a basis has no further splits.
     """
-    tables, parts = [], []
+    tables, errors_by_basis = [], []
     for name, folder in folders.items():
         split_errors = read_split_errors(folder)
         if split_errors is None or not (folder / CONFIDENCE_FILE).exists():
             return None
         if set(objectives) <= set(split_errors.errors):
             tables.append(pd.read_csv(folder / CONFIDENCE_FILE, dtype=TEXT_COLUMNS).assign(**{BASIS_COLUMN: name}))
-            parts.append([split_errors.errors[objective] for objective in objectives])
-    return pd.concat(tables, ignore_index=True), [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
+            errors_by_basis.append([split_errors.errors[objective] for objective in objectives])
+    return pd.concat(tables, ignore_index=True), [
+        np.concatenate(objective_errors, axis=-1) for objective_errors in zip(*errors_by_basis, strict=True)
+    ]
 
 
-def _list_keys(table: pd.DataFrame) -> list[str]:
+def _list_setting_columns(table: pd.DataFrame) -> list[str]:
+    """List the columns of a table that identify a setting."""
     return [name for name in SPLIT_SETTING_COLUMNS if name in table]
 
 
 def _mark_whole_set(results: pd.DataFrame, n_train: int) -> pd.DataFrame:
+    """Return results with the sampling `WHOLE_SET` for the whole training set, and names as text."""
     table = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, WHOLE_SET))
     return _format_names(table)
 
 
 def _format_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Write levels as text, and penalties as text without trailing zeros, whether they were read from a file or not."""
+    """Return a table with levels and ridge penalties as text, as tables from files and from memory are merged."""
     columns: dict[str, Any] = {"level": table["level"].astype(str)}
     if "ridge" in table:
         columns["ridge"] = [ridge if ridge == "auto" else f"{float(ridge):g}" for ridge in table["ridge"]]
@@ -256,6 +281,7 @@ def _format_names(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_split_errors(folder: Path, key: str, split_errors: SplitErrors) -> None:
+    """Write errors in further splits to `SPLIT_ERRORS_FILE`, with a key of the inputs from which they were computed."""
     with atomic_hdf5(folder / SPLIT_ERRORS_FILE) as (file, check):
         for name, values in split_errors.errors.items():
             write_array(file, name, values)
@@ -272,7 +298,7 @@ def read_split_errors(folder: Path, key: str | None = None) -> SplitErrors | Non
     ----------
     folder : Path
     key : str, optional
-        Key of the inputs; by default it is not checked.
+        Key with which the file must have been written; by default, any key is accepted.
 
     Returns
     -------

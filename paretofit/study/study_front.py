@@ -1,4 +1,4 @@
-"""Tables that are derived from the results of a study: the front, and the effect of a ridge penalty."""
+"""Tables from the results of a study: the front, leave-one-out errors as test errors, and the effect of a ridge."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ FRONT_OBJECTIVES = ["ref_energy", "ref_force", COST]
 def find_study_front(
     results: pd.DataFrame, n_train: int | None = None, objectives: Sequence[str] = FRONT_OBJECTIVES[:-1]
 ) -> pd.DataFrame:
-    """Find the front of some errors and the DFT cost for each 2Jmax and basis, from medians over repetitions.
+    """Find the front of errors and label cost for each 2Jmax and basis, from medians over repetitions.
 
     Parameters
     ----------
@@ -30,29 +30,30 @@ def find_study_front(
         Size of the whole training set. Its fit is the same for all sampling methods and is listed once, with the
         sampling method "all".
     objectives : sequence of str
-        Columns with errors; by default those of energies and forces. A setting with a property that is not defined in
-        one of the repetitions, such as a volume of lowest energy, is not on the front.
+        Columns with errors; by default those of energies and forces. If a property is not defined in one of the
+        repetitions of a setting, as the equilibrium volume may be, the setting is not on the front.
 
     Returns
     -------
     DataFrame
-        Points on the fronts of each 2Jmax (of each basis), with the medians of all errors. The column ``overall`` is
+        Points on the front of each 2Jmax and basis, with the medians of all errors. The column ``overall`` is
         true for points that are also on the front over all 2Jmax and bases. If the MD cost of every model is known,
-        ``overall_with_md`` is true for points on the overall front with MD cost as a further objective.
+        ``overall_with_md`` is true for points on the front of the table with the MD cost as a further objective.
     """
-    groups = [*({BASIS_COLUMN} & {*results}), *FRONT_GROUPS] + (["ridge"] if "ridge" in results else [])
+    basis_columns = [BASIS_COLUMN] if BASIS_COLUMN in results else []
+    groups = [*basis_columns, *FRONT_GROUPS] + (["ridge"] if "ridge" in results else [])
     objectives = [*objectives, COST]
     has_md_cost = results[MD_COST].notna().all()
-    groups += [MD_COST] if has_md_cost else []
+    groups += [MD_COST] if has_md_cost else []  # does not split groups; keeps the column in the front
     if n_train is not None:
         results = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, "all"))
-    results = _select_defined(results, objectives, groups)
-    models = results.groupby([*({BASIS_COLUMN} & {*results}), "twojmax"])
-    fronts = [pareto_front(table, objectives, group_by=groups) for _, table in models]
+    results = _select_defined_settings(results, objectives, groups)
+    model_results = results.groupby([*basis_columns, "twojmax"])
+    fronts = [pareto_front(table, objectives, group_by=groups) for _, table in model_results]
     front = pd.concat(fronts, ignore_index=True)
-    errors = [name for name in map(str, results) if name in FRONT_OBJECTIVES or is_property_error(name)]
-    if others := [name for name in errors if name not in objectives]:
-        front = front.merge(results.groupby(groups, as_index=False)[others].median(), on=groups, how="left")
+    error_columns = [name for name in map(str, results) if name in FRONT_OBJECTIVES or is_property_error(name)]
+    if other_columns := [name for name in error_columns if name not in objectives]:
+        front = front.merge(results.groupby(groups, as_index=False)[other_columns].median(), on=groups, how="left")
     mixtures = tabulate_mixtures(results)
     front = front.merge(mixtures, on="level", how="left") if len(mixtures) else front
     front = front.assign(overall=front.index.isin(pareto_front(front, objectives).index))
@@ -62,31 +63,32 @@ def find_study_front(
     return front
 
 
-def _select_defined(results: pd.DataFrame, objectives: Sequence[str], groups: list[str]) -> pd.DataFrame:
-    """Select the settings whose properties are defined in all repetitions.
+def _select_defined_settings(results: pd.DataFrame, objectives: Sequence[str], groups: list[str]) -> pd.DataFrame:
+    """Select the settings whose properties are defined in all repetitions; without properties, all settings.
 
     Raises
     ------
     InputError
-        If there are none.
+        If no setting is left.
     """
     properties = [name for name in objectives if is_property_error(name)]
     is_undefined = (results[properties].isin([np.inf]) | results[properties].isna()).any(axis=1)
     if not is_undefined.any():
         return results
-    defined: pd.DataFrame = results[~is_undefined.groupby([results[name] for name in groups]).transform("any")]
-    if defined.empty:
+    defined_results: pd.DataFrame = results[~is_undefined.groupby([results[name] for name in groups]).transform("any")]
+    if defined_results.empty:
         raise InputError(
             f"no setting has the properties {', '.join(properties)} in all of its repetitions; remove them from "
             "'objectives', or study larger subsets and models"
         )
-    return defined
+    return defined_results
 
 
 def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
     """Replace the test errors of a study without a test set by leave-one-out errors.
 
-    Fits without leave-one-out errors (too few labels for the model) are dropped; an entry of `warnings` counts them.
+    Fits without leave-one-out errors, which have too few labels for their model, are dropped. A warning with their
+    number is appended to `warnings`, and the attribute `ERROR_SOURCE` of the returned table is set.
 
     Raises
     ------
@@ -111,12 +113,13 @@ def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.Data
 
 
 def tabulate_ridge_effect(results: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate the lowest errors and the number of points on the front by 2Jmax, subset size and ridge penalty.
+    """Tabulate the lowest errors and the number of front points by 2Jmax, subset size and ridge penalty.
 
-    Errors are medians over repetitions at the reference level (the last in the table), minimised over all weights and
-    sampling methods; meV/atom and meV/Å.
+    The errors (meV/atom, meV/Å) are medians over repetitions at the reference level, minimised over weights and
+    sampling methods.
     """
-    reference_results = results[results["level"] == results["level"].iloc[-1]]
+    reference_level = results["level"].iloc[-1]  # results are sorted by level
+    reference_results = results[results["level"] == reference_level]
     medians: pd.DataFrame = reference_results.groupby([*FRONT_GROUPS, "ridge"])[["ref_energy", "ref_force"]].median()
     keys = ["twojmax", "n_train", "ridge"]
     table = medians.groupby(keys).min().rename(columns=lambda name: f"lowest_{name}")

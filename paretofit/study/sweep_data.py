@@ -1,4 +1,4 @@
-"""Input of a sweep from a prepared study and its design matrix, with the weight factors of groups of configurations."""
+"""Input of a sweep from a prepared study and its design matrix, with the weight factors of configuration groups."""
 
 from dataclasses import replace
 
@@ -14,15 +14,23 @@ from paretofit.properties import PropertyRows
 from paretofit.study.preparation import PreparedStudy, add_properties
 from paretofit.sweep import SweepInput
 
-MIN_RELATIVE_PIVOT = 1e-9  # of the scaled columns; smaller pivots are rounding errors
-NEGLIGIBLE_SHARE = 0.01  # of the reference of a property, in the optimisation of weights
-Factors = dict[tuple[str, RowKind], float]
+MIN_RELATIVE_PIVOT = 1e-9  # relative to the largest pivot of the scaled columns; smaller pivots are rounding errors
+NEGLIGIBLE_SHARE = 0.01  # error of a property, relative to its reference, that the optimisation of weights neglects
+GroupFactors = dict[tuple[str, RowKind], float]  # factor of the row weight, by group and kind of row
 
 
 def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix, context: RunContext | None = None) -> SweepInput:
-    """Build the input of a study's sweep: labelled, constrained design, costs, group weights, split and properties.
+    """Build the input of a study's sweep: design with labels and costs, split, leverage weights and properties.
 
-    The rows of the properties are computed only with a `context`.
+    Models of the design reproduce the free-atom energies, and its rows have the weights of configuration groups.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+    design : DesignMatrix
+        Design matrix of the study's configurations, without labels.
+    context : RunContext, optional
+        Context in which the rows of properties are computed; by default the sweep has no properties.
     """
     study = prepared.study
     labelled_design = design.with_labels(prepared.dataset, prepared.grid.levels)
@@ -38,7 +46,7 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix, context: Ru
     columns = labelled_design.count_columns_up_to(max(study.twojmax) if leverage.twojmax is None else leverage.twojmax)
     energy_weight = leverage.energy_weight
     if energy_weight is None:
-        energy_weight = leverage.force_weight * _count_forces_per_energy(labelled_design, split.train)
+        energy_weight = leverage.force_weight * _compute_forces_per_energy(labelled_design, split.train)
     leverage_weights = energy_weight, leverage.force_weight
     properties = None
     if prepared.properties and context is not None:
@@ -46,17 +54,17 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix, context: Ru
     return SweepInput(labelled_design, split.train, split.test, leverage_weights, columns, split.groups, properties)
 
 
-def _count_forces_per_energy(design: DesignMatrix, train: np.ndarray) -> float:
-    """Count the force components per energy of the training set; 1 without energies or forces."""
+def _compute_forces_per_energy(design: DesignMatrix, train: np.ndarray) -> float:
+    """Compute the ratio of force rows to energy rows of the training set; 1 if it has no energies or no forces."""
     kind = design.kind[np.isin(design.configuration, train)]
     n_energy, n_force = int((kind == RowKind.ENERGY).sum()), int((kind == RowKind.FORCE).sum())
     return n_force / n_energy if n_energy and n_force else 1.0
 
 
 def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.ndarray | None:
-    """Compute the factors of the row weights by group and kind, ``(n_rows,)``; None without 'group_weights'.
+    """Compute the factor of each row's weight from its group and kind, ``(n_rows,) float64``; None if none is set.
 
-    Rows of the test set have the factor 1.
+    Rows of the test set, of other groups and of stresses have the factor 1.
 
     Parameters
     ----------
@@ -72,42 +80,47 @@ def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.n
     settings = prepared.study.group_weights
     if not (settings.energy or settings.force or settings.objectives):
         return None
-    names = np.array([str(record.get(settings.group_key)) for record in prepared.dataset.info_records])
+    group_names = np.array([str(record.get(settings.group_key)) for record in prepared.dataset.info_records])
     for group in {**settings.energy, **settings.force}:
-        if group not in names:
+        if group not in group_names:
             raise InputError(
                 f"'group_weights' contains the group '{group}', but no configuration of {prepared.study.dataset} has "
-                f"{settings.group_key} {group}; the groups are {', '.join(sorted(set(names.tolist())))}"
-                f"{suggest_match(group, names)}"
+                f"{settings.group_key} {group}; the groups are {', '.join(sorted(set(group_names.tolist())))}"
+                f"{suggest_match(group, group_names)}"
             )
-    factors: Factors = {(name, RowKind.ENERGY): factor for name, factor in settings.energy.items()}
+    factors: GroupFactors = {(name, RowKind.ENERGY): factor for name, factor in settings.energy.items()}
     factors |= {(name, RowKind.FORCE): factor for name, factor in settings.force.items()}
     if settings.objectives:
-        factors = _optimise_factors(prepared, design, names, factors)
-    groups = names[design.configuration]
+        factors = _optimise_factors(prepared, design, group_names, factors)
+    row_groups = group_names[design.configuration]
     row_factors = np.ones(design.n_rows)
     is_training = np.isin(design.configuration, prepared.split.train)
     for (name, kind), factor in factors.items():
-        row_factors[is_training & (design.kind == kind) & (groups == name)] = factor
+        row_factors[is_training & (design.kind == kind) & (row_groups == name)] = factor
     return row_factors
 
 
 def _optimise_factors(
-    prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, initial_factors: Factors
-) -> Factors:
-    """Optimise factors at the reference level and the first weights, by errors held out within the training set."""
+    prepared: PreparedStudy, design: DesignMatrix, group_names: np.ndarray, initial_factors: GroupFactors
+) -> GroupFactors:
+    """Optimise the factors for errors that are held out within the training set.
+
+    The fits are at the reference level and the first weights of the study. `group_names` has the group of each
+    configuration, ``(n_configurations,) str``; factors that are not in `initial_factors` begin at 1.
+    """
     study, settings = prepared.study, prepared.study.group_weights
     twojmax = min(study.twojmax) if settings.twojmax is None else settings.twojmax
     rows = np.flatnonzero(np.isin(design.configuration, prepared.split.train))
     kind, configuration = design.kind[rows], design.configuration[rows]
-    base_weights = np.array([*study.weights[0], 1.0])[kind]  # the last is the weight of stresses
-    group = names[configuration]
-    factors = [initial_factors.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
+    base_weights = np.array([*study.weights[0], 1.0])[kind]  # w_E, w_F, and 1 for stresses
+    group = group_names[configuration]
+    group_kinds = [(name, RowKind(row_kind)) for name, row_kind in zip(group, kind, strict=True)]
+    row_factors = [initial_factors.get(group_kind, 1.0) for group_kind in group_kinds]
     n_columns = design.count_columns_up_to(twojmax)
     X, y = design.read_rows(rows, n_columns), design.targets[prepared.grid.levels[-1]][rows]
-    is_training = np.ones(len(rows), dtype=bool)
+    is_training = np.ones(len(rows), dtype=bool)  # the search itself holds out a part of these rows
     columns = find_independent_columns(X)
-    row_weights = base_weights * np.array(factors)
+    row_weights = base_weights * np.array(row_factors)
     fit_rows = FitRows(X[:, columns], y, kind, group, configuration, row_weights, is_training)
     try:
         targets = {
@@ -117,15 +130,24 @@ def _optimise_factors(
         optimum, _ = search_weights(fit_rows, 0, settings.objectives, settings.regulariser, study.seed, targets=targets)
     except InputError as error:
         raise InputError(f"'group_weights.objectives' at 2Jmax = {twojmax}: {error}") from error
-    weight = dict(zip((RowKind.ENERGY, RowKind.FORCE), study.weights[0], strict=True))
-    return {part: value / weight[part[1]] for part, value in optimum.weights.items() if part[1] in weight}
+    weight_by_kind = dict(zip((RowKind.ENERGY, RowKind.FORCE), study.weights[0], strict=True))
+    return {
+        (name, row_kind): weight / weight_by_kind[row_kind]
+        for (name, row_kind), weight in optimum.weights.items()
+        if row_kind in weight_by_kind
+    }
 
 
 def find_independent_columns(X: np.ndarray) -> np.ndarray:
-    """Find columns of which all others are linear combinations, ``(rank,) int``, in ascending order.
+    """Find columns of X, ``(n_rows, n_columns)``, of which all other columns are linear combinations.
 
-    The pair functions of POD for atoms of A with neighbours B, and of B with neighbours A, have the same sums, so that
-    columns of alloys depend on each other for any structure.
+    In alloys, POD has columns that depend on each other for any structure: its pair functions of element A with
+    neighbours B and those of B with neighbours A have the same sums.
+
+    Returns
+    -------
+    (rank,) int64
+        Indices of the columns, ascending.
     """
     scale = np.linalg.norm(X, axis=0)
     R, order = scipy.linalg.qr(X / np.where(scale > 0, scale, 1.0), mode="r", pivoting=True, check_finite=False)
@@ -134,27 +156,30 @@ def find_independent_columns(X: np.ndarray) -> np.ndarray:
 
 
 def _build_targets(prepared: PreparedStudy, design: DesignMatrix, n_columns: int) -> dict[str, Target]:
-    """Build the rows and references of the properties among the objectives; 1 % of a reference is negligible.
+    """Build the rows and references of the properties among the objectives, by name.
+
+    They are scaled so that `NEGLIGIBLE_SHARE` of the reference is an error that the search regards as negligible.
 
     Raises
     ------
     InputError
-        If a property is not linear in the coefficients, which the moments of the search require.
+        If a property is not linear in the coefficients, as the search requires.
     """
     names = set(prepared.study.group_weights.objectives) & set(prepared.study.property_names)
     if not names:
         return {}
     prepared = prepared if prepared.properties else add_properties(prepared)
-    properties = [item for item in prepared.properties if item.name in names]
-    if nonlinear_names := [item.name for item in properties if not item.is_linear]:
+    objectives = [entry for entry in prepared.properties if entry.name in names]
+    if nonlinear_names := [entry.name for entry in objectives if not entry.is_linear]:
         raise InputError(
             f"'{nonlinear_names[0]}' is not linear in the coefficients; possible are energy differences, force "
             "constants, and elastic constants with 'ions: clamped'"
         )
-    computed = PropertyRows.compute(properties, design, RunContext(1, False))
+    property_rows = PropertyRows.compute(objectives, design, RunContext(1, False))
     targets = {}
-    for item, rows in zip(properties, computed.split_rows(), strict=True):
-        reference = np.asarray(item.reference, dtype=float)
-        scale = NEGLIGIBLE_ERRORS[RowKind.ENERGY] / (NEGLIGIBLE_SHARE * (np.sqrt((reference**2).mean()) or 1.0))
-        targets[item.name] = scale * rows[:, :n_columns], scale * reference
+    for entry, rows in zip(objectives, property_rows.split_rows(), strict=True):
+        reference = np.asarray(entry.reference, dtype=float)
+        reference_rms = np.sqrt((reference**2).mean()) or 1.0  # a reference of zero cannot be scaled
+        scale = NEGLIGIBLE_ERRORS[RowKind.ENERGY] / (NEGLIGIBLE_SHARE * reference_rms)
+        targets[entry.name] = scale * rows[:, :n_columns], scale * reference
     return targets

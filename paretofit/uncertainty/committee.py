@@ -34,13 +34,13 @@ from paretofit.linear.reduction import (
 from paretofit.uncertainty.extrapolation import TrainingLeverage
 from paretofit.uncertainty.moment_factor import MomentFactor
 
-MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
+MAX_BLOCKS = 100  # number of blocks; the groups of a block are drawn together
 MEMBERS_PER_BATCH = 8  # number of members whose moments are summed in one product
-MAX_MOMENT_BYTES = 4 << 30  # size of the moments of all blocks; with many columns, it limits the number of blocks
+MAX_MOMENT_BYTES = 4 << 30  # memory of the moments of all blocks; with many columns, it limits the number of blocks
 # condition number of the whitened moments above which the rows do not determine the coefficients
 MAX_CONDITION_DETERMINED = 1e12
-MIN_RELATIVE_EIGENVALUE = 1e-10  # ratio to the largest eigenvalue; below it, a draw does not determine the direction
-MIN_RELATIVE_LEVERAGE = 1e-2  # ratio to the mean leverage; POPS ignores rows below it
+MIN_RELATIVE_EIGENVALUE = 1e-10  # ratio to the largest eigenvalue; directions with a smaller one are undetermined
+MIN_RELATIVE_LEVERAGE = 1e-2  # ratio to the mean leverage; POPS ignores rows with a smaller leverage
 CommitteeMethod = Literal["bootstrap", "subset", "posterior", "pops"]
 COMMITTEE_METHODS = get_args(CommitteeMethod)
 
@@ -49,17 +49,20 @@ COMMITTEE_METHODS = get_args(CommitteeMethod)
 class CommitteeFit:
     """Weighted fit of all rows, with the moments from which committees are drawn.
 
+    p is the number of columns of the rows, and P the number of columns that the whitening retains.
+
     Attributes
     ----------
     coefficients : (p,) float64
         Coefficients of the fit; 0 for a column that depends on earlier ones.
     whitening : Whitening
+        Map between rows and whitened rows.
     factor : MomentFactor
-        Cholesky factor of the whitened moments of all rows.
+        Cholesky factor of the whitened moments of the blocks in use.
     G : (n_blocks, P, P) float64
-        Whitened moments of each block of groups; lower triangles.
+        Whitened moments of the weighted rows of each block of groups; lower triangles.
     c : (n_blocks, P) float64
-        Products of the whitened rows of each block with the residuals of the fit.
+        Products of the whitened rows of each block with the weighted residuals of the fit.
     variance : float
         Sum of the squared weighted residuals divided by the degrees of freedom.
     block_numbers : (n_configurations,) int64
@@ -96,11 +99,11 @@ class CommitteeFit:
         group : (n_configurations,) int
             Group of each configuration; the configurations of a group are drawn together.
         weights : (3,) float64
-            w_E, w_F, w_S.
+            Weights w_E, w_F and w_S of energy, force and stress rows.
         rng : numpy.random.Generator
             Generator that assigns the groups to blocks.
         threads : int
-            Number of threads; the result does not depend on it.
+            Number of threads; the fit does not depend on it.
 
         Raises
         ------
@@ -112,8 +115,8 @@ class CommitteeFit:
         raw_factors = sum_parts(parts, lambda: RawFactors(p, 1), ThreadMapper(threads)).finish()
         n_train = sum(factor.n for factor in raw_factors.factors.values())
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-            whitening, theta = raw_factors.compute_whitening(weights)
-            baseline, P = theta[:, 0], len(theta)
+            whitening, whitened_coefficients = raw_factors.compute_whitening(weights)
+            baseline, P = whitened_coefficients[:, 0], len(whitened_coefficients)
             moments = _BlockMoments(whitening, baseline, weights, _assign_blocks(group, P, rng))
             for block in iterate_blocks(parts):
                 moments.add(block, pool)
@@ -130,9 +133,9 @@ class CommitteeFit:
             factor,
             moments.G,
             moments.c,
-            np.nan,
+            np.nan,  # `_restrict_to_blocks` computes the variance
             moments.block_numbers,
-            moments.squares,
+            moments.residual_squares,
             moments.n_rows,
             is_used,
             parts,
@@ -141,7 +144,7 @@ class CommitteeFit:
         return baseline_fit._restrict_to_blocks(is_used, factor)
 
     def leave_out(self, blocks: Array) -> CommitteeFit:
-        """Repeat the fit without some blocks, from the moments of the others; members are drawn from the others.
+        """Return the fit without some blocks, computed from moments; its members are drawn from the remaining blocks.
 
         Parameters
         ----------
@@ -151,7 +154,7 @@ class CommitteeFit:
         Raises
         ------
         InputError
-            If fewer than two blocks are left, or the other blocks do not determine the coefficients.
+            If fewer than two blocks remain, or the remaining blocks do not determine the coefficients.
         """
         is_used = self.is_used.copy()
         is_used[blocks] = False
@@ -165,23 +168,20 @@ class CommitteeFit:
     def _restrict_to_blocks(self, is_used: Array, factor: MomentFactor) -> CommitteeFit:
         """Return the least-squares fit of the blocks in use.
 
-        Parameters
-        ----------
-        is_used : (n_blocks,) bool
-        factor : MomentFactor
-            Cholesky factor of the summed moments of these blocks.
+        `is_used`, ``(n_blocks,)``, selects the blocks; `factor` is the Cholesky factor of their summed moments.
         """
+        # the whitened coefficients change by δ, c of a block by -Gδ, and its sum of squares by -2 c·δ + δ·Gδ
         delta = factor.solve(self.c[is_used].sum(axis=0))
         shifts = np.array([blas.dsymv(1.0, G.T, delta, lower=0) for G in self.G])
         # rounding can make a sum of squares slightly negative
         squares = np.maximum(self.residual_squares - (2 * self.c - shifts) @ delta, 0.0)
-        n_free = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
+        degrees_of_freedom = max(int(self.n_rows[is_used].sum()) - len(delta), 1)
         return replace(
             self,
             coefficients=self.coefficients + _convert_to_raw(self.whitening, len(self.coefficients), delta[None])[0],
             factor=factor,
             c=self.c - shifts,
-            variance=float(squares[is_used].sum()) / n_free,
+            variance=float(squares[is_used].sum()) / degrees_of_freedom,
             residual_squares=squares,
             is_used=is_used,
         )
@@ -198,11 +198,11 @@ class CommitteeFit:
         rng : numpy.random.Generator
         method : {"bootstrap", "subset", "posterior", "pops"}
             "bootstrap" draws an exponentially distributed weight for each group (Bayesian bootstrap); "subset" draws a
-            share of the groups (delete-d); "posterior" draws from the Gaussian posterior of the coefficients with the
-            noise of the fit; "pops" draws uniformly from the hypercube, along principal axes, that bounds the
-            coefficients that each make one row exact. It represents the misspecification of the model, not noise.
+            share of the groups (delete-d jackknife); "posterior" draws from the Gaussian posterior with the
+            noise of the fit; "pops" draws uniformly from the hypercube of `bound_hypercube`, which represents the
+            misspecification of the model instead of noise. Groups of the same block are drawn together.
         fraction : float
-            Share of the groups in each member of "subset".
+            Share of the blocks to which each member of "subset" is fitted, between 0 and 1.
 
         Raises
         ------
@@ -213,15 +213,15 @@ class CommitteeFit:
         -----
         The weights of the Bayesian bootstrap (D. B. Rubin, Ann. Stat. 9, 130, 1981) have the same mean and variance as
         those of draws with replacement, but no weight is zero. Members therefore have the rank of the fit. If groups
-        are drawn with replacement, a member lacks 37 % of them; in "subset", it also lacks some. Where few groups
-        determine a direction (60 to 176 labels of tungsten), the energy errors of such a member on the training set
-        were 100 to 480 times those of the fit.
+        were drawn with replacement, a member would lack 37 % of them. Where few groups determine a direction (60 to
+        176 labels of tungsten), members that lack groups, as in "subset", had energy errors on the training set of 100
+        to 480 times those of the fit.
 
         POPS follows T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), but uses nearly all
         rows, whereas the authors' package by default uses the rows whose leverage is above the median. With few rows
         for each column, the residuals of training rows are small, and so is the hypercube
         (tests/benchmarks/RESULTS.md). The spread of "subset" is not rescaled: with 0.7 of the groups, it is about 0.65
-        of the spread of "bootstrap".
+        times the spread of "bootstrap".
         """
         if n_members < 2:
             raise InputError(f"a committee requires at least two members; got {n_members}")
@@ -248,14 +248,18 @@ class CommitteeFit:
         return TrainingLeverage(self.whitening.retained_columns, self.factor.R @ self.whitening.R)
 
     def bound_hypercube(self) -> tuple[Array, Array, Array]:
-        """Compute the hypercube of the coefficient changes, each of which makes the fit reproduce one row exactly.
-
-        Returns the principal axes ``(P, k)`` of these changes, and their lowest and highest coordinates ``(k,)`` along
-        each axis; these intervals contain zero.
+        """Compute a hypercube that contains, for every row, the coefficient change that makes the fit reproduce it.
 
         In coordinates in which the normal matrix is the identity, the change δ = u r / h makes a row u exact, with the
         leverage h = uᵀu and the residual r. Rows of almost no leverage, such as forces that vanish by symmetry, are
-        ignored, because no reasonable change makes them exact.
+        ignored, because no reasonable change makes them exact. All rows are read twice.
+
+        Returns
+        -------
+        axes : (P, k) float64
+            Principal axes of the changes, in these coordinates.
+        low, high : (k,) float64
+            Lowest and highest coordinate of the changes along each axis; the interval contains zero.
         """
         P = len(self.factor.R)
         min_leverage = MIN_RELATIVE_LEVERAGE * P / self.n_rows[self.is_used].sum()
@@ -264,7 +268,8 @@ class CommitteeFit:
             squares += blas.dsyrk(1.0, changes, trans=1, lower=0)
         eigenvalues, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
         axes = np.ascontiguousarray(axes[:, eigenvalues > MIN_RELATIVE_EIGENVALUE * eigenvalues[-1]])
-        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # LAPACK's signs are arbitrary
+        # the largest component of each axis is made positive, because the signs from LAPACK are arbitrary
+        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
         low, high = np.zeros((2, axes.shape[1]))
         for changes in self._iterate_pops_changes(min_leverage):
             coordinates = changes @ axes
@@ -273,26 +278,29 @@ class CommitteeFit:
         return axes, low, high
 
     def _iterate_pops_changes(self, min_leverage: float) -> Iterator[Array]:
-        """Yield, block by block, one coefficient change per row, after which the fit reproduces this row exactly.
+        """Yield the changes ``(n, P)`` of `bound_hypercube` for each block of rows.
 
-        Rows with a leverage up to `min_leverage`, and rows of configurations that are left out, are omitted.
+        Rows with a leverage up to `min_leverage`, and rows of blocks that the fit does not use, are omitted.
         """
-        R = np.asfortranarray(self.factor.R @ self.whitening.R)
+        R = np.asfortranarray(self.factor.R @ self.whitening.R)  # RᵀR is the normal matrix of all rows
         for block in iterate_blocks(self._parts):
             w = self._weights[block.kind]
             u = solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
             is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[block.configuration]]
-            if is_used.any():  # DSYRK rejects matrices without rows
+            if is_used.any():  # BLAS's dsyrk rejects matrices without rows
                 yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
 
     def _convert_to_whitened(self, delta: Array) -> Array:
-        """Convert coordinates in which the normal matrix is the identity to whitened coefficients, ``(m, P)``."""
+        """Convert coordinates ``(m, P)`` in which the normal matrix is the identity to whitened coefficients."""
         return np.asarray(scipy.linalg.solve_triangular(self.factor.R, delta.T, check_finite=False).T)
 
     def _draw_block_weights(self, n_members: int, rng: np.random.Generator, fraction: float | None) -> Array:
-        """Draw the weights of blocks in members, ``(n_members, n_blocks)``: exponential, or 0 and 1 with a fraction."""
+        """Draw the weight of each block for each member, ``(n_members, n_blocks)``; it is 0 for blocks not in use.
+
+        If `fraction` is None, weights are exponentially distributed. Otherwise, this share of the weights is 1.
+        """
         used_blocks = np.flatnonzero(self.is_used)
         n, weights = len(used_blocks), np.zeros((n_members, len(self.G)))
         if fraction is None:
@@ -304,61 +312,70 @@ class CommitteeFit:
         return weights
 
     def _refit(self, weights: Array) -> Array:
-        """Fit the blocks with the weights of each member; return the whitened changes of the coefficients, ``(m, P)``.
+        """Fit the blocks with the weights ``(m, n_blocks)`` of each member; return the whitened changes ``(m, P)``.
 
         A change is zero in directions that the weighted blocks do not determine.
         """
         P = len(self.factor.R)
         moments = (weights @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
         deltas = []
-        for M, c in zip(moments, weights @ self.c, strict=True):
+        for M, c in zip(moments, weights @ self.c, strict=True):  # normal equations M δ = c
             factor = MomentFactor.from_moments(M.T.copy(order="F"))
             if factor.estimate_condition() < MAX_CONDITION_DETERMINED:
                 deltas.append(factor.solve(c))
                 continue
             eigenvalues, eigenvectors = scipy.linalg.eigh(M.T, lower=False, check_finite=False)
-            is_used = eigenvalues > MIN_RELATIVE_EIGENVALUE * eigenvalues[-1]
-            deltas.append(eigenvectors[:, is_used] @ ((eigenvectors[:, is_used].T @ c) / eigenvalues[is_used]))
+            is_determined = eigenvalues > MIN_RELATIVE_EIGENVALUE * eigenvalues[-1]
+            axes = eigenvectors[:, is_determined]
+            deltas.append(axes @ ((axes.T @ c) / eigenvalues[is_determined]))
         return np.array(deltas)
 
 
 class _BlockMoments:
-    """Whitened, weighted moments of each block of groups, with residuals of the baseline as targets."""
+    """Moments of the whitened, weighted rows of each block of groups, with residuals of a baseline fit as targets.
 
-    def __init__(self, whitening: Whitening, baseline: Array, weights: Array, numbers: Array) -> None:
-        n_blocks, P = int(numbers.max()) + 1, len(baseline)
-        self.whitening, self.baseline, self.weights, self.block_numbers = whitening, baseline, weights, numbers
+    `baseline` contains the whitened coefficients ``(P,)``. The other attributes are those of `CommitteeFit`.
+    """
+
+    def __init__(self, whitening: Whitening, baseline: Array, weights: Array, block_numbers: Array) -> None:
+        n_blocks, P = int(block_numbers.max()) + 1, len(baseline)
+        self.whitening, self.baseline, self.weights, self.block_numbers = whitening, baseline, weights, block_numbers
         self.G, self.c = np.zeros((n_blocks, P, P)), np.zeros((n_blocks, P))
-        self.squares, self.n_rows = np.zeros(n_blocks), np.zeros(n_blocks)
+        self.residual_squares, self.n_rows = np.zeros(n_blocks), np.zeros(n_blocks)
 
     def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
-        """Add rows, those of a block of groups in one thread, so that sums do not depend on the number of threads."""
+        """Add a block of rows to the moments.
+
+        Each block of groups is updated by one thread, so that sums do not depend on the number of threads.
+        """
         w = self.weights[block.kind]
         U = self.whitening.apply(block.X) * w[:, None]
-        y = w * block.Y[:, 0] - U @ self.baseline
+        y = w * block.Y[:, 0] - U @ self.baseline  # residuals of the baseline
         row_block_numbers = self.block_numbers[block.configuration]
 
-        def add_group_block(k: int) -> None:
-            mask = row_block_numbers == k
+        def add_to_block(number: int) -> None:
+            mask = row_block_numbers == number
             rows = np.ascontiguousarray(U[mask])
-            add_gram(self.G[k].T, rows)
-            self.c[k] += rows.T @ y[mask]
-            self.squares[k] += y[mask] @ y[mask]
-            self.n_rows[k] += len(rows)
+            add_gram(self.G[number].T, rows)
+            self.c[number] += rows.T @ y[mask]
+            self.residual_squares[number] += y[mask] @ y[mask]
+            self.n_rows[number] += len(rows)
 
         # the list waits for the threads and raises their exceptions
-        list(pool.map(add_group_block, np.unique(row_block_numbers).tolist()))
+        list(pool.map(add_to_block, np.unique(row_block_numbers).tolist()))
 
 
 def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
-    """Convert weighted rows in memory to a part for `CommitteeFit.from_parts`; also return unit weights of kinds.
+    """Build a part and the weights of kinds, ``(3,)`` and all 1, for `CommitteeFit.from_parts` from rows in memory.
 
     Parameters
     ----------
     X : (n, p) float64
+        Rows of any kind; in the part, all are energy rows.
     y, weights : (n,) float64
+        Targets, and weights by which rows and targets are multiplied.
     configuration : (n,) int
-        Numbered from 0.
+        Configuration of each row, numbered from 0.
     """
     kind, is_train = np.zeros(len(X), dtype=np.int8), np.ones(len(X), dtype=bool)
     block = RowBlock(X * weights[:, None], (y * weights)[:, None], kind, configuration, is_train)
@@ -374,8 +391,8 @@ def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Ar
     return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[positions])
 
 
-def _convert_to_raw(whitening: Whitening, p: int, delta: Array) -> Array:
-    """Convert whitened coefficients, ``(m, P)``, to raw ones, ``(m, p)``, which are 0 in columns not retained."""
-    raw_coefficients = np.zeros((len(delta), p))
-    raw_coefficients[:, whitening.retained_columns] = whitening.to_raw_coefficients(delta.T).T
+def _convert_to_raw(whitening: Whitening, p: int, coefficients: Array) -> Array:
+    """Convert whitened coefficients ``(m, P)`` to raw ones ``(m, p)``, which are 0 in columns that are not retained."""
+    raw_coefficients = np.zeros((len(coefficients), p))
+    raw_coefficients[:, whitening.retained_columns] = whitening.to_raw_coefficients(coefficients.T).T
     return raw_coefficients

@@ -26,13 +26,22 @@ from paretofit.uncertainty.potential_uncertainty import CalibrationData, Uncerta
 
 COMMITTEE_SUFFIX = ".committee.h5"
 FILE_VERSION = 2
-# Dataset names by attribute of `EnvironmentGrade`, and attributes of `Uncertainty` that become HDF5 attributes.
+# names of HDF5 datasets by attribute of `EnvironmentGrade`, and attributes of `Uncertainty` that become HDF5 attributes
 GRADE_DATASETS = {"scale": "scale", "coefficient_map": "graded", "span_basis": "spanned"}
 FILE_ATTRIBUTES = ("method", "energy_weight", "coverage", "level")
 
 
 def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty | None) -> None:
-    """Write the file of a committee; `members` is None for networks, which are stored in other files."""
+    """Write the file of a committee.
+
+    Parameters
+    ----------
+    path : Path
+    members : (m, p) float64 or None
+        Coefficients of the members; None for networks, which are stored in other files.
+    uncertainty : Uncertainty or None
+        None for a committee without calibration.
+    """
     with atomic_hdf5(path) as (file, _):
         file.attrs["committee_version"] = FILE_VERSION
         if members is not None:
@@ -45,20 +54,29 @@ def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty 
         if uncertainty.leverage is not None:
             file["leverage/kept"] = uncertainty.leverage.retained_columns
             file.create_dataset("leverage/R", data=uncertainty.leverage.R, compression="gzip", compression_opts=1)
-        for kind, data in uncertainty.calibration_data.items():
-            for name, values in data._asdict().items():
-                file[f"held_out/{kind.name.lower()}/{name}"] = values
+        for kind, kind_data in uncertainty.calibration_data.items():
+            for name, array in kind_data._asdict().items():
+                file[f"held_out/{kind.name.lower()}/{name}"] = array
         for element, grade in uncertainty.environment_grades.items():
             file[f"environments/{element}/quadratic"] = grade.quadratic
             for attribute, name in GRADE_DATASETS.items():
                 file[f"environments/{element}/{name}"] = getattr(grade, attribute)
         for role in (TRAIN, HELD_OUT):
-            keys = sorted(key for key, value in uncertainty.structure_roles.items() if value == role)
-            file[f"known/{role}"] = np.array(keys, dtype="S16")
+            digests = sorted(
+                digest for digest, structure_role in uncertainty.structure_roles.items() if structure_role == role
+            )
+            file[f"known/{role}"] = np.array(digests, dtype="S16")  # digests have 16 characters
 
 
 def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
-    """Read the file of a committee; return the members ``(m, p)`` and the calibration, or None without one.
+    """Read the file of a committee of linear models.
+
+    Returns
+    -------
+    members : (m, p) float64
+        Coefficients of the members.
+    uncertainty : Uncertainty or None
+        Calibration of the committee; None if the file contains none.
 
     Raises
     ------
@@ -88,6 +106,10 @@ def read_uncertainty(path: Path) -> Uncertainty:
 
 
 def _read_file(path: Path, remedy: str) -> tuple[Array, Uncertainty | None]:
+    """Read the members, ``(0, 0)`` for networks, and the calibration, None if the file contains none.
+
+    Raises an `InputError`, whose message ends with `remedy`, if the file is corrupt or of another version.
+    """
     try:
         check_global_heaps(path)
         with h5py.File(path, "r") as file:
@@ -109,6 +131,7 @@ def _read_file(path: Path, remedy: str) -> tuple[Array, Uncertainty | None]:
 
 
 def _read_uncertainty(file: h5py.File) -> Uncertainty | None:
+    """Read the calibration from an open file; return None if the file contains none."""
     if "method" not in file.attrs:
         return None
     calibration_data = {
@@ -125,7 +148,7 @@ def _read_uncertainty(file: h5py.File) -> Uncertainty | None:
         environment_grades,
         TrainingLeverage(file["leverage/kept"][()], file["leverage/R"][()]) if "leverage" in file else None,
         float(file.attrs["energy_weight"]),
-        {key.decode(): role for role, keys in file["known"].items() for key in keys[()]},
+        {digest.decode(): role for role, digests in file["known"].items() for digest in digests[()]},
         float(file.attrs["coverage"]),
         str(file.attrs["level"]),
         int(file.attrs["members"]) if "members" in file.attrs else None,
@@ -133,24 +156,25 @@ def _read_uncertainty(file: h5py.File) -> Uncertainty | None:
 
 
 def _find_inconsistency(members: Array, uncertainty: Uncertainty) -> str:
-    """Describe the first inconsistency in the content of a file; empty if there is none."""
+    """Describe the first inconsistency in the content of a file; return an empty string if there is none."""
     if members.ndim != 2:
         return f"its array of members has shape {members.shape}"
     leverage, environment_grades = uncertainty.leverage, uncertainty.environment_grades
-    arrays = [members, *(values for data in uncertainty.calibration_data.values() for values in data)]
+    arrays = [members, *(array for kind_data in uncertainty.calibration_data.values() for array in kind_data)]
     arrays += [] if leverage is None else [leverage.R]
     arrays += [getattr(grade, attribute) for grade in environment_grades.values() for attribute in GRADE_DATASETS]
     if not all(np.isfinite(array).all() for array in arrays):
         return "it has numbers that are not finite"
     if leverage is not None:
-        size = len(leverage.retained_columns)
-        if leverage.R.shape != (size, size) or leverage.retained_columns.max(initial=0) >= members.shape[1]:
-            return f"its factor for leverages has shape {leverage.R.shape}, for {size} columns"
-    for kind, data in uncertainty.calibration_data.items():
-        if len({values.shape for values in data}) > 1 or data.spread.ndim != 1:
+        n_columns = len(leverage.retained_columns)
+        if leverage.R.shape != (n_columns, n_columns) or leverage.retained_columns.max(initial=0) >= members.shape[1]:
+            return f"its factor for leverages has shape {leverage.R.shape}, for {n_columns} columns"
+    for kind, kind_data in uncertainty.calibration_data.items():
+        if len({array.shape for array in kind_data}) > 1 or kind_data.spread.ndim != 1:
             return f"its held-out {kind.name.lower()} values are of different lengths"
     for element, grade in environment_grades.items():
-        p = len(grade.scale)
-        if grade.coefficient_map.ndim != 2 or len(grade.coefficient_map) != p or grade.span_basis.shape[:1] != (p,):
+        n_columns = len(grade.scale)
+        n_rows = {array.shape[:1] for array in (grade.coefficient_map, grade.span_basis)}
+        if grade.coefficient_map.ndim != 2 or n_rows != {(n_columns,)}:
             return f"the grades of {element} are of different sizes"
     return "" if 0 < uncertainty.coverage < 1 else f"its coverage is {uncertainty.coverage:g}, not between 0 and 1"

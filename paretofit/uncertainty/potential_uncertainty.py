@@ -1,4 +1,4 @@
-"""Uncertainty of a potential: error bars of its predictions, and the distance of a structure from its training set.
+"""Uncertainty of a potential: error bars of its predictions, and extrapolation of structures from its training set.
 
 Energies are in eV per atom, forces in eV/Å, and stresses in eV/Å³.
 """
@@ -22,13 +22,13 @@ class CalibrationData(NamedTuple):
     Attributes
     ----------
     spread : (n,) float64
-        Standard deviations over the members.
+        Standard deviations over the members, eV/atom, eV/Å or eV/Å³.
     residual : (n,) float64
-        Label minus prediction.
+        Label minus prediction, in the same unit.
     configuration : (n,) int64
-        Configuration of each value.
+        Number of the configuration of each value.
     group : (n,) int64
-        Group of this configuration; groups are exchangeable.
+        Number of the group of this configuration; groups are exchangeable.
     """
 
     spread: Array
@@ -42,11 +42,14 @@ class CalibrationData(NamedTuple):
         return len(np.unique(self.group))
 
     def aggregate_by_configuration(self) -> tuple[Array, Array]:
-        """Compute the disagreement and error of each configuration (equations 1 and 2 of Bidoggia et al., 2025)."""
+        """Compute the disagreement and the error of each configuration, ``(n_configurations,)`` each.
+
+        These are equations 1 and 2 of Bidoggia et al. (2025), root mean squares over the values of a configuration. The
+        configurations are in ascending order of their numbers.
+        """
         _, positions, counts = np.unique(self.configuration, return_inverse=True, return_counts=True)
-        mean_variances, mean_squared_errors = (
-            np.bincount(positions, values**2) / counts for values in (self.spread, self.residual)
-        )
+        mean_variances = np.bincount(positions, self.spread**2) / counts
+        mean_squared_errors = np.bincount(positions, self.residual**2) / counts
         return np.sqrt(mean_variances), np.sqrt(mean_variances + mean_squared_errors)
 
 
@@ -59,21 +62,21 @@ class Uncertainty:
     method : str
         Method by which the members were drawn or trained.
     calibration_data : mapping of RowKind to CalibrationData
-        Calibration data of each kind of label; empty if no configurations were held out.
+        Calibration data of each kind of label that was held out; empty if no configurations were held out.
     environment_grades : mapping of element to EnvironmentGrade
-        Functions that grade atoms.
+        Function that grades the atoms of each element.
     leverage : TrainingLeverage or None
-        Leverage with respect to the training rows; None for a network, which has no linear rows.
+        Function that computes leverages with respect to the training rows; None for a network, which has no rows.
     energy_weight : float
         w_E, the weight of an energy row in the leverage.
     structure_roles : mapping of str to str
-        "train" or "held out" by `hash_structure`.
+        "train" or "held out", by the digest of `hash_structure`.
     coverage : float
         Default coverage of the intervals.
     level : str
         Convergence level of the labels.
     n_members : int or None
-        Number of members, if they are so few that their disagreement may be small by chance.
+        Number of members if they are so few that their disagreement may be small by chance; otherwise None.
     """
 
     method: str
@@ -88,42 +91,58 @@ class Uncertainty:
     _intervals: dict[tuple[RowKind, float], ConformalIntervals] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        counts = [f"{len(data.residual)} {kind.name.lower()}" for kind, data in self.calibration_data.items()]
-        calibration = ", ".join(counts) or "nothing"
-        return f"Uncertainty({self.method}, calibrated on {calibration}, {100 * self.coverage:g} % intervals)"
+        counts = [f"{len(kind_data.residual)} {kind.name.lower()}" for kind, kind_data in self.calibration_data.items()]
+        label_counts = ", ".join(counts) or "nothing"
+        return f"Uncertainty({self.method}, calibrated on {label_counts}, {100 * self.coverage:g} % intervals)"
 
     def fit_interval(self, kind: RowKind, coverage: float | None = None) -> ConformalIntervals | None:
         """Calibrate the conformal interval of energies per atom, force components or stress components.
 
-        The result is None if no labels of this kind were held out. It is also None if too few configurations were held
-        out for the default coverage or, in the case of stresses, for the given `coverage`.
+        The result is None if no labels of this kind were held out. It is also None if too few groups were held out for
+        the default coverage or, in the case of stresses, for the given `coverage`. Intervals are cached.
+
+        Parameters
+        ----------
+        kind : RowKind
+        coverage : float, optional
+            Probability that an interval contains the label; by default that of this object.
 
         Raises
         ------
         InputError
-            If too few configurations were held out for the given `coverage` of energies or forces.
+            If too few groups were held out for the given `coverage` of energies or forces, or it is not between 0 and
+            1.
         """
-        data = self.calibration_data.get(kind)
-        is_optional = coverage is None or kind == RowKind.STRESS  # stress labels are often few
-        key = kind, self.coverage if coverage is None else coverage
-        if data is None or (is_optional and data.n_groups < get_min_calibration_size(key[1])):
+        calibration_data = self.calibration_data.get(kind)
+        is_optional = coverage is None or kind == RowKind.STRESS  # there are often few stress labels
+        if coverage is None:
+            coverage = self.coverage
+        if calibration_data is None or (is_optional and calibration_data.n_groups < get_min_calibration_size(coverage)):
             return None
-        if key not in self._intervals:
-            self._intervals[key] = calibrate_conformal(data.spread, data.residual, key[1], data.group, self.n_members)
-        return self._intervals[key]
+        if (kind, coverage) not in self._intervals:
+            self._intervals[kind, coverage] = calibrate_conformal(
+                calibration_data.spread, calibration_data.residual, coverage, calibration_data.group, self.n_members
+            )
+        return self._intervals[kind, coverage]
 
     def fit_calibration(self, kind: RowKind, method: str = "slope") -> Any:
-        """Calibrate errors of configurations by their disagreements: "slope" (τ = aε), "isotonic" or "quantile".
+        """Fit the function that predicts the error of a configuration from its disagreement.
+
+        Parameters
+        ----------
+        kind : RowKind
+        method : {"slope", "isotonic", "quantile"}
+            Name of the calibration in `CALIBRATIONS`.
 
         Returns
         -------
         SlopeCalibration, IsotonicCalibration or QuantileCalibration
-            All of them have ``find_threshold(error)`` and ``predict_error(spread)``.
+            All of them have ``find_threshold(error)`` and ``predict_error(disagreement)``; eV/atom, eV/Å or eV/Å³.
 
         Raises
         ------
         InputError
-            If the method is unknown, or too few labels of this kind were held out.
+            If the method is unknown, too few labels of this kind were held out, or the members agree exactly.
         """
         check_choice("the calibration", method, CALIBRATIONS)
         if kind not in self.calibration_data:
@@ -148,15 +167,16 @@ class Assessment:
     Attributes
     ----------
     energy, forces, stress
-        Predictions of the potential: eV, (N, 3) eV/Å, (6,) eV/Å³ (NaN if not periodic in three directions).
+        Predictions of the potential: eV, (N, 3) eV/Å, (6,) eV/Å³ (NaN unless the structure is periodic in three
+        directions).
     energy_std, forces_std, stress_std
         Standard deviations over the members: eV/atom, (N, 3) eV/Å, (6,) eV/Å³.
     energy_interval, forces_interval, stress_interval
         Half widths of the conformal intervals in the same units; NaN if they are not calibrated.
     grades : (N,) float64
-        D-optimality grade of each atom; above 1, the atom extrapolates.
+        Extrapolation grade (D-optimality) of each atom; an atom with a grade above 1 extrapolates.
     leverage : float
-        Leverage of the structure's energy row, at most 1 for training structures; NaN for a network.
+        Leverage of the energy row of the structure, at most 1 for training structures; NaN for a network.
     """
 
     energy: float
@@ -173,7 +193,7 @@ class Assessment:
 
     @property
     def grade(self) -> float:
-        """Highest grade of the atoms."""
+        """Highest extrapolation grade of the atoms."""
         return float(self.grades.max())
 
 
@@ -185,14 +205,20 @@ def build_assessment(
     Parameters
     ----------
     members : Prediction
-        ``energy`` (m,), ``forces`` (m, N, 3), ``stress`` (m, 6).
+        Predictions of the m members: ``energy`` (m,) in eV, ``forces`` (m, N, 3) in eV/Å, ``stress`` (m, 6) in eV/Å³.
     uncertainty : Uncertainty
+        Calibration of the intervals.
     grades : (N,) float64
-        Grades of the atoms.
+        Extrapolation grades of the atoms.
     leverage : float
-        Leverage of the energy row.
+        Leverage of the energy row; NaN for a network.
     coverage : float, optional
         Coverage of the intervals; by default that of `uncertainty`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two members, or too few groups were held out for the given `coverage`.
     """
     n = len(grades)
     spreads = [
@@ -201,10 +227,20 @@ def build_assessment(
         compute_disagreement(members.stress),
     ]
     intervals = [uncertainty.fit_interval(kind, coverage) for kind in (RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS)]
-    widths = [
+    half_widths = [
         spread * np.nan if interval is None else interval.compute_half_width(spread)
         for interval, spread in zip(intervals, spreads, strict=True)
     ]
-    means = [float(members.energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)]
-    values: list[Any] = [*means, float(spreads[0]), *spreads[1:], float(widths[0]), *widths[1:], grades, leverage]
-    return Assessment(*values)
+    return Assessment(
+        energy=float(members.energy.mean()),
+        forces=members.forces.mean(axis=0),
+        stress=members.stress.mean(axis=0),
+        energy_std=float(spreads[0]),
+        forces_std=spreads[1],
+        stress_std=spreads[2],
+        energy_interval=float(half_widths[0]),
+        forces_interval=half_widths[1],
+        stress_interval=half_widths[2],
+        grades=grades,
+        leverage=leverage,
+    )

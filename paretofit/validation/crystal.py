@@ -16,10 +16,11 @@ from paretofit.validation.quantity import PropertyError, Quantity
 
 CRYSTAL_FORCE_TOLERANCE = 1e-3  # tolerance in eV/Å; for the cell, forces are those of ASE's FrechetCellFilter
 FORCE_TOLERANCE = 0.01  # tolerance in eV/Å for large cells and for properties that hardly depend on the positions
-MAX_RELAXATION_STEPS = 400
+MAX_RELAXATION_STEPS = 400  # number of steps of BFGS
 MIN_DISTANCE_RATIO = 0.5  # ratio of a distance to the sum of the covalent radii; atoms at a lower ratio overlap
 MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor no longer describes the crystal
 SYMMETRY_TOLERANCE_A = 1e-3
+ANGLE_TOLERANCE_DEG = 0.01  # angles within this tolerance of 90° or 120° are not listed
 HEXAGONAL_SPACE_GROUPS = range(143, 195)  # numbers of the trigonal and hexagonal space groups
 PROTOTYPES = ("fcc", "bcc", "hcp", "sc", "diamond")
 
@@ -32,14 +33,15 @@ def attach_calculator(atoms: Atoms, calculator: Any) -> Atoms:
 
 
 def compute_energy(atoms: Atoms, calculator: Any) -> float:
-    """Compute the potential energy (eV) of a structure."""
+    """Compute the potential energy (eV) of a structure, which keeps its own calculator."""
     return float(attach_calculator(atoms, calculator).get_potential_energy())
 
 
 def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = CRYSTAL_FORCE_TOLERANCE) -> Atoms:
-    """Relax a copy of a structure (positions and, if requested, cell); return it with its calculator.
+    """Relax the positions and, with `relax_cell`, the cell of a copy of a structure; return it with its calculator.
 
-    The vacuum of a sheet or a wire, in the orientation of `orient_structure`, is not relaxed; a molecule has no cell.
+    The relaxation ends when no force exceeds `fmax` (eV/Å). The cell vectors of a sheet, a wire or a molecule that span
+    only vacuum, in the orientation of `orient_structure`, are not relaxed.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
 
 
 def relax_positions_if_needed(calculator: Any, atoms: Atoms, fmax: float) -> Atoms:
-    """Copy a structure with a calculator, and relax the positions unless all forces are below `fmax` (eV/Å)."""
+    """Copy a structure with a calculator, and relax the positions if a force component exceeds `fmax` (eV/Å)."""
     copy = attach_calculator(atoms, calculator)
     if np.abs(copy.get_forces()).max() <= fmax:
         return copy
@@ -75,22 +77,28 @@ def relax_positions_if_needed(calculator: Any, atoms: Atoms, fmax: float) -> Ato
 
 
 def find_overlap_distance(atoms: Atoms) -> float | None:
-    """Return the smallest distance (Å) between overlapping atoms, or None; see `MIN_DISTANCE_RATIO`."""
+    """Return the smallest distance (Å) between overlapping atoms (see `MIN_DISTANCE_RATIO`), None without overlap."""
     radii = covalent_radii[atoms.numbers]
-    i, j, distances = neighbor_list("ijd", atoms, 2 * MIN_DISTANCE_RATIO * float(radii.max()))
-    is_overlap = distances < MIN_DISTANCE_RATIO * (radii[i] + radii[j])
+    cutoff = 2 * MIN_DISTANCE_RATIO * float(radii.max())
+    first_atoms, second_atoms, distances = neighbor_list("ijd", atoms, cutoff)
+    is_overlap = distances < MIN_DISTANCE_RATIO * (radii[first_atoms] + radii[second_atoms])
     return float(distances[is_overlap].min()) if is_overlap.any() else None
 
 
 def find_symmetry(atoms: Atoms) -> Any:
-    """Return spglib's symmetry dataset, with a tolerance of 1e-3 Å."""
+    """Return spglib's symmetry dataset, with a tolerance of 1e-3 Å; raise a `PropertyError` if spglib fails."""
     return _call_spglib("get_symmetry_dataset", atoms, "spglib finds no symmetry, not even the translations")
 
 
 def standardize_cell(atoms: Atoms) -> Atoms:
-    """Return spglib's conventional standard cell; Miller indices and elastic constants refer to it.
+    """Return spglib's conventional standard cell, to which Miller indices and elastic constants refer.
 
-    A sheet or a wire is reduced to its primitive cell instead, and a molecule stays as it is.
+    A sheet or a wire is reduced to its primitive cell instead, and a molecule is returned unchanged.
+
+    Raises
+    ------
+    PropertyError
+        If spglib fails.
     """
     if not atoms.pbc.any():
         return atoms
@@ -102,14 +110,15 @@ def standardize_cell(atoms: Atoms) -> Atoms:
     return Atoms(numbers, cell=cell, scaled_positions=scaled_positions, pbc=True)
 
 
-def _call_spglib(function: str, atoms: Atoms, error_message: str) -> Any:
+def _call_spglib(function_name: str, atoms: Atoms, error_message: str) -> Any:
+    """Call a function of spglib with a structure; raise a `PropertyError` with `error_message` if it returns None."""
     import spglib  # noqa: PLC0415  (an extra)
 
     crystal = atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers
-    result = getattr(spglib, function)(crystal, symprec=SYMMETRY_TOLERANCE_A)
-    if result is None:
+    dataset_or_cell = getattr(spglib, function_name)(crystal, symprec=SYMMETRY_TOLERANCE_A)
+    if dataset_or_cell is None:
         raise PropertyError(error_message)
-    return result
+    return dataset_or_cell
 
 
 def compute_cell_heights(atoms: Atoms) -> Array:
@@ -120,7 +129,7 @@ def compute_cell_heights(atoms: Atoms) -> Array:
 def compute_repeats(atoms: Atoms, min_length: float) -> Array:
     """Compute the repetitions, ``(3,)`` int, for which opposite faces are at least `min_length` (Å) apart.
 
-    The vacuum of structures that are periodic in fewer directions is not repeated.
+    The number is 1 in directions that are not periodic.
     """
     # without the tolerance, rounding errors could add a repetition to a cell that fits exactly
     repeats = np.maximum(1, np.ceil(min_length / compute_cell_heights(atoms) - 1e-6)).astype(int)
@@ -134,7 +143,8 @@ def repeat_to_length(atoms: Atoms, min_length: float) -> Atoms:
 
 
 def build_prototype(name: str, symbol: str, volume_per_atom: float) -> Atoms:
-    """Build a crystal of one element at a volume (Å³/atom); hcp has the ideal c/a."""
+    """Build a crystal of one element in one of the `PROTOTYPES`, at a volume (Å³/atom); hcp has the ideal c/a."""
+    # the lattice constant of 3 Å is arbitrary, because the cell is then scaled
     atoms = bulk(symbol, name, a=3.0, c=3.0 * np.sqrt(8 / 3)) if name == "hcp" else bulk(symbol, name, a=3.0)
     scale = (volume_per_atom * len(atoms) / atoms.get_volume()) ** (1 / 3)
     atoms.set_cell(atoms.cell[:] * scale, scale_atoms=True)
@@ -144,7 +154,7 @@ def build_prototype(name: str, symbol: str, volume_per_atom: float) -> Atoms:
 def build_reference_crystal(symbol: str) -> Atoms | None:
     """Build ASE's reference crystal of an element; return None if ASE has none."""
     try:
-        return bulk(symbol)
+        return bulk(symbol)  # the error for an element without a crystal depends on its entry in ASE's table
     except (ValueError, KeyError, RuntimeError):
         return None
 
@@ -152,27 +162,29 @@ def build_reference_crystal(symbol: str) -> Atoms | None:
 def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
     """List the lattice constants, unusual angles and volume per atom of a conventional cell.
 
-    Constants that equal a and angles of 90° or 120° are omitted; c/a is added if a = b ≠ c. For sheets and wires, these
-    are the constants of the periodic directions, the area or length per atom, and the extent of the atoms along the
-    other directions; for molecules, only the three extents in ascending order.
+    Constants that equal a and angles of 90° or 120° are omitted; c/a is added if a = b ≠ c. A sheet or a wire has the
+    constants of its periodic directions, its area or length per atom, and the extents of its atoms along the other
+    directions; a molecule only has three extents. Extents are in ascending order.
     """
-    n = periodicity.count_periodic(atoms)
-    parameters = atoms.cell.cellpar()
-    lengths = dict(zip("abc"[:n], parameters[:n], strict=False))
+    n_periodic = periodicity.count_periodic(atoms)
+    cell_parameters = atoms.cell.cellpar()
+    lengths = dict(zip("abc"[:n_periodic], cell_parameters[:n_periodic], strict=True))
     names = [
         name for name, length in lengths.items() if name == "a" or abs(length - lengths["a"]) > SYMMETRY_TOLERANCE_A
     ]
     quantities = [Quantity(name, "Å", lengths[name]) for name in names]
     if names == ["a", "c"]:
         quantities.append(Quantity("c/a", "", lengths["c"] / lengths["a"]))
+    angles = dict(zip(("alpha", "beta", "gamma"), cell_parameters[3:], strict=True))
+    angle_names = {3: ("alpha", "beta", "gamma"), 2: ("gamma",), 1: (), 0: ()}[n_periodic]
     quantities += [
-        Quantity(name, "°", angle)
-        for name, angle in zip(("alpha", "beta", "gamma"), parameters[3:], strict=True)
-        if (n == 3 or (n == 2 and name == "gamma")) and min(abs(angle - 90), abs(angle - 120)) > 0.01
+        Quantity(name, "°", angles[name])
+        for name in angle_names
+        if min(abs(angles[name] - 90), abs(angles[name] - 120)) > ANGLE_TOLERANCE_DEG
     ]
-    if n:
+    if n_periodic:
         measure = periodicity.get_measure(atoms)
         quantities.append(Quantity(measure.name, f"{measure.unit}/atom", periodicity.measure_cell(atoms) / len(atoms)))
-    extents = np.sort(np.ptp(atoms.positions[:, n:], axis=0))
-    labels = {0: ["extent 1", "extent 2", "extent 3"], 1: ["extent 1", "extent 2"], 2: ["thickness"], 3: []}[n]
-    return quantities + [Quantity(label, "Å", float(size)) for label, size in zip(labels, extents, strict=True)]
+    extents = np.sort(np.ptp(atoms.positions[:, n_periodic:], axis=0))
+    extent_names = ["thickness"] if n_periodic == 2 else [f"extent {number}" for number in range(1, 4 - n_periodic)]
+    return quantities + [Quantity(name, "Å", float(extent)) for name, extent in zip(extent_names, extents, strict=True)]

@@ -24,7 +24,7 @@ from paretofit.validation.environment import are_equivalent, describe_environmen
 from paretofit.validation.quantity import PropertyError
 from paretofit.validation.stone_wales import find_rotatable_bonds, rotate_bond
 
-MAX_STONE_WALES = 4  # number of inequivalent bonds that are rotated; others are reported as failures
+MAX_STONE_WALES = 4  # number of inequivalent bonds that are rotated; a failure reports that there are more
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class DefectCells:
     Attributes
     ----------
     pristine : ase.Atoms
+        Supercell without defects.
     cells : dict of str to ase.Atoms
         Cells by the name of the defect: ``vacancy``, ``divacancy``, ``Stone-Wales``, ``interstitial 1``, ...; in
         compounds ``vacancy Ni``, ``antisite Al on Ni``, ...
     failures : dict of str to str
-        Reasons why defects are missing, by name.
+        Reasons why defects are missing from `cells`, by the name of the defect.
     """
 
     pristine: Atoms
@@ -51,7 +52,8 @@ def relax_defect_cells(
 ) -> DefectCells:
     """Relax vacancies and antisites on each inequivalent site, a divacancy, Stone-Wales defects and interstitials.
 
-    Molecules have Stone-Wales defects only, because a molecule without an atom is another molecule.
+    Molecules have Stone-Wales defects only, because a molecule without an atom is another molecule. A relaxation that
+    fails is recorded in `DefectCells.failures`.
 
     Parameters
     ----------
@@ -61,12 +63,12 @@ def relax_defect_cells(
     min_length : float
         Smallest distance between opposite faces of the supercell in periodic directions, Å.
     interstitials : sequence of (3,) float
-        Sites in fractional coordinates of `crystal`; each site gets an atom of each species in turn.
+        Sites in fractional coordinates of `crystal`; for each site and species, one cell contains such an atom there.
 
     Raises
     ------
     PropertyError
-        If the structure has none of these defects.
+        If a molecule has no bond that can be rotated.
     """
     pristine = repeat_to_length(crystal, min_length)
     unrelaxed_cells: dict[str, Atoms] = {}
@@ -76,11 +78,11 @@ def relax_defect_cells(
     for number, bond in enumerate(bonds[:MAX_STONE_WALES], start=1):
         unrelaxed_cells["Stone-Wales" if len(bonds) == 1 else f"Stone-Wales {number}"] = rotate_bond(pristine, bond)
     if not unrelaxed_cells:
-        raise PropertyError("a molecule without bonds between three-coordinated atoms has no defects that are computed")
+        raise PropertyError("no defect can be computed for a molecule without bonds between three-coordinated atoms")
     cells: dict[str, Atoms] = {}
     failures: dict[str, str] = {}
     if len(bonds) > MAX_STONE_WALES:
-        failures["Stone-Wales"] = f"{MAX_STONE_WALES} of {len(bonds)} inequivalent bonds are rotated"
+        failures["Stone-Wales"] = f"only {MAX_STONE_WALES} of {len(bonds)} inequivalent bonds are rotated"
     for name, atoms in unrelaxed_cells.items():
         try:
             cells[name] = relax_structure(calculator, atoms, relax_cell=False, fmax=FORCE_TOLERANCE)
@@ -99,51 +101,57 @@ def compute_formation_energies(
     ----------
     calculator : ase calculator
     defects : DefectCells
+        Relaxed cells, possibly from a relaxation with another calculator.
     reference_energies : mapping of str to float, optional
-        Energy of an atom of each species in its reservoir, eV; by default the energy per atom of `defects.pristine`,
-        which is only correct for elements.
+        Energy of an atom of each species in its reservoir, eV. By default, this is the energy per atom of
+        `defects.pristine`, which is only correct for elements.
     """
     pristine_energy = compute_energy(defects.pristine, calculator)
     composition = Counter(defects.pristine.symbols)
-    energies = reference_energies or dict.fromkeys(composition, pristine_energy / len(defects.pristine))
-    results = {}
+    atom_energies = reference_energies or dict.fromkeys(composition, pristine_energy / len(defects.pristine))
+    formation_energies = {}
     for name, cell in defects.cells.items():
         counts = Counter(cell.symbols)
-        removed_energy = sum((composition[symbol] - counts[symbol]) * energies[symbol] for symbol in composition)
-        results[name] = compute_energy(cell, calculator) - pristine_energy + removed_energy
-    return results
+        removed_energy = sum((composition[symbol] - counts[symbol]) * atom_energies[symbol] for symbol in composition)
+        formation_energies[name] = compute_energy(cell, calculator) - pristine_energy + removed_energy
+    return formation_energies
 
 
 def find_inequivalent_sites(crystal: Atoms) -> list[int]:
-    """Find one atom for each kind of site: by symmetry in crystals, else by species and distances to neighbours.
+    """Find one atom of each kind of site, and return their indices in ascending order.
 
-    In wires and molecules, spglib would miss symmetries that no lattice has, such as five-fold axes.
+    Sites of crystals are compared by symmetry. Sites of other structures are compared by species and distances to
+    neighbours, because spglib would miss symmetries that no lattice has, such as five-fold axes.
     """
     if crystal.pbc.all():
         return sorted(set(find_symmetry(crystal).equivalent_atoms.tolist()))
     sites: list[int] = []
     environments = describe_environments(crystal)
-    for k, environment in enumerate(environments):
+    for index, environment in enumerate(environments):
         if not any(
-            crystal.numbers[site] == crystal.numbers[k] and are_equivalent(environments[site], environment)
+            crystal.numbers[site] == crystal.numbers[index] and are_equivalent(environments[site], environment)
             for site in sites
         ):
-            sites.append(k)
+            sites.append(index)
     return sites
 
 
 def _build_unrelaxed_cells(
     crystal: Atoms, pristine: Atoms, interstitials: Sequence[Sequence[float]]
 ) -> dict[str, Atoms]:
-    """Build supercells with vacancies, antisites, one divacancy and interstitials, by name."""
+    """Build copies of the supercell `pristine` with vacancies, antisites, one divacancy and interstitials, by name.
+
+    The divacancy consists of the first inequivalent site and its nearest neighbour.
+    """
     sites = find_inequivalent_sites(crystal)
     species = sorted(set(crystal.symbols))
+    is_element = len(species) == 1
     site_counts = Counter(crystal.symbols[site] for site in sites)
     cells = {}
     for site in sites:
         symbol, index = crystal.symbols[site], _find_nearest_atom(pristine, crystal.positions[site])
         suffix = f" {site + 1}" if site_counts[symbol] > 1 else ""
-        name = "vacancy" if len(species) == 1 else f"vacancy {symbol}"
+        name = "vacancy" if is_element else f"vacancy {symbol}"
         cells[f"{name}{suffix}"] = _remove_atoms(pristine, [index])
         for other_symbol in species:
             if other_symbol != symbol:
@@ -153,27 +161,30 @@ def _build_unrelaxed_cells(
     first_index = _find_nearest_atom(pristine, crystal.positions[sites[0]])
     distances = pristine.get_distances(first_index, range(len(pristine)), mic=True)
     distances[first_index] = np.inf
-    second_index = int(np.argmin(distances))
-    pair = "-".join(sorted(str(pristine.symbols[k]) for k in (first_index, second_index)))
-    cells["divacancy" if len(species) == 1 else f"divacancy {pair}"] = _remove_atoms(
-        pristine, [first_index, second_index]
-    )
+    removed_indices = [first_index, int(np.argmin(distances))]
+    pair = "-".join(sorted(str(pristine.symbols[index]) for index in removed_indices))
+    cells["divacancy" if is_element else f"divacancy {pair}"] = _remove_atoms(pristine, removed_indices)
     for number, interstitial in enumerate(interstitials, start=1):
         for symbol in species:
             cell = pristine.copy()
+            # fractional coordinates refer to the cell of the crystal, not to that of the supercell
             cell.append(Atom(symbol, np.asarray(interstitial) @ crystal.cell[:]))
             cell.wrap()
-            cells[f"interstitial {number}" if len(species) == 1 else f"interstitial {symbol} {number}"] = cell
+            cells[f"interstitial {number}" if is_element else f"interstitial {symbol} {number}"] = cell
     return cells
 
 
 def _find_nearest_atom(atoms: Atoms, position: Any) -> int:
-    """Return the index of the atom of a supercell that is nearest to a position, with periodic images."""
+    """Return the index of the atom that is nearest to a position, ``(3,)`` Å, including periodic images.
+
+    Distances are compared in fractional coordinates, which suffices because an atom is at the position.
+    """
     differences = atoms.cell.scaled_positions(atoms.positions - position)
     return int(np.argmin(np.abs(differences - np.round(differences)).sum(axis=1)))
 
 
 def _remove_atoms(atoms: Atoms, indices: list[int]) -> Atoms:
+    """Copy a structure without the atoms with the given indices."""
     copy: Atoms = atoms.copy()
     del copy[indices]
     return copy

@@ -11,8 +11,9 @@ from ase.data import atomic_numbers, covalent_radii
 from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import Quantity
 
-BOX_LENGTH_A = 40.0
+BOX_LENGTH_A = 40.0  # edge of the periodic box, in which images are beyond the largest cutoff, 30 Å
 MIN_DISTANCE_A, MAX_DISTANCE_A = 0.3, 6.0  # limits of the curve
+N_POINTS = 115  # number of distances; their spacing is 0.05 Å
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class DimerCurve:
     Attributes
     ----------
     curve : DataFrame
-        ``distance`` (Å) and ``energy`` (eV, relative to separated atoms).
+        ``distance`` (Å, ascending) and ``energy`` (eV, relative to separated atoms).
     covalent_distance : float
         Sum of the covalent radii, Å.
     """
@@ -32,51 +33,68 @@ class DimerCurve:
 
     @property
     def minimum_index(self) -> int:
-        """Index of the lowest energy at distances above half the sum of the covalent radii."""
+        """Index of the lowest energy at distances of at least half the sum of the covalent radii.
+
+        Shorter distances are excluded, because a potential that lacks training data may have its lowest energy there.
+        """
         is_physical = self.curve["distance"].to_numpy() >= self.covalent_distance / 2
         return int(np.argmin(np.where(is_physical, self.curve["energy"].to_numpy(), np.inf)))
 
     @property
     def inner_turning_distance(self) -> float:
-        """Distance (Å) at which, from the minimum inwards, the energy first decreases again; 0 if it never does."""
+        """Largest distance (Å) inside the minimum at which a further approach lowers the energy; 0 if there is none."""
         inner_curve = self.curve.iloc[: self.minimum_index + 1].iloc[::-1]
         decrease_indices = np.flatnonzero(np.diff(inner_curve["energy"].to_numpy()) < 0)
         return float(inner_curve["distance"].iloc[decrease_indices[0]]) if len(decrease_indices) else 0.0
 
     @property
     def is_bound(self) -> bool:
-        """Whether the energy has a minimum, below that of separated atoms, inside the curve."""
+        """Whether the lowest energy is below that of separated atoms and not at the last distance of the curve."""
         return self.minimum_index < len(self.curve) - 1 and float(self.curve["energy"].iloc[self.minimum_index]) < 0
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Distance and depth of the minimum, if any, energy at half the covalent distance, inner turning distance."""
-        minimum = self.curve.iloc[self.minimum_index]
+        """Length and depth of the bond, if any, energy at half the covalent distance, and inner turning distance."""
         wall_energy = float(np.interp(self.covalent_distance / 2, self.curve["distance"], self.curve["energy"]))
         problem, turning_distance = "", self.inner_turning_distance
         if turning_distance > 0:
             barrier = float(np.interp(turning_distance, self.curve["distance"], self.curve["energy"]))
-            event = f"atoms that collide with more than {barrier:.3g} eV" if barrier > 0 else "atoms that come closer"
-            problem = f"{event} collapse; add a core repulsion (ZBL)"
+            subject = f"atoms that collide with more than {barrier:.3g} eV" if barrier > 0 else "atoms that come closer"
+            problem = f"{subject} collapse; add a core repulsion (ZBL)"
         quantities = [
             Quantity("energy at half the covalent distance", "eV", wall_energy),
             Quantity("inner turning distance", "Å", turning_distance, problem),
         ]
         if not self.is_bound:
             return quantities
-        length, depth = float(minimum["distance"]), float(-minimum["energy"])
-        return [Quantity("bond length", "Å", length), Quantity("depth", "eV", depth), *quantities]
+        minimum = self.curve.iloc[self.minimum_index]
+        bond_length, depth = float(minimum["distance"]), float(-minimum["energy"])
+        return [Quantity("bond length", "Å", bond_length), Quantity("depth", "eV", depth), *quantities]
 
 
-def compute_dimer_curve(calculator: Any, first: str, second: str, *, n_points: int = 115) -> DimerCurve:
-    """Compute the energy (eV) of two atoms at 0.3 to 6 Å, relative to separated atoms, in a periodic box of 40 Å."""
+def compute_dimer_curve(
+    calculator: Any, first_symbol: str, second_symbol: str, *, n_points: int = N_POINTS
+) -> DimerCurve:
+    """Compute the energy (eV) of two atoms, relative to separated atoms, in a periodic box of 40 Å.
+
+    Parameters
+    ----------
+    calculator : ase calculator
+    first_symbol, second_symbol : str
+        Elements of the atoms.
+    n_points : int
+        Number of evenly spaced distances from 0.3 to 6 Å.
+    """
 
     def compute_energy_in_box(symbols: list[str], distance: float) -> float:
-        positions = [[BOX_LENGTH_A / 4 + k * distance, *[BOX_LENGTH_A / 4] * 2] for k in range(len(symbols))]
+        """Compute the energy of one atom, or of two atoms along x, in the box."""
+        offset = BOX_LENGTH_A / 4
+        positions = [[offset + index * distance, offset, offset] for index in range(len(symbols))]
         return compute_energy(Atoms(symbols, positions=positions, cell=[BOX_LENGTH_A] * 3, pbc=True), calculator)
 
-    separated_energy = sum(compute_energy_in_box([symbol], 0.0) for symbol in (first, second))
+    symbols = [first_symbol, second_symbol]
+    separated_energy = sum(compute_energy_in_box([symbol], 0.0) for symbol in symbols)
     distances = np.linspace(MIN_DISTANCE_A, MAX_DISTANCE_A, n_points)
-    energies = [compute_energy_in_box([first, second], distance) - separated_energy for distance in distances]
-    covalent_distance = covalent_radii[[atomic_numbers[first], atomic_numbers[second]]].sum()
+    energies = [compute_energy_in_box(symbols, distance) - separated_energy for distance in distances]
+    covalent_distance = covalent_radii[[atomic_numbers[symbol] for symbol in symbols]].sum()
     return DimerCurve(pd.DataFrame({"distance": distances, "energy": energies}), float(covalent_distance))

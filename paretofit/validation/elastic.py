@@ -17,7 +17,7 @@ from paretofit.validation import periodicity
 from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_positions_if_needed
 from paretofit.validation.quantity import Quantity
 
-STRAIN = 0.005
+STRAIN = 0.005  # magnitude of each strain, dimensionless
 MIN_CONSTANT_RATIO = 0.01  # ratio to the largest constant; smaller constants are zero by symmetry, or noise
 # Voigt pairs of the constants that are not zero by symmetry in any crystal system; they are shown even if small.
 ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}
@@ -35,6 +35,7 @@ class ElasticTensor:
     asymmetry : float
         Largest |C_ij - C_ji| before symmetrisation, a measure of the numerical error, in the unit of the constants.
     n_periodic : int
+        Number of periodic directions.
     """
 
     constants: Array
@@ -60,7 +61,7 @@ class ElasticTensor:
 
     @property
     def is_stable(self) -> bool:
-        """Whether every strain costs energy."""
+        """Whether every strain raises the energy, so that the tensor is positive definite."""
         return bool(np.linalg.eigvalsh(self.constants)[0] > 0)
 
     @property
@@ -73,14 +74,14 @@ class ElasticTensor:
         C, columns = self.constants, periodicity.STRAINED_COMPONENTS[self.n_periodic]
         if self.n_periodic == 1:
             return [Quantity(periodicity.MEASURES[1].modulus, periodicity.MEASURES[1].modulus_unit, float(C[0, 0]))]
-        values = {
+        constants_by_name = {
             f"C{columns[i] + 1}{columns[j] + 1}": C[i, j]
             for i, j in combinations_with_replacement(range(len(columns)), 2)
             if (columns[i], columns[j]) in ALWAYS_SHOWN or abs(C[i, j]) > MIN_CONSTANT_RATIO * abs(C).max()
         }
-        values |= self._moduli_of_crystal if self.n_periodic == 3 else self._moduli_of_sheet
+        constants_by_name |= self._moduli_of_crystal if self.n_periodic == 3 else self._moduli_of_sheet
         unit = periodicity.MEASURES[self.n_periodic].modulus_unit
-        quantities = [Quantity(name, unit, float(value)) for name, value in values.items()]
+        quantities = [Quantity(name, unit, float(constant)) for name, constant in constants_by_name.items()]
         problem = "" if self.is_stable else "a strain lowers the energy: the structure is not stable"
         quantities.append(Quantity("lowest eigenvalue of C", unit, float(np.linalg.eigvalsh(C)[0]), problem))
         if self.n_periodic == 2 and self.is_stable:
@@ -90,22 +91,30 @@ class ElasticTensor:
 
     @property
     def _moduli_of_crystal(self) -> dict[str, float]:
+        """Voigt and, if the crystal is stable, Reuss averages of the bulk and shear moduli by name, GPa."""
         moduli = dict(zip(("B Voigt", "G Voigt"), self.voigt_moduli, strict=True))
-        return moduli | (dict(zip(("B Reuss", "G Reuss"), self.reuss_moduli, strict=True)) if self.is_stable else {})
+        if self.is_stable:
+            moduli |= dict(zip(("B Reuss", "G Reuss"), self.reuss_moduli, strict=True))
+        return moduli
 
     @property
     def _moduli_of_sheet(self) -> dict[str, float]:
-        """Modulus of equal strains in both directions, and Young's modulus along x."""
+        """Layer modulus and, if the sheet is stable, Young's modulus along x by name, N/m.
+
+        The layer modulus applies to equal strains along x and y.
+        """
         C = self.constants
         moduli = {periodicity.MEASURES[2].modulus: (C[0, 0] + C[1, 1] + 2 * C[0, 1]) / 4}
-        return moduli | ({"Young's modulus along x": 1 / np.linalg.inv(C)[0, 0]} if self.is_stable else {})
+        if self.is_stable:
+            moduli["Young's modulus along x"] = 1 / np.linalg.inv(C)[0, 0]
+        return moduli
 
 
 def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = STRAIN) -> ElasticTensor:
     """Compute C_ij = ∂σ_i/∂ε_j by central differences, with positions relaxed in each strained cell.
 
-    The result is symmetrised: C_ij and C_ji come from different strains and are averaged. The stress of a sheet is per
-    length (N/m) and that of a wire is a force (nN), so that they do not depend on the vacuum.
+    C_ij and C_ji come from different strains, and are averaged. The stress of a sheet is a force per length (N/m), and
+    that of a wire a force (nN), so that neither depends on the vacuum.
 
     Parameters
     ----------
@@ -125,16 +134,18 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
     PropertyError
         If the positions cannot be relaxed.
     """
-    n, measure = periodicity.count_periodic(atoms), periodicity.get_measure(atoms)
-    columns = list(periodicity.STRAINED_COMPONENTS[n])
+    n_periodic, measure = periodicity.count_periodic(atoms), periodicity.get_measure(atoms)
+    columns = list(periodicity.STRAINED_COMPONENTS[n_periodic])
     C = np.empty((len(columns), len(columns)))
     for k, column in enumerate(columns):
         stress_plus, stress_minus = (_compute_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
         C[:, k] = (stress_plus - stress_minus)[columns] / (2 * strain)
+    # the calculator divides by the volume, including the vacuum, instead of the area of a sheet or the length of a wire
     C *= atoms.get_volume() / periodicity.measure_cell(atoms) / measure.modulus_factor
-    return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()), n)
+    return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()), n_periodic)
 
 
 def _compute_stress(calculator: Any, atoms: Atoms, column: int, strain: float) -> Array:
+    """Compute the stress, ``(6,)`` eV/Å³, with relaxed positions at a strain of the Voigt component `column`."""
     strained_structure = apply_voigt_strain(atoms, column, strain)
     return np.asarray(relax_positions_if_needed(calculator, strained_structure, CRYSTAL_FORCE_TOLERANCE).get_stress())

@@ -6,10 +6,11 @@ from ase.neighborlist import neighbor_list
 
 from paretofit.core import Array
 
-RADIUS_A = 6.0
-TOLERANCE_A = 0.02
+RADIUS_A = 6.0  # largest distance of a neighbour
+TOLERANCE_A = 0.02  # largest difference between the distances of two equivalent neighbours
 
-# By atomic number: RADIUS_A minus the distance of each neighbour with this number, in descending order, Å.
+# By atomic number: RADIUS_A minus the distance of each neighbour with this number, in descending order, Å. A neighbour
+# at the radius thus has the value zero, the same as a missing neighbour.
 Environment = dict[int, Array]
 
 
@@ -20,8 +21,8 @@ def describe_environments(atoms: Atoms) -> list[Environment]:
     """
     first_atoms, second_atoms, distances = neighbor_list("ijd", atoms, RADIUS_A)
     environments = []
-    for k in range(len(atoms)):
-        is_neighbour = first_atoms == k
+    for index in range(len(atoms)):
+        is_neighbour = first_atoms == index
         numbers, depths = atoms.numbers[second_atoms[is_neighbour]], RADIUS_A - distances[is_neighbour]
         environments.append(
             {int(number): np.sort(depths[numbers == number])[::-1] for number in np.unique(numbers) if number}
@@ -30,11 +31,14 @@ def describe_environments(atoms: Atoms) -> list[Environment]:
 
 
 def are_equivalent(first: Environment, second: Environment) -> bool:
-    """Return whether two environments agree within 0.02 Å; atoms near the radius may be missing in one of them."""
+    """Return whether the distances of two environments agree within 0.02 Å.
+
+    A neighbour that is less than 0.02 Å inside the radius may be missing in one of them.
+    """
     for number in first.keys() | second.keys():
         depths = [environment.get(number, np.empty(0)) for environment in (first, second)]
-        length = max(map(len, depths))
-        padded_depths = np.array([np.pad(values, (0, length - len(values))) for values in depths])
+        n_neighbours = max(map(len, depths))
+        padded_depths = np.array([np.pad(array, (0, n_neighbours - len(array))) for array in depths])
         if np.ptp(padded_depths, axis=0).max() > TOLERANCE_A:
             return False
     return True

@@ -16,8 +16,8 @@ from paretofit.potentials.mace import limit_torch_threads
 from paretofit.validation.lammps_crystal import create_lammps_crystal
 
 MIN_ATOMS = 250  # number of atoms; in smaller cells, the constant cost of a step is not negligible
-REPETITION_SECONDS = 1.0
-REPETITIONS = 3
+REPETITION_SECONDS = 1.0  # approximate duration of a repetition
+REPETITIONS = 3  # number of timed runs, of which the fastest counts
 NEIGHBOUR_LIST_STEPS = 10  # steps between rebuilds of the neighbour lists
 
 
@@ -51,7 +51,7 @@ def measure_md_speed(
     """Measure the speed of microcanonical MD in LAMMPS with a potential on one core.
 
     The atoms hardly move (a time step is 1e-9 ps), so that inaccurate potentials can also be measured. Neighbour lists
-    are rebuilt every ten steps, as in a typical run.
+    are rebuilt every ten steps, as in a typical run. The shared LAMMPS instance of this process is cleared.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def measure_md_speed(
     atoms : ase.Atoms
         Periodic cell; it is repeated to at least 250 atoms.
     seconds : float
-        Duration of each of three repetitions.
+        Approximate duration of each of three repetitions, s.
 
     Raises
     ------
@@ -74,8 +74,9 @@ def measure_md_speed(
         raise InputError(f"the cell contains {foreign_elements[0]}; the potential supports only {', '.join(elements)}")
     lammps = get_shared_lammps()
 
-    def run(steps: int) -> None:
-        lammps.command(f"run {steps} pre no post no")
+    def run_steps(n_steps: int) -> None:
+        """Continue the run without setting it up again."""
+        lammps.command(f"run {n_steps} pre no post no")
 
     with translate_lammps_errors(supercell):
         cell, positions, _ = transform_to_lammps_frame(supercell, 1.0)
@@ -84,7 +85,7 @@ def measure_md_speed(
         lines += ["timestep 1.0e-9", "fix motion all nve", "thermo 1000000"]
         lammps.commands_string("\n".join(lines))
         lammps.command("run 5 post no")  # build neighbour lists, and exclude initialisation from the timing
-        speed = _repeat_timing(run, len(supercell), seconds, time.process_time)
+        speed = _repeat_timing(run_steps, len(supercell), seconds, time.process_time)
         lammps.command("clear")
     return speed
 
@@ -96,7 +97,7 @@ def measure_calculator_speed(
     seconds: float = REPETITION_SECONDS,
     clock: Callable[[], float] = time.process_time,
 ) -> MdSpeed:
-    """Measure the speed of MD with an ASE calculator from the time that energies and forces take in this process.
+    """Measure the speed of MD with an ASE calculator, as the time that energies and forces take in this process.
 
     Parameters
     ----------
@@ -104,10 +105,10 @@ def measure_calculator_speed(
     atoms : ase.Atoms
         Periodic cell; it is repeated to at least 250 atoms.
     seconds : float
-        Duration of each of three repetitions.
+        Approximate duration of each of three repetitions, s.
     clock : callable
-        By default the CPU time of this process, because other processes hardly affect it; use `time.perf_counter` for a
-        GPU.
+        Function that returns a time in s. The default is the CPU time of this process, which other processes hardly
+        affect; use `time.perf_counter` for a GPU.
 
     Raises
     ------
@@ -117,40 +118,54 @@ def measure_calculator_speed(
     supercell = _repeat_cell(atoms)
     supercell.calc = calculator
 
-    def run(steps: int) -> None:
-        for _ in range(steps):
+    def run_steps(n_steps: int) -> None:
+        """Compute the forces of slightly different structures."""
+        for _ in range(n_steps):
             supercell.positions[0, 0] += 1e-9  # otherwise the calculator would return its last result
             supercell.get_forces()
 
-    run(2)  # exclude initialisation from the timing
-    return _repeat_timing(run, len(supercell), seconds, clock)
+    run_steps(2)  # exclude initialisation from the timing
+    return _repeat_timing(run_steps, len(supercell), seconds, clock)
 
 
 def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = REPETITION_SECONDS) -> MdSpeed:
-    """Measure the speed of the first network of a committee on one core or its GPU; see `measure_calculator_speed`."""
+    """Measure the speed of MD with the first network of a committee, on one core or on the GPU of the potential.
+
+    `atoms` and `seconds` are as in `measure_calculator_speed`.
+    """
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
-    # precedes the import of torch, because its message says what to install
+    # `limit_torch_threads` imports torch; if it is missing, only the error of the factory says what to install
     calculator = potential.get_member(0).get_calculator_factory()()
     with limit_torch_threads():
         return measure_calculator_speed(calculator, atoms, seconds=seconds, clock=clock)
 
 
-def _repeat_timing(run: Callable[[int], None], n_atoms: int, seconds: float, clock: Callable[[], float]) -> MdSpeed:
-    """Time three repetitions of a run, each with so many steps that it takes about `seconds`."""
+def _repeat_timing(
+    run_steps: Callable[[int], None], n_atoms: int, seconds: float, clock: Callable[[], float]
+) -> MdSpeed:
+    """Time three runs of equal length; the number of steps is such that each run takes about `seconds`."""
 
-    def measure(steps: int) -> float:
-        start = clock()
-        run(steps)
-        return clock() - start
+    def time_run(n_steps: int) -> float:
+        """Measure the duration (s) of a run."""
+        start_time = clock()
+        run_steps(n_steps)
+        return clock() - start_time
 
     # the limit of 1e-6 s avoids a division by zero if two steps are faster than the resolution of the clock
-    steps = max(2, round(seconds / max(measure(2) / 2, 1e-6)))
-    times = [measure(steps) / (steps * n_atoms) for _ in range(REPETITIONS)]
-    return MdSpeed(1e6 * min(times), max(times) / min(times), n_atoms)
+    n_steps = max(2, round(seconds / max(time_run(2) / 2, 1e-6)))
+    times_per_atom_step = [time_run(n_steps) / (n_steps * n_atoms) for _ in range(REPETITIONS)]
+    fastest, slowest = min(times_per_atom_step), max(times_per_atom_step)
+    return MdSpeed(1e6 * fastest, slowest / fastest, n_atoms)
 
 
 def _repeat_cell(atoms: Atoms) -> Atoms:
-    """Repeat a periodic cell along its shortest vectors until it has at least `MIN_ATOMS` atoms."""
+    """Repeat a cell, always along the vector that is then shortest, until it has at least `MIN_ATOMS` atoms.
+
+    Raises
+    ------
+    InputError
+        If the cell is not periodic in three directions.
+    """
     if not atoms.pbc.all():
         raise InputError(
             "a measurement of the MD speed requires a cell that is periodic in three directions; "

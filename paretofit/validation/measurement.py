@@ -37,6 +37,7 @@ class Effort:
         Smallest distance between opposite faces of a supercell in periodic directions, or smallest thickness of a slab,
         Å.
     md_protocol : MdProtocol
+        Durations and temperature of the MD runs.
     n_eos_points : int
         Number of volumes of the curve of an equation of state.
     """
@@ -59,6 +60,7 @@ class ValidationSettings:
     Attributes
     ----------
     effort : Effort
+        Sizes of cells and lengths of runs.
     prototypes : tuple of str
         Crystal structures, such as ``fcc``, in which the equation of state of an element is also computed.
     surfaces : tuple of (h, k, l)
@@ -66,8 +68,8 @@ class ValidationSettings:
     interstitials : tuple of (3,) float
         Interstitial sites in fractional coordinates of the conventional cell.
     reference_energies : tuple of (str, float)
-        Element and energy (eV) of an atom in its reservoir, for defects that add or remove atoms; by default see
-        `paretofit.validation.reservoirs`.
+        Element and energy (eV) of an atom in its reservoir, for defects that add or remove atoms. The defaults are
+        described in `paretofit.validation.reservoirs`.
     """
 
     effort: Effort = field(default_factory=Effort)
@@ -84,13 +86,16 @@ class ValidationCase:
     Attributes
     ----------
     potentials : sequence of PotentialSpec
+        All compared potentials.
     potential_index : int
-        Index of the potential of this case.
+        Index in `potentials` of the potential of this case.
     structure_name : str
+        Name of the structure in tables.
     input_structure : ase.Atoms
+        Structure in the orientation of `orient_structure`.
     crystal : ase.Atoms
-        Relaxed with this potential: conventional standard cell of a crystal, primitive cell of a sheet or a wire, or
-        molecule; the input structure for properties without relaxation.
+        Structure relaxed with this potential: conventional standard cell of a crystal, primitive cell of a sheet or a
+        wire, or molecule. For `PROPERTIES_WITHOUT_RELAXATION`, this is the input structure.
     settings : ValidationSettings
     """
 
@@ -122,7 +127,7 @@ class PropertyResult:
     curves : dict of str to DataFrame
         Curves by the name of their table; ``structure`` and ``potential`` are columns.
     failures : list of str
-        Reasons, with the name of the part that failed if other parts were computed.
+        Reason for each failure, after the name of the failed part if the property has several parts.
     notes : list of str
         Conventions that the values depend on.
     """
@@ -135,20 +140,23 @@ class PropertyResult:
     def add_quantities(
         self, case: ValidationCase, quantities: Sequence[Quantity], structure_name: str | None = None
     ) -> None:
-        """Add quantities of the potential of a case, by default for its structure."""
+        """Add quantities of the potential of a case, under the name of its structure or `structure_name`."""
         name = structure_name or case.structure_name
         self.values += [(name, case.potential_index, quantity) for quantity in quantities]
 
     def add_curve(
         self, case: ValidationCase, name: str, curve: pd.DataFrame, structure_name: str | None = None, **columns: str
     ) -> None:
-        """Append a curve to the table `name`, with columns for the structure and the potential."""
+        """Append a curve to the table `name`, with columns for the structure, the potential, and further `columns`."""
         table = curve.assign(structure=structure_name or case.structure_name, potential=case.potential.name, **columns)
         self.curves[name] = pd.concat([self.curves[name], table]) if name in self.curves else table
 
     @contextmanager
     def record_failure(self, name: str, *fatal_errors: type[Exception]) -> Iterator[None]:
-        """Record an exception as a failure of a part, so that other parts are computed; re-raise `fatal_errors`."""
+        """Record an exception as the failure of the part `name`, so that other parts are computed.
+
+        Exceptions of the types `fatal_errors` are not caught.
+        """
         try:
             yield
         except fatal_errors:
@@ -165,6 +173,7 @@ def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
 
 
 def _require_crystal(case: ValidationCase) -> None:
+    """Raise a `PropertyError` unless the structure is periodic in three directions."""
     kind = KINDS[count_periodic(case.input_structure)]
     if kind != "crystal":
         raise PropertyError(
@@ -173,6 +182,7 @@ def _require_crystal(case: ValidationCase) -> None:
 
 
 def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
+    """Add the lattice constants and the energy per atom of the relaxed structure."""
     energy = crystal.compute_energy(case.crystal, case.create_calculator()) / len(case.crystal)
     result.add_quantities(
         case, [*crystal.compute_lattice_quantities(case.crystal), Quantity("energy", "eV/atom", energy)]
@@ -180,34 +190,38 @@ def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) -> None:
+    """Add the equation of state of the structure and, for crystals of an element, those of the prototypes."""
     calculator = case.create_calculator()
 
     def measure_equation(name: str, atoms: Atoms) -> BirchMurnaghanCurve:
+        """Compute an equation of state, and add its quantities, curve and failures under a name."""
         equation = compute_equation_of_state(calculator, atoms, n_points=case.settings.effort.n_eos_points)
         result.add_quantities(case, equation.quantities, name)
-        table = "eos" if equation.measure.name == "volume" else f"eos_{equation.measure.name}"
-        result.add_curve(case, table, equation.curve, name)
+        table_name = "eos" if equation.measure.name == "volume" else f"eos_{equation.measure.name}"
+        result.add_curve(case, table_name, equation.curve, name)
         result.failures += [f"{name}: {failure}" for failure in equation.failures]
         return equation
 
     crystal_energy = measure_equation(case.structure_name, case.crystal).energy
-    symbols = set(case.input_structure.get_chemical_symbols())
+    symbols = sorted(set(case.input_structure.get_chemical_symbols()))
     if len(symbols) > 1 or not case.crystal.pbc.all():
         return
-    volume = case.crystal.get_volume() / len(case.crystal)
+    volume_per_atom = case.crystal.get_volume() / len(case.crystal)
     for prototype in case.settings.prototypes:
-        name = f"{prototype} {min(symbols)}"
+        name = f"{prototype} {symbols[0]}"
         with result.record_failure(name):
-            atoms = scale_to_minimum(calculator, crystal.build_prototype(prototype, min(symbols), volume))
+            atoms = scale_to_minimum(calculator, crystal.build_prototype(prototype, symbols[0], volume_per_atom))
             energy = 1e3 * (measure_equation(name, atoms).energy - crystal_energy)
             result.add_quantities(case, [Quantity(f"E0 above {case.structure_name}", "meV/atom", energy)], name)
 
 
 def _measure_elastic_constants(case: ValidationCase, result: PropertyResult) -> None:
+    """Add the elastic constants and moduli of the relaxed structure."""
     result.add_quantities(case, compute_elastic_constants(case.create_calculator(), case.crystal).quantities)
 
 
 def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
+    """Add the phonons of the relaxed structure or, for a molecule, its vibrations."""
     if not case.crystal.pbc.any():
         vibrations = compute_vibrations(case.create_calculator(), case.crystal)
         result.add_quantities(case, vibrations.quantities)
@@ -222,7 +236,10 @@ def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
-    """Relax cells with this potential, and evaluate them with every potential, each with its own reservoirs."""
+    """Add formation energies in cells relaxed with the potential of the case, evaluated with every potential.
+
+    Each potential has the energies of its own reservoirs.
+    """
     min_length, interstitials = case.settings.effort.defect_supercell_length, case.settings.interstitials
     calculator = case.create_calculator()
     cells = relax_defect_cells(calculator, case.crystal, min_length=min_length, interstitials=interstitials)
@@ -246,17 +263,18 @@ def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _add_reservoirs(case: ValidationCase, result: PropertyResult, reservoirs: ReservoirEnergies) -> None:
-    """Add the energies of atoms in the reservoirs of a compound, and the convention as a note."""
+    """Add the energies of atoms in the reservoirs of a compound, and a note that names the reservoirs."""
     for symbol, energy in reservoirs.energies.items():
         result.add_quantities(case, [Quantity(f"reference energy of {symbol}", "eV/atom", energy)])
-    text = ", ".join(f"{symbol} ({reservoir})" for symbol, reservoir in sorted(reservoirs.reservoirs.items()))
+    reservoir_list = ", ".join(f"{symbol} ({reservoir})" for symbol, reservoir in sorted(reservoirs.reservoirs.items()))
     result.notes.append(
-        f"formation energies of defects of {case.structure_name} with {case.potential.name} refer to {text}; specify "
-        "other energies with --reference-energy"
+        f"formation energies of defects of {case.structure_name} with {case.potential.name} refer to {reservoir_list}; "
+        "specify other energies with --reference-energy"
     )
 
 
 def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
+    """Add the energies of surfaces, as cut and relaxed, by their Miller indices."""
     _require_crystal(case)
     thickness = case.settings.effort.slab_thickness
     for indices in case.settings.surfaces or choose_miller_indices(case.crystal):
@@ -271,7 +289,10 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:
-    """Scan the interlayer distance of the input structure without and with dispersion, as in Bidoggia et al. (2025)."""
+    """Add the energy over the interlayer distance of the input structure, without and with dispersion.
+
+    The scans are those of Bidoggia et al. (2025). If the potential already includes dispersion, none is added.
+    """
     _require_crystal(case)
     has_dispersion = case.potential.name.endswith(tuple(f"+{method}" for method in DISPERSION_METHODS))
     for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):
@@ -284,12 +305,13 @@ def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -
             result.add_quantities(case, quantities)
             if not quantities:
                 result.failures.append(
-                    f"{method or 'no dispersion'}: the energy has no minimum, the layers do not bind"
+                    f"{method or 'no dispersion'}: the energy has no minimum; the layers do not bind"
                 )
             result.add_curve(case, "interlayer", scan.curve, dispersion=method.upper() or "none")
 
 
 def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
+    """Add the quantities and curves of a stability test of MD in a supercell."""
     effort = case.settings.effort
     supercell = crystal.repeat_to_length(case.crystal, effort.md_supercell_length)
     stability = run_stability_test(case.potential, supercell, effort.md_protocol)
@@ -299,17 +321,19 @@ def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_dimers(case: ValidationCase, result: PropertyResult) -> None:
+    """Add the energy of two atoms over their distance, for each pair of elements."""
     calculator, symbols = case.create_calculator(), sorted(set(case.input_structure.get_chemical_symbols()))
     for first_symbol, second_symbol in combinations_with_replacement(symbols, 2):
         dimer = compute_dimer_curve(calculator, first_symbol, second_symbol)
         result.add_quantities(case, dimer.quantities, f"{first_symbol}-{second_symbol}")
         if not dimer.is_bound:
             result.failures.append(
-                f"{first_symbol}-{second_symbol}: the energy has no minimum, the two atoms do not bind"
+                f"{first_symbol}-{second_symbol}: the energy has no minimum; the two atoms do not bind"
             )
         result.add_curve(case, "dimer", dimer.curve, f"{first_symbol}-{second_symbol}")
 
 
+# Functions that add a property to a result, by the name of the property.
 PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] = {
     "lattice": _measure_lattice,
     "eos": _measure_equations_of_state,
@@ -321,13 +345,16 @@ PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] 
     "dimer": _measure_dimers,
     "md": _measure_dynamics,
 }
-CRYSTAL_PROPERTIES = ("surfaces", "interlayer")
+CRYSTAL_PROPERTIES = ("surfaces", "interlayer")  # properties of structures that are periodic in three directions
 STRAIN_PROPERTIES = ("eos", "elastic")  # properties of structures with at least one periodic direction
 PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # properties of the input structure
 
 
 def list_applicable_properties(atoms: Atoms) -> list[str]:
-    """List the properties that can be computed for a structure; interlayer distances require a layered crystal."""
+    """List the properties that can be computed for a structure, in the order of `PROPERTY_FUNCTIONS`.
+
+    Interlayer distances require a layered crystal, and defects of a molecule require a bond that can be rotated.
+    """
     excluded_properties: set[str] = set()
     if not atoms.pbc.all():
         excluded_properties.update(CRYSTAL_PROPERTIES)
@@ -343,7 +370,10 @@ def list_applicable_properties(atoms: Atoms) -> list[str]:
 
 
 def measure_property(name: str, case: ValidationCase) -> PropertyResult:
-    """Compute a property of one potential for one structure; an exception is recorded as a failure."""
+    """Compute a property, a key of `PROPERTY_FUNCTIONS`, of one potential for one structure.
+
+    If an exception is raised, the result contains nothing but this failure.
+    """
     result = PropertyResult()
     try:
         PROPERTY_FUNCTIONS[name](case, result)
@@ -353,5 +383,5 @@ def measure_property(name: str, case: ValidationCase) -> PropertyResult:
 
 
 def describe_error(error: Exception) -> str:
-    """Describe an exception in one line."""
+    """Describe an exception in one line, by its message or, without a message, by its type."""
     return join_lines(error) or type(error).__name__

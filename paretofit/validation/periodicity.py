@@ -1,8 +1,8 @@
 """Structures that are periodic in zero to three directions: molecules, wires, sheets and crystals.
 
-Every structure is brought into the same orientation: its n periodic cell vectors come first and span the first n
-Cartesian axes; the other vectors, which only contain vacuum, lie along the other axes. Strains, supercells and wave
-vectors of a crystal and a sheet then differ only in n, and the vacuum is never strained.
+`orient_structure` brings every structure into the same orientation: its n periodic cell vectors come first and span the
+first n Cartesian axes; the other vectors, along which there is vacuum, lie along the other axes. Strains, supercells
+and wave vectors of crystals and sheets then differ only in n, and the vacuum is never strained.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from paretofit.validation.quantity import PropertyError
 
 MIN_VACUUM_A = 10.0  # empty space between images; cell vectors with less are replaced by vectors with VACUUM_A
 VACUUM_A = 20.0
-NEWTON = units.J / (1e10 * units.Angstrom)  # eV/Å
+NEWTON = units.J / (1e10 * units.Angstrom)  # 1 N = 1 J/m in eV/Å
 
 STRAINED_COMPONENTS = {3: (0, 1, 2, 3, 4, 5), 2: (0, 1, 5), 1: (0,), 0: ()}  # Voigt indices, by number of directions
 KINDS = ("molecule", "wire", "sheet", "crystal")  # names by the number of periodic directions
@@ -24,16 +24,16 @@ KINDS = ("molecule", "wire", "sheet", "crystal")  # names by the number of perio
 
 @dataclass(frozen=True)
 class CellMeasure:
-    """Volume, area or length of a cell, and the modulus K = M d²E/dM² that belongs to it.
+    """Volume, area or length M of a cell, and the modulus K = M d²E/dM² that belongs to it.
 
     Attributes
     ----------
     name, symbol, unit : str
-        Such as ``volume``, ``V`` and ``Å³``.
+        Name, symbol and unit of M, such as ``volume``, ``V`` and ``Å³``.
     modulus, modulus_derivative, modulus_unit : str
-        Name of K and of dK/dP in tables, and the unit of K.
+        Names of K and of dK/dP in tables, and unit of K.
     modulus_factor : float
-        Unit of K in eV per unit of the measure.
+        Unit of K, in eV per `unit`.
     """
 
     name: str
@@ -53,66 +53,74 @@ MEASURES = {
 
 
 def count_periodic(atoms: Atoms) -> int:
-    """Count the periodic directions."""
+    """Count the periodic directions of a structure."""
     return int(np.sum(atoms.pbc))
 
 
 def get_measure(atoms: Atoms) -> CellMeasure:
-    """Return the measure of the cell of a structure; raise a `PropertyError` for molecules, which have none."""
+    """Return whether the cell has a volume, area or length, with units; raise a `PropertyError` for a molecule."""
     if not atoms.pbc.any():
         raise PropertyError("a molecule has no periodic direction that could be strained")
     return MEASURES[count_periodic(atoms)]
 
 
 def measure_cell(atoms: Atoms) -> float:
-    """Compute the volume (Å³), area (Å²) or length (Å) that the periodic cell vectors span."""
+    """Compute the volume (Å³), area (Å²) or length (Å) that the periodic cell vectors span; 1 for a molecule."""
     vectors = atoms.cell[atoms.pbc]
-    return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))  # Gram determinant; 1 without vectors
+    return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))  # the Gram determinant is 1 without vectors
 
 
 def orient_structure(atoms: Atoms) -> Atoms:
-    """Copy a structure with its periodic cell vectors first, along the first Cartesian axes; crystals stay as they are.
+    """Copy a structure with its periodic cell vectors first, along the first Cartesian axes; crystals are not rotated.
 
     The first periodic vector lies along x, and a second one in the xy plane. Along each other axis, the length of the
     cell is kept if at least 10 Å of it are empty; otherwise, it is set so that 20 Å are empty. The atoms are centred
-    along these axes.
+    along these other axes. Constraints are dropped.
 
     Raises
     ------
     PropertyError
-        If periodic vectors are linearly dependent.
+        If the periodic vectors are zero or linearly dependent.
     """
     copy: Atoms = copy_without_constraints(atoms)
     if copy.pbc.all():
         return copy
-    n, vectors = count_periodic(atoms), np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
-    axes = _complete_axes(vectors, np.array(atoms.cell[~atoms.pbc]))
+    n_periodic = count_periodic(atoms)
+    periodic_vectors, other_vectors = (np.array(atoms.cell[mask]).reshape(-1, 3) for mask in (atoms.pbc, ~atoms.pbc))
+    axes = _complete_axes(periodic_vectors, other_vectors)
     cell = np.zeros((3, 3))
-    cell[:n] = np.tril(vectors @ axes.T) if n else cell[:n]  # tril sets rounding errors to zero
+    if n_periodic:
+        cell[:n_periodic] = np.tril(periodic_vectors @ axes.T)  # tril sets rounding errors to zero
     positions = atoms.positions @ axes.T
     extents = np.ptp(positions, axis=0)
-    heights = np.abs(np.array(atoms.cell[~atoms.pbc]) @ axes[n:].T)
-    for axis in range(n, 3):
-        height = float(heights[:, axis - n].max())
-        cell[axis, axis] = height if height - extents[axis] > MIN_VACUUM_A - 1e-3 else extents[axis] + VACUUM_A
+    # along each axis without periodicity, the length of the cell is the largest projection of a vector
+    lengths = np.abs(other_vectors @ axes.T).max(axis=0)
+    for axis in range(n_periodic, 3):
+        has_vacuum = lengths[axis] - extents[axis] > MIN_VACUUM_A - 1e-3  # the tolerance is for rounding errors
+        cell[axis, axis] = lengths[axis] if has_vacuum else extents[axis] + VACUUM_A
         positions[:, axis] += cell[axis, axis] / 2 - (positions[:, axis].max() + positions[:, axis].min()) / 2
     copy.set_cell(cell)
     copy.positions = positions
-    copy.pbc = np.arange(3) < n
+    copy.pbc = np.arange(3) < n_periodic
     return copy
 
 
 def _complete_axes(periodic_vectors: Array, other_vectors: Array) -> Array:
-    """Compute orthonormal, right-handed axes (3, 3) as rows; the first n axes span the n periodic vectors."""
+    """Compute orthonormal, right-handed axes, ``(3, 3)`` as rows, by Gram-Schmidt orthogonalisation.
+
+    The first n axes span the n periodic vectors. Other vectors that are zero or depend on earlier ones are skipped, and
+    the Cartesian axes replace them.
+    """
     axes: list[Array] = []
-    for k, vector in enumerate(chain(periodic_vectors, other_vectors, np.eye(3))):
-        remainder = vector - sum((vector @ axis * axis for axis in axes), np.zeros(3))
-        length = float(np.linalg.norm(remainder))
+    for index, vector in enumerate(chain(periodic_vectors, other_vectors, np.eye(3))):
+        orthogonal_part = vector - sum((vector @ axis * axis for axis in axes), np.zeros(3))
+        length = float(np.linalg.norm(orthogonal_part))
+        # vectors within 1e-3 rad of the span of earlier ones, or shorter than 1e-9 Å, add no direction
         if length > 1e-3 * max(float(np.linalg.norm(vector)), 1e-6):
-            axes.append(remainder / length)
-        elif k < len(periodic_vectors):
+            axes.append(orthogonal_part / length)
+        elif index < len(periodic_vectors):
             raise PropertyError("its periodic cell vectors are zero or linearly dependent")
-        if len(axes) == 2:
+        if len(axes) == 2:  # the third axis is then determined
             axes.append(np.cross(axes[0], axes[1]))
             break
     return np.array(axes)
@@ -132,10 +140,10 @@ def widen_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
 
 def scale_measure(atoms: Atoms, factor: float) -> Atoms:
     """Copy an oriented structure and multiply its volume, area or length by `factor`; the vacuum is unchanged."""
-    n = count_periodic(atoms)
-    scale = np.where(np.arange(3) < n, float(factor) ** (1 / n), 1.0)
+    n_periodic = count_periodic(atoms)
+    axis_scales = np.where(np.arange(3) < n_periodic, float(factor) ** (1 / n_periodic), 1.0)
     copy: Atoms = atoms.copy()
-    copy.set_cell(atoms.cell[:] * scale, scale_atoms=True)
+    copy.set_cell(atoms.cell[:] * axis_scales, scale_atoms=True)
     return copy
 
 
@@ -150,16 +158,17 @@ def reduce_to_primitive(atoms: Atoms, primitive_vectors: Array, representatives:
     representatives : (n_primitive,) int
         Index in `atoms` of one atom for each atom of the primitive cell.
     """
-    n = count_periodic(atoms)
-    # the vectors along the vacuum are at least MIN_VACUUM_A long
-    is_periodic = np.linalg.norm(primitive_vectors[:, n:], axis=1) < MIN_VACUUM_A / 2
-    vectors = primitive_vectors[is_periodic]
+    n_periodic = count_periodic(atoms)
+    # the vectors along the vacuum are at least MIN_VACUUM_A long, and the periodic ones have no component along it
+    is_periodic = np.linalg.norm(primitive_vectors[:, n_periodic:], axis=1) < MIN_VACUUM_A / 2
+    periodic_vectors = primitive_vectors[is_periodic]
+    # lengths are rounded, so that vectors that are equal except for rounding errors keep their order
+    order = np.argsort(np.round(np.linalg.norm(periodic_vectors, axis=1), 3), kind="stable")
     cell = np.array(atoms.cell[:])
-    # lengths are rounded, so that equal vectors keep their order
-    cell[:n] = vectors[np.argsort(np.round(np.linalg.norm(vectors, axis=1), 3), kind="stable")]
-    if n == 2 and cell[0] @ cell[1] > 0:  # hexagonal cells have an angle of 120°, as in crystals
+    cell[:n_periodic] = periodic_vectors[order]
+    if n_periodic == 2 and cell[0] @ cell[1] > 0:  # hexagonal cells have an angle of 120°, as in crystals
         cell[1] *= -1
     primitive_cell: Atoms = atoms[representatives]
     primitive_cell.set_cell(cell)
-    primitive_cell.wrap()  # along periodic directions
+    primitive_cell.wrap()  # only along periodic directions
     return orient_structure(primitive_cell)

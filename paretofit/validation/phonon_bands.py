@@ -1,6 +1,6 @@
 """Phonon dispersion and density of states from finite displacements, with phonopy.
 
-Wave vectors of sheets and wires lie along their periodic directions. A molecule has vibrations instead.
+Wave vectors of sheets and wires lie along their periodic directions. Molecules have vibrations instead of phonons.
 """
 
 import re
@@ -17,21 +17,21 @@ from paretofit.core import Array
 from paretofit.validation.crystal import compute_cell_heights, compute_repeats
 from paretofit.validation.quantity import Quantity
 
-DISPLACEMENT_A = 0.01
-# The frequency of the twist of a wire vanishes only in the limit of small displacements. The twist of a (6,0) carbon
-# nanotube has an imaginary frequency of 0.12 THz with 0.01 Å, and of 0.02 THz with 0.002 Å.
+DISPLACEMENT_A = 0.01  # displacement of an atom in crystals
+# Displacement of an atom in other structures. The frequency of the twist of a wire vanishes only in the limit of small
+# displacements: for a (6,0) carbon nanotube, it is imaginary, of 0.12 THz with 0.01 Å and of 0.02 THz with 0.002 Å.
 LOW_DIMENSIONAL_DISPLACEMENT_A = 0.002
 MAX_IMAGINARY_THZ = -0.1  # frequencies between this value and zero are numerical noise around Γ
-MESH_LENGTH_A = 100.0  # phonopy's parameter for the density of a mesh
-POINTS_PER_SEGMENT = 40
-# frequency per root of an eigenvalue of a dynamical matrix in eV/(Å² u)
+MESH_LENGTH_A = 100.0  # phonopy's parameter for the density of a mesh of wave vectors
+POINTS_PER_SEGMENT = 40  # number of wave vectors between two special points of a path
+# frequency for an eigenvalue of 1 eV/(Å² u) of a dynamical matrix, whose square roots are angular frequencies
 THZ_PER_ROOT_EIGENVALUE = 1e-12 * units.s / (2 * np.pi)
-WAVENUMBER_PER_THZ = 1e12 / (100 * 299792458.0)  # 1/cm
+WAVENUMBER_PER_THZ = 1e12 / (100 * 299792458.0)  # 1/cm, with the speed of light in m/s
 
 
 @dataclass(frozen=True)
 class PhononSpectrum:
-    """Phonon frequencies of a crystal, THz; imaginary frequencies are negative.
+    """Phonon frequencies of a crystal, a sheet or a wire, THz; imaginary frequencies are negative.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class PhononSpectrum:
     density_of_states : DataFrame
         ``frequency`` and ``density`` (1/THz per primitive cell).
     gamma_frequencies : (3n,) float64
-        Frequencies at Γ.
+        Frequencies at Γ, with n atoms in the primitive cell.
     min_frequency, max_frequency : float
         Lowest and highest frequency of the path and the mesh.
     """
@@ -57,7 +57,7 @@ class PhononSpectrum:
 
     @property
     def has_imaginary_modes(self) -> bool:
-        """Whether a frequency is below -0.1 THz, so that the crystal is dynamically unstable."""
+        """Whether a frequency is below -0.1 THz, so that the structure is dynamically unstable."""
         return self.min_frequency < MAX_IMAGINARY_THZ
 
     @property
@@ -98,12 +98,12 @@ def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> Phon
 
 @dataclass(frozen=True)
 class MolecularVibrations:
-    """Harmonic vibrations of a molecule, without its translations and rotations, THz; imaginary ones are negative.
+    """Harmonic vibrations of a molecule, without its translations and rotations.
 
     Attributes
     ----------
     frequencies : (n_vibrations,) float64
-        Ascending.
+        Frequencies, THz, in ascending order; imaginary frequencies are negative.
     """
 
     frequencies: Array
@@ -114,31 +114,27 @@ class MolecularVibrations:
         if not len(self.frequencies):
             return []
         lowest_frequency, highest_frequency = float(self.frequencies[0]), float(self.frequencies[-1])
+        has_imaginary_modes = lowest_frequency < MAX_IMAGINARY_THZ
         return [
             Quantity("lowest frequency", "THz", lowest_frequency),
             Quantity("highest frequency", "THz", highest_frequency),
             Quantity("highest wavenumber", "1/cm", highest_frequency * WAVENUMBER_PER_THZ),
             Quantity("vibrations", "", float(len(self.frequencies))),
-            Quantity(
-                "imaginary modes",
-                "1 = yes",
-                float(lowest_frequency < MAX_IMAGINARY_THZ),
-                _describe_modes(lowest_frequency < MAX_IMAGINARY_THZ),
-            ),
+            Quantity("imaginary modes", "1 = yes", float(has_imaginary_modes), _describe_modes(has_imaginary_modes)),
         ]
 
     @property
     def table(self) -> pd.DataFrame:
-        """``mode`` (from 1), ``frequency`` (THz) and ``wavenumber`` (1/cm) of each vibration."""
-        modes, wavenumbers = range(1, len(self.frequencies) + 1), self.frequencies * WAVENUMBER_PER_THZ
-        return pd.DataFrame({"mode": modes, "frequency": self.frequencies, "wavenumber": wavenumbers})
+        """Table with the ``mode`` (from 1), ``frequency`` (THz) and ``wavenumber`` (1/cm) of each vibration."""
+        mode_numbers, wavenumbers = range(1, len(self.frequencies) + 1), self.frequencies * WAVENUMBER_PER_THZ
+        return pd.DataFrame({"mode": mode_numbers, "frequency": self.frequencies, "wavenumber": wavenumbers})
 
 
 def compute_vibrations(calculator: Any, atoms: Atoms) -> MolecularVibrations:
     """Compute the vibrations of a relaxed molecule in the harmonic approximation.
 
-    Translations and rotations are projected out of the dynamical matrix, because remaining forces would give them
-    frequencies that look like vibrations.
+    Translations and rotations of the n atoms are projected out of the dynamical matrix D, because remaining forces
+    would give them frequencies that look like vibrations.
     """
     phonopy = _compute_force_constants(calculator, atoms, 0.0)
     n = len(atoms)
@@ -148,8 +144,8 @@ def compute_vibrations(calculator: Any, atoms: Atoms) -> MolecularVibrations:
     rigid_motions = [np.tile(axis, (n, 1)) for axis in np.eye(3)] + [np.cross(axis, arms) for axis in np.eye(3)]
     basis, scales, _ = np.linalg.svd(np.array([motion.ravel() * root_masses for motion in rigid_motions]).T)
     n_rigid = int((scales > 1e-3 * scales[0]).sum())  # 6, but 5 for linear molecules and 3 for an atom
-    vibrations = basis[:, n_rigid:]
-    eigenvalues = np.linalg.eigvalsh(vibrations.T @ D @ vibrations)
+    vibration_basis = basis[:, n_rigid:]  # orthogonal to the rigid motions
+    eigenvalues = np.linalg.eigvalsh(vibration_basis.T @ D @ vibration_basis)
     frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * THZ_PER_ROOT_EIGENVALUE
     return MolecularVibrations(frequencies)
 
@@ -160,22 +156,24 @@ def _compute_force_constants(calculator: Any, atoms: Atoms, min_length: float) -
     from phonopy.structure.atoms import PhonopyAtoms  # noqa: PLC0415
 
     cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions())
-    # the primitive cell of phonopy may have its vectors in another order than the vacuum requires
+    # the vectors of phonopy's own primitive cell may have another order, in which the vacuum does not come last
     primitive_matrix: Any = "auto" if atoms.pbc.all() else np.eye(3)
-    supercell = np.diag(compute_repeats(atoms, min_length))
+    supercell_matrix = np.diag(compute_repeats(atoms, min_length))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # phonopy 4 warns that 'auto' has become the default
-        phonopy: Any = Phonopy(cell, supercell_matrix=supercell, primitive_matrix=primitive_matrix, log_level=0)
+        phonopy: Any = Phonopy(cell, supercell_matrix=supercell_matrix, primitive_matrix=primitive_matrix, log_level=0)
     phonopy.generate_displacements(distance=DISPLACEMENT_A if atoms.pbc.all() else LOW_DIMENSIONAL_DISPLACEMENT_A)
-    supercells = phonopy.supercells_with_displacements
-    phonopy.forces = np.array([_compute_forces(calculator, cell, atoms.pbc) for cell in supercells])
+    displaced_cells = phonopy.supercells_with_displacements
+    phonopy.forces = np.array(
+        [_compute_forces(calculator, displaced_cell, atoms.pbc) for displaced_cell in displaced_cells]
+    )
     phonopy.produce_force_constants()
     phonopy.symmetrize_force_constants()
     return phonopy
 
 
 def _choose_mesh(atoms: Atoms) -> Any:
-    """Choose phonopy's mesh: a length for crystals, otherwise numbers of points, with one point along the vacuum."""
+    """Choose the mesh for phonopy: a length (Å) for crystals, otherwise three numbers of points, 1 along the vacuum."""
     if atoms.pbc.all():
         return MESH_LENGTH_A
     points = np.maximum(1, np.rint(MESH_LENGTH_A / compute_cell_heights(atoms))).astype(int)
@@ -183,33 +181,35 @@ def _choose_mesh(atoms: Atoms) -> Any:
 
 
 def _compute_forces(calculator: Any, cell: Any, pbc: Array) -> Array:
+    """Compute the forces, ``(n_atoms, 3)`` eV/Å, in a cell of phonopy with the given periodic directions."""
     atoms = Atoms(cell.symbols, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=pbc, calculator=calculator)
     return np.asarray(atoms.get_forces())
 
 
 def _compute_bands(phonopy: Any, pbc: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compute frequencies along ASE's path for the primitive cell; return the tables of bands and special points."""
+    """Compute frequencies (THz) along ASE's path for the primitive cell; return `bands` and `labels` of a spectrum."""
     primitive_cell = phonopy.primitive
     cell = Atoms(primitive_cell.symbols, cell=primitive_cell.cell).cell
     path = cell.bandpath(pbc=pbc)
     reciprocal = cell.reciprocal()[:]
     fractions = np.linspace(0, 1, POINTS_PER_SEGMENT)
-    rows, labels, start = [], [], 0.0
+    rows, labels, path_length = [], [], 0.0
     for segment, path_section in enumerate(path.path.split(",")):
         names = re.findall(r"[A-Za-z]\d*", path_section)  # "GX1K" is G, X1, K
-        labels.append((start, names[0]))
-        for first, second in pairwise(names):
-            difference = path.special_points[second] - path.special_points[first]
-            phonopy.run_qpoints(path.special_points[first] + fractions[:, None] * difference)
+        labels.append((path_length, names[0]))
+        for start_name, end_name in pairwise(names):
+            difference = path.special_points[end_name] - path.special_points[start_name]
+            phonopy.run_qpoints(path.special_points[start_name] + fractions[:, None] * difference)
             length = float(np.linalg.norm(difference @ reciprocal))
-            for distance, frequencies in zip(start + fractions * length, phonopy.qpoints.frequencies, strict=True):
+            distances = path_length + fractions * length
+            for distance, frequencies in zip(distances, phonopy.qpoints.frequencies, strict=True):
                 rows += [(segment, distance, mode, frequency) for mode, frequency in enumerate(frequencies)]
-            start += length
-            labels.append((start, second))
+            path_length += length
+            labels.append((path_length, end_name))
     bands = pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"])
     return bands, pd.DataFrame(labels, columns=["distance", "label"])
 
 
 def _describe_modes(has_imaginary_modes: bool) -> str:
-    """Return the problem of a structure with imaginary modes, or an empty text."""
+    """Describe the problem of a structure with imaginary modes; return an empty text if there are none."""
     return "a displacement lowers the energy: the structure is not stable" if has_imaginary_modes else ""

@@ -8,7 +8,7 @@ from paretofit.core import InputError
 class Quantity(NamedTuple):
     """Named number with its unit; the unit of a dimensionless quantity is empty.
 
-    `problem` is the reason why the value is not that of a usable potential; it is empty for a plausible value.
+    `problem` describes why the value is implausible for a usable potential; it is empty for a plausible value.
     """
 
     name: str

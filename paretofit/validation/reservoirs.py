@@ -1,8 +1,9 @@
 """Energies of atoms in reservoirs, with which a compound exchanges the atoms that a defect adds or removes.
 
-These energies are a convention, not a property of the potential. The energy of an element is the one that the user
-states or, failing that, that of ASE's reference crystal of the element, relaxed with the same potential. Elements with
-neither share the rest of the compound's energy equally, so that the compound is in equilibrium with its reservoirs.
+These energies are a convention, not a property of the potential. For each element of a compound, it is the energy that
+the user states or, otherwise, the energy per atom of ASE's reference crystal, relaxed with the same potential. Elements
+for which both are missing share the remaining energy of the compound equally, so that the compound is in equilibrium
+with its reservoirs.
 """
 
 from collections import Counter
@@ -17,7 +18,7 @@ from paretofit.validation.quantity import PropertyError
 
 
 class ReservoirEnergies(NamedTuple):
-    """Energy (eV) of an atom of each species in its reservoir, and the reservoir of each species in words."""
+    """Energy (eV) of an atom of each species in its reservoir, and a description of the reservoir of each species."""
 
     energies: dict[str, float]
     reservoirs: dict[str, str]
@@ -34,31 +35,37 @@ def compute_reservoir_energies(
     compound : ase.Atoms
         Relaxed compound or element; an element is its own reservoir unless its energy is stated.
     stated_energies : mapping of str to float
-        Energies of atoms, eV.
+        Energies of atoms in their reservoirs, eV, for any of the species.
     """
-    species = Counter(compound.symbols)
-    energies = {symbol: float(stated_energies[symbol]) for symbol in species if symbol in stated_energies}
+    composition = Counter(compound.symbols)
+    energies = {symbol: float(stated_energies[symbol]) for symbol in composition if symbol in stated_energies}
     reservoirs = dict.fromkeys(energies, "as stated")
-    for symbol in sorted(set(species) - set(energies)) if len(species) > 1 else []:
+    for symbol in sorted(set(composition) - set(energies)) if len(composition) > 1 else []:
         # a calculator may raise anything for an element that it cannot compute; the element then counts as missing
         with suppress(Exception):
             energies[symbol] = _compute_crystal_energy(calculator, symbol)
             reservoirs[symbol] = f"crystal of {symbol}"
-    missing_elements = sorted(set(species) - set(energies))
+    missing_elements = sorted(set(composition) - set(energies))
     if missing_elements:
-        remaining_energy = compute_energy(compound, calculator) - sum(
-            species[symbol] * energies[symbol] for symbol in energies
-        )
-        shares = dict.fromkeys(missing_elements, remaining_energy / sum(species[symbol] for symbol in missing_elements))
-        text = "the structure itself" if len(species) == 1 else "in equilibrium with the compound"
-        text += f", whose energy {' and '.join(missing_elements)} share equally" if len(missing_elements) > 1 else ""
-        energies |= shares
-        reservoirs |= dict.fromkeys(missing_elements, text)
+        known_energy = sum(composition[symbol] * energies[symbol] for symbol in energies)
+        n_remaining_atoms = sum(composition[symbol] for symbol in missing_elements)
+        share = (compute_energy(compound, calculator) - known_energy) / n_remaining_atoms
+        reservoir = "the structure itself" if len(composition) == 1 else "in equilibrium with the compound"
+        if len(missing_elements) > 1:
+            reservoir += f", whose energy {' and '.join(missing_elements)} share equally"
+        energies |= dict.fromkeys(missing_elements, share)
+        reservoirs |= dict.fromkeys(missing_elements, reservoir)
     return ReservoirEnergies(energies, reservoirs)
 
 
 def _compute_crystal_energy(calculator: Any, symbol: str) -> float:
-    """Compute the energy (eV/atom) of the relaxed reference crystal of an element."""
+    """Compute the energy (eV/atom) of the relaxed reference crystal of an element.
+
+    Raises
+    ------
+    PropertyError
+        If ASE has no reference crystal, or its relaxation fails.
+    """
     crystal = build_reference_crystal(symbol)
     if crystal is None:
         raise PropertyError(f"ASE has no reference crystal of {symbol}")

@@ -2,7 +2,7 @@
 
 The test has two parts: Langevin dynamics at the temperature, and microcanonical dynamics from the last state.
 Potentials with LAMMPS commands run in LAMMPS, ASE calculators in ASE. Structures with vacuum are periodic in all
-directions in LAMMPS, with so much vacuum that images do not interact.
+directions in LAMMPS, with so much vacuum that images do not interact. Both engines check the state every 20 steps.
 """
 
 from collections.abc import Iterator
@@ -23,27 +23,27 @@ from paretofit.validation.quantity import PropertyError, Quantity
 from paretofit.validation.subject import PotentialSpec
 from paretofit.validation.vacuum_calculator import LOCAL_VACUUM_A
 
-MAX_TEMPERATURE_RATIO = 5.0  # ratio to the requested temperature
+MAX_TEMPERATURE_RATIO = 5.0  # ratio to the requested temperature; above it, the dynamics has become unstable
 LIGHT_MASS_U = 6.0  # lighter atoms require a time step of 0.5 fs instead of 1 fs
-THERMOSTAT_TIME_PS = 0.1
-SAMPLE_INTERVAL_STEPS = 20
+THERMOSTAT_TIME_PS = 0.1  # relaxation time of the Langevin thermostat
+SAMPLE_INTERVAL_STEPS = 20  # number of steps between two samples
 MAX_DRIFT = 1.0  # meV/atom/ps, of the total energy without a thermostat
 MAX_TEMPERATURE_SCATTERS = 3.0  # number of standard deviations between the mean and the requested temperature
-RDF_BINS = 140
-RDF_MAX_DISTANCE_A = 7.0
+RDF_BINS = 140  # number of bins of the radial distribution function
+RDF_MAX_DISTANCE_A = 7.0  # upper limit of the radial distribution function
 RDF_FRAMES = 25  # approximate number of frames for the mean radial distribution function
 
 
 @dataclass(frozen=True)
 class MdProtocol:
-    """Duration and temperature of the dynamics.
+    """Durations, temperature and random seed of the dynamics.
 
     Attributes
     ----------
     temperature : float
         Temperature, K.
     nvt_time_ps, nve_time_ps : float
-        Durations with and without a thermostat, ps.
+        Durations of the parts with and without a thermostat, ps.
     seed : int
         Random seed of the velocities and the thermostat.
     """
@@ -55,7 +55,19 @@ class MdProtocol:
 
 
 class Sample(NamedTuple):
-    """State at a time (ps) since the start of a part of the test; potential and kinetic energy in eV."""
+    """State of the dynamics.
+
+    Attributes
+    ----------
+    is_nve : bool
+        Whether the state belongs to the microcanonical part.
+    time : float
+        Time since the start of the part, ps.
+    atoms : ase.Atoms
+        Positions and cell.
+    potential_energy, kinetic_energy : float
+        Energies of the cell, eV.
+    """
 
     is_nve: bool
     time: float
@@ -66,7 +78,8 @@ class Sample(NamedTuple):
     @property
     def temperature(self) -> float:
         """Temperature (K) of the 3N - 3 degrees of freedom at zero total momentum."""
-        return 2 * self.kinetic_energy / (3 * units.kB * max(1, len(self.atoms) - 1))  # at least 1, for a single atom
+        n_free_atoms = max(1, len(self.atoms) - 1)  # avoids a division by zero for a single atom
+        return 2 * self.kinetic_energy / (3 * units.kB * n_free_atoms)
 
 
 @dataclass(frozen=True)
@@ -78,21 +91,21 @@ class StabilityResult:
     survival_time_ps, requested_time_ps : float
         Actual and requested duration of the part with a thermostat, ps.
     reason : str
-        Reason why the test ended early; empty if it is complete.
+        Reason why the test ended early; empty if the test is complete.
     energy_drift : float
         Slope of the total energy in the microcanonical part, meV/atom/ps; NaN if that part was not reached.
     temperature : float
-        Mean over the microcanonical part or, if it was not reached, over the second half of the part with a thermostat,
-        K.
+        Mean temperature (K) of the microcanonical part or, if it was not reached, of the second half of the part with a
+        thermostat.
     requested_temperature : float
-        K.
+        Temperature of the thermostat, K.
     n_atoms : int
         Number of atoms of the cell.
     energies : DataFrame
         ``time`` (ps) and total ``energy`` (meV/atom, relative to the first sample) of the microcanonical part.
     rdf : DataFrame
         Radial distribution function, averaged over the second half of the part with a thermostat: ``distance`` (Å) and
-        ``g``.
+        ``g``; empty if that part has no samples.
     """
 
     survival_time_ps: float
@@ -120,22 +133,26 @@ class StabilityResult:
         ]
 
     def _assess_temperature(self) -> str:
-        """Compare the mean temperature with the requested one, which it scatters about by T/√(3N) in harmonic crystals.
+        """Describe how the mean temperature differs from the requested one; return an empty text if it agrees.
 
-        The total energy at the end of the canonical part varies by √(3N) kB T, which changes the temperature of the
-        microcanonical part by this energy over the heat capacity 3N kB.
+        In a harmonic crystal of N atoms, the total energy at the end of the canonical part at temperature T has a
+        standard deviation of √(3N) kB T. The temperature of the microcanonical part is this energy divided by the heat
+        capacity 3N kB, and thus has a standard deviation of T/√(3N).
         """
         scatter = self.requested_temperature / np.sqrt(3 * self.n_atoms)
         if abs(self.temperature - self.requested_temperature) <= MAX_TEMPERATURE_SCATTERS * scatter:
             return ""
-        return f"{self.requested_temperature:g} K was requested, and {self.n_atoms} atoms scatter by {scatter:.2g} K"
+        return (
+            f"{self.requested_temperature:g} K was requested; with {self.n_atoms} atoms, the scatter is {scatter:.2g} K"
+        )
 
 
 def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol) -> StabilityResult:
     """Run dynamics of a cell with and then without a thermostat, and check the state every 20 steps.
 
     The test ends early if two atoms come closer than half the sum of their covalent radii, the temperature exceeds five
-    times the requested one, the energy is not finite, or an error occurs, such as when LAMMPS loses atoms.
+    times the requested one, the energy is not finite, or an error occurs, for example because LAMMPS loses atoms. The
+    shared LAMMPS instance of this process is cleared if the potential has LAMMPS commands.
 
     Parameters
     ----------
@@ -147,7 +164,7 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
     Raises
     ------
     PropertyError
-        If no sample could be computed.
+        If an error occurs before the first sample.
     """
     timestep_ps = 1e-3 if atoms.get_masses().min() >= LIGHT_MASS_U else 5e-4
     iterate_samples = _iterate_lammps_samples if potential.commands else _iterate_ase_samples
@@ -155,10 +172,10 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
     reason = ""
     try:
         for sample in iterate_samples(potential, atoms, protocol, timestep_ps):
-            if reason := _find_md_problem(sample, protocol.temperature):
+            if reason := _describe_md_problem(sample, protocol.temperature):
                 break
             samples.append(sample)
-    except Exception as error:
+    except Exception as error:  # LAMMPS and calculators may raise anything
         reason = format_lammps_error(error)
         if not samples:
             raise PropertyError(f"the dynamics cannot be started: {reason}") from error
@@ -170,9 +187,20 @@ def compute_radial_distribution(
 ) -> pd.DataFrame:
     """Compute g(r) = n(r) / (N ρ S Δr), averaged over frames; it is 1 for an ideal gas.
 
-    In crystals, ρ is the number of atoms per volume and S = 4πr². In sheets, ρ is the number per area and S = 2πr; in
-    wires, ρ is the number per length and S = 2. The vacuum thus does not matter, and g(r) approaches 1 at distances
-    beyond the thickness. In molecules, ρ is the number of atoms per volume of a sphere of radius `max_distance`.
+    With N atoms, n(r) is the number of pairs (each counted twice) with a distance in a bin of width Δr at r. In
+    crystals, ρ is the number of atoms per volume and S = 4πr². In sheets, ρ is the number per area and S = 2πr; in
+    wires, ρ is the number per length and S = 2. Results thus do not depend on the vacuum, and g(r) approaches 1 at
+    distances beyond the thickness. In molecules, ρ is the number of atoms per volume of a sphere of radius
+    `max_distance`.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        Structures in the orientation of `orient_structure`.
+    max_distance : float
+        Largest distance r, Å.
+    n_bins : int
+        Number of bins, of width Δr.
 
     Returns
     -------
@@ -182,38 +210,42 @@ def compute_radial_distribution(
     edges = np.linspace(0, max_distance, n_bins + 1)
     distribution = np.zeros(n_bins)
     for atoms in frames:
-        n = count_periodic(atoms) or 3
-        shells = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[n] * np.diff(edges**n)
-        size = measure_cell(atoms) if atoms.pbc.any() else 4 / 3 * np.pi * max_distance**3
+        n_dimensions = count_periodic(atoms) or 3
+        # integrals of S over each bin
+        shell_sizes = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[n_dimensions] * np.diff(edges**n_dimensions)
+        cell_size = measure_cell(atoms) if atoms.pbc.any() else 4 / 3 * np.pi * max_distance**3
         counts, _ = np.histogram(neighbor_list("d", atoms, max_distance), edges)
-        distribution += counts / (len(atoms) * len(atoms) / size * shells)
+        distribution += counts / (len(atoms) * len(atoms) / cell_size * shell_sizes)
     return pd.DataFrame({"distance": (edges[1:] + edges[:-1]) / 2, "g": distribution / max(1, len(frames))})
 
 
-def _find_md_problem(sample: Sample, temperature: float) -> str:
-    """Describe why the dynamics must be stopped; return an empty string if it can continue."""
+def _describe_md_problem(sample: Sample, temperature: float) -> str:
+    """Describe why the dynamics at a requested temperature (K) must be stopped; empty if it can continue."""
     if not np.isfinite(sample.potential_energy + sample.kinetic_energy):
         return "the energy is not finite"
     if sample.temperature > MAX_TEMPERATURE_RATIO * temperature:
         return f"the temperature reached {sample.temperature:.0f} K"
     overlap_distance = find_overlap_distance(sample.atoms)
-    return "" if overlap_distance is None else f"two atoms approached to {overlap_distance:.3g} Å"
+    return "" if overlap_distance is None else f"two atoms approached each other to {overlap_distance:.3g} Å"
 
 
 def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol) -> StabilityResult:
+    """Compute the result of a test from its samples, in order of time; parts without samples have NaN or no rows."""
     nvt_samples = [sample for sample in samples if not sample.is_nve]
     nve_samples = [sample for sample in samples if sample.is_nve]
-    time = np.array([sample.time for sample in nve_samples])
-    energies = [(sample.potential_energy + sample.kinetic_energy) / len(sample.atoms) for sample in nve_samples]
-    energy = 1e3 * np.array(energies)
+    times = np.array([sample.time for sample in nve_samples])
+    energies = np.array(
+        [1e3 * (sample.potential_energy + sample.kinetic_energy) / len(sample.atoms) for sample in nve_samples]
+    )
     equilibrated_samples = nvt_samples[len(nvt_samples) // 2 :]
     stride = max(1, len(equilibrated_samples) // RDF_FRAMES)
     frames = [sample.atoms for sample in equilibrated_samples[::stride]]
     temperatures = [sample.temperature for sample in nve_samples or equilibrated_samples or samples]
     survival_time = nvt_samples[-1].time if nvt_samples else 0.0
-    drift = float(np.polyfit(time, energy, 1)[0]) if len(nve_samples) > 2 else float("nan")
+    drift = float(np.polyfit(times, energies, 1)[0]) if len(nve_samples) > 2 else float("nan")
     temperature = float(np.mean(temperatures or [np.nan]))
-    curve = pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()})  # the slice may be empty
+    first_energy = energies[0] if len(energies) else 0.0
+    curve = pd.DataFrame({"time": times, "energy": energies - first_energy})
     rdf = compute_radial_distribution(frames) if frames else pd.DataFrame()
     n_atoms = len(samples[0].atoms) if samples else 1
     return StabilityResult(
@@ -223,19 +255,21 @@ def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol)
 
 def _count_samples(protocol: MdProtocol, timestep_ps: float) -> list[tuple[bool, int]]:
     """Return, for each part of the test, whether it is microcanonical and its number of samples."""
-    parts = ((False, protocol.nvt_time_ps), (True, protocol.nve_time_ps))
-    return [(is_nve, max(1, round(time / (timestep_ps * SAMPLE_INTERVAL_STEPS)))) for is_nve, time in parts]
+    interval_ps = timestep_ps * SAMPLE_INTERVAL_STEPS
+    durations = ((False, protocol.nvt_time_ps), (True, protocol.nve_time_ps))
+    return [(is_nve, max(1, round(duration / interval_ps))) for is_nve, duration in durations]
 
 
 def _iterate_lammps_samples(
     potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol, timestep_ps: float
 ) -> Iterator[Sample]:
+    """Run both parts of the test in LAMMPS, with the shared instance of this process, and yield the samples."""
     lammps = get_shared_lammps()
     cell, positions, _ = transform_to_lammps_frame(widen_vacuum(atoms, LOCAL_VACUUM_A), 1.0)
     create_lammps_crystal(lammps, potential.elements, atoms.get_chemical_symbols(), cell, positions)
     temperature, seed, interval = protocol.temperature, protocol.seed, SAMPLE_INTERVAL_STEPS
     lammps.commands_string("\n".join([*potential.commands, "neighbor 1.0 bin", "neigh_modify delay 0"]))
-    # velocities for twice the temperature, as in `_iterate_ase_samples`
+    # an escaped atom is an error, energies are totals, and velocities are as in `_iterate_ase_samples`
     lammps.commands_string(
         f"timestep {timestep_ps!r}\nthermo {interval}\nthermo_style custom step pe ke\n"
         "thermo_modify lost error norm no\n"
@@ -258,17 +292,19 @@ def _iterate_lammps_samples(
 def _iterate_ase_samples(
     potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol, timestep_ps: float
 ) -> Iterator[Sample]:
+    """Run both parts of the test in ASE, and yield the samples."""
     from ase.md.langevin import Langevin  # noqa: PLC0415  (only where ASE runs the dynamics)
     from ase.md.verlet import VelocityVerlet  # noqa: PLC0415
 
     md_atoms = attach_calculator(atoms, potential.create_calculator_for(atoms))
     rng = np.random.default_rng(protocol.seed)
     # velocities for twice the temperature, because half of the kinetic energy becomes potential energy
-    width = np.sqrt(md_atoms.get_masses() * units.kB * 2 * protocol.temperature)
-    momenta = rng.standard_normal((len(md_atoms), 3)) * width[:, None]
+    momentum_widths = np.sqrt(md_atoms.get_masses() * units.kB * 2 * protocol.temperature)
+    momenta = rng.standard_normal((len(md_atoms), 3)) * momentum_widths[:, None]
     md_atoms.set_momenta(momenta - momenta.mean(axis=0))
     timestep = 1e3 * timestep_ps * units.fs
     friction = 1 / (1e3 * THERMOSTAT_TIME_PS * units.fs)
+    # fixcm=True does not sample the canonical ensemble, and is deprecated since ASE 3.28
     thermostat: dict[str, Any] = {
         "temperature_K": protocol.temperature, "friction": friction, "rng": rng, "fixcm": False
     }  # fmt: skip

@@ -22,7 +22,17 @@ MIN_ANGLE_SUM_DEG = 330.0
 
 
 class RotatableBond(NamedTuple):
-    """Two bonded atoms, the vector (3,) from the first to the second in Å, and the unit normal (3,) of the surface."""
+    """Bond that can be rotated about the normal of the surface on which its atoms lie.
+
+    Attributes
+    ----------
+    first, second : int
+        Indices of the bonded atoms.
+    vector : (3,) float64
+        Vector from the first to the second atom, Å.
+    normal : (3,) float64
+        Unit normal of the surface.
+    """
 
     first: int
     second: int
@@ -31,7 +41,7 @@ class RotatableBond(NamedTuple):
 
 
 def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
-    """Find one rotatable bond of each kind.
+    """Find one bond of each kind between atoms with three neighbours nearly in one plane.
 
     Parameters
     ----------
@@ -40,24 +50,25 @@ def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
 
     Returns
     -------
-    list
-        Empty if no two bonded atoms have three neighbours each, nearly in one plane.
+    list of RotatableBond
+        Empty if the structure has no such bonds.
     """
     cutoff = 2 * BOND_RATIO * float(covalent_radii[atoms.numbers].max())
-    i, j, distances, vectors = neighbor_list("ijdD", atoms, cutoff)
-    is_bond = distances < BOND_RATIO * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
-    i, j, vectors = i[is_bond], j[is_bond], vectors[is_bond]
-    order = np.argsort(i, kind="stable")
-    i, j, vectors = i[order], j[order], vectors[order]
-    counts = np.bincount(i, minlength=len(atoms))
-    starts = np.concatenate([[0], np.cumsum(counts)])
+    first_atoms, second_atoms, distances, vectors = neighbor_list("ijdD", atoms, cutoff)
+    radii = covalent_radii[atoms.numbers]
+    is_bond = distances < BOND_RATIO * (radii[first_atoms] + radii[second_atoms])
+    first_atoms, second_atoms, vectors = first_atoms[is_bond], second_atoms[is_bond], vectors[is_bond]
+    order = np.argsort(first_atoms, kind="stable")  # puts the bonds of an atom next to each other
+    first_atoms, second_atoms, vectors = first_atoms[order], second_atoms[order], vectors[order]
+    bond_counts = np.bincount(first_atoms, minlength=len(atoms))
+    offsets = np.concatenate([[0], np.cumsum(bond_counts)])
     normals = {}
-    for atom in np.flatnonzero(counts == 3).tolist():
-        normal = _find_normal(vectors[starts[atom] : starts[atom + 1]])
+    for atom in np.flatnonzero(bond_counts == 3).tolist():
+        normal = _compute_normal(vectors[offsets[atom] : offsets[atom + 1]])
         if normal is not None:
             normals[atom] = normal
     bonds = []
-    for first, second, vector in zip(i.tolist(), j.tolist(), vectors, strict=True):
+    for first, second, vector in zip(first_atoms.tolist(), second_atoms.tolist(), vectors, strict=True):
         if first < second and first in normals and second in normals:
             # the normals of the two atoms may point to opposite sides of the surface
             normal = normals[first] + np.sign(normals[first] @ normals[second]) * normals[second]
@@ -66,10 +77,11 @@ def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
 
 
 def rotate_bond(atoms: Atoms, bond: RotatableBond) -> Atoms:
-    """Copy a structure and rotate a bond by 90° about the normal of the surface through its middle.
+    """Copy a structure and rotate a bond by 90° about its middle, in the plane perpendicular to the normal.
 
     The bond is also tilted, because the flat defect is a saddle point: graphene lowers its energy by moving the two
-    atoms to opposite sides (Ma et al., Phys. Rev. B 80, 033407, 2009), with AIREBO by 1 eV in a cell of 12 Å.
+    atoms to opposite sides of the sheet (Ma et al., Phys. Rev. B 80, 033407, 2009); with AIREBO, by 1 eV in a cell of
+    12 Å.
     """
     midpoint = atoms.positions[bond.first] + bond.vector / 2
     rotated_vector = np.cross(bond.normal, bond.vector)
@@ -81,23 +93,24 @@ def rotate_bond(atoms: Atoms, bond: RotatableBond) -> Atoms:
     return copy
 
 
-def _find_normal(vectors: Array) -> Array | None:
+def _compute_normal(vectors: Array) -> Array | None:
     """Compute the unit normal of the plane of three bond vectors (3, 3), Å; None if they are far from a plane."""
-    bonds = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    angles = np.degrees(np.arccos(np.clip([bonds[0] @ bonds[1], bonds[1] @ bonds[2], bonds[2] @ bonds[0]], -1, 1)))
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = [directions[0] @ directions[1], directions[1] @ directions[2], directions[2] @ directions[0]]
+    angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))  # rounding errors may exceed 1
     if angles.sum() < MIN_ANGLE_SUM_DEG:
         return None
-    normal = np.cross(bonds[1] - bonds[0], bonds[2] - bonds[0])
+    normal = np.cross(directions[1] - directions[0], directions[2] - directions[0])
     return np.asarray(normal / np.linalg.norm(normal))
 
 
 def _drop_equivalent_bonds(atoms: Atoms, bonds: Sequence[RotatableBond]) -> list[RotatableBond]:
-    """Return the bonds without those whose midpoint has the same environment as the midpoint of an earlier bond."""
+    """Return the bonds whose midpoint has another environment than the midpoint of every earlier bond."""
     # "X" has the atomic number 0, see `describe_environments`
     probes = Atoms("X" * len(bonds), [atoms.positions[bond.first] + bond.vector / 2 for bond in bonds])
     environments = describe_environments(atoms + probes)[len(atoms) :]
-    distinct_bonds: list[int] = []
-    for k, environment in enumerate(environments):
-        if not any(are_equivalent(environments[bond_index], environment) for bond_index in distinct_bonds):
-            distinct_bonds.append(k)
-    return [bonds[bond_index] for bond_index in distinct_bonds]
+    distinct_indices: list[int] = []
+    for bond_index, environment in enumerate(environments):
+        if not any(are_equivalent(environments[index], environment) for index in distinct_indices):
+            distinct_indices.append(bond_index)
+    return [bonds[index] for index in distinct_indices]

@@ -15,13 +15,13 @@ from paretofit.validation.quantity import Quantity
 
 
 def pack_result(result: PropertyResult) -> list[Array]:
-    """Pack the result of a property into an array of bytes; numbers keep all digits."""
+    """Pack the result of a property into an array of bytes, in which numbers keep all digits."""
     curves = {name: {column: table[column].tolist() for column in table} for name, table in result.curves.items()}
     return [_pack_json([result.values, curves, result.failures, result.notes])]
 
 
 def unpack_result(arrays: Sequence[Array]) -> PropertyResult:
-    """Unpack a result from `pack_result`."""
+    """Unpack the result of a property from the arrays of `pack_result`."""
     values, curves, failures, notes = json.loads(arrays[0].tobytes())
     values = [(structure, index, Quantity(*quantity)) for structure, index, quantity in values]
     tables = {name: pd.DataFrame(columns) for name, columns in curves.items()}
@@ -33,15 +33,16 @@ def pack_structure(structure: Atoms | str) -> list[Array]:
     if isinstance(structure, str):
         return [_pack_json(structure)]
     copy: Atoms = structure.copy()
-    copy.info = {}  # may have values that JSON cannot represent
+    copy.info = {}  # the info may contain objects that JSON cannot represent
     return [_pack_json(copy)]
 
 
 def unpack_structure(arrays: Sequence[Array]) -> Atoms | str:
-    """Unpack a structure, or a reason, from `pack_structure`."""
+    """Unpack a structure, or the reason why there is none, from the arrays of `pack_structure`."""
     structure: Atoms | str = decode(arrays[0].tobytes().decode())
     return structure
 
 
 def _pack_json(content: Any) -> Array:
+    """Encode content as JSON, with ASE's extensions, in an array of bytes."""
     return np.frombuffer(encode(content).encode(), dtype=np.uint8)

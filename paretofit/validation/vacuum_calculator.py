@@ -1,4 +1,4 @@
-"""Calculator for structures with vacuum; it wraps a calculator that may support only periodic cells."""
+"""Calculator for structures with vacuum, around a calculator that may support only periodic cells."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from paretofit.validation.periodicity import STRAINED_COMPONENTS, count_periodic
 LOCAL_VACUUM_A = 40.0  # vacuum wider than the largest cutoff, the 30 Å of dispersion
 STRESS_STRAIN = 5e-4  # strain for differences of energies, which may have single precision in networks
 MIN_CHECKED_STRESS = 1e-4  # eV/Å³; a smaller stress does not show whether it refers to the volume of the cell
-MAX_STRESS_DEVIATION = 0.05  # deviation relative to the largest component
+MAX_STRESS_DEVIATION = 0.05  # largest deviation from differences of energies, relative to the largest component
 
 
 class VacuumCalculator(Calculator):
     """Calculator of oriented structures (`orient_structure`) that are periodic in fewer than three directions.
 
-    LAMMPS loses atoms that leave a box that is not periodic, and networks have no stress without a periodic cell. With
-    such local potentials, the calculator computes a cell that is periodic in all directions, with so much vacuum that
-    no images interact; with other calculators, it computes the structure as it is.
+    LAMMPS loses atoms that leave a box that is not periodic, and networks have no stress without a periodic cell. For
+    such local potentials, the structure is therefore replaced by one that is periodic in all directions, with so much
+    vacuum that no images interact. Other calculators compute the structure as it is.
 
     The stress refers to the volume of the structure's own cell. Calculators that are not local may divide by another
     volume, because there is no convention without a periodic cell (`mace.calculators` 0.3 uses an internal cell). Their
@@ -33,7 +33,7 @@ class VacuumCalculator(Calculator):
     calculator : ase calculator
         Inner calculator.
     is_local : bool
-        Whether the energy does not depend on a vacuum above 40 Å.
+        Whether the energy is independent of the width of the vacuum above 40 Å, so that the vacuum may be widened.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  (ASE's convention)
@@ -41,6 +41,7 @@ class VacuumCalculator(Calculator):
     def __init__(self, calculator: Any, *, is_local: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._calculator, self._is_local = calculator, is_local
+        # whether the stress of the inner calculator can be used, and whether this has been checked
         self._has_stress, self._is_checked = True, is_local
 
     def calculate(
@@ -49,7 +50,7 @@ class VacuumCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Compute the energy and forces of a structure and, if requested, its stress."""
+        """Store the energy and forces of a structure and, if requested, its stress in `results`."""
         structure: Any = self.atoms if atoms is None else atoms
         super().calculate(structure, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
         copy = widen_vacuum(structure, LOCAL_VACUUM_A) if self._is_local else structure.copy()
@@ -61,7 +62,11 @@ class VacuumCalculator(Calculator):
             self.results["stress"] = self._compute_stress(copy) * volume_ratio
 
     def _compute_stress(self, atoms: Atoms) -> Array:
-        """Compute the stress (6,) in eV/Å³, from differences of energies unless the calculator's stress is valid."""
+        """Compute the stress (6,) in eV/Å³, from differences of energies unless the calculator's stress is valid.
+
+        The stress of the calculator is checked for the first structure whose stress is large enough; later structures
+        depend on that check.
+        """
         stress = np.zeros(6)
         if self._has_stress:
             try:

@@ -13,12 +13,12 @@ from paretofit.validation import periodicity
 from paretofit.validation.crystal import FORCE_TOLERANCE, compute_energy, relax_positions_if_needed
 from paretofit.validation.quantity import PropertyError, Quantity
 
-# Ranges of volumes. Areas use two thirds and lengths one third of these, so that distances change by the same amount.
+# Ranges of volumes. Ranges of areas are two thirds and those of lengths one third of these, for equal distances.
 SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
 FIT_POINTS = 9  # number of volumes in the fit
-MAX_RESIDUAL_RATIO = 0.02  # ratio to the range of the energies; below 0.5 % for smooth potentials
-MODULUS_DERIVATIVES = 1.0, 10.0  # B' of solids: 3 to 6 for most, about 9 for graphite
+MAX_RESIDUAL_RATIO = 0.02  # largest residual of the fit over the range of the energies; 0.005 for smooth potentials
+MODULUS_DERIVATIVE_RANGE = 1.0, 10.0  # plausible B'; most solids have 3 to 6, graphite has about 9
 MAX_ENERGY_FALL = 1e-3  # decrease in eV/atom between neighbouring points, away from the minimum
 SCAN_POINTS = 21  # number of volumes in the curve
 SEARCH_RANGE = (0.6, 1.7)  # volumes relative to the initial one in the search for the minimum of a prototype
@@ -32,14 +32,17 @@ class BirchMurnaghanCurve:
     Attributes
     ----------
     size, energy : float
-        Volume (Å³/atom), area (Å²/atom) or length (Å/atom), and energy (eV/atom), at the minimum.
+        Volume (Å³/atom), area (Å²/atom) or length (Å/atom) and energy (eV/atom) at the minimum.
     modulus, modulus_derivative : float
         Bulk modulus B (GPa), layer modulus (N/m) or stiffness (nN), and its derivative with respect to pressure.
     curve : DataFrame
-        ``volume``, ``area`` or ``length``, and ``energy`` (eV/atom); volumes within ±25 % of the initial volume.
+        ``volume``, ``area`` or ``length`` (as `size`) and ``energy`` (eV/atom); volumes within ±25 % of the initial
+        volume.
     measure : CellMeasure
+        Whether sizes are volumes, areas or lengths, with units.
     failures : list of str
-        Sizes outside the fit at which the positions could not be relaxed, so that the curve has no point there.
+        For each size outside the range of the fit at which the positions could not be relaxed, the reason why the curve
+        has no point there.
     """
 
     size: float
@@ -53,18 +56,18 @@ class BirchMurnaghanCurve:
     @property
     def quantities(self) -> list[Quantity]:
         """V0, E0, B and B', or their counterparts of sheets and wires."""
-        low, high = MODULUS_DERIVATIVES
+        low, high = MODULUS_DERIVATIVE_RANGE
         is_plausible = low <= self.modulus_derivative <= high
-        problem = "" if is_plausible else f"most solids have 3 to 6, and nearly all {low:g} to {high:g}"
+        derivative_problem = "" if is_plausible else f"most solids have 3 to 6, and nearly all {low:g} to {high:g}"
         modulus_problem = "" if self.modulus > 0 else "compression lowers the energy"
         return [
             Quantity(f"{self.measure.symbol}0", f"{self.measure.unit}/atom", self.size),
-            Quantity("E0", "eV/atom", self.energy, self._find_fall()),
+            Quantity("E0", "eV/atom", self.energy, self._describe_fall()),
             Quantity(self.measure.modulus, self.measure.modulus_unit, self.modulus, modulus_problem),
-            Quantity(self.measure.modulus_derivative, "", self.modulus_derivative, problem),
+            Quantity(self.measure.modulus_derivative, "", self.modulus_derivative, derivative_problem),
         ]
 
-    def _find_fall(self) -> str:
+    def _describe_fall(self) -> str:
         """Describe where the energy decreases again away from the minimum; return an empty text if it never does."""
         curve = self.curve.sort_values(self.measure.name)
         sizes, energies = curve[self.measure.name].to_numpy(), curve["energy"].to_numpy()
@@ -72,7 +75,7 @@ class BirchMurnaghanCurve:
         branches = (
             (sizes[is_inner][::-1], energies[is_inner][::-1], "below"),
             (sizes[is_outer], energies[is_outer], "above"),
-        )
+        )  # each branch begins at the minimum
         for branch_sizes, branch_energies, side in branches:
             fall_indices = np.flatnonzero(np.diff(branch_energies) < -MAX_ENERGY_FALL)
             if len(fall_indices):
@@ -82,7 +85,7 @@ class BirchMurnaghanCurve:
 
 
 def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> tuple[float, float, float, float]:
-    """Fit the equation of state of third order of a structure that is periodic in d = `n_periodic` directions.
+    """Fit the third-order equation of state of a structure that is periodic in d = `n_periodic` directions.
 
     The energy is a cubic polynomial of the Eulerian strain f = ((M0/M)^(2/d) - 1) / 2 and thus of M^(-2/d). For volumes
     this is the equation of Birch (1947), for areas that of Andrew et al., Phys. Rev. B 85, 125428 (2012).
@@ -90,13 +93,16 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
     Parameters
     ----------
     sizes : (n,) float64
-        Volumes, areas or lengths M.
+        Volumes, areas or lengths M per atom, in ascending order, Å³, Å² or Å.
     energies : (n,) float64
-        Energies, eV.
+        Energies, eV/atom.
+    n_periodic : int
+        Number of periodic directions: 3 for volumes, 2 for areas, 1 for lengths.
 
     Returns
     -------
-    M0, E0 (eV), K = M d²E/dM² at the minimum (GPa, N/m or nN), and dK/dP
+    tuple of float
+        M0, E0 (eV/atom), K = M d²E/dM² at the minimum (GPa, N/m or nN), and dK/dP.
 
     Raises
     ------
@@ -120,6 +126,7 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
     curvature = polynomial.deriv(2)
     roots = np.asarray(polynomial.deriv(1).roots(), dtype=complex)
     real_roots = roots.real[np.abs(roots.imag) < 1e-12 * np.abs(roots)].tolist()
+    # a cubic polynomial has at most one minimum
     minima = [root for root in real_roots if x.min() < root < x.max() and curvature(root) > 0]
     if not minima:
         raise PropertyError(f"the equation of state that fits the energies {range_text} has no minimum there")
@@ -135,8 +142,8 @@ def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> t
 def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = SCAN_POINTS) -> BirchMurnaghanCurve:
     """Fit the equation of state to energies at constant cell shape, with positions relaxed at each volume.
 
-    Nine volumes within ±6 % are fitted; the curve extends to ±25 %. For sheets and wires, areas and lengths replace
-    volumes, with smaller ranges.
+    The fit includes nine volumes within ±6 %; the curve extends to ±25 %. For sheets and wires, areas and lengths
+    replace volumes, with smaller ranges.
 
     Parameters
     ----------
@@ -151,12 +158,12 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     PropertyError
         If there is no valid fit, see `fit_birch_murnaghan`, or positions within ±6 % cannot be relaxed.
     """
-    n = periodicity.count_periodic(atoms)
-    scan_range, fit_range = SCAN_RANGE * n / 3, FIT_RANGE * n / 3
-    measure = periodicity.get_measure(atoms)
-    fit_points = [_relax_at_scale(calculator, atoms, x) for x in np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS)]
+    n_periodic, measure = periodicity.count_periodic(atoms), periodicity.get_measure(atoms)
+    scan_range, fit_range = SCAN_RANGE * n_periodic / 3, FIT_RANGE * n_periodic / 3
+    fit_factors = np.linspace(1 - fit_range, 1 + fit_range, FIT_POINTS)
+    fit_points = [_relax_at_scale(calculator, atoms, factor) for factor in fit_factors]
     sizes, energies = np.array(fit_points).T
-    parameters = fit_birch_murnaghan(sizes, energies, n)
+    parameters = fit_birch_murnaghan(sizes, energies, n_periodic)
     outer_points, failures = [], []
     for factor in np.linspace(1 - scan_range, 1 + scan_range, n_points):
         if abs(factor - 1) > fit_range:
@@ -169,35 +176,39 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
 
 
 def _relax_at_scale(calculator: Any, atoms: Atoms, factor: float) -> tuple[float, float]:
-    """Scale a structure and relax its positions; return its size (such as Å³/atom) and energy (eV/atom)."""
+    """Scale a structure and relax its positions; return its size (such as Å³/atom) and energy (eV/atom).
+
+    The volume, area or length is multiplied by `factor`.
+    """
     relaxed_structure = relax_positions_if_needed(calculator, periodicity.scale_measure(atoms, factor), FORCE_TOLERANCE)
-    return periodicity.measure_cell(relaxed_structure) / len(atoms), relaxed_structure.get_potential_energy() / len(
-        atoms
-    )
+    size, energy = periodicity.measure_cell(relaxed_structure), relaxed_structure.get_potential_energy()
+    return size / len(atoms), energy / len(atoms)
 
 
 def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
     """Scale a structure, at constant shape, to the nearest volume at which the energy has a minimum.
 
-    The nearest minimum is used instead of the deepest, because far from its training data, a potential may have an
-    energy below that of any real crystal.
+    The nearest minimum is chosen instead of the deepest one, because a potential may give energies below that of any
+    real crystal at volumes far from its training data.
 
     Raises
     ------
     PropertyError
-        If the energy has no minimum between 0.6 and 1.7 times the volume.
+        If the energy has no minimum between 0.6 and 1.7 times the volume of the structure.
     """
 
     def compute_energy_at(factor: float) -> float:
+        """Compute the energy (eV) at `factor` times the volume."""
         return compute_energy(periodicity.scale_measure(atoms, factor), calculator)
 
-    grid = np.linspace(*SEARCH_RANGE, SEARCH_POINTS)
-    energies = np.array([compute_energy_at(factor) for factor in grid])
+    factors = np.linspace(*SEARCH_RANGE, SEARCH_POINTS)
+    energies = np.array([compute_energy_at(factor) for factor in factors])
     inner_energies = energies[1:-1]
+    # indices of points that are below the previous one and not above the next one
     minima = 1 + np.flatnonzero((inner_energies < energies[:-2]) & (inner_energies <= energies[2:]))
     if not len(minima):
         raise PropertyError("the energy has no minimum between 0.6 and 1.7 times the volume of the structure")
-    nearest_index = int(minima[np.argmin(np.abs(grid[minima] - 1))])
-    bounds = float(grid[nearest_index - 1]), float(grid[nearest_index + 1])
+    nearest_index = int(minima[np.argmin(np.abs(factors[minima] - 1))])
+    bounds = float(factors[nearest_index - 1]), float(factors[nearest_index + 1])
     minimum = minimize_scalar(compute_energy_at, bounds=bounds, method="bounded")
     return periodicity.scale_measure(atoms, minimum.x)

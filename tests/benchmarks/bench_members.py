@@ -130,7 +130,7 @@ def test_on_reference(folder: LearnFolder, settings: LearnStudy, options: Option
         labels.append(StructureLabels(atoms.get_potential_energy(), atoms.get_forces(), stress))
         atoms.calc = None
     numbers = [k for k, _ in folder.read_records("train")]
-    with Dataset(folder.dataset) as data:
+    with Dataset(folder.dataset_path) as data:
         n_last = len(data)
         n_first = sum(int(info.get("iteration", 1)) == 1 for info in data.info_records)
     yield f"{n_first} → {n_last}"
@@ -140,7 +140,8 @@ def test_on_reference(folder: LearnFolder, settings: LearnStudy, options: Option
     records = pd.DataFrame({"id": range(len(frames)), "set": "test", "iteration": 1})
     rmse = [
         evaluate_committee(
-            Committee(LinearPotential.read(folder.iteration(k).model)), LabelledStructures(frames, labels), records,
+            Committee(LinearPotential.read(folder.get_iteration(k).model_folder)),
+            LabelledStructures(frames, labels), records,
             RunContext(options.cores),
         ).rmse["test"]
         for k in (numbers[0], numbers[-1])

@@ -24,10 +24,10 @@ from paretofit.descriptors import (
     compute_design,
 )
 from paretofit.linear import fit_wls, leverage_scores, sample_configurations, select_d_optimal, select_farthest_points
-from paretofit.structures import AugmentSettings, generate_candidates, make_mean_descriptor, maximise_entropy
+from paretofit.structures import AugmentSettings, build_mean_descriptor_function, generate_candidates, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import generate_random_configuration
-from paretofit.structures.structure_vectors import make_comparison_basis
+from paretofit.structures.structure_vectors import build_comparison_basis
 
 sys.path.insert(0, str(ROOT / "tests"))
 from helpers.entropy import compute_entropy_difference
@@ -78,7 +78,7 @@ def run(options: Options) -> list[Table]:
 
 def _entropies(table: Table, name: str, settings: EntropySettings, sizes: tuple[int, ...]) -> list[Atoms]:
     symbol = next(iter(settings.composition))
-    lammps, basis = get_shared_lammps(), make_comparison_basis([symbol], settings.twojmax, settings.cutoff)
+    lammps, basis = get_shared_lammps(), build_comparison_basis([symbol], settings.twojmax, settings.cutoff)
     rng = np.random.default_rng(1)
     with stage(f"entropy, {name}"):
         start = cpu_seconds()
@@ -117,7 +117,7 @@ class _Laboratory:
         rng = np.random.default_rng(2)
         held_out = settings.model_copy(update={"count": 20 if not options.quick else 4})
         describe = partial(
-            compute_atom_descriptors_and_gradient, get_shared_lammps(), make_comparison_basis(["W"], settings.twojmax)
+            compute_atom_descriptors_and_gradient, get_shared_lammps(), build_comparison_basis(["W"], settings.twojmax)
         )
         with stage("structures to choose from and to test on"):
             groups = {
@@ -256,7 +256,7 @@ def _augmented(n: int) -> list[Atoms]:
         strained={"fraction": 0.2, "stretch": 0.2, "compress": 0.1, "anisotropic": 0.05, "shear": 0.1},
     )
     *_, candidates = generate_candidates(
-        [bulk("W", cubic=True)], ["bcc"], chosen, compute_descriptors=make_mean_descriptor(["W"])
+        [bulk("W", cubic=True)], ["bcc"], chosen, compute_descriptors=build_mean_descriptor_function(["W"])
     )
     return candidates.structures
 

@@ -16,7 +16,7 @@ from common import SHARED, Options, Skip, Table
 
 from paretofit.commands import fit_fitsnap
 from paretofit.core import RowKind
-from paretofit.fitsnap.group_weights import HELD_OUT_FRACTION
+from paretofit.fitsnap.group_weights import VALIDATION_FRACTION
 from paretofit.linear import GroupMoments, optimise_weights
 from paretofit.linear.group_optimisation import NEGLIGIBLE_ERRORS
 
@@ -62,7 +62,7 @@ def held_out(rows: FitRows, seed: int) -> np.ndarray:
     chosen = np.zeros(int(rows.configuration.max()) + 1, dtype=bool)
     for group in dict.fromkeys(rows.group.tolist()):
         members = np.unique(rows.configuration[rows.group == group])
-        chosen[rng.choice(members, max(1, round(HELD_OUT_FRACTION * len(members))), replace=False)] = True
+        chosen[rng.choice(members, max(1, round(VALIDATION_FRACTION * len(members))), replace=False)] = True
     return np.asarray(chosen[rows.configuration])
 
 

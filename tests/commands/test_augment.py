@@ -15,7 +15,7 @@ from helpers.structures import same
 from paretofit import Dataset, InputError
 from paretofit.commands import augment_study
 from paretofit.dataset import LevelData, assign_groups, split_configurations, write_dataset
-from paretofit.structures import AugmentSettings, generate_candidates, is_too_close, make_mean_descriptor
+from paretofit.structures import AugmentSettings, build_mean_descriptor_function, generate_candidates, is_too_close
 from paretofit.study import load_study, write_template
 
 BERYLLIUM = partial(bulk, "Be", "hcp", a=2.286, c=3.584)
@@ -26,7 +26,7 @@ def candidates_of(atoms, name="input.cif", describe=True, **changes):
     chosen = AugmentSettings.model_validate({"n_candidates": 40, **SMALL, **changes})
     elements = sorted({*atoms.get_chemical_symbols(), *chosen.alloys.elements})
     *_, actual = generate_candidates(
-        [atoms], [name], chosen, compute_descriptors=make_mean_descriptor(elements) if describe else None
+        [atoms], [name], chosen, compute_descriptors=build_mean_descriptor_function(elements) if describe else None
     )
     return actual
 
@@ -62,7 +62,9 @@ def test_one_input_gives_all_kinds_that_make_sense(name):
     assert {item.info["config_type"] for item in actual.structures} == expected
     assert len(actual.structures) + sum(actual.given_up.values()) == 40
     assert [item.info["config_id"] for item in actual.structures] == list(range(len(actual.structures)))
-    described = [make_mean_descriptor(sorted(set(atoms.get_chemical_symbols())))(item) for item in actual.structures]
+    described = [
+        build_mean_descriptor_function(sorted(set(atoms.get_chemical_symbols())))(item) for item in actual.structures
+    ]
     for k, item in enumerate(actual.structures):
         kind = item.info["config_type"]
         assert not is_too_close(item, 0.6)

@@ -62,7 +62,7 @@ class TestLearningCurve:
     def test_between_sizes_it_is_straight_in_logarithms(self):
         selected = curve([[100.0 / n**0.5] for n in SIZES])
         actual = selected.predict(np.array([10, 15, 100]))
-        assert actual.value == pytest.approx(100 / np.sqrt([10, 15, 100]))
+        assert actual.errors == pytest.approx(100 / np.sqrt([10, 15, 100]))
         assert not actual.is_extrapolated.any()
 
     @pytest.mark.parametrize("exponent", [0.5, 0.7, 1.0])
@@ -70,29 +70,29 @@ class TestLearningCurve:
         truth = lambda n: 5 + 300 * n**-exponent  # noqa: E731  (one line, used twice)
         selected = curve([[truth(n)] * 3 for n in map(float, SIZES)], training_errors=np.array([1.0]))
         actual = selected.predict(np.array([320.0, 1600.0]))
-        assert actual.value == pytest.approx(truth(np.array([320.0, 1600.0])), rel=1e-6)
+        assert actual.errors == pytest.approx(truth(np.array([320.0, 1600.0])), rel=1e-6)
         assert actual.is_extrapolated.all()
-        assert (actual.low < actual.value).all()
-        assert (actual.value < actual.high).all()
+        assert (actual.low < actual.errors).all()
+        assert (actual.errors < actual.high).all()
 
     def test_it_never_falls_below_the_training_error(self):
         errors = [[100.0 * n**-0.5] for n in SIZES]
         free, bound = curve(errors), curve(errors, training_errors=np.array([7.0]))
-        assert free.predict(np.array([1e6])).value[0] < 1
-        assert 7.0 <= bound.predict(np.array([1e6])).value[0] < 7.9
+        assert free.predict(np.array([1e6])).errors[0] < 1
+        assert 7.0 <= bound.predict(np.array([1e6])).errors[0] < 7.9
 
     def test_a_cheaper_level_keeps_what_its_labels_add(self):
         reference = curve([[5 + 300 / n] for n in SIZES], training_errors=np.array([5.0]))
         selected = curve([[np.hypot(5 + 300 / n, 20.0)] for n in SIZES], reference_curve=reference)
-        assert selected.predict(np.array([1e5])).value[0] == pytest.approx(np.hypot(5, 20), rel=1e-3)
+        assert selected.predict(np.array([1e5])).errors[0] == pytest.approx(np.hypot(5, 20), rel=1e-3)
         held = curve([[5 + 300 / n] for n in SIZES], reference_curve=reference, label_error=16.0)
-        assert held.predict(np.array([1e5])).value[0] > 0.9 * np.hypot(5, 8.0) * 6.875 / np.hypot(6.875, 8.0)
+        assert held.predict(np.array([1e5])).errors[0] > 0.9 * np.hypot(5, 8.0) * 6.875 / np.hypot(6.875, 8.0)
 
     def test_a_peak_at_small_sizes_is_not_fitted_and_no_slope_promises_nothing(self):
         peaked = curve([[30.0], [90.0], [50.0], [30.0], [20.0]])
-        assert peaked.predict(np.array([320.0])).value[0] < 20.0
+        assert peaked.predict(np.array([320.0])).errors[0] < 20.0
         rising = curve([[10.0], [11.0], [12.0], [13.0], [14.0]])
-        assert rising.predict(np.array([320.0])).value[0] == pytest.approx(14.0)
+        assert rising.predict(np.array([320.0])).errors[0] == pytest.approx(14.0)
 
     def test_the_range_holds_four_draws_of_five_and_one_subset_borrows_it(self):
         draws = np.exp(0.2 * np.random.default_rng(0).normal(size=(5, 4000)))
@@ -101,7 +101,7 @@ class TestLearningCurve:
         for k in range(4):
             inside = (actual.low[k] <= draws[k]) & (draws[k] <= actual.high[k])
             assert inside.mean() == pytest.approx(0.8, abs=0.01)
-        assert actual.high[4] == pytest.approx(actual.high[3] ** np.sqrt(0.5) * actual.value[4], rel=0.05)
+        assert actual.high[4] == pytest.approx(actual.high[3] ** np.sqrt(0.5) * actual.errors[4], rel=0.05)
 
     def test_folds_are_joined_by_their_root_mean_square(self):
         errors = [np.array([3.0, 4.0, 12.0]) / n for n in SIZES]
@@ -121,9 +121,9 @@ class TestLearningCurve:
         known = np.isfinite(actual.low)  # a single fit has no spread, but what is foretold beyond has
         assert known.all() == (len(set(repeats)) > 1) or known[1]
         assert (actual.low[known] > 0).all()
-        assert (actual.low[known] <= actual.value[known] * (1 + 1e-9)).all()
+        assert (actual.low[known] <= actual.errors[known] * (1 + 1e-9)).all()
         assert np.isfinite(actual.high[known]).all()
-        assert actual.value[1] <= selected.central_errors[-1] * (1 + 1e-9)
+        assert actual.errors[1] <= selected.central_errors[-1] * (1 + 1e-9)
 
 
 def brute_force(results, budget, prefer):

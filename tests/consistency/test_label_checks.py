@@ -11,7 +11,7 @@ from helpers.corruptions import CORRUPTIONS, LabelSet, choose_targets
 
 from paretofit.commands import import_labels, inspect_dataset
 from paretofit.consistency import check_labels
-from paretofit.consistency.hypotheses import list_ratios
+from paretofit.consistency.hypotheses import list_ratio_hypotheses
 from paretofit.consistency.label_fit import LabelFit
 from paretofit.consistency.slopes import explain_slope
 from paretofit.dataset import Dataset, LevelData, import_dataset, write_dataset
@@ -81,7 +81,7 @@ def test_the_slope_of_energies_against_forces(labels, factor, cause):
     fit = LabelFit(labels.structures)
     energies, forces = labels.energies / fit.n_atoms, [factor * values for values in labels.forces]
     force_errors = fit.compute_errors(energies, forces, energy_weight=0.0)
-    finding = explain_slope(fit, energies, force_errors, list(list_ratios(fit, is_stretched=False)))
+    finding = explain_slope(fit, energies, force_errors, list(list_ratio_hypotheses(fit, is_stretched=False)))
     assert (finding is None) == (cause is None)
     assert finding is None or cause in finding.causes[0]
 

@@ -391,7 +391,7 @@ def test_adding_refuses_what_contradicts(tmp_path):
     ):
         import_dataset(path, other, append=True)
     same = {"high": write(tmp_path / "same.xyz", frames(shift=1))}
-    with pytest.raises(InputError, match="level 'high' have cutoff_ev 700, the dataset has 500"):
+    with pytest.raises(InputError, match="level 'high' have cutoff_ev 700, but the dataset has 500"):
         import_dataset(path, same, append=True, settings={"high": {"cutoff_ev": 700}})
     with pytest.raises(InputError, match="no dataset at"):
         import_dataset(tmp_path / "none.h5", same, append=True)

@@ -95,7 +95,9 @@ def test_kinds_of_energy_that_differ_between_levels_are_said(tmp_path):
     assert "the energies of level b are free energies" in warning
     assert "those of level a are 'energy'" in warning
     assert warning in inspect_dataset(tmp_path / "d.h5").warnings
-    with pytest.raises(InputError, match="the energies of level 'b' are 'energy', those in the dataset 'free_energy'"):
+    with pytest.raises(
+        InputError, match="the energies of level 'b' are 'energy', but those in the dataset are 'free_energy'"
+    ):
         import_dataset(tmp_path / "d.h5", {"b": paths["a"]}, match_by="order", append=True)
     del paths["b"]  # energies and free energies of level c are equal: there is no smearing
     assert import_labels(tmp_path / "d.h5", paths, match_by="order", overwrite=True).warnings == []

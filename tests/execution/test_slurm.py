@@ -78,8 +78,8 @@ def test_a_study_on_dask_workers_of_a_queue(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"queue": "nowhere"}, "the queue does not accept such a job .*; correct 'cluster'"),
-        ({"memory": "900GB"}, "the queue does not accept such a job .*; correct 'cluster'"),
+        ({"queue": "nowhere"}, "the queue does not accept the jobs of the workers .*; correct 'cluster'"),
+        ({"memory": "900GB"}, "the queue does not accept the jobs of the workers .*; correct 'cluster'"),
         ({"interface": "ib9"}, "'cluster: slurm' cannot be started: .*'ib9' is not a valid network interface"),
     ],
 )

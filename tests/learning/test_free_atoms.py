@@ -155,7 +155,7 @@ def test_the_free_atom_of_a_loop_is_exact(tmp_path):
     atoms = Atoms("W", cell=[40.0] * 3, pbc=True, calculator=reference)
     expected = atoms.get_potential_energy()
     assert LinearPotential.read(result.potential).predict(Atoms("W")).energy == pytest.approx(np.full(4, expected))
-    record = json.loads((LearnFolder(result.folder).iteration(1).path / "train.json").read_text())
+    record = json.loads((LearnFolder(result.folder).get_iteration(1).path / "train.json").read_text())
     assert "exact energies of free atoms of W" in record["message"]
 
 

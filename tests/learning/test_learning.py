@@ -37,10 +37,10 @@ from paretofit.learning.level_choice import (
 from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, MdRun
 from paretofit.learning.selection import (
+    build_configuration,
     calibrate,
     classify_frames,
     compute_point_weights,
-    make_configuration,
     select_frames,
 )
 from paretofit.learning.set_balance import TEST, TRAIN
@@ -164,9 +164,9 @@ class TestTheLoop:
     def test_errors_agree_with_the_committee(self, finished_loop):
         """RMSE of the test set, disagreement, error, slope and rates, computed from the files."""
         folder = LearnFolder(finished_loop.folder)
-        potential = LinearPotential.read(folder.iteration(1).model)
-        errors = pd.read_csv(folder.iteration(1).path / "errors.csv")
-        with Dataset(folder.dataset) as data:
+        potential = LinearPotential.read(folder.get_iteration(1).model_folder)
+        errors = pd.read_csv(folder.get_iteration(1).path / "errors.csv")
+        with Dataset(folder.dataset_path) as data:
             labels = data.labels("eam")
             spread, error, sums = [], [], []
             for _, row in errors.iterrows():
@@ -185,7 +185,7 @@ class TestTheLoop:
         assert first_row["test_forces_members"] == pytest.approx(rmse.mean(), rel=1e-6)
         assert first_row["test_forces_spread"] == pytest.approx(rmse.std(), rel=1e-6)
         assert first_row["test_forces"] < rmse.mean()  # the mean of the members is better than they are
-        points = pd.read_csv(folder.iteration(1).path / "calibration.csv")
+        points = pd.read_csv(folder.get_iteration(1).path / "calibration.csv")
         held_out = points[points["source"] == "held out"]
         is_held_out = (errors["set"] != TRAIN).to_numpy()
         assert held_out["forces_committee_error"].to_numpy() == pytest.approx(np.array(error)[is_held_out], rel=1e-5)
@@ -196,7 +196,7 @@ class TestTheLoop:
         has_forces = epsilon > 1e-3 * np.median(epsilon[epsilon > 0])  # they vanish by symmetry in strained crystals
         assert first_row["points_forces"] == has_forces.sum() < len(points)
         tau, epsilon = tau[has_forces], epsilon[has_forces]
-        frames = pd.read_csv(folder.iteration(1).path / "frames.csv")
+        frames = pd.read_csv(folder.get_iteration(1).path / "frames.csv")
         near = np.exp(-0.5 * (np.log(tau / frames["forces_std"].median()) / 1.5) ** 2) + 0.02
         order = np.argsort(tau / epsilon)
         ranks = (np.cumsum(near[order]) - 0.5 * near[order]) / near.sum()
@@ -206,7 +206,7 @@ class TestTheLoop:
 
     def test_stresses_are_in_gpa_everywhere(self, finished_loop):
         """The stress of one configuration in errors.csv, in the figure of parity and in the table of iterations."""
-        iteration = LearnFolder(finished_loop.folder).iteration(1)
+        iteration = LearnFolder(finished_loop.folder).get_iteration(1)
         errors, components = (pd.read_csv(iteration.path / f"{name}.csv") for name in ("errors", "components"))
         stresses = components[components["quantity"] == "stress"]
         direct = np.sqrt((stresses["error"] ** 2).groupby(stresses["configuration"]).mean())
@@ -218,7 +218,7 @@ class TestTheLoop:
 
     def test_cross_validation_uses_committees_without_the_group(self, finished_loop):
         """The points of the training set have larger errors than the committee that was trained on them."""
-        path = LearnFolder(finished_loop.folder).iteration(1).path
+        path = LearnFolder(finished_loop.folder).get_iteration(1).path
         points = pd.read_csv(path / "calibration.csv").query("source == 'cross-validation'").set_index("id")
         errors = pd.read_csv(path / "errors.csv").query("set == 'train'").set_index("id").loc[points.index]
         assert len(points) == len(errors) > 10
@@ -228,14 +228,14 @@ class TestTheLoop:
     def test_batch_compares_predicted_and_true_errors(self, finished_loop):
         """Predictions of the committee that chose the frames, and their labels, computed from the files."""
         folder = LearnFolder(finished_loop.folder)
-        batch = pd.read_csv(folder.iteration(2).path / "batch_errors.csv").set_index("id")
-        frames = pd.read_csv(folder.iteration(1).path / "frames.csv").query("verdict == 'chosen'")
+        batch = pd.read_csv(folder.get_iteration(2).path / "batch_errors.csv").set_index("id")
+        frames = pd.read_csv(folder.get_iteration(1).path / "frames.csv").query("verdict == 'chosen'")
         assert sorted(batch.index) == sorted(frames["config_id"])
         frames = frames.set_index("config_id").loc[batch.index]
         assert batch["forces_std"].to_numpy() == pytest.approx(frames["forces_std"].to_numpy(), rel=1e-5)
         assert batch["forces_expected"].to_numpy() == pytest.approx(frames["forces_expected"].to_numpy())
-        potential = LinearPotential.read(folder.iteration(1).model)
-        with Dataset(folder.dataset) as data:
+        potential = LinearPotential.read(folder.get_iteration(1).model_folder)
+        with Dataset(folder.dataset_path) as data:
             labels = data.labels("eam")
             for config_id, row in batch.iterrows():
                 k = int(np.flatnonzero(data.ids == config_id)[0])
@@ -249,7 +249,7 @@ class TestTheLoop:
         assert second["batch_inside_energy"] == pytest.approx(inside)
         log = (finished_loop.folder / "learn.log").read_text()
         assert "median ratio of true to predicted error of the" in log
-        later_points = pd.read_csv(folder.iteration(2).path / "calibration.csv")
+        later_points = pd.read_csv(folder.get_iteration(2).path / "calibration.csv")
         assert set(later_points.loc[later_points["source"] == "new batch", "id"]) == set(batch.index)
 
     def test_page_begins_with_answers(self, finished_loop):
@@ -264,19 +264,21 @@ class TestTheLoop:
 
     def test_chosen_frames_are_labelled_next(self, finished_loop):
         folder = LearnFolder(finished_loop.folder)
-        frames = pd.read_csv(folder.iteration(1).path / "frames.csv")
+        frames = pd.read_csv(folder.get_iteration(1).path / "frames.csv")
         chosen = frames[frames["verdict"] == "chosen"]
-        structures = load_frames(folder.iteration(2).structures, "")
+        structures = load_frames(folder.get_iteration(2).structures_path, "")
         assert [atoms.info["trajectory"] for atoms in structures] == chosen["trajectory"].tolist()
         assert (chosen["above"] != "").all()
-        with Dataset(folder.dataset) as data:
+        with Dataset(folder.dataset_path) as data:
             assert data.labels("eam").is_complete.all()
             new_records = [record for record in data.info_records if record.get("iteration") == 2]
         assert [record["trajectory"] for record in new_records] == [atoms.info["trajectory"] for atoms in structures]
 
     def test_configurations_stay_in_their_set(self, finished_loop):
         folder = LearnFolder(finished_loop.folder)
-        first, second = (pd.read_csv(folder.iteration(k).path / "errors.csv").set_index("id")["set"] for k in (1, 2))
+        first, second = (
+            pd.read_csv(folder.get_iteration(k).path / "errors.csv").set_index("id")["set"] for k in (1, 2)
+        )
         assert second.loc[first.index].equals(first)
 
     def test_finished_loop_is_not_repeated(self, finished_loop):
@@ -315,7 +317,7 @@ class TestTheLoop:
         for path in (tmp_path / "run" / "iterations" / "02").glob("*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (tmp_path / "run" / "iterations" / "02").rmdir()
-        iteration = LearnFolder(tmp_path / "run").iteration(1)
+        iteration = LearnFolder(tmp_path / "run").get_iteration(1)
         record = iteration.read_record("train")
         record["rmse"][TEST]["energy"]["value"] = 1e9
         iteration.write_record("train", record)
@@ -359,7 +361,7 @@ class TestCorruptFiles:
 
     def test_advice_of_the_message_works(self, finished_loop, tmp_path):
         shutil.copytree(finished_loop.folder, tmp_path / "run")
-        iteration_path = LearnFolder(tmp_path / "run").iteration(2).path
+        iteration_path = LearnFolder(tmp_path / "run").get_iteration(2).path
         (iteration_path / "errors.csv").write_text("id,set\n")
         with pytest.raises(InputError, match=f"remove {iteration_path / 'train.json'}"):
             learn(study(tmp_path), out=tmp_path / "run")
@@ -373,18 +375,18 @@ class TestCorruptFiles:
     @pytest.mark.parametrize("suffix", ["json", "extxyz"])
     def test_corrupt_trajectory_is_repeated(self, finished_loop, tmp_path, suffix):
         shutil.copytree(finished_loop.folder, tmp_path / "run")
-        iteration = LearnFolder(tmp_path / "run").iteration(1)
-        frames = {path.name: path.read_bytes() for path in iteration.trajectories.glob("*.extxyz")}
-        written = (iteration.trajectories / "001.extxyz").stat().st_mtime_ns
-        flip(iteration.trajectories / f"000.{suffix}", 0.6)
+        iteration = LearnFolder(tmp_path / "run").get_iteration(1)
+        frames = {path.name: path.read_bytes() for path in iteration.trajectories_folder.glob("*.extxyz")}
+        written = (iteration.trajectories_folder / "001.extxyz").stat().st_mtime_ns
+        flip(iteration.trajectories_folder / f"000.{suffix}", 0.6)
         (iteration.path / "explore.json").unlink()
         learn(study(tmp_path), out=tmp_path / "run", stage="explore")
-        assert {path.name: path.read_bytes() for path in iteration.trajectories.glob("*.extxyz")} == frames
-        assert (iteration.trajectories / "001.extxyz").stat().st_mtime_ns == written
+        assert {path.name: path.read_bytes() for path in iteration.trajectories_folder.glob("*.extxyz")} == frames
+        assert (iteration.trajectories_folder / "001.extxyz").stat().st_mtime_ns == written
 
     def test_missing_stage_of_a_finished_iteration_is_repeated(self, finished_loop, tmp_path):
         shutil.copytree(finished_loop.folder, tmp_path / "run")
-        iteration_path = LearnFolder(tmp_path / "run").iteration(1).path
+        iteration_path = LearnFolder(tmp_path / "run").get_iteration(1).path
         (iteration_path / "train.json").unlink()
         learn(study(tmp_path), out=tmp_path / "run")
         assert (iteration_path / "errors.csv").read_bytes() == (
@@ -443,14 +445,14 @@ class TestStages:
     def test_incomplete_stage_is_repeated(self, finished_loop, tmp_path, stage):
         """Without its record and half of its files, the results are the same, and labels are not computed again."""
         shutil.copytree(finished_loop.folder, tmp_path / "run")
-        iteration = LearnFolder(tmp_path / "run").iteration(2 if stage in {"label", "train"} else 1)
+        iteration = LearnFolder(tmp_path / "run").get_iteration(2 if stage in {"label", "train"} else 1)
         if stage in {"explore", "select"}:
             shutil.rmtree(tmp_path / "run" / "iterations" / "02")
         for name in ("label", "train", "explore", "select")[("label", "train", "explore", "select").index(stage) :]:
             (iteration.path / f"{name}.json").unlink(missing_ok=True)
         if stage == "explore":
-            (iteration.trajectories / "001.json").unlink()
-            (iteration.trajectories / "001.extxyz").write_text("16\nhalf")
+            (iteration.trajectories_folder / "001.json").unlink()
+            (iteration.trajectories_folder / "001.extxyz").write_text("16\nhalf")
         journal = (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes()
         resumed = learn(study(tmp_path), out=tmp_path / "run")
         assert (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes() == journal
@@ -819,14 +821,14 @@ class TestSelection:
         frame.rattle(0.1, seed=1)
         grades[77] = 3.0
         settings = SelectSettings.model_validate({"cut_out": {"max_atoms": 300, "radius": 5.0}})
-        cell = make_configuration(frame, grades, 9, 2, settings)
+        cell = build_configuration(frame, grades, 9, 2, settings)
         assert cell.info == {"config_id": 9, "iteration": 2, "config_type": "md", "cut_out": "atom 77 of 1024"}
         distances = [
             np.sort(atoms.get_distances(k, slice(None), mic=True))[:15] for atoms, k in ((cell, 0), (frame, 77))
         ]
         assert np.allclose(*distances)
         for settings in (SelectSettings(), SelectSettings.model_validate({"cut_out": {"max_atoms": 2000}})):
-            assert len(make_configuration(frame, grades, 9, 2, settings)) == 1024
+            assert len(build_configuration(frame, grades, 9, 2, settings)) == 1024
 
     def test_overlapping_atoms_are_unphysical(self):
         settings = SelectSettings()
@@ -894,7 +896,7 @@ def test_the_shipped_studies_load():
 class TestRegressions:
     def test_the_report_counts_why_trajectories_ended(self, tmp_path):
         for k, heat in ((1, "3574"), (1, "1.2e+04"), (2, "9")):
-            iteration = LearnFolder(tmp_path).iteration(k)
+            iteration = LearnFolder(tmp_path).get_iteration(k)
             events = (iteration.read_record("explore") or {"events": []})["events"]
             iteration.write_record("explore", {"events": [*events, f"trajectory 3: the temperature reached {heat} K"]})
         table = count_early_stops(LearnFolder(tmp_path))

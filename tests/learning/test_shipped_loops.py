@@ -64,11 +64,12 @@ def test_shipped_loop_ends_with_stable_dynamics_and_lower_errors(loop):
     assert result.stop_reason.startswith(LOOP_ENDS)
     explored = [k for k, _ in folder.read_records(STAGES[2])]
     trajectories = study.learning.explore.trajectories
-    assert len(folder.iteration(max(explored)).read_record("explore")["events"]) <= 0.2 * trajectories
+    assert len(folder.get_iteration(max(explored)).read_record("explore")["events"]) <= 0.2 * trajectories
     frames = reference_frames(folder, study.labelling.engine.options)
     trained = [k for k, _ in folder.read_records("train")]
     first, last = (
-        measure_errors(LinearPotential.read(folder.iteration(k).model), frames) for k in (trained[0], trained[-1])
+        measure_errors(LinearPotential.read(folder.get_iteration(k).model_folder), frames)
+        for k in (trained[0], trained[-1])
     )
     print(f"{study.name}: meV/atom, meV/Å, GPa, first and last iteration: {first.round(2)} {last.round(2)}")  # noqa: T201  (read after the run)
     assert (last < first).all()
@@ -77,7 +78,7 @@ def test_shipped_loop_ends_with_stable_dynamics_and_lower_errors(loop):
 @pytest.mark.slow
 def test_every_kind_is_in_every_set(loop):
     _, folder, _ = loop
-    sets = json.loads(folder.sets.read_text())["sets"]
+    sets = json.loads(folder.sets_path.read_text())["sets"]
     drawn = [atoms for atoms in load_frames(folder.path / "candidates.extxyz", "") if not is_always_training(atoms)]
     table = pd.DataFrame({"kind": [atoms.info["config_type"] for atoms in drawn],
                           "set": [sets[str(atoms.info["config_id"])] for atoms in drawn]})  # fmt: skip

@@ -797,7 +797,7 @@ class TestAskedWrongly:
         words = assess_networks(pd.concat([linear, network])).answer
         assert "60 meV/Å (small, level 5, 40 configurations), lower than that of the linear models" in words
         assert "12 meV/atom (small, level 5, 40 configurations), higher than that of the linear models" in words
-        assert "at 4 times its MD cost" in words
+        assert "at 4 times the MD cost of the linear model" in words
         assert "is reached by small with labels of 6.67 min (level 5, 40 configurations)" in words
         assert "1 of 1 network and 2 of 2 linear models are on the front" in words
         assert assess_networks(linear) is None

@@ -315,7 +315,7 @@ class TestGroupWeights:
         ({"name": "hcp", "kind": "elastic", "structure": 3}, "property 'hcp' needs 'components'"),
         ({"name": "a b", "kind": "elastic", "structure": 3}, "name"),
         ({"name": "d", "kind": "energy_difference", "structure": 3}, "needs two or more 'structures'"),
-        ({"name": "C44", "kind": "elastic", "structure": 3, "reference": {"C11": 1}}, "has 'C11'; it has C44"),
+        ({"name": "C44", "kind": "elastic", "structure": 3, "reference": {"C11": 1}}, "has 'C11'; available: C44"),
         ({"name": "e", "kind": "equation_of_state", "structure": 3, "reference": 1}, "values for V0, B"),
         ({"name": "f", "kind": "force_constants", "structure": 3, "reference": 1}, "no single 'reference'"),
         ({"name": "C44", "kind": "elastic", "structure": 3, "reference": 162, "ion": "x"}, "unknown key.*ion"),

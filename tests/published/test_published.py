@@ -401,7 +401,7 @@ def spoiled(frame, change):
     ("change", "message"),
     [
         ("repeated", "Be_prec_10.h5: the index 3 appears more than once"),
-        ("foreign", "1 rows have an index without a structure, first 4"),
+        ("foreign", "1 rows have an index without a structure, such as 4"),
         ("forces", r"Be_prec_10.h5, index 5: forces must have the shape \(4, 3\); got \(3, 3\)"),
         ("text", "index 5: energy must be a real number; got 'low'"),
         ("columns", "it lacks energy, forces"),

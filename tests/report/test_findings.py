@@ -85,9 +85,9 @@ def test_weights_that_differ_by_less_than_one_percent_have_no_clear_difference(r
 def test_equivalent_numbers_of_configurations_agree_with_the_verdict():
     """Where random sampling is worse with more configurations, an equivalent number may be on the wrong side."""
     cells = pd.DataFrame({"n_train": [10, 20, 40], "random_configurations": [15.0, 12.0, 60.0]})
-    assert choose_equivalent_size(cells, lower=True)["n_train"] in {10, 40}
-    assert choose_equivalent_size(cells, lower=False) == {"n_train": 20, "random_configurations": 12.0}
-    assert choose_equivalent_size(cells.assign(random_configurations=5.0), lower=True) == {}
+    assert choose_equivalent_size(cells, is_lower=True)["n_train"] in {10, 40}
+    assert choose_equivalent_size(cells, is_lower=False) == {"n_train": 20, "random_configurations": 12.0}
+    assert choose_equivalent_size(cells.assign(random_configurations=5.0), is_lower=True) == {}
 
 
 def add_splits(results, changes):

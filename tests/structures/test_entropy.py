@@ -10,7 +10,7 @@ from paretofit.structures import is_too_close, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
 from paretofit.structures.entropy import DescriptorMoments, EntropyMaximiser, compute_core_repulsion
-from paretofit.structures.structure_vectors import make_comparison_basis
+from paretofit.structures.structure_vectors import build_comparison_basis
 
 SETTINGS = EntropySettings(count=6, composition={"Be": 1.0}, n_atoms_range=(4, 8), twojmax=4, max_steps=15)
 MIXED = EntropySettings(
@@ -26,7 +26,7 @@ MIXED = EntropySettings(
 @pytest.fixture
 def describe(lammps):
     def of(settings):
-        basis = make_comparison_basis(sorted(settings.composition), settings.twojmax, settings.cutoff)
+        basis = build_comparison_basis(sorted(settings.composition), settings.twojmax, settings.cutoff)
         return lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms)
 
     return of
@@ -78,7 +78,7 @@ def test_a_maximised_set_is_more_diverse_than_random_ones(lammps, describe):
     grown = list(maximise_entropy(SETTINGS, describe(SETTINGS), np.random.default_rng(1)))
     assert len(grown) == SETTINGS.count
     rng = np.random.default_rng(2)
-    basis = make_comparison_basis(["Be"], SETTINGS.twojmax, SETTINGS.cutoff)
+    basis = build_comparison_basis(["Be"], SETTINGS.twojmax, SETTINGS.cutoff)
     random = [[generate_random_configuration(SETTINGS, rng) for _ in grown] for _ in range(5)]
     descriptors = [compute_atom_descriptors(lammps, basis, configuration.atoms) for configuration in grown]
     others = [[compute_atom_descriptors(lammps, basis, configuration) for configuration in group] for group in random]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.structures import CandidateFilter, find_nearest_distance, is_too_close, make_mean_descriptor
+from paretofit.structures import CandidateFilter, build_mean_descriptor_function, find_nearest_distance, is_too_close
 from paretofit.structures import operations as kinds
 from paretofit.structures.augment_settings import FilterSettings
 from paretofit.structures.geometry import add_vacuum, compute_periodic_projector, find_widest_gap, measure_thickness
@@ -278,7 +278,7 @@ def test_filter_counts_rejections_by_reason():
     candidate_filter = CandidateFilter(
         FilterSettings(max_force=1.0),
         8,
-        make_mean_descriptor(["Be", "W"]),
+        build_mean_descriptor_function(["Be", "W"]),
         lambda atoms: hot[str(atoms.symbols)],
     )
     cell = BERYLLIUM()

@@ -114,7 +114,7 @@ def test_estimated_cost_grows_with_the_study(tmp_path):
 def test_remaining_time_counts_work_and_running_tasks(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    remaining = RemainingTime(10.0, parallel=2)
+    remaining = RemainingTime(10.0, n_parallel=2)
     assert np.isnan(remaining.seconds)
     now[0] = 10.0  # of which most is the start of the processes
     remaining.add(1.0)

@@ -145,7 +145,7 @@ class TestOtherCalibrations:
         assert calibration.predict_error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
         limit = calibration.find_threshold(1.0)
         assert 0.85 < limit < 1.15
-        largest = calibration.spread[-1], calibration.expected_error[-1]
+        largest = calibration.disagreement[-1], calibration.expected_error[-1]
         # Above the data, errors are proportional to the spread.
         assert calibration.find_threshold(100.0) == pytest.approx(largest[0] * 100 / largest[1])
         assert calibration.predict_error(np.array([2 * largest[0]])) == pytest.approx([2 * largest[1]])

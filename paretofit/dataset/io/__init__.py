@@ -1,4 +1,4 @@
-"""Readers and writers of datasets."""
+"""Readers of labelled structures from files of other programs, and writers of such files."""
 
 import lazy_loader
 

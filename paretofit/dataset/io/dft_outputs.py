@@ -1,6 +1,7 @@
-"""Details in outputs of DFT codes that ASE does not read: convergence of ionic steps, core time, unfinished runs.
+"""Details in outputs of DFT codes that ASE does not read: convergence of electronic loops, core time, unfinished runs.
 
-ASE reads the structures and labels. The core time of a step is its elapsed time multiplied by the number of cores.
+ASE reads the structures and labels. The core time of an ionic step is its elapsed time multiplied by the number of
+cores.
 """
 
 import math
@@ -36,7 +37,7 @@ ITERATION_PATTERN = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
 CORES_PATTERNS = {
     "vasp-out": re.compile(r"running on\s+(\d+)\s+total cores|running\s+(\d+)\s+mpi-ranks"),
     "espresso-out": re.compile(r"running on\s+(\d+)\s+processor"),
-    "abinit-out": re.compile(r"(?!)"),  # pattern without matches, because ABINIT's CPU time is a sum over the processes
+    "abinit-out": re.compile(r"(?!)"),  # matches nothing, because ABINIT's CPU time is already a sum over processes
 }
 STEP_TIME_PATTERN = re.compile(r"LOOP\+:\s+cpu time\s*[\d.]+:\s+real time\s*([\d.]+)")
 TOTAL_TIME_PATTERN = re.compile(
@@ -50,7 +51,7 @@ DURATION_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:
     """Read all complete ionic steps of a VASP calculation, with their force-consistent energies.
 
-    If there are several steps, the info of each has its number as ``step``.
+    If there are several steps, the info of each contains its number, from 0, as ``step``.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
     file_format : str
         ASE's name of the format: ``vasp-out`` or ``vasp-xml``.
     notes : Counter
-        Number of unfinished calculations, updated in place.
+        Number of unfinished calculations, under `UNFINISHED_NOTE`, updated in place.
 
     Raises
     ------
@@ -91,7 +92,9 @@ def is_finished(path: Path, file_format: str) -> bool:
 
 
 def add_output_details(path: Path, file_format: str, structures: Sequence[Atoms], notes: Counter[str]) -> None:
-    """Add ``cpu_seconds``, ``cores`` and, if its loop did not converge, ``scf_converged: False`` to each step's info.
+    """Add the cost of each ionic step, and whether its electronic loop did not converge, to the info of its structure.
+
+    The keys are ``cpu_seconds`` (core time), ``cores`` and, if the loop did not converge, ``scf_converged: False``.
 
     Parameters
     ----------
@@ -100,10 +103,12 @@ def add_output_details(path: Path, file_format: str, structures: Sequence[Atoms]
     file_format : str
         ASE's name of the format.
     structures : sequence of ase.Atoms
-        The ionic steps that have an energy, from this output or from the vasprun.xml in the same directory.
+        The ionic steps that have an energy, from this output or from the vasprun.xml in the same directory; their info
+        is updated in place.
     notes : Counter
-        Number of steps that did not converge, updated in place.
+        Number of steps that did not converge, under `UNCONVERGED_NOTE`, updated in place.
     """
+    # The lists may differ in length, because an unfinished run may lack details or a structure of its last step.
     for atoms, is_converged in zip(structures, _scan_loops(path, file_format, len(structures)), strict=False):
         if not is_converged and atoms.info.get(CONVERGENCE_KEY) is not False:
             atoms.info[CONVERGENCE_KEY] = False
@@ -115,7 +120,7 @@ def add_output_details(path: Path, file_format: str, structures: Sequence[Atoms]
 
 
 def _read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of an output; job scripts may write any bytes into it."""
+    """Yield the lines of an output in Latin-1, which decodes any bytes that job scripts may have written into it."""
     with open_with_compression(str(path), "rb") as stream:
         for line in stream:
             yield line.decode("latin-1")
@@ -131,18 +136,16 @@ def _scan_loops(path: Path, file_format: str, n_steps: int) -> list[bool]:
         return []
     success, failure = LOOP_MARKS[file_format]
     is_converged = [failure not in line for line in _read_lines(path) if success in line or failure in line]
-    if len(is_converged) != n_steps and not all(
-        is_converged
-    ):  # some marks are missing: assume that the last step failed
-        return [True] * (n_steps - 1) + [False]
+    if len(is_converged) != n_steps and not all(is_converged):
+        return [True] * (n_steps - 1) + [False]  # some marks are missing: assume that the last step did not converge
     return is_converged
 
 
 def _scan_vasprun_loops(path: Path) -> Iterator[bool]:
     """Yield for each ionic step of a vasprun.xml whether its electronic loop converged.
 
-    The file does not contain this result: a loop has not converged if it has NELM iterations and the energies of the
-    last two differ by more than EDIFF.
+    The file does not record convergence. A loop counts as not converged if it has NELM iterations and the energies of
+    the last two differ by more than EDIFF.
     """
     settings: dict[str, float] = {}
     energies: list[float] = []
@@ -166,7 +169,7 @@ def _scan_vasprun_loops(path: Path) -> Iterator[bool]:
 def _scan_outcar_loops(path: Path) -> Iterator[bool]:
     """Yield for each ionic step of an OUTCAR whether its electronic loop converged.
 
-    A loop did not converge if VASP aborted it for another reason than EDIFF, or if it used all NELM iterations and
+    A loop did not converge if VASP aborted it for a reason other than EDIFF, or if it used all NELM iterations and
     VASP did not report that EDIFF was reached.
     """
     is_ediff_reached, is_aborted, max_iterations, iteration = False, False, math.inf, 0
@@ -187,8 +190,8 @@ def _scan_outcar_loops(path: Path) -> Iterator[bool]:
 def _scan_costs(path: Path, file_format: str, n_steps: int) -> tuple[int, list[float]]:
     """Return the number of cores and the core time (s) of each step.
 
-    If a finished run does not time its steps, each gets an equal share of the total time. If a run crashed, only its
-    first steps may have times.
+    If the total time of a run is known but not that of every step, each step gets an equal share of the total. In the
+    output of a crashed run, only the first steps may have times.
     """
     cores, step_times, total_s = 1, list[float](), math.nan
     for line in _read_lines(path):
@@ -202,4 +205,4 @@ def _scan_costs(path: Path, file_format: str, n_steps: int) -> tuple[int, list[f
             total_s = sum(float(number) * DURATION_SECONDS[unit] for number, unit in DURATION_PATTERN.findall(match[1]))
     if len(step_times) < n_steps and not math.isnan(total_s):
         return cores, [cores * total_s / n_steps] * n_steps
-    return cores, [cores * step for step in step_times]
+    return cores, [cores * step_time for step_time in step_times]

@@ -1,8 +1,8 @@
 """Export of a dataset to other programs: one extended XYZ file or ASE database for each level.
 
 Numbers are written without rounding. Configurations whose label is missing or failed are written without a label, and
-counted. Ids, info, seconds and the metadata of labels are also written, so that `paretofit import` reproduces the
-dataset. The settings of the levels are written to ``levels.yaml``.
+their ids are returned. Ids, info, costs and the metadata of labels are also written, so that `paretofit import`
+reproduces the dataset. The settings of the levels are written to ``levels.yaml``.
 """
 
 import itertools
@@ -29,11 +29,12 @@ from paretofit.dataset.io.stored_labels import read_labels
 from paretofit.dataset.io.structure_files import ID_KEYS
 from paretofit.dataset.writer import Label, dump_json
 
-KEY_PREFIXES = {"plain": "", "mace": "REF_"}
+KEY_PREFIXES = {"plain": "", "mace": "REF_"}  # prefixes of the keys of labels
 PARETOFIT_KEYS = {CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, "Lattice", "Properties", "pbc", "virial", "uid"}
-# Info under these keys is stored in CONFIG_INFO_KEY, because ASE or an import would read it as something else.
+# Info of a configuration under these keys is stored in the mapping CONFIG_INFO_KEY, because ASE or an import would read
+# it as a label, an id or a setting of the file.
 RESERVED_KEYS = {*all_properties, *SECONDS_KEYS, *ID_KEYS, *PARETOFIT_KEYS}
-EXACT_FORMAT = "%.17g"
+EXACT_FORMAT = "%.17g"  # 17 digits determine a float64
 ROUNDED_FORMAT = "%16.8f"  # ASE's format of a number in a column
 
 
@@ -44,11 +45,12 @@ class ExportSummary:
     Attributes
     ----------
     paths : mapping of level to Path
+        File of each level.
     n_configurations : int
         Number of configurations in each file.
     unlabelled_ids : mapping of level to list of int
-        Ids of configurations that were written without an energy and forces, because their label is missing,
-        incomplete or failed.
+        Ids of the configurations whose label is missing, incomplete or failed. Of an incomplete label, the quantities
+        that it has were written; of the others, none.
     settings_path : Path
         File with the settings of the levels, in the format of ``paretofit import --level-settings``.
     """
@@ -75,7 +77,8 @@ def export_dataset(
     dataset : path-like
         The dataset file.
     output : path-like
-        A directory, which is created if it does not exist. Each file is written atomically.
+        A directory, which is created if it does not exist. Each file is written atomically: one for each level, and
+        ``levels.yaml`` with the settings of the levels.
     levels : sequence of str, optional
         Levels to export; all levels by default.
     format : {"extxyz", "db"}
@@ -85,7 +88,7 @@ def export_dataset(
         and ``REF_stress``, which MACE reads for training. Energies are in eV (total, force-consistent), forces in
         eV/Å, stress in eV/Å³ (nine components, ASE's sign).
     overwrite : bool
-        Replace existing files.
+        Replace existing files; by default, they raise an error.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def export_dataset(
         check_new_paths([*paths.values(), folder / "levels.yaml"], overwrite=overwrite)
         for name, path in paths.items():
             writers[format](path, _label_structures(data, name, keys))
-        write_text(folder / "levels.yaml", _format_settings(data, names))
+        write_text(folder / "levels.yaml", _format_level_settings(data, names))
         return ExportSummary(
             paths=paths,
             n_configurations=len(data),
@@ -119,6 +122,7 @@ def export_dataset(
 
 
 def _check_options(folder: Path, file_format: str, keys: str) -> None:
+    """Check that the keys exist, that the format supports them, and that `folder` is not a file."""
     check_choice("keys", keys, KEY_PREFIXES)
     if file_format == "db" and keys != "plain":
         raise InputError(f"keys '{keys}' require the format 'extxyz'; an ASE database has fixed columns: use 'plain'")
@@ -127,7 +131,10 @@ def _check_options(folder: Path, file_format: str, keys: str) -> None:
 
 
 def _label_structures(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
-    """Yield each configuration with its label: in a calculator for ``plain`` keys, otherwise in its info and arrays."""
+    """Yield each configuration with its label: in a calculator for ``plain`` keys, otherwise in its info and arrays.
+
+    Info under reserved keys is moved to the mapping ``config_info``.
+    """
     prefix = KEY_PREFIXES[keys]
     reserved_keys = RESERVED_KEYS | {f"{prefix}{quantity}" for quantity in all_properties}
     for atoms, label in zip(data, read_labels(data, level), strict=True):
@@ -145,7 +152,10 @@ def _label_structures(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
 
 
 def _collect_metadata(label: Label | None) -> dict[str, Any]:
-    """Return the cost, info and failure status of a label, with the keys that exported files use for them."""
+    """Return the cost and info of a label, and ``failed`` as its status if it failed, under the keys of exported files.
+
+    Missing metadata are omitted.
+    """
     if label is None:
         return {}
     metadata: dict[str, Any] = {"seconds": float(label["seconds"])} if np.isfinite(label["seconds"]) else {}
@@ -157,7 +167,7 @@ def _collect_metadata(label: Label | None) -> dict[str, Any]:
 
 
 def _collect_results(label: Label | None) -> dict[str, Any]:
-    """Return the finite quantities of a label, or nothing if the calculation failed."""
+    """Return the quantities of a label that are not missing; empty without a label or if the calculation failed."""
     if label is None or label["status"] == "failed":
         return {}
     results: dict[str, Any] = {}
@@ -168,6 +178,7 @@ def _collect_results(label: Label | None) -> dict[str, Any]:
 
 
 def _store_results(atoms: Atoms, results: Mapping[str, Any], prefix: str) -> None:
+    """Store results in the info and arrays of `atoms`, under keys with a prefix; the energy is the free energy."""
     for name, value in results.items():
         if name == "forces":
             atoms.arrays[prefix + name] = value
@@ -190,8 +201,8 @@ def format_extxyz(atoms: Atoms) -> str:
     Parameters
     ----------
     atoms : ase.Atoms
-        The results of its calculator (eV, eV/Å, eV/Å³), its info and its arrays are written. ASE's writer is not
-        used, because it rounds columns to eight decimals.
+        A structure; the results of its calculator (eV, eV/Å, eV/Å³), its info and its arrays are written. ASE's writer
+        is not used, because it rounds columns to eight decimals.
 
     Returns
     -------
@@ -210,16 +221,17 @@ def format_extxyz(atoms: Atoms) -> str:
     frame.info = {**_convert_info(atoms.info), **results}
     comment, _, _, row_format = output_column_format(frame, list(columns), columns)
     row_format = row_format.replace(ROUNDED_FORMAT, EXACT_FORMAT)
-    blocks = (np.asarray(values).reshape(len(atoms), -1).tolist() for values in columns.values())
-    lines = [row_format % tuple(itertools.chain(*parts)) for parts in zip(*blocks, strict=True)]
+    arrays = (np.asarray(values).reshape(len(atoms), -1).tolist() for values in columns.values())
+    atom_rows = zip(*arrays, strict=True)  # for each atom, its row of every array
+    lines = [row_format % tuple(itertools.chain(*rows)) for rows in atom_rows]
     return f"{len(atoms)}\n{comment}\n{''.join(lines)}"
 
 
 def _convert_info(info: Mapping[str, Any]) -> dict[str, Any]:
     """Return info that ASE reads back unchanged.
 
-    Values that ASE would change ("007", "T", None) become JSON text or, if ASE changes this text too, move to
-    ``config_info``.
+    Values that ASE would change ("007", "T", None) become JSON text or, if ASE would also change this text, move to the
+    mapping ``config_info``.
     """
     converted_info: dict[str, Any] = {}
     config_info = dict(info.get(CONFIG_INFO_KEY, {}))
@@ -236,10 +248,12 @@ def _convert_info(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _format_json(value: Any) -> str:
+    """Format a value as JSON text with ASE's mark, so that ASE's reader converts it back."""
     return "_JSON " + dump_json(value).replace("\\", "\\\\")  # ASE escapes quotes, but not backslashes
 
 
 def _is_read_back(key: str, written_value: Any, value: Any) -> bool:
+    """Return whether ASE writes `written_value` on one line and reads it back as `value`."""
     try:
         text = key_val_dict_to_str({key: written_value})
         read_info = key_val_str_to_dict(text)
@@ -249,13 +263,18 @@ def _is_read_back(key: str, written_value: Any, value: Any) -> bool:
 
 
 def _write_database(path: Path, structures: Iterator[Atoms]) -> None:
-    with atomic_path(path) as temporary, ase.db.connect(temporary, type="db", serial=True, append=False) as database:
+    """Write structures atomically to an ASE database, with the id as a searchable pair and other info as data."""
+    with (
+        atomic_path(path) as temporary_path,
+        ase.db.connect(temporary_path, type="db", serial=True, append=False) as database,
+    ):
         for atoms in structures:
             info = json.loads(dump_json(atoms.info))
             database.write(atoms, key_value_pairs={"config_id": info.pop("config_id")}, data=info)
 
 
-def _format_settings(data: Dataset, names: Sequence[str]) -> str:
+def _format_level_settings(data: Dataset, names: Sequence[str]) -> str:
+    """Format the settings of levels as the YAML text that `read_level_settings` reads."""
     stream = StringIO()
     levels = [{"name": name, **json.loads(dump_json(data.settings(name)))} for name in names]
     yaml = YAML(typ="safe", pure=True)

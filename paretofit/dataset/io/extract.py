@@ -29,15 +29,15 @@ from paretofit.dataset.io.label_keys import (
 from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label
 
-SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
-# info keys that `paretofit export` writes
+SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")  # info keys of the cost of a label, in order of preference
+# Info keys under which `paretofit export` writes metadata.
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"
-
-
 RESULT_ENERGIES = {"energy", "free_energy"}  # if one of these is read, the other one is not reported as unused
 
 UserKey = str | Mapping[str, str] | None
+"""Key that the user chose for a quantity: for all levels or by level, with ``{level}`` for the name of the level."""
 UserKeys = Mapping[str, UserKey]
+"""The user's key of each quantity."""
 
 
 def extract_file_labels(
@@ -48,13 +48,14 @@ def extract_file_labels(
     Parameters
     ----------
     frames : Frames
-        Structures of the file. Labels are removed from their info and arrays, but not from their calculators.
+        Structures of the file, modified in place: labels and the metadata that `paretofit export` wrote are removed
+        from their info and arrays, but not from their calculators.
     level : str
-    keys : mapping of quantity to str, mapping of level to str, or None
-        Keys of the energy, forces and stress; ``{level}`` is replaced by the name of the level. If a key is None, the
-        results of the calculators are used, or else keys such as ``REF_energy``. Virials (eV) become stresses.
-    seconds_key : str, mapping of level to str, or None
-        Key of the cost of a label; by default the first of `SECONDS_KEYS` that a structure has.
+    keys : mapping of quantity to UserKey
+        Keys of the energy, forces and stress. If a key is None, the results of the calculators are used, or else keys
+        such as ``REF_energy``. Virials (eV) become stresses.
+    seconds_key : UserKey
+        Key of the cost of a label (s); by default the first of `SECONDS_KEYS` that a structure has.
 
     Returns
     -------
@@ -78,22 +79,27 @@ def extract_file_labels(
     }
     _check_user_keys(frames, user_keys, level)
     label_keys, notes = choose_frame_keys(frames.path, frames.atoms, user_keys, level)
-    cost_key = select_level_key(seconds_key, level)
-    seconds_keys = SECONDS_KEYS if cost_key is None else (_format_key("seconds", cost_key, level),)
+    seconds_pattern = select_level_key(seconds_key, level)
+    seconds_keys = SECONDS_KEYS if seconds_pattern is None else (_format_key("seconds", seconds_pattern, level),)
     frame_keys = []
-    for atoms, keys_of_frame in zip(frames.atoms, label_keys, strict=True):
+    for atoms, keys_of_label in zip(frames.atoms, label_keys, strict=True):
         cost_key = next((key for key in seconds_keys if key in atoms.info), seconds_keys[0])
-        frame_keys.append({**keys_of_frame, "seconds": cost_key})
-    raw_labels, n_unused_virials = _extract_labels(frames, frame_keys, QUANTITIES)
-    labels = [_restore_metadata(*row) for row in zip(frames.atoms, frame_keys, raw_labels, strict=True)]
+        frame_keys.append({**keys_of_label, "seconds": cost_key})
+    labels, n_unused_virials = _extract_labels(frames, frame_keys, QUANTITIES)
+    labels = [
+        _restore_metadata(atoms, keys_of_frame["seconds"], label)
+        for atoms, keys_of_frame, label in zip(frames.atoms, frame_keys, labels, strict=True)
+    ]
     if not any(labels):
         raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames, level)}")
     notes += _describe_incomplete_labels(frames, labels, user_keys)
     notes += _describe_unused_virials(frames, n_unused_virials)
-    used_keys = [set(keys.values()) | (RESULT_ENERGIES if keys["energy"] in RESULT_ENERGIES else set())
-                 for keys in label_keys]  # fmt: skip
+    energy_keys = [keys_of_label["energy"] for keys_of_label in label_keys]
+    used_keys = [
+        {*keys_of_label.values(), *(RESULT_ENERGIES if energy_key in RESULT_ENERGIES else ())}
+        for keys_of_label, energy_key in zip(label_keys, energy_keys, strict=True)
+    ]
     notes += describe_unused_keys(frames.path, frames.atoms, used_keys, level, user_keys)
-    energy_keys = [keys["energy"] for keys in label_keys]
     energy_kind = None if "energy" in user_keys else determine_energy_kind(frames.atoms, energy_keys)
     return labels, notes, energy_kind
 
@@ -106,13 +112,12 @@ def extract_prefixed_labels(
     Parameters
     ----------
     frames : Frames
-        Structures of the file; the labels are removed from them.
+        Structures of the file, modified in place: the labels are removed from their info and arrays.
     levels : sequence of str
-    keys : mapping of quantity to str, mapping of level to str, or None
-        Keys of the energy, forces and stress; ``{level}`` is replaced by the name of the level. The default is
-        ``{level}_energy`` and so on.
-    seconds_key : str, mapping of level to str, or None
-        Key of the cost of a label; by default ``{level}_seconds``.
+    keys : mapping of quantity to UserKey
+        Keys of the energy, forces and stress; by default ``{level}_energy`` and so on.
+    seconds_key : UserKey
+        Key of the cost of a label (s); by default ``{level}_seconds``.
 
     Returns
     -------
@@ -124,7 +129,8 @@ def extract_prefixed_labels(
     Raises
     ------
     InputError
-        If a key is invalid, a level has no labels, or a label is not numeric or has the wrong shape.
+        If there are no levels or a level is repeated, a key is invalid or the same for several levels, a level has no
+        labels, or a label is not numeric or has the wrong shape.
     """
     if not levels:
         raise InputError(f"{frames.path} is one file for all levels: specify the levels in order of cost")
@@ -136,7 +142,7 @@ def extract_prefixed_labels(
         }
         for level in levels
     }
-    _check_distinct(levels, level_keys)
+    _check_distinct_keys(levels, level_keys)
     labels: dict[str, list[Label | None]] = {}
     notes: list[str] = []
     n_unused_virials: Counter[str] = Counter()
@@ -160,7 +166,19 @@ def extract_prefixed_labels(
 
 
 def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key: UserKey) -> None:
-    """Raise `InputError` if no labelled structure has a cost under the requested key (or key of its level)."""
+    """Check that labelled structures have a cost under the key that the user chose.
+
+    Parameters
+    ----------
+    labels : mapping of level to sequence of mapping or None
+    seconds_key : UserKey
+        A key for all levels must exist at one level at least; a key of a level must exist at this level.
+
+    Raises
+    ------
+    InputError
+        If no labelled structure has the key.
+    """
     keys = seconds_key if isinstance(seconds_key, Mapping) else dict.fromkeys(labels, seconds_key)
     has_cost = {level: any(label.get("seconds") is not None for label in level_labels if label)
                 for level, level_labels in labels.items()}  # fmt: skip
@@ -171,7 +189,7 @@ def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key:
 
 
 def _check_user_keys(frames: Frames, user_keys: Mapping[str, str], level: str) -> None:
-    """Check that each key of the user is in the results, info or arrays of at least one structure."""
+    """Check that each key that the user chose is in the results, info or arrays of at least one structure."""
     keys = {*list_keys(frames.atoms), *(key for atoms in frames.atoms for key in get_results(atoms))}
     for quantity, key in user_keys.items():
         if key not in keys:
@@ -184,7 +202,7 @@ def _extract_labels(
 ) -> tuple[list[Label | None], Counter[str]]:
     """Extract the label of each structure, and remove the quantities in `removed_quantities` from its info and arrays.
 
-    Return the labels, and by key the number of virials that were not used because the structure has no volume.
+    Return the labels and, for each key of virials, the number of structures without a volume, whose virial is not used.
     """
     labels: list[Label | None] = []
     n_unused_virials: Counter[str] = Counter()
@@ -201,6 +219,7 @@ def _extract_labels(
 
 
 def _describe_unused_virials(frames: Frames, counts: Mapping[str, int]) -> list[str]:
+    """Return a note for each key whose virials were not used, with the number of structures from `counts`."""
     reason = "they are not periodic in three directions and have no volume, so that a virial gives no stress"
     return [
         f"{frames.path}: '{key}' of {count} structures was not used: {reason}" for key, count in counts.items() if count
@@ -210,6 +229,7 @@ def _describe_unused_virials(frames: Frames, counts: Mapping[str, int]) -> list[
 def _describe_incomplete_labels(
     frames: Frames, labels: Sequence[Label | None], user_keys: Mapping[str, UserKey]
 ) -> list[str]:
+    """Return notes on the numbers of labels with an energy but no forces, and with forces but no energy."""
     notes = []
     for quantity, partner in (("energy", "forces"), ("forces", "energy")):
         count = sum(1 for label in labels if label and label.get(quantity) is not None and label.get(partner) is None)
@@ -221,7 +241,11 @@ def _describe_incomplete_labels(
 
 
 def _suggest_keys(frames: Frames, level: str, quantities: Sequence[str] = ("energy", "forces")) -> str:
-    """Return advice for a message: options with keys whose values have the shape of a label; if none, all keys."""
+    """Return advice for the end of an error message.
+
+    The advice lists the keys whose values have the shape of a quantity, as options of `paretofit import`. If there are
+    no such keys, it lists all keys.
+    """
     options = [
         f"--{quantity}-key {level}={key}"
         for quantity in quantities
@@ -232,15 +256,21 @@ def _suggest_keys(frames: Frames, level: str, quantities: Sequence[str] = ("ener
 
 
 def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
-    """Return a value from the info or the results; with `remove`, search the arrays too, and delete the value."""
+    """Return a value from the info or the results, or None; with `remove`, search the arrays too, and delete the value.
+
+    Results are not deleted.
+    """
     for mapping in (atoms.info, atoms.arrays) if remove else (atoms.info,):
         if key in mapping:
             return mapping.pop(key) if remove else mapping[key]
     return get_results(atoms).get(key)
 
 
-def _restore_metadata(atoms: Atoms, keys: Mapping[str, str], label: Label | None) -> Label | None:
-    """Return a label with the metadata that `paretofit export` wrote; restore the info of the configuration."""
+def _restore_metadata(atoms: Atoms, seconds_key: str, label: Label | None) -> Label | None:
+    """Move the metadata that `paretofit export` wrote from the info of a structure to its label and to its own keys.
+
+    Return the label with its metadata; None if there is neither a label nor a status, such as ``failed``.
+    """
     info, status = atoms.info.pop(LABEL_INFO_KEY, None), atoms.info.pop(LABEL_STATUS_KEY, None)
     config_info = atoms.info.pop(CONFIG_INFO_KEY, None)
     atoms.info.update(config_info if isinstance(config_info, Mapping) else {})
@@ -248,15 +278,16 @@ def _restore_metadata(atoms: Atoms, keys: Mapping[str, str], label: Label | None
         return None
     metadata: dict[str, Any] = {"info": dict(info) if isinstance(info, Mapping) else {}}
     metadata |= {} if status is None else {"status": str(status)}
-    return {"seconds": atoms.info.get(keys["seconds"]), **(label or {}), **metadata}
+    return {"seconds": atoms.info.get(seconds_key), **(label or {}), **metadata}
 
 
 def select_level_key(pattern: UserKey, level: str) -> str | None:
-    """Select the key of a level from a key for all levels, or from keys by level."""
+    """Return the user's key of a quantity at one level, or None if the user chose none for this level."""
     return pattern.get(level) if isinstance(pattern, Mapping) else pattern
 
 
 def _format_key(quantity: str, pattern: str, level: str) -> str:
+    """Replace ``{level}`` in a key by the name of the level; raise `InputError` for any other placeholder."""
     try:
         return pattern.format(level=level)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
@@ -264,7 +295,7 @@ def _format_key(quantity: str, pattern: str, level: str) -> str:
         raise InputError(f"the {quantity} key '{pattern}' is invalid: {reason}") from error
 
 
-def _check_distinct(levels: Sequence[str], keys: Mapping[str, Mapping[str, str]]) -> None:
+def _check_distinct_keys(levels: Sequence[str], keys: Mapping[str, Mapping[str, str]]) -> None:
     """Check that no level is repeated, and that the keys of each quantity differ between levels."""
     if len(set(levels)) < len(levels):
         raise InputError(f"a level is repeated in {', '.join(levels)}; list each level once")
@@ -276,23 +307,24 @@ def _check_distinct(levels: Sequence[str], keys: Mapping[str, Mapping[str, str]]
 def _parse_label(
     values: Mapping[str, Any], keys: Mapping[str, str], atoms: Atoms, context: str
 ) -> dict[str, Any] | None:
-    """Convert the values of a label to arrays in ASE's units and signs; return None without an energy and forces."""
+    """Convert the values of a label to arrays in ASE's units and signs.
+
+    Return None if the label has neither an energy nor forces. Missing quantities are None.
+    """
     if values["energy"] is None and values["forces"] is None:
         return None
     shapes = {"energy": (), "forces": (len(atoms), 3), "seconds": ()}
-    label: dict[str, Any] = {
-        quantity: None
-        if value is None
-        else as_float_array(value, f"{context}: '{keys[quantity]}'", shapes.get(quantity))
-        for quantity, value in values.items()
-    }
+    label: dict[str, Any] = dict.fromkeys(values)
+    for quantity, value in values.items():
+        if value is not None:
+            label[quantity] = as_float_array(value, f"{context}: '{keys[quantity]}'", shapes.get(quantity))
     if label["energy"] is not None and is_per_atom(keys["energy"]):
         label["energy"] = label["energy"] * len(atoms)
     if label["forces"] is not None and is_gradient(keys["forces"]):
         label["forces"] = -label["forces"]
     if label["stress"] is not None:
-        stress = _parse_stress(label["stress"].ravel(), f"{context}: '{keys['stress']}'")
-        label["stress"] = -stress / atoms.cell.volume if is_virial(keys["stress"]) else stress
+        components = _select_voigt_components(label["stress"].ravel(), f"{context}: '{keys['stress']}'")
+        label["stress"] = -components / atoms.cell.volume if is_virial(keys["stress"]) else components
     if len(atoms) == 1 and label["forces"] is None:
         label["forces"] = np.zeros((1, 3))  # zero by symmetry, also in a periodic cell
     seconds = label["seconds"]
@@ -301,8 +333,8 @@ def _parse_label(
     return label
 
 
-def _parse_stress(components: Array, name: str) -> Array:
-    """Return 6 components unchanged, and 9 as ``(6,)`` in ASE's Voigt order."""
+def _select_voigt_components(components: Array, name: str) -> Array:
+    """Return six components unchanged, and select those of ASE's Voigt order from the nine of a flattened tensor."""
     if components.size not in (6, 9):
         raise InputError(f"{name} must be 6 numbers (xx, yy, zz, yz, xz, xy) or 9; got {components.size}")
     return components if components.size == 6 else components[VOIGT_INDICES]

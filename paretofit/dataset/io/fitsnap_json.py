@@ -1,8 +1,8 @@
 """Reader of FitSNAP's JSON files: a comment line, then ``{"Dataset": {"Data": [...], "EnergyStyle": ..., ...}}``.
 
 Keys such as ``EnergyStyle`` specify the units, see `fitsnap_units`; unknown units raise an error. FitSNAP's
-stress is positive in compression, ASE's is negative. Rows of ``Lattice`` are cell vectors, in the same coordinate
-system as the positions and forces.
+stress is positive in compression, ASE's is negative. The rows of ``Lattice`` are the cell vectors, in the same
+coordinate system as the positions and forces.
 """
 
 import json
@@ -23,11 +23,11 @@ from paretofit.dataset.io.fitsnap_units import get_fitsnap_unit_factors
 REQUIRED_KEYS = ("Lattice", "Positions", "AtomTypes")
 PARSED_KEYS = {*REQUIRED_KEYS, "Energy", "Forces", "Stress", "NumAtoms"}
 ZERO_STRESS_NOTE = "stresses that are exactly zero were treated as not computed"
-STRESS_ASYMMETRY_TOLERANCE = 1e-4  # asymmetry relative to the largest component
+STRESS_ASYMMETRY_TOLERANCE = 1e-4  # asymmetry of a tensor, relative to its largest component
 
 
 def load_json(path: Path) -> Any:
-    """Read a JSON file; the comment line at the beginning of FitSNAP's files is skipped.
+    """Read a JSON file; a comment in the first line, as in FitSNAP's files, is skipped.
 
     Raises
     ------
@@ -60,9 +60,10 @@ def parse_fitsnap_structures(
     content : mapping
         From `load_json`.
     notes : Counter
-        Number of occurrences of each note on the import, updated in place.
+        Number of structures to which each note on the import applies, updated in place.
     keep_zero_stress : bool
-        Accept stresses that are exactly zero, as FitSNAP does. By default, they are treated as not computed.
+        Accept stresses that are exactly zero, as FitSNAP does. By default, they are omitted, because FitSNAP's files
+        contain zeros where no stress was computed.
 
     Returns
     -------
@@ -96,21 +97,24 @@ def _build_structure(
     common_info: Mapping[str, Any],
     notes: Counter[str] | None,
 ) -> Atoms:
+    """Convert one entry of ``Data`` to a structure with its labels; with `notes` None, a stress of zero is accepted."""
     symbols = _parse_symbols(context, frame)
-    n = len(symbols)
+    n_atoms = len(symbols)
 
-    def convert(key: str, shape: tuple[int, ...]) -> Array:
+    def convert_array(key: str, shape: tuple[int, ...]) -> Array:
+        """Return the array under a key in ASE's unit, after a check of its shape."""
         return np.asarray(as_float_array(frame[key], f"{context}: '{key}'", shape) * unit_factors[key])
 
-    atoms = Atoms(symbols, positions=convert("Positions", (n, 3)), cell=convert("Lattice", (3, 3)), pbc=True)
+    positions, cell = convert_array("Positions", (n_atoms, 3)), convert_array("Lattice", (3, 3))
+    atoms = Atoms(symbols, positions=positions, cell=cell, pbc=True)
     results: dict[str, Any] = {}
     if frame.get("Energy") is not None:
-        results["energy"] = float(convert("Energy", ()))
+        results["energy"] = float(convert_array("Energy", ()))
     if frame.get("Forces") is not None:
-        results["forces"] = convert("Forces", (n, 3))
+        results["forces"] = convert_array("Forces", (n_atoms, 3))
     if frame.get("Stress") is not None:
-        stress = -convert("Stress", (3, 3))
-        if stress.any() or notes is None:  # without notes, a stress of zero is accepted
+        stress = -convert_array("Stress", (3, 3))
+        if stress.any() or notes is None:
             results["stress"] = convert_to_voigt(stress, f"{context}: 'Stress'", STRESS_ASYMMETRY_TOLERANCE)
         else:
             notes[ZERO_STRESS_NOTE] += 1
@@ -121,6 +125,7 @@ def _build_structure(
 
 
 def _parse_symbols(context: str, frame: Mapping[str, Any]) -> list[str]:
+    """Return the chemical symbols of the atoms of a structure, after checking that the required keys are present."""
     missing_keys = [key for key in REQUIRED_KEYS if key not in frame]
     if missing_keys:
         raise InputError(

@@ -1,7 +1,8 @@
-"""Units of FitSNAP's JSON files: every name that FitSNAP 3.1 knows, and common ones that it does not know.
+"""Units of FitSNAP's JSON files: every name that FitSNAP 3.1 knows, and common names that it does not know.
 
-The names are those of ``fitsnap3lib/units``, in any case. The factors are ASE's: those of FitSNAP have 6 to 10 digits,
-and its factors for metres, centimetres, newtons, dynes and atomic units of pressure are wrong by orders of magnitude.
+The names are those of ``fitsnap3lib/units``, in upper or lower case. The factors are ASE's: those of FitSNAP have 6 to
+10 digits, and its factors for metres, centimetres, newtons, dynes and atomic units of pressure are wrong by orders of
+magnitude.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from paretofit.core import InputError, suggest_match
 from paretofit.dataset.checks import abbreviate
 
 NEWTON = 1e-10 * units.J  # one newton (a joule per metre) in eV/Å
+# Factors that convert each unit to eV, Å, eV/Å or eV/Å³.
 ENERGIES = {
     **dict.fromkeys(("electronvolt", "ev", "metal"), 1.0),
     "mev": 1e-3,
@@ -46,7 +48,7 @@ STRESSES = {
     **dict.fromkeys(("hartree/bohr3", "atomic"), units.Hartree / units.Bohr**3),
     "ev/angstrom3": 1.0,
 }
-STYLES: dict[str, tuple[str, dict[str, float]]] = {
+STYLES: dict[str, tuple[str, dict[str, float]]] = {  # FitSNAP's default unit, and the factors of all known units
     "Lattice": ("angstrom", LENGTHS),
     "Positions": ("angstrom", LENGTHS),
     "Energy": ("electronvolt", ENERGIES),
@@ -64,7 +66,8 @@ def get_fitsnap_unit_factors(context: str, dataset: Mapping[str, Any]) -> dict[s
     context : str
         Beginning of error messages.
     dataset : mapping
-        Content of ``Dataset`` with keys such as ``EnergyStyle``; missing keys mean FitSNAP's default, units metal.
+        Content of ``Dataset`` with keys such as ``EnergyStyle``; a missing key means FitSNAP's default unit, that of
+        LAMMPS's ``units metal``.
 
     Raises
     ------
@@ -72,21 +75,21 @@ def get_fitsnap_unit_factors(context: str, dataset: Mapping[str, Any]) -> dict[s
         If a unit is unknown.
     """
     factors: dict[str, float] = {}
-    for name, (default, unit_factors) in STYLES.items():
-        style = dataset.get(f"{name}Style", default)
-        key = _normalise_name(style) if isinstance(style, str) else ""
-        factor = unit_factors.get(key, _compute_quotient(name, key))
+    for quantity, (default_unit, unit_factors) in STYLES.items():
+        style = dataset.get(f"{quantity}Style", default_unit)
+        unit = _normalise_unit(style) if isinstance(style, str) else ""
+        factor = unit_factors.get(unit, _compute_quotient(quantity, unit))
         if factor is None:
             raise InputError(
-                f"{context}: '{name}Style' is {abbreviate(style)}, which cannot be converted; it must be one of "
-                f"{', '.join(unit_factors)}{suggest_match(key, unit_factors)}"
+                f"{context}: '{quantity}Style' is {abbreviate(style)}, which cannot be converted; it must be one of "
+                f"{', '.join(unit_factors)}{suggest_match(unit, unit_factors)}"
             )
-        factors[name] = factor
+        factors[quantity] = factor
     return factors
 
 
-def _normalise_name(name: str) -> str:
-    """Return the name of a unit in lower case, with a slash for "per", and without blanks, ``_*^`` and ``-``."""
+def _normalise_unit(name: str) -> str:
+    """Return the name of a unit in lower case, with a slash for "per", without blanks and the characters ``_*^-``."""
     text = "".join(name.lower().split())
     for old, new in (("_per_", "/"), ("per", "/"), ("_", ""), ("*", ""), ("^", ""), ("-", "")):
         text = text.replace(old, new)
@@ -94,7 +97,10 @@ def _normalise_name(name: str) -> str:
 
 
 def _compute_quotient(quantity: str, name: str) -> float | None:
-    """Return the factor of a force or stress that is given as an energy per length or per volume; None if unknown."""
+    """Return the factor of a unit that is an energy per length (forces) or per volume (stresses), such as ``ry/bohr``.
+
+    Return None if the unit is unknown, or the quantity is another one.
+    """
     power = {"Forces": 1, "Stress": 3}.get(quantity)
     if power is None:
         return None

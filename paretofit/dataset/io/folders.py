@@ -19,15 +19,17 @@ from paretofit.dataset.io.structure_files import Frames, format_notes, read_stru
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
 PWSCF_SIGNATURE = b"Program PWSCF"  # text in the first lines of any output of pw.x
-MAX_LISTED_FILES = 5
+SIGNATURE_SEARCH_BYTES = 4096  # length of the beginning of a file that is searched for the signature
+MAX_LISTED_FILES = 5  # number of unread files that a note lists by name
 STRUCTURE_SUFFIXES = {".extxyz", ".xyz", ".traj", ".db"}
 
 
 def read_folder(path: Path) -> Frames:
-    """Read every calculation, JSON file or structure file in a directory and its subdirectories.
+    """Read every calculation, or else every JSON file or structure file, in a directory and its subdirectories.
 
-    The path of the file is stored in the info of each structure as ``source``, and the group of a FitSNAP tree as
-    ``config_type``. Files that cannot be read are skipped and listed in ``skipped``.
+    The path of the file is stored in the info of each structure as ``source``, that of a file with several structures
+    also as ``trajectory``, and the group of a FitSNAP tree as ``config_type``. Files that cannot be read are skipped
+    and listed in ``skipped``; files and links that were ignored are described in ``notes``.
 
     Raises
     ------
@@ -41,11 +43,12 @@ def read_folder(path: Path) -> Frames:
     json_files = [file for file in files if suffixes[file] == ".json"]
     structure_files = [file for file in files if suffixes[file] in STRUCTURE_SUFFIXES]
     if calculations:
-        sources, kind = calculations, f"{OUTCAR}, {XML} or output of pw.x"
+        sources, file_kind = calculations, f"{OUTCAR}, {XML} or output of pw.x"
     elif json_files and structure_files:
         raise InputError(f"{path} contains JSON files and other structures ({structure_files[0]}); separate them")
     else:
-        sources, kind = [[file] for file in json_files or structure_files], "JSON file" if json_files else "structures"
+        sources = [[file] for file in json_files or structure_files]
+        file_kind = "JSON file" if json_files else "structures"
     if not sources:
         raise InputError(
             f"{path} contains no structures: a directory requires calculations ({OUTCAR}, {XML}, outputs of pw.x), "
@@ -60,20 +63,22 @@ def read_folder(path: Path) -> Frames:
             atoms.info.setdefault("config_type", group if group != "." else path.name)
     folders = [entry for entry in entries if entry.is_dir()]
     empty_folders = _find_empty_folders(path, folders, [files[0] for files in sources])
-    frames.skipped += [f"{folder}: no {kind}" for folder in empty_folders]
+    frames.skipped += [f"{folder}: no {file_kind}" for folder in empty_folders]
     unread_files = [] if calculations else sorted({*files} - {file for source in sources for file in source})
     if unread_files:
-        names = _list_unread(path, unread_files)
+        file_list = _list_unread_files(path, unread_files)
         frames.notes.append(
-            f"{path}: {len(unread_files)} files are not structures by their names and were not read: {names}"
+            f"{path}: {len(unread_files)} files are not structures by their names and were not read: {file_list}"
         )
     if links:
-        names = list_first([link.relative_to(path).as_posix() for link in links])
-        frames.notes.append(f"{path}: links to directories that are read under another name were not followed: {names}")
+        link_list = list_first([link.relative_to(path).as_posix() for link in links])
+        frames.notes.append(
+            f"{path}: links to directories that are read under another name were not followed: {link_list}"
+        )
     return frames
 
 
-def _list_unread(path: Path, files: Sequence[Path]) -> str:
+def _list_unread_files(path: Path, files: Sequence[Path]) -> str:
     """List the file names or, if there are more than `MAX_LISTED_FILES`, the number of files with each suffix."""
     if len(files) <= MAX_LISTED_FILES:
         return ", ".join(file.relative_to(path).as_posix() for file in files)
@@ -84,8 +89,9 @@ def _list_unread(path: Path, files: Sequence[Path]) -> str:
 def _list_visible_entries(path: Path) -> tuple[list[Path], list[Path]]:
     """List all files and directories that are not hidden, recursively, and the links that were not followed.
 
-    Both lists are in natural order. So that no file is listed twice, symbolic links to directories are followed after
-    all other directories, and only if the target was not listed before and does not contain `path`.
+    Both lists are in natural order. So that no file is listed twice, symbolic links to directories are followed only
+    when all other directories have been listed, and only if the target was not listed before and does not contain
+    `path`.
     """
     root = path.resolve()
     visited_folders, entries, skipped_links = {root, *root.parents}, [], []
@@ -108,11 +114,15 @@ def _list_visible_entries(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _get_sort_key(path: Path) -> list[tuple[int, int, str]]:
+    """Return the key that sorts paths in natural order: ``run2`` before ``run10``."""
     return get_natural_sort_key(path.as_posix())
 
 
 def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
-    """Read each source, a list of alternative files, from the first file that can be read."""
+    """Read the structures of each source, a list of alternative files, from the first of them that can be read.
+
+    Files that cannot be read are listed in ``skipped``; raise `InputError` if no file can be read.
+    """
     notes: Counter[str] = Counter()
     frames = Frames(path, [], None)
     origins: list[str] = []
@@ -151,9 +161,9 @@ def _add_source_info(structures: list[Atoms], file: Path, path: Path, notes: Cou
 
 
 def _find_calculations(files: Sequence[Path]) -> list[list[Path]]:
-    """Return the files of each calculation: vasprun.xml and OUTCAR, or an output of pw.x.
+    """Return the files of each calculation: vasprun.xml and OUTCAR of a directory, or an output of pw.x.
 
-    The vasprun.xml comes first, because its numbers have more digits.
+    A vasprun.xml precedes the OUTCAR and is read instead of it, because its numbers have more digits.
     """
     folders: dict[Path, list[Path]] = {file.parent: [] for file in files}  # folders in order of appearance
     for name in (XML, OUTCAR):
@@ -161,20 +171,21 @@ def _find_calculations(files: Sequence[Path]) -> list[list[Path]]:
             if strip_compression(file.name) == name:
                 folders[file.parent].append(file)
     outputs = [file for file in files if Path(strip_compression(file.name)).suffix in {".out", ".pwo"}]
-    espresso = [[file] for file in outputs if _is_pwscf_output(file)]
-    return [*filter(None, folders.values()), *espresso]
+    espresso_calculations = [[file] for file in outputs if _is_pwscf_output(file)]
+    return [*filter(None, folders.values()), *espresso_calculations]
 
 
 def _is_pwscf_output(file: Path) -> bool:
+    """Return whether a file, possibly compressed, begins like an output of pw.x; False if it cannot be read."""
     try:
         with open_with_compression(str(file), "rb") as stream:
-            return PWSCF_SIGNATURE in stream.read(4096)
+            return PWSCF_SIGNATURE in stream.read(SIGNATURE_SEARCH_BYTES)
     except (OSError, EOFError):
         return False
 
 
 def _assign_ids(frames: Frames, path: Path) -> None:
-    """Use the names of the directories as ids if all are whole numbers and each directory contains one structure."""
+    """Use the names of the directories as ids if all are different whole numbers, one for each structure."""
     names = [(path / atoms.info["source"]).parent.name for atoms in frames.atoms]
     if all(re.fullmatch(r"\d+", name) for name in names) and len({int(name) for name in names}) == len(names):
         for atoms, name in zip(frames.atoms, names, strict=True):
@@ -182,7 +193,7 @@ def _assign_ids(frames: Frames, path: Path) -> None:
 
 
 def _find_empty_folders(path: Path, folders: Sequence[Path], files: Sequence[Path]) -> list[Path]:
-    """Return the outermost directories that contain none of the files at any depth."""
+    """Return the outermost directories that contain none of the files at any depth, except those next to a file."""
     ancestors = {folder for file in files for folder in file.parents}
     parents = {file.parent for file in files} - {path}  # subdirectories of a calculation belong to it
     return [folder for folder in folders if folder not in ancestors and folder.parent in ancestors - parents]

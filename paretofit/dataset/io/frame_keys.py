@@ -21,6 +21,7 @@ from paretofit.dataset.io.label_keys import (
 )
 
 KeyGroup = Mapping[str, str]
+"""Keys of the quantities of a label that have the same affix, that is, prefix and suffix."""
 
 
 def choose_frame_keys(
@@ -30,8 +31,8 @@ def choose_frame_keys(
 
     All keys of a structure belong to one group: the results of its calculator, or keys with the same prefix and suffix,
     such as ``REF_energy`` and ``REF_forces``. The group that has energy and forces in most structures is preferred; a
-    structure without this group uses another one. A user's key applies to all structures, and the keys of the other
-    quantities are then those with the same prefix and suffix.
+    structure without this group uses another one. A key that the user chose applies to all structures, and the keys of
+    the other quantities are then those with the same prefix and suffix.
 
     Parameters
     ----------
@@ -39,11 +40,14 @@ def choose_frame_keys(
         File, for the notes.
     structures : sequence of ase.Atoms
     user_keys : mapping of quantity to str
+        Keys that the user chose.
     level : str
+        Level of the file, for the advice in the notes.
 
     Returns
     -------
     keys : list of mapping of quantity to str
+        Keys of each structure; a quantity without a key is read from the results under its own name.
     notes : list of str
         Messages about keys that the user did not specify.
 
@@ -57,12 +61,8 @@ def choose_frame_keys(
     label_keys = []
     for atoms, frame_groups in zip(structures, key_groups, strict=True):
         group = _select_group(frame_groups, group_order, user_keys)
-        group_keys_of_frame = {
-            quantity: key
-            for quantity, key in group.items()
-            if quantity not in user_keys and _is_usable(quantity, key, atoms)
-        }
-        label_keys.append({quantity: quantity for quantity in QUANTITIES} | group_keys_of_frame | dict(user_keys))
+        usable_keys = {quantity: key for quantity, key in group.items() if _is_usable(quantity, key, atoms)}
+        label_keys.append({quantity: quantity for quantity in QUANTITIES} | usable_keys | dict(user_keys))
     notes = [] if "energy" in user_keys else _choose_energy_results(path, structures, label_keys)
     notes += _describe_choice(path, structures, label_keys, user_keys)
     if not user_keys:
@@ -79,7 +79,10 @@ def lookup_value(atoms: Atoms, key: str) -> Any:
 
 
 def _list_key_groups(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the groups of keys of a structure by prefix and suffix; the group of the results has the name ``""``."""
+    """Return the groups of keys of a structure by affix; the results of its calculator are in the group ``""``.
+
+    If the user chose keys, any affix forms a group, and the results are not included; otherwise only known affixes do.
+    """
     key_groups = group_keys(list_keys([atoms]), ANY_PATTERN if user_keys else KNOWN_PATTERN)
     if user_keys:
         return key_groups
@@ -92,7 +95,7 @@ def _list_key_groups(atoms: Atoms, user_keys: Mapping[str, str]) -> dict[str, di
 
 
 def _order_key_groups(key_groups: Sequence[Mapping[str, KeyGroup]]) -> list[str]:
-    """Return the group names by the number of structures with energy and forces, then by first appearance."""
+    """Return the affixes of the groups by the number of structures with energy and forces, then by first appearance."""
     counts: Counter[str] = Counter()
     for frame_groups in key_groups:
         for affix, group in frame_groups.items():
@@ -101,9 +104,9 @@ def _order_key_groups(key_groups: Sequence[Mapping[str, KeyGroup]]) -> list[str]
 
 
 def _select_group(groups: Mapping[str, KeyGroup], group_order: Sequence[str], user_keys: Mapping[str, str]) -> KeyGroup:
-    """Return the group with a user's key or, without user keys, the first in `group_order` with an energy and forces.
+    """Return the group with a key of the user or, without such keys, the first in `group_order` with energy and forces.
 
-    If no group has both, return one with an energy, else one with forces, else an empty group.
+    If no group has energy and forces, return the first with an energy, else the first with forces, else an empty group.
     """
     if user_keys:
         return next((group for group in groups.values() if set(group.values()) & set(user_keys.values())), {})
@@ -115,7 +118,10 @@ def _select_group(groups: Mapping[str, KeyGroup], group_order: Sequence[str], us
 
 
 def _is_usable(quantity: str, key: str, atoms: Atoms) -> bool:
-    """Return whether a key may be read by default: not a virial of six numbers, because their order is uncertain."""
+    """Return whether a key may be read by default.
+
+    A stress must have nine numbers, or six; a virial must have nine, because the order of six numbers is uncertain.
+    """
     shapes = [(3, 3), (9,)] if is_virial(key) else [(3, 3), (9,), (6,)]
     return quantity != "stress" or get_number_shape(lookup_value(atoms, key)) in shapes
 
@@ -123,7 +129,7 @@ def _is_usable(quantity: str, key: str, atoms: Atoms) -> bool:
 def _choose_energy_results(
     path: object, structures: Sequence[Atoms], label_keys: Sequence[dict[str, str]]
 ) -> list[str]:
-    """Set the energy key of all results in `label_keys` to ``free_energy`` if all have one, else to ``energy``.
+    """Set the energy key of all results in `label_keys` to ``free_energy`` if all have one, else leave it ``energy``.
 
     Return a note if only some results have a free energy; raise `InputError` if, in addition, some have no energy.
     """
@@ -150,8 +156,11 @@ def _describe_choice(
     label_keys: Sequence[Mapping[str, str]],
     user_keys: Mapping[str, str],
 ) -> list[str]:
-    """Return notes on keys that the user did not specify, on quantities under several keys, and on conversions."""
-    texts, notes = [], []
+    """Return notes on keys that the user did not specify, on quantities under several keys, and on conversions.
+
+    The first note lists the keys; results and keys of the user are listed only for a quantity with several keys.
+    """
+    key_texts, notes = [], []
     for quantity in QUANTITIES:
         counts: Counter[str] = Counter()
         are_results = True
@@ -168,14 +177,14 @@ def _describe_choice(
             conversion = describe_conversion(quantity, key)
             notes += [f"{path}: '{key}' was read as {conversion}"] if conversion else []
         if len(counts) > 1:
-            texts += [f"{key} ({count} structures)" for key, count in counts.items()]
+            key_texts += [f"{key} ({count} structures)" for key, count in counts.items()]
         elif counts and not are_results and quantity not in user_keys:
-            texts += list(counts)
-    return ([f"{path}: labels were taken from {', '.join(texts)}"] if texts else []) + notes
+            key_texts += list(counts)
+    return ([f"{path}: labels were taken from {', '.join(key_texts)}"] if key_texts else []) + notes
 
 
 def has_volume(atoms: Atoms) -> bool:
-    """Return whether a structure is periodic in three directions, with a volume, so that a virial gives a stress."""
+    """Return whether a structure is periodic in three directions with a volume, so that a stress is defined."""
     return bool(atoms.pbc.all() and atoms.cell.rank == 3)
 
 

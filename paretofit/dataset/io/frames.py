@@ -12,7 +12,7 @@ from paretofit.dataset.checks import find_first_duplicate, parse_config_id
 from paretofit.dataset.io.folders import read_folder
 from paretofit.dataset.io.structure_files import ID_KEYS, Frames, format_notes, read_structures
 
-NAME_KEY = "config_name"  # metadata for textual ids, because `config_id` must be a number
+NAME_KEY = "config_name"  # info key under which textual ids are stored, because `config_id` must be a number
 
 
 def read_frames(path: Path, id_key: str | None) -> Frames:
@@ -29,7 +29,8 @@ def read_frames(path: Path, id_key: str | None) -> Frames:
     Raises
     ------
     InputError
-        If the file cannot be read or contains no structures, or ids are repeated or are not whole numbers.
+        If the file cannot be read or contains no structures, a structure lacks the `id_key`, or ids are repeated or are
+        not whole numbers.
     """
     if path.is_dir():
         frames = read_folder(path)
@@ -43,6 +44,10 @@ def read_frames(path: Path, id_key: str | None) -> Frames:
 
 
 def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
+    """Remove the ids from the info of the structures and return them; None if a structure has no id or ids are text.
+
+    Text is accepted only by default, and moved to `NAME_KEY`; under an `id_key` of the user, it raises an `InputError`.
+    """
     keys = ID_KEYS if id_key is None else (id_key,)
     key = next((key for key in keys if all(key in atoms.info for atoms in frames.atoms)), None)
     if key is None:

@@ -26,7 +26,7 @@ from paretofit.dataset.io.stored_labels import LabelColumns, merge_labels, read_
 from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
 
-MAX_LISTED_FILES = 5
+MAX_LISTED_FILES = 5  # number of skipped files that the summary lists
 LABEL_INFO_KEYS = ("cores", "scf_converged")  # keys that describe a label even if all files agree
 
 
@@ -37,7 +37,9 @@ class ImportSummary:
     Attributes
     ----------
     path : Path
+        The dataset file.
     n_configurations : int
+        Number of configurations in the dataset.
     n_labels : mapping of level to int
         Number of complete labels, whose energy and forces are all finite.
     missing_ids : mapping of level to list of int
@@ -60,14 +62,14 @@ class ImportSummary:
 
 
 @dataclass
-class _Part:
+class _LabelledFrames:
     """Structures of one source, and their labels at one or all levels."""
 
     frames: Frames
     labels: LabelColumns
-    info_is_shared: bool = False  # whether all info describes configurations, and none describes a label
-    notes: list[str] = field(default_factory=list)
-    energy_kinds: dict[str, str] = field(default_factory=dict)  # kinds by level, as far as they are known
+    has_shared_info: bool = False  # whether all info describes configurations, and none describes a label
+    notes: list[str] = field(default_factory=list)  # messages for the user
+    energy_kinds: dict[str, str] = field(default_factory=dict)  # by level, if known; see `determine_energy_kind`
 
 
 def import_dataset(
@@ -106,19 +108,19 @@ def import_dataset(
         Key of the configuration ids; by default the first of ``config_id``, ``id`` and ``configuration_id`` that all
         structures have.
     seconds_key : str or mapping of level to str, optional
-        Key of the cost of a label; by default the first of ``seconds``, ``cpu_seconds`` and ``wall_seconds``.
-        ``{level}`` is replaced by the name of the level.
+        Key of the cost of a label (s); ``{level}`` is replaced by the name of the level. For a single file, the default
+        is ``{level}_seconds``; for several files, the first of ``seconds``, ``cpu_seconds`` and ``wall_seconds``.
     settings : mapping of level to mapping, optional
-        Settings of each level, see `read_level_settings`.
+        Settings of the calculations at each level, as from `read_level_settings`.
     match_by : {"id", "geometry", "order"}, optional
-        How to match structures of several files, see `paretofit.dataset.io.matching.match_frames`.
+        How to match structures of several files; for the default, see `paretofit.dataset.io.matching.match_frames`.
     append : bool
         Keep the content of `output`, and add levels, configurations and missing labels to it.
     overwrite : bool
         Replace an existing `output`.
     level_order : sequence of str, optional
-        All levels in order of cost, ending with the reference; by default in the order of `sources`, after existing
-        levels.
+        All levels in order of cost, ending with the reference; by default, existing levels precede the new ones, which
+        are in the order of `sources` or `levels`.
 
     Returns
     -------
@@ -128,13 +130,14 @@ def import_dataset(
     ------
     InputError
         If `output` exists and neither `append` nor `overwrite` is set, a file cannot be read or has no structures or
-        labels, a label is not numeric, ids are repeated, the geometry of a configuration differs between files (except
-        for wrapping of atoms into the cell), or a label contradicts the dataset.
+        labels, a label is not numeric, a key or a level is unknown, ids are repeated, the geometry of a configuration
+        differs between files (except for the periodic images and the order of atoms), or a label or a setting
+        contradicts the dataset.
     """
     check_import_output(output, sources, append=append, overwrite=overwrite)
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
-    parts = _read_parts(sources, levels, keys, id_key, seconds_key)
-    new_levels = [level for part in parts for level in part.labels]
+    inputs = _read_sources(sources, levels, keys, id_key, seconds_key)
+    new_levels = [level for labelled_frames in inputs for level in labelled_frames.labels]
     for level in settings or {}:
         if level not in new_levels:
             problem = f"the settings describe level '{level}', which is not imported"
@@ -142,16 +145,16 @@ def import_dataset(
     stored_settings: dict[str, dict[str, Any]] = {}
     if append:
         frames, labels, stored_settings = read_existing_dataset(Path(output))
-        parts.insert(0, _Part(frames, labels, info_is_shared=True))
+        inputs.insert(0, _LabelledFrames(frames, labels, has_shared_info=True))
     level_settings = _merge_settings(stored_settings, settings or {})
-    _add_energy_kinds(level_settings, parts, settings or {})
-    match = match_frames([part.frames for part in parts], match_by)
-    columns = _merge_columns(parts, match)
+    _add_energy_kinds(level_settings, inputs, settings or {})
+    match = match_frames([labelled_frames.frames for labelled_frames in inputs], match_by)
+    columns = _merge_columns(inputs, match)
     level_names = _order_levels(list(columns), level_order)
     level_data = {level: LevelData(columns[level], level_settings.get(level, {})) for level in level_names}
     write_dataset(output, match.atoms, level_data, match.ids)
-    notes = [text for part in parts for text in (*part.frames.notes, *part.notes)] + match.notes
-    return summarize_import(Path(output), notes, [text for part in parts for text in part.frames.skipped])
+    notes = [text for entry in inputs for text in (*entry.frames.notes, *entry.notes)] + match.notes
+    return summarize_import(Path(output), notes, [text for entry in inputs for text in entry.frames.skipped])
 
 
 def check_import_output(
@@ -175,35 +178,37 @@ def check_import_output(
             raise InputError(f"{output} is one of the files to import; choose another path for the dataset")
 
 
-def _read_parts(
+def _read_sources(
     sources: Mapping[str, Path | str] | Path | str,
     levels: Sequence[str] | None,
     keys: UserKeys,
     id_key: UserKey,
     seconds_key: UserKey,
-) -> list[_Part]:
-    parts = []
+) -> list[_LabelledFrames]:
+    """Read the structures and labels of each source, or of the one file with the labels of all levels."""
+    inputs = []
     _check_key_levels({**keys, "id": id_key, "seconds": seconds_key}, sources, levels)
     if isinstance(sources, Mapping):
         for level, path in sources.items():
             frames = read_frames(Path(path), select_level_key(id_key, str(level)))
             labels, notes, energy_kind = extract_file_labels(frames, str(level), keys, seconds_key)
             kinds = {} if energy_kind is None else {str(level): energy_kind}
-            parts.append(_Part(frames, {str(level): labels}, notes=notes, energy_kinds=kinds))
+            inputs.append(_LabelledFrames(frames, {str(level): labels}, notes=notes, energy_kinds=kinds))
     else:
         if isinstance(id_key, Mapping):
             raise InputError(f"{sources} is one file for all levels, and can have only one id key; got {dict(id_key)}")
         frames = read_frames(Path(sources), id_key)
         columns, notes = extract_prefixed_labels(frames, [str(level) for level in levels or ()], keys, seconds_key)
-        parts.append(_Part(frames, columns, info_is_shared=True, notes=notes))
-    check_seconds_key({level: column for part in parts for level, column in part.labels.items()}, seconds_key)
-    return parts
+        inputs.append(_LabelledFrames(frames, columns, has_shared_info=True, notes=notes))
+    all_labels = {level: column for labelled_frames in inputs for level, column in labelled_frames.labels.items()}
+    check_seconds_key(all_labels, seconds_key)
+    return inputs
 
 
 def _check_key_levels(
     keys: UserKeys, sources: Mapping[str, Path | str] | Path | str, levels: Sequence[str] | None
 ) -> None:
-    """Check that all levels for which the user specified a key are imported."""
+    """Check that all levels for which the user chose a key are imported."""
     names = [str(level) for level in (sources if isinstance(sources, Mapping) else levels or ())]
     for quantity, key_by_level in keys.items():
         for level, key in key_by_level.items() if isinstance(key_by_level, Mapping) else ():
@@ -235,14 +240,13 @@ def summarize_import(path: Path, notes: list[str], skipped: Sequence[str] = ()) 
 
 
 def format_import_summary(summary: ImportSummary) -> str:
-    """Format counts for each level, skipped files, notes and warnings as plain text."""
+    """Format counts for each level, skipped files, notes, warnings and the next step as plain text."""
     lines = [f"{summary.path}: {summary.n_configurations} configurations"]
     for level, count in summary.n_labels.items():
         missing_ids = summary.missing_ids[level]
         id_list = list_first(missing_ids)
-        lines.append(
-            f"level {level}: {count} labels" + f", {len(missing_ids)} missing (ids {id_list})" * bool(missing_ids)
-        )
+        missing_text = f", {len(missing_ids)} missing (ids {id_list})" if missing_ids else ""
+        lines.append(f"level {level}: {count} labels{missing_text}")
     if summary.skipped:
         lines.append(f"{len(summary.skipped)} files or directories were skipped:")
         lines += [f"  {text}" for text in summary.skipped[:MAX_LISTED_FILES]]
@@ -256,7 +260,8 @@ def format_import_summary(summary: ImportSummary) -> str:
 def read_level_settings(path: Path | str) -> dict[str, dict[str, Any]]:
     """Read the settings of each level from a YAML file.
 
-    ``levels`` is a list of mappings with a ``name``; the other keys of the file apply to all levels.
+    In the file, ``levels`` is a list of mappings with the ``name`` and the settings of a level; all other keys are
+    settings of every level.
 
     Raises
     ------
@@ -274,14 +279,14 @@ def read_level_settings(path: Path | str) -> dict[str, dict[str, Any]]:
 def _merge_settings(
     stored_settings: Mapping[str, dict[str, Any]], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Merge new settings of levels with stored settings, which must not change."""
+    """Merge new settings of levels with stored settings; raise `InputError` if the new ones contradict them."""
     merged_settings = dict(stored_settings)
     for level, new_settings in settings.items():
         old_settings = merged_settings.get(level, {})
         for key in new_settings:
             if key in old_settings and old_settings[key] != new_settings[key]:
                 raise InputError(
-                    f"the settings of level '{level}' have {key} {new_settings[key]}, the dataset has "
+                    f"the settings of level '{level}' have {key} {new_settings[key]}, but the dataset has "
                     f"{old_settings[key]}; all labels of a level must have the same settings: import the new labels as "
                     "another level"
                 )
@@ -290,21 +295,28 @@ def _merge_settings(
 
 
 def _add_energy_kinds(
-    level_settings: dict[str, dict[str, Any]], parts: Sequence[_Part], settings: Mapping[str, Mapping[str, Any]]
+    level_settings: dict[str, dict[str, Any]],
+    inputs: Sequence[_LabelledFrames],
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Record the kind of energy of each level in its settings; a level has one kind, unless the user has set it."""
-    for part in parts:
-        for level, kind in part.energy_kinds.items():
+    """Add the kind of energy of each level to `level_settings`, in place, as ``energy_kind``.
+
+    Raise `InputError` if the energies of a level are of two kinds, unless the user's `settings` specify the kind.
+    """
+    for labelled_frames in inputs:
+        for level, kind in labelled_frames.energy_kinds.items():
             stored_kind = level_settings.setdefault(level, {}).setdefault("energy_kind", kind)
             if stored_kind != kind and "energy_kind" not in settings.get(level, {}):
+                path = labelled_frames.frames.path
                 raise InputError(
-                    f"{part.frames.path}: the energies of level '{level}' are '{kind}', those in the dataset "
-                    f"'{stored_kind}'; the two differ by the electronic entropy: import them as another level, or "
-                    f"choose a key with --energy-key {level}=KEY if they are of the same kind"
+                    f"{path}: the energies of level '{level}' are '{kind}', but those in the dataset are "
+                    f"'{stored_kind}'; the two differ by the electronic entropy: import the energies as another level, "
+                    f"or choose a key with --energy-key {level}=KEY if they are of the same kind"
                 )
 
 
 def _order_levels(levels: list[str], order: Sequence[str] | None) -> list[str]:
+    """Return the levels in the user's order, or unchanged without one; the order must list each level once."""
     if order is None:
         return levels
     unknown_levels = [name for name in order if name not in levels]
@@ -314,58 +326,62 @@ def _order_levels(levels: list[str], order: Sequence[str] | None) -> list[str]:
     return list(order)
 
 
-def _merge_columns(parts: Sequence[_Part], match: MatchResult) -> dict[str, list[Label | None]]:
+def _merge_columns(inputs: Sequence[_LabelledFrames], match: MatchResult) -> LabelColumns:
     """Return the labels of each level in the order of the configurations.
 
-    The info of the structures is divided: shared keys stay with the configuration, the others move to the label.
+    The info of the structures is divided: shared keys stay in the info of the configurations, which is updated in
+    place, and the other keys move to the labels.
     """
-    shared_keys = _find_shared_keys(parts, match)
-    columns: dict[str, list[Label | None]] = {}
-    for part, positions, atom_orders in zip(parts, match.positions, match.atom_orders, strict=True):
-        for level, labels in part.labels.items():
+    shared_keys = _find_shared_keys(inputs, match)
+    columns: LabelColumns = {}
+    for labelled_frames, positions, atom_orders in zip(inputs, match.positions, match.atom_orders, strict=True):
+        for level, labels in labelled_frames.labels.items():
             column = columns.setdefault(level, [None] * len(match.atoms))
             for k, (position, label) in enumerate(zip(positions, labels, strict=True)):
                 if label is not None:
-                    new_label = _complete_label(label, part, k, atom_orders.get(k), shared_keys[position])
-                    column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
+                    new_label = _complete_label(label, labelled_frames, k, atom_orders.get(k), shared_keys[position])
+                    context = labelled_frames.frames.describe_frame(k)
+                    column[position] = merge_labels(column[position], new_label, context, level)
     for atoms, keys in zip(match.atoms, shared_keys, strict=True):
         atoms.info = _drop_keys(atoms.info, set(atoms.info) - keys)
     return columns
 
 
 def _complete_label(
-    label: Label, part: _Part, k: int, atom_order: Array | None, shared_keys: set[str]
+    label: Label, labelled_frames: _LabelledFrames, k: int, atom_order: Array | None, shared_keys: set[str]
 ) -> dict[str, Any]:
-    """Return a label with its forces in the order of the configuration's atoms, and with the info that describes it."""
+    """Return the label of frame `k` with its forces in the order of the configuration's atoms, and with its info.
+
+    Without an `atom_order`, the order is that of the frame. The info is that of the frame without the shared keys.
+    """
     completed_label = dict(label)
     if atom_order is not None and label.get("forces") is not None:
         completed_label["forces"] = label["forces"][atom_order]
-    if not part.info_is_shared:
-        label_info = _drop_keys(part.frames.atoms[k].info, {*shared_keys, "seconds"})
+    if not labelled_frames.has_shared_info:
+        label_info = _drop_keys(labelled_frames.frames.atoms[k].info, {*shared_keys, "seconds"})
         completed_label["info"] = {**label_info, **label["info"]}
     return completed_label
 
 
-def _drop_keys(info: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in info.items() if key not in keys}
+def _drop_keys(mapping: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+    """Return a copy of a mapping without some keys."""
+    return {key: value for key, value in mapping.items() if key not in keys}
 
 
-def _find_shared_keys(parts: Sequence[_Part], match: MatchResult) -> list[set[str]]:
+def _find_shared_keys(inputs: Sequence[_LabelledFrames], match: MatchResult) -> list[set[str]]:
     """Return, for each configuration, the info keys that describe it rather than one of its labels.
 
-    If the labels came from prefixed keys or from a dataset, these are all remaining keys; otherwise the keys whose
-    values agree between all files for every configuration.
+    For a configuration from a dataset or from a file with prefixed keys, these are all its keys; otherwise the keys
+    whose values agree between all files for every configuration.
     """
-    first_values: list[dict[str, Any]] = [{} for _ in match.atoms]
-    all_keys: list[set[str] | None] = [None] * len(match.atoms)
+    first_info: list[dict[str, Any]] = [{} for _ in match.atoms]  # the first value of each key
+    all_keys: list[set[str] | None] = [None] * len(match.atoms)  # None if some info may describe a label
     varying_keys = {*SECONDS_KEYS, *LABEL_INFO_KEYS}
-    for part, positions in zip(parts, match.positions, strict=True):
-        for atoms, position in zip(part.frames.atoms, positions, strict=True):
-            if part.info_is_shared and all_keys[position] is None:
+    for labelled_frames, positions in zip(inputs, match.positions, strict=True):
+        for atoms, position in zip(labelled_frames.frames.atoms, positions, strict=True):
+            if labelled_frames.has_shared_info and all_keys[position] is None:
                 all_keys[position] = set(atoms.info)
             for key, value in atoms.info.items():
-                if dump_json(first_values[position].setdefault(key, value)) != dump_json(value):
+                if dump_json(first_info[position].setdefault(key, value)) != dump_json(value):
                     varying_keys.add(key)
-    return [
-        set(info) - varying_keys if keys is None else keys for info, keys in zip(first_values, all_keys, strict=True)
-    ]
+    return [set(info) - varying_keys if keys is None else keys for info, keys in zip(first_info, all_keys, strict=True)]

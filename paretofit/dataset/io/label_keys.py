@@ -1,7 +1,8 @@
-"""Keys under which files of other programs hold labels, and keys that look like labels but are not used.
+"""Keys under which files of other programs store labels, and keys that look like labels but are not used.
 
-A key is a quantity with an optional prefix or suffix that all quantities of a label share: ``energy`` and ``forces``,
-``REF_energy`` and ``REF_forces`` (MACE), ``energy``, ``force`` and ``virial`` (NEP), ``dft_energy`` and ``dft_force``.
+A key is the stem of a quantity with an optional prefix and suffix that all quantities of a label share: ``energy`` and
+``forces``, ``REF_energy`` and ``REF_forces`` (MACE), ``energy``, ``force`` and ``virial`` (NEP), ``dft_energy`` and
+``dft_force``.
 """
 
 import re
@@ -15,14 +16,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from paretofit.dataset.checks import as_float_array
 
-MAX_ENTROPY_EV = 1e-6  # largest T S at which an energy counts as equal to the free energy
+MAX_ENTROPY_EV = 1e-6  # largest difference T S at which an energy counts as equal to the free energy
 QUANTITIES = ("energy", "forces", "stress")
 STEMS = r"(?P<stem>energy|forces?|stress|virials?)"
 KNOWN_PATTERN = re.compile(rf"(?P<prefix>(?:ref|dft|qm)_)?{STEMS}(?P<suffix>_(?:ref|dft|qm))?", re.IGNORECASE)
 ANY_PATTERN = re.compile(rf"(?P<prefix>.*?){STEMS}(?P<suffix>.*)", re.IGNORECASE)
-QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # stress for all other stems
+QUANTITY_OF_STEM = {"energy": "energy", "force": "forces", "forces": "forces"}  # all other stems are of the stress
 LABEL_PATTERN = re.compile(r"energ|forc|stress|virial", re.IGNORECASE)
-# Short names of labels, which count only if their values have the shape of the quantity.
+# Short names count as keys of a label only if their values have the shape of the quantity.
 SHORT_NAMES = {
     "energy": re.compile(
         r"[eu]0?|pe|(?:dft|ref|qm)_?e|(?:e|u)_?(?:tot(?:al)?|pot|dft|ref|qm)|tote(?:n|_?e)|e_?p(?:er_?)?a(?:tom)?",
@@ -66,24 +67,24 @@ def list_candidate_keys(structures: Sequence[Atoms], quantity: str) -> list[str]
             is_other = key in IGNORED_KEYS or OTHER_VECTOR_PATTERN.search(key)
             if is_number and not is_other and np.shape(value) in shapes[quantity]:
                 keys[key] = None
-    # Names that contain the quantity are the likely ones; others are listed only if there are none. Four letters are
-    # compared, so that names with 'force' match 'forces', too.
+    # Other keys are listed only if no key contains the name of the quantity. Four letters are compared, so that 'force'
+    # matches 'forces', too.
     likely_keys = [key for key in keys if re.search(quantity[:4], key, re.IGNORECASE)]
     return likely_keys or list(keys)
 
 
 def is_virial(key: str) -> bool:
-    """Return whether a key holds virials (eV, -volume times the stress) instead of stresses."""
+    """Return whether the values under a key are virials (eV, minus the volume times the stress) instead of stresses."""
     return "virial" in key.lower()
 
 
 def is_per_atom(key: str) -> bool:
-    """Return whether a key holds energies per atom instead of total energies."""
+    """Return whether the values under a key are energies per atom instead of total energies."""
     return PER_ATOM_PATTERN.search(key) is not None
 
 
 def is_gradient(key: str) -> bool:
-    """Return whether a key holds gradients of the energy, which are the negative forces."""
+    """Return whether the values under a key are gradients of the energy, that is, the negative forces."""
     return GRADIENT_PATTERN.search(key) is not None
 
 
@@ -97,7 +98,11 @@ def describe_conversion(quantity: str, key: str) -> str:
 
 
 def group_keys(keys: Sequence[str], pattern: re.Pattern[str] = KNOWN_PATTERN) -> dict[str, dict[str, str]]:
-    """Group keys of labels by affixes: ``{"ref_": {"energy": "REF_energy", ...}}``; stress precedes virial."""
+    """Group keys of labels by affix, in lower case: ``{"ref_": {"energy": "REF_energy", ...}}``.
+
+    Keys that do not match the pattern are omitted. In a group with several keys of a quantity, the first one counts,
+    but a later key replaces a virial.
+    """
     key_groups: dict[str, dict[str, str]] = {}
     for key in keys:
         match = pattern.fullmatch(key)
@@ -118,19 +123,26 @@ def describe_unused_keys(
     level: str = "LEVEL",
     user_keys: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Describe the keys that were not read as labels: those that look like labels, are not stored, or become metadata.
+    """Describe the keys that were not read as labels.
 
     Parameters
     ----------
     path : path-like
+        File, for the notes.
     structures : sequence of ase.Atoms
-        Without the labels that were read from their info and arrays.
+        Structures from whose info and arrays the labels that were read have been removed.
     used_keys : sequence of collection of str
         For each structure, the results of its calculator that were read.
     level : str
         Level of the file, for the advice.
     user_keys : mapping of quantity to str, optional
         Keys that the user chose.
+
+    Returns
+    -------
+    list of str
+        A note with advice for each key that looks like a label; a note that lists the remaining keys of arrays and
+        results, which are not stored; and one that lists those of info, which become metadata.
     """
     info_counts, lost_counts, quantities = Counter[str](), Counter[str](), dict[str, str]()
     voigt_keys: set[str] = set()
@@ -159,7 +171,7 @@ def describe_unused_keys(
 
 
 def guess_quantity(key: str, value: Any, n_atoms: int) -> str:
-    """Guess the quantity of a key from its name and the shape of its value; empty if it does not look like a label."""
+    """Guess the quantity of a key from its name and the shape of its value; "" if it does not look like a label."""
     if key in IGNORED_KEYS:
         return ""
     shapes = {"energy": (), "forces": (n_atoms, 3)}
@@ -168,8 +180,10 @@ def guess_quantity(key: str, value: Any, n_atoms: int) -> str:
             return quantity
     if not LABEL_PATTERN.search(key):
         return ""
-    lower_case_key = key.lower()
-    return "forces" if "forc" in lower_case_key else "energy" if "energ" in lower_case_key else "stress"
+    for stem, quantity in (("forc", "forces"), ("energ", "energy")):
+        if stem in key.lower():
+            return quantity
+    return "stress"
 
 
 def get_number_shape(value: Any) -> tuple[int, ...] | None:
@@ -179,6 +193,10 @@ def get_number_shape(value: Any) -> tuple[int, ...] | None:
 
 
 def _describe_remedy(key: str, quantity: str, level: str, user_key: str | None, *, is_voigt: bool) -> str:
+    """Return the end of a note on an unused key: why it was not read, or how to read it.
+
+    `user_key` is the key that the user chose for the quantity, if any; `is_voigt` means that a value has six numbers.
+    """
     unit = UNIT_PATTERN.search(key)
     if unit:
         return f"; its name says {unit[1]}: convert it to eV, eV/Å or eV/Å³ first"
@@ -204,13 +222,13 @@ def determine_energy_kind(structures: Sequence[Atoms], keys: Sequence[str]) -> s
         ``free_energy`` if this key was read and a value differs from ``energy``; ``energy`` if this key was read and
         there are no free energies; otherwise None, because both kinds are equal or the kind is unknown.
     """
-    results = [(key, get_results(atoms)) for atoms, key in zip(structures, keys, strict=True)]
-    results = [(key, values) for key, values in results if key in {"free_energy", "energy"} and key in values]
-    if not results:
+    pairs = [(key, get_results(atoms)) for atoms, key in zip(structures, keys, strict=True)]
+    pairs = [(key, results) for key, results in pairs if key in {"free_energy", "energy"} and key in results]
+    if not pairs:
         return None
-    key = results[0][0]
+    key = pairs[0][0]  # `choose_frame_keys` never mixes the two keys
     if key == "free_energy":
         # A free energy without an energy counts as different.
-        pairs = [as_float_array([values[key], values.get("energy", np.inf)], "'energy'") for _, values in results]
-        return key if any(abs(free_energy - energy) > MAX_ENTROPY_EV for free_energy, energy in pairs) else None
-    return None if any("free_energy" in values for _, values in results) else key
+        energies = [as_float_array([results[key], results.get("energy", np.inf)], "'energy'") for _, results in pairs]
+        return key if any(abs(free_energy - energy) > MAX_ENTROPY_EV for free_energy, energy in energies) else None
+    return None if any("free_energy" in results for _, results in pairs) else key

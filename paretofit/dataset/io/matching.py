@@ -1,8 +1,9 @@
 """Matching of structures from several files to configurations, by id, geometry or order.
 
-A nearest-neighbour search over invariants finds candidates: invariants do not change when atoms are translated by
-lattice vectors or listed in another order, and change little under rounding. Candidates are then compared atom by
-atom. In contrast to hashes of rounded coordinates, this finds equal structures on both sides of a rounding boundary.
+To match geometries, a nearest-neighbour search over invariants finds candidates, which are then compared atom by atom.
+Invariants do not change when atoms are translated by lattice vectors or listed in another order, and change little
+under rounding. In contrast to hashes of rounded coordinates, this also finds equal structures whose coordinates lie on
+different sides of a rounding boundary.
 """
 
 import itertools
@@ -17,8 +18,10 @@ from paretofit.core import Array, InputError, check_choice
 from paretofit.dataset.io.structure_files import Frames
 
 GEOMETRY_TOLERANCE = 1e-4  # Å; extended XYZ is often written with five to eight digits
-INVARIANT_TOLERANCE = 3e-3  # Å; several times the effect of geometry differences below the tolerance
-GOLDEN_RATIO = 0.6180339887498949  # its multiples modulo 1 give all elements different weights
+INVARIANT_TOLERANCE = 3e-3  # Å; several times the effect of a geometry difference of GEOMETRY_TOLERANCE
+GOLDEN_RATIO = (
+    0.6180339887498949  # its multiples by the atomic numbers, modulo 1, are different weights of the elements
+)
 
 
 @dataclass
@@ -28,9 +31,11 @@ class MatchResult:
     Attributes
     ----------
     atoms : list of ase.Atoms
+        The configurations, each as in the first file that contains it.
     ids : list of int
+        Id of each configuration.
     positions : list of list of int
-        Position in `atoms` of each frame of each file.
+        For each file, the position in `atoms` of each frame.
     atom_orders : list of dict of int to (N,) int64
         For each file, the frames whose atoms are in another order than in `atoms`, with the indices that reorder them.
     notes : list of str
@@ -45,19 +50,24 @@ class MatchResult:
 
 
 def match_frames(files: Sequence[Frames], match_by: str | None = None) -> MatchResult:
-    """Match the structures of several files.
+    """Match the structures of several files, so that each configuration is listed once.
 
     Parameters
     ----------
     files : sequence of Frames
     match_by : {"id", "geometry", "order"}, optional
-        The default is "id" if all files have ids, otherwise "order" if all files have the same geometries in the same
-        order, otherwise "geometry".
+        The default is "id" if all files have ids, "order" if no file has ids and all files have the same geometries in
+        the same order, and otherwise "geometry".
+
+    Returns
+    -------
+    MatchResult
 
     Raises
     ------
     InputError
-        If the structures cannot be matched, or the geometry of a configuration differs between files.
+        If there are no files, the structures cannot be matched, or the geometry of a configuration differs between
+        files.
     """
     if match_by is not None:
         check_choice("match", match_by, LOCATORS)
@@ -69,12 +79,13 @@ def match_frames(files: Sequence[Frames], match_by: str | None = None) -> MatchR
     for frames in files:
         positions = LOCATORS[method](frames, origins)
         if method == "geometry" and origins:
-            match.notes += _describe_geometry_match(frames, positions, origins, strict=match_by is None)
+            match.notes += _describe_geometry_match(frames, positions, origins, is_strict=match_by is None)
         match.positions.append(positions)
         match.atom_orders.append(_add_structures(frames, positions, origins))
     match.atoms = [frames.atoms[k] for frames, k in origins]
     if method == "order":  # the first file may lack ids that another one has
-        origins = [(next((frames for frames in files if frames.ids is not None), files[0]), k) for _, k in origins]
+        file_with_ids = next((frames for frames in files if frames.ids is not None), files[0])
+        origins = [(file_with_ids, k) for _, k in origins]
     match.ids = _assign_ids(origins)
     for frames, atom_orders in zip(files, match.atom_orders, strict=True):
         if atom_orders:
@@ -86,13 +97,17 @@ def match_frames(files: Sequence[Frames], match_by: str | None = None) -> MatchR
 
 
 def _choose_method(files: Sequence[Frames]) -> str:
+    """Return the default method of `match_frames`."""
     if all(frames.ids is not None for frames in files):
         return "id"
     return "order" if all(frames.ids is None for frames in files) and _have_same_order(files) else "geometry"
 
 
 def _locate_by_id(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """Return the position of each structure of a file among the configurations; new ones follow the earlier ones."""
+    """Return the positions, among all configurations, of those whose ids the structures of a file have.
+
+    `origins` lists the configurations of earlier files; the positions of new ones follow.
+    """
     if frames.ids is None:
         raise InputError(
             f"{frames.path}: not every structure has an id; match by geometry, or add config_id to the info"
@@ -102,7 +117,7 @@ def _locate_by_id(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list
 
 
 def _locate_by_order(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """See `_locate_by_id`."""
+    """Return positions as `_locate_by_id` does, but by the order of the structures, whose number must not differ."""
     if origins and len(frames.atoms) != len(origins):
         raise InputError(
             f"{frames.path} has {len(frames.atoms)} structures and {origins[0][0].path} has {len(origins)}; they "
@@ -112,7 +127,7 @@ def _locate_by_order(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> l
 
 
 def _locate_by_geometry(frames: Frames, origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """See `_locate_by_id`."""
+    """Return positions as `_locate_by_id` does, but by the geometry of the structures."""
     matches = _find_matches([earlier_frames.atoms[k] for earlier_frames, k in origins], frames.atoms)
     new_positions = itertools.count(len(origins))
     return [next(new_positions) if position is None else position for position in matches]
@@ -122,7 +137,10 @@ LOCATORS = {"id": _locate_by_id, "order": _locate_by_order, "geometry": _locate_
 
 
 def _add_structures(frames: Frames, positions: Sequence[int], origins: list[tuple[Frames, int]]) -> dict[int, Array]:
-    """Append new structures of a file to `origins`; check the others, and return their atom orders if they differ."""
+    """Append the new structures of a file to `origins`, and check the geometries of all other structures of the file.
+
+    Return the indices that reorder the atoms of frames whose atoms are in another order than in an earlier file.
+    """
     atom_orders: dict[int, Array] = {}
     for k, position in enumerate(positions):
         if position == len(origins):
@@ -133,15 +151,14 @@ def _add_structures(frames: Frames, positions: Sequence[int], origins: list[tupl
 
 
 def _describe_geometry_match(
-    frames: Frames, positions: Sequence[int], origins: Sequence[tuple[Frames, int]], *, strict: bool
+    frames: Frames, positions: Sequence[int], origins: Sequence[tuple[Frames, int]], *, is_strict: bool
 ) -> Iterator[str]:
     """Yield notes on structures that earlier files lack, and on ids that are replaced by those of earlier files.
 
-    If `strict`, an `InputError` is raised if all structures are new, or if some are new although the file has as many
-    structures as the first one: then their geometries were probably changed.
+    If `is_strict`, `_check_new_structures` may raise an `InputError`.
     """
     new_frames = [k for k, position in enumerate(positions) if position >= len(origins)]
-    if strict:
+    if is_strict:
         _check_new_structures(origins[0][0], frames, new_frames)
     if new_frames:
         yield f"{frames.path}: {len(new_frames)} of {len(positions)} structures are not in an earlier file"
@@ -156,25 +173,29 @@ def _describe_geometry_match(
 
 def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list[int | None]:
     """Return, for each target, the position of an equal structure or None; each structure is used at most once."""
-    members: dict[bytes, list[int]] = {}  # positions of the structures with the same formula
-    for k, atoms in enumerate(structures):
-        members.setdefault(np.sort(atoms.numbers).tobytes(), []).append(k)
+    positions_by_formula: dict[bytes, list[int]] = {}  # a formula is the sorted atomic numbers
+    for position, atoms in enumerate(structures):
+        positions_by_formula.setdefault(np.sort(atoms.numbers).tobytes(), []).append(position)
     trees = {
-        formula: cKDTree([_compute_invariants(structures[k]) for k in group]) for formula, group in members.items()
+        formula: cKDTree([_compute_invariants(structures[position]) for position in positions])
+        for formula, positions in positions_by_formula.items()
     }
     matched_positions: set[int] = set()
     matches: list[int | None] = []
     for atoms in targets:
         formula = np.sort(atoms.numbers).tobytes()
-        neighbours = (
-            trees[formula].query_ball_point(_compute_invariants(atoms), INVARIANT_TOLERANCE) if formula in trees else []
-        )
-        candidates = [members[formula][k] for k in sorted(neighbours) if members[formula][k] not in matched_positions]
+        neighbours: list[int] = []
+        if formula in trees:
+            neighbours = trees[formula].query_ball_point(_compute_invariants(atoms), INVARIANT_TOLERANCE)
+        positions = [positions_by_formula[formula][k] for k in sorted(neighbours)]
+        candidates = [position for position in positions if position not in matched_positions]
+        # Structures with the same order of the atoms have priority, because their labels need not be reordered.
         match = next((k for k in candidates if is_same_geometry(structures[k], atoms)), None)
         if match is None:
             match = next((k for k in candidates if find_atom_order(structures[k], atoms) is not None), None)
         matches.append(match)
-        matched_positions.update([] if match is None else [match])
+        if match is not None:
+            matched_positions.add(match)
     return matches
 
 
@@ -194,6 +215,11 @@ def _compute_invariants(atoms: Atoms) -> Array:
 
 
 def _check_new_structures(first_frames: Frames, frames: Frames, new_frames: Sequence[int]) -> None:
+    """Raise `InputError` if new structures were probably meant to be those of the first file.
+
+    This is so if all structures of a file are new, or if there are new structures although the file has as many
+    structures as the first one.
+    """
     if new_frames and len(frames.atoms) == len(first_frames.atoms):
         raise InputError(
             f"{frames.describe_frame(new_frames[0])} differs in geometry from every structure of {first_frames.path}; "
@@ -207,7 +233,7 @@ def _check_new_structures(first_frames: Frames, frames: Frames, new_frames: Sequ
 
 
 def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """Return the id of each configuration in its file or, if it is missing or a duplicate, a new, higher id."""
+    """Return the id of each configuration in its file or, if it has none or a duplicate, a new id above all others."""
     file_ids = [frames.ids[k] if frames.ids is not None else None for frames, k in origins]
     new_ids = itertools.count(max((value for value in file_ids if value is not None), default=-1) + 1)
     ids: dict[int, None] = {}  # an ordered set
@@ -217,6 +243,7 @@ def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
 
 
 def _have_same_order(files: Sequence[Frames]) -> bool:
+    """Return whether all files have the same geometries in the same order; the order of the atoms may differ."""
     first_structures = files[0].atoms
     return all(
         len(frames.atoms) == len(first_structures)
@@ -243,7 +270,8 @@ def find_atom_order(first: Atoms, second: Atoms) -> Array | None:
     Returns
     -------
     (N,) int64, or None
-        ``second[order]`` has the geometry of `first` (see `is_same_geometry`); None if no order has it.
+        Indices with which ``second[order]`` has the geometry of `first` (see `is_same_geometry`); None if there are
+        none.
     """
     if is_same_geometry(first, second):
         return np.arange(len(first))
@@ -252,9 +280,9 @@ def find_atom_order(first: Atoms, second: Atoms) -> Array | None:
     inverse, is_periodic = np.linalg.pinv(first.cell.complete()[:]), first.pbc | second.pbc
     # The tree measures distances in fractional coordinates, not in Å. The nearest atom is nevertheless the same, if it
     # is within the tolerance and no other atom is; displacements are checked in Å afterwards. The second `% 1` is
-    # required because the first can be rounded to exactly 1, which the tree rejects.
-    points = [np.where(is_periodic, atoms.positions @ inverse % 1 % 1, atoms.positions @ inverse)
-              for atoms in (first, second)]  # fmt: skip
+    # required because the result of the first can be rounded to exactly 1, which the tree rejects.
+    fractional_positions = (first.positions @ inverse, second.positions @ inverse)
+    points = [np.where(is_periodic, coordinates % 1 % 1, coordinates) for coordinates in fractional_positions]
     order = np.asarray(cKDTree(points[1], boxsize=is_periodic.astype(float)).query(points[0])[1])
     is_permutation = len(np.unique(order)) == len(first)
     return order if is_permutation and is_same_geometry(first, second[order]) else None
@@ -270,7 +298,7 @@ def is_same_geometry(first: Atoms, second: Atoms) -> bool:
         len(first) == len(second)
         and (first.numbers == second.numbers).all()
         and ((first.pbc == second.pbc).all() or first.pbc.all() or second.pbc.all())
-        and any(np.allclose(first.cell[:], s * second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE) for s in (1, -1))
+        and any(np.allclose(first.cell[:], sign * second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE) for sign in (1, -1))
         and np.abs(_compute_displacements(first, second)).max(initial=0.0) < GEOMETRY_TOLERANCE
     )
 

@@ -1,7 +1,7 @@
 """Reader of labelled structures in pymatgen's JSON form, as in the public data sets mlearn and MPtrj.
 
-A record is a mapping with a ``structure``; its labels are in the record itself or in its ``outputs``. Records are in a
-list, or in mappings of any depth. Stresses come from VASP: kbar, positive in compression.
+A record is a mapping with a ``structure``; its labels are in the record itself or in its ``outputs``. Records are in
+lists or mappings of any depth. Stresses are those of VASP: in kbar, positive in compression.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ LABEL_KEYS = {  # keys in order of preference
 }
 KBAR = 1e3 * units.bar
 VASP_ORDER = [0, 1, 2, 4, 5, 3]  # positions of xx, yy, zz, yz, xz, xy in VASP's xx, yy, zz, xy, yz, zx
-STRESS_ASYMMETRY_TOLERANCE = 1e-3  # asymmetry relative to the largest component
+STRESS_ASYMMETRY_TOLERANCE = 1e-3  # asymmetry of a tensor, relative to its largest component
 
 
 def is_pymatgen(content: Any) -> bool:
@@ -44,8 +44,8 @@ def parse_pymatgen_structures(path: Path, content: Any) -> list[Atoms]:
     Returns
     -------
     list of ase.Atoms
-        Energy in eV, forces in eV/Å, stress in eV/Å³ in a calculator; the other keys of the record in the info, its
-        ``group`` as ``config_type``.
+        The calculator contains the energy in eV, the forces in eV/Å and the stress in eV/Å³ (negative in compression);
+        the info contains the other keys of the record, with its ``group`` as ``config_type``.
 
     Raises
     ------
@@ -56,6 +56,7 @@ def parse_pymatgen_structures(path: Path, content: Any) -> list[Atoms]:
 
 
 def _find_records(content: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the records in lists and mappings of any depth, in the order of the file."""
     if isinstance(content, Mapping):
         structure = content.get("structure")
         if isinstance(structure, Mapping) and {"lattice", "sites"} <= structure.keys():
@@ -63,19 +64,20 @@ def _find_records(content: Any) -> Iterator[Mapping[str, Any]]:
             return
         content = list(content.values())
     if isinstance(content, list):
-        for item in content:
-            yield from _find_records(item)
+        for entry in content:
+            yield from _find_records(entry)
 
 
 def _build_structure(context: str, record: Mapping[str, Any]) -> Atoms:
+    """Convert a record to a structure with its labels; see `parse_pymatgen_structures`."""
     structure = record["structure"]
     lattice = structure["lattice"]
-    matrix = as_float_array(lattice.get("matrix"), f"{context}: the 'matrix' of its lattice", (3, 3))
+    cell = as_float_array(lattice.get("matrix"), f"{context}: the 'matrix' of its lattice", (3, 3))
     sites = structure["sites"]
     symbols = [_get_symbol(context, site) for site in sites]
     fractional_positions = [as_float_array(site.get("abc"), f"{context}: 'abc' of a site", (3,)) for site in sites]
     pbc = lattice.get("pbc", True)
-    atoms = Atoms(symbols, scaled_positions=np.array(fractional_positions).reshape(-1, 3), cell=matrix, pbc=pbc)
+    atoms = Atoms(symbols, scaled_positions=np.array(fractional_positions).reshape(-1, 3), cell=cell, pbc=pbc)
     outputs = record.get("outputs")
     labels = outputs if isinstance(outputs, Mapping) else record
     keys = {
@@ -99,6 +101,7 @@ def _build_structure(context: str, record: Mapping[str, Any]) -> Atoms:
 
 
 def _get_symbol(context: str, site: Mapping[str, Any]) -> str:
+    """Return the chemical symbol of a site; raise `InputError` for partial occupancies and unknown elements."""
     species = site.get("species")
     if not isinstance(species, list) or len(species) != 1 or species[0].get("occu", 1) != 1:
         raise InputError(f"{context}: each site must have one element with occupancy 1; got {abbreviate(species)}")
@@ -109,7 +112,7 @@ def _get_symbol(context: str, site: Mapping[str, Any]) -> str:
 
 
 def _convert_stress(value: Any, name: str) -> Array:
-    """Convert VASP's stress (kbar, positive in compression) to (6,) in ASE's unit, order and sign."""
+    """Convert VASP's stress (kbar, positive in compression) to ``(6,)`` in ASE's unit, order and sign."""
     components = as_float_array(value, name)
     if components.shape == (6,):
         return np.asarray(-KBAR * components[VASP_ORDER])

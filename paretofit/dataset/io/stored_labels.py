@@ -1,4 +1,4 @@
-"""Reading of the labels of an existing dataset, and merging with new labels; existing labels never change."""
+"""Reading of the labels of an existing dataset, and merging with new labels, which never change existing values."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ LABEL_TOLERANCE = 1e-6  # eV, eV/Å, eV/Å³: files are often written with eight
 STATUS_NAMES = {number: name for name, number in STATUS_CODES.items()}
 
 LabelColumns = dict[str, list[Label | None]]
+"""Labels by level, with an entry for each configuration."""
 
 
 def read_existing_dataset(path: Path) -> tuple[Frames, LabelColumns, dict[str, dict[str, Any]]]:
-    """Read the configurations of a dataset, all their labels, and the settings of the levels.
+    """Read the configurations of a dataset, with their ids, all their labels, and the settings of the levels.
 
     Raises
     ------
@@ -41,19 +42,19 @@ def read_labels(data: Dataset, level: str) -> list[Label | None]:
     -------
     list of mapping or None
         ``energy`` (eV), ``forces`` ((N, 3), eV/Å), ``stress`` ((6,), eV/Å³), ``seconds``, ``status`` and ``info``;
-        missing numbers are NaN. None for a configuration without any label.
+        missing numbers are NaN. None for a configuration without numbers, status and info.
     """
-    labels, records = data.labels(level), data.label_records(level)
+    labels = data.labels(level)
     column: list[Label | None] = []
-    for k, record in enumerate(records):
+    for k, record in enumerate(data.label_records(level)):
         label = {
             "energy": labels.energy[k],
             "forces": labels.forces[labels.offsets[k] : labels.offsets[k + 1]],
             "stress": labels.stress[k],
             "seconds": labels.seconds[k],
         }
-        is_missing = labels.status[k] == STATUS_CODES["missing"] and not record
-        is_missing = is_missing and not any(np.isfinite(value).any() for value in label.values())
+        has_numbers = any(np.isfinite(array).any() for array in label.values())
+        is_missing = labels.status[k] == STATUS_CODES["missing"] and not record and not has_numbers
         column.append(None if is_missing else {**label, "status": STATUS_NAMES[int(labels.status[k])], "info": record})
     return column
 
@@ -61,20 +62,27 @@ def read_labels(data: Dataset, level: str) -> list[Label | None]:
 def merge_labels(stored_label: Label | None, new_label: Label, context: str, level: str) -> Label:
     """Merge a new label into an existing label; existing values have priority.
 
-    If one of the labels failed, the other is returned.
+    If the existing label failed, the new one is returned; if only the new one failed, the existing one.
 
     Parameters
     ----------
     stored_label : mapping or None
+        Existing label; None if there is none.
     new_label : mapping
+        Label of the same configuration at the same level, with the same order of the atoms.
     context : str
         File and structure of the new label, for the error message.
     level : str
 
+    Returns
+    -------
+    mapping
+        A label in the form that `write_dataset` expects; the labels that are merged remain unchanged.
+
     Raises
     ------
     InputError
-        If the energies, forces or stresses of the labels differ.
+        If the energies, forces or stresses of the labels differ by more than `LABEL_TOLERANCE`.
     """
     if stored_label is None:
         return new_label
@@ -98,4 +106,5 @@ def merge_labels(stored_label: Label | None, new_label: Label, context: str, lev
 
 
 def _convert_to_array(value: Any) -> Array:
+    """Convert a quantity of a label to float64; None becomes NaN, which can be compared with an array of any shape."""
     return np.asarray(np.nan if value is None else value, dtype=np.float64)

@@ -19,7 +19,7 @@ from paretofit.dataset.io.fitsnap_json import is_fitsnap, load_json, parse_fitsn
 from paretofit.dataset.io.pymatgen_json import is_pymatgen, parse_pymatgen_structures
 
 ID_KEYS = ("config_id", "id", "configuration_id")
-DATABASE_FORMATS = {"db", "json"}
+DATABASE_FORMATS = {"db", "json"}  # ASE's names of its database formats
 COLUMN_COUNTS = re.compile(rb":[RILS]:(\d+)")  # number of columns of each property in extended XYZ
 CONSTRAINT_NOTE = "constraints of atoms ({}, such as selective dynamics) were dropped; all atoms are free"
 FLAT_CELL_NOTE = "structures are periodic, but have no cell in these directions; nothing can be computed for them"
@@ -34,10 +34,11 @@ class Frames:
     ----------
     path : Path
     atoms : list of ase.Atoms
-        Labels are in their calculators, info or arrays; the ids are removed from their info.
+        Structures with labels in their calculators, info or arrays, but without ids in their info.
     ids : list of int or None
+        Id of each structure; None if a structure has no id.
     origins : list of str, optional
-        File of each structure, if `path` is a directory.
+        File and position of each structure, if `path` is a directory.
     skipped : list of str
         A message for each file of a directory that could not be read.
     notes : list of str
@@ -58,12 +59,19 @@ class Frames:
 
 
 def strip_compression(name: str) -> str:
-    """Remove the suffix of a compressed file from its name."""
+    """Return the name of a file without a suffix such as ``.gz``, if it has one."""
     return name.removesuffix(next((suffix for suffix in COMPRESSED_OPENERS if name.endswith(suffix)), ""))
 
 
 def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
-    """Read all structures of a file, without constraints; count messages about the structures in `notes`.
+    """Read all structures of a file, without constraints.
+
+    Parameters
+    ----------
+    path : Path
+        File in any format that ASE reads, FitSNAP's JSON or pymatgen's JSON, possibly compressed.
+    notes : Counter
+        Number of structures to which each message applies, updated in place.
 
     Raises
     ------
@@ -91,6 +99,7 @@ def _drop_constraints(atoms: Atoms, notes: Counter[str]) -> None:
 
 
 def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
+    """Read all structures of a file, and convert any exception of a reader to an `InputError`."""
     if strip_compression(path.name).endswith(".json"):
         content = load_json(path)
         if is_fitsnap(content):
@@ -114,6 +123,7 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
 
 
 def _read_with_ase(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:
+    """Read a file with ASE's reader of its format, or with a reader of this package if ASE's is not sufficient."""
     if file_format in DATABASE_FORMATS:
         return _read_database(path)
     if file_format in {"vasp-out", "vasp-xml"}:
@@ -121,14 +131,14 @@ def _read_with_ase(path: Path, file_format: str, notes: Counter[str]) -> list[At
     if file_format == "espresso-out" and not is_finished(path, file_format):
         raise InputError(f"{path} is the output of an unfinished pw.x run; finish the run, or remove the file")
     if file_format in {"extxyz", "xyz"}:
-        _check_counts(path)
+        _check_declared_sizes(path)
     if file_format == "extxyz":
         return read_extxyz(path)
     # Without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``.
     return list(ase.io.iread(path, format=file_format, do_not_split_by_at_sign=True))
 
 
-def _check_counts(path: Path) -> None:
+def _check_declared_sizes(path: Path) -> None:
     """Check the declared numbers of atoms and columns against the file, because ASE allocates memory for them.
 
     Raises
@@ -140,7 +150,7 @@ def _check_counts(path: Path) -> None:
         while (first_line := stream.readline()).strip():
             try:
                 n_atoms = int(first_line)
-            except ValueError:  # a structure may be followed by lines with its cell; ASE reports other errors
+            except ValueError:  # XYZ files may end with lines of the cell; any other error is reported by ASE
                 return
             n_columns = max(map(int, COLUMN_COUNTS.findall(stream.readline())), default=0)
             for _ in range(n_atoms):
@@ -155,12 +165,12 @@ def _check_counts(path: Path) -> None:
 
 
 def format_notes(path: Path, notes: Counter[str]) -> list[str]:
-    """Format counted notes as lines: ``"folder: stresses that are zero ... (12)"``."""
+    """Format notes with their counts, such as ``"folder: stresses that are zero ... (12)"``."""
     return [f"{path}: {text} ({count})" for text, count in notes.items()]
 
 
 def _read_database(path: Path) -> list[Atoms]:
-    """Read the rows of an ASE database; pairs and data become info, and the row number the ``id`` if there is none."""
+    """Read the rows of an ASE database; pairs and data become info, and the row number becomes a missing ``id``."""
     structures = []
     with ase.db.connect(path, serial=True) as database:
         for row in database.select():

@@ -1,4 +1,4 @@
-"""Checks of labels and summaries of datasets."""
+"""Checks of structures and labels, summaries of datasets, and comparisons of convergence levels."""
 
 import lazy_loader
 

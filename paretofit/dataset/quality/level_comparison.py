@@ -1,8 +1,8 @@
-"""Errors of the labels of each convergence level with respect to the reference, for each configuration.
+"""Errors of the labels of each convergence level with respect to the reference level, for each configuration.
 
 This is the error analysis of a whole dataset (Tables 1 and 3 and Figures 2 and 3 of Baghishov et al., doi
-10.1039/d5dd00294j); `paretofit.consistency` detects wrong labels. An error is always the value of the
-level minus the value of the reference, so that a positive error means that the energy of the level is too high.
+10.1039/d5dd00294j); `paretofit.consistency` detects wrong labels. An error is always the value at the level minus the
+value at the reference level, so that a positive error means that the energy at the level is too high.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,53 +36,55 @@ CORRELATION_COLUMNS = [
 LABEL_COLUMNS = ["n_labels", "n_incomplete", "mean_seconds", "median_seconds"]
 CORRELATED_PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
 """Columns of the table of configurations whose correlation with the errors is computed."""
-MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # meV/Å; smaller differences occur between forces that are zero by symmetry
-MAX_SAMPLED_ATOMS = 20_000  # number of atoms in figures of forces; errors are always computed from all atoms
+MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # smaller RMSDs occur between forces that are zero by symmetry
+MAX_SAMPLED_ATOMS = 20_000  # approximate number of atoms in figures of forces; errors are computed from all atoms
 # The multiples of the golden ratio modulo 1 form a low-discrepancy sequence, so that the sample of atoms does not alias
 # with the periodicity of a cell.
 _GOLDEN_RATIO = 0.6180339887498949
-_MIN_PAIRS = 10  # p-values of rank correlations are asymptotic, and not reliable for fewer pairs
-_MESH_TOLERANCE = 1e-9  # tolerance as in labelling; rounding errors must not add a k-point
+_MIN_PAIRS = 10  # p-values of rank correlations are asymptotic, and not reliable for fewer pairs of values
+_MESH_TOLERANCE = 1e-9  # the same as in `paretofit.labelling`; rounding errors must not add a k-point
 
 
 @dataclass(frozen=True)
 class LevelErrors:
-    """Errors of every convergence level with respect to the last level, the reference.
+    """Errors of every convergence level with respect to the reference level.
 
     Attributes
     ----------
     reference_level : str
-        The level with which the other levels are compared.
+        The level with which the other levels are compared: the last one in order of cost.
     reference_configuration : int or None
-        Id of the configuration whose error is subtracted in the bulk-shifted column; None if no configuration is
-        labelled at every level.
+        Id of the configuration whose error is subtracted in ``energy_rmsd_bulk_shifted``; None if no configuration
+        is labelled at every level.
     reference_formula : str
         Chemical formula of the reference configuration, such as ``"Be2"``; empty if there is none.
     settings : DataFrame
-        A row per level, including the reference: ``level``, ``cutoff_ev``, ``kspacing_per_angstrom`` (1/Å with the 2π,
-        or ``"Gamma only"``), ``smearing``, other settings in which the levels differ, ``n_labels`` (complete labels),
-        ``n_incomplete`` (labels that failed or lack an energy or a force), and ``mean_seconds`` and ``median_seconds``
-        of the complete labels.
+        A row per level, including the reference level: ``level``, ``cutoff_ev``, ``kspacing_per_angstrom`` (1/Å with
+        the 2π, or ``"Gamma only"``), ``smearing``, other settings in which the levels differ, ``n_labels`` (complete
+        labels), ``n_incomplete`` (labels that failed or lack an energy or a force), and ``mean_seconds`` and
+        ``median_seconds`` of the complete labels (NaN if no cost is recorded).
     table : DataFrame
-        A row per level below the reference: ``level``, ``n_configurations`` (complete labels at both levels),
-        ``n_left_out`` (the other configurations), ``energy_rmsd``, ``energy_rmsd_bulk_shifted``,
-        ``energy_rmsd_mean_shifted`` and ``mean_energy_error`` in meV/atom, ``force_rmsd`` of a component in meV/Å.
+        A row per level below the reference level: ``level``, ``n_configurations`` (those with complete labels at the
+        level and the reference level), ``n_left_out`` (the remaining configurations), ``energy_rmsd``,
+        ``energy_rmsd_bulk_shifted``, ``energy_rmsd_mean_shifted`` and ``mean_energy_error`` in meV/atom, and
+        ``force_rmsd`` over the force components in meV/Å.
     configurations : DataFrame
-        A row per level below the reference and configuration: the columns `CONFIGURATION_COLUMNS`. ``energy`` and
+        A row per level below the reference level and configuration: the columns `CONFIGURATION_COLUMNS`. ``energy`` and
         ``reference_energy`` are in eV/atom, ``energy_error`` is signed and in meV/atom, ``force_rmsd`` in meV/Å,
         ``shortest_vector`` is the shortest cell vector in Å along a periodic direction (NaN if there is none),
         ``n_kpoints`` is the number of points of the unreduced mesh of the label, and ``largest_kspacing`` is the
-        largest spacing of this mesh along a periodic direction, in 1/Å with the 2π. Both are NaN if neither the label
-        nor the level records the mesh.
+        largest spacing of this mesh along a periodic direction, in 1/Å with the 2π. The last two are NaN if neither
+        the mesh of the label nor the k-point spacing of the level is recorded.
     forces : DataFrame
-        A row per level and force component: the columns `FORCE_COLUMNS`, in eV/Å and Å. If there are more than
-        `MAX_SAMPLED_ATOMS` atoms, only those of a uniform sample, the same at every level, have rows.
+        A row per level and force component: the columns `FORCE_COLUMNS`, forces in eV/Å and ``shortest_vector`` in Å.
+        If there are more than `MAX_SAMPLED_ATOMS` atoms, only those of a uniform sample, the same at every level, have
+        rows.
     correlations : DataFrame
         A row per level and property (column ``property``, one of `CORRELATED_PROPERTIES`): Spearman's rank correlation
-        with the absolute energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), their
+        with the absolute energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), the
         two-sided p-values (``energy_p_value``, ``force_p_value``) and the numbers of configurations (``n_energies``
         and ``n_forces``; the latter excludes force RMSDs below `MIN_FORCE_RMSD_MEV_PER_ANGSTROM`). Correlations are
-        NaN if a quantity does not vary; p-values are also NaN for fewer than 10 configurations.
+        NaN if a quantity does not vary or for fewer than 3 configurations; p-values are NaN for fewer than 10.
     """
 
     reference_level: str
@@ -100,8 +102,9 @@ def compute_level_errors(
 ) -> LevelErrors:
     """Compare every level with the last of `levels` on the configurations whose labels are complete at both.
 
-    With eₖ = 1000 (E_level,k − E_ref,k) / N_k the errors of a level in meV/atom, its table has √⟨e²⟩ (unshifted),
-    √⟨(e − e_bulk)²⟩ (bulk-shifted), √⟨(e − ⟨e⟩)²⟩ (mean-shifted), ⟨e⟩, and 1000 √⟨ΔF²⟩ over all force components.
+    The energy error of configuration k with N_k atoms is e_k = 1000 (E_level,k − E_ref,k) / N_k in meV/atom. For each
+    level, the table has √⟨e²⟩ (unshifted), √⟨(e − e_bulk)²⟩ (bulk-shifted, with the error e_bulk of the reference
+    configuration), √⟨(e − ⟨e⟩)²⟩ (mean-shifted), ⟨e⟩, and 1000 √⟨ΔF²⟩ over all force components.
 
     Parameters
     ----------
@@ -110,8 +113,8 @@ def compute_level_errors(
     levels : sequence of str
         Convergence levels in order of cost; the last is the reference.
     reference_configuration : int, optional
-        Id of the reference configuration of the bulk shift; by default the configuration with the lowest energy per
-        atom at the reference level among all that are labelled at every level. Specify an id if there are several
+        Id of the reference configuration of the bulk shift; by default, of the configurations that are labelled at
+        every level, the one with the lowest energy per atom at the reference level. Specify an id if there are several
         species, because the lowest energy per atom then depends more on composition than on stability.
 
     Returns
@@ -122,7 +125,8 @@ def compute_level_errors(
     ------
     InputError
         If `levels` is empty or repeats a level, the dataset lacks a level or the reference configuration, the reference
-        configuration is not labelled at every level, or no configuration is labelled at both a level and the reference.
+        configuration is not labelled at every level, or a level shares no labelled configuration with the reference
+        level.
     """
     names = [str(level) for level in levels]
     if not names:
@@ -135,6 +139,7 @@ def compute_level_errors(
 def _compare_levels(
     dataset: StoredDataset, names: Sequence[str], reference: Labels, reference_configuration: int | None
 ) -> LevelErrors:
+    """Compute the errors of all levels but the last of `names`, with respect to the labels `reference` of the last."""
     if not reference.is_complete.any():
         raise InputError(
             f"{dataset.path}: no configuration has an energy and all forces at level '{names[-1]}'; "
@@ -142,9 +147,9 @@ def _compare_levels(
         )
     geometries = _tabulate_geometries(dataset)
     is_sampled = _sample_atoms(int(dataset.n_atoms.sum()))
-    is_labelled = reference.is_complete
+    is_labelled = reference.is_complete  # at all levels of the loop so far
     settings, configurations, forces = [], [], []
-    for level in names[:-1]:  # only the labels of one level and of the reference are in memory at a time
+    for level in names[:-1]:  # only the labels of one level and of the reference level are in memory at a time
         labels = dataset.labels(level)
         is_shared = np.asarray(labels.is_complete & reference.is_complete)
         if not is_shared.any():
@@ -156,8 +161,9 @@ def _compare_levels(
         settings.append(_collect_settings(dataset, level, labels))
         rows = _tabulate_errors(labels, reference, geometries).join(_tabulate_meshes(dataset, level, geometries))
         configurations.append(rows[is_shared].assign(level=level)[CONFIGURATION_COLUMNS])
-        is_selected = is_sampled & np.repeat(is_shared, dataset.n_atoms)
-        forces.append(_tabulate_forces(labels, reference, geometries, is_selected).assign(level=level)[FORCE_COLUMNS])
+        is_atom_selected = is_sampled & np.repeat(is_shared, dataset.n_atoms)
+        force_rows = _tabulate_forces(labels, reference, geometries, is_atom_selected)
+        forces.append(force_rows.assign(level=level)[FORCE_COLUMNS])
     settings.append(_collect_settings(dataset, names[-1], reference))
     bulk_id = _choose_bulk_id(dataset, names, reference_configuration, is_labelled, reference.energy / dataset.n_atoms)
     table = [_summarize_errors(rows, bulk_id, len(dataset)) for rows in configurations]
@@ -175,12 +181,16 @@ def _compare_levels(
 
 
 def _tabulate_geometries(dataset: StoredDataset) -> pd.DataFrame:
-    """Tabulate ids, numbers of atoms, types, shortest vectors (Å) and reciprocal lengths (1/Å with the 2π)."""
+    """Tabulate the id, number of atoms, type, shortest vector and reciprocal lengths of each configuration.
+
+    The shortest vector is in Å, the reciprocal lengths ``b1``, ``b2`` and ``b3`` are in 1/Å with the 2π.
+    """
     columns = ["config_id", "atoms", "config_type", "shortest_vector", "b1", "b2", "b3"]
     return pd.DataFrame([_describe_geometry(atoms) for atoms in dataset], columns=columns)
 
 
 def _describe_geometry(atoms: Atoms) -> tuple[Any, ...]:
+    """Return a row of `_tabulate_geometries`."""
     config_type = atoms.info.get("config_type", atoms.info.get("kind", "-"))
     lengths = np.asarray(atoms.cell.lengths())[atoms.pbc]
     shortest_length = float(lengths.min()) if lengths.all() and lengths.size else np.nan
@@ -188,62 +198,71 @@ def _describe_geometry(atoms: Atoms) -> tuple[Any, ...]:
 
 
 def _compute_reciprocal_lengths(atoms: Atoms) -> Array:
-    """Return ``(3,)`` lengths of the reciprocal vectors in 1/Å with the 2π; 0 along non-periodic directions."""
+    """Return ``(3,)`` lengths of the reciprocal vectors in 1/Å with the 2π; 0 along directions without periodicity.
+
+    All lengths are NaN if the cell spans no volume.
+    """
     try:
         vectors = np.asarray(atoms.cell.complete().reciprocal()[:])
-    except (np.linalg.LinAlgError, ValueError):  # the cell spans no volume
+    except (np.linalg.LinAlgError, ValueError):
         return np.full(3, np.nan)
     return np.where(atoms.pbc, 2 * np.pi * np.linalg.norm(vectors, axis=1), 0.0)
 
 
 def _tabulate_meshes(dataset: StoredDataset, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
-    """Return ``n_kpoints`` and ``largest_kspacing`` (1/Å) of each label, from its mesh or the spacing of its level."""
-    reciprocal = geometries[["b1", "b2", "b3"]].to_numpy(float)
+    """Tabulate ``n_kpoints`` and ``largest_kspacing`` (1/Å) of each label, as in `LevelErrors`.
+
+    If a label does not record its mesh, the mesh follows from the k-point spacing of the level.
+    """
+    reciprocal_lengths = geometries[["b1", "b2", "b3"]].to_numpy(float)
     spacing = dataset.settings(level).get("kspacing_per_angstrom", np.nan)
-    meshes = np.ones(reciprocal.shape)  # a spacing of None means Gamma only
+    meshes = np.ones(reciprocal_lengths.shape)  # a spacing of None means Gamma only
     if spacing is not None:
         is_valid = isinstance(spacing, int | float) and spacing > 0
-        meshes = np.maximum(1, np.ceil(reciprocal / (spacing if is_valid else np.nan) - _MESH_TOLERANCE))
+        meshes = np.maximum(1, np.ceil(reciprocal_lengths / (spacing if is_valid else np.nan) - _MESH_TOLERANCE))
     for k, record in enumerate(dataset.label_records(level)):
-        points = record.get("kpts")
-        if isinstance(points, list) and len(points) == 3 and all(isinstance(n, int) and n > 0 for n in points):
-            meshes[k] = points
-    spacings = (reciprocal / meshes).max(axis=1)
-    return pd.DataFrame(
-        {"n_kpoints": meshes.prod(axis=1), "largest_kspacing": np.where(spacings > 0, spacings, np.nan)}
-    )
+        mesh = record.get("kpts")
+        if isinstance(mesh, list) and len(mesh) == 3 and all(isinstance(n, int) and n > 0 for n in mesh):
+            meshes[k] = mesh
+    largest_spacings = (reciprocal_lengths / meshes).max(axis=1)
+    largest_spacings = np.where(largest_spacings > 0, largest_spacings, np.nan)  # 0 for a molecule
+    return pd.DataFrame({"n_kpoints": meshes.prod(axis=1), "largest_kspacing": largest_spacings})
 
 
 def _tabulate_errors(labels: Labels, reference: Labels, geometries: pd.DataFrame) -> pd.DataFrame:
-    """Add energies per atom (eV), their errors (meV/atom) and force RMSDs (meV/Å) to the geometries."""
-    atoms = geometries["atoms"].to_numpy()
+    """Return a copy of `geometries` with energies (eV/atom), their errors (meV/atom) and force RMSDs (meV/Å)."""
+    n_atoms = geometries["atoms"].to_numpy()
     squares = ((labels.forces - reference.forces) ** 2).sum(axis=1)
     return geometries.assign(
-        energy=labels.energy / atoms,
-        reference_energy=reference.energy / atoms,
-        energy_error=1000 * (labels.energy - reference.energy) / atoms,
-        force_rmsd=1000 * np.sqrt(labels.sum_over_atoms(squares) / (3 * atoms)),
+        energy=labels.energy / n_atoms,
+        reference_energy=reference.energy / n_atoms,
+        energy_error=1000 * (labels.energy - reference.energy) / n_atoms,
+        force_rmsd=1000 * np.sqrt(labels.sum_over_atoms(squares) / (3 * n_atoms)),
     )
 
 
 def _tabulate_forces(labels: Labels, reference: Labels, geometries: pd.DataFrame, is_selected: Array) -> pd.DataFrame:
-    """Return a row per force component (eV/Å) of the selected atoms; `is_selected` is ``(n_atoms,) bool``."""
-    n_components = 3 * labels.sum_over_atoms(is_selected).astype(int)
+    """Tabulate the force components (eV/Å) of the selected atoms, a row each; `is_selected` is ``(n_atoms,) bool``."""
+    n_components = 3 * labels.sum_over_atoms(is_selected).astype(int)  # of each configuration
     rows = geometries[["config_id", "shortest_vector"]].loc[np.repeat(geometries.index, n_components)]
     return rows.assign(force=labels.forces[is_selected].ravel(), reference=reference.forces[is_selected].ravel())
 
 
 def _sample_atoms(n: int) -> Array:
-    """Return ``(n,) bool``: a mask that selects about `MAX_SAMPLED_ATOMS` of n atoms uniformly, or all if fewer."""
+    """Return ``(n,) bool``: a mask that selects about `MAX_SAMPLED_ATOMS` of `n` atoms evenly, or all if fewer."""
     return np.asarray((np.arange(n) * _GOLDEN_RATIO) % 1.0 < MAX_SAMPLED_ATOMS / max(n, 1))
 
 
 def _choose_bulk_id(
-    dataset: StoredDataset, names: Sequence[str], bulk_id: int | None, is_labelled: Array, energy: Array
+    dataset: StoredDataset, names: Sequence[str], bulk_id: int | None, is_labelled: Array, energy_per_atom: Array
 ) -> int | None:
-    """Check and return the given id, or return that of the labelled configuration of lowest `energy` (eV/atom)."""
+    """Return the id of the reference configuration of the bulk shift.
+
+    This is `bulk_id`, after a check that the configuration is labelled at every level, or by default the id of the
+    labelled configuration with the lowest energy per atom (eV); None if there is none.
+    """
     if bulk_id is None:
-        lowest_position = np.argmin(np.where(is_labelled, energy, np.inf))
+        lowest_position = np.argmin(np.where(is_labelled, energy_per_atom, np.inf))
         return int(dataset.ids[lowest_position]) if is_labelled.any() else None
     bulk = dataset.select_ids([bulk_id])
     for level in names:
@@ -255,18 +274,19 @@ def _choose_bulk_id(
     return int(bulk_id)
 
 
-def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n: int) -> tuple[Any, ...]:
-    """Return a row of the table, in the order of `TABLE_COLUMNS`."""
+def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n_configurations: int) -> tuple[Any, ...]:
+    """Return the row of the table, in the order of `TABLE_COLUMNS`, that summarizes the errors of one level."""
     errors = rows["energy_error"].to_numpy(float)
     bulk_error = np.nan if bulk_id is None else errors[rows["config_id"].to_numpy() == bulk_id][0]
-    # Weighted by atoms, because the mean is over force components, of which each atom has three.
-    squares = np.average(rows["force_rmsd"].to_numpy(float) ** 2, weights=rows["atoms"].to_numpy(float))
     rmsds = [float(np.sqrt(np.mean((errors - shift) ** 2))) for shift in (0.0, bulk_error, errors.mean())]
-    return (rows["level"].iloc[0], len(rows), n - len(rows), *rmsds, float(errors.mean()), float(np.sqrt(squares)))
+    # Weighted by atoms, because the mean is over force components, of which each atom has three.
+    force_square = np.average(rows["force_rmsd"].to_numpy(float) ** 2, weights=rows["atoms"].to_numpy(float))
+    counts = (len(rows), n_configurations - len(rows))
+    return (rows["level"].iloc[0], *counts, *rmsds, float(errors.mean()), float(np.sqrt(force_square)))
 
 
 def _correlate(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
-    """Return a row of the correlations, in the order of `CORRELATION_COLUMNS`."""
+    """Return the correlations of the errors of one level with column `name`, in the order of `CORRELATION_COLUMNS`."""
     energy_rows = rows[rows[name].notna()]
     force_rows = energy_rows[energy_rows["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
     energy_statistics = _compute_rank_correlation(energy_rows["energy_error"].abs(), energy_rows[name])
@@ -276,14 +296,15 @@ def _correlate(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
 
 def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
     """Return the rank correlation and its two-sided p-value; NaN for too few pairs or if a quantity is constant."""
-    # The rank correlation of two pairs is always 1 or -1.
-    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:  # for two pairs, the correlation is always 1 or -1
         return np.nan, np.nan
-    result = spearmanr(first, second)
-    return float(result.statistic), float(result.pvalue) if len(first) >= _MIN_PAIRS else np.nan
+    correlation = spearmanr(first, second)
+    p_value = float(correlation.pvalue) if len(first) >= _MIN_PAIRS else np.nan
+    return float(correlation.statistic), p_value
 
 
 def _collect_settings(dataset: StoredDataset, level: str, labels: Labels) -> dict[str, Any]:
+    """Return the settings of a level, and the counts and costs (s) of its labels, with the names of `LABEL_COLUMNS`."""
     is_complete = labels.is_complete
     seconds = labels.seconds[is_complete & np.isfinite(labels.seconds)]
     return {
@@ -322,6 +343,7 @@ def _format_smearing(value: Any) -> str:
 
 
 def _format_optional(value: Any) -> str:
+    """Format a setting as text; a missing setting becomes a dash."""
     return "–" if value is None else format_setting(value)
 
 

@@ -1,4 +1,4 @@
-"""Pairs of atoms within a cutoff, the distance of nearest neighbours, and gaps between shells of neighbours."""
+"""Pairs of atoms within a cutoff, distances of nearest neighbours, and gaps between shells of neighbours."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -12,17 +12,30 @@ from scipy.spatial import cKDTree
 
 from paretofit.core import Array
 
-MAX_NEIGHBOUR_DISTANCE_A = 7.0
-BIN_WIDTH_A = 0.05
-SMOOTHING_BINS = 2.0  # standard deviation
-MIN_GAP_DEPTH = 0.1  # depth of a gap between shells relative to the mean density of pairs
+MAX_NEIGHBOUR_DISTANCE_A = 7.0  # Å; search radius for the nearest neighbour
+BIN_WIDTH_A = 0.05  # Å; bins of the histogram of pair distances
+SMOOTHING_BINS = 2.0  # standard deviation of the Gaussian that smooths the histogram, in bins
+MIN_GAP_DEPTH = 0.1  # depth of a gap between shells, relative to the mean density of pairs
 
 
 def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
-    """Return all pairs of an atom i and another atom or image j within the cutoff, and the vectors from i to j.
+    """Find all pairs of atoms, or of an atom and a periodic image of any atom, within a cutoff.
 
-    The result is i ``(n_pairs,)``, j ``(n_pairs,)`` and r_ij ``(n_pairs, 3)`` in Å. A search tree over the images takes
-    a few milliseconds; ASE's neighbour list takes tens of milliseconds.
+    Each pair is listed twice, once from either atom. A search tree over the images takes a few milliseconds; ASE's
+    neighbour list takes tens of milliseconds.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    cutoff : float
+        Largest distance of a pair, Å.
+
+    Returns
+    -------
+    i, j : (n_pairs,) int64
+        Indices of the two atoms; a periodic image has the index of its atom.
+    vectors : (n_pairs, 3) float64
+        Vectors from i to j or its image, Å.
     """
     cell = complete_cell(atoms.cell)
     heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # distances between opposite faces of the cell
@@ -31,6 +44,7 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     n_images = np.where(atoms.pbc, np.ceil(cutoff / heights), 0).astype(int)
     shifts = np.array(list(product(*(range(-count, count + 1) for count in n_images))))
     images = (fractional_positions + shifts[:, None]).reshape(-1, 3)
+    # Only images within the cutoff of a face of the cell can form pairs; the others would slow down the search.
     is_near = ((images > -cutoff / heights) & (images < 1 + cutoff / heights) | ~atoms.pbc).all(axis=1)
     image_numbers = np.flatnonzero(is_near)
     home_positions, image_positions = fractional_positions @ cell, images[image_numbers] @ cell
@@ -42,7 +56,7 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
 
 
 def compute_neighbour_distance(atoms: Atoms) -> float:
-    """Return the mean distance (Å) of atoms to their nearest neighbour within 7 Å; NaN if no atom has a neighbour."""
+    """Return the mean distance (Å) from an atom to its nearest neighbour within 7 Å; NaN if no atom has a neighbour."""
     i, _, vectors = find_pairs(atoms, MAX_NEIGHBOUR_DISTANCE_A)
     nearest_distances = np.full(len(atoms), np.inf)
     np.minimum.at(nearest_distances, i, np.linalg.norm(vectors, axis=1))
@@ -51,19 +65,26 @@ def compute_neighbour_distance(atoms: Atoms) -> float:
 
 
 def find_shell_gaps(structures: Iterable[Atoms], max_distance: float) -> Array:
-    """Find the distances between shells of neighbours, where the density of pairs has a minimum, ``(n,)``, Å.
+    """Find the gaps between shells of neighbours: the distances at which the density of pairs has a minimum.
 
     Parameters
     ----------
     structures : iterable of ase.Atoms
     max_distance : float
         Largest distance of a pair, Å.
+
+    Returns
+    -------
+    (n_gaps,) float64
+        Distances in ascending order, Å.
     """
     edges = np.arange(BIN_WIDTH_A, max_distance + BIN_WIDTH_A, BIN_WIDTH_A)
     centres, counts = (edges[1:] + edges[:-1]) / 2, np.zeros(len(edges) - 1)
     for atoms in structures:
         distances = np.linalg.norm(find_pairs(atoms, max_distance)[2], axis=1)
         counts += np.histogram(distances, edges)[0] / len(atoms)
-    density = gaussian_filter1d(counts / centres**2, SMOOTHING_BINS)
-    minima, _ = find_peaks(-density, prominence=MIN_GAP_DEPTH * max(float(density.mean()), np.finfo(float).tiny))
+    density = gaussian_filter1d(counts / centres**2, SMOOTHING_BINS)  # per volume of a shell, up to a factor
+    # The prominence is positive even without pairs, because a constant density has no gaps.
+    min_prominence = MIN_GAP_DEPTH * max(float(density.mean()), np.finfo(float).tiny)
+    minima, _ = find_peaks(-density, prominence=min_prominence)
     return np.asarray(centres[minima])

@@ -17,16 +17,33 @@ from paretofit.dataset.checks import MIN_CELL_VECTOR_LENGTH
 from paretofit.dataset.labelled import Labels
 from paretofit.dataset.stored_dataset import StoredDataset
 
-MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
-MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
-MIN_SINGULAR_VALUE = 1e-6  # singular value of the matrix of normalised cell vectors
+MIN_DISTANCE_RATIO = 0.6  # distance between two atoms, relative to the sum of their covalent radii
+MAX_NET_FORCE = 0.01  # eV/Å per atom; the forces of plane-wave codes sum to a few meV/Å per atom
+MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalised cell vectors; below it, they count as linearly dependent
 MAX_DISTANCE_MATRIX_ATOMS = 64  # up to this size, computing all distances is faster than a neighbour list
 TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
 
 @dataclass(frozen=True)
 class LevelSummary:
-    """Counts, mean cost (s) and ranges (eV/atom, eV/Å) of the labels of one level; NaN if there are no labels."""
+    """Counts, cost and ranges of the labels of one level.
+
+    Attributes
+    ----------
+    name : str
+    settings : dict
+        Settings of the calculations.
+    n_energies, n_forces, n_stresses : int
+        Numbers of configurations whose energy, forces or stress are all finite.
+    n_failed : int
+        Number of failed calculations.
+    mean_seconds : float
+        Mean cost of a label in s; NaN if no cost is recorded.
+    energy_range : (float, float)
+        Lowest and highest energy in eV/atom; NaN without energies.
+    max_force : float
+        Largest magnitude of the force on an atom in eV/Å; NaN without forces.
+    """
 
     name: str
     settings: dict[str, Any]
@@ -41,7 +58,25 @@ class LevelSummary:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Counts, ranges (volumes in Å³/atom) and warnings of a dataset; ``grid``: what limits a grid of levels."""
+    """Counts, ranges and warnings of a dataset.
+
+    Attributes
+    ----------
+    path : str
+    n_configurations, n_atoms : int
+    atoms_range : (int, int)
+        Smallest and largest number of atoms of a configuration.
+    species : dict of str to int
+        Number of atoms of each element.
+    config_types : dict of str to int
+        Number of configurations of each type, the most common first; ``"-"`` for configurations without a type.
+    volume_range : (float, float)
+        Smallest and largest volume in Å³/atom, see `describe_dataset`.
+    levels : list of LevelSummary
+    warnings : list of str
+    grid : str
+        Sentence about the errors that limit a grid of levels; empty if it was not determined.
+    """
 
     path: str
     n_configurations: int
@@ -60,7 +95,7 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
 
     Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 times the sum of
     their covalent radii, missing, failed or unconverged labels, negative costs, and forces that do not sum to
-    zero. `paretofit.consistency.check_labels` checks units, signs and differences between levels.
+    zero. Units, signs and differences between levels are not checked; `paretofit.consistency.check_labels` does that.
 
     Parameters
     ----------
@@ -69,7 +104,8 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     Returns
     -------
     DatasetSummary
-        The volume range covers configurations that are periodic in three directions and have a volume.
+        The volume range covers the configurations that are periodic in three directions and have a volume, and is NaN
+        without them; ``grid`` is empty.
     """
     survey = _survey_structures(dataset)
     warnings = _find_structure_warnings(survey)
@@ -101,7 +137,10 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
 
 @dataclass
 class _Survey:
-    """Counts and volumes (Å³/atom) of structures, and ids of duplicates, flat cells and atoms that are too close."""
+    """Counts and volumes (Å³/atom) of structures, and ids of structures with flat cells or atoms that are too close.
+
+    ``duplicates`` contains texts such as ``"7 = 3"``, the id of a duplicate and that of the first equal structure.
+    """
 
     species: Counter[str] = field(default_factory=Counter)
     config_types: Counter[str] = field(default_factory=Counter)
@@ -112,6 +151,7 @@ class _Survey:
 
 
 def _survey_structures(dataset: StoredDataset) -> _Survey:
+    """Check every structure of a dataset in one pass; volumes and distances are not measured in flat cells."""
     survey = _Survey()
     first_ids: dict[str, int] = {}
     for atoms in dataset:
@@ -143,7 +183,7 @@ def _find_structure_warnings(survey: _Survey) -> list[str]:
 
 
 def _list_ids(ids: Sequence[Any] | Array, problem: str, advice: str = "") -> list[str]:
-    """Return a list with one warning, the number of affected configurations and their first ids; empty without ids."""
+    """Return a list of one warning with the number of ids and the first of them, or an empty list without ids."""
     return [f"{len(ids)} {problem}: {list_first(ids)}{advice}"] if len(ids) else []
 
 
@@ -166,8 +206,10 @@ def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> Lev
 def _are_independent(vectors: Array) -> bool:
     """Return whether ``(n, 3)`` cell vectors span n dimensions."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not len(vectors) or (lengths < MIN_CELL_VECTOR_LENGTH).any():
-        return not len(vectors)  # no vectors are independent; a vector of length 0 never is
+    if not len(vectors):
+        return True
+    if (lengths < MIN_CELL_VECTOR_LENGTH).any():
+        return False  # a vector of length 0 cannot be normalised
     return bool(np.linalg.matrix_rank(vectors / lengths, tol=MIN_SINGULAR_VALUE) == len(vectors))
 
 
@@ -178,7 +220,7 @@ def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO
     ----------
     atoms : ase.Atoms
     min_distance_ratio : float
-        Minimum distance relative to the sum of the covalent radii.
+        Ratio of a distance to the sum of the covalent radii below which the atoms are too close.
     """
     structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     structure.cell[~atoms.pbc] = 0.0  # vectors along directions that are not periodic may be arbitrary
@@ -186,9 +228,9 @@ def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO
     if _is_crowded(structure, radii):
         return True
     if len(structure) > MAX_DISTANCE_MATRIX_ATOMS:
-        return len(neighbor_list("i", structure, radii)) > 0
+        return len(neighbor_list("i", structure, radii)) > 0  # pairs that are closer than the sum of their radii
     is_close = structure.get_all_distances(mic=True) < radii[:, None] + radii
-    np.fill_diagonal(is_close, val=False)  # the images of an atom are further away, as the structure is not crowded
+    np.fill_diagonal(is_close, val=False)  # the images of an atom are too distant, because the structure is not crowded
     return bool(is_close.any())
 
 
@@ -212,25 +254,22 @@ def _is_crowded(atoms: Atoms, radii: Array) -> bool:
 
 
 def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
+    """Return warnings about missing labels, negative costs and forces that do not sum to zero at one level."""
     missing_ids = ids[~labels.is_complete]
     if 2 * len(missing_ids) > len(ids) and not labels.is_failed.any():
         missing_ids = missing_ids[:0]  # most configurations were probably not meant to be labelled at this level
-    problems = (("are missing or incomplete", missing_ids), ("have a negative cost", ids[labels.seconds < 0]))
-    warnings = [
-        f"level {name}: {text}"
-        for problem, problem_ids in problems
-        for text in _list_ids(problem_ids, f"labels {problem}")
-    ]
+    texts = _list_ids(missing_ids, "labels are missing or incomplete")
+    texts += _list_ids(ids[labels.seconds < 0], "labels have a negative cost")
     net_forces = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
-    force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
-    n_unbalanced = int((force_per_atom > MAX_NET_FORCE).sum())
+    net_force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
+    n_unbalanced = int((net_force_per_atom > MAX_NET_FORCE).sum())
     if n_unbalanced:
-        position = np.nanargmax(force_per_atom)
-        warnings.append(
-            f"level {name}: forces do not sum to zero in {n_unbalanced} labels (more than {MAX_NET_FORCE} eV/Å per "
-            f"atom; the largest is {force_per_atom[position]:.3g} in configuration {ids[position]})"
+        position = np.nanargmax(net_force_per_atom)
+        texts.append(
+            f"forces do not sum to zero in {n_unbalanced} labels (more than {MAX_NET_FORCE} eV/Å per "
+            f"atom; the largest is {net_force_per_atom[position]:.3g} in configuration {ids[position]})"
         )
-    return warnings
+    return [f"level {name}: {text}" for text in texts]
 
 
 def apply_to_finite(function: Callable[[Array], Any], values: Array) -> float:
@@ -240,39 +279,43 @@ def apply_to_finite(function: Callable[[Array], Any], values: Array) -> float:
 
 
 def fingerprint_geometry(atoms: Atoms) -> str:
-    """Return a hash of a geometry, rounded to 1e-5 Å, that does not depend on a common translation of all atoms."""
+    """Return a hash of a geometry, rounded to 1e-5 Å.
+
+    The hash is the same after a common translation of all atoms. It changes with the order of the atoms, and if an atom
+    is replaced by one of its periodic images.
+    """
     offsets = atoms.positions - atoms.positions[0]
     coordinates = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0  # turns -0.0 into 0.0
     key = coordinates.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
     return hashlib.sha256(key).hexdigest()
 
 
-def format_dataset_info(info: DatasetSummary) -> str:
-    """Format a summary as plain text: a table of the levels, their settings, and the warnings."""
+def format_dataset_info(summary: DatasetSummary) -> str:
+    """Format a summary as plain text: counts, a table of the levels, their settings, the warnings and the next step."""
     lines = [
-        f"{info.path}: {info.n_configurations} configurations, {info.n_atoms} atoms",
-        f"atoms:    {info.atoms_range[0]} to {info.atoms_range[1]} in each",
-        f"species:  {format_setting(info.species)}",
-        f"types:    {format_setting(info.config_types)}",
-        f"volume:   {info.volume_range[0]:.2f} to {info.volume_range[1]:.2f} Å³/atom",
+        f"{summary.path}: {summary.n_configurations} configurations, {summary.n_atoms} atoms",
+        f"atoms:    {summary.atoms_range[0]} to {summary.atoms_range[1]} in each",
+        f"species:  {format_setting(summary.species)}",
+        f"types:    {format_setting(summary.config_types)}",
+        f"volume:   {summary.volume_range[0]:.2f} to {summary.volume_range[1]:.2f} Å³/atom",
         "",
         TABLE_HEADER,
     ]
-    for level in info.levels:
+    for level in summary.levels:
         energies = f"{level.energy_range[0]:.3f} to {level.energy_range[1]:.3f}"
         counts = f"{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
         lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>12.2f}{energies:>24}{level.max_force:>17.3f}")
-    lines += ["", *_format_settings(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
-    lines += [] if info.warnings else ["no warnings"]
-    lines += [info.grid] if info.grid else []
-    return "\n".join([*lines, f"next: paretofit init {info.path} -o study.yaml"])
+    lines += ["", *_format_settings(summary.levels), ""]
+    lines += [f"warning: {text}" for text in summary.warnings] or ["no warnings"]
+    lines += [summary.grid] if summary.grid else []
+    return "\n".join([*lines, f"next: paretofit init {summary.path} -o study.yaml"])
 
 
 def _format_settings(levels: list[LevelSummary]) -> list[str]:
-    """List settings that all levels share once, then the remaining settings of each level."""
+    """List the settings that all levels share, then the other settings of each level."""
     if not levels:
         return ["no levels"]
-    first_settings = levels[0].settings if len(levels) > 1 else {}
+    first_settings = levels[0].settings if len(levels) > 1 else {}  # a single level shares no settings
     shared_keys = {
         key for key, value in first_settings.items() if all(level.settings.get(key) == value for level in levels)
     }
@@ -284,11 +327,11 @@ def _format_settings(levels: list[LevelSummary]) -> list[str]:
 
 
 def list_differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """List the keys, in order of appearance, whose values are not the same in all mappings."""
-    keys = dict.fromkeys(key for values in settings for key in values)
-    return [key for key in keys if any(values.get(key) != settings[0].get(key) for values in settings)]
+    """List the keys, in order of appearance, whose values differ between mappings; a missing key counts as None."""
+    keys = dict.fromkeys(key for level_settings in settings for key in level_settings)
+    return [key for key in keys if any(entry.get(key) != settings[0].get(key) for entry in settings)]
 
 
 def format_setting(value: Any) -> str:
-    """Format a setting as readable text; a mapping becomes a list of its keys and values."""
-    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+    """Format a setting as text; a mapping becomes a list of its keys and values, such as ``"Be 12, O 3"``."""
+    return ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else str(value)

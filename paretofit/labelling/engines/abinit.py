@@ -1,4 +1,4 @@
-"""ABINIT, with GPAW's PAW data, so that both codes can be compared, or with other pseudopotentials."""
+"""ABINIT, by default with the PAW data of GPAW, so that labels of both codes can be compared."""
 
 import gzip
 import math
@@ -17,16 +17,16 @@ from paretofit.labelling.engines.base import NotConvergedError, Outcome, require
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, parse_xml_attributes, read_if_exists
 from paretofit.labelling.ladder import Level
 
-NOT_CONVERGED_MESSAGE = "was not enough scf cycles to converge"  # upper or lower case, depending on the version
-# values of occopt; 4 and 5 are cold smearing
+NOT_CONVERGED_MESSAGE = "was not enough scf cycles to converge"  # in lower case; versions of ABINIT differ in case
+# values of occopt; 4 and 5, cold smearing, have no method in the ladder
 OCCUPATIONS = {"fixed": 1, "fermi-dirac": 3, "methfessel-paxton": 6, "gaussian": 7}
 TOLERANCES = {"toldfe", "toldff", "tolrff", "tolvrs", "tolwfr"}  # tolerances of which ABINIT accepts exactly one
-# only the eigenvalues are written, which ASE reads
+# no output files except that of the eigenvalues, which ASE reads
 MINIMAL_OUTPUT = {"prtwf": 0, "prtden": 0, "prtebands": 0, "prtgsr": 0, "prteig": 1}
 
 
 class Abinit(ProgramEngine):
-    """Plane waves with PAW data (XML) or norm-conserving pseudopotentials (psp8)."""
+    """ABINIT, with PAW data (XML) or norm-conserving pseudopotentials (psp8)."""
 
     name: Literal["abinit"] = Field("abinit", description="ABINIT, by default with the PAW data of gpaw-data.")
     command: str | None = Field("abinit", description="Command line that starts ABINIT.")
@@ -77,12 +77,12 @@ class Abinit(ProgramEngine):
             )
         files = [_copy_uncompressed(potential.path, symbol, folder) for symbol, potential in potentials.items()]
         options = self.merge_options(level)
-        parameters = _make_parameters(atoms, level, attempt, self.count_electrons(atoms))
+        parameters = _translate_level(atoms, level, attempt, self.count_electrons(atoms))
         if kinds == {"paw"}:
             # With pawxcdev 0, on-site exchange-correlation is computed on an angular grid, as in GPAW. Forces of 8 Be
             # atoms then change by up to 0.004 eV/Å, but with the default, 1 (moments), by up to 0.013 eV/Å.
             parameters |= {"pawecutdg": 2 * require_cutoff(level), "iscf": 17, "pawxcdev": 0}
-        if TOLERANCES & options.keys():
+        if TOLERANCES & options.keys():  # the user's tolerance replaces that of the level
             del parameters["tolvrs"]
         # With 'pawxml', ASE does not write 'ixc', and ABINIT takes the functional from the pseudopotentials.
         parameters |= {**options, "pps": "pawxml"}
@@ -108,8 +108,9 @@ class Abinit(ProgramEngine):
 
 @lru_cache(maxsize=128)
 def _read_header(path: Path) -> Pseudopotential:
+    """Read the number of valence electrons and the functional from a psp8 or PAW file."""
     if path.suffix == ".psp8":
-        lines = path.read_text().splitlines()
+        lines = path.read_text().splitlines()  # the second is "zatom zion ...", the third "pspcod pspxc ..."
         return Pseudopotential(path, float(lines[1].split()[1]), lines[2].split()[1], "norm-conserving")
     text = _read_uncompressed(path).decode(errors="replace")
     atom, functional = parse_xml_attributes(text, "atom"), parse_xml_attributes(text, "xc_functional")
@@ -120,6 +121,7 @@ def _read_header(path: Path) -> Pseudopotential:
 
 
 def _read_uncompressed(path: Path) -> bytes:
+    """Read a file, which is decompressed if its suffix is ".gz"."""
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
@@ -130,8 +132,8 @@ def _copy_uncompressed(path: Path, symbol: str, folder: Path) -> str:
     return name
 
 
-def _make_parameters(atoms: Atoms, level: Level, attempt: int, n_electrons: float) -> dict[str, Any]:
-    """Return the input variables of ABINIT; energies are in eV, as ASE's writer expects."""
+def _translate_level(atoms: Atoms, level: Level, attempt: int, n_electrons: float) -> dict[str, Any]:
+    """Translate a level, except its functional, to input variables of ABINIT, with energies in eV as ASE expects."""
     return {
         "ecut": require_cutoff(level),
         "kptopt": 1,
@@ -139,9 +141,9 @@ def _make_parameters(atoms: Atoms, level: Level, attempt: int, n_electrons: floa
         "nshiftk": 1,
         "shiftk": [0, 0, 0],
         "chksymtnons": 0,  # allows crystals whose symmetry is not compatible with the FFT mesh
-        **_make_occupations(level, n_electrons),
-        # tolvrs limits the squared residual of the potential. If its square root is the density's tolerance, 1e-5,
-        # forces of 8 atoms of beryllium are converged within 1e-6 eV/Å and energies within 3e-6 eV/atom.
+        **_translate_smearing(level, n_electrons),
+        # tolvrs limits the squared residual of the potential. With the square of the default tolerance of the density,
+        # 1e-5, forces of 8 atoms of beryllium are converged within 1e-6 eV/Å and energies within 3e-6 eV/atom.
         "tolvrs": level.scf.density_electrons**2,
         "nstep": level.scf.max_iterations * 2**attempt,
         "optforces": 1,
@@ -151,7 +153,8 @@ def _make_parameters(atoms: Atoms, level: Level, attempt: int, n_electrons: floa
     }
 
 
-def _make_occupations(level: Level, n_electrons: float) -> dict[str, Any]:
+def _translate_smearing(level: Level, n_electrons: float) -> dict[str, Any]:
+    """Translate the smearing of a level to input variables of ABINIT, with enough empty bands."""
     smearing = level.smearing
     if smearing.method == "fixed":
         return {"occopt": OCCUPATIONS["fixed"]}

@@ -1,4 +1,4 @@
-"""Union of all engines; a study chooses an engine by its name."""
+"""Union of all engines, from which a study selects one by its name."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Interface of all engines: checks of the installation and of the requested levels, and computation of one label."""
+"""Interface of all engines: checks of the installation and of levels, and computation or import of one label."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class NotConvergedError(Exception):
 
 
 class EngineError(Exception):
-    """Failure of an engine for a reason that another attempt would not change."""
+    """Failure of an engine for a reason that another attempt would not remove."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,13 @@ class Outcome:
 
 
 class Engine(StrictSettings, ABC):
-    """Settings of an engine, and methods to run it. Instances can be sent to worker processes."""
+    """Settings of an engine, and methods to run it. Instances can be sent to worker processes.
+
+    Attributes
+    ----------
+    needs_cell : bool
+        Whether the engine uses plane waves, which require three cell vectors and a k-point mesh.
+    """
 
     needs_cell: ClassVar[bool] = False
 
@@ -57,15 +63,18 @@ class Engine(StrictSettings, ABC):
         """Raise `InputError` if the engine is not installed, or a file for one of the elements is missing."""
 
     def check_level(self, level: Level) -> None:
-        """Raise `InputError` if the engine does not support a setting of the level."""
+        """Raise `InputError` if the engine does not support a setting of the level; by default, all are supported."""
 
     def collect_key_settings(self, elements: Iterable[str]) -> dict[str, Any]:
-        """Return the settings, in addition to level and engine name, on which labels depend; paths are excluded."""
+        """Return the engine settings on which labels of some elements depend, as JSON types; paths are excluded.
+
+        The name of the engine is not among them.
+        """
         del elements
         return self.model_dump(exclude={"name"}, exclude_defaults=True)
 
     def warm_up(self, level: Level) -> None:
-        """Import the engine in a worker process before the clock of its first label starts."""
+        """Import the engine in a worker process, so that the import does not count as cost of the first label."""
 
     @property
     def program(self) -> str:
@@ -73,12 +82,19 @@ class Engine(StrictSettings, ABC):
         return self.describe_version([]).split()[0]
 
     def read_cpu_seconds(self, folder: Path) -> float | None:
-        """Read the CPU seconds of a calculation on another machine from its output; None if they are missing."""
+        """Read the CPU seconds of a calculation from its output files; None if they contain none."""
         del folder
         return None
 
     def read(self, folder: Path, exit_status: int) -> Outcome:
-        """Read the output of a calculation on another machine.
+        """Read the output files of a calculation.
+
+        Parameters
+        ----------
+        folder : Path
+            Directory of the output files.
+        exit_status : int
+            Exit status of the program; 0 if it is not known, because the calculation ran on another machine.
 
         Raises
         ------
@@ -96,11 +112,11 @@ class Engine(StrictSettings, ABC):
 
     @abstractmethod
     def describe_version(self, elements: Iterable[str]) -> str:
-        """Return name, version and data of the engine, for storage with the labels."""
+        """Describe the engine for storage with its labels: name, version, and data for some elements."""
 
     @abstractmethod
     def count_electrons(self, atoms: Atoms) -> float:
-        """Return the number of electrons that are computed explicitly, for the cost estimate."""
+        """Return the number of electrons (of PAW or pseudopotentials: valence electrons), for the cost estimate."""
 
     @abstractmethod
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
@@ -113,7 +129,7 @@ class Engine(StrictSettings, ABC):
         attempt : int
             0 for the first attempt; each further attempt has gentler mixing and twice as many iterations.
         folder : Path
-            Directory for files. They are kept if the label fails.
+            Directory for the files of the engine, which are kept only if the label fails.
 
         Raises
         ------
@@ -148,14 +164,14 @@ class Engine(StrictSettings, ABC):
 
 
 def require_cutoff(level: Level) -> float:
-    """Return the plane-wave cutoff of a level in eV; raise `InputError` if there is none."""
+    """Return the plane-wave cutoff of a level in eV; raise `InputError` if the level has none."""
     if level.cutoff_ev is None:
         raise InputError(f"level '{level.name}' has no 'cutoff_ev'; specify it, because the engine uses plane waves")
     return level.cutoff_ev
 
 
 def get_installed_version(package: str) -> str:
-    """Return the version of an installed package, or "unknown"."""
+    """Return the version of a package, or "unknown" if it is not installed as a distribution of this name."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,7 +1,7 @@
 """Engines that are external programs: input files are written to a directory, where the program runs.
 
-This module contains the common parts of these engines: search for the program and the pseudopotential files, execution
-on one thread, and the error message of a failed run. Each engine translates a level to the keywords of its program.
+This module finds the program and the pseudopotential files, runs the program (by default on one thread), and builds the
+error message of a failed run. Each engine translates levels to the keywords of its program.
 """
 
 import os
@@ -30,8 +30,9 @@ from paretofit.labelling.engines.base import Engine, EngineError, Outcome, requi
 from paretofit.labelling.ladder import Level
 
 N_DIGEST_DIGITS = 8  # number of hexadecimal digits of the SHA-256 of a pseudopotential file
-MAX_LOG_BYTES = 50 << 20  # size above which files contain densities or wavefunctions
-FUNCTIONAL_ALIASES = {  # names of each functional in the files of different codes
+MAX_REASON_LENGTH = 300  # number of characters of the reason in an error message
+MAX_LOG_BYTES = 50 << 20  # larger files contain densities or wavefunctions, and are not searched for times
+FUNCTIONAL_ALIASES = {  # names of each functional in the pseudopotential files of different codes
     "pbe": {"slapwpbxpbc", "slapwpbepbe", "gga_x_pbe+gga_c_pbe", "11", "-101130"},
     "pbesol": {"slapwpsxpsc", "gga_x_pbe_sol+gga_c_pbe_sol", "-116133"},
     "lda": {"pz", "pw", "slapznogxnogc", "slapwnogxnogc", "lda_x+lda_c_pw", "2", "7", "-1012"},
@@ -60,7 +61,23 @@ class Pseudopotential:
 
 
 class ProgramEngine(Engine):
-    """An external program with a directory of pseudopotentials."""
+    """External program with a directory of pseudopotentials.
+
+    Attributes
+    ----------
+    title : str
+        Name of the program in messages and datasets.
+    install_hint : str
+        What to do if the program is missing, for error messages.
+    log_name : str
+        Name of the file to which the output of the program is written.
+    time_pattern : str
+        Regular expression of the CPU time in an output file.
+    arguments : tuple of str
+        Arguments that are added to the command line.
+    max_smearing_order : int
+        Largest order of Methfessel-Paxton smearing that the program supports.
+    """
 
     command: str | None = Field(None, description="Command line that starts the program.")
     pseudopotentials: AbsoluteStudyPath | None = Field(None, description="Directory of pseudopotential files.")
@@ -76,10 +93,11 @@ class ProgramEngine(Engine):
 
     @field_validator("command")
     @classmethod
-    def _check_command(cls, value: str | None) -> str | None:
-        if value is not None and not shlex.split(value):
+    def _check_command(cls, command: str | None) -> str | None:
+        """Raise ValueError for an empty command."""
+        if command is not None and not shlex.split(command):
             raise ValueError("the command is empty; remove the key, or specify a program")
-        return value
+        return command
 
     @property
     def program(self) -> str:
@@ -88,7 +106,13 @@ class ProgramEngine(Engine):
 
     @property
     def command_line(self) -> list[str]:
-        """Command line as a list, with the absolute path of the program, because it is started in another directory."""
+        """Command line as a list, with the absolute path of the program, which is started in another directory.
+
+        Raises
+        ------
+        InputError
+            If no command is set, or the program is missing.
+        """
         if self.command is None:
             raise InputError(f"the engine '{self.name}' has no 'command'; {self.install_hint}")
         program, *arguments = shlex.split(self.command)
@@ -98,11 +122,11 @@ class ProgramEngine(Engine):
 
     @abstractmethod
     def find_pseudopotential(self, symbol: str) -> Pseudopotential:
-        """Return the pseudopotential of an element; raise `InputError` if its file is missing."""
+        """Return the header of an element's pseudopotential; raise `InputError` if there is no valid file."""
 
     @abstractmethod
     def get_version(self) -> str:
-        """Return the version of the program, "unknown", or "" if only output files contain the version."""
+        """Return the version of the program; "unknown" if it is not printed, or "" if only output files contain it."""
 
     @abstractmethod
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
@@ -110,7 +134,7 @@ class ProgramEngine(Engine):
 
     @abstractmethod
     def read(self, folder: Path, exit_status: int) -> Outcome:
-        """Read the result of a program that ended with `exit_status`; raise the same errors as `Engine.compute`."""
+        """See `Engine.read`."""
 
     def check(self, elements: Iterable[str]) -> None:
         """See `Engine.check`."""
@@ -119,7 +143,7 @@ class ProgramEngine(Engine):
             self.find_pseudopotential(symbol)
 
     def check_level(self, level: Level) -> None:
-        """See `Engine.check_level`; some programs do not support higher-order Methfessel-Paxton smearing."""
+        """See `Engine.check_level`; a cutoff is required, and the order of Methfessel-Paxton smearing is limited."""
         require_cutoff(level)
         smearing = level.smearing
         if smearing.method == "methfessel-paxton" and smearing.order > self.max_smearing_order:
@@ -130,12 +154,12 @@ class ProgramEngine(Engine):
             )
 
     def collect_key_settings(self, elements: Iterable[str]) -> dict[str, Any]:
-        """See `Engine.collect_key_settings`; pseudopotentials are identified by their content."""
+        """See `Engine.collect_key_settings`; pseudopotentials are identified by their content, not by their paths."""
         settings = self.model_dump(exclude={"name", "command", "pseudopotentials", "files"}, exclude_defaults=True)
         return {**settings, "files": {symbol: self._identify_file(symbol) for symbol in elements}}
 
     def _identify_file(self, symbol: str) -> str:
-        """Return a digest of the pseudopotential file, or its name or the symbol if the file is on another machine."""
+        """Return a digest of an element's pseudopotential file, or, if the file is on another machine, its name."""
         try:
             return hash_file(self.find_pseudopotential(symbol).path)[:N_DIGEST_DIGITS]
         except InputError:
@@ -150,7 +174,8 @@ class ProgramEngine(Engine):
     def count_electrons(self, atoms: Atoms) -> float:
         """See `Engine.count_electrons`."""
         counts = Counter(atoms.get_chemical_symbols())
-        return float(sum(n * self.find_pseudopotential(symbol).valence_electrons for symbol, n in counts.items()))
+        electrons = [n * self.find_pseudopotential(symbol).valence_electrons for symbol, n in counts.items()]
+        return float(sum(electrons))
 
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
         """See `Engine.compute`."""
@@ -164,7 +189,7 @@ class ProgramEngine(Engine):
         return self.write(make_periodic(atoms), level, 0, folder)
 
     def read_cpu_seconds(self, folder: Path) -> float | None:
-        """See `Engine.read_cpu_seconds`; the last time in the output files is used."""
+        """See `Engine.read_cpu_seconds`; of several times, the last one in the last file is used."""
         times: list[str] = []
         for path in sorted(folder.iterdir()):
             if path.is_file() and path.stat().st_size < MAX_LOG_BYTES:
@@ -172,24 +197,29 @@ class ProgramEngine(Engine):
         return _parse_seconds(times[-1]) if times else None
 
     def merge_options(self, level: Level) -> dict[str, Any]:
-        """Merge the options of the engine with those of the level, which have priority; keys become lower-case."""
+        """Merge the options of the engine with those of a level, which have priority; keys become lower-case."""
         return {key.lower(): value for key, value in {**self.options, **level.options}.items()}
 
     def find_pseudopotentials(self, atoms: Atoms, level: Level, functional_option: str) -> dict[str, Pseudopotential]:
-        """Return the pseudopotentials by element, lightest first, and check their functional.
+        """Return the pseudopotentials of a structure by element, lightest first, and check their functional.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        level : Level
+        functional_option : str
+            Option that sets the functional of the program. If it is set, pseudopotentials may be for any functional.
 
         Raises
         ------
         InputError
-            If a file is missing. Also if it was generated for another functional than that of the level, unless the
-            option `functional_option` sets the functional of the program.
+            If a file is missing, or was generated for another functional than that of the level.
         """
         symbols = Atoms(sorted(set(atoms.numbers))).get_chemical_symbols()
         potentials = {symbol: self.find_pseudopotential(symbol) for symbol in symbols}
+        level_functional = _normalise_functional(level.functional)
         for symbol, potential in potentials.items():
-            is_compatible = not potential.functional or _normalise_functional(
-                potential.functional
-            ) == _normalise_functional(level.functional)
+            is_compatible = not potential.functional or _normalise_functional(potential.functional) == level_functional
             if not is_compatible and functional_option not in self.merge_options(level):
                 raise InputError(
                     f"level '{level.name}' requests the functional {level.functional}, but {potential.path} was made "
@@ -199,7 +229,16 @@ class ProgramEngine(Engine):
         return potentials
 
     def find_file(self, folder: Path, symbol: str, suffixes: Sequence[str]) -> Path:
-        """Find the file of an element: the file under 'files', or the only file whose name begins with the symbol."""
+        """Find the pseudopotential file of an element in a directory.
+
+        The file is that in 'files', or the only file SYMBOL<suffix>, SYMBOL.*<suffix>, SYMBOL_*<suffix> or
+        SYMBOL-*<suffix> with one of `suffixes`, in upper or lower case.
+
+        Raises
+        ------
+        InputError
+            If the directory or the file is missing, or there are several files.
+        """
         if not folder.is_dir():
             raise InputError(
                 f"the 'pseudopotentials' of the engine '{self.name}', {folder}, are not a directory; correct the path"
@@ -227,8 +266,9 @@ class ProgramEngine(Engine):
         return folder / names[0]
 
     def capture_output(self, *arguments: str) -> str:
-        """Run the program with arguments that print its version; return the output, empty if it cannot be run."""
-        with TemporaryDirectory() as folder, suppress(OSError, subprocess.TimeoutExpired):  # pw.x leaves files behind
+        """Run the program, such as to print its version, and return its standard output; empty if it cannot be run."""
+        # in a temporary directory, because pw.x writes files
+        with TemporaryDirectory() as folder, suppress(OSError, subprocess.TimeoutExpired):
             command_line = [*self.command_line, *arguments]
             process = subprocess.run(  # noqa: S603  (the user's own command line)
                 command_line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
@@ -237,7 +277,7 @@ class ProgramEngine(Engine):
         return ""
 
     def read_outcome(self, path: Path, file_format: str, info: dict[str, Any]) -> Outcome:
-        """Read an output file with ASE; the energy is force-consistent (with smearing, the free energy E - TS)."""
+        """Read the last step of an output file with ASE; the energy is force-consistent (the free energy E - TS)."""
         atoms = cast("Atoms", read(path, index=-1, format=file_format))
         energy = atoms.get_potential_energy(force_consistent=True)
         return Outcome(
@@ -245,16 +285,21 @@ class ProgramEngine(Engine):
         )
 
     def make_error(self, exit_status: int, log_text: str, pattern: str) -> EngineError:
-        """Build the error of a failed run from the last match of `pattern` in the log, or else its last line."""
-        lines = re.findall(pattern, log_text, re.DOTALL) or [line for line in log_text.splitlines() if line.strip()]
-        reason = shorten(join_lines(lines[-1] if lines else "no output"), 300)
+        """Build the error of a failed run from the last match of `pattern` in its log, or else from the last line."""
+        messages = re.findall(pattern, log_text, re.DOTALL) or [line for line in log_text.splitlines() if line.strip()]
+        reason = shorten(join_lines(messages[-1] if messages else "no output"), MAX_REASON_LENGTH)
         return EngineError(f"{self.title} ended with exit status {exit_status}: {reason}")
 
 
 def make_periodic(atoms: Atoms) -> Atoms:
-    """Convert a structure for plane-wave codes: periodic along three right-handed cell vectors.
+    """Convert a structure for plane-wave codes: a copy that is periodic along three right-handed cell vectors.
 
-    All vectors of a left-handed cell are reversed; lattice, k-points, forces and stress remain the same.
+    The vectors of a left-handed cell are reversed, which changes neither lattice and k-points nor forces and stress.
+
+    Raises
+    ------
+    EngineError
+        If the cell has no volume.
     """
     volume = np.linalg.det(atoms.cell[:])
     if volume == 0:
@@ -263,8 +308,11 @@ def make_periodic(atoms: Atoms) -> Atoms:
 
 
 def run_program(command_line: list[str], folder: Path, log_name: str) -> int:
-    """Run a program in a directory, on one thread unless the environment sets more; return its exit status."""
-    if setpriv := shutil.which("setpriv"):  # ends the program if the worker is killed
+    """Run a program in a directory, with its output in `log_name`, and return its exit status.
+
+    The program uses one thread, unless the environment sets another number.
+    """
+    if setpriv := shutil.which("setpriv"):  # util-linux: ends the program if the worker is killed
         command_line = [setpriv, "--pdeathsig", "TERM", *command_line]
     with (folder / log_name).open("wb") as log:
         return subprocess.call(  # noqa: S603  (the user's own command line)
@@ -278,7 +326,7 @@ def run_program(command_line: list[str], folder: Path, log_name: str) -> int:
 
 
 def read_if_exists(path: Path) -> str:
-    """Return the text of an output file; empty if the program ended before writing the file."""
+    """Return the text of an output file, or an empty text if the file does not exist."""
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
@@ -288,7 +336,7 @@ def get_file_name(path: Path) -> str:
 
 
 def parse_xml_attributes(text: str, tag: str) -> dict[str, str]:
-    """Return the attributes of the first element with a tag.
+    """Return the attributes of the first XML element with a tag; empty if there is none.
 
     An XML parser is not used, because pseudopotential files are often not well-formed.
     """
@@ -297,13 +345,13 @@ def parse_xml_attributes(text: str, tag: str) -> dict[str, str]:
 
 
 def _parse_seconds(text: str) -> float:
-    """Convert a time such as 12.3, 1m 2.5s or 1h 3m to seconds."""
+    """Convert a time such as "12.3" (s), "1m 2.5s" or "1h 3m" to seconds."""
     units = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
     times = re.findall(r"([\d.]+)\s*([dhms])", text)
     return sum(float(number) * units[unit] for number, unit in times) if times else float(text)
 
 
 def _normalise_functional(functional: str) -> str:
-    """Return the common name of a functional; if it is not a known alias, in lower case and without spaces."""
+    """Return the key of `FUNCTIONAL_ALIASES` for a functional, or else its name in lower case and without spaces."""
     name = "".join(functional.lower().split())
     return next((plain_name for plain_name, aliases in FUNCTIONAL_ALIASES.items() if name in aliases), name)

@@ -20,17 +20,19 @@ from paretofit.labelling.ladder import Level
 INPUT_FILE = "espresso.pwi"
 NOT_CONVERGED_MESSAGES = ("convergence NOT achieved", "too many bands are not converged")
 SMEARING = {"methfessel-paxton": "mp", "fermi-dirac": "fd", "gaussian": "gauss"}
-UPF_1_PATTERNS = {  # header lines of UPF version 1; the functional consists of four words, followed by a short name
+# header lines of UPF version 1; the functional consists of four words, followed by a short name
+UPF_1_PATTERNS = {
     "z_valence": r"(?im)^ *(\S+) +Z valence",
     "pseudo_type": r"(?im)^ *(\w+) +.*pseudopotential",
     "functional": r"(?im)^ *((?:[A-Z0-9]+ +){3}[A-Z0-9]+) .*Exchange-Correlation",
 }
-# pw.x estimates the error of the energy, which is of second order in that of the density; force errors are of first.
+# The energy error, which pw.x estimates, is of second order in the error of the density. Errors of forces are of first
+# order, and therefore require a smaller tolerance than the energy.
 SCF_TOLERANCE_FACTOR = 0.01
 
 
 class Espresso(ProgramEngine):
-    """Plane waves with norm-conserving, ultrasoft or PAW pseudopotentials (UPF)."""
+    """Quantum ESPRESSO, with norm-conserving, ultrasoft or PAW pseudopotentials (UPF)."""
 
     name: Literal["espresso"] = Field("espresso", description="Quantum ESPRESSO (pw.x) with UPF pseudopotentials.")
     command: str | None = Field("pw.x", description="Command line that starts pw.x.")
@@ -66,7 +68,7 @@ class Espresso(ProgramEngine):
             shutil.copyfile(potential.path, folder / potential.path.name)
         is_norm_conserving = all(potential.kind == "norm-conserving" for potential in potentials.values())
         ratio = self.density_cutoff or (4.0 if is_norm_conserving else 8.0)
-        parameters = _make_parameters(level, attempt, self.count_electrons(atoms), ratio) | self.merge_options(level)
+        parameters = _translate_level(level, attempt, self.count_electrons(atoms), ratio) | self.merge_options(level)
         kpoints = level.get_kpoint_mesh(atoms)
         with (folder / INPUT_FILE).open("w") as stream:
             write_espresso_in(
@@ -74,7 +76,7 @@ class Espresso(ProgramEngine):
                 atoms,
                 input_data=_sort_into_sections(parameters),
                 pseudopotentials={symbol: potential.path.name for symbol, potential in potentials.items()},
-                kpts=None if kpoints == (1, 1, 1) else kpoints,  # None: real wavefunctions, at half the cost
+                kpts=None if kpoints == (1, 1, 1) else kpoints,  # None: real wavefunctions at Gamma, at half the cost
             )
         return []
 
@@ -91,13 +93,13 @@ class Espresso(ProgramEngine):
             info["iterations"] = int(match[1])
         if match := re.search(r"the Fermi energy is\s+(\S+) ev", output):
             info["fermi_ev"] = float(match[1])
-        # The line "!    total energy" of the output includes -TS.
+        # ASE reads the line "!    total energy" of the output, which includes -TS.
         return self.read_outcome(folder / self.log_name, "espresso-out", info)
 
 
 @lru_cache(maxsize=128)
 def _read_header(path: Path) -> Pseudopotential:
-    """Read the header of a UPF file of version 2 (attributes) or version 1 (lines)."""
+    """Read the header of a UPF file: XML attributes (version 2) or lines of text (version 1)."""
     text = path.read_text(errors="replace")
     header = parse_xml_attributes(text, "PP_HEADER")
     if not header:
@@ -105,18 +107,19 @@ def _read_header(path: Path) -> Pseudopotential:
         header = {key: match[1] for key, line in UPF_1_PATTERNS.items() if (match := re.search(line, block))}
     if "z_valence" not in header:
         raise InputError(f"{path} has no number of valence electrons, so it is not a UPF file; specify another file")
+    # logical values of Fortran: T, true, .TRUE.
     flags = {key: header.get(key, "").lower().startswith(("t", ".t")) for key in ("is_paw", "is_ultrasoft")}
     pseudo_type, kind = header.get("pseudo_type", "").strip(), "norm-conserving"
     if flags["is_ultrasoft"] or pseudo_type in {"US", "USPP"}:
         kind = "ultrasoft"
     if flags["is_paw"] or pseudo_type == "PAW":
         kind = "paw"
-    valence = float(header["z_valence"].lower().replace("d", "e"))
-    return Pseudopotential(path, valence, header.get("functional", "").strip(), kind)
+    n_valence = float(header["z_valence"].lower().replace("d", "e"))  # Fortran writes exponents as D
+    return Pseudopotential(path, n_valence, header.get("functional", "").strip(), kind)
 
 
-def _make_parameters(level: Level, attempt: int, n_electrons: float, density_cutoff_ratio: float) -> dict[str, Any]:
-    """Return the input variables of pw.x, with energies in Ry."""
+def _translate_level(level: Level, attempt: int, n_electrons: float, density_cutoff_ratio: float) -> dict[str, Any]:
+    """Translate a level, except its functional and k-points, to input variables of pw.x, with energies in Ry."""
     smearing = level.smearing
     parameters = {
         "calculation": "scf",
@@ -138,7 +141,7 @@ def _make_parameters(level: Level, attempt: int, n_electrons: float, density_cut
 
 
 def _sort_into_sections(parameters: dict[str, Any]) -> Namelist:
-    """Assign variables to sections of the input file; raise `InputError` for unknown ones, because ASE drops them."""
+    """Assign variables to sections of the input file; raise `InputError` for unknown variables, which ASE drops."""
     sections = Namelist(parameters)
     sections.to_nested("pw")
     variables = {key for section in sections.values() for key in section}

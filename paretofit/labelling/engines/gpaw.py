@@ -19,7 +19,7 @@ INSTALL_HINT = "the engine 'gpaw' is not installed; install it with: CC=g++ pip 
 
 
 class Gpaw(Engine):
-    """Plane waves and the PAW data of gpaw-data."""
+    """GPAW with plane waves and the PAW data of gpaw-data."""
 
     needs_cell: ClassVar[bool] = True
 
@@ -67,7 +67,7 @@ class Gpaw(Engine):
         kpoints = {"size": level.get_kpoint_mesh(atoms), "gamma": True}
         atoms = copy_without_constraints(atoms)
         atoms.pbc = True  # plane waves are periodic; the k-point mesh has one point along vacuum
-        parameters = {**_make_parameters(level, attempt), "kpts": kpoints, **self.options, **level.options}
+        parameters = {**_translate_level(level, attempt), "kpts": kpoints, **self.options, **level.options}
         atoms.calc = GPAW(**parameters, txt=str(folder / LOG_FILE))
         try:
             energy = atoms.get_potential_energy(force_consistent=True)
@@ -82,34 +82,37 @@ class Gpaw(Engine):
 
 @cache
 def _count_valence_electrons(symbol: str) -> float:
+    """Read the number of valence electrons of an element from its PAW data; raise `InputError` if there are none."""
     if find_spec("gpaw") is None:
         raise InputError(INSTALL_HINT)
     from gpaw.setup_data import SetupData  # noqa: PLC0415  (an extra)
 
     try:
-        valence: Any = SetupData(symbol, "PBE").Nv
+        n_valence: Any = SetupData(symbol, "PBE").Nv
     except (RuntimeError, FileNotFoundError) as error:
         raise InputError(
             f"the engine 'gpaw' has no PAW data for {symbol}; add data with 'gpaw install-data' or GPAW_SETUP_PATH"
         ) from error
-    return float(valence)
+    return float(n_valence)
 
 
-def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
+def _translate_level(level: Level, attempt: int) -> dict[str, Any]:
+    """Translate a level, except its k-points, to keywords of GPAW for an attempt (0: the first)."""
     scf = level.scf
-    # mixing for retries; GPAW's defaults for periodic systems are 0.05, 5 and 50
+    # for further attempts; GPAW's defaults for periodic systems are beta 0.05, nmaxold 5 and weight 50
     gentle_mixing = {"beta": 0.02 / 2 ** (attempt - 1), "nmaxold": 8, "weight": 100.0}
     return {
         "mode": {"name": "pw", "ecut": level.cutoff_ev},
         "xc": level.functional,
-        "occupations": _make_occupations(level.smearing),
+        "occupations": _translate_smearing(level.smearing),
         "convergence": {"energy": scf.energy_ev_per_electron, "density": scf.density_electrons},
         "maxiter": scf.max_iterations * 2**attempt,
         **({"mixer": gentle_mixing} if attempt else {}),
     }
 
 
-def _make_occupations(smearing: SmearingSettings) -> dict[str, Any]:
+def _translate_smearing(smearing: SmearingSettings) -> dict[str, Any]:
+    """Translate the smearing to GPAW's keyword ``occupations``."""
     if smearing.method == "gaussian":  # equivalent to Methfessel-Paxton smearing of order 0
         return {"name": "methfessel-paxton", "order": 0, "width": smearing.width_ev}
     if smearing.method == "fixed":

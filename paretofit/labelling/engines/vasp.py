@@ -1,4 +1,4 @@
-"""VASP on this machine, or its input files for a cluster, from which results are imported later."""
+"""VASP on this machine, or its input files for another machine, whose output is imported later."""
 
 import os
 import re
@@ -18,12 +18,12 @@ from paretofit.labelling.ladder import Level, SmearingSettings
 
 POTCAR_PATH_VARIABLE = "VASP_PP_PATH"  # environment variable, as in ASE, with the parent directory of potpaw_PBE
 CONVERGED_MESSAGE = "aborting loop because EDIFF is reached"
-# pymatgen's name; the file has a line for each part of the POTCAR that the user has to add
+# List of the parts of the POTCAR that the user has to add, one per line; the name is that of pymatgen.
 POTCAR_LIST_FILE = "POTCAR.spec"
 
 
 class Vasp(ProgramEngine):
-    """VASP with your own program and POTCAR files."""
+    """VASP, with program and POTCAR files of the user."""
 
     name: Literal["vasp"] = Field("vasp", description="VASP with your own program and POTCAR files.")
     command: str | None = Field(None, description="Command line that starts VASP, such as mpirun -n 16 vasp_std.")
@@ -40,7 +40,7 @@ class Vasp(ProgramEngine):
     log_name: ClassVar[str] = "vasp.out"
 
     def get_version(self) -> str:
-        """See `ProgramEngine.get_version`; only VASP's output contains the version, so it is stored with each label."""
+        """Return "": only the output of VASP contains its version, which `read` stores with each label."""
         return ""
 
     def find_pseudopotential(self, symbol: str) -> Pseudopotential:
@@ -59,13 +59,14 @@ class Vasp(ProgramEngine):
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
         """See `ProgramEngine.write`.
 
-        The order of the atoms is kept, because labels depend on it: an element that occurs in two blocks is listed
-        twice in POSCAR and POTCAR. Without a directory of POTCAR files, a list of them is written instead of a POTCAR.
+        The order of the atoms is kept, because forces are read in this order: an element that occurs in two blocks is
+        listed twice in POSCAR and POTCAR. Without a directory of POTCAR files, `POTCAR_LIST_FILE` is written instead.
         """
         blocks = [(symbol, len(list(block))) for symbol, block in groupby(atoms.get_chemical_symbols())]
         with (folder / "POSCAR").open("w") as stream:
             write_vasp(stream, atoms, symbol_count=blocks, vasp5=True)
-        _write_incar(atoms, level, {**_make_parameters(level, attempt), **self.merge_options(level)}, blocks, folder)
+        keywords = {**_translate_level(level, attempt), **self.merge_options(level)}
+        _write_incar_and_kpoints(atoms, level, keywords, blocks, folder)
         if self._find_folder() is not None:
             potcars = [self.find_pseudopotential(symbol).path.read_text() for symbol, _ in blocks]
             (folder / "POTCAR").write_text("".join(potcars))
@@ -89,12 +90,14 @@ class Vasp(ProgramEngine):
         return self.read_outcome(folder / "vasprun.xml", "vasp-xml", info)
 
     def _find_folder(self) -> Path | None:
+        """Return the directory of POTCAR files; None if neither the setting nor the environment variable is set."""
         parent = os.environ.get(POTCAR_PATH_VARIABLE)
         return self.pseudopotentials or (Path(parent) / "potpaw_PBE" if parent else None)
 
 
 @lru_cache(maxsize=128)
 def _read_header(path: Path) -> Pseudopotential:
+    """Read the number of valence electrons from a POTCAR; its functional is not checked."""
     text = path.read_text(errors="replace")
     match = re.search(r"ZVAL\s*=\s*([\d.]+)", text)
     if match is None:
@@ -102,16 +105,16 @@ def _read_header(path: Path) -> Pseudopotential:
     return Pseudopotential(path, float(match[1]), "", "paw")
 
 
-def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
-    """Return the keywords of INCAR, with their names in ASE."""
+def _translate_level(level: Level, attempt: int) -> dict[str, Any]:
+    """Translate a level, except its functional and k-points, to keywords of INCAR, with their names in ASE."""
     return {
         "prec": "Accurate",
         "encut": require_cutoff(level),
-        # The tolerance per electron is used for the whole cell, because force errors scale with its square root.
+        # The tolerance per electron is used for the whole cell, because errors of forces scale with its square root.
         "ediff": level.scf.energy_ev_per_electron,
         "nelm": level.scf.max_iterations * 2**attempt,
         "algo": "Normal",
-        **_make_occupations(level.smearing),
+        **_translate_smearing(level.smearing),
         "lreal": False,
         "ibrion": -1,
         "nsw": 0,
@@ -122,17 +125,21 @@ def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
     }
 
 
-def _make_occupations(smearing: SmearingSettings) -> dict[str, Any]:
+def _translate_smearing(smearing: SmearingSettings) -> dict[str, Any]:
+    """Translate the smearing to keywords of INCAR."""
     if smearing.method == "fixed":
-        return {"ismear": 0, "sigma": 0.01}  # VASP supports fixed occupations only from an earlier run
-    ismear = {"methfessel-paxton": smearing.order, "gaussian": 0, "fermi-dirac": -1}
-    return {"ismear": ismear[smearing.method], "sigma": smearing.width_ev}
+        return {"ismear": 0, "sigma": 0.01}  # close to fixed: VASP reads fixed occupations from a file only
+    ismear_by_method = {"methfessel-paxton": smearing.order, "gaussian": 0, "fermi-dirac": -1}
+    return {"ismear": ismear_by_method[smearing.method], "sigma": smearing.width_ev}
 
 
-def _write_incar(
+def _write_incar_and_kpoints(
     atoms: Atoms, level: Level, keywords: dict[str, Any], blocks: list[tuple[str, int]], folder: Path
 ) -> None:
-    """Write INCAR and KPOINTS one by one, because ASE's write_input sorts the atoms and requires a POTCAR."""
+    """Write INCAR and KPOINTS.
+
+    ASE's ``write_input``, which writes all files, is not used, because it sorts the atoms and requires a POTCAR.
+    """
     from ase.calculators.vasp.create_input import GenerateVaspInput  # noqa: PLC0415  (imports matplotlib)
 
     writer = GenerateVaspInput()

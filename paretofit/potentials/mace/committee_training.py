@@ -1,4 +1,4 @@
-"""Training of a MACE committee on labelled structures, with its calibration and grades of atoms."""
+"""Training of a MACE committee on labelled structures, with its calibration and its grades of atoms."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,8 +18,8 @@ from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_e
 from paretofit.potentials.mace.training_member import TrainedMember
 from paretofit.uncertainty import Uncertainty
 
-METHOD = "seeds"  # members differ in their seeds
-TRAINING_FOLDER = "training"  # subdirectory with files that are only used by the training
+METHOD = "seeds"  # name of the method of this committee, whose members differ in their seeds
+TRAINING_FOLDER = "training"  # name of the subdirectory with files that only the training uses
 
 
 def train_mace_committee(
@@ -38,19 +38,34 @@ def train_mace_committee(
 
     Parameters
     ----------
+    settings : MaceSettings
+    data : MaceData
+        Training and validation set.
     folder : Path
         Directory of the potential. An interrupted training resumes from checkpoints in the subdirectory ``training``.
     calibration_set : LabelledStructures
         Held-out structures; may be empty. The validation set can be used, but intervals are then slightly too narrow.
     seed : int
+        Seed from which those of the members are drawn.
     warm_start_models : sequence of Path
-        Models from which the training of the first members starts, in order.
+        Networks from which training starts: the first member from the first network, and so on. If there are fewer
+        networks than members, the other members start from random parameters or the foundation model.
+    coverage : float
+        Coverage of the intervals.
+    level : str
+        Level of the labels.
     context : RunContext
+
+    Returns
+    -------
+    MacePotential
+        The calibrated committee, which is also written to `folder`.
 
     Raises
     ------
     InputError
-        If MACE or the device is missing, or there are no configurations to train on.
+        If MACE or the device is missing, an option is invalid, there are no configurations to train on, or existing
+        networks are not trusted.
     ExecutionError
         If fewer than two networks could be trained.
     """

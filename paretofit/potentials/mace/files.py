@@ -1,4 +1,4 @@
-"""Earlier path of `paretofit.potentials.mace.training_files.estimate_atomic_energies`, with data as they were then."""
+"""Earlier path of `estimate_atomic_energies` in `training_files`, for data in their earlier form."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Loading of MACE, an optional dependency, and of its networks, without output and only when they are needed."""
+"""Loading of MACE, an optional dependency, and of its networks, only when they are needed and without their output."""
 
 import importlib.util
 import io
@@ -14,6 +14,7 @@ from ase import Atoms
 
 from paretofit.core import InputError, join_lines, suggest_match
 
+# Errors of torch and MACE for files that are not networks.
 LOAD_ERRORS = OSError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, ImportError, UnpicklingError
 
 
@@ -24,7 +25,7 @@ def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) ->
     ----------
     device : {"cpu", "cuda"}
     options : mapping, optional
-        Further options of mace_run_train.
+        Further options of mace_run_train, by name without dashes.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) ->
     if importlib.util.find_spec("mace") is None or importlib.util.find_spec("torch") is None:
         raise InputError("MACE is not installed; install it with: pip install 'paretofit[mace]'")
     if device == "cuda":
-        import torch  # noqa: PLC0415  (takes seconds, and is an extra)
+        import torch  # noqa: PLC0415  (the import takes seconds, and MACE is optional)
 
         if not torch.cuda.is_available():
             reason = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no GPU"
@@ -46,6 +47,8 @@ def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) ->
 def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
     """Check further options of mace_run_train, and format them as command-line arguments.
 
+    An option without an argument is omitted if its value is false.
+
     Raises
     ------
     InputError
@@ -54,11 +57,14 @@ def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
     if not options:
         return []
     with _suppress_output():
-        from mace.tools import build_default_arg_parser  # noqa: PLC0415  (takes seconds, and is an extra)
+        from mace.tools import build_default_arg_parser  # noqa: PLC0415  (the import takes seconds, and MACE is optional)
 
         parser = build_default_arg_parser()
-    flags = [(flag, action) for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  (no other way)
-    actions = {flag.lstrip("-"): action for flag, action in flags}
+    actions = {
+        option_string.lstrip("-"): action
+        for action in parser._actions  # noqa: SLF001  (argparse has no public list of options)
+        for option_string in action.option_strings
+    }
     if unknown_options := sorted(set(options) - set(actions)):
         raise InputError(
             f"'options.{unknown_options[0]}' is not an option of mace_run_train; see mace_run_train --help"
@@ -66,12 +72,12 @@ def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
         )
     arguments = []
     for name, value in options.items():
-        is_flag = actions[name].nargs == 0
-        option_arguments = [f"--{name}"] if is_flag and value else [] if is_flag else [f"--{name}={value}"]
+        flag_arguments = [f"--{name}"] if value else []
+        option_arguments = flag_arguments if actions[name].nargs == 0 else [f"--{name}={value}"]
         stderr = io.StringIO()
         try:
             with redirect_stderr(stderr):
-                parser.parse_args(["--name=check", *option_arguments])
+                parser.parse_args(["--name=check", *option_arguments])  # --name is required
         except SystemExit as error:
             reason = join_lines(stderr.getvalue().strip().rpartition("error: ")[2])
             raise InputError(f"'options.{name}': mace_run_train rejects {value!r} ({reason})") from error
@@ -80,12 +86,14 @@ def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
 
 
 def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: Any) -> Any:
-    """Load MACE's ASE calculator for networks; `keywords` are passed to its constructor.
+    """Load MACE's ASE calculator for the networks in `models`, which are unpickled.
+
+    `dtype` is "float32" or "float64"; `keywords` are passed to the constructor of the calculator.
 
     Raises
     ------
     InputError
-        If MACE is not installed, or a file is not a MACE model.
+        If MACE or the device is not available, or a file is not a MACE model.
     """
     check_mace(device)
     with _suppress_output():
@@ -100,7 +108,10 @@ def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: 
 
 
 def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
-    """Compute MACE's results for a structure without its ``info``, because MACE would use entries such as a charge."""
+    """Compute MACE's results for a structure, by name as in ASE.
+
+    The structure is copied without its ``info``, because MACE would use entries such as a charge.
+    """
     calculator.calculate(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
     results: dict[str, Any] = calculator.results
     return results
@@ -108,8 +119,11 @@ def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
 
 @contextmanager
 def limit_torch_threads() -> Iterator[None]:
-    """Limit torch to one thread, so that results do not depend on the number; small networks would not be faster."""
-    import torch  # noqa: PLC0415  (an extra)
+    """Limit torch to one thread inside this context, so that results do not depend on the number of threads.
+
+    Small networks would not be faster with more threads.
+    """
+    import torch  # noqa: PLC0415  (torch is optional)
 
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -121,8 +135,8 @@ def limit_torch_threads() -> Iterator[None]:
 
 @contextmanager
 def _suppress_output() -> Iterator[None]:
-    """Suppress output, warnings and log messages of MACE and torch while they are loaded."""
-    level, handlers = logging.root.manager.disable, list(logging.root.handlers)
+    """Suppress standard output, warnings, and log messages up to WARNING while MACE and torch are loaded."""
+    level, old_handlers = logging.root.manager.disable, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), open(os.devnull, "w") as null, redirect_stdout(null):  # noqa: PTH123  (a device)
@@ -130,5 +144,6 @@ def _suppress_output() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-        for handler in [handler for handler in logging.root.handlers if handler not in handlers]:
-            logging.root.removeHandler(handler)  # a handler added by MACE would print our log messages
+        new_handlers = [handler for handler in logging.root.handlers if handler not in old_handlers]
+        for handler in new_handlers:  # a handler that MACE has added would print the log messages of paretofit
+            logging.root.removeHandler(handler)

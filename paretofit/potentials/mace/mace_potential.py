@@ -2,7 +2,7 @@
 
 The directory of a potential contains ``mace.json`` (names and signed digests of the networks, elements and a record of
 the training), ``member_K.model`` (MACE's files) and ``mace.committee.h5`` (calibration and grades, in the format of
-linear potentials). Networks are loaded when they are used.
+linear potentials). Networks are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from paretofit.potentials.mace.model_trust import check_trust, permit_unpickling
 from paretofit.potentials.prediction import Prediction, check_elements
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Uncertainty, read_uncertainty, write_committee
 
-MACE_FILE, VERSION = "mace.json", 1
+MACE_FILE, FILE_VERSION = "mace.json", 1
 COMMITTEE_FILE = f"mace{COMMITTEE_SUFFIX}"
 
 
@@ -39,12 +39,14 @@ class MacePotential(CommitteePotential):
     models : tuple of Path
         File of each member.
     elements : tuple of str
+        Chemical symbols of the elements.
     device : {"cpu", "cuda"}
     dtype : {"float32", "float64"}
+        Floating-point type in which the networks are evaluated.
     uncertainty : Uncertainty or None
-        Calibration and training set.
-    record : dict
-        Record of the training.
+        Calibration and training set; None if they are unknown.
+    record : dict or None
+        Record of the training, as in ``mace.json``; None if it is unknown.
     """
 
     models: tuple[Path, ...]
@@ -67,7 +69,7 @@ class MacePotential(CommitteePotential):
         Raises
         ------
         InputError
-            If a file is missing or corrupt, or networks are not trusted.
+            If a file is missing or corrupt, or networks are not trusted (see `allow_pickle`).
         """
         folder = Path(path).parent if Path(path).name == MACE_FILE else Path(path)
         record_file = folder / MACE_FILE
@@ -95,7 +97,7 @@ class MacePotential(CommitteePotential):
         if self.uncertainty is not None:
             write_committee(folder / COMMITTEE_FILE, None, self.uncertainty)
         digests = list(map(hash_file, self.models))
-        content = {"version": VERSION, "models": [model.name for model in self.models],
+        content = {"version": FILE_VERSION, "models": [model.name for model in self.models],
                    "elements": list(self.elements), "device": self.device, "dtype": self.dtype,
                    **(self.record or {}), "sha256": digests, "signature": sign_digests(digests)}  # fmt: skip
         write_text(folder / MACE_FILE, json.dumps(content, indent=1) + "\n")
@@ -108,48 +110,49 @@ class MacePotential(CommitteePotential):
     @property
     def n_parameters(self) -> int:
         """Number of parameters of one network."""
-        network = self.get_member(0)._load().models[0]  # noqa: SLF001  (the same class)
+        network = self.get_member(0)._load_calculator().models[0]  # noqa: SLF001  (the same class)
         return sum(int(parameter.numel()) for parameter in network.parameters())
 
     @property
     def _member_records(self) -> list[dict[str, Any]]:
+        """Record of the training of each member; empty if it is unknown."""
         return list((self.record or {}).get("members", []))
 
     @property
     def epochs_text(self) -> str:
         """Number of training epochs of the members, as text."""
-        counts = sorted(int(member["epochs"]) for member in self._member_records)
-        if not counts:
+        epochs = sorted(int(record["epochs"]) for record in self._member_records)
+        if not epochs:
             return "unknown epochs"
-        return f"{counts[0]} epochs" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} epochs"
+        return f"{epochs[0]} epochs" if epochs[0] == epochs[-1] else f"{epochs[0]} to {epochs[-1]} epochs"
 
     def build_training_table(self) -> tuple[dict[str, Any], ...]:
-        """Return a row for the training of each member, with validation errors in meV/atom and meV/Å."""
+        """Build a table with a row for the training of each member, with validation errors in meV/atom and meV/Å."""
         names = ("seed", "epochs", "best_epoch", "stage_two", "stopped_early", "warm_start", "seconds")
         return tuple(
             {
                 "member": k,
-                **{name: member[name] for name in names},
-                "energy": 1000 * member["validation"].get("rmse_e_per_atom", float("nan")),
-                "forces": 1000 * member["validation"].get("rmse_f", float("nan")),
+                **{name: record[name] for name in names},
+                "energy": 1000 * record["validation"].get("rmse_e_per_atom", float("nan")),
+                "forces": 1000 * record["validation"].get("rmse_f", float("nan")),
             }
-            for k, member in enumerate(self._member_records)
+            for k, record in enumerate(self._member_records)
         )
 
     @property
     def events(self) -> tuple[str, ...]:
         """Messages about members that were replaced, and about the number of missing members."""
         events = [
-            f"member {k} was replaced once ({member['replaced']})"
-            for k, member in enumerate(self._member_records)
-            if member["replaced"]
+            f"member {k} was replaced once ({record['replaced']})"
+            for k, record in enumerate(self._member_records)
+            if record["replaced"]
         ]
         n_failed = (self.record or {}).get("failed", 0)
         return (*events, *([f"{n_failed} members failed twice and are missing"] if n_failed else []))
 
     @property
     def digest(self) -> str:
-        """Digests of the network files as one string, independent of the location of the files."""
+        """Digests of the files of the networks as one string, independent of the location of the files."""
         return ",".join(hash_file(model) for model in self.models)
 
     def without_uncertainty(self) -> MacePotential:
@@ -157,21 +160,24 @@ class MacePotential(CommitteePotential):
         return replace(self, uncertainty=None)
 
     def get_member(self, k: int) -> MacePotential:
-        """Return one member as a single potential."""
+        """Return member `k` (from 0) as a single potential; raise `InputError` if there is none."""
         if not 0 <= k < len(self.models):
             raise InputError(f"unknown member {k}; the committee has members 0 to {len(self.models) - 1}")
         return replace(self, models=(self.models[k],), uncertainty=None)
 
     def predict(self, atoms: Atoms) -> Prediction:
-        """Predict energy (m,), forces (m, N, 3) and stress (m, 6) with every member, in eV, eV/Å and eV/Å³.
+        """Predict energy ``(m,)``, forces ``(m, N, 3)`` and stress ``(m, 6)`` with every member, in eV, eV/Å and eV/Å³.
+
+        A single network also has the axis of members, with m = 1.
 
         Raises
         ------
         InputError
-            If the networks lack an element.
+            If the networks lack an element, or MACE is not installed.
         """
         check_elements(atoms, self.elements)
-        calculator = self._load()  # precedes the import of torch, because its message says what to install
+        # This precedes `limit_torch_threads`, because without torch, its error message says what to install.
+        calculator = self._load_calculator()
         with limit_torch_threads():
             results = compute_results(calculator, atoms)
         if len(self.models) > 1:
@@ -188,25 +194,28 @@ class MacePotential(CommitteePotential):
         )
 
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Compute the invariant features of each atom in the first member, ``(N, K)``.
+        """Compute the invariant features of each atom in the first member, ``(N, K) float64``.
 
-        Double precision is used, because features are so similar that rounding errors of float32 would dominate grades.
+        They are computed in double precision, because the features of different atoms are so similar that rounding
+        errors of float32 would dominate the grades.
         """
-        calculator = replace(self.get_member(0), dtype="float64")._load()  # noqa: SLF001  (the same class)
+        calculator = replace(self.get_member(0), dtype="float64")._load_calculator()  # noqa: SLF001  (the same class)
         with limit_torch_threads():
-            structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)  # copy without info
+            # MACE would use entries of `atoms.info`, such as a charge.
+            structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
             features = calculator.get_descriptors(structure, invariants_only=True)
         return np.asarray(features, dtype=float).reshape(len(atoms), -1)
 
-    def _load(self) -> Any:
+    def _load_calculator(self) -> Any:
+        """Return MACE's calculator for the networks, which is loaded at the first call in each process."""
         return _load_cached(tuple(map(str, self.models)), self.device, self.dtype)
 
     def create_calculator(self, *, include_members: bool = False) -> MaceCalculator:
-        """Create an ASE calculator for the mean, with error bars and grades; see `CommitteeCalculator`."""
+        """Create an ASE calculator of the mean, with error bars and grades; see `CommitteeCalculator`."""
         return MaceCalculator(self, include_members=include_members)
 
     def get_calculator_factory(self) -> partial[Any]:
-        """Return a picklable function without arguments that creates MACE's calculator for these networks."""
+        """Return a picklable function without arguments that loads a new calculator of MACE for the networks."""
         return partial(load_calculator, tuple(map(str, self.models)), self.device, self.dtype)
 
 
@@ -217,8 +226,8 @@ def is_mace(path: Path) -> bool:
 
 def _check_record(record: dict[str, Any]) -> None:
     """Raise `ValueError`, `KeyError` or `TypeError` if a record does not describe a committee."""
-    if record["version"] != VERSION:
-        raise ValueError(f"its version is {record['version']}, and this version of paretofit reads {VERSION}")
+    if record["version"] != FILE_VERSION:
+        raise ValueError(f"its version is {record['version']}, and this version of paretofit reads {FILE_VERSION}")
     for key in ("models", "elements"):
         values = record[key]
         if not (isinstance(values, list) and values and all(isinstance(value, str) and value for value in values)):
@@ -234,7 +243,7 @@ def _check_record(record: dict[str, Any]) -> None:
 
 @cache
 def _load_cached(models: tuple[str, ...], device: str, dtype: str) -> Any:
-    """Load networks, once in each process."""
+    """Load networks; repeated calls in a process return the same calculator."""
     return load_calculator(models, device, dtype)
 
 
@@ -246,6 +255,7 @@ class MaceCalculator(CommitteeCalculator):
         self._mace = potential.get_calculator_factory()()
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
+        """Compute energy, forces and, if the structure is periodic in three directions, stress with MACE."""
         results = compute_results(self._mace, atoms)
         names = ("energy", "forces", "stress") if atoms.pbc.all() else ("energy", "forces")
         return {name: results[name] for name in names} | {"free_energy": results["energy"]}

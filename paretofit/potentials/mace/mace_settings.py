@@ -10,7 +10,7 @@ from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, Study
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
-# "published" has the sizes (MACE's defaults) and the cutoff, 4.5 Å, of Bidoggia et al. (2025); networks with the other
+# "published" has the cutoff, 4.5 Å, and the sizes (MACE's defaults) of Bidoggia et al. (2025). Networks of the other
 # presets can be trained on a CPU. Errors and costs are in tests/benchmarks/RESULTS.md.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
@@ -56,6 +56,7 @@ class FoundationSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_replay(self) -> Self:
+        """Check that a file of replay structures is specified for the mode "multihead", and only for this mode."""
         if self.mode == "multihead" and self.replay is None:
             raise ValueError("'mode: multihead' requires 'replay', a file of structures on which the model was trained")
         if self.mode == "naive" and self.replay is not None:
@@ -96,13 +97,14 @@ class MaceSettings(StrictSettings):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:
-        """Use the values of the preset for missing keys."""
+        """Use the values of the preset for missing keys; an invalid preset is reported by the later checks."""
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
         return values
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
+        """Check the start of stage two, and that no option is set that paretofit sets itself."""
         if self.stage_two is not None and not self.stage_two_start < self.epochs:
             raise ValueError(f"'stage_two.start', {self.stage_two_start}, must be smaller than 'epochs', {self.epochs}")
         if reserved_options := sorted(set(self.options) & set(RESERVED_OPTIONS)):
@@ -113,19 +115,19 @@ class MaceSettings(StrictSettings):
 
     @property
     def stage_two_start(self) -> int:
-        """Epoch at which stage two starts at the latest."""
-        start = None if self.stage_two is None else self.stage_two.start
-        return max(1, self.epochs * 3 // 4) if start is None else start
+        """Epoch at which stage two starts at the latest; by default after three quarters of the epochs."""
+        start_epoch = None if self.stage_two is None else self.stage_two.start
+        return max(1, self.epochs * 3 // 4) if start_epoch is None else start_epoch
 
     @property
     def foundation_files(self) -> dict[str, Path]:
-        """Files of the foundation model by key; empty without such a model."""
+        """Paths of the foundation model (``file``) and its replay structures (``replay``), if they are specified."""
         paths = {key: getattr(self.foundation, key, None) for key in ("file", "replay")}
         return {key: path for key, path in paths.items() if path is not None}
 
     @property
     def description(self) -> str:
-        """Short description of the network."""
+        """Short description of the network: its preset and sizes; "like" a preset if a key of the network differs."""
         # Keys that do not change the network are copied from these settings, so that only the other keys are compared.
         unrelated_settings = {key: getattr(self, key) for key in ("members", "warm_start", "device", "isolated_atoms")}
         is_preset = self == type(self)(preset=self.preset, **unrelated_settings)
@@ -133,13 +135,13 @@ class MaceSettings(StrictSettings):
         return f"{name}: {self.channels} channels, L={self.max_l}, {self.layers} layers, {self.r_max:g} Å"
 
 
-# Options of mace_run_train that have the value of a key of `MaceSettings`.
+# Options of mace_run_train whose value is that of a key of `MaceSettings`, with this key.
 OPTION_KEYS = {
     "r_max": "r_max", "num_interactions": "layers", "num_channels": "channels", "max_L": "max_l", "max_ell": "max_ell",
     "correlation": "correlation", "max_num_epochs": "epochs", "lr": "learning_rate", "default_dtype": "dtype",
     "ema_decay": "ema_decay", "device": "device",
 }  # fmt: skip
-# Options that are derived from the value of a key. The options below it are set by paretofit and must not be changed.
+# Options whose value is derived from a key, with this key.
 DERIVED_OPTION_KEYS = {
     "patience": "patience", "batch_size": "batch_size", "energy_weight": "weights.energy",
     "forces_weight": "weights.forces", "stress_weight": "weights.stress", "swa": "stage_two",
@@ -149,10 +151,12 @@ DERIVED_OPTION_KEYS = {
     "foundation_head": "foundation.head", "multiheads_finetuning": "foundation.mode",
     "pt_train_file": "foundation.replay",
 }  # fmt: skip
+# Options that belong to no key, and that paretofit sets itself.
 INTERNAL_OPTIONS = (
     *("name", "seed", "work_dir", "log_dir", "model_dir", "checkpoints_dir", "results_dir", "train_file", "valid_file"),
     *("test_file", "restart_latest", "plot", "ema", "loss", "dry_run"),
 )
+# Options that must not be in `MaceSettings.options`, with what to do instead.
 RESERVED_OPTIONS = {
     **{option: f"use the key '{key}'" for option, key in (OPTION_KEYS | DERIVED_OPTION_KEYS).items()},
     **dict.fromkeys(INTERNAL_OPTIONS, "remove it"),

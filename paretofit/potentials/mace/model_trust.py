@@ -1,9 +1,9 @@
 """Check whether networks may be unpickled.
 
 Unpickling can run any code. It is therefore limited to networks that this user trained on this computer, unless the
-user permits others. Digests of the networks are signed with a random key of the user, ``paretofit/signing_key`` in
-``$XDG_DATA_HOME`` or ``~/.local/share``. Digests alone would prove nothing, because whoever replaces a network can also
-replace its digest.
+user permits other networks. Digests of the networks are signed with a random key of the user, which is in
+``paretofit/signing_key`` in ``$XDG_DATA_HOME`` or ``~/.local/share``. Digests without a signature would prove nothing,
+because anyone who replaces a network can also replace its digest.
 """
 
 import hmac
@@ -28,7 +28,10 @@ _is_permitted: ContextVar[bool] = ContextVar("is_unpickling_permitted", default=
 
 @contextmanager
 def permit_unpickling(is_permitted: bool = True) -> Iterator[None]:
-    """If `is_permitted`, permit networks that were not trained here inside this context; nested contexts inherit it."""
+    """Permit the loading of networks that were not trained by this user on this computer, inside this context.
+
+    With `is_permitted` False, nothing changes: a permission of an enclosing context remains valid.
+    """
     token = _is_permitted.set(is_permitted or _is_permitted.get())
     try:
         yield
@@ -37,22 +40,22 @@ def permit_unpickling(is_permitted: bool = True) -> Iterator[None]:
 
 
 def is_unpickling_permitted() -> bool:
-    """Return whether the context permits networks that were not trained here."""
+    """Return whether a context of `permit_unpickling` permits networks that were not trained by this user here."""
     return _is_permitted.get()
 
 
 def sign_digests(digests: Sequence[str]) -> str:
-    """Sign digests with the key of the user."""
+    """Return the signature of digests with the key of the user, in hexadecimal digits."""
     return hmac.new(_read_key(), hash_json(list(digests)).encode(), "sha256").hexdigest()
 
 
 def is_signed(digests: Sequence[str], signature: object) -> bool:
-    """Return whether digests were signed with the key of the user."""
+    """Return whether the signature of digests, from a file, was made with the key of the user."""
     return isinstance(signature, str) and hmac.compare_digest(sign_digests(digests).encode(), signature.encode())
 
 
 def check_trust(path: Path, digests: Sequence[str], recorded_digests: object, signature: object) -> None:
-    """Check that networks were trained by this user on this computer, unless the context permits others.
+    """Check that networks were trained by this user on this computer, unless `permit_unpickling` permits others.
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ def check_trust(path: Path, digests: Sequence[str], recorded_digests: object, si
     digests : sequence of str
         Digests of the networks.
     recorded_digests, signature
-        Entries of the record.
+        Entries ``sha256`` and ``signature`` of the record; None if they are missing.
 
     Raises
     ------
@@ -78,9 +81,12 @@ def check_trust(path: Path, digests: Sequence[str], recorded_digests: object, si
 
 
 def _read_key() -> bytes:
-    """Read the key of the user, or create it; without a usable file, return a key for this process only."""
+    """Read the key of the user, and create its file if there is none.
+
+    If the file cannot be created or does not contain a key, return a key that is only valid in this process.
+    """
     parent = os.environ.get("XDG_DATA_HOME", "")
-    with suppress(OSError, RuntimeError):  # no home directory, or one that cannot be written
+    with suppress(OSError, RuntimeError):  # the home directory is missing or cannot be written
         folder = (Path(parent) if Path(parent).is_absolute() else Path.home() / ".local" / "share") / "paretofit"
         path = folder / "signing_key"
         if not path.exists():
@@ -98,4 +104,5 @@ def _read_key() -> bytes:
 
 @cache
 def _create_process_key() -> bytes:
+    """Return a random key, which is the same at every call in this process."""
     return secrets.token_bytes(KEY_BYTES)

@@ -1,4 +1,4 @@
-"""Training of a committee of MACE networks: common options of the members, and parallel subprocesses."""
+"""Training of the members of a MACE committee: their common options, and the supervision of parallel subprocesses."""
 
 import os
 import time
@@ -31,33 +31,33 @@ def train_members(
     warm_start_models: Sequence[Path] = (),
     context: RunContext,
 ) -> list[TrainedMember]:
-    """Train all members; finished members are kept, and unfinished members resume from their checkpoints.
+    """Train all members; finished members are not trained again, and unfinished members resume from checkpoints.
 
     Parameters
     ----------
     settings : MaceSettings
     data : MaceData
     folder : Path
-        Directory of the training; members in it that were trained from the same inputs are kept.
+        Directory of the training. Members in this directory that were trained from other inputs are deleted.
     seed, warm_start_models
         As in `train_mace_committee`.
     context : RunContext
-        `context.jobs` members are trained at the same time; on GPUs, one member on each.
+        `context.jobs` members are trained at the same time on CPUs, and one member on each GPU.
 
     Returns
     -------
     list of TrainedMember
-        Members that failed twice are omitted.
+        At least two members; those that failed twice are omitted.
 
     Raises
     ------
     InputError
-        If there are no configurations to train on.
+        If there are no configurations to train on, or existing networks are not trusted.
     ExecutionError
         If fewer than two members could be trained.
     """
     data.check()
-    folder = folder.absolute()  # workers may have another working directory
+    folder = folder.absolute()  # workers of a cluster may have another working directory
     members = _prepare_members(settings, data, folder, seed, warm_start_models)
     if get_active_client() is None:
         epochs = _supervise(members, _list_environments(settings, context))
@@ -81,31 +81,42 @@ def _prepare_members(
     """Write the training files, draw the seeds of the members, and return the training of each member."""
     files = data.write(folder, settings.r_max)
     options = _build_options(settings, data, files, folder)
-    inputs = ([hash_file(file) for file in files], build_option_arguments(settings.options), is_unpickling_permitted())
-    # the 7 keeps these random numbers apart from others that are drawn with the same seed
+    input_digests = [hash_file(file) for file in files]
+    option_arguments = build_option_arguments(settings.options)
+    # The 7 makes these random numbers independent of others that are drawn with the same seed.
     seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, MAX_ATTEMPTS)).tolist()
     models = [*warm_start_models[: settings.members], *[None] * (settings.members - len(warm_start_models))]
     return [
-        MemberTraining(settings, folder / f"member_{k}", list(map(str, seeds[k])), options, models[k], *inputs)
+        MemberTraining(
+            settings,
+            folder / f"member_{k}",
+            list(map(str, seeds[k])),
+            options,
+            models[k],
+            input_digests,
+            option_arguments,
+            is_unpickling_permitted(),
+        )
         for k in range(settings.members)
     ]
 
 
 def _list_environments(settings: MaceSettings, context: RunContext) -> list[dict[str, str]]:
-    """Return environment variables for each member that can be trained at the same time."""
+    """Return the environment variables of each subprocess that can run at the same time."""
     if settings.device == "cpu":
-        return [{"CUDA_VISIBLE_DEVICES": ""}] * max(1, context.jobs)  # hides all GPUs
-    import torch  # noqa: PLC0415  (takes seconds, and is an extra)
+        return [{"CUDA_VISIBLE_DEVICES": ""}] * max(1, context.jobs)  # an empty value hides all GPUs
+    import torch  # noqa: PLC0415  (the import takes seconds, and torch is optional)
 
     visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible_devices.split(",") if visible_devices else [str(k) for k in range(torch.cuda.device_count())]
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+    device_ids = visible_devices.split(",") if visible_devices else [str(k) for k in range(torch.cuda.device_count())]
+    return [{"CUDA_VISIBLE_DEVICES": device_id} for device_id in device_ids]
 
 
 def _supervise(members: Sequence[MemberTraining], environments: Sequence[dict[str, str]]) -> Iterator[None]:
-    """Train members, at most one in each environment at a time; yield once for each epoch.
+    """Train members, at most one in each environment at a time; yield once for each epoch of each member.
 
-    Members that are already finished are not trained again; their epochs are counted too.
+    Members that are already finished are not trained again; their epochs are yielded first. If the iteration is
+    stopped, the running subprocesses are killed.
     """
     waiting_members: deque[MemberTraining] = deque()
     running_members: dict[int, MemberTraining] = {}
@@ -138,7 +149,7 @@ def _train_on_cluster(members: Sequence[MemberTraining], context: RunContext) ->
 
 
 def _train_in_worker(task: tuple[int, MemberTraining]) -> tuple[int, str]:
-    """Train one member; return its number, and the reason if it failed or else an empty string."""
+    """Train one member; return its number, and the reason for a failure or an empty string."""
     number, member = task
     for _ in _supervise([member], [{"CUDA_VISIBLE_DEVICES": ""} if member.settings.device == "cpu" else {}]):
         pass
@@ -146,7 +157,11 @@ def _train_in_worker(task: tuple[int, MemberTraining]) -> tuple[int, str]:
 
 
 def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Path], folder: Path) -> dict[str, str]:
-    """Build the options of mace_run_train that are common to all members."""
+    """Build the options of mace_run_train that are common to all members.
+
+    `files` are the training and the validation file. For multihead fine-tuning, ``replay.extxyz`` is written to
+    `folder`.
+    """
     is_isolated = [measure_isolation(atoms, settings.r_max) > 0 for atoms in data.training_set.structures]
     energies = {atomic_numbers[symbol]: energy for symbol, energy in estimate_atomic_energies(settings, data).items()}
     quantities = ("energy", "forces", "stress") if data.has_stress else ("energy", "forces")
@@ -156,9 +171,9 @@ def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Pa
         "train_file": files[0].absolute(),
         "valid_file": files[1].absolute(),
         "model": "MACE",
-        "batch_size": min(settings.batch_size, is_isolated.count(False)),  # MACE drops incomplete batches
+        "batch_size": min(settings.batch_size, is_isolated.count(False)),  # MACE omits incomplete batches
         "valid_batch_size": 16,
-        "scheduler_patience": max(1, settings.patience // 3),  # lower the learning rate before training stops
+        "scheduler_patience": max(1, settings.patience // 3),  # lowers the learning rate before training stops
         "loss": "stress" if data.has_stress else "weighted",
         **{f"{name}_weight": getattr(settings.weights, name) for name in quantities},
         "E0s": energies,
@@ -177,8 +192,8 @@ def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Pa
         if foundation.head is not None:
             options["foundation_head"] = foundation.head
         if foundation.mode == "multihead" and foundation.replay is not None:
-            replay = (folder / "replay.extxyz").absolute()
-            write_replay(foundation.replay, replay)
-            # With force_mh_ft_lr, MACE uses our learning rate instead of its default for multihead fine-tuning.
-            options |= {"multiheads_finetuning": True, "pt_train_file": replay, "force_mh_ft_lr": True}
+            replay_file = (folder / "replay.extxyz").absolute()
+            write_replay(foundation.replay, replay_file)
+            # With force_mh_ft_lr, MACE uses `lr` instead of its own default for multihead fine-tuning.
+            options |= {"multiheads_finetuning": True, "pt_train_file": replay_file, "force_mh_ft_lr": True}
     return {key: str(value) for key, value in options.items()}

@@ -1,7 +1,8 @@
 """Training of one network of a committee in a monitored subprocess that can be stopped, resumed or replaced.
 
-mace_run_train is controlled through its options, its checkpoints and the errors that it logs for each epoch, because it
-neither stops early (its ``--patience`` only starts stage two) nor detects that a network has diverged.
+mace_run_train neither stops early (its ``--patience`` only starts stage two) nor detects that a network has diverged.
+paretofit does both, by reading the errors that mace_run_train logs after each epoch, and by restarting it from its
+checkpoints with other options.
 """
 
 import json
@@ -32,11 +33,11 @@ from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.potentials.mace.mace_settings import MaceSettings
 from paretofit.potentials.mace.model_trust import REMEDY, is_signed, sign_digests
 
-MAX_RELATIVE_LOSS = 10.0  # ratio to the initial loss; a pretrained network with a larger loss has diverged
-MAX_ATTEMPTS = 2  # number of attempts for each member
-CHECKPOINT = re.compile(r"_epoch-(\d+)(_swa)?\.pt$")
+MAX_RELATIVE_LOSS = 10.0  # maximum final loss of a pretrained network, relative to its initial loss
+MAX_ATTEMPTS = 2  # maximum number of attempts for each member, each with a different seed
+CHECKPOINT_SUFFIX = re.compile(r"_epoch-(\d+)(_swa)?\.pt$")
 MODEL_NAME = "member"
-LOGGED_ERRORS = ("loss", "rmse_e_per_atom", "rmse_f", "rmse_stress")
+LOGGED_ERRORS = ("loss", "rmse_e_per_atom", "rmse_f", "rmse_stress")  # in eV/atom, eV/Å and eV/Å³
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,12 @@ class TrainedMember:
     Attributes
     ----------
     model : Path
+        File of the network.
     record : dict
         ``seed``, ``epochs``, ``best_epoch``, ``stage_two``, ``stopped_early``, ``warm_start``, ``seconds`` (of gradient
         steps and validations), ``validation`` (errors at the best epoch in eV/atom, eV/Å and eV/Å³), ``replaced``
-        (reason why the first attempt failed), and the signed digest of the network.
+        (reason why the first attempt failed, or an empty string), ``sha256`` and ``signature`` (signed digest of the
+        network).
     """
 
     model: Path
@@ -58,7 +61,36 @@ class TrainedMember:
 
 @dataclass(eq=False)
 class MemberTraining:
-    """Training of one member: its subprocess, its log, and the decisions to stop, resume or replace the network."""
+    """Training of one member: its subprocess, its log, and the decisions to stop, resume or replace the network.
+
+    Attributes
+    ----------
+    settings : MaceSettings
+    folder : Path
+        Directory of the training; the network and its record are stored next to it, as ``.model`` and ``.json``.
+    seeds : list of str
+        Seed of each attempt.
+    options : dict of str to str
+        Options of mace_run_train that all members have in common.
+    warm_start_model : Path or None
+        Network from which the training starts; None for random parameters or a foundation model.
+    input_digests : list of str
+        Digests of the training files.
+    option_arguments : list of str
+        Further command-line arguments of mace_run_train.
+    allow_pickle : bool
+        Whether checkpoints and networks that were not trained by this user may be unpickled.
+    failure : str
+        Reason why the last attempt failed, or an empty string.
+    is_done : bool
+        Whether the training has ended, with a network or a failure.
+    attempt : int
+        Index of the current attempt.
+    replacement_reason : str
+        Reason why the previous attempt failed, or an empty string.
+    history : dict of int to dict of str to float
+        Validation errors by epoch, from the log of the current attempt.
+    """
 
     settings: MaceSettings
     folder: Path
@@ -83,29 +115,34 @@ class MemberTraining:
 
     @property
     def _model_path(self) -> Path:
+        """File of the trained network."""
         return self.folder.with_suffix(".model")
 
     @property
     def _record_path(self) -> Path:
+        """File of the record of the training."""
         return self.folder.with_suffix(".json")
 
     @property
     def _attempt_folder(self) -> Path:
+        """Working directory of mace_run_train in the current attempt."""
         return self.folder / f"attempt_{self.attempt}"
 
     def _compute_digest(self) -> str:
-        """Compute a digest of all inputs of the training; it does not depend on the location of files."""
+        """Compute a digest of all inputs of the training, independent of the location of files."""
         options = {key: value for key, value in self.options.items() if not key.endswith("_file")}
-        options["foundation_model"] = ""  # a path; the digest of the file is used instead
-        options |= {"more": " ".join(self.option_arguments)} if self.option_arguments else {}
+        options["foundation_model"] = ""  # the digest of the file is used instead of its path
+        if self.option_arguments:
+            options["more"] = " ".join(self.option_arguments)
         models = [self.warm_start_model, None if self.settings.foundation is None else self.settings.foundation.file]
         model_digests = [None if model is None else hash_file(model) for model in models]
         return hash_json([options, self.seeds, self.input_digests, model_digests])
 
     def check_finished(self) -> bool:
-        """Return whether a complete network exists for the same inputs; delete the results of other inputs.
+        """Return whether a complete network exists for the same inputs.
 
-        The digest of the inputs is signed and stored for the next check.
+        A training with other inputs in the same directory is deleted, with its network. The signed digest of the inputs
+        is written to ``inputs.json`` for the next check.
 
         Raises
         ------
@@ -117,8 +154,8 @@ class MemberTraining:
             stored_inputs = json.loads((self.folder / "inputs.json").read_text())
         except (OSError, ValueError):
             stored_inputs = None
-        if not isinstance(stored_inputs, dict):  # missing or corrupt, or written by an earlier version
-            stored_inputs = {"digest": stored_inputs}
+        if not isinstance(stored_inputs, dict):
+            stored_inputs = {"digest": stored_inputs}  # an earlier version stored only the digest
         stored_digest = stored_inputs.get("digest")
         is_signed_by_user = is_signed([digest], stored_inputs.get("signature"))
         if stored_digest == digest and not (is_signed_by_user or self.allow_pickle):
@@ -135,18 +172,21 @@ class MemberTraining:
             record, model_digest = self.read_result().record, hash_file(self._model_path)
             is_complete = record.get("sha256") in {None, model_digest}
             return is_complete and (self.allow_pickle or is_signed([model_digest], record.get("signature")))
-        except ExecutionError:  # a problem of the system, not of the files
+        except ExecutionError:  # a problem of the system, such as a full disk
             raise
-        except (InputError, OSError):  # missing or corrupt
+        except (InputError, OSError):  # a file is missing or corrupt
             return False
 
     def read_result(self) -> TrainedMember:
-        """Return the trained network with its record."""
+        """Return the trained network with its record; raise `InputError` if the record is corrupt."""
         record = read_json_with_digest(self._record_path, "remove it to train the member again")
         return TrainedMember(self._model_path, record)
 
     def start(self, environment: dict[str, str]) -> None:
-        """Start the subprocess; the current attempt resumes from its last complete checkpoint."""
+        """Start the subprocess with further environment variables.
+
+        After an interruption, the last attempt resumes from its last complete checkpoint.
+        """
         self._environment = environment
         for attempt in range(1, MAX_ATTEMPTS):
             reason_file = self.folder / f"attempt_{attempt - 1}" / "failed.txt"
@@ -158,6 +198,7 @@ class MemberTraining:
         self._launch({})
 
     def _launch(self, changed_options: dict[str, str]) -> None:
+        """Start mace_run_train for the current attempt; `changed_options` replace the common options."""
         folder = self._attempt_folder
         folder.mkdir(parents=True, exist_ok=True)
         options = {**self.options, "seed": self.seeds[self.attempt], "work_dir": str(folder.absolute())}
@@ -170,7 +211,7 @@ class MemberTraining:
         command = [sys.executable, "-m", "paretofit.potentials.mace.training_worker", str(os.getpid()), *arguments]
         environment = {**os.environ, **SINGLE_THREAD_ENV, **self._environment, "PYTHONWARNINGS": "ignore"}
         with (folder / "output.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603  (our own module, with options that MACE's parser has checked)
+            self._process = subprocess.Popen(  # noqa: S603  (a module of paretofit, with options that MACE's parser has checked)
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
             )
 
@@ -181,12 +222,16 @@ class MemberTraining:
             self._process.wait()
 
     def poll(self) -> int:
-        """Read new log lines, act on them, and return the number of epochs that were completed since the last poll.
+        """Read new lines of the log, and stop, replace or complete the training if they require this.
 
-        When the training is done, the epochs that it did not need are counted as completed.
+        Returns
+        -------
+        int
+            Number of epochs that were completed since the last call. At the end of the training, all remaining epochs
+            of the settings are counted as completed.
         """
         n_old_epochs = self._n_reported_epochs
-        # checked before the log is read: if the process has ended, the log is complete
+        # This check precedes the reading of the log, so that the log is complete if the process has ended.
         has_ended = self._process is None or self._process.poll() is not None
         problem = self._read_log()
         if not self._is_finishing:
@@ -207,7 +252,10 @@ class MemberTraining:
         return max(0, self._n_reported_epochs - n_old_epochs)
 
     def _read_log(self) -> str:
-        """Add new complete lines of the log to `history`; return a message if a loss is not finite, or else ``""``."""
+        """Add new complete lines of the log to `history`.
+
+        Return a message if a loss is not finite, or otherwise an empty string.
+        """
         path = next(iter(sorted((self._attempt_folder / "results").glob("*_train.txt"))), None)
         if path is None:
             return ""
@@ -230,17 +278,18 @@ class MemberTraining:
             if epoch is None:
                 self._initial_loss = loss if math.isnan(self._initial_loss) else self._initial_loss
                 continue
-            # A resumed run repeats the epochs after its checkpoint; errors from the first time are removed.
+            # A resumed training repeats the epochs after its checkpoint; their earlier errors are removed.
             self.history = {old_epoch: errors for old_epoch, errors in self.history.items() if old_epoch < int(epoch)}
             self.history[int(epoch)] = {key: entry[key] for key in LOGGED_ERRORS if entry.get(key) is not None}
         return ""
 
     def _select_last_stage(self) -> dict[int, dict[str, float]]:
-        """Return the errors by epoch of the stage whose network is used: stage two, once it has started."""
-        start = self.settings.stage_two_start if self.settings.stage_two is not None else 0
-        return {epoch: errors for epoch, errors in self.history.items() if epoch >= start} or self.history
+        """Return the errors by epoch of the stage whose network is used, which is stage two once it has started."""
+        start_epoch = self.settings.stage_two_start if self.settings.stage_two is not None else 0
+        return {epoch: errors for epoch, errors in self.history.items() if epoch >= start_epoch} or self.history
 
     def _find_best_epoch(self) -> int:
+        """Return the epoch with the smallest validation loss in the stage whose network is used."""
         stage_errors = self._select_last_stage()
         return min(stage_errors, key=lambda epoch: stage_errors[epoch]["loss"])
 
@@ -248,14 +297,18 @@ class MemberTraining:
         """Return whether the validation loss has not decreased for `patience` epochs of the last stage."""
         last_epoch = max(self._select_last_stage(), default=-1)
         if last_epoch < 0 or (self.settings.stage_two is not None and last_epoch < self.settings.stage_two_start):
-            return False  # the first stage is ended by MACE
+            return False  # MACE itself ends the first stage
         return last_epoch - self._find_best_epoch() >= self.settings.patience
 
     def _list_checkpoints(self) -> list[Path]:
+        """List the checkpoints of the current attempt in the order of their epochs."""
         return sorted((self._attempt_folder / "checkpoints").glob("*.pt"), key=_parse_epoch)
 
     def _write_best_network(self) -> None:
-        """Restart MACE at the checkpoint of the best epoch, without further epochs, so that it writes this network."""
+        """Make MACE write the network of the best epoch, by restarting it from this checkpoint without further epochs.
+
+        Later checkpoints are deleted.
+        """
         best_epoch = self._find_best_epoch()
         for path in self._list_checkpoints():
             if _parse_epoch(path) > best_epoch or not zipfile.is_zipfile(path):
@@ -263,19 +316,22 @@ class MemberTraining:
         last_epoch = max((_parse_epoch(path) for path in self._list_checkpoints()), default=0)
         changed_options = {"max_num_epochs": str(last_epoch)}
         if self.settings.stage_two is not None:
-            changed_options["start_swa"] = str(last_epoch - 1)  # otherwise MACE assumes that there was no stage two
+            changed_options["start_swa"] = str(last_epoch - 1)  # otherwise, MACE assumes that stage two never began
         self._is_finishing = True
         self._launch(changed_options)
 
     def _prune_checkpoints(self) -> None:
-        """Delete all but the last two checkpoints of each stage."""
+        """Delete all checkpoints except the last two of each stage; the last one may be incomplete."""
         for is_stage_two in (False, True):
             paths = [path for path in self._list_checkpoints() if path.stem.endswith("_swa") is is_stage_two]
             for path in paths[:-2]:
                 path.unlink(missing_ok=True)
 
     def _replace(self, reason: str) -> None:
-        """Stop the attempt and start again with another seed; after the last attempt, record the failure."""
+        """Stop the attempt, and start the next one with another seed; after the last attempt, set `failure`.
+
+        The reason is written to ``failed.txt``, from which an interrupted training learns the current attempt.
+        """
         self.stop()
         seed_and_reason = f"seed {self.seeds[self.attempt]}: {reason}"
         write_text(self._attempt_folder / "failed.txt", f"{seed_and_reason}\n")
@@ -287,14 +343,17 @@ class MemberTraining:
         self._launch({})
 
     def _complete(self) -> None:
-        """Store the network and its record and delete the checkpoints, or replace a member with too large a loss."""
+        """Store the network and its record, and delete the checkpoints; replace the member if its loss is too large.
+
+        The loss must be below the initial loss or, for a pretrained network, below a multiple of it.
+        """
         if not self.history:
             self._replace("it ended before its first epoch")
             return
         best_epoch = self._find_best_epoch()
         loss = self.history[best_epoch]["loss"]
-        was_trained = self.warm_start_model is not None or self.settings.foundation is not None
-        max_loss = self._initial_loss * (MAX_RELATIVE_LOSS if was_trained else 1.0)
+        is_pretrained = self.warm_start_model is not None or self.settings.foundation is not None
+        max_loss = self._initial_loss * (MAX_RELATIVE_LOSS if is_pretrained else 1.0)
         if self.settings.stage_two is None and loss > max_loss:  # losses of different stages cannot be compared
             self._replace(
                 f"its error on the validation set, a loss of {loss:.3g}, is not below the "
@@ -332,5 +391,6 @@ class MemberTraining:
 
 
 def _parse_epoch(path: Path) -> int:
-    match = CHECKPOINT.search(path.name)
+    """Return the epoch in the name of a checkpoint, or -1 if the name has none."""
+    match = CHECKPOINT_SUFFIX.search(path.name)
     return int(match.group(1)) if match else -1

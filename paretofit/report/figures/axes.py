@@ -12,15 +12,16 @@ from paretofit.report.wording import format_count
 
 # Errors larger than this multiple of the lowest error (1.5 decades) are not useful, and would compress all others.
 MAX_ERROR_RATIO = 30.0
-# Within the larger half, values above a gap are outliers, too: the errors of the lowest convergence level can be an
-# order of magnitude larger than all other errors. The gap is a factor that depends on the range of the values below it:
-# narrow data are compressed by an outlier that would not matter among wide ones.
+# In the larger half of the values, those above a gap are outliers as well, because the errors of the lowest convergence
+# level can be an order of magnitude larger than all other errors. A gap is a factor between neighbouring values that
+# depends on the range of the values below it: an outlier that compresses narrow data may not matter among wide data.
 MIN_GAP_RATIO, MAX_GAP_RATIO = 2.0, 4.0
 OUTSIDE_NOTE = (
     f"Points above {MAX_ERROR_RATIO:g} times the lowest value, or far above all others, are outside the axes; their "
     "number is given at the top right."
 )
-_MIN_LOG_RATIO = 4.0  # a log axis over a smaller ratio has too few round numbers for labels
+_MIN_LOG_RATIO = 4.0  # a logarithmic axis over a smaller ratio contains too few round numbers for labels
+MAX_NOTE_LENGTH = 42  # number of characters that fit above the axes
 # Labelled multiples of each power of ten, by the minimum number of decades that the axis spans.
 _TICKS_BY_DECADES: tuple[tuple[float, tuple[float, ...]], ...] = (
     (2.5, (1.0,)),
@@ -43,7 +44,8 @@ def set_axes_limits(
 
     Returns
     -------
-    (n,) bool, whether each point is an inlier in x and y; if none is, the axes are left unchanged.
+    (n,) bool
+        Whether each point is an inlier in both x and y; if none is, the axes are left unchanged.
     """
     is_inside: np.ndarray = find_inliers(x, max_ratio_x) & find_inliers(y, max_ratio_y)
     if is_inside.any():
@@ -55,25 +57,27 @@ def set_axes_limits(
 def find_inliers(values: np.ndarray, max_ratio: float = MAX_ERROR_RATIO) -> np.ndarray:
     """Find the values that are positive, finite and not outliers, ``(n,)`` bool.
 
-    Outliers are above both `max_ratio` times the lowest value and three times the median (so that at least half of the
-    values are inliers), or in the larger half above a gap. A gap is a factor as large as the ratio of the largest to
-    the lowest value below it, but between `MIN_GAP_RATIO` and `MAX_GAP_RATIO`. With an infinite `max_ratio` there are
-    no outliers.
+    Outliers are values above both `max_ratio` times the lowest value and three times the median (so that at least half
+    of the values are inliers), and values in the larger half that are above a gap. A gap is a factor between
+    neighbouring values that exceeds the ratio of the lower neighbour to the lowest value, limited to the range from
+    `MIN_GAP_RATIO` to `MAX_GAP_RATIO`. With an infinite `max_ratio`, there are no outliers.
     """
     is_positive: np.ndarray = np.isfinite(values) & (values > 0)
     if not is_positive.any() or np.isinf(max_ratio):
         return is_positive
     ordered = np.sort(values[is_positive])
     limit = max(max_ratio * ordered[0], 3 * float(np.median(ordered)))
-    tail = ordered[-(-len(ordered) // 2) - 1 :] if len(ordered) > 1 else ordered  # begins with the largest lower value
-    gaps = np.flatnonzero(tail[1:] > np.clip(tail[:-1] / ordered[0], MIN_GAP_RATIO, MAX_GAP_RATIO) * tail[:-1])
-    if gaps.size:
-        limit = min(limit, float(tail[gaps[0]]))
+    n_lower = (len(ordered) + 1) // 2
+    upper_values = ordered[n_lower - 1 :]  # begins with the largest value of the lower half, above which may be a gap
+    gap_ratios = np.clip(upper_values[:-1] / ordered[0], MIN_GAP_RATIO, MAX_GAP_RATIO)
+    gap_positions = np.flatnonzero(upper_values[1:] > gap_ratios * upper_values[:-1])
+    if gap_positions.size:
+        limit = min(limit, float(upper_values[gap_positions[0]]))
     return np.asarray(is_positive & (values <= limit))
 
 
 def set_axis_limits(ax: Axes, axis_name: Literal["x", "y"], values: np.ndarray) -> None:
-    """Set limits that show all `values`, (n,) positive, on one axis; its scale is linear for short ranges, else log."""
+    """Set the limits of an axis to show all `values`, ``(n,)`` positive; its scale is linear for a narrow range."""
     low, high = float(values.min()), float(values.max())
     if high / low < _MIN_LOG_RATIO:
         margin = 0.08 * (high - low) or 0.1 * high  # the latter if all values are equal
@@ -97,6 +101,7 @@ def set_log_ticks(ax: Axes, axis_name: Literal["x", "y"], low: float, high: floa
 
 
 def _format_tick(value: float, _position: object = None) -> str:
+    """Format the label of a tick, with an exponent only for very small or large numbers; see `FuncFormatter`."""
     return f"{value:g}" if 1e-3 <= value < 1e5 else f"{value:.0e}"
 
 
@@ -112,7 +117,8 @@ def annotate_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str
 
     Returns
     -------
-    The note; empty if all points are inside.
+    str
+        The note; empty if all points are inside.
     """
     is_outside = ~find_inside_axes(ax, x, y)
     if not is_outside.any():
@@ -120,7 +126,7 @@ def annotate_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str
     groups = list(dict.fromkeys(name for name, outside in zip(names, is_outside, strict=bool(names)) if outside))
     listing = f"{kind}{'s' if kind and len(groups) > 1 else ''} {', '.join(groups)}".strip()
     note = f"{format_count(int(is_outside.sum()), 'point')} outside"
-    if listing and len(note) + len(listing) < 42:  # a longer note would not fit above the axes
+    if listing and len(note) + len(listing) < MAX_NOTE_LENGTH:
         note = f"{note}: {listing}"
     add_note(ax, note)
     return note

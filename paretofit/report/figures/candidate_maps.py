@@ -14,8 +14,8 @@ from paretofit.report.figures import style
 from paretofit.structures import find_nearest_distance
 
 TSNE_SEED = 1  # constant, because the map is an illustration and not a result
-MAX_PERPLEXITY = 30.0
-KINDS = (
+MAX_PERPLEXITY = 30.0  # scikit-learn's default, which is too large for few points
+KINDS = (  # values of config_type, in the order of their colours
     "distorted", "strained", "vacancy", "cluster", "entropy", "alloy", "substituted", "supercell", "molecule", "slab",
     "isolated",
 )  # fmt: skip
@@ -30,7 +30,7 @@ def save_candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
     ----------
     table : pandas.DataFrame
         A row for each candidate: ``kind``, ``volume_per_atom`` (Å³, NaN without a volume), ``nearest_distance`` (Å),
-        descriptors ``d0``, ``d1``, ... and optionally ``chosen`` (bool).
+        descriptors ``d0``, ``d1``, ... and optionally ``chosen`` (bool, for selected candidates).
     folder : Path
         Directory for ``map.png``, ``distributions.png`` and their SVGs, which is created if it does not exist.
 
@@ -40,7 +40,7 @@ def save_candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
         Paths of the PNG files.
     """
     paths: list[Path] = []
-    with style.publication_style():
+    with style.use_publication_style():
         if len(table) >= MIN_MAP_POINTS:
             axes = style.create_panels(2)
             draw_candidate_map(axes[0], table, embed_by_pca(table), "PCA")
@@ -56,17 +56,17 @@ def save_candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def embed_by_pca(table: pd.DataFrame) -> np.ndarray:
-    """Compute the first two principal components of the standardised descriptors, ``(n, 2)``."""
+    """Compute the first two principal components, ``(n, 2)``, of the standardised descriptors ``d0``, ``d1``, ..."""
     from sklearn.decomposition import PCA  # noqa: PLC0415  (slow to import)
 
     return np.asarray(PCA(2, svd_solver="full").fit_transform(_standardise_descriptors(table)))
 
 
 def embed_by_tsne(table: pd.DataFrame) -> np.ndarray:
-    """Compute t-SNE of the standardised descriptors, initialised by their principal components, ``(n, 2)``."""
+    """Compute a t-SNE map, ``(n, 2)``, of the standardised descriptors, from their principal components as a start."""
     from sklearn.manifold import TSNE  # noqa: PLC0415  (slow to import)
 
-    # t-SNE considers three times as many neighbours as the perplexity.
+    # t-SNE considers three times as many neighbours as the perplexity, so there must be as many other points.
     perplexity = min(MAX_PERPLEXITY, (len(table) - 1) / 3)
     embedding = TSNE(2, perplexity=perplexity, init="pca", random_state=TSNE_SEED)
     with threadpool_limits(1):  # several threads would be slower on a busy machine, and change the last digits
@@ -74,7 +74,10 @@ def embed_by_tsne(table: pd.DataFrame) -> np.ndarray:
 
 
 def draw_candidate_map(ax: Axes, table: pd.DataFrame, points: np.ndarray, method: str) -> None:
-    """Draw a map of the candidates, at points ``(n, 2)``, coloured by kind; selected candidates have a dark rim."""
+    """Draw candidates at points ``(n, 2)`` of a map, coloured by kind; selected candidates have a black rim.
+
+    `method` is the name of the map for the labels of the axes.
+    """
     kinds = list(dict.fromkeys(table["kind"]))
     is_chosen = table["chosen"].to_numpy(dtype=bool) if "chosen" in table else np.zeros(len(table), dtype=bool)
     for kind in kinds:
@@ -88,42 +91,53 @@ def draw_candidate_map(ax: Axes, table: pd.DataFrame, points: np.ndarray, method
 
 
 def draw_distribution(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
-    """Draw a histogram of a column, stacked by kind."""
+    """Draw a histogram of the finite values of a column, stacked by kind, or a text if there are none."""
     kinds = list(dict.fromkeys(table["kind"]))
     finite_rows = table[np.isfinite(table[column])]
-    values = [finite_rows.loc[finite_rows["kind"] == kind, column].to_numpy() for kind in kinds]
+    values_by_kind = [finite_rows.loc[finite_rows["kind"] == kind, column].to_numpy() for kind in kinds]
     if len(finite_rows):
         colours = [_select_style(kind, kinds)[0] for kind in kinds]
-        ax.hist(values, bins=40, stacked=True, color=colours, label=kinds, linewidth=0)
+        ax.hist(values_by_kind, bins=40, stacked=True, color=colours, label=kinds, linewidth=0)
     else:
         ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center")
     ax.set(xlabel=label, ylabel="candidates")
 
 
 def _select_style(kind: str, kinds: Sequence[str]) -> tuple[str, str]:
-    """Select colour and marker of a kind: fixed for `KINDS`, by order of appearance for other kinds."""
+    """Select the colour and the marker of a kind: fixed for `KINDS`, by order of appearance for other kinds."""
     all_kinds = [*KINDS, *(name for name in kinds if name not in KINDS)]
     return COLOURS[all_kinds.index(kind) % len(COLOURS)], style.level_marker(kind, all_kinds)
 
 
 def _standardise_descriptors(table: pd.DataFrame) -> np.ndarray:
+    """Scale the descriptors to a mean of 0 and a standard deviation of 1, without those that are constant.
+
+    If all are constant, the first two are returned without scaling.
+    """
     columns = [name for name in table.columns if name.startswith("d") and name[1:].isdigit()]
-    values = table[columns].to_numpy(dtype=float)
-    spread = values.std(axis=0)
-    is_varying = spread > 1e-12 * np.abs(values).max(axis=0)
-    if not is_varying.any():  # all candidates have the same descriptors, which cannot be scaled
-        return values[:, :2]
-    return np.asarray((values[:, is_varying] - values[:, is_varying].mean(axis=0)) / spread[is_varying])
+    descriptors = table[columns].to_numpy(dtype=float)
+    deviations = descriptors.std(axis=0)
+    is_varying = deviations > 1e-12 * np.abs(descriptors).max(axis=0)  # smaller deviations are rounding errors
+    if not is_varying.any():
+        return descriptors[:, :2]
+    varying = descriptors[:, is_varying]
+    return np.asarray((varying - varying.mean(axis=0)) / deviations[is_varying])
 
 
 def tabulate_descriptors(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
-    """Tabulate the descriptors of structures, with columns ``d0``, ``d1``, ..."""
-    values = np.array([describe(atoms) for atoms in structures])
-    return pd.DataFrame(values, columns=[f"d{k}" for k in range(values.shape[1])])
+    """Tabulate the descriptors of structures, with columns ``d0``, ``d1``, ...
+
+    `describe` returns the descriptors of a structure, ``(n_descriptors,)``.
+    """
+    descriptors = np.array([describe(atoms) for atoms in structures])
+    return pd.DataFrame(descriptors, columns=[f"d{index}" for index in range(descriptors.shape[1])])
 
 
 def tabulate_candidates(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
-    """Tabulate kind, volume per atom, nearest distance and descriptors (columns ``d0``, ``d1``, ...) of structures."""
+    """Build the table of `save_candidate_figures` for structures.
+
+    The kind is ``config_type`` in the info of a structure, or ``"-"``. `describe` is as in `tabulate_descriptors`.
+    """
     return tabulate_descriptors(structures, describe).assign(
         kind=[str(atoms.info.get("config_type", "-")) for atoms in structures],
         volume_per_atom=[atoms.cell.volume / len(atoms) if atoms.pbc.all() else np.nan for atoms in structures],

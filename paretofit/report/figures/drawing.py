@@ -13,38 +13,55 @@ from paretofit.report.page.sweep_page import ReportFigure
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """A figure to draw: the stem of its files, a function that draws it, and one that returns its caption.
+    """Figure to be drawn.
 
-    A secondary figure is drawn on request only, because it takes as long as all that a reader looks at first.
+    Attributes
+    ----------
+    name : str
+        Name of its files, without a suffix.
+    draw : callable
+        Function that draws the figure and returns its axes.
+    caption : callable
+        Function that returns the caption.
+    is_wide : bool
+        Whether the figure has the full width of the page.
+    is_secondary : bool
+        Whether the figure is drawn on request only, because drawing it takes as long as drawing all primary figures.
     """
 
     name: str
     draw: Callable[[], Axes | np.ndarray]
     caption: Callable[[], str]
-    wide: bool = True
+    is_wide: bool = True
     is_secondary: bool = False
 
 
 def render_figure(
     plan: FigurePlan, folder: Path, formats: Sequence[str] = ("png", "svg"), dpi: float | None = None
 ) -> ReportFigure:
-    """Draw and save a figure; if it cannot be drawn, remove its old files and return the reason instead of an image.
+    """Draw a figure and save it as files, in place of older files of the figure.
 
     Parameters
     ----------
     plan : FigurePlan
     folder : Path
+        Directory of the files.
     formats : sequence of {"png", "svg"}
-        The page shows the first one.
+        Formats of the files; the page shows the first one.
     dpi : float, optional
-        Resolution of the PNG.
+        Resolution of the PNG; by default that of the style.
+
+    Returns
+    -------
+    ReportFigure
+        Image and caption or, if the figure cannot be drawn, the reason.
     """
     style.remove_figure(folder, plan.name)
     try:
         axes = plan.draw()
-    except style.CannotDrawError as reason:
-        return ReportFigure(plan.name, "", missing_reason=str(reason))
+    except style.CannotDrawError as error:
+        return ReportFigure(plan.name, "", missing_reason=str(error))
     paths = style.save_figure(style.get_parent_figure(axes), folder, plan.name, formats, dpi)
     image = paths[0].read_bytes()
-    mime = {".png": "image/png", ".svg": "image/svg+xml"}[paths[0].suffix]
-    return ReportFigure(plan.name, plan.caption(), image=image, mime=mime, wide=plan.wide)
+    mime = {".png": "image/png", ".svg": "image/svg+xml"}[paths[0].suffix]  # media type of the image
+    return ReportFigure(plan.name, plan.caption(), image=image, mime=mime, is_wide=plan.is_wide)

@@ -1,4 +1,4 @@
-"""Small picture of a finding: dots with intervals in groups, the same for all findings."""
+"""Small picture of a finding, of the same kind for all findings: groups of dots with intervals."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,46 +14,59 @@ from paretofit.report.figures.drawing import FigurePlan
 from paretofit.report.findings.finding import Finding, FindingDots
 from paretofit.report.wording import format_number
 
-CLEAR_COLOUR, UNCLEAR_COLOUR = "#0072B2", "#888888"
-GROUP_HEIGHT_IN, CHARACTER_WIDTH_IN = 0.27, 0.062  # of a group, and of a character of its name
-MAX_NAME_SHARE = 0.5  # of the width of the figure, for the names of groups
-TICK_SERIES, MIN_TICKS = ((1.0,), (1.0, 3.0), (1.0, 1.5, 2.0, 3.0, 5.0)), 3  # of each decade, and in a panel
-MIN_TICK_DISTANCE = 0.17  # of two ticks, as a share of the axis
-MAX_SPARSE_ROWS, CROWDED_GROUP_FACTOR = 8, 1.5  # groups with more rows are higher by this factor
-MAX_INTERVAL_RATIO = 2.0  # longer intervals of ratios do not extend the axis
-_SPREAD = 0.34  # of the dots of a group, in both directions
+CLEAR_COLOUR, UNCLEAR_COLOUR = "#0072B2", "#888888"  # of dots whose interval excludes or contains the reference
+GROUP_HEIGHT_IN, CHARACTER_WIDTH_IN = 0.27, 0.062  # height of a group, and width of a character of its name
+MAX_NAME_SHARE = 0.5  # largest share of the width of the figure for the names of groups
+TICK_SERIES = ((1.0,), (1.0, 3.0), (1.0, 1.5, 2.0, 3.0, 5.0))  # multiples of each power of ten, coarsest first
+MIN_TICKS = 3  # number of ticks in a panel
+MIN_TICK_DISTANCE = 0.17  # distance between two ticks, as a share of the axis
+MAX_SPARSE_ROWS, CROWDED_GROUP_FACTOR = 8, 1.5  # number of dots of a group; with more, groups are higher by this factor
+MAX_INTERVAL_RATIO = 2.0  # ratio of the end of an interval to its value; farther ends do not extend the axis
+_SPREAD = 0.34  # distance of the outermost dots from the centre of their group, in units of the height of a group
 
 
 def plan_finding_figures(findings: Sequence[Finding]) -> Iterator[FigurePlan]:
     """Plan the pictures of the findings that have dots, with their captions."""
     for finding in findings:
         if finding.dots is not None:
-            caption = _describe_dots(finding.dots)
-            yield FigurePlan(finding.figure_name, partial(plot_dots, finding.dots), partial(str, caption), wide=False)
+            caption = _format_caption(finding.dots)
+            yield FigurePlan(
+                finding.figure_name, partial(plot_dots, finding.dots), partial(str, caption), is_wide=False
+            )
 
 
 def plot_dots(dots: FindingDots) -> np.ndarray:
-    """Plot the values of each group as dots with their intervals, and a line at the reference; a panel for each error.
+    """Plot the values of each group as dots with their intervals, and a line at the reference.
 
-    Dots are hollow if their interval contains the reference.
+    There is a panel for each kind of error. Dots are hollow if their interval contains the reference.
 
     Returns
     -------
-    (n,) array of Axes
+    (n_kinds,) array of Axes
+
+    Raises
+    ------
+    CannotDrawError
+        If no value is finite.
     """
     table = _select_drawable(dots)
     kinds, groups = list(dict.fromkeys(table["error"])), list(dict.fromkeys(table["group"]))
     if not groups:
         raise style.CannotDrawError("No value is finite.")
     names = ["\n".join(_shorten(line) for line in name.split("\n")) for name in groups]
-    left = 0.12 + CHARACTER_WIDTH_IN * max(len(line) for name in names for line in name.split("\n"))
+    # margins, height and width are in inches
+    left_margin = 0.12 + CHARACTER_WIDTH_IN * max(len(line) for name in names for line in name.split("\n"))
     is_crowded = table.groupby(["error", "group"]).size().max() > MAX_SPARSE_ROWS
     height = 0.68 + GROUP_HEIGHT_IN * len(groups) * (CROWDED_GROUP_FACTOR if is_crowded else 1.0)
-    with style.publication_style():
+    with style.use_publication_style():
         figure = Figure(figsize=(style.COLUMN_WIDTH_IN, height))
         axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
         figure.subplots_adjust(
-            left=left / style.COLUMN_WIDTH_IN, right=0.97, bottom=0.42 / height, top=1 - 0.2 / height, wspace=0.12
+            left=left_margin / style.COLUMN_WIDTH_IN,
+            right=0.97,
+            bottom=0.42 / height,
+            top=1 - 0.2 / height,
+            wspace=0.12,
         )
         for ax, kind in zip(axes, kinds, strict=True):
             _draw_panel(ax, table[table["error"] == kind], groups, dots.reference)
@@ -65,12 +78,13 @@ def plot_dots(dots: FindingDots) -> np.ndarray:
 
 
 def _shorten(text: str) -> str:
-    """Shorten the name of a group, so that at least `1 - MAX_NAME_SHARE` of the width is left for the values."""
-    limit = int(MAX_NAME_SHARE * style.COLUMN_WIDTH_IN / CHARACTER_WIDTH_IN)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    """Shorten a line of the name of a group, so that it fits into the share `MAX_NAME_SHARE` of the width."""
+    max_length = int(MAX_NAME_SHARE * style.COLUMN_WIDTH_IN / CHARACTER_WIDTH_IN)
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 def _select_drawable(dots: FindingDots) -> pd.DataFrame:
+    """Select the dots with finite values that are positive if the axis is logarithmic."""
     values = dots.table["value"].to_numpy(dtype=float)
     is_drawable = np.isfinite(values) & ((values > 0) | (dots.reference == 0))
     table: pd.DataFrame = dots.table[is_drawable]
@@ -78,6 +92,7 @@ def _select_drawable(dots: FindingDots) -> pd.DataFrame:
 
 
 def _draw_panel(ax: Axes, table: pd.DataFrame, groups: Sequence[str], reference: float) -> None:
+    """Draw the dots of one kind of error, with the groups from top to bottom."""
     ax.axvline(reference, color="black", linewidth=0.8, zorder=1)
     ax.grid(visible=False, axis="y")
     for position, name in enumerate(groups):
@@ -99,49 +114,58 @@ def _draw_panel(ax: Axes, table: pd.DataFrame, groups: Sequence[str], reference:
 
 
 def _set_value_axis(ax: Axes, table: pd.DataFrame, reference: float) -> None:
-    """Set limits that contain all values and the reference, and the ends of intervals that are not too long."""
+    """Set limits that contain all values, the reference, and the ends of intervals within `MAX_INTERVAL_RATIO`.
+
+    The axis is linear for the reference 0, and logarithmic for others.
+    """
     value = table["value"].to_numpy(dtype=float)
     low, high = (table[name].fillna(table["value"]).to_numpy(dtype=float) for name in ("low", "high"))
     if reference == 0:
-        ends = np.array([np.min([low.min(), 0.0]), np.max([high.max(), 0.0])])
-        margin = 0.06 * np.ptp(ends)
-        ax.set_xlim(ends[0] - margin, ends[1] + margin)
+        lower_limit, upper_limit = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
+        margin = 0.06 * (upper_limit - lower_limit)
+        ax.set_xlim(lower_limit - margin, upper_limit + margin)
         ax.xaxis.set_major_locator(MaxNLocator(3))
         return
     low, high = np.maximum(low, value / MAX_INTERVAL_RATIO), np.minimum(high, value * MAX_INTERVAL_RATIO)
-    start, end = (
-        min(float(low.min()), float(value.min()), reference),
-        max(float(high.max()), float(value.max()), reference),
-    )
-    margin = 0.06 * np.log(end / start) + 0.01
-    start, end = start * np.exp(-margin), end * np.exp(margin)
+    lower_limit = min(float(low.min()), float(value.min()), reference)
+    upper_limit = max(float(high.max()), float(value.max()), reference)
+    margin = 0.06 * np.log(upper_limit / lower_limit) + 0.01
+    lower_limit, upper_limit = lower_limit * np.exp(-margin), upper_limit * np.exp(margin)
     ax.set_xscale("log")
-    ax.set_xlim(start, end)
-    ax.xaxis.set_major_locator(FixedLocator(_choose_ticks(start, end)))
+    ax.set_xlim(lower_limit, upper_limit)
+    ax.xaxis.set_major_locator(FixedLocator(_choose_ticks(lower_limit, upper_limit)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: format_number(tick)))
 
 
-def _choose_ticks(start: float, end: float) -> list[float]:
-    """Choose round ticks for a logarithmic axis: the coarsest of `TICK_SERIES` with enough of them."""
-    decades = 10.0 ** np.arange(np.floor(np.log10(start)), np.ceil(np.log10(end)) + 1)
-    for factors in TICK_SERIES:
-        ticks = [float(tick) for decade in decades for tick in decade * np.array(factors) if start <= tick <= end]
+def _choose_ticks(low: float, high: float) -> list[float]:
+    """Choose round ticks for a logarithmic axis, from the coarsest of `TICK_SERIES` with at least `MIN_TICKS` of them.
+
+    On an axis that is too short for all series, the ticks are those of a linear axis.
+    """
+    powers_of_ten = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for multiples in TICK_SERIES:
+        candidates = (float(tick) for power in powers_of_ten for tick in power * np.array(multiples))
+        ticks = [tick for tick in candidates if low <= tick <= high]
         if len(ticks) >= MIN_TICKS:
-            return _drop_near_ticks(ticks, MIN_TICK_DISTANCE * np.log(end / start))
-    return [tick for tick in MaxNLocator(MIN_TICKS).tick_values(start, end) if start <= tick <= end]
+            return _drop_near_ticks(ticks, MIN_TICK_DISTANCE * np.log(high / low))
+    return [tick for tick in MaxNLocator(MIN_TICKS).tick_values(low, high) if low <= tick <= high]
 
 
-def _drop_near_ticks(ticks: Sequence[float], distance: float) -> list[float]:
-    """Drop ticks whose names would overlap with those of others, first of all with that of 1."""
-    shown: list[float] = []
+def _drop_near_ticks(ticks: Sequence[float], min_distance: float) -> list[float]:
+    """Drop ticks whose labels would overlap with those of smaller ticks or with that of 1, which is always retained.
+
+    `min_distance` is a difference of natural logarithms.
+    """
+    retained_ticks: list[float] = []
     for tick in sorted(ticks, key=lambda tick: (tick != 1, tick)):
-        if all(abs(np.log(tick / other)) >= distance for other in shown):
-            shown.append(tick)
-    return sorted(shown)
+        if all(abs(np.log(tick / retained_tick)) >= min_distance for retained_tick in retained_ticks):
+            retained_ticks.append(tick)
+    return sorted(retained_ticks)
 
 
-def _describe_dots(dots: FindingDots) -> str:
+def _format_caption(dots: FindingDots) -> str:
+    """Format the caption of a picture."""
     text = f"{dots.label[0].upper()}{dots.label[1:]}, for each row of the table."
     if dots.table[["low", "high"]].notna().any(axis=None):
         text += f" Lines: 90 % intervals; hollow: the interval contains {dots.reference:g}, no clear difference."

@@ -1,6 +1,7 @@
 """Figures of the active-learning loop; each function draws a table and returns the axes.
 
-Errors are in meV/atom, meV/Å and GPa. An iteration has the same colour in all figures; early iterations are dark.
+Errors are in meV/atom, meV/Å and GPa. Colours of iterations are the same in all figures; early iterations are dark.
+A function raises `CannotDrawError` if its table has nothing to draw.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ PROPERTIES = ("energy", "forces", "stress")
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 MEMBER_OFFSET = 0.12  # horizontal distance between the potential and its members, in iterations
 CLOSE_RATIO = 1.5  # true errors within this factor of the predicted errors are in the shaded band
-SETS = {  # the first test set, which is the same in all iterations, is drawn first and strongest
+# Colour, marker and line style by the name of a set in the columns of the table. The first test set, which is the same
+# in all iterations, is drawn first, with the thickest line.
+SETS = {
     "first_test": ("#009E73", "^", "-"),
     "train": ("#777777", "o", "--"),
     "validate": ("#0072B2", "s", ":"),
     "test": ("#D55E00", "D", ":"),
 }
-SET_LABELS = {"first": "first test set (fixed)", "test": "growing test set"}
+SET_LABELS = {"first_test": "first test set (fixed)", "test": "growing test set"}  # labels that differ from the name
 
 
 def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
@@ -50,26 +53,23 @@ def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
 
     Returns
     -------
-    (n,) array of Axes
+    (n_properties,) array of Axes
     """
-    columns = {
-        name: [column for column in (f"{set_name}_{name}" for set_name in SETS) if column in iterations
-               and iterations[column].notna().any()]
-        for name in PROPERTIES
-    }  # fmt: skip
-    columns = {name: set_columns for name, set_columns in columns.items() if set_columns}
-    if not columns:
+    has_errors = {column: iterations[column].notna().any() for column in iterations}
+    sets_by_property = {
+        name: [set_name for set_name in SETS if has_errors.get(f"{set_name}_{name}", False)] for name in PROPERTIES
+    }
+    sets_by_property = {name: set_names for name, set_names in sets_by_property.items() if set_names}
+    if not sets_by_property:
         raise CannotDrawError("no iteration has been trained")
-    with style.publication_style():
-        axes = style.create_row(len(columns), style.PAGE_WIDTH_IN)
-        for ax, (name, set_columns) in zip(axes, columns.items(), strict=True):
-            drawn = [_draw_errors(ax, iterations, column, SETS[column.removesuffix(f"_{name}")])
-                     for column in set_columns]  # fmt: skip
-            values = np.concatenate(drawn)
-            set_axis_limits(ax, "y", values[np.isfinite(values) & (values > 0)])
+    with style.use_publication_style():
+        axes = style.create_row(len(sets_by_property), style.PAGE_WIDTH_IN)
+        for ax, (name, set_names) in zip(axes, sets_by_property.items(), strict=True):
+            errors = np.concatenate([_draw_errors(ax, iterations, set_name, name) for set_name in set_names])
+            set_axis_limits(ax, "y", errors[np.isfinite(errors) & (errors > 0)])
             ticks = iterations["iteration"].tolist()
-            labels = [f"{k}\n{n:.0f}" for k, n in zip(ticks, iterations["n_train"], strict=True)]
-            step = max(1, len(ticks) // 6)
+            labels = [f"{tick}\n{n_train:.0f}" for tick, n_train in zip(ticks, iterations["n_train"], strict=True)]
+            step = max(1, len(ticks) // 6)  # more than about six labels would overlap
             ax.set_xticks(ticks[::step], labels[::step])
             ax.set_xlim(min(ticks) - 0.4, max(ticks) + 0.4)
             ax.set_ylabel(f"{name} RMSE ({UNITS[name]})")
@@ -79,24 +79,33 @@ def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
     return axes
 
 
-def _draw_errors(ax: Axes, iterations: pd.DataFrame, column: str, set_style: tuple[str, str, str]) -> np.ndarray:
-    """Draw the errors of the potential on a set, and of its members on the training and test set; return all values."""
-    set_name, (colour, marker, line) = column.split("_", maxsplit=1)[0], set_style
-    label = SET_LABELS.get(set_name, set_name)
-    numbers, value = iterations["iteration"], iterations[column]
-    if set_name == "first":
-        value = iterations.get(f"{column}_weighted", value)
-    width = 2.0 if set_name == "first" else 0.9
-    ax.plot(numbers, value, color=colour, marker=marker, linestyle=line, linewidth=width, label=label)
+def _draw_errors(ax: Axes, iterations: pd.DataFrame, set_name: str, property_name: str) -> np.ndarray:
+    """Draw the errors of the potential on a set and, for the training and the test set, those of its members.
+
+    The errors on the first test set are weighted if the table has such a column.
+
+    Returns
+    -------
+    (n,) float64
+        All drawn errors and upper ends of bars.
+    """
+    colour, marker, line = SETS[set_name]
+    label, column = SET_LABELS.get(set_name, set_name), f"{set_name}_{property_name}"
+    numbers, errors = iterations["iteration"], iterations[column]
+    is_first_test = set_name == "first_test"
+    if is_first_test:
+        errors = iterations.get(f"{column}_weighted", errors)
+    width = 2.0 if is_first_test else 0.9
+    ax.plot(numbers, errors, color=colour, marker=marker, linestyle=line, linewidth=width, label=label)
     if set_name not in {"train", "test"}:
-        return value.to_numpy(float)
+        return errors.to_numpy(float)
     members, spread = iterations[f"{column}_members"], iterations[f"{column}_spread"]
     bars = np.array([np.minimum(spread, 0.7 * members), spread])  # lower ends stay positive on the logarithmic axis
     ax.errorbar(
         numbers + MEMBER_OFFSET, members, yerr=bars, color=colour, marker=marker, markerfacecolor="white",
         linestyle="none", elinewidth=0.6, alpha=0.7, label=f"{label}: members",
     )  # fmt: skip
-    return np.concatenate([value, members, members + spread]).astype(float)
+    return np.concatenate([errors, members, members + spread]).astype(float)
 
 
 def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
@@ -107,27 +116,33 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     batches : DataFrame
-        ``iteration``, and by property ``*_expected`` and ``*_committee_error``, as in ``batch_errors.csv``.
+        ``iteration``, and by property ``*_expected`` (predicted) and ``*_committee_error`` (true), as in
+        ``batch_errors.csv``.
 
     Returns
     -------
-    (n,) array of Axes
+    (n_properties,) array of Axes
     """
-    pairs = {name: (f"{name}_expected", f"{name}_committee_error") for name in PROPERTIES}
-    pairs = {name: pair for name, pair in pairs.items() if set(pair) <= set(batches) and
-             (batches[pair[0]] * batches[pair[1]]).gt(0).any()}  # fmt: skip
-    if not pairs:
+    rows_by_property = {}
+    for name in PROPERTIES:
+        expected, true = f"{name}_expected", f"{name}_committee_error"
+        if {expected, true} <= set(batches):
+            rows = batches[(batches[expected] * batches[true]).gt(0)]  # the axes are logarithmic
+            if len(rows):
+                rows_by_property[name] = rows
+    if not rows_by_property:
         raise CannotDrawError("no frames with predicted errors have been labelled")
     colours = select_iteration_colours(sorted(set(batches["iteration"])))
-    with style.publication_style():
-        axes = style.create_row(len(pairs), style.PAGE_WIDTH_IN, 2.9)
-        for ax, (name, (expected, true)) in zip(axes, pairs.items(), strict=True):
-            rows = batches[(batches[expected] * batches[true]).gt(0)]
-            for k, colour in colours.items():
-                points = rows[rows["iteration"] == k]
-                ax.scatter(points[expected], points[true], s=8, color=colour, linewidth=0, label=f"iteration {k}")
-            values = rows[[expected, true]].to_numpy(float).ravel()
-            set_axes_limits(ax, values, values, np.inf, np.inf)
+    with style.use_publication_style():
+        axes = style.create_row(len(rows_by_property), style.PAGE_WIDTH_IN, 2.9)
+        for ax, (name, rows) in zip(axes, rows_by_property.items(), strict=True):
+            expected, true = f"{name}_expected", f"{name}_committee_error"
+            for iteration, colour in colours.items():
+                points = rows[rows["iteration"] == iteration]
+                label = f"iteration {iteration}"
+                ax.scatter(points[expected], points[true], s=8, color=colour, linewidth=0, label=label)
+            errors = rows[[expected, true]].to_numpy(float).ravel()
+            set_axes_limits(ax, errors, errors, np.inf, np.inf)  # both axes have the same limits
             ends = np.array(ax.get_xlim())
             ax.plot(ends, ends, color="black", linewidth=0.7)
             ax.fill_between(ends, ends / CLOSE_RATIO, ends * CLOSE_RATIO, color="black", alpha=0.1, linewidth=0)
@@ -142,27 +157,31 @@ def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
 
 
 def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFrame) -> np.ndarray:
-    """Plot disagreement against error of calibration points, coloured by iteration, with τ = aε.
+    """Plot disagreement against error of calibration points, coloured by iteration, with the last calibration.
 
-    The figure corresponds to Bidoggia et al. (2025), Fig. 5.
+    The calibration τ = aε gives the threshold τ of the disagreement for an error ε. The figure corresponds to Bidoggia
+    et al. (2025), Fig. 5.
 
     Parameters
     ----------
     points : DataFrame
-        ``of`` (iteration of the committee), and ``*_std``, ``*_committee_error`` by property.
+        ``of`` (iteration of the committee), and for each property ``*_std`` (disagreement) and ``*_committee_error``.
     calibration : DataFrame
-        ``of``, ``property``, ``slope`` of τ = aε.
+        ``of``, ``property``, and the ``slope`` a.
 
     Returns
     -------
-    (n,) array of Axes
+    (n_properties,) array of Axes
     """
     names = [name for name in PROPERTIES if has_disagreement(points, name)]
     if not names:
         raise CannotDrawError("no configuration outside the training set has a label")
     colours = select_iteration_colours(sorted(set(points["of"])))
-    groups = [(points["of"] == k, {"label": f"iteration {k}", "s": 7, "color": colours[k]}) for k in colours]
-    with style.publication_style():
+    groups = [
+        (points["of"] == iteration, {"label": f"iteration {iteration}", "s": 7, "color": colour})
+        for iteration, colour in colours.items()
+    ]
+    with style.use_publication_style():
         axes = style.create_row(len(names), style.PAGE_WIDTH_IN, 2.9)
         for ax, name in zip(axes, names, strict=True):
             ends = draw_disagreement(ax, points, name, groups, UNITS[name])
@@ -178,30 +197,35 @@ def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFra
 def _limit_to_last_iteration(ax: Axes, points: pd.DataFrame, name: str) -> None:
     """Limit the axes to the points of the last committee, and note how many points are outside.
 
-    The points of the first committee span decades more.
+    The points of the first committees, which span more decades, would compress the others. Without two positive points
+    of the last committee, the limits stay as they are.
     """
-    error, spread = points[f"{name}_committee_error"], points[f"{name}_std"]
-    is_last = (points["of"] == points["of"].max()) & (error > MIN_RELATIVE_ERROR * error.median()) & (spread > 0)
+    error, disagreement = points[f"{name}_committee_error"], points[f"{name}_std"]
+    is_last = (points["of"] == points["of"].max()) & (disagreement > 0)
+    is_last &= error > MIN_RELATIVE_ERROR * error.median()
     if is_last.sum() > 1:
-        set_axes_limits(ax, error[is_last].to_numpy(), spread[is_last].to_numpy(), np.inf, np.inf)
-        annotate_outside(ax, error[error * spread > 0].to_numpy(), spread[error * spread > 0].to_numpy())
+        set_axes_limits(ax, error[is_last].to_numpy(), disagreement[is_last].to_numpy(), np.inf, np.inf)
+        is_positive = error * disagreement > 0
+        annotate_outside(ax, error[is_positive].to_numpy(), disagreement[is_positive].to_numpy())
 
 
-def plot_map_by_iteration(points: np.ndarray, iteration: np.ndarray, name: str) -> Axes:
+def plot_map_by_iteration(points: np.ndarray, iterations: np.ndarray, name: str) -> Axes:
     """Plot a map of descriptors, coloured by the iteration that added a configuration (Bidoggia et al., 2025, Fig. 5).
 
     Parameters
     ----------
     points : (n, 2) float
-    iteration : (n,) int
+        Coordinates of the configurations in the map.
+    iterations : (n,) int
+        Iteration that added each configuration.
     name : str
-        Name of the method, such as "t-SNE".
+        Name of the method, such as ``"t-SNE"``.
     """
-    with style.publication_style():
+    with style.use_publication_style():
         ax = style.ensure_axes(None, 0.9)
-        for k, colour in select_iteration_colours(sorted(set(iteration.tolist()))).items():
-            x, y = points[iteration == k].T
-            ax.scatter(x, y, s=9, color=colour, linewidth=0, label=f"iteration {k}")
+        for iteration, colour in select_iteration_colours(sorted(set(iterations.tolist()))).items():
+            x, y = points[iterations == iteration].T
+            ax.scatter(x, y, s=9, color=colour, linewidth=0, label=f"iteration {iteration}")
         ax.set_xlabel(f"{name} 1")
         ax.set_ylabel(f"{name} 2")
         ax.legend(markerscale=1.5, fontsize=6)

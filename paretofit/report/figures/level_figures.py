@@ -1,8 +1,9 @@
 """Figures of the DFT errors of every convergence level against the reference, without any fit.
 
 Each function draws tables of `paretofit.dataset.quality.LevelErrors` and returns the axes. Because errors are small
-compared with the range of the data, a panel with the errors is below each parity panel. Points are rasterised, and only
-a limited number is drawn, to keep vector files small. Limits, medians and counts include all points.
+compared with the range of the labels, a panel with the errors is below each parity panel. To keep vector files small,
+points are rasterised, and only a limited number is drawn. Limits, medians and counts include all points. A function
+raises `CannotDrawError` if there is nothing to compare.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from paretofit.report.figures.style import CannotDrawError
 from paretofit.report.wording import format_number
 
 VECTOR_LABEL = "shortest cell vector (Å)"
-# Points farther than this from the central 99 % of the values, in units of the range of these, are counted, not drawn.
+# Points that are farther from the central 99 % of the values than this, in units of their range, are outside the axes.
 _MAX_DISTANCE = 1.0
 _N_INTERVALS = 14  # number of intervals of the x axis for medians
 MAX_PARITY_POINTS = 15_000  # points drawn in a parity panel
@@ -60,7 +61,7 @@ def plot_level_errors(table: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """
     if table.empty:
         raise CannotDrawError("There is only one level, so its labels cannot be compared.")
-    with style.publication_style():
+    with style.use_publication_style():
         figure = Figure(figsize=(style.COLUMN_WIDTH_IN, 1.9))
         axes = np.asarray(figure.subplots(1, 2))
         figure.subplots_adjust(left=0.17, right=0.98, bottom=0.24, top=0.95, wspace=0.62)
@@ -80,7 +81,7 @@ def plot_level_errors(table: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
 
 
 def plot_energy_parity(configurations: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
-    """Plot energies per atom of each level against the reference, and the errors below, coloured by shortest vector.
+    """Plot energies per atom at each level against the reference, and the errors, coloured by shortest cell vector.
 
     Parameters
     ----------
@@ -89,14 +90,14 @@ def plot_energy_parity(configurations: pd.DataFrame, levels: Sequence[str]) -> n
 
     Returns
     -------
-    (n_levels, 2) array of Axes, in the order of `levels`: parity, error
+    (n_compared_levels, 2) array of Axes, in the order of `levels` without the reference: parity, error
     """
     points = configurations.rename(columns={"reference_energy": "x", "energy": "y", "energy_error": "error"})
     return _plot_parity(points, levels, "energy", ("eV/atom", "meV/atom"))
 
 
 def plot_force_parity(forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
-    """Plot force components of each level against the reference, and the errors below, coloured by shortest vector.
+    """Plot force components at each level against the reference, and the errors, coloured by shortest cell vector.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def plot_force_parity(forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray
 
     Returns
     -------
-    (n_levels, 2) array of Axes, in the order of `levels`: parity, error
+    (n_compared_levels, 2) array of Axes, in the order of `levels` without the reference: parity, error
     """
     points = forces.rename(columns={"reference": "x", "force": "y"})
     points["error"] = 1000 * (points["y"] - points["x"])
@@ -130,7 +131,7 @@ def plot_distributions(configurations: pd.DataFrame, forces: pd.DataFrame, level
     compared_levels = _list_compared_levels(configurations, levels)
     energies = _group_values(configurations, "energy", compared_levels, levels[-1], "reference_energy")
     components = _group_values(forces, "force", compared_levels, levels[-1], "reference")
-    with style.publication_style():
+    with style.use_publication_style():
         axes = style.create_panels(2)
         _draw_densities(axes[0], energies, levels)
         _draw_histograms(axes[1], components, levels)
@@ -158,7 +159,7 @@ def plot_errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -
     if rows["shortest_vector"].nunique() < 2:
         raise CannotDrawError("The configurations do not differ in their shortest cell vector.")
     energy, force = rows["energy_error"].abs(), rows["force_rmsd"]
-    with style.publication_style():
+    with style.use_publication_style():
         axes = style.create_panels(2)
         labels = ("absolute energy error (meV/atom)", "force RMSD (meV/Å)")
         for ax, values, label in zip(axes, (energy, force), labels, strict=True):
@@ -181,19 +182,19 @@ def _list_compared_levels(points: pd.DataFrame, levels: Sequence[str]) -> list[s
 def _group_values(
     points: pd.DataFrame, column: str, compared_levels: Sequence[str], reference: str, reference_column: str
 ) -> dict[str, np.ndarray]:
-    """Group the values of a column by level, and add the values of the reference level.
+    """Group the values of a column by level, and add those of the reference level from `reference_column`.
 
-    Rows of every level repeat the values of the reference level, so these are read once for each configuration.
+    The rows of every level repeat the values of the reference level, which are read once for each configuration.
     """
-    is_first = points["level"] == points.groupby("config_id")["level"].transform("first")
+    is_first_level = points["level"] == points.groupby("config_id")["level"].transform("first")
     values = {level: points.loc[points["level"] == level, column].to_numpy(float) for level in compared_levels}
-    return {**values, reference: points.loc[is_first, reference_column].to_numpy(float)}
+    return {**values, reference: points.loc[is_first_level, reference_column].to_numpy(float)}
 
 
 def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, units: tuple[str, str]) -> np.ndarray:
-    """Plot parity and errors of each level; `points` has the columns level, x, y, error, shortest_vector."""
+    """Plot the columns y and error of `points` against x for each level; `units` are those of x and y, and of error."""
     compared_levels = _list_compared_levels(points, levels)
-    with style.publication_style():
+    with style.use_publication_style():
         axes = _create_panel_pairs(len(compared_levels))
         norm = _choose_vector_norm(points["shortest_vector"].to_numpy(float))
         for (parity, error), level in zip(axes, compared_levels, strict=True):
@@ -216,24 +217,22 @@ def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, uni
 
 
 def _create_panel_pairs(count: int) -> np.ndarray:
-    """Create `count` pairs of panels, one above the other with a common x axis; return ``(count, 2)`` Axes.
-
-    Two pairs fit in a row.
-    """
+    """Create pairs of panels with a common x axis, two pairs in a row; return ``(count, 2)`` Axes, upper first."""
     columns, rows = min(count, 2), (count + 1) // 2
     width = style.PAGE_WIDTH_IN if columns == 2 else style.COLUMN_WIDTH_IN
     figure = Figure(figsize=(width, 3.3 * rows + 0.5), layout="constrained")
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=(3, 2) * rows)
-    array = np.empty((count, 2), dtype=object)
-    for k in range(count):
-        row, column = 2 * (k // 2), k % 2
+    pairs = np.empty((count, 2), dtype=object)
+    for index in range(count):
+        row, column = 2 * (index // 2), index % 2
         upper = figure.add_subplot(grid[row, column])
         upper.tick_params(labelbottom=False)
-        array[k] = upper, figure.add_subplot(grid[row + 1, column], sharex=upper)
-    return array
+        pairs[index] = upper, figure.add_subplot(grid[row + 1, column], sharex=upper)
+    return pairs
 
 
 def _add_colour_bar(axes: np.ndarray, norm: Normalize) -> None:
+    """Add a colour bar of the shortest cell vector below the panels."""
     is_wide = len(axes) > 1
     style.get_parent_figure(axes).colorbar(
         ScalarMappable(norm, _create_colour_map()), ax=list(axes.flat), location="bottom", label=VECTOR_LABEL,
@@ -247,9 +246,9 @@ def _create_colour_map() -> Colormap:
 
 
 def _choose_vector_norm(vectors: np.ndarray) -> Normalize | None:
-    """Choose a colour norm for the central 98 % of the lengths; None if all are equal.
+    """Choose a colour norm for the central 98 % of lengths of vectors (Å); None if all are equal or unknown.
 
-    The norm is not extended to the few longest cells, because they would leave most points in a single colour.
+    The norm does not extend to the few longest cells, because most points would then have the same colour.
     """
     finite = vectors[np.isfinite(vectors)]
     if not finite.size or np.ptp(finite) < 1e-6:
@@ -259,7 +258,7 @@ def _choose_vector_norm(vectors: np.ndarray) -> Normalize | None:
 
 
 def _draw_points(ax: Axes, x: np.ndarray, y: np.ndarray, rows: pd.DataFrame, norm: Normalize | None) -> None:
-    """Draw points coloured by the shortest vector (grey if there is none), and count points outside the limits."""
+    """Draw points coloured by the shortest vector (grey if unknown), and note how many are outside the limits."""
     vectors = rows["shortest_vector"].to_numpy(float)
     has_colour = np.isfinite(vectors) & (norm is not None)
     size = _choose_marker_size(len(x))
@@ -280,7 +279,7 @@ def _choose_marker_size(count: int) -> float:
 
 
 def _choose_limits(values: np.ndarray) -> tuple[float, float]:
-    """Choose limits that exclude values more than `_MAX_DISTANCE` ranges away from the central 99 %."""
+    """Choose limits for finite values, without those that are too far from the central 99 %; see `_MAX_DISTANCE`."""
     low, high = np.quantile(values, (0.005, 0.995))
     distance = _MAX_DISTANCE * (high - low)
     inliers = values[(values >= low - distance) & (values <= high + distance)]
@@ -300,14 +299,15 @@ def _add_title(ax: Axes, level: str, levels: Sequence[str], text: str) -> None:
 
 
 def _draw_medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line: Any) -> None:
-    """Draw medians of y in equal intervals of x, if there are enough points; an empty interval breaks the line."""
+    """Draw medians of y in equal intervals of x, if there are enough points, with the style `line`."""
     if len(x) < MIN_MEDIAN_POINTS:
         return
     # The factor 1 - 1e-9 puts the largest x into the last interval; a range of zero is replaced by 1.
-    interval = np.floor((x - x.min()) / (np.ptp(x) or 1.0) * _N_INTERVALS * (1 - 1e-9))
-    grouped = pd.DataFrame({"x": x, "y": y}).groupby(interval)
+    intervals = np.floor((x - x.min()) / (np.ptp(x) or 1.0) * _N_INTERVALS * (1 - 1e-9))
+    grouped = pd.DataFrame({"x": x, "y": y}).groupby(intervals)
     medians = grouped.median()[grouped.size() >= MIN_INTERVAL_POINTS]
-    empty_intervals = sorted(set(range(_N_INTERVALS)) - set(interval))
+    empty_intervals = set(range(_N_INTERVALS)) - set(intervals)
+    # empty intervals become NaN, which breaks the line; those with too few points are skipped
     medians = medians.reindex(sorted({*medians.index, *empty_intervals}))
     ax.plot(medians["x"].to_numpy(float), medians["y"].to_numpy(float), path_effects=style.HALO, zorder=3, **line)
 
@@ -338,8 +338,9 @@ def compute_kernel_density(values: np.ndarray, grid: np.ndarray, width: float) -
 
 
 def _note_shares_outside(ax: Axes, shares: dict[str, float]) -> None:
+    """Write above the axes which share of the values of a level is outside, if it is at least 0.05 %."""
     texts = [f"{format_number(100 * share, 2)} % of level {level}" for level, share in shares.items() if share >= 5e-4]
-    if texts:
+    if texts:  # only two fit above the axes
         style.add_note(ax, f"outside: {', '.join(texts[:2])}{' and others' if len(texts) > 2 else ''}")
 
 
@@ -361,35 +362,37 @@ def _draw_histograms(ax: Axes, values: dict[str, np.ndarray], levels: Sequence[s
 
 
 def _find_largest_inlier(values: np.ndarray) -> float:
+    """Return the largest absolute value within the limits of `_choose_limits`."""
     low, high = _choose_limits(values)
     return float(np.abs(values[(values >= low) & (values <= high)]).max())
 
 
 def _select_line_style(level: str, levels: Sequence[str]) -> dict[str, Any]:
-    """Select the style of the line of a level; the line of the reference is thick and drawn below the others."""
+    """Select the style of the line of a level; the line of the reference is thick and below all others."""
     width, order = (2.4, 2) if level == levels[-1] else (1.0, 3)
     return {"color": style.level_colour(level, levels), "linewidth": width, "zorder": order}
 
 
 def _build_line_handle(level: str, levels: Sequence[str]) -> Line2D:
+    """Build the legend entry of the line of a level."""
     suffix = ", reference" if level == levels[-1] else ""
     label = f"level {style.escape_mathtext(level)}{suffix}"
     return Line2D([], [], label=label, **_select_line_style(level, levels))
 
 
 def _draw_by_vector(ax: Axes, rows: pd.DataFrame, compared_levels: Sequence[str], levels: Sequence[str]) -> None:
-    """Draw points and medians of the column ``value`` on a logarithmic axis; zeros are counted as outside."""
+    """Draw points and medians of the column ``value`` on a logarithmic axis; zeros count as points outside the axes."""
     vectors, values = rows["shortest_vector"].to_numpy(float), rows["value"].to_numpy(float)
     nonzero = values[values >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
     if not nonzero.size:
         raise CannotDrawError("All levels give the same labels, so there are no errors to draw.")
     for level in compared_levels:
-        mask = (rows["level"] == level).to_numpy()
+        is_level = (rows["level"] == level).to_numpy()
         colour, marker = style.level_colour(level, levels), style.level_marker(level, levels)
-        sample = np.random.default_rng(0).permutation(np.flatnonzero(mask))[:MAX_SHARED_PANEL_POINTS]
+        sample = np.random.default_rng(0).permutation(np.flatnonzero(is_level))[:MAX_SHARED_PANEL_POINTS]
         size = _choose_marker_size(len(vectors))
         ax.scatter(vectors[sample], values[sample], s=size, alpha=0.45, color=colour, **_POINT_STYLE)
-        _draw_medians(ax, vectors[mask], values[mask], color=colour, marker=marker, markersize=3.5)
+        _draw_medians(ax, vectors[is_level], values[is_level], color=colour, marker=marker, markersize=3.5)
     low, high = float(np.quantile(nonzero, 0.005)) / 1.3, float(nonzero.max()) * 1.5
     ax.set(yscale="log", ylim=(low, high), xlim=_choose_limits(vectors))
     axes_tools.set_log_ticks(ax, "y", low, high)

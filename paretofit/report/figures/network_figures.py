@@ -1,4 +1,4 @@
-"""Comparison of networks with linear models: figure, tables, warnings and finding."""
+"""Comparison of networks with linear models in a report: figure, tables, warnings and finding."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,8 +28,9 @@ from paretofit.report.wording import (
 
 QUESTION = "Are networks better than linear models, and at what cost?"
 ERROR_LABELS = {"ref_force": FORCE_LABEL, "ref_energy": ENERGY_LABEL}
+# Columns of both errors (meV/Å, meV/atom) and both costs (µs per atom and step, s).
 OBJECTIVES = ["ref_force", "ref_energy", MD_COST_COLUMN, "label_seconds"]
-LINEAR, MACE = "linear", "MACE"
+LINEAR, MACE = "linear", "MACE"  # types of models
 
 
 def combine_models(results: pd.DataFrame, networks: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
@@ -38,16 +39,16 @@ def combine_models(results: pd.DataFrame, networks: pd.DataFrame, levels: Sequen
     Parameters
     ----------
     results : DataFrame
-        As ``results.csv``.
+        Fits of linear models, as in ``results.csv``.
     networks : DataFrame
-        As ``mace.csv``.
+        Networks, as in ``mace.csv``.
     levels : sequence of str
-        In order of cost; the last is the reference.
+        Names in order of cost; the last is the reference.
 
     Returns
     -------
     DataFrame
-        ``model_type`` ("linear" or "MACE"), ``model, level, n_train`` and `OBJECTIVES`.
+        A row for each model: ``model_type`` ("linear" or "MACE"), ``model``, ``level``, ``n_train`` and `OBJECTIVES`.
     """
     medians = compute_medians(results, levels)
     linear = medians.assign(model_type=LINEAR, model="2Jmax " + medians["twojmax"].astype(str))
@@ -64,10 +65,13 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
     models : DataFrame
         From `combine_models`.
     levels : sequence of str
+        Names in order of cost; the last is the reference.
 
     Returns
     -------
     (2, 2) array of Axes
+        Force errors in the first row, energy errors in the second; MD cost in the first column, label cost in the
+        second.
     """
     rows = select_finite_rows(models, OBJECTIVES)
     if not (rows["model_type"] == MACE).any():
@@ -76,7 +80,7 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
     rows = rows.assign(label_seconds=rows["label_seconds"] / length)
     cost_labels = {MD_COST_COLUMN: "MD cost (µs/atom/step)", "label_seconds": f"DFT cost ({unit})"}
     size = (style.PAGE_WIDTH_IN, 0.86 * style.PAGE_WIDTH_IN)
-    with style.publication_style():
+    with style.use_publication_style():
         axes: np.ndarray = Figure(figsize=size, layout="constrained").subplots(2, 2)
         for row_axes, (error, error_label) in zip(axes, ERROR_LABELS.items(), strict=True):
             for ax, (cost, cost_label) in zip(row_axes, cost_labels.items(), strict=True):
@@ -96,7 +100,10 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
 
 
 def _draw_models(ax: Axes, rows: pd.DataFrame, cost: str, error: str, levels: Sequence[str]) -> None:
-    """Draw linear models as dots, networks as stars, and their fronts as steps."""
+    """Draw linear models as dots, networks as stars, and the fronts of the linear and of all models as steps.
+
+    `cost` and `error` are the columns of the axes.
+    """
     x, y = rows[cost].to_numpy(dtype=float), rows[error].to_numpy(dtype=float)
     axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
     ax.margins(0.08)
@@ -108,7 +115,8 @@ def _draw_models(ax: Axes, rows: pd.DataFrame, cost: str, error: str, levels: Se
         ax.scatter(
             stars[cost], stars[error], s=75, marker="*", color=colour, edgecolors="black", linewidths=0.5, zorder=4
         )
-    for models, colour, line, width in ((rows[is_linear], "#777777", ":", 1.2), (rows, "black", "-", 0.9)):
+    front_styles = ((rows[is_linear], "#777777", ":", 1.2), (rows, "black", "-", 0.9))
+    for models, colour, line, width in front_styles:
         front = pareto_front(models, [cost, error]).sort_values(cost)
         ax.step(front[cost], front[error], where="post", color=colour, linestyle=line, linewidth=width)
     best_networks = rows[~is_linear].sort_values(error).drop_duplicates("model")
@@ -121,7 +129,7 @@ def _draw_models(ax: Axes, rows: pd.DataFrame, cost: str, error: str, levels: Se
 
 
 def plan_network_figures(models: pd.DataFrame, levels: Sequence[str]) -> Iterator[FigurePlan]:
-    """Plan the figure of `plot_network_costs`; no figure without networks."""
+    """Plan the figure of `plot_network_costs`, unless there are no networks."""
     if (models["model_type"] == MACE).any():
         caption = (
             "Errors on the test set, against the reference, by the cost of MD (one core) and of the labels: networks "
@@ -132,61 +140,68 @@ def plan_network_figures(models: pd.DataFrame, levels: Sequence[str]) -> Iterato
 
 
 def build_network_tables(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[ReportTable]:
-    """Build the tables of the networks and of their committees; no table without networks."""
+    """Build the tables of the networks (as in ``mace.csv``) and of their committees (`calibration`), unless empty."""
     if networks.empty:
         return
     note = (
-        "Trained on the first draw of each size, without the validation share that monitors the training, and "
-        "evaluated on the test set of the linear models. Errors are those of the mean of the committee; MD is timed "
-        "with a single member, in ASE, on one core."
+        "Networks are trained on the first draw of each size, without the validation share that monitors the "
+        "training, and evaluated on the test set of the linear models. Errors are those of the mean of the committee; "
+        "MD is timed with a single member, in ASE, on one core."
     )
+    # events are shown as warnings
     yield ReportTable("Networks", note, "networks", networks.drop(columns=["folder", "events"], errors="ignore"))
     if len(calibration):
         note = (
-            "On the test set: spread is the disagreement of the committee (root mean square), rank_correlation that of "
-            "disagreements and errors of configurations, inside the share of labels in 90 % conformal intervals that "
-            "are calibrated on the other half of the test set, and half_width the median of their half widths. Each "
-            "network is compared with a bootstrap committee of the linear model that has the lowest force error on the "
-            "same subset. Linear models are fitted to energies and forces, networks also to stresses if there are any."
+            "On the test set: spread is the disagreement of the committee (root mean square); rank_correlation is that "
+            "of disagreements and errors of configurations; inside is the share of labels in 90 % conformal intervals, "
+            "which are calibrated on the other half of the test set; half_width is the median of their half widths. "
+            "Each network is compared with a bootstrap committee of the linear model that has the lowest force error "
+            "on the same subset. Linear models are fitted to energies and forces, networks also to stresses if there "
+            "are any."
         )
         yield ReportTable("Comparison of committees", note, "committees", calibration)
 
 
 def collect_network_warnings(networks: pd.DataFrame) -> list[str]:
-    """Collect a message for each network with problems that were resolved during its training."""
+    """List a message for each network with events in its training, which are problems that were resolved."""
     rows = networks.dropna(subset="events") if len(networks) else networks
     return [f"Network {_describe_model(row)}: {row['events']}." for _, row in rows.iterrows()]
 
 
 def _describe_model(row: pd.Series) -> str:
+    """Describe a model by its name, level and number of training configurations."""
     return f"{row['model']}, level {row['level']}, {row['n_train']} configurations"
 
 
 def assess_networks(models: pd.DataFrame) -> Finding | None:
-    """Assess whether networks have lower errors than linear models, and at what cost; None if a kind is absent."""
+    """Assess whether networks have lower errors than linear models, and at what cost, from `combine_models`.
+
+    None if there are no networks, or no linear models, with all errors and costs.
+    """
     rows = select_finite_rows(models, OBJECTIVES)
     networks, linear = rows[rows["model_type"] == MACE], rows[rows["model_type"] == LINEAR]
     if networks.empty or linear.empty:
         return None
     sentences = []
     for error, unit, name in (("ref_force", "meV/Å", "force"), ("ref_energy", "meV/atom", "energy")):
-        network, model = (table.sort_values(error).iloc[0] for table in (networks, linear))
-        relation = "lower" if network[error] < model[error] else "higher"
+        network, linear_model = (table.sort_values(error).iloc[0] for table in (networks, linear))
+        relation = "lower" if network[error] < linear_model[error] else "higher"
         sentences.append(
             f"The lowest {name} error of the networks is {format_number(network[error])} {unit} "
-            f"({_describe_model(network)}), {relation} than that of the linear models, {format_number(model[error])} "
-            f"{unit} ({_describe_model(model)}), at "
-            f"{format_number(network[MD_COST_COLUMN] / model[MD_COST_COLUMN])} times its MD cost."
+            f"({_describe_model(network)}), {relation} than that of the linear models, "
+            f"{format_number(linear_model[error])} {unit} ({_describe_model(linear_model)}), at "
+            f"{format_number(network[MD_COST_COLUMN] / linear_model[MD_COST_COLUMN])} times the MD cost of the linear "
+            "model."
         )
     counts = pareto_front(rows, OBJECTIVES)["model_type"].value_counts()
-    shares = join_items(
+    front_counts = join_items(
         f"{counts.get(model_type, 0)} of {format_count(len(table), noun)}"
         for model_type, table, noun in ((MACE, networks, "network"), (LINEAR, linear, "linear model"))
     )
     text = join_sentences(
         *sentences,
         _describe_cheaper_network(networks, linear),
-        f"{shares} are on the front of both errors and both costs.",
+        f"{front_counts} are on the front of both errors and both costs.",
     )
     return Finding("networks", QUESTION, "measured", text)
 
@@ -194,13 +209,13 @@ def assess_networks(models: pd.DataFrame) -> Finding | None:
 def _describe_cheaper_network(networks: pd.DataFrame, linear: pd.DataFrame) -> str:
     """Describe the network with the cheapest labels that reaches the force error of the best linear model.
 
-    Empty if its labels are not cheaper than those of this linear model.
+    The text is empty if there is no such network with cheaper labels than those of this linear model.
     """
     best = linear.sort_values("ref_force").iloc[0]
-    networks = networks[networks["ref_force"] <= best["ref_force"]].sort_values("label_seconds")
-    if networks.empty or networks["label_seconds"].iloc[0] >= best["label_seconds"]:
+    candidates = networks[networks["ref_force"] <= best["ref_force"]].sort_values("label_seconds")
+    if candidates.empty or candidates["label_seconds"].iloc[0] >= best["label_seconds"]:
         return ""
-    network = networks.iloc[0]
+    network = candidates.iloc[0]
     return (
         f"The force error of the best linear model, with labels of {format_duration(best['label_seconds'])}, is "
         f"reached by {network['model']} with labels of {format_duration(network['label_seconds'])} (level "

@@ -1,6 +1,6 @@
-"""Figures of label noise, of training errors over weights, and of the energy error against DFT cost.
+"""Figures of label noise and of training errors over weights.
 
-They correspond to Figures S4 to S7, 4a and S8 of Baghishov et al., Digital Discovery (2025).
+They correspond to Figures S4 to S7 and 4a of Baghishov et al., Digital Discovery (2025).
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,12 @@ from paretofit.report.figures.style import UNITS, CannotDrawError
 from paretofit.report.tables import summaries
 from paretofit.report.wording import format_count, format_number, format_ratio
 
-Kind = Literal["energy", "force"]
+Kind = Literal["energy", "force"]  # energies per atom, or force components
 _SHOWN_SHARE = 0.98  # share of the points within the limits of a panel in each direction
-_MAX_OPAQUE_POINTS = 500  # points in a panel; larger numbers of points are drawn with more transparency
+_MAX_OPAQUE_POINTS = 500  # number of points in a panel; larger numbers are drawn with more transparency
 # Training errors below this multiple of the median are rounding errors of a model with as many features as rows.
 _MIN_RELATIVE_ERROR = 1e-6
+# Styles of the lines in a panel of label noise, by their label in the legend.
 _GUIDES: dict[str, dict[str, Any]] = {
     "residual = label error: ignored": {"color": "#444444", "linestyle": "--", "linewidth": 0.9},
     "residual = 0: learned": {"color": "#444444", "linestyle": ":", "linewidth": 1.1},
@@ -41,7 +42,8 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
     points : DataFrame
         ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` (meV/atom, meV/Å) of test rows.
     table : DataFrame
-        A row per weight, level and kind; like `points`, from `paretofit.sweep.correlate_label_noise`.
+        A row per weight, level and kind, with ``correlation`` of residuals with label errors, and ``slope``. Both
+        tables are from `paretofit.sweep.correlate_label_noise`.
     levels : names in order of cost; the last is the reference
     kind : whether energies per atom or force components are drawn
 
@@ -56,7 +58,7 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
     if not shown_levels:
         raise CannotDrawError(f"There are no residuals of the {'energies' if kind == 'energy' else 'forces'} to draw.")
     ratios = sorted(set(finite["weight_ratio"]))
-    with style.publication_style():
+    with style.use_publication_style():
         size = (style.PAGE_WIDTH_IN if len(ratios) > 1 else style.COLUMN_WIDTH_IN, 1.55 * len(shown_levels) + 0.5)
         axes = Figure(figsize=size, layout="constrained").subplots(len(shown_levels), len(ratios), squeeze=False)
         for row_axes, level in zip(axes, shown_levels, strict=True):
@@ -78,7 +80,10 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
 
 
 def _draw_noise(ax: Axes, points: pd.DataFrame, correlations: pd.DataFrame, colour: str) -> None:
-    """Draw a panel: the points, their regression line, and the lines of models that learn or ignore label errors."""
+    """Draw the points of a panel, their regression line, and the lines of models that learn or ignore label errors.
+
+    `correlations` is the row of the panel in the table, or empty.
+    """
     x, y = points["error"].to_numpy(dtype=float), points["residual"].to_numpy(dtype=float)
     x_limit, y_limit = _choose_limit(x), _choose_limit(y)
     ax.set(xlim=(-x_limit, x_limit), ylim=(-y_limit, y_limit))
@@ -86,23 +91,25 @@ def _draw_noise(ax: Axes, points: pd.DataFrame, correlations: pd.DataFrame, colo
     alpha = 0.7 if len(x) < _MAX_OPAQUE_POINTS else 0.4
     ax.scatter(x, y, s=5, color=colour, alpha=alpha, linewidths=0, rasterized=True)
     ends = np.array([-x_limit, x_limit])
-    lines = dict(zip(_GUIDES, (ends, 0.0 * ends), strict=False))  # the third guide requires a slope
+    ignored, learned, regression = _GUIDES
+    lines = {ignored: ends, learned: 0.0 * ends}
     if len(x) and len(correlations) and np.isfinite(correlations["slope"].iloc[0]):
         slope, correlation = float(correlations["slope"].iloc[0]), correlations["correlation"].iloc[0]
-        lines["least squares"] = y.mean() + slope * (ends - x.mean())
+        lines[regression] = y.mean() + slope * (ends - x.mean())
         ax.text(
             0.02, 0.97, f"r = {format_correlation(correlation)}, slope {format_correlation(slope)}",
             transform=ax.transAxes, verticalalignment="top", fontsize=7, path_effects=style.HALO, zorder=5,
         )  # fmt: skip
-    for name, values in lines.items():
-        ax.plot(ends, values, **_GUIDES[name])
+    for name, heights in lines.items():
+        ax.plot(ends, heights, **_GUIDES[name])
 
 
 def _choose_limit(values: np.ndarray) -> float:
-    """Choose the limit of an axis around zero that includes most values, with a margin."""
+    """Choose the limit of an axis around zero that includes most values, with a margin; 1 if all values are zero."""
     if not values.size:
         return 1.0
-    return 1.15 * float(np.quantile(np.abs(values), _SHOWN_SHARE)) or float(np.abs(values).max()) or 1.0
+    magnitudes = np.abs(values)
+    return 1.15 * float(np.quantile(magnitudes, _SHOWN_SHARE)) or float(magnitudes.max()) or 1.0
 
 
 def plot_training_tradeoff(
@@ -119,6 +126,11 @@ def plot_training_tradeoff(
     Returns
     -------
     Axes
+
+    Raises
+    ------
+    CannotDrawError
+        If all fits have the same weights, or training errors at the level of rounding errors.
     """
     rows = sweep_figures.select_tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
@@ -127,7 +139,7 @@ def plot_training_tradeoff(
     if not is_shown.any():
         raise CannotDrawError("No fit has training errors above rounding errors.")
     curves = None if path_table is None else path_table[path_table["twojmax"] == rows["twojmax"].iloc[0]]
-    with style.publication_style():
+    with style.use_publication_style():
         ax = style.ensure_axes(None)
         for level in levels:
             group = rows[rows["level"] == level]
@@ -136,7 +148,7 @@ def plot_training_tradeoff(
                 if curves is not None:
                     curve = sweep_figures.select_path_curve(curves, level, "train", ratios)
                 points = group[["level", "train_energy", "train_force"]].set_axis(["level", "x", "y"], axis=1)
-                sweep_figures.draw_level_line(ax, points, levels, reference=True, curve=curve)
+                sweep_figures.draw_level_line(ax, points, levels, is_reference=True, curve=curve)
         axes_tools.set_axes_limits(ax, x[is_shown], y[is_shown], np.inf, np.inf)
         axes_tools.annotate_outside(ax, x, y, list(rows["level"]), "level")
         sweep_figures.annotate_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
@@ -169,7 +181,7 @@ def plan_noise_figures(
     results : DataFrame, a row per fit
     levels : names in order of cost; the last is the reference
     path_table : DataFrame or None, as in `plot_training_tradeoff`
-    points, table : DataFrame, as in `plot_label_noise`; if they are empty, the figures of label noise are omitted
+    points, table : DataFrame, as in `plot_label_noise`; if one is empty, the figures of label noise are omitted
 
     Yields
     ------
@@ -177,7 +189,7 @@ def plan_noise_figures(
     """
     yield FigurePlan(
         "training_tradeoff", lambda: plot_training_tradeoff(results, levels, path_table),
-        lambda: _describe_training_figure(results, levels, path_table), wide=False, is_secondary=True,
+        lambda: _format_training_caption(results, levels, path_table), is_wide=False, is_secondary=True,
     )  # fmt: skip
     if points.empty or table.empty:
         return
@@ -185,14 +197,15 @@ def plan_noise_figures(
     for kind in kinds:
         yield FigurePlan(
             f"label_noise_{kind}", partial(plot_label_noise, points, table, levels, kind),
-            partial(_describe_noise_figure, points, table, levels, kind), is_secondary=True,
+            partial(_format_noise_caption, points, table, levels, kind), is_secondary=True,
         )  # fmt: skip
 
 
-def _describe_training_figure(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> str:
+def _format_training_caption(results: pd.DataFrame, levels: Sequence[str], path_table: pd.DataFrame | None) -> str:
+    """Format the caption of `plot_training_tradeoff`."""
     rows = sweep_figures.select_tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()]
-    has_curves = paths is not None and (paths["twojmax"] == rows["twojmax"].iloc[0]).any()
+    has_curves = path_table is not None and (path_table["twojmax"] == rows["twojmax"].iloc[0]).any()
     curves = " The lines are fits for all ratios between the points." if has_curves else ""
     return (
         "Energy against force RMSE on the training set, against the labels of the level, for w_E/w_F "
@@ -201,14 +214,15 @@ def _describe_training_figure(results: pd.DataFrame, levels: Sequence[str], path
     )
 
 
-def _describe_noise_figure(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence[str], kind: Kind) -> str:
+def _format_noise_caption(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence[str], kind: Kind) -> str:
+    """Format the caption of `plot_label_noise`."""
     rows, drawn_points = table[table["kind"] == kind], points[points["kind"] == kind]
     n_points, n_drawn = int(rows["n"].max()), int(drawn_points.groupby(["weight_ratio", "level"]).size().max())
     nouns = ("energy", "energies") if kind == "energy" else ("force component", "force components")
-    limit = "" if n_drawn >= n_points else f" {n_drawn:,} of them are drawn."
+    omission = "" if n_drawn >= n_points else f" {n_drawn:,} of them are drawn."
     return (
         f"Residual of the model (label minus prediction, on its own level) against the error of the label (level "
         f"minus level {levels[-1]}), {format_count(n_points, *nouns)} of the test set at {format_twojmax(rows)}, "
-        f"trained on the whole training set.{limit} The limits of each panel exclude about "
+        f"trained on the whole training set.{omission} The limits of each panel exclude about "
         f"{format_number(100 * (1 - _SHOWN_SHARE))} % of the points in each direction. r: Pearson's correlation."
     )

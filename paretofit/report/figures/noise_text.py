@@ -1,6 +1,7 @@
 """Label noise in the report: table and summary of the correlation of residuals with label errors.
 
-The data are those of Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
+The correlations correspond to Figures S4 to S7 of Baghishov et al., Digital Discovery (2025). Each function reads the
+table of `paretofit.sweep.correlate_label_noise`, with a row for each weighting, level and kind of label.
 """
 
 import numpy as np
@@ -18,10 +19,10 @@ from paretofit.report.wording import (
     join_sentences,
 )
 
-# Correlations above this multiple of 1/√n count as positive; 1/√n is their standard deviation for n independent pairs.
-# The force components of a configuration depend on each other, so n is the number of configurations.
+# Correlations above this multiple of 1/√n count as positive. Without correlation, n independent pairs give a standard
+# deviation of 1/√n; n is the number of configurations, because the force components of one depend on each other.
 MIN_CORRELATION_SIGMAS = 3.0
-MIN_RESIDUAL_RATIO = 3.0  # residuals above this multiple of the label errors hide these errors
+MIN_RESIDUAL_RATIO = 3.0  # residuals above this multiple of the label errors hide the label errors
 _NOUNS = {"energy": "energies", "force": "force components"}
 
 
@@ -40,6 +41,7 @@ def build_label_noise_table(table: pd.DataFrame) -> ReportTable:
 
 
 def _describe_strongest(table: pd.DataFrame) -> str:
+    """Describe the correlation with the largest magnitude; empty if no correlation is known."""
     rows = table[table["correlation"].notna()]
     if rows.empty:
         return ""
@@ -52,7 +54,7 @@ def _describe_strongest(table: pd.DataFrame) -> str:
 
 
 def describe_label_noise(table: pd.DataFrame) -> str:
-    """Summarise the correlations, whether models ignore part of the label errors, and the effect of weights."""
+    """Describe the correlations, whether models ignore part of the label errors, and the effect of weights."""
     finite = select_finite_rows(table, ["correlation", "slope"])
     if finite.empty:
         return "No residual can be compared with a label error."
@@ -77,17 +79,17 @@ def format_correlation(value: float) -> str:
 
 
 def _describe_correlations(kind: str, rows: pd.DataFrame) -> str:
-    """List the correlations of energies or forces by level, for each weighting."""
-    parts: list[str] = []
+    """List the correlations of energies or forces by level, for each weighting; the levels are named only once."""
+    lists: list[str] = []
     for ratio, group in rows.groupby("weight_ratio"):
-        values = join_items(format_correlation(value) for value in group["correlation"])
-        levels = "" if parts else f" at {format_levels(list(group['level']))}"
-        parts.append(f"{values}{levels} with w_E/w_F = {format_ratio(float(str(ratio)))}")
-    return f"The correlation of residuals and label errors of {_NOUNS[kind]} is {'; '.join(parts)}."
+        correlations = join_items(map(format_correlation, group["correlation"]))
+        levels = "" if lists else f" at {format_levels(list(group['level']))}"
+        lists.append(f"{correlations}{levels} with w_E/w_F = {format_ratio(float(str(ratio)))}")
+    return f"The correlation of residuals and label errors of {_NOUNS[kind]} is {'; '.join(lists)}."
 
 
 def _describe_ignored_errors(table: pd.DataFrame) -> str:
-    """Describe whether models ignore part of the label errors, and the slope, which is the size of this part."""
+    """Describe whether models ignore part of the label errors; the slope of residuals on label errors is this part."""
     counts = _count_configurations(table)
     positive = table[table["correlation"] > MIN_CORRELATION_SIGMAS / np.sqrt(counts)]
     claim = (
@@ -104,14 +106,21 @@ def _describe_ignored_errors(table: pd.DataFrame) -> str:
 
 
 def _count_configurations(table: pd.DataFrame) -> np.ndarray:
-    """Count the configurations of each row; without their column, they are at most the rows of the smaller kind."""
+    """Return the number of configurations of each row, ``(n_rows,)`` float64.
+
+    If the table lacks the column ``configurations``, the number is that of test rows of the kind of label with fewer
+    rows, because every configuration has at least one row of each kind.
+    """
     if "configurations" in table:
         return table["configurations"].to_numpy(dtype=float)
     return table.groupby(["weight_ratio", "level"])["n"].transform("min").to_numpy(dtype=float)
 
 
 def _compare_weightings(table: pd.DataFrame) -> str:
-    """Count the pairs in which the correlation is higher with the higher of two force weights."""
+    """Count the levels and kinds of labels for which the higher of two force weights gives the higher correlation.
+
+    The text is empty unless there are two weightings.
+    """
     ratios = sorted(set(table["weight_ratio"]))
     pairs = table.pivot_table(index=["level", "kind"], columns="weight_ratio", values="correlation").dropna()
     if len(ratios) != 2 or pairs.empty:
@@ -124,7 +133,7 @@ def _compare_weightings(table: pd.DataFrame) -> str:
 
 
 def _describe_hidden_errors(table: pd.DataFrame) -> str:
-    """List the cases in which residuals are so large that they hide the label errors."""
+    """List the cases in which residuals are so large that they hide the label errors; empty if there are none."""
     hidden_rows = table[table["residual"] > MIN_RESIDUAL_RATIO * table["label_error"]]
     if hidden_rows.empty:
         return ""

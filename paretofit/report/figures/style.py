@@ -26,7 +26,7 @@ COLOURS = (
     *("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000", "#882255", "#999933"),
     *("#332288", "#44AA99", "#661100", "#DDCC77"),
 )
-# The numbers of markers (11) and colours (13) have no common factor, so that 143 levels have different combinations.
+# The numbers of markers (11) and colours (13) have no common factor, so that 143 levels have distinct combinations.
 MARKERS = ("v", "^", "s", "D", "o", "P", "X", "<", ">", "p", "h")
 
 # Sampling methods appear in figures of a single level, so their colours only need to differ from each other.
@@ -38,12 +38,12 @@ _SAMPLING_STYLES = {
     "top-block-leverage": ("#228833", "^", ":"),
 }
 
-COLUMN_WIDTH_IN = 8 / 2.54  # inches: one column of a journal
-PAGE_WIDTH_IN = 17 / 2.54  # inches: both columns
+COLUMN_WIDTH_IN = 8 / 2.54  # width of one column of a journal
+PAGE_WIDTH_IN = 17 / 2.54  # width of both columns
 LEGEND_AXES_LABEL = "spare"  # label of axes that hold a legend instead of a plot
 HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps text and lines readable on top of points
 MIN_RELATIVE_ERROR = 1e-3  # ratio to the median; smaller errors are zero by symmetry and are not drawn
-UNITS = {"energy": "meV/atom", "force": "meV/Å", "forces": "meV/Å"}
+UNITS = {"energy": "meV/atom", "force": "meV/Å", "forces": "meV/Å"}  # units of errors, by property
 
 _STYLE_FILE = Path(__file__).with_name("paretofit.mplstyle")
 
@@ -52,7 +52,7 @@ class CannotDrawError(InputError):
     """Error for a figure that cannot be drawn from the data; the report shows its message instead of the figure."""
 
 
-def publication_style() -> AbstractContextManager[None]:
+def use_publication_style() -> AbstractContextManager[None]:
     """Return a context in which matplotlib uses the rcParams of ``paretofit.mplstyle``."""
     return mpl.rc_context(mpl.rc_params_from_file(_STYLE_FILE, use_default_template=False))
 
@@ -67,8 +67,8 @@ def level_marker(level: str, levels: Sequence[str]) -> str:
     return MARKERS[list(levels).index(level) % len(MARKERS)]
 
 
-def sampling_style(sampling: str) -> tuple[str, str, str]:
-    """Return colour, marker and line style of a sampling method."""
+def get_sampling_style(sampling: str) -> tuple[str, str, str]:
+    """Return the colour, the marker and the line style of a sampling method; unknown methods share one style."""
     return _SAMPLING_STYLES.get(sampling, ("#4477AA", "P", "--"))
 
 
@@ -78,20 +78,24 @@ def escape_mathtext(text: str) -> str:
 
 
 def build_level_handles(
-    levels: Sequence[str], drawn: Sequence[str], inside: Collection[str], *, line: bool = True
+    levels: Sequence[str], drawn: Sequence[str], inside: Collection[str], *, with_line: bool = True
 ) -> list[Line2D]:
     """Build the legend entries of the levels in `drawn`, in the order of `levels`.
 
-    Levels that are not in `inside`, because all their points are outside the axes, have no entry; a note above the axes
-    counts their points. With ``line=False``, markers are hollow, for figures in which the face of a marker shows
-    another quantity.
+    Parameters
+    ----------
+    levels : all levels, in order of cost, which determine colours and markers
+    drawn : levels that have points
+    inside : levels with a point inside the axes; other levels, whose points are counted in a note, have no entry
+    with_line : whether the entries have lines and filled markers; otherwise, markers are hollow, for figures in which
+        the face of a marker shows another quantity
     """
     return [
         Line2D(
             [], [],
             color=level_colour(level, levels), marker=level_marker(level, levels),
-            linestyle="-" if line else "none",
-            markerfacecolor=level_colour(level, levels) if line else "white", markeredgewidth=1.0,
+            linestyle="-" if with_line else "none",
+            markerfacecolor=level_colour(level, levels) if with_line else "white", markeredgewidth=1.0,
             label=f"level {escape_mathtext(level)}",
         )
         for level in levels
@@ -100,16 +104,16 @@ def build_level_handles(
 
 
 def ensure_axes(ax: Axes | None, height: float = 0.95) -> Axes:
-    """Return `ax`, or the axes of a new figure that is one column wide; `height` is relative to the width."""
+    """Return `ax` or, if it is None, axes of a new figure, one column wide; `height` is a multiple of the width."""
     if ax is not None:
         return ax
     return Figure(figsize=(COLUMN_WIDTH_IN, COLUMN_WIDTH_IN * height), layout="constrained").subplots()
 
 
 def create_panels(count: int) -> np.ndarray:
-    """Create the axes of a new figure with `count` panels, two in a row (one column wide if there is only one).
+    """Create the axes of a new figure with `count` panels, ``(count,)``, two in a row.
 
-    If the last position of the grid is empty, it holds the legend, see `add_legend_below`.
+    A single panel is one column wide. An empty last position of the grid is for the legend, see `add_legend_below`.
     """
     columns, rows = min(count, 2), (count + 1) // 2
     width = PAGE_WIDTH_IN if columns == 2 else COLUMN_WIDTH_IN
@@ -123,7 +127,15 @@ def create_panels(count: int) -> np.ndarray:
 
 
 def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) -> np.ndarray:
-    """Create the axes of a new figure with `count` panels side by side, `width` inches each but at most a page."""
+    """Create the axes of a new figure with `count` panels side by side, ``(count,)``.
+
+    Each panel is `width` inches wide, but the figure is at most as wide as a page; its height is in inches as well.
+
+    Raises
+    ------
+    CannotDrawError
+        If `count` is 0.
+    """
     if not count:
         raise CannotDrawError("there is nothing to draw")
     figure = Figure(figsize=(min(PAGE_WIDTH_IN, width * count), height), layout="constrained")
@@ -131,7 +143,7 @@ def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) 
 
 
 def add_legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) -> Legend:
-    """Add one legend for all panels, in the empty position of the grid if there is one, or else below the panels."""
+    """Add one legend for all panels: in the empty position of the grid, or else below the panels in `columns`."""
     figure = get_parent_figure(axes)
     for ax in figure.axes:
         if ax.get_label() == LEGEND_AXES_LABEL:
@@ -156,15 +168,14 @@ def get_parent_figure(axes: Axes | np.ndarray) -> Figure:
 def save_figure(
     figure: Figure, folder: Path | str, name: str, formats: Sequence[str] = ("png", "svg"), dpi: float | None = None
 ) -> list[Path]:
-    """Write ``folder/name.png`` and ``folder/name.svg``, or one of them, atomically, and return their paths.
+    """Write ``folder/name.png`` and ``folder/name.svg``, or one of them (`formats`), atomically; return their paths.
 
-    `dpi` is the resolution of the PNG, by default that of the style, for print.
-
-    The same figure always gives the same bytes: the PNG omits the version of matplotlib, and the SVG omits the date
-    and has identifiers with a fixed salt.
+    `dpi` is the resolution of the PNG; the default is that of the style, for print. The same figure always gives the
+    same bytes: the PNG omits the version of matplotlib, and the SVG omits the date and has identifiers with a fixed
+    salt.
     """
-    paths = [Path(folder) / f"{name}.{kind}" for kind in formats]
-    with publication_style(), _arranged_once(figure):
+    paths = [Path(folder) / f"{name}.{suffix}" for suffix in formats]
+    with use_publication_style(), _arrange_once(figure):
         for path in paths:
             omitted_entry = "Software" if path.suffix == ".png" else "Date"
             with atomic_path(path) as temporary:
@@ -174,8 +185,8 @@ def save_figure(
 
 
 @contextmanager
-def _arranged_once(figure: Figure) -> Iterator[None]:
-    """Run the layout engine once, and disable it in the context; in each `savefig` it would take half of the time."""
+def _arrange_once(figure: Figure) -> Iterator[None]:
+    """Run the layout engine once, and disable it in the context, because it takes half of the time of a `savefig`."""
     engine = figure.get_layout_engine()
     if engine is None:
         yield
@@ -196,4 +207,4 @@ def remove_figure(folder: Path, name: str) -> None:
 
 def list_figure_files(folder: Path | str, name: str) -> list[Path]:
     """Return the paths of the PNG and the SVG file of a figure."""
-    return [Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]
+    return [Path(folder) / f"{name}.{suffix}" for suffix in ("png", "svg")]

@@ -1,7 +1,7 @@
 """Figures of energy against force errors over the weights, and of learning curves.
 
-Each function draws the results table and returns the axes; without `ax`, it creates a new figure, ``ax.figure``. If a
-figure cannot be drawn, the function raises `CannotDrawError` with the reason.
+Each public ``plot_`` function draws the results table and returns the axes; by default, it creates a new figure,
+``ax.figure``. If a figure cannot be drawn, the function raises `CannotDrawError` with the reason.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from paretofit.report.wording import format_ratio
 
 ENERGY_LABEL = "energy RMSE (meV/atom)"
 FORCE_LABEL = "force RMSE (meV/Å)"
-MAX_LABELLED_WEIGHTS = 5
-_BAND_QUANTILES = (0.1, 0.9)
+MAX_LABELLED_WEIGHTS = 5  # number of points of a line with a label
+_BAND_QUANTILES = (0.1, 0.9)  # ends of the bands around learning curves
 
 
 def plot_energy_force_tradeoff(
@@ -48,13 +48,18 @@ def plot_energy_force_tradeoff(
     Returns
     -------
     Axes
+
+    Raises
+    ------
+    CannotDrawError
+        If all fits have the same ratio of weights, or none has this 2Jmax.
     """
     rows = select_tradeoff_rows(results, levels)
     twojmax = int(rows["twojmax"].max()) if twojmax is None else twojmax
     rows = rows[rows["twojmax"] == twojmax]
     if rows.empty:
         raise CannotDrawError(f"There are no results at 2Jmax = {twojmax}.")
-    with style.publication_style():
+    with style.use_publication_style():
         is_new = ax is None
         ax = style.ensure_axes(ax)
         levels_inside = _draw_tradeoff(ax, rows, levels, path_table)
@@ -71,38 +76,40 @@ def plot_energy_force_by_twojmax(
 ) -> np.ndarray:
     """Plot the figure of `plot_energy_force_tradeoff` for every 2Jmax, with a panel for each.
 
+    The parameters are those of `plot_energy_force_tradeoff`.
+
     Returns
     -------
     (n_twojmax,) array of Axes, in increasing 2Jmax
     """
     rows = select_tradeoff_rows(results, levels)
-    values = sorted(set(rows["twojmax"]))
-    with style.publication_style():
-        axes = style.create_panels(len(values))
+    sizes = sorted(set(rows["twojmax"]))
+    with style.use_publication_style():
+        axes = style.create_panels(len(sizes))
         levels_inside: set[str] = set()
-        for ax, twojmax in zip(axes, values, strict=True):
+        for ax, twojmax in zip(axes, sizes, strict=True):
             levels_inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels, path_table)
         style.add_legend_below(axes, _build_tradeoff_handles(rows, levels, levels_inside), 4 if len(axes) > 1 else 2)
     return axes
 
 
 def select_tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Select the medians at the largest subset, and check that they have more than one w_E/w_F."""
+    """Select the medians at the largest subset; raise `CannotDrawError` if all have the same w_E/w_F."""
     rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     if rows["weight_ratio"].nunique() < 2:
         raise CannotDrawError("All fits have the same energy/force weight, so there is no trade-off to draw.")
     return rows
 
 
-def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> set[str]:
-    """Draw a panel, and return the levels that have a point inside its axes."""
+def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], path_table: pd.DataFrame | None) -> set[str]:
+    """Draw the rows of one 2Jmax, and return the levels that have a point inside the axes."""
     drawn_points = []
-    curves = paths[paths["twojmax"] == rows["twojmax"].iloc[0]] if paths is not None else None
+    curves = None if path_table is None else path_table[path_table["twojmax"] == rows["twojmax"].iloc[0]]
     for level, group in _group_by_level(rows.sort_values("weight_ratio"), levels):
         for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # both are equal at the reference level
             points = group[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
             curve = None if curves is None else select_path_curve(curves, level, kind, group["weight_ratio"])
-            draw_level_line(ax, points, levels, reference=kind == "ref", curve=curve)
+            draw_level_line(ax, points, levels, is_reference=kind == "ref", curve=curve)
             drawn_points.append(points)
     points = pd.concat(drawn_points)
     is_inlier = axes_tools.find_inliers(rows["ref_energy"].to_numpy(float))
@@ -119,40 +126,64 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
 
 
 def select_path_curve(path_table: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
-    """Select the curve of a level between the smallest and largest ratio of its points; None if there is no curve."""
-    margin = 1.0001  # because ratios are rounded
+    """Select the curve of a level between the smallest and the largest of the ratios of its points.
+
+    Parameters
+    ----------
+    path_table : DataFrame, as in `plot_energy_force_tradeoff`, with one 2Jmax
+    level : name of the level
+    kind : prefix of the columns of the errors: ``"ref"``, ``"test"`` or ``"train"``
+    ratios : w_E/w_F of the points
+
+    Returns
+    -------
+    DataFrame or None
+        Energy and force errors in the columns ``x`` and ``y``; None if there is no curve.
+    """
+    margin = 1.0001  # ratios are rounded to six digits
     is_inside = path_table["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
     curve = path_table[is_inside & (path_table["level"].astype(str) == level)]
     return None if curve.empty else curve[[f"{kind}_energy", f"{kind}_force"]].set_axis(["x", "y"], axis=1)
 
 
 def draw_level_line(
-    ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool, curve: pd.DataFrame | None
+    ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, is_reference: bool, curve: pd.DataFrame | None
 ) -> None:
-    """Draw the line of a level over the weights: solid and filled for `reference`, otherwise dotted and hollow.
+    """Draw the errors of a level over the weights as points that are connected by straight lines or by a curve.
 
-    `curve` replaces the straight lines between the points.
+    Parameters
+    ----------
+    ax : Axes
+    points : DataFrame with the columns ``level`` (the same in all rows), ``x`` and ``y``, in the order of the weights
+    levels : names in order of cost
+    is_reference : whether the line is solid and the markers are filled, for errors against the reference level;
+        otherwise, the line is dotted and the markers are hollow
+    curve : DataFrame, from `select_path_curve`
     """
     level = points["level"].iloc[0]
     colour = style.level_colour(level, levels)
-    line: dict[str, Any] = {"linestyle": "-" if reference else ":", "linewidth": 1.2 if reference else 1.0}
+    line: dict[str, Any] = {"linestyle": "-" if is_reference else ":", "linewidth": 1.2 if is_reference else 1.0}
     if curve is not None:
         ax.plot(curve["x"].to_numpy(float), curve["y"].to_numpy(float), color=colour, **line)
         line = {"linestyle": "none", "linewidth": 0.0}
     ax.plot(
         points["x"].to_numpy(float), points["y"].to_numpy(float),
-        color=colour, marker=style.level_marker(level, levels), markerfacecolor=colour if reference else "white",
-        markersize=4 if reference else 3, label=f"{level} {'ref' if reference else 'test'}", **line,
+        color=colour, marker=style.level_marker(level, levels), markerfacecolor=colour if is_reference else "white",
+        markersize=4 if is_reference else 3, label=f"{level} {'ref' if is_reference else 'test'}", **line,
     )  # fmt: skip
 
 
 def annotate_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
-    """Write w_E/w_F at the points of the highest level, the smallest and the largest one and some between them."""
-    *_, (_, highest) = _group_by_level(rows, levels)
-    highest = highest.sort_values("weight_ratio")
-    positions = np.unique(np.linspace(0, len(highest) - 1, min(len(highest), MAX_LABELLED_WEIGHTS)).round().astype(int))
+    """Write w_E/w_F at some points of the highest level, which include the smallest and the largest ratio.
+
+    `rows` has the errors of the points in the columns ``ref_energy`` and ``ref_force``.
+    """
+    *_, (_, highest_level_rows) = _group_by_level(rows, levels)
+    points = highest_level_rows.sort_values("weight_ratio")
+    n_labels = min(len(points), MAX_LABELLED_WEIGHTS)
+    positions = np.unique(np.linspace(0, len(points) - 1, n_labels).round().astype(int))
     for position in positions.tolist():
-        row = highest.iloc[position]
+        row = points.iloc[position]
         offset, alignment = ((5, 0), "center") if position == 0 else ((2, 4), "bottom")
         name = "$w_E/w_F$ = " if position == 0 else ""
         ax.annotate(
@@ -163,10 +194,12 @@ def annotate_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> Non
 
 
 def _group_by_level(rows: pd.DataFrame, levels: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    """Return the levels that have rows, in the order of `levels`, with these rows."""
     return [(level, rows[rows["level"] == level]) for level in levels if (rows["level"] == level).any()]
 
 
 def _build_tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], inside: set[str]) -> list[Line2D]:
+    """Build the legend entries of the levels that are inside the axes, and entries for solid and dotted lines."""
     handles = style.build_level_handles(levels, list(rows["level"]), inside)
     reference = style.escape_mathtext(levels[-1])
     handles.append(Line2D([], [], color="#444444", label=f"tested against level {reference}"))
@@ -202,7 +235,7 @@ def plot_learning_curves(
     (2,) array of Axes
     """
     rows = select_learning_rows(results, levels, twojmax, weight_ratio)
-    with style.publication_style():
+    with style.use_publication_style():
         axes = style.create_panels(2) if axes is None else axes
         for ax, column, label in zip(axes, ("ref_energy", "ref_force"), (ENERGY_LABEL, FORCE_LABEL), strict=True):
             _draw_learning_curves(ax, rows, column)
@@ -217,7 +250,15 @@ def plot_learning_curves(
 def select_learning_rows(
     results: pd.DataFrame, levels: Sequence[str], twojmax: int | None = None, weight_ratio: float | None = None
 ) -> pd.DataFrame:
-    """Select the fits of a learning curve: fits to the reference level with one 2Jmax and one w_E/w_F."""
+    """Select the fits of a learning curve: fits to the reference level with one 2Jmax and one w_E/w_F.
+
+    If a parameter is None, `choose_default_cell` chooses it.
+
+    Raises
+    ------
+    CannotDrawError
+        If there are no such fits, or all have the same subset size.
+    """
     frame = summaries.prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
     if frame.empty:
@@ -233,28 +274,32 @@ def select_learning_rows(
 
 
 def choose_default_cell(frame: pd.DataFrame) -> tuple[int, float]:
-    """Choose 2Jmax and w_E/w_F of the learning curve.
+    """Choose the 2Jmax and w_E/w_F of the learning curve.
 
-    The 2Jmax is the largest value for which at least half of the subset sizes determine all features (most of their
-    fits have full rank), or else the smallest value. The w_E/w_F is the middle one of all ratios.
+    The 2Jmax is the largest one for which at least half of the subset sizes determine all features (more than half of
+    their fits have full rank), or otherwise the smallest one. The w_E/w_F is the middle one of all ratios.
     """
-    has_full_rank = (frame["rank"] >= frame["n_features"]).groupby([frame["twojmax"], frame["n_train"]]).mean() > 0.5
-    share = has_full_rank.groupby("twojmax").mean()
-    determined_values = [value for value in share.index if share[value] >= 0.5]
+    has_full_rank = frame["rank"] >= frame["n_features"]
+    is_determined = has_full_rank.groupby([frame["twojmax"], frame["n_train"]]).mean() > 0.5
+    determined_shares = is_determined.groupby("twojmax").mean()
+    determined_models = [twojmax for twojmax in determined_shares.index if determined_shares[twojmax] >= 0.5]
     ratios = sorted(set(frame["weight_ratio"]))
-    return int(max(determined_values, default=min(share.index))), float(ratios[len(ratios) // 2])
+    twojmax = max(determined_models, default=min(determined_shares.index))
+    return int(twojmax), float(ratios[len(ratios) // 2])
 
 
 def _draw_learning_curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Draw the errors of a column over the subset size: medians and bands over repetitions by sampling method."""
     all_sizes, all_medians, names, lower_ends = [], [], [], []
     for sampling in summaries.list_sampling_methods(rows):
-        colour, marker, line = style.sampling_style(sampling)
+        colour, marker, line = style.get_sampling_style(sampling)
         grouped = rows[rows["sampling"] == sampling].groupby("n_train")[column]
         medians = grouped.median().astype(float)
         sizes = medians.index.to_numpy(dtype=float)
         ax.plot(sizes, medians.to_numpy(), line, color=colour, marker=marker, label=style.escape_mathtext(sampling))
         if grouped.size().max() > 1:
-            low, high = np.array([summaries.compute_quantiles(errors, _BAND_QUANTILES) for _, errors in grouped]).T
+            bands = np.array([summaries.compute_quantiles(errors, _BAND_QUANTILES) for _, errors in grouped])
+            low, high = bands.T
             ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
             lower_ends.append(low)
         all_sizes.append(sizes)
@@ -262,8 +307,10 @@ def _draw_learning_curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
         names += [sampling] * len(medians)
     x, y = np.concatenate(all_sizes), np.concatenate(all_medians)
     is_inside = axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
-    if lower_ends and is_inside.any():  # show lower ends of bands, too; upper ends may be outside
-        low = np.concatenate(lower_ends)
-        axes_tools.set_axis_limits(ax, "y", np.concatenate([y[is_inside], low[axes_tools.find_inliers(low)]]))
+    if lower_ends and is_inside.any():
+        # the axis includes the lower ends of the bands, but not the upper ones, which may be far above all medians
+        all_lower_ends = np.concatenate(lower_ends)
+        shown_lower_ends = all_lower_ends[axes_tools.find_inliers(all_lower_ends)]
+        axes_tools.set_axis_limits(ax, "y", np.concatenate([y[is_inside], shown_lower_ends]))
     axes_tools.annotate_outside(ax, x, y, names)
     ax.set_xlabel("training configurations")

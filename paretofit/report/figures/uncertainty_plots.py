@@ -1,6 +1,7 @@
 """Figures of an evaluation; each function draws a table of `paretofit evaluate` and returns the axes.
 
-Errors, disagreements and intervals are in meV/atom, meV/Å and GPa.
+Errors, disagreements and intervals are in meV/atom, meV/Å and GPa. A function raises `CannotDrawError` if its table has
+nothing to draw.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from paretofit.report.figures.style import MIN_RELATIVE_ERROR, CannotDrawError
 
 LABEL_UNITS = {"energy": "eV/atom", "force": "eV/Å", "stress": "GPa"}
 ERROR_UNITS = {"energy": "meV/atom", "force": "meV/Å", "stress": "GPa"}
-SETS = {  # colour and drawing order
+SETS = {  # colour, and drawing order from back to front; "validate" and "test" are sets of the active-learning loop
     "train": ("#999999", 1),
     "held out": ("#0072B2", 2),
     "new": ("#D55E00", 3),
-    "validate": ("#0072B2", 2),  # this and the next are sets of the active-learning loop
+    "validate": ("#0072B2", 2),
     "test": ("#D55E00", 3),
 }
-GRADES = {
+GRADES = {  # colour and marker of points, by the verdict on the extrapolation
     "interpolation": ("#0072B2", "o"),
     "extrapolation": ("#E69F00", "^"),
     "strong extrapolation": ("#D55E00", "s"),
 }
-CENTRAL_SHARE = 0.99  # a parity figure always shows values between this quantile and 1 minus it
-MAX_RANGE_RATIO = 3.0  # axes are limited if all values span more than this multiple of the central ones
+CENTRAL_QUANTILE = 0.99  # a parity figure always shows the values between 1 minus this quantile and this quantile
+MAX_RANGE_RATIO = 3.0  # axes are limited if all values span more than this multiple of the range of the central ones
 MAX_SCATTER_POINTS = 20_000  # number of points above which only every second, third, ... is drawn
 
 
@@ -48,11 +49,11 @@ def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
 
     Returns
     -------
-    (n,) array of Axes
+    (n_quantities,) array of Axes
     """
     labelled = components[components["error"].notna()]
     quantities = _list_quantities(labelled["quantity"])
-    with style.publication_style():
+    with style.use_publication_style():
         axes = style.create_row(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             rows = labelled[labelled["quantity"] == quantity]
@@ -64,16 +65,20 @@ def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
 
 
 def _draw_parity(ax: Axes, rows: pd.DataFrame, set_names: np.ndarray, error_unit: str) -> None:
-    values = rows[["label", "prediction"]].to_numpy()
-    ends = np.array([np.min(values), np.max(values)])
+    """Draw predictions against labels by set, with a histogram of the errors as an inset.
+
+    `set_names` has the set of each row.
+    """
+    pairs = rows[["label", "prediction"]].to_numpy()
+    ends = np.array([np.min(pairs), np.max(pairs)])
     ax.plot(ends, ends, color="black", linewidth=0.6, zorder=0)
-    low, high = np.quantile(values, [1 - CENTRAL_SHARE, CENTRAL_SHARE])
+    low, high = np.quantile(pairs, [1 - CENTRAL_QUANTILE, CENTRAL_QUANTILE])
     margin = (high - low) / 2
-    if high > low and ends[1] - ends[0] > MAX_RANGE_RATIO * (high - low):  # a few values far off would hide the others
+    if high > low and ends[1] - ends[0] > MAX_RANGE_RATIO * (high - low):  # a few outliers would compress all others
         ax.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
-        annotate_outside(ax, values[:, 0], values[:, 1])
+        annotate_outside(ax, pairs[:, 0], pairs[:, 1])
     inset = ax.inset_axes((0.62, 0.1, 0.35, 0.3))
-    # Few large errors must not compress the histogram; if the quantile is zero, bins still require a range.
+    # A few large errors must not compress the histogram. If the quantile is zero, the bins still require a range.
     max_error = float(np.quantile(rows["error"].abs(), 0.98)) or 1.0
     for name, (colour, order) in SETS.items():
         points = rows[set_names == name].iloc[:: max(1, len(rows) // MAX_SCATTER_POINTS)]
@@ -93,22 +98,25 @@ def _draw_parity(ax: Axes, rows: pd.DataFrame, set_names: np.ndarray, error_unit
 
 
 def plot_disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -> np.ndarray:
-    """Plot the disagreement against the committee's error (equations 1 and 2), with the calibration τ = aε.
+    """Plot the disagreement of a committee against its error, with the calibration τ = aε.
+
+    Disagreement and error are those of Bidoggia et al. (2025), equations 1 and 2; the threshold τ of the disagreement
+    corresponds to the error ε.
 
     Parameters
     ----------
     table : DataFrame
         Table of an `Evaluation`; configurations of the training set are not drawn.
     slopes : DataFrame
-        ``quantity``, ``slope`` of the line through the origin, and ``confidence``, the half width of its interval.
+        ``quantity``, ``slope`` a, and ``confidence``, the half width of the interval of a.
 
     Returns
     -------
-    (n,) array of Axes
+    (n_quantities,) array of Axes
     """
     rows = table[table["set"] != "train"]
     quantities = [name for name in ERROR_UNITS if f"{name}_std" in rows and has_disagreement(rows, name)]
-    with style.publication_style():
+    with style.use_publication_style():
         axes = style.create_row(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             groups = [
@@ -120,8 +128,8 @@ def plot_disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -
             for _, line in slopes[slopes["quantity"] == quantity].iterrows():
                 slope, half_width = float(line["slope"]), float(line["confidence"])
                 ax.plot(ends, slope * ends, color="black", label=f"τ = {slope:.2f} ε")
-                low, high = (slope - half_width) * ends, (slope + half_width) * ends
-                ax.fill_between(ends, low, high, color="black", alpha=0.15, linewidth=0)
+                lower, upper = (slope - half_width) * ends, (slope + half_width) * ends
+                ax.fill_between(ends, lower, upper, color="black", alpha=0.15, linewidth=0)
             ax.legend(loc="upper left")
     return axes
 
@@ -134,27 +142,35 @@ def has_disagreement(rows: pd.DataFrame, quantity: str) -> bool:
 def draw_disagreement(
     ax: Axes, rows: pd.DataFrame, quantity: str, groups: Iterable[tuple[pd.Series, dict[str, Any]]], unit: str
 ) -> np.ndarray:
-    """Draw disagreement against error, and return the lowest and highest error that is shown, ``(2,)``.
+    """Draw the disagreement on a quantity against its error, without errors that are zero by symmetry.
 
     `groups` are pairs of a mask of rows and the style of their points.
+
+    Returns
+    -------
+    (2,) float64
+        Lowest and highest error that is shown.
     """
-    error, spread = rows[f"{quantity}_committee_error"], rows[f"{quantity}_std"]
-    is_shown = (error > MIN_RELATIVE_ERROR * error.median()) & (spread > 0)
-    for mask, point_style in groups:
-        ax.scatter(error[mask & is_shown], spread[mask & is_shown], alpha=0.7, linewidth=0, **point_style)
-    set_axes_limits(ax, error[is_shown].to_numpy(), spread[is_shown].to_numpy(), np.inf, np.inf)
+    error, disagreement = rows[f"{quantity}_committee_error"], rows[f"{quantity}_std"]
+    is_shown = (error > MIN_RELATIVE_ERROR * error.median()) & (disagreement > 0)
+    for is_in_group, point_style in groups:
+        mask = is_in_group & is_shown
+        ax.scatter(error[mask], disagreement[mask], alpha=0.7, linewidth=0, **point_style)
+    set_axes_limits(ax, error[is_shown].to_numpy(), disagreement[is_shown].to_numpy(), np.inf, np.inf)
     ax.set(xlabel=f"{quantity} error ({unit})", ylabel=f"disagreement ({unit})")
     return np.array([error[is_shown].min(), error[is_shown].max()])
 
 
 def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.ndarray:
-    """Plot maps of the true-positive rate and the positive predictive value over both thresholds (equations 3 and 4).
+    """Plot maps of the true-positive rate and the positive predictive value over both thresholds.
+
+    The rates are those of Bidoggia et al. (2025), equations 3 and 4; a map is white where a rate is not defined (NaN).
 
     Parameters
     ----------
     rates : DataFrame
-        ``quantity, spread_limit, error_limit, true_positive_rate, positive_predictive_value``, on a grid; white where
-        a rate is not defined.
+        ``quantity``, ``true_positive_rate`` and ``positive_predictive_value`` on a grid of the thresholds of the
+        disagreement, ``spread_limit``, and of the error, ``error_limit``.
     slopes : DataFrame, optional
         ``quantity``, ``slope`` of the calibration τ = aε, drawn as a line.
 
@@ -167,17 +183,17 @@ def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> n
         "true_positive_rate": "detected share of the large errors",
         "positive_predictive_value": "share of detections with a large error",
     }
-    with style.publication_style():
+    with style.use_publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.5 * len(quantities)), layout="constrained")
         axes = figure.subplots(len(quantities), 2, squeeze=False)
         for row_axes, quantity in zip(axes, quantities, strict=True):
             rows = rates[rates["quantity"] == quantity]
-            lines = () if slopes is None else slopes[slopes["quantity"] == quantity]["slope"].dropna()
+            drawn_slopes = () if slopes is None else slopes[slopes["quantity"] == quantity]["slope"].dropna()
             for ax, (column, title) in zip(row_axes, titles.items(), strict=True):
                 detection_rates = rows.pivot_table(
                     index="spread_limit", columns="error_limit", values=column, dropna=False
                 )
-                _draw_detection(ax, detection_rates, lines)
+                _draw_detection(ax, detection_rates, drawn_slopes)
                 ax.set_title(title)
                 ax.set_xlabel(f"threshold of the {quantity} error ({ERROR_UNITS[quantity]})")
                 ax.set_ylabel(f"threshold of the disagreement ({ERROR_UNITS[quantity]})")
@@ -185,7 +201,7 @@ def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> n
 
 
 def _draw_detection(ax: Axes, detection_rates: pd.DataFrame, slopes: Iterable[float]) -> None:
-    """Draw a map of detection rates, with the calibrations as dashed lines."""
+    """Draw a map of detection rates, over disagreement (index) and error (columns), with lines of the given slopes."""
     x, y = np.asarray(detection_rates.columns, dtype=float), np.asarray(detection_rates.index, dtype=float)
     image = ax.pcolormesh(
         x, y, detection_rates.to_numpy(), vmin=0, vmax=1, cmap="cividis", shading="nearest", rasterized=True
@@ -210,10 +226,10 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
 
     Returns
     -------
-    (n,) array of Axes
+    (n_quantities,) array of Axes
     """
     quantities = _list_quantities(curve["quantity"])
-    with style.publication_style():
+    with style.use_publication_style():
         axes = style.create_row(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             rows = curve[curve["quantity"] == quantity]
@@ -230,15 +246,24 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
 
 
 def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
-    """Plot errors against the maximum extrapolation grade.
+    """Plot absolute errors against the highest extrapolation grade of an atom of each configuration.
 
     Dotted lines mark the limits of extrapolation (1) and strong extrapolation (2).
+
+    Parameters
+    ----------
+    table : DataFrame
+        Table of an `Evaluation` with extrapolation grades.
+
+    Returns
+    -------
+    (n_quantities,) array of Axes
     """
     quantities = [name for name in ERROR_UNITS if table[f"{name}_error"].abs().gt(0).any()]
     finite = table[np.isfinite(table["extrapolation_grade"])]
     if finite.empty or not quantities:
         raise CannotDrawError("no configuration has both a label and a grade")
-    with style.publication_style():
+    with style.use_publication_style():
         axes = style.create_row(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             error, grade = finite[f"{quantity}_error"].abs(), finite["extrapolation_grade"]
@@ -263,14 +288,18 @@ def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
 def plan_uncertainty_figures(
     table: pd.DataFrame, components: pd.DataFrame, derived: dict[str, pd.DataFrame]
 ) -> Iterator[FigurePlan]:
-    """Plan all figures for which there are data.
+    """Plan all figures of this module for which there are data, with their captions.
 
     Parameters
     ----------
     table, components : DataFrame
         Tables of an `Evaluation`.
     derived : dict of str to DataFrame
-        Tables ``slopes``, ``detection`` and ``coverage``; each is optional.
+        Tables ``slopes``, ``detection`` and ``coverage`` for the functions with these parameters; each is optional.
+
+    Yields
+    ------
+    FigurePlan
     """
     plots: dict[str, tuple[Callable[[], Any], str]] = {}
     if components["error"].notna().any():
@@ -292,6 +321,7 @@ def plan_uncertainty_figures(
 
 
 def _list_quantities(quantities: Sequence[str] | pd.Series[str]) -> list[str]:
+    """List the distinct quantities in the order of `ERROR_UNITS`; raise `CannotDrawError` if there are none."""
     names = set(quantities)
     if not names & set(ERROR_UNITS):
         raise CannotDrawError("no configuration has a label")

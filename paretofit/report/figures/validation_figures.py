@@ -1,7 +1,8 @@
 """Figures of a validation; each function draws a table of curves and returns the axes.
 
 Every table has the columns ``structure`` and ``potential``. Colours distinguish structures (or potentials, if there is
-only one structure), and line styles distinguish potentials: the line of the first is solid, that of the second dashed.
+only one structure), and line styles distinguish potentials: lines of the first are solid, those of the second dashed.
+Every function raises `CannotDrawError` if its table is empty.
 """
 
 from typing import Any
@@ -15,23 +16,23 @@ from matplotlib.lines import Line2D
 from paretofit.report.figures import style
 
 LINE_STYLES = ("-", "--", ":", "-.")
-COLOURS = tuple(style.COLOURS[k] for k in (4, 5, 2, 3, 6, 0, 7, 8, 1))  # dark and distinct colours first
+COLOURS = tuple(style.COLOURS[index] for index in (4, 5, 2, 3, 6, 0, 7, 8, 1))  # dark and distinct colours first
 SIZE_UNITS = {"volume": "Å³", "area": "Å²", "length": "Å"}
-MAX_LABEL_LENGTH = 30  # characters of all labels of an axis; labels with more would overlap and are slanted
+MAX_LABEL_LENGTH = 30  # number of characters of all labels of an axis; longer labels would overlap, and are slanted
 MAX_EOS_ENERGY = 1.6  # eV/atom above the lowest energy, upper limit of the axis
 
 
 def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
-    """Plot energy (eV/atom, relative to the minimum of each potential) against volume (Å³/atom).
+    """Plot energy (eV/atom, relative to the lowest of each potential) against volume, area or length.
 
     The figure corresponds to Bidoggia et al. (2025), Fig. 7.
 
     Parameters
     ----------
     eos : DataFrame
-        ``volume``, ``energy``, ``structure``, ``potential``.
+        The column `size`, and ``energy`` (eV/atom), ``structure`` and ``potential``.
     size : str
-        Column of the x axis: ``volume``, ``area`` of sheets (Å²/atom) or ``length`` of wires (Å/atom).
+        Column of the x axis: ``volume`` (Å³/atom), ``area`` of sheets (Å²/atom) or ``length`` of wires (Å/atom).
     """
     _require_rows(eos)
     shifted = eos.assign(energy=eos["energy"] - eos.groupby("potential")["energy"].transform("min"))
@@ -42,43 +43,44 @@ def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
 
 
 def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.DataFrame) -> np.ndarray:
-    """Plot dispersion and density of states of a structure; imaginary frequencies are negative.
+    """Plot the phonon dispersion and density of states of a structure; imaginary frequencies are negative.
 
     The figure corresponds to Bidoggia et al. (2025), Fig. 8.
 
     Parameters
     ----------
     bands, labels, density : DataFrame
-        Tables of a phonon spectrum (`paretofit.validation`) with a column ``potential``. The band paths of all
-        potentials are scaled to the same length, that of the first potential.
+        Tables of phonon spectra of the structure, as in `paretofit.validation`, with a column ``potential``. The paths
+        of all potentials are scaled to the length of the path of the first one.
 
     Returns
     -------
     (2,) array of Axes
+        Dispersion, density of states.
     """
     _require_rows(bands)
-    with style.publication_style():
+    with style.use_publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN * 0.8, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 1]})
         potentials = list(dict.fromkeys(bands["potential"]))
         ticks = labels[labels["potential"] == potentials[0]]
-        for k, name in enumerate(potentials):
-            curve = {"color": COLOURS[k], "linestyle": _line_style(k)}
+        for index, name in enumerate(potentials):
+            curve = _select_line(index)
             rows = bands[bands["potential"] == name]
             distance = rows["distance"] * (ticks["distance"].max() / rows["distance"].max())
             for _, mode in rows.assign(distance=distance).groupby(["segment", "mode"]):
                 left.plot(mode["distance"], mode["frequency"], linewidth=0.9, **curve)
             states = density[density["potential"] == name]
             right.plot(states["density"], states["frequency"], **curve)
-        # Two labels at one distance belong to a jump of the path.
-        points = ticks.groupby("distance", sort=True)["label"].agg(lambda names: "|".join(dict.fromkeys(names)))
-        left.set_xticks(list(points.index), [text.replace("G", "Γ") for text in points], fontsize=6)
+        # The path jumps between two points whose labels have the same distance.
+        joined_labels = ticks.groupby("distance", sort=True)["label"].agg(lambda names: "|".join(dict.fromkeys(names)))
+        left.set_xticks(list(joined_labels.index), [text.replace("G", "Γ") for text in joined_labels], fontsize=6)
         left.set(xlim=(0, ticks["distance"].max()), ylabel="frequency (THz)")
         right.set_xlabel("states (1/THz/cell)")
         right.set_xlim(left=0)
         for ax in (left, right):
             ax.axhline(0, color="#888888", linewidth=0.6)
-        handles = [_build_handle(name, COLOURS[k], _line_style(k)) for k, name in enumerate(potentials)]
+        handles = [_build_handle(name, **_select_line(index)) for index, name in enumerate(potentials)]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return np.array([left, right])
 
@@ -89,13 +91,13 @@ def plot_vibrations(vibrations: pd.DataFrame) -> Axes:
 
 
 def plot_interlayer(curve: pd.DataFrame) -> Axes:
-    """Plot energy (meV/atom) against interlayer distance (Å), without and with dispersion.
+    """Plot energy (meV/atom) against interlayer distance (Å), with a colour for each method of dispersion.
 
     The figure corresponds to Bidoggia et al. (2025), Fig. 6.
     """
     labels = ("interlayer distance (Å)", "energy relative to separate layers (meV/atom)")
     ax = _plot_curves(curve, ("distance", "energy"), labels, baseline=0.0, kind="dispersion")
-    # Shows the well and the approach to zero, but not the steep repulsion.
+    # The axis shows the well and the approach to zero, but not the steep repulsion.
     lowest = float(curve["energy"].min())
     ax.set_ylim(1.15 * min(lowest, -5.0), max(20.0, -1.2 * lowest))
     return ax
@@ -125,15 +127,20 @@ def _plot_curves(
     table: pd.DataFrame, columns: tuple[str, str], labels: tuple[str, str], *,
     baseline: float | None = None, kind: str = "structure", height: float = 0.95,
 ) -> Axes:  # fmt: skip
-    """Plot one column against another, with a curve for each structure, potential and value of `kind`, and a legend."""
+    """Plot a curve for each structure, potential and value of the column `kind`, with a legend.
+
+    `columns` and `labels` are those of the x and y axis; `baseline` is the position of a horizontal line, if any; and
+    `height` is the height of the figure, as a multiple of its width.
+    """
     _require_rows(table)
-    with style.publication_style():
+    with style.use_publication_style():
         ax = style.ensure_axes(None, height)
         kinds, potentials = (list(dict.fromkeys(table[name])) for name in (kind, "potential"))
         for (name, potential, _), curve in table.groupby([kind, "potential", "structure"], sort=False):
-            line = potentials.index(potential)
-            colour = COLOURS[(line if len(kinds) == 1 else kinds.index(name)) % len(COLOURS)]
-            ax.plot(curve[columns[0]], curve[columns[1]], _line_style(line), color=colour)
+            potential_index = potentials.index(potential)
+            colour_index = potential_index if len(kinds) == 1 else kinds.index(name)
+            colour = COLOURS[colour_index % len(COLOURS)]
+            ax.plot(curve[columns[0]], curve[columns[1]], _select_line_style(potential_index), color=colour)
         if baseline is not None:
             ax.axhline(baseline, color="#888888", linewidth=0.6)
         ax.set(xlabel=labels[0], ylabel=labels[1])
@@ -143,9 +150,14 @@ def _plot_curves(
 
 
 def plot_defects(table: pd.DataFrame) -> Axes:
-    """Plot formation energies (eV), with a bar for each pair of the relaxing and the evaluating potential.
+    """Plot formation energies (eV) of defects, with a bar for each pair of the relaxing and the evaluating potential.
 
     The values correspond to Bidoggia et al. (2025), Table I.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``defect``, ``structure``, ``relaxed_with`` and ``evaluated_with`` (potentials), and ``energy`` (eV).
     """
     _require_rows(table)
     pairs = table[["relaxed_with", "evaluated_with"]].drop_duplicates().to_numpy().tolist()
@@ -153,14 +165,15 @@ def plot_defects(table: pd.DataFrame) -> Axes:
     if len(set(table["structure"])) > 1:
         defects = (table["structure"] + ": " + table["defect"]).to_numpy()
     names = list(dict.fromkeys(defects))
-    with style.publication_style():
+    with style.use_publication_style():
         ax = style.ensure_axes(None)
         width = 0.8 / len(pairs)
-        for k, (relaxed_with, evaluated_with) in enumerate(pairs):
+        for index, (relaxed_with, evaluated_with) in enumerate(pairs):
             mask = (table["relaxed_with"] == relaxed_with) & (table["evaluated_with"] == evaluated_with)
-            x = np.array([names.index(name) for name in defects[mask]]) + (k - (len(pairs) - 1) / 2) * width
+            offset = (index - (len(pairs) - 1) / 2) * width  # the bars of a defect are centred around its position
+            x = np.array([names.index(name) for name in defects[mask]]) + offset
             label = style.escape_mathtext(f"relaxed: {relaxed_with}, evaluated: {evaluated_with}")
-            ax.bar(x, table.loc[mask, "energy"], width, color=COLOURS[k % len(COLOURS)], label=label)
+            ax.bar(x, table.loc[mask, "energy"], width, color=COLOURS[index % len(COLOURS)], label=label)
         slant: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > MAX_LABEL_LENGTH else {}
         ax.set_xticks(range(len(names)), [style.escape_mathtext(name) for name in names], **slant)
         ax.grid(visible=False, axis="x")
@@ -170,28 +183,38 @@ def plot_defects(table: pd.DataFrame) -> Axes:
 
 
 def _require_rows(table: pd.DataFrame) -> None:
+    """Raise `CannotDrawError` if a table is empty."""
     if table.empty:
         raise style.CannotDrawError("There is nothing to draw.")
 
 
 def _add_legend(ax: Axes, kinds: list[str], potentials: list[str]) -> None:
-    """Add a legend of several kinds by colour, and of potentials by line style.
+    """Add a legend of kinds by colour and of potentials by line style.
 
-    Potentials are omitted if only the kinds differ; with a single kind, they also have different colours.
+    With a single kind, only the potentials are listed, by colour and line style. With several kinds, a single potential
+    is not listed.
     """
-    is_single = len(kinds) == 1
-    handles = [] if is_single else [_build_handle(name, COLOURS[k % len(COLOURS)]) for k, name in enumerate(kinds)]
-    if len(potentials) > 1 or is_single:
-        handles += [
-            _build_handle(name, COLOURS[k % len(COLOURS)] if is_single else "#555555", _line_style(k))
-            for k, name in enumerate(potentials)
-        ]
+    if len(kinds) == 1:
+        handles = [_build_handle(name, **_select_line(index)) for index, name in enumerate(potentials)]
+    else:
+        handles = [_build_handle(name, COLOURS[index % len(COLOURS)]) for index, name in enumerate(kinds)]
+        if len(potentials) > 1:
+            handles += [
+                _build_handle(name, "#555555", _select_line_style(index)) for index, name in enumerate(potentials)
+            ]
     style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=2)
 
 
-def _line_style(k: int) -> str:
-    return LINE_STYLES[k % len(LINE_STYLES)]
+def _select_line_style(index: int) -> str:
+    """Select the line style of the potential with an index."""
+    return LINE_STYLES[index % len(LINE_STYLES)]
 
 
-def _build_handle(name: str, colour: str, line: Any = "-") -> Line2D:
-    return Line2D([], [], color=colour, linestyle=line, label=style.escape_mathtext(name))
+def _select_line(index: int) -> dict[str, str]:
+    """Select the colour and the line style of the potential with an index, where colours distinguish potentials."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": _select_line_style(index)}
+
+
+def _build_handle(name: str, color: str, linestyle: Any = "-") -> Line2D:
+    """Build a legend entry; the names of the parameters are those of matplotlib."""
+    return Line2D([], [], color=color, linestyle=linestyle, label=style.escape_mathtext(name))

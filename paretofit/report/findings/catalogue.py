@@ -20,7 +20,7 @@ from paretofit.report.joined_bases import JoinedBases
 from paretofit.report.paired_errors import PairedErrors
 from paretofit.report.tables.summaries import select_single_levels, tabulate_mixtures
 
-JOINED_FINDINGS = frozenset({"mixtures"})  # names of the findings on all bases
+JOINED_FINDINGS = frozenset({"mixtures"})  # names of the findings that compare all bases
 
 
 def collect_findings(
@@ -32,12 +32,16 @@ def collect_findings(
 ) -> list[Finding]:
     """Collect all findings, in the order of the report.
 
-    The parameters are those of `assess_levels_on_front`; `split_errors` are the errors in further train/test splits,
-    and `joined` are the results of all bases for the findings `JOINED_FINDINGS`, by default these results.
+    Parameters
+    ----------
+    results, front, levels : as in `assess_levels_on_front`
+    split_errors : errors in further train/test splits
+    joined : results of all bases, for `JOINED_FINDINGS`; by default the results, front and errors of this basis
     """
     joined = joined or JoinedBases(results, front, split_errors)
     mixtures = assess_mixtures(joined.results, joined.split_errors)
     properties = assess_properties(results, split_errors)
+    # all other findings, except those on the front and on savings, are about single levels
     all_results, all_levels, results = results, levels, select_single_levels(results)
     mixture_names = set(tabulate_mixtures(all_results)["level"].astype(str))
     levels = [level for level in levels if level not in mixture_names]

@@ -15,9 +15,10 @@ class FindingDots:
 
     Attributes
     ----------
-    table : a row per dot: ``error`` (energy or force), ``group``, ``value``, ``low``, ``high`` (NaN if unknown)
-    label : what the values are
-    reference : value of no effect; 1 for ratios, which are drawn in a logarithmic scale
+    table : a row per dot: ``error`` (kind, energy or force), ``group``, ``value``, and the ends of its interval,
+        ``low`` and ``high`` (NaN if unknown)
+    label : label of the axis of the values
+    reference : value that means no effect; 1 for ratios, which are drawn on a logarithmic axis, or 0
     """
 
     table: pd.DataFrame
@@ -28,18 +29,24 @@ class FindingDots:
     def collect(
         cls, numbers: pd.DataFrame, groups: pd.Series, columns: Mapping[str, str], label: str, reference: float = 1.0
     ) -> "FindingDots":
-        """Collect dots from the columns of a table (by the kind of error), and their intervals if it has them.
+        """Collect dots, with their intervals if the table has these, from columns of a table.
 
-        With the key ``""`` instead of a kind, the kind of each row is in the column ``error`` of the table.
+        Parameters
+        ----------
+        numbers : table; the ends of an interval have the name of the column with the suffixes ``_low`` and ``_high``
+        groups : group of each row
+        columns : names of the columns with the values, by the kind of error; with the key ``""`` instead of a kind, the
+            kind of each row is in the column ``error`` of the table
+        label, reference : as in `FindingDots`
         """
-        parts = [
+        tables = [
             pd.DataFrame({
                 "error": kind or numbers["error"], "group": groups, "value": numbers[column],
                 **{end: numbers.get(f"{column}_{end}", float("nan")) for end in ("low", "high")},
             })
             for kind, column in columns.items()
         ]  # fmt: skip
-        return cls(pd.concat(parts, ignore_index=True), label, reference)
+        return cls(pd.concat(tables, ignore_index=True), label, reference)
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,9 @@ class Finding:
     question : question that the finding answers
     status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` if it is not a yes/no question
     answer : a few sentences with numbers and units
-    published_result : answer in the published study; empty if the study does not answer the question
+    published_result : sentence with the answer of the published study; empty if it does not answer the question
     numbers : table with the numbers of the answer; empty if the question could not be tested
-    dots : content of its picture, if no other figure shows the finding
+    dots : content of the picture of the finding; None if the report shows it in another figure or not at all
     """
 
     name: str
@@ -72,17 +79,17 @@ class Finding:
 
     @property
     def figure_name(self) -> str:
-        """Name of the figure of its dots."""
+        """Name of the figure of the dots."""
         return f"finding_{self.name}"
 
     @property
     def text(self) -> str:
-        """Answer, followed by the result of the published study if there is one."""
+        """Answer, followed by the published result if there is one."""
         return f"{self.answer} {self.published_result}".strip()
 
 
 def combine_answers(answers: list[str]) -> FindingStatus:
-    """Return ``"yes"`` or ``"no"`` if every answer is this word, otherwise ``"mixed"``; ``"not tested"`` if none."""
+    """Return ``"yes"`` or ``"no"`` if all answers are this word, ``"not tested"`` without answers, else ``"mixed"``."""
     if not answers:
         return "not tested"
     if set(answers) == {"yes"}:

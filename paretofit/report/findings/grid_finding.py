@@ -1,6 +1,7 @@
 """Finding on a grid of levels: whether the cutoff or the k-points limit the accuracy of labels, and whether errors add.
 
-Errors are those of labels against the reference, without any fit, and without their mean, which a fit absorbs.
+Errors are those of the energies of labels against the reference, without any fit, and without their mean over
+configurations, which a fit absorbs.
 """
 
 from collections.abc import Mapping
@@ -16,30 +17,32 @@ from paretofit.report.paired_errors import compute_central_interval
 from paretofit.report.wording import format_number
 
 QUESTION = "Do the cutoff or the k-points limit the accuracy of the labels?"
-N_BOOTSTRAP, BOOTSTRAP_SEED = 1000, 1
-MIN_GRID = 2  # number of cutoffs and of k-point spacings
-MAX_ADDITIVE_DEVIATION = 0.5  # of the RMSD of a level; with larger deviations, the errors do not add
+N_BOOTSTRAP, BOOTSTRAP_SEED = 1000, 1  # number of bootstrap samples, and seed of their generator
+MIN_GRID = 2  # smallest number of cutoffs and of k-point spacings of a grid
+MAX_ADDITIVE_DEVIATION = 0.5  # relative to the RMSD of a level; with larger deviations, the errors do not add
 _Point = tuple[float, float]  # cutoff (eV) and k-point spacing (1/Å)
 
 
 def tabulate_grid(errors: LevelErrors) -> pd.DataFrame:
-    """Tabulate the levels of a full grid of cutoffs and k-point spacings; empty if the levels form none.
+    """Tabulate the levels of a full grid of cutoffs and k-point spacings.
 
     Returns
     -------
     DataFrame
         A row for each level, the reference included: ``level``, ``cutoff_ev``, ``kspacing_per_angstrom``,
-        ``mean_seconds``, ``energy_rmsd_mean_shifted`` (meV/atom) and ``force_rmsd`` (meV/Å), zero for the reference.
+        ``mean_seconds``, and the errors ``energy_rmsd_mean_shifted`` (meV/atom) and ``force_rmsd`` (meV/Å), which are
+        zero for the reference. Empty if the levels do not form a full grid.
     """
-    columns = ["level", "cutoff_ev", "kspacing_per_angstrom", "mean_seconds"]
+    axes = ["cutoff_ev", "kspacing_per_angstrom"]
+    columns = ["level", *axes, "mean_seconds"]
     if not set(columns) <= set(errors.settings) or errors.table.empty:
         return pd.DataFrame()
     table = errors.settings[columns].copy()
-    for name in columns[1:3]:
+    for name in axes:
         table[name] = pd.to_numeric(table[name], errors="coerce")
-    shape = table["cutoff_ev"].nunique(), table["kspacing_per_angstrom"].nunique()
-    is_full = len(table) == shape[0] * shape[1] == len(table.drop_duplicates(columns[1:3]))
-    if min(shape) < MIN_GRID or not is_full or table[columns[1:3]].isna().any(axis=None):
+    n_cutoffs, n_spacings = (table[name].nunique() for name in axes)
+    is_full = len(table) == n_cutoffs * n_spacings == len(table.drop_duplicates(axes))
+    if min(n_cutoffs, n_spacings) < MIN_GRID or not is_full or table[axes].isna().any(axis=None):
         return pd.DataFrame()
     rmsd = errors.table[["level", "energy_rmsd_mean_shifted", "force_rmsd"]]
     return table.merge(rmsd, on="level", how="left").fillna({"energy_rmsd_mean_shifted": 0.0, "force_rmsd": 0.0})
@@ -51,15 +54,15 @@ def assess_grid(errors: LevelErrors) -> Finding | None:
     Parameters
     ----------
     errors : LevelErrors
-        Of levels whose last one has the highest cutoff and the densest mesh.
+        Errors of the levels of the grid.
 
     Returns
     -------
     Finding or None
-        None if the levels form no full grid. The compared levels are one step below the reference in one direction.
-        ``numbers`` has a row for each level below the reference: its settings, cost and errors; ``additive_rmsd``, the
-        RMSD of the sum of the errors of its cutoff and of its mesh alone; and ``deviation``, the root mean square
-        difference between its errors and this sum, divided by its RMSD.
+        The compared levels are one step below the reference, in the cutoff or in the mesh. ``numbers`` has a row for
+        each level below the reference: its settings, cost and errors; and ``additive_rmsd`` (meV/atom) and
+        ``deviation``, see `_measure_additivity`. None if the levels do not form a full grid in which the reference has
+        the highest cutoff and the densest mesh.
     """
     grid = tabulate_grid(errors)
     reference = grid[grid["level"] == errors.reference_level] if len(grid) else grid
@@ -72,30 +75,30 @@ def assess_grid(errors: LevelErrors) -> Finding | None:
         (float(cutoff), float(spacing)): str(level)
         for level, cutoff, spacing in grid[["level", "cutoff_ev", "kspacing_per_angstrom"]].itertuples(index=False)
     }
-    by_level = _collect_errors(errors, level_by_point, finest)
+    errors_by_point = _collect_errors(errors, level_by_point, finest)
     numbers = grid[grid["level"] != errors.reference_level].reset_index(drop=True)
     additivity = [
-        _measure_additivity(by_level, (row["cutoff_ev"], row["kspacing_per_angstrom"]), finest)
+        _measure_additivity(errors_by_point, (row["cutoff_ev"], row["kspacing_per_angstrom"]), finest)
         for row in numbers.to_dict("records")
     ]
     numbers = numbers.join(pd.DataFrame(additivity, columns=["additive_rmsd", "deviation"]))
-    coarser_mesh = finest[0], min(spacing for _, spacing in by_level if spacing > finest[1])
-    lower_cutoff = max(cutoff for cutoff, _ in by_level if cutoff < finest[0]), finest[1]
-    ratio, low, high = _estimate_ratio(by_level[coarser_mesh], by_level[lower_cutoff])
-    n = len(by_level[finest])
+    coarser_mesh = finest[0], min(spacing for _, spacing in errors_by_point if spacing > finest[1])
+    lower_cutoff = max(cutoff for cutoff, _ in errors_by_point if cutoff < finest[0]), finest[1]
+    ratio, low, high = _estimate_ratio(errors_by_point[coarser_mesh], errors_by_point[lower_cutoff])
+    n_configurations = len(errors_by_point[finest])
     cause = "The k-points limit" if low > 1 else "The cutoff limits" if high < 1 else "Neither clearly limits"
-    inner = numbers["deviation"].dropna()
+    deviations = numbers["deviation"].dropna()
     text = (
-        f"{cause} the accuracy of energies of {n} configurations: at {finest[0]:g} eV, a k-point spacing of "
-        f"{coarser_mesh[1]:g} instead of {finest[1]:g} 1/Å changes them by "
-        f"{format_number(_compute_rms(by_level[coarser_mesh]))} meV/atom, and at {finest[1]:g} 1/Å, a cutoff of "
+        f"{cause} the accuracy of energies of {n_configurations} configurations: at {finest[0]:g} eV, a k-point "
+        f"spacing of {coarser_mesh[1]:g} instead of {finest[1]:g} 1/Å changes them by "
+        f"{format_number(_compute_rms(errors_by_point[coarser_mesh]))} meV/atom, and at {finest[1]:g} 1/Å, a cutoff of "
         f"{lower_cutoff[0]:g} instead of {finest[0]:g} eV by "
-        f"{format_number(_compute_rms(by_level[lower_cutoff]))} meV/atom (RMSD without the mean; ratio "
+        f"{format_number(_compute_rms(errors_by_point[lower_cutoff]))} meV/atom (RMSD without the mean; ratio "
         f"{format_number(ratio)}, {100 * INTERVAL_COVERAGE:.0f} % interval {format_number(low)} to "
         f"{format_number(high)}, bootstrap over configurations)."
     )
-    if len(inner):
-        text += " " + _describe_additivity(inner)
+    if len(deviations):
+        text += " " + _describe_additivity(deviations)
     return Finding("grid", QUESTION, "measured", text, numbers=numbers)
 
 
@@ -110,7 +113,10 @@ def _describe_additivity(deviations: pd.Series) -> str:
 
 
 def _collect_errors(errors: LevelErrors, level_by_point: Mapping[_Point, str], finest: _Point) -> dict[_Point, Array]:
-    """Collect the energy errors without their mean (meV/atom) of the configurations that all levels have."""
+    """Collect the energy errors (meV/atom) of the configurations with labels of all levels, by point of the grid.
+
+    The mean over configurations is subtracted; the errors of the reference, at the point `finest`, are zero.
+    """
     table = errors.configurations.pivot_table(index="config_id", columns="level", values="energy_error").dropna()
     table = table - table.mean()
     return {
@@ -119,23 +125,34 @@ def _collect_errors(errors: LevelErrors, level_by_point: Mapping[_Point, str], f
     }
 
 
-def _measure_additivity(by_level: Mapping[_Point, Array], point: _Point, finest: _Point) -> tuple[float, float]:
-    """Return the RMSD of the sum of the errors of the cutoff and of the mesh alone, and its relative deviation."""
-    additive_errors = by_level[point[0], finest[1]] + by_level[finest[0], point[1]]
-    if point[0] == finest[0] or point[1] == finest[1]:
+def _measure_additivity(errors_by_point: Mapping[_Point, Array], point: _Point, finest: _Point) -> tuple[float, float]:
+    """Compute the RMSD of the sum of the errors of the cutoff alone and of the mesh alone, and its deviation.
+
+    The deviation is the root mean square difference between the errors at the point and this sum, divided by the RMSD
+    of the errors. Both numbers are NaN for a point that differs from the reference in one direction only.
+    """
+    cutoff, spacing = point
+    if cutoff == finest[0] or spacing == finest[1]:
         return float("nan"), float("nan")
-    errors = by_level[point]
+    additive_errors = errors_by_point[cutoff, finest[1]] + errors_by_point[finest[0], spacing]
+    errors = errors_by_point[point]
     return _compute_rms(additive_errors), _compute_rms(errors - additive_errors) / _compute_rms(errors)
 
 
-def _compute_rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(values**2)))
+def _compute_rms(errors: Array) -> float:
+    """Compute the root mean square of errors."""
+    return float(np.sqrt(np.mean(errors**2)))
 
 
-def _estimate_ratio(first: Array, second: Array) -> tuple[float, float, float]:
-    """Estimate the ratio of two RMSDs, with its interval from a bootstrap over configurations."""
-    samples = np.random.default_rng(BOOTSTRAP_SEED).integers(len(first), size=(N_BOOTSTRAP, len(first)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.sqrt((first[samples] ** 2).mean(axis=1) / (second[samples] ** 2).mean(axis=1))
-        ratio = _compute_rms(first) / _compute_rms(second)
+def _estimate_ratio(first_errors: Array, second_errors: Array) -> tuple[float, float, float]:
+    """Estimate the ratio of the RMSDs of the errors of two levels, with the ends of its 90 % interval.
+
+    Both have the shape ``(n_configurations,)``; the interval is from a bootstrap over configurations.
+    """
+    n_configurations = len(first_errors)
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    samples = rng.integers(n_configurations, size=(N_BOOTSTRAP, n_configurations))
+    with np.errstate(divide="ignore", invalid="ignore"):  # all errors of a level or a sample may be zero
+        ratios = np.sqrt((first_errors[samples] ** 2).mean(axis=1) / (second_errors[samples] ** 2).mean(axis=1))
+        ratio = _compute_rms(first_errors) / _compute_rms(second_errors)
     return (ratio, *compute_central_interval(ratios))

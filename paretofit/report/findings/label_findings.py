@@ -21,13 +21,13 @@ from paretofit.report.wording import (
 OWN_LEVEL_QUESTION = "Are models closer to the reference than to their own labels?"
 SAVING_QUESTION = "How much DFT time do slightly larger errors save?"
 TOLERANCES = (0.05, 0.1, 0.2, 0.5)  # increases of an error relative to the lowest error
-STATED_TOLERANCES = (0.1, 0.2)
+STATED_TOLERANCES = (0.1, 0.2)  # tolerances in the answer; the table has all
 
 
 def assess_own_level(
     results: pd.DataFrame, levels: Sequence[str], split_errors: PairedErrors | None = None
 ) -> Finding | None:
-    """Compare the test errors against the reference with those against the level trained on, for cheaper levels.
+    """Compare the test errors of models of cheaper levels against the reference with those against their own level.
 
     Parameters
     ----------
@@ -38,45 +38,46 @@ def assess_own_level(
     Returns
     -------
     Finding or None
-        ``numbers`` has a row per (2Jmax, w_E/w_F, level) at the largest subset, with both errors and their ratio with
-        the ends of its 90 % interval. None without finite errors of a cheaper level.
+        ``numbers`` has a row per (2Jmax, w_E/w_F, level) at the largest subset, with both errors, their ratio and the
+        ends of its 90 % interval, for energies and forces. None without finite errors of a cheaper level.
     """
     rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
-    columns = [f"{end}_{kind}" for kind in summaries.ERROR_KINDS.values() for end in ("test", "ref")]
+    kinds = list(summaries.ERROR_KINDS.values())
+    columns = [f"{target}_{kind}" for kind in kinds for target in ("test", "ref")]
     rows = summaries.select_finite_rows(rows[rows["level"] != levels[-1]], columns, positive=True)
     if rows.empty:
         return None
-    train_columns = [f"{end}_{kind}" for kind in summaries.ERROR_KINDS.values() for end in ("train", "train_ref")]
+    train_columns = [f"{target}_{kind}" for kind in kinds for target in ("train", "train_ref")]
     numbers = rows[["twojmax", "weight_ratio", "level", *columns, *train_columns]].reset_index(drop=True)
     comparison, settings = ErrorComparison(results, split_errors), rows.to_dict("records")
-    parts, train_parts = [], []
+    clauses, train_clauses = [], []
     for column, kind in summaries.ERROR_KINDS.items():
         ratios = [comparison.estimate_ratio(f"test_{kind}", row, row, column) for row in settings]
-        for name, values in zip(INTERVAL_SUFFIXES, zip(*ratios, strict=True), strict=True):
-            numbers[f"{kind}_ratio{name}"] = values
+        for suffix, ratio_column in zip(INTERVAL_SUFFIXES, zip(*ratios, strict=True), strict=True):
+            numbers[f"{kind}_ratio{suffix}"] = ratio_column
         is_clear = (numbers[f"{kind}_ratio"] < 1 - MIN_RELATIVE_CHANGE) & (numbers[f"{kind}_ratio_high"] < 1)
-        counts = _count_true(numbers, is_clear)
-        parts.append(f"the {kind} error against the reference is clearly lower in {join_items(counts) or 'none'}")
+        counts = _count_by_level(numbers, is_clear)
+        clauses.append(f"the {kind} error against the reference is clearly lower in {join_items(counts) or 'none'}")
         train_ratio = numbers[f"train_ref_{kind}"] / numbers[f"train_{kind}"]
         if train_ratio.notna().any():
-            counts = _count_true(numbers, train_ratio < 1 - MIN_RELATIVE_CHANGE)
-            train_parts.append(f"the {kind} error in {join_items(counts) or 'none'}")
+            counts = _count_by_level(numbers, train_ratio < 1 - MIN_RELATIVE_CHANGE)
+            train_clauses.append(f"the {kind} error in {join_items(counts) or 'none'}")
     lower = f"at least {100 * MIN_RELATIVE_CHANGE:.0f} % lower against the reference"
-    training = f" On the training set, {join_items(train_parts)} is {lower}." if train_parts else ""
+    training = f" On the training set, {join_items(train_clauses)} is {lower}." if train_clauses else ""
     text = (
         f"Of {format_count(len(numbers), 'model')} trained on cheaper levels (each 2Jmax and w_E/w_F at the largest "
-        f"subset), {'; '.join(parts)}. Compared are errors on test labels of the reference and of the level trained "
-        f"on. Where it is lower, the model averages out part of the errors of its labels.{training} "
-        f"{comparison.describe()}"
+        f"subset), {'; '.join(clauses)}. Compared are errors on test labels of the reference and of the level trained "
+        f"on. Where the first is lower, the model averages out part of the errors of its labels.{training} "
+        f"{comparison.describe_criterion()}"
     )
-    columns_by_kind = {kind: f"{kind}_ratio" for kind in summaries.ERROR_KINDS.values()}
+    columns_by_kind = {kind: f"{kind}_ratio" for kind in kinds}
     groups = "level " + numbers["level"].astype(str)
     dots = FindingDots.collect(numbers, groups, columns_by_kind, "error against the reference / own level")
     return Finding("own_level", OWN_LEVEL_QUESTION, "measured", text, numbers=numbers, dots=dots)
 
 
-def _count_true(numbers: pd.DataFrame, is_lower: pd.Series) -> list[str]:
-    """Count the models of each level for which a condition is true; levels without such models are left out."""
+def _count_by_level(numbers: pd.DataFrame, is_lower: pd.Series) -> list[str]:
+    """Format, for each level, the number of models whose error is lower; levels without such models are omitted."""
     return [
         f"{is_lower[group.index].sum()} of {len(group)} at level {level}"
         for level, group in numbers.groupby("level", sort=False)
@@ -95,39 +96,46 @@ def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | No
     Returns
     -------
     Finding or None
-        ``numbers`` has a row per (kind of error, tolerance): the cheapest setting, its error and cost, and ``saving``,
-        the cost of the setting with the lowest error divided by it. None if no setting has a cost above zero.
+        ``numbers`` has a row per (kind of error, tolerance): the cheapest setting within the tolerance, its error and
+        cost, and ``saving``, the cost of the setting with the lowest error divided by that of this setting. None if no
+        setting has a cost above zero.
     """
     medians = summaries.compute_medians(results, levels).merge(summaries.tabulate_mixtures(results), "left", "level")
     table = summaries.select_finite_rows(medians, summaries.OBJECTIVES, positive=True)
     if table.empty:
         return None
-    rows, parts = [], []
+    rows, clauses = [], []
     for column, kind in summaries.ERROR_KINDS.items():
         best = table.sort_values([column, "label_seconds"]).iloc[0]
-        texts = []
+        saving_texts = []
         for tolerance in TOLERANCES:
             candidates = table[table[column] <= best[column] * (1 + tolerance)]
-            row = candidates.sort_values(["label_seconds", column]).iloc[0]
-            saving = best["label_seconds"] / row["label_seconds"]
-            columns = [*summaries.SETTING, "label_seconds"]
-            names = [name for name in (f"{column}_low", f"{column}_high") if name in row]
-            error = {"error": kind, "tolerance": tolerance, "median": row[column]}
-            error |= {name.replace(column, "median"): row[name] for name in names}
-            rows.append({**error, **row[columns], "saving": saving})
+            cheapest = candidates.sort_values(["label_seconds", column]).iloc[0]
+            saving = best["label_seconds"] / cheapest["label_seconds"]
+            interval_columns = [name for name in (f"{column}_low", f"{column}_high") if name in cheapest]
+            error = {"error": kind, "tolerance": tolerance, "median": cheapest[column]}
+            error |= {name.replace(column, "median"): cheapest[name] for name in interval_columns}
+            rows.append({**error, **cheapest[[*summaries.SETTING, "label_seconds"]], "saving": saving})
             if tolerance in STATED_TOLERANCES:
-                setting = f"level {row['level']}, {format_size(row)} configurations"
-                cost = f"{setting}, {format_duration(row['label_seconds'])}"
-                saved = f"costs {format_number(saving, 2)} times less ({cost})"
-                saved = saved if saving > 1 else "has no cheaper setting"
-                texts.append(f"an error that is {100 * tolerance:.0f} % larger {saved}")
-        parts.append(
+                saving_texts.append(
+                    f"an error that is {100 * tolerance:.0f} % larger {_describe_saving(cheapest, saving)}"
+                )
+        clauses.append(
             f"the lowest {kind} error, {format_number(best[column])} {UNITS[kind]}, costs "
-            f"{format_duration(best['label_seconds'])} of DFT; {join_items(texts)}"
+            f"{format_duration(best['label_seconds'])} of DFT; {join_items(saving_texts)}"
         )
-    sentences = join_sentences(*map(capitalise_sentence, parts))
+    sentences = join_sentences(*map(capitalise_sentence, clauses))
     text = f"{sentences} Errors are medians over repetitions in one train/test split."
     numbers = pd.DataFrame(rows)
     groups = (100 * numbers["tolerance"]).map("error {:.0f} % larger".format)
     dots = FindingDots.collect(numbers, groups, {"": "saving"}, "DFT time is this many times less")
     return Finding("savings", SAVING_QUESTION, "measured", text, numbers=numbers, dots=dots)
+
+
+def _describe_saving(cheapest: pd.Series, saving: float) -> str:
+    """Describe how many times less the cheapest setting within a tolerance costs, as the end of a clause."""
+    if saving <= 1:
+        return "has no cheaper setting"
+    setting = f"level {cheapest['level']}, {format_size(cheapest)} configurations"
+    cost = format_duration(cheapest["label_seconds"])
+    return f"costs {format_number(saving, 2)} times less ({setting}, {cost})"

@@ -1,4 +1,4 @@
-"""Finding on whether errors against the reference fall from each convergence level to the next."""
+"""Finding on whether errors against the reference decrease from each convergence level to the next."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ PAPER = (
     "In the paper they fall up to level 5 of 6, and the last two levels give the same errors "
     "(5.05 meV/atom and 110.5 meV/Å at w_E/w_F = 150)."
 )
-MAX_LISTED_STEPS = 3  # steps listed in one sentence
+MAX_LISTED_STEPS = 3  # number of steps listed in one sentence
 
 
 def assess_error_decrease(
@@ -32,8 +32,8 @@ def assess_error_decrease(
     Returns
     -------
     Finding
-        Yes if no error clearly rises and some errors fall, no if none falls, mixed otherwise. ``numbers`` has
-        a row per (2Jmax, w_E/w_F, step).
+        Yes if some errors clearly fall and none clearly rises, no if none falls, mixed otherwise. ``numbers`` has a row
+        per (2Jmax, w_E/w_F, step), see `list_steps`.
     """
     rows = select_largest_subset(compute_medians(results, levels))
     comparison = ErrorComparison(results, split_errors)
@@ -45,7 +45,7 @@ def assess_error_decrease(
     text = (
         f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one level to "
         f"the next (each 2Jmax and w_E/w_F), {count_changes(steps)}. "
-        f"{_describe_example(rows, levels)} {_describe_exceptions(steps)}{comparison.describe()}"
+        f"{_describe_example(rows, levels)} {_describe_exceptions(steps)}{comparison.describe_criterion()}"
     )
     return Finding(
         "levels", QUESTION, combine_changes(steps), text.strip(), PAPER, steps, collect_step_dots(steps, "level ")
@@ -58,25 +58,28 @@ def _describe_example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
     twojmax, ratio = rows["twojmax"].max(), ratios[len(ratios) // 2]
     errors = rows[(rows["twojmax"] == twojmax) & (rows["weight_ratio"] == ratio)].set_index("level")
     names = [level for level in levels if level in errors.index]
-    chains = [" → ".join(map(format_number, errors.loc[names, column])) for column in ("ref_energy", "ref_force")]
+    energies, forces = (
+        " → ".join(map(format_number, errors.loc[names, column])) for column in ("ref_energy", "ref_force")
+    )
     return (
         f"For levels {' → '.join(names)} at 2Jmax = {twojmax} and w_E/w_F = {format_ratio(ratio)} the errors are "
-        f"{chains[0]} meV/atom and {chains[1]} meV/Å."
+        f"{energies} meV/atom and {forces} meV/Å."
     )
 
 
 def _describe_exceptions(steps: pd.DataFrame) -> str:
     """Describe the steps at which an error does not fall, at most `MAX_LISTED_STEPS` for each kind of error."""
-    parts = []
+    clauses = []
     for kind in ("energy", "force"):
         exceptions = steps[steps[kind].isin(["rises", NO_CLEAR_DIFFERENCE])]
-        texts = [
-            f"from {lower} to {higher} at 2Jmax {join_items(sorted(set(group['twojmax'])))} ({len(group)} of "
-            f"{((steps['from'] == lower) & (steps['to'] == higher)).sum()})"
-            for (lower, higher), group in exceptions.groupby(["from", "to"], sort=False)
-        ]
-        n_more = len(texts) - MAX_LISTED_STEPS
-        if texts:
-            omission = f" and {format_count(n_more, 'other step')}" if n_more > 0 else ""
-            parts.append(f"the {kind} error does not clearly fall {join_items(texts[:MAX_LISTED_STEPS])}{omission}")
-    return f"{capitalise_sentence('; '.join(parts))} " if parts else ""
+        step_texts = []
+        for (lower, higher), group in exceptions.groupby(["from", "to"], sort=False):
+            n_compared = ((steps["from"] == lower) & (steps["to"] == higher)).sum()
+            sizes = join_items(sorted(set(group["twojmax"])))
+            step_texts.append(f"from {lower} to {higher} at 2Jmax {sizes} ({len(group)} of {n_compared})")
+        n_omitted = len(step_texts) - MAX_LISTED_STEPS
+        if step_texts:
+            omission = f" and {format_count(n_omitted, 'other step')}" if n_omitted > 0 else ""
+            listing = join_items(step_texts[:MAX_LISTED_STEPS])
+            clauses.append(f"the {kind} error does not clearly fall {listing}{omission}")
+    return f"{capitalise_sentence('; '.join(clauses))} " if clauses else ""

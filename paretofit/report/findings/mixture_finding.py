@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit import pareto
+from paretofit.core import Array
 from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE, compute_sign_shares, describe_size
 from paretofit.report.findings.finding import Finding, FindingDots, FindingStatus
 from paretofit.report.paired_errors import (
@@ -19,7 +20,7 @@ from paretofit.report.rivals import choose_within_budget, get_setting
 from paretofit.report.tables.summaries import ERROR_KINDS, select_single_levels
 from paretofit.report.wording import format_duration, format_number, join_items
 
-MAX_LISTED_BUDGETS = 3  # in the first sentence
+MAX_LISTED_BUDGETS = 3  # number of budgets listed in the first sentence
 QUESTION = "Do mixtures of levels pay, and from which budget on?"
 
 
@@ -34,10 +35,9 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
     Returns
     -------
     Finding or None
-        Yes if the product of both errors of the best mixture is clearly lower at each budget, no if it is at none,
-        mixed otherwise; None without mixtures or costs. ``numbers`` has a row for each budget; ``ratio`` is
-        the geometric mean of both errors of the mixture, divided by that of the single level, and ``share`` the share
-        of paired samples in which it is lower. The width of an interval is that of the paired samples.
+        Yes if the product of both errors of the best mixture is clearly lower at every budget, no if it is clearly
+        lower at none, mixed otherwise. ``numbers`` has a row for each budget, from `_compare_within_budget`. None
+        without mixtures or costs.
     """
     if len(select_single_levels(results)) == len(results) or not (results["label_seconds"] > 0).any():
         return None
@@ -53,8 +53,9 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
             continue
         mixture, single = choose_within_budget(mixtures, budget), choose_within_budget(singles, budget)
         if rows and mixture["label_seconds"] == rows[-1]["mixture_s"]:
-            continue  # this mixture costs more and has larger errors
-        rows.append(_compare(mixture, single, comparison, _compute_size_factors(single, singles, results)))
+            continue  # the mixture that costs this budget is worse than a cheaper one
+        size_factors = _compute_size_factors(single, singles, results)
+        rows.append(_compare_within_budget(mixture, single, comparison, size_factors))
     if not rows:
         return None
     numbers = pd.DataFrame(rows)
@@ -64,7 +65,7 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
     best = candidates.sort_values("ratio").iloc[0]
     headline = "No mixture is clearly better than a single level that costs no more"
     if is_lower.any():
-        budgets = [format_duration(value) for value in candidates["budget_s"]]
+        budgets = [format_duration(seconds) for seconds in candidates["budget_s"]]
         if len(budgets) > MAX_LISTED_BUDGETS:
             budgets = [f"{len(budgets)} budgets from {budgets[0]} to {budgets[-1]}"]
         headline = f"Mixing levels clearly pays at {join_items(budgets)} of DFT"
@@ -84,20 +85,41 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
 
 
 def _compute_size_factors(single: pd.Series, options: pd.DataFrame, results: pd.DataFrame) -> dict[str, float]:
-    """Divide the expected errors of a setting by those at the nearest number of configurations that was fitted."""
+    """Divide the expected errors of a setting by those at the nearest number of configurations that was fitted.
+
+    Parameters
+    ----------
+    single : row of `options`
+    options : settings of single levels, with expected errors
+    results : fits; ``n_train`` has the numbers of configurations that were fitted
+
+    Returns
+    -------
+    dict
+        Factors by the column of the error.
+    """
     columns = pareto.list_setting_columns(options)
-    is_same = (options[columns] == single[columns]).all(axis=1)
-    fitted = options[is_same & options["n_train"].isin(set(results["n_train"]))]
-    nearest = fitted.iloc[int(np.abs(np.log(fitted["n_train"] / single["n_train"])).to_numpy().argmin())]
-    return {name: single[kind] / nearest[kind] for name, kind in ERROR_KINDS.items()}
+    is_same_setting = (options[columns] == single[columns]).all(axis=1)
+    fitted = options[is_same_setting & options["n_train"].isin(set(results["n_train"]))]
+    distances = np.abs(np.log(fitted["n_train"] / single["n_train"])).to_numpy()
+    nearest = fitted.iloc[int(distances.argmin())]
+    return {column: single[kind] / nearest[kind] for column, kind in ERROR_KINDS.items()}
 
 
-def _compare(
+def _compare_within_budget(
     mixture: pd.Series, single: pd.Series, comparison: ErrorComparison, size_factors: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Compare the best mixture with the best single level within a budget.
+    """Compare the best mixture with the best single level within a budget, the cost of the mixture.
 
-    Paired samples are those of the nearest fitted sizes; `size_factors` scale the errors of the single level.
+    Paired samples are those of the nearest numbers of configurations that were fitted; `size_factors`, by the column of
+    the error, scale the errors of the single level to its number of configurations.
+
+    Returns
+    -------
+    dict
+        The setting and expected errors of both; the energy and force errors and their geometric mean (``ratio``) of the
+        mixture, divided by those of the single level, with 90 % intervals; ``share``, the share of paired samples in
+        which the product of both errors is lower for the mixture; and the ``verdict`` on this product.
     """
     ratios = {name: mixture[name] / single[name] for name in ERROR_KINDS.values()}
     ratios["both"] = float(np.sqrt(ratios["energy"] * ratios["force"]))
@@ -110,31 +132,47 @@ def _compare(
     row: dict[str, Any] = {"budget_s": mixture["label_seconds"]}
     for name, option in (("mixture", mixture), ("single", single)):
         model = f" ({option[BASIS_COLUMN]} {option['twojmax']})" if BASIS_COLUMN in option else ""
+        # the size of a mixture names its levels
+        level = "" if name == "mixture" else f"level {option['level']} with "
         row |= {f"{name}_basis": option[BASIS_COLUMN]} if model else {}
         row |= {
-            f"{name}_level": option["level"], f"{name}_setting": describe_size(option) + model
-            if name == "mixture" else f"level {option['level']} with {describe_size(option)}{model}",
+            f"{name}_level": option["level"], f"{name}_setting": f"{level}{describe_size(option)}{model}",
             f"{name}_twojmax": option["twojmax"], f"{name}_weight_ratio": option["w_energy"] / option["w_force"],
             f"{name}_energy": option["energy"], f"{name}_force": option["force"],
         }  # fmt: skip
-    columns = {**{kind: [name] for name, kind in ERROR_KINDS.items()}, "both": list(ERROR_KINDS)}
-    for kind, value in ratios.items():
-        samples = comparison.collect_samples(columns[kind], settings)
-        factor = float(np.prod([size_factors[name] for name in columns[kind]]))
-        sample_ratios = (samples[:, 1] / (factor * samples[:, 0])) ** (1 / len(columns[kind]))
-        ratio, (low, high) = value, (np.nan, np.nan)
-        if len(samples):
-            ratio, (low, high) = float(np.median(sample_ratios)), compute_central_interval(sample_ratios)
+    columns_by_kind = {**{kind: [column] for column, kind in ERROR_KINDS.items()}, "both": list(ERROR_KINDS)}
+    for kind, columns in columns_by_kind.items():
+        factor = float(np.prod([size_factors[column] for column in columns]))
+        samples = comparison.collect_samples(columns, settings)
+        ratio, low, high = _estimate_ratio(ratios[kind], samples, factor, len(columns))
         name = "ratio" if kind == "both" else f"mixture_{kind}_ratio"
         row |= {name: ratio, f"{name}_low": low, f"{name}_high": high}
     return row | {"share": share, "verdict": verdict, "mixture_s": mixture["label_seconds"]}
 
 
+def _estimate_ratio(expected_ratio: float, samples: Array, factor: float, n_errors: int) -> tuple[float, float, float]:
+    """Estimate the ratio of the errors of the mixture to those of the single level, with the ends of its 90 % interval.
+
+    Parameters
+    ----------
+    expected_ratio : ratio without samples
+    samples : (n_samples, 2) products of `n_errors` errors of the single level and of the mixture
+    factor : factor that scales the products of the single level
+    """
+    if not len(samples):
+        return expected_ratio, float("nan"), float("nan")
+    # the root makes the ratio of products a ratio of geometric means
+    ratios = (samples[:, 1] / (factor * samples[:, 0])) ** (1 / n_errors)
+    return (float(np.median(ratios)), *compute_central_interval(ratios))
+
+
 def _format_ratio(row: pd.Series) -> str:
+    """Format the ratio of the geometric means in a row of the numbers, with its interval if it is known."""
     low, high = (format_number(row[f"ratio_{end}"]) for end in ("low", "high"))
     interval = f", 90 % interval {low} to {high}" if np.isfinite(row["ratio_low"]) else ""
     return f"{format_number(row['ratio'])}{interval}"
 
 
 def _format_errors(row: pd.Series, name: str) -> str:
+    """Format the errors of the ``"mixture"`` or the ``"single"`` level in a row of the numbers."""
     return f"{format_number(row[f'{name}_energy'])} meV/atom and {format_number(row[f'{name}_force'])} meV/Å"

@@ -1,8 +1,8 @@
 """Finding on whether leverage sampling gives lower errors than random sampling at equal subset size.
 
-Subsets of a repetition are nested, so the cells (2Jmax, w_E/w_F, subset size) of a repetition depend on each other, but
-the repetitions are independent. The test therefore averages the logarithms of the ratios of errors over all cells of a
-2Jmax, and tests whether the averages of the repetitions, or of the train/test splits, differ from zero.
+The subsets of a repetition are nested, so that its cells (2Jmax, w_E/w_F, subset size) depend on each other, whereas
+the repetitions are independent. Therefore, the logarithms of the ratios of errors are averaged over all cells of a
+2Jmax, and a t-test decides whether the averages of the repetitions, or of the train/test splits, differ from zero.
 """
 
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ PAPER = (
     "gives slightly lower force errors, regular leverage slightly lower energy errors."
 )
 RANK_REVEALING = "rrqr"  # solver of fits with a lower rank than the number of coefficients
-CELL = ["twojmax", "weight_ratio", "n_train"]
+CELL = ["twojmax", "weight_ratio", "n_train"]  # columns of a cell, in which sampling methods are compared
 _METHOD = (
     "Fits are compared at the reference level and at equal subset size, 2Jmax and w_E/w_F (a cell); ratios are those "
     "of the medians over repetitions, in the geometric mean over cells, and numbers of random configurations are "
     "interpolated in their learning curve."
 )
-TESTED = ("leverage", "block-leverage")
-SIGNIFICANCE_LEVEL = 0.05
-MIN_REPEATS = 4  # fewer have a scatter that is too uncertain
+TESTED = ("leverage", "block-leverage")  # sampling methods that the answer compares with random sampling
+SIGNIFICANCE_LEVEL = 0.05  # largest p-value of a significant difference
+MIN_REPEATS = 4  # number of repetitions or splits; the scatter of fewer is too uncertain for a test
 # Fits to the same configurations in another order agree much better than this, but fits to different subsets do not.
 SAME_FIT_RELATIVE_TOLERANCE = 1e-3
 
@@ -41,8 +41,8 @@ def assess_leverage_sampling(
 ) -> Finding:
     """Compare leverage and block-leverage with random sampling at the reference level, for each 2Jmax.
 
-    Cells (2Jmax, w_E/w_F, subset size) are omitted in which all sampling methods give the same fit, because the subset
-    is the whole training set, and in which a subset does not determine all coefficients.
+    Two kinds of cells (2Jmax, w_E/w_F, subset size) are omitted: those in which the subset is the whole training set,
+    for which all sampling methods give the same fit, and those in which a subset does not determine all coefficients.
 
     Parameters
     ----------
@@ -53,10 +53,10 @@ def assess_leverage_sampling(
     Returns
     -------
     Finding
-        Yes if both methods have significantly lower energy and force errors (p < 0.05) at every 2Jmax, mixed if only
-        some of these errors are, no if none is, not tested with fewer than `MIN_REPEATS` repetitions. ``numbers`` has a
-        row per cell, sampling method and kind of error; ``random_configurations`` is the number of random
-        configurations with the same error, in the geometric mean over weights: infinite if it is above the largest
+        Yes if the energy and force errors of both methods are significantly lower (p < 0.05) at every 2Jmax, mixed if
+        only some of these errors are, no if none is, not tested with fewer than `MIN_REPEATS` repetitions. ``numbers``
+        has a row per cell, sampling method and kind of error; ``random_configurations`` is the number of random
+        configurations that give the same error, in the geometric mean over weights: infinite if it exceeds the largest
         size, 0 if it is below the smallest.
     """
     frame = prepare_results(results, levels)
@@ -82,11 +82,11 @@ def assess_leverage_sampling(
         for (twojmax, name, _), group in cells.groupby(["twojmax", "sampling", "error"], sort=False)
         if name in TESTED
     ]
-    units = min(score["units"] for score in scores)
-    caveat = "" if units >= MIN_REPEATS else _describe_missing_repeats(units)
+    n_averages = min(score["n_averages"] for score in scores)
+    caveat = "" if n_averages >= MIN_REPEATS else _describe_missing_repeats(n_averages)
     omissions = _describe_omissions(whole_set_sizes, n_undetermined)
     text = join_sentences(_describe_scores(scores), caveat, _describe_test(split_errors), _METHOD, omissions)
-    answers = {_answer(score) for score in scores}
+    answers = {_classify_score(score) for score in scores}
     status: FindingStatus = "yes" if answers == {"yes"} else "mixed" if "yes" in answers else "no"
     tested = cells[cells["sampling"].isin(TESTED)]
     groups = tested["sampling"] + "\n2Jmax " + tested["twojmax"].astype(str)
@@ -95,22 +95,24 @@ def assess_leverage_sampling(
 
 
 def _find_obstacle(frame: pd.DataFrame, levels: Sequence[str]) -> str:
-    samplings = set(frame["sampling"])
+    """Return the reason why the question cannot be tested; empty if it can."""
+    method_names = set(frame["sampling"])
     if frame.empty:
         return f"there are no fits to the reference level, {levels[-1]}"
-    if "random" not in samplings:
+    if "random" not in method_names:
         return "there are no fits with random sampling"
-    if not samplings & set(TESTED):
+    if not method_names & set(TESTED):
         return "there are no fits with leverage sampling"
     return ""
 
 
 def drop_undetermined_cells(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Drop the cells with a fit of lower rank than the number of coefficients.
+    """Drop the cells in which the rank of any fit is lower than its number of coefficients.
 
     Returns
     -------
-    The remaining rows, and the number of cells that were dropped.
+    DataFrame, int
+        Remaining rows, and number of dropped cells.
     """
     is_determined = (frame["rank"] >= frame["n_features"]) & (frame["solver"] != RANK_REVEALING)
     by_cell = is_determined.groupby([frame[name] for name in CELL])
@@ -122,7 +124,8 @@ def drop_whole_training_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int
 
     Returns
     -------
-    The remaining rows, and the subset sizes that were dropped.
+    DataFrame, list of int
+        Remaining rows, and dropped subset sizes.
     """
     is_subset = pd.Series(True, index=frame.index)
     sizes = set()
@@ -142,8 +145,8 @@ def _compare_cells(frame: pd.DataFrame, method_names: Sequence[str]) -> pd.DataF
     tables = []
     for column, kind in ERROR_KINDS.items():
         medians = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc="median")
-        spread = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc=_compute_spread)
-        spread = spread.reindex_like(medians)
+        spreads = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc=_compute_spread)
+        spreads = spreads.reindex_like(medians)
         for name in method_names:
             table = pd.DataFrame({
                 "sampling": name,
@@ -151,7 +154,7 @@ def _compare_cells(frame: pd.DataFrame, method_names: Sequence[str]) -> pd.DataF
                 "random_median": medians["random"],
                 "median": medians[name],
                 "ratio_of_medians": medians[name] / medians["random"],
-                "ratio_of_spreads": (spread[name] / spread["random"]).where(spread["random"] > 0),
+                "ratio_of_spreads": (spreads[name] / spreads["random"]).where(spreads["random"] > 0),
             })  # fmt: skip
             is_valid = np.isfinite(table["ratio_of_medians"]) & (table["ratio_of_medians"] > 0)
             tables.append(table[is_valid].reset_index())
@@ -160,32 +163,34 @@ def _compare_cells(frame: pd.DataFrame, method_names: Sequence[str]) -> pd.DataF
 
 
 def _add_intervals(cells: pd.DataFrame, level: str, comparison: ErrorComparison) -> pd.DataFrame:
-    """Add the ends of the 90 % intervals of the ratios of medians, from paired splits or repetitions."""
-    columns = {kind: column for column, kind in ERROR_KINDS.items()}
+    """Insert the ends of the 90 % intervals of the ratios of medians, from paired splits or repetitions, in place."""
+    column_by_kind = {kind: column for column, kind in ERROR_KINDS.items()}
     ends = []
     for row in cells.to_dict("records"):
-        column = columns[row["error"]]
-        method = {**{name: row[name] for name in CELL}, "level": level, "sampling": row["sampling"]}
-        random = {**method, "sampling": "random", column: row["random_median"]}
-        ends.append(comparison.estimate_ratio(column, random, {**method, column: row["median"]})[1:])
+        column = column_by_kind[row["error"]]
+        setting = {**{name: row[name] for name in CELL}, "level": level, "sampling": row["sampling"]}
+        random_setting = {**setting, "sampling": "random", column: row["random_median"]}
+        ends.append(comparison.estimate_ratio(column, random_setting, {**setting, column: row["median"]})[1:])
+    lower_ends, upper_ends = zip(*ends, strict=True)
     position = list(cells.columns).index("ratio_of_medians") + 1
-    for name, values in zip(("high", "low"), reversed(list(zip(*ends, strict=True))), strict=True):
-        cells.insert(position, f"ratio_of_medians_{name}", values)
+    cells.insert(position, "ratio_of_medians_low", lower_ends)
+    cells.insert(position + 1, "ratio_of_medians_high", upper_ends)
     return cells
 
 
-def _compute_spread(values: pd.Series) -> float:
-    low, high = compute_quantiles(values, (0.1, 0.9))
+def _compute_spread(errors: pd.Series) -> float:
+    """Compute the difference between the 90th and the 10th percentile of errors."""
+    low, high = compute_quantiles(errors, (0.1, 0.9))
     return high - low
 
 
 def _add_random_configurations(cells: pd.DataFrame, determined: pd.DataFrame) -> pd.DataFrame:
-    """Add the number of random configurations that have the error of each subset, in the mean over weights."""
-    random = determined[determined["sampling"] == "random"]
+    """Add the number of random configurations that give the error of each subset (geometric mean over weights)."""
+    random_rows = determined[determined["sampling"] == "random"]
     groups = []
     for (twojmax, _, kind), group in cells.groupby(["twojmax", "sampling", "error"], sort=False):
         column = next(name for name, error in ERROR_KINDS.items() if error == kind)
-        rows = random[random["twojmax"] == twojmax]
+        rows = random_rows[random_rows["twojmax"] == twojmax]
         medians = rows.pivot_table(index="n_train", columns="weight_ratio", values=column, aggfunc="median")
         curve = np.exp(np.log(medians.dropna(axis=1)).mean(axis=1))
         ratios = group.groupby("n_train")["ratio_of_medians"].apply(_compute_geometric_mean)
@@ -196,10 +201,18 @@ def _add_random_configurations(cells: pd.DataFrame, determined: pd.DataFrame) ->
 
 
 def interpolate_size(curve: pd.Series, error: float) -> float:
-    """Interpolate the size with an error in a learning curve of errors by size, linearly in the logarithms.
+    """Interpolate the size with an error in a learning curve, linearly in the logarithms of sizes and errors.
 
-    Rises of the curve are levelled. The result is infinite for an error below the lowest, 0 for one above the highest,
-    and NaN if the error is not finite.
+    Parameters
+    ----------
+    curve : Series of positive errors, by size in ascending order; where it rises, it is replaced by the lowest earlier
+        error
+    error : error in the unit of the curve
+
+    Returns
+    -------
+    float
+        Infinite for an error below the curve, 0 for one above it, NaN if the error is not finite or the curve is empty.
     """
     errors = np.minimum.accumulate(curve.to_numpy(dtype=float))
     if not np.isfinite(error) or not len(errors):
@@ -215,91 +228,110 @@ def interpolate_size(curve: pd.Series, error: float) -> float:
 def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, split_errors: PairedErrors | None) -> dict[str, Any]:
     """Compute the numbers that compare one kind of error of a method with random sampling at one 2Jmax.
 
-    They are the geometric mean of the ratios, the number of random configurations for the middle size, and the p-value
-    of a test that the mean logarithm of the ratios of repetitions or splits is zero (NaN below `MIN_REPEATS` of them).
-    """
-    first = cells.iloc[0]
-    column = next(name for name, kind in ERROR_KINDS.items() if kind == first["error"])
-    logarithms = _average_logarithms(frame, column, first["sampling"], split_errors)
-    has_scatter = len(logarithms) >= MIN_REPEATS and np.ptp(logarithms) > 0
-    sizes = sorted(set(cells["n_train"]))
-    is_lower = bool(len(logarithms) and logarithms.mean() < 0)
-    return {
-        **first[["twojmax", "sampling", "error"]],
-        "ratio": _compute_geometric_mean(cells["ratio_of_medians"]),
-        **choose_equivalent_size(cells, lower=is_lower),
-        "random_sizes": (min(sizes), int(frame["n_train"].max())),
-        "lower": is_lower,
-        "n_agreeing": int(((cells["ratio_of_medians"] < 1) == is_lower).sum()),
-        "n_cells": len(cells),
-        "by_size": cells.groupby("n_train")["ratio_of_medians"].apply(_compute_geometric_mean),
-        "units": len(logarithms),
-        "p": float(stats.ttest_1samp(logarithms, 0.0).pvalue) if has_scatter else np.nan,
-    }
-
-
-def choose_equivalent_size(cells: pd.DataFrame, *, lower: bool) -> dict[str, Any]:
-    """Choose the size nearest to the middle one whose equivalent number of random configurations agrees with the test.
-
-    Where the learning curve of random sampling rises, this number may be on the other side of the size.
+    Parameters
+    ----------
+    frame : fits with this 2Jmax
+    cells : rows of the numbers for this 2Jmax, method and kind of error
+    split_errors : errors in further splits; None to test the repetitions
 
     Returns
     -------
     dict
-        ``n_train`` and ``random_configurations``; empty if there is no such size.
+        Among others, ``ratio``, the geometric mean of the ratios; ``by_size``, these means by subset size;
+        ``is_lower``, whether the mean logarithm of the ratios is negative; ``n_averages``, the number of repetitions or
+        splits; and ``p``, the p-value of a test that this mean is zero (NaN if ``n_averages`` is below `MIN_REPEATS`).
+    """
+    score_keys = cells.iloc[0][["twojmax", "sampling", "error"]]
+    column = next(name for name, kind in ERROR_KINDS.items() if kind == score_keys["error"])
+    logarithms = _average_logarithms(frame, column, score_keys["sampling"], split_errors)
+    has_scatter = len(logarithms) >= MIN_REPEATS and np.ptp(logarithms) > 0
+    sizes = sorted(set(cells["n_train"]))
+    is_lower = bool(len(logarithms) and logarithms.mean() < 0)
+    return {
+        **score_keys,
+        "ratio": _compute_geometric_mean(cells["ratio_of_medians"]),
+        **choose_equivalent_size(cells, is_lower=is_lower),
+        "random_sizes": (min(sizes), int(frame["n_train"].max())),
+        "is_lower": is_lower,
+        "n_agreeing": int(((cells["ratio_of_medians"] < 1) == is_lower).sum()),
+        "n_cells": len(cells),
+        "by_size": cells.groupby("n_train")["ratio_of_medians"].apply(_compute_geometric_mean),
+        "n_averages": len(logarithms),
+        "p": float(stats.ttest_1samp(logarithms, 0.0).pvalue) if has_scatter else np.nan,
+    }
+
+
+def choose_equivalent_size(cells: pd.DataFrame, *, is_lower: bool) -> dict[str, Any]:
+    """Choose the subset size nearest to the middle one whose number of random configurations agrees with the test.
+
+    With lower errors (`is_lower`), this number should be above the size, with higher errors below; where the learning
+    curve of random sampling rises, it may not be.
+
+    Returns
+    -------
+    dict
+        ``n_train`` and ``random_configurations`` from a row of `cells`; empty if there is no such size.
     """
     by_size = cells.groupby("n_train")["random_configurations"].first()
     middle = len(by_size) // 2
-    for position in sorted(range(len(by_size)), key=lambda k: abs(k - middle)):
-        size, equivalent = int(by_size.index[position]), float(by_size.iloc[position])
-        if not np.isnan(equivalent) and (equivalent > size) == lower:
-            return {"n_train": size, "random_configurations": equivalent}
+    for position in sorted(range(len(by_size)), key=lambda index: abs(index - middle)):
+        size, random_size = int(by_size.index[position]), float(by_size.iloc[position])
+        if not np.isnan(random_size) and (random_size > size) == is_lower:
+            return {"n_train": size, "random_configurations": random_size}
     return {}
 
 
-def _average_logarithms(frame: pd.DataFrame, column: str, name: str, split_errors: PairedErrors | None) -> np.ndarray:
-    """Average the logarithm of the ratio of a method's error to that of random sampling over cells.
+def _average_logarithms(frame: pd.DataFrame, column: str, method: str, split_errors: PairedErrors | None) -> np.ndarray:
+    """Average, over cells, the logarithm of the error of a method divided by the error of random sampling.
 
     Only cells with all repetitions of both methods are used, so that all averages are over the same cells.
 
     Returns
     -------
-    An average for each repetition; with further splits, that of all repetitions, followed by an average for each split.
+    (n_averages,) float64
+        An average for each repetition. With further splits, the first element is the average over all repetitions, and
+        each of the others is that of a split.
     """
-    errors = frame[frame["sampling"].isin([name, "random"]) & np.isfinite(frame[column]) & (frame[column] > 0)]
+    errors = frame[frame["sampling"].isin([method, "random"]) & np.isfinite(frame[column]) & (frame[column] > 0)]
     table = np.log(errors.pivot_table(index=CELL, columns=["sampling", "repeat"], values=column)).dropna()
-    ratios: pd.DataFrame = (table[name] - table["random"]).dropna(axis=1)
+    ratios: pd.DataFrame = (table[method] - table["random"]).dropna(axis=1)
     logarithms: np.ndarray = ratios.mean(axis=0).to_numpy(dtype=float)
     if split_errors is None or not len(logarithms):
         return logarithms
     index, level = split_errors.index_settings(), frame["level"].iloc[0]
-    pairs = [
-        [index.get(("", twojmax, level, sampling, ratio), {}).get(size) for sampling in (name, "random")]
+    # the basis of a table with a single basis is ""
+    position_pairs = [
+        [index.get(("", twojmax, level, sampling, ratio), {}).get(size) for sampling in (method, "random")]
         for twojmax, ratio, size in table.index
     ]
-    is_known = [None not in pair for pair in pairs]  # models that are never a choice have no fits in further splits
-    positions = np.array([pair for pair in pairs if None not in pair], dtype=int)
-    if not len(positions):
+    # settings that are never the best choice have no fits in further splits
+    is_known = [None not in pair for pair in position_pairs]
+    known_pairs = np.array([pair for pair in position_pairs if None not in pair], dtype=int)
+    if not len(known_pairs):
         return logarithms
-    split_values = np.log(np.asarray(split_errors.errors[column][:, 0], dtype=float)[:, positions])
-    differences = (split_values[..., 0] - split_values[..., 1]).mean(axis=1)
+    test_errors = np.asarray(split_errors.errors[column][:, 0], dtype=float)  # the first sample is the whole test set
+    split_logarithms = np.log(test_errors[:, known_pairs])
+    differences = (split_logarithms[..., 0] - split_logarithms[..., 1]).mean(axis=1)
     return np.array([ratios[is_known].to_numpy().mean(), *differences[np.isfinite(differences)]])
 
 
 def _compute_geometric_mean(ratios: pd.Series) -> float:
-    values = ratios.to_numpy(dtype=float)
-    values = values[np.isfinite(values) & (values > 0)]
-    return float(np.exp(np.log(values).mean())) if values.size else float("nan")
+    """Compute the geometric mean of the ratios that are positive and finite; NaN if there are none."""
+    all_ratios = ratios.to_numpy(dtype=float)
+    valid_ratios = all_ratios[np.isfinite(all_ratios) & (all_ratios > 0)]
+    return float(np.exp(np.log(valid_ratios).mean())) if valid_ratios.size else float("nan")
 
 
-def _answer(score: dict[str, Any]) -> str:
-    is_majority = 2 * score["n_agreeing"] > score["n_cells"]  # otherwise a few cells have a large effect
+def _classify_score(score: dict[str, Any]) -> str:
+    """Return ``"yes"`` or ``"no"`` if an error is significantly lower or higher, otherwise `NO_CLEAR_DIFFERENCE`."""
+    is_majority = 2 * score["n_agreeing"] > score["n_cells"]  # otherwise, the mean depends on a few extreme cells
     if not (score["p"] < SIGNIFICANCE_LEVEL and is_majority):
         return NO_CLEAR_DIFFERENCE
-    return "yes" if score["lower"] else "no"
+    return "yes" if score["is_lower"] else "no"
 
 
 def _describe_omissions(whole_set_sizes: Sequence[int], n_undetermined: int) -> str:
+    """Describe which cells were dropped, and why; empty if none was."""
     whole_set, undetermined = "", ""
     if whole_set_sizes:
         whole_set = (
@@ -314,43 +346,46 @@ def _describe_omissions(whole_set_sizes: Sequence[int], n_undetermined: int) -> 
     return join_sentences(whole_set, undetermined)
 
 
-def _describe_missing_repeats(repeats: int) -> str:
+def _describe_missing_repeats(n_repeats: int) -> str:
+    """Describe that there are too few repetitions for a test."""
     return (
-        f"The significance is not tested: all cells share {format_count(repeats, 'repetition')}, but {MIN_REPEATS} are "
-        "required."
+        f"The significance is not tested: all cells share {format_count(n_repeats, 'repetition')}, but {MIN_REPEATS} "
+        "are required."
     )
 
 
 def _describe_test(split_errors: PairedErrors | None) -> str:
-    units = (
+    """Describe what p means."""
+    samples = (
         "repetitions" if split_errors is None else "the study's split (the mean over repetitions) and further splits"
     )
-    return f"p is of a paired t-test of the logarithms of the ratios over {units}."
+    return f"p is that of a paired t-test of the logarithms of the ratios over {samples}."
 
 
 def _describe_scores(scores: Sequence[dict[str, Any]]) -> str:
     """Describe the energy and force errors of each sampling method at each 2Jmax."""
-    parts_by_method: dict[tuple[int, str], list[str]] = {}
+    clauses_by_method: dict[tuple[int, str], list[str]] = {}
     for score in scores:
-        parts = parts_by_method.setdefault((score["twojmax"], score["sampling"]), [])
-        parts.append(_describe_score(score))
+        clauses = clauses_by_method.setdefault((score["twojmax"], score["sampling"]), [])
+        clauses.append(_describe_score(score))
     return " ".join(
-        f"At 2Jmax = {twojmax} with {name} sampling, {join_items(parts)}."
-        for (twojmax, name), parts in parts_by_method.items()
+        f"At 2Jmax = {twojmax} with {name} sampling, {join_items(clauses)}."
+        for (twojmax, name), clauses in clauses_by_method.items()
     )
 
 
 def _describe_score(score: dict[str, Any]) -> str:
-    answer = _answer(score)
+    """Describe one kind of error of a method as a clause, if possible by the number of random configurations."""
     test = "" if np.isnan(score["p"]) else f", p = {format_number(score['p'], 2)}"
-    sizes = score["by_size"]
+    ratios = score["by_size"]
     trend = (
-        f", {sizes.iloc[0]:.2f} with {sizes.index[0]} and {sizes.iloc[-1]:.2f} with {sizes.index[-1]} configurations"
+        f", {ratios.iloc[0]:.2f} with {ratios.index[0]} and {ratios.iloc[-1]:.2f} with {ratios.index[-1]} "
+        "configurations"
     )
-    ratio = f"{score['ratio']:.2f} times that of random sampling{trend if len(sizes) > 1 else ''}{test}"
-    if answer == NO_CLEAR_DIFFERENCE:
+    ratio = f"{score['ratio']:.2f} times that of random sampling{trend if len(ratios) > 1 else ''}{test}"
+    if _classify_score(score) == NO_CLEAR_DIFFERENCE:
         return f"the {score['error']} error has {NO_CLEAR_DIFFERENCE} ({ratio})"
-    verdict = f"significantly {'lower' if score['lower'] else 'higher'}"
+    verdict = f"significantly {'lower' if score['is_lower'] else 'higher'}"
     if "n_train" not in score:
         return f"the {score['error']} error is {verdict} ({ratio})"
     size, (smallest, largest) = score["random_configurations"], score["random_sizes"]

@@ -18,15 +18,16 @@ def list_steps(
     ----------
     rows : DataFrame, medians of settings at one subset size
     column : column whose adjacent values are compared
-    values : its values in order
+    values : all values of this column, in order
     others : columns that are equal in both settings
-    comparison : paired errors
+    comparison : comparison of the errors
 
     Returns
     -------
     DataFrame
-        A row per step: `others`, ``from``, ``to``, and for each kind of error the medians, their ratio with the ends
-        of its 90 % interval, and the change.
+        A row per step: `others`, ``from`` and ``to``, and for each kind of error, such as ``energy``, the medians
+        ``energy_before`` and ``energy_after``, their ratio ``energy_factor`` with the ends of its 90 % interval, and
+        the change, ``energy``, from `ErrorComparison.classify_change`.
     """
     steps = []
     for keys, group in rows.groupby(list(others)):
@@ -34,21 +35,21 @@ def list_steps(
         for lower, higher in pairwise(value for value in values if value in settings):
             step: dict[str, object] = {**dict(zip(others, keys, strict=True)), "from": lower, "to": higher}
             for kind in ("energy", "force"):
-                before, after, name = settings[lower], settings[higher], f"ref_{kind}"
-                step |= {f"{kind}_before": before[name], f"{kind}_after": after[name]}
-                step |= name_interval(f"{kind}_factor", comparison.estimate_ratio(name, before, after))
-                step[kind] = comparison.name_change(name, before, after)
+                before, after, error_column = settings[lower], settings[higher], f"ref_{kind}"
+                step |= {f"{kind}_before": before[error_column], f"{kind}_after": after[error_column]}
+                step |= name_interval(f"{kind}_factor", comparison.estimate_ratio(error_column, before, after))
+                step[kind] = comparison.classify_change(error_column, before, after)
             steps.append(step)
     return pd.DataFrame(steps)
 
 
-def name_interval(name: str, values: tuple[float, float, float]) -> dict[str, float]:
-    """Name a value and the ends of its interval as the columns of a table: ``name``, ``name_low``, ``name_high``."""
-    return dict(zip((f"{name}{suffix}" for suffix in INTERVAL_SUFFIXES), values, strict=True))
+def name_interval(name: str, estimate: tuple[float, float, float]) -> dict[str, float]:
+    """Name a value and the ends of its interval as columns of a table: ``name``, ``name_low`` and ``name_high``."""
+    return dict(zip((f"{name}{suffix}" for suffix in INTERVAL_SUFFIXES), estimate, strict=True))
 
 
 def collect_step_dots(steps: pd.DataFrame, name: str = "") -> FindingDots:
-    """Collect the factors of errors in all steps; `name` is written before the values."""
+    """Collect the factors of errors in all steps as dots; the group of a step begins with the text `name`."""
     groups = name + steps["from"].astype(str) + " → " + steps["to"].astype(str)
     return FindingDots.collect(
         steps, groups, {"energy": "energy_factor", "force": "force_factor"}, "error after the step / before it"
@@ -56,7 +57,7 @@ def collect_step_dots(steps: pd.DataFrame, name: str = "") -> FindingDots:
 
 
 def count_changes(steps: pd.DataFrame) -> str:
-    """Count the steps in which the errors fall, rise and have no clear difference, as part of a sentence."""
+    """Format the numbers of steps in which each error falls, rises and has no clear difference, for a sentence."""
     return "; ".join(
         f"the {kind} error falls in {changes.count('falls')}, rises in {changes.count('rises')} and has "
         f"{NO_CLEAR_DIFFERENCE} in {changes.count(NO_CLEAR_DIFFERENCE)}"
@@ -65,7 +66,7 @@ def count_changes(steps: pd.DataFrame) -> str:
 
 
 def combine_changes(steps: pd.DataFrame) -> FindingStatus:
-    """Return "yes" if some errors fall and none rises, "no" if none falls, otherwise "mixed"."""
+    """Return ``"yes"`` if some errors fall and none rises, ``"no"`` if none falls, otherwise ``"mixed"``."""
     changes = set(steps["energy"]) | set(steps["force"])
     if "falls" not in changes:
         return "no"

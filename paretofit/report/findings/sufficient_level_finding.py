@@ -1,4 +1,4 @@
-"""Finding on the cheapest level that a model of each size can use: better labels hardly lower its errors."""
+"""Finding on the cheapest level that is enough for a model of each size, so that better labels hardly lower errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from paretofit.report.tables import summaries
 from paretofit.report.wording import capitalise_sentence, format_number, join_items
 
 QUESTION = "Which level is enough for a model of each size?"
-MAX_ERROR_RATIO = 1.1  # error with cheaper labels divided by that with labels of the reference
+MAX_ERROR_RATIO = 1.1  # error with labels of a level that is enough, divided by that with labels of the reference
 _KINDS = tuple(summaries.ERROR_KINDS.values())
 _SHARED = ("weight_ratio", "sampling")  # columns in which the compared settings agree
 
@@ -23,8 +23,8 @@ def assess_sufficient_levels(
 ) -> Finding | None:
     """Find the cheapest level for each 2Jmax whose labels give at most 10 % larger errors than those of the reference.
 
-    Compared are fits with the same sampling and w_E/w_F, at the largest subset: the ratio for which labels of the
-    reference give the lowest √(energy error · force error).
+    Fits at the largest subset are compared. For each 2Jmax, their sampling and w_E/w_F are those with which labels of
+    the reference give the lowest √(energy error · force error).
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def assess_sufficient_levels(
         if references:
             best = min(references, key=lambda row: float(np.prod([row[name] for name in columns])))
             row_by_level = {row["level"]: row for row in settings if all(row[name] == best[name] for name in _SHARED)}
-            for level in [level for level in levels[:-1] if level in row_by_level]:
+            for level in (level for level in levels[:-1] if level in row_by_level):
                 ratios = _estimate_ratios(comparison, best, row_by_level[level])
                 is_enough = all(ratios[f"{kind}_ratio_high"] < MAX_ERROR_RATIO for kind in _KINDS)
                 record = {"twojmax": twojmax, "weight_ratio": best["weight_ratio"], "level": level}
@@ -61,7 +61,7 @@ def assess_sufficient_levels(
     text = (
         f"{_describe_levels(numbers, levels[-1])} Enough means that both errors are at most "
         f"{100 * (MAX_ERROR_RATIO - 1):.0f} % larger than with the same number of labels of level {levels[-1]}, with "
-        f"the whole of their {100 * INTERVAL_COVERAGE:.0f} % intervals ({comparison.samples}; "
+        f"the whole of their {100 * INTERVAL_COVERAGE:.0f} % intervals ({comparison.sample_description}; "
         f"{summaries.describe_subset(rows)})."
     )
     groups = "2Jmax " + numbers["twojmax"].astype(str) + ", level " + numbers["level"]
@@ -74,9 +74,9 @@ def assess_sufficient_levels(
 def _estimate_ratios(
     comparison: ErrorComparison, reference: Mapping[Any, Any], row: Mapping[Any, Any]
 ) -> dict[str, float]:
-    """Estimate both errors of a setting divided by those of another one, with the ends of their intervals.
+    """Estimate both errors of a setting, `row`, divided by those of `reference`, with the ends of their intervals.
 
-    All repetitions fit the same whole training set; an interval without any length is then unknown.
+    If all samples have the same ratio, because all repetitions fit the whole training set, the ends are NaN.
     """
     ratios: dict[str, float] = {}
     for column, kind in summaries.ERROR_KINDS.items():
@@ -87,23 +87,23 @@ def _estimate_ratios(
 
 
 def _describe_levels(numbers: pd.DataFrame, reference: str) -> str:
-    """Name the cheapest level that is enough, with the 2Jmax for which it is."""
+    """Describe which level is the cheapest that is enough for which 2Jmax."""
     if np.isnan(numbers[[f"{kind}_ratio_high" for kind in _KINDS]].to_numpy()).all():
         return "This is not known: add further splits ('confidence') or repetitions."
-    chosen = {
+    cheapest_rows = {
         twojmax: next((row for row in group.to_dict("records") if row["is_enough"]), None)
         for twojmax, group in numbers.groupby("twojmax")
     }
-    parts = []
+    clauses = []
     for level in dict.fromkeys(numbers["level"]):
-        fits = {twojmax: row for twojmax, row in chosen.items() if row is not None and row["level"] == level}
-        if fits:
+        rows = {twojmax: row for twojmax, row in cheapest_rows.items() if row is not None and row["level"] == level}
+        if rows:
             ratios = join_items(
-                f"{format_number(max(row[f'{kind}_ratio_high'] for row in fits.values()))} times the {kind} error"
+                f"{format_number(max(row[f'{kind}_ratio_high'] for row in rows.values()))} times the {kind} error"
                 for kind in _KINDS
             )
-            parts.append(f"level {level} is enough at 2Jmax {join_items(fits)} (at most {ratios})")
-    others = [twojmax for twojmax, row in chosen.items() if row is None]
-    if others:
-        parts.append(f"at 2Jmax {join_items(others)}, no level below {reference} is shown to be enough")
-    return capitalise_sentence("; ".join(parts))
+            clauses.append(f"level {level} is enough at 2Jmax {join_items(rows)} (at most {ratios})")
+    sizes_without_level = [twojmax for twojmax, row in cheapest_rows.items() if row is None]
+    if sizes_without_level:
+        clauses.append(f"at 2Jmax {join_items(sizes_without_level)}, no level below {reference} is shown to be enough")
+    return capitalise_sentence("; ".join(clauses))

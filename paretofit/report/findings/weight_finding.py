@@ -14,6 +14,7 @@ PAPER = (
     "In the paper's table for 2Jmax = 6 the energy error is lower at w_E/w_F = 12.25 than at 150 for levels 1 and 2 "
     "of 6 (level 2: 51.9 and 53.1 meV/atom), and higher for levels 3 to 6."
 )
+# Columns of the numbers, in the order of `_list_answers`; energies are in meV/atom.
 COLUMNS = [
     "twojmax", "level", "smallest_ratio", "energy_at_smallest", "largest_ratio", "energy_at_largest",
     "smallest_to_largest", "smallest_to_largest_low", "smallest_to_largest_high", "best_ratio", "best_energy", "answer",
@@ -26,9 +27,10 @@ def assess_force_weight(
     """Compare the energy errors against the reference at different w_E/w_F, for the largest subset.
 
     A smaller w_E/w_F is a larger force weight. For a level and 2Jmax, the answer is *yes* if the energy error at the
-    smallest w_E/w_F is clearly below that at the largest, *partly* if only the error at a ratio in between is, *no* if
-    it is clearly higher, and *no clear difference* otherwise (see `ErrorComparison.name_change`). The status combines
-    the answers of the lowest levels, see `select_lowest_levels`.
+    smallest w_E/w_F is clearly below that at the largest; *partly* if only the lowest error, at a ratio in between, is
+    clearly below it; *no* if the error at the smallest w_E/w_F is clearly higher; and *no clear difference* otherwise
+    (see `ErrorComparison.classify_change`). The status combines the answers of the lowest levels, see
+    `select_lowest_levels`.
 
     Parameters
     ----------
@@ -39,8 +41,8 @@ def assess_force_weight(
     Returns
     -------
     Finding
-        ``numbers`` has a row per (2Jmax, level), including the other levels for comparison; ``smallest_to_largest``
-        is the energy error at the smallest w_E/w_F divided by that at the largest, with its 90 % interval.
+        ``numbers`` has a row per (2Jmax, level), including levels above the lowest ones; ``smallest_to_largest`` is the
+        energy error at the smallest w_E/w_F divided by that at the largest, with its 90 % interval.
     """
     rows = select_largest_subset(compute_medians(results, levels))
     comparison = ErrorComparison(results, split_errors)
@@ -53,23 +55,25 @@ def assess_force_weight(
         reason = "the results contain none of the lowest levels at two weights"
     if reason:
         return Finding.not_tested("weights", QUESTION, reason, PAPER)
-    low = numbers[numbers["level"].isin(lowest_levels)]
-    high = numbers[~numbers["level"].isin(lowest_levels)]
-    answers = f"{_describe_levels(low, lowest_levels)}{_describe_other_levels(high)}"
+    is_lowest = numbers["level"].isin(lowest_levels)
+    lowest_numbers, other_numbers = numbers[is_lowest], numbers[~is_lowest]
+    answers = f"{_describe_levels(lowest_numbers, lowest_levels)}{_describe_other_levels(other_numbers)}"
     text = f"At the largest subset ({describe_subset(rows)}): {answers}"
-    clear_answers = [answer.replace(NO_CLEAR_DIFFERENCE, "no") for answer in low["answer"]]
-    text = join_sentences(text, comparison.describe())
+    # in the status, no clear difference counts as no
+    clear_answers = [answer.replace(NO_CLEAR_DIFFERENCE, "no") for answer in lowest_numbers["answer"]]
+    text = join_sentences(text, comparison.describe_criterion())
     return Finding("weights", QUESTION, combine_answers(clear_answers), text, PAPER, numbers)
 
 
 def select_lowest_levels(levels: Sequence[str]) -> list[str]:
-    """Select the lower half of the levels below the reference, rounded up: 1, 2, 3 of 6; 1, 2 of 5."""
+    """Select the lower half of the levels below the reference, rounded up: levels 1 to 3 of 6, or 1 and 2 of 5."""
     return list(levels[: len(levels) // 2])
 
 
 def _list_answers(
     rows: pd.DataFrame, levels: Sequence[str], comparison: ErrorComparison
 ) -> Iterator[tuple[object, ...]]:
+    """Yield the values of `COLUMNS` for each 2Jmax and level with at least two w_E/w_F."""
     for twojmax, model in rows.groupby("twojmax"):
         for level in levels:
             rows_of_level = model[(model["level"] == level) & model["ref_energy"].notna()]
@@ -78,12 +82,12 @@ def _list_answers(
                 continue
             smallest, largest, best_ratio = errors.index[0], errors.index[-1], errors.idxmin()
             settings = {row["weight_ratio"]: row for row in rows_of_level.to_dict("records")}
-            changes = [
-                comparison.name_change("ref_energy", settings[largest], settings[ratio])
+            smallest_change, best_change = (
+                comparison.classify_change("ref_energy", settings[largest], settings[ratio])
                 for ratio in (smallest, best_ratio)
-            ]
-            answer = {"falls": "yes", "rises": "no"}.get(changes[0], NO_CLEAR_DIFFERENCE)
-            answer = "partly" if answer != "yes" and changes[1] == "falls" else answer
+            )
+            answer = {"falls": "yes", "rises": "no"}.get(smallest_change, NO_CLEAR_DIFFERENCE)
+            answer = "partly" if answer != "yes" and best_change == "falls" else answer
             quotient = comparison.estimate_ratio("ref_energy", settings[largest], settings[smallest])
             yield (
                 twojmax, level, smallest, errors[smallest], largest, errors[largest], *quotient,
@@ -91,35 +95,37 @@ def _list_answers(
             )  # fmt: skip
 
 
-def _describe_levels(low: pd.DataFrame, lowest_levels: Sequence[str]) -> str:
-    sentences = []
+def _describe_levels(numbers: pd.DataFrame, lowest_levels: Sequence[str]) -> str:
+    """Describe the answers of each of the lowest levels, with the energy errors at the largest 2Jmax as an example."""
+    clauses = []
     for level in lowest_levels:
-        answers = low[low["level"] == level]
+        answers = numbers[numbers["level"] == level]
         if answers.empty:
             continue
         row = answers.iloc[-1]  # the largest 2Jmax
-        sentences.append(
-            f"level {level}: {_count_answers(answers)} (at {row['twojmax']}: {format_number(row['energy_at_largest'])} "
-            f"meV/atom at w_E/w_F = {format_ratio(row['largest_ratio'])}, {format_number(row['energy_at_smallest'])} "
-            f"at {format_ratio(row['smallest_ratio'])}, lowest {format_number(row['best_energy'])} at "
-            f"{format_ratio(row['best_ratio'])})"
+        clauses.append(
+            f"level {level}: {_list_sizes_by_answer(answers)} (at 2Jmax {row['twojmax']}: "
+            f"{format_number(row['energy_at_largest'])} meV/atom at w_E/w_F = {format_ratio(row['largest_ratio'])}, "
+            f"{format_number(row['energy_at_smallest'])} at {format_ratio(row['smallest_ratio'])}, lowest "
+            f"{format_number(row['best_energy'])} at {format_ratio(row['best_ratio'])})"
         )
-    return "; ".join(sentences) + "."
+    return "; ".join(clauses) + "."
 
 
-def _count_answers(answers: pd.DataFrame) -> str:
-    """List the answers by 2Jmax: ``"yes at 2Jmax 4 and 6, no at 8"``."""
-    texts: list[str] = []
+def _list_sizes_by_answer(answers: pd.DataFrame) -> str:
+    """List the 2Jmax of each answer: ``"yes at 2Jmax 4 and 6, no at 8"``."""
+    answer_texts: list[str] = []
     for answer in ("yes", "partly", "no", NO_CLEAR_DIFFERENCE):
-        values = list(answers.loc[answers["answer"] == answer, "twojmax"])
-        if values:
-            texts.append(f"{answer} at {'' if texts else '2Jmax '}{join_items(values)}")
-    return ", ".join(texts)
+        sizes = list(answers.loc[answers["answer"] == answer, "twojmax"])
+        if sizes:
+            answer_texts.append(f"{answer} at {'' if answer_texts else '2Jmax '}{join_items(sizes)}")
+    return ", ".join(answer_texts)
 
 
-def _describe_other_levels(high: pd.DataFrame) -> str:
-    if high.empty:
+def _describe_other_levels(numbers: pd.DataFrame) -> str:
+    """Count the cases of the other levels with the answer *yes*; empty without other levels."""
+    if numbers.empty:
         return ""
-    names = list(dict.fromkeys(high["level"]))
-    count = (high["answer"] == "yes").sum()
-    return f" For {format_levels(names)} it is yes in {count} of {len(high)} cases (each level and 2Jmax)."
+    names = list(dict.fromkeys(numbers["level"]))
+    n_yes = (numbers["answer"] == "yes").sum()
+    return f" For {format_levels(names)} the answer is yes in {n_yes} of {len(numbers)} cases (each level and 2Jmax)."

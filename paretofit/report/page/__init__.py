@@ -1,4 +1,4 @@
-"""HTML pages."""
+"""HTML pages of the reports, and their figures and tables."""
 
 import lazy_loader
 

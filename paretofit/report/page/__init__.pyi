@@ -1,7 +1,7 @@
 from .front_sheets import build_front_tables as build_front_tables
 from .level_sheets import build_level_tables as build_level_tables
 from .level_sheets import describe_level_errors as describe_level_errors
-from .level_sheets import plan_grid_figure as plan_grid_figure
+from .level_sheets import plan_grid_figures as plan_grid_figures
 from .level_sheets import plan_level_figures as plan_level_figures
 from .report_writer import PAGE_DPI as PAGE_DPI
 from .report_writer import ExtraContent as ExtraContent

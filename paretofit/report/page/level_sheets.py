@@ -1,6 +1,6 @@
 """DFT errors of the convergence levels in the report: figures with captions, tables with notes, and a summary.
 
-All numbers are computed from the tables of `LevelErrors`; no model is fitted.
+All numbers come from the tables of `LevelErrors`, which compares labels; no model is fitted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,9 +23,9 @@ from paretofit.report.wording import (
 )
 
 TARGET_RMSD = 1.0  # meV/atom, "often regarded as a target for accurate MLIPs" (section 3.1 of the paper)
-MAX_P_VALUE = 0.001  # p-value above which a correlation is not significant and not listed
-_MIN_RELATIVE_CHANGE = 0.05  # smaller changes of the RMSD by a shift are described as hardly any change
-_PROPERTY_NAMES = {
+MAX_P_VALUE = 0.001  # a correlation with a larger p-value is not significant, and the summary does not list it
+_MIN_RELATIVE_CHANGE = 0.05  # the summary says that a shift hardly changes the RMSD if the relative change is smaller
+_PROPERTY_NAMES = {  # by the name in the column ``property`` of the correlations
     "shortest_vector": "the shortest cell vector",
     "n_kpoints": "the number of k-points",
     "largest_kspacing": "the largest k-point spacing",
@@ -33,25 +33,28 @@ _PROPERTY_NAMES = {
 }
 
 
-def plan_grid_figure(errors: LevelErrors) -> Iterator[FigurePlan]:
-    """Plan the heat maps and the convergence in each direction, if the levels form a grid of cutoffs and k-points."""
+def plan_grid_figures(errors: LevelErrors) -> Iterator[FigurePlan]:
+    """Plan the heat maps of the levels and the figure of the convergence with the cutoff and the k-point spacing.
+
+    Nothing is yielded unless the levels form a grid of cutoffs and k-point spacings (see `tabulate_grid`).
+    """
     grid = tabulate_grid(errors)
     if len(grid):
         yield FigurePlan(
             "level_grid", lambda: plot_level_grid(grid),
             lambda: f"RMSD of the labels against level {errors.reference_level}, the energies without the mean of "
-            "their errors, and mean cost of a label, by cutoff and k-point spacing.", wide=True,
+            "their errors, and mean cost of a label, by cutoff and k-point spacing.",
         )  # fmt: skip
         yield FigurePlan(
             "grid_convergence", lambda: plot_grid_convergence(grid, errors.configurations),
             lambda: f"Energy of each configuration minus that of level {errors.reference_level}, without the mean over "
             "configurations, which a fit absorbs, against the cutoff (left) and the k-point spacing (right). A line "
-            "for each configuration; the numbers are root mean squares.", wide=True,
+            "for each configuration; the numbers are root mean squares.",
         )  # fmt: skip
 
 
 def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[FigurePlan]:
-    """Plan the figures of the error analysis.
+    """Plan the figures of the DFT errors of the levels, with their captions.
 
     Parameters
     ----------
@@ -61,14 +64,15 @@ def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[F
     Yields
     ------
     FigurePlan
+        The error of each level, the grid of levels if there is one, and four secondary figures.
     """
     points, forces, reference = errors.configurations, errors.forces, errors.reference_level
     colour = "The colour is the shortest cell vector over the periodic directions, on the same scale in all panels."
     yield FigurePlan(
         "level_rmsd", lambda: level_figures.plot_level_errors(errors.table, levels),
-        lambda: f"Root mean square error of the labels of each level against level {reference}.", wide=False,
+        lambda: f"Root mean square error of the labels of each level against level {reference}.", is_wide=False,
     )  # fmt: skip
-    yield from plan_grid_figure(errors)
+    yield from plan_grid_figures(errors)
     yield FigurePlan(
         "level_energies", lambda: level_figures.plot_energy_parity(points, levels),
         lambda: f"Energy per atom at each level against level {reference}, and below it the error, level minus "
@@ -100,7 +104,7 @@ def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[F
 
 
 def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[ReportTable]:
-    """Build the tables of the error analysis: settings and cost, errors, and correlations of the errors.
+    """Build the tables of the DFT errors of the levels.
 
     Parameters
     ----------
@@ -110,6 +114,8 @@ def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[R
     Yields
     ------
     ReportTable
+        Settings and cost of the levels; then, if there are levels besides the reference, their errors and the
+        correlations of the errors.
     """
     names = format_levels(list(errors.settings["level"]))
     yield ReportTable(
@@ -132,7 +138,7 @@ def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[R
 
 
 def describe_level_errors(errors: LevelErrors) -> str:
-    """Summarise the errors of the levels, the effect of shifts, and the correlations in a few sentences."""
+    """Summarise the errors of the levels, the effect of shifts, and correlations of the errors in a few sentences."""
     if errors.table.empty:
         return f"Level {errors.reference_level} is the only convergence level, so there are no DFT errors to compare."
     return join_sentences(
@@ -145,17 +151,18 @@ def describe_level_errors(errors: LevelErrors) -> str:
 
 
 def _count_points(points: pd.DataFrame, noun: str) -> str:
+    """Format the range of the numbers of points of the levels, such as ``"238 to 240 configurations"``."""
     return format_count_range(points.groupby("level").size(), noun)
 
 
 def _describe_limit(points: pd.DataFrame, max_points: int) -> str:
-    """Describe how many points are drawn; empty if all points are."""
+    """Describe the limit of the number of points; empty if all points are drawn."""
     is_limited = points.groupby("level").size().max() > max_points
     return f" At most {max_points:,} points are drawn for each level." if is_limited else ""
 
 
 def _describe_medians(subject: str, points: pd.DataFrame) -> str:
-    """Describe how the medians are computed; empty if there are too few points to draw them."""
+    """Describe how the medians in a figure are computed; empty if there are too few points to draw medians."""
     has_medians = points.groupby("level").size().max() >= level_figures.MIN_MEDIAN_POINTS
     return (
         f" {subject} in equal intervals of at least {level_figures.MIN_INTERVAL_POINTS} points." if has_medians else ""
@@ -163,6 +170,7 @@ def _describe_medians(subject: str, points: pd.DataFrame) -> str:
 
 
 def _describe_distributions(errors: LevelErrors) -> str:
+    """Describe the range of the energies and the scatter of the force components at the reference level."""
     energies, forces = errors.configurations["reference_energy"], errors.forces["reference"]
     return (
         f"At level {errors.reference_level} the energies range from {format_signed(energies.min())} to "
@@ -172,24 +180,24 @@ def _describe_distributions(errors: LevelErrors) -> str:
 
 
 def _describe_cost(errors: LevelErrors) -> str:
-    """Describe the ratio of the mean label costs of the highest and the lowest level, and the number of labels."""
+    """Describe how much more a label costs at the highest level than at the lowest, and the number of labels."""
     rows = errors.settings.dropna(subset=["mean_seconds"])
     if len(rows) < 2 or not rows["mean_seconds"].iloc[0] > 0:
         return "the cost of the labels is not recorded at two levels."
-    first, last = rows.iloc[0], rows.iloc[-1]
+    lowest, highest = rows.iloc[0], rows.iloc[-1]
+    cost_ratio = format_number(highest["mean_seconds"] / lowest["mean_seconds"])
     counts = errors.settings["n_labels"]
-    caveat = "" if counts.min() == counts.max() else (
-        " The levels have labels of different configurations, so compare with care."
-    )  # fmt: skip
+    caveat = " The levels have labels of different configurations, so compare with care."
+    if counts.min() == counts.max():
+        caveat = ""
     return (
-        f"a label at level {last['level']} costs {format_number(last['mean_seconds'] / first['mean_seconds'])} times "
-        f"as much as one at level {first['level']}, in the mean of "
-        f"{format_count_range(counts, 'complete label')}.{caveat}"
+        f"a label at level {highest['level']} costs {cost_ratio} times as much as one at level {lowest['level']}, in "
+        f"the mean of {format_count_range(counts, 'complete label')}.{caveat}"
     )
 
 
 def _describe_error_table(errors: LevelErrors, levels: Sequence[str]) -> str:
-    """Describe the reference, the shifts, and the configurations that were omitted."""
+    """Describe what the errors are measured against, the shifts, and the configurations that were omitted."""
     shift = "No configuration is labelled at every level, so there is no reference configuration for a shift."
     if errors.reference_configuration is not None:
         shift = (
@@ -218,20 +226,20 @@ def _describe_errors(errors: LevelErrors) -> str:
     table = errors.table
     energies, forces = (join_items(map(format_number, table[name])) for name in ("energy_rmsd", "force_rmsd"))
     below = list(table.loc[table["energy_rmsd"] < TARGET_RMSD, "level"])
-    result = "none of them is" if len(table) > 1 else "the energy is not"
+    subject = "none of them is" if len(table) > 1 else "the energy is not"
     if below:
-        result = f"{format_levels(below)} {'is' if len(below) == 1 else 'are'}"
+        subject = f"{format_levels(below)} {'is' if len(below) == 1 else 'are'}"
     verb = "differs" if len(table) == 1 else "differ"
     return (
         f"Against level {errors.reference_level}, {format_levels(list(table['level']))} {verb} by {energies} meV/atom "
         f"in energy and {forces} meV/Å in force (RMSD over "
-        f"{format_count_range(table['n_configurations'], 'configuration')}); {result} below "
+        f"{format_count_range(table['n_configurations'], 'configuration')}); {subject} below "
         f"{format_number(TARGET_RMSD)} meV/atom."
     )
 
 
 def _describe_reference_shift(errors: LevelErrors) -> str:
-    """Describe whether subtracting the error of the reference configuration lowers the energy errors."""
+    """Describe at which levels subtracting the error of the reference configuration lowers the energy error."""
     table = errors.table
     if errors.reference_configuration is None:
         return ""
@@ -249,7 +257,7 @@ def _describe_reference_shift(errors: LevelErrors) -> str:
         effects.append(f"hardly changes that of {format_levels(list(unchanged.index))}")
     if not effects:
         return ""
-    effects[0] = effects[0].replace("that of", "the energy RMSD of")
+    effects[0] = effects[0].replace("that of", "the energy RMSD of")  # to which "that" in the other effects refers
     return (
         f"The shift by the reference configuration {errors.reference_configuration} ({errors.reference_formula}) "
         f"{join_items(effects)}."
@@ -257,7 +265,7 @@ def _describe_reference_shift(errors: LevelErrors) -> str:
 
 
 def _describe_mean_shift(errors: LevelErrors) -> str:
-    """Describe how much of the energy error is a constant."""
+    """Describe the largest share, over all levels, of a constant offset in the mean square energy error."""
     table = errors.table[errors.table["energy_rmsd"] > 0].set_index("level")
     if table.empty:
         return ""
@@ -270,7 +278,17 @@ def _describe_mean_shift(errors: LevelErrors) -> str:
 
 
 def _describe_correlations(correlations: pd.DataFrame, kind: str, subject: str) -> str:
-    """Describe, for each level with a significant correlation, the property that correlates most strongly."""
+    """Describe the property with which an error correlates most strongly at each level with a significant correlation.
+
+    Parameters
+    ----------
+    correlations : DataFrame
+        Table of `LevelErrors`.
+    kind : {"energy", "force"}
+        Kind of the error.
+    subject : str
+        Subject of the sentence, which names the error.
+    """
     rows = correlations[correlations[f"{kind}_p_value"].notna()]
     significant = rows[rows[f"{kind}_p_value"] < MAX_P_VALUE]
     other_levels = [level for level in dict.fromkeys(rows["level"]) if level not in set(significant["level"])]
@@ -279,11 +297,12 @@ def _describe_correlations(correlations: pd.DataFrame, kind: str, subject: str) 
         return f"{subject} has no significant correlation (p < {MAX_P_VALUE:g}) with {names}." if other_levels else ""
     strength = significant[f"{kind}_correlation"].abs()
     strongest = significant.loc[strength.groupby(significant["level"], sort=False).idxmax()]
-    parts = [
+    property_texts = [
         f"{_PROPERTY_NAMES[str(name)]} at {format_levels(list(group['level']))} "
         f"(ρ = {join_items(format_signed(value, 2) for value in group[f'{kind}_correlation'])})"
         for name, group in strongest.groupby("property", sort=False)
     ]
-    exception = f"; at {format_levels(other_levels)} no correlation is significant (p < {MAX_P_VALUE:g})"
-    exception = exception if other_levels else ""
-    return f"{subject} correlates most strongly with {join_items(parts)}{exception}."
+    exception = ""
+    if other_levels:
+        exception = f"; at {format_levels(other_levels)} no correlation is significant (p < {MAX_P_VALUE:g})"
+    return f"{subject} correlates most strongly with {join_items(property_texts)}{exception}."

@@ -11,13 +11,25 @@ from paretofit.report.page.templates import render_template
 from paretofit.report.tables.table_text import format_heading, format_markdown
 from paretofit.report.wording import format_number
 
-MIN_SHOWN_VALUE = 1e-6  # smaller numbers are shown as zero
+MIN_SHOWN_VALUE = 1e-6  # numbers of smaller magnitude are shown as zero, in the unit of their column
 CLOSING = "All numbers are in validation.csv, the curves in tables/, and the settings in validation.json."
 
 
 @dataclass(frozen=True)
 class PageSection:
-    """A section of the page: title, table, figures, text above them, and whether the section is folded."""
+    """A section of the page.
+
+    Attributes
+    ----------
+    title : str
+    table : DataFrame
+        Numbers and text with the column names of the results; may be empty.
+    figures : sequence of ReportFigure
+    note : str
+        Text above the table and the figures.
+    is_folded : bool
+        Whether the section is collapsed until the reader opens it.
+    """
 
     title: str
     table: pd.DataFrame
@@ -27,7 +39,7 @@ class PageSection:
 
     @property
     def headings(self) -> list[str]:
-        """Headings of the columns."""
+        """Headings of the columns of the table, with units."""
         return [format_heading(column) for column in self.table.columns]
 
     @property
@@ -40,12 +52,12 @@ class PageSection:
 
     @property
     def markdown(self) -> str:
-        """Table in Markdown."""
+        """Text of the table in Markdown."""
         return format_markdown(self.table.map(format_value))
 
 
 def format_value(value: object) -> str:
-    """Format a value: text unchanged, numbers with four significant digits, and zero for numbers below 1e-6."""
+    """Format the value of a cell: numbers with four significant digits, or as zero below 1e-6; text is not changed."""
     if isinstance(value, (int, float, np.number)):
         return format_number(0.0 if abs(float(value)) < MIN_SHOWN_VALUE else float(value), 4)
     return str(value)
@@ -61,18 +73,24 @@ def render_sections(
     links: Sequence[tuple[str, str]] = (),
     closing: str = CLOSING,
 ) -> str:
-    """Render the HTML page of sections; all text from data is escaped.
+    """Render the HTML page of sections; all texts are escaped.
 
     Parameters
     ----------
     title, opening, closing : str
-        Heading, first and last paragraph.
+        Heading, first paragraph and last paragraph.
     sections : sequence of PageSection
     failures : sequence of str
+        Messages about calculations that failed.
     facts : sequence of (str, str)
-        Questions and answers at the top of the page.
+        Pairs of a question and its answer, at the top of the page.
     links : sequence of (str, str)
-        Relative paths of further pages, and what they show.
+        Pairs of the relative path of a further page and a description of its content.
+
+    Returns
+    -------
+    str
+        The whole page.
     """
     return render_template(
         "sections.html",

@@ -22,7 +22,7 @@ PAPER = (
     "potentials: exploring the trade-off between DFT convergence, MLIP expressivity, and computational cost, "
     "Digital Discovery (2025), doi 10.1039/d5dd00294j"
 )
-PICTURES_BY_FINDING = {  # name of a finding to the name of the figure that shows it, if it is not that of its dots
+PICTURES_BY_FINDING = {  # figure to show below a finding, instead of the figure of its dots; names by name
     "labels": "level_rmsd",
     "grid": "level_grid",
     "learning": "learning_curves",
@@ -31,19 +31,33 @@ PICTURES_BY_FINDING = {  # name of a finding to the name of the figure that show
     "front": "front_at_budgets",
     "networks": "networks",
 }
-_ANSWER_HEADINGS = {
+_ANSWER_HEADINGS = {  # headings on the page by the column of `format_answer_table`
     "meV/atom": "energy error (meV/atom)",
     "meV/Å": "force error (meV/Å)",
     "MD speed": "MD speed (atom-steps/s)",
 }
-_MAX_FINDING_ROWS = 150  # longer tables of findings are only in their files, not on the page
+_MAX_FINDING_ROWS = 150  # number of rows; a longer table of a finding is only in its file, not on the page
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure on the page: its caption, and its image or the reason why it is missing.
+    """A figure on the page.
 
-    `location` is the path of its files without suffix, if they are not in ``figures/``; `wide` figures fill the page.
+    Attributes
+    ----------
+    name : str
+        Stem of the name of its files.
+    caption : str
+    image : bytes
+        Content of the image file; empty if the figure is missing.
+    mime : str
+        MIME type of the image.
+    location : str
+        Path of its files without suffix, relative to the page; by default, they are in ``figures/``.
+    missing_reason : str
+        Reason why the figure is missing.
+    is_wide : bool
+        Whether the figure is as wide as the page.
     """
 
     name: str
@@ -52,7 +66,7 @@ class ReportFigure:
     mime: str = "image/svg+xml"
     location: str = ""
     missing_reason: str = ""
-    wide: bool = True
+    is_wide: bool = True
 
     @property
     def data_uri(self) -> str:
@@ -62,7 +76,7 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table on the page: its title, a note about its content, and the stem of its file."""
+    """A table on the page: its title, a note about its content, the stem of the name of its files, and its content."""
 
     title: str
     note: str
@@ -72,7 +86,25 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class AnswerSection:
-    """The answer at the top of the page: its sentences, picture, table, YAML texts, and how sure it is."""
+    """The answer at the top of the page.
+
+    Attributes
+    ----------
+    sentence, certainty, notes
+        As in `Answer`.
+    figure : ReportFigure
+        Expected errors of the best settings against the budget.
+    headings : list of (str, str)
+        Names and units of the columns of the table.
+    rows : list of list of str
+        Texts of the cells, with a row for each budget.
+    studies : list of str
+        YAML of a study for each row, with commands in comments.
+    rivals : list of str
+        For each row, a sentence about how clearly its setting is the best.
+    error_headings : tuple of str
+        Names of the columns that a narrow screen emphasises.
+    """
 
     sentence: str
     certainty: str
@@ -86,7 +118,7 @@ class AnswerSection:
 
     @classmethod
     def build(cls, answer: Answer, figure: ReportFigure, source: str) -> "AnswerSection":
-        """Build the section from the answer and its drawn figure; `source` is the run folder in commands."""
+        """Build the section from an answer and its figure, with commands for the run folder `source`."""
         table = format_answer_table(answer)
         headings = [_split_unit(_ANSWER_HEADINGS.get(name, name)) for name in table.columns]
         studies = [
@@ -123,29 +155,32 @@ def render_report(
 
     Parameters
     ----------
-    title, opening : heading, and first paragraph of the details
-    findings, figures, tables : content, shown in the given order; figures of a finding are shown below it
-    summary : description of how the results were computed, with a line for each entry
+    title, opening : heading of the page, and first paragraph of the details
+    findings, figures, tables : content, shown in the given order; the figure of a finding is shown below the finding
+    summary : entries of a list that describes how the results were computed, by their titles
     warnings : sentences that are folded below the answer
     explorer : data from `paretofit.report.page.explorer.build_explorer_data`; None omits the interactive part
-    answer : content of the top of the page
-    missing_answer : reason why there is no answer
-    undrawn, folder : names of the figures that are drawn on request only, and the run folder for the command
-    links : relative paths and titles of further pages, in the navigation
+    answer : content of the top of the page; None if there is no answer
+    missing_answer : sentence with the reason why there is no answer
+    undrawn : names of the figures that are only drawn on request
+    folder : run folder in the command that draws them
+    links : pairs of the relative path of a further page and its title, for the navigation
 
     Returns
     -------
     The whole page as text.
     """
-    by_name = {figure.name: figure for figure in figures if figure.image}
-    names = assign_pictures(findings, by_name)
-    items = [_build_finding_item(finding, by_name.get(names.get(finding.name, ""))) for finding in findings]
+    drawn_figures = {figure.name: figure for figure in figures if figure.image}
+    picture_names = assign_pictures(findings, drawn_figures)
+    shown_findings = [
+        _convert_finding(finding, drawn_figures.get(picture_names.get(finding.name, ""))) for finding in findings
+    ]
     return render_template(
         "report.html",
         title=title,
         opening=opening,
-        findings=items,
-        figures=[figure for figure in figures if figure.name not in names.values()],
+        findings=shown_findings,
+        figures=[figure for figure in figures if figure.name not in picture_names.values()],
         tables=[(table, _format_rows(table.table)) for table in tables],
         summary=summary,
         warnings=warnings,
@@ -160,12 +195,21 @@ def render_report(
 
 
 def assign_pictures(findings: Sequence[Finding], figure_names: Collection[str]) -> dict[str, str]:
-    """Assign a figure to each finding, so that none shows two: that of `PICTURES_BY_FINDING`, or else that of its dots.
+    """Assign a figure to each finding, and each figure to at most one finding.
+
+    The figure of a finding is that of `PICTURES_BY_FINDING` or, if this is not available, the figure of its dots.
+    Findings that come first have precedence.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+    figure_names : collection of str
+        Names of the available figures.
 
     Returns
     -------
     dict of str to str
-        Name of the figure by name of the finding; findings without a figure are left out.
+        Name of the figure by the name of the finding, without findings that have no figure.
     """
     assigned: dict[str, str] = {}
     for finding in findings:
@@ -175,8 +219,9 @@ def assign_pictures(findings: Sequence[Finding], figure_names: Collection[str]) 
     return assigned
 
 
-def _build_finding_item(finding: Finding, figure: ReportFigure | None) -> dict[str, Any]:
-    """Build a finding for the template: its first sentence, the others, its figure, and its numbers."""
+def _convert_finding(finding: Finding, figure: ReportFigure | None) -> dict[str, Any]:
+    """Convert a finding to variables of the template: its first sentence, remaining text, figure and numbers."""
+    # A sentence ends with a full stop that follows a lower-case letter, digit, unit or bracket, unlike "G. Henkelman".
     headline, *remainder = re.split(r"(?<=[a-z0-9)%Å])\. (?=[A-Z])", finding.answer, maxsplit=1)
     return {
         "finding": finding, "headline": headline if not remainder else f"{headline}.", "remainder": "".join(remainder),
@@ -186,9 +231,14 @@ def _build_finding_item(finding: Finding, figure: ReportFigure | None) -> dict[s
 
 
 def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[str, Any]:
-    """Format a table for the template: headings, rows of pairs (text, number for sorting or None), and length.
+    """Format a table for the template.
 
-    If the table has more than `max_rows` rows, none of them is formatted.
+    Returns
+    -------
+    dict
+        ``headings``, pairs of name and unit; ``rows``, lists of pairs of a text and the number by which it is sorted
+        (None for text); and ``length``, the number of rows of the table. If this is above `max_rows`, ``rows`` is
+        empty.
     """
     shown = table if len(table) <= max_rows else table.iloc[:0]
     headings, cells = format_cells(shown)
@@ -197,12 +247,13 @@ def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[st
 
 
 def _split_unit(text: str) -> tuple[str, str]:
-    """Split ``"force (meV/Å)"`` into name and unit, so that a line break cannot divide the unit."""
+    """Split ``"force (meV/Å)"`` into its name and ``"(meV/Å)"``, so that a line break cannot divide the unit."""
     name, bracket, unit = text.rpartition(" (")
     return (name, f"({unit}") if bracket and unit.endswith(")") else (text, "")
 
 
 def _get_sort_key(value: object) -> float | None:
+    """Return the number by which the page sorts a cell; None for text and Booleans, which are sorted as text."""
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         return float(value)
     return None

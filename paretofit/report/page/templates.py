@@ -1,4 +1,4 @@
-"""HTML templates of the pages; jinja2 escapes all text from data and from callers."""
+"""HTML templates of the pages; jinja2 escapes all text that is inserted into them."""
 
 from typing import Any
 
@@ -11,5 +11,8 @@ _ENVIRONMENT = jinja2.Environment(
 
 
 def render_template(name: str, **context: Any) -> str:
-    """Render a template from the directory of this module with the variables in `context`."""
+    """Render the template with this file name, from the directory of this module, with the variables in `context`.
+
+    A variable that the template uses and `context` lacks raises `jinja2.UndefinedError`.
+    """
     return _ENVIRONMENT.get_template(name).render(**context)

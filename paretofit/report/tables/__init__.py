@@ -1,4 +1,4 @@
-"""Tables of results as text, Markdown and CSV."""
+"""Tables of results, and their text in Markdown and CSV."""
 
 import lazy_loader
 

@@ -1,6 +1,7 @@
-"""Tables 4 and 5 (errors by level at two weight ratios) and 2 (models) of Baghishov et al., Digital Discovery (2025).
+"""Tables of a study in the form of those of Baghishov et al., Digital Discovery (2025).
 
-The columns of Tables 4 and 5 have headings instead of fixed names, because the weight ratios depend on the study.
+Tables 4 and 5 show energy and force errors by level at two weight ratios, and Table 2 the models. The columns of
+Tables 4 and 5 have headings instead of fixed names, because the weight ratios depend on the study.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
 from paretofit.report.wording import format_levels, format_number, format_ratio, join_items, join_sentences
 
-# Headings of the columns of the results; REFERENCE is replaced by the name of the reference level.
+# Headings by the column of results; REFERENCE is replaced by the name of the reference level.
 _ENERGY = {
     "train_energy": "training", "train_ref_energy": "training, REFERENCE", "test_energy": "own level",
     "ref_energy": "REFERENCE", "ref_energy_shifted": "REFERENCE, shifted",
@@ -24,10 +25,10 @@ _FORCE = {
     "train_force": "training", "train_ref_force": "training, REFERENCE", "test_force": "own level",
     "ref_force": "REFERENCE",
 }  # fmt: skip
-_MIN_RELATIVE_DIFFERENCE = 0.01  # smaller differences are ignored
+_MIN_RELATIVE_DIFFERENCE = 0.01  # the texts ignore smaller differences between errors
 MD_SPEED_HEADING = "atoms·steps/s"
 
-Errors = dict[str, dict[str, float]]  # errors by level and column of the results
+Errors = dict[str, dict[str, float]]  # errors (meV/atom, meV/Å) by level, then by column of results
 
 
 def build_error_tables(
@@ -39,16 +40,17 @@ def build_error_tables(
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names in order of cost; the last is the reference
-    weights : one or two pairs w_E, w_F; pairs that were not swept are omitted
+    weights : one or two pairs w_E, w_F; pairs that were not swept are ignored
 
     Yields
     ------
     ReportTable
-        Medians over repetitions with a row per level: energies, then forces. Nothing if none of `weights` was swept.
+        Medians over repetitions with a row per level: first the energy errors, then the force errors. If none of
+        `weights` was swept, nothing is yielded.
     """
     rows = select_largest_subset(compute_medians(results, levels))
     rows = rows[rows["twojmax"] == rows["twojmax"].max()]
-    # Rounded like the column ``weight_ratio``.
+    # The column ``weight_ratio`` is rounded to six digits, too.
     ratios = list(dict.fromkeys(float(f"{w_energy / w_force:.6g}") for w_energy, w_force in weights))
     errors_by_ratio = {ratio: _group_by_level(rows[rows["weight_ratio"] == ratio], levels) for ratio in ratios}
     errors_by_ratio = {ratio: errors for ratio, errors in errors_by_ratio.items() if errors}
@@ -62,9 +64,9 @@ def build_error_tables(
     energy_sentences = [
         "Shifted: without the mean error.",
         *(_compare_with_reference(errors, "energy", ratio, levels) for ratio, errors in errors_by_ratio.items()),
-        _find_unlearned_errors(errors_by_ratio, levels),
+        _describe_unlearned_errors(errors_by_ratio, levels),
         _compare_force_weights(errors_by_ratio),
-        _find_largest_shift(errors_by_ratio),
+        _describe_largest_shift(errors_by_ratio),
     ]
     force_sentences = [
         _compare_with_reference(errors, "force", ratio, levels) for ratio, errors in errors_by_ratio.items()
@@ -78,6 +80,7 @@ def build_error_tables(
 
 
 def _group_by_level(rows: pd.DataFrame, levels: Sequence[str]) -> Errors:
+    """Convert rows of one weight ratio to errors by level, in the order of `levels`."""
     errors = rows.set_index("level")[[*_ENERGY, *_FORCE]].astype(float).to_dict(orient="index")
     return {level: {str(name): value for name, value in errors[level].items()} for level in levels if level in errors}
 
@@ -85,7 +88,10 @@ def _group_by_level(rows: pd.DataFrame, levels: Sequence[str]) -> Errors:
 def _join_weightings(
     errors_by_ratio: dict[float, Errors], levels: Sequence[str], columns: dict[str, str], unit: str
 ) -> pd.DataFrame:
-    """Join the errors of all weight ratios into a table with a row per level."""
+    """Join the errors of all weight ratios into a table with a row per level.
+
+    `columns` maps columns of results to headings with the placeholder REFERENCE; missing errors are NaN.
+    """
     names = [level for level in levels if any(level in errors for errors in errors_by_ratio.values())]
     table: dict[str, list[Any]] = {"level": names}
     for ratio, errors in errors_by_ratio.items():
@@ -98,23 +104,27 @@ def _join_weightings(
 
 
 def _compare_with_reference(errors: Errors, kind: str, ratio: float, levels: Sequence[str]) -> str:
-    """Describe the errors of models of other levels as multiples of the error of the reference level's model."""
+    """Describe the errors of models of other levels as multiples of the error of the reference level's model.
+
+    The text is empty if one of these errors is missing or zero.
+    """
     column = f"ref_{kind}"
-    values = {level: row[column] for level, row in errors.items() if np.isfinite(row[column])}
-    reference_error = values.pop(levels[-1], 0.0)
-    if reference_error <= 0 or not values:
+    finite_errors = {level: row[column] for level, row in errors.items() if np.isfinite(row[column])}
+    reference_error = finite_errors.pop(levels[-1], 0.0)
+    if reference_error <= 0 or not finite_errors:
         return ""
-    ratios = join_items(format_number(value / reference_error) for value in values.values())
-    verb = "that of {} is {} times" if len(values) == 1 else "those of {} are {} times"
+    multiples = join_items(format_number(error / reference_error) for error in finite_errors.values())
+    other_levels = format_levels(list(finite_errors))
+    subject, verb = ("that", "is") if len(finite_errors) == 1 else ("those", "are")
     return (
         f"At w_E/w_F = {format_ratio(ratio)} the {kind} error of the model of level {levels[-1]} is "
-        f"{format_number(reference_error)} {UNITS[kind]}; {verb.format(format_levels(list(values)), ratios)} that "
+        f"{format_number(reference_error)} {UNITS[kind]}; {subject} of {other_levels} {verb} {multiples} times that "
         "error."
     )
 
 
-def _find_unlearned_errors(errors_by_ratio: dict[float, Errors], levels: Sequence[str]) -> str:
-    """List the levels whose models predict energies closer to the reference than to the labels they are trained on."""
+def _describe_unlearned_errors(errors_by_ratio: dict[float, Errors], levels: Sequence[str]) -> str:
+    """Describe which levels have models whose energies are closer to the reference than to their training labels."""
     cases = []
     for ratio, errors in errors_by_ratio.items():
         closer_levels = [
@@ -133,12 +143,18 @@ def _find_unlearned_errors(errors_by_ratio: dict[float, Errors], levels: Sequenc
 
 
 def _compare_force_weights(errors_by_ratio: dict[float, Errors]) -> str:
-    """List the levels at which the higher of two force weights lowers the energy error, and the factors."""
+    """Describe at which levels the higher of two force weights lowers the energy error, and by which factors.
+
+    The text is empty unless there are two weight ratios with errors at a common level.
+    """
     if len(errors_by_ratio) != 2:
         return ""
     low, high = errors_by_ratio[min(errors_by_ratio)], errors_by_ratio[max(errors_by_ratio)]
-    pairs = {level: (low[level]["ref_energy"], high[level]["ref_energy"]) for level in low if level in high}
-    factors = {level: a / b for level, (a, b) in pairs.items() if np.isfinite([a, b]).all() and b > 0}
+    factors = {}
+    for level in (level for level in low if level in high):
+        before, after = high[level]["ref_energy"], low[level]["ref_energy"]
+        if np.isfinite([before, after]).all() and before > 0:
+            factors[level] = after / before
     improved = {level: factor for level, factor in factors.items() if factor < 1 - _MIN_RELATIVE_DIFFERENCE}
     if not factors:
         return ""
@@ -149,8 +165,8 @@ def _compare_force_weights(errors_by_ratio: dict[float, Errors]) -> str:
     return f"{subject} multiplies the energy error of {format_levels(list(improved))} by {times}."
 
 
-def _find_largest_shift(errors_by_ratio: dict[float, Errors]) -> str:
-    """Describe the level whose energy errors fall most when the mean error is subtracted."""
+def _describe_largest_shift(errors_by_ratio: dict[float, Errors]) -> str:
+    """Describe the level and weight ratio at which subtracting the mean error lowers the energy error most."""
     pairs = {
         (ratio, level): (row["ref_energy"], row["ref_energy_shifted"])
         for ratio, errors in errors_by_ratio.items()
@@ -170,21 +186,21 @@ def _find_largest_shift(errors_by_ratio: dict[float, Errors]) -> str:
 
 
 def build_model_table(results: pd.DataFrame, levels: Sequence[str], md_timings: pd.DataFrame) -> ReportTable:
-    """Build Table 2: features and MD speed of each 2Jmax.
+    """Build Table 2: number of features and MD speed of each 2Jmax.
 
     Parameters
     ----------
     results : DataFrame, a row per fit
     levels : names in order of cost; the last is the reference
     md_timings : DataFrame
-        ``twojmax``, ``md_us_per_atom_step``, ``spread`` (ratio of the largest to the smallest timing) and ``atoms`` (in
-        the timed cell; 0 if the cost is given in the study). If it is empty, the costs in the results are treated as
-        given.
+        ``twojmax``, ``md_us_per_atom_step``, ``spread`` (ratio of the largest to the smallest timing) and ``atoms``
+        (number of atoms in the timed cell; 0 if the study gives the cost). If it is empty, the costs in the results are
+        used, as costs that the study gives.
 
     Returns
     -------
     ReportTable
-        A row per 2Jmax, without speeds if none is known.
+        A row per 2Jmax, without the columns of costs and speeds if none is known.
     """
     models = compute_medians(results, levels).groupby("twojmax")[["n_features", MD_COST_COLUMN]].median()
     table = models[["n_features"]].reset_index().astype({"n_features": int})
@@ -195,13 +211,22 @@ def build_model_table(results: pd.DataFrame, levels: Sequence[str], md_timings: 
     if costs.notna().any():
         is_measured = table["twojmax"].map(timings["atoms"]).fillna(0) > 0
         table[MD_COST_COLUMN] = costs
-        table[MD_SPEED_HEADING] = 1e6 / costs
+        table[MD_SPEED_HEADING] = 1e6 / costs  # the costs are in µs
         table["speed is"] = np.where(costs.isna(), "–", np.where(is_measured, "measured", "given"))
         note = _describe_md_costs(table, timings)
     return ReportTable("Models", note, "models", table)
 
 
 def _describe_md_costs(table: pd.DataFrame, timings: pd.DataFrame) -> str:
+    """Describe the origin of the MD costs, and how the cost rises with the number of features.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Table 2, at least one row of which has a cost.
+    timings : DataFrame
+        ``spread`` and ``atoms`` as in `build_model_table`, with 2Jmax as the index.
+    """
     rows = table.dropna(subset=[MD_COST_COLUMN])
     sentences = ["Features of each 2Jmax, and the cost of MD with the model."]
     measured_timings = timings.loc[timings.index.isin(rows["twojmax"]) & (timings["atoms"] > 0)]
@@ -214,10 +239,10 @@ def _describe_md_costs(table: pd.DataFrame, timings: pd.DataFrame) -> str:
     if len(given_twojmax):
         sentences.append(f"For 2Jmax = {join_items(given_twojmax)} the cost is given, not measured.")
     if len(rows) > 1:
-        first, last = rows.iloc[0], rows.iloc[-1]
+        smallest, largest = rows.iloc[0], rows.iloc[-1]
         sentences.append(
-            f"From 2Jmax = {first['twojmax']} to {last['twojmax']} the model has "
-            f"{format_number(last['n_features'] / first['n_features'])} times as many features, and a step costs "
-            f"{format_number(last[MD_COST_COLUMN] / first[MD_COST_COLUMN])} times as much."
+            f"From 2Jmax = {smallest['twojmax']} to {largest['twojmax']} the model has "
+            f"{format_number(largest['n_features'] / smallest['n_features'])} times as many features, and a step costs "
+            f"{format_number(largest[MD_COST_COLUMN] / smallest[MD_COST_COLUMN])} times as much."
         )
     return " ".join(sentences)

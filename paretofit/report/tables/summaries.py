@@ -1,6 +1,7 @@
-"""Medians over repetitions: tables with a row per setting, for all figures and tables, from results with a row per fit.
+"""Medians over repetitions: tables with a row per setting, from results with a row per fit.
 
-A *setting* is a combination of 2Jmax, level, sampling method, subset size and w_E/w_F.
+A *setting* is a combination of 2Jmax, level, sampling method, subset size and w_E/w_F. All figures and tables of the
+report use these medians.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ ERRORS = [
     "train_energy", "train_force", "test_energy", "test_force",
     "ref_energy", "ref_force", "ref_energy_shifted",
 ]  # fmt: skip
-TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]  # which tables of others lack
-INTERVALS = ["ref_energy_low", "ref_energy_high", "ref_force_low", "ref_force_high"]  # 90 %, of studies with them
+TRAIN_REFERENCE_COLUMNS = ["train_ref_energy", "train_ref_force"]  # optional in tables that do not come from a study
+INTERVALS = ["ref_energy_low", "ref_energy_high", "ref_force_low", "ref_force_high"]  # optional; ends of 90 % intervals
 VALUES = [*ERRORS, *TRAIN_REFERENCE_COLUMNS, "label_seconds", "n_features", "rank", MD_COST_COLUMN]
 ERROR_KINDS = {"ref_energy": "energy", "ref_force": "force"}  # columns of the errors against the reference
 OBJECTIVES = [*ERROR_KINDS, "label_seconds"]
@@ -35,7 +36,7 @@ SAMPLINGS = ("random", "leverage", "block-leverage", "top-leverage", "top-block-
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str], name: str) -> None:
-    """Raise `InputError` if a table lacks a column that the report reads."""
+    """Raise `InputError` if a table, which the message calls `name`, lacks one of the columns that the report reads."""
     missing_columns = [column for column in columns if column not in frame.columns]
     if missing_columns:
         raise InputError(f"the {name} table must have the columns {', '.join(columns)}; it lacks {missing_columns[0]}")
@@ -51,7 +52,7 @@ def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 
     Returns
     -------
-    DataFrame with the same rows.
+    DataFrame, a copy with the same rows; optional columns that are missing are NaN.
 
     Raises
     ------
@@ -59,8 +60,8 @@ def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
         If a column is missing or a level is not in `levels`.
     """
     check_columns(results, RESULT_COLUMNS, "results")
-    missing = {name: np.nan for name in TRAIN_REFERENCE_COLUMNS if name not in results}
-    frame = results.assign(level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results), **missing)
+    optional = {name: np.nan for name in TRAIN_REFERENCE_COLUMNS if name not in results}
+    frame = results.assign(level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results), **optional)
     unknown_levels = sorted(set(frame["level"]) - set(levels))
     if unknown_levels:
         raise InputError(f"the results have level {unknown_levels[0]!r}, which is not among {', '.join(levels)}")
@@ -74,29 +75,44 @@ def select_single_levels(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabulate_mixtures(results: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate the columns `MIXTURE_COLUMNS` of each mixture of levels, with its name in ``level``."""
+    """Tabulate the mixtures of levels in the results: a row for each, with its name ``level`` and `MIXTURE_COLUMNS`."""
     names = ["level", *(name for name in MIXTURE_COLUMNS if name in results)]
     table: pd.DataFrame = results.loc[find_mixtures(results), names].drop_duplicates("level")
     return table
 
 
 def compute_weight_ratio(frame: pd.DataFrame) -> pd.Series:
-    """Compute w_E / w_F, rounded to 6 significant digits so that equal ratios form one group."""
-    ratio = frame["w_energy"].to_numpy(dtype=float) / frame["w_force"].to_numpy(dtype=float)
-    values, positions = np.unique(ratio, return_inverse=True)  # a table has few ratios in many rows
-    rounded = np.array([float(f"{value:.6g}") for value in values])
+    """Compute w_E / w_F of each row, rounded to 6 significant digits so that equal ratios form one group.
+
+    Returns
+    -------
+    Series of float, with the index of `frame`.
+    """
+    ratios = frame["w_energy"].to_numpy(dtype=float) / frame["w_force"].to_numpy(dtype=float)
+    # A table has few different ratios in many rows, and formatting each row would be slow.
+    distinct_ratios, positions = np.unique(ratios, return_inverse=True)
+    rounded = np.array([float(f"{ratio:.6g}") for ratio in distinct_ratios])
     return pd.Series(rounded[positions], index=frame.index, dtype=float)
 
 
 def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Compute the medians of `VALUES` (errors, costs and model sizes) over the repetitions of each setting.
 
-    The table also has the columns `INTERVALS` of the results, and the errors of properties.
+    Parameters
+    ----------
+    results : DataFrame, a row per fit (meV/atom, meV/Å, s)
+    levels : names of the convergence levels in order of cost; the last is the reference
 
     Returns
     -------
-    DataFrame, a row per setting: ``basis`` if there are several, the columns `SETTING`, `VALUES` and ``n_repeats``;
-    meV/atom, meV/Å, s.
+    DataFrame, a row per setting, sorted by setting: ``basis`` if there are several bases, the columns `SETTING`, the
+    medians of `VALUES`, of `INTERVALS` and of the errors of properties (the latter two if the results have them), and
+    ``n_repeats``, the number of repetitions.
+
+    Raises
+    ------
+    InputError
+        As in `prepare_results`.
     """
     keys = [*({BASIS_COLUMN} & {*results}), *SETTING]
     grouped = prepare_results(results, levels).groupby(keys, sort=True)
@@ -109,21 +125,22 @@ def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 def select_largest_subset(table: pd.DataFrame) -> pd.DataFrame:
     """Select, for every 2Jmax, the rows at the largest subset size that all its levels have in common.
 
-    Only one sampling method is selected, so that levels are compared fairly: the first of `SAMPLINGS` among those with
-    the most levels. With the whole training set this choice has no effect, because all methods give the same fit.
+    If the levels of a 2Jmax have no common size, the largest size of any level is used. Only one sampling method is
+    selected for each 2Jmax, so that levels are compared fairly: of the methods with the most levels, the first one in
+    `SAMPLINGS`. If the subset is the whole training set, this choice has no effect, because all methods give the same
+    fit.
 
     Parameters
     ----------
-    table : the medians
+    table : DataFrame, from `compute_medians`
 
     Returns
     -------
-    DataFrame, a row per (2Jmax, level, w_E/w_F).
+    DataFrame, a row per (2Jmax, level, w_E/w_F), and per basis if there are several.
     """
     selected_rows = []
     for _, rows in table.groupby("twojmax"):
         sizes = [set(group["n_train"]) for _, group in rows.groupby("level")]
-        # If no size is common to all levels, the largest size of any level is used.
         common_sizes = set.intersection(*sizes) or set.union(*sizes)
         largest = rows[rows["n_train"] == max(common_sizes)]
         n_levels = largest.groupby("sampling")["level"].nunique()
@@ -133,13 +150,16 @@ def select_largest_subset(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rank_sampling_method(sampling: str) -> tuple[int, str]:
+    """Return a sort key: the order of `SAMPLINGS`, then all other methods by name."""
     return (SAMPLINGS.index(sampling) if sampling in SAMPLINGS else len(SAMPLINGS), sampling)
 
 
 def compute_quantiles(values: pd.Series, probabilities: tuple[float, float]) -> tuple[float, float]:
-    """Compute two quantiles of errors, which may be infinite."""
-    infinity_substitute = 1e12  # meV; interpolation with infinity would give NaN
-    errors = np.minimum(values.dropna().to_numpy(dtype=float), infinity_substitute)
+    """Compute two quantiles of errors, without NaN; both are NaN if there are no errors.
+
+    Errors may be infinite. They are limited to 1e12 meV, because an interpolation with infinity would give NaN.
+    """
+    errors = np.minimum(values.dropna().to_numpy(dtype=float), 1e12)
     low, high = np.quantile(errors, probabilities) if errors.size else (np.nan, np.nan)
     return float(low), float(high)
 
@@ -150,14 +170,14 @@ def list_sampling_methods(table: pd.DataFrame) -> list[str]:
 
 
 def describe_subset(rows: pd.DataFrame) -> str:
-    """Describe the training set of the rows of `select_largest_subset`: ``"140 configurations, random sampling"``."""
+    """Describe the training sets of rows of `select_largest_subset`: ``"140 configurations, random sampling"``."""
     sizes = sorted(set(rows["n_train"]))
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     return f"{size} configurations, {' or '.join(list_sampling_methods(rows))} sampling"
 
 
 def select_finite_rows(table: pd.DataFrame, columns: Sequence[str], *, positive: bool = False) -> pd.DataFrame:
-    """Select the rows with finite (and, if `positive`, positive) values in the given columns."""
+    """Select the rows whose values in all given columns are finite and, if `positive` is true, above zero."""
     values = table[list(columns)].to_numpy(dtype=float)
     selected: pd.DataFrame = table[(np.isfinite(values) & ((values > 0) | (not positive))).all(axis=1)]
     return selected
@@ -166,12 +186,12 @@ def select_finite_rows(table: pd.DataFrame, columns: Sequence[str], *, positive:
 def compute_fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
     """Compute the front of each 2Jmax in energy error, force error and label cost.
 
-    Settings with an objective that is not finite are omitted. If the cost is unknown for all settings, the objectives
-    are the two errors.
+    Settings with an objective that is not finite are omitted. If the cost is unknown for all settings, only the two
+    errors are objectives.
 
     Parameters
     ----------
-    table : the medians
+    table : DataFrame, from `compute_medians`
 
     Returns
     -------
@@ -188,18 +208,22 @@ def compute_overall_front(front: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    front : DataFrame with `FRONT_COLUMNS`; rows with an objective that is not finite are omitted
+    front : DataFrame with `FRONT_COLUMNS`
 
     Returns
     -------
-    DataFrame, the rows that no other row dominates, without duplicate fits; levels are strings.
+    DataFrame, the rows that no other row dominates, without duplicate fits and without rows in which an objective is
+    not finite; levels are strings. It may be empty.
     """
     points = select_finite_rows(front, OBJECTIVES).assign(level=front["level"].astype(str))
     return drop_duplicate_fits(pareto_front(points, OBJECTIVES) if len(points) else points)
 
 
 def drop_duplicate_fits(front: pd.DataFrame) -> pd.DataFrame:
-    """Drop duplicate fits: with the whole training set, all sampling methods give the same fit."""
+    """Keep the first of several rows with equal model, level, size, weights and objectives.
+
+    Such rows differ in the sampling method: if the subset is the whole training set, all methods give the same fit.
+    """
     columns = ["twojmax", "level", "n_train", *OBJECTIVES]
     optional_columns = {"weight_ratio", "w_energy", "w_force", BASIS_COLUMN}
     return front.drop_duplicates([*columns, *(set(front.columns) & optional_columns)])

@@ -1,7 +1,7 @@
-"""Tables of the report (errors by level and weight, the front, costs), and the text of tables in Markdown.
+"""Tables of the report (errors by level and weight, the front, costs), and their text in Markdown.
 
-Every table is a DataFrame with the column names of the results, as in CSV files; Markdown and HTML use the headings and
-units in `HEADINGS`.
+Every table is a DataFrame with the column names of the results, which the CSV files have, too. Markdown and HTML show
+the headings with units in `HEADINGS` instead.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from paretofit.pareto import BASIS_COLUMN
 from paretofit.report.tables import summaries
 from paretofit.report.wording import format_number, format_ratio
 
-INTERVAL_ATTRIBUTE = "interval_percent"  # of a table: coverage of its intervals, if it is not the default
-DEFAULT_INTERVAL_PERCENT = 90
-HEADINGS = {
+INTERVAL_ATTRIBUTE = "interval_percent"  # key in the ``attrs`` of a table: coverage of its intervals
+DEFAULT_INTERVAL_PERCENT = 90  # coverage of the intervals of a table without this attribute
+HEADINGS = {  # headings with units, by the name of the column
     "deviation_percent": "deviation (%)",
     "budget_s": "budget (s)",
     "mixture_basis": "mixture, basis",
@@ -112,7 +112,9 @@ HEADINGS = {
 
 
 def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Tabulate errors at the largest subset for every 2Jmax and w_E/w_F, as in Tables 4 and 5 of the paper.
+    """Tabulate errors at the largest subset for every 2Jmax and w_E/w_F.
+
+    The columns are those of Tables 4 and 5 of Baghishov et al., Digital Discovery (2025).
 
     Parameters
     ----------
@@ -121,42 +123,61 @@ def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 
     Returns
     -------
-    DataFrame, a row per (2Jmax, w_E/w_F, level): medians over repetitions in meV/atom and meV/Å.
+    DataFrame, a row per (2Jmax, w_E/w_F, level): medians over repetitions in meV/atom and meV/Å, and the ends of 90 %
+    intervals if the results have them.
     """
     rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     columns = [
         "twojmax", "weight_ratio", "level", "n_train", "train_energy", "test_energy", "ref_energy",
         "ref_energy_shifted", "train_force", "test_force", "ref_force",
     ]  # fmt: skip
-    rank = rows["level"].map({level: index for index, level in enumerate(levels)})
-    ordered = rows.assign(_rank=rank).sort_values(["twojmax", "weight_ratio", "_rank"], ignore_index=True)
-    return ordered[insert_intervals(columns, ordered)]
+    level_rank = rows["level"].map({level: rank for rank, level in enumerate(levels)})
+    table = rows.assign(_rank=level_rank).sort_values(["twojmax", "weight_ratio", "_rank"], ignore_index=True)
+    return table[insert_intervals(columns, table)]
 
 
 def insert_intervals(columns: Sequence[str], table: pd.DataFrame) -> list[str]:
-    """Insert the columns of 90 % intervals that a table has after those of its errors."""
-    inserted = [[name, *(end for end in (f"{name}_low", f"{name}_high") if end in table)] for name in columns]
-    return [name for names in inserted for name in names]
+    """List `columns`, each followed by the columns with the ends of its interval that `table` has."""
+    names = (f"{column}{suffix}" for column in columns for suffix in ("", "_low", "_high"))
+    return [name for name in names if name in columns or name in table]
 
 
 def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate the points of the front in order of DFT cost, with w_E/w_F instead of the two weights."""
+    """Tabulate the points of the front in order of DFT cost and energy error, with w_E/w_F instead of the two weights.
+
+    Parameters
+    ----------
+    front : DataFrame
+        A row per point, with the columns `FRONT_COLUMNS`. Optional: ``point``, ``basis``, ``overall`` (whether the
+        point is also on the front over all 2Jmax; shown as yes or no), ``p_front``, ``tied_with``, and the ends of
+        intervals.
+    """
     table = front.assign(weight_ratio=summaries.compute_weight_ratio(front), level=front["level"].astype(str))
     columns = [name for name in summaries.FRONT_COLUMNS if name not in ("w_energy", "w_force")]
     columns.insert(columns.index("n_train") + 1, "weight_ratio")
-    if "overall" in front.columns:  # whether a point of the front of a 2Jmax is also on the front over all 2Jmax
+    if "overall" in front.columns:
         columns.append("overall")
         table["overall"] = table["overall"].map({True: "yes", False: "no"})
-    columns = [*(["point"] if "point" in front.columns else []), *columns]
-    columns += [name for name in ("p_front", "tied_with") if name in front.columns]
-    columns = [*({BASIS_COLUMN} & {*front}), *columns]
+    leading_columns = [name for name in (BASIS_COLUMN, "point") if name in front.columns]
+    last_columns = [name for name in ("p_front", "tied_with") if name in front.columns]
+    columns = [*leading_columns, *columns, *last_columns]
     return table.sort_values(["label_seconds", "ref_energy"])[insert_intervals(columns, table)].reset_index(drop=True)
 
 
 def tabulate_costs(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Tabulate the cost of a label at each level, in s and relative to the reference.
+    """Tabulate the cost of a label at each level.
 
-    The cost is the median of label_seconds / n_train at the largest subset.
+    The cost is the median of ``label_seconds`` / ``n_train`` over the settings of `select_largest_subset`.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit
+    levels : names in order of cost; the last is the reference
+
+    Returns
+    -------
+    DataFrame, a row per level: ``seconds_per_configuration`` (s), and ``relative_cost``, its ratio to the cost at the
+    reference level (NaN if this is unknown).
     """
     rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     unit_costs = (rows["label_seconds"] / rows["n_train"]).groupby(rows["level"]).median()
@@ -168,13 +189,13 @@ def tabulate_costs(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame
 
 
 def format_heading(column: object) -> str:
-    """Return the heading of a column, with its unit."""
+    """Return the heading of a column with its unit; without an entry in `HEADINGS`, this is the name, as words."""
     name = str(column)
     return HEADINGS.get(name, name if " " in name else name.replace("_", " "))
 
 
 def format_cell(column: object, value: object) -> str:
-    """Format a value: floats with 3 significant digits, weight ratios with 6; integers and text are not changed."""
+    """Format the value of a cell: floats with 3 significant digits, or 6 for weight ratios; others as `str` does."""
     if not isinstance(value, (float, np.floating)):
         return str(value)
     if str(column) in ("weight_ratio", "smallest_ratio", "largest_ratio", "best_ratio"):
@@ -183,38 +204,43 @@ def format_cell(column: object, value: object) -> str:
 
 
 def format_cells(table: pd.DataFrame) -> tuple[list[str], list[list[tuple[str, object]]]]:
-    """Format a table for reading: a value and the ends of its interval (``_low``, ``_high``) share a column.
+    """Format a table for reading: a number and the ends of its interval (``_low``, ``_high``) share a cell.
 
     Returns
     -------
     headings : list of str
-    rows : list of list
-        The text and the value of each cell; the text with an interval is such as ``"28.1 (24–34.2)"``.
+        Headings with units, and with the coverage of the intervals in the column.
+    rows : list of list of (str, object)
+        The text and the value of each cell; with an interval, the text is such as ``"28.1 (24–34.2)"``.
     """
     names = [str(name) for name in table.columns]
-    with_interval = {name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)}
-    ends = {f"{name}{end}" for name in with_interval for end in ("_low", "_high")}
-    shown = [position for position, name in enumerate(names) if name not in ends]
+    possible_ends = {name: (f"{name}_low", f"{name}_high") for name in names}
+    interval_columns = {name: ends for name, ends in possible_ends.items() if set(ends) <= set(names)}
+    hidden_names = {end for ends in interval_columns.values() for end in ends}
+    shown = [(position, name) for position, name in enumerate(names) if name not in hidden_names]
     note = f", {table.attrs.get(INTERVAL_ATTRIBUTE, DEFAULT_INTERVAL_PERCENT)} % interval"
-    headings = [_insert_note(format_heading(names[k]), note if names[k] in with_interval else "") for k in shown]
-    rows = []
+    headings = [_insert_note(format_heading(name), note if name in interval_columns else "") for _, name in shown]
+    positions = {name: position for position, name in enumerate(names)}
+    rows: list[list[tuple[str, object]]] = []
     for values in table.itertuples(index=False, name=None):
-        row = dict(zip(names, values, strict=True)) if with_interval else {}
-        texts = [format_cell(names[k], values[k]) for k in shown]
-        for position, k in enumerate(shown):
-            if names[k] in with_interval:
-                texts[position] += format_interval(*(row[f"{names[k]}{end}"] for end in ("_low", "_high")))
-        rows.append([(text, values[k]) for text, k in zip(texts, shown, strict=True)])
+        row: list[tuple[str, object]] = []
+        for position, name in shown:
+            text = format_cell(name, values[position])
+            if name in interval_columns:
+                text += format_interval(*(values[positions[end]] for end in interval_columns[name]))
+            row.append((text, values[position]))
+        rows.append(row)
     return headings, rows
 
 
 def _insert_note(heading: str, note: str) -> str:
+    """Insert a note between the name and the unit of a heading: ``"force, 90 % interval (meV/Å)"``."""
     name, bracket, unit = heading.partition(" (")
     return f"{name}{note}{bracket}{unit}"
 
 
 def format_interval(low: float, high: float) -> str:
-    """Format the ends of an interval for the end of a text, such as ``" (24–34.2)"``; empty if they are unknown.
+    """Format the ends of an interval as a suffix of a number, such as ``" (24–34.2)"``; empty if an end is unknown.
 
     >>> format_interval(24.0, 34.21), format_interval(float("nan"), 1.0)
     (' (24–34.2)', '')
@@ -223,7 +249,7 @@ def format_interval(low: float, high: float) -> str:
 
 
 def format_markdown(table: pd.DataFrame) -> str:
-    """Format a table in Markdown, with headings and units."""
+    """Format a table in Markdown, as `format_cells` does; | is escaped, and line breaks become blanks."""
     headings, rows = format_cells(table)
     lines = [headings, ["---"] * len(headings), *([text for text, _ in row] for row in rows)]
     escaped = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
